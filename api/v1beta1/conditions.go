@@ -1,0 +1,129 @@
+package v1beta1
+
+// ConditionReady is the condition of every kind of this group. True: all that
+// the object asks for is in force. False: some of it is not; reason and
+// message say which part, why, and what to do. What can be in force is.
+const ConditionReady = "Ready"
+
+// ConditionAddressAssigned is the condition that the controller writes into
+// the status of a Service of type LoadBalancer. True: the Service holds every
+// address it asks for; the message names pool and addresses. False: the
+// message says, pool by pool, why not.
+const ConditionAddressAssigned = "berth.io/AddressAssigned"
+
+// A Reason is one word for an outcome. The same word stands in conditions,
+// Events, logs and metrics.
+type Reason string
+
+// Reasons of ConditionReady on IPAddressPool and L2Advertisement.
+const (
+	// ReasonAccepted: the object is in force as written.
+	ReasonAccepted Reason = "Accepted"
+	// ReasonInvalid: the object cannot be understood. Its last good version,
+	// if this process has seen one, stays in force.
+	ReasonInvalid Reason = "Invalid"
+	// ReasonOverlapping: some addresses of the pool belong to an older pool,
+	// which keeps them. The rest of the pool is in use.
+	ReasonOverlapping Reason = "Overlapping"
+	// ReasonPoolNotFound: the object names a pool that does not exist. The
+	// pools that do exist are served.
+	ReasonPoolNotFound Reason = "PoolNotFound"
+)
+
+// Reasons of ConditionReady on Speaker.
+const (
+	// ReasonAnnouncing: the speaker has a complete view of the cluster and
+	// announces what it owns.
+	ReasonAnnouncing Reason = "Announcing"
+	// ReasonStarting: the speaker does not know the cluster or its fellows
+	// yet, and announces nothing.
+	ReasonStarting Reason = "Starting"
+	// ReasonStopped: the speaker has left in order and announces nothing.
+	ReasonStopped Reason = "Stopped"
+)
+
+// Reasons of ConditionAddressAssigned on a Service.
+const (
+	// ReasonAssigned: the Service holds the addresses named in the message.
+	ReasonAssigned Reason = "Assigned"
+	// ReasonPartlyAssigned: a PreferDualStack Service holds an address of one
+	// family; no pool has one of the other.
+	ReasonPartlyAssigned Reason = "PartlyAssigned"
+	// ReasonNoPools: there is no usable IPAddressPool in the cluster.
+	ReasonNoPools Reason = "NoPools"
+	// ReasonNoEligiblePool: pools exist, but none may serve this Service.
+	ReasonNoEligiblePool Reason = "NoEligiblePool"
+	// ReasonPoolsExhausted: every eligible pool is full.
+	ReasonPoolsExhausted Reason = "PoolsExhausted"
+	// ReasonPoolNotFoundForService: the Service asks for a pool that does not
+	// exist.
+	ReasonPoolNotFoundForService Reason = "RequestedPoolNotFound"
+	// ReasonAddressNotInPool: the Service asks for an address that no pool
+	// (or not the requested pool) contains.
+	ReasonAddressNotInPool Reason = "AddressNotInPool"
+	// ReasonAddressInUse: the address asked for is held by another Service
+	// with which it may not be shared.
+	ReasonAddressInUse Reason = "AddressInUse"
+	// ReasonInvalidRequest: annotations or fields of the Service contradict
+	// each other or cannot be read.
+	ReasonInvalidRequest Reason = "InvalidRequest"
+	// ReasonNoClusterIP: the Service has no cluster IP yet, so its families
+	// are not known.
+	ReasonNoClusterIP Reason = "NoClusterIP"
+)
+
+// Reasons for which one pool is passed over for a Service.
+const (
+	// ReasonPoolFull: every address of the family is held.
+	ReasonPoolFull Reason = "PoolFull"
+	// ReasonFamilyMissing: the pool has no address of the family.
+	ReasonFamilyMissing Reason = "FamilyMissing"
+	// ReasonAutoAssignFalse: the pool gives addresses only when asked by name.
+	ReasonAutoAssignFalse Reason = "AutoAssignFalse"
+	// ReasonNamespaceNotSelected: serviceAllocation does not select the
+	// Service's namespace.
+	ReasonNamespaceNotSelected Reason = "NamespaceNotSelected"
+	// ReasonServiceNotSelected: serviceAllocation does not select the
+	// Service's labels.
+	ReasonServiceNotSelected Reason = "ServiceNotSelected"
+	// ReasonNotRequested: the Service asks for another pool.
+	ReasonNotRequested Reason = "NotRequested"
+)
+
+// Reasons of a speaker's decision for one address.
+const (
+	// ReasonOwner: this node answers for the address.
+	ReasonOwner Reason = "Owner"
+	// ReasonNotOwner: another node answers for the address.
+	ReasonNotOwner Reason = "NotOwner"
+	// ReasonNoService: no Service that Berth serves has the address.
+	ReasonNoService Reason = "NoService"
+	// ReasonNoPool: no pool contains the address.
+	ReasonNoPool Reason = "NoPool"
+	// ReasonNoAdvertisement: no L2Advertisement selects the pool, the Service
+	// and at least one node.
+	ReasonNoAdvertisement Reason = "NoAdvertisement"
+	// ReasonNoEndpoint: no ready endpoint in the cluster.
+	ReasonNoEndpoint Reason = "NoEndpoint"
+	// ReasonNoCandidate: every node was rejected; the decision lists why.
+	ReasonNoCandidate Reason = "NoCandidate"
+	// ReasonNoLink: this node owns the address but has no link to announce
+	// it on.
+	ReasonNoLink Reason = "NoLink"
+)
+
+// Reasons for which one node is no candidate for an address.
+const (
+	// ReasonSpeakerNotAlive: no speaker of the node is a live member.
+	ReasonSpeakerNotAlive Reason = "SpeakerNotAlive"
+	// ReasonNodeExcluded: the node carries LabelExcludeNode.
+	ReasonNodeExcluded Reason = "NodeExcluded"
+	// ReasonNetworkUnavailable: the node's NetworkUnavailable condition is
+	// True.
+	ReasonNetworkUnavailable Reason = "NetworkUnavailable"
+	// ReasonNodeNotSelected: no advertisement of the address selects the node.
+	ReasonNodeNotSelected Reason = "NodeNotSelected"
+	// ReasonNoLocalEndpoint: externalTrafficPolicy is Local and the node has
+	// no usable endpoint.
+	ReasonNoLocalEndpoint Reason = "NoLocalEndpoint"
+)

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/pkg/assignment"
+	"github.com/berth-lb/berth/pkg/config"
+)
+
+// configReconciler reads all configuration objects whenever one of them
+// changes, puts them in force together, and has every Service looked at.
+type configReconciler struct {
+	state  *state
+	cached client.Reader
+	log    *slog.Logger
+	class  string
+
+	wake          func([]types.NamespacedName)
+	objectChanged func(objectKey) // has an object's status written again
+}
+
+// objectKey names a configuration object.
+type objectKey struct {
+	Kind string
+	Name string
+}
+
+// Reconcile puts the configuration in force.
+func (r *configReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	objects, err := kube.ConfigObjects(ctx, r.cached)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	_, problems := r.state.setConfig(objects)
+	for _, p := range problems {
+		r.log.Debug("configuration problem", "kind", p.Kind, "name", p.Name, "reason", string(p.Reason), "message", p.Message)
+	}
+	for _, p := range objects.Pools {
+		r.objectChanged(objectKey{config.KindIPAddressPool, p.Name})
+	}
+	for _, a := range objects.L2Advertisements {
+		r.objectChanged(objectKey{config.KindL2Advertisement, a.Name})
+	}
+	var services corev1.ServiceList
+	if err := r.cached.List(ctx, &services); err != nil {
+		return reconcile.Result{}, fmt.Errorf("list Services: %w", err)
+	}
+	r.wake(r.state.waitingOldestFirst())
+	var rest []types.NamespacedName
+	for i := range services.Items {
+		if assignment.Serves(&services.Items[i], r.class) {
+			rest = append(rest, client.ObjectKeyFromObject(&services.Items[i]))
+		}
+	}
+	r.wake(rest)
+	return reconcile.Result{}, nil
+}
+
+// statusReconciler keeps the status of one configuration object right.
+type statusReconciler struct {
+	state  *state
+	cached client.Reader
+	writer client.StatusClient
+	events events.EventRecorder
+	log    *slog.Logger
+}
+
+// statusDelay gathers many changes of a pool's counts into one write.
+const statusDelay = 300 * time.Millisecond
+
+// Reconcile writes the conditions and counts of one object.
+func (r *statusReconciler) Reconcile(ctx context.Context, key objectKey) (reconcile.Result, error) {
+	select {
+	case <-r.state.adopted:
+	case <-ctx.Done():
+		return reconcile.Result{}, ctx.Err()
+	}
+	var err error
+	switch key.Kind {
+	case config.KindIPAddressPool:
+		err = r.pool(ctx, key)
+	case config.KindL2Advertisement:
+		err = r.l2Advertisement(ctx, key)
+	}
+	return reconcile.Result{}, client.IgnoreNotFound(err)
+}
+
+func (r *statusReconciler) pool(ctx context.Context, key objectKey) error {
+	var pool v1beta1.IPAddressPool
+	if err := r.cached.Get(ctx, types.NamespacedName{Name: key.Name}, &pool); err != nil {
+		return err
+	}
+	have := pool.DeepCopy()
+	r.state.mu.Lock()
+	c := r.state.addresses.Counts(key.Name)
+	r.state.mu.Unlock()
+	s := &pool.Status
+	s.AssignedIPv4, s.AssignedIPv6, s.Assigned = c.Assigned4, c.Assigned6, c.Assigned4+c.Assigned6
+	s.AvailableIPv4, s.AvailableIPv6, s.Available = c.Available4, c.Available6, sum(c.Available4, c.Available6)
+	changed := r.setReady(key, &s.Conditions, pool.Generation)
+	if equality.Semantic.DeepEqual(have.Status, pool.Status) {
+		return nil
+	}
+	return r.write(ctx, &pool, have, key, changed)
+}
+
+func (r *statusReconciler) l2Advertisement(ctx context.Context, key objectKey) error {
+	var a v1beta1.L2Advertisement
+	if err := r.cached.Get(ctx, types.NamespacedName{Name: key.Name}, &a); err != nil {
+		return err
+	}
+	have := a.DeepCopy()
+	changed := r.setReady(key, &a.Status.Conditions, a.Generation)
+	if equality.Semantic.DeepEqual(have.Status, a.Status) {
+		return nil
+	}
+	return r.write(ctx, &a, have, key, changed)
+}
+
+// setReady sets the Ready condition to what is known of the object, and tells
+// whether its reason or message differs from before.
+func (r *statusReconciler) setReady(key objectKey, conditions *[]metav1.Condition, generation int64) bool {
+	p := r.problem(key)
+	before := meta.FindStatusCondition(*conditions, v1beta1.ConditionReady)
+	changed := before == nil || before.Reason != string(p.Reason) || before.Message != p.Message
+	meta.SetStatusCondition(conditions, kube.Condition(
+		v1beta1.ConditionReady, p.Reason == v1beta1.ReasonAccepted, p.Reason, p.Message, generation))
+	return changed
+}
+
+// problem is what is wrong with an object, or that nothing is.
+func (r *statusReconciler) problem(key objectKey) config.Problem {
+	r.state.mu.Lock()
+	defer r.state.mu.Unlock()
+	for _, p := range r.state.problems {
+		if p.Kind == key.Kind && p.Name == key.Name {
+			return p
+		}
+	}
+	return config.Problem{Kind: key.Kind, Name: key.Name, Reason: v1beta1.ReasonAccepted, Message: "In force as written."}
+}
+
+// write sends a changed status, and an Event when the Ready condition is
+// among the changes and the object was or is in trouble.
+func (r *statusReconciler) write(ctx context.Context, want, have client.Object, key objectKey, readyChanged bool) error {
+	if err := r.writer.Status().Patch(ctx, want, client.MergeFrom(have)); err != nil {
+		return fmt.Errorf("write status of %s %s: %w", key.Kind, key.Name, err)
+	}
+	if !readyChanged {
+		return nil
+	}
+	p := r.problem(key)
+	kind := corev1.EventTypeWarning
+	if p.Reason == v1beta1.ReasonAccepted {
+		kind = corev1.EventTypeNormal
+	}
+	r.events.Eventf(want, nil, kind, string(p.Reason), "Configure", "%.1000s", p.Message)
+	r.log.Info("configuration object judged", "kind", p.Kind, "name", p.Name, "reason", string(p.Reason), "message", p.Message)
+	return nil
+}
+
+// sum adds two counts that are not negative, capped at the greatest int64.
+func sum(a, b int64) int64 {
+	if s := a + b; s >= 0 {
+		return s
+	}
+	return 1<<63 - 1
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the controller's own; counts of addresses are read from the
+// state when they are scraped.
+type metrics struct {
+	state     *state
+	decisions *prometheus.CounterVec
+	latency   prometheus.Histogram
+	addresses *prometheus.Desc
+	waiting   *prometheus.Desc
+}
+
+func newMetrics(s *state) *metrics {
+	return &metrics{
+		state: s,
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "berth_controller_assignment_changes_total",
+			Help: "Status writes to Services, by the reason of their condition.",
+		}, []string{"reason"}),
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "berth_controller_time_to_address_seconds",
+			Help:    "Time from the creation of a Service, which Kubernetes records in whole seconds, to the write of its first address.",
+			Buckets: []float64{.1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 3600},
+		}),
+		addresses: prometheus.NewDesc("berth_controller_pool_addresses",
+			"Addresses of a pool, by family (ipv4, ipv6) and state (assigned, available).", []string{"pool", "family", "state"}, nil),
+		waiting: prometheus.NewDesc("berth_controller_services_waiting",
+			"Services without all the addresses they ask for.", nil, nil),
+	}
+}
+
+// Describe tells the registry what there is.
+func (m *metrics) Describe(out chan<- *prometheus.Desc) {
+	m.decisions.Describe(out)
+	m.latency.Describe(out)
+	out <- m.addresses
+	out <- m.waiting
+}
+
+// Collect reads the values.
+func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	m.decisions.Collect(out)
+	m.latency.Collect(out)
+	for pool, c := range m.state.counts() {
+		gauge := func(n int64, family, state string) {
+			out <- prometheus.MustNewConstMetric(m.addresses, prometheus.GaugeValue, float64(n), pool, family, state)
+		}
+		gauge(c.Assigned4, "ipv4", "assigned")
+		gauge(c.Assigned6, "ipv6", "assigned")
+		gauge(c.Available4, "ipv4", "available")
+		gauge(c.Available6, "ipv6", "available")
+	}
+	m.state.mu.Lock()
+	waiting := len(m.state.waiting)
+	m.state.mu.Unlock()
+	out <- prometheus.MustNewConstMetric(m.waiting, prometheus.GaugeValue, float64(waiting))
+}

@@ -1,0 +1,22 @@
+package main
+
+// What the controller may do. The roles in the manifests are generated from
+// these lines.
+//
+// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=services/status,verbs=patch
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups=berth.io,resources=ipaddresspools;l2advertisements,verbs=get;list;watch
+// +kubebuilder:rbac:groups=berth.io,resources=ipaddresspools/status;l2advertisements/status,verbs=patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+//
+// Its metrics are shown to those whom the API server lets read /metrics.
+// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
+// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
+//
+// In its own namespace: it fills the member Secret, which the install creates
+// empty, and one replica leads.
+// +kubebuilder:rbac:groups="",namespace=berth-system,resources=secrets,resourceNames=berth-memberlist,verbs=get;update
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=berth-system,resources=leases,verbs=create
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=berth-system,resources=leases,resourceNames=berth-controller,verbs=get;update
+// +kubebuilder:rbac:groups="",namespace=berth-system,resources=events,verbs=create;patch

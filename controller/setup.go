@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/pkg/config"
+)
+
+// serviceWorkers is how many status writes are under way at once. Decisions
+// are taken one at a time whatever the number.
+const serviceWorkers = 16
+
+// setupControllers wires watches to reconcilers. It returns the reconciler of
+// Services, whose adopt is still to be run.
+func setupControllers(mgr manager.Manager, s processSettings, state *state, log *slog.Logger) (*serviceReconciler, error) {
+	m := newMetrics(state)
+	if err := register(m); err != nil {
+		return nil, err
+	}
+	services, statuses := &kube.Queue[reconcile.Request]{}, &kube.Queue[objectKey]{}
+	wake := func(keys []types.NamespacedName) {
+		for _, key := range keys {
+			services.Add(reconcile.Request{NamespacedName: key})
+		}
+	}
+	recorder := mgr.GetEventRecorder("berth-controller")
+	service := &serviceReconciler{
+		state: state, cached: mgr.GetCache(), live: mgr.GetAPIReader(), writer: mgr.GetClient(),
+		events: recorder, log: log, class: s.Kube.Class, wake: wake, metrics: m,
+		poolChanged: func(name string) { statuses.AddAfter(objectKey{config.KindIPAddressPool, name}, statusDelay) },
+	}
+	configuration := &configReconciler{
+		state: state, cached: mgr.GetCache(), log: log, class: s.Kube.Class, wake: wake,
+		objectChanged: statuses.Add,
+	}
+	status := &statusReconciler{state: state, cached: mgr.GetCache(), writer: mgr.GetClient(), events: recorder, log: log}
+
+	err := ctrl.NewControllerManagedBy(mgr).Named("service").
+		For(&corev1.Service{}).
+		WatchesMetadata(namespaceKind(), waitersOf(state), builder.WithPredicates(predicate.LabelChangedPredicate{})).
+		WatchesRawSource(services).
+		WithOptions(controller.Options{MaxConcurrentReconciles: serviceWorkers}).
+		Complete(service)
+	if err != nil {
+		return nil, err
+	}
+	// A cluster without any object has a configuration too.
+	first := &kube.Queue[reconcile.Request]{}
+	first.Add(kube.WholeConfig)
+	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").WatchesRawSource(first)
+	for _, kind := range kube.ConfigKinds() {
+		whole = whole.Watches(kind, kube.ToWholeConfig(), builder.WithPredicates(kube.ConfigChanged()))
+	}
+	if err := whole.Complete(configuration); err != nil {
+		return nil, err
+	}
+	return service, builder.TypedControllerManagedBy[objectKey](mgr).Named("status").
+		WatchesRawSource(statuses).
+		Complete(status)
+}
+
+// waitersOf are the waiting Services of a namespace, whose new labels may
+// make a pool select them.
+func waitersOf(state *state) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(_ context.Context, ns client.Object) []reconcile.Request {
+		var out []reconcile.Request
+		for _, key := range state.waitingOldestFirst() {
+			if key.Namespace == ns.GetName() {
+				out = append(out, reconcile.Request{NamespacedName: key})
+			}
+		}
+		return out
+	})
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/berth-lb/berth/pkg/allocator"
+	"github.com/berth-lb/berth/pkg/config"
+)
+
+// state is what the controller remembers: who holds which address, what the
+// configuration is, who waits. A decision is taken and recorded under its
+// lock; no call to the API server is made under it.
+type state struct {
+	mu        sync.Mutex
+	addresses *allocator.Allocator
+	config    config.Config
+	problems  []config.Problem
+
+	// waiting are the Services without all the addresses they ask for, with
+	// the time of their creation.
+	waiting map[types.NamespacedName]time.Time
+
+	// written is the resource version of the Service that the last status
+	// write was based on. While the cache still shows that version, it does
+	// not show the write.
+	written map[types.NamespacedName]string
+
+	// adopted is closed when the addresses found in Service statuses are
+	// recorded. Nothing is assigned before.
+	adopted chan struct{}
+	// configured is closed when the configuration was read for the first
+	// time.
+	configured chan struct{}
+}
+
+func newState() *state {
+	return &state{
+		addresses:  allocator.New(),
+		waiting:    map[types.NamespacedName]time.Time{},
+		written:    map[types.NamespacedName]string{},
+		adopted:    make(chan struct{}),
+		configured: make(chan struct{}),
+	}
+}
+
+// setConfig makes a configuration the one in force and returns its problems.
+func (s *state) setConfig(objects config.Objects) (config.Config, []config.Problem) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.config, s.problems = config.Parse(objects, s.config)
+	pools := make([]allocator.Pool, 0, len(s.config.Pools))
+	for _, p := range s.config.Pools {
+		pools = append(pools, allocator.Pool{Name: p.Name, Ranges: p.Ranges, AvoidBuggy: p.AvoidBuggyIPs})
+	}
+	s.addresses.SetPools(pools)
+	if !isClosed(s.configured) {
+		close(s.configured)
+	}
+	return s.config, s.problems
+}
+
+// waitingOldestFirst are the Services that wait for addresses, in the order
+// of their creation.
+func (s *state) waitingOldestFirst() []types.NamespacedName {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]types.NamespacedName, 0, len(s.waiting))
+	for key := range s.waiting {
+		out = append(out, key)
+	}
+	slices.SortFunc(out, func(a, b types.NamespacedName) int {
+		return cmp.Or(s.waiting[a].Compare(s.waiting[b]), cmp.Compare(a.String(), b.String()))
+	})
+	return out
+}
+
+// counts tells how full each pool is.
+func (s *state) counts() map[string]allocator.Counts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string]allocator.Counts{}
+	for _, name := range s.addresses.Pools() {
+		out[name] = s.addresses.Counts(name)
+	}
+	return out
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,168 @@
+// Package kube is what both binaries need of a cluster: the scheme, a manager
+// whose caches hold no more than is used, health, and metrics that only
+// authenticated clients can read.
+package kube
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/settings"
+)
+
+// Settings are those that both binaries share.
+type Settings struct {
+	Kubeconfig     string `mapstructure:"kubeconfig"`
+	Namespace      string `mapstructure:"namespace"`
+	Class          string `mapstructure:"load-balancer-class"`
+	MetricsAddress string `mapstructure:"metrics-bind-address"`
+	HealthAddress  string `mapstructure:"health-bind-address"`
+	MemberSecret   string `mapstructure:"member-secret"`
+}
+
+// AddFlags defines the flags of Settings.
+func AddFlags(flags *pflag.FlagSet) {
+	flags.String("kubeconfig", "", "Kubeconfig file; empty means the pod's ServiceAccount.")
+	flags.String("namespace", "berth-system", "Namespace that Berth runs in.")
+	flags.String("load-balancer-class", "", "spec.loadBalancerClass of the Services to serve; empty means those without a class.")
+	flags.String("metrics-bind-address", ":9740", "Address and port for metrics over HTTPS, for clients that may get /metrics; 0 turns them off.")
+	flags.String("health-bind-address", ":9741", "Address and port for /healthz and /readyz over HTTP; 0 turns them off.")
+	flags.String("member-secret", "berth-memberlist", "Secret, in Berth's namespace, with the key that encrypts the traffic among speakers.")
+}
+
+// Validate tells by name which settings cannot be used.
+func (s Settings) Validate() []error {
+	var errs []error
+	address := func(flag, value string) {
+		if _, _, err := net.SplitHostPort(value); err != nil && value != "0" {
+			errs = append(errs, settings.Invalid(flag, value, "use ADDRESS:PORT, :PORT, or 0 to turn it off"))
+		}
+	}
+	name := func(flag, value string) {
+		if value == "" {
+			errs = append(errs, settings.Invalid(flag, value, "it must not be empty"))
+		}
+	}
+	address("metrics-bind-address", s.MetricsAddress)
+	address("health-bind-address", s.HealthAddress)
+	name("namespace", s.Namespace)
+	name("member-secret", s.MemberSecret)
+	return errs
+}
+
+// MemberKey is the entry of the member Secret that holds the key: 32 random
+// bytes.
+const MemberKey = "key"
+
+// Scheme knows every kind that Berth reads or writes.
+func Scheme() *runtime.Scheme {
+	s := runtime.NewScheme()
+	utilruntime.Must(scheme.AddToScheme(s))
+	utilruntime.Must(v1beta1.AddToScheme(s))
+	return s
+}
+
+// RESTConfig says how to reach the API server. Its rate is left to the API
+// server's priority and fairness.
+func RESTConfig(kubeconfig string) (*rest.Config, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("how to reach the API server is not known (set --kubeconfig outside a cluster): %w", err)
+	}
+	config.QPS = -1
+	return config, nil
+}
+
+// ManagerOptions are the manager's options that both binaries share.
+func ManagerOptions(s Settings) ctrl.Options {
+	options := ctrl.Options{
+		Scheme:                 Scheme(),
+		HealthProbeBindAddress: s.HealthAddress,
+		Metrics: metricsserver.Options{
+			BindAddress:    s.MetricsAddress,
+			SecureServing:  true,
+			FilterProvider: authenticated,
+		},
+	}
+	options.Cache.DefaultTransform = trim
+	options.Cache.ReaderFailOnMissingInformer = true
+	// A process that cannot reach the API server waits for it, unready. It
+	// gains nothing from ending, and would be restarted ever more slowly.
+	options.Controller.CacheSyncTimeout = 10 * 365 * 24 * time.Hour
+	return options
+}
+
+// Preload has the manager's cache hold these kinds from the start. The manager
+// fills its cache before anything else of it runs, so whatever runs sees all
+// objects of these kinds.
+func Preload(ctx context.Context, c cache.Cache, kinds ...client.Object) error {
+	for _, kind := range kinds {
+		if _, err := c.GetInformer(ctx, kind, cache.BlockUntilSynced(false)); err != nil {
+			return fmt.Errorf("prepare the cache of %T: %w", kind, err)
+		}
+	}
+	return nil
+}
+
+// trim drops from cached objects what Berth never reads; it is most of their
+// size.
+func trim(in any) (any, error) {
+	object, ok := in.(client.Object)
+	if !ok {
+		return in, nil
+	}
+	object.SetManagedFields(nil)
+	annotations := object.GetAnnotations()
+	delete(annotations, corev1.LastAppliedConfigAnnotation)
+	switch o := object.(type) {
+	case *corev1.Node:
+		o.Status = corev1.NodeStatus{Conditions: networkUnavailable(o.Status.Conditions)}
+		o.Annotations = nil
+	case *discoveryv1.EndpointSlice:
+		o.Ports, o.Annotations = nil, nil
+		for i, e := range o.Endpoints {
+			o.Endpoints[i] = discoveryv1.Endpoint{NodeName: e.NodeName, Conditions: e.Conditions}
+		}
+	}
+	return object, nil
+}
+
+func networkUnavailable(conditions []corev1.NodeCondition) []corev1.NodeCondition {
+	for _, c := range conditions {
+		if c.Type == corev1.NodeNetworkUnavailable {
+			return []corev1.NodeCondition{{Type: c.Type, Status: c.Status}}
+		}
+	}
+	return nil
+}
+
+// Condition is a condition as Berth writes it. It stands for generation of
+// the object; when its status last changed is filled in when it is set.
+func Condition(kind string, status bool, reason v1beta1.Reason, message string, generation int64) metav1.Condition {
+	s := metav1.ConditionFalse
+	if status {
+		s = metav1.ConditionTrue
+	}
+	const longest = 32768 // of a condition's message, by its OpenAPI schema
+	if len(message) > longest {
+		message = message[:longest-3] + "..."
+	}
+	return metav1.Condition{Type: kind, Status: s, Reason: string(reason), Message: message, ObservedGeneration: generation}
+}

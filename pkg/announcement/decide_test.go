@@ -1,0 +1,245 @@
+package announcement
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"pgregory.net/rapid"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/config"
+	"github.com/berth-lb/berth/pkg/layer2"
+)
+
+func selector(key, value string) []metav1.LabelSelector {
+	return []metav1.LabelSelector{{MatchLabels: map[string]string{key: value}}}
+}
+
+func parsed(specs ...v1beta1.L2AdvertisementSpec) *config.Config {
+	objects := config.Objects{Pools: []v1beta1.IPAddressPool{{
+		ObjectMeta: metav1.ObjectMeta{Name: "lan"},
+		Spec:       v1beta1.IPAddressPoolSpec{Addresses: []v1beta1.AddressRange{"192.0.2.0/24"}},
+	}}}
+	for i, spec := range specs {
+		objects.L2Advertisements = append(objects.L2Advertisements, v1beta1.L2Advertisement{
+			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("ad", i), UID: "x"}, Spec: spec,
+		})
+	}
+	c, _ := config.Parse(objects, config.Config{})
+	return &c
+}
+
+func node(name string) Node { return Node{Name: name, Labels: map[string]string{"name": name}} }
+
+func link(name, prefix string) layer2.Link {
+	l := layer2.Link{Name: name, Up: true, Broadcast: true, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}}
+	if prefix != "" {
+		l.Prefixes = []netip.Prefix{netip.MustParsePrefix(prefix)}
+	}
+	return l
+}
+
+// lan is three nodes, of which n1 decides, and one Service with pods on n2
+// and n3.
+func lan() Input {
+	return Input{
+		Address:  netip.MustParseAddr("192.0.2.1"),
+		Services: []Service{{Name: "default/web", Ready: true, Endpoints: sets.New("n2", "n3")}},
+		Config:   parsed(v1beta1.L2AdvertisementSpec{}),
+		Nodes:    []Node{node("n1"), node("n2"), node("n3")},
+		Alive:    sets.New("n1", "n2", "n3"),
+		Node:     "n1",
+		Links:    []layer2.Link{link("eth0", "192.0.2.11/24"), link("eth1", "198.51.100.11/24"), link("cni0", "10.0.0.1/24")},
+
+		ExcludeLinks: layer2.DefaultExclude(),
+	}
+}
+
+// only leaves one node to win the election.
+func only(name string) func(*Input) {
+	return func(in *Input) { in.Alive = sets.New(name) }
+}
+
+func TestDecide(t *testing.T) {
+	for _, test := range []struct {
+		story  string
+		change func(*Input)
+		reason v1beta1.Reason
+		owner  string
+		links  string
+	}{
+		{"this node is the only candidate", only("n1"), v1beta1.ReasonOwner, "n1", "eth0"},
+		{"another node is", only("n2"), v1beta1.ReasonNotOwner, "n2", ""},
+		{"nobody is alive", func(in *Input) { in.Alive = nil }, v1beta1.ReasonNoCandidate, "", ""},
+		{"no Service has the address", func(in *Input) { in.Services = nil }, v1beta1.ReasonNoService, "", ""},
+		{"no pool has the address", func(in *Input) { in.Address = netip.MustParseAddr("10.0.0.9") }, v1beta1.ReasonNoPool, "", ""},
+		{"nothing is advertised", func(in *Input) { in.Config = parsed() }, v1beta1.ReasonNoAdvertisement, "", ""},
+		{"another pool is advertised", func(in *Input) {
+			in.Config = parsed(v1beta1.L2AdvertisementSpec{IPAddressPools: []string{"other"}})
+		}, v1beta1.ReasonNoAdvertisement, "", ""},
+		{"other Services are advertised", func(in *Input) {
+			in.Config = parsed(v1beta1.L2AdvertisementSpec{ServiceSelectors: selector("tier", "gold")})
+		}, v1beta1.ReasonNoAdvertisement, "", ""},
+		{"no endpoint is ready", func(in *Input) { in.Services[0].Ready = false }, v1beta1.ReasonNoEndpoint, "", ""},
+		{"an excluded node is no candidate", func(in *Input) {
+			in.Alive = sets.New("n1", "n2")
+			in.Nodes[0].Excluded = true
+		}, v1beta1.ReasonNotOwner, "n2", ""},
+		{"nor is one without network", func(in *Input) {
+			in.Alive = sets.New("n1", "n2")
+			in.Nodes[0].NetworkUnavailable = true
+		}, v1beta1.ReasonNotOwner, "n2", ""},
+		{"nor is one that no advertisement selects", func(in *Input) {
+			in.Config = parsed(v1beta1.L2AdvertisementSpec{NodeSelectors: selector("name", "n2")}, v1beta1.L2AdvertisementSpec{NodeSelectors: selector("name", "n9")})
+		}, v1beta1.ReasonNotOwner, "n2", ""},
+		{"with traffic policy Local, nor is one without a pod", func(in *Input) {
+			in.Services[0].Local = true
+			in.Services[0].Endpoints = sets.New("n3")
+		}, v1beta1.ReasonNotOwner, "n3", ""},
+		{"with traffic policy Local and a pod here", func(in *Input) {
+			in.Services[0].Local = true
+			in.Services[0].Endpoints = sets.New("n1")
+		}, v1beta1.ReasonOwner, "n1", "eth0"},
+		{"of two Local Services with one address, both need a pod here", func(in *Input) {
+			in.Services = []Service{
+				{Name: "default/tcp", Local: true, Ready: true, Endpoints: sets.New("n1", "n3")},
+				{Name: "default/udp", Local: true, Ready: true, Endpoints: sets.New("n2", "n3")},
+			}
+		}, v1beta1.ReasonNotOwner, "n3", ""},
+		{"a Local Service without any pod does not darken the other", func(in *Input) {
+			in.Services = []Service{
+				{Name: "default/dead", Local: true},
+				{Name: "default/live", Local: true, Ready: true, Endpoints: sets.New("n1")},
+			}
+		}, v1beta1.ReasonOwner, "n1", "eth0"},
+		{"preference outweighs the hash", func(in *Input) {
+			in.Config = parsed(v1beta1.L2AdvertisementSpec{PreferredNodeSelectors: []v1beta1.PreferredNodeSelector{{Weight: 1, Preference: selector("name", "n3")[0]}}})
+		}, v1beta1.ReasonNotOwner, "n3", ""},
+		{"weights add up over advertisements", func(in *Input) {
+			prefer := func(name string, weight int32) v1beta1.L2AdvertisementSpec {
+				return v1beta1.L2AdvertisementSpec{PreferredNodeSelectors: []v1beta1.PreferredNodeSelector{{Weight: weight, Preference: selector("name", name)[0]}}}
+			}
+			in.Config = parsed(prefer("n2", 60), prefer("n3", 40), prefer("n3", 30))
+		}, v1beta1.ReasonNotOwner, "n3", ""},
+		{"no subnet holds the address: every link but the container runtime's", func(in *Input) {
+			only("n1")(in)
+			in.Links[0] = link("eth0", "203.0.113.1/24")
+		}, v1beta1.ReasonOwner, "n1", "eth0 eth1"},
+		{"a named link, whatever its subnet", func(in *Input) {
+			only("n1")(in)
+			in.Config = parsed(v1beta1.L2AdvertisementSpec{Interfaces: []string{"cni0"}})
+		}, v1beta1.ReasonOwner, "n1", "cni0"},
+		{"named links of several advertisements add up, those of other nodes' do not", func(in *Input) {
+			only("n1")(in)
+			in.Config = parsed(v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth1"}}, v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth0"}},
+				v1beta1.L2AdvertisementSpec{Interfaces: []string{"cni0"}, NodeSelectors: selector("name", "n2")})
+		}, v1beta1.ReasonOwner, "n1", "eth0 eth1"},
+		{"a named link that is not there", func(in *Input) {
+			only("n1")(in)
+			in.Config = parsed(v1beta1.L2AdvertisementSpec{Interfaces: []string{"bond0"}})
+		}, v1beta1.ReasonNoLink, "n1", ""},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			in := lan()
+			test.change(&in)
+			d := Decide(in)
+			if d.Reason != test.reason || d.Owner != test.owner || strings.Join(d.Links, " ") != test.links {
+				t.Errorf("got %s, owner %q, links %v (%s)\nwant %s, owner %q, links %s",
+					d.Reason, d.Owner, d.Links, d.Message, test.reason, test.owner, test.links)
+			}
+			if d.Announce != (test.reason == v1beta1.ReasonOwner) {
+				t.Errorf("announce = %v with reason %s", d.Announce, d.Reason)
+			}
+		})
+	}
+}
+
+func TestEveryRejectedNodeIsTold(t *testing.T) {
+	in := lan()
+	in.Nodes[0].Excluded = true
+	in.Nodes[1].NetworkUnavailable = true
+	in.Alive.Delete("n3")
+	d := Decide(in)
+	want := "No node can announce the address: n1 (NodeExcluded), n2 (NetworkUnavailable), n3 (SpeakerNotAlive)."
+	if d.Message != want {
+		t.Errorf("message = %q\nwant      %q", d.Message, want)
+	}
+}
+
+// TestAllNodesAgree: speakers with the same view elect the same owner, and
+// only the owner announces.
+func TestAllNodesAgree(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := lan()
+		in.Nodes, in.Alive = nil, sets.New[string]()
+		count := rapid.IntRange(1, 6).Draw(t, "nodes")
+		for i := range count {
+			n := node(fmt.Sprint("n", i))
+			n.Excluded = rapid.Bool().Draw(t, "excluded")
+			in.Nodes = append(in.Nodes, n)
+			if rapid.Bool().Draw(t, "alive") {
+				in.Alive.Insert(n.Name)
+			}
+		}
+		in.Address = netip.AddrFrom4([4]byte{192, 0, 2, rapid.Byte().Draw(t, "address")})
+		owners := sets.New[string]()
+		announcing := 0
+		for _, n := range in.Nodes {
+			in.Node = n.Name
+			d := Decide(in)
+			owners.Insert(d.Owner)
+			if d.Announce {
+				announcing++
+				if d.Owner != n.Name {
+					t.Fatalf("%s announces although %s is the owner", n.Name, d.Owner)
+				}
+			}
+		}
+		if len(owners) != 1 || announcing > 1 {
+			t.Fatalf("owners %v, %d announce", sets.List(owners), announcing)
+		}
+	})
+}
+
+func TestParseService(t *testing.T) {
+	yes, no := true, false
+	n1, n2, n3, n4 := "n1", "n2", "n3", "n4"
+	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}}
+	s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	got := ParseService(s, []discoveryv1.EndpointSlice{
+		{Endpoints: []discoveryv1.Endpoint{
+			{NodeName: &n1, Conditions: discoveryv1.EndpointConditions{}},
+			{NodeName: &n2, Conditions: discoveryv1.EndpointConditions{Ready: &no}},
+		}},
+		{Endpoints: []discoveryv1.Endpoint{
+			{NodeName: &n3, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &yes, Terminating: &yes}},
+			{NodeName: &n4, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &no, Terminating: &yes}},
+		}},
+	})
+	if diff := cmp.Diff(Service{Name: "default/web", Local: true, Ready: true, Endpoints: sets.New("n1", "n3")}, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	nowhere := ParseService(s, []discoveryv1.EndpointSlice{{Endpoints: []discoveryv1.Endpoint{{}}}})
+	if !nowhere.Ready || nowhere.Endpoints.Len() != 0 {
+		t.Errorf("an endpoint that no node is named for: %+v", nowhere)
+	}
+}
+
+func TestParseNode(t *testing.T) {
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: map[string]string{v1beta1.LabelExcludeNode: "false"}}}
+	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionFalse}, {Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue}}
+	if got := ParseNode(n, false); !got.Excluded || !got.NetworkUnavailable {
+		t.Errorf("got %+v: the label counts with any value", got)
+	}
+	if got := ParseNode(n, true); got.Excluded {
+		t.Error("excluded although the label is to be ignored")
+	}
+}

@@ -1,0 +1,87 @@
+package announcement
+
+import (
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+)
+
+// Service is what Decide needs to know of a Service that has the address.
+type Service struct {
+	Name   string // namespace/name
+	Labels labels.Set
+	// Local is set for externalTrafficPolicy Local: only a node with a usable
+	// endpoint can take its traffic.
+	Local bool
+	// Ready is set when the Service has a usable endpoint anywhere, also one
+	// that no node is named for.
+	Ready bool
+	// Endpoints are the nodes with a usable endpoint.
+	Endpoints sets.Set[string]
+}
+
+// ParseService reads a Service and its EndpointSlices.
+//
+// An endpoint is usable when it is ready, which is also meant where the
+// condition is missing, or when it is serving: a pod that terminates but
+// still answers keeps its traffic (KEP-1669, KEP-1672).
+func ParseService(s *corev1.Service, slices []discoveryv1.EndpointSlice) Service {
+	out := Service{
+		Name:      s.Namespace + "/" + s.Name,
+		Labels:    s.Labels,
+		Local:     s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+		Endpoints: sets.New[string](),
+	}
+	for _, slice := range slices {
+		for _, e := range slice.Endpoints {
+			if !usable(e.Conditions) {
+				continue
+			}
+			out.Ready = true
+			if e.NodeName != nil {
+				out.Endpoints.Insert(*e.NodeName)
+			}
+		}
+	}
+	return out
+}
+
+func usable(c discoveryv1.EndpointConditions) bool {
+	ready := c.Ready == nil || *c.Ready
+	serving := c.Serving != nil && *c.Serving
+	return ready || serving
+}
+
+// Node is what Decide needs to know of a node.
+type Node struct {
+	Name   string
+	Labels labels.Set
+	// NetworkUnavailable is the condition of that name.
+	NetworkUnavailable bool
+	// Excluded is set when the node carries v1beta1.LabelExcludeNode, with
+	// whatever value.
+	Excluded bool
+}
+
+// ParseNode reads a Node. ignoreExclude has the exclude label mean nothing.
+func ParseNode(n *corev1.Node, ignoreExclude bool) Node {
+	_, labelled := n.Labels[v1beta1.LabelExcludeNode]
+	out := Node{Name: n.Name, Labels: n.Labels, Excluded: labelled && !ignoreExclude}
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeNetworkUnavailable && c.Status == corev1.ConditionTrue {
+			out.NetworkUnavailable = true
+		}
+	}
+	return out
+}
+
+// Equal tells whether two nodes are the same to every decision.
+func (n Node) Equal(o Node) bool {
+	return n.Name == o.Name && n.NetworkUnavailable == o.NetworkUnavailable && n.Excluded == o.Excluded &&
+		maps.Equal(n.Labels, o.Labels)
+}

@@ -1,0 +1,167 @@
+// Package config turns the API objects that users write into values that the
+// rest of Berth works with: text is parsed once, and what Parse returns holds
+// nothing invalid.
+//
+// Problems are per object. An object that cannot be understood keeps the
+// version that was last understood, and never stops another.
+package config
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"go4.org/netipx"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+)
+
+// Kinds of the objects that a Problem can be about.
+const (
+	KindIPAddressPool   = "IPAddressPool"
+	KindL2Advertisement = "L2Advertisement"
+)
+
+// Objects are the API objects of one cluster.
+type Objects struct {
+	Pools            []v1beta1.IPAddressPool
+	L2Advertisements []v1beta1.L2Advertisement
+}
+
+// Problem says what of one object is not in force, and what to do about it.
+type Problem struct {
+	Kind    string
+	Name    string
+	Reason  v1beta1.Reason
+	Message string // whole sentences, for a person
+}
+
+// Config is what the objects say. It is never changed after Parse returns it.
+type Config struct {
+	Pools            []*Pool            // by name
+	L2Advertisements []*L2Advertisement // by name
+
+	// Incomplete is set when a pool cannot be understood and no earlier
+	// version of it is known. Addresses that no pool contains may then belong
+	// to that one, and must be kept.
+	Incomplete bool
+
+	spans []span // ranges of all pools, sorted, for PoolOf
+}
+
+// Pool is a parsed IPAddressPool.
+type Pool struct {
+	Name   string
+	Labels labels.Set
+	// Ranges are sorted and overlap neither each other nor another pool's.
+	// They are empty when older pools hold all of them.
+	Ranges        []netipx.IPRange
+	AutoAssign    bool
+	AvoidBuggyIPs bool
+	// Allocation restricts who may use the pool; nil means everybody.
+	Allocation *Allocation
+
+	set    *netipx.IPSet // Ranges before older pools took theirs
+	object *v1beta1.IPAddressPool
+}
+
+// Allocation says which Services a pool is pinned to.
+type Allocation struct {
+	Priority           int32 // lower first; 0 last
+	Namespaces         sets.Set[string]
+	NamespaceSelectors []labels.Selector
+	ServiceSelectors   []labels.Selector
+}
+
+// L2Advertisement is a parsed L2Advertisement.
+type L2Advertisement struct {
+	Name           string
+	Pools          sets.Set[string]
+	PoolSelectors  []labels.Selector
+	Nodes          []labels.Selector
+	Interfaces     []string // sorted; empty means chosen by subnet
+	Services       []labels.Selector
+	PreferredNodes []PreferredNodes
+
+	object *v1beta1.L2Advertisement
+}
+
+// PreferredNodes adds Weight (1 to 100) to the nodes it selects.
+type PreferredNodes struct {
+	Weight int64
+	Nodes  labels.Selector
+}
+
+type span struct {
+	netipx.IPRange
+	pool *Pool
+}
+
+// PoolOf returns the pool that contains an address, or nil.
+func (c *Config) PoolOf(addr netip.Addr) *Pool {
+	i, found := slices.BinarySearchFunc(c.spans, addr, func(s span, t netip.Addr) int { return s.From().Compare(t) })
+	if !found {
+		i--
+	}
+	if i < 0 || !c.spans[i].Contains(addr) {
+		return nil
+	}
+	return c.spans[i].pool
+}
+
+// Pool returns the pool of a name, or nil.
+func (c *Config) Pool(name string) *Pool {
+	i, found := slices.BinarySearchFunc(c.Pools, name, func(p *Pool, n string) int { return cmp.Compare(p.Name, n) })
+	if !found {
+		return nil
+	}
+	return c.Pools[i]
+}
+
+// SelectsNamespace tells whether Services of a namespace may use the pool.
+func (a *Allocation) SelectsNamespace(name string, nsLabels labels.Set) bool {
+	if len(a.Namespaces) == 0 && len(a.NamespaceSelectors) == 0 {
+		return true
+	}
+	return a.Namespaces.Has(name) || matchesOne(a.NamespaceSelectors, nsLabels)
+}
+
+// SelectsService tells whether a Service with these labels may use the pool.
+func (a *Allocation) SelectsService(serviceLabels labels.Set) bool {
+	return len(a.ServiceSelectors) == 0 || matchesOne(a.ServiceSelectors, serviceLabels)
+}
+
+// SelectsPool tells whether addresses of a pool are announced.
+func (a *L2Advertisement) SelectsPool(p *Pool) bool {
+	if len(a.Pools) == 0 && len(a.PoolSelectors) == 0 {
+		return true
+	}
+	return a.Pools.Has(p.Name) || matchesOne(a.PoolSelectors, p.Labels)
+}
+
+// SelectsNode tells whether a node with these labels may announce.
+func (a *L2Advertisement) SelectsNode(nodeLabels labels.Set) bool {
+	return len(a.Nodes) == 0 || matchesOne(a.Nodes, nodeLabels)
+}
+
+// SelectsService tells whether a Service with these labels is announced.
+func (a *L2Advertisement) SelectsService(serviceLabels labels.Set) bool {
+	return len(a.Services) == 0 || matchesOne(a.Services, serviceLabels)
+}
+
+// Weight adds up the weights that the advertisement gives to a node.
+func (a *L2Advertisement) Weight(nodeLabels labels.Set) int64 {
+	var sum int64
+	for _, p := range a.PreferredNodes {
+		if p.Nodes.Matches(nodeLabels) {
+			sum += p.Weight
+		}
+	}
+	return sum
+}
+
+func matchesOne(selectors []labels.Selector, set labels.Set) bool {
+	return slices.ContainsFunc(selectors, func(s labels.Selector) bool { return s.Matches(set) })
+}

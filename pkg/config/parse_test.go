@@ -1,0 +1,172 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+)
+
+// pool is an IPAddressPool that was created age hours after the others.
+func pool(name string, age int, addresses ...v1beta1.AddressRange) v1beta1.IPAddressPool {
+	return v1beta1.IPAddressPool{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, UID: types.UID("uid-" + name),
+			CreationTimestamp: metav1.NewTime(time.Unix(0, 0).Add(time.Duration(age) * time.Hour)),
+		},
+		Spec: v1beta1.IPAddressPoolSpec{Addresses: addresses},
+	}
+}
+
+func advertisement(name string, spec v1beta1.L2AdvertisementSpec) v1beta1.L2Advertisement {
+	return v1beta1.L2Advertisement{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID("uid-" + name)}, Spec: spec}
+}
+
+var badSelector = metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}}}
+
+// told writes what Parse makes of pools: "name: ranges", and problems as
+// "! name Reason".
+func told(c Config, problems []Problem) []string {
+	var out []string
+	for _, p := range c.Pools {
+		out = append(out, fmt.Sprintf("%s: %s", p.Name, ranges(p.Ranges)))
+	}
+	for _, p := range problems {
+		out = append(out, fmt.Sprintf("! %s %s", p.Name, p.Reason))
+	}
+	return out
+}
+
+func TestParsePools(t *testing.T) {
+	for _, test := range []struct {
+		story string
+		pools []v1beta1.IPAddressPool
+		want  []string
+	}{
+		{"ranges are sorted and joined",
+			[]v1beta1.IPAddressPool{pool("a", 0, "192.0.2.128/25", " 192.0.2.0 - 192.0.2.127 ", "2001:db8::/64")},
+			[]string{"a: 192.0.2.0/24 2001:db8::/64"}},
+		{"the older pool keeps what both want, whatever their names",
+			[]v1beta1.IPAddressPool{pool("a", 2, "192.0.2.0/24"), pool("z", 1, "192.0.2.10-192.0.2.19")},
+			[]string{"a: 192.0.2.0-192.0.2.9 192.0.2.20-192.0.2.255", "z: 192.0.2.10-192.0.2.19", "! a Overlapping"}},
+		{"of two of the same age the name decides",
+			[]v1beta1.IPAddressPool{pool("b", 1, "192.0.2.0/25"), pool("a", 1, "192.0.2.0/24")},
+			[]string{"a: 192.0.2.0/24", "b: ", "! b Overlapping"}},
+		{"a pool that is lost to an older one still keeps its own from a younger",
+			[]v1beta1.IPAddressPool{pool("a", 0, "192.0.2.0/28"), pool("b", 1, "192.0.2.8/29", "192.0.2.16/28"), pool("c", 2, "192.0.2.16/29")},
+			[]string{"a: 192.0.2.0/28", "b: 192.0.2.16/28", "c: ", "! b Overlapping", "! c Overlapping"}},
+		{"one bad pool stops no other",
+			[]v1beta1.IPAddressPool{pool("bad", 0, "192.0.2.0/33"), pool("good", 1, "192.0.2.0/24")},
+			[]string{"good: 192.0.2.0/24", "! bad Invalid"}},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			c, problems := Parse(Objects{Pools: test.pools}, Config{})
+			if diff := cmp.Diff(test.want, told(c, problems)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTheOverlapIsToldInWords(t *testing.T) {
+	_, problems := Parse(Objects{Pools: []v1beta1.IPAddressPool{pool("old", 0, "192.0.2.8/29"), pool("new", 1, "192.0.2.0/28")}}, Config{})
+	want := "Addresses belong to older pools, which keep them: 192.0.2.8/29 to pool old. The rest of this pool is in use. " +
+		"Remove them from spec.addresses of one of the pools."
+	if len(problems) != 1 || problems[0].Message != want {
+		t.Errorf("problems = %+v\nwant message %s", problems, want)
+	}
+}
+
+func TestTheLastGoodVersionStays(t *testing.T) {
+	good := Objects{
+		Pools:            []v1beta1.IPAddressPool{pool("p", 0, "192.0.2.0/24")},
+		L2Advertisements: []v1beta1.L2Advertisement{advertisement("l", v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth1"}})},
+	}
+	last, problems := Parse(good, Config{})
+	if len(problems) != 0 || last.Incomplete {
+		t.Fatalf("problems = %v, incomplete = %v", problems, last.Incomplete)
+	}
+	bad := Objects{
+		Pools:            []v1beta1.IPAddressPool{pool("p", 0, "198.51.100.0-192.0.2.0")},
+		L2Advertisements: []v1beta1.L2Advertisement{advertisement("l", v1beta1.L2AdvertisementSpec{NodeSelectors: []metav1.LabelSelector{badSelector}})},
+	}
+	c, problems := Parse(bad, last)
+	if diff := cmp.Diff([]string{"p: 192.0.2.0/24", "! p Invalid", "! l Invalid"}, told(c, problems)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if c.Incomplete {
+		t.Error("incomplete although the last good version of the pool is in force")
+	}
+	if len(c.L2Advertisements) != 1 || c.L2Advertisements[0].Interfaces[0] != "eth1" {
+		t.Errorf("advertisements = %+v", c.L2Advertisements)
+	}
+	for _, p := range problems {
+		if !strings.Contains(p.Message, "Its last good version stays in force.") {
+			t.Errorf("%s is not told that its last good version stays: %s", p.Name, p.Message)
+		}
+	}
+
+	replaced := bad
+	replaced.Pools[0].UID = "another object of the same name"
+	c, _ = Parse(replaced, last)
+	if len(c.Pools) != 0 || !c.Incomplete {
+		t.Errorf("a replaced object has a last good version: %+v, incomplete %v", c.Pools, c.Incomplete)
+	}
+}
+
+func TestAnAdvertisementOfAMissingPoolServesTheOthers(t *testing.T) {
+	c, problems := Parse(Objects{
+		Pools: []v1beta1.IPAddressPool{pool("there", 0, "192.0.2.0/24")},
+		L2Advertisements: []v1beta1.L2Advertisement{
+			advertisement("l", v1beta1.L2AdvertisementSpec{IPAddressPools: []string{"there", "nowhere"}}),
+		},
+	}, Config{})
+	if len(problems) != 1 || problems[0].Reason != v1beta1.ReasonPoolNotFound || !strings.Contains(problems[0].Message, "nowhere") {
+		t.Errorf("problems = %+v", problems)
+	}
+	if !c.L2Advertisements[0].SelectsPool(c.Pool("there")) {
+		t.Error("the pool that is there is not served")
+	}
+}
+
+func TestPoolOf(t *testing.T) {
+	c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{
+		pool("a", 0, "192.0.2.16/28"), pool("b", 1, "192.0.2.0/24", "2001:db8::10-2001:db8::20"),
+	}}, Config{})
+	for addr, want := range map[string]string{
+		"192.0.2.0": "b", "192.0.2.15": "b", "192.0.2.16": "a", "192.0.2.31": "a", "192.0.2.32": "b", "192.0.3.0": "",
+		"2001:db8::f": "", "2001:db8::10": "b", "2001:db8::20": "b", "2001:db8::21": "", "0.0.0.0": "",
+	} {
+		got := ""
+		if p := c.PoolOf(netip.MustParseAddr(addr)); p != nil {
+			got = p.Name
+		}
+		if got != want {
+			t.Errorf("PoolOf(%s) = %q, want %q", addr, got, want)
+		}
+	}
+}
+
+func TestAllocationSelects(t *testing.T) {
+	gold := metav1.LabelSelector{MatchLabels: map[string]string{"tier": "gold"}}
+	o := pool("p", 0, "192.0.2.0/24")
+	o.Spec.ServiceAllocation = &v1beta1.ServiceAllocation{
+		Namespaces: []string{"shop"}, NamespaceSelectors: []metav1.LabelSelector{gold}, ServiceSelectors: []metav1.LabelSelector{gold},
+	}
+	c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{o}}, Config{})
+	a := c.Pools[0].Allocation
+	isGold := map[string]string{"tier": "gold"}
+	if !a.SelectsNamespace("shop", nil) || !a.SelectsNamespace("other", isGold) || a.SelectsNamespace("other", nil) {
+		t.Error("namespaces: selected by name or by label")
+	}
+	if !a.SelectsService(isGold) || a.SelectsService(nil) {
+		t.Error("services: selected by label")
+	}
+}
