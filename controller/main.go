@@ -4,24 +4,22 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/logging"
@@ -32,7 +30,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil {
+	if err := command().ExecuteContext(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "controller:", err)
 		os.Exit(1)
 	}
@@ -68,6 +66,19 @@ func command() *cobra.Command {
 // run serves until ctx ends.
 func run(ctx context.Context, s processSettings, log *slog.Logger) error {
 	log.Info("controller starts", "version", version.String())
+	state := newState()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return kube.Health{Address: s.Kube.HealthAddress, Missing: state.missing}.Run(ctx)
+	})
+	group.Go(func() error { return control(ctx, s, state, log) })
+	err := group.Wait()
+	log.Info("controller stops")
+	return err
+}
+
+// control does the work of the controller until ctx ends or it leads no more.
+func control(ctx context.Context, s processSettings, state *state, log *slog.Logger) error {
 	config, err := kube.RESTConfig(s.Kube.Kubeconfig)
 	if err != nil {
 		return err
@@ -76,39 +87,44 @@ func run(ctx context.Context, s processSettings, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
-	kinds := append(kube.ConfigKinds(), &corev1.Service{}, namespaceKind())
-	if err := kube.Preload(ctx, mgr.GetCache(), kinds...); err != nil {
-		return err
-	}
-	state := newState()
-	services, err := setupControllers(mgr, s, state, log)
-	if err != nil {
-		return err
-	}
-	// Like the controllers, it starts when this replica leads.
-	if err := mgr.Add(manager.RunnableFunc(services.adopt)); err != nil {
-		return err
-	}
-	name := types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret}
 	api, err := client.New(config, client.Options{Scheme: mgr.GetScheme()})
 	if err != nil {
 		return fmt.Errorf("prepare client: %w", err)
 	}
-	if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
-		_ = fillMemberSecret(ctx, api, name, log) // ends with ctx only
-		return nil
-	})); err != nil {
+	kinds := append(kube.ConfigKinds(), &corev1.Service{}, namespaceKind())
+	if err := kube.Preload(ctx, mgr.GetCache(), log, kinds...); err != nil {
 		return err
 	}
-	if err := addHealth(mgr, state); err != nil {
+	services, err := setupControllers(mgr, s, state, log)
+	if err != nil {
 		return err
 	}
-	if err := mgr.Start(ctx); err != nil {
-		return err
+	secret := types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret}
+	for _, part := range []manager.Runnable{
+		// On every replica, once the caches are filled.
+		everywhere(func(context.Context) error { close(state.synced); return nil }),
+		everywhere(func(ctx context.Context) error { return fillMemberSecret(ctx, api, secret, log) }),
+		// On the replica that leads.
+		manager.RunnableFunc(func(ctx context.Context) error {
+			close(state.leads)
+			return services.adopt(ctx)
+		}),
+	} {
+		if err := mgr.Add(part); err != nil {
+			return err
+		}
 	}
-	log.Info("controller stops")
-	return nil
+	return mgr.Start(ctx)
 }
+
+// everywhere is a part that runs whether or not this replica leads.
+type everywhere func(context.Context) error
+
+// Start runs the part.
+func (e everywhere) Start(ctx context.Context) error { return e(ctx) }
+
+// NeedLeaderElection is what the manager asks.
+func (everywhere) NeedLeaderElection() bool { return false }
 
 func managerOptions(s processSettings) ctrl.Options {
 	options := kube.ManagerOptions(s.Kube)
@@ -124,33 +140,4 @@ func managerOptions(s processSettings) ctrl.Options {
 		&corev1.Service{}: {Field: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))},
 	}
 	return options
-}
-
-// addHealth says when this replica is ready: its caches are synced and, if it
-// leads, the addresses that Services have are adopted.
-func addHealth(mgr manager.Manager, state *state) error {
-	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return err
-	}
-	if err := mgr.AddReadyzCheck("caches", func(request *http.Request) error {
-		ctx, cancel := context.WithTimeout(request.Context(), time.Second)
-		defer cancel()
-		if !mgr.GetCache().WaitForCacheSync(ctx) {
-			return fmt.Errorf("the caches of API objects are not filled yet")
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	return mgr.AddReadyzCheck("adoption", func(*http.Request) error {
-		if isClosed(mgr.Elected()) && !isClosed(state.adopted) {
-			return fmt.Errorf("the addresses that Services have are not adopted yet")
-		}
-		return nil
-	})
-}
-
-// register makes the metrics of this process known to its metrics endpoint.
-func register(m *metrics) error {
-	return ctrlmetrics.Registry.Register(m)
 }

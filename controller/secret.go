@@ -24,7 +24,7 @@ const memberKeyBytes = 32
 // the Secret empty, so that the controller need not be allowed to create
 // Secrets. It tries until it succeeds or ctx ends.
 func fillMemberSecret(ctx context.Context, api client.Client, name types.NamespacedName, log *slog.Logger) error {
-	return wait.PollUntilContextCancel(ctx, 2*time.Second, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextCancel(ctx, 2*time.Second, true, func(ctx context.Context) (bool, error) {
 		err := fillOnce(ctx, api, name)
 		if err != nil {
 			log.Warn("the member Secret has no key yet", "name", name.String(), "error", err)
@@ -32,6 +32,10 @@ func fillMemberSecret(ctx context.Context, api client.Client, name types.Namespa
 		}
 		return true, nil
 	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 func fillOnce(ctx context.Context, api client.Client, name types.NamespacedName) error {

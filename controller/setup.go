@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -27,7 +28,7 @@ const serviceWorkers = 16
 // Services, whose adopt is still to be run.
 func setupControllers(mgr manager.Manager, s processSettings, state *state, log *slog.Logger) (*serviceReconciler, error) {
 	m := newMetrics(state)
-	if err := register(m); err != nil {
+	if err := ctrlmetrics.Registry.Register(m); err != nil {
 		return nil, err
 	}
 	services, statuses := &kube.Queue[reconcile.Request]{}, &kube.Queue[objectKey]{}

@@ -30,6 +30,9 @@ type state struct {
 	// not show the write.
 	written map[types.NamespacedName]string
 
+	// synced is closed when the caches are filled, leads when this replica
+	// leads.
+	synced, leads chan struct{}
 	// adopted is closed when the addresses found in Service statuses are
 	// recorded. Nothing is assigned before.
 	adopted chan struct{}
@@ -43,6 +46,8 @@ func newState() *state {
 		addresses:  allocator.New(),
 		waiting:    map[types.NamespacedName]time.Time{},
 		written:    map[types.NamespacedName]string{},
+		synced:     make(chan struct{}),
+		leads:      make(chan struct{}),
 		adopted:    make(chan struct{}),
 		configured: make(chan struct{}),
 	}
@@ -62,6 +67,19 @@ func (s *state) setConfig(objects config.Objects) (config.Config, []config.Probl
 		close(s.configured)
 	}
 	return s.config, s.problems
+}
+
+// missing says what this replica waits for before it is of use: one that
+// stands by must be able to take over, one that leads must have adopted the
+// addresses that Services have. "" when for nothing.
+func (s *state) missing() string {
+	switch {
+	case !isClosed(s.synced):
+		return "the caches of API objects are not filled yet"
+	case isClosed(s.leads) && !isClosed(s.adopted):
+		return "the addresses that Services have are not adopted yet"
+	}
+	return ""
 }
 
 // waitingOldestFirst are the Services that wait for addresses, in the order

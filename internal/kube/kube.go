@@ -6,6 +6,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -94,7 +96,7 @@ func RESTConfig(kubeconfig string) (*rest.Config, error) {
 func ManagerOptions(s Settings) ctrl.Options {
 	options := ctrl.Options{
 		Scheme:                 Scheme(),
-		HealthProbeBindAddress: s.HealthAddress,
+		HealthProbeBindAddress: "0", // Health answers before the manager starts
 		Metrics: metricsserver.Options{
 			BindAddress:    s.MetricsAddress,
 			SecureServing:  true,
@@ -111,10 +113,20 @@ func ManagerOptions(s Settings) ctrl.Options {
 
 // Preload has the manager's cache hold these kinds from the start. The manager
 // fills its cache before anything else of it runs, so whatever runs sees all
-// objects of these kinds.
-func Preload(ctx context.Context, c cache.Cache, kinds ...client.Object) error {
+// objects of these kinds. It waits for kinds that are not installed yet, and
+// for the API server.
+func Preload(ctx context.Context, c cache.Cache, log *slog.Logger, kinds ...client.Object) error {
 	for _, kind := range kinds {
-		if _, err := c.GetInformer(ctx, kind, cache.BlockUntilSynced(false)); err != nil {
+		told := ""
+		err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+			_, err := c.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+			if err != nil && err.Error() != told {
+				told = err.Error()
+				log.Warn("waiting for a kind of API object", "kind", fmt.Sprintf("%T", kind), "error", err)
+			}
+			return err == nil, nil
+		})
+		if err != nil {
 			return fmt.Errorf("prepare the cache of %T: %w", kind, err)
 		}
 	}

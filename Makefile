@@ -1,0 +1,73 @@
+# Berth. `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+TOOL    := go tool -modfile=tools/go.mod
+IMAGES  := ghcr.io/berth-lb
+TAG     ?= dev
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
+STATIC  := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X github.com/berth-lb/berth/internal/version.released=$(VERSION)'
+FUZZ    ?= 10s
+
+.PHONY: help build test race lint generate check-generate fuzz bench images deps demo demo-down e2e lab clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
+
+build: ## Build both binaries, static, into bin/.
+	$(STATIC) -o bin/ ./controller ./speaker
+
+test: ## Run unit and namespace tests with the race detector; tells what was skipped and why.
+	./hack/test
+
+race: ## Run the tests many times over to find rare races; COUNT=10.
+	go test -race -count=$${COUNT:-10} ./...
+
+lint: check-generate ## Check generated files, format, and what linters find.
+	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
+	go vet ./...
+	cd e2e && go vet ./...
+	$(TOOL) golangci-lint run ./...
+
+generate: ## Write deepcopy code, CRDs and RBAC roles anew from the Go sources.
+	$(TOOL) controller-gen object paths=./api/... crd output:crd:dir=manifests/crds
+	$(TOOL) controller-gen rbac:roleName=berth-controller paths=./controller/... output:rbac:dir=manifests/base/controller
+	$(TOOL) controller-gen rbac:roleName=berth-speaker paths=./speaker/... output:rbac:dir=manifests/base/speaker
+
+check-generate: ## Fail when generated files differ from what `make generate` writes.
+	./hack/check-generate
+
+fuzz: ## Fuzz every parser of foreign input, FUZZ=10s each.
+	./hack/fuzz $(FUZZ)
+
+bench: ## Run the benchmarks and print their figures.
+	go test -run '^$$' -bench . -benchmem ./...
+
+images: bin/lab ## Build both images into dist/, as archives, without a container engine.
+	mkdir -p dist
+	$(STATIC) -o dist/ ./controller ./speaker
+	bin/lab image build --ref $(IMAGES)/controller:$(TAG) --out dist/controller.tar --user 65532:65532 dist/controller
+	bin/lab image build --ref $(IMAGES)/speaker:$(TAG) --out dist/speaker.tar --user 0:0 dist/speaker
+
+deps: bin/lab ## Install the Debian packages that namespace tests and the lab need.
+	bin/lab deps --install
+
+demo: deps images ## Run Berth in a cluster of network namespaces on this machine, and show it at work.
+	./hack/demo
+
+demo-down: bin/lab ## End the demo's cluster.
+	bin/lab down --name demo
+
+e2e: deps images ## Run the lab suite: Berth in a real cluster, judged from outside.
+	./hack/e2e
+
+lab: bin/lab ## Build the lab command, bin/lab.
+
+bin/lab: FORCE
+	cd e2e && go build -o ../bin/lab ./cmd/lab
+
+FORCE:
+
+clean: ## Remove what was built here.
+	rm -rf bin dist

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/spf13/cobra"
+)
+
+// newFaults returns the commands that do something to nodes or components.
+func newFaults(name *string) []*cobra.Command {
+	components := strings.Join(lab.ComponentNames(), ", ")
+	return []*cobra.Command{
+		newFault(name, "cut NODE...", "Pull a node's cable at the switch", "", (*lab.Lab).Cut),
+		newFault(name, "heal NODE...", "Plug a node's cable in again", "", (*lab.Lab).Heal),
+		newFault(name, "crash NODE...", "Take the power from a node",
+			"Take the power from a node: its cable goes dead and all its processes end at once. Its disk stays.", (*lab.Lab).Crash),
+		newFault(name, "hang NODE...", "Stop every process of a node; its kernel goes on", "", (*lab.Lab).Hang),
+		newFault(name, "unhang NODE...", "Let the processes of a hung node go on", "", (*lab.Lab).Unhang),
+		newFault(name, "stop COMPONENT...", "Stop a component of the control plane",
+			"Stop a component of the control plane: "+components+".", (*lab.Lab).StopComponent),
+		newFault(name, "start NODE|COMPONENT...", "Boot a crashed node, or start a stopped component",
+			"Boot a node that crashed, with its cable plugged in, or start a stopped component of the control plane ("+
+				components+"), and wait until it is ready.", start),
+	}
+}
+
+func start(l *lab.Lab, ctx context.Context, what string) error {
+	if slices.Contains(lab.ComponentNames(), what) {
+		return l.StartComponent(ctx, what)
+	}
+	return l.Start(ctx, what)
+}
+
+// newFault returns a command that does the same to each of its arguments, one after another.
+func newFault(name *string, use, short, long string, do func(*lab.Lab, context.Context, string) error) *cobra.Command {
+	verb, _, _ := strings.Cut(use, " ")
+	return &cobra.Command{
+		Use:   use,
+		Short: short,
+		Long:  long,
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := lab.Open(*name)
+			if err != nil {
+				return err
+			}
+			for _, what := range args {
+				begin := time.Now()
+				if err := do(l, cmd.Context(), what); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.ErrOrStderr(), "%6.1fs  %s %s: done\n", time.Since(begin).Seconds(), verb, what)
+			}
+			return nil
+		},
+	}
+}

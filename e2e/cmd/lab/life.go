@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/spf13/cobra"
+)
+
+func newUp(name *string) *cobra.Command {
+	var options lab.Options
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Start a lab",
+		Long: `Start a lab, and return when its nodes are Ready. Leftovers of an earlier lab of the same name are removed first.
+Ctrl-C, or a failure, takes everything down again.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			options.Name = *name
+			options.Progress = cmd.ErrOrStderr()
+			start := time.Now()
+			l, err := lab.Up(cmd.Context(), options)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			fmt.Fprintf(out, "Lab %s is up after %.1f s. To look around:\n", l.Name(), time.Since(start).Seconds())
+			printHints(out, l.Name())
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&options.Nodes, "nodes", 3, fmt.Sprintf("number of nodes, 1 to %d", lab.MaxNodes))
+	flags.StringVar(&options.ProxyMode, "proxy-mode", "nftables", "mode of kube-proxy: nftables or iptables")
+	flags.DurationVar(&options.NodeGrace, "node-grace", 8*time.Second, "how long a node may be silent before it is NotReady")
+	flags.StringVar(&options.KubernetesBinary, "kubernetes", "", "multi-call Kubernetes binary to use instead of building one")
+	flags.StringArrayVar(&options.APIServerFlags, "apiserver-flag", nil, "a further flag of the API server; may be repeated")
+	flags.StringArrayVar(&options.Images, "image", nil, "docker-archive to load into every node; may be repeated")
+	return cmd
+}
+
+func newDown(name *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "End a lab and remove everything of it",
+		Long: `End every process of a lab and remove its namespaces, control groups and files, logs included. It also removes what
+a lab left that ended half way. It is no error if there is nothing.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return lab.Remove(cmd.Context(), *name) },
+	}
+}
+
+func newBuild() *cobra.Command {
+	return &cobra.Command{
+		Use:   "build",
+		Short: "Build what \"lab up\" needs, if it is not in the cache",
+		Long: `Build the Kubernetes binary and the images of every node into ~/.cache/berth-lab ($XDG_CACHE_HOME/berth-lab), if they
+are not there, and print the path of the binary. Files there that belong to older sources may be deleted at any time.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			binary, err := lab.Build(cmd.Context(), cmd.ErrOrStderr())
+			if err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), binary)
+			}
+			return err
+		},
+	}
+}
+
+func newDeps() *cobra.Command {
+	var install bool
+	cmd := &cobra.Command{
+		Use:   "deps",
+		Short: "List what the lab needs of this machine, or install what is missing",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			out := cmd.OutOrStdout()
+			if install {
+				installed, err := lab.InstallMissing(cmd.Context(), cmd.ErrOrStderr())
+				if err != nil {
+					return err
+				}
+				if len(installed) == 0 {
+					fmt.Fprintln(out, "Nothing is missing.")
+				} else {
+					fmt.Fprintln(out, "Installed:", strings.Join(installed, " "))
+				}
+				return nil
+			}
+			table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+			fmt.Fprintln(table, "PACKAGE\tPURPOSE\tNEEDED BY\tMISSING")
+			for _, r := range lab.Requirements() {
+				by := "tests and people"
+				if r.Essential {
+					by = "lab up"
+				}
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", r.Package, r.Purpose, by, strings.Join(r.Missing(), " "))
+			}
+			return table.Flush()
+		},
+	}
+	cmd.Flags().BoolVar(&install, "install", false, "install what is missing with apt-get")
+	return cmd
+}

@@ -1,0 +1,218 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// The components of the control plane, in the order in which they are started.
+const (
+	Etcd              = "etcd"
+	APIServer         = "apiserver"
+	ControllerManager = "controller-manager"
+	Scheduler         = "scheduler"
+)
+
+// startLimit is how long something may take to start on a machine that is busy with other work.
+const startLimit = 90 * time.Second
+
+// A component is a process of the control plane, in the namespace cp.
+type component struct {
+	name string
+	// health is the URL that answers 200 when it is ready.
+	health string
+	// args gives the program in the multi-call binary and its flags.
+	args func(*Lab) []string
+}
+
+var components = []component{
+	{Etcd, "http://127.0.0.1:2379/health", (*Lab).etcdArgs},
+	{APIServer, apiURL + "/readyz", (*Lab).apiServerArgs},
+	{ControllerManager, "https://127.0.0.1:10257/healthz", (*Lab).controllerManagerArgs},
+	{Scheduler, "https://127.0.0.1:10259/healthz", (*Lab).schedulerArgs},
+}
+
+// ComponentNames lists the components in the order in which they are started.
+func ComponentNames() []string {
+	names := make([]string, len(components))
+	for i, c := range components {
+		names[i] = c.name
+	}
+	return names
+}
+
+func findComponent(name string) (component, error) {
+	for _, c := range components {
+		if c.name == name {
+			return c, nil
+		}
+	}
+	return component{}, fmt.Errorf("no component %q: the components are %s", name, strings.Join(ComponentNames(), ", "))
+}
+
+// StartComponent starts a component that was stopped, and waits until it is ready.
+func (l *Lab) StartComponent(ctx context.Context, name string) error {
+	c, err := findComponent(name)
+	if err != nil {
+		return err
+	}
+	if p, err := readProcess(l.recordFile(name)); err == nil && p.alive() {
+		return fmt.Errorf("%s runs already, as process %d", name, p.PID)
+	}
+	if err := l.startComponent(c); err != nil {
+		return err
+	}
+	return l.waitComponent(ctx, c)
+}
+
+// stopLimit is how long a component may take to end before it is killed. The API server stops listening at once, but would
+// wait a minute for the watches that are open.
+const stopLimit = 3 * time.Second
+
+// StopComponent asks a component to end, kills it if it has not after three seconds, and returns when it has ended. The
+// others keep running. Stopping one that does not run is no error.
+func (l *Lab) StopComponent(ctx context.Context, name string) error {
+	if _, err := findComponent(name); err != nil {
+		return err
+	}
+	p, err := readProcess(l.recordFile(name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	if p.waitEnd(ctx, stopLimit) != nil {
+		if err := p.signal(syscall.SIGKILL); err != nil {
+			return err
+		}
+		if err := p.waitEnd(ctx, 5*time.Second); err != nil {
+			return fmt.Errorf("stop %s: %w", name, err)
+		}
+	}
+	return os.Remove(l.recordFile(name))
+}
+
+// startComponent starts a component and does not wait for it.
+func (l *Lab) startComponent(c component) error {
+	args := c.args(l)
+	cmd := exec.Command(l.path("bin", args[0]), args[1:]...)
+	cmd.Dir = l.dir
+	cmd.Env = []string{"PATH=" + systemPath, "HOME=/root"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err := l.RunIn(HostControlPlane, func() error { return l.spawn(cmd, c.name, l.componentLog(c.name)) })
+	if err != nil {
+		return fmt.Errorf("start %s: %w", c.name, err)
+	}
+	return nil
+}
+
+// waitComponent waits until a component answers that it is ready. The error carries the end of its log.
+func (l *Lab) waitComponent(ctx context.Context, c component) error {
+	err := poll(ctx, startLimit, 50*time.Millisecond, c.name+" is not ready", func(ctx context.Context) error {
+		if p, err := readProcess(l.recordFile(c.name)); err != nil || !p.alive() {
+			return finalError{errors.New("it has ended")}
+		}
+		return l.get(ctx, HostControlPlane, c.health, nil)
+	})
+	if err != nil && ctx.Err() == nil {
+		return withLog(err, l.componentLog(c.name))
+	}
+	return err
+}
+
+func (l *Lab) componentLog(name string) string { return l.path("logs", name+".log") }
+
+// spawn starts a command whose output goes to the end of a log, keeps the record of its process, and collects it when it
+// ends, if this program still lives then.
+func (l *Lab) spawn(cmd *exec.Cmd, record, logFile string) error {
+	log, err := os.OpenFile(logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p, err := recordOf(cmd.Process.Pid)
+	if err == nil {
+		err = p.write(l.recordFile(record))
+	}
+	if err != nil {
+		_ = cmd.Process.Kill() // without a record nobody would find it
+	}
+	go func() { _ = cmd.Wait() }()
+	return err
+}
+
+func (l *Lab) etcdArgs() []string {
+	return []string{"etcd", "--data-dir=" + l.path("etcd")}
+}
+
+func (l *Lab) apiServerArgs() []string {
+	pki := func(name string) string { return l.path("pki", name) }
+	return append([]string{
+		"kube-apiserver",
+		"--etcd-servers=http://127.0.0.1:2379",
+		"--bind-address=::",
+		"--advertise-address=" + ControlPlaneAddresses.V4.String(),
+		"--secure-port=6443",
+		"--tls-cert-file=" + pki("serving.crt"), "--tls-private-key-file=" + pki("serving.key"),
+		"--client-ca-file=" + pki("ca.crt"),
+		"--token-auth-file=" + pki("tokens.csv"),
+		"--authorization-mode=Node,RBAC",
+		"--enable-admission-plugins=NodeRestriction",
+		"--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-key-file=" + pki("service-account.pub"),
+		"--service-account-signing-key-file=" + pki("service-account.key"),
+		"--service-cluster-ip-range=" + serviceCIDRs,
+		// For kubectl logs and exec.
+		"--kubelet-client-certificate=" + pki("kubelet-client.crt"), "--kubelet-client-key=" + pki("kubelet-client.key"),
+		"--kubelet-preferred-address-types=InternalIP",
+		// Without these the controller manager complains every minute.
+		"--requestheader-client-ca-file=" + pki("ca.crt"), "--requestheader-allowed-names=" + frontProxyLeaf.commonName,
+		"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--proxy-client-cert-file=" + pki("front-proxy.crt"), "--proxy-client-key-file=" + pki("front-proxy.key"),
+		// Webhooks are called at their endpoints: cp has routes to pods, but no kube-proxy.
+		"--enable-aggregator-routing=true",
+		"--allow-privileged=true",
+		"--profiling=false",
+	}, l.options.APIServerFlags...)
+}
+
+func (l *Lab) controllerManagerArgs() []string {
+	return append(l.controllerArgs("kube-controller-manager", ControllerManager),
+		"--service-account-private-key-file="+l.path("pki", "service-account.key"),
+		"--root-ca-file="+l.path("pki", "ca.crt"),
+		"--cluster-signing-cert-file="+l.path("pki", "ca.crt"), "--cluster-signing-key-file="+l.path("pki", "ca.key"),
+		"--cluster-cidr="+clusterCIDRs, "--service-cluster-ip-range="+serviceCIDRs,
+		// With the default of 20 requests a second EndpointSlices lag seconds behind when there are many Services.
+		"--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-service-endpoint-syncs=20",
+		"--node-monitor-period=1s", "--node-monitor-grace-period="+l.options.NodeGrace.String(),
+	)
+}
+
+func (l *Lab) schedulerArgs() []string { return l.controllerArgs("kube-scheduler", Scheduler) }
+
+// controllerArgs are the flags that the controller manager and the scheduler share.
+func (l *Lab) controllerArgs(program, user string) []string {
+	kubeconfig := l.kubeconfig(user)
+	return []string{
+		program,
+		"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
+		"--bind-address=127.0.0.1",
+		"--tls-cert-file=" + l.path("pki", "serving.crt"), "--tls-private-key-file=" + l.path("pki", "serving.key"),
+		"--leader-elect=false",
+	}
+}

@@ -1,0 +1,21 @@
+// Package lab runs a real Kubernetes cluster of a few nodes in Linux network namespaces of one machine, with a LAN, a
+// router and clients around it, and breaks it on request.
+//
+//	client 10.77.0.100 fd77::100 ─┐              ┌─ node1 10.77.0.11 fd77::11   pods 10.244.1.0/24 fd44:0:0:1::/64
+//	cp     10.77.0.2   fd77::2  ──┤ switch (sw)  ├─ node2 10.77.0.12 fd77::12   pods 10.244.2.0/24 fd44:0:0:2::/64
+//	router 10.77.0.1   fd77::1  ──┘              └─ node3 10.77.0.13 fd77::13   pods 10.244.3.0/24 fd44:0:0:3::/64
+//	   └─ 10.88.0.1 fd88::1 ── ext 10.88.0.100 fd88::100
+//
+// Nothing is imitated: etcd and the control plane run in the namespace cp; every node has network, mount, process, host
+// name and IPC namespaces of its own, with containerd, kubelet and kube-proxy under a PID 1 whose end is the end of the
+// node. Only the registry is missing: images are loaded from files.
+//
+// Words used here. A host is anything with a namespace: sw, cp, router, client, ext and the nodes. A port is a host's
+// end of a cable at the switch; it carries the name of the host. A component is a process of the control plane.
+//
+// A lab has a name, and several run side by side with the same addresses. The host's own interfaces are never touched.
+// The processes outlive the program that called Up; Open attaches to them again. Everything the lab keeps is in one
+// directory, and Down removes all of it.
+//
+// Root is needed, and the Debian packages that Requirements lists.
+package lab

@@ -1,0 +1,342 @@
+package lab_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/berth-lb/berth/e2e/image"
+	"github.com/berth-lb/berth/e2e/lab"
+)
+
+// workload is a pod of the web image on each node.
+const workload = `
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: web
+        image: lab.test/web:1
+        env:
+        - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+        - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  externalTrafficPolicy: Local
+  ipFamilyPolicy: RequireDualStack
+  selector: {app: web}
+  ports:
+  - {name: http, port: 80, targetPort: 8080, nodePort: 30080}
+  - {name: echo, port: 7, targetPort: 8080, nodePort: 30007, protocol: UDP}
+`
+
+// up brings up a lab of two nodes that the test owns, or skips the test and says why.
+func up(t *testing.T) *lab.Lab {
+	t.Helper()
+	if os.Getenv("BERTH_LAB_TEST") == "" {
+		t.Skip("set BERTH_LAB_TEST=1, as root, to test the lab itself: it takes a minute, and several more on a machine that has not built Kubernetes yet")
+	}
+	t.Setenv("BERTH_LAB_DIR", t.TempDir())
+	l, err := lab.Up(t.Context(), lab.Options{Name: "labtest", Nodes: 2, Progress: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Down(context.Background()); err != nil {
+			t.Error(err)
+		}
+		checkNothingLeft(t, l)
+	})
+	return l
+}
+
+func checkNothingLeft(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	for _, pattern := range []string{
+		"/run/netns/labtest-*", "/sys/fs/cgroup/*/berth-lab/labtest", "/sys/fs/cgroup/berth-lab/labtest", l.Dir(),
+	} {
+		if left, _ := filepath.Glob(pattern); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	}
+	if _, err := lab.Open("labtest"); !errors.Is(err, lab.ErrNotRunning) {
+		t.Errorf("Open after Down: %v", err)
+	}
+}
+
+// TestLab brings a lab up once and breaks it in every way it offers, in the order of the subtests.
+func TestLab(t *testing.T) {
+	l := up(t)
+	kubectl := func(t *testing.T, args ...string) string {
+		t.Helper()
+		out, err := l.Kubectl(t.Context(), args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	if _, err := l.KubectlInput(t.Context(), strings.NewReader(workload), "apply", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, "rollout", "status", "daemonset/web", "--timeout=60s")
+
+	t.Run("a second Up of the name is refused", func(t *testing.T) {
+		if _, err := lab.Up(t.Context(), lab.Options{Name: "labtest"}); !errors.Is(err, lab.ErrRunning) {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("another program can open it", func(t *testing.T) {
+		again, err := lab.Open("labtest")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(again.NodeNames(), " "); got != "node1 node2" {
+			t.Errorf("nodes %s", got)
+		}
+	})
+	t.Run("pods answer clients near and far", func(t *testing.T) {
+		checkAnswer(t, l, lab.HostClient, lab.NodeAddresses(1).V4.String(), "node=node1 client="+lab.ClientAddresses.V4.String())
+		checkAnswer(t, l, lab.HostExt, lab.NodeAddresses(2).V6.String(), "node=node2 client=["+lab.ExtAddresses.V6.String()+"]")
+		checkEcho(t, l)
+	})
+	t.Run("a Go client reaches the API server", func(t *testing.T) { checkAPI(t, l) })
+	t.Run("a node shows only itself", func(t *testing.T) {
+		out, err := l.Exec(t.Context(), "node1", "ps", "-e", "-o", "comm=")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ps := string(out); !strings.Contains(ps, "kubelet") || strings.Count(ps, "kubelet") > 1 || strings.Contains(ps, "kube-apiserver") {
+			t.Errorf("node1 runs:\n%s", ps)
+		}
+	})
+	t.Run("a command that fails tells its status and its words", func(t *testing.T) {
+		_, err := l.Exec(t.Context(), "node1", "sh", "-c", "echo the reason >&2; exit 3")
+		failed := (*exec.ExitError)(nil)
+		if !errors.As(err, &failed) || failed.ExitCode() != 3 || !strings.Contains(err.Error(), "the reason") {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("a command ends with its context", func(t *testing.T) { checkCancel(t, l) })
+	t.Run("a node restarts its services", func(t *testing.T) {
+		if err := l.KillProcess("node1", "kube-proxy", syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "kube-proxy runs again", func() error {
+			_, err := l.Exec(t.Context(), "node1", "pgrep", "-x", "kube-proxy")
+			return err
+		})
+		if err := l.KillProcess("node1", "nonesuch", syscall.SIGKILL); err == nil {
+			t.Error("killing nothing is no error")
+		}
+	})
+	t.Run("crash and start, with an image loaded meanwhile", func(t *testing.T) { checkCrash(t, l) })
+	t.Run("hang and unhang", func(t *testing.T) { checkHang(t, l) })
+	t.Run("cut and heal", func(t *testing.T) {
+		address := lab.NodeAddresses(1).V4.String()
+		if err := l.Cut(t.Context(), "node1"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Exec(t.Context(), lab.HostClient, "ping", "-c1", "-W1", address); err == nil {
+			t.Error("node1 answers with its cable cut")
+		}
+		if err := l.Heal(t.Context(), "node1"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Exec(t.Context(), lab.HostClient, "ping", "-c1", "-W2", address); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("components stop and start", func(t *testing.T) { checkComponents(t, l) })
+}
+
+// checkAnswer fetches a page from a node port and compares the beginning of what matters.
+func checkAnswer(t *testing.T, l *lab.Lab, from, address, want string) {
+	t.Helper()
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return l.DialFrom(ctx, from, network, address)
+		},
+	}}
+	defer client.CloseIdleConnections()
+	eventually(t, "an answer from "+address, func() error {
+		response, err := client.Get("http://" + net.JoinHostPort(address, "30080"))
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err == nil && !strings.Contains(string(body), want) {
+			t.Fatalf("%s at %s got %q, want %q", from, address, body, want)
+		}
+		return err
+	})
+}
+
+func checkEcho(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	conn, err := l.DialFrom(t.Context(), lab.HostClient, "udp", lab.NodeAddresses(2).V4.String()+":30007")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := conn.Write([]byte("hi")); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 500)
+	n, err := conn.Read(answer)
+	if err != nil || !strings.Contains(string(answer[:n]), "node=node2") || !strings.Contains(string(answer[:n]), `data="hi"`) {
+		t.Errorf("answer %q, %v", answer[:n], err)
+	}
+}
+
+func checkAPI(t *testing.T, l *lab.Lab) {
+	conn, err := l.DialContext(t.Context(), "tcp", "10.77.0.2:6443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got := conn.LocalAddr().String(); !strings.HasPrefix(got, "10.77.0.2:") {
+		t.Errorf("the connection starts at %s, outside the lab", got)
+	}
+	if _, err := l.DialContext(t.Context(), "tcp", "example.org:80"); err == nil {
+		t.Error("a name is no error")
+	}
+}
+
+func checkCancel(t *testing.T, l *lab.Lab) {
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	if _, err := l.Exec(ctx, "node1", "sleep", "4321"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if _, err := l.Exec(t.Context(), "node1", "pgrep", "-f", "sleep 4321"); err == nil {
+		t.Error("the command still runs")
+	}
+}
+
+func checkCrash(t *testing.T, l *lab.Lab) {
+	ctx := t.Context()
+	if err := l.Crash(ctx, "node2"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Exec(ctx, "node2", "true"); !errors.Is(err, lab.ErrNodeDown) {
+		t.Errorf("a command on a node that is down: %v", err)
+	}
+	if err := l.Crash(ctx, "node2"); !errors.Is(err, lab.ErrNodeDown) {
+		t.Errorf("a second crash: %v", err)
+	}
+	program := filepath.Join(t.TempDir(), "nothing")
+	archive := filepath.Join(t.TempDir(), "nothing.tar")
+	if err := os.WriteFile(program, []byte("nothing"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	spec := image.Spec{Ref: "lab.test/nothing:1", Files: []image.File{{Source: program, Path: "/nothing"}}}
+	if err := image.Build(spec, archive); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.LoadImage(ctx, archive); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if err := l.Start(ctx, "node2"); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("node2 is Ready %.1f s after its start", time.Since(begin).Seconds())
+	for _, node := range l.NodeNames() {
+		out, err := l.Exec(ctx, node, "ctr", "-n", "k8s.io", "images", "ls", "-q")
+		if err != nil || !strings.Contains(string(out), "lab.test/nothing:1") {
+			t.Errorf("%s has images %s, %v", node, out, err)
+		}
+	}
+	checkAnswer(t, l, lab.HostClient, lab.NodeAddresses(2).V4.String(), "node=node2")
+}
+
+func checkHang(t *testing.T, l *lab.Lab) {
+	ctx := t.Context()
+	state := func() lab.NodeState {
+		t.Helper()
+		status, err := l.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return status.Nodes[0].State
+	}
+	if err := l.Hang(ctx, "node1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := state(); got != lab.NodeHung {
+		t.Errorf("node1 is %s", got)
+	}
+	// The kernel of a node that hangs still answers.
+	if _, err := l.Exec(ctx, lab.HostClient, "ping", "-c1", "-W2", lab.NodeAddresses(1).V4.String()); err != nil {
+		t.Error(err)
+	}
+	if err := l.Unhang(ctx, "node1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := state(); got != lab.NodeRunning {
+		t.Errorf("node1 is %s", got)
+	}
+}
+
+func checkComponents(t *testing.T, l *lab.Lab) {
+	ctx := t.Context()
+	for _, name := range lab.ComponentNames() {
+		if err := l.StopComponent(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := l.Kubectl(ctx, "get", "nodes", "--request-timeout=1s"); err == nil {
+		t.Error("the API server answers after it was stopped")
+	}
+	for _, name := range lab.ComponentNames() {
+		begin := time.Now()
+		if err := l.StartComponent(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s is ready after %.1f s", name, time.Since(begin).Seconds())
+	}
+	if err := l.StartComponent(ctx, lab.Etcd); err == nil {
+		t.Error("a second etcd was started")
+	}
+	if _, err := l.Kubectl(ctx, "get", "daemonset", "web"); err != nil {
+		t.Error("the cluster has forgotten what it knew:", err)
+	}
+}
+
+// eventually tries until it works, for half a minute.
+func eventually(t *testing.T, what string, try func() error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if err = try(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("%s: not within 30 s: %v", what, err)
+}

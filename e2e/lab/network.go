@@ -1,0 +1,185 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Kernel settings of every namespace of a lab. IPv4 settings of a new namespace are copied from the machine, so those that
+// matter are written even where they usually have this value.
+var commonSettings = []string{
+	"ipv4/conf/all/rp_filter=0", "ipv4/conf/default/rp_filter=0",
+	"ipv4/conf/all/arp_ignore=0", "ipv4/conf/default/arp_ignore=0",
+	"ipv4/conf/all/arp_announce=0", "ipv4/conf/default/arp_announce=0",
+	"ipv6/conf/all/accept_dad=0", "ipv6/conf/default/accept_dad=0", // else an address is unusable for its first second or two
+	"ipv6/conf/default/accept_ra=0",
+}
+
+// forwardSettings make a namespace a router.
+var forwardSettings = []string{"ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1"}
+
+// multipathSettings make a router choose among equal routes by addresses and ports, and skip neighbours that do not answer.
+var multipathSettings = []string{
+	"ipv4/fib_multipath_hash_policy=1", "ipv6/fib_multipath_hash_policy=1", "ipv4/fib_multipath_use_neigh=1",
+}
+
+// makeNetwork makes the switch and the hosts that are not nodes.
+func (l *Lab) makeNetwork(ctx context.Context) error {
+	if err := l.addNamespace(ctx, HostSwitch, "ipv6/conf/default/disable_ipv6=1"); err != nil {
+		return err
+	}
+	// A port forwards at once: no spanning tree, and no waiting for multicast group members.
+	err := ipBatch(ctx, l.netns(HostSwitch),
+		"link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+		"link set br0 up")
+	if err != nil {
+		return err
+	}
+	router := append(append([]string{}, forwardSettings...), multipathSettings...)
+	return errors.Join(
+		l.addLANHost(ctx, HostControlPlane, ControlPlaneAddresses, nil, l.controlPlaneRoutes()...),
+		l.addLANHost(ctx, HostRouter, RouterAddresses, router),
+		l.addLANHost(ctx, HostClient, ClientAddresses, nil, defaultRoutes(RouterAddresses)...),
+		l.addFarHost(ctx),
+	)
+}
+
+// addNodeNetwork makes the namespace of node i and plugs it in.
+func (l *Lab) addNodeNetwork(ctx context.Context, i int) error {
+	pods4, pods6 := podSubnets(i)
+	lines := append(defaultRoutes(RouterAddresses),
+		"link add cni0 type bridge forward_delay 0",
+		"link set cni0 up",
+		fmt.Sprintf("addr add %s/%d dev cni0", pods4.Addr().Next(), pods4.Bits()),
+		fmt.Sprintf("addr add %s/%d dev cni0 nodad", pods6.Addr().Next(), pods6.Bits()),
+	)
+	for j := 1; j <= l.options.Nodes; j++ {
+		if j != i {
+			lines = append(lines, podRoutes(j)...)
+		}
+	}
+	return l.addLANHost(ctx, NodeName(i), NodeAddresses(i), forwardSettings, lines...)
+}
+
+// removeNodeNetwork takes the memory of a node's kernel: addresses, routes, rules, neighbours.
+func (l *Lab) removeNodeNetwork(ctx context.Context, node string) error {
+	// The cable first: a namespace goes in the background, and the port's name must be free at once.
+	if err := ipBatch(ctx, l.netns(HostSwitch), "link del "+node); err != nil {
+		return err
+	}
+	return run(ctx, "ip", "netns", "del", l.netns(node))
+}
+
+// addLANHost makes a namespace with eth0 at the switch, and runs further lines of `ip -batch` in it.
+func (l *Lab) addLANHost(ctx context.Context, host string, a Addresses, settings []string, lines ...string) error {
+	if err := l.addNamespace(ctx, host, settings...); err != nil {
+		return err
+	}
+	// Both ends are made where they belong, and so never appear among the machine's own interfaces.
+	err := ipBatch(ctx, l.netns(HostSwitch),
+		fmt.Sprintf("link add %s type veth peer name eth0 address %s netns %s", host, mac(a.V4), l.netns(host)),
+		fmt.Sprintf("link set %s master br0 up", host))
+	if err != nil {
+		return err
+	}
+	return ipBatch(ctx, l.netns(host), append(interfaceLines("eth0", a), lines...)...)
+}
+
+// addFarHost makes ext and the network between it and the router.
+func (l *Lab) addFarHost(ctx context.Context) error {
+	if err := l.addNamespace(ctx, HostExt); err != nil {
+		return err
+	}
+	cable := fmt.Sprintf("link add eth1 address %s type veth peer name eth0 address %s netns %s",
+		mac(routerFarAddresses.V4), mac(ExtAddresses.V4), l.netns(HostExt))
+	err := ipBatch(ctx, l.netns(HostRouter), append([]string{cable}, interfaceLines("eth1", routerFarAddresses)...)...)
+	if err != nil {
+		return err
+	}
+	return ipBatch(ctx, l.netns(HostExt), append(interfaceLines("eth0", ExtAddresses), defaultRoutes(routerFarAddresses)...)...)
+}
+
+// addNamespace makes a network namespace with these settings, given as paths below /proc/sys/net with values.
+func (l *Lab) addNamespace(ctx context.Context, host string, settings ...string) error {
+	if err := run(ctx, "ip", "netns", "add", l.netns(host)); err != nil {
+		return err
+	}
+	// /proc/sys/net shows the namespace of the thread that looks.
+	err := runIn(filepath.Join(netnsDir, l.netns(host)), func() error {
+		for _, setting := range append(append([]string{}, commonSettings...), settings...) {
+			key, value, _ := strings.Cut(setting, "=")
+			if err := os.WriteFile(filepath.Join("/proc/sys/net", key), []byte(value), 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("kernel settings of %s: %w", host, err)
+	}
+	return ipBatch(ctx, l.netns(host), "link set lo up")
+}
+
+// controlPlaneRoutes let the API server call webhooks in pods.
+func (l *Lab) controlPlaneRoutes() []string {
+	lines := defaultRoutes(RouterAddresses)
+	for i := 1; i <= l.options.Nodes; i++ {
+		lines = append(lines, podRoutes(i)...)
+	}
+	return lines
+}
+
+func interfaceLines(name string, a Addresses) []string {
+	return []string{
+		fmt.Sprintf("link set %s up", name),
+		fmt.Sprintf("addr add %s/24 dev %s", a.V4, name),
+		fmt.Sprintf("addr add %s/64 dev %s nodad", a.V6, name),
+	}
+}
+
+func defaultRoutes(via Addresses) []string {
+	return []string{fmt.Sprintf("route add default via %s", via.V4), fmt.Sprintf("route add default via %s", via.V6)}
+}
+
+// podRoutes lead to the pods of node i.
+func podRoutes(i int) []string {
+	pods4, pods6 := podSubnets(i)
+	via := NodeAddresses(i)
+	return []string{fmt.Sprintf("route add %s via %s", pods4, via.V4), fmt.Sprintf("route add %s via %s", pods6, via.V6)}
+}
+
+// removeNamespaces deletes the namespaces a lab of this name may have.
+func removeNamespaces(ctx context.Context, name string) error {
+	var errs []error
+	for _, host := range hostNames(MaxNodes) {
+		netns := name + "-" + host
+		if _, err := os.Lstat(filepath.Join(netnsDir, netns)); err == nil {
+			errs = append(errs, run(ctx, "ip", "netns", "del", netns))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ipBatch runs lines of `ip -batch` in a network namespace and stops at the first that fails.
+func ipBatch(ctx context.Context, netns string, lines ...string) error {
+	cmd := exec.CommandContext(ctx, tool("ip"), "-n", netns, "-batch", "-")
+	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("ip -n %s: %w: %s\n(of: %s)", netns, err, strings.TrimSpace(string(out)), strings.Join(lines, "; "))
+	}
+	return nil
+}
+
+// run runs a program of this machine; its output is part of the error.
+func run(ctx context.Context, program string, args ...string) error {
+	out, err := exec.CommandContext(ctx, tool(program), args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

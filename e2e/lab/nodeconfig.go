@@ -1,0 +1,97 @@
+package lab
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// nodeScript is process 1 of every node.
+//
+//go:embed node.sh
+var nodeScript []byte
+
+// Paths below /run/lab are inside a node, where that is the lab's directory.
+const (
+	containerdConfig = `version = 2
+disabled_plugins = [
+  "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.internal.v1.opt",
+]
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = %[1]q
+  restrict_oom_score_adj = true # containers may not get a lower score than containerd has
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = %[2]q
+    conf_dir = %[3]q
+`
+
+	cniConfig = `{
+  "cniVersion": "0.4.0",
+  "name": "lab",
+  "plugins": [{
+    "type": "bridge",
+    "bridge": "cni0",
+    "isGateway": true,
+    "ipam": {
+      "type": "host-local",
+      "ranges": [[{"subnet": %[1]q}], [{"subnet": %[2]q}]],
+      "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+    }
+  }]
+}
+`
+
+	// The kubelet keeps containers in a branch of the control groups that belongs to the node, so that those of a crash
+	// can be swept away: a kubelet that finds them waits seconds for each. Disk pressure means nothing here.
+	kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication:
+  anonymous: {enabled: false}
+  webhook: {enabled: true}
+  x509: {clientCAFile: /run/lab/pki/ca.crt}
+authorization: {mode: Webhook}
+containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
+failCgroupV1: false
+failSwapOn: false
+cgroupDriver: cgroupfs
+cgroupsPerQOS: true
+cgroupRoot: /%[1]s
+enforceNodeAllocatable: []
+localStorageCapacityIsolation: false
+imageGCHighThresholdPercent: 100
+evictionHard: {imagefs.available: "0%%", nodefs.available: "0%%", memory.available: "0%%"}
+nodeStatusUpdateFrequency: 2s
+nodeStatusReportFrequency: 10s
+nodeLeaseDurationSeconds: %[2]d
+resolvConf: ""
+volumePluginDir: /var/lib/kubelet/volume-plugins
+`
+)
+
+// makeNodeFiles writes the configuration of node i and makes the directories that are its disk and its mount points.
+func (l *Lab) makeNodeFiles(i int) error {
+	node := NodeName(i)
+	for _, dir := range []string{"cgroup", "run", "etc/cni", "var/lib", "var/log"} {
+		if err := os.MkdirAll(l.path("nodes", node, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(l.path("logs", node), 0o755); err != nil {
+		return err
+	}
+	pods4, pods6 := podSubnets(i)
+	etc := l.path("nodes", node, "etc")
+	insideCNI := filepath.Join("/run/lab/nodes", node, "etc/cni")
+	return errors.Join(
+		writeFile(filepath.Join(etc, "containerd.toml"), fmt.Appendf(nil, containerdConfig, pauseRef, cniPlugins, insideCNI), 0o644),
+		writeFile(filepath.Join(etc, "kubelet.yaml"), fmt.Appendf(nil, kubeletConfig, cgroupOf(l.options.Name, node), nodeLease), 0o644),
+		writeFile(filepath.Join(etc, "cni", "lab.conflist"), fmt.Appendf(nil, cniConfig, pods4.String(), pods6.String()), 0o644),
+	)
+}

@@ -1,0 +1,89 @@
+package lab
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The hosts that every lab has, besides its nodes.
+const (
+	HostSwitch       = "sw"     // the switch of the LAN: a bridge whose ports carry the names of the hosts
+	HostControlPlane = "cp"     // etcd, API server, controller manager, scheduler
+	HostRouter       = "router" // the LAN's gateway; eth1 leads to ext
+	HostClient       = "client" // a machine on the LAN
+	HostExt          = "ext"    // a machine behind the router
+)
+
+// MaxNodes is the largest number of nodes of a lab: the address plan has one digit for it.
+const MaxNodes = 9
+
+const (
+	clusterCIDRs = "10.244.0.0/16,fd44::/48"
+	serviceCIDRs = "10.96.0.0/16,fd96::/112"
+	apiAddress   = "10.77.0.2:6443"
+	apiURL       = "https://" + apiAddress
+)
+
+// Addresses are a host's two addresses on its eth0.
+type Addresses struct{ V4, V6 netip.Addr }
+
+// The addresses of the hosts, the same in every lab. ClientAddresses and its neighbours are on the LAN, 10.77.0.0/24 and
+// fd77::/64; ExtAddresses are on the network behind the router, 10.88.0.0/24 and fd88::/64.
+var (
+	RouterAddresses       = lanAddresses(1)
+	ControlPlaneAddresses = lanAddresses(2)
+	ClientAddresses       = lanAddresses(100)
+	ExtAddresses          = Addresses{netip.MustParseAddr("10.88.0.100"), netip.MustParseAddr("fd88::100")}
+
+	routerFarAddresses = Addresses{netip.MustParseAddr("10.88.0.1"), netip.MustParseAddr("fd88::1")}
+)
+
+// NodeAddresses returns the addresses of node i, counted from 1: 10.77.0.1i and fd77::1i.
+func NodeAddresses(i int) Addresses { return lanAddresses(10 + i) }
+
+// NodeName returns the name of node i, counted from 1.
+func NodeName(i int) string { return "node" + strconv.Itoa(i) }
+
+// lanAddresses writes the same decimal digits at the end of both addresses, so that a person sees they belong together.
+func lanAddresses(host int) Addresses {
+	return Addresses{
+		V4: netip.MustParseAddr(fmt.Sprintf("10.77.0.%d", host)),
+		V6: netip.MustParseAddr(fmt.Sprintf("fd77::%d", host)),
+	}
+}
+
+// podSubnets are the networks of the pods of node i.
+func podSubnets(i int) (v4, v6 netip.Prefix) {
+	return netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", i)), netip.MustParsePrefix(fmt.Sprintf("fd44:0:0:%d::/64", i))
+}
+
+// mac derives a host's hardware address from its IPv4 address, so that a restarted node keeps the one it had.
+func mac(v4 netip.Addr) string {
+	b := v4.As4()
+	return fmt.Sprintf("02:00:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3])
+}
+
+// nodeIndex returns the number in a node's name, or 0 if name is not a node of a lab with that many nodes.
+func nodeIndex(name string, nodes int) int {
+	digits, ok := strings.CutPrefix(name, "node")
+	if !ok {
+		return 0
+	}
+	i, err := strconv.Atoi(digits)
+	if err != nil || i < 1 || i > nodes || NodeName(i) != name {
+		return 0
+	}
+	return i
+}
+
+// hostNames lists the hosts of a lab: the fixed ones first, then the nodes in order.
+func hostNames(nodes int) []string {
+	names := []string{HostSwitch, HostControlPlane, HostRouter, HostClient, HostExt}
+	for i := range nodes {
+		names = append(names, NodeName(i+1))
+	}
+	return slices.Clip(names)
+}

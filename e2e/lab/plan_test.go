@@ -1,0 +1,71 @@
+package lab
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestAddressPlan(t *testing.T) {
+	lan4, lan6 := netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("fd77::/64")
+	used := map[netip.Addr]string{}
+	take := func(host string, a Addresses) {
+		for _, address := range []netip.Addr{a.V4, a.V6} {
+			if !lan4.Contains(address) && !lan6.Contains(address) {
+				t.Errorf("%s: %s is not on the LAN", host, address)
+			}
+			if other, taken := used[address]; taken {
+				t.Errorf("%s and %s share %s", host, other, address)
+			}
+			used[address] = host
+		}
+	}
+	take("router", RouterAddresses)
+	take("cp", ControlPlaneAddresses)
+	take("client", ClientAddresses)
+	for i := 1; i <= MaxNodes; i++ {
+		take(NodeName(i), NodeAddresses(i))
+		v4, v6 := podSubnets(i)
+		if !netip.MustParsePrefix("10.244.0.0/16").Overlaps(v4) || !netip.MustParsePrefix("fd44::/48").Overlaps(v6) {
+			t.Errorf("node%d: pods in %s and %s, outside the cluster's networks %s", i, v4, v6, clusterCIDRs)
+		}
+	}
+	if got := NodeAddresses(3); got.V4.String() != "10.77.0.13" || got.V6.String() != "fd77::13" {
+		t.Errorf("node3 has %v", got)
+	}
+	if got := mac(NodeAddresses(1).V4); got != "02:00:0a:4d:00:0b" {
+		t.Errorf("node1 has %s", got)
+	}
+	if ControlPlaneAddresses.V4.String()+":6443" != apiAddress {
+		t.Errorf("the API server is expected at %s, cp has %s", apiAddress, ControlPlaneAddresses.V4)
+	}
+}
+
+func TestNodeIndex(t *testing.T) {
+	for name, want := range map[string]int{
+		"node1": 1, "node3": 3, "node4": 0, "node0": 0, "node01": 0, "node": 0, "node-1": 0, "cp": 0, "1": 0,
+	} {
+		if got := nodeIndex(name, 3); got != want {
+			t.Errorf("nodeIndex(%q) = %d, want %d", name, got, want)
+		}
+	}
+}
+
+func TestOptions(t *testing.T) {
+	o, err := Options{}.withDefaults()
+	if err != nil || o.Name != "berth" || o.Nodes != 3 || o.ProxyMode != "nftables" || o.NodeGrace != 8*time.Second {
+		t.Errorf("defaults %+v, %v", o, err)
+	}
+	for want, o := range map[string]Options{
+		"lab name":   {Name: "../x"},
+		"lower-case": {Name: strings.Repeat("x", 21)},
+		"nodes":      {Nodes: 10},
+		"proxy mode": {ProxyMode: "ipvs"},
+		"node grace": {NodeGrace: time.Second},
+	} {
+		if _, err := o.withDefaults(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: error %v, want one that tells of %q", o, err, want)
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// ErrNotRoot is returned by Up when the caller may not make namespaces.
+var ErrNotRoot = errors.New("a lab makes network namespaces, mounts and control groups: run this as root, for example with sudo")
+
+// Up starts a lab and returns when its nodes are Ready and their kube-proxies have written their rules. What an earlier lab
+// of the name left behind is removed first; the error wraps ErrRunning if one is up. The first call on a machine builds
+// Kubernetes, which takes minutes; then it takes about ten seconds.
+//
+// If ctx ends, or anything fails, everything is taken down again; after a failure the logs stay, and the error says where.
+// A *MissingError lists programs that this machine lacks.
+func Up(ctx context.Context, options Options) (*Lab, error) {
+	options, err := options.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if os.Geteuid() != 0 {
+		return nil, ErrNotRoot
+	}
+	if err := checkEssentials(); err != nil {
+		return nil, err
+	}
+	progress := newProgress(options.Progress)
+	if options.KubernetesBinary == "" {
+		if options.KubernetesBinary, err = buildKubernetes(ctx, progress); err != nil {
+			return nil, err
+		}
+	}
+	images, err := buildImages(ctx, progress)
+	if err != nil {
+		return nil, err
+	}
+	options.Images = append(images, options.Images...)
+	root, err := stateRoot()
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := lockLab(ctx, root, options.Name, progress)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if _, err := Open(options.Name); err == nil {
+		return nil, fmt.Errorf("lab %q: %w; `lab down` ends it", options.Name, ErrRunning)
+	}
+	l := &Lab{options: options, created: time.Now(), dir: filepath.Join(root, options.Name)}
+	return l, l.boot(ctx, progress)
+}
+
+// boot takes away leftovers and runs the steps from nothing to a lab, or takes down what it has made.
+func (l *Lab) boot(ctx context.Context, progress *progress) error {
+	if err := tearDown(ctx, l.dir, l.options.Name, false); err != nil {
+		return fmt.Errorf("remove what an earlier lab left: %w", err)
+	}
+	err := l.runSteps(ctx, progress)
+	if err == nil {
+		return nil
+	}
+	keepLogs := ctx.Err() == nil
+	if keepLogs {
+		progress.say("failed, taking everything down again")
+	} else {
+		progress.say("interrupted, taking everything down again")
+		err = fmt.Errorf("lab %q did not come up: %w", l.options.Name, ctx.Err())
+	}
+	if downErr := tearDown(context.WithoutCancel(ctx), l.dir, l.options.Name, keepLogs); downErr != nil {
+		return fmt.Errorf("%w\nand cleaning up failed too: %w", err, downErr)
+	}
+	if keepLogs {
+		return fmt.Errorf("%w\nall logs are in %s", err, l.path("logs"))
+	}
+	return err
+}
+
+func (l *Lab) runSteps(ctx context.Context, progress *progress) error {
+	for _, step := range []struct {
+		done string
+		run  func(context.Context) error
+	}{
+		{"files, certificates and kubeconfigs written", l.makeFiles},
+		{"switch, router and clients connected", l.makeNetwork},
+		{"API server ready", l.startAPI},
+		{"nodes started", l.startNodes},
+		{"nodes ready", l.waitNodes},
+		{"controllers ready", l.waitControllers},
+	} {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := step.run(ctx); err != nil {
+			return err
+		}
+		progress.say("%s", step.done)
+	}
+	return l.save(true)
+}
+
+// makeFiles writes everything that the processes read.
+func (l *Lab) makeFiles(context.Context) error {
+	for _, dir := range []string{"run", "logs", "bin", "images", "nodes"} {
+		if err := os.MkdirAll(l.path(dir), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := l.save(false); err != nil {
+		return err
+	}
+	if err := linkOrCopy(l.options.KubernetesBinary, l.path("bin", "kube")); err != nil {
+		return fmt.Errorf("the Kubernetes binary: %w", err)
+	}
+	for _, program := range []string{
+		"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
+	} {
+		if err := os.Symlink("kube", l.path("bin", program)); err != nil {
+			return err
+		}
+	}
+	for _, archive := range l.options.Images {
+		if _, err := l.keepImage(archive); err != nil {
+			return err
+		}
+	}
+	if err := makeCertificates(l.path("pki")); err != nil {
+		return err
+	}
+	if err := l.makeUsers(); err != nil {
+		return err
+	}
+	for i := range l.options.Nodes {
+		if err := l.makeNodeFiles(i + 1); err != nil {
+			return err
+		}
+	}
+	return writeFile(l.path("node.sh"), nodeScript, 0o755)
+}
+
+// startAPI starts all components, and waits for etcd and the API server; the others try until they reach it.
+func (l *Lab) startAPI(ctx context.Context) error {
+	for _, name := range []string{Etcd, APIServer} {
+		if err := l.startNamed(name); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{Etcd, APIServer} {
+		if err := l.waitNamed(ctx, name); err != nil {
+			return err
+		}
+	}
+	return errors.Join(l.startNamed(ControllerManager), l.startNamed(Scheduler))
+}
+
+func (l *Lab) startNodes(ctx context.Context) error {
+	for i := range l.options.Nodes {
+		if err := l.addNodeNetwork(ctx, i+1); err != nil {
+			return err
+		}
+		if err := l.startNode(i + 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Lab) waitNodes(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, node := range l.NodeNames() {
+		group.Go(func() error { return l.waitNode(ctx, node, l.created) })
+	}
+	return group.Wait()
+}
+
+// waitControllers waits until pods can be made.
+func (l *Lab) waitControllers(ctx context.Context) error {
+	if err := errors.Join(l.waitNamed(ctx, ControllerManager), l.waitNamed(ctx, Scheduler)); err != nil {
+		return err
+	}
+	return poll(ctx, startLimit, 50*time.Millisecond, "no service account in namespace default", l.checkDefaultServiceAccount)
+}
+
+func (l *Lab) startNamed(name string) error {
+	c, err := findComponent(name)
+	if err != nil {
+		return err
+	}
+	return l.startComponent(c)
+}
+
+func (l *Lab) waitNamed(ctx context.Context, name string) error {
+	c, err := findComponent(name)
+	if err != nil {
+		return err
+	}
+	return l.waitComponent(ctx, c)
+}
+
+// lockLab keeps two programs from bringing the same lab up or down at the same time. Unlocking removes the lock if there is
+// no lab by then, and the directory of all labs with the last of them.
+func lockLab(ctx context.Context, root, name string, progress *progress) (unlock func(), err error) {
+	file := filepath.Join(root, name+".lock")
+	release, err := lockFile(ctx, file, func() {
+		progress.say("waiting for another program that brings lab %q up or down", name)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		defer release()
+		if _, err := os.Stat(filepath.Join(root, name)); errors.Is(err, os.ErrNotExist) {
+			_ = os.Remove(file)
+			_ = os.Remove(root) // not empty while there are others
+		}
+	}, nil
+}

@@ -1,0 +1,88 @@
+// Command web is the lab's workload. It answers every HTTP request, and every UDP datagram on the same port, with one line
+// that says who answered and whom it saw asking:
+//
+//	pod=web-5d8f node=node2 client=10.77.0.100:51320 host=10.77.0.200
+//
+// client shows whether the source address survived the way to the pod. For UDP, host is the address listened on, and the
+// datagram's text is appended as data="…".
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// drainLimit is how long requests that are under way may take after SIGTERM.
+const drainLimit = 5 * time.Second
+
+func main() {
+	address := flag.String("addr", ":8080", "TCP and UDP address to listen on")
+	pod := flag.String("pod", os.Getenv("POD_NAME"), "name of the pod (default $POD_NAME, else the host name)")
+	node := flag.String("node", os.Getenv("NODE_NAME"), "name of the node (default $NODE_NAME)")
+	flag.Parse()
+	hostname, _ := os.Hostname() // an empty name is told as such
+	server := server{pod: cmp.Or(*pod, hostname), node: *node}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := server.serve(ctx, *address); err != nil {
+		fmt.Fprintln(os.Stderr, "web:", err)
+		os.Exit(1)
+	}
+}
+
+// A server knows which pod on which node it is.
+type server struct{ pod, node string }
+
+// line is the answer to a client that asked for host.
+func (s server) line(client, host string) string {
+	return fmt.Sprintf("pod=%s node=%s client=%s host=%s", s.pod, s.node, client, host)
+}
+
+// serve answers on TCP and UDP until ctx ends, then lets requests that are under way finish.
+func (s server) serve(ctx context.Context, address string) error {
+	packets, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return err
+	}
+	web := &http.Server{
+		Addr:              address,
+		ReadHeaderTimeout: 10 * time.Second,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintln(w, s.line(r.RemoteAddr, r.Host))
+		}),
+	}
+	ended := make(chan error, 2)
+	go func() { ended <- s.echo(packets) }()
+	go func() { ended <- web.ListenAndServe() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.Background(), drainLimit)
+	defer cancel()
+	return errors.Join(web.Shutdown(drain), packets.Close())
+}
+
+// echo answers datagrams until the socket is closed.
+func (s server) echo(packets net.PacketConn) error {
+	buffer := make([]byte, 2048)
+	for {
+		n, from, err := packets.ReadFrom(buffer)
+		if err != nil {
+			return err
+		}
+		answer := fmt.Sprintf("%s data=%q\n", s.line(from.String(), packets.LocalAddr().String()), buffer[:n])
+		// A datagram that cannot be answered is lost, like any other.
+		_, _ = packets.WriteTo([]byte(answer), from)
+	}
+}
