@@ -1,0 +1,293 @@
+package suite
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/berth-lb/berth/e2e/lab"
+)
+
+const system = "berth-system"
+
+// kubectl runs kubectl and fails the test when it fails.
+func kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := cluster.Kubectl(t.Context(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// apply applies manifests and deletes their objects when the test ends.
+func apply(t *testing.T, manifest string) {
+	t.Helper()
+	if _, err := cluster.KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if _, err := cluster.KubectlInput(ctx, strings.NewReader(manifest), "delete", "--ignore-not-found", "-f", "-"); err != nil {
+			t.Error("clean up:", err)
+		}
+	})
+}
+
+// refused applies a manifest that the API server must refuse, and returns
+// what it says.
+func refused(t *testing.T, manifest string) string {
+	t.Helper()
+	_, err := cluster.KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-")
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		t.Fatalf("not refused (%v):\n%s", err, manifest)
+	}
+	return err.Error()
+}
+
+// get reads one field of an object by a JSONPath; "" while the object or the
+// field is missing.
+func get(t *testing.T, object, path string) string {
+	t.Helper()
+	out, err := cluster.Kubectl(t.Context(), append(strings.Fields(object), "-o", "jsonpath={"+path+"}", "--ignore-not-found")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+func address(t *testing.T, service string) string {
+	t.Helper()
+	return get(t, "get service "+service, ".status.loadBalancer.ingress[*].ip")
+}
+
+// condition is reason and message of the condition that Berth writes.
+func condition(t *testing.T, object, kind string) string {
+	t.Helper()
+	return get(t, "get "+object, fmt.Sprintf(`.status.conditions[?(@.type=="%s")].reason`, kind)) + ": " +
+		get(t, "get "+object, fmt.Sprintf(`.status.conditions[?(@.type=="%s")].message`, kind))
+}
+
+// eventually waits until a condition holds and returns how long that took.
+// It fails the test, with what was last seen, after limit.
+func eventually(t *testing.T, limit time.Duration, what string, holds func() (bool, string)) time.Duration {
+	t.Helper()
+	start := time.Now()
+	for {
+		ok, seen := holds()
+		if ok {
+			return time.Since(start)
+		}
+		if time.Since(start) > limit {
+			t.Fatalf("not after %s: %s; last seen: %s", limit, what, seen)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// hasAddress waits until a Service has an address and returns it.
+func hasAddress(t *testing.T, service string) string {
+	t.Helper()
+	var addr string
+	eventually(t, 10*time.Second, service+" has an address", func() (bool, string) {
+		addr = address(t, service)
+		return addr != "", condition(t, "service "+service, "berth.io/AddressAssigned")
+	})
+	return addr
+}
+
+var macPattern = regexp.MustCompile(`\[([0-9A-Fa-f:]{17})\]`)
+
+// answers asks the LAN who has an address, as a client does, and names the
+// nodes that answer.
+func answers(t *testing.T, addr string) []string {
+	t.Helper()
+	// arping fails when nobody answers; that is an answer too.
+	out, _ := cluster.Exec(t.Context(), lab.HostClient, "arping", "-c", "1", "-w", "1", "-I", "eth0", addr)
+	var nodes []string
+	for _, m := range macPattern.FindAllStringSubmatch(string(out), -1) {
+		nodes = append(nodes, nodeOf(t, m[1]))
+	}
+	return nodes
+}
+
+// nodeOf names the node with a link-layer address.
+func nodeOf(t *testing.T, mac string) string {
+	t.Helper()
+	hw, err := net.ParseMAC(mac)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range cluster.NodeNames() {
+		if out := macOf(t, name); out == hw.String() {
+			return name
+		}
+	}
+	return "stranger " + mac
+}
+
+var macs sync.Map
+
+func macOf(t *testing.T, node string) string {
+	t.Helper()
+	if mac, ok := macs.Load(node); ok {
+		return mac.(string)
+	}
+	out, err := cluster.Exec(t.Context(), node, "cat", "/sys/class/net/eth0/address")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := strings.TrimSpace(string(out))
+	macs.Store(node, mac)
+	return mac
+}
+
+// ownedBy waits until exactly one node answers for an address and it is one
+// of those wanted (any, when none is named); it returns the node.
+func ownedBy(t *testing.T, addr string, want ...string) string {
+	t.Helper()
+	var got []string
+	eventually(t, 15*time.Second, fmt.Sprintf("%s is answered by one of %v", addr, want), func() (bool, string) {
+		got = answers(t, addr)
+		ok := len(got) == 1 && (len(want) == 0 || strings.Contains(strings.Join(want, " "), got[0]))
+		return ok, fmt.Sprint(got)
+	})
+	return got[0]
+}
+
+// page asks for http://addr/ from a host of the lab, on a new connection.
+func page(ctx context.Context, host, addr string, limit time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, to string) (net.Conn, error) {
+			return cluster.DialFrom(ctx, host, network, to)
+		},
+	}}
+	if netip.MustParseAddr(addr).Is6() {
+		addr = "[" + addr + "]"
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/", nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return strings.TrimSpace(string(body)), err
+}
+
+// served waits until the client on the LAN gets the page at an address.
+func served(t *testing.T, addr string) (line string, took time.Duration) {
+	t.Helper()
+	took = eventually(t, 15*time.Second, "a page at "+addr, func() (bool, string) {
+		var err error
+		line, err = page(t.Context(), lab.HostClient, addr, 300*time.Millisecond)
+		return err == nil, fmt.Sprint(err)
+	})
+	return line, took
+}
+
+// field takes one value out of the workload's answer: pod=… node=… client=….
+func field(line, name string) string {
+	for _, part := range strings.Fields(line) {
+		if value, ok := strings.CutPrefix(part, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// traffic is a client that asks for a page every few milliseconds, each time
+// on a new connection, until it is stopped.
+type traffic struct {
+	mu       sync.Mutex
+	requests int
+	failed   int
+	longest  time.Duration // without an answer
+	stop     func()
+}
+
+const (
+	requestInterval = 10 * time.Millisecond
+	requestLimit    = 250 * time.Millisecond
+)
+
+func startTraffic(t *testing.T, addr string) *traffic {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	c := &traffic{}
+	done := make(chan struct{})
+	c.stop = func() { cancel(); <-done }
+	t.Cleanup(c.stop)
+	go func() {
+		defer close(done)
+		lastGood := time.Now()
+		for ctx.Err() == nil {
+			_, err := page(ctx, lab.HostClient, addr, requestLimit)
+			if ctx.Err() != nil {
+				return
+			}
+			c.mu.Lock()
+			c.requests++
+			if err != nil {
+				c.failed++
+			} else {
+				c.longest = max(c.longest, time.Since(lastGood))
+				lastGood = time.Now()
+			}
+			c.mu.Unlock()
+			time.Sleep(requestInterval)
+		}
+	}()
+	return c
+}
+
+func (c *traffic) count() (requests, failed int, longest time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.requests, c.failed, c.longest
+}
+
+// versions are the resource versions of Services: they tell of every write.
+func versions(t *testing.T, services ...string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for _, s := range services {
+		out[s] = get(t, "get service "+s, ".metadata.resourceVersion") + " " + address(t, s)
+	}
+	return out
+}
+
+// leader is the pod that leads the controllers.
+func leader(t *testing.T) string {
+	t.Helper()
+	holder := get(t, "get lease -n "+system+" berth-controller", ".spec.holderIdentity")
+	pod, _, _ := strings.Cut(holder, "_")
+	return pod
+}
+
+func toJSON(v any) string {
+	out, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(out)
+}

@@ -1,0 +1,200 @@
+package suite
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-lb/berth/e2e/lab"
+)
+
+// TestStraightLine: objects are applied, a Service has an address, and a
+// client that knows nothing of Kubernetes gets the page.
+func TestStraightLine(t *testing.T) {
+	apply(t, web("line", "node1"))
+	kubectl(t, "rollout", "status", "deployment/line", "--timeout=60s")
+	apply(t, pool("line", "10.77.0.150-10.77.0.159", "node3"))
+	apply(t, service("line", "line", ""))
+
+	var addr string
+	assigned := eventually(t, 10*time.Second, "the Service has an address", func() (bool, string) {
+		addr = address(t, "line")
+		return addr != "", condition(t, "service line", "berth.io/AddressAssigned")
+	})
+	line, reached := served(t, addr)
+	fmt.Printf("figure: Service applied to address %d ms, to page %d ms\n", assigned.Milliseconds(), (assigned + reached).Milliseconds())
+
+	if addr != "10.77.0.150" {
+		t.Errorf("address is %s, want the first of the pool", addr)
+	}
+	if owner := ownedBy(t, addr, "node3"); field(line, "node") != "node1" {
+		t.Errorf("the owner %s has no pod, so node1 must serve: %s", owner, line)
+	}
+	if got := condition(t, "service line", "berth.io/AddressAssigned"); got != "Assigned: 10.77.0.150 from pool line." {
+		t.Errorf("condition of the Service is %q", got)
+	}
+	if got := get(t, "get service line", ".status.loadBalancer.ingress[0].ipMode"); got != "VIP" {
+		t.Errorf("ipMode is %q", got)
+	}
+	eventually(t, 5*time.Second, "pool counts", func() (bool, string) {
+		got := get(t, "get ipaddresspool line", ".status.assigned") + " of " + get(t, "get ipaddresspool line", ".status.available")
+		return got == "1 of 9", got
+	})
+	eventually(t, 5*time.Second, "the Speaker object of the owner tells", func() (bool, string) {
+		got := get(t, "get speaker node3", `.status.layer2.announcements[?(@.address=="10.77.0.150")]`)
+		return strings.Contains(got, `"services":["default/line"]`) && strings.Contains(got, `"links":["eth0"]`), got
+	})
+	if got := get(t, "get speaker node3", ".metadata.ownerReferences[0].kind"); got != "Node" {
+		t.Errorf("the Speaker is owned by %q", got)
+	}
+	if out := kubectl(t, "get", "events", "--field-selector", "involvedObject.name=line,reason=Assigned", "-o", "name"); strings.Count(out, "event") != 1 {
+		t.Errorf("Events about the assignment: %q, want one", out)
+	}
+}
+
+// TestAnotherFamily: IPv6 is assigned and announced by neighbor discovery.
+func TestAnotherFamily(t *testing.T) {
+	apply(t, web("six", "node1"))
+	apply(t, pool("six", "10.77.0.160/31, fd77::160/127"))
+	apply(t, service("six", "six", "ipFamilyPolicy: RequireDualStack\n  ipFamilies: [IPv6, IPv4]"))
+	eventually(t, 10*time.Second, "both addresses", func() (bool, string) {
+		got := address(t, "six")
+		return got == "fd77::160 10.77.0.160", got
+	})
+	for _, addr := range []string{"fd77::160", "10.77.0.160"} {
+		line, _ := served(t, addr)
+		if field(line, "node") != "node1" {
+			t.Errorf("%s: %s", addr, line)
+		}
+	}
+	out, err := cluster.Exec(t.Context(), lab.HostClient, "ndisc6", "-1", "fd77::160", "eth0")
+	if err != nil || !strings.Contains(string(out), "02:00:0A:4D:00:") {
+		t.Errorf("ndisc6: %v\n%s", err, out)
+	}
+}
+
+// TestLocalTraffic: with externalTrafficPolicy Local the pod sees the client's
+// own address, and only a node with a pod owns the address.
+func TestLocalTraffic(t *testing.T) {
+	apply(t, web("local", "node1"))
+	apply(t, pool("local", "10.77.0.162/31"))
+	apply(t, service("local", "local", "externalTrafficPolicy: Local"))
+	addr := hasAddress(t, "local")
+	ownedBy(t, addr, "node1")
+	line, _ := served(t, addr)
+	if !strings.HasPrefix(field(line, "client"), "10.77.0.100:") || field(line, "node") != "node1" {
+		t.Errorf("got %q, want it from node1 for client 10.77.0.100", line)
+	}
+	// The pod moves, the address follows.
+	apply(t, web("local", "node2"))
+	kubectl(t, "rollout", "status", "deployment/local", "--timeout=60s")
+	ownedBy(t, addr, "node2")
+	eventually(t, 5*time.Second, "node2 serves", func() (bool, string) {
+		line, _ := served(t, addr)
+		return field(line, "node") == "node2", line
+	})
+}
+
+// TestNoSharingUnasked: every Service has an address of its own, and none is
+// given out twice.
+func TestNoSharingUnasked(t *testing.T) {
+	apply(t, pool("share", "10.77.0.164/30"))
+	seen := map[string]string{}
+	for i := range 4 {
+		name := fmt.Sprintf("share%d", i)
+		apply(t, service(name, "share", ""))
+		addr := hasAddress(t, name)
+		if other, taken := seen[addr]; taken {
+			t.Errorf("%s and %s both have %s", name, other, addr)
+		}
+		seen[addr] = name
+	}
+	apply(t, service("share-late", "share", ""))
+	want := "PoolsExhausted: No pool gives an IPv4 address: pool share: every IPv4 address is held (PoolFull)."
+	eventually(t, 5*time.Second, want, func() (bool, string) {
+		got := condition(t, "service share-late", "berth.io/AddressAssigned")
+		return got == want, got
+	})
+	// The one that waits gets what another gives back.
+	freed := address(t, "share2")
+	kubectl(t, "delete", "service", "share2")
+	if got := hasAddress(t, "share-late"); got != freed {
+		t.Errorf("share-late has %s, want %s", got, freed)
+	}
+}
+
+// TestGivingBack: when a Service goes, or is no longer of type LoadBalancer,
+// its address is free and nobody answers for it.
+func TestGivingBack(t *testing.T) {
+	apply(t, web("back", "node1"))
+	apply(t, pool("back", "10.77.0.168/32"))
+	for _, way := range []struct{ name, verb string }{{"back1", "delete"}, {"back2", "change type"}} {
+		apply(t, service(way.name, "back", ""))
+		addr := hasAddress(t, way.name)
+		ownedBy(t, addr)
+		if way.verb == "delete" {
+			kubectl(t, "delete", "service", way.name)
+		} else {
+			kubectl(t, "patch", "service", way.name, "-p", `{"spec":{"type":"ClusterIP"}}`)
+			eventually(t, 5*time.Second, "Berth's condition is gone", func() (bool, string) {
+				got := get(t, "get service "+way.name, ".status")
+				return got == `{"loadBalancer":{}}`, got
+			})
+		}
+		eventually(t, 5*time.Second, "nobody answers for "+addr, func() (bool, string) {
+			got := answers(t, addr)
+			return len(got) == 0, fmt.Sprint(got)
+		})
+	}
+}
+
+// TestExcludedNode: the label takes a node out of the election.
+func TestExcludedNode(t *testing.T) {
+	apply(t, web("excluded", "node1", "node2", "node3"))
+	apply(t, pool("excluded", "10.77.0.169/32"))
+	apply(t, service("excluded", "excluded", ""))
+	addr := hasAddress(t, "excluded")
+	before := ownedBy(t, addr)
+	const label = "node.kubernetes.io/exclude-from-external-load-balancers"
+	kubectl(t, "label", "node", before, label+"=")
+	t.Cleanup(func() { _, _ = cluster.Kubectl(t.Context(), "label", "node", before, label+"-") })
+	eventually(t, 10*time.Second, "another node owns it", func() (bool, string) {
+		got := answers(t, addr)
+		return len(got) == 1 && got[0] != before, fmt.Sprint(got)
+	})
+	kubectl(t, "label", "node", before, label+"-")
+	ownedBy(t, addr, before)
+}
+
+// TestRequests: a Service gets the address or pool it asks for, in Berth's,
+// MetalLB's and Kubernetes' spelling.
+func TestRequests(t *testing.T) {
+	apply(t, pool("asked", "10.77.0.170-10.77.0.179"))
+	kubectl(t, "patch", "ipaddresspool", "asked", "--type=merge", "-p", `{"spec":{"autoAssign":false}}`)
+	for i, test := range []struct{ annotation, field, want string }{
+		{"berth.io/address-pool: asked", "", "10.77.0.170"},
+		{"metallb.io/address-pool: asked", "", "10.77.0.171"},
+		{"berth.io/loadBalancerIPs: 10.77.0.175", "", "10.77.0.175"},
+		{"metallb.io/loadBalancerIPs: 10.77.0.176", "", "10.77.0.176"},
+		{"", "loadBalancerIP: 10.77.0.177", "10.77.0.177"},
+	} {
+		name := fmt.Sprintf("asked%d", i)
+		manifest := service(name, "asked", test.field)
+		if test.annotation != "" {
+			manifest = strings.Replace(manifest, "metadata: {name: "+name+"}",
+				"metadata:\n  name: "+name+"\n  annotations:\n    "+test.annotation, 1)
+		}
+		apply(t, manifest)
+		if got := hasAddress(t, name); got != test.want {
+			t.Errorf("%s%s: got %s, want %s", test.annotation, test.field, got, test.want)
+		}
+	}
+	// Another load balancer's Service is left alone.
+	apply(t, service("asked-class", "asked", "loadBalancerClass: example.com/other"))
+	apply(t, service("asked-after", "asked", "loadBalancerIP: 10.77.0.178"))
+	hasAddress(t, "asked-after")
+	if got := get(t, "get service asked-class", ".status"); got != `{"loadBalancer":{}}` {
+		t.Errorf("status of a Service of another class: %s", got)
+	}
+}

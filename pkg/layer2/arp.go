@@ -1,0 +1,119 @@
+package layer2
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/mdlayher/arp"
+	"github.com/mdlayher/ethernet"
+	"golang.org/x/net/bpf"
+)
+
+// arpLen is the length of an ARP packet for Ethernet and IPv4 (RFC 826).
+const arpLen = 28
+
+// arpProtocol is IPv4 on a segment: RFC 826, with the announcements and probes
+// of RFC 5227.
+type arpProtocol struct{}
+
+func (arpProtocol) String() string { return "arp" }
+
+func (arpProtocol) etherType() ethernet.EtherType { return ethernet.EtherTypeARP }
+
+// group is never a group: ARP requests are broadcast.
+func (arpProtocol) group(netip.Addr) (netip.Addr, bool) { return netip.Addr{}, false }
+
+func (arpProtocol) filter(addrs []netip.Addr, ifindex int) []bpf.Instruction {
+	return arpFilter(addrs, ifindex)
+}
+
+// handle answers requests that were broadcast or sent to this link, whoever
+// asks: hosts that resolve the address, hosts that verify it by unicast, and
+// hosts that probe whether it is free with a sender of 0.0.0.0 (RFC 5227 2.1.1).
+func (arpProtocol) handle(b []byte, on station) (Verdict, netip.Addr, []byte) {
+	frame, verdict, final := receive(b, on.mac)
+	if final {
+		return verdict, netip.Addr{}, nil
+	}
+	if frame.EtherType != ethernet.EtherTypeARP {
+		return NotRequest, netip.Addr{}, nil
+	}
+	packet, ok := parseARP(frame.Payload)
+	if !ok {
+		return Malformed, netip.Addr{}, nil
+	}
+	target := packet.TargetIP
+	switch {
+	case packet.Operation != arp.OperationRequest:
+		return NotRequest, target, nil
+	case bytes.Equal(packet.SenderHardwareAddr, on.mac):
+		return OwnFrame, target, nil
+	case !isStation(packet.SenderHardwareAddr) || packet.SenderIP.IsMulticast() || packet.SenderIP.IsLoopback():
+		return Malformed, target, nil
+	case !on.announces(target):
+		return NotAnnounced, target, nil
+	case packet.SenderIP == target:
+		return ForeignClaim, target, nil
+	}
+	reply, err := arpFrame(arp.OperationReply, arpSide{on.mac, target}, arpSide{packet.SenderHardwareAddr, packet.SenderIP}, packet.SenderHardwareAddr)
+	if err != nil {
+		return Malformed, target, nil
+	}
+	return Answered, target, reply
+}
+
+// announcement is a request and a reply, both broadcast and both saying that
+// addr is at mac. RFC 5227 2.3 asks for the request; some hosts and switches
+// update their tables from replies only.
+func (arpProtocol) announcement(addr netip.Addr, mac net.HardwareAddr) ([][]byte, error) {
+	us := arpSide{mac, addr}
+	// The target hardware address of a request is ignored (RFC 826); all ones is
+	// what the codec accepts for an unknown one.
+	request, err := arpFrame(arp.OperationRequest, us, arpSide{ethernet.Broadcast, addr}, ethernet.Broadcast)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := arpFrame(arp.OperationReply, us, arpSide{ethernet.Broadcast, addr}, ethernet.Broadcast)
+	if err != nil {
+		return nil, err
+	}
+	return [][]byte{request, reply}, nil
+}
+
+// parseARP decodes an ARP packet for Ethernet and IPv4. The lengths are checked
+// here first: the codec takes any, and gives back addresses of other families.
+func parseARP(b []byte) (*arp.Packet, bool) {
+	if len(b) < arpLen ||
+		binary.BigEndian.Uint16(b[0:]) != 1 || // hardware type Ethernet
+		binary.BigEndian.Uint16(b[2:]) != uint16(ethernet.EtherTypeIPv4) ||
+		b[4] != macLen || b[5] != net.IPv4len {
+		return nil, false
+	}
+	packet := new(arp.Packet)
+	if err := packet.UnmarshalBinary(b[:arpLen]); err != nil {
+		return nil, false
+	}
+	return packet, true
+}
+
+// arpSide is one of the two parties that an ARP packet names.
+type arpSide struct {
+	mac net.HardwareAddr
+	ip  netip.Addr
+}
+
+// arpFrame encodes a new packet; a received one is never encoded again.
+func arpFrame(op arp.Operation, sender, target arpSide, to net.HardwareAddr) ([]byte, error) {
+	packet, err := arp.NewPacket(op, sender.mac, sender.ip, target.mac, target.ip)
+	if err != nil {
+		return nil, fmt.Errorf("make ARP packet: %w", err)
+	}
+	b, err := packet.MarshalBinary()
+	if err != nil {
+		return nil, fmt.Errorf("encode ARP packet: %w", err)
+	}
+	return envelope(to, sender.mac, ethernet.EtherTypeARP, b)
+}

@@ -1,0 +1,173 @@
+package layer2
+
+import (
+	"cmp"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"github.com/mdlayher/ethernet"
+	"golang.org/x/net/bpf"
+)
+
+// maxRanges bounds the size of a filter. The kernel charges a filter to the
+// socket's option memory, which is 20 KiB by default before Linux 6.8
+// (net.core.optmem_max), and while one filter replaces another it charges both. A
+// range takes at most 64 bytes there, so 128 of them fit twice. A foreign request
+// costs at most two comparisons for each range.
+const maxRanges = 128
+
+// snapLen is how many bytes of a passed frame the kernel hands over: more than
+// any request has.
+const snapLen = 1 << 11
+
+// The kernel's classes of received frames (if_packet.h), as far as they are for
+// this host. Higher ones are for others or were sent by this host.
+const (
+	packetBroadcast = 1
+	packetMulticast = 2
+)
+
+// Offsets in an Ethernet frame without VLAN tag.
+const (
+	offARP        = headerLen
+	offARPTarget  = offARP + 24
+	offIPv6       = headerLen
+	offICMPv6     = offIPv6 + ipv6Len
+	offNDPTarget  = offICMPv6 + 8
+	offEtherType  = 12
+	arpHeaderWord = 0x0001_0800 // hardware type Ethernet, protocol type IPv4
+	arpLengths    = 0x0604_0001 // lengths 6 and 4, operation request
+)
+
+// arpFilter passes ARP requests for the addresses. It may pass requests for
+// other addresses when there are more than maxRanges ranges of them.
+func arpFilter(addrs []netip.Addr, ifindex int) []bpf.Instruction {
+	return append(arrivalFilter(packetBroadcast, ifindex), arpBody(addrs)...)
+}
+
+// ndpFilter passes Neighbor Solicitations for the addresses. It compares what
+// the addresses have in common and the ranges of their last 32 bits, so it may
+// also pass solicitations for addresses that differ only in between.
+func ndpFilter(addrs []netip.Addr, ifindex int) []bpf.Instruction {
+	return append(arrivalFilter(packetMulticast, ifindex), ndpBody(addrs)...)
+}
+
+// arrivalFilter rejects frames by how they arrived: sent by or meant for another
+// host, with a VLAN tag that the kernel has taken off, or on another device. The
+// last is a VLAN or macvlan device on top of this one, whose frames a socket on
+// the lower device sees as well after the tag is gone.
+func arrivalFilter(highestClass uint32, ifindex int) []bpf.Instruction {
+	return slices.Concat(
+		[]bpf.Instruction{bpf.LoadExtension{Num: bpf.ExtType}},
+		rejectUnless(bpf.JumpLessOrEqual, highestClass),
+		[]bpf.Instruction{bpf.LoadExtension{Num: bpf.ExtVLANTagPresent}},
+		rejectUnless(bpf.JumpEqual, 0),
+		[]bpf.Instruction{bpf.LoadExtension{Num: bpf.ExtInterfaceIndex}},
+		rejectUnless(bpf.JumpEqual, uint32(ifindex)),
+	)
+}
+
+// arpBody looks at the bytes of the frame. Loads beyond its end reject it.
+func arpBody(addrs []netip.Addr) []bpf.Instruction {
+	targets := make([]uint32, len(addrs))
+	for i, a := range addrs {
+		b := a.As4()
+		targets[i] = binary.BigEndian.Uint32(b[:])
+	}
+	return slices.Concat(
+		loadAndRequire(offEtherType, 2, uint32(ethernet.EtherTypeARP)),
+		loadAndRequire(offARP, 4, arpHeaderWord),
+		loadAndRequire(offARP+4, 4, arpLengths),
+		passRanges(offARPTarget, mergeRanges(targets, maxRanges)),
+	)
+}
+
+func ndpBody(addrs []netip.Addr) []bpf.Instruction {
+	program := slices.Concat(
+		loadAndRequire(offEtherType, 2, uint32(ethernet.EtherTypeIPv6)),
+		loadAndRequire(offIPv6+6, 2, protocolICMPv6<<8|ndpHopLimit),
+		loadAndRequire(offICMPv6, 2, typeSolicitation<<8),
+	)
+	words := make([][]uint32, 4)
+	for _, a := range addrs {
+		b := a.As16()
+		for w := range words {
+			words[w] = append(words[w], binary.BigEndian.Uint32(b[4*w:]))
+		}
+	}
+	for w, values := range words[:3] {
+		slices.Sort(values)
+		if common := slices.Compact(values); len(common) == 1 {
+			program = append(program, loadAndRequire(uint32(offNDPTarget+4*w), 4, common[0])...)
+		}
+	}
+	return append(program, passRanges(offNDPTarget+12, mergeRanges(words[3], maxRanges))...)
+}
+
+// rejectUnless goes on when the loaded value passes the test. Conditional jumps
+// reach 255 instructions, so each rejection returns at its own place.
+func rejectUnless(test bpf.JumpTest, value uint32) []bpf.Instruction {
+	return []bpf.Instruction{
+		bpf.JumpIf{Cond: test, Val: value, SkipTrue: 1},
+		bpf.RetConstant{Val: 0},
+	}
+}
+
+func loadAndRequire(offset uint32, size int, value uint32) []bpf.Instruction {
+	return append([]bpf.Instruction{bpf.LoadAbsolute{Off: offset, Size: size}},
+		rejectUnless(bpf.JumpEqual, value)...)
+}
+
+// passRanges ends a program: it passes the frame when the word at the offset is
+// in one of the ranges, which are in ascending order and do not touch.
+func passRanges(offset uint32, ranges []wordRange) []bpf.Instruction {
+	program := []bpf.Instruction{bpf.LoadAbsolute{Off: offset, Size: 4}}
+	for _, r := range ranges {
+		program = append(program, rejectUnless(bpf.JumpGreaterOrEqual, r.low)...)
+		program = append(program,
+			bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: r.high, SkipTrue: 1},
+			bpf.RetConstant{Val: snapLen},
+		)
+	}
+	return append(program, bpf.RetConstant{Val: 0})
+}
+
+// wordRange is the 32-bit values from low to high, both included.
+type wordRange struct{ low, high uint32 }
+
+// mergeRanges returns the fewest ascending ranges that hold exactly the given
+// values or, when those are more than limit, a superset: the ranges with the
+// smallest gaps between them are made one until limit ranges are left.
+func mergeRanges(values []uint32, limit int) []wordRange {
+	values = slices.Clone(values)
+	slices.Sort(values)
+	var ranges []wordRange
+	for _, v := range values {
+		if n := len(ranges); n > 0 && uint64(v) <= uint64(ranges[n-1].high)+1 {
+			ranges[n-1].high = v
+			continue
+		}
+		ranges = append(ranges, wordRange{v, v})
+	}
+	if len(ranges) <= limit {
+		return ranges
+	}
+	// gaps[i] lies before ranges[i+1]; the limit-1 widest stay, the first of
+	// equals first.
+	gaps := make([]int, len(ranges)-1)
+	for i := range gaps {
+		gaps[i] = i
+	}
+	width := func(gap int) uint32 { return ranges[gap+1].low - ranges[gap].high }
+	slices.SortStableFunc(gaps, func(a, b int) int { return cmp.Compare(width(b), width(a)) })
+	kept := gaps[:limit-1]
+	slices.Sort(kept)
+	out := make([]wordRange, 0, limit)
+	low := ranges[0].low
+	for _, gap := range kept {
+		out = append(out, wordRange{low, ranges[gap].high})
+		low = ranges[gap+1].low
+	}
+	return append(out, wordRange{low, ranges[len(ranges)-1].high})
+}

@@ -1,0 +1,235 @@
+package layer2
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/mdlayher/ethernet"
+	"github.com/mdlayher/ndp"
+)
+
+var (
+	vip6     = netip.MustParseAddr("2001:db8::10:1")
+	foreign6 = netip.MustParseAddr("2001:db8::10:99")
+	client6  = netip.MustParseAddr("fe80::9")
+	vip6SNM  = netip.MustParseAddr("ff02::1:ff10:1")
+)
+
+// solicitOptions describe a solicitation; the zero value is what a client sends
+// to resolve vip6.
+type solicitOptions struct {
+	target, source, destination netip.Addr
+	noOption                    bool
+	hopLimit                    byte
+	toMAC                       net.HardwareAddr
+	more                        []ndp.Option
+}
+
+func solicit(t testing.TB, o solicitOptions) []byte {
+	t.Helper()
+	if !o.target.IsValid() {
+		o.target = vip6
+	}
+	if !o.source.IsValid() {
+		o.source = client6
+	}
+	if !o.destination.IsValid() {
+		o.destination, _ = ndp.SolicitedNodeMulticast(o.target)
+	}
+	if o.toMAC == nil {
+		o.toMAC = groupMAC(o.destination)
+	}
+	if o.hopLimit == 0 {
+		o.hopLimit = 255
+	}
+	ns := &ndp.NeighborSolicitation{TargetAddress: o.target, Options: o.more}
+	if !o.noOption {
+		ns.Options = append(ns.Options, &ndp.LinkLayerAddress{Direction: ndp.Source, Addr: clientMAC})
+	}
+	message, err := ndp.MarshalMessageChecksum(ns, o.source, o.destination)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packet := append([]byte{0x60, 0, 0, 0, 0, 0, 58, o.hopLimit}, slices.Concat(o.source.AsSlice(), o.destination.AsSlice(), message)...)
+	binary.BigEndian.PutUint16(packet[4:], uint16(len(message)))
+	frame, err := envelope(o.toMAC, clientMAC, ethernet.EtherTypeIPv6, packet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return frame
+}
+
+func TestHandleNDP(t *testing.T) {
+	ask := solicit(t, solicitOptions{})
+	unspecified := netip.IPv6Unspecified()
+	tests := []struct {
+		story string
+		frame []byte
+		want  Verdict
+	}{
+		{"a client asks for the address", ask, Answered},
+		{"without telling its link-layer address", solicit(t, solicitOptions{noOption: true}), Answered},
+		{"a client verifies the address by unicast", solicit(t, solicitOptions{destination: vip6, toMAC: ourMAC, noOption: true}), Answered},
+		{"the same with the option", solicit(t, solicitOptions{destination: vip6, toMAC: ourMAC}), Answered},
+		{"a host probes whether the address is free", solicit(t, solicitOptions{source: unspecified, noOption: true}), Answered},
+		{"with a nonce (RFC 7527)", solicit(t, solicitOptions{source: unspecified, noOption: true, more: []ndp.Option{ndp.NewNonce()}}), Answered},
+		{"with an option of the future", solicit(t, solicitOptions{more: []ndp.Option{&ndp.RawOption{Type: 200, Length: 1, Value: make([]byte, 6)}}}), Answered},
+		{"an address of somebody else in the same group", solicit(t, solicitOptions{target: netip.MustParseAddr("2001:db8:1::10:1")}), NotAnnounced},
+		{"an address of somebody else", solicit(t, solicitOptions{target: foreign6}), NotAnnounced},
+		{"to the group of another address", solicit(t, solicitOptions{destination: netip.MustParseAddr("ff02::1:ff00:99")}), NotForUs},
+		{"to all nodes", solicit(t, solicitOptions{destination: allNodes}), NotForUs},
+		{"for another host's Ethernet address", at(ask, 0, otherMAC...), NotForUs},
+		{"another host says it is the address", solicit(t, solicitOptions{source: vip6}), ForeignClaim},
+		{"our own frame comes back", at(ask, 6, ourMAC...), OwnFrame},
+		{"not IPv6", at(ask, 12, 8, 0), NotRequest},
+		{"not ICMPv6", at(ask, offIPv6+6, 17), NotRequest},
+		{"an advertisement", at(ask, offICMPv6, 136), NotRequest},
+		{"from beyond a router", solicit(t, solicitOptions{hopLimit: 254}), Malformed},
+		{"a wrong checksum", at(ask, offICMPv6+2, 0xde, 0xad), Malformed},
+		{"a wrong code", at(ask, offICMPv6+1, 1), Malformed},
+		{"a probe that tells a link-layer address", solicit(t, solicitOptions{source: unspecified}), Malformed},
+		{"a probe sent to the address itself", solicit(t, solicitOptions{source: unspecified, noOption: true, destination: vip6, toMAC: ourMAC}), Malformed},
+		{"a group asks", solicit(t, solicitOptions{source: allNodes}), Malformed},
+		{"cut off", ask[:70], Malformed},
+		{"an empty frame", nil, Malformed},
+		{"IP version 4", at(ask, offIPv6, 0x45), Malformed},
+	}
+	for _, tt := range tests {
+		verdict, _, reply := ndpProtocol{}.handle(tt.frame, ourStation(vip6))
+		if verdict != tt.want {
+			t.Errorf("%s: %s, want %s", tt.story, verdict, tt.want)
+		}
+		if (verdict == Answered) != (reply != nil) {
+			t.Errorf("%s: %s with a reply of %d bytes", tt.story, verdict, len(reply))
+		}
+	}
+}
+
+// checkAdvertisement decodes a frame as a host would.
+func checkAdvertisement(t *testing.T, frame []byte, to netip.Addr, toMAC net.HardwareAddr, solicited bool) {
+	t.Helper()
+	if len(frame) < 14+40+24 || !bytes.Equal(frame[:6], toMAC) || !bytes.Equal(frame[6:12], ourMAC) {
+		t.Fatalf("frame % x, want one to %s", frame, toMAC)
+	}
+	packet := frame[14:]
+	if source, dest := netip.AddrFrom16([16]byte(packet[8:24])), netip.AddrFrom16([16]byte(packet[24:40])); source != vip6 || dest != to || packet[7] != 255 {
+		t.Errorf("from %s to %s with hop limit %d", source, dest, packet[7])
+	}
+	message := packet[40:]
+	if int(binary.BigEndian.Uint16(packet[4:])) != len(message) || !checksumOK(packet[8:40], message) {
+		t.Errorf("wrong length or checksum: % x", packet)
+	}
+	parsed, err := ndp.ParseMessage(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	na, ok := parsed.(*ndp.NeighborAdvertisement)
+	if !ok || na.Router || na.Solicited != solicited || !na.Override || na.TargetAddress != vip6 {
+		t.Errorf("%+v", parsed)
+	}
+	lla, ok := na.Options[0].(*ndp.LinkLayerAddress)
+	if !ok || lla.Direction != ndp.Target || !bytes.Equal(lla.Addr, ourMAC) {
+		t.Errorf("option %+v", na.Options[0])
+	}
+}
+
+func TestNDPReply(t *testing.T) {
+	tests := []struct {
+		story     string
+		frame     []byte
+		to        netip.Addr
+		toMAC     net.HardwareAddr
+		solicited bool
+	}{
+		{"to the client's option", at(solicit(t, solicitOptions{}), 6, otherMAC...), client6, clientMAC, true},
+		{"to the Ethernet source without option", at(solicit(t, solicitOptions{noOption: true}), 6, otherMAC...), client6, otherMAC, true},
+		{
+			"to everybody when the asker has no address",
+			solicit(t, solicitOptions{source: netip.IPv6Unspecified(), noOption: true}),
+			allNodes, net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, false,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.story, func(t *testing.T) {
+			_, target, reply := ndpProtocol{}.handle(tt.frame, ourStation(vip6))
+			if target != vip6 {
+				t.Errorf("target %s", target)
+			}
+			checkAdvertisement(t, reply, tt.to, tt.toMAC, tt.solicited)
+		})
+	}
+}
+
+func TestNDPAnnouncement(t *testing.T) {
+	frames, err := ndpProtocol{}.announcement(vip6, ourMAC)
+	if err != nil || len(frames) != 1 {
+		t.Fatalf("%d frames, error %v", len(frames), err)
+	}
+	checkAdvertisement(t, frames[0], allNodes, net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, false)
+}
+
+func TestSolicitedNodeGroup(t *testing.T) {
+	if group, ok := (ndpProtocol{}).group(vip6); !ok || group != vip6SNM {
+		t.Errorf("group %s, %t; want %s", group, ok, vip6SNM)
+	}
+}
+
+func FuzzHandleNDP(f *testing.F) {
+	ask := solicit(f, solicitOptions{})
+	for _, seed := range [][]byte{
+		nil, ask, ask[:60], solicit(f, solicitOptions{noOption: true}),
+		solicit(f, solicitOptions{source: netip.IPv6Unspecified(), noOption: true, more: []ndp.Option{ndp.NewNonce()}}),
+		at(ask, offICMPv6+25, 0), at(ask, offICMPv6+24, 3), at(ask, offICMPv6+24, 25), at(ask, offICMPv6+24, 31),
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		// A fuzzer does not find checksums: put the right one in.
+		if len(b) >= offICMPv6+4 {
+			length := len(b) - offICMPv6
+			binary.BigEndian.PutUint16(b[offIPv6+4:], uint16(length))
+			fixChecksum(b[offIPv6+8:offIPv6+40], b[offICMPv6:])
+		}
+		before := bytes.Clone(b)
+		verdict, target, reply := ndpProtocol{}.handle(b, ourStation(vip6))
+		if !bytes.Equal(before, b) {
+			t.Fatal("the received frame was changed")
+		}
+		if (verdict == Answered) != (reply != nil) {
+			t.Fatalf("%s with a reply of %d bytes", verdict, len(reply))
+		}
+		if verdict != Answered {
+			return
+		}
+		wellFormed := len(b) >= 14+40+24 && b[offIPv6+7] == 255 && b[offICMPv6] == 135 && b[offICMPv6+1] == 0 &&
+			bytes.Equal(b[offNDPTarget:offNDPTarget+16], vip6.AsSlice())
+		if !wellFormed || target != vip6 {
+			t.Fatalf("answered % x", b)
+		}
+		checkAdvertisement(t, reply, netip.AddrFrom16([16]byte(reply[38:54])), net.HardwareAddr(reply[:6]), reply[offICMPv6+4]&0x40 != 0)
+	})
+}
+
+// fixChecksum puts the right checksum into an ICMPv6 message, by trial of the
+// verifier's own complement.
+func fixChecksum(addresses, message []byte) {
+	message[2], message[3] = 0, 0
+	sum := uint32(58) + uint32(len(message))
+	for _, part := range [][]byte{addresses, message} {
+		for i, b := range part {
+			if i%2 == 0 {
+				sum += uint32(b) << 8
+			} else {
+				sum += uint32(b)
+			}
+		}
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	binary.BigEndian.PutUint16(message[2:], ^uint16(sum))
+}

@@ -1,0 +1,390 @@
+package layer2
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/berth-lb/berth/internal/netnstest"
+)
+
+// patience is how long a test waits for something that should happen at once.
+const patience = 10 * time.Second
+
+// node is the code under test as the speaker runs it: a watcher that feeds an
+// announcer, in the test's own namespace.
+type node struct {
+	*Announcer
+	watcher *LinkWatcher
+}
+
+// startNode starts a node and ends it with the test, leaving nothing behind.
+func startNode(t testing.TB, config Config) node {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	config.Logger = log
+	announcer, err := NewAnnouncer(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := node{announcer, NewLinkWatcher(log)}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 3)
+	go func() { done <- n.Announcer.Run(ctx) }()
+	go func() { done <- n.watcher.Run(ctx) }()
+	go func() {
+		defer func() { done <- nil }()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-n.watcher.Changed():
+				n.SetLinks(n.watcher.Links())
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		for range 3 {
+			if err := <-done; err != nil {
+				t.Errorf("node: %v", err)
+			}
+		}
+		goleak.VerifyNone(t, before)
+	})
+	return n
+}
+
+// announce sets addresses and waits until they are announced.
+func (n node) announce(t testing.TB, link string, addrs ...netip.Addr) {
+	t.Helper()
+	for _, addr := range addrs {
+		n.Set(addr, []string{link})
+	}
+	n.waitLive(t)
+}
+
+// waitLive waits until everything that is set is announced.
+func (n node) waitLive(t testing.TB) {
+	t.Helper()
+	until(t, "all addresses are announced", func() bool {
+		return !slices.ContainsFunc(n.State(), func(a Announcement) bool { return a.Problem != "" })
+	})
+}
+
+// until waits for a condition.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain: %s", what)
+		}
+	}
+}
+
+// macOf is the Ethernet address of a link of this namespace.
+func macOf(t testing.TB, name string) string {
+	t.Helper()
+	ifi, err := net.InterfaceByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ifi.HardwareAddr.String()
+}
+
+// neighbour is the client's cache entry for an address.
+func neighbour(t testing.TB, client *netnstest.Host, addr netip.Addr) string {
+	t.Helper()
+	return strings.ToLower(client.Run(t, "ip", "neigh", "show", addr.String(), "dev", "eth0"))
+}
+
+// arping asks from the client, with arping of iputils.
+func arping(client *netnstest.Host, addr netip.Addr, more ...string) (string, error) {
+	return client.Try("arping", append(more, "-c1", "-w2", "-I", "eth0", addr.String())...)
+}
+
+// ndisc asks from the client, with ndisc6.
+func ndisc(client *netnstest.Host, addr netip.Addr) (string, error) {
+	return client.Try("ndisc6", "-1", "-r1", "-w1000", addr.String(), "eth0")
+}
+
+// stage is a segment with the node on it as eth0 and one client.
+func stage(t testing.TB) (*netnstest.LAN, *netnstest.Host) {
+	t.Helper()
+	l := netnstest.NewLAN(t)
+	l.Attach(netnstest.Local(), "eth0", "192.0.2.7/24", "2001:db8::7/64")
+	return l, l.Attach(netnstest.NewHost(t, "client"), "eth0", "192.0.2.9/24", "2001:db8::9/64")
+}
+
+func TestFramesARP(t *testing.T) {
+	netnstest.Require(t, "arping")
+	_, client := stage(t)
+	n := startNode(t, Config{})
+	n.announce(t, "eth0", vip4)
+	mac := macOf(t, "eth0")
+
+	if out, err := arping(client, vip4); err != nil || !strings.Contains(strings.ToLower(out), mac) {
+		t.Errorf("arping: %v, want an answer from %s\n%s", err, mac, out)
+	}
+	if out, err := arping(client, vip4, "-D"); err == nil {
+		t.Errorf("a probe from 0.0.0.0 found the address free:\n%s", out)
+	}
+	if out, err := arping(client, foreign4); err == nil {
+		t.Errorf("an address that is not announced was answered:\n%s", out)
+	}
+	client.Run(t, "ip", "neigh", "replace", vip4.String(), "lladdr", mac, "dev", "eth0", "nud", "probe")
+	until(t, "the client's unicast probe is answered", func() bool {
+		return strings.Contains(neighbour(t, client, vip4), "reachable")
+	})
+	n.Set(vip4, nil)
+	if out, err := arping(client, vip4); err == nil {
+		t.Errorf("answered after it was withdrawn:\n%s", out)
+	}
+}
+
+func TestFramesNDP(t *testing.T) {
+	netnstest.Require(t, "ndisc6")
+	_, client := stage(t)
+	n := startNode(t, Config{})
+	n.announce(t, "eth0", vip6)
+	mac := macOf(t, "eth0")
+
+	if out, err := ndisc(client, vip6); err != nil || !strings.Contains(strings.ToLower(out), mac) {
+		t.Errorf("ndisc6: %v, want an answer from %s\n%s", err, mac, out)
+	}
+	if out, err := ndisc(client, foreign6); err == nil {
+		t.Errorf("an address that is not announced was answered:\n%s", out)
+	}
+	client.Run(t, "ip", "neigh", "replace", vip6.String(), "lladdr", mac, "dev", "eth0", "nud", "probe")
+	until(t, "the client's unicast probe is answered", func() bool {
+		return strings.Contains(neighbour(t, client, vip6), "reachable")
+	})
+	client.Run(t, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/eth0/accept_dad")
+	client.Run(t, "ip", "address", "add", vip6.String()+"/64", "dev", "eth0")
+	until(t, "the client finds that the address is taken", func() bool {
+		return strings.Contains(client.Run(t, "ip", "address", "show", "dev", "eth0"), "dadfailed")
+	})
+	client.Run(t, "ip", "address", "del", vip6.String()+"/64", "dev", "eth0")
+	n.Set(vip6, nil)
+	client.Run(t, "ip", "neigh", "flush", "dev", "eth0")
+	if out, err := ndisc(client, vip6); err == nil {
+		t.Errorf("answered after it was withdrawn:\n%s", out)
+	}
+}
+
+func TestTheBurstMovesTheNeighboursOver(t *testing.T) {
+	netnstest.Require(t)
+	_, client := stage(t)
+	n := startNode(t, Config{})
+	n.announce(t, "eth0", foreign4, foreign6) // the sockets are open
+	for _, addr := range []netip.Addr{vip4, vip6} {
+		client.Run(t, "ip", "neigh", "replace", addr.String(), "lladdr", "02:00:00:00:00:77", "dev", "eth0", "nud", "stale")
+	}
+	n.announce(t, "eth0", vip4, vip6)
+	for _, addr := range []netip.Addr{vip4, vip6} {
+		until(t, "the client's entry for "+addr.String()+" moves here", func() bool {
+			return strings.Contains(neighbour(t, client, addr), macOf(t, "eth0"))
+		})
+	}
+}
+
+func TestForeignRequestsDoNotWakeTheSockets(t *testing.T) {
+	netnstest.Require(t, "arping", "ndisc6")
+	_, client := stage(t)
+	n := startNode(t, Config{})
+	n.announce(t, "eth0", vip4, vip6)
+	for _, addr := range []string{"192.0.2.7", "192.0.2.11", "192.0.2.200"} {
+		_, _ = arping(client, netip.MustParseAddr(addr)) // the kernel may answer, we may not see it
+	}
+	for _, addr := range []string{"2001:db8::7", "2001:db8::10:2"} {
+		_, _ = ndisc(client, netip.MustParseAddr(addr))
+	}
+	if _, err := arping(client, vip4); err != nil {
+		t.Error(err)
+	}
+	if _, err := ndisc(client, vip6); err != nil {
+		t.Error(err)
+	}
+	for v, got := range n.Stats().Total.Verdicts {
+		if (v == Answered) != (got > 0) {
+			t.Errorf("%d frames were %s", got, v)
+		}
+	}
+}
+
+func TestALinkThatIsMadeAgainAnswersAgain(t *testing.T) {
+	netnstest.Require(t, "arping", "ndisc6")
+	client := netnstest.NewHost(t, "client")
+	pair := func(mac string) {
+		netnstest.Local().Run(t, "ip", "link", "add", "eth0", "address", mac, "type", "veth", "peer", "name", "eth0", "netns", "client")
+		client.Run(t, "ip", "address", "add", "192.0.2.9/24", "dev", "eth0")
+		client.Run(t, "ip", "link", "set", "eth0", "up")
+	}
+	ip := func(args ...string) {
+		netnstest.Local().Run(t, "ip", append([]string{"link", "set", "eth0"}, args...)...)
+	}
+	answered := func(story, mac string) {
+		t.Helper()
+		until(t, story, func() bool {
+			four, err4 := arping(client, vip4)
+			six, err6 := ndisc(client, vip6)
+			return err4 == nil && err6 == nil && strings.Contains(strings.ToLower(four), mac) && strings.Contains(strings.ToLower(six), mac)
+		})
+	}
+	n := startNode(t, Config{})
+	n.Set(vip4, []string{"eth0"})
+	n.Set(vip6, []string{"eth0"})
+	pair("02:00:00:00:00:01")
+	ip("up")
+	answered("a link that appeared after the address", "02:00:00:00:00:01")
+	ip("down")
+	until(t, "the loss is known", func() bool { return n.State()[0].Problem == ProblemLinkDown })
+	ip("up")
+	answered("a link that was down", "02:00:00:00:00:01")
+	ip("address", "02:00:00:00:00:02")
+	answered("a link with another Ethernet address", "02:00:00:00:00:02")
+	netnstest.Local().Run(t, "ip", "link", "del", "eth0")
+	until(t, "the loss is known", func() bool { return n.State()[0].Problem == ProblemLinkMissing })
+	pair("02:00:00:00:00:03")
+	ip("up")
+	answered("a link that was made again", "02:00:00:00:00:03")
+	netnstest.Local().Run(t, "ip", "link", "del", "eth0")
+}
+
+func TestALostCarrierIsNoticed(t *testing.T) {
+	netnstest.Require(t)
+	l, _ := stage(t)
+	n := startNode(t, Config{})
+	n.announce(t, "eth0", vip4)
+	l.Cut(0)
+	until(t, "the loss is known", func() bool { return n.State()[0].Problem == ProblemLinkDown })
+	l.Mend(0)
+	n.waitLive(t)
+}
+
+func TestThousandsOfAddressesOnOneLink(t *testing.T) {
+	netnstest.Require(t, "arping", "ndisc6")
+	const count = 2000
+	_, client := stage(t)
+	n := startNode(t, Config{BurstCount: 1})
+	four, six := netip.MustParseAddr("10.0.0.0"), netip.MustParseAddr("2001:db8:1::")
+	begin := time.Now()
+	for range count {
+		n.Set(four, []string{"eth0"})
+		n.Set(six, []string{"eth0"})
+		// Every other address, so that no two are one range of the filter.
+		four, six = four.Next().Next(), six.Next().Next()
+	}
+	n.waitLive(t)
+	t.Logf("%d IPv4 and %d IPv6 addresses announced after %s", count, count, time.Since(begin).Round(time.Millisecond))
+	for _, addr := range []string{"10.0.0.0", "10.0.15.158"} {
+		if out, err := arping(client, netip.MustParseAddr(addr), "-D"); err == nil {
+			t.Errorf("%s is not answered: %s", addr, out)
+		}
+	}
+	for _, addr := range []string{"2001:db8:1::2", "2001:db8:1::f9e"} {
+		if out, err := ndisc(client, netip.MustParseAddr(addr)); err != nil {
+			t.Errorf("%s is not answered: %s", addr, out)
+		}
+	}
+	joined := strings.Count(netnstest.Local().Run(t, "ip", "-6", "maddress", "show", "dev", "eth0"), "ff02::1:ff00:")
+	if joined < count {
+		t.Errorf("%d groups are joined, want %d at least", joined, count)
+	}
+}
+
+func TestSmallOptionMemoryIsEnough(t *testing.T) {
+	netnstest.Require(t)
+	stage(t)
+	if _, err := netnstest.Local().Try("sh", "-c", "echo 20480 > /proc/sys/net/core/optmem_max"); err != nil {
+		t.Skip("net.core.optmem_max is not per namespace before Linux 6.9")
+	}
+	t.Cleanup(func() { netnstest.Local().Run(t, "sh", "-c", "echo 131072 > /proc/sys/net/core/optmem_max") })
+	n := startNode(t, Config{BurstCount: 1})
+	// The largest filter, twice, with the constants that take most space.
+	for i := range 4 * maxRanges {
+		n.Set(netip.AddrFrom4([4]byte{203, byte(i >> 7), byte(i << 1), 1}), []string{"eth0"})
+		n.Set(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 13: 0xf0, 14: byte(i >> 7), 15: byte(i << 1)}), []string{"eth0"})
+		if i == 2*maxRanges {
+			n.waitLive(t)
+		}
+	}
+	n.waitLive(t)
+	if failures := n.Stats().Total.Failures; failures > 0 {
+		t.Errorf("%d failures", failures)
+	}
+}
+
+func TestLinkWatcher(t *testing.T) {
+	netnstest.Require(t)
+	n := startNode(t, Config{})
+	ip := func(args ...string) { netnstest.Local().Run(t, "ip", args...) }
+	seen := func(name string) (Link, bool) {
+		links := n.watcher.Links()
+		i := slices.IndexFunc(links, func(l Link) bool { return l.Name == name })
+		if i < 0 {
+			return Link{}, false
+		}
+		return links[i], true
+	}
+	expect := func(story, name string, ok func(Link) bool) {
+		t.Helper()
+		until(t, story, func() bool { l, found := seen(name); return found && ok(l) })
+	}
+	expect("the loopback link", "lo", func(l Link) bool {
+		return l.Loopback && l.Up && !l.Usable() && l.Prefixes[0] == netip.MustParsePrefix("127.0.0.1/8")
+	})
+	ip("link", "add", "one", "address", "02:00:00:00:00:01", "type", "veth", "peer", "name", "two")
+	t.Cleanup(func() { _, _ = netnstest.Local().Try("ip", "link", "del", "two") })
+	expect("a link that is down", "one", func(l Link) bool {
+		return !l.Up && l.Broadcast && !l.NoARP && l.Master == 0 && l.HardwareAddr.String() == "02:00:00:00:00:01"
+	})
+	ip("link", "set", "one", "up")
+	expect("no carrier yet", "one", func(l Link) bool { return !l.Up })
+	ip("link", "set", "two", "up")
+	expect("carrier", "one", func(l Link) bool { return l.Up && l.Usable() })
+	ip("address", "add", "192.0.2.7/24", "dev", "one")
+	ip("address", "add", "2001:db8::7/64", "dev", "one")
+	expect("addresses with their host part", "one", func(l Link) bool {
+		return slices.Contains(l.Prefixes, netip.MustParsePrefix("192.0.2.7/24")) &&
+			slices.Contains(l.Prefixes, netip.MustParsePrefix("2001:db8::7/64")) && l.Holds(vip4) && l.Holds(vip6)
+	})
+	ip("address", "del", "192.0.2.7/24", "dev", "one")
+	expect("an address that went", "one", func(l Link) bool { return !l.Holds(vip4) })
+	ip("link", "set", "one", "address", "02:00:00:00:00:05")
+	expect("another Ethernet address", "one", func(l Link) bool { return l.HardwareAddr.String() == "02:00:00:00:00:05" })
+	ip("link", "set", "one", "arp", "off")
+	expect("no ARP", "one", func(l Link) bool { return l.NoARP && !l.Usable() })
+	ip("link", "add", "bridge0", "type", "bridge")
+	ip("link", "set", "one", "arp", "on", "master", "bridge0")
+	expect("a port of a bridge", "one", func(l Link) bool { return l.Master != 0 && !l.Usable() })
+	ip("link", "del", "bridge0")
+	ip("link", "set", "one", "name", "uno")
+	expect("another name", "uno", func(Link) bool { return true })
+	ip("link", "del", "uno")
+	until(t, "a link that went", func() bool { _, found := seen("uno"); return !found })
+}
+
+func TestLinkWatcherSurvivesAStorm(t *testing.T) {
+	netnstest.Require(t)
+	n := startNode(t, Config{})
+	const count = 100
+	var add, del strings.Builder
+	for i := range count {
+		fmt.Fprintf(&add, "link add storm%d type veth peer name gale%d\n", i, i)
+		fmt.Fprintf(&del, "link del storm%d\n", i)
+	}
+	netnstest.Local().Run(t, "sh", "-c", "printf '"+add.String()+"' | ip -batch -")
+	until(t, "all links are known", func() bool { return len(n.watcher.Links()) >= 2*count })
+	netnstest.Local().Run(t, "sh", "-c", "printf '"+del.String()+"' | ip -batch -")
+	until(t, "all links are gone", func() bool { return len(n.watcher.Links()) < count })
+}

@@ -1,0 +1,115 @@
+package layer2
+
+import (
+	"net/netip"
+	"regexp"
+	"slices"
+)
+
+// LinkReason says why [Choose] chose the links it did, in one word for logs,
+// conditions and metrics.
+type LinkReason string
+
+// The reasons of [Choose].
+const (
+	// LinksNamed: the user named links and these of them are usable.
+	LinksNamed LinkReason = "LinksNamed"
+	// LinksBySubnet: no link was named; these hold the address in a subnet.
+	LinksBySubnet LinkReason = "LinksBySubnet"
+	// AllEligibleLinks: no link was named and no subnet holds the address, so it
+	// is announced wherever it can be.
+	AllEligibleLinks LinkReason = "AllEligibleLinks"
+	// NoNamedLink: links were named and this node has none of them in a usable
+	// state. Nothing is chosen.
+	NoNamedLink LinkReason = "NoNamedLink"
+	// NoEligibleLink: no link was named and none of this node's is eligible.
+	// Nothing is chosen.
+	NoEligibleLink LinkReason = "NoEligibleLink"
+)
+
+// DefaultExclude returns the patterns of link names that do not lead to a LAN,
+// in the order in which docs list them. What they have in common is that a
+// container runtime, a virtualiser or an overlay makes them: neighbours behind
+// them are pods, guests or other nodes' tunnels, and announcing there would draw
+// traffic to where no client is. A user who means such a link names it.
+func DefaultExclude() []*regexp.Regexp {
+	patterns := []string{
+		`^lo$`,                                // this node only
+		`^dummy`,                              // drops every frame
+		`^(docker|podman|lxcbr|lxdbr|virbr)`,  // bridges of runtimes and virtualisers
+		`^br-[0-9a-f]{12}$`,                   // networks made by docker
+		`^(veth|vnet|tap)`,                    // one end of a pod's or a guest's cable
+		`^(cbr|cni|nerdctl)`,                  // pod bridges of CNI plugins
+		`^(cali|tunl|vxlan\.calico)`,          // Calico
+		`^(cilium|lxc)`,                       // Cilium
+		`^(flannel|weave|kube-bridge|antrea)`, // other CNI plugins
+		`^(ovs|ovn|br-int$|genev|vxlan|gre[0-9]|gretap)`, // overlays
+		`^(kube-ipvs|nodelocaldns)`,                      // addresses held by kube-proxy and the DNS cache
+		`^(tun|wg|tailscale|zt|ppp|sit[0-9]|ip6tnl)`,     // tunnels without neighbours
+	}
+	out := make([]*regexp.Regexp, len(patterns))
+	for i, p := range patterns {
+		out[i] = regexp.MustCompile(p)
+	}
+	return out
+}
+
+// Eligible returns the links on which addresses may be announced without being
+// named: the usable ones whose name matches none of the exclusion patterns. The
+// order of links is kept.
+func Eligible(links []Link, exclude []*regexp.Regexp) []Link {
+	var out []Link
+	for _, l := range links {
+		if l.Usable() && !matchesAny(exclude, l.Name) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// Selection is what an advertisement says about links.
+type Selection struct {
+	// Names are the links to use. Naming a link overrides Exclude: the user knows
+	// better. Empty means the default choice.
+	Names []string
+	// Exclude are patterns of names that the default choice leaves out, see
+	// [DefaultExclude].
+	Exclude []*regexp.Regexp
+}
+
+// Choose returns the links that are to carry addr, in the order of links, and
+// the reason. With names, it is every usable link that is named. Without, it is
+// the eligible links that hold addr in one of their subnets or, when none does,
+// all eligible links. A node for which nothing is chosen cannot own the address.
+func Choose(addr netip.Addr, links []Link, sel Selection) ([]Link, LinkReason) {
+	addr = addr.Unmap()
+	if len(sel.Names) > 0 {
+		named := filterLinks(links, func(l Link) bool { return l.Usable() && slices.Contains(sel.Names, l.Name) })
+		if len(named) == 0 {
+			return nil, NoNamedLink
+		}
+		return named, LinksNamed
+	}
+	eligible := Eligible(links, sel.Exclude)
+	if len(eligible) == 0 {
+		return nil, NoEligibleLink
+	}
+	if bySubnet := filterLinks(eligible, func(l Link) bool { return l.Holds(addr) }); len(bySubnet) > 0 {
+		return bySubnet, LinksBySubnet
+	}
+	return eligible, AllEligibleLinks
+}
+
+func filterLinks(links []Link, keep func(Link) bool) []Link {
+	var out []Link
+	for _, l := range links {
+		if keep(l) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+func matchesAny(patterns []*regexp.Regexp, name string) bool {
+	return slices.ContainsFunc(patterns, func(p *regexp.Regexp) bool { return p.MatchString(name) })
+}

@@ -1,0 +1,122 @@
+package layer2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/mdlayher/socket"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// linkEvents is a subscription to the kernel's news of links and addresses.
+type linkEvents struct {
+	conn *socket.Conn
+}
+
+// subscribeLinks subscribes; what happens from now on is told.
+func subscribeLinks() (*linkEvents, error) {
+	conn, err := socket.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE, "netlink", nil)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink socket: %w", err)
+	}
+	const groups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR
+	if err := conn.Bind(&unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+		_ = conn.Close() // nothing was done with it
+		return nil, fmt.Errorf("subscribe to link events: %w", err)
+	}
+	return &linkEvents{conn: conn}, nil
+}
+
+// forward asks to look again for every event, until the socket fails or is
+// closed. What the event says is not read: a message that is cut off or lost
+// says the same. The kernel tells of lost ones by ENOBUFS, once, and the socket
+// goes on working.
+func (e *linkEvents) forward(look chan<- struct{}) error {
+	b := make([]byte, 1)
+	for {
+		_, _, err := e.conn.Recvfrom(context.Background(), b, 0)
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return fmt.Errorf("receive link events: %w", err)
+		}
+		signal(look)
+	}
+}
+
+func (e *linkEvents) close() { _ = e.conn.Close() } // it was only read from
+
+// dumpTries is how often a snapshot is taken anew because something changed
+// while the kernel listed it.
+const dumpTries = 5
+
+// readLinks takes a snapshot of the links and their addresses.
+func readLinks() ([]Link, error) {
+	var err error
+	for range dumpTries {
+		var links []Link
+		links, err = dumpLinks()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return links, err
+		}
+	}
+	return nil, err
+}
+
+func dumpLinks() ([]Link, error) {
+	devices, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	prefixes := make(map[int][]netip.Prefix)
+	for _, a := range addrs {
+		if p, ok := prefixOf(a.IPNet); ok {
+			prefixes[a.LinkIndex] = append(prefixes[a.LinkIndex], p)
+		}
+	}
+	links := make([]Link, 0, len(devices))
+	for _, d := range devices {
+		link := linkOf(d.Attrs())
+		link.Prefixes = prefixes[link.Index]
+		slices.SortFunc(link.Prefixes, netip.Prefix.Compare)
+		links = append(links, link)
+	}
+	return links, nil
+}
+
+func linkOf(attrs *netlink.LinkAttrs) Link {
+	running := attrs.RawFlags&unix.IFF_UP != 0 && attrs.RawFlags&unix.IFF_LOWER_UP != 0
+	return Link{
+		Index:        attrs.Index,
+		Name:         attrs.Name,
+		HardwareAddr: attrs.HardwareAddr,
+		Up:           running && (attrs.OperState == netlink.OperUp || attrs.OperState == netlink.OperUnknown),
+		Loopback:     attrs.RawFlags&unix.IFF_LOOPBACK != 0,
+		NoARP:        attrs.RawFlags&unix.IFF_NOARP != 0,
+		Broadcast:    attrs.RawFlags&unix.IFF_BROADCAST != 0,
+		Master:       attrs.MasterIndex,
+	}
+}
+
+// prefixOf keeps the host part. The kernel gives IPv4 addresses four bytes.
+func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	addr, ok := netip.AddrFromSlice(n.IP)
+	if !ok {
+		return netip.Prefix{}, false
+	}
+	ones, bits := n.Mask.Size()
+	if bits == net.IPv4len*8 {
+		addr = addr.Unmap()
+	}
+	return netip.PrefixFrom(addr, ones), true
+}

@@ -1,0 +1,15 @@
+// Package membership knows which speakers of the cluster are alive.
+//
+// It is a small face for hashicorp/memberlist, a SWIM protocol with Lifeguard's
+// refinements: every member probes the others in turn by UDP, asks third members
+// when one does not answer, suspects it, and declares it dead when nobody
+// refutes the suspicion in time. Everything is encrypted with AES-GCM; packets of
+// strangers, without the label or the key, are dropped.
+//
+// What memberlist leaves to its user is done here: members that were lost are
+// joined again for as long as they are known peers, whatever tore them away, and
+// a starting member can tell whether it has asked everybody ([Membership.Settled])
+// before it thinks itself alone. The peers are found by the caller, who sets them
+// whenever it learns of a change; when it cannot ask any more, the last ones
+// stay, so the package works while the Kubernetes API is away.
+package membership

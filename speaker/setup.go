@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/pkg/announcement"
+)
+
+// addressQueue is where the addresses to look at wait.
+type addressQueue = workqueue.TypedRateLimitingInterface[netip.Addr]
+
+// setupControllers wires everything that a decision depends on to the
+// addresses it concerns. all has every address looked at.
+func setupControllers(mgr manager.Manager, r *addressReconciler, fellows *fellowReconciler, class string) (all func(), err error) {
+	everything := &kube.Queue[struct{}]{}
+	all = func() { everything.Add(struct{}{}) }
+	addresses := &kube.Queue[netip.Addr]{}
+
+	err = builder.TypedControllerManagedBy[netip.Addr](mgr).Named("address").
+		Watches(&corev1.Service{}, serviceAddresses(class)).
+		Watches(&discoveryv1.EndpointSlice{}, sliceAddresses(mgr.GetCache(), class)).
+		WatchesRawSource(addresses).
+		WithOptions(controller.TypedOptions[netip.Addr]{MaxConcurrentReconciles: 4}).
+		Complete(r)
+	if err != nil {
+		return nil, err
+	}
+	err = builder.TypedControllerManagedBy[struct{}](mgr).Named("addresses").
+		Watches(&corev1.Node{}, toEverything(), builder.WithPredicates(nodeChanged(r.view.ignoreExclude))).
+		WatchesRawSource(everything).
+		Complete(reconcile.TypedFunc[struct{}](func(ctx context.Context, _ struct{}) (reconcile.Result, error) {
+			list, err := r.view.addresses(ctx, class)
+			for _, addr := range list {
+				addresses.Add(addr)
+			}
+			return reconcile.Result{}, err
+		}))
+	if err != nil {
+		return nil, err
+	}
+	// A cluster without any object has a configuration too.
+	first := &kube.Queue[reconcile.Request]{}
+	first.Add(kube.WholeConfig)
+	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").WatchesRawSource(first)
+	for _, kind := range kube.ConfigKinds() {
+		whole = whole.Watches(kind, kube.ToWholeConfig(), builder.WithPredicates(kube.ConfigChanged()))
+	}
+	err = whole.Complete(reconcile.Func(func(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+		objects, err := kube.ConfigObjects(ctx, r.view.cached)
+		if err != nil {
+			return reconcile.Result{}, err
+		}
+		r.view.state.setConfig(objects)
+		all()
+		return reconcile.Result{}, nil
+	}))
+	if err != nil {
+		return nil, err
+	}
+	return all, ctrl.NewControllerManagedBy(mgr).Named("fellows").
+		Watches(&v1beta1.Speaker{}, kube.ToWholeConfig(), builder.WithPredicates(memberAddressChanged())).
+		Complete(fellows)
+}
+
+// serviceAddresses maps a Service to the addresses it has and had.
+func serviceAddresses(class string) handler.TypedEventHandler[client.Object, netip.Addr] {
+	add := func(o client.Object, q addressQueue) {
+		for _, addr := range servedAddresses(o.(*corev1.Service), class) {
+			q.Add(addr)
+		}
+	}
+	return handler.TypedFuncs[client.Object, netip.Addr]{
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q addressQueue) { add(e.Object, q) },
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q addressQueue) { add(e.Object, q) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q addressQueue) {
+			add(e.ObjectOld, q)
+			add(e.ObjectNew, q)
+		},
+	}
+}
+
+// sliceAddresses maps an EndpointSlice to the addresses of its Service.
+func sliceAddresses(reader client.Reader, class string) handler.TypedEventHandler[client.Object, netip.Addr] {
+	return handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []netip.Addr {
+		var service corev1.Service
+		key := types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetLabels()[discoveryv1.LabelServiceName]}
+		if err := reader.Get(ctx, key, &service); err != nil {
+			return nil // not of type LoadBalancer, or gone
+		}
+		return servedAddresses(&service, class)
+	})
+}
+
+func toEverything() handler.TypedEventHandler[client.Object, struct{}] {
+	return handler.TypedEnqueueRequestsFromMapFunc(func(context.Context, client.Object) []struct{} {
+		return []struct{}{{}}
+	})
+}
+
+// nodeChanged passes changes of what decisions depend on, and not the
+// heartbeats of a node.
+func nodeChanged(ignoreExclude bool) predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before := announcement.ParseNode(e.ObjectOld.(*corev1.Node), ignoreExclude)
+		after := announcement.ParseNode(e.ObjectNew.(*corev1.Node), ignoreExclude)
+		return !before.Equal(after)
+	}}
+}
+
+// memberAddressChanged passes what membership wants to know of a Speaker.
+func memberAddressChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return e.ObjectOld.(*v1beta1.Speaker).Status.MemberAddress != e.ObjectNew.(*v1beta1.Speaker).Status.MemberAddress
+	}}
+}

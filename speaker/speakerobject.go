@@ -1,0 +1,187 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/version"
+	"github.com/berth-lb/berth/pkg/layer2"
+)
+
+// objectInterval is the least time between two writes of the Speaker object.
+const objectInterval = time.Second
+
+// object keeps this node's Speaker object, which tells what the speaker is
+// doing.
+type object struct {
+	view    *view
+	writer  client.Client
+	log     *slog.Logger
+	address netip.AddrPort // of this speaker, for its fellows
+
+	changed chan struct{} // of one: write again
+}
+
+// tell has the object written again, soon.
+func (o *object) tell() {
+	select {
+	case o.changed <- struct{}{}:
+	default:
+	}
+}
+
+// run writes the object whenever something changed, and a last time when the
+// speaker stops.
+func (o *object) run(ctx context.Context) error {
+	o.tell()
+	for {
+		select {
+		case <-ctx.Done():
+			return o.stopped()
+		case <-o.changed:
+		}
+		if err := o.write(ctx, o.status()); err != nil && ctx.Err() == nil {
+			o.log.Warn("cannot write the Speaker object", "name", o.view.node, "error", err)
+			o.tell()
+		}
+		select {
+		case <-ctx.Done():
+			return o.stopped()
+		case <-time.After(objectInterval):
+		}
+	}
+}
+
+// stopped says in the object that nothing is announced any more. A speaker
+// that is killed cannot, so it is said briefly and not insisted on.
+func (o *object) stopped() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	status := o.status()
+	status.Members = 0
+	status.Layer2 = v1beta1.SpeakerLayer2{}
+	meta.SetStatusCondition(&status.Conditions, kube.Condition(v1beta1.ConditionReady, false,
+		v1beta1.ReasonStopped, "The speaker has stopped in order. It announces nothing.", 0))
+	if err := o.write(ctx, status); err != nil {
+		o.log.Info("the Speaker object could not be told that the speaker stops", "name", o.view.node, "error", err)
+	}
+	return nil
+}
+
+// write makes the status of the object what it should be. It creates the
+// object where there is none.
+func (o *object) write(ctx context.Context, status v1beta1.SpeakerStatus) error {
+	var have v1beta1.Speaker
+	err := o.view.cached.Get(ctx, types.NamespacedName{Name: o.view.node}, &have)
+	if apierrors.IsNotFound(err) {
+		err = o.create(ctx, &have)
+	}
+	if err != nil {
+		return err
+	}
+	want := have.DeepCopy()
+	conditions := want.Status.Conditions
+	for _, c := range status.Conditions {
+		meta.SetStatusCondition(&conditions, c)
+	}
+	want.Status = status
+	want.Status.Conditions = conditions
+	if equality.Semantic.DeepEqual(have.Status, want.Status) {
+		return nil
+	}
+	if err := o.writer.Status().Patch(ctx, want, client.MergeFrom(&have)); err != nil {
+		return fmt.Errorf("write status: %w", err)
+	}
+	return nil
+}
+
+// create makes the object, owned by the Node: it goes when the Node goes.
+func (o *object) create(ctx context.Context, into *v1beta1.Speaker) error {
+	var node corev1.Node
+	if err := o.view.cached.Get(ctx, types.NamespacedName{Name: o.view.node}, &node); err != nil {
+		return fmt.Errorf("read this node (is --node-name its name?): %w", err)
+	}
+	*into = v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{
+		Name: node.Name,
+		OwnerReferences: []metav1.OwnerReference{{
+			APIVersion: corev1.SchemeGroupVersion.String(), Kind: "Node", Name: node.Name, UID: node.UID,
+		}},
+	}}
+	err := o.writer.Create(ctx, into)
+	if apierrors.IsAlreadyExists(err) {
+		return o.writer.Get(ctx, types.NamespacedName{Name: o.view.node}, into)
+	}
+	if err != nil {
+		return fmt.Errorf("create: %w", err)
+	}
+	return nil
+}
+
+// status is what the object should say.
+func (o *object) status() v1beta1.SpeakerStatus {
+	announced := o.view.state.announced()
+	status := v1beta1.SpeakerStatus{
+		MemberAddress: o.address.String(),
+		Members:       int32(len(o.view.members.Members())),
+		Version:       version.String(),
+		Links:         linkStatus(layer2.Eligible(o.view.links.Links(), o.view.excludeLinks)),
+		Layer2:        v1beta1.SpeakerLayer2{Count: int32(len(announced))},
+	}
+	for addr, d := range announced {
+		status.Layer2.Announcements = append(status.Layer2.Announcements, v1beta1.Layer2Announcement{
+			Address: addr.String(), Services: d.Services, Links: d.Links, Since: metav1.NewTime(d.since.Truncate(time.Second)),
+		})
+	}
+	slices.SortFunc(status.Layer2.Announcements, func(a, b v1beta1.Layer2Announcement) int {
+		return netip.MustParseAddr(a.Address).Compare(netip.MustParseAddr(b.Address))
+	})
+	status.Layer2.Announcements = capped(status.Layer2.Announcements)
+	ready := kube.Condition(v1beta1.ConditionReady, true,
+		v1beta1.ReasonAnnouncing, "The speaker sees the cluster and announces what this node owns.", 0)
+	if missing := o.view.state.missing(); missing != "" {
+		ready = kube.Condition(v1beta1.ConditionReady, false, v1beta1.ReasonStarting, "The speaker announces nothing yet: "+missing+".", 0)
+	}
+	meta.SetStatusCondition(&status.Conditions, ready)
+	return status
+}
+
+func linkStatus(links []layer2.Link) []v1beta1.SpeakerLink {
+	var out []v1beta1.SpeakerLink
+	for _, l := range links {
+		s := v1beta1.SpeakerLink{Name: l.Name, MACAddress: l.HardwareAddr.String(), Up: l.Up}
+		for _, p := range l.Prefixes {
+			s.Subnets = append(s.Subnets, p.Masked().String())
+		}
+		slices.Sort(s.Subnets)
+		s.Subnets = slices.Compact(s.Subnets)
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b v1beta1.SpeakerLink) int { return cmp.Compare(a.Name, b.Name) })
+	return capped(out)
+}
+
+func capped[T any](list []T) []T {
+	return list[:min(len(list), v1beta1.MaxSpeakerAnnouncements)]
+}
+
+// splitName takes namespace/name apart.
+func splitName(name string) (namespace, short string) {
+	namespace, short, _ = strings.Cut(name, "/")
+	return namespace, short
+}
