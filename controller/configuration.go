@@ -26,6 +26,7 @@ import (
 type configReconciler struct {
 	state  *state
 	cached client.Reader
+	live   client.Reader // the API server
 	log    *slog.Logger
 	class  string
 
@@ -39,9 +40,10 @@ type objectKey struct {
 	Name string
 }
 
-// Reconcile puts the configuration in force.
+// Reconcile puts the configuration in force. It asks the API server: with a
+// cache that does not show a pool yet, Services would lose its addresses.
 func (r *configReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
-	objects, err := kube.ConfigObjects(ctx, r.cached)
+	objects, err := kube.ConfigObjects(ctx, r.live)
 	if err != nil {
 		return reconcile.Result{}, err
 	}

@@ -83,9 +83,9 @@ func control(ctx context.Context, s processSettings, state *state, log *slog.Log
 	if err != nil {
 		return err
 	}
-	mgr, err := ctrl.NewManager(config, managerOptions(s))
+	mgr, err := kube.NewManager(ctx, config, managerOptions(s), log)
 	if err != nil {
-		return fmt.Errorf("prepare: %w", err)
+		return err
 	}
 	api, err := client.New(config, client.Options{Scheme: mgr.GetScheme()})
 	if err != nil {

@@ -1,17 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -144,38 +148,36 @@ func (r *serviceReconciler) touched(addr netip.Addr) {
 }
 
 // gone gives back what a Service held that is no longer in the cache: it was
-// deleted, or is no longer of type LoadBalancer.
+// deleted, or is no longer of type LoadBalancer. The cache may also lag behind
+// what was adopted, so the API server has the last word.
 func (r *serviceReconciler) gone(ctx context.Context, key types.NamespacedName) error {
-	known, freed := r.release(key)
-	if !known {
+	if !r.state.knows(key) {
 		return nil
 	}
 	var service corev1.Service
 	err := r.live.Get(ctx, key, &service)
-	if apierrors.IsNotFound(err) {
+	switch {
+	case apierrors.IsNotFound(err):
+		r.release(key)
 		return nil
+	case err != nil:
+		return fmt.Errorf("read Service that is not in the cache: %w", err)
+	case assignment.Serves(&service, r.class):
+		return nil // its event is on the way
 	}
-	if err != nil {
-		return fmt.Errorf("read Service that left the cache: %w", err)
-	}
-	if assignment.Serves(&service, r.class) {
-		return nil // created anew; its event is on the way
-	}
-	return r.clear(ctx, &service, freed)
+	return r.leave(ctx, &service)
 }
 
 // leave ends Berth's part in a Service that another controller serves now.
 func (r *serviceReconciler) leave(ctx context.Context, service *corev1.Service) error {
-	_, freed := r.release(client.ObjectKeyFromObject(service))
+	freed := r.release(client.ObjectKeyFromObject(service))
 	return r.clear(ctx, service, freed)
 }
 
-// release gives back what a Service holds. known is false when Berth had
-// nothing to do with the Service.
-func (r *serviceReconciler) release(key types.NamespacedName) (known bool, freed []netip.Addr) {
+// release gives back what a Service holds, and returns it.
+func (r *serviceReconciler) release(key types.NamespacedName) []netip.Addr {
 	r.state.mu.Lock()
-	freed = r.state.addresses.Release(allocator.Holder(key.String()))
-	_, waited := r.state.waiting[key]
+	freed := r.state.addresses.Release(allocator.Holder(key.String()))
 	delete(r.state.waiting, key)
 	delete(r.state.written, key)
 	r.state.mu.Unlock()
@@ -183,31 +185,28 @@ func (r *serviceReconciler) release(key types.NamespacedName) (known bool, freed
 		r.log.Info("addresses freed", "service", key.String(), "addresses", freed)
 	}
 	r.told(freed, nil)
-	return waited || len(freed) > 0, freed
+	return freed
 }
 
 // adopt records the addresses that Services have by their status, oldest
-// Service first, before anything is assigned.
+// Service first, before anything is assigned. It asks the API server rather
+// than the cache, which may not show what the leader before has written last.
 func (r *serviceReconciler) adopt(ctx context.Context) error {
 	select {
 	case <-r.state.configured:
 	case <-ctx.Done():
 		return nil
 	}
-	var services corev1.ServiceList
-	if err := r.cached.List(ctx, &services); err != nil {
-		return fmt.Errorf("list Services to adopt their addresses: %w", err)
+	services, err := r.servicesWithAddresses(ctx)
+	if err != nil {
+		return err
 	}
-	slices.SortFunc(services.Items, func(a, b corev1.Service) int {
-		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
+	slices.SortFunc(services, func(a, b corev1.Service) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
-	adopted := 0
-	for i := range services.Items {
-		service := &services.Items[i]
-		if !assignment.Serves(service, r.class) || len(service.Status.LoadBalancer.Ingress) == 0 {
-			continue
-		}
-		parsed, _ := assignment.ParseService(service, nil)
+	var adopted []types.NamespacedName
+	for i := range services {
+		parsed, _ := assignment.ParseService(&services[i], nil) // what is wrong with it is told when it is looked at
 		r.state.mu.Lock()
 		err := r.state.addresses.Assign(parsed.Holder, parsed.Status, parsed.Terms)
 		r.state.mu.Unlock()
@@ -217,9 +216,43 @@ func (r *serviceReconciler) adopt(ctx context.Context) error {
 			r.log.Warn("address in the status of two Services", "service", string(parsed.Holder), "address", conflict.Address.String(), "owner", string(conflict.Holder))
 			continue
 		}
-		adopted++
+		adopted = append(adopted, client.ObjectKeyFromObject(&services[i]))
 	}
-	r.log.Info("addresses adopted", "count", adopted)
+	r.log.Info("addresses adopted", "count", len(adopted))
 	close(r.state.adopted)
+	// One that was deleted since may never have been in the cache.
+	r.wake(adopted)
 	return nil
+}
+
+// servicesWithAddresses asks the API server for the Services that Berth
+// serves and that have addresses. It tries until it succeeds or ctx ends.
+func (r *serviceReconciler) servicesWithAddresses(ctx context.Context) ([]corev1.Service, error) {
+	var out []corev1.Service
+	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+		out = nil
+		page := &client.ListOptions{
+			FieldSelector: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)),
+			Limit:         500,
+		}
+		for {
+			var list corev1.ServiceList
+			if err := r.live.List(ctx, &list, page); err != nil {
+				r.log.Warn("cannot list Services to adopt their addresses; trying again", "error", err)
+				return false, nil
+			}
+			for _, s := range list.Items {
+				if assignment.Serves(&s, r.class) && len(s.Status.LoadBalancer.Ingress) > 0 {
+					out = append(out, s)
+				}
+			}
+			if page.Continue = list.Continue; page.Continue == "" {
+				return true, nil
+			}
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list Services to adopt their addresses: %w", err)
+	}
+	return out, nil
 }

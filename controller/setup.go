@@ -44,7 +44,7 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 		poolChanged: func(name string) { statuses.AddAfter(objectKey{config.KindIPAddressPool, name}, statusDelay) },
 	}
 	configuration := &configReconciler{
-		state: state, cached: mgr.GetCache(), log: log, class: s.Kube.Class, wake: wake,
+		state: state, cached: mgr.GetCache(), live: mgr.GetAPIReader(), log: log, class: s.Kube.Class, wake: wake,
 		objectChanged: statuses.Add,
 	}
 	status := &statusReconciler{state: state, cached: mgr.GetCache(), writer: mgr.GetClient(), events: recorder, log: log}

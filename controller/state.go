@@ -82,6 +82,15 @@ func (s *state) missing() string {
 	return ""
 }
 
+// knows tells whether a Service holds or waits for addresses.
+func (s *state) knows(key types.NamespacedName) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, waits := s.waiting[key]
+	_, holds := s.addresses.Held(allocator.Holder(key.String()))
+	return waits || holds
+}
+
 // waitingOldestFirst are the Services that wait for addresses, in the order
 // of their creation.
 func (s *state) waitingOldestFirst() []types.NamespacedName {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -59,7 +60,7 @@ func (r *addressReconciler) apply(addr netip.Addr, d announcement.Decision) {
 	switch {
 	case d.Announce && !before.Announce:
 		log.Info("announcing", "links", d.Links)
-		r.event(d, "Announcing", "Node %s announces %s on %v.", r.view.node, addr, d.Links)
+		r.event(d, "Announcing", "Node %s announces %s on %s.", r.view.node, addr, strings.Join(d.Links, ", "))
 	case !d.Announce && before.Announce:
 		log.Info("withdrew")
 	default:

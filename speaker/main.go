@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -102,9 +104,9 @@ func speak(ctx context.Context, s processSettings, state *state, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	mgr, err := ctrl.NewManager(config, managerOptions(s))
+	mgr, err := kube.NewManager(ctx, config, managerOptions(s), log)
 	if err != nil {
-		return fmt.Errorf("prepare: %w", err)
+		return err
 	}
 	api, err := client.New(config, client.Options{Scheme: mgr.GetScheme()})
 	if err != nil {
@@ -138,6 +140,8 @@ func managerOptions(s processSettings) ctrl.Options {
 		// A Service that is no longer of type LoadBalancer leaves the cache
 		// as if it were deleted.
 		&corev1.Service{}: {Field: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))},
+		// Every decision reads all nodes, and only reads.
+		&corev1.Node{}: {UnsafeDisableDeepCopy: ptr.To(true)},
 	}
 	return options
 }
@@ -211,14 +215,22 @@ func (sp *speaker) addTo(mgr manager.Manager) error {
 	return nil
 }
 
-// follow has every address looked at when links or members change.
+// follow has every address looked at when members change, or links that can
+// carry announcements; those of pods come and go all the time and cannot.
 func (sp *speaker) follow(ctx context.Context, all func()) error {
+	var before []layer2.Link
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-sp.links.Changed():
-			sp.announcer.SetLinks(sp.links.Links())
+			now := sp.links.Links()
+			sp.announcer.SetLinks(now)
+			now = slices.DeleteFunc(now, func(l layer2.Link) bool { return !l.Usable() })
+			if slices.EqualFunc(before, now, layer2.Link.Equal) {
+				continue
+			}
+			before = now
 		case <-sp.members.Changed():
 		}
 		all()

@@ -46,6 +46,16 @@ func apply(t *testing.T, manifest string) {
 	})
 }
 
+// cleanup runs kubectl when the test ends.
+func cleanup(t *testing.T, args ...string) {
+	t.Helper()
+	t.Cleanup(func() {
+		if _, err := cluster.Kubectl(context.WithoutCancel(t.Context()), args...); err != nil {
+			t.Error("clean up:", err)
+		}
+	})
+}
+
 // refused applies a manifest that the API server must refuse, and returns
 // what it says.
 func refused(t *testing.T, manifest string) string {

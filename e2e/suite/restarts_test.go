@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -161,7 +162,7 @@ func TestOwnerDies(t *testing.T) {
 		return requests-failed > 20, fmt.Sprint(requests, failed)
 	})
 	t.Cleanup(func() {
-		if err := cluster.Start(t.Context(), owner); err != nil {
+		if err := cluster.Start(context.WithoutCancel(t.Context()), owner); err != nil {
 			t.Error(err)
 		}
 	})

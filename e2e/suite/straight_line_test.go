@@ -158,7 +158,7 @@ func TestExcludedNode(t *testing.T) {
 	before := ownedBy(t, addr)
 	const label = "node.kubernetes.io/exclude-from-external-load-balancers"
 	kubectl(t, "label", "node", before, label+"=")
-	t.Cleanup(func() { _, _ = cluster.Kubectl(t.Context(), "label", "node", before, label+"-") })
+	cleanup(t, "label", "node", before, label+"-")
 	eventually(t, 10*time.Second, "another node owns it", func() (bool, string) {
 		got := answers(t, addr)
 		return len(got) == 1 && got[0] != before, fmt.Sprint(got)

@@ -18,8 +18,6 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -79,17 +77,6 @@ func Scheme() *runtime.Scheme {
 	utilruntime.Must(scheme.AddToScheme(s))
 	utilruntime.Must(v1beta1.AddToScheme(s))
 	return s
-}
-
-// RESTConfig says how to reach the API server. Its rate is left to the API
-// server's priority and fairness.
-func RESTConfig(kubeconfig string) (*rest.Config, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("how to reach the API server is not known (set --kubeconfig outside a cluster): %w", err)
-	}
-	config.QPS = -1
-	return config, nil
 }
 
 // ManagerOptions are the manager's options that both binaries share.

@@ -1,0 +1,75 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+)
+
+// Limits of a patient dial.
+const (
+	dialPatience = 20 * time.Second       // in all
+	dialTimeout  = 3 * time.Second        // for one attempt
+	dialPause    = 200 * time.Millisecond // between two attempts
+)
+
+// RESTConfig says how to reach the API server: as the pod's ServiceAccount, or
+// by a kubeconfig file. Its rate is left to the API server's priority and
+// fairness.
+func RESTConfig(kubeconfig string) (*rest.Config, error) {
+	config, err := rest.InClusterConfig()
+	if kubeconfig != "" {
+		config, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("how to reach the API server is not known (set --kubeconfig outside a cluster): %w", err)
+	}
+	config.QPS = -1
+	config.Dial = dial
+	return config, nil
+}
+
+// dial connects to the API server, and goes on trying for a while when it is
+// away. Were the failure passed on at once, watches would be opened again
+// after delays that double to half a minute, and Berth would be blind for
+// that long after the API server is back.
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+	start := time.Now()
+	for {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err == nil || time.Since(start) > dialPatience {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(dialPause):
+		}
+	}
+}
+
+// NewManager makes a manager. It waits for the API server while that is away.
+func NewManager(ctx context.Context, config *rest.Config, options ctrl.Options, log *slog.Logger) (manager.Manager, error) {
+	var mgr manager.Manager
+	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(context.Context) (bool, error) {
+		var err error
+		mgr, err = ctrl.NewManager(config, options)
+		if err != nil {
+			log.Warn("waiting for the API server", "error", err)
+		}
+		return err == nil, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("wait for the API server: %w", err)
+	}
+	return mgr, nil
+}

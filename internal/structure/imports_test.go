@@ -1,0 +1,284 @@
+package structure
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// module is the path of the root module.
+const module = "github.com/berth-lb/berth"
+
+// goPackage is what `go list -json` tells of a package.
+type goPackage struct {
+	ImportPath   string
+	Dir          string
+	Standard     bool
+	Imports      []string // direct, without those of tests
+	Deps         []string // direct and indirect
+	GoFiles      []string
+	IgnoredFiles []string `json:"IgnoredGoFiles"` // of other systems
+}
+
+// rule says what a package may import. Packages are named without the module;
+// a name that ends in /... stands for everything below it too.
+type rule struct {
+	of  string
+	may []string // of our own packages
+	// never are packages, of anybody, that must not be linked in, however
+	// indirectly. They end in /... as above.
+	never []string
+	// pure code has no clock, goroutine, logger, metric or client.
+	pure bool
+	why  string
+}
+
+// Libraries by what they are for.
+var (
+	wire       = []string{"github.com/osrg/gobgp/...", "github.com/vishvananda/netlink/...", "github.com/hashicorp/memberlist/...", "github.com/mdlayher/..."}
+	kubernetes = []string{"k8s.io/...", "sigs.k8s.io/..."}
+	effects    = []string{"github.com/prometheus/...", "k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/..."}
+)
+
+// rules is the table of DESIGN.md. Every package of the module matches one;
+// the first counts.
+var rules = []rule{
+	{of: "controller", may: []string{"api/...", "internal/...", "pkg/assignment", "pkg/config", "pkg/allocator"}, never: wire,
+		why: "the controller assigns addresses and sends no frames: it must not link what announces them"},
+	{of: "speaker", may: []string{"api/...", "internal/...", "pkg/announcement", "pkg/assignment", "pkg/config", "pkg/layer2", "pkg/membership"},
+		why: "the speaker announces; of assignment it asks only which Services are served and what addresses they have"},
+
+	{of: "pkg/assignment", may: []string{"api/...", "pkg/allocator", "pkg/config"}, never: slices.Concat(wire, effects), pure: true,
+		why: "the decision for a Service is a pure function, so that tests and kubectl-berth can ask it"},
+	// layer2 holds the election beside the sockets, so its libraries come along.
+	{of: "pkg/announcement", may: []string{"api/...", "pkg/config", "pkg/layer2"}, never: effects, pure: true,
+		why: "the decision for an address is a pure function, so that tests and kubectl-berth can ask it"},
+	{of: "pkg/config", may: []string{"api/...", "pkg/allocator"}, never: slices.Concat(wire, effects), pure: true,
+		why: "configuration is parsed into values the same way wherever it is read"},
+	{of: "pkg/allocator", never: slices.Concat(wire, kubernetes, effects), pure: true,
+		why: "the record of addresses knows nothing of Kubernetes"},
+
+	{of: "pkg/layer2", never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
+	{of: "pkg/bgp", never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
+	{of: "pkg/bgp/gobgp", may: []string{"pkg/bgp"}, never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
+	{of: "pkg/bfd", never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
+	{of: "pkg/membership", never: kubernetes, why: "membership works while the API server is away, so it knows nothing of it"},
+
+	{of: "internal/kube", may: []string{"api/...", "pkg/config", "internal/settings"}, never: wire,
+		why: "it is what both binaries need of a cluster, and nothing of what only one does"},
+	{of: "internal/logging", may: []string{"internal/settings"}, never: wire, why: "it is the same in both binaries"},
+	{of: "internal/settings", never: slices.Concat(wire, kubernetes), why: "settings are of a process, not of a cluster"},
+	{of: "internal/version", never: slices.Concat(wire, kubernetes), why: "it has to know nothing"},
+	{of: "internal/netnstest", never: kubernetes, why: "it serves the tests of packages that know nothing of Kubernetes"},
+	{of: "internal/structure", why: "it has tests only"},
+	{of: "manifests", why: "it has tests only"},
+	{of: "api/...", never: slices.Concat(wire, effects), why: "whoever writes clients for our API must get no more than its types"},
+}
+
+func TestImports(t *testing.T) {
+	packages := listPackages(t)
+	for _, p := range packages {
+		for _, wrong := range check(rules, p) {
+			t.Error(wrong)
+		}
+		r, _ := ruleOf(rules, p)
+		if !r.pure {
+			continue
+		}
+		for _, file := range slices.Concat(p.GoFiles, p.IgnoredFiles) {
+			source, err := os.ReadFile(filepath.Join(p.Dir, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, wrong := range impurities(t, file, string(source)) {
+				t.Errorf("%s/%s: %s. Pure code gets the time as an argument and starts nothing: %s.", r.of, file, wrong, r.why)
+			}
+		}
+	}
+}
+
+// listPackages are those of the root module.
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e=false", "-deps", "-json=ImportPath,Dir,Standard,Imports,Deps,GoFiles,IgnoredGoFiles", "./...")
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var packages []goPackage
+	for in := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		err := in.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, own := ours(p.ImportPath); own {
+			packages = append(packages, p)
+		}
+	}
+	if len(packages) < 10 {
+		t.Fatalf("go list knows only %d packages of the module", len(packages))
+	}
+	return packages
+}
+
+// ours is the name of a package without the module.
+func ours(path string) (name string, ok bool) {
+	if path == module {
+		return ".", true
+	}
+	return strings.CutPrefix(path, module+"/")
+}
+
+func ruleOf(rules []rule, p goPackage) (rule, bool) {
+	name, _ := ours(p.ImportPath)
+	for _, r := range rules {
+		if matches(r.of, name) {
+			return r, true
+		}
+	}
+	return rule{}, false
+}
+
+// check tells what a package imports against the rules.
+func check(rules []rule, p goPackage) []string {
+	name, _ := ours(p.ImportPath)
+	r, ok := ruleOf(rules, p)
+	if !ok {
+		return []string{fmt.Sprintf("%s has no rule: say in the table of internal/structure/imports_test.go what it may import, and why", name)}
+	}
+	var wrong []string
+	for _, path := range p.Imports {
+		other, own := ours(path)
+		if !own {
+			continue
+		}
+		if matches("controller", other) || matches("speaker", other) {
+			wrong = append(wrong, fmt.Sprintf("%s imports %s: nobody imports a binary, because what two need belongs into a package of its own", name, other))
+			continue
+		}
+		if !slices.ContainsFunc(r.may, func(m string) bool { return matches(m, other) }) {
+			wrong = append(wrong, fmt.Sprintf("%s imports %s, and may import of ours only %s: %s", name, other, orNothing(r.may), r.why))
+		}
+	}
+	for _, path := range p.Deps {
+		if slices.ContainsFunc(r.never, func(n string) bool { return matches(n, path) }) {
+			wrong = append(wrong, fmt.Sprintf("%s links %s (go mod why -m, or go list -deps, tells through whom): %s", name, path, r.why))
+		}
+	}
+	if r.pure && slices.Contains(p.Imports, "log/slog") {
+		wrong = append(wrong, fmt.Sprintf("%s imports log/slog: pure code returns reasons and lets its caller log them: %s", name, r.why))
+	}
+	return wrong
+}
+
+func orNothing(names []string) string {
+	if len(names) == 0 {
+		return "nothing"
+	}
+	return strings.Join(names, ", ")
+}
+
+// matches tells whether a pattern is a path, or ends in /... and is above it.
+func matches(pattern, path string) bool {
+	if parent, tree := strings.CutSuffix(pattern, "/..."); tree {
+		return path == parent || strings.HasPrefix(path, parent+"/")
+	}
+	return path == pattern
+}
+
+// clocks are the functions of package time that look at the clock or wait.
+var clocks = []string{"Now", "Since", "Until", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick", "Sleep"}
+
+// impurities finds in a source file what pure code must not have.
+func impurities(t *testing.T, name, source string) []string {
+	t.Helper()
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, name, source, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, i := range file.Imports {
+		switch path := strings.Trim(i.Path.Value, `"`); path {
+		case "math/rand", "math/rand/v2", "crypto/rand", "sync", "sync/atomic", "os", "net", "net/http":
+			found = append(found, "imports "+path)
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			found = append(found, fmt.Sprintf("starts a goroutine in line %d", files.Position(n.Pos()).Line))
+		case *ast.SelectorExpr:
+			if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains(clocks, n.Sel.Name) {
+				found = append(found, fmt.Sprintf("calls time.%s in line %d", n.Sel.Name, files.Position(n.Pos()).Line))
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// TestImportsAreChecked gives the checker made-up packages, to see that it
+// finds what is wrong with them.
+func TestImportsAreChecked(t *testing.T) {
+	for _, test := range []struct {
+		story   string
+		path    string
+		imports []string
+		deps    []string
+		says    string // "" when nothing is wrong
+	}{
+		{"the controller may decide", "controller", []string{module + "/pkg/assignment", "fmt"}, nil, ""},
+		{"and see all of internal", "controller", []string{module + "/internal/kube"}, nil, ""},
+		{"but not announce", "controller", []string{module + "/pkg/layer2"}, nil, "controller imports pkg/layer2"},
+		{"also not through others", "controller", nil, []string{"fmt", "github.com/mdlayher/arp"}, "controller links github.com/mdlayher/arp"},
+		{"a library that only begins like it is another", "controller", nil, []string{"github.com/vishvananda/netlinks"}, ""},
+		{"nobody imports the speaker", "internal/kube", []string{module + "/speaker"}, nil, "nobody imports a binary"},
+		{"layer 2 stands alone", "pkg/layer2", []string{module + "/api/v1beta1"}, nil, "may import of ours only nothing"},
+		{"without Kubernetes", "pkg/layer2", nil, []string{"k8s.io/apimachinery/pkg/util/sets"}, "pkg/layer2 links k8s.io/"},
+		{"config knows labels", "pkg/config", nil, []string{"k8s.io/apimachinery/pkg/labels"}, ""},
+		{"but has no client", "pkg/config", nil, []string{"k8s.io/client-go/rest"}, "pkg/config links k8s.io/client-go/rest"},
+		{"decisions do not log", "pkg/assignment", []string{"log/slog"}, nil, "imports log/slog"},
+		{"a new package needs a rule", "pkg/surprise", nil, nil, "pkg/surprise has no rule"},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			got := strings.Join(check(rules, goPackage{ImportPath: module + "/" + test.path, Imports: test.imports, Deps: test.deps}), "\n")
+			if (got == "") != (test.says == "") || !strings.Contains(got, test.says) {
+				t.Errorf("got %q, want %q in it", got, test.says)
+			}
+		})
+	}
+}
+
+func TestImpuritiesAreFound(t *testing.T) {
+	for _, test := range []struct{ story, source, says string }{
+		{"durations are values", "import \"time\"\nconst d = time.Second", ""},
+		{"the clock is not", "import \"time\"\nvar x = time.Now()", "calls time.Now in line 3"},
+		{"waiting neither", "import \"time\"\nfunc f() { time.Sleep(1) }", "calls time.Sleep"},
+		{"no goroutine", "func f() { go f() }", "starts a goroutine in line 2"},
+		{"no dice", "import _ \"math/rand/v2\"", "imports math/rand/v2"},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			got := strings.Join(impurities(t, "x.go", "package x\n"+test.source), "\n")
+			if (got == "") != (test.says == "") || !strings.Contains(got, test.says) {
+				t.Errorf("got %q, want %q in it", got, test.says)
+			}
+		})
+	}
+}
