@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -98,6 +99,10 @@ func (r *statusReconciler) Reconcile(ctx context.Context, key objectKey) (reconc
 	case config.KindL2Advertisement:
 		err = r.l2Advertisement(ctx, key)
 	}
+	if apierrors.IsConflict(err) {
+		// The cache lags behind the object.
+		return reconcile.Result{RequeueAfter: statusDelay}, nil
+	}
 	return reconcile.Result{}, client.IgnoreNotFound(err)
 }
 
@@ -117,7 +122,7 @@ func (r *statusReconciler) pool(ctx context.Context, key objectKey) error {
 	if equality.Semantic.DeepEqual(have.Status, pool.Status) {
 		return nil
 	}
-	return r.write(ctx, &pool, have, key, changed)
+	return r.write(ctx, &pool, key, changed)
 }
 
 func (r *statusReconciler) l2Advertisement(ctx context.Context, key objectKey) error {
@@ -130,7 +135,7 @@ func (r *statusReconciler) l2Advertisement(ctx context.Context, key objectKey) e
 	if equality.Semantic.DeepEqual(have.Status, a.Status) {
 		return nil
 	}
-	return r.write(ctx, &a, have, key, changed)
+	return r.write(ctx, &a, key, changed)
 }
 
 // setReady sets the Ready condition to what is known of the object, and tells
@@ -158,8 +163,10 @@ func (r *statusReconciler) problem(key objectKey) config.Problem {
 
 // write sends a changed status, and an Event when the Ready condition is
 // among the changes and the object was or is in trouble.
-func (r *statusReconciler) write(ctx context.Context, want, have client.Object, key objectKey, readyChanged bool) error {
-	if err := r.writer.Status().Patch(ctx, want, client.MergeFrom(have)); err != nil {
+func (r *statusReconciler) write(ctx context.Context, want client.Object, key objectKey, readyChanged bool) error {
+	// An update, not a patch: zeros are to be stored as well.
+	err := r.writer.Status().Update(ctx, want)
+	if err != nil {
 		return fmt.Errorf("write status of %s %s: %w", key.Kind, key.Name, err)
 	}
 	if !readyChanged {

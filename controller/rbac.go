@@ -7,7 +7,7 @@ package main
 // +kubebuilder:rbac:groups="",resources=services/status,verbs=patch
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
 // +kubebuilder:rbac:groups=berth.io,resources=ipaddresspools;l2advertisements,verbs=get;list;watch
-// +kubebuilder:rbac:groups=berth.io,resources=ipaddresspools/status;l2advertisements/status,verbs=patch
+// +kubebuilder:rbac:groups=berth.io,resources=ipaddresspools/status;l2advertisements/status,verbs=update
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 //
 // Its metrics are shown to those whom the API server lets read /metrics.

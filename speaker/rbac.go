@@ -10,7 +10,7 @@ package main
 //
 // A ValidatingAdmissionPolicy narrows this to the Speaker of its own node.
 // +kubebuilder:rbac:groups=berth.io,resources=speakers,verbs=get;list;watch;create
-// +kubebuilder:rbac:groups=berth.io,resources=speakers/status,verbs=patch
+// +kubebuilder:rbac:groups=berth.io,resources=speakers/status,verbs=update
 //
 // Its metrics are shown to those whom the API server lets read /metrics.
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create

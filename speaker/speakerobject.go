@@ -105,7 +105,8 @@ func (o *object) write(ctx context.Context, status v1beta1.SpeakerStatus) error 
 	if equality.Semantic.DeepEqual(have.Status, want.Status) {
 		return nil
 	}
-	if err := o.writer.Status().Patch(ctx, want, client.MergeFrom(&have)); err != nil {
+	// An update, not a patch: zeros are to be stored as well.
+	if err := o.writer.Status().Update(ctx, want); err != nil {
 		return fmt.Errorf("write status: %w", err)
 	}
 	return nil

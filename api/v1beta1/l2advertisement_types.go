@@ -5,7 +5,7 @@ import (
 )
 
 // L2Advertisement has the addresses of pools announced on the local network:
-// one node answers ARP for each address.
+// one node answers ARP, or NDP for IPv6, for each address.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -57,7 +57,7 @@ type L2AdvertisementSpec struct {
 
 	// Network interfaces of the node, by name, on which to announce. Empty
 	// means those whose subnet holds the address or, where none does, every
-	// interface that can carry ARP and does not belong to a container
+	// interface that can carry it and does not belong to a container
 	// runtime or network plugin.
 	// +optional
 	// +listType=set

@@ -49,7 +49,7 @@ type SpeakerStatus struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=256
 	Links []SpeakerLink `json:"links,omitempty"`
-	// What this speaker announces by ARP.
+	// What this speaker announces by ARP and NDP.
 	// +optional
 	Layer2 SpeakerLayer2 `json:"layer2"`
 
@@ -77,7 +77,7 @@ type SpeakerLink struct {
 	Subnets []string `json:"subnets,omitempty"`
 }
 
-// SpeakerLayer2 is what a speaker announces by ARP.
+// SpeakerLayer2 is what a speaker announces by ARP and NDP.
 type SpeakerLayer2 struct {
 	// How many addresses this node owns.
 	// +optional
