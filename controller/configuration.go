@@ -118,7 +118,7 @@ func (r *statusReconciler) pool(ctx context.Context, key objectKey) error {
 	s := &pool.Status
 	s.AssignedIPv4, s.AssignedIPv6, s.Assigned = c.Assigned4, c.Assigned6, c.Assigned4+c.Assigned6
 	s.AvailableIPv4, s.AvailableIPv6, s.Available = c.Available4, c.Available6, sum(c.Available4, c.Available6)
-	changed := r.setReady(key, &s.Conditions, pool.Generation)
+	changed := r.setReady(key, &s.Conditions)
 	if equality.Semantic.DeepEqual(have.Status, pool.Status) {
 		return nil
 	}
@@ -131,7 +131,7 @@ func (r *statusReconciler) l2Advertisement(ctx context.Context, key objectKey) e
 		return err
 	}
 	have := a.DeepCopy()
-	changed := r.setReady(key, &a.Status.Conditions, a.Generation)
+	changed := r.setReady(key, &a.Status.Conditions)
 	if equality.Semantic.DeepEqual(have.Status, a.Status) {
 		return nil
 	}
@@ -140,8 +140,8 @@ func (r *statusReconciler) l2Advertisement(ctx context.Context, key objectKey) e
 
 // setReady sets the Ready condition to what is known of the object, and tells
 // whether its reason or message differs from before.
-func (r *statusReconciler) setReady(key objectKey, conditions *[]metav1.Condition, generation int64) bool {
-	p := r.problem(key)
+func (r *statusReconciler) setReady(key objectKey, conditions *[]metav1.Condition) bool {
+	p, generation := r.problem(key)
 	before := meta.FindStatusCondition(*conditions, v1beta1.ConditionReady)
 	changed := before == nil || before.Reason != string(p.Reason) || before.Message != p.Message
 	meta.SetStatusCondition(conditions, kube.Condition(
@@ -149,16 +149,17 @@ func (r *statusReconciler) setReady(key objectKey, conditions *[]metav1.Conditio
 	return changed
 }
 
-// problem is what is wrong with an object, or that nothing is.
-func (r *statusReconciler) problem(key objectKey) config.Problem {
+// problem is what is wrong with an object, or that nothing is, and the
+// generation of the object that this was said of.
+func (r *statusReconciler) problem(key objectKey) (config.Problem, int64) {
 	r.state.mu.Lock()
 	defer r.state.mu.Unlock()
 	for _, p := range r.state.problems {
 		if p.Kind == key.Kind && p.Name == key.Name {
-			return p
+			return p, r.state.judged[key]
 		}
 	}
-	return config.Problem{Kind: key.Kind, Name: key.Name, Reason: v1beta1.ReasonAccepted, Message: "In force as written."}
+	return config.Problem{Kind: key.Kind, Name: key.Name, Reason: v1beta1.ReasonAccepted, Message: "In force as written."}, r.state.judged[key]
 }
 
 // write sends a changed status, and an Event when the Ready condition is
@@ -172,7 +173,7 @@ func (r *statusReconciler) write(ctx context.Context, want client.Object, key ob
 	if !readyChanged {
 		return nil
 	}
-	p := r.problem(key)
+	p, _ := r.problem(key)
 	kind := corev1.EventTypeWarning
 	if p.Reason == v1beta1.ReasonAccepted {
 		kind = corev1.EventTypeNormal

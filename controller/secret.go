@@ -24,13 +24,14 @@ const memberKeyBytes = 32
 // the Secret empty, so that the controller need not be allowed to create
 // Secrets. It tries until it succeeds or ctx ends.
 func fillMemberSecret(ctx context.Context, api client.Client, name types.NamespacedName, log *slog.Logger) error {
+	told := ""
 	err := wait.PollUntilContextCancel(ctx, 2*time.Second, true, func(ctx context.Context) (bool, error) {
 		err := fillOnce(ctx, api, name)
-		if err != nil {
+		if err != nil && err.Error() != told {
+			told = err.Error()
 			log.Warn("the member Secret has no key yet", "name", name.String(), "error", err)
-			return false, nil
 		}
-		return true, nil
+		return err == nil, nil
 	})
 	if ctx.Err() != nil {
 		return nil

@@ -3,10 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 
@@ -64,9 +64,9 @@ func (r *serviceReconciler) Reconcile(ctx context.Context, request reconcile.Req
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	decision, stale := r.decide(&service, nsLabels)
-	if stale {
-		return reconcile.Result{}, nil // the cache's update brings us back
+	decision, stale, err := r.decide(&service, nsLabels)
+	if err != nil || stale {
+		return reconcile.Result{}, err // when stale, the cache's update brings us back
 	}
 	err = r.apply(ctx, &service, decision)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
@@ -77,45 +77,20 @@ func (r *serviceReconciler) Reconcile(ctx context.Context, request reconcile.Req
 	return reconcile.Result{}, err
 }
 
-// decide takes and records the decision for a Service. stale is set when the
-// cache does not show the last write to the Service yet.
-func (r *serviceReconciler) decide(service *corev1.Service, nsLabels labels.Set) (_ assignment.Decision, stale bool) {
-	r.state.mu.Lock()
-	key := client.ObjectKeyFromObject(service)
-	if r.state.written[key] == service.ResourceVersion {
-		r.state.mu.Unlock()
-		return assignment.Decision{}, true
+// decide takes and records the decision for a Service, and tells whom it
+// concerns. stale is set when the cache does not show the last write to the
+// Service yet.
+func (r *serviceReconciler) decide(service *corev1.Service, nsLabels labels.Set) (_ assignment.Decision, stale bool, err error) {
+	before, after, decision, err := r.state.decide(service, nsLabels)
+	if err != nil || decision == nil {
+		return assignment.Decision{}, decision == nil, err
 	}
-	delete(r.state.written, key)
-	decision, before, after := decideAndRecord(r.state, service, nsLabels)
-	if decision.Assigned() {
-		delete(r.state.waiting, key)
-	} else {
-		r.state.waiting[key] = service.CreationTimestamp.Time
+	r.told(before.Addresses, after.Addresses)
+	if len(before.Addresses) > 0 && !reflect.DeepEqual(before.Terms, after.Terms) {
+		// Who could not share with it before perhaps can now.
+		r.wake(r.state.waitingOldestFirst())
 	}
-	r.state.mu.Unlock()
-	r.told(before, after)
-	return decision, false
-}
-
-// decideAndRecord asks assignment.Decide and records what it says. The
-// caller holds the lock of s. It returns what the Service held before and
-// holds now.
-func decideAndRecord(s *state, service *corev1.Service, nsLabels labels.Set) (_ assignment.Decision, before, after []netip.Addr) {
-	parsed, invalid := assignment.ParseService(service, nsLabels)
-	held, _ := s.addresses.Held(parsed.Holder)
-	decision := assignment.Decide(assignment.Input{
-		Service:   parsed,
-		Invalid:   invalid,
-		Held:      held.Addresses,
-		Config:    &s.config,
-		Addresses: s.addresses,
-	})
-	if err := s.addresses.Assign(parsed.Holder, decision.Addresses, parsed.Terms); err != nil {
-		// Decide has checked each address against the same record.
-		panic(fmt.Sprintf("decision for %s cannot be recorded: %v", parsed.Holder, err))
-	}
-	return decision, held.Addresses, decision.Addresses
+	return *decision, false, nil
 }
 
 // told has the pools counted again whose addresses were taken or freed, and
@@ -168,14 +143,20 @@ func (r *serviceReconciler) gone(ctx context.Context, key types.NamespacedName) 
 	return r.leave(ctx, &service)
 }
 
-// leave ends Berth's part in a Service that another controller serves now.
+// leave ends Berth's part in a Service that Berth does not serve any more. It
+// is the last step that frees the addresses, so that it is done again when
+// one before fails.
 func (r *serviceReconciler) leave(ctx context.Context, service *corev1.Service) error {
-	freed := r.release(client.ObjectKeyFromObject(service))
-	return r.clear(ctx, service, freed)
+	key := client.ObjectKeyFromObject(service)
+	if err := r.clear(ctx, service, r.state.held(key).Addresses); err != nil {
+		return err
+	}
+	r.release(key)
+	return nil
 }
 
-// release gives back what a Service holds, and returns it.
-func (r *serviceReconciler) release(key types.NamespacedName) []netip.Addr {
+// release gives back what a Service holds.
+func (r *serviceReconciler) release(key types.NamespacedName) {
 	r.state.mu.Lock()
 	freed := r.state.addresses.Release(allocator.Holder(key.String()))
 	delete(r.state.waiting, key)
@@ -185,7 +166,6 @@ func (r *serviceReconciler) release(key types.NamespacedName) []netip.Addr {
 		r.log.Info("addresses freed", "service", key.String(), "addresses", freed)
 	}
 	r.told(freed, nil)
-	return freed
 }
 
 // adopt records the addresses that Services have by their status, oldest
@@ -206,15 +186,10 @@ func (r *serviceReconciler) adopt(ctx context.Context) error {
 	})
 	var adopted []types.NamespacedName
 	for i := range services {
-		parsed, _ := assignment.ParseService(&services[i], nil) // what is wrong with it is told when it is looked at
-		r.state.mu.Lock()
-		err := r.state.addresses.Assign(parsed.Holder, parsed.Status, parsed.Terms)
-		r.state.mu.Unlock()
-		var conflict *allocator.ConflictError
-		if errors.As(err, &conflict) {
+		for _, conflict := range r.state.adopt(&services[i]) {
 			// Two Services with one address: the older keeps it.
-			r.log.Warn("address in the status of two Services", "service", string(parsed.Holder), "address", conflict.Address.String(), "owner", string(conflict.Holder))
-			continue
+			r.log.Warn("address in the status of two Services", "service", string(assignment.HolderOf(&services[i])),
+				"address", conflict.Address.String(), "owner", string(conflict.Holder))
 		}
 		adopted = append(adopted, client.ObjectKeyFromObject(&services[i]))
 	}

@@ -23,17 +23,18 @@ import (
 // so in its Speaker object. What it told last stays true while the API
 // server is away.
 type fellowReconciler struct {
-	cached  client.Reader
+	live    client.Reader // the API server
 	node    string
 	members interface {
 		SetPeers([]netip.AddrPort)
 	}
+	told func() // has this node's own object written again, if it is gone
 }
 
 // Reconcile reads all Speaker objects.
 func (r *fellowReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	var speakers v1beta1.SpeakerList
-	if err := r.cached.List(ctx, &speakers); err != nil {
+	if err := r.live.List(ctx, &speakers); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list Speakers: %w", err)
 	}
 	var peers []netip.AddrPort
@@ -46,13 +47,13 @@ func (r *fellowReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (
 		}
 	}
 	r.members.SetPeers(peers)
+	r.told()
 	return reconcile.Result{}, nil
 }
 
 // settle waits until it is known which fellows are alive, at most for
-// timeout, and closes settled then.
-func settle(ctx context.Context, members *membership.Membership, timeout time.Duration, settled chan struct{}, log *slog.Logger) error {
-	defer close(settled)
+// timeout.
+func settle(ctx context.Context, members *membership.Membership, timeout time.Duration, log *slog.Logger) {
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
 	again := time.NewTicker(20 * time.Millisecond)
@@ -60,15 +61,14 @@ func settle(ctx context.Context, members *membership.Membership, timeout time.Du
 	for !members.Settled() {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-deadline.C:
 			log.Warn("no fellow speaker found in time; going on with those that are known", "count", len(members.Members()))
-			return nil
+			return
 		case <-again.C:
 		}
 	}
 	log.Info("fellow speakers found", "count", len(members.Members())-1)
-	return nil
 }
 
 // memberKey waits for the key with which speakers encrypt what they tell each

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -19,7 +20,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
+	"k8s.io/apimachinery/pkg/util/wait"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -141,7 +142,7 @@ func managerOptions(s processSettings) ctrl.Options {
 		// as if it were deleted.
 		&corev1.Service{}: {Field: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))},
 		// Every decision reads all nodes, and only reads.
-		&corev1.Node{}: {UnsafeDisableDeepCopy: ptr.To(true)},
+		&corev1.Node{}: {UnsafeDisableDeepCopy: new(true)},
 	}
 	return options
 }
@@ -176,8 +177,8 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, key []byte
 		cached: mgr.GetCache(), state: state, members: members, links: sp.links,
 		node: s.Node, excludeLinks: exclude, ignoreExclude: s.IgnoreExclude,
 	}
-	sp.object = &object{view: sp.view, writer: mgr.GetClient(), log: log, address: address, changed: make(chan struct{}, 1)}
-	sp.fellows = &fellowReconciler{cached: mgr.GetCache(), node: s.Node, members: members}
+	sp.object = &object{view: sp.view, live: mgr.GetAPIReader(), writer: mgr.GetClient(), log: log, address: address, changed: make(chan struct{}, 1)}
+	sp.fellows = &fellowReconciler{live: mgr.GetAPIReader(), node: s.Node, members: members, told: sp.object.tell}
 	return sp, nil
 }
 
@@ -199,19 +200,37 @@ func (sp *speaker) addTo(mgr manager.Manager) error {
 		sp.announcer.Run,
 		sp.members.Run,
 		sp.object.run,
-		func(ctx context.Context) error {
-			// Before settling, membership must know whom to look for.
-			if _, err := sp.fellows.Reconcile(ctx, reconcile.Request{}); err != nil {
-				return err
-			}
-			return settle(ctx, sp.members, sp.settings.Member.SettleTimeout, sp.view.state.settled, sp.log)
-		},
+		sp.settle,
 		func(ctx context.Context) error { return sp.follow(ctx, all) },
 	} {
 		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// settle finds out which fellows are alive; nothing is announced before. Each
+// speaker first says where it is itself and then looks for the others, so
+// that of any two that start at once, at least one finds the other before it
+// announces anything.
+func (sp *speaker) settle(ctx context.Context) error {
+	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+		err := sp.object.write(ctx, sp.object.status())
+		if err == nil {
+			_, err = sp.fellows.Reconcile(ctx, reconcile.Request{})
+		}
+		if err != nil {
+			sp.log.Warn("cannot look for fellow speakers; trying again", "error", err)
+		}
+		return err == nil, nil
+	})
+	if err != nil {
+		return nil // ctx has ended
+	}
+	settle(ctx, sp.members, sp.settings.Member.SettleTimeout, sp.log)
+	close(sp.view.state.settled)
+	sp.object.tell()
 	return nil
 }
 

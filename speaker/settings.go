@@ -73,7 +73,7 @@ func (s processSettings) validate() error {
 	if s.Node == "" {
 		errs = append(errs, settings.Invalid("node-name", s.Node, "it is required"))
 	}
-	if _, err := netip.ParseAddr(s.Member.Address); err != nil {
+	if a, err := netip.ParseAddr(s.Member.Address); err != nil || a.IsUnspecified() || a.Zone() != "" {
 		errs = append(errs, settings.Invalid("member-address", s.Member.Address, "an IP address of this node is required"))
 	}
 	if s.Member.Port == 0 {
@@ -82,7 +82,7 @@ func (s processSettings) validate() error {
 	count("announcement-count", s.BurstCount, 100)
 	within("announcement-interval", s.BurstInterval, 10*time.Millisecond, time.Minute)
 	within("member-probe-interval", s.Member.ProbeInterval, 50*time.Millisecond, time.Minute)
-	within("member-probe-timeout", s.Member.ProbeTimeout, 10*time.Millisecond, s.Member.ProbeInterval)
+	within("member-probe-timeout", s.Member.ProbeTimeout, 10*time.Millisecond, s.Member.ProbeInterval-time.Millisecond)
 	count("member-suspicion", s.Member.Suspicion, 20)
 	within("member-settle-timeout", s.Member.SettleTimeout, 0, 5*time.Minute)
 	if _, err := s.excludedLinks(); err != nil {

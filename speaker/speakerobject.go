@@ -31,6 +31,7 @@ const objectInterval = time.Second
 // doing.
 type object struct {
 	view    *view
+	live    client.Reader // the API server
 	writer  client.Client
 	log     *slog.Logger
 	address netip.AddrPort // of this speaker, for its fellows
@@ -87,8 +88,16 @@ func (o *object) stopped() error {
 // write makes the status of the object what it should be. It creates the
 // object where there is none.
 func (o *object) write(ctx context.Context, status v1beta1.SpeakerStatus) error {
+	err := o.writeOver(ctx, o.view.cached, status)
+	if apierrors.IsConflict(err) { // the cache lags behind
+		err = o.writeOver(ctx, o.live, status)
+	}
+	return err
+}
+
+func (o *object) writeOver(ctx context.Context, reader client.Reader, status v1beta1.SpeakerStatus) error {
 	var have v1beta1.Speaker
-	err := o.view.cached.Get(ctx, types.NamespacedName{Name: o.view.node}, &have)
+	err := reader.Get(ctx, types.NamespacedName{Name: o.view.node}, &have)
 	if apierrors.IsNotFound(err) {
 		err = o.create(ctx, &have)
 	}
@@ -126,7 +135,7 @@ func (o *object) create(ctx context.Context, into *v1beta1.Speaker) error {
 	}}
 	err := o.writer.Create(ctx, into)
 	if apierrors.IsAlreadyExists(err) {
-		return o.writer.Get(ctx, types.NamespacedName{Name: o.view.node}, into)
+		return o.live.Get(ctx, types.NamespacedName{Name: o.view.node}, into)
 	}
 	if err != nil {
 		return fmt.Errorf("create: %w", err)

@@ -64,6 +64,9 @@ const (
 	// ReasonAddressInUse: the address asked for is held by another Service
 	// with which it may not be shared.
 	ReasonAddressInUse Reason = "AddressInUse"
+	// ReasonForeignAddress: the Service has addresses that no pool contains
+	// and that Berth did not give. They are left alone.
+	ReasonForeignAddress Reason = "ForeignAddress"
 	// ReasonInvalidRequest: annotations or fields of the Service contradict
 	// each other or cannot be read.
 	ReasonInvalidRequest Reason = "InvalidRequest"
@@ -86,6 +89,8 @@ const (
 	// ReasonServiceNotSelected: serviceAllocation does not select the
 	// Service's labels.
 	ReasonServiceNotSelected Reason = "ServiceNotSelected"
+	// ReasonPoolInvalid: whom the pool is for cannot be read.
+	ReasonPoolInvalid Reason = "PoolInvalid"
 	// ReasonNotRequested: the Service asks for another pool.
 	ReasonNotRequested Reason = "NotRequested"
 )

@@ -48,8 +48,9 @@ type IPAddressPoolSpec struct {
 	// +kubebuilder:default=true
 	AutoAssign *bool `json:"autoAssign,omitempty"`
 
-	// Never give out IPv4 addresses that end in .0 or .255, which some old
-	// client equipment takes for broadcast addresses. IPv6 is not affected.
+	// Never choose IPv4 addresses that end in .0 or .255, which some old
+	// client equipment takes for broadcast addresses. A Service that asks for
+	// one gets it. IPv6 is not affected.
 	// +optional
 	// +kubebuilder:default=false
 	AvoidBuggyIPs bool `json:"avoidBuggyIPs,omitempty"`

@@ -60,10 +60,12 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 // NewManager makes a manager. It waits for the API server while that is away.
 func NewManager(ctx context.Context, config *rest.Config, options ctrl.Options, log *slog.Logger) (manager.Manager, error) {
 	var mgr manager.Manager
+	told := ""
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(context.Context) (bool, error) {
 		var err error
 		mgr, err = ctrl.NewManager(config, options)
-		if err != nil {
+		if err != nil && err.Error() != told {
+			told = err.Error()
 			log.Warn("waiting for the API server", "error", err)
 		}
 		return err == nil, nil

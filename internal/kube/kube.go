@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"reflect"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -109,7 +110,7 @@ func Preload(ctx context.Context, c cache.Cache, log *slog.Logger, kinds ...clie
 			_, err := c.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
 			if err != nil && err.Error() != told {
 				told = err.Error()
-				log.Warn("waiting for a kind of API object", "kind", fmt.Sprintf("%T", kind), "error", err)
+				log.Warn("waiting for a kind of API object", "kind", reflect.TypeOf(kind).Elem().Name(), "error", err)
 			}
 			return err == nil, nil
 		})

@@ -178,13 +178,17 @@ func (a *Allocator) Has(pool string, is6 bool) bool {
 	return p != nil && slices.ContainsFunc(p.ranges, func(r netipx.IPRange) bool { return r.From().Is6() == is6 })
 }
 
-// Check tells whether holder may have addr on the given terms, whoever else
-// holds it. The error is ErrNotInPool or a *ConflictError.
+// Check tells whether holder may have addr on the given terms. The error is a
+// *ConflictError when somebody else holds it with whom it cannot be shared,
+// else ErrNotInPool when no pool contains it.
 func (a *Allocator) Check(addr netip.Addr, holder Holder, terms Terms) error {
+	if err := a.conflict(addr, holder, terms); err != nil {
+		return err
+	}
 	if a.poolOf(addr) == nil {
 		return fmt.Errorf("%s: %w", addr, ErrNotInPool)
 	}
-	return a.conflict(addr, holder, terms)
+	return nil
 }
 
 // conflict is a *ConflictError for the first holder of addr with whom holder

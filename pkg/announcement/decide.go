@@ -53,7 +53,7 @@ type Decision struct {
 	Links    []string // sorted; empty unless Announce
 	// Owner is the node that answers for the address, "" for none.
 	Owner string
-	// Services are the names of those that are announced.
+	// Services are the names of those that are concerned.
 	Services []string
 	Reason   v1beta1.Reason
 	Message  string
@@ -75,11 +75,11 @@ func Decide(in Input) Decision {
 	case len(in.Services) == 0:
 		return Decision{Reason: v1beta1.ReasonNoService, Message: "No Service that Berth serves has the address."}
 	case pool == nil:
-		return Decision{Reason: v1beta1.ReasonNoPool, Message: "No IPAddressPool contains the address."}
+		return Decision{Services: names(in.Services), Reason: v1beta1.ReasonNoPool, Message: "No IPAddressPool contains the address."}
 	}
 	ads, services := advertised(in, pool)
 	if len(services) == 0 {
-		return Decision{Reason: v1beta1.ReasonNoAdvertisement,
+		return Decision{Services: names(in.Services), Reason: v1beta1.ReasonNoAdvertisement,
 			Message: fmt.Sprintf("No L2Advertisement selects pool %s and a Service with the address.", pool.Name)}
 	}
 	d := Decision{Services: names(services)}

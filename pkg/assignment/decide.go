@@ -88,6 +88,11 @@ func Decide(in Input) Decision {
 	if has == nil {
 		has = in.Service.Status
 	}
+	if foreign(in) {
+		return Decision{Addresses: in.Service.Status, Reason: v1beta1.ReasonForeignAddress, Message: fmt.Sprintf(
+			"The Service has %v, which no pool contains and Berth did not give: it is left alone. "+
+				"Add the address to an IPAddressPool, or take it out of the Service's status.", in.Service.Status)}
+	}
 	if in.Invalid != nil {
 		return Decision{Addresses: keepHeld(in, has), Reason: v1beta1.ReasonInvalidRequest, Message: sentence(in.Invalid.Error())}
 	}
@@ -112,6 +117,19 @@ func Decide(in Input) Decision {
 		}
 	}
 	return conclude(in, d, kept)
+}
+
+// foreign tells whether what the Service has was given by somebody else, such
+// as another load balancer that Berth is to replace. Berth must not take away
+// what it did not give.
+func foreign(in Input) bool {
+	if in.Service.Given || len(in.Service.Status) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(in.Service.Status, func(addr netip.Addr) bool {
+		_, ours := in.Addresses.PoolOf(addr)
+		return ours
+	})
 }
 
 // conclude turns what was found for each family into the outcome.
@@ -144,10 +162,9 @@ func keepHeld(in Input, has []netip.Addr) []netip.Addr {
 }
 
 // mayHave tells whether the Service may go on having an address: a pool
-// contains it, or may contain it, and nobody else has a right to it.
+// contains it, and nobody else has a right to it.
 func mayHave(in Input, addr netip.Addr) bool {
-	err := in.Addresses.Check(addr, in.Service.Holder, in.Service.Terms)
-	return err == nil || errors.Is(err, allocator.ErrNotInPool) && in.Config.Incomplete
+	return in.Addresses.Check(addr, in.Service.Holder, in.Service.Terms) == nil
 }
 
 // keepRight are the addresses that the Service has and that are still right,
@@ -281,6 +298,8 @@ func eligible(p *config.Pool, s Service) (v1beta1.Reason, string) {
 // permitted says why a pool may not serve a Service at all, or "".
 func permitted(p *config.Pool, s Service) (v1beta1.Reason, string) {
 	switch a := p.Allocation; {
+	case p.Closed:
+		return v1beta1.ReasonPoolInvalid, "it cannot be read whom the pool is for; see its Ready condition"
 	case a == nil:
 		return "", ""
 	case !a.SelectsNamespace(s.Namespace, s.NamespaceLabels):
@@ -318,11 +337,8 @@ const maxTold = 20
 func describe(in Input, addrs []netip.Addr) string {
 	var parts []string
 	for _, addr := range addrs {
-		if pool, ok := in.Addresses.PoolOf(addr); ok {
-			parts = append(parts, fmt.Sprintf("%s from pool %s", addr, pool))
-		} else {
-			parts = append(parts, fmt.Sprintf("%s, whose pool cannot be read", addr))
-		}
+		pool, _ := in.Addresses.PoolOf(addr)
+		parts = append(parts, fmt.Sprintf("%s from pool %s", addr, pool))
 	}
 	return strings.Join(parts, ", ") + "."
 }

@@ -219,13 +219,17 @@ func TestNothingMovesWithoutCause(t *testing.T) {
 	want(t, w.look(t, service("s")), v1beta1.ReasonAssigned, "198.51.100.0")
 }
 
-func TestAnUnreadablePoolTakesNothingAway(t *testing.T) {
+func TestWhatBerthDidNotGiveIsLeftAlone(t *testing.T) {
+	foreign := with(service("s"), func(s *Service) { s.Status = []netip.Addr{ip("203.0.113.9")} })
 	w := newWorld(pool("p", addresses("192.0.2.0/24")))
-	want(t, w.look(t, service("s")), v1beta1.ReasonAssigned, "192.0.2.0")
-	// As after a restart, when no last good version is known.
-	after := newWorld(pool("p", addresses("192.0.2.0/99")))
-	adopted := with(service("s"), func(s *Service) { s.Status = []netip.Addr{ip("192.0.2.0")} })
-	want(t, after.look(t, adopted), v1beta1.ReasonAssigned, "192.0.2.0")
+	want(t, w.look(t, foreign), v1beta1.ReasonForeignAddress, "203.0.113.9")
+	// A pool that contains the address makes it Berth's.
+	w.setPools(pool("p", addresses("203.0.113.0/24")))
+	want(t, w.look(t, foreign), v1beta1.ReasonAssigned, "203.0.113.9")
+	want(t, w.look(t, service("other")), v1beta1.ReasonAssigned, "203.0.113.0")
+	// What Berth gave, it may take back.
+	given := with(foreign, func(s *Service) { s.Given = true })
+	want(t, newWorld(pool("p", addresses("192.0.2.0/24"))).look(t, given), v1beta1.ReasonAssigned, "192.0.2.0")
 }
 
 func TestTheStatusCountsWhereThereIsNoRecord(t *testing.T) {

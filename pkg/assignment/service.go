@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/berth-lb/berth/api/v1beta1"
@@ -34,6 +35,9 @@ type Service struct {
 	// Status are the addresses in status.loadBalancer, sorted out of
 	// everything that is no address.
 	Status []netip.Addr
+	// Given is set when Berth has decided about the Service before, so that
+	// the addresses in its status are Berth's doing.
+	Given bool
 }
 
 // Family is an address family.
@@ -81,6 +85,7 @@ func ParseService(s *corev1.Service, nsLabels labels.Set) (Service, error) {
 		Families:        families(s),
 		Optional:        s.Spec.IPFamilyPolicy != nil && *s.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyPreferDualStack,
 		Status:          StatusAddresses(s),
+		Given:           given(s),
 	}
 	out.Terms = allocator.Terms{Backends: backends(s)}
 	for _, p := range s.Spec.Ports {
@@ -111,6 +116,13 @@ func StatusAddresses(s *corev1.Service) []netip.Addr {
 		}
 	}
 	return out
+}
+
+// given reads from Berth's condition whether Berth has given the Service its
+// addresses.
+func given(s *corev1.Service) bool {
+	c := meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionAddressAssigned)
+	return c != nil && c.Reason != string(v1beta1.ReasonForeignAddress)
 }
 
 // families are those of the Service's cluster IPs. A headless Service or one

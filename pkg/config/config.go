@@ -43,11 +43,6 @@ type Config struct {
 	Pools            []*Pool            // by name
 	L2Advertisements []*L2Advertisement // by name
 
-	// Incomplete is set when a pool cannot be understood and no earlier
-	// version of it is known. Addresses that no pool contains may then belong
-	// to that one, and must be kept.
-	Incomplete bool
-
 	spans []span // ranges of all pools, sorted, for PoolOf
 }
 
@@ -56,8 +51,11 @@ type Pool struct {
 	Name   string
 	Labels labels.Set
 	// Ranges are sorted and overlap neither each other nor another pool's.
-	// They are empty when older pools hold all of them.
-	Ranges        []netipx.IPRange
+	// They are empty when older pools hold all of them, or none can be read.
+	Ranges []netipx.IPRange
+	// Closed is set when it cannot be read whom the pool is for. Services keep
+	// what they have of it, and it gives nothing new.
+	Closed        bool
 	AutoAssign    bool
 	AvoidBuggyIPs bool
 	// Allocation restricts who may use the pool; nil means everybody.

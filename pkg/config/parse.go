@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,8 +18,9 @@ import (
 
 // Parse turns objects into values. last is what Parse returned before, or the
 // zero Config: where an object cannot be understood, its version in last stays
-// in force as long as it is the same object (by UID). Problems are sorted by
-// kind and name, at most one for an object.
+// in force as long as it is the same object (by UID). Of a pool without such a
+// version, what can be understood is in force. Problems are sorted by kind and
+// name, at most one for an object.
 //
 // Where pools overlap, the older object (by creation time, then by name)
 // keeps the addresses.
@@ -38,16 +40,12 @@ func parsePools(c *Config, objects []v1beta1.IPAddressPool, last Config) []Probl
 		o := &objects[i]
 		p, err := parsePool(o)
 		if err != nil {
-			before := last.Pool(o.Name)
-			if before == nil || before.object.UID != o.UID {
-				before, c.Incomplete = nil, true
+			inForce := "What can be understood of it is in force."
+			if before := last.Pool(o.Name); before != nil && before.object.UID == o.UID {
+				again := *before
+				p, inForce = &again, "Its last good version stays in force."
 			}
-			problems[o.Name] = invalid(KindIPAddressPool, o.Name, err, before != nil)
-			if before == nil {
-				continue
-			}
-			again := *before
-			p = &again
+			problems[o.Name] = invalid(KindIPAddressPool, o.Name, err, inForce)
 		}
 		c.Pools = append(c.Pools, p)
 	}
@@ -124,6 +122,7 @@ func ranges(rs []netipx.IPRange) string {
 	return strings.Join(out, " ")
 }
 
+// parsePool reads a pool. With an error it returns what can be understood.
 func parsePool(o *v1beta1.IPAddressPool) (*Pool, error) {
 	p := &Pool{
 		Name:          o.Name,
@@ -132,29 +131,31 @@ func parsePool(o *v1beta1.IPAddressPool) (*Pool, error) {
 		AvoidBuggyIPs: o.Spec.AvoidBuggyIPs,
 		object:        o,
 	}
+	var errs []error
 	if len(o.Spec.Addresses) == 0 {
-		return nil, fmt.Errorf("spec.addresses is empty")
+		errs = append(errs, errors.New("spec.addresses is empty"))
 	}
 	var b netipx.IPSetBuilder
 	for i, text := range o.Spec.Addresses {
 		r, err := ParseRange(string(text))
 		if err != nil {
-			return nil, fmt.Errorf("spec.addresses[%d]: %w", i, err)
+			errs = append(errs, fmt.Errorf("spec.addresses[%d]: %w", i, err))
+			continue
 		}
 		b.AddRange(r)
 	}
 	set, err := b.IPSet()
 	if err != nil {
-		return nil, fmt.Errorf("spec.addresses: %w", err)
+		errs = append(errs, fmt.Errorf("spec.addresses: %w", err))
 	}
 	p.set = set
 	if a := o.Spec.ServiceAllocation; a != nil {
-		p.Allocation, err = parseAllocation(a)
-		if err != nil {
-			return nil, err
+		if p.Allocation, err = parseAllocation(a); err != nil {
+			p.Closed = true
+			errs = append(errs, err)
 		}
 	}
-	return p, nil
+	return p, errors.Join(errs...)
 }
 
 func parseAllocation(a *v1beta1.ServiceAllocation) (*Allocation, error) {
@@ -181,7 +182,11 @@ func parseL2Advertisements(c *Config, objects []v1beta1.L2Advertisement, last Co
 		a, err := parseL2Advertisement(o)
 		if err != nil {
 			at := slices.IndexFunc(last.L2Advertisements, func(b *L2Advertisement) bool { return b.object.UID == o.UID })
-			problems = append(problems, invalid(KindL2Advertisement, o.Name, err, at >= 0))
+			inForce := "It is not in force."
+			if at >= 0 {
+				inForce = "Its last good version stays in force."
+			}
+			problems = append(problems, invalid(KindL2Advertisement, o.Name, err, inForce))
 			if at < 0 {
 				continue
 			}
@@ -247,10 +252,8 @@ func selectors(field string, in []metav1.LabelSelector) ([]labels.Selector, erro
 	return out, nil
 }
 
-func invalid(kind, name string, err error, kept bool) Problem {
-	what := "It is not in force."
-	if kept {
-		what = "Its last good version stays in force."
-	}
-	return Problem{kind, name, v1beta1.ReasonInvalid, fmt.Sprintf("%s: %v. Correct the object. %s", kind, err, what)}
+// invalid is the problem of an object that cannot be understood.
+func invalid(kind, name string, err error, inForce string) Problem {
+	what := strings.ReplaceAll(err.Error(), "\n", "; ")
+	return Problem{kind, name, v1beta1.ReasonInvalid, fmt.Sprintf("%s: %s. Correct the object. %s", kind, what, inForce)}
 }

@@ -64,7 +64,10 @@ func TestParsePools(t *testing.T) {
 			[]string{"a: 192.0.2.0/28", "b: 192.0.2.16/28", "c: ", "! b Overlapping", "! c Overlapping"}},
 		{"one bad pool stops no other",
 			[]v1beta1.IPAddressPool{pool("bad", 0, "192.0.2.0/33"), pool("good", 1, "192.0.2.0/24")},
-			[]string{"good: 192.0.2.0/24", "! bad Invalid"}},
+			[]string{"bad: ", "good: 192.0.2.0/24", "! bad Invalid"}},
+		{"what can be understood of a bad pool is in force",
+			[]v1beta1.IPAddressPool{pool("bad", 0, "192.0.2.0/33", "198.51.100.0/24"), pool("good", 1, "192.0.2.0/24")},
+			[]string{"bad: 198.51.100.0/24", "good: 192.0.2.0/24", "! bad Invalid"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			c, problems := Parse(Objects{Pools: test.pools}, Config{})
@@ -90,8 +93,8 @@ func TestTheLastGoodVersionStays(t *testing.T) {
 		L2Advertisements: []v1beta1.L2Advertisement{advertisement("l", v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth1"}})},
 	}
 	last, problems := Parse(good, Config{})
-	if len(problems) != 0 || last.Incomplete {
-		t.Fatalf("problems = %v, incomplete = %v", problems, last.Incomplete)
+	if len(problems) != 0 {
+		t.Fatalf("problems = %v", problems)
 	}
 	bad := Objects{
 		Pools:            []v1beta1.IPAddressPool{pool("p", 0, "198.51.100.0-192.0.2.0")},
@@ -100,9 +103,6 @@ func TestTheLastGoodVersionStays(t *testing.T) {
 	c, problems := Parse(bad, last)
 	if diff := cmp.Diff([]string{"p: 192.0.2.0/24", "! p Invalid", "! l Invalid"}, told(c, problems)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
-	}
-	if c.Incomplete {
-		t.Error("incomplete although the last good version of the pool is in force")
 	}
 	if len(c.L2Advertisements) != 1 || c.L2Advertisements[0].Interfaces[0] != "eth1" {
 		t.Errorf("advertisements = %+v", c.L2Advertisements)
@@ -116,8 +116,17 @@ func TestTheLastGoodVersionStays(t *testing.T) {
 	replaced := bad
 	replaced.Pools[0].UID = "another object of the same name"
 	c, _ = Parse(replaced, last)
-	if len(c.Pools) != 0 || !c.Incomplete {
-		t.Errorf("a replaced object has a last good version: %+v, incomplete %v", c.Pools, c.Incomplete)
+	if len(c.Pools) != 1 || len(c.Pools[0].Ranges) != 0 {
+		t.Errorf("a replaced object has a last good version: %+v", c.Pools)
+	}
+}
+
+func TestAPoolForWhomIsUnreadableGivesNothingNew(t *testing.T) {
+	o := pool("p", 0, "192.0.2.0/24")
+	o.Spec.ServiceAllocation = &v1beta1.ServiceAllocation{ServiceSelectors: []metav1.LabelSelector{badSelector}}
+	c, problems := Parse(Objects{Pools: []v1beta1.IPAddressPool{o}}, Config{})
+	if diff := cmp.Diff([]string{"p: 192.0.2.0/24", "! p Invalid"}, told(c, problems)); diff != "" || !c.Pools[0].Closed {
+		t.Errorf("closed is %v, -want +got:\n%s", c.Pools[0].Closed, diff)
 	}
 }
 

@@ -25,6 +25,9 @@ func TestStraightLine(t *testing.T) {
 	line, reached := served(t, addr)
 	fmt.Printf("figure: Service applied to address %d ms, to page %d ms\n", assigned.Milliseconds(), (assigned + reached).Milliseconds())
 
+	if assigned > 3*time.Second {
+		t.Errorf("the address took %s; a second is promised", assigned)
+	}
 	if addr != "10.77.0.150" {
 		t.Errorf("address is %s, want the first of the pool", addr)
 	}

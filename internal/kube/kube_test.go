@@ -1,0 +1,135 @@
+package kube
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+)
+
+func TestHealth(t *testing.T) {
+	missing := "the caches are not filled yet"
+	handler := Health{Missing: func() string { return missing }}.handler()
+	ask := func(path string) (int, string) {
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		return answer.Code, strings.TrimSpace(answer.Body.String())
+	}
+	for _, test := range []struct {
+		story, path, missing string
+		status               int
+		body                 string
+	}{
+		{"it lives while it waits", "/healthz", missing, http.StatusOK, "ok"},
+		{"but is not ready, and says why", "/readyz", missing, http.StatusServiceUnavailable, missing},
+		{"until nothing is missing", "/readyz", "", http.StatusOK, "ok"},
+		{"there is nothing else to see", "/metrics", "", http.StatusNotFound, "404 page not found"},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			missing = test.missing
+			if status, body := ask(test.path); status != test.status || body != test.body {
+				t.Errorf("got %d %q, want %d %q", status, body, test.status, test.body)
+			}
+		})
+	}
+}
+
+func TestQueueKeepsWhatComesEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var q Queue[string]
+		q.Add("early")
+		q.AddAfter("also early", time.Hour)
+		to := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[string]())
+		defer to.ShutDown()
+		if err := q.Start(t.Context(), to); err != nil {
+			t.Fatal(err)
+		}
+		if to.Len() != 2 {
+			t.Errorf("%d keys after the start, want both", to.Len())
+		}
+		q.Add("early") // waits already
+		q.AddAfter("later", time.Second)
+		q.AddAfter("later", time.Minute)
+		if to.Len() != 2 {
+			t.Errorf("%d keys at once, want 2", to.Len())
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if to.Len() != 3 {
+			t.Errorf("%d keys after a while, want 3", to.Len())
+		}
+	})
+}
+
+func TestCacheHoldsOnlyWhatIsRead(t *testing.T) {
+	meta := metav1.ObjectMeta{
+		Name: "x", Labels: map[string]string{"kept": "yes"}, ManagedFields: []metav1.ManagedFieldsEntry{{}},
+		Annotations: map[string]string{corev1.LastAppliedConfigAnnotation: "{}", v1beta1.AnnotationAddressPool: "lan"},
+	}
+	on, ready := "node1", true
+
+	in, _ := trim(&corev1.Service{ObjectMeta: *meta.DeepCopy()})
+	if s := in.(*corev1.Service); len(s.ManagedFields) > 0 || len(s.Annotations) != 1 || s.Annotations[v1beta1.AnnotationAddressPool] != "lan" || s.Labels["kept"] == "" {
+		t.Errorf("the Service is %+v", s.ObjectMeta)
+	}
+
+	in, _ = trim(&corev1.Node{ObjectMeta: *meta.DeepCopy(), Status: corev1.NodeStatus{
+		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady}, {Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue, Message: "long"}},
+		Images:     []corev1.ContainerImage{{SizeBytes: 1}},
+	}})
+	if n := in.(*corev1.Node); len(n.Status.Images) > 0 || n.Labels["kept"] == "" || len(n.Status.Conditions) != 1 ||
+		n.Status.Conditions[0] != (corev1.NodeCondition{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue}) {
+		t.Errorf("the Node is %+v", n)
+	}
+
+	in, _ = trim(&discoveryv1.EndpointSlice{ObjectMeta: *meta.DeepCopy(), Ports: []discoveryv1.EndpointPort{{}}, Endpoints: []discoveryv1.Endpoint{{
+		NodeName: &on, Addresses: []string{"10.244.0.7"}, Conditions: discoveryv1.EndpointConditions{Ready: &ready},
+	}}})
+	if s := in.(*discoveryv1.EndpointSlice); len(s.Ports) > 0 || len(s.Endpoints[0].Addresses) > 0 ||
+		*s.Endpoints[0].NodeName != on || !*s.Endpoints[0].Conditions.Ready || s.Labels["kept"] == "" {
+		t.Errorf("the EndpointSlice is %+v", s)
+	}
+
+	if in, err := trim("a tombstone"); in != "a tombstone" || err != nil {
+		t.Errorf("what is no object becomes %v, %v", in, err)
+	}
+}
+
+func TestConditionFits(t *testing.T) {
+	const longest = 32768
+	for _, test := range []struct{ have, want int }{{7, 7}, {longest, longest}, {longest + 1, longest}, {2 * longest, longest}} {
+		c := Condition(v1beta1.ConditionReady, true, v1beta1.ReasonAccepted, strings.Repeat("x", test.have), 3)
+		if len(c.Message) != test.want || c.Status != metav1.ConditionTrue || c.ObservedGeneration != 3 {
+			t.Errorf("of %d bytes %d are left, status %s", test.have, len(c.Message), c.Status)
+		}
+	}
+}
+
+func TestUnusableSettingsAreAllNamed(t *testing.T) {
+	errs := Settings{MetricsAddress: "9740", HealthAddress: "localhost"}.Validate()
+	var all []string
+	for _, err := range errs {
+		all = append(all, err.Error())
+	}
+	text := strings.Join(all, "\n")
+	for _, name := range []string{
+		"--metrics-bind-address (BERTH_METRICS_BIND_ADDRESS)", "--health-bind-address (BERTH_HEALTH_BIND_ADDRESS)",
+		"--namespace (BERTH_NAMESPACE)", "--member-secret (BERTH_MEMBER_SECRET)",
+	} {
+		if !strings.Contains(text, name) {
+			t.Errorf("%s is missing in\n%s", name, text)
+		}
+	}
+	if errs := (Settings{Namespace: "x", MemberSecret: "y", MetricsAddress: "0", HealthAddress: "[::1]:9741"}).Validate(); len(errs) > 0 {
+		t.Errorf("got %v", errs)
+	}
+}

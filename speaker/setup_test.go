@@ -1,0 +1,116 @@
+package main
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+)
+
+// TestWhatAServiceHadIsLookedAtToo: an address that a Service has lost must be
+// withdrawn, so a change wakes the old address as well as the new one.
+func TestWhatAServiceHadIsLookedAtToo(t *testing.T) {
+	at := func(kind corev1.ServiceType, addresses ...string) *corev1.Service {
+		s := &corev1.Service{Spec: corev1.ServiceSpec{Type: kind}}
+		for _, a := range addresses {
+			s.Status.LoadBalancer.Ingress = append(s.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: a})
+		}
+		return s
+	}
+	lb := corev1.ServiceTypeLoadBalancer
+	for _, test := range []struct {
+		story string
+		tell  func(addressQueue)
+		want  []string
+	}{
+		{"created", func(q addressQueue) {
+			serviceAddresses("").Create(t.Context(), event.CreateEvent{Object: at(lb, "192.0.2.1", "2001:db8::1")}, q)
+		}, []string{"192.0.2.1", "2001:db8::1"}},
+		{"moved", func(q addressQueue) {
+			serviceAddresses("").Update(t.Context(), event.UpdateEvent{ObjectOld: at(lb, "192.0.2.1"), ObjectNew: at(lb, "192.0.2.2")}, q)
+		}, []string{"192.0.2.1", "192.0.2.2"}},
+		{"no longer of the type", func(q addressQueue) {
+			serviceAddresses("").Update(t.Context(), event.UpdateEvent{ObjectOld: at(lb, "192.0.2.1"), ObjectNew: at(corev1.ServiceTypeClusterIP)}, q)
+		}, []string{"192.0.2.1"}},
+		{"deleted", func(q addressQueue) {
+			serviceAddresses("").Delete(t.Context(), event.DeleteEvent{Object: at(lb, "192.0.2.1")}, q)
+		}, []string{"192.0.2.1"}},
+		{"of another class", func(q addressQueue) {
+			serviceAddresses("example.com/ours").Create(t.Context(), event.CreateEvent{Object: at(lb, "192.0.2.1")}, q)
+		}, nil},
+		{"with a name instead of an address", func(q addressQueue) {
+			serviceAddresses("").Create(t.Context(), event.CreateEvent{Object: at(lb, "")}, q)
+		}, nil},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[netip.Addr]())
+			defer q.ShutDown()
+			test.tell(q)
+			var got []string
+			for q.Len() > 0 {
+				addr, _ := q.Get()
+				got = append(got, addr.String())
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("woken are %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestHeartbeatsOfNodesWakeNobody(t *testing.T) {
+	unavailable := func(status corev1.ConditionStatus) *corev1.Node {
+		n := node("node1")
+		n.Status.Conditions = []corev1.NodeCondition{
+			{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Now()},
+			{Type: corev1.NodeNetworkUnavailable, Status: status},
+		}
+		return n
+	}
+	labelled := node("node1")
+	labelled.Labels = map[string]string{v1beta1.LabelExcludeNode: ""}
+	cordoned := node("node1")
+	cordoned.Spec.Unschedulable = true
+	for _, test := range []struct {
+		story         string
+		before, after *corev1.Node
+		wakes         bool
+	}{
+		{"a heartbeat", unavailable(corev1.ConditionFalse), unavailable(corev1.ConditionFalse), false},
+		{"its network is lost", unavailable(corev1.ConditionFalse), unavailable(corev1.ConditionTrue), true},
+		{"it is excluded", node("node1"), labelled, true},
+		{"it is cordoned", node("node1"), cordoned, false},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			if got := nodeChanged(false).Update(event.UpdateEvent{ObjectOld: test.before, ObjectNew: test.after}); got != test.wakes {
+				t.Errorf("it wakes is %t", got)
+			}
+		})
+	}
+}
+
+func TestOnlyNewMemberAddressesOfSpeakersMatter(t *testing.T) {
+	busy := fellow("node2", "192.0.2.2:7947").(*v1beta1.Speaker)
+	busy.Status.Layer2.Count = 7
+	for _, test := range []struct {
+		story string
+		after client.Object
+		wakes bool
+	}{
+		{"it announces more", busy, false},
+		{"it has another address", fellow("node2", "192.0.2.22:7947"), true},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			if got := memberAddressChanged().Update(event.UpdateEvent{ObjectOld: fellow("node2", "192.0.2.2:7947"), ObjectNew: test.after}); got != test.wakes {
+				t.Errorf("it wakes is %t", got)
+			}
+		})
+	}
+}
