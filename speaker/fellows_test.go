@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
+)
+
+// peers are what membership was told last.
+type peers []netip.AddrPort
+
+// SetPeers makes p a membership.
+func (p *peers) SetPeers(list []netip.AddrPort) { *p = list }
+
+func fellow(name, address string) client.Object {
+	return &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1beta1.SpeakerStatus{MemberAddress: address}}
+}
+
+func TestFellowsAreFoundByTheirSpeakerObjects(t *testing.T) {
+	for _, test := range []struct {
+		story    string
+		speakers []client.Object
+		want     []string
+	}{
+		{"a cluster without speakers", nil, nil},
+		{"this one alone", []client.Object{fellow("node1", "192.0.2.1:7947")}, nil},
+		{"all others", []client.Object{fellow("node1", "192.0.2.1:7947"), fellow("node2", "192.0.2.2:7947"), fellow("node3", "[2001:db8::3]:7947")},
+			[]string{"192.0.2.2:7947", "[2001:db8::3]:7947"}},
+		{"one that has not said its address yet", []client.Object{fellow("node2", ""), fellow("node3", "192.0.2.3:7947")}, []string{"192.0.2.3:7947"}},
+		{"one that says nonsense", []client.Object{fellow("node2", "192.0.2.2"), fellow("node4", "node4:7947"), fellow("node3", "192.0.2.3:7947")}, []string{"192.0.2.3:7947"}},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			var got peers
+			told := 0
+			r := &fellowReconciler{
+				live: fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(test.speakers...).Build(),
+				node: "node1", members: &got, told: func() { told++ },
+			}
+			if _, err := r.Reconcile(t.Context(), reconcile.Request{}); err != nil {
+				t.Fatal(err)
+			}
+			var texts []string
+			for _, p := range got {
+				texts = append(texts, p.String())
+			}
+			if !slices.Equal(texts, test.want) {
+				t.Errorf("got %q, want %q", texts, test.want)
+			}
+			if told != 1 {
+				t.Errorf("this node's own object was looked at %d times", told)
+			}
+		})
+	}
+}
+
+func TestFellowsStayWhenTheyCannotBeRead(t *testing.T) {
+	before := peers{netip.MustParseAddrPort("192.0.2.2:7947")}
+	got := slices.Clone(before)
+	away := errors.New("away")
+	r := &fellowReconciler{node: "node1", members: &got, told: func() {}, live: fake.NewClientBuilder().WithScheme(kube.Scheme()).
+		WithInterceptorFuncs(interceptor.Funcs{
+			List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return away },
+		}).Build()}
+	if _, err := r.Reconcile(t.Context(), reconcile.Request{}); !errors.Is(err, away) {
+		t.Errorf("got %v", err)
+	}
+	if !slices.Equal(got, before) {
+		t.Errorf("membership was told %v", got)
+	}
+}
+
+// TestMemberKeyIsWaitedFor: the speaker may start before the install has
+// created the Secret, and before the controller has filled it.
+func TestMemberKeyIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		name := types.NamespacedName{Namespace: "berth-system", Name: "members"}
+		api := fake.NewClientBuilder().Build()
+		type answer struct {
+			key []byte
+			err error
+		}
+		got := make(chan answer, 1)
+		go func() {
+			key, err := memberKey(t.Context(), api, name, slog.New(slog.DiscardHandler))
+			got <- answer{key, err}
+		}()
+		synctest.Wait()
+		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
+		if err := api.Create(t.Context(), secret); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if len(got) > 0 {
+			t.Fatalf("an empty Secret is taken: %v", <-got)
+		}
+		secret.Data = map[string][]byte{kube.MemberKey: []byte("the key")}
+		if err := api.Update(t.Context(), secret); err != nil {
+			t.Fatal(err)
+		}
+		if a := <-got; a.err != nil || string(a.key) != "the key" {
+			t.Errorf("got %q, %v", a.key, a.err)
+		}
+	})
+}
