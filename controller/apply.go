@@ -75,8 +75,7 @@ func (r *serviceReconciler) announce(service *corev1.Service, d assignment.Decis
 	if !d.Assigned() {
 		kind = corev1.EventTypeWarning
 	}
-	// Kubernetes takes notes of at most 1,024 bytes.
-	r.events.Eventf(service, nil, kind, string(d.Reason), "AssignAddress", "%.1000s", d.Message)
+	r.events.Eventf(service, nil, kind, string(d.Reason), "AssignAddress", "%s", kube.Note(d.Message))
 	r.log.Info("assignment changed", "service", string(assignment.HolderOf(service)),
 		"addresses", d.Addresses, "reason", string(d.Reason), "message", d.Message)
 	r.metrics.decisions.WithLabelValues(string(d.Reason)).Inc()

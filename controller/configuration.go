@@ -178,7 +178,7 @@ func (r *statusReconciler) write(ctx context.Context, want client.Object, key ob
 	if p.Reason == v1beta1.ReasonAccepted {
 		kind = corev1.EventTypeNormal
 	}
-	r.events.Eventf(want, nil, kind, string(p.Reason), "Configure", "%.1000s", p.Message)
+	r.events.Eventf(want, nil, kind, string(p.Reason), "Configure", "%s", kube.Note(p.Message))
 	r.log.Info("configuration object judged", "kind", p.Kind, "name", p.Name, "reason", string(p.Reason), "message", p.Message)
 	return nil
 }

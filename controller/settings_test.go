@@ -1,125 +1,23 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"os"
-	"path/filepath"
-	"reflect"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
-	"github.com/berth-lb/berth/internal/settings"
+	"github.com/berth-lb/berth/internal/settings/settingstest"
 )
 
-// started is what the process would run with: all defaults that are not
-// overruled by arguments.
-func started(t *testing.T, args ...string) processSettings {
-	t.Helper()
-	var s processSettings
-	cmd := &cobra.Command{RunE: func(cmd *cobra.Command, _ []string) error { return settings.Load(cmd, &s) }}
-	addFlags(cmd)
-	cmd.SetArgs(args)
-	if err := cmd.Execute(); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
+var process = settingstest.Process[processSettings]{Command: command, AddFlags: addFlags}
 
-// refusal starts the process, as a user does, and returns why it does not
-// run. It would end at once: its context has.
-func refusal(t *testing.T, args ...string) error {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	cmd := command()
-	cmd.SetArgs(append(args, "--health-bind-address=0", "--kubeconfig=/does/not/exist"))
-	return cmd.ExecuteContext(ctx)
-}
+func TestEveryFlagIsReadAndEveryFieldHasAFlag(t *testing.T) { process.CheckFields(t) }
 
-// variable is the environment variable of a flag.
-func variable(flag string) string {
-	return "BERTH_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
+func TestHelpExplainsEveryFlag(t *testing.T) { process.CheckHelp(t) }
 
-func settingsFile(t *testing.T, content string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "settings.yaml")
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-func flags() *pflag.FlagSet {
-	cmd := &cobra.Command{}
-	addFlags(cmd)
-	return cmd.Flags()
-}
-
-// TestEveryFlagIsReadAndEveryFieldHasAFlag: a flag that nobody reads would be
-// set in vain.
-func TestEveryFlagIsReadAndEveryFieldHasAFlag(t *testing.T) {
-	want := []string{settings.FileFlag}
-	var walk func(reflect.Type)
-	walk = func(typ reflect.Type) {
-		for field := range typ.Fields() {
-			if tag := field.Tag.Get("mapstructure"); tag == ",squash" {
-				walk(field.Type)
-			} else {
-				want = append(want, tag)
-			}
-		}
-	}
-	walk(reflect.TypeFor[processSettings]())
-	slices.Sort(want)
-	var got []string
-	flags().VisitAll(func(f *pflag.Flag) { got = append(got, f.Name) })
-	slices.Sort(got)
-	if !slices.Equal(got, want) {
-		t.Errorf("the flags are\n%q, the fields\n%q", got, want)
-	}
-}
-
-func TestHelpExplainsEveryFlag(t *testing.T) {
-	var out bytes.Buffer
-	cmd := command()
-	cmd.SetOut(&out)
-	cmd.SetArgs([]string{"--help"})
-	if err := cmd.Execute(); err != nil {
-		t.Fatal(err)
-	}
-	unit := regexp.MustCompile(`\b[0-9]+(ms|s|m)\b`)
-	flags().VisitAll(func(f *pflag.Flag) {
-		_, help, ok := strings.Cut(out.String(), "--"+f.Name+" ")
-		if !ok {
-			t.Errorf("--help does not tell of --%s", f.Name)
-		}
-		help, _, _ = strings.Cut(help, "\n")
-		if !strings.Contains(f.Usage, " ") || !strings.HasSuffix(f.Usage, ".") {
-			t.Errorf("--%s is explained by %q, want a sentence", f.Name, f.Usage)
-		}
-		if f.Value.Type() == "duration" && !unit.MatchString(help) {
-			t.Errorf("--%s is a time, and its help shows no unit: %s", f.Name, help)
-		}
-	})
-}
-
-func TestUnknownKeyOfTheFileIsRefused(t *testing.T) {
-	err := refusal(t, "--config="+settingsFile(t, "no-such-setting: 1\n"))
-	if err == nil || !strings.Contains(err.Error(), `"no-such-setting" is no setting`) {
-		t.Errorf("got %v", err)
-	}
-}
+func TestUnknownKeyOfTheFileIsRefused(t *testing.T) { process.CheckUnknownKey(t) }
 
 func TestFlagOutweighsEnvironmentOutweighsFile(t *testing.T) {
-	file := "--config=" + settingsFile(t, "leader-lease-duration: 30s\nlog-level: warn\n")
+	file := settingstest.File(t, "leader-lease-duration: 30s\nlog-level: warn\n")
 	for _, test := range []struct {
 		story string
 		args  []string
@@ -133,7 +31,7 @@ func TestFlagOutweighsEnvironmentOutweighsFile(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			t.Setenv("BERTH_LEADER_LEASE_DURATION", test.env)
-			if got := started(t, test.args...).Lease; got != test.want {
+			if got := process.Started(t, test.args...).Lease; got != test.want {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
 		})
@@ -141,11 +39,11 @@ func TestFlagOutweighsEnvironmentOutweighsFile(t *testing.T) {
 }
 
 func TestDefaultsAreValid(t *testing.T) {
-	if err := started(t).validate(); err != nil {
+	if err := process.Started(t).validate(); err != nil {
 		t.Error(err)
 	}
 	// What is missing then is a cluster.
-	if err := refusal(t); err == nil || !strings.Contains(err.Error(), "--kubeconfig") {
+	if err := process.Refusal(t); err == nil || !strings.Contains(err.Error(), "--kubeconfig") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -163,23 +61,27 @@ func TestBadValuesAreRefusedByName(t *testing.T) {
 		{"metrics-bind-address", ""},
 	} {
 		t.Run(test.flag+"="+test.value, func(t *testing.T) {
-			err := refusal(t, "--"+test.flag+"="+test.value)
-			if err == nil || !strings.Contains(err.Error(), "--"+test.flag+" ("+variable(test.flag)+")") {
-				t.Errorf("got %v, want an error that names --%s and %s", err, test.flag, variable(test.flag))
-			}
+			err := process.Refusal(t, "--"+test.flag+"="+test.value)
+			settingstest.CheckNames(t, err, test.flag)
 		})
 	}
 }
 
 func TestBadHealthAddressIsRefusedByName(t *testing.T) {
-	err := started(t, "--health-bind-address=localhost").validate()
-	if err == nil || !strings.Contains(err.Error(), "--health-bind-address (BERTH_HEALTH_BIND_ADDRESS)") {
-		t.Errorf("got %v", err)
-	}
+	err := process.Started(t, "--health-bind-address=localhost").validate()
+	settingstest.CheckNames(t, err, "health-bind-address")
+}
+
+func TestBadVariablesAreRefusedByName(t *testing.T) {
+	t.Setenv("BERTH_LEADER_ELECT", "perhaps")
+	t.Setenv("BERTH_LEADER_LEASE_DURATION", "6")
+	err := process.Refusal(t)
+	settingstest.CheckNames(t, err, "leader-elect")
+	settingstest.CheckNames(t, err, "leader-lease-duration")
 }
 
 func TestAllBadValuesAreToldAtOnce(t *testing.T) {
-	err := refusal(t, "--leader-lease-duration=1s", "--metrics-bind-address=x")
+	err := process.Refusal(t, "--leader-lease-duration=1s", "--metrics-bind-address=x")
 	for _, flag := range []string{"--leader-lease-duration", "--metrics-bind-address"} {
 		if err == nil || !strings.Contains(err.Error(), flag) {
 			t.Errorf("got %v, want %s in it", err, flag)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
@@ -60,7 +62,7 @@ func (r *addressReconciler) apply(addr netip.Addr, d announcement.Decision, aliv
 	switch {
 	case d.Announce && !before.Announce:
 		log.Info("address taken", "links", d.Links)
-		r.event(d, corev1.EventTypeNormal, "Announcing", "Node %s announces %s on %s.", r.view.node, addr, strings.Join(d.Links, ", "))
+		r.event(d, corev1.EventTypeNormal, "Announcing", fmt.Sprintf("Node %s announces %s on %s.", r.view.node, addr, strings.Join(d.Links, ", ")))
 	case !d.Announce && before.Announce:
 		log.Info("address given up")
 	default:
@@ -70,7 +72,7 @@ func (r *addressReconciler) apply(addr netip.Addr, d announcement.Decision, aliv
 	// first of all speakers where it has none.
 	unannounced := d.Owner == r.view.node || d.Owner == "" && r.view.node == first(alive)
 	if unannounced && !d.Announce && d.Reason != before.Reason {
-		r.event(d, corev1.EventTypeWarning, string(d.Reason), "%s is not announced: %s", addr, d.Message)
+		r.event(d, corev1.EventTypeWarning, string(d.Reason), fmt.Sprintf("%s is not announced: %s", addr, d.Message))
 	}
 }
 
@@ -83,13 +85,13 @@ func first(nodes sets.Set[string]) string {
 }
 
 // event tells the Services of an address what became of it.
-func (r *addressReconciler) event(d announcement.Decision, kind, reason, format string, args ...any) {
+func (r *addressReconciler) event(d announcement.Decision, kind, reason, note string) {
 	for _, name := range d.Services {
 		namespace, short := splitName(name)
 		var service corev1.Service
 		// One that is gone has nobody to be told.
 		if r.view.cached.Get(context.Background(), types.NamespacedName{Namespace: namespace, Name: short}, &service) == nil {
-			r.events.Eventf(&service, nil, kind, reason, "Announce", format, args...)
+			r.events.Eventf(&service, nil, kind, reason, "Announce", "%s", kube.Note(note))
 		}
 	}
 }

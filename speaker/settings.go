@@ -44,8 +44,9 @@ func addFlags(cmd *cobra.Command) {
 	logging.AddFlags(flags)
 	kube.AddFlags(flags)
 	flags.String("node-name", "", "Name of the Kubernetes node that this speaker runs on. Required.")
-	flags.StringSlice("exclude-interfaces", nil, "Regular expressions for interfaces that are never chosen unless an L2Advertisement names them; "+
-		"default those of container runtimes, network plugins and tunnels.")
+	flags.StringArray("exclude-interfaces", nil, "Regular expression for interfaces that are never chosen unless an L2Advertisement names them; "+
+		"repeat the flag for several. The environment separates several by white space; the file does too, or has a list. "+
+		"Default: those of container runtimes, network plugins and tunnels.")
 	flags.Bool("ignore-exclude-label", false, "Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers.")
 	flags.Int("announcement-count", 5, "How many times an address is announced unasked when this node takes it; from 1 to 100.")
 	flags.Duration("announcement-interval", 500*time.Millisecond, "Time between two of these announcements; from 10ms to 1m. The first is sent at once.")
@@ -97,12 +98,17 @@ func (s processSettings) excludedLinks() ([]*regexp.Regexp, error) {
 		return layer2.DefaultExclude(), nil
 	}
 	var out []*regexp.Regexp
+	var errs []error
 	for _, text := range s.ExcludeLinks {
 		pattern, err := regexp.Compile(text)
-		if err != nil {
-			return nil, settings.Invalid("exclude-interfaces", text, err.Error())
+		switch {
+		case err != nil:
+			errs = append(errs, settings.Invalid("exclude-interfaces", text, err.Error()))
+		case text == "":
+			errs = append(errs, settings.Invalid("exclude-interfaces", text, "it would match every interface; use ^$ to match none"))
+		default:
+			out = append(out, pattern)
 		}
-		out = append(out, pattern)
 	}
-	return out, nil
+	return out, errors.Join(errs...)
 }

@@ -63,7 +63,7 @@ func Build(spec Spec, out string) error {
 	if err != nil {
 		return fmt.Errorf("image %s: %w", spec.Ref, err)
 	}
-	defer os.Remove(temporary.Name()) // fails once the file has its final name
+	defer os.Remove(temporary.Name()) //nolint:errcheck // fails once the file has its final name
 	err = errors.Join(
 		tarball.Write(tag, img, temporary),
 		temporary.Chmod(0o644),

@@ -3,6 +3,7 @@ package image_test
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,8 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berth-lb/berth/e2e/image"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/berth-lb/berth/e2e/image"
 )
 
 // write makes a file of this machine with a modification time of its own.
@@ -113,7 +115,7 @@ func entries(t *testing.T, content io.Reader) []string {
 	archive := tar.NewReader(content)
 	for {
 		header, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return list
 		}
 		if err != nil {

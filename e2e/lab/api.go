@@ -48,7 +48,7 @@ func (l *Lab) get(ctx context.Context, host, url string, v any) error {
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
+	defer response.Body.Close() //nolint:errcheck // it was only read from
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		return fmt.Errorf("GET %s: %w", url, err)

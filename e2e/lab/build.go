@@ -132,7 +132,7 @@ func buildImages(ctx context.Context, progress *progress) ([]string, error) {
 		}
 		archive, err := cached(ctx, progress, program.name+"-"+key+".tar", func(target string) error {
 			binary := target + ".bin"
-			defer os.Remove(binary)
+			defer os.Remove(binary) //nolint:errcheck // it is not there if it was not built
 			cmd := goBuild(ctx, sources, "-trimpath", "-ldflags", "-s -w", "-o", binary, "./"+program.name)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				return goError(ctx, err, string(out))

@@ -105,7 +105,8 @@ func (l *Lab) StopComponent(ctx context.Context, name string) error {
 // startComponent starts a component and does not wait for it.
 func (l *Lab) startComponent(c component) error {
 	args := c.args(l)
-	cmd := exec.Command(l.path("bin", args[0]), args[1:]...)
+	// Not the caller's context: the component outlives the caller.
+	cmd := exec.CommandContext(context.Background(), l.path("bin", args[0]), args[1:]...)
 	cmd.Dir = l.dir
 	cmd.Env = []string{"PATH=" + systemPath, "HOME=/root"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -139,7 +140,7 @@ func (l *Lab) spawn(cmd *exec.Cmd, record, logFile string) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer log.Close() //nolint:errcheck // the process writes to it, not we
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err

@@ -141,7 +141,7 @@ func checkNoMounts(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer table.Close()
+	defer table.Close() //nolint:errcheck // it was only read from
 	lines := bufio.NewScanner(table)
 	for lines.Scan() {
 		// The fifth field is the mount point, see proc_pid_mountinfo(5).

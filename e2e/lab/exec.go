@@ -30,15 +30,15 @@ func (l *Lab) Command(ctx context.Context, host string, args ...string) (*exec.C
 	if len(args) == 0 {
 		return nil, errors.New("no command")
 	}
-	prefix, dir := []string{tool("ip"), "netns", "exec", l.netns(host)}, l.dir
+	full, dir := []string{tool("ip"), "netns", "exec", l.netns(host)}, l.dir
 	if nodeIndex(host, l.options.Nodes) > 0 {
 		p, err := l.nodeProcess(host)
 		if err != nil {
 			return nil, err
 		}
-		prefix, dir = []string{tool("nsenter"), "--target", strconv.Itoa(p.PID), "--all", "--"}, "/run/lab"
+		full, dir = []string{tool("nsenter"), "--target", strconv.Itoa(p.PID), "--all", "--"}, "/run/lab"
 	}
-	full := append(prefix, args...)
+	full = append(full, args...)
 	cmd := exec.CommandContext(ctx, full[0], full[1:]...)
 	cmd.Env = append(os.Environ(),
 		"PATH="+dir+"/bin:"+systemPath+":"+os.Getenv("PATH"),

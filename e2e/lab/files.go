@@ -38,7 +38,7 @@ func copyFile(source, target string) error {
 	if err != nil {
 		return err
 	}
-	defer in.Close()
+	defer in.Close() //nolint:errcheck // it was only read from
 	info, err := in.Stat()
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func lockFile(ctx context.Context, file string, waiting func()) (unlock func(), 
 			return nil, fmt.Errorf("lock %s: %w", file, err)
 		}
 		if f != nil {
-			return func() { f.Close() }, nil
+			return func() { _ = f.Close() }, nil // nothing was written to it
 		}
 		if !told {
 			told = true
@@ -95,7 +95,7 @@ func tryLock(file string) (*os.File, error) {
 		}
 		// It was deleted by the one who held the lock: it locks nothing any more.
 	}
-	f.Close()
+	_ = f.Close() // nothing was written to it
 	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ func enterAndCall(netns string, fn func() error) error {
 	if err != nil {
 		return fmt.Errorf("network namespace %s: %w", netns, err)
 	}
-	defer unix.Close(fd)
+	defer unix.Close(fd) //nolint:errcheck // it only named the namespace
 	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("enter network namespace %s: %w", netns, err)
 	}

@@ -113,7 +113,7 @@ func (l *Lab) addNamespace(ctx context.Context, host string, settings ...string)
 	err := runIn(filepath.Join(netnsDir, l.netns(host)), func() error {
 		for _, setting := range append(append([]string{}, commonSettings...), settings...) {
 			key, value, _ := strings.Cut(setting, "=")
-			if err := os.WriteFile(filepath.Join("/proc/sys/net", key), []byte(value), 0); err != nil {
+			if err := os.WriteFile("/proc/sys/net/"+key, []byte(value), 0); err != nil {
 				return err
 			}
 		}

@@ -19,7 +19,8 @@ func (l *Lab) startNode(i int) error {
 		return err
 	}
 	addresses := NodeAddresses(i)
-	cmd := exec.Command("/bin/sh", l.path("node.sh"))
+	// Not the caller's context: the node outlives the caller.
+	cmd := exec.CommandContext(context.Background(), "/bin/sh", l.path("node.sh"))
 	cmd.Dir = "/"
 	cmd.Env = []string{
 		"PATH=" + systemPath,

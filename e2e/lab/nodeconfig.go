@@ -88,7 +88,7 @@ func (l *Lab) makeNodeFiles(i int) error {
 	}
 	pods4, pods6 := podSubnets(i)
 	etc := l.path("nodes", node, "etc")
-	insideCNI := filepath.Join("/run/lab/nodes", node, "etc/cni")
+	insideCNI := "/run/lab/nodes/" + node + "/etc/cni"
 	return errors.Join(
 		writeFile(filepath.Join(etc, "containerd.toml"), fmt.Appendf(nil, containerdConfig, pauseRef, cniPlugins, insideCNI), 0o644),
 		writeFile(filepath.Join(etc, "kubelet.yaml"), fmt.Appendf(nil, kubeletConfig, cgroupOf(l.options.Name, node), nodeLease), 0o644),

@@ -55,7 +55,10 @@ func Up(ctx context.Context, options Options) (*Lab, error) {
 		return nil, fmt.Errorf("lab %q: %w; `lab down` ends it", options.Name, ErrRunning)
 	}
 	l := &Lab{options: options, created: time.Now(), dir: filepath.Join(root, options.Name)}
-	return l, l.boot(ctx, progress)
+	if err := l.boot(ctx, progress); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // boot takes away leftovers and runs the steps from nothing to a lab, or takes down what it has made.

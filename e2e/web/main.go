@@ -49,7 +49,7 @@ func (s server) line(client, host string) string {
 
 // serve answers on TCP and UDP until ctx ends, then lets requests that are under way finish.
 func (s server) serve(ctx context.Context, address string) error {
-	packets, err := net.ListenPacket("udp", address)
+	packets, err := new(net.ListenConfig).ListenPacket(ctx, "udp", address)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"reflect"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
@@ -161,8 +162,22 @@ func Condition(kind string, status bool, reason v1beta1.Reason, message string, 
 		s = metav1.ConditionTrue
 	}
 	const longest = 32768 // of a condition's message, by its OpenAPI schema
-	if len(message) > longest {
-		message = message[:longest-3] + "..."
+	return metav1.Condition{Type: kind, Status: s, Reason: string(reason), Message: cut(message, longest), ObservedGeneration: generation}
+}
+
+// Note is text as the note of an Event, of which events.k8s.io takes no more
+// than 1,024 bytes.
+func Note(text string) string { return cut(text, 1024) }
+
+// cut shortens text to at most that many bytes, between two characters, and
+// shows by dots that it did.
+func cut(text string, bytes int) string {
+	if len(text) <= bytes {
+		return text
 	}
-	return metav1.Condition{Type: kind, Status: s, Reason: string(reason), Message: message, ObservedGeneration: generation}
+	end := bytes - len("...")
+	for end > 0 && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "..."
 }

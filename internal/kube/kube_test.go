@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -111,6 +112,27 @@ func TestConditionFits(t *testing.T) {
 		if len(c.Message) != test.want || c.Status != metav1.ConditionTrue || c.ObservedGeneration != 3 {
 			t.Errorf("of %d bytes %d are left, status %s", test.have, len(c.Message), c.Status)
 		}
+	}
+}
+
+func TestNoteFits(t *testing.T) {
+	x := func(n int) string { return strings.Repeat("x", n) }
+	for _, test := range []struct{ story, have, want string }{
+		{"nothing stays nothing", "", ""},
+		{"what fits stays", x(1024), x(1024)},
+		{"counted in bytes, not in characters", strings.Repeat("ä", 512), strings.Repeat("ä", 512)},
+		{"a byte too many, and it is cut", x(1025), x(1021) + "..."},
+		{"between two characters", x(1020) + strings.Repeat("ä", 10), x(1020) + "..."},
+		{"or right behind one", x(1019) + strings.Repeat("ä", 10), x(1019) + "ä..."},
+		{"of any length", x(1018) + strings.Repeat("\U0001f6a2", 10), x(1018) + "..."},
+		{"characters that are all long", strings.Repeat("\U0001f6a2", 1000), strings.Repeat("\U0001f6a2", 255) + "..."},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			got := Note(test.have)
+			if got != test.want || len(got) > 1024 || !utf8.ValidString(got) {
+				t.Errorf("got %d bytes, %q, want %q", len(got), got, test.want)
+			}
+		})
 	}
 }
 

@@ -8,6 +8,8 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -30,48 +32,166 @@ func AddFileFlag(flags *pflag.FlagSet) {
 }
 
 // Load fills into, a pointer to a struct whose fields carry the names of
-// cmd's flags in `mapstructure` tags. The error names the setting that cannot
-// be read, or the key of the file that is no setting.
+// cmd's flags in `mapstructure` tags. What the environment and the file say is
+// read as if it stood in the flag; of a flag that may be repeated, the
+// environment separates several values by white space, and the file does so
+// too or has a list. The error has a line for each setting that cannot be
+// read, and for each key of the file that is no setting.
 func Load(cmd *cobra.Command, into any) error {
+	flags := cmd.Flags()
+	v, err := sources(flags)
+	if err != nil {
+		return err
+	}
+	errs := unknownKeys(v, flags)
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Changed || !isSetting(f) {
+			return
+		}
+		if value := v.Get(f.Name); value != nil {
+			errs = append(errs, set(f, value))
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return decode(flags, into)
+}
+
+// sources are the environment and, where one is named, the file; the
+// environment outweighs it.
+func sources(flags *pflag.FlagSet) (*viper.Viper, error) {
 	v := viper.NewWithOptions(
 		viper.KeyDelimiter("::"), // a dot in a key is not a path
 		viper.EnvKeyReplacer(strings.NewReplacer("-", "_")),
 	)
 	v.SetEnvPrefix(EnvPrefix)
 	v.AutomaticEnv()
-	if err := v.BindPFlags(cmd.Flags()); err != nil {
-		return fmt.Errorf("bind flags: %w", err)
+	file := v.GetString(FileFlag)
+	if f := flags.Lookup(FileFlag); f != nil && f.Changed {
+		file = f.Value.String()
 	}
-	if file := v.GetString(FileFlag); file != "" {
-		v.SetConfigFile(file)
-		if err := v.ReadInConfig(); err != nil {
-			return fmt.Errorf("--%s: %w", FileFlag, err)
+	if file == "" {
+		return v, nil
+	}
+	v.SetConfigFile(file)
+	if err := v.ReadInConfig(); err != nil {
+		return nil, fmt.Errorf("--%s: %w", FileFlag, err)
+	}
+	return v, nil
+}
+
+// isSetting tells flags that are settings from those that are read before
+// there are any.
+func isSetting(f *pflag.Flag) bool {
+	return f.Name != FileFlag && f.Name != "help" && f.Name != "version"
+}
+
+// unknownKeys finds keys of the settings file that are no setting.
+func unknownKeys(v *viper.Viper, flags *pflag.FlagSet) []error {
+	keys := v.AllKeys()
+	slices.Sort(keys)
+	var errs []error
+	for _, key := range keys {
+		if f := flags.Lookup(key); f == nil || !isSetting(f) {
+			errs = append(errs, fmt.Errorf("--%s: %q is no setting", FileFlag, key))
 		}
 	}
-	if err := knownKeys(v, cmd.Flags()); err != nil {
-		return err
+	return errs
+}
+
+// set gives a flag what the environment or the file says.
+func set(f *pflag.Flag, value any) error {
+	list, ok := f.Value.(pflag.SliceValue)
+	if !ok {
+		word, ok := text(value)
+		if !ok {
+			return Invalid(f.Name, value, wanted(f, errors.New("use a single value, in quotes")))
+		}
+		if err := f.Value.Set(word); err != nil {
+			return Invalid(f.Name, word, wanted(f, err))
+		}
+		return nil
 	}
-	hooks := mapstructure.ComposeDecodeHookFunc(
-		mapstructure.StringToTimeDurationHookFunc(),
-		mapstructure.StringToSliceHookFunc(","),
-		mapstructure.TextUnmarshallerHookFunc(),
-	)
-	err := v.Unmarshal(into, viper.DecodeHook(hooks))
-	if err != nil {
-		return fmt.Errorf("settings: %w", err)
+	words, ok := texts(value)
+	if !ok {
+		return Invalid(f.Name, value, "use a list, its elements in quotes")
+	}
+	if err := list.Replace(words); err != nil {
+		return Invalid(f.Name, value, err.Error())
 	}
 	return nil
 }
 
-// knownKeys finds keys of the settings file that are no setting.
-func knownKeys(v *viper.Viper, flags *pflag.FlagSet) error {
-	var errs []error
-	for _, key := range v.AllKeys() {
-		if flags.Lookup(key) == nil {
-			errs = append(errs, fmt.Errorf("--%s: %q is no setting", FileFlag, key))
-		}
+// text is a single value of the environment or the file as it would stand in
+// a flag.
+func text(value any) (string, bool) {
+	switch value := value.(type) {
+	case string:
+		return value, true
+	case bool, int, int64, uint64:
+		return fmt.Sprint(value), true
+	case float64: // also what JSON has for whole numbers
+		return strconv.FormatFloat(value, 'f', -1, 64), true
 	}
-	return errors.Join(errs...)
+	return "", false
+}
+
+// texts are the elements of a list, or words between white space.
+func texts(value any) ([]string, bool) {
+	list, ok := value.([]any)
+	if !ok {
+		words, ok := text(value)
+		return strings.Fields(words), ok
+	}
+	var words []string
+	for _, element := range list {
+		word, ok := text(element)
+		if !ok {
+			return nil, false
+		}
+		words = append(words, word)
+	}
+	return words, true
+}
+
+// wanted says what would be right for a flag that cannot have a value.
+func wanted(f *pflag.Flag, err error) string {
+	switch f.Value.Type() {
+	case "bool":
+		return "use true or false"
+	case "duration":
+		return "use a number with its unit, such as 250ms, 6s or 1m30s"
+	case "int":
+		return "use a whole number"
+	case "uint16":
+		return "use a whole number from 0 to 65535"
+	}
+	return err.Error()
+}
+
+// decode fills a struct with the values of flags.
+func decode(flags *pflag.FlagSet, into any) error {
+	values := make(map[string]any)
+	flags.VisitAll(func(f *pflag.Flag) {
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values[f.Name] = list.GetSlice()
+		} else {
+			values[f.Name] = f.Value.String()
+		}
+	})
+	decoder, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+		Result:           into,
+		WeaklyTypedInput: true,
+		DecodeHook:       mapstructure.StringToTimeDurationHookFunc(),
+	})
+	if err == nil {
+		err = decoder.Decode(values)
+	}
+	if err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	return nil
 }
 
 // Invalid is the error for a setting whose value cannot be used: it names the

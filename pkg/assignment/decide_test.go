@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/allocator"
@@ -21,7 +21,7 @@ type world struct {
 }
 
 func pool(name string, spec v1beta1.IPAddressPoolSpec) v1beta1.IPAddressPool {
-	return v1beta1.IPAddressPool{ObjectMeta: v1.ObjectMeta{Name: name}, Spec: spec}
+	return v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}
 }
 
 func addresses(texts ...v1beta1.AddressRange) v1beta1.IPAddressPoolSpec {
@@ -110,12 +110,12 @@ func TestTheFirstFreeAddressOfTheFirstEligiblePool(t *testing.T) {
 }
 
 func TestPinnedPoolsComeFirstByPriorityThenByName(t *testing.T) {
-	gold := v1.LabelSelector{MatchLabels: map[string]string{"tier": "gold"}}
+	gold := metav1.LabelSelector{MatchLabels: map[string]string{"tier": "gold"}}
 	w := newWorld(
 		pool("a-open", addresses("192.0.2.1/32")),
 		pool("b-unranked", pinned(addresses("192.0.2.2/32"), v1beta1.ServiceAllocation{})),
 		pool("c-second", pinned(addresses("192.0.2.3/32"), v1beta1.ServiceAllocation{Priority: 20, Namespaces: []string{"default"}})),
-		pool("d-first", pinned(addresses("192.0.2.4/32"), v1beta1.ServiceAllocation{Priority: 10, ServiceSelectors: []v1.LabelSelector{gold}})),
+		pool("d-first", pinned(addresses("192.0.2.4/32"), v1beta1.ServiceAllocation{Priority: 10, ServiceSelectors: []metav1.LabelSelector{gold}})),
 		pool("e-second", pinned(addresses("192.0.2.5/32"), v1beta1.ServiceAllocation{Priority: 20})),
 		pool("f-elsewhere", pinned(addresses("192.0.2.6/32"), v1beta1.ServiceAllocation{Priority: 1, Namespaces: []string{"shop"}})),
 	)

@@ -95,8 +95,12 @@ func (w *LinkWatcher) resubscribe(ctx context.Context) *linkEvents {
 func (w *LinkWatcher) follow(ctx context.Context, sub *linkEvents) error {
 	look := make(chan struct{}, 1)
 	look <- struct{}{}
-	failed := make(chan error, 1)
-	go func() { failed <- sub.forward(look) }()
+	var failure error // once failed is closed
+	failed := make(chan struct{})
+	go func() {
+		defer close(failed)
+		failure = sub.forward(look)
+	}()
 	defer func() {
 		sub.close()
 		<-failed
@@ -106,9 +110,8 @@ func (w *LinkWatcher) follow(ctx context.Context, sub *linkEvents) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-failed:
-			failed <- err
-			return err
+		case <-failed:
+			return failure
 		case <-look:
 		case <-again:
 		}

@@ -7,8 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/berth-lb/berth/e2e/lab"
 	"github.com/spf13/cobra"
+
+	"github.com/berth-lb/berth/e2e/lab"
 )
 
 // newFaults returns the commands that do something to nodes or components.
@@ -29,6 +30,7 @@ func newFaults(name *string) []*cobra.Command {
 	}
 }
 
+//nolint:revive // it stands beside methods of a lab, and these have the lab first
 func start(l *lab.Lab, ctx context.Context, what string) error {
 	if slices.Contains(lab.ComponentNames(), what) {
 		return l.StartComponent(ctx, what)

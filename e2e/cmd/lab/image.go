@@ -9,9 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/berth-lb/berth/e2e/image"
 	"github.com/berth-lb/berth/e2e/lab"
-	"github.com/spf13/cobra"
 )
 
 func newImage(name *string) *cobra.Command {

@@ -6,8 +6,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/berth-lb/berth/e2e/lab"
 	"github.com/spf13/cobra"
+
+	"github.com/berth-lb/berth/e2e/lab"
 )
 
 func newUp(name *string) *cobra.Command {

@@ -10,8 +10,9 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/berth-lb/berth/e2e/lab"
 	"github.com/spf13/cobra"
+
+	"github.com/berth-lb/berth/e2e/lab"
 )
 
 func main() {
