@@ -48,7 +48,11 @@ func (r *configReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	_, problems := r.state.setConfig(objects)
+	if objects.NodeAddresses, err = nodeAddresses(ctx, r.cached); err != nil {
+		return reconcile.Result{}, err
+	}
+	now := time.Now()
+	recheck, problems := r.state.setConfig(objects, now)
 	for _, p := range problems {
 		r.log.Debug("configuration problem", "kind", p.Kind, "name", p.Name, "reason", string(p.Reason), "message", p.Message)
 	}
@@ -70,7 +74,10 @@ func (r *configReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (
 		}
 	}
 	r.wake(rest)
-	return reconcile.Result{}, nil
+	if recheck.IsZero() {
+		return reconcile.Result{}, nil
+	}
+	return reconcile.Result{RequeueAfter: recheck.Sub(now)}, nil
 }
 
 // statusReconciler keeps the status of one configuration object right.
@@ -80,6 +87,7 @@ type statusReconciler struct {
 	writer client.StatusClient
 	events events.EventRecorder
 	log    *slog.Logger
+	wake   func([]types.NamespacedName)
 }
 
 // statusDelay gathers many changes of a pool's counts into one write.
@@ -92,10 +100,11 @@ func (r *statusReconciler) Reconcile(ctx context.Context, key objectKey) (reconc
 	case <-ctx.Done():
 		return reconcile.Result{}, ctx.Err()
 	}
+	var again time.Duration
 	var err error
 	switch key.Kind {
 	case config.KindIPAddressPool:
-		err = r.pool(ctx, key)
+		again, err = r.pool(ctx, key)
 	case config.KindL2Advertisement:
 		err = r.l2Advertisement(ctx, key)
 	}
@@ -103,26 +112,62 @@ func (r *statusReconciler) Reconcile(ctx context.Context, key objectKey) (reconc
 		// The cache lags behind the object.
 		return reconcile.Result{RequeueAfter: statusDelay}, nil
 	}
-	return reconcile.Result{}, client.IgnoreNotFound(err)
+	return reconcile.Result{RequeueAfter: again}, client.IgnoreNotFound(err)
 }
 
-func (r *statusReconciler) pool(ctx context.Context, key objectKey) error {
+// pool writes the status of a pool, and wakes the Services that what has
+// rested enough is for. It returns when to look again; 0 for not at all.
+func (r *statusReconciler) pool(ctx context.Context, key objectKey) (time.Duration, error) {
+	now := time.Now()
+	r.state.mu.Lock()
+	inForce := r.state.config.Pool(key.Name)
+	if inForce == nil {
+		r.state.mu.Unlock()
+		return 0, nil
+	}
+	c := r.state.countsLocked(inForce, now)
+	ready := r.state.ready(key.Name)
+	r.state.mu.Unlock()
+	r.wake(ready)
+
+	var again time.Duration
+	if !c.Rested.IsZero() {
+		again = max(c.Rested.Sub(now), statusDelay)
+	}
 	var pool v1beta1.IPAddressPool
 	if err := r.cached.Get(ctx, types.NamespacedName{Name: key.Name}, &pool); err != nil {
-		return err
+		return again, err
 	}
 	have := pool.DeepCopy()
-	r.state.mu.Lock()
-	c := r.state.addresses.Counts(key.Name)
-	r.state.mu.Unlock()
-	s := &pool.Status
+	fill(&pool.Status, c)
+	changed := r.setReady(key, &pool.Status.Conditions)
+	if equality.Semantic.DeepEqual(have.Status, pool.Status) {
+		return again, nil
+	}
+	return again, r.write(ctx, &pool, key, changed)
+}
+
+// maxOutOfRange is how many addresses status.outOfRange holds. More than
+// these would not be known again after a restart, and be moved.
+const maxOutOfRange = 4096
+
+// fill writes counts into the status of a pool.
+func fill(s *v1beta1.IPAddressPoolStatus, c poolCounts) {
 	s.AssignedIPv4, s.AssignedIPv6, s.Assigned = c.Assigned4, c.Assigned6, c.Assigned4+c.Assigned6
 	s.AvailableIPv4, s.AvailableIPv6, s.Available = c.Available4, c.Available6, sum(c.Available4, c.Available6)
-	changed := r.setReady(key, &s.Conditions)
-	if equality.Semantic.DeepEqual(have.Status, pool.Status) {
-		return nil
+	s.RestingIPv4, s.RestingIPv6 = c.Resting4, c.Resting6
+	s.ExcludedIPv4, s.ExcludedIPv6 = c.Excluded4, c.Excluded6
+	s.OutOfRange = nil
+	for _, addr := range c.Outside[:min(len(c.Outside), maxOutOfRange)] {
+		s.OutOfRange = append(s.OutOfRange, addr.String())
 	}
-	return r.write(ctx, &pool, key, changed)
+	if len(c.Outside) == 0 {
+		meta.RemoveStatusCondition(&s.Conditions, v1beta1.ConditionOutOfRange)
+		return
+	}
+	meta.SetStatusCondition(&s.Conditions, kube.Condition(v1beta1.ConditionOutOfRange, true, v1beta1.ReasonHeldOutside, fmt.Sprintf(
+		"Services hold %d addresses that the pool no longer contains: see status.outOfRange. They keep them until they give them back; "+
+			"set onShrink to Move to have them moved.", len(c.Outside)), 0))
 }
 
 func (r *statusReconciler) l2Advertisement(ctx context.Context, key objectKey) error {
@@ -181,12 +226,4 @@ func (r *statusReconciler) write(ctx context.Context, want client.Object, key ob
 	r.events.Eventf(want, nil, kind, string(p.Reason), "Configure", "%s", kube.Note(p.Message))
 	r.log.Info("configuration object judged", "kind", p.Kind, "name", p.Name, "reason", string(p.Reason), "message", p.Message)
 	return nil
-}
-
-// sum adds two counts that are not negative, capped at the greatest int64.
-func sum(a, b int64) int64 {
-	if s := a + b; s >= 0 {
-		return s
-	}
-	return 1<<63 - 1
 }

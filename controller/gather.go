@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,6 +18,23 @@ func namespaceKind() *metav1.PartialObjectMetadata {
 	o := &metav1.PartialObjectMetadata{}
 	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	return o
+}
+
+// nodeAddresses are the addresses that nodes have, with the node's name.
+func nodeAddresses(ctx context.Context, reader client.Reader) (map[netip.Addr]string, error) {
+	var nodes corev1.NodeList
+	if err := reader.List(ctx, &nodes); err != nil {
+		return nil, fmt.Errorf("list Nodes: %w", err)
+	}
+	out := map[netip.Addr]string{}
+	for _, n := range nodes.Items {
+		for _, a := range n.Status.Addresses {
+			if addr, err := netip.ParseAddr(a.Address); err == nil {
+				out[addr.Unmap()] = n.Name
+			}
+		}
+	}
+	return out, nil
 }
 
 // namespaceLabels reads the labels of a namespace; none when it is gone.

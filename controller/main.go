@@ -91,7 +91,7 @@ func control(ctx context.Context, s processSettings, state *state, log *slog.Log
 	if err != nil {
 		return fmt.Errorf("prepare client: %w", err)
 	}
-	kinds := append(kube.ConfigKinds(), &corev1.Service{}, namespaceKind())
+	kinds := append(kube.ConfigKinds(), &corev1.Service{}, &corev1.Node{}, namespaceKind())
 	if err := kube.Preload(ctx, mgr.GetCache(), log, kinds...); err != nil {
 		return err
 	}

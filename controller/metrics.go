@@ -1,6 +1,10 @@
 package main
 
 import (
+	"net/netip"
+	"slices"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -23,11 +27,11 @@ func newMetrics(s *state) *metrics {
 		}, []string{"reason"}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "berth_controller_time_to_address_seconds",
-			Help:    "Time from the creation of a Service, which Kubernetes records in whole seconds, to the write of its first address.",
-			Buckets: []float64{.1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 3600},
+			Help:    "Time from seeing a Service without an address to the write of its first one.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 3600},
 		}),
 		addresses: prometheus.NewDesc("berth_controller_pool_addresses",
-			"Addresses of a pool, by family (ipv4, ipv6) and state (assigned, available).", []string{"pool", "family", "state"}, nil),
+			"Addresses of a pool, by family (ipv4, ipv6) and state (assigned, available, resting, excluded, outofrange).", []string{"pool", "family", "state"}, nil),
 		waiting: prometheus.NewDesc("berth_controller_services_waiting",
 			"Services without all the addresses they ask for.", nil, nil),
 	}
@@ -45,7 +49,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.decisions.Collect(out)
 	m.latency.Collect(out)
-	for pool, c := range m.state.counts() {
+	for pool, c := range m.state.counts(time.Now()) {
 		gauge := func(n int64, family, state string) {
 			out <- prometheus.MustNewConstMetric(m.addresses, prometheus.GaugeValue, float64(n), pool, family, state)
 		}
@@ -53,9 +57,14 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		gauge(c.Assigned6, "ipv6", "assigned")
 		gauge(c.Available4, "ipv4", "available")
 		gauge(c.Available6, "ipv6", "available")
+		gauge(c.Resting4, "ipv4", "resting")
+		gauge(c.Resting6, "ipv6", "resting")
+		gauge(c.Excluded4, "ipv4", "excluded")
+		gauge(c.Excluded6, "ipv6", "excluded")
+		outside4 := int64(len(slices.DeleteFunc(slices.Clone(c.Outside), netip.Addr.Is6)))
+		gauge(outside4, "ipv4", "outofrange")
+		gauge(int64(len(c.Outside))-outside4, "ipv6", "outofrange")
 	}
-	m.state.mu.Lock()
-	waiting := len(m.state.waiting)
-	m.state.mu.Unlock()
+	waiting := len(m.state.waitingOldestFirst())
 	out <- prometheus.MustNewConstMetric(m.waiting, prometheus.GaugeValue, float64(waiting))
 }

@@ -5,23 +5,20 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/netip"
-	"reflect"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"github.com/berth-lb/berth/pkg/allocator"
 	"github.com/berth-lb/berth/pkg/assignment"
+	"github.com/berth-lb/berth/pkg/config"
 )
 
 // serviceReconciler keeps the status of one Service right: gather, decide,
@@ -39,6 +36,7 @@ type serviceReconciler struct {
 	// written again.
 	wake        func([]types.NamespacedName)
 	poolChanged func(name string)
+	lookAgain   func(time.Duration) // has every Service looked at after a while
 
 	metrics *metrics
 }
@@ -64,11 +62,12 @@ func (r *serviceReconciler) Reconcile(ctx context.Context, request reconcile.Req
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	decision, stale, err := r.decide(&service, nsLabels)
-	if err != nil || stale {
+	decided, err := r.state.decide(&service, nsLabels, time.Now())
+	if err != nil || decided.Stale {
 		return reconcile.Result{}, err // when stale, the cache's update brings us back
 	}
-	err = r.apply(ctx, &service, decision)
+	r.told(decided.effect)
+	err = r.apply(ctx, &service, decided.Decision)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		// The Service has changed or gone since it was cached; its event is
 		// on the way.
@@ -77,49 +76,12 @@ func (r *serviceReconciler) Reconcile(ctx context.Context, request reconcile.Req
 	return reconcile.Result{}, err
 }
 
-// decide takes and records the decision for a Service, and tells whom it
-// concerns. stale is set when the cache does not show the last write to the
-// Service yet.
-func (r *serviceReconciler) decide(service *corev1.Service, nsLabels labels.Set) (_ assignment.Decision, stale bool, err error) {
-	before, after, decision, err := r.state.decide(service, nsLabels)
-	if err != nil || decision == nil {
-		return assignment.Decision{}, decision == nil, err
-	}
-	r.told(before.Addresses, after.Addresses)
-	if len(before.Addresses) > 0 && !reflect.DeepEqual(before.Terms, after.Terms) {
-		// Who could not share with it before perhaps can now.
-		r.wake(r.state.waitingOldestFirst())
-	}
-	return *decision, false, nil
-}
-
-// told has the pools counted again whose addresses were taken or freed, and
-// wakes who waits for what was freed.
-func (r *serviceReconciler) told(before, after []netip.Addr) {
-	freed := false
-	for _, addr := range before {
-		if !slices.Contains(after, addr) {
-			freed = true
-			r.touched(addr)
-		}
-	}
-	for _, addr := range after {
-		if !slices.Contains(before, addr) {
-			r.touched(addr)
-		}
-	}
-	if freed {
-		r.wake(r.state.waitingOldestFirst())
-	}
-}
-
-func (r *serviceReconciler) touched(addr netip.Addr) {
-	r.state.mu.Lock()
-	pool, ok := r.state.addresses.PoolOf(addr)
-	r.state.mu.Unlock()
-	if ok {
+// told has pools counted again and Services looked at that a change concerns.
+func (r *serviceReconciler) told(e effect) {
+	for _, pool := range e.Pools {
 		r.poolChanged(pool)
 	}
+	r.wake(e.Wake)
 }
 
 // gone gives back what a Service held that is no longer in the cache: it was
@@ -143,13 +105,17 @@ func (r *serviceReconciler) gone(ctx context.Context, key types.NamespacedName) 
 	return r.leave(ctx, &service)
 }
 
-// leave ends Berth's part in a Service that Berth does not serve any more. It
-// is the last step that frees the addresses, so that it is done again when
-// one before fails.
+// leave ends Berth's part in a Service that Berth does not serve any more, or
+// never did. It is the last step that frees the addresses, so that it is done
+// again when one before fails. Those that another load balancer gave the
+// Service are in use all the same.
 func (r *serviceReconciler) leave(ctx context.Context, service *corev1.Service) error {
 	key := client.ObjectKeyFromObject(service)
-	if err := r.clear(ctx, service, r.state.held(key).Addresses); err != nil {
+	if err := r.clear(ctx, service, r.state.given(key)); err != nil {
 		return err
+	}
+	if r.state.reserve(service, time.Now()) {
+		return nil
 	}
 	r.release(key)
 	return nil
@@ -157,15 +123,11 @@ func (r *serviceReconciler) leave(ctx context.Context, service *corev1.Service) 
 
 // release gives back what a Service holds.
 func (r *serviceReconciler) release(key types.NamespacedName) {
-	r.state.mu.Lock()
-	freed := r.state.addresses.Release(allocator.Holder(key.String()))
-	delete(r.state.waiting, key)
-	delete(r.state.written, key)
-	r.state.mu.Unlock()
+	freed, e := r.state.release(key, time.Now())
 	if len(freed) > 0 {
 		r.log.Info("addresses freed", "service", key.String(), "addresses", freed)
 	}
-	r.told(freed, nil)
+	r.told(e)
 }
 
 // adopt records the addresses that Services have by their status, oldest
@@ -182,11 +144,19 @@ func (r *serviceReconciler) adopt(ctx context.Context) error {
 		return err
 	}
 	slices.SortFunc(services, func(a, b corev1.Service) int {
+		ours, theirs := assignment.Serves(&a, r.class), assignment.Serves(&b, r.class)
+		if ours != theirs { // what Berth gave counts before what others did
+			return map[bool]int{true: -1, false: 1}[ours]
+		}
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	var adopted []types.NamespacedName
 	for i := range services {
-		for _, conflict := range r.state.adopt(&services[i]) {
+		if !assignment.Serves(&services[i], r.class) {
+			r.state.reserve(&services[i], time.Now())
+			continue
+		}
+		for _, conflict := range r.state.adopt(&services[i], time.Now()) {
 			// Two Services with one address: the older keeps it.
 			r.log.Warn("address in the status of two Services", "service", string(assignment.HolderOf(&services[i])),
 				"address", conflict.Address.String(), "owner", string(conflict.Holder))
@@ -194,14 +164,18 @@ func (r *serviceReconciler) adopt(ctx context.Context) error {
 		adopted = append(adopted, client.ObjectKeyFromObject(&services[i]))
 	}
 	r.log.Info("addresses adopted", "count", len(adopted))
+	r.state.mu.Lock()
+	r.state.patience = time.Now().Add(config.ReplaceGrace)
+	r.state.mu.Unlock()
 	close(r.state.adopted)
+	r.lookAgain(config.ReplaceGrace)
 	// One that was deleted since may never have been in the cache.
 	r.wake(adopted)
 	return nil
 }
 
-// servicesWithAddresses asks the API server for the Services that Berth
-// serves and that have addresses. It tries until it succeeds or ctx ends.
+// servicesWithAddresses asks the API server for the Services that have
+// addresses, whoever gave them. It tries until it succeeds or ctx ends.
 func (r *serviceReconciler) servicesWithAddresses(ctx context.Context) ([]corev1.Service, error) {
 	var out []corev1.Service
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
@@ -217,7 +191,7 @@ func (r *serviceReconciler) servicesWithAddresses(ctx context.Context) ([]corev1
 				return false, nil
 			}
 			for _, s := range list.Items {
-				if assignment.Serves(&s, r.class) && len(s.Status.LoadBalancer.Ingress) > 0 {
+				if len(s.Status.LoadBalancer.Ingress) > 0 {
 					out = append(out, s)
 				}
 			}

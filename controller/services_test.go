@@ -117,7 +117,7 @@ func TestAddressStaysWhenThePoolGoes(t *testing.T) {
 	w.has("web", v1beta1.ReasonAssigned, "192.0.2.5")
 }
 
-func TestDeletionFreesAndWakesTheOldestFirst(t *testing.T) {
+func TestDeletionFreesAndWakesTheOldestWaiter(t *testing.T) {
 	// In the order of names and of the API server, younger comes first.
 	w := newWorld(t, lan("192.0.2.1/32"), service("holder", 0), service("a-younger", 9), service("b-older", 5))
 	w.look("holder", "a-younger", "b-older")
@@ -129,13 +129,16 @@ func TestDeletionFreesAndWakesTheOldestFirst(t *testing.T) {
 	w.delete("holder")
 	w.look("holder")
 	w.assigned(0)
-	if want := []string{"b-older", "a-younger"}; !slices.Equal(w.woken, want) {
+	// One address came free, so one is woken.
+	if want := []string{"b-older"}; !slices.Equal(w.woken, want) {
 		t.Fatalf("woken are %q, want %q", w.woken, want)
 	}
 	w.look(w.woken...)
 	w.has("b-older", v1beta1.ReasonAssigned, "192.0.2.1")
 	w.has("a-younger", v1beta1.ReasonPoolsExhausted)
 	w.did([]string{"b-older"}, []string{"b-older Normal Assigned"})
+	w.look("a-younger")
+	w.didNothing()
 
 	w.look("holder") // nothing is left to give back
 	w.assigned(1)
@@ -287,4 +290,51 @@ func TestNewPoolWakesTheOldestFirst(t *testing.T) {
 	if want := []string{"b-older", "a-younger"}; len(w.woken) < 2 || !slices.Equal(w.woken[:2], want) {
 		t.Errorf("woken are %q, want first %q", w.woken, want)
 	}
+}
+
+func TestWhatAnotherLoadBalancerGaveIsInUse(t *testing.T) {
+	other := "example.com/other"
+	foreign := service("theirs", 0, having("192.0.2.0"), func(s *corev1.Service) { s.Spec.LoadBalancerClass = &other })
+	w := newWorld(t, lan("192.0.2.0/31"), foreign, service("ours", 1))
+	w.look("theirs", "ours")
+	w.has("ours", v1beta1.ReasonAssigned, "192.0.2.1")
+	w.did([]string{"ours"}, []string{"ours Normal Assigned"})
+	w.assigned(2)
+
+	// One that is created later is seen too, and freed when it goes.
+	w.delete("theirs")
+	w.look("theirs")
+	w.assigned(1)
+	w.create(service("theirs", 2, having("192.0.2.0"), func(s *corev1.Service) { s.Spec.LoadBalancerClass = &other }))
+	w.look("theirs")
+	w.assigned(2)
+	w.create(service("late", 3))
+	w.look("late")
+	w.has("late", v1beta1.ReasonPoolsExhausted)
+}
+
+func TestManyServicesWithOneForeignAddress(t *testing.T) {
+	// As a load balancer does that gives the addresses of nodes.
+	w := newWorld(t, lan("192.0.2.0/31"), service("a", 0, having("203.0.113.1")), service("b", 1, having("203.0.113.1")))
+	w.look("a", "b")
+	w.has("a", v1beta1.ReasonForeignAddress, "203.0.113.1")
+	w.has("b", v1beta1.ReasonForeignAddress, "203.0.113.1")
+}
+
+func TestWhatTheOneThatIsWokenDoesNotTakeIsForTheNext(t *testing.T) {
+	w := newWorld(t, lan("192.0.2.1/32"), service("holder", 0), service("older", 1), service("younger", 2))
+	w.look("holder", "older", "younger")
+	w.delete("holder")
+	w.look("holder")
+	// Meanwhile the one that is woken asks for something else.
+	w.change("older", func(s *corev1.Service) {
+		s.Annotations = map[string]string{v1beta1.AnnotationAddressPool: "elsewhere"}
+	})
+	w.forget()
+	w.look("older")
+	if want := []string{"younger"}; !slices.Equal(w.woken, want) {
+		t.Fatalf("woken are %q, want %q", w.woken, want)
+	}
+	w.look("younger")
+	w.has("younger", v1beta1.ReasonAssigned, "192.0.2.1")
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"log/slog"
+	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -10,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -31,6 +34,7 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 	if err := ctrlmetrics.Registry.Register(m); err != nil {
 		return nil, err
 	}
+	configurations := &kube.Queue[reconcile.Request]{}
 	services, statuses := &kube.Queue[reconcile.Request]{}, &kube.Queue[objectKey]{}
 	wake := func(keys []types.NamespacedName) {
 		for _, key := range keys {
@@ -42,12 +46,13 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 		state: state, cached: mgr.GetCache(), live: mgr.GetAPIReader(), writer: mgr.GetClient(),
 		events: recorder, log: log, class: s.Kube.Class, wake: wake, metrics: m,
 		poolChanged: func(name string) { statuses.AddAfter(objectKey{config.KindIPAddressPool, name}, statusDelay) },
+		lookAgain:   func(wait time.Duration) { configurations.AddAfter(kube.WholeConfig, wait) },
 	}
 	configuration := &configReconciler{
 		state: state, cached: mgr.GetCache(), live: mgr.GetAPIReader(), log: log, class: s.Kube.Class, wake: wake,
 		objectChanged: statuses.Add,
 	}
-	status := &statusReconciler{state: state, cached: mgr.GetCache(), writer: mgr.GetClient(), events: recorder, log: log}
+	status := &statusReconciler{state: state, cached: mgr.GetCache(), writer: mgr.GetClient(), events: recorder, log: log, wake: wake}
 
 	err := ctrl.NewControllerManagedBy(mgr).Named("service").
 		For(&corev1.Service{}).
@@ -59,9 +64,9 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 		return nil, err
 	}
 	// A cluster without any object has a configuration too.
-	first := &kube.Queue[reconcile.Request]{}
-	first.Add(kube.WholeConfig)
-	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").WatchesRawSource(first)
+	configurations.Add(kube.WholeConfig)
+	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").WatchesRawSource(configurations).
+		Watches(&corev1.Node{}, kube.ToWholeConfig(), builder.WithPredicates(addressesChanged()))
 	for _, kind := range kube.ConfigKinds() {
 		whole = whole.Watches(kind, kube.ToWholeConfig(), builder.WithPredicates(kube.ConfigChanged()))
 	}
@@ -71,6 +76,14 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 	return service, builder.TypedControllerManagedBy[objectKey](mgr).Named("status").
 		WatchesRawSource(statuses).
 		Complete(status)
+}
+
+// addressesChanged passes changes of a node's addresses, and not its
+// heartbeats.
+func addressesChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return !slices.Equal(e.ObjectOld.(*corev1.Node).Status.Addresses, e.ObjectNew.(*corev1.Node).Status.Addresses)
+	}}
 }
 
 // waitersOf are the waiting Services of a namespace, whose new labels may

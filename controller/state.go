@@ -1,10 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/allocator"
 	"github.com/berth-lb/berth/pkg/assignment"
 	"github.com/berth-lb/berth/pkg/config"
@@ -28,15 +29,16 @@ type state struct {
 	config    config.Config
 	problems  []config.Problem
 	judged    map[objectKey]int64 // generation of each object that config is of
+	waiters   *waiters
 
-	// waiting are the Services without all the addresses they ask for, with
-	// the time of their creation.
-	waiting map[types.NamespacedName]time.Time
-
+	// seen is when a Service without an address was seen first.
+	seen map[types.NamespacedName]time.Time
 	// written is the resource version of the Service that the last status
 	// write was based on. While the cache still shows that version, it does
 	// not show the write.
 	written map[types.NamespacedName]string
+	// patience is until when addresses of no pool stay with their Services.
+	patience time.Time
 
 	// synced is closed when the caches are filled, leads when this replica
 	// leads.
@@ -52,7 +54,8 @@ type state struct {
 func newState() *state {
 	return &state{
 		addresses:  allocator.New(),
-		waiting:    map[types.NamespacedName]time.Time{},
+		waiters:    newWaiters(),
+		seen:       map[types.NamespacedName]time.Time{},
 		written:    map[types.NamespacedName]string{},
 		synced:     make(chan struct{}),
 		leads:      make(chan struct{}),
@@ -61,11 +64,12 @@ func newState() *state {
 	}
 }
 
-// setConfig makes a configuration the one in force and returns its problems.
-func (s *state) setConfig(objects config.Objects) (config.Config, []config.Problem) {
+// setConfig makes a configuration the one in force. It returns when it must
+// be read again although no object changes; zero for never.
+func (s *state) setConfig(objects config.Objects, now time.Time) (recheck time.Time, problems []config.Problem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.config, s.problems = config.Parse(objects, s.config)
+	s.config, s.problems = config.Parse(objects, s.config, now)
 	s.judged = map[objectKey]int64{}
 	for _, p := range objects.Pools {
 		s.judged[objectKey{config.KindIPAddressPool, p.Name}] = p.Generation
@@ -75,13 +79,13 @@ func (s *state) setConfig(objects config.Objects) (config.Config, []config.Probl
 	}
 	pools := make([]allocator.Pool, 0, len(s.config.Pools))
 	for _, p := range s.config.Pools {
-		pools = append(pools, allocator.Pool{Name: p.Name, Ranges: p.Ranges, AvoidBuggy: p.AvoidBuggyIPs})
+		pools = append(pools, p.Allocatable())
 	}
 	s.addresses.SetPools(pools)
 	if !isClosed(s.configured) {
 		close(s.configured)
 	}
-	return s.config, s.problems
+	return s.config.Recheck, s.problems
 }
 
 // missing says what this replica waits for before it is of use: one that
@@ -97,15 +101,28 @@ func (s *state) missing() string {
 	return ""
 }
 
-// decide takes the decision for a Service and records it. It returns what the
-// Service held before and holds now. The decision is nil when the cache does
-// not show the last write to the Service yet.
-func (s *state) decide(service *corev1.Service, nsLabels labels.Set) (before, after allocator.Holding, _ *assignment.Decision, err error) {
+// outcome is a decision that was recorded, and whom it concerns.
+type outcome struct {
+	assignment.Decision
+	// Stale is set when there is no decision, because the cache does not show
+	// the last write to the Service yet.
+	Stale bool
+	effect
+}
+
+// effect is what a change of holdings brings about.
+type effect struct {
+	Wake  []types.NamespacedName // who may have an address now
+	Pools []string               // whose counts have changed
+}
+
+// decide takes the decision for a Service and records it.
+func (s *state) decide(service *corev1.Service, nsLabels labels.Set, now time.Time) (outcome, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := client.ObjectKeyFromObject(service)
 	if s.written[key] == service.ResourceVersion {
-		return before, after, nil, nil
+		return outcome{Stale: true}, nil
 	}
 	delete(s.written, key)
 	parsed, invalid := assignment.ParseService(service, nsLabels)
@@ -119,52 +136,163 @@ func (s *state) decide(service *corev1.Service, nsLabels labels.Set) (before, af
 		Held:      before.Addresses,
 		Config:    &s.config,
 		Addresses: s.addresses,
+		Now:       now,
+		Patient:   now.Before(s.patience),
 	})
-	if err := s.addresses.Assign(parsed.Holder, decision.Addresses, parsed.Terms); err != nil {
-		return before, after, nil, fmt.Errorf("record the decision for %s: %w", parsed.Holder, err)
-	}
+	waited := s.waiters.causesOf(key)
 	if decision.Assigned() {
-		delete(s.waiting, key)
+		s.waiters.remove(key)
 	} else {
-		s.waiting[key] = service.CreationTimestamp.Time
+		s.waiters.set(key, service.CreationTimestamp.Time, causesOf(parsed, decision))
 	}
-	after, _ = s.addresses.Held(parsed.Holder)
-	return before, after, &decision, nil
+	if _, known := s.seen[key]; !known && !held && len(parsed.Status) == 0 {
+		s.seen[key] = now
+	}
+	pools := s.poolsOf(before.Addresses)
+	record := decision.Addresses
+	if decision.Reason == v1beta1.ReasonForeignAddress {
+		// Another load balancer may give one address to many Services.
+		record, _ = s.undisputed(record, parsed.Holder, parsed.Terms)
+	}
+	if err := s.addresses.Assign(parsed.Holder, record, parsed.Terms, now); err != nil {
+		return outcome{}, fmt.Errorf("record the decision for %s: %w", parsed.Holder, err)
+	}
+	after, _ := s.addresses.Held(parsed.Holder)
+	e := s.effect(before, after, pools)
+	// What this Service was woken for and has not taken is for the next.
+	for _, c := range waited {
+		if c.family != "" && !slices.Contains(s.waiters.causesOf(key), c) {
+			e.Wake = append(e.Wake, s.ready(c.pool)...)
+		}
+	}
+	return outcome{Decision: decision, effect: e}, nil
+}
+
+// release gives back what a Service holds, and forgets it.
+func (s *state) release(key types.NamespacedName, now time.Time) ([]netip.Addr, effect) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	holder := allocator.Holder(key.String())
+	before, _ := s.addresses.Held(holder)
+	pools := s.poolsOf(before.Addresses)
+	freed := s.addresses.Release(holder, now)
+	s.waiters.remove(key)
+	delete(s.written, key)
+	delete(s.seen, key)
+	return freed, s.effect(before, allocator.Holding{}, pools)
+}
+
+// poolsOf names the pool of each address, "" for none. The caller holds the
+// lock.
+func (s *state) poolsOf(addrs []netip.Addr) []string {
+	var out []string
+	for _, addr := range addrs {
+		pool, _ := s.addresses.PoolOf(addr)
+		out = append(out, pool)
+	}
+	return out
+}
+
+// effect is what a change of one Service's holding brings about; pools are
+// those of the addresses before. The caller holds the lock.
+func (s *state) effect(before, after allocator.Holding, pools []string) effect {
+	var e effect
+	termsChanged := !reflect.DeepEqual(before.Terms, after.Terms)
+	for i, addr := range before.Addresses {
+		gone := !slices.Contains(after.Addresses, addr)
+		if gone {
+			e.Pools = append(e.Pools, pools[i])
+			e.Wake = append(e.Wake, s.ready(pools[i])...)
+			e.Wake = append(e.Wake, s.waiters.oldest(cause{pool: pools[i], group: before.Terms.Group}, 1)...)
+		}
+		if gone || termsChanged {
+			const all = 1 << 62
+			e.Wake = append(e.Wake, s.waiters.oldest(cause{address: addr}, all)...)
+			if before.Terms.SharingKey != "" {
+				e.Wake = append(e.Wake, s.waiters.oldest(cause{sharing: before.Terms.SharingKey}, all)...)
+			}
+		}
+	}
+	for _, addr := range after.Addresses {
+		if !slices.Contains(before.Addresses, addr) {
+			pool, _ := s.addresses.PoolOf(addr)
+			e.Pools = append(e.Pools, pool)
+		}
+	}
+	return e
+}
+
+// ready are the oldest Services that wait for addresses of a pool, as many as
+// it has. The caller holds the lock.
+func (s *state) ready(pool string) []types.NamespacedName {
+	c := s.addresses.Counts(pool, time.Now())
+	return append(s.waiters.oldest(cause{pool: pool, family: assignment.IPv4}, c.Available4),
+		s.waiters.oldest(cause{pool: pool, family: assignment.IPv6}, c.Available6)...)
 }
 
 // adopt records the addresses in a Service's status, except those that
 // another Service holds; these it returns.
-func (s *state) adopt(service *corev1.Service) []*allocator.ConflictError {
+func (s *state) adopt(service *corev1.Service, now time.Time) []*allocator.ConflictError {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	parsed, _ := assignment.ParseService(service, nil) // what is wrong with it is told when it is looked at
-	var conflicts []*allocator.ConflictError
-	var undisputed []netip.Addr
-	for _, addr := range parsed.Status {
-		var conflict *allocator.ConflictError
-		if errors.As(s.addresses.Check(addr, parsed.Holder, parsed.Terms), &conflict) {
-			conflicts = append(conflicts, conflict)
-			continue
-		}
-		undisputed = append(undisputed, addr)
-	}
-	_ = s.addresses.Assign(parsed.Holder, undisputed, parsed.Terms) // each was checked
+	free, conflicts := s.undisputed(parsed.Status, parsed.Holder, parsed.Terms)
+	_ = s.addresses.Assign(parsed.Holder, free, parsed.Terms, now) // each was checked
 	return conflicts
 }
 
-// held is what a Service holds.
-func (s *state) held(key types.NamespacedName) allocator.Holding {
+// undisputed are the addresses that no other holder has a right to, and
+// whose the others are. The caller holds the lock.
+func (s *state) undisputed(addrs []netip.Addr, holder allocator.Holder, terms allocator.Terms) (free []netip.Addr, others []*allocator.ConflictError) {
+	for _, addr := range addrs {
+		var conflict *allocator.ConflictError
+		if errors.As(s.addresses.Check(addr, holder, terms), &conflict) {
+			others = append(others, conflict)
+			continue
+		}
+		free = append(free, addr)
+	}
+	return free, others
+}
+
+// given is what Berth has given to a Service.
+func (s *state) given(key types.NamespacedName) []netip.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h, _ := s.addresses.Held(allocator.Holder(key.String()))
-	return h
+	if h.Terms.Group == inUse {
+		return nil
+	}
+	return h.Addresses
+}
+
+// inUse is the group of holdings that Berth did not give: no namespace has
+// this name.
+const inUse = "in use by others"
+
+// reserve records what another load balancer has given a Service, so that
+// Berth does not give it to anybody. It returns false when there is nothing.
+func (s *state) reserve(service *corev1.Service, now time.Time) bool {
+	if service.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	holder, terms := assignment.HolderOf(service), allocator.Terms{Group: inUse}
+	h, _ := s.addresses.Held(holder)
+	theirs := slices.DeleteFunc(assignment.StatusAddresses(service), func(addr netip.Addr) bool {
+		return h.Terms.Group != inUse && slices.Contains(h.Addresses, addr) // Berth gave it, and has taken it back
+	})
+	free, _ := s.undisputed(theirs, holder, terms)
+	_ = s.addresses.Assign(holder, free, terms, now) // each was checked
+	return len(free) > 0
 }
 
 // knows tells whether a Service holds or waits for addresses.
 func (s *state) knows(key types.NamespacedName) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, waits := s.waiting[key]
+	_, waits := s.waiters.services[key]
 	_, holds := s.addresses.Held(allocator.Holder(key.String()))
 	return waits || holds
 }
@@ -174,25 +302,52 @@ func (s *state) knows(key types.NamespacedName) bool {
 func (s *state) waitingOldestFirst() []types.NamespacedName {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]types.NamespacedName, 0, len(s.waiting))
-	for key := range s.waiting {
-		out = append(out, key)
-	}
-	slices.SortFunc(out, func(a, b types.NamespacedName) int {
-		return cmp.Or(s.waiting[a].Compare(s.waiting[b]), cmp.Compare(a.String(), b.String()))
-	})
-	return out
+	return s.waiters.all()
+}
+
+// wrote remembers which version of a Service the write of its status was
+// based on.
+func (s *state) wrote(key types.NamespacedName, basedOn string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.written[key] = basedOn
+}
+
+// waited ends a Service's wait for its first address and tells how long it
+// was; ok is false when it had one before.
+func (s *state) waited(key types.NamespacedName, now time.Time) (wait time.Duration, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since, ok := s.seen[key]
+	delete(s.seen, key)
+	return now.Sub(since), ok
 }
 
 // counts tells how full each pool is.
-func (s *state) counts() map[string]allocator.Counts {
+func (s *state) counts(now time.Time) map[string]poolCounts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := map[string]allocator.Counts{}
-	for _, name := range s.addresses.Pools() {
-		out[name] = s.addresses.Counts(name)
+	out := map[string]poolCounts{}
+	for _, p := range s.config.Pools {
+		out[p.Name] = s.countsLocked(p, now)
 	}
 	return out
+}
+
+// poolCounts is how full a pool is.
+type poolCounts struct {
+	allocator.Counts
+	Excluded4, Excluded6 int64
+	Outside              []netip.Addr // held, though no longer in the pool
+	Rested               time.Time    // when the first resting address is free; zero for none
+}
+
+// countsLocked counts one pool. The caller holds the lock.
+func (s *state) countsLocked(p *config.Pool, now time.Time) poolCounts {
+	c := poolCounts{Counts: s.addresses.Counts(p.Name, now), Outside: s.addresses.Outside(p.Name)}
+	c.Excluded4, c.Excluded6 = sum(p.Excluded4, c.KeptBack4), p.Excluded6
+	c.Rested, _ = s.addresses.Rested(p.Name)
+	return c
 }
 
 func isClosed(c <-chan struct{}) bool {
@@ -202,4 +357,12 @@ func isClosed(c <-chan struct{}) bool {
 	default:
 		return false
 	}
+}
+
+// sum adds two counts that are not negative, capped at the greatest int64.
+func sum(a, b int64) int64 {
+	if s := a + b; s >= 0 {
+		return s
+	}
+	return 1<<63 - 1
 }

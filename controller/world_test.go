@@ -104,13 +104,13 @@ func (w *world) start() {
 	}
 	w.services = &serviceReconciler{
 		state: w.state, cached: w.cache, live: w.api, writer: w.api, events: w, log: log, wake: wake,
-		poolChanged: func(name string) { w.pools = append(w.pools, name) }, metrics: newMetrics(w.state),
+		poolChanged: func(name string) { w.pools = append(w.pools, name) }, metrics: newMetrics(w.state), lookAgain: func(time.Duration) {},
 	}
 	w.config = &configReconciler{
 		state: w.state, cached: w.cache, live: w.api, log: log, wake: wake,
 		objectChanged: func(objectKey) {},
 	}
-	w.status = &statusReconciler{state: w.state, cached: w.cache, writer: w.api, events: w, log: log}
+	w.status = &statusReconciler{state: w.state, cached: w.cache, writer: w.api, events: w, log: log, wake: wake}
 	w.configure()
 }
 
@@ -228,7 +228,7 @@ func (w *world) delete(name string) {
 // assigned checks how many addresses of the pool lan are held.
 func (w *world) assigned(want int64) {
 	w.t.Helper()
-	if got := w.state.counts()["lan"].Assigned4; got != want {
+	if got := w.state.counts(time.Now())["lan"].Assigned4; got != want {
 		w.t.Errorf("%d addresses of the pool are held, want %d", got, want)
 	}
 }

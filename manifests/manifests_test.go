@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 	appsv1 "k8s.io/api/apps/v1"
@@ -131,7 +132,7 @@ func TestSamplesAreInForceAsWritten(t *testing.T) {
 	if len(objects.Pools) == 0 || len(objects.L2Advertisements) == 0 {
 		t.Fatal("the samples have no pool or no advertisement")
 	}
-	_, problems := config.Parse(objects, config.Config{})
+	_, problems := config.Parse(objects, config.Config{}, time.Time{})
 	for _, p := range problems {
 		t.Errorf("%s %s: %s: %s", p.Kind, p.Name, p.Reason, p.Message)
 	}

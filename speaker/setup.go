@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -67,9 +68,13 @@ func setupControllers(mgr manager.Manager, r *addressReconciler, fellows *fellow
 		if err != nil {
 			return reconcile.Result{}, err
 		}
-		r.view.state.setConfig(objects)
+		now := time.Now()
+		recheck := r.view.state.setConfig(objects, now)
 		all()
-		return reconcile.Result{}, nil
+		if recheck.IsZero() {
+			return reconcile.Result{}, nil
+		}
+		return reconcile.Result{RequeueAfter: recheck.Sub(now)}, nil
 	}))
 	if err != nil {
 		return nil, err

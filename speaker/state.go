@@ -41,13 +41,17 @@ func newState() *state {
 
 // setConfig makes a configuration the one in force. What is wrong with its
 // objects is the controller's to tell.
-func (s *state) setConfig(objects config.Objects) {
+//
+// It returns when it must be read again although no object changes; zero for
+// never.
+func (s *state) setConfig(objects config.Objects, now time.Time) (recheck time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.config, _ = config.Parse(objects, s.config)
+	s.config, _ = config.Parse(objects, s.config, now)
 	if !isClosed(s.configured) {
 		close(s.configured)
 	}
+	return s.config.Recheck
 }
 
 // missing says what the speaker waits for before it announces anything, ""

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -64,7 +65,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			Spec:       v1beta1.IPAddressPoolSpec{Addresses: []v1beta1.AddressRange{"192.0.2.0/24"}},
 		}},
 		L2Advertisements: []v1beta1.L2Advertisement{{ObjectMeta: metav1.ObjectMeta{Name: "all"}}},
-	})
+	}, time.Now())
 	close(w.state.settled)
 	log := slog.New(slog.DiscardHandler)
 	v := &view{cached: w.api, state: w.state, members: w, links: w, node: "node1", excludeLinks: layer2.DefaultExclude()}

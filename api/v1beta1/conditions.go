@@ -5,6 +5,11 @@ package v1beta1
 // message say which part, why, and what to do. What can be in force is.
 const ConditionReady = "Ready"
 
+// ConditionOutOfRange is a condition of IPAddressPool. True: Services hold
+// addresses of the pool that it no longer contains; they are listed in
+// status.outOfRange. It is absent where there are none.
+const ConditionOutOfRange = "OutOfRange"
+
 // ConditionAddressAssigned is the condition that the controller writes into
 // the status of a Service of type LoadBalancer. True: the Service holds every
 // address it asks for; the message names pool and addresses. False: the
@@ -29,6 +34,9 @@ const (
 	// pools that do exist are served.
 	ReasonPoolNotFound Reason = "PoolNotFound"
 )
+
+// ReasonHeldOutside is the reason of ConditionOutOfRange.
+const ReasonHeldOutside Reason = "HeldOutside"
 
 // Reasons of ConditionReady on Speaker.
 const (
@@ -67,6 +75,9 @@ const (
 	// ReasonForeignAddress: the Service has addresses that no pool contains
 	// and that Berth did not give. They are left alone.
 	ReasonForeignAddress Reason = "ForeignAddress"
+	// ReasonPoolGone: the pool of the Service's address is gone, and no other
+	// pool has one for it.
+	ReasonPoolGone Reason = "PoolGone"
 	// ReasonInvalidRequest: annotations or fields of the Service contradict
 	// each other or cannot be read.
 	ReasonInvalidRequest Reason = "InvalidRequest"
@@ -79,6 +90,13 @@ const (
 const (
 	// ReasonPoolFull: every address of the family is held.
 	ReasonPoolFull Reason = "PoolFull"
+	// ReasonResting: what is free of the pool was given back lately and rests.
+	ReasonResting Reason = "Resting"
+	// ReasonQuotaReached: the Service's namespace holds as many addresses of
+	// the pool as it may.
+	ReasonQuotaReached Reason = "QuotaReached"
+	// ReasonPoolDraining: the pool gives nothing new.
+	ReasonPoolDraining Reason = "PoolDraining"
 	// ReasonFamilyMissing: the pool has no address of the family.
 	ReasonFamilyMissing Reason = "FamilyMissing"
 	// ReasonAutoAssignFalse: the pool gives addresses only when asked by name.

@@ -55,6 +55,40 @@ type IPAddressPoolSpec struct {
 	// +kubebuilder:default=false
 	AvoidBuggyIPs bool `json:"avoidBuggyIPs,omitempty"`
 
+	// Addresses of the pool that are never given out: each entry is an
+	// address, a CIDR or an inclusive range. The addresses of nodes are never
+	// given out either, and need not stand here.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=50
+	Exclude []ExcludedRange `json:"exclude,omitempty"`
+
+	// How long an address that a Service gave back rests before another
+	// Service gets it, such as 30m. The Service that had it, and one that asks
+	// for it by address, need not wait. Default: not at all.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('8760h')",message="must be from 0s to 8760h (a year)"
+	ReuseDelay *metav1.Duration `json:"reuseDelay,omitempty"`
+
+	// How many addresses of the pool the Services of one namespace may hold
+	// together. An address that several of them share counts once. Default:
+	// any number.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	Quota int32 `json:"quota,omitempty"`
+
+	// Give nothing new. Services keep what they have of the pool.
+	// +optional
+	// +kubebuilder:default=false
+	Drain bool `json:"drain,omitempty"`
+
+	// What becomes of addresses that Services hold and that the pool no longer
+	// contains, because addresses or exclude was edited: Keep lets the
+	// Services keep them for as long as they like, Move gives them others.
+	// +optional
+	// +kubebuilder:default=Keep
+	OnShrink OnShrink `json:"onShrink,omitempty"`
+
 	// Which Services the pool prefers. A pool without it serves every
 	// Service; a pool with it serves only those it selects, before the others.
 	// +optional
@@ -78,6 +112,30 @@ type IPAddressPoolSpec struct {
 // +kubebuilder:validation:XValidation:rule="!(self.split('-').size() == 2 && isIP(self.split('-')[0].trim()) && isIP(self.split('-')[1].trim())) || ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family()",message="a range must not mix IPv4 and IPv6: write one range for each family"
 // +kubebuilder:validation:XValidation:rule="!(self.split('-').size() == 2 && isIP(self.split('-')[0].trim()) && isIP(self.split('-')[1].trim())) || !(ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family()) || ip(self.split('-')[0].trim()) == ip(self.split('-')[1].trim()) || (ip(self.split('-')[0].trim()).family() == 4 ? ['/0 /1', '/1 /2', '/2 /3', '/3 /4', '/4 /5', '/5 /6', '/6 /7', '/7 /8', '/8 /9', '/9 /10', '/10 /11', '/11 /12', '/12 /13', '/13 /14', '/14 /15', '/15 /16', '/16 /17', '/17 /18', '/18 /19', '/19 /20', '/20 /21', '/21 /22', '/22 /23', '/23 /24', '/24 /25', '/25 /26', '/26 /27', '/27 /28', '/28 /29', '/29 /30', '/30 /31', '/31 /32'] : ['/0 /1', '/1 /2', '/2 /3', '/3 /4', '/4 /5', '/5 /6', '/6 /7', '/7 /8', '/8 /9', '/9 /10', '/10 /11', '/11 /12', '/12 /13', '/13 /14', '/14 /15', '/15 /16', '/16 /17', '/17 /18', '/18 /19', '/19 /20', '/20 /21', '/21 /22', '/22 /23', '/23 /24', '/24 /25', '/25 /26', '/26 /27', '/27 /28', '/28 /29', '/29 /30', '/30 /31', '/31 /32', '/32 /33', '/33 /34', '/34 /35', '/35 /36', '/36 /37', '/37 /38', '/38 /39', '/39 /40', '/40 /41', '/41 /42', '/42 /43', '/43 /44', '/44 /45', '/45 /46', '/46 /47', '/47 /48', '/48 /49', '/49 /50', '/50 /51', '/51 /52', '/52 /53', '/53 /54', '/54 /55', '/55 /56', '/56 /57', '/57 /58', '/58 /59', '/59 /60', '/60 /61', '/61 /62', '/62 /63', '/63 /64', '/64 /65', '/65 /66', '/66 /67', '/67 /68', '/68 /69', '/69 /70', '/70 /71', '/71 /72', '/72 /73', '/73 /74', '/74 /75', '/75 /76', '/76 /77', '/77 /78', '/78 /79', '/79 /80', '/80 /81', '/81 /82', '/82 /83', '/83 /84', '/84 /85', '/85 /86', '/86 /87', '/87 /88', '/88 /89', '/89 /90', '/90 /91', '/91 /92', '/92 /93', '/93 /94', '/94 /95', '/95 /96', '/96 /97', '/97 /98', '/98 /99', '/99 /100', '/100 /101', '/101 /102', '/102 /103', '/103 /104', '/104 /105', '/105 /106', '/106 /107', '/107 /108', '/108 /109', '/109 /110', '/110 /111', '/111 /112', '/112 /113', '/113 /114', '/114 /115', '/115 /116', '/116 /117', '/117 /118', '/118 /119', '/119 /120', '/120 /121', '/121 /122', '/122 /123', '/123 /124', '/124 /125', '/125 /126', '/126 /127', '/127 /128']).exists(p, cidr(self.split('-')[0].trim() + p.split(' ')[0]).containsIP(self.split('-')[1].trim()) && !cidr(self.split('-')[0].trim() + p.split(' ')[1]).containsIP(self.split('-')[1].trim()) && cidr(self.split('-')[0].trim() + p.split(' ')[0]).masked().ip() == cidr(self.split('-')[0].trim() + p.split(' ')[1]).masked().ip())",message="the range is inverted: its first address must not be greater than its last"
 type AddressRange string
+
+// ExcludedRange is an address, a CIDR, or an inclusive range of addresses of
+// one family.
+//
+// +kubebuilder:validation:MinLength=2
+// +kubebuilder:validation:MaxLength=83
+// +kubebuilder:validation:XValidation:rule="self.contains('-') || isIP(self.trim()) || isCIDR(self.trim())",message="must be an address such as 192.0.2.1, a CIDR such as 192.0.2.0/28, or a range such as 192.0.2.10-192.0.2.20"
+// +kubebuilder:validation:XValidation:rule="self.contains('-') || !isCIDR(self.trim()) || cidr(self.trim()) == cidr(self.trim()).masked()",message="the CIDR has bits set behind its prefix length, so it is not clear which addresses are meant: write the network address before the slash, or a range FROM-TO"
+// +kubebuilder:validation:XValidation:rule="!self.contains('-') || (self.split('-').size() == 2 && isIP(self.split('-')[0].trim()) && isIP(self.split('-')[1].trim()))",message="a range must be two addresses joined by a dash, such as 192.0.2.10-192.0.2.20"
+// +kubebuilder:validation:XValidation:rule="!(self.split('-').size() == 2 && isIP(self.split('-')[0].trim()) && isIP(self.split('-')[1].trim())) || ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family()",message="a range must not mix IPv4 and IPv6: write one range for each family"
+// +kubebuilder:validation:XValidation:rule="!(self.split('-').size() == 2 && isIP(self.split('-')[0].trim()) && isIP(self.split('-')[1].trim())) || !(ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family()) || ip(self.split('-')[0].trim()) == ip(self.split('-')[1].trim()) || (ip(self.split('-')[0].trim()).family() == 4 ? ['/0 /1', '/1 /2', '/2 /3', '/3 /4', '/4 /5', '/5 /6', '/6 /7', '/7 /8', '/8 /9', '/9 /10', '/10 /11', '/11 /12', '/12 /13', '/13 /14', '/14 /15', '/15 /16', '/16 /17', '/17 /18', '/18 /19', '/19 /20', '/20 /21', '/21 /22', '/22 /23', '/23 /24', '/24 /25', '/25 /26', '/26 /27', '/27 /28', '/28 /29', '/29 /30', '/30 /31', '/31 /32'] : ['/0 /1', '/1 /2', '/2 /3', '/3 /4', '/4 /5', '/5 /6', '/6 /7', '/7 /8', '/8 /9', '/9 /10', '/10 /11', '/11 /12', '/12 /13', '/13 /14', '/14 /15', '/15 /16', '/16 /17', '/17 /18', '/18 /19', '/19 /20', '/20 /21', '/21 /22', '/22 /23', '/23 /24', '/24 /25', '/25 /26', '/26 /27', '/27 /28', '/28 /29', '/29 /30', '/30 /31', '/31 /32', '/32 /33', '/33 /34', '/34 /35', '/35 /36', '/36 /37', '/37 /38', '/38 /39', '/39 /40', '/40 /41', '/41 /42', '/42 /43', '/43 /44', '/44 /45', '/45 /46', '/46 /47', '/47 /48', '/48 /49', '/49 /50', '/50 /51', '/51 /52', '/52 /53', '/53 /54', '/54 /55', '/55 /56', '/56 /57', '/57 /58', '/58 /59', '/59 /60', '/60 /61', '/61 /62', '/62 /63', '/63 /64', '/64 /65', '/65 /66', '/66 /67', '/67 /68', '/68 /69', '/69 /70', '/70 /71', '/71 /72', '/72 /73', '/73 /74', '/74 /75', '/75 /76', '/76 /77', '/77 /78', '/78 /79', '/79 /80', '/80 /81', '/81 /82', '/82 /83', '/83 /84', '/84 /85', '/85 /86', '/86 /87', '/87 /88', '/88 /89', '/89 /90', '/90 /91', '/91 /92', '/92 /93', '/93 /94', '/94 /95', '/95 /96', '/96 /97', '/97 /98', '/98 /99', '/99 /100', '/100 /101', '/101 /102', '/102 /103', '/103 /104', '/104 /105', '/105 /106', '/106 /107', '/107 /108', '/108 /109', '/109 /110', '/110 /111', '/111 /112', '/112 /113', '/113 /114', '/114 /115', '/115 /116', '/116 /117', '/117 /118', '/118 /119', '/119 /120', '/120 /121', '/121 /122', '/122 /123', '/123 /124', '/124 /125', '/125 /126', '/126 /127', '/127 /128']).exists(p, cidr(self.split('-')[0].trim() + p.split(' ')[0]).containsIP(self.split('-')[1].trim()) && !cidr(self.split('-')[0].trim() + p.split(' ')[1]).containsIP(self.split('-')[1].trim()) && cidr(self.split('-')[0].trim() + p.split(' ')[0]).masked().ip() == cidr(self.split('-')[0].trim() + p.split(' ')[1]).masked().ip())",message="the range is inverted: its first address must not be greater than its last"
+type ExcludedRange string
+
+// OnShrink says what becomes of held addresses that their pool no longer
+// contains.
+//
+// +kubebuilder:validation:Enum=Keep;Move
+type OnShrink string
+
+// The values of OnShrink.
+const (
+	OnShrinkKeep OnShrink = "Keep"
+	OnShrinkMove OnShrink = "Move"
+)
 
 // ServiceAllocation says which Services a pool serves and how early it is
 // tried. An empty ServiceAllocation selects every Service.
@@ -118,7 +176,8 @@ type ServiceAllocation struct {
 }
 
 // IPAddressPoolStatus counts the addresses of a pool. Counts that do not fit
-// are capped at 9223372036854775807.
+// are capped at 9223372036854775807. Each address of spec.addresses that no
+// older pool has is either assigned, available, resting or excluded.
 type IPAddressPoolStatus struct {
 	// Addresses that Services hold, of both families.
 	// +optional
@@ -138,8 +197,28 @@ type IPAddressPoolStatus struct {
 	// IPv6 addresses that could be given out now.
 	// +optional
 	AvailableIPv6 int64 `json:"availableIPv6"`
+	// IPv4 addresses that were given back and rest; see spec.reuseDelay.
+	// +optional
+	RestingIPv4 int64 `json:"restingIPv4"`
+	// IPv6 addresses that were given back and rest; see spec.reuseDelay.
+	// +optional
+	RestingIPv6 int64 `json:"restingIPv6"`
+	// IPv4 addresses of spec.addresses that are never chosen: excluded, held
+	// by a node, or kept back by avoidBuggyIPs.
+	// +optional
+	ExcludedIPv4 int64 `json:"excludedIPv4"`
+	// IPv6 addresses of spec.addresses that are never chosen.
+	// +optional
+	ExcludedIPv6 int64 `json:"excludedIPv6"`
+	// Addresses that Services hold of the pool although it no longer contains
+	// them, sorted; see spec.onShrink. They are announced as before.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=4096
+	OutOfRange []string `json:"outOfRange,omitempty"`
 
-	// Whether all of the pool is in force. Type Ready.
+	// Whether all of the pool is in force (type Ready), and whether Services
+	// hold addresses that it no longer contains (type OutOfRange).
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -60,9 +60,10 @@ func TestRefusedByTheAPIServer(t *testing.T) {
 func TestOneBadObjectStopsNoOther(t *testing.T) {
 	apply(t, web("good", "node1"))
 	apply(t, pool("good", "10.77.0.120-10.77.0.121"))
+	limit := 5 * time.Second
 	ready := func(object, want string) {
 		t.Helper()
-		eventually(t, 5*time.Second, object+": "+want, func() (bool, string) {
+		eventually(t, limit, object+": "+want, func() (bool, string) {
 			got := condition(t, object, "Ready")
 			return strings.HasPrefix(got, want), got
 		})
@@ -89,6 +90,7 @@ func TestOneBadObjectStopsNoOther(t *testing.T) {
 		served(t, want)
 	}
 	kubectl(t, "delete", "ipaddresspool", "good")
+	limit = 40 * time.Second // it might be created again for half a minute
 	ready("ipaddresspool overlap", "Accepted")
 }
 

@@ -134,7 +134,7 @@ func trim(in any) (any, error) {
 	delete(annotations, corev1.LastAppliedConfigAnnotation)
 	switch o := object.(type) {
 	case *corev1.Node:
-		o.Status = corev1.NodeStatus{Conditions: networkUnavailable(o.Status.Conditions)}
+		o.Status = corev1.NodeStatus{Addresses: o.Status.Addresses, Conditions: networkUnavailable(o.Status.Conditions)}
 		o.Annotations = nil
 	case *discoveryv1.EndpointSlice:
 		o.Ports, o.Annotations = nil, nil

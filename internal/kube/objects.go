@@ -3,8 +3,12 @@ package kube
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -31,10 +35,28 @@ func ConfigObjects(ctx context.Context, reader client.Reader) (config.Objects, e
 	return config.Objects{Pools: pools.Items, L2Advertisements: l2.Items}, nil
 }
 
-// ConfigChanged passes changes of what configuration objects say, not of
-// their status.
+// ConfigChanged passes changes of what configuration objects say; of their
+// status only what pkg/config reads: which addresses a pool keeps although it
+// no longer contains them, and which version of it the controller has judged.
 func ConfigChanged() predicate.Predicate {
-	return predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{})
+	kept := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(*v1beta1.IPAddressPool)
+		if !ok {
+			return false
+		}
+		after := e.ObjectNew.(*v1beta1.IPAddressPool)
+		return !slices.Equal(before.Status.OutOfRange, after.Status.OutOfRange) ||
+			judged(before.Status.Conditions) != judged(after.Status.Conditions)
+	}}
+	return predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, kept)
+}
+
+// judged is the generation that a Ready condition is of.
+func judged(conditions []metav1.Condition) int64 {
+	if c := meta.FindStatusCondition(conditions, v1beta1.ConditionReady); c != nil {
+		return c.ObservedGeneration
+	}
+	return 0
 }
 
 // WholeConfig stands for the configuration as one: it is always read and put

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"go4.org/netipx"
 )
@@ -38,6 +39,9 @@ type Terms struct {
 	Backends string
 	// Ports that the holder uses. Holders of one address have none in common.
 	Ports []Port
+	// Group is whom the addresses count for in Pool.Quota; Berth uses the
+	// namespace.
+	Group string
 }
 
 // Holding is what one holder has.
@@ -67,11 +71,25 @@ type Pool struct {
 	// AvoidBuggy keeps IPv4 addresses ending in .0 and .255 from being
 	// chosen. They can still be asked for by Assign.
 	AvoidBuggy bool
+	// ReuseDelay is how long a freed address rests before it is chosen again;
+	// 0 for not at all. It can still be asked for by Assign.
+	ReuseDelay time.Duration
+	// Quota is how many addresses of the pool one group may hold; 0 for any
+	// number. Assign does not enforce it: see Used.
+	Quota int
+	// KeepOutside has addresses that the pool's ranges no longer contain stay
+	// with the pool as long as somebody holds them.
+	KeepOutside bool
+	// Outside are addresses known to stay with the pool in this way.
+	Outside []netip.Addr
 }
 
-// Counts are numbers of addresses, capped at math.MaxInt64.
+// Counts are numbers of addresses, capped at math.MaxInt64. Of the addresses
+// in a pool's ranges, each is assigned, resting, kept back or available.
 type Counts struct {
 	Assigned4, Assigned6   int64
+	Resting4, Resting6     int64 // freed, and not chosen again yet
+	KeptBack4              int64 // by AvoidBuggy, and not assigned
 	Available4, Available6 int64
 }
 
@@ -79,9 +97,19 @@ type Counts struct {
 // concurrent use: its owner guards it.
 type Allocator struct {
 	pools    map[string]*pool
-	order    []span // ranges of all pools, sorted, for PoolOf
+	order    []span                  // ranges of all pools, sorted, for PoolOf
+	outside  map[netip.Addr]*pool    // held, in no range, but still with a pool
+	expelled map[netip.Addr]struct{} // held, and in no pool any more
 	holdings map[Holder]Holding
-	holders  map[netip.Addr][]Holder // sorted
+	holders  map[netip.Addr][]Holder            // sorted
+	resting  map[netip.Addr]rest                // of all pools; some may be over
+	had      map[Holder]map[netip.Addr]struct{} // of the resting, by former holder
+}
+
+// rest is why a free address is not chosen.
+type rest struct {
+	until  time.Time
+	former Holder // may have it back at once
 }
 
 // span is one range of one pool.
@@ -94,41 +122,82 @@ type span struct {
 func New() *Allocator {
 	return &Allocator{
 		pools:    map[string]*pool{},
+		outside:  map[netip.Addr]*pool{},
+		expelled: map[netip.Addr]struct{}{},
 		holdings: map[Holder]Holding{},
 		holders:  map[netip.Addr][]Holder{},
+		resting:  map[netip.Addr]rest{},
+		had:      map[Holder]map[netip.Addr]struct{}{},
 	}
 }
 
 // SetPools replaces all pools. Holdings stay, also those that no pool
 // contains any more. The cost is in proportion to the ranges and to the
-// addresses held.
+// addresses held and resting.
 func (a *Allocator) SetPools(pools []Pool) {
+	before := a.heldPools()
+	maps.DeleteFunc(a.expelled, func(addr netip.Addr, _ struct{}) bool { return len(a.holders[addr]) == 0 })
 	a.pools = make(map[string]*pool, len(pools))
-	a.order = nil
+	a.order, a.outside = nil, map[netip.Addr]*pool{}
 	for _, p := range pools {
 		np := newPool(p)
 		a.pools[p.Name] = np
 		for _, r := range np.ranges {
 			a.order = append(a.order, span{r, np})
 		}
+		for _, addr := range p.Outside {
+			before[addr] = p.Name
+		}
 	}
 	slices.SortFunc(a.order, func(x, y span) int { return x.From().Compare(y.From()) })
+	for addr, name := range before {
+		switch p := a.pools[name]; {
+		case a.poolOf(addr) != nil:
+			delete(a.expelled, addr)
+		case p != nil && p.keepOutside:
+			a.outside[addr] = p
+			delete(a.expelled, addr)
+		default:
+			a.expelled[addr] = struct{}{}
+		}
+	}
+	for addr, r := range a.resting {
+		if p := a.poolOf(addr); p != nil {
+			p.rest(addr, r.until)
+		}
+	}
 	for _, h := range a.holdings {
 		a.mark(h)
 	}
 }
 
+// heldPools tells of every held address which pool has it.
+func (a *Allocator) heldPools() map[netip.Addr]string {
+	out := make(map[netip.Addr]string, len(a.holders))
+	for addr := range a.holders {
+		if p := a.poolOf(addr); p != nil {
+			out[addr] = p.name
+		}
+	}
+	return out
+}
+
 // mark tells the pools what a holding has of them.
 func (a *Allocator) mark(h Holding) {
 	for _, addr := range h.Addresses {
+		a.wakened(addr)
 		if p := a.poolOf(addr); p != nil {
 			p.take(addr)
-			p.share(h.Terms.SharingKey, addr)
+			if p.contains(addr) { // nobody joins one that is outside
+				p.share(h.Terms.SharingKey, addr)
+			}
+			p.count(h.Terms.Group, addr, 1)
 		}
 	}
 }
 
-// PoolOf names the pool that contains an address.
+// PoolOf names the pool that an address belongs to: the one whose ranges
+// contain it, or that keeps it although they do not.
 func (a *Allocator) PoolOf(addr netip.Addr) (name string, ok bool) {
 	if p := a.poolOf(addr); p != nil {
 		return p.name, true
@@ -142,19 +211,132 @@ func (a *Allocator) poolOf(addr netip.Addr) *pool {
 		i--
 	}
 	if i < 0 || !a.order[i].Contains(addr) {
-		return nil
+		return a.outside[addr]
 	}
 	return a.order[i].pool
 }
 
-// Lowest returns the lowest free address of a pool's family. It does not take
-// it.
-func (a *Allocator) Lowest(pool string, is6 bool) (netip.Addr, bool) {
+// Expelled tells whether a held address was in a pool once and is in none any
+// more. One that was never in a pool is not expelled.
+func (a *Allocator) Expelled(addr netip.Addr) bool {
+	_, ok := a.expelled[addr]
+	return ok && a.poolOf(addr) == nil
+}
+
+// Outside returns the held addresses that a pool keeps although its ranges do
+// not contain them, sorted.
+func (a *Allocator) Outside(pool string) []netip.Addr {
+	var out []netip.Addr
+	for addr, p := range a.outside {
+		if p.name == pool && len(a.holders[addr]) > 0 {
+			out = append(out, addr)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
+}
+
+// Lowest returns the lowest address of a pool's family that is free and does
+// not rest at the time now. It does not take it.
+func (a *Allocator) Lowest(pool string, is6 bool, now time.Time) (netip.Addr, bool) {
 	p := a.pools[pool]
 	if p == nil {
 		return netip.Addr{}, false
 	}
+	a.wake(p, now)
 	return p.lowest(is6)
+}
+
+// wake ends the rests of a pool that are over.
+func (a *Allocator) wake(p *pool, now time.Time) {
+	for _, addr := range p.wake(now) {
+		a.wakened(addr)
+	}
+}
+
+// rested remembers that an address rests, wakened that it does so no more.
+func (a *Allocator) rested(addr netip.Addr, r rest) {
+	a.resting[addr] = r
+	if a.had[r.former] == nil {
+		a.had[r.former] = map[netip.Addr]struct{}{}
+	}
+	a.had[r.former][addr] = struct{}{}
+}
+
+func (a *Allocator) wakened(addr netip.Addr) {
+	r, ok := a.resting[addr]
+	if !ok {
+		return
+	}
+	delete(a.resting, addr)
+	delete(a.had[r.former], addr)
+	if len(a.had[r.former]) == 0 {
+		delete(a.had, r.former)
+	}
+}
+
+// Former returns the lowest address of a pool's family that rests at the time
+// now, that holder had before, and may have back.
+func (a *Allocator) Former(pool string, is6 bool, holder Holder, now time.Time) (netip.Addr, bool) {
+	var best netip.Addr
+	if p := a.pools[pool]; p != nil {
+		a.wake(p, now)
+		for addr := range a.had[holder] {
+			if _, rests := p.restAt[addr]; rests && addr.Is6() == is6 && (!best.IsValid() || addr.Less(best)) {
+				best = addr
+			}
+		}
+	}
+	return best, best.IsValid()
+}
+
+// FirstRested tells when the first of a pool's resting addresses of a family
+// can be chosen again; ok is false when none rests.
+func (a *Allocator) FirstRested(pool string, is6 bool) (at time.Time, ok bool) {
+	if p := a.pools[pool]; p != nil {
+		p.rests.Ascend(func(r restUntil) bool {
+			at, ok = r.until, r.addr.Is6() == is6
+			return !ok
+		})
+	}
+	if !ok {
+		return time.Time{}, false
+	}
+	return at, true
+}
+
+// Rested tells when the first of a pool's resting addresses can be chosen
+// again; ok is false when none rests.
+func (a *Allocator) Rested(pool string) (at time.Time, ok bool) {
+	p := a.pools[pool]
+	if p == nil {
+		return time.Time{}, false
+	}
+	first, ok := p.rests.Min()
+	return first.until, ok
+}
+
+// Used tells how many addresses of a pool a group would hold if holder held
+// has, and how many it may. Both are 0 for a pool without a quota: nothing is
+// counted for it.
+func (a *Allocator) Used(pool, group string, holder Holder, has []netip.Addr) (used, quota int) {
+	p := a.pools[pool]
+	if p == nil || p.quota == 0 {
+		return 0, 0
+	}
+	used = len(p.groups[group])
+	own := a.holdings[holder]
+	for _, addr := range own.Addresses {
+		if own.Terms.Group == group && p.groups[group][addr] == 1 && a.poolOf(addr) == p && !slices.Contains(has, addr) {
+			used--
+		}
+	}
+	for _, addr := range has {
+		if p.groups[group][addr] == 0 && a.poolOf(addr) == p {
+			used++
+		}
+	}
+	return used, p.quota
 }
 
 // Shareable returns the lowest held address of a pool's family that holder
@@ -226,14 +408,15 @@ func unshareable(a, b Terms) string {
 // Assign makes holder hold exactly addrs on the given terms, in place of what
 // it held before. The error is a *ConflictError for one of the addresses, and
 // then nothing changes. Addresses outside every pool can be held too: a pool
-// that comes later then finds them taken.
-func (a *Allocator) Assign(holder Holder, addrs []netip.Addr, terms Terms) error {
+// that comes later then finds them taken. What holder gives up rests from now
+// on.
+func (a *Allocator) Assign(holder Holder, addrs []netip.Addr, terms Terms, now time.Time) error {
 	for _, addr := range addrs {
 		if err := a.conflict(addr, holder, terms); err != nil {
 			return err
 		}
 	}
-	a.Release(holder)
+	a.giveUp(holder, addrs, now)
 	if len(addrs) == 0 {
 		return nil
 	}
@@ -248,23 +431,41 @@ func (a *Allocator) Assign(holder Holder, addrs []netip.Addr, terms Terms) error
 	return nil
 }
 
-// Release takes everything from holder and returns what it held.
-func (a *Allocator) Release(holder Holder) []netip.Addr {
+// Release takes everything from holder and returns what it held. What nobody
+// else holds rests from now on, if its pool says so.
+func (a *Allocator) Release(holder Holder, now time.Time) []netip.Addr {
+	return a.giveUp(holder, nil, now)
+}
+
+// giveUp takes everything from holder, who is about to get addresses again:
+// of these it is not forgotten whose they are.
+func (a *Allocator) giveUp(holder Holder, again []netip.Addr, now time.Time) []netip.Addr {
 	h, ok := a.holdings[holder]
 	if !ok {
 		return nil
 	}
 	delete(a.holdings, holder)
 	for _, addr := range h.Addresses {
+		p := a.poolOf(addr)
+		if p != nil {
+			p.count(h.Terms.Group, addr, -1)
+		}
 		hs := slices.DeleteFunc(a.holders[addr], func(o Holder) bool { return o == holder })
 		if len(hs) > 0 {
 			a.holders[addr] = hs
 			continue
 		}
 		delete(a.holders, addr)
-		if p := a.poolOf(addr); p != nil {
-			p.give(addr)
-			p.unshare(h.Terms.SharingKey, addr)
+		if !slices.Contains(again, addr) {
+			delete(a.outside, addr)
+			delete(a.expelled, addr)
+		}
+		if p == nil {
+			continue
+		}
+		p.unshare(h.Terms.SharingKey, addr)
+		if until := p.give(addr, now); until.After(now) {
+			a.rested(addr, rest{until, holder})
 		}
 	}
 	return h.Addresses
@@ -280,9 +481,10 @@ func (a *Allocator) Held(holder Holder) (Holding, bool) {
 // it.
 func (a *Allocator) Holders(addr netip.Addr) []Holder { return a.holders[addr] }
 
-// Counts tells how full a pool is; zero for an unknown pool.
-func (a *Allocator) Counts(pool string) Counts {
+// Counts tells how full a pool is at the time now; zero for an unknown pool.
+func (a *Allocator) Counts(pool string, now time.Time) Counts {
 	if p := a.pools[pool]; p != nil {
+		a.wake(p, now)
 		return p.counts()
 	}
 	return Counts{}

@@ -7,10 +7,14 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go4.org/netipx"
 )
+
+// now is the time in tests that are not about time.
+var now = time.Unix(1e9, 0)
 
 func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
 
@@ -35,11 +39,11 @@ func withPools(pools ...Pool) *Allocator {
 // next takes the lowest free address of a pool's IPv4.
 func next(t *testing.T, a *Allocator, pool string, holder Holder) netip.Addr {
 	t.Helper()
-	addr, ok := a.Lowest(pool, false)
+	addr, ok := a.Lowest(pool, false, now)
 	if !ok {
 		return netip.Addr{}
 	}
-	if err := a.Assign(holder, []netip.Addr{addr}, Terms{}); err != nil {
+	if err := a.Assign(holder, []netip.Addr{addr}, Terms{}, now); err != nil {
 		t.Fatalf("%s is lowest but %v", addr, err)
 	}
 	return addr
@@ -55,7 +59,7 @@ func TestTheLowestFreeAddressIsNext(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("addresses in order (-want +got):\n%s", diff)
 	}
-	a.Release("s1")
+	a.Release("s1", now)
 	if got := next(t, a, "p", "s9"); got != ip("192.0.2.3") {
 		t.Errorf("after 192.0.2.3 was freed, next is %s", got)
 	}
@@ -63,20 +67,20 @@ func TestTheLowestFreeAddressIsNext(t *testing.T) {
 
 func TestBuggyAddressesAreNotChosenButCanBeHeld(t *testing.T) {
 	a := withPools(Pool{Name: "p", Ranges: ranges("192.0.2.254-192.0.3.1"), AvoidBuggy: true})
-	if c := a.Counts("p"); c.Available4 != 2 {
+	if c := a.Counts("p", now); c.Available4 != 2 {
 		t.Errorf("available = %d, want 2: two of four are buggy", c.Available4)
 	}
-	if err := a.Assign("asked", []netip.Addr{ip("192.0.3.0")}, Terms{}); err != nil {
+	if err := a.Assign("asked", []netip.Addr{ip("192.0.3.0")}, Terms{}, now); err != nil {
 		t.Fatal(err)
 	}
-	if c := a.Counts("p"); c.Available4 != 2 || c.Assigned4 != 1 {
+	if c := a.Counts("p", now); c.Available4 != 2 || c.Assigned4 != 1 {
 		t.Errorf("with a buggy one held: %+v", c)
 	}
 	if got := []netip.Addr{next(t, a, "p", "s1"), next(t, a, "p", "s2"), next(t, a, "p", "s3")}; !slices.Equal(got, []netip.Addr{ip("192.0.2.254"), ip("192.0.3.1"), {}}) {
 		t.Errorf("chosen: %v", got)
 	}
-	a.Release("asked")
-	if addr, ok := a.Lowest("p", false); ok {
+	a.Release("asked", now)
+	if addr, ok := a.Lowest("p", false, now); ok {
 		t.Errorf("a freed buggy address is chosen: %s", addr)
 	}
 }
@@ -99,10 +103,10 @@ func TestSharing(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			a := withPools(Pool{Name: "p", Ranges: ranges("192.0.2.0/24")})
-			if err := a.Assign("first", vip, web); err != nil {
+			if err := a.Assign("first", vip, web, now); err != nil {
 				t.Fatal(err)
 			}
-			err := a.Assign("second", vip, test.terms)
+			err := a.Assign("second", vip, test.terms, now)
 			var conflict *ConflictError
 			switch {
 			case test.why == "" && err != nil:
@@ -118,19 +122,19 @@ func TestASharedAddressIsFreeWhenTheLastHolderGoes(t *testing.T) {
 	a := withPools(Pool{Name: "p", Ranges: ranges("192.0.2.1/32")})
 	vip := []netip.Addr{ip("192.0.2.1")}
 	for i, h := range []Holder{"s1", "s2"} {
-		if err := a.Assign(h, vip, Terms{SharingKey: "k", Ports: []Port{{"TCP", uint16(i)}}}); err != nil {
+		if err := a.Assign(h, vip, Terms{SharingKey: "k", Ports: []Port{{"TCP", uint16(i)}}}, now); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if addr, ok := a.Shareable("p", false, "s3", Terms{SharingKey: "k"}); !ok || addr != vip[0] {
 		t.Errorf("shareable = %v %v", addr, ok)
 	}
-	a.Release("s1")
-	if _, free := a.Lowest("p", false); free {
+	a.Release("s1", now)
+	if _, free := a.Lowest("p", false, now); free {
 		t.Error("free although s2 still holds it")
 	}
-	a.Release("s2")
-	if _, free := a.Lowest("p", false); !free {
+	a.Release("s2", now)
+	if _, free := a.Lowest("p", false, now); !free {
 		t.Error("not free although nobody holds it")
 	}
 	if _, ok := a.Shareable("p", false, "s3", Terms{SharingKey: "k"}); ok {
@@ -140,7 +144,7 @@ func TestASharedAddressIsFreeWhenTheLastHolderGoes(t *testing.T) {
 
 func TestHoldingsOutliveTheirPool(t *testing.T) {
 	a := withPools(Pool{Name: "p", Ranges: ranges("192.0.2.0/30")})
-	if err := a.Assign("s", []netip.Addr{ip("192.0.2.0")}, Terms{}); err != nil {
+	if err := a.Assign("s", []netip.Addr{ip("192.0.2.0")}, Terms{}, now); err != nil {
 		t.Fatal(err)
 	}
 	a.SetPools(nil)
@@ -148,7 +152,7 @@ func TestHoldingsOutliveTheirPool(t *testing.T) {
 		t.Errorf("Check without pools: %v", err)
 	}
 	a.SetPools([]Pool{{Name: "again", Ranges: ranges("192.0.2.0/30")}})
-	if addr, _ := a.Lowest("again", false); addr != ip("192.0.2.1") {
+	if addr, _ := a.Lowest("again", false, now); addr != ip("192.0.2.1") {
 		t.Errorf("lowest of the pool that came back is %s, want the one after the held address", addr)
 	}
 }
@@ -167,7 +171,7 @@ func TestCountsOfHugePools(t *testing.T) {
 		{"::/0", 0, math.MaxInt64},
 	} {
 		a := withPools(Pool{Name: "p", Ranges: ranges(test.pool)})
-		if c := a.Counts("p"); c.Available4 != test.available4 || c.Available6 != test.available6 {
+		if c := a.Counts("p", now); c.Available4 != test.available4 || c.Available6 != test.available6 {
 			t.Errorf("%s: %+v, want %d and %d", test.pool, c, test.available4, test.available6)
 		}
 	}

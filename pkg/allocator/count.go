@@ -45,6 +45,20 @@ func (c count) capped() int64 {
 	return int64(c.lo)
 }
 
+// Size counts the addresses of ranges that do not overlap, by family and
+// capped at math.MaxInt64.
+func Size(ranges []netipx.IPRange) (v4, v6 int64) {
+	var four, six count
+	for _, r := range ranges {
+		if r.From().Is4() {
+			four = four.plus(size(r))
+		} else {
+			six = six.plus(size(r))
+		}
+	}
+	return four.capped(), six.capped()
+}
+
 // buggy tells whether an address is one that avoidBuggyIPs keeps back: IPv4,
 // ending in .0 or .255.
 func buggy(addr netip.Addr) bool {

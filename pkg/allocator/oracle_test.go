@@ -1,32 +1,66 @@
 package allocator
 
 import (
+	"flag"
 	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
 
+// Random runs are many unless the command line says otherwise, and leave no
+// files behind: the seed that a failure prints is enough to repeat it.
+func init() {
+	checks := "2000"
+	if raceEnabled {
+		checks = "500"
+	}
+	for name, value := range map[string]string{"rapid.checks": checks, "rapid.steps": "50", "rapid.nofailfile": "true"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
+}
+
 // oracle is the slow, obvious allocator: every question is answered by
-// looking at every address.
+// looking at every address and every holder.
 type oracle struct {
+	now      time.Time
 	pools    []Pool
 	holdings map[Holder]Holding
+	rests    map[netip.Addr]rest
+	outside  map[netip.Addr]string // no range contains it, but the pool keeps it
+	had      map[netip.Addr]bool   // held while it was in a pool
+}
+
+func newOracle() *oracle {
+	return &oracle{
+		now:      now,
+		holdings: map[Holder]Holding{},
+		rests:    map[netip.Addr]rest{},
+		outside:  map[netip.Addr]string{},
+		had:      map[netip.Addr]bool{},
+	}
+}
+
+func (o *oracle) pool(name string) Pool {
+	for _, p := range o.pools {
+		if p.Name == name {
+			return p
+		}
+	}
+	return Pool{}
 }
 
 func (o *oracle) addresses(pool string, is6 bool) []netip.Addr {
 	var out []netip.Addr
-	for _, p := range o.pools {
-		if p.Name != pool {
-			continue
-		}
-		for _, r := range p.Ranges {
-			for a := r.From(); r.Contains(a); a = a.Next() {
-				if a.Is6() == is6 {
-					out = append(out, a)
-				}
+	for _, r := range o.pool(pool).Ranges {
+		for a := r.From(); r.Contains(a); a = a.Next() {
+			if a.Is6() == is6 {
+				out = append(out, a)
 			}
 		}
 	}
@@ -34,8 +68,23 @@ func (o *oracle) addresses(pool string, is6 bool) []netip.Addr {
 	return slices.Compact(out)
 }
 
-func (o *oracle) avoids(pool string) bool {
-	return slices.ContainsFunc(o.pools, func(p Pool) bool { return p.Name == pool && p.AvoidBuggy })
+// inRange names the pool whose ranges contain an address, or "".
+func (o *oracle) inRange(addr netip.Addr) string {
+	for _, p := range o.pools {
+		for _, r := range p.Ranges {
+			if r.Contains(addr) {
+				return p.Name
+			}
+		}
+	}
+	return ""
+}
+
+func (o *oracle) poolOf(addr netip.Addr) string {
+	if name := o.inRange(addr); name != "" {
+		return name
+	}
+	return o.outside[addr]
 }
 
 func (o *oracle) holders(addr netip.Addr) []Holder {
@@ -47,6 +96,28 @@ func (o *oracle) holders(addr netip.Addr) []Holder {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// kind is what an address of a pool's ranges is.
+type kind int
+
+const (
+	assigned kind = iota
+	keptBack
+	resting
+	available
+)
+
+func (o *oracle) kind(addr netip.Addr) kind {
+	switch {
+	case len(o.holders(addr)) > 0:
+		return assigned
+	case o.pool(o.inRange(addr)).AvoidBuggy && buggy(addr):
+		return keptBack
+	case o.rests[addr].until.After(o.now):
+		return resting
+	}
+	return available
 }
 
 func (o *oracle) mayHave(addr netip.Addr, holder Holder, terms Terms) bool {
@@ -69,118 +140,354 @@ func (o *oracle) mayHave(addr netip.Addr, holder Holder, terms Terms) bool {
 
 func (o *oracle) lowest(pool string, is6 bool) (netip.Addr, bool) {
 	for _, a := range o.addresses(pool, is6) {
-		if len(o.holders(a)) == 0 && !(o.avoids(pool) && buggy(a)) {
+		if o.kind(a) == available {
 			return a, true
 		}
 	}
 	return netip.Addr{}, false
 }
 
-func (o *oracle) counts(pool string) Counts {
-	var c Counts
-	for _, is6 := range []bool{false, true} {
+func (o *oracle) former(pool string, is6 bool, holder Holder) (netip.Addr, bool) {
+	for _, a := range o.addresses(pool, is6) {
+		if o.kind(a) == resting && o.rests[a].former == holder {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+func (o *oracle) rested(pool string, families ...bool) (first time.Time, ok bool) {
+	for _, is6 := range families {
 		for _, a := range o.addresses(pool, is6) {
-			held := len(o.holders(a)) > 0
-			switch {
-			case held && is6:
-				c.Assigned6++
-			case held:
-				c.Assigned4++
-			case is6:
-				c.Available6++
-			case !(o.avoids(pool) && buggy(a)):
-				c.Available4++
+			if until := o.rests[a].until; o.kind(a) == resting && (!ok || until.Before(first)) {
+				first, ok = until, true
 			}
 		}
+	}
+	return first, ok
+}
+
+func (o *oracle) shareable(pool string, is6 bool, holder Holder, terms Terms) (netip.Addr, bool) {
+	for _, a := range o.addresses(pool, is6) {
+		hs := o.holders(a)
+		if len(hs) > 0 && terms.SharingKey != "" && o.holdings[hs[0]].Terms.SharingKey == terms.SharingKey && o.mayHave(a, holder, terms) {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// used counts the addresses that a group would hold if holder held has.
+func (o *oracle) used(pool, group string, holder Holder, has []netip.Addr) int {
+	if o.pool(pool).Quota == 0 {
+		return 0
+	}
+	counted := map[netip.Addr]bool{}
+	for _, addr := range has {
+		counted[addr] = o.poolOf(addr) == pool
+	}
+	for h, holding := range o.holdings {
+		for _, addr := range holding.Addresses {
+			if h != holder && holding.Terms.Group == group && o.poolOf(addr) == pool {
+				counted[addr] = true
+			}
+		}
+	}
+	n := 0
+	for _, is := range counted {
+		if is {
+			n++
+		}
+	}
+	return n
+}
+
+func (o *oracle) counts(pool string) Counts {
+	var c Counts
+	for _, addr := range o.addresses(pool, false) {
+		*map[kind]*int64{assigned: &c.Assigned4, keptBack: &c.KeptBack4, resting: &c.Resting4, available: &c.Available4}[o.kind(addr)]++
+	}
+	for _, addr := range o.addresses(pool, true) {
+		*map[kind]*int64{assigned: &c.Assigned6, resting: &c.Resting6, available: &c.Available6}[o.kind(addr)]++
 	}
 	return c
 }
 
-// plans are sets of pools that random runs change between.
+func (o *oracle) assign(holder Holder, addrs []netip.Addr, terms Terms) {
+	before := o.holdings[holder]
+	delete(o.holdings, holder)
+	if len(addrs) > 0 {
+		o.holdings[holder] = Holding{slices.Clone(addrs), terms}
+	}
+	for _, addr := range before.Addresses {
+		if len(o.holders(addr)) > 0 {
+			continue
+		}
+		if p := o.pool(o.inRange(addr)); p.ReuseDelay > 0 && !(p.AvoidBuggy && buggy(addr)) {
+			o.rests[addr] = rest{o.now.Add(p.ReuseDelay), holder}
+		}
+		delete(o.outside, addr)
+		delete(o.had, addr)
+	}
+	for _, addr := range addrs {
+		delete(o.rests, addr)
+		if o.poolOf(addr) != "" {
+			o.had[addr] = true
+		}
+	}
+}
+
+func (o *oracle) setPools(pools []Pool) {
+	before := map[netip.Addr]string{}
+	for _, h := range o.holdings {
+		for _, addr := range h.Addresses {
+			if name := o.poolOf(addr); name != "" {
+				before[addr] = name
+			}
+		}
+	}
+	for addr := range o.had {
+		if len(o.holders(addr)) == 0 {
+			delete(o.had, addr)
+		}
+	}
+	o.pools, o.outside = pools, map[netip.Addr]string{}
+	for _, p := range pools {
+		for _, addr := range p.Outside {
+			before[addr] = p.Name
+			o.had[addr] = true
+		}
+	}
+	for addr, name := range before {
+		if o.inRange(addr) == "" && o.pool(name).KeepOutside {
+			o.outside[addr] = name
+		}
+	}
+	for _, h := range o.holdings {
+		for _, addr := range h.Addresses {
+			if o.poolOf(addr) != "" {
+				o.had[addr] = true
+			}
+		}
+	}
+}
+
+// plans are sets of pools that random runs change between: they grow, shrink,
+// exclude, change hands, come and go.
 var plans = [][]Pool{
 	{{Name: "a", Ranges: ranges("192.0.2.250-192.0.3.4")}, {Name: "b", Ranges: ranges("2001:db8::/125", "198.51.100.0/30")}},
-	{{Name: "a", Ranges: ranges("192.0.2.252-192.0.3.2"), AvoidBuggy: true}, {Name: "b", Ranges: ranges("198.51.100.2/31")}},
-	{{Name: "b", Ranges: ranges("192.0.2.250-192.0.2.255", "192.0.3.1-192.0.3.3", "2001:db8::2/127")}},
+	{{Name: "a", Ranges: ranges("192.0.2.250-192.0.3.4"), ReuseDelay: 3 * time.Second, KeepOutside: true},
+		{Name: "b", Ranges: ranges("2001:db8::/125", "198.51.100.0/30"), ReuseDelay: 10 * time.Second, KeepOutside: true, Quota: 3}},
+	{{Name: "a", Ranges: ranges("192.0.2.252-192.0.3.2"), AvoidBuggy: true, ReuseDelay: 5 * time.Second}, {Name: "b", Ranges: ranges("198.51.100.2/31"), KeepOutside: true}},
+	{{Name: "a", Ranges: ranges("192.0.2.250-192.0.2.252", "192.0.2.254-192.0.3.1", "192.0.3.3-192.0.3.4"), KeepOutside: true, Quota: 2},
+		{Name: "b", Ranges: ranges("2001:db8::/127", "2001:db8::4/126"), ReuseDelay: 2 * time.Second, KeepOutside: true}},
+	{{Name: "b", Ranges: ranges("192.0.2.250-192.0.2.255", "192.0.3.1-192.0.3.3", "2001:db8::2/127"), KeepOutside: true, Outside: []netip.Addr{ip("198.51.100.1")}}},
+	{{Name: "a", KeepOutside: true}, {Name: "b", Ranges: ranges("198.51.100.0/31", "2001:db8::/125"), AvoidBuggy: true}},
 	{},
 }
 
-func TestAgainstTheOracle(t *testing.T) {
-	var everything []netip.Addr
+// allOf are all addresses of all plans, sorted.
+func allOf(plans [][]Pool) []netip.Addr {
+	var out []netip.Addr
 	for _, plan := range plans {
 		o := oracle{pools: plan}
 		for _, p := range plan {
-			everything = append(append(everything, o.addresses(p.Name, false)...), o.addresses(p.Name, true)...)
+			out = append(append(out, o.addresses(p.Name, false)...), o.addresses(p.Name, true)...)
 		}
 	}
-	slices.SortFunc(everything, netip.Addr.Compare)
-	everything = slices.Compact(everything)
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+func TestAgainstTheOracle(t *testing.T) {
+	everything := allOf(plans)
+	holder := rapid.Custom(func(t *rapid.T) Holder { return Holder(fmt.Sprint("s", rapid.IntRange(0, 7).Draw(t, "n"))) })
+	termsOf := func(t *rapid.T) Terms {
+		return Terms{
+			SharingKey: rapid.SampledFrom([]string{"", "k", "k", "l"}).Draw(t, "key"),
+			Backends:   rapid.SampledFrom([]string{"", "", "", "pods"}).Draw(t, "backends"),
+			Ports:      []Port{{"TCP", uint16(rapid.IntRange(1, 5).Draw(t, "port"))}},
+			Group:      rapid.SampledFrom([]string{"g", "g", "h"}).Draw(t, "group"),
+		}
+	}
+	addressesOf := rapid.SliceOfNDistinct(rapid.SampledFrom(everything), 0, 2, rapid.ID)
 
 	rapid.Check(t, func(t *rapid.T) {
-		a := New()
-		o := &oracle{holdings: map[Holder]Holding{}}
-		holder := rapid.Custom(func(t *rapid.T) Holder { return Holder(fmt.Sprint("s", rapid.IntRange(0, 7).Draw(t, "n"))) })
-		terms := rapid.Custom(func(t *rapid.T) Terms {
-			return Terms{
-				SharingKey: rapid.SampledFrom([]string{"", "k", "l"}).Draw(t, "key"),
-				Backends:   rapid.SampledFrom([]string{"", "", "pods"}).Draw(t, "backends"),
-				Ports:      []Port{{"TCP", uint16(rapid.IntRange(1, 3).Draw(t, "port"))}},
+		a, o := New(), newOracle()
+		assign := func(t *rapid.T, h Holder, addrs []netip.Addr, terms Terms) {
+			err := a.Assign(h, addrs, terms, o.now)
+			legal := !slices.ContainsFunc(addrs, func(x netip.Addr) bool { return !o.mayHave(x, h, terms) })
+			if legal != (err == nil) {
+				t.Fatalf("assign %v to %s: %v, but legal is %v", addrs, h, err, legal)
 			}
-		})
+			if legal {
+				o.assign(h, addrs, terms)
+			}
+		}
 		t.Repeat(map[string]func(*rapid.T){
 			"pools": func(t *rapid.T) {
-				o.pools = rapid.SampledFrom(plans).Draw(t, "plan")
-				a.SetPools(o.pools)
+				plan := rapid.SampledFrom(plans).Draw(t, "plan")
+				a.SetPools(plan)
+				o.setPools(plan)
 			},
 			"assign": func(t *rapid.T) {
-				h, want := holder.Draw(t, "holder"), terms.Draw(t, "terms")
-				addrs := rapid.SliceOfNDistinct(rapid.SampledFrom(everything), 0, 2, rapid.ID).Draw(t, "addresses")
-				err := a.Assign(h, addrs, want)
-				legal := !slices.ContainsFunc(addrs, func(x netip.Addr) bool { return !o.mayHave(x, h, want) })
-				if legal != (err == nil) {
-					t.Fatalf("assign %v to %s: %v, but legal is %v", addrs, h, err, legal)
-				}
-				if legal {
-					delete(o.holdings, h)
-					if len(addrs) > 0 {
-						o.holdings[h] = Holding{addrs, want}
-					}
-				}
+				h := holder.Draw(t, "holder")
+				assign(t, h, addressesOf.Draw(t, "addresses"), termsOf(t))
+			},
+			"assign the same again": func(t *rapid.T) {
+				h := holder.Draw(t, "holder")
+				assign(t, h, o.holdings[h].Addresses, termsOf(t))
 			},
 			"assign lowest": func(t *rapid.T) {
-				h, is6 := holder.Draw(t, "holder"), rapid.Bool().Draw(t, "is6")
-				if addr, ok := a.Lowest("a", is6); ok {
-					if err := a.Assign(h, []netip.Addr{addr}, Terms{}); err != nil {
-						t.Fatalf("lowest %s cannot be assigned: %v", addr, err)
-					}
-					o.holdings[h] = Holding{Addresses: []netip.Addr{addr}}
+				h, pool, is6 := holder.Draw(t, "holder"), rapid.SampledFrom([]string{"a", "b"}).Draw(t, "pool"), rapid.Bool().Draw(t, "is6")
+				if addr, ok := a.Lowest(pool, is6, o.now); ok {
+					assign(t, h, []netip.Addr{addr}, termsOf(t))
+				}
+			},
+			"share": func(t *rapid.T) {
+				h := holder.Draw(t, "holder")
+				terms := termsOf(t)
+				pool, is6 := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "pool"), rapid.Bool().Draw(t, "is6")
+				addr, ok := a.Shareable(pool, is6, h, terms)
+				if want, wantOK := o.shareable(pool, is6, h, terms); addr != want || ok != wantOK {
+					t.Fatalf("%s may share %v %v of %s, want %v %v", h, addr, ok, pool, want, wantOK)
+				}
+				if ok {
+					assign(t, h, []netip.Addr{addr}, terms)
 				}
 			},
 			"release": func(t *rapid.T) {
 				h := holder.Draw(t, "holder")
-				a.Release(h)
-				delete(o.holdings, h)
+				a.Release(h, o.now)
+				o.assign(h, nil, Terms{})
 			},
-			"": func(t *rapid.T) { compare(t, a, o, everything) },
+			"time passes": func(t *rapid.T) {
+				o.now = o.now.Add(time.Duration(rapid.IntRange(1, 4).Draw(t, "seconds")) * time.Second)
+			},
+			"restart with a stale view": func(t *rapid.T) {
+				// What survives are the objects, and the statuses of some of
+				// the holders, in any order.
+				plan := slices.Clone(o.pools)
+				for i := range plan {
+					plan[i].Outside = a.Outside(plan[i].Name)
+				}
+				names := rapid.Permutation(slices.Sorted(keys(o.holdings))).Draw(t, "order")
+				names = names[:rapid.IntRange(0, len(names)).Draw(t, "survivors")]
+				old, at := o.holdings, o.now
+				a, o = New(), newOracle()
+				o.now = at
+				a.SetPools(plan)
+				o.setPools(plan)
+				for _, name := range names {
+					assign(t, name, old[name].Addresses, old[name].Terms)
+				}
+			},
+			"": func(t *rapid.T) {
+				compare(t, a, o, everything)
+				invariants(t, a, o, everything)
+			},
 		})
 	})
 }
 
+// keys iterates over the keys of a map, in any order.
+func keys[V any](m map[Holder]V) func(func(Holder) bool) {
+	return func(yield func(Holder) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// compare asks both the same questions.
 func compare(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
 	for _, pool := range []string{"a", "b"} {
 		for _, is6 := range []bool{false, true} {
-			got, ok := a.Lowest(pool, is6)
-			want, wantOK := o.lowest(pool, is6)
-			if got != want || ok != wantOK {
+			got, ok := a.Lowest(pool, is6, o.now)
+			if want, wantOK := o.lowest(pool, is6); got != want || ok != wantOK {
 				t.Fatalf("lowest of %s (IPv6 %v) is %v %v, want %v %v", pool, is6, got, ok, want, wantOK)
 			}
+			for _, h := range []Holder{"s0", "s1", "s2"} {
+				got, ok := a.Former(pool, is6, h, o.now)
+				if want, wantOK := o.former(pool, is6, h); got != want || ok != wantOK {
+					t.Fatalf("former of %s (IPv6 %v) for %s is %v %v, want %v %v", pool, is6, h, got, ok, want, wantOK)
+				}
+			}
 		}
-		if got, want := a.Counts(pool), o.counts(pool); got != want {
+		if got, want := a.Counts(pool, o.now), o.counts(pool); got != want {
 			t.Fatalf("counts of %s are %+v, want %+v", pool, got, want)
+		}
+		for _, is6 := range []bool{false, true} {
+			got, ok := a.FirstRested(pool, is6)
+			if want, wantOK := o.rested(pool, is6); !got.Equal(want) || ok != wantOK {
+				t.Fatalf("the first of %s (IPv6 %v) has rested at %v %v, want %v %v", pool, is6, got, ok, want, wantOK)
+			}
+		}
+		got, ok := a.Rested(pool)
+		if want, wantOK := o.rested(pool, false, true); !got.Equal(want) || ok != wantOK {
+			t.Fatalf("the first of %s has rested at %v %v, want %v %v", pool, got, ok, want, wantOK)
+		}
+		for _, h := range []Holder{"s0", "s1", "s9"} {
+			for _, has := range [][]netip.Addr{nil, o.holdings[h].Addresses, {ip("192.0.2.254"), ip("2001:db8::4")}} {
+				used, quota := a.Used(pool, "g", h, has)
+				if want := o.used(pool, "g", h, has); used != want || quota != o.pool(pool).Quota {
+					t.Fatalf("with %v for %s its group uses %d of %s, of %d, want %d of %d", has, h, used, pool, quota, want, o.pool(pool).Quota)
+				}
+			}
+		}
+		var outside []netip.Addr
+		for _, addr := range everything {
+			if o.outside[addr] == pool && len(o.holders(addr)) > 0 {
+				outside = append(outside, addr)
+			}
+		}
+		if got := a.Outside(pool); !slices.Equal(got, outside) {
+			t.Fatalf("outside of %s are %v, want %v", pool, got, outside)
 		}
 	}
 	for _, addr := range everything {
 		if got, want := a.Holders(addr), o.holders(addr); !slices.Equal(got, want) {
 			t.Fatalf("holders of %s are %v, want %v", addr, got, want)
+		}
+		if got, _ := a.PoolOf(addr); got != o.poolOf(addr) {
+			t.Fatalf("pool of %s is %q, want %q", addr, got, o.poolOf(addr))
+		}
+		if got, want := a.Expelled(addr), o.had[addr] && o.poolOf(addr) == ""; len(o.holders(addr)) > 0 && got != want {
+			t.Fatalf("expelled %s is %v, want %v", addr, got, want)
+		}
+	}
+}
+
+// invariants are what must be true whatever the oracle says.
+func invariants(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
+	for _, addr := range everything {
+		hs := a.Holders(addr)
+		for i, h := range hs {
+			held, ok := a.Held(h)
+			if !ok || !slices.Contains(held.Addresses, addr) {
+				t.Fatalf("%s counts as a holder of %s but holds %v", h, addr, held.Addresses)
+			}
+			for _, other := range hs[:i] {
+				theirs, _ := a.Held(other)
+				if why := unshareable(held.Terms, theirs.Terms); why != "" {
+					t.Fatalf("%s and %s hold %s: %s", h, other, addr, why)
+				}
+			}
+		}
+	}
+	for _, p := range o.pools {
+		size4, size6 := Size(newPool(p).ranges)
+		c := a.Counts(p.Name, o.now)
+		if sum := c.Assigned4 + c.Resting4 + c.KeptBack4 + c.Available4; sum != size4 {
+			t.Fatalf("%s has %d IPv4 addresses, counted are %+v", p.Name, size4, c)
+		}
+		if sum := c.Assigned6 + c.Resting6 + c.Available6; sum != size6 {
+			t.Fatalf("%s has %d IPv6 addresses, counted are %+v", p.Name, size6, c)
+		}
+		if c.Assigned4 < 0 || c.Assigned6 < 0 || c.Resting4 < 0 || c.Resting6 < 0 || c.KeptBack4 < 0 || c.Available4 < 0 || c.Available6 < 0 {
+			t.Fatalf("%s: a count is negative: %+v", p.Name, c)
 		}
 	}
 }

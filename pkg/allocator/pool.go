@@ -2,24 +2,41 @@ package allocator
 
 import (
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/google/btree"
 	"go4.org/netipx"
 )
 
-// pool is the free and the taken of one Pool.
+// pool is the free and the taken of one Pool. An address of its ranges is in
+// exactly one of: taken, resting, kept back (by avoidBuggy), a gap.
 type pool struct {
-	name       string
-	ranges     []netipx.IPRange // sorted, not touching
-	avoidBuggy bool
-	free4      *btree.BTreeG[netipx.IPRange] // gaps between taken addresses, not touching
-	free6      *btree.BTreeG[netipx.IPRange]
-	taken      map[netip.Addr]struct{}
-	taken4     int64
-	shared     map[string]map[netip.Addr]struct{} // sharing key -> addresses held with it
-	capacity4  count                              // without those that avoidBuggy keeps back
-	capacity6  count
-	buggyTaken int64 // taken although avoidBuggy keeps them back
+	name        string
+	ranges      []netipx.IPRange // sorted, not touching
+	avoidBuggy  bool
+	reuseDelay  time.Duration
+	quota       int
+	keepOutside bool
+	free4       *btree.BTreeG[netipx.IPRange] // gaps between taken addresses, not touching
+	free6       *btree.BTreeG[netipx.IPRange]
+	taken       map[netip.Addr]struct{}
+	taken4      int64
+	rests       *btree.BTreeG[restUntil] // the resting, first to end first
+	restAt      map[netip.Addr]time.Time // their ends by address
+	rests4      int64
+	shared      map[string]map[netip.Addr]struct{} // sharing key -> addresses held with it
+	groups      map[string]map[netip.Addr]int      // group -> its addresses -> how often held
+	capacity4   count                              // without those that avoidBuggy keeps back
+	capacity6   count
+	buggy       int64 // that avoidBuggy keeps back
+	buggyTaken  int64 // of these
+}
+
+// restUntil is a resting address.
+type restUntil struct {
+	until time.Time
+	addr  netip.Addr
 }
 
 // degree of the trees of gaps: nodes of a few cache lines.
@@ -33,14 +50,26 @@ func newPool(p Pool) *pool {
 	// The error tells of invalid ranges, which netipx leaves out.
 	set, _ := b.IPSet()
 	byStart := func(x, y netipx.IPRange) bool { return x.From().Less(y.From()) }
+	byEnd := func(x, y restUntil) bool {
+		if c := x.until.Compare(y.until); c != 0 {
+			return c < 0
+		}
+		return x.addr.Less(y.addr)
+	}
 	np := &pool{
-		name:       p.Name,
-		ranges:     set.Ranges(),
-		avoidBuggy: p.AvoidBuggy,
-		free4:      btree.NewG(degree, byStart),
-		free6:      btree.NewG(degree, byStart),
-		taken:      map[netip.Addr]struct{}{},
-		shared:     map[string]map[netip.Addr]struct{}{},
+		name:        p.Name,
+		ranges:      set.Ranges(),
+		avoidBuggy:  p.AvoidBuggy,
+		reuseDelay:  p.ReuseDelay,
+		quota:       p.Quota,
+		keepOutside: p.KeepOutside,
+		free4:       btree.NewG(degree, byStart),
+		free6:       btree.NewG(degree, byStart),
+		taken:       map[netip.Addr]struct{}{},
+		rests:       btree.NewG(degree, byEnd),
+		restAt:      map[netip.Addr]time.Time{},
+		shared:      map[string]map[netip.Addr]struct{}{},
+		groups:      map[string]map[netip.Addr]int{},
 	}
 	for _, r := range np.ranges {
 		np.free(r.From()).ReplaceOrInsert(r)
@@ -51,6 +80,7 @@ func newPool(p Pool) *pool {
 		np.capacity4 = np.capacity4.plus(size(r))
 		if np.avoidBuggy {
 			np.capacity4 = np.capacity4.minus(buggyIn(r))
+			np.buggy += buggyIn(r)
 		}
 	}
 	return np
@@ -83,18 +113,31 @@ func (p *pool) lowest(is6 bool) (netip.Addr, bool) {
 	}
 }
 
-// take marks an address of the pool as held.
+// contains tells whether an address is in the pool's ranges.
+func (p *pool) contains(addr netip.Addr) bool {
+	i, found := slices.BinarySearchFunc(p.ranges, addr, func(r netipx.IPRange, t netip.Addr) int { return r.From().Compare(t) })
+	if !found {
+		i--
+	}
+	return i >= 0 && p.ranges[i].Contains(addr)
+}
+
+// keepsBack tells whether an address is never chosen.
+func (p *pool) keepsBack(addr netip.Addr) bool { return p.avoidBuggy && buggy(addr) }
+
+// take marks an address as held. One outside the pool's ranges is not counted.
 func (p *pool) take(addr netip.Addr) {
-	if _, ok := p.taken[addr]; ok {
+	if _, ok := p.taken[addr]; ok || !p.contains(addr) {
 		return
 	}
 	p.taken[addr] = struct{}{}
 	if addr.Is4() {
 		p.taken4++
-		if p.avoidBuggy && buggy(addr) {
+		if p.keepsBack(addr) {
 			p.buggyTaken++
 		}
 	}
+	p.unrest(addr)
 	p.cut(addr)
 }
 
@@ -115,20 +158,66 @@ func (p *pool) cut(addr netip.Addr) {
 	}
 }
 
-// give marks a held address of the pool as free.
-func (p *pool) give(addr netip.Addr) {
+// give marks a held address as free. It returns when the address can be
+// chosen again.
+func (p *pool) give(addr netip.Addr, now time.Time) time.Time {
 	if _, ok := p.taken[addr]; !ok {
-		return
+		return now
 	}
 	delete(p.taken, addr)
 	if addr.Is4() {
 		p.taken4--
-		if p.avoidBuggy && buggy(addr) {
-			p.buggyTaken--
-			return
-		}
 	}
-	p.join(addr)
+	switch {
+	case p.keepsBack(addr):
+		p.buggyTaken--
+	case p.reuseDelay > 0:
+		p.rest(addr, now.Add(p.reuseDelay))
+		return now.Add(p.reuseDelay)
+	default:
+		p.join(addr)
+	}
+	return now
+}
+
+// rest keeps a free address from being chosen for a while.
+func (p *pool) rest(addr netip.Addr, until time.Time) {
+	if !p.contains(addr) || p.keepsBack(addr) {
+		return
+	}
+	p.cut(addr)
+	p.rests.ReplaceOrInsert(restUntil{until, addr})
+	p.restAt[addr] = until
+	if addr.Is4() {
+		p.rests4++
+	}
+}
+
+// unrest ends the rest of an address, if it rests.
+func (p *pool) unrest(addr netip.Addr) {
+	until, ok := p.restAt[addr]
+	if !ok {
+		return
+	}
+	delete(p.restAt, addr)
+	p.rests.Delete(restUntil{until, addr})
+	if addr.Is4() {
+		p.rests4--
+	}
+}
+
+// wake frees the addresses whose rest is over, and returns them.
+func (p *pool) wake(now time.Time) []netip.Addr {
+	var out []netip.Addr
+	for {
+		first, ok := p.rests.Min()
+		if !ok || first.until.After(now) {
+			return out
+		}
+		p.unrest(first.addr)
+		p.join(first.addr)
+		out = append(out, first.addr)
+	}
 }
 
 // join adds an address to the gaps and merges it with those that it touches.
@@ -164,9 +253,31 @@ func (p *pool) unshare(key string, addr netip.Addr) {
 	}
 }
 
+// count adds n to how often a group holds an address, if there is a quota.
+func (p *pool) count(group string, addr netip.Addr, n int) {
+	if p.quota == 0 {
+		return
+	}
+	if p.groups[group] == nil {
+		p.groups[group] = map[netip.Addr]int{}
+	}
+	p.groups[group][addr] += n
+	if p.groups[group][addr] <= 0 {
+		delete(p.groups[group], addr)
+	}
+	if len(p.groups[group]) == 0 {
+		delete(p.groups, group)
+	}
+}
+
 func (p *pool) counts() Counts {
-	c := Counts{Assigned4: p.taken4, Assigned6: int64(len(p.taken)) - p.taken4}
-	c.Available4 = p.capacity4.minus(c.Assigned4 - p.buggyTaken).capped()
-	c.Available6 = p.capacity6.minus(c.Assigned6).capped()
+	rests6 := int64(len(p.restAt)) - p.rests4
+	c := Counts{
+		Assigned4: p.taken4, Assigned6: int64(len(p.taken)) - p.taken4,
+		Resting4: p.rests4, Resting6: rests6,
+		KeptBack4: p.buggy - p.buggyTaken,
+	}
+	c.Available4 = p.capacity4.minus(c.Assigned4 - p.buggyTaken + c.Resting4).capped()
+	c.Available6 = p.capacity6.minus(c.Assigned6 + c.Resting6).capped()
 	return c
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -33,7 +34,7 @@ func parsed(specs ...v1beta1.L2AdvertisementSpec) *config.Config {
 			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("ad", i), UID: "x"}, Spec: spec,
 		})
 	}
-	c, _ := config.Parse(objects, config.Config{})
+	c, _ := config.Parse(objects, config.Config{}, time.Time{})
 	return &c
 }
 

@@ -6,11 +6,16 @@
 //  1. A Service keeps every address it has as long as that address is still
 //     right: of a family it asks for, in a pool, what it requests if it
 //     requests anything, and not in conflict with another Service.
-//  2. For a family without an address: the requested address; else the
-//     lowest address of the requested pool; else of the pools that select
-//     the Service by serviceAllocation, by priority and then by name; else
-//     of the pools with autoAssign and without serviceAllocation, by name.
-//  3. A RequireDualStack Service gets both families or nothing new.
+//  2. For a family without an address: the requested address; else one of the
+//     requested pool; else of the pools that select the Service by
+//     serviceAllocation, by priority and then by name; else of the pools with
+//     autoAssign and without serviceAllocation, by name. A dual-stack Service
+//     takes both addresses from the first pool that has both, if one has:
+//     they are then announced and filtered alike.
+//  3. Of a pool: the lowest address that the Service may share, if it asks to
+//     share; else the one it had before, if that rests; else the lowest that
+//     is free and does not rest.
+//  4. A RequireDualStack Service gets both families or nothing new.
 package assignment
 
 import (
@@ -21,6 +26,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/allocator"
@@ -28,20 +34,18 @@ import (
 )
 
 // Addresses is what Decide asks of the record of addresses. It reads only.
-// *allocator.Allocator is one.
+// *allocator.Allocator is one, and tells what each method means.
 type Addresses interface {
-	// PoolOf names the pool that contains an address.
 	PoolOf(netip.Addr) (string, bool)
-	// Has tells whether a pool has any address of a family.
 	Has(pool string, is6 bool) bool
-	// Lowest is the lowest free address of a pool's family.
-	Lowest(pool string, is6 bool) (netip.Addr, bool)
-	// Shareable is the lowest held address of a pool's family that holder may
-	// join on the given terms.
+	Lowest(pool string, is6 bool, now time.Time) (netip.Addr, bool)
+	Former(pool string, is6 bool, holder allocator.Holder, now time.Time) (netip.Addr, bool)
 	Shareable(pool string, is6 bool, holder allocator.Holder, terms allocator.Terms) (netip.Addr, bool)
-	// Check tells whether holder may have an address on the given terms:
-	// nil, allocator.ErrNotInPool or *allocator.ConflictError.
+	FirstRested(pool string, is6 bool) (time.Time, bool)
+	Used(pool, group string, holder allocator.Holder, has []netip.Addr) (used, quota int)
+	Expelled(netip.Addr) bool
 	Check(addr netip.Addr, holder allocator.Holder, terms allocator.Terms) error
+	Holders(netip.Addr) []allocator.Holder
 }
 
 // Input is everything that Decide looks at.
@@ -55,6 +59,11 @@ type Input struct {
 	Held      []netip.Addr
 	Config    *config.Config
 	Addresses Addresses
+	Now       time.Time
+	// Patient has addresses that no pool is known to have contained stay with
+	// the Service: for a while after the controller started, when their pool
+	// may be about to be created again.
+	Patient bool
 }
 
 // Decision is the outcome for one Service.
@@ -69,6 +78,8 @@ type Decision struct {
 	// Rejections are the pools that were passed over for the first family
 	// without an address, in the order of the rules.
 	Rejections []Rejection
+	// Wanted is the address whose holder is in the way, if it is only that.
+	Wanted netip.Addr
 }
 
 // Rejection says why one pool does not give a Service an address.
@@ -102,21 +113,99 @@ func Decide(in Input) Decision {
 	}
 	var d Decision
 	kept := keepRight(in, has)
+	c := choice{Input: in, has: kept, first: poolForAll(in, kept)}
+	var missing Family // the first that there is no address of
+	var then int       // how many addresses there were by then
 	for _, family := range in.Service.Families {
 		if i := slices.IndexFunc(kept, func(a netip.Addr) bool { return FamilyOf(a) == family }); i >= 0 {
 			d.Addresses = append(d.Addresses, kept[i])
 			continue
 		}
-		addr, refusal := pick(in, family)
+		addr, refusal := c.pick(family)
 		if addr.IsValid() {
 			d.Addresses = append(d.Addresses, addr)
+			c.has = append(slices.Clone(c.has), addr)
 			continue
 		}
 		if d.Reason == "" {
-			d.Reason, d.Message, d.Rejections = refusal.Reason, refusal.Message, refusal.Rejections
+			d.refused(refusal)
+			missing, then = family, len(c.has)
 		}
 	}
-	return conclude(in, d, kept)
+	if missing != "" && len(c.has) > then {
+		// What was found since counts too, as it will the next time.
+		_, refusal := c.pick(missing)
+		d.refused(refusal)
+	}
+	return conclude(in, tellGone(in, d, has), kept)
+}
+
+// refused takes over why there is no address of a family.
+func (d *Decision) refused(why Decision) {
+	d.Reason, d.Message, d.Rejections, d.Wanted = why.Reason, why.Message, why.Rejections, why.Wanted
+}
+
+// What the message of PoolGone says around the address; see Service.Lost.
+const (
+	lostBegins = "The pool that had "
+	lostEnds   = " is gone or contains it no more."
+)
+
+// tellGone gives the reason PoolGone to a Service that has lost an address
+// with its pool and gets no other of that family.
+func tellGone(in Input, d Decision, has []netip.Addr) Decision {
+	if d.Reason == "" || d.Reason == v1beta1.ReasonAddressInUse {
+		return d
+	}
+	if in.Service.Lost.IsValid() {
+		has = append(slices.Clone(has), in.Service.Lost)
+	}
+	for _, addr := range has {
+		family := FamilyOf(addr)
+		replaced := slices.ContainsFunc(d.Addresses, func(a netip.Addr) bool { return FamilyOf(a) == family })
+		if _, inPool := in.Addresses.PoolOf(addr); !inPool && !replaced && slices.Contains(in.Service.Families, family) {
+			d.Reason = v1beta1.ReasonPoolGone
+			d.Message = lostBegins + addr.String() + lostEnds + " " + d.Message
+			break
+		}
+	}
+	return d
+}
+
+// choice is the search for addresses of one Service.
+type choice struct {
+	Input
+	has   []netip.Addr // found so far, or kept
+	first string       // the pool to try before all others, if any
+}
+
+// poolForAll names the pool in which a dual-stack Service finds every family
+// that it has no address of: that of the address it asks for or has, or the
+// first pool in order that has all; "" where there is no such pool.
+func poolForAll(in Input, kept []netip.Addr) string {
+	s := in.Service
+	if len(s.Families) < 2 || len(kept) == len(s.Families) {
+		return ""
+	}
+	if len(s.RequestedAddresses) > 0 {
+		pool, _ := in.Addresses.PoolOf(s.RequestedAddresses[0])
+		return pool
+	}
+	if len(kept) > 0 {
+		pool, _ := in.Addresses.PoolOf(kept[0])
+		return pool
+	}
+	c := choice{Input: in}
+	for _, p := range inOrder(in.Config.Pools) {
+		all := !slices.ContainsFunc(s.Families, func(f Family) bool {
+			_, no := c.fromPool(p, f)
+			return no.Reason != ""
+		})
+		if all && c.quotaLeaves(p.Name) >= len(s.Families) {
+			return p.Name
+		}
+	}
+	return ""
 }
 
 // foreign tells whether what the Service has was given by somebody else, such
@@ -164,7 +253,8 @@ func keepHeld(in Input, has []netip.Addr) []netip.Addr {
 // mayHave tells whether the Service may go on having an address: a pool
 // contains it, and nobody else has a right to it.
 func mayHave(in Input, addr netip.Addr) bool {
-	return in.Addresses.Check(addr, in.Service.Holder, in.Service.Terms) == nil
+	err := in.Addresses.Check(addr, in.Service.Holder, in.Service.Terms)
+	return err == nil || in.Patient && errors.Is(err, allocator.ErrNotInPool) && !in.Addresses.Expelled(addr)
 }
 
 // keepRight are the addresses that the Service has and that are still right,
@@ -206,63 +296,117 @@ func requestedOf(s Service, family Family) (netip.Addr, bool) {
 
 // pick finds an address of a family that the Service does not have yet, or
 // says why there is none.
-func pick(in Input, family Family) (netip.Addr, Decision) {
-	s := in.Service
+func (c choice) pick(family Family) (netip.Addr, Decision) {
+	s := c.Service
 	if requested, ok := requestedOf(s, family); ok {
-		return pickRequested(in, requested)
+		return c.pickRequested(requested)
 	}
-	if s.RequestedPool != "" && in.Config.Pool(s.RequestedPool) == nil {
+	if s.RequestedPool != "" && c.Config.Pool(s.RequestedPool) == nil {
 		return netip.Addr{}, Decision{Reason: v1beta1.ReasonPoolNotFoundForService, Message: fmt.Sprintf(
 			"The Service asks for pool %s, which does not exist. Create it, or change the annotation %s.",
 			s.RequestedPool, v1beta1.AnnotationAddressPool)}
 	}
-	if len(in.Config.Pools) == 0 {
+	told := func(p *config.Pool) bool { // of the deleted nobody else expects an address
+		return p.Gone.IsZero() || p.Name == s.RequestedPool
+	}
+	if !slices.ContainsFunc(c.Config.Pools, told) {
 		return netip.Addr{}, Decision{Reason: v1beta1.ReasonNoPools,
 			Message: "There is no usable IPAddressPool. Create one, or look at the conditions of those there are."}
 	}
-	var rejections []Rejection
-	reject := func(p *config.Pool, reason v1beta1.Reason, message string) {
-		rejections = append(rejections, Rejection{Pool: p.Name, Family: family, Reason: reason, Message: message})
+	if p := c.Config.Pool(c.first); p != nil {
+		if addr, no := c.fromPool(p, family); no.Reason == "" {
+			return addr, Decision{}
+		}
 	}
-	for _, p := range inOrder(in.Config.Pools) {
-		if reason, message := eligible(p, s); reason != "" {
-			reject(p, reason, message)
-			continue
-		}
-		if !in.Addresses.Has(p.Name, family.Is6()) {
-			reject(p, v1beta1.ReasonFamilyMissing, fmt.Sprintf("has no %s addresses", family))
-			continue
-		}
-		if addr, ok := in.Addresses.Shareable(p.Name, family.Is6(), s.Holder, s.Terms); ok {
+	var rejections []Rejection
+	for _, p := range inOrder(c.Config.Pools) {
+		addr, no := c.fromPool(p, family)
+		if no.Reason == "" {
 			return addr, Decision{}
 		}
-		if addr, ok := in.Addresses.Lowest(p.Name, family.Is6()); ok {
-			return addr, Decision{}
+		if told(p) {
+			rejections = append(rejections, no)
 		}
-		reject(p, v1beta1.ReasonPoolFull, fmt.Sprintf("every %s address is held", family))
 	}
 	return netip.Addr{}, refuse(family, rejections)
 }
 
-func pickRequested(in Input, addr netip.Addr) (netip.Addr, Decision) {
-	s := in.Service
-	pool, ok := in.Addresses.PoolOf(addr)
+// fromPool finds an address of one pool, or says why it gives none: the
+// Reason of the Rejection is then set.
+func (c choice) fromPool(p *config.Pool, family Family) (netip.Addr, Rejection) {
+	s, is6 := c.Service, family.Is6()
+	reject := func(reason v1beta1.Reason, message string) (netip.Addr, Rejection) {
+		return netip.Addr{}, Rejection{Pool: p.Name, Family: family, Reason: reason, Message: message}
+	}
+	if reason, message := eligible(p, s); reason != "" {
+		return reject(reason, message)
+	}
+	if !c.Addresses.Has(p.Name, is6) {
+		return reject(v1beta1.ReasonFamilyMissing, fmt.Sprintf("has no %s addresses", family))
+	}
+	shared, shares := c.Addresses.Shareable(p.Name, is6, s.Holder, s.Terms)
+	if c.quotaLeaves(p.Name) < 1 && !shares {
+		_, quota := c.Addresses.Used(p.Name, s.Terms.Group, s.Holder, nil)
+		return reject(v1beta1.ReasonQuotaReached, fmt.Sprintf("namespace %s holds as many addresses as it may, %d", s.Namespace, quota))
+	}
+	if shares {
+		return shared, Rejection{}
+	}
+	if addr, ok := c.Addresses.Former(p.Name, is6, s.Holder, c.Now); ok {
+		return addr, Rejection{}
+	}
+	if addr, ok := c.Addresses.Lowest(p.Name, is6, c.Now); ok {
+		return addr, Rejection{}
+	}
+	if until, rests := c.Addresses.FirstRested(p.Name, is6); rests {
+		return reject(v1beta1.ReasonResting, fmt.Sprintf("every %s address is held or rests, the first until %s",
+			family, until.UTC().Format(time.RFC3339)))
+	}
+	return reject(v1beta1.ReasonPoolFull, fmt.Sprintf("every %s address is held", family))
+}
+
+// quotaLeaves is how many more addresses of a pool the Service's namespace
+// may hold.
+func (c choice) quotaLeaves(pool string) int {
+	used, quota := c.Addresses.Used(pool, c.Service.Terms.Group, c.Service.Holder, c.has)
+	if quota == 0 {
+		return math.MaxInt
+	}
+	return quota - used
+}
+
+func (c choice) pickRequested(addr netip.Addr) (netip.Addr, Decision) {
+	s := c.Service
+	pool, ok := c.Addresses.PoolOf(addr)
+	// One that a pool keeps although it contains it no more is only for those
+	// who have it.
+	ok = ok && c.Config.Pool(pool).Contains(addr)
+	refuse := func(reason v1beta1.Reason, format string, args ...any) (netip.Addr, Decision) {
+		return netip.Addr{}, Decision{Reason: reason, Message: fmt.Sprintf(format, args...)}
+	}
+	if why := c.Config.Withheld(addr); !ok && why != "" {
+		return refuse(v1beta1.ReasonAddressNotInPool, "The Service asks for %s, which is not given out: %s. Ask for another.", addr, why)
+	}
 	switch {
 	case !ok:
-		return netip.Addr{}, Decision{Reason: v1beta1.ReasonAddressNotInPool, Message: fmt.Sprintf(
-			"The Service asks for %s, which no pool contains. Add it to an IPAddressPool, or ask for another.", addr)}
+		return refuse(v1beta1.ReasonAddressNotInPool,
+			"The Service asks for %s, which no pool contains. Add it to an IPAddressPool, or ask for another.", addr)
 	case s.RequestedPool != "" && s.RequestedPool != pool:
-		return netip.Addr{}, Decision{Reason: v1beta1.ReasonAddressNotInPool, Message: fmt.Sprintf(
-			"The Service asks for %s and for pool %s, but the address is in pool %s.", addr, s.RequestedPool, pool)}
+		return refuse(v1beta1.ReasonAddressNotInPool,
+			"The Service asks for %s and for pool %s, but the address is in pool %s.", addr, s.RequestedPool, pool)
 	}
-	if reason, message := permitted(in.Config.Pool(pool), s); reason != "" {
-		return netip.Addr{}, Decision{Reason: v1beta1.ReasonNoEligiblePool, Message: fmt.Sprintf(
-			"The Service asks for %s of pool %s, which may not serve it: %s.", addr, pool, message)}
+	if reason, message := permitted(c.Config.Pool(pool), s); reason != "" {
+		return refuse(v1beta1.ReasonNoEligiblePool, "The Service asks for %s of pool %s, which may not serve it: %s.", addr, pool, message)
 	}
 	var conflict *allocator.ConflictError
-	if err := in.Addresses.Check(addr, s.Holder, s.Terms); errors.As(err, &conflict) {
-		return netip.Addr{}, Decision{Reason: v1beta1.ReasonAddressInUse, Message: fmt.Sprintf(
-			"The Service asks for %s, which Service %s holds: %s.", addr, conflict.Holder, conflict.Why)}
+	if err := c.Addresses.Check(addr, s.Holder, s.Terms); errors.As(err, &conflict) {
+		none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, which Service %s holds: %s.", addr, conflict.Holder, conflict.Why)
+		d.Wanted = addr
+		return none, d
+	}
+	if len(c.Addresses.Holders(addr)) == 0 && c.quotaLeaves(pool) < 1 {
+		return refuse(v1beta1.ReasonNoEligiblePool,
+			"The Service asks for %s, but namespace %s holds as many addresses of pool %s as it may.", addr, s.Namespace, pool)
 	}
 	return addr, Decision{}
 }
@@ -300,6 +444,10 @@ func permitted(p *config.Pool, s Service) (v1beta1.Reason, string) {
 	switch a := p.Allocation; {
 	case p.Closed:
 		return v1beta1.ReasonPoolInvalid, "it cannot be read whom the pool is for; see its Ready condition"
+	case p.Drain:
+		return v1beta1.ReasonPoolDraining, "drain is true: the pool gives nothing new"
+	case !p.Gone.IsZero():
+		return v1beta1.ReasonPoolDraining, "the pool was deleted"
 	case a == nil:
 		return "", ""
 	case !a.SelectsNamespace(s.Namespace, s.NamespaceLabels):
@@ -315,7 +463,7 @@ func refuse(family Family, rejections []Rejection) Decision {
 	d := Decision{Reason: v1beta1.ReasonNoEligiblePool, Rejections: rejections}
 	var told []string
 	for _, r := range rejections {
-		if r.Reason == v1beta1.ReasonPoolFull {
+		if r.Reason == v1beta1.ReasonPoolFull || r.Reason == v1beta1.ReasonResting {
 			d.Reason = v1beta1.ReasonPoolsExhausted
 		}
 		if len(told) == maxTold {
@@ -337,8 +485,11 @@ const maxTold = 20
 func describe(in Input, addrs []netip.Addr) string {
 	var parts []string
 	for _, addr := range addrs {
-		pool, _ := in.Addresses.PoolOf(addr)
-		parts = append(parts, fmt.Sprintf("%s from pool %s", addr, pool))
+		from := "of no pool at present"
+		if pool, ok := in.Addresses.PoolOf(addr); ok {
+			from = "from pool " + pool
+		}
+		parts = append(parts, fmt.Sprintf("%s %s", addr, from))
 	}
 	return strings.Join(parts, ", ") + "."
 }

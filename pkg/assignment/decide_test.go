@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +19,7 @@ import (
 type world struct {
 	config config.Config
 	record *allocator.Allocator
+	now    time.Time
 }
 
 func pool(name string, spec v1beta1.IPAddressPoolSpec) v1beta1.IPAddressPool {
@@ -40,16 +42,16 @@ func byHand(spec v1beta1.IPAddressPoolSpec) v1beta1.IPAddressPoolSpec {
 }
 
 func newWorld(pools ...v1beta1.IPAddressPool) *world {
-	w := &world{record: allocator.New()}
+	w := &world{record: allocator.New(), now: time.Unix(1e9, 0)}
 	w.setPools(pools...)
 	return w
 }
 
 func (w *world) setPools(pools ...v1beta1.IPAddressPool) {
-	w.config, _ = config.Parse(config.Objects{Pools: pools}, w.config)
+	w.config, _ = config.Parse(config.Objects{Pools: pools}, w.config, w.now)
 	var out []allocator.Pool
 	for _, p := range w.config.Pools {
-		out = append(out, allocator.Pool{Name: p.Name, Ranges: p.Ranges, AvoidBuggy: p.AvoidBuggyIPs})
+		out = append(out, p.Allocatable())
 	}
 	w.record.SetPools(out)
 }
@@ -64,8 +66,8 @@ func (w *world) look(t *testing.T, s Service) Decision {
 func (w *world) lookInvalid(t *testing.T, s Service, invalid error) Decision {
 	t.Helper()
 	held, _ := w.record.Held(s.Holder)
-	d := Decide(Input{Service: s, Invalid: invalid, Held: held.Addresses, Config: &w.config, Addresses: w.record})
-	if err := w.record.Assign(s.Holder, d.Addresses, s.Terms); err != nil {
+	d := Decide(Input{Service: s, Invalid: invalid, Held: held.Addresses, Config: &w.config, Addresses: w.record, Now: w.now})
+	if err := w.record.Assign(s.Holder, d.Addresses, s.Terms, w.now); err != nil {
 		t.Fatalf("the decision for %s cannot be recorded: %v", s.Holder, err)
 	}
 	return d
@@ -214,8 +216,12 @@ func TestNothingMovesWithoutCause(t *testing.T) {
 	w.setPools(pool("a", addresses("198.51.100.0/24")),
 		pool("b", byHand(pinned(addresses("192.0.2.0/24"), v1beta1.ServiceAllocation{Namespaces: []string{"shop"}}))))
 	want(t, w.look(t, service("s")), v1beta1.ReasonAssigned, "192.0.2.0")
-	// Its pool without its address does.
-	w.setPools(pool("a", addresses("198.51.100.0/24")), pool("b", addresses("192.0.2.128/25")))
+	// Nor does its pool without its address, unless the pool says so.
+	shrunk := addresses("192.0.2.128/25")
+	w.setPools(pool("a", addresses("198.51.100.0/24")), pool("b", shrunk))
+	want(t, w.look(t, service("s")), v1beta1.ReasonAssigned, "192.0.2.0")
+	shrunk.OnShrink = v1beta1.OnShrinkMove
+	w.setPools(pool("a", addresses("198.51.100.0/24")), pool("b", shrunk))
 	want(t, w.look(t, service("s")), v1beta1.ReasonAssigned, "198.51.100.0")
 }
 
@@ -257,9 +263,18 @@ func TestFamilies(t *testing.T) {
 	want(t, w.look(t, dual("required", false)), v1beta1.ReasonAssigned, "2001:db8::", "192.0.2.2")
 	want(t, w.look(t, dual("preferred", true)), v1beta1.ReasonAssigned, "2001:db8::1", "192.0.2.0")
 
-	// A RequireDualStack Service that loses one family keeps the other.
+	// A deleted pool may come back; then nothing has happened.
 	w.setPools(pool("four", addresses("192.0.2.0/30")))
-	want(t, w.look(t, dual("required", false)), v1beta1.ReasonNoEligiblePool, "192.0.2.2")
+	want(t, w.look(t, dual("required", false)), v1beta1.ReasonAssigned, "2001:db8::", "192.0.2.2")
+	// If it does not, a RequireDualStack Service that loses one family keeps
+	// the other.
+	w.now = w.now.Add(config.ReplaceGrace)
+	w.setPools(pool("four", addresses("192.0.2.0/30")))
+	d := w.look(t, dual("required", false))
+	want(t, d, v1beta1.ReasonPoolGone, "192.0.2.2")
+	if !strings.HasPrefix(d.Message, "The pool that had 2001:db8:: is gone or contains it no more. No pool gives an IPv6 address") {
+		t.Errorf("message = %q", d.Message)
+	}
 
 	headless := with(service("headless"), func(s *Service) { s.Families = nil })
 	want(t, w.look(t, headless), v1beta1.ReasonNoClusterIP)
@@ -288,6 +303,6 @@ func TestSharingIsOnlyOnDemand(t *testing.T) {
 	want(t, w.look(t, sharer("unasked", "", 25)), v1beta1.ReasonAssigned, "192.0.2.1")
 	want(t, w.look(t, sharer("web-too", "k", 80)), v1beta1.ReasonPoolsExhausted)
 	// The conflict goes, the waiting Service gets in.
-	w.record.Release("default/web")
+	w.record.Release("default/web", w.now)
 	want(t, w.look(t, sharer("web-too", "k", 80)), v1beta1.ReasonAssigned, "192.0.2.0")
 }

@@ -38,6 +38,9 @@ type Service struct {
 	// Given is set when Berth has decided about the Service before, so that
 	// the addresses in its status are Berth's doing.
 	Given bool
+	// Lost is an address that the Service had lost with its pool, and had no
+	// other for, when Berth decided about it last; the zero Addr for none.
+	Lost netip.Addr
 }
 
 // Family is an address family.
@@ -86,8 +89,9 @@ func ParseService(s *corev1.Service, nsLabels labels.Set) (Service, error) {
 		Optional:        s.Spec.IPFamilyPolicy != nil && *s.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyPreferDualStack,
 		Status:          StatusAddresses(s),
 		Given:           given(s),
+		Lost:            lost(s),
 	}
-	out.Terms = allocator.Terms{Backends: backends(s)}
+	out.Terms = allocator.Terms{Backends: backends(s), Group: s.Namespace}
 	for _, p := range s.Spec.Ports {
 		out.Terms.Ports = append(out.Terms.Ports, allocator.Port{Protocol: string(p.Protocol), Number: uint16(p.Port)})
 	}
@@ -123,6 +127,19 @@ func StatusAddresses(s *corev1.Service) []netip.Addr {
 func given(s *corev1.Service) bool {
 	c := meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionAddressAssigned)
 	return c != nil && c.Reason != string(v1beta1.ReasonForeignAddress)
+}
+
+// lost reads from Berth's condition which address the Service lost with its
+// pool.
+func lost(s *corev1.Service) netip.Addr {
+	c := meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionAddressAssigned)
+	if c == nil {
+		return netip.Addr{}
+	}
+	_, text, _ := strings.Cut(c.Message, lostBegins)
+	text, _, _ = strings.Cut(text, lostEnds)
+	addr, _ := netip.ParseAddr(text) // the zero Addr where it says nothing
+	return addr
 }
 
 // families are those of the Service's cluster IPs. A headless Service or one

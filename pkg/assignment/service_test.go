@@ -63,7 +63,7 @@ func TestParseService(t *testing.T) {
 		Holder: "shop/web", Namespace: "shop", Families: []Family{IPv4, IPv6},
 		RequestedPool:      "lan",
 		RequestedAddresses: []netip.Addr{ip("192.0.2.9"), ip("2001:db8::9")},
-		Terms: allocator.Terms{SharingKey: "k", Backends: "shop/app=web",
+		Terms: allocator.Terms{SharingKey: "k", Backends: "shop/app=web", Group: "shop",
 			Ports: []allocator.Port{{Protocol: "TCP", Number: 80}, {Protocol: "UDP", Number: 53}}},
 		Status: []netip.Addr{ip("192.0.2.9")},
 	}

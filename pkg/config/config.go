@@ -8,14 +8,17 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"go4.org/netipx"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/allocator"
 )
 
 // Kinds of the objects that a Problem can be about.
@@ -28,7 +31,14 @@ const (
 type Objects struct {
 	Pools            []v1beta1.IPAddressPool
 	L2Advertisements []v1beta1.L2Advertisement
+	// NodeAddresses are the addresses that nodes have, with the name of the
+	// node. No pool gives them out.
+	NodeAddresses map[netip.Addr]string
 }
+
+// ReplaceGrace is how long a pool that was deleted still holds the addresses
+// it gave: tools that replace an object delete it and create it again.
+const ReplaceGrace = 30 * time.Second
 
 // Problem says what of one object is not in force, and what to do about it.
 type Problem struct {
@@ -43,7 +53,13 @@ type Config struct {
 	Pools            []*Pool            // by name
 	L2Advertisements []*L2Advertisement // by name
 
-	spans []span // ranges of all pools, sorted, for PoolOf
+	// Recheck is when Parse would say something else of the same objects:
+	// when the grace of a deleted pool ends. Zero for never.
+	Recheck time.Time
+
+	spans   []span               // ranges of all pools, sorted, for PoolOf
+	outside map[netip.Addr]*Pool // kept by pools that no longer contain them
+	nodes   map[netip.Addr]string
 }
 
 // Pool is a parsed IPAddressPool.
@@ -55,14 +71,31 @@ type Pool struct {
 	Ranges []netipx.IPRange
 	// Closed is set when it cannot be read whom the pool is for. Services keep
 	// what they have of it, and it gives nothing new.
-	Closed        bool
+	Closed bool
+	// Drain is set when it is to give nothing new, Gone when it was deleted.
+	Drain bool
+	Gone  time.Time
+	// ReuseDelay is how long a freed address rests; 0 for not at all.
+	ReuseDelay time.Duration
+	// Quota is how many addresses a namespace may hold; 0 for any number.
+	Quota int
+	// KeepOutside lets Services keep addresses that the pool no longer
+	// contains, and Outside are those they are known to keep.
+	KeepOutside bool
+	Outside     []netip.Addr
+	// Excluded4 and Excluded6 count the addresses that spec.exclude and nodes
+	// take from Ranges.
+	Excluded4, Excluded6 int64
+
 	AutoAssign    bool
 	AvoidBuggyIPs bool
 	// Allocation restricts who may use the pool; nil means everybody.
 	Allocation *Allocation
 
-	set    *netipx.IPSet // Ranges before older pools took theirs
-	object *v1beta1.IPAddressPool
+	set     *netipx.IPSet // Ranges before older pools took theirs
+	exclude *netipx.IPSet // of these, spec.exclude
+	before  *netipx.IPSet // Ranges before an edit that is not judged yet
+	object  *v1beta1.IPAddressPool
 }
 
 // Allocation says which Services a pool is pinned to.
@@ -97,16 +130,41 @@ type span struct {
 	pool *Pool
 }
 
-// PoolOf returns the pool that contains an address, or nil.
+// PoolOf returns the pool that an address belongs to, or nil: the one that
+// contains it, or that keeps it although it does not, or that contained it
+// before an edit which the controller has not judged yet.
 func (c *Config) PoolOf(addr netip.Addr) *Pool {
 	i, found := slices.BinarySearchFunc(c.spans, addr, func(s span, t netip.Addr) int { return s.From().Compare(t) })
 	if !found {
 		i--
 	}
-	if i < 0 || !c.spans[i].Contains(addr) {
-		return nil
+	if i >= 0 && c.spans[i].Contains(addr) {
+		return c.spans[i].pool
 	}
-	return c.spans[i].pool
+	if p := c.outside[addr]; p != nil {
+		return p
+	}
+	for _, p := range c.Pools {
+		if p.before != nil && p.before.Contains(addr) {
+			return p
+		}
+	}
+	return nil
+}
+
+// Withheld says why no pool gives out an address that one of them lists; ""
+// when that is not so.
+func (c *Config) Withheld(addr netip.Addr) string {
+	for _, p := range c.Pools {
+		switch {
+		case !p.set.Contains(addr):
+		case c.nodes[addr] != "":
+			return fmt.Sprintf("node %s has it", c.nodes[addr])
+		case p.exclude.Contains(addr):
+			return fmt.Sprintf("pool %s excludes it", p.Name)
+		}
+	}
+	return ""
 }
 
 // Pool returns the pool of a name, or nil.
@@ -116,6 +174,24 @@ func (c *Config) Pool(name string) *Pool {
 		return nil
 	}
 	return c.Pools[i]
+}
+
+// Contains tells whether an address is in the pool's ranges.
+func (p *Pool) Contains(addr netip.Addr) bool {
+	return slices.ContainsFunc(p.Ranges, func(r netipx.IPRange) bool { return r.Contains(addr) })
+}
+
+// Allocatable is the pool as the allocator wants it.
+func (p *Pool) Allocatable() allocator.Pool {
+	return allocator.Pool{
+		Name:        p.Name,
+		Ranges:      p.Ranges,
+		AvoidBuggy:  p.AvoidBuggyIPs,
+		ReuseDelay:  p.ReuseDelay,
+		Quota:       p.Quota,
+		KeepOutside: p.KeepOutside,
+		Outside:     p.Outside,
+	}
 }
 
 // SelectsNamespace tells whether Services of a namespace may use the pool.

@@ -5,15 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"go4.org/netipx"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/allocator"
 )
 
 // Parse turns objects into values. last is what Parse returned before, or the
@@ -23,10 +27,11 @@ import (
 // name, at most one for an object.
 //
 // Where pools overlap, the older object (by creation time, then by name)
-// keeps the addresses.
-func Parse(objects Objects, last Config) (Config, []Problem) {
-	var c Config
-	problems := parsePools(&c, objects.Pools, last)
+// keeps the addresses. A pool of last that is no longer among the objects
+// stays for ReplaceGrace, and gives nothing new.
+func Parse(objects Objects, last Config, now time.Time) (Config, []Problem) {
+	c := Config{nodes: objects.NodeAddresses}
+	problems := parsePools(&c, objects, last, now)
 	problems = append(problems, parseL2Advertisements(&c, objects.L2Advertisements, last)...)
 	slices.SortFunc(problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
@@ -34,34 +39,117 @@ func Parse(objects Objects, last Config) (Config, []Problem) {
 	return c, problems
 }
 
-func parsePools(c *Config, objects []v1beta1.IPAddressPool, last Config) []Problem {
+func parsePools(c *Config, objects Objects, last Config, now time.Time) []Problem {
 	problems := map[string]Problem{}
-	for i := range objects {
-		o := &objects[i]
+	for i := range objects.Pools {
+		o := &objects.Pools[i]
 		p, err := parsePool(o)
+		namesake := last.Pool(o.Name)
+		before := namesake
+		if before != nil && before.object.UID != o.UID {
+			before = nil
+		}
 		if err != nil {
 			inForce := "What can be understood of it is in force."
-			if before := last.Pool(o.Name); before != nil && before.object.UID == o.UID {
+			if before != nil {
 				again := *before
 				p, inForce = &again, "Its last good version stays in force."
 			}
 			problems[o.Name] = invalid(KindIPAddressPool, o.Name, err, inForce)
+		} else if namesake != nil && !judged(o) {
+			p.before = namesake.allBefore() // also of one that this one replaces
 		}
 		c.Pools = append(c.Pools, p)
 	}
+	c.Pools = append(c.Pools, stillThere(c, last, now)...)
 	for name, lost := range settleOverlaps(c.Pools) {
 		if _, worse := problems[name]; !worse {
 			problems[name] = Problem{KindIPAddressPool, name, v1beta1.ReasonOverlapping, lost}
 		}
 	}
 	slices.SortFunc(c.Pools, func(a, b *Pool) int { return cmp.Compare(a.Name, b.Name) })
+	c.withhold(objects.NodeAddresses)
+	c.index()
+	return slices.Collect(maps.Values(problems))
+}
+
+// judged tells whether the controller has seen the newest version of a pool.
+// Until then it has not told which addresses an edit leaves outside, so those
+// that were in the pool before still count.
+func judged(o *v1beta1.IPAddressPool) bool {
+	ready := meta.FindStatusCondition(o.Status.Conditions, v1beta1.ConditionReady)
+	return ready != nil && ready.ObservedGeneration >= o.Generation
+}
+
+// allBefore is what a pool contained, over all edits that are not judged yet.
+func (p *Pool) allBefore() *netipx.IPSet {
+	var b netipx.IPSetBuilder
+	for _, r := range p.Ranges {
+		b.AddRange(r)
+	}
+	if p.before != nil {
+		b.AddSet(p.before)
+	}
+	set, _ := b.IPSet()
+	return set
+}
+
+// stillThere are the pools of last that were deleted, but not long ago, and
+// not created again.
+func stillThere(c *Config, last Config, now time.Time) []*Pool {
+	var out []*Pool
+	for _, p := range last.Pools {
+		if slices.ContainsFunc(c.Pools, func(q *Pool) bool { return q.Name == p.Name }) {
+			continue
+		}
+		ghost := *p
+		if ghost.Gone.IsZero() {
+			ghost.Gone = now
+		}
+		end := ghost.Gone.Add(ReplaceGrace)
+		if !end.After(now) {
+			continue
+		}
+		if c.Recheck.IsZero() || end.Before(c.Recheck) {
+			c.Recheck = end
+		}
+		out = append(out, &ghost)
+	}
+	return out
+}
+
+// withhold takes out of each pool what it excludes and what nodes have, and
+// counts it.
+func (c *Config) withhold(nodes map[netip.Addr]string) {
+	for _, p := range c.Pools {
+		all4, all6 := allocator.Size(p.Ranges)
+		var b netipx.IPSetBuilder
+		for _, r := range p.Ranges {
+			b.AddRange(r)
+		}
+		b.RemoveSet(p.exclude)
+		for addr := range nodes {
+			b.Remove(addr)
+		}
+		rest, _ := b.IPSet()
+		p.Ranges = rest.Ranges()
+		left4, left6 := allocator.Size(p.Ranges)
+		p.Excluded4, p.Excluded6 = all4-left4, all6-left6
+	}
+}
+
+// index prepares PoolOf.
+func (c *Config) index() {
+	c.outside = map[netip.Addr]*Pool{}
 	for _, p := range c.Pools {
 		for _, r := range p.Ranges {
 			c.spans = append(c.spans, span{r, p})
 		}
+		for _, addr := range p.Outside {
+			c.outside[addr] = p
+		}
 	}
 	slices.SortFunc(c.spans, func(a, b span) int { return a.From().Compare(b.From()) })
-	return slices.Collect(maps.Values(problems))
 }
 
 // settleOverlaps takes from each pool what older ones hold, and returns for
@@ -89,7 +177,7 @@ func settleOverlaps(pools []*Pool) map[string]string {
 		}
 		left, _ := rest.IPSet()
 		p.Ranges = left.Ranges()
-		if len(lost) == 0 {
+		if len(lost) == 0 || !p.Gone.IsZero() {
 			continue
 		}
 		told[p.Name] = fmt.Sprintf("Addresses belong to older pools, which keep them: %s. %s "+
@@ -129,7 +217,18 @@ func parsePool(o *v1beta1.IPAddressPool) (*Pool, error) {
 		Labels:        o.Labels,
 		AutoAssign:    o.Spec.AutoAssign == nil || *o.Spec.AutoAssign,
 		AvoidBuggyIPs: o.Spec.AvoidBuggyIPs,
+		Drain:         o.Spec.Drain,
+		Quota:         int(o.Spec.Quota),
+		KeepOutside:   o.Spec.OnShrink != v1beta1.OnShrinkMove,
 		object:        o,
+	}
+	if o.Spec.ReuseDelay != nil {
+		p.ReuseDelay = o.Spec.ReuseDelay.Duration
+	}
+	for _, text := range o.Status.OutOfRange {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			p.Outside = append(p.Outside, addr.Unmap())
+		}
 	}
 	var errs []error
 	if len(o.Spec.Addresses) == 0 {
@@ -149,6 +248,16 @@ func parsePool(o *v1beta1.IPAddressPool) (*Pool, error) {
 		errs = append(errs, fmt.Errorf("spec.addresses: %w", err))
 	}
 	p.set = set
+	var x netipx.IPSetBuilder
+	for i, text := range o.Spec.Exclude {
+		r, err := ParseExcluded(string(text))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("spec.exclude[%d]: %w", i, err))
+			continue
+		}
+		x.AddRange(r)
+	}
+	p.exclude, _ = x.IPSet()
 	if a := o.Spec.ServiceAllocation; a != nil {
 		if p.Allocation, err = parseAllocation(a); err != nil {
 			p.Closed = true

@@ -70,7 +70,7 @@ func TestParsePools(t *testing.T) {
 			[]string{"bad: 198.51.100.0/24", "good: 192.0.2.0/24", "! bad Invalid"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			c, problems := Parse(Objects{Pools: test.pools}, Config{})
+			c, problems := Parse(Objects{Pools: test.pools}, Config{}, time.Time{})
 			if diff := cmp.Diff(test.want, told(c, problems)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
@@ -79,7 +79,7 @@ func TestParsePools(t *testing.T) {
 }
 
 func TestTheOverlapIsToldInWords(t *testing.T) {
-	_, problems := Parse(Objects{Pools: []v1beta1.IPAddressPool{pool("old", 0, "192.0.2.8/29"), pool("new", 1, "192.0.2.0/28")}}, Config{})
+	_, problems := Parse(Objects{Pools: []v1beta1.IPAddressPool{pool("old", 0, "192.0.2.8/29"), pool("new", 1, "192.0.2.0/28")}}, Config{}, time.Time{})
 	want := "Addresses belong to older pools, which keep them: 192.0.2.8/29 to pool old. The rest of this pool is in use. " +
 		"Remove them from spec.addresses of one of the pools."
 	if len(problems) != 1 || problems[0].Message != want {
@@ -92,7 +92,7 @@ func TestTheLastGoodVersionStays(t *testing.T) {
 		Pools:            []v1beta1.IPAddressPool{pool("p", 0, "192.0.2.0/24")},
 		L2Advertisements: []v1beta1.L2Advertisement{advertisement("l", v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth1"}})},
 	}
-	last, problems := Parse(good, Config{})
+	last, problems := Parse(good, Config{}, time.Time{})
 	if len(problems) != 0 {
 		t.Fatalf("problems = %v", problems)
 	}
@@ -100,7 +100,7 @@ func TestTheLastGoodVersionStays(t *testing.T) {
 		Pools:            []v1beta1.IPAddressPool{pool("p", 0, "198.51.100.0-192.0.2.0")},
 		L2Advertisements: []v1beta1.L2Advertisement{advertisement("l", v1beta1.L2AdvertisementSpec{NodeSelectors: []metav1.LabelSelector{badSelector}})},
 	}
-	c, problems := Parse(bad, last)
+	c, problems := Parse(bad, last, time.Time{})
 	if diff := cmp.Diff([]string{"p: 192.0.2.0/24", "! p Invalid", "! l Invalid"}, told(c, problems)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -115,7 +115,7 @@ func TestTheLastGoodVersionStays(t *testing.T) {
 
 	replaced := bad
 	replaced.Pools[0].UID = "another object of the same name"
-	c, _ = Parse(replaced, last)
+	c, _ = Parse(replaced, last, time.Time{})
 	if len(c.Pools) != 1 || len(c.Pools[0].Ranges) != 0 {
 		t.Errorf("a replaced object has a last good version: %+v", c.Pools)
 	}
@@ -124,7 +124,7 @@ func TestTheLastGoodVersionStays(t *testing.T) {
 func TestAPoolForWhomIsUnreadableGivesNothingNew(t *testing.T) {
 	o := pool("p", 0, "192.0.2.0/24")
 	o.Spec.ServiceAllocation = &v1beta1.ServiceAllocation{ServiceSelectors: []metav1.LabelSelector{badSelector}}
-	c, problems := Parse(Objects{Pools: []v1beta1.IPAddressPool{o}}, Config{})
+	c, problems := Parse(Objects{Pools: []v1beta1.IPAddressPool{o}}, Config{}, time.Time{})
 	if diff := cmp.Diff([]string{"p: 192.0.2.0/24", "! p Invalid"}, told(c, problems)); diff != "" || !c.Pools[0].Closed {
 		t.Errorf("closed is %v, -want +got:\n%s", c.Pools[0].Closed, diff)
 	}
@@ -136,7 +136,7 @@ func TestAnAdvertisementOfAMissingPoolServesTheOthers(t *testing.T) {
 		L2Advertisements: []v1beta1.L2Advertisement{
 			advertisement("l", v1beta1.L2AdvertisementSpec{IPAddressPools: []string{"there", "nowhere"}}),
 		},
-	}, Config{})
+	}, Config{}, time.Time{})
 	if len(problems) != 1 || problems[0].Reason != v1beta1.ReasonPoolNotFound || !strings.Contains(problems[0].Message, "nowhere") {
 		t.Errorf("problems = %+v", problems)
 	}
@@ -148,7 +148,7 @@ func TestAnAdvertisementOfAMissingPoolServesTheOthers(t *testing.T) {
 func TestPoolOf(t *testing.T) {
 	c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{
 		pool("a", 0, "192.0.2.16/28"), pool("b", 1, "192.0.2.0/24", "2001:db8::10-2001:db8::20"),
-	}}, Config{})
+	}}, Config{}, time.Time{})
 	for addr, want := range map[string]string{
 		"192.0.2.0": "b", "192.0.2.15": "b", "192.0.2.16": "a", "192.0.2.31": "a", "192.0.2.32": "b", "192.0.3.0": "",
 		"2001:db8::f": "", "2001:db8::10": "b", "2001:db8::20": "b", "2001:db8::21": "", "0.0.0.0": "",
@@ -169,7 +169,7 @@ func TestAllocationSelects(t *testing.T) {
 	o.Spec.ServiceAllocation = &v1beta1.ServiceAllocation{
 		Namespaces: []string{"shop"}, NamespaceSelectors: []metav1.LabelSelector{gold}, ServiceSelectors: []metav1.LabelSelector{gold},
 	}
-	c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{o}}, Config{})
+	c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{o}}, Config{}, time.Time{})
 	a := c.Pools[0].Allocation
 	isGold := map[string]string{"tier": "gold"}
 	if !a.SelectsNamespace("shop", nil) || !a.SelectsNamespace("other", isGold) || a.SelectsNamespace("other", nil) {

@@ -39,6 +39,19 @@ func ParseRange(text string) (netipx.IPRange, error) {
 	return r, nil
 }
 
+// ParseExcluded reads an address, a CIDR or an inclusive range that a pool
+// excludes. The error says what is wrong with the text and how to write it.
+func ParseExcluded(text string) (netipx.IPRange, error) {
+	r, err := parseRange(text)
+	if addr, isAddr := netip.ParseAddr(strings.TrimSpace(text)); isAddr == nil && addr.Zone() == "" {
+		r, err = netipx.IPRangeFrom(addr, addr), nil
+	}
+	if err == nil && (r.From().Is4In6() || r.To().Is4In6()) {
+		return netipx.IPRange{}, fmt.Errorf("%q is IPv4-mapped: write it as IPv4", text)
+	}
+	return r, err
+}
+
 func parseRange(text string) (netipx.IPRange, error) {
 	from, to, isRange := strings.Cut(text, "-")
 	if !isRange {

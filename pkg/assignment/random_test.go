@@ -1,0 +1,428 @@
+package assignment
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/allocator"
+)
+
+// Random runs are many unless the command line says otherwise, and leave no
+// files behind: the seed that a failure prints is enough to repeat it.
+func init() {
+	for name, value := range map[string]string{"rapid.checks": "400", "rapid.steps": "60", "rapid.nofailfile": "true"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// cluster is a world with Services that change at random.
+type cluster struct {
+	*world
+	pools    []v1beta1.IPAddressPool
+	services map[string]Service // as the cache shows them
+	stale    map[string]Service // as it showed them once
+	// looked are the Services that were looked at since their spec changed.
+	looked map[string]bool
+}
+
+func (c *cluster) names() []string {
+	var out []string
+	for name := range c.services {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// holdings are what every Service holds, but for one.
+func (c *cluster) holdings(but string) map[string]string {
+	out := map[string]string{}
+	for name, s := range c.services {
+		if h, ok := c.record.Held(s.Holder); ok && name != but {
+			out[name] = fmt.Sprint(h.Addresses)
+		}
+	}
+	return out
+}
+
+// rightful tells, in other words than Decide, whether nothing but another
+// Service could be a reason to take an address away.
+func (c *cluster) rightful(s Service, addr netip.Addr) bool {
+	pool, inPool := c.record.PoolOf(addr)
+	if !inPool || s.RequestedPool != "" && s.RequestedPool != pool || !slices.Contains(s.Families, FamilyOf(addr)) {
+		return false
+	}
+	for _, asked := range s.RequestedAddresses {
+		if asked.Is4() == addr.Is4() && asked != addr {
+			return false
+		}
+	}
+	return true
+}
+
+// lookAt has one Service decided about, as the controller does, and checks
+// what must be true of any decision.
+func (c *cluster) lookAt(t *rapid.T, name string, stale bool) {
+	s := c.services[name]
+	held, holds := c.record.Held(s.Holder)
+	before := slices.Clone(held.Addresses)
+	others := c.holdings(name)
+	seen := s
+	if stale && holds {
+		seen.Status, seen.Lost = c.stale[name].Status, c.stale[name].Lost
+	}
+	decide := func(s Service, has []netip.Addr) Decision {
+		return Decide(Input{Service: s, Held: has, Config: &c.config, Addresses: c.record, Now: c.now})
+	}
+	d := decide(seen, held.Addresses)
+	if again := decide(seen, held.Addresses); fmt.Sprint(again) != fmt.Sprint(d) {
+		t.Fatalf("of the same, two decisions:\n%+v\n%+v", d, again)
+	}
+	if err := c.record.Assign(s.Holder, d.Addresses, s.Terms, c.now); err != nil {
+		t.Fatalf("the decision for %s cannot be recorded: %v", name, err)
+	}
+	if after := c.holdings(name); fmt.Sprint(after) != fmt.Sprint(others) {
+		t.Fatalf("looking at %s changes others: %v, before %v", name, after, others)
+	}
+	for _, addr := range before {
+		if c.looked[name] && c.rightful(s, addr) && !slices.Contains(d.Addresses, addr) {
+			t.Fatalf("%s loses %s without cause: %+v", name, addr, d)
+		}
+	}
+	c.wellFormed(t, s, d)
+	c.stale[name] = s
+	c.services[name], c.looked[name] = written(s, d), true
+
+	// Read back and looked at again, nothing changes.
+	now, _ := c.record.Held(s.Holder)
+	again := decide(c.services[name], now.Addresses)
+	if fmt.Sprint(again) != fmt.Sprint(d) {
+		t.Fatalf("looked at again, %s gets another decision:\n%+v\nbefore\n%+v", name, again, d)
+	}
+}
+
+// wellFormed checks what a decision says.
+func (c *cluster) wellFormed(t *rapid.T, s Service, d Decision) {
+	if d.Reason == "" || !strings.HasSuffix(d.Message, ".") || strings.Contains(d.Message, "%!") || strings.Contains(d.Message, "  ") {
+		t.Fatalf("%s is told %q, %q", s.Holder, d.Reason, d.Message)
+	}
+	if d.Assigned() != (len(d.Addresses) == len(s.Families)) {
+		t.Fatalf("%s wants %v and is %s with %v", s.Holder, s.Families, d.Reason, d.Addresses)
+	}
+	for i, addr := range d.Addresses {
+		if slices.ContainsFunc(d.Addresses[:i], func(a netip.Addr) bool { return a.Is4() == addr.Is4() }) {
+			t.Fatalf("%s has two of a family: %v", s.Holder, d.Addresses)
+		}
+		if _, ok := c.record.PoolOf(addr); !ok {
+			t.Fatalf("%s has %s, which is in no pool", s.Holder, addr)
+		}
+	}
+	if d.Assigned() {
+		return
+	}
+	for _, r := range d.Rejections {
+		if !strings.Contains(d.Message, fmt.Sprintf("pool %s: %s (%s)", r.Pool, r.Message, r.Reason)) {
+			t.Fatalf("%s is not told why not pool %s: %s", s.Holder, r.Pool, d.Message)
+		}
+	}
+	pools := 0
+	for _, p := range c.config.Pools {
+		if p.Gone.IsZero() || p.Name == s.RequestedPool {
+			pools++
+		}
+	}
+	if len(d.Rejections) > 0 && len(d.Rejections) != pools {
+		t.Fatalf("of %d pools %d are told: %s", pools, len(d.Rejections), d.Message)
+	}
+	if len(d.Rejections) == 0 && len(s.RequestedAddresses) == 0 && s.RequestedPool == "" && pools > 0 {
+		t.Fatalf("%s asks for nothing and is not told of the pools: %s", s.Holder, d.Message)
+	}
+}
+
+// lawful checks that nobody holds what another has, unless they may share.
+func (c *cluster) lawful(t *rapid.T) {
+	owners := map[netip.Addr][]string{}
+	for _, name := range c.names() {
+		h, _ := c.record.Held(c.services[name].Holder)
+		for _, addr := range h.Addresses {
+			for _, other := range owners[addr] {
+				theirs, _ := c.record.Held(c.services[other].Holder)
+				a, b := h.Terms, theirs.Terms
+				if a.SharingKey == "" || a.SharingKey != b.SharingKey || a.Backends != b.Backends ||
+					slices.ContainsFunc(a.Ports, func(p allocator.Port) bool { return slices.Contains(b.Ports, p) }) {
+					t.Fatalf("%s is held by %s and %s, on terms %+v and %+v", addr, name, other, a, b)
+				}
+			}
+			owners[addr] = append(owners[addr], name)
+		}
+	}
+	for _, p := range c.config.Pools {
+		four, six := allocator.Size(p.Ranges)
+		n := c.record.Counts(p.Name, c.now)
+		if n.Assigned4+n.Resting4+n.KeptBack4+n.Available4 != four || n.Assigned6+n.Resting6+n.Available6 != six {
+			t.Fatalf("pool %s of %d and %d counts %+v", p.Name, four, six, n)
+		}
+	}
+}
+
+func aPool(t *rapid.T, name string, age int) v1beta1.IPAddressPool {
+	var own, more []v1beta1.AddressRange
+	switch name {
+	case "a":
+		own, more = []v1beta1.AddressRange{"192.0.2.0/30"}, []v1beta1.AddressRange{"192.0.2.4/30", "2001:db8::/126"}
+	case "b":
+		own, more = []v1beta1.AddressRange{"192.0.2.8/30", "2001:db8::10/126"}, []v1beta1.AddressRange{"192.0.2.0/28"}
+	default:
+		own, more = []v1beta1.AddressRange{"2001:db8::20/126"}, []v1beta1.AddressRange{"198.51.100.0/31"}
+	}
+	p := pool(name, addresses(own...))
+	p.UID, p.CreationTimestamp.Time = "uid-"+p.UID, time.Unix(int64(age), 0)
+	if rapid.Bool().Draw(t, "grown") {
+		p.Spec.Addresses = append(p.Spec.Addresses, more...)
+	}
+	if rapid.IntRange(0, 3).Draw(t, "shrunk") == 0 {
+		p.Spec.Exclude = []v1beta1.ExcludedRange{"192.0.2.1", "192.0.2.9-192.0.2.10", "2001:db8::10"}
+	}
+	p.Spec.Drain = rapid.IntRange(0, 5).Draw(t, "drain") == 0
+	if rapid.IntRange(0, 3).Draw(t, "by hand") == 0 {
+		p.Spec = byHand(p.Spec)
+	}
+	if rapid.IntRange(0, 3).Draw(t, "moves") == 0 {
+		p.Spec.OnShrink = v1beta1.OnShrinkMove
+	}
+	if rapid.IntRange(0, 2).Draw(t, "rests") == 0 {
+		reuseDelay(20 * time.Second)(&p.Spec)
+	}
+	p.Spec.Quota = rapid.SampledFrom([]int32{0, 0, 2, 3}).Draw(t, "quota")
+	if rapid.IntRange(0, 3).Draw(t, "pinned") == 0 {
+		p.Spec = pinned(p.Spec, v1beta1.ServiceAllocation{Priority: rapid.Int32Range(0, 2).Draw(t, "priority"), Namespaces: []string{"shop"}})
+	}
+	return p
+}
+
+func aService(t *rapid.T, name string) Service {
+	s := of(map[bool]string{true: "shop", false: "yard"}[name < "s4"], name)
+	switch rapid.SampledFrom([]string{"four", "four", "six", "prefer", "require", "reversed"}).Draw(t, "families") {
+	case "six":
+		s.Families = []Family{IPv6}
+	case "prefer":
+		s = dual(s, true)
+	case "require":
+		s = dual(s, false)
+	case "reversed":
+		s = dual(s, true, IPv6, IPv4)
+	}
+	s = sharing(s, rapid.SampledFrom([]string{"", "", "k", "l"}).Draw(t, "key"), uint16(rapid.IntRange(1, 4).Draw(t, "port")))
+	if s.Terms.SharingKey != "" && rapid.IntRange(0, 3).Draw(t, "local") == 0 {
+		s.Terms.Backends = s.Namespace
+	}
+	if rapid.IntRange(0, 4).Draw(t, "asks for a pool") == 0 {
+		s.RequestedPool = rapid.SampledFrom([]string{"a", "b", "c", "nowhere"}).Draw(t, "pool")
+	}
+	if rapid.IntRange(0, 4).Draw(t, "asks for an address") == 0 {
+		addr := ip(rapid.SampledFrom([]string{"192.0.2.1", "192.0.2.2", "192.0.2.9", "198.51.100.1", "203.0.113.1"}).Draw(t, "address"))
+		if s.Families[0] == IPv6 {
+			addr = ip(rapid.SampledFrom([]string{"2001:db8::1", "2001:db8::11", "2001:db8::99"}).Draw(t, "address"))
+		}
+		s.RequestedAddresses = []netip.Addr{addr}
+	}
+	return s
+}
+
+// Whatever happens, in whatever order: nothing moves without cause, no two
+// have the same, and who waits is told why.
+func TestAnythingGoes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := &cluster{world: newWorld(), services: map[string]Service{}, stale: map[string]Service{}, looked: map[string]bool{}}
+		anyOne := func(t *rapid.T) (string, bool) {
+			if len(c.services) == 0 {
+				return "", false
+			}
+			return rapid.SampledFrom(c.names()).Draw(t, "service"), true
+		}
+		setPools := func() {
+			before := c.holdings("")
+			for i := range c.pools { // the status that the controller has written
+				c.pools[i].Status.OutOfRange = nil
+				for _, addr := range c.record.Outside(c.pools[i].Name) {
+					c.pools[i].Status.OutOfRange = append(c.pools[i].Status.OutOfRange, addr.String())
+				}
+			}
+			c.setPools(c.pools...)
+			if after := c.holdings(""); fmt.Sprint(after) != fmt.Sprint(before) {
+				panic("an edit of pools changes holdings")
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"create or edit a Service": func(t *rapid.T) {
+				name := rapid.SampledFrom([]string{"s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"}).Draw(t, "service")
+				s, old := aService(t, name), c.services[name]
+				s.Status, s.Given, s.Lost = old.Status, old.Given, old.Lost
+				c.services[name], c.looked[name] = s, false
+				c.lookAt(t, name, rapid.Bool().Draw(t, "stale"))
+			},
+			"look": func(t *rapid.T) {
+				if name, ok := anyOne(t); ok {
+					c.lookAt(t, name, rapid.Bool().Draw(t, "stale"))
+				}
+			},
+			"look at all": func(t *rapid.T) {
+				for _, name := range rapid.Permutation(c.names()).Draw(t, "order") {
+					c.lookAt(t, name, false)
+				}
+			},
+			"delete a Service": func(t *rapid.T) {
+				if name, ok := anyOne(t); ok {
+					others := c.holdings(name)
+					c.release(c.services[name])
+					delete(c.services, name)
+					delete(c.stale, name)
+					delete(c.looked, name)
+					if after := c.holdings(""); fmt.Sprint(after) != fmt.Sprint(others) {
+						t.Fatalf("deleting %s changes others: %v, before %v", name, after, others)
+					}
+				}
+			},
+			"edit, create or delete pools": func(t *rapid.T) {
+				c.pools = nil
+				for i, name := range []string{"a", "b", "c"} {
+					if rapid.IntRange(0, 4).Draw(t, "there") > 0 {
+						c.pools = append(c.pools, aPool(t, name, i))
+					}
+				}
+				setPools()
+			},
+			"replace pools": func(*rapid.T) { // deleted and created again at once
+				if c.now.Equal(c.config.Recheck) {
+					return
+				}
+				kept := c.pools
+				c.pools = nil
+				setPools()
+				c.pools = kept
+				setPools()
+			},
+			"time passes": func(t *rapid.T) {
+				c.pass(time.Duration(rapid.IntRange(1, 40).Draw(t, "seconds")) * time.Second)
+				if r := c.config.Recheck; !r.IsZero() && !r.After(c.now) {
+					setPools()
+				}
+			},
+			"restart": func(t *rapid.T) {
+				for _, name := range c.names() { // the old leader has written all it decided
+					if !c.looked[name] {
+						c.lookAt(t, name, false)
+					}
+				}
+				before := c.holdings("")
+				setPools()
+				ghosts := len(c.config.Pools) > len(c.pools)
+				c.world = &world{record: allocator.New(), now: c.now}
+				c.setPools(c.pools...)
+				for _, name := range rapid.Permutation(c.names()).Draw(t, "order") {
+					s := c.services[name]
+					if err := c.record.Assign(s.Holder, s.Status, s.Terms, c.now); err != nil {
+						t.Fatalf("what %s has cannot be adopted: %v", name, err)
+					}
+				}
+				if after := c.holdings(""); fmt.Sprint(after) != fmt.Sprint(before) {
+					t.Fatalf("after the restart: %v, before %v", after, before)
+				}
+				if ghosts { // the new leader never saw those; its patience is another test's
+					return
+				}
+				for _, name := range c.names() {
+					h, _ := c.record.Held(c.services[name].Holder)
+					c.lookAt(t, name, false)
+					now, _ := c.record.Held(c.services[name].Holder)
+					for _, addr := range h.Addresses {
+						if c.rightful(c.services[name], addr) && !slices.Contains(now.Addresses, addr) {
+							t.Fatalf("%s loses %s by the restart", name, addr)
+						}
+					}
+				}
+			},
+			"": func(t *rapid.T) { c.lawful(t) },
+		})
+	})
+}
+
+// Requests that do not compete have the same outcome in any order.
+func TestTheOrderOfRequestsThatDoNotCompeteDoesNotMatter(t *testing.T) {
+	w := func() *world {
+		return newWorld(
+			pool("auto", addresses("192.0.2.0/28", "2001:db8::/120")),
+			pool("one", byHand(addresses("198.51.100.1/32"))), pool("two", byHand(addresses("198.51.100.2/32", "2001:db8:2::2/128"))),
+			pool("shop", pinned(addresses("203.0.113.0/32"), v1beta1.ServiceAllocation{Namespaces: []string{"shop"}})),
+			pool("rest", spec(draining, "10.0.0.0/24")),
+		)
+	}
+	requests := []Service{
+		asking(of("a", "addr-0"), "", "192.0.2.0"), asking(of("a", "addr-7"), "", "192.0.2.7"), asking(dual(of("a", "addr-both"), false), "", "192.0.2.9", "2001:db8::9"),
+		asking(of("b", "pool-one"), "one"), asking(dual(of("b", "pool-two"), true), "two"), of("shop", "pinned"),
+		asking(of("c", "drained"), "rest"), asking(of("c", "nowhere"), "nowhere"), asking(of("c", "no-address"), "", "10.9.9.9"),
+		sharing(asking(of("d", "share-1"), "", "192.0.2.5"), "k", 1), sharing(asking(of("d", "share-2"), "", "192.0.2.5"), "k", 2),
+	}
+	outcome := func(requests []Service) map[string]string {
+		w, out := w(), map[string]string{}
+		for _, s := range requests {
+			held, _ := w.record.Held(s.Holder)
+			d := Decide(Input{Service: s, Held: held.Addresses, Config: &w.config, Addresses: w.record, Now: w.now})
+			if err := w.record.Assign(s.Holder, d.Addresses, s.Terms, w.now); err != nil {
+				panic(err)
+			}
+			out[string(s.Holder)] = fmt.Sprint(d.Addresses, d.Reason, d.Message)
+		}
+		return out
+	}
+	first := fmt.Sprint(outcome(requests))
+	if !strings.Contains(first, "198.51.100.2 2001:db8:2::2") || !strings.Contains(first, "203.0.113.0 from pool shop") {
+		t.Fatalf("outcome is %s", first)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		order := rapid.Permutation(requests).Draw(t, "order")
+		if got := fmt.Sprint(outcome(order)); got != first {
+			t.Fatalf("outcome is\n%s\nwant\n%s", got, first)
+		}
+	})
+}
+
+// A Service that waits gets in when what it waits for comes, and it is the
+// only one that changes.
+func TestWhatFreesCapacityServesThoseThatWait(t *testing.T) {
+	full := pool("p", addresses("192.0.2.1-192.0.2.2"))
+	for story, free := range map[string]func(w *world){
+		"an address is given back": func(w *world) { w.release(service("a")) },
+		"the pool grows":           func(w *world) { w.setPools(pool("p", addresses("192.0.2.1-192.0.2.3"))) },
+		"a pool comes":             func(w *world) { w.setPools(full, pool("q", addresses("198.51.100.0/30"))) },
+		"a pool is not drained any more": func(w *world) {
+			w.setPools(full, pool("q", spec(draining, "198.51.100.0/30")))
+			if d := Decide(Input{Service: service("waits"), Config: &w.config, Addresses: w.record, Now: w.now}); d.Assigned() {
+				panic("a drained pool gives " + d.Message)
+			}
+			w.setPools(full, pool("q", addresses("198.51.100.0/30")))
+		},
+	} {
+		t.Run(story, func(t *testing.T) {
+			w := newWorld(full)
+			gives(t, w.look(t, service("a")), "192.0.2.1")
+			gives(t, w.look(t, service("b")), "192.0.2.2")
+			want(t, w.look(t, service("waits")), v1beta1.ReasonPoolsExhausted)
+			free(w)
+			if d := w.look(t, service("waits")); !d.Assigned() {
+				t.Errorf("still %s: %s", d.Reason, d.Message)
+			}
+			gives(t, w.look(t, service("b")), "192.0.2.2")
+		})
+	}
+}
