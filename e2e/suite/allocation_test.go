@@ -19,7 +19,7 @@ func TestShrunkPool(t *testing.T) {
 	// Asking for nothing any more, the Service keeps what it has.
 	kubectl(t, "patch", "service", "shrunk", "--type=json", "-p", `[{"op":"remove","path":"/spec/loadBalancerIP"}]`)
 
-	client := startTraffic(t, addr)
+	client := startTraffic(t, addr, untilSure)
 	kubectl(t, "patch", "ipaddresspool", "shrunk", "--type=merge", "-p", `{"spec":{"addresses":["10.77.0.112-10.77.0.114"]}}`)
 	eventually(t, 5*time.Second, "the pool tells of it", func() (bool, string) {
 		got := get(t, "get ipaddresspool shrunk", ".status.outOfRange") + condition(t, "ipaddresspool shrunk", "OutOfRange")
@@ -55,7 +55,7 @@ func TestReplacedPool(t *testing.T) {
 	addr := hasAddress(t, "replaced")
 	served(t, addr)
 	before := versions(t, "replaced")
-	client := startTraffic(t, addr)
+	client := startTraffic(t, addr, untilSure)
 	kubectl(t, "delete", "ipaddresspool", "replaced")
 	time.Sleep(3 * time.Second)
 	apply(t, pool("replaced", "10.77.0.116-10.77.0.117"))

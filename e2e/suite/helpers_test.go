@@ -235,12 +235,19 @@ type traffic struct {
 	stop     func()
 }
 
+// requestInterval is the pause between two requests.
+const requestInterval = 10 * time.Millisecond
+
+// How long one request may take.
 const (
-	requestInterval = 10 * time.Millisecond
-	requestLimit    = 250 * time.Millisecond
+	// untilSure tells a lost packet, which TCP sends again after a second
+	// (RFC 6298), from a machine that is busy.
+	untilSure = 900 * time.Millisecond
+	// untilNext is short, so that it is soon seen when answers come again.
+	untilNext = 250 * time.Millisecond
 )
 
-func startTraffic(t *testing.T, addr string) *traffic {
+func startTraffic(t *testing.T, addr string, limit time.Duration) *traffic {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	c := &traffic{}
@@ -251,7 +258,7 @@ func startTraffic(t *testing.T, addr string) *traffic {
 		defer close(done)
 		lastGood := time.Now()
 		for ctx.Err() == nil {
-			_, err := page(ctx, lab.HostClient, addr, requestLimit)
+			_, err := page(ctx, lab.HostClient, addr, limit)
 			if ctx.Err() != nil {
 				return
 			}

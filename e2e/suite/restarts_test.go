@@ -93,7 +93,7 @@ func TestSpeakerRestarts(t *testing.T) {
 	addr := hasAddress(t, "again")
 	served(t, addr)
 	owner := ownedBy(t, addr)
-	client := startTraffic(t, addr)
+	client := startTraffic(t, addr, untilSure)
 	pod := get(t, "get pod -n "+system+" -l app.kubernetes.io/name=berth-speaker --field-selector spec.nodeName="+owner, ".items[0].metadata.name")
 	kubectl(t, "delete", "pod", "-n", system, pod, "--wait=true")
 	kubectl(t, "rollout", "status", "-n", system, "daemonset/berth-speaker", "--timeout=60s")
@@ -120,7 +120,7 @@ func TestAPIServerStops(t *testing.T) {
 	if err := cluster.StopComponent(t.Context(), lab.APIServer); err != nil {
 		t.Fatal(err)
 	}
-	client := startTraffic(t, addr)
+	client := startTraffic(t, addr, untilSure)
 	for range 10 { // longer than a leader's lease and than every probe of a fellow
 		if got := answers(t, addr); len(got) != 1 || got[0] != owner {
 			t.Errorf("without the API server %v answer for %s, want %s", got, addr, owner)
@@ -159,7 +159,7 @@ func TestOwnerDies(t *testing.T) {
 	addr := hasAddress(t, "dead")
 	served(t, addr)
 	owner := ownedBy(t, addr, "node2", "node3")
-	client := startTraffic(t, addr)
+	client := startTraffic(t, addr, untilNext)
 	eventually(t, 5*time.Second, "traffic flows", func() (bool, string) {
 		requests, failed, _ := client.count()
 		return requests-failed > 20, fmt.Sprint(requests, failed)
