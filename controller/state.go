@@ -284,8 +284,11 @@ func (s *state) reserve(service *corev1.Service, now time.Time) bool {
 		return h.Terms.Group != inUse && slices.Contains(h.Addresses, addr) // Berth gave it, and has taken it back
 	})
 	free, _ := s.undisputed(theirs, holder, terms)
+	if len(free) == 0 {
+		return false // what it had is released, and those who wait are told
+	}
 	_ = s.addresses.Assign(holder, free, terms, now) // each was checked
-	return len(free) > 0
+	return true
 }
 
 // knows tells whether a Service holds or waits for addresses.
