@@ -122,15 +122,41 @@ func base(t *testing.T) []document {
 
 func TestSamplesAreInForceAsWritten(t *testing.T) {
 	list := documents(t, "samples/*.yaml")
-	objects := config.Objects{}
+	objects := config.Objects{Namespace: "berth-system"}
 	for _, p := range decoded[*v1beta1.IPAddressPool](t, list) {
 		objects.Pools = append(objects.Pools, *p)
 	}
 	for _, a := range decoded[*v1beta1.L2Advertisement](t, list) {
 		objects.L2Advertisements = append(objects.L2Advertisements, *a)
 	}
-	if len(objects.Pools) == 0 || len(objects.L2Advertisements) == 0 {
-		t.Fatal("the samples have no pool or no advertisement")
+	for _, p := range decoded[*v1beta1.BGPPeer](t, list) {
+		objects.BGPPeers = append(objects.BGPPeers, *p)
+	}
+	for _, a := range decoded[*v1beta1.BGPAdvertisement](t, list) {
+		objects.BGPAdvertisements = append(objects.BGPAdvertisements, *a)
+	}
+	for _, c := range decoded[*v1beta1.Community](t, list) {
+		objects.Communities = append(objects.Communities, *c)
+	}
+	for _, p := range decoded[*v1beta1.BFDProfile](t, list) {
+		objects.BFDProfiles = append(objects.BFDProfiles, *p)
+	}
+	for _, s := range decoded[*corev1.Secret](t, list) {
+		// What the API server does with stringData.
+		s.Data = map[string][]byte{}
+		for key, text := range s.StringData {
+			s.Data[key] = []byte(text)
+		}
+		objects.Secrets = append(objects.Secrets, *s)
+	}
+	for kind, n := range map[string]int{
+		config.KindIPAddressPool: len(objects.Pools), config.KindL2Advertisement: len(objects.L2Advertisements),
+		config.KindBGPPeer: len(objects.BGPPeers), config.KindBGPAdvertisement: len(objects.BGPAdvertisements),
+		config.KindCommunity: len(objects.Communities), config.KindBFDProfile: len(objects.BFDProfiles),
+	} {
+		if n == 0 {
+			t.Errorf("the samples have no %s", kind)
+		}
 	}
 	_, problems := config.Parse(objects, config.Config{}, time.Time{})
 	for _, p := range problems {
@@ -164,11 +190,15 @@ func TestSamplesShowEveryField(t *testing.T) {
 		paths(tree, "", shown[d.kind.Kind])
 	}
 	for kind, spec := range map[string]any{
-		config.KindIPAddressPool:   v1beta1.IPAddressPoolSpec{},
-		config.KindL2Advertisement: v1beta1.L2AdvertisementSpec{},
+		config.KindIPAddressPool:    v1beta1.IPAddressPoolSpec{},
+		config.KindL2Advertisement:  v1beta1.L2AdvertisementSpec{},
+		config.KindBGPAdvertisement: v1beta1.BGPAdvertisementSpec{},
+		config.KindBGPPeer:          v1beta1.BGPPeerSpec{},
+		config.KindBFDProfile:       v1beta1.BFDProfileSpec{},
+		config.KindCommunity:        v1beta1.CommunitySpec{},
 	} {
 		fields := fieldsOf(reflect.TypeOf(spec), ".spec")
-		if len(fields) < 4 {
+		if len(fields) < 3 {
 			t.Errorf("%s has only the fields %v: does this test still see them?", kind, fields)
 		}
 		for _, field := range fields {

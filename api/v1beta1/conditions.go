@@ -20,7 +20,7 @@ const ConditionAddressAssigned = "berth.io/AddressAssigned"
 // Events, logs and metrics.
 type Reason string
 
-// Reasons of ConditionReady on IPAddressPool and L2Advertisement.
+// Reasons of ConditionReady on the kinds that users write.
 const (
 	// ReasonAccepted: the object is in force as written.
 	ReasonAccepted Reason = "Accepted"
@@ -33,6 +33,33 @@ const (
 	// ReasonPoolNotFound: the object names a pool that does not exist. The
 	// pools that do exist are served.
 	ReasonPoolNotFound Reason = "PoolNotFound"
+	// ReasonPeerNotFound: the advertisement names a BGPPeer that does not
+	// exist or is not in force. The others are served.
+	ReasonPeerNotFound Reason = "PeerNotFound"
+	// ReasonSecretNotFound: the Secret with the password of a BGPPeer is not
+	// there, or has no password. The last good version of the peer, if this
+	// process has seen one, stays in force.
+	ReasonSecretNotFound Reason = "SecretNotFound"
+	// ReasonBFDProfileNotFound: the peer names a BFDProfile that does not exist
+	// or is not in force. Its sessions run without BFD.
+	ReasonBFDProfileNotFound Reason = "BFDProfileNotFound"
+	// ReasonBFDEchoUnusable: the peer is several hops away, so its BFDProfile
+	// is in force without echo mode.
+	ReasonBFDEchoUnusable Reason = "BFDEchoUnusable"
+	// ReasonCommunityNotFound: the advertisement names a community alias that
+	// no Community object gives. Its last good version, if this process has
+	// seen one, stays in force.
+	ReasonCommunityNotFound Reason = "CommunityNotFound"
+	// ReasonDuplicateAlias: an older Community object gives the same alias,
+	// and its value counts.
+	ReasonDuplicateAlias Reason = "DuplicateAlias"
+	// ReasonAggregationTooWide: a pool has an entry that is smaller than the
+	// aggregate, so the aggregate would bring traffic for addresses that are
+	// not in the pool. Its addresses are announced one by one.
+	ReasonAggregationTooWide Reason = "AggregationTooWide"
+	// ReasonConflicting: an older advertisement gives the same routes another
+	// localPref, med or asPathPrepend, and its values count.
+	ReasonConflicting Reason = "Conflicting"
 )
 
 // ReasonHeldOutside is the reason of ConditionOutOfRange.

@@ -13,6 +13,10 @@ var schemeBuilder = runtime.NewSchemeBuilder(func(scheme *runtime.Scheme) error 
 	scheme.AddKnownTypes(GroupVersion,
 		&IPAddressPool{}, &IPAddressPoolList{},
 		&L2Advertisement{}, &L2AdvertisementList{},
+		&BGPPeer{}, &BGPPeerList{},
+		&BGPAdvertisement{}, &BGPAdvertisementList{},
+		&Community{}, &CommunityList{},
+		&BFDProfile{}, &BFDProfileList{},
 		&Speaker{}, &SpeakerList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)

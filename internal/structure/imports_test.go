@@ -63,13 +63,14 @@ var rules = []rule{
 	// layer2 holds the election beside the sockets, so its libraries come along.
 	{of: "pkg/announcement", may: []string{"api/...", "pkg/config", "pkg/layer2"}, never: effects, pure: true,
 		why: "the decision for an address is a pure function, so that tests and kubectl-berth can ask it"},
-	{of: "pkg/config", may: []string{"api/...", "pkg/allocator"}, never: slices.Concat(wire, effects), pure: true,
+	{of: "pkg/config", may: []string{"api/...", "pkg/allocator", "pkg/bgp"}, never: slices.Concat(wire, effects), pure: true,
 		why: "configuration is parsed into values the same way wherever it is read"},
 	{of: "pkg/allocator", never: slices.Concat(wire, kubernetes, effects), pure: true,
 		why: "the record of addresses knows nothing of Kubernetes"},
 
 	{of: "pkg/layer2", never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
-	{of: "pkg/bgp", never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
+	{of: "pkg/bgp", never: slices.Concat(wire, kubernetes, effects), pure: true,
+		why: "what is announced to which peer is a pure function, so that tests and kubectl-berth can ask it"},
 	{of: "pkg/bgp/gobgp", may: []string{"pkg/bgp"}, never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
 	{of: "pkg/bfd", never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
 	{of: "pkg/membership", never: kubernetes, why: "membership works while the API server is away, so it knows nothing of it"},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go4.org/netipx"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/sets"
 
@@ -23,14 +24,31 @@ import (
 
 // Kinds of the objects that a Problem can be about.
 const (
-	KindIPAddressPool   = "IPAddressPool"
-	KindL2Advertisement = "L2Advertisement"
+	KindIPAddressPool    = "IPAddressPool"
+	KindL2Advertisement  = "L2Advertisement"
+	KindBGPAdvertisement = "BGPAdvertisement"
+	KindBGPPeer          = "BGPPeer"
+	KindBFDProfile       = "BFDProfile"
+	KindCommunity        = "Community"
 )
 
 // Objects are the API objects of one cluster.
 type Objects struct {
 	Pools            []v1beta1.IPAddressPool
 	L2Advertisements []v1beta1.L2Advertisement
+
+	BGPAdvertisements []v1beta1.BGPAdvertisement
+	BGPPeers          []v1beta1.BGPPeer
+	BFDProfiles       []v1beta1.BFDProfile
+	Communities       []v1beta1.Community
+	// Secrets are those of Namespace, Berth's own, that BGPPeers may name.
+	Secrets   []corev1.Secret
+	Namespace string
+	// NodeLabels are the labels of each node. They are asked only whether the
+	// selectors of two advertisements meet; without them Parse tells of fewer
+	// conflicts.
+	NodeLabels map[string]map[string]string
+
 	// NodeAddresses are the addresses that nodes have, with the name of the
 	// node. No pool gives them out.
 	NodeAddresses map[netip.Addr]string
@@ -53,6 +71,10 @@ type Config struct {
 	Pools            []*Pool            // by name
 	L2Advertisements []*L2Advertisement // by name
 
+	BGPPeers          []*BGPPeer          // by name
+	BGPAdvertisements []*BGPAdvertisement // by name
+	BFDProfiles       []*BFDProfile       // by name
+
 	// Recheck is when Parse would say something else of the same objects:
 	// when the grace of a deleted pool ends. Zero for never.
 	Recheck time.Time
@@ -60,6 +82,7 @@ type Config struct {
 	spans   []span               // ranges of all pools, sorted, for PoolOf
 	outside map[netip.Addr]*Pool // kept by pools that no longer contain them
 	nodes   map[netip.Addr]string
+	aliases map[string]alias // of communities
 }
 
 // Pool is a parsed IPAddressPool.

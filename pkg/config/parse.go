@@ -28,11 +28,17 @@ import (
 //
 // Where pools overlap, the older object (by creation time, then by name)
 // keeps the addresses. A pool of last that is no longer among the objects
-// stays for ReplaceGrace, and gives nothing new.
+// stays for ReplaceGrace, and gives nothing new. Where two Community objects
+// give the same alias, or two BGPAdvertisements the same routes with other
+// attributes, the older object's count too.
 func Parse(objects Objects, last Config, now time.Time) (Config, []Problem) {
 	c := Config{nodes: objects.NodeAddresses}
 	problems := parsePools(&c, objects, last, now)
 	problems = append(problems, parseL2Advertisements(&c, objects.L2Advertisements, last)...)
+	problems = append(problems, parseBFDProfiles(&c, objects.BFDProfiles, last)...)
+	problems = append(problems, parseBGPPeers(&c, objects, last)...)
+	problems = append(problems, parseCommunities(&c, objects.Communities, last)...)
+	problems = append(problems, parseBGPAdvertisements(&c, objects, last)...)
 	slices.SortFunc(problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 	})
@@ -363,6 +369,8 @@ func selectors(field string, in []metav1.LabelSelector) ([]labels.Selector, erro
 
 // invalid is the problem of an object that cannot be understood.
 func invalid(kind, name string, err error, inForce string) Problem {
-	what := strings.ReplaceAll(err.Error(), "\n", "; ")
-	return Problem{kind, name, v1beta1.ReasonInvalid, fmt.Sprintf("%s: %s. Correct the object. %s", kind, what, inForce)}
+	return Problem{kind, name, v1beta1.ReasonInvalid, fmt.Sprintf("%s: %s. Correct the object. %s", kind, sentence(err), inForce)}
 }
+
+// sentence writes errors in one line.
+func sentence(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

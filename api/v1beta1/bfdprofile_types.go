@@ -1,0 +1,97 @@
+package v1beta1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// BFDProfile says how fast BFD (RFC 5880) notices that a router has failed.
+// BGPPeers name it.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,categories=berth
+// +kubebuilder:printcolumn:name="Transmit",type=string,JSONPath=`.spec.transmitInterval`
+// +kubebuilder:printcolumn:name="Receive",type=string,JSONPath=`.spec.receiveInterval`
+// +kubebuilder:printcolumn:name="Multiplier",type=integer,JSONPath=`.spec.detectMultiplier`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type BFDProfile struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// The timers. An empty spec has the defaults: failure is noticed after
+	// 900ms.
+	// +optional
+	Spec BFDProfileSpec `json:"spec,omitempty"`
+	// Whether the profile is in force. Written by the controller.
+	// +optional
+	Status BFDProfileStatus `json:"status,omitempty"`
+}
+
+// BFDProfileSpec has the timers of BFD sessions. An interval is written with
+// its unit (300ms) or as a number of milliseconds (300).
+type BFDProfileSpec struct {
+	// Shortest time between two packets of the router that this side can
+	// take, 10ms to 60s. Default: 300ms.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? (self >= 10 && self <= 60000) : (duration(self) >= duration('10ms') && duration(self) <= duration('60s'))",message="must be from 10ms to 60s"
+	ReceiveInterval *intstr.IntOrString `json:"receiveInterval,omitempty"`
+
+	// Shortest time between two packets that this side sends, 10ms to 60s. A
+	// router that wants fewer gets fewer. Default: 300ms.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? (self >= 10 && self <= 60000) : (duration(self) >= duration('10ms') && duration(self) <= duration('60s'))",message="must be from 10ms to 60s"
+	TransmitInterval *intstr.IntOrString `json:"transmitInterval,omitempty"`
+
+	// After how many missing packets the other side takes the session for
+	// dead.
+	// +optional
+	// +kubebuilder:default=3
+	// +kubebuilder:validation:Minimum=2
+	// +kubebuilder:validation:Maximum=255
+	DetectMultiplier *int32 `json:"detectMultiplier,omitempty"`
+
+	// Time between two echo packets, 10ms to 60s. Default: 50ms.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? (self >= 10 && self <= 60000) : (duration(self) >= duration('10ms') && duration(self) <= duration('60s'))",message="must be from 10ms to 60s"
+	EchoInterval *intstr.IntOrString `json:"echoInterval,omitempty"`
+
+	// Test the way there and back with packets that the router sends back.
+	// Not for peers that are several hops away.
+	// +optional
+	// +kubebuilder:default=false
+	EchoMode bool `json:"echoMode,omitempty"`
+
+	// Send nothing before the router has sent something.
+	// +optional
+	// +kubebuilder:default=false
+	PassiveMode bool `json:"passiveMode,omitempty"`
+
+	// Of a router several hops away: the lowest TTL with which its packets may
+	// arrive. Default: 254.
+	// +optional
+	// +kubebuilder:default=254
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=254
+	MinimumTTL *int32 `json:"minimumTtl,omitempty"`
+}
+
+// BFDProfileStatus tells whether the profile is in force.
+type BFDProfileStatus struct {
+	// Whether all of the profile is in force. Type Ready.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// BFDProfileList is a list of BFDProfile.
+//
+// +kubebuilder:object:root=true
+type BFDProfileList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []BFDProfile `json:"items"`
+}

@@ -1,0 +1,157 @@
+package v1beta1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// BGPAdvertisement has the addresses of pools announced to BGP peers, by
+// every node that can take their traffic.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=bgpadv,categories=berth
+// +kubebuilder:printcolumn:name="Pools",type=string,JSONPath=`.spec.ipAddressPools`
+// +kubebuilder:printcolumn:name="Peers",type=string,JSONPath=`.spec.peers`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type BGPAdvertisement struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// Which addresses are announced, from which nodes, to which peers, and
+	// how. An empty spec announces every address from every node to every
+	// peer.
+	// +optional
+	Spec BGPAdvertisementSpec `json:"spec,omitempty"`
+	// Whether all of the advertisement is in force. Written by the controller.
+	// +optional
+	Status BGPAdvertisementStatus `json:"status,omitempty"`
+}
+
+// BGPAdvertisementSpec says which addresses are announced, from which nodes,
+// to which peers, and how.
+//
+// Where several advertisements bring the same prefix to the same peer, its
+// route has the communities of all of them, and a weight when one of them asks
+// for weights. Of localPref, med and asPathPrepend each, the oldest
+// advertisement that sets it decides.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.serviceSelectors) || size(self.serviceSelectors) == 0 || ((!has(self.aggregationLength) || self.aggregationLength == 32) && (!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))",message="serviceSelectors cannot be combined with aggregation: an aggregate also brings traffic for the Services that are not selected"
+type BGPAdvertisementSpec struct {
+	// Length of the IPv4 prefixes announced: with 24, 192.0.2.0/24 is
+	// announced for 192.0.2.7. Each entry of a pool must be at least as wide.
+	// +optional
+	// +kubebuilder:default=32
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=32
+	AggregationLength *int32 `json:"aggregationLength,omitempty"`
+
+	// Length of the IPv6 prefixes announced.
+	// +optional
+	// +kubebuilder:default=128
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=128
+	AggregationLengthV6 *int32 `json:"aggregationLengthV6,omitempty"`
+
+	// LOCAL_PREF of the routes, higher is preferred. Only internal peers
+	// (iBGP) are told it. 0, the default, is like leaving it out: internal
+	// peers are told 100.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	LocalPref int64 `json:"localPref,omitempty"`
+
+	// MULTI_EXIT_DISC of the routes: of several ways to this AS, a neighbour
+	// prefers the lowest. Default: none is sent.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	MED *int64 `json:"med,omitempty"`
+
+	// How many times more this side's AS number stands in the AS path towards
+	// external peers, which makes the way longer and less preferred.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=32
+	ASPathPrepend int32 `json:"asPathPrepend,omitempty"`
+
+	// Give each node's route a weight in proportion to its usable endpoints,
+	// as a link bandwidth community, so that routers which know it send each
+	// node as much traffic as its pods can take. Meant for Services with
+	// externalTrafficPolicy Local.
+	// +optional
+	// +kubebuilder:default=false
+	WeightByEndpoints bool `json:"weightByEndpoints,omitempty"`
+
+	// Communities of the routes. Each is standard (65000:100), large
+	// (large:65000:1:2), a route target or origin (rt:65000:100, soo:65000:100),
+	// well-known (no-export, no-advertise, no-export-subconfed, no-peer,
+	// blackhole), or an alias that a Community object gives.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=63
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	Communities []string `json:"communities,omitempty"`
+
+	// Pools, by name, whose addresses are announced, together with those
+	// matched by ipAddressPoolSelectors. Both empty means every pool.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	IPAddressPools []string `json:"ipAddressPools,omitempty"`
+
+	// Pools, by label, whose addresses are announced.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, x == y))",message="the same selector twice"
+	IPAddressPoolSelectors []metav1.LabelSelector `json:"ipAddressPoolSelectors,omitempty"`
+
+	// Nodes, by label, that announce. One matching selector is enough; none
+	// at all means every node.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, x == y))",message="the same selector twice"
+	NodeSelectors []metav1.LabelSelector `json:"nodeSelectors,omitempty"`
+
+	// Services, by label, that are announced. One matching selector is
+	// enough; none at all means every Service with an address of the pools.
+	// Cannot be combined with aggregation.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, x == y))",message="the same selector twice"
+	ServiceSelectors []metav1.LabelSelector `json:"serviceSelectors,omitempty"`
+
+	// BGPPeers, by name, to which the addresses are announced. Empty means
+	// every peer.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	Peers []string `json:"peers,omitempty"`
+}
+
+// BGPAdvertisementStatus tells whether the advertisement is in force.
+type BGPAdvertisementStatus struct {
+	// Whether all of the advertisement is in force. Type Ready.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// BGPAdvertisementList is a list of BGPAdvertisement.
+//
+// +kubebuilder:object:root=true
+type BGPAdvertisementList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []BGPAdvertisement `json:"items"`
+}

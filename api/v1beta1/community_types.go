@@ -1,0 +1,73 @@
+package v1beta1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Community gives names to BGP communities, which BGPAdvertisements use in
+// their place.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,categories=berth
+// +kubebuilder:printcolumn:name="Aliases",type=string,JSONPath=`.spec.communities[*].name`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type Community struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// The names and what they stand for.
+	// +optional
+	Spec CommunitySpec `json:"spec,omitempty"`
+	// Whether all of the names are in force. Written by the controller.
+	// +optional
+	Status CommunityStatus `json:"status,omitempty"`
+}
+
+// CommunitySpec has names and what they stand for.
+type CommunitySpec struct {
+	// The names. A name that two Community objects give belongs to the older
+	// one.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=256
+	Communities []CommunityAlias `json:"communities,omitempty"`
+}
+
+// CommunityAlias is a name for a BGP community.
+type CommunityAlias struct {
+	// The name. It has no colon, so that it cannot be taken for a community.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[^:\s]+$`
+	Name string `json:"name"`
+	// The community: standard (65000:100), large (large:65000:1:2), or a
+	// route target or origin (rt:65000:100, soo:65000:100).
+	// +required
+	// +kubebuilder:validation:MinLength=3
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}:[0-9]{1,5}|large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}|(rt|soo):[0-9.]{1,15}:[0-9]{1,10})$`
+	Value string `json:"value"`
+}
+
+// CommunityStatus tells whether the names are in force.
+type CommunityStatus struct {
+	// Whether all of the names are in force. Type Ready.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// CommunityList is a list of Community.
+//
+// +kubebuilder:object:root=true
+type CommunityList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Community `json:"items"`
+}

@@ -1,0 +1,214 @@
+package bgp
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// Address is one that this node may announce by BGP.
+type Address struct {
+	Address netip.Addr
+	// Advertisements are those that select the address's pool, a Service with
+	// the address, and this node.
+	Advertisements []*Advertisement
+	// Endpoints are the usable ones on this node, of all the Services with the
+	// address.
+	Endpoints int
+}
+
+// Desired is what one peer shall be told.
+type Desired struct {
+	Peer   Peer
+	Routes []Route // by prefix
+}
+
+// Conflict tells that two advertisements say different things of one route.
+type Conflict struct {
+	Peer   string
+	Prefix netip.Prefix
+	Field  string // localPref, med or asPathPrepend
+	// Kept is the advertisement whose value counts, Ignored the younger one.
+	Kept, Ignored string
+}
+
+// weightUnit is the link bandwidth of one endpoint in bytes a second. Only
+// proportions matter. The number is so large that routers which count in
+// megabits do not round it to nothing, and so small that some hundred
+// endpoints fit into the 32 bits that others keep.
+const (
+	weightUnit = 10e6
+	weightMin  = weightUnit / 10 // of a node without endpoints, which still forwards
+	weightMax  = 4e9
+)
+
+// Plan says what each peer shall be told so that the addresses are announced,
+// in the order of the peers' names, and where advertisements contradict each
+// other. Duplicate names of peers are the caller's mistake: the first counts.
+//
+// The rules:
+//
+//  1. An advertisement announces, for each address, the prefix of its length
+//     that holds the address, to those of its peers whose session carries the
+//     family.
+//  2. A route has the communities of all advertisements that announce it.
+//  3. Of LocalPref, MED and Prepend each, the oldest of them that sets it
+//     decides. Prepend goes to external peers, LocalPref to internal ones.
+//  4. When one of them asks for a weight, the route has a link bandwidth in
+//     proportion to the endpoints of all its addresses.
+func Plan(peers []Peer, addresses []Address) ([]Desired, []Conflict) {
+	prefixes := collect(addresses)
+	sorted := slices.Clone(peers)
+	slices.SortStableFunc(sorted, func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) })
+	sorted = slices.CompactFunc(sorted, func(a, b Peer) bool { return a.Name == b.Name })
+	var all []Desired
+	var conflicts []Conflict
+	for _, peer := range sorted {
+		d := Desired{Peer: peer}
+		// Most routes are made by the same few advertisements: compute once.
+		known := map[string]Attributes{}
+		for _, p := range prefixes {
+			if !peer.Families.Has(FamilyOf(p.prefix.Addr())) {
+				continue
+			}
+			reaching := p.reaching(peer.Name)
+			if len(reaching) == 0 {
+				continue
+			}
+			key := keyOf(reaching)
+			attributes, ok := known[key]
+			if !ok {
+				attributes = merge(peer, reaching)
+				known[key] = attributes
+			}
+			if slices.ContainsFunc(reaching, func(a *Advertisement) bool { return a.Weight }) {
+				attributes.Communities = Unite(attributes.Communities, []Community{LinkBandwidth(peer.LocalASN, weight(p.endpoints))})
+			}
+			d.Routes = append(d.Routes, Route{p.prefix, attributes})
+			conflicts = append(conflicts, contradictions(peer, p.prefix, reaching)...)
+		}
+		all = append(all, d)
+	}
+	return all, conflicts
+}
+
+// prefix is one to announce, with the advertisements that do, oldest first.
+type prefix struct {
+	prefix    netip.Prefix
+	ads       []*Advertisement
+	endpoints int
+}
+
+// collect finds the prefixes of all addresses, sorted.
+func collect(addresses []Address) []*prefix {
+	found := map[netip.Prefix]*prefix{}
+	for _, a := range addresses {
+		counted := map[netip.Prefix]bool{}
+		for _, ad := range a.Advertisements {
+			at := ad.prefixOf(a.Address)
+			p := found[at]
+			if p == nil {
+				p = &prefix{prefix: at}
+				found[at] = p
+			}
+			if !slices.Contains(p.ads, ad) {
+				p.ads = append(p.ads, ad)
+			}
+			if !counted[at] {
+				counted[at] = true
+				p.endpoints += a.Endpoints
+			}
+		}
+	}
+	out := make([]*prefix, 0, len(found))
+	for _, p := range found {
+		slices.SortFunc(p.ads, compareAge)
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b *prefix) int { return comparePrefix(a.prefix, b.prefix) })
+	return out
+}
+
+// comparePrefix orders prefixes by address, then by length.
+func comparePrefix(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+func (p *prefix) reaching(peer string) []*Advertisement {
+	var out []*Advertisement
+	for _, a := range p.ads {
+		if a.reaches(peer) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func keyOf(ads []*Advertisement) string {
+	var key []byte
+	for _, a := range ads {
+		key = append(append(key, a.Name...), 0)
+	}
+	return string(key)
+}
+
+// merge makes the attributes of a route of what its advertisements say.
+func merge(peer Peer, oldestFirst []*Advertisement) Attributes {
+	var out Attributes
+	for _, a := range oldestFirst {
+		if peer.Internal() {
+			out.LocalPref = cmp.Or(out.LocalPref, a.LocalPref)
+		} else {
+			out.Prepend = cmp.Or(out.Prepend, a.Prepend)
+		}
+		if !out.HasMED && a.HasMED {
+			out.MED, out.HasMED = a.MED, true
+		}
+		out.Communities = append(out.Communities, a.Communities...)
+	}
+	out.Communities = Unite(out.Communities)
+	return out
+}
+
+// contradictions finds what younger advertisements say in vain.
+func contradictions(peer Peer, at netip.Prefix, oldestFirst []*Advertisement) []Conflict {
+	if len(oldestFirst) < 2 {
+		return nil
+	}
+	var out []Conflict
+	for _, field := range Settings {
+		var kept *Advertisement
+		for _, a := range oldestFirst {
+			switch value, set := field.Of(a); {
+			case !set || field.Internal != nil && *field.Internal != peer.Internal():
+			case kept == nil:
+				kept = a
+			default:
+				if first, _ := field.Of(kept); first != value {
+					out = append(out, Conflict{peer.Name, at, field.Name, kept.Name, a.Name})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// Setting is something of which a route can have only one value.
+type Setting struct {
+	Name string // as users write it
+	// Internal says which peers are told it, nil for all.
+	Internal *bool
+	// Of is the value in an advertisement, and whether it is set there.
+	Of func(*Advertisement) (uint32, bool)
+}
+
+// Settings are all of them.
+var Settings = []Setting{
+	{"localPref", new(true), func(a *Advertisement) (uint32, bool) { return a.LocalPref, a.LocalPref != 0 }},
+	{"med", nil, func(a *Advertisement) (uint32, bool) { return a.MED, a.HasMED }},
+	{"asPathPrepend", new(false), func(a *Advertisement) (uint32, bool) { return uint32(a.Prepend), a.Prepend != 0 }},
+}
+
+func weight(endpoints int) float32 {
+	return float32(min(max(float64(endpoints)*weightUnit, weightMin), weightMax))
+}

@@ -1,0 +1,117 @@
+package gobgp
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/berth-lb/berth/pkg/bgp"
+)
+
+// listeners are those of passive sessions: one for each own address and VRF,
+// shared by the sessions that use it.
+type listeners struct {
+	port uint16
+
+	mu   sync.Mutex
+	open map[listenAt]*listener
+}
+
+type listenAt struct {
+	local netip.Addr
+	vrf   string
+}
+
+type listener struct {
+	*net.TCPListener
+	// waiting are the sessions by the address of their router, without a zone:
+	// that is in the listener's own address.
+	waiting map[netip.Addr]chan net.Conn
+}
+
+// accept waits for a router to connect.
+func (l *listeners) accept(ctx context.Context, p bgp.Peer, local, remote netip.Addr) (net.Conn, error) {
+	at := listenAt{local, p.VRF}
+	remote = remote.WithZone("")
+	arrived, err := l.register(ctx, at, p, remote)
+	if err != nil {
+		return nil, err
+	}
+	defer l.leave(at, remote)
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case c := <-arrived:
+		own := p
+		own.VRF, own.Password = "", bgp.Password{} // the listener's, which it has already
+		if err := control(c.(*net.TCPConn), func(fd int) error { return setOptions(fd, own, remote) }); err != nil {
+			_ = c.Close()
+			return nil, err
+		}
+		return c, nil
+	}
+}
+
+func (l *listeners) register(ctx context.Context, at listenAt, p bgp.Peer, remote netip.Addr) (<-chan net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.open[at]
+	if s == nil {
+		// Of what the peers ask, only the VRF holds for all that share it. The
+		// TTL is the highest, as if the session were internal, so that it
+		// reaches those that take no other.
+		config := net.ListenConfig{Control: options(bgp.Peer{VRF: at.vrf, TTLSecurity: 255}, at.local)}
+		config.SetMultipathTCP(false) // which knows neither MD5 nor a minimal TTL
+		c, err := config.Listen(ctx, "tcp", netip.AddrPortFrom(at.local, l.port).String())
+		if err != nil {
+			return nil, fmt.Errorf("listen for the router: %w", err)
+		}
+		s = &listener{c.(*net.TCPListener), map[netip.Addr]chan net.Conn{}}
+		l.open[at] = s
+		go l.serve(s)
+	}
+	if s.waiting[remote] != nil {
+		return nil, fmt.Errorf("another passive session waits for %s at %s", remote, at.local)
+	}
+	if err := control(s.TCPListener, func(fd int) error { return setKey(fd, remote, p.Password.Reveal()) }); err != nil {
+		return nil, err
+	}
+	s.waiting[remote] = make(chan net.Conn, 1)
+	return s.waiting[remote], nil
+}
+
+// leave ends the waiting, and the listener with the last that waits.
+func (l *listeners) leave(at listenAt, remote netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.open[at]
+	select {
+	case late := <-s.waiting[remote]:
+		_ = late.Close()
+	default:
+	}
+	delete(s.waiting, remote)
+	if len(s.waiting) == 0 {
+		_ = s.Close()
+		delete(l.open, at)
+	}
+}
+
+// serve gives connections to those who wait for them, and closes all others.
+func (l *listeners) serve(s *listener) {
+	for {
+		c, err := s.Accept()
+		if err != nil {
+			return // closed
+		}
+		l.mu.Lock()
+		select {
+		case s.waiting[addrOf(c.RemoteAddr()).WithZone("")] <- c: // nobody reads from a nil channel
+		default:
+			_ = c.Close()
+		}
+		l.mu.Unlock()
+	}
+}

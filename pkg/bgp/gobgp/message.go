@@ -1,0 +1,288 @@
+package gobgp
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"unicode"
+
+	"github.com/berth-lb/berth/pkg/bgp"
+)
+
+// Sizes and types of messages (RFC 4271, 4.1; RFC 8654; RFC 2918).
+const (
+	headerLength = 19
+	maxLength    = 4096 // of all but UPDATE, which may be longer
+
+	typeOpen         = 1
+	typeUpdate       = 2
+	typeNotification = 3
+	typeKeepalive    = 4
+	typeRefresh      = 5
+)
+
+// Capabilities that matter here.
+const (
+	capMultiprotocol   = 1  // RFC 4760
+	capExtendedNextHop = 5  // RFC 8950
+	capGracefulRestart = 64 // RFC 4724, RFC 8538
+	capFourOctetAS     = 65 // RFC 6793
+	capLongLived       = 71 // RFC 9494
+)
+
+// messageError is a message that breaks the rules, with the codes by which its
+// sender is told.
+type messageError struct {
+	code, subcode byte
+	text          string
+}
+
+func (e messageError) Error() string { return "not BGP: " + e.text }
+
+// badMessage makes a messageError. Subcodes are of RFC 4271, 6.1 and 6.2.
+func badMessage(code, subcode byte, format string, args ...any) error {
+	return messageError{code, subcode, fmt.Sprintf(format, args...)}
+}
+
+// readMessage reads one message into buffer, which holds maxLength bytes. The
+// body of an UPDATE is thrown away unless keepUpdates is set; then buffer must
+// hold 65535 bytes. The result is valid until the next call.
+func readMessage(r io.Reader, buffer []byte, keepUpdates bool) (typ byte, message []byte, err error) {
+	header := buffer[:headerLength]
+	if _, err := io.ReadFull(r, header); err != nil {
+		return 0, nil, err
+	}
+	for _, b := range header[:16] {
+		if b != 0xff {
+			return 0, nil, badMessage(codeHeader, 1, "the marker is missing")
+		}
+	}
+	length, typ := int(binary.BigEndian.Uint16(header[16:])), header[18]
+	limit := maxLength
+	if typ == typeUpdate {
+		limit = math.MaxUint16
+	}
+	switch {
+	case typ < typeOpen || typ > typeRefresh:
+		return 0, nil, badMessage(codeHeader, 3, "a message of type %d", typ)
+	case length < headerLength || length > limit:
+		return 0, nil, badMessage(codeHeader, 2, "a message of type %d with %d bytes", typ, length)
+	case typ == typeUpdate && !keepUpdates:
+		_, err := io.CopyN(io.Discard, r, int64(length-headerLength))
+		return typ, header, err
+	}
+	_, err = io.ReadFull(r, buffer[headerLength:length])
+	return typ, buffer[:length], err
+}
+
+// open is an OPEN message. The slices are parts of the message.
+type open struct {
+	as             uint32
+	id             [4]byte
+	hold           []byte // two octets
+	families       bgp.Families
+	nextHop6       bool // takes IPv6 next hops for IPv4 routes
+	restart        bool // knows graceful restart
+	notification   bool // and keeps routes over a NOTIFICATION, too
+	restartFlags   []byte
+	forwarding     [][]byte // flags of each family, one octet each
+	longLived      uint32   // the longest time, in seconds
+	longLivedFlags [][]byte
+}
+
+// parseOpen reads an OPEN message, its header included. Capabilities that do
+// not matter here are passed over.
+func parseOpen(message []byte) (open, error) {
+	if len(message) < headerLength+10 {
+		return open{}, badMessage(codeOpen, 0, "an OPEN of %d bytes", len(message))
+	}
+	body := message[headerLength:]
+	if body[0] != 4 {
+		return open{}, badMessage(codeOpen, 1, "version %d", body[0])
+	}
+	o := open{as: uint32(binary.BigEndian.Uint16(body[1:])), hold: body[3:5], id: [4]byte(body[5:9])}
+	parameters, size := body[10:], int(body[9])
+	extended := size == 255 && len(parameters) >= 3 && parameters[0] == 255 // RFC 9072
+	if extended {
+		size = int(binary.BigEndian.Uint16(parameters[1:]))
+		parameters = parameters[3:]
+	}
+	if len(parameters) != size {
+		return open{}, badMessage(codeOpen, 0, "an OPEN with %d bytes of parameters instead of %d", len(parameters), size)
+	}
+	multiprotocol := false
+	for len(parameters) > 0 {
+		typ, value, rest, ok := cut(parameters, extended)
+		if !ok {
+			return open{}, badMessage(codeOpen, 0, "an OPEN with a broken parameter")
+		}
+		for parameters = rest; typ == 2 && len(value) > 0; {
+			var code byte
+			var c []byte
+			if code, c, value, ok = cut(value, false); !ok {
+				return open{}, badMessage(codeOpen, 0, "an OPEN with a broken capability")
+			}
+			o.take(code, c)
+			multiprotocol = multiprotocol || code == capMultiprotocol
+		}
+	}
+	if !multiprotocol {
+		o.families = bgp.IPv4 // RFC 4271 knows no other
+	}
+	return o, nil
+}
+
+// cut splits the first of several values, each behind its type and length.
+func cut(b []byte, long bool) (typ byte, value, rest []byte, ok bool) {
+	head := 2
+	if long {
+		head = 3
+	}
+	if len(b) < head {
+		return 0, nil, nil, false
+	}
+	size := int(b[1])
+	if long {
+		size = int(binary.BigEndian.Uint16(b[1:]))
+	}
+	if len(b) < head+size {
+		return 0, nil, nil, false
+	}
+	return b[0], b[head : head+size], b[head+size:], true
+}
+
+// take notes one capability.
+func (o *open) take(code byte, c []byte) {
+	switch {
+	case code == capMultiprotocol && len(c) == 4:
+		o.families |= family(c)
+	case code == capExtendedNextHop:
+		for ; len(c) >= 6; c = c[6:] {
+			// IPv4 (1), unicast (1, in two octets), over IPv6 (2).
+			o.nextHop6 = o.nextHop6 || [6]byte(c) == [6]byte{0, 1, 0, 1, 0, 2}
+		}
+	case code == capFourOctetAS && len(c) == 4:
+		o.as = binary.BigEndian.Uint32(c)
+	case code == capGracefulRestart && len(c) >= 2:
+		o.restart, o.notification, o.restartFlags = true, c[0]&0x40 != 0, c[:1]
+		for c = c[2:]; len(c) >= 4; c = c[4:] {
+			o.forwarding = append(o.forwarding, c[3:4])
+		}
+	case code == capLongLived:
+		for ; len(c) >= 7; c = c[7:] {
+			o.longLived = max(o.longLived, binary.BigEndian.Uint32(c[3:])&0xffffff)
+			o.longLivedFlags = append(o.longLivedFlags, c[3:4])
+		}
+	}
+}
+
+// family reads AFI, a reserved octet and SAFI.
+func family(c []byte) bgp.Families {
+	switch [4]byte{c[0], c[1], 0, c[3]} {
+	case [4]byte{0, 1, 0, 1}:
+		return bgp.IPv4
+	case [4]byte{0, 2, 0, 1}:
+		return bgp.IPv6
+	}
+	return 0
+}
+
+// Codes of NOTIFICATION messages (RFC 4271, 4.5; RFC 4486; RFC 8538).
+const (
+	codeHeader       = 1
+	codeOpen         = 2
+	codeStateMachine = 5
+	codeCease        = 6
+
+	openBadPeerAS = 2
+
+	ceaseShutdown      = 2
+	ceaseDeconfigured  = 3
+	ceaseConfiguration = 6
+	ceaseHardReset     = 9
+)
+
+// notification makes a NOTIFICATION message. A text is for the router's
+// operator and is cut after 255 bytes (RFC 9003).
+func notification(code, subcode byte, text string) []byte {
+	data := []byte(text)
+	if code == codeCease && (subcode == ceaseShutdown || subcode == 4) {
+		data = append([]byte{byte(min(len(text), 255))}, text[:min(len(text), 255)]...)
+	}
+	m := make([]byte, headerLength, headerLength+2+len(data))
+	for i := range 16 {
+		m[i] = 0xff
+	}
+	binary.BigEndian.PutUint16(m[16:], uint16(cap(m)))
+	m[18] = typeNotification
+	return append(append(m, code, subcode), data...)
+}
+
+// hardened wraps a Cease into a hard reset, after which a router that keeps
+// routes over a NOTIFICATION keeps none (RFC 8538, 3).
+func hardened(cease []byte) []byte {
+	inner := cease[headerLength:]
+	return notification(codeCease, ceaseHardReset, string(inner))
+}
+
+// notificationNames are the codes in words; subcodes of the same code below.
+var notificationNames = map[byte]string{
+	codeHeader: "message header error", codeOpen: "OPEN error", 3: "UPDATE error", 4: "hold timer expired", codeStateMachine: "state machine error",
+	codeCease: "cease", 7: "ROUTE-REFRESH error", 8: "send hold timer expired",
+}
+
+var subcodeNames = map[[2]byte]string{
+	{codeOpen, 1}: "unsupported version", {codeOpen, openBadPeerAS}: "bad peer AS", {codeOpen, 3}: "bad BGP identifier",
+	{codeOpen, 4}: "unsupported optional parameter", {codeOpen, 6}: "unacceptable hold time", {codeOpen, 7}: "unsupported capability",
+	{codeCease, 1}: "maximum number of prefixes reached", {codeCease, ceaseShutdown}: "administrative shutdown",
+	{codeCease, ceaseDeconfigured}: "peer de-configured", {codeCease, 4}: "administrative reset", {codeCease, 5}: "connection rejected",
+	{codeCease, ceaseConfiguration}: "other configuration change", {codeCease, 7}: "connection collision resolution",
+	{codeCease, 8}: "out of resources", {codeCease, ceaseHardReset}: "hard reset", {codeCease, 10}: "BFD down",
+}
+
+// inWords writes a NOTIFICATION message for a person. What the router wrote
+// into it may be anything: only printable text is shown, and not much of it.
+func inWords(message []byte) string {
+	if len(message) < headerLength+2 {
+		return "a NOTIFICATION that is too short"
+	}
+	return wordsFor(message[headerLength:])
+}
+
+func wordsFor(body []byte) string {
+	code, subcode, data := body[0], body[1], body[2:]
+	words := notificationNames[code]
+	if words == "" {
+		words = fmt.Sprintf("error %d", code)
+	}
+	switch name := subcodeNames[[2]byte{code, subcode}]; {
+	case name != "":
+		words += ": " + name
+	case subcode != 0:
+		words += fmt.Sprintf(": subcode %d", subcode)
+	}
+	switch {
+	case code == codeCease && subcode == ceaseHardReset && len(data) >= 2 && data[1] != ceaseHardReset:
+		words += ": " + wordsFor(data)
+	case code == codeCease && (subcode == ceaseShutdown || subcode == 4) && len(data) > 1 && len(data) > int(data[0]):
+		words += fmt.Sprintf(" (%q)", printable(string(data[1:1+int(data[0])])))
+	}
+	return words
+}
+
+// printable is text without what could confuse a terminal or a log.
+func printable(text string) string {
+	const most = 128
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) && r != unicode.ReplacementChar {
+			return r
+		}
+		return '.'
+	}, text)
+	if runes := []rune(text); len(runes) > most {
+		text = string(runes[:most]) + "…"
+	}
+	return text
+}

@@ -1,0 +1,216 @@
+package gobgp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net/netip"
+	"strings"
+	"testing"
+
+	packet "github.com/osrg/gobgp/v4/pkg/packet/bgp"
+
+	"github.com/berth-lb/berth/pkg/bgp"
+)
+
+// serialized is a message as gobgp writes it.
+func serialized(t testing.TB, m *packet.BGPMessage, err error) []byte {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := m.Serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// anOpen is an OPEN with all that matters here.
+func anOpen(t testing.TB) []byte {
+	caps := []packet.ParameterCapabilityInterface{
+		packet.NewCapRouteRefresh(),
+		packet.NewCapMultiProtocol(packet.RF_IPv4_UC), packet.NewCapMultiProtocol(packet.RF_IPv6_UC), packet.NewCapMultiProtocol(packet.RF_EVPN),
+		packet.NewCapFourOctetASNumber(4200000001),
+		packet.NewCapGracefulRestart(false, true, 120, []*packet.CapGracefulRestartTuple{
+			packet.NewCapGracefulRestartTuple(packet.RF_IPv4_UC, false), packet.NewCapGracefulRestartTuple(packet.RF_IPv6_UC, false)}),
+		packet.NewCapLongLivedGracefulRestart([]*packet.CapLongLivedGracefulRestartTuple{
+			packet.NewCapLongLivedGracefulRestartTuple(packet.RF_IPv4_UC, false, 3600)}),
+		packet.NewCapExtendedNexthop([]*packet.CapExtendedNexthopTuple{packet.NewCapExtendedNexthopTuple(packet.RF_IPv4_UC, packet.AFI_IP6)}),
+	}
+	m, err := packet.NewBGPOpenMessage(packet.AS_TRANS, 90, netip.MustParseAddr("1.2.3.4"),
+		[]packet.OptionParameterInterface{packet.NewOptionParameterCapability(caps)})
+	return serialized(t, m, err)
+}
+
+func TestParseOpen(t *testing.T) {
+	o, err := parseOpen(anOpen(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.as != 4200000001 || o.id != [4]byte{1, 2, 3, 4} || number(o.hold) != 90 || o.families != bgp.DualStack ||
+		!o.nextHop6 || !o.restart || !o.notification || len(o.forwarding) != 2 || o.longLived != 3600 || len(o.longLivedFlags) != 1 {
+		t.Errorf("got %+v", o)
+	}
+}
+
+func TestAnOpenWithoutCapabilitiesIsIPv4(t *testing.T) {
+	m, err := packet.NewBGPOpenMessage(64512, 3, netip.MustParseAddr("1.2.3.4"), nil)
+	o, err := parseOpen(serialized(t, m, err))
+	if err != nil || o.as != 64512 || o.families != bgp.IPv4 || o.restart || o.nextHop6 {
+		t.Errorf("got %+v, %v", o, err)
+	}
+}
+
+// TestFit: the relay writes into an OPEN what gobgp cannot be asked for, and
+// gobgp's own reader understands it.
+func TestFit(t *testing.T) {
+	for _, test := range []struct {
+		story                string
+		restarted, preserved bool
+	}{{"the first session of a node that has just booted", false, false}, {"after a restart", true, true}, {"after a lost connection", false, true}} {
+		t.Run(test.story, func(t *testing.T) {
+			m := anOpen(t)
+			r := &relay{peer: bgp.Peer{Hold: 0}, restarted: test.restarted, preserved: test.preserved}
+			if err := r.fit(m); err != nil {
+				t.Fatal(err)
+			}
+			read, err := packet.ParseBGPMessage(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			open := read.Body.(*packet.BGPOpen)
+			if open.HoldTime != 0 {
+				t.Errorf("the hold time is %d", open.HoldTime)
+			}
+			for _, c := range open.OptParams[0].(*packet.OptionParameterCapability).Capability {
+				switch c := c.(type) {
+				case *packet.CapGracefulRestart:
+					if c.Flags&0x08 != 0 != test.restarted || c.Flags&0x04 == 0 {
+						t.Errorf("flags of the restart are %x", c.Flags)
+					}
+					for _, tuple := range c.Tuples {
+						if tuple.Flags&0x80 != 0 != test.preserved {
+							t.Errorf("flags of a family are %x", tuple.Flags)
+						}
+					}
+				case *packet.CapLongLivedGracefulRestart:
+					if c.Tuples[0].Flags&0x80 != 0 != test.preserved || c.Tuples[0].RestartTime != 3600 {
+						t.Errorf("long-lived: %+v", c.Tuples[0])
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestReadMessage(t *testing.T) {
+	header := func(length uint16, typ byte) []byte {
+		m := bytes.Repeat([]byte{0xff}, 16)
+		return append(binary.BigEndian.AppendUint16(m, length), typ)
+	}
+	for _, test := range []struct {
+		story   string
+		in      []byte
+		typ     byte
+		length  int
+		subcode byte // of the error; 0 for none
+	}{
+		{"a KEEPALIVE", header(19, typeKeepalive), typeKeepalive, 19, 0},
+		{"an UPDATE is thrown away", append(header(4000, typeUpdate), make([]byte, 3981)...), typeUpdate, 19, 0},
+		{"also an extended one", append(header(65535, typeUpdate), make([]byte, 65516)...), typeUpdate, 19, 0},
+		{"no marker", make([]byte, 19), 0, 0, 1},
+		{"shorter than its header", header(18, typeKeepalive), 0, 0, 2},
+		{"too long", header(4097, typeNotification), 0, 0, 2},
+		{"an unknown type", header(19, 6), 0, 0, 3},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			in := bytes.NewReader(append(test.in, 'x'))
+			typ, m, err := readMessage(in, make([]byte, maxLength), false)
+			var bad messageError
+			switch {
+			case test.subcode != 0:
+				if !errors.As(err, &bad) || bad.code != codeHeader || bad.subcode != test.subcode {
+					t.Errorf("got %v", err)
+				}
+			case err != nil || typ != test.typ || len(m) != test.length || in.Len() != 1:
+				t.Errorf("type %d with %d bytes, %v; %d bytes left", typ, len(m), err, in.Len())
+			}
+		})
+	}
+	if _, _, err := readMessage(bytes.NewReader(header(30, typeNotification)), make([]byte, maxLength), false); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		t.Errorf("half a message: %v", err)
+	}
+}
+
+func TestNotificationsInWords(t *testing.T) {
+	for _, test := range []struct {
+		story   string
+		message []byte
+		want    string
+	}{
+		{"with a text", notification(codeCease, ceaseShutdown, "maintenance"), `cease: administrative shutdown ("maintenance")`},
+		{"a text that could do harm", notification(codeCease, ceaseShutdown, "a\x1b[2Jb\nc\xff"), `cease: administrative shutdown ("a.[2Jb.c.")`},
+		{"a long text", notification(codeCease, ceaseShutdown, strings.Repeat("x", 300)), `cease: administrative shutdown ("` + strings.Repeat("x", 128) + `…")`},
+		{"a text that is shorter than it says", append(notification(codeCease, ceaseShutdown, "")[:headerLength+2], 200, 'x'), "cease: administrative shutdown"},
+		{"wrapped", hardened(notification(codeCease, ceaseShutdown, "bye")), `cease: hard reset: cease: administrative shutdown ("bye")`},
+		{"wrapped in itself", hardened(hardened(notification(codeCease, ceaseShutdown, ""))), "cease: hard reset"},
+		{"unknown codes", notification(99, 7, ""), "error 99: subcode 7"},
+		{"no subcode", notification(4, 0, ""), "hold timer expired"},
+		{"too short", notification(4, 0, "")[:headerLength+1], "a NOTIFICATION that is too short"},
+	} {
+		if got := inWords(test.message); got != test.want {
+			t.Errorf("%s: %s\nwant %s", test.story, got, test.want)
+		}
+	}
+}
+
+func TestNotificationsAreUnderstood(t *testing.T) {
+	m, err := packet.ParseBGPMessage(hardened(notification(codeCease, ceaseShutdown, "bye")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := m.Body.(*packet.BGPNotification)
+	if n.ErrorCode != 6 || n.ErrorSubcode != 9 || string(n.Data) != "\x06\x02\x03bye" {
+		t.Errorf("got %+v", n)
+	}
+	if k, err := packet.ParseBGPMessage(keepalive()); err != nil || k.Header.Type != typeKeepalive || len(keepalive()) != 19 {
+		t.Errorf("got %+v, %v", k, err)
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(anOpen(f))
+	f.Add(notification(codeCease, ceaseShutdown, "x"))
+	f.Add(hardened(notification(codeCease, ceaseShutdown, "x")))
+	f.Add(keepalive())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		in := bytes.NewReader(b)
+		buffer := make([]byte, maxLength)
+		for {
+			typ, m, err := readMessage(in, buffer, false)
+			if err != nil {
+				return
+			}
+			switch typ {
+			case typeOpen:
+				o, err := parseOpen(m)
+				if err != nil {
+					continue
+				}
+				r := &relay{restarted: true, preserved: true}
+				if err := r.fit(m); err != nil {
+					t.Fatalf("what was read once cannot be read again: %v", err)
+				}
+				if again, _ := parseOpen(m); again.as != o.as || again.families != o.families || again.longLived != o.longLived {
+					t.Fatalf("%+v became %+v", o, again)
+				}
+			case typeNotification:
+				if words := inWords(m); len(words) > 1024 || strings.ContainsAny(words, "\n\x1b") {
+					t.Fatalf("in words: %q", words)
+				}
+			}
+		}
+	})
+}

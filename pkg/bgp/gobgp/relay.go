@@ -1,0 +1,367 @@
+package gobgp
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/berth-lb/berth/pkg/bgp"
+)
+
+// writeTimeout is how long the router may take nothing of what it is sent.
+const writeTimeout = 60 * time.Second
+
+// relay joins a router's connection with gobgp's. It has two goroutines, one
+// for each direction.
+type relay struct {
+	peer   bgp.Peer
+	router net.Conn
+	gobgp  net.Conn
+	// drained is closed when nothing comes from gobgp any more.
+	drained chan struct{}
+	// opening bounds the time to the session.
+	opening time.Duration
+	// restarted and preserved are flags for the router: the speaker is back
+	// from a restart, and what it announced before still works.
+	restarted, preserved bool
+	// opened is called with the router's OPEN before gobgp sees it. It gives
+	// gobgp the routes, or says why there can be no session. established is
+	// called when the router and gobgp have both agreed.
+	opened      func(*open) error
+	established func(terms)
+	// establish passes the router's first KEEPALIVE on, and waits for gobgp;
+	// refresh has gobgp send all routes again.
+	establish func(do func() error, over func() bool) error
+	refresh   func() error
+
+	writing sync.Mutex // one message at a time goes to the router
+	ended   bool       // nothing goes to it any more
+
+	mu           sync.Mutex
+	mine, theirs *open
+	agreed       [2]bool // gobgp, router
+	reason       error   // why the session ends, the first that is known
+
+	ignored *atomic.Uint64 // UPDATEs that were thrown away
+	sent    atomic.Int64   // when the last message went to the router, in Unix nanoseconds
+}
+
+// terms are what both sides have agreed on.
+type terms struct {
+	peerASN         uint32
+	families        bgp.Families
+	hold, keepalive time.Duration
+	restart         bool
+	hard            bool // a NOTIFICATION does not make the router forget
+	longLived       time.Duration
+}
+
+// errEnded: the session was ended from this side.
+var errEnded = errors.New("ended by this side")
+
+// errClosed: nothing was said before the connection ended.
+var errClosed = errors.New("the router closed the connection")
+
+// run passes messages on until the router's connection ends, and says why. What
+// gobgp sends afterwards is thrown away, until its connection ends too and
+// drained is closed: gobgp leaks what it could not send.
+func (r *relay) run() error {
+	_ = r.router.SetReadDeadline(time.Now().Add(r.opening))
+	go func() {
+		defer close(r.drained)
+		if err := r.fromGobgp(); !r.over() {
+			r.end(err)
+		}
+	}()
+	r.end(r.fromRouter())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reason
+}
+
+// over tells whether the last word was said.
+func (r *relay) over() bool {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	return r.ended
+}
+
+// end closes the router's connection. Of several reasons the first counts.
+func (r *relay) end(why error) {
+	r.note(why)
+	_ = r.router.Close() // also ends a write under way
+	r.writing.Lock()
+	r.ended = true
+	r.writing.Unlock()
+}
+
+// say sends a NOTIFICATION to the router as the last word, and has the session
+// end when the router has heard it.
+func (r *relay) say(message []byte, why error) {
+	r.note(why)
+	_ = r.router.SetWriteDeadline(time.Now().Add(time.Second)) // also of a write under way
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	if r.ended {
+		return
+	}
+	r.ended = true
+	_, _ = r.router.Write(message) // who does not listen is not told
+	// With what the router has sent unread, closing would take the message
+	// back. So the reader goes on until the router has closed too.
+	if c, ok := r.router.(interface{ CloseWrite() error }); ok {
+		_ = c.CloseWrite()
+	}
+	_ = r.router.SetReadDeadline(time.Now().Add(time.Second))
+}
+
+// write sends to the router what gobgp says, unless the last word was said.
+func (r *relay) write(message []byte) error {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	if r.ended {
+		return nil
+	}
+	_ = r.router.SetWriteDeadline(time.Now().Add(writeTimeout))
+	r.sent.Store(time.Now().UnixNano())
+	_, err := r.router.Write(message)
+	return err
+}
+
+// fromRouter passes on what keeps the session, and nothing else.
+func (r *relay) fromRouter() error {
+	buffer := make([]byte, maxLength)
+	var bad messageError
+	for last := time.Now(); ; {
+		typ, message, err := readMessage(r.router, buffer, false)
+		switch {
+		case errors.As(err, &bad):
+			r.say(notification(bad.code, bad.subcode, ""), fmt.Errorf("the router sent what is %w", err))
+			return errEnded
+		case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+			return errClosed
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return fmt.Errorf("the router has not opened a session within %s of the connection", r.opening)
+		case err != nil:
+			return fmt.Errorf("read from the router: %w", err)
+		case typ == typeNotification:
+			r.note(fmt.Errorf("the router says: %s", inWords(message)))
+		case typ == typeUpdate:
+			r.ignored.Add(1)
+			if !r.agree(-1) || time.Since(last) < time.Second {
+				continue
+			}
+			// It proves that the router lives, as much as a KEEPALIVE.
+			typ, message = typeKeepalive, keepalive()
+		case typ == typeOpen:
+			if err := r.takeOpen(message); err != nil {
+				return err
+			}
+		}
+		var passed error
+		switch {
+		case typ == typeRefresh && r.agree(-1):
+			passed = r.refresh()
+		case typ == typeKeepalive && !r.agree(-1):
+			if passed = r.establish(func() error { return r.toGobgp(message) }, r.over); passed == nil {
+				r.agree(1)
+			}
+		default:
+			passed = r.toGobgp(message)
+		}
+		if passed != nil {
+			return passed
+		}
+		last = time.Now()
+	}
+}
+
+func keepalive() []byte {
+	m := notification(0, 0, "")[:headerLength]
+	m[17], m[18] = headerLength, typeKeepalive
+	return m
+}
+
+// takeOpen looks at the router's OPEN before gobgp does.
+func (r *relay) takeOpen(message []byte) error {
+	o, err := parseOpen(message)
+	var bad messageError
+	if errors.As(err, &bad) {
+		r.say(notification(bad.code, bad.subcode, ""), fmt.Errorf("the router sent what is %w", err))
+		return errEnded
+	}
+	theirs := o
+	theirs.hold = []byte{o.hold[0], o.hold[1]} // message is overwritten
+	r.mu.Lock()
+	second := r.theirs != nil
+	r.theirs = &theirs
+	r.mu.Unlock()
+	if second {
+		r.say(notification(codeStateMachine, 0, ""), errors.New("the router sent a second OPEN"))
+		return errEnded
+	}
+	if r.peer.Hold == 0 {
+		o.hold[0], o.hold[1] = 0, 0
+	}
+	return r.opened(&theirs)
+}
+
+func (r *relay) toGobgp(message []byte) error {
+	if _, err := r.gobgp.Write(message); err != nil {
+		return errEnded // gobgp has said why before, and fromGobgp has noted it
+	}
+	return nil
+}
+
+// fromGobgp passes on what gobgp sends.
+func (r *relay) fromGobgp() error {
+	buffer := make([]byte, math.MaxUint16)
+	for {
+		typ, message, err := readMessage(r.gobgp, buffer, true)
+		if err != nil {
+			return errEnded
+		}
+		switch typ {
+		case typeOpen:
+			if err := r.fit(message); err != nil {
+				return err
+			}
+		case typeNotification:
+			r.say(message, fmt.Errorf("told the router: %s", inWords(message)))
+			continue
+		}
+		if err := r.write(message); err != nil {
+			r.end(fmt.Errorf("write to the router: %w", err)) // and go on reading: see run
+		}
+		if typ == typeKeepalive {
+			r.agree(0)
+		}
+	}
+}
+
+// fit writes into gobgp's OPEN what gobgp cannot be asked for.
+func (r *relay) fit(message []byte) error {
+	o, err := parseOpen(message)
+	if err != nil {
+		return fmt.Errorf("gobgp's OPEN: %w", err)
+	}
+	if r.peer.Hold == 0 {
+		o.hold[0], o.hold[1] = 0, 0
+	}
+	if r.restarted && o.restart {
+		o.restartFlags[0] |= 0x80
+	}
+	if r.preserved {
+		// Traffic goes on while the speaker is away: kube-proxy sees to that.
+		for _, flags := range o.forwarding {
+			flags[0] |= 0x80
+		}
+		for _, flags := range o.longLivedFlags {
+			flags[0] |= 0x80
+		}
+	}
+	mine := o
+	mine.hold = []byte{o.hold[0], o.hold[1]}
+	r.mu.Lock()
+	r.mine = &mine
+	r.mu.Unlock()
+	return nil
+}
+
+// note remembers why the session is about to end.
+func (r *relay) note(why error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reason == nil {
+		r.reason = why
+	}
+}
+
+// agree notes that a side has agreed to the other's OPEN, 0 for gobgp and 1
+// for the router, and tells whether both have. With -1 it only tells.
+func (r *relay) agree(side int) bool {
+	r.mu.Lock()
+	before := r.agreed[0] && r.agreed[1] && r.mine != nil && r.theirs != nil
+	if side >= 0 {
+		r.agreed[side] = true
+	}
+	now := r.agreed[0] && r.agreed[1] && r.mine != nil && r.theirs != nil
+	var t terms
+	if now && !before {
+		t = r.terms()
+	}
+	r.mu.Unlock()
+	if now && !before {
+		r.writing.Lock()
+		if !r.ended {
+			_ = r.router.SetReadDeadline(time.Time{}) // from here on gobgp's hold timer counts
+		}
+		r.writing.Unlock()
+		r.established(t)
+	}
+	return now
+}
+
+// terms follow from both OPENs. The caller holds mu.
+func (r *relay) terms() terms {
+	t := terms{peerASN: r.theirs.as, families: r.mine.families & r.theirs.families}
+	t.hold = time.Second * time.Duration(min(number(r.mine.hold), number(r.theirs.hold)))
+	t.keepalive = min(r.peer.Keepalive, t.hold/3)
+	t.restart = r.mine.restart && r.theirs.restart
+	t.hard = t.restart && r.mine.notification && r.theirs.notification
+	if t.restart && r.theirs.longLived+r.mine.longLived > 0 && len(r.theirs.longLivedFlags) > 0 {
+		t.longLived = time.Duration(r.mine.longLived) * time.Second
+	}
+	return t
+}
+
+func number(two []byte) int { return int(two[0])<<8 | int(two[1]) }
+
+// hopsFor chooses the next hops of a session whose own address is local.
+// withheld says in words which family has none.
+//
+// A family that is the session's own has the session's address. IPv4 routes of
+// an IPv6 session take an IPv4 address of the same link where there is one,
+// which every router understands, else the IPv6 address (RFC 8950) if the
+// router takes that. IPv6 routes of an IPv4 session need an IPv6 address.
+func hopsFor(p bgp.Peer, local netip.Addr, takesNextHop6 bool) (via nextHops, withheld string) {
+	link4, link6 := linkAddresses(local)
+	own := local.WithZone("")
+	if local.Is4() {
+		via.v4, via.v6 = own, firstValid(link6, p.NextHop6)
+		if p.Families.Has(bgp.IPv6) && !via.v6.IsValid() {
+			withheld = "IPv6 routes: the node has no IPv6 address to be their next hop"
+		}
+		return via, withheld
+	}
+	via.v6 = own
+	switch {
+	case p.Interface != "" && takesNextHop6:
+		via.v4 = own
+	case link4.IsValid():
+		via.v4 = link4
+	case takesNextHop6:
+		via.v4 = own
+	case p.NextHop4.IsValid():
+		via.v4 = p.NextHop4
+	case p.Families.Has(bgp.IPv4):
+		withheld = "IPv4 routes: the router takes no IPv6 next hop for them (RFC 8950), and the node has no IPv4 address"
+	}
+	return via, withheld
+}
+
+func firstValid(list ...netip.Addr) netip.Addr {
+	for _, addr := range list {
+		if addr.IsValid() {
+			return addr
+		}
+	}
+	return netip.Addr{}
+}

@@ -1,0 +1,405 @@
+package gobgp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/berth-lb/berth/pkg/bgp"
+)
+
+const (
+	// connectTimeout bounds one attempt to connect, openTimeout the time from
+	// the connection to the session.
+	connectTimeout = 10 * time.Second
+	openTimeout    = 15 * time.Second
+	// minPause is the least time from one session to the next.
+	minPause = time.Second
+	// quiet is how long nothing is sent when all has been sent.
+	quiet = 100 * time.Millisecond
+	// flushTimeout bounds the wait for it.
+	flushTimeout = 2 * time.Second
+)
+
+// ending is how a session ends.
+type ending int
+
+const (
+	forRestart ending = iota // the speaker comes back, and the router keeps the routes
+	forReset                 // it begins anew on other terms
+	forGood                  // the routes are withdrawn
+)
+
+// common is what the sessions of a speaker share.
+type common struct {
+	log        *slog.Logger
+	globals    sync.RWMutex // see engine
+	listeners  listeners
+	restarting bool
+	replayed   chan struct{} // closed when all routes are known
+	connecting time.Duration // connectTimeout, and openTimeout; less in tests
+	opening    time.Duration
+	hurry      chan struct{} // closed when there is no more time for graceful shutdown
+	changed    func()        // something of the state has
+}
+
+// session keeps one peer's session, over all its connections. Its goroutine
+// is run.
+type session struct {
+	*common
+	name string
+	end  context.CancelFunc
+	over context.Context // done when it shall end
+	done chan struct{}   // closed when it has
+	wake chan struct{}   // of one: routes or peer have changed
+	kick chan struct{}   // of one: do not wait for the next attempt
+
+	mu     sync.Mutex
+	peer   bgp.Peer
+	routes []bgp.Route
+	how    ending
+	view   bgp.Session
+	told   string // the failure that was logged last
+
+	// engineMu guards what engine announces, and what follows.
+	engineMu sync.Mutex
+	engine   *engine
+	choose   func(bgp.Peer) (nextHops, string) // hopsFor the present connection
+	prepared bool                              // the session is established
+
+	before  bool // there was a session in this process
+	ignored atomic.Uint64
+}
+
+func newSession(c *common, peer bgp.Peer, routes []bgp.Route) *session {
+	s := &session{common: c, name: peer.Name, peer: peer, routes: routes, done: make(chan struct{}),
+		wake: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
+	s.over, s.end = context.WithCancel(context.Background())
+	s.view = bgp.Session{Peer: peer.Name, State: bgp.SessionConnecting, Since: time.Now()}
+	return s
+}
+
+// update gives the session other routes, and what of the peer needs no reset.
+func (s *session) update(peer bgp.Peer, routes []bgp.Route) {
+	s.mu.Lock()
+	s.peer, s.routes = peer, routes
+	s.mu.Unlock()
+	signal(s.wake)
+}
+
+// finish has the session end. Only the first call counts, but forGood goes
+// over what was said before.
+func (s *session) finish(how ending) {
+	s.mu.Lock()
+	if s.over.Err() == nil || how == forGood {
+		s.how = how
+	}
+	s.mu.Unlock()
+	s.end()
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (s *session) wanted() (bgp.Peer, []bgp.Route) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.peer, s.routes
+}
+
+// show changes what is told of the session.
+func (s *session) show(change func(*bgp.Session)) {
+	s.mu.Lock()
+	before := s.view
+	change(&s.view)
+	if s.view.State != before.State {
+		s.view.Since = time.Now()
+	}
+	same := s.view == before
+	s.mu.Unlock()
+	if !same {
+		s.changed()
+	}
+}
+
+// run keeps the session until it shall end. It begins when old, one with the
+// same router, has ended; nil is none.
+func (s *session) run(old *session) {
+	defer close(s.done)
+	defer s.end()
+	if old != nil {
+		<-old.done
+		s.before = old.before
+	}
+	if peer, _ := s.wanted(); peer.GracefulRestart > 0 {
+		s.show(func(v *bgp.Session) { v.State = bgp.SessionHeld })
+		select {
+		case <-s.replayed:
+		case <-s.over.Done():
+			return
+		}
+	}
+	defer func() {
+		if s.engine != nil {
+			s.engine.stop()
+		}
+	}()
+	for s.over.Err() == nil {
+		began := time.Now()
+		was, err := s.once(s.over)
+		if s.over.Err() != nil {
+			return
+		}
+		s.failed(was, err)
+		if !was {
+			s.pause()
+		} else if since := time.Since(began); since < minPause {
+			s.rest(minPause - since) // a router that ends every session at once
+		}
+	}
+}
+
+// pause waits before the next attempt, less than connectTime by chance, so
+// that the nodes of a cluster do not all come at once.
+func (s *session) pause() {
+	peer, _ := s.wanted()
+	s.rest(time.Duration((0.75 + 0.25*rand.Float64()) * float64(peer.Connect)))
+}
+
+// rest waits, unless there is something to do.
+func (s *session) rest(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.kick:
+	case <-s.over.Done():
+	}
+}
+
+// failed tells why there is no session, or no longer, and logs it once.
+func (s *session) failed(was bool, err error) {
+	text := err.Error()
+	s.show(func(v *bgp.Session) {
+		*v = bgp.Session{Peer: v.Peer, State: bgp.SessionConnecting, Since: v.Since, LastError: text, LastErrorAt: time.Now()}
+	})
+	s.mu.Lock()
+	again := s.told == text
+	s.told = text
+	s.mu.Unlock()
+	switch {
+	case was:
+		s.log.Warn("BGP session lost", "name", s.name, "error", text)
+	case !again:
+		s.log.Warn("no BGP session", "name", s.name, "error", text)
+	}
+}
+
+// once makes one connection and keeps it until it ends. was tells whether
+// there was a session.
+func (s *session) once(ctx context.Context) (was bool, err error) {
+	peer, _ := s.wanted()
+	router, err := s.connect(ctx, peer)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = router.Close() }()
+	s.show(func(v *bgp.Session) { v.State = bgp.SessionOpening })
+	gobgp, err := s.openInside(ctx)
+	if err != nil {
+		return false, err
+	}
+	drained := make(chan struct{})
+	defer s.closeInside(gobgp, drained)
+	r := &relay{peer: peer, router: router, gobgp: gobgp, drained: drained, opening: s.opening, ignored: &s.ignored,
+		restarted: s.restarting && !s.before, preserved: s.restarting || s.before}
+	local, remote := addrOf(router.LocalAddr()), addrOf(router.RemoteAddr())
+	if peer.Interface != "" {
+		local, remote = local.WithZone(peer.Interface), remote.WithZone(peer.Interface)
+	}
+	r.opened = func(theirs *open) error {
+		if peer.PeerASN == 0 && theirs.as == peer.LocalASN {
+			r.say(notification(codeOpen, openBadPeerAS, ""),
+				errors.New("told the router: OPEN error: bad peer AS (it is our own, and external is wanted)"))
+			return errEnded
+		}
+		s.engineMu.Lock()
+		defer s.engineMu.Unlock()
+		takes := theirs.nextHop6
+		s.choose = func(p bgp.Peer) (nextHops, string) { return hopsFor(p, local, takes) }
+		_, err := s.announce()
+		return err
+	}
+	r.establish, r.refresh = s.engine.establish, s.engine.refresh
+	begun := make(chan terms, 1)
+	r.established = func(t terms) { begun <- t }
+	return s.serve(r, begun, bgp.Session{Peer: s.name, State: bgp.SessionEstablished, Local: local, Remote: remote,
+		LocalASN: peer.LocalASN, MD5: peer.Password.Set()})
+}
+
+// announce gives gobgp what is wanted now, and says in words what of it has no
+// next hop. The caller holds engineMu.
+func (s *session) announce() (withheld string, err error) {
+	peer, routes := s.wanted()
+	via, withheld := s.choose(peer)
+	return withheld, s.engine.announce(routes, via)
+}
+
+// openInside begins the session with gobgp, which it starts when need be.
+func (s *session) openInside(ctx context.Context) (net.Conn, error) {
+	s.engineMu.Lock()
+	defer s.engineMu.Unlock()
+	if s.engine == nil {
+		// What may change of a peer without a new session is not gobgp's business.
+		peer, _ := s.wanted()
+		e, err := startEngine(ctx, peer, &s.globals)
+		if err != nil {
+			return nil, err
+		}
+		s.engine = e
+	}
+	return s.engine.open(ctx)
+}
+
+// closeInside ends the session with gobgp, and then the connection.
+func (s *session) closeInside(gobgp io.Closer, drained <-chan struct{}) {
+	s.engineMu.Lock()
+	defer s.engineMu.Unlock()
+	s.engine.disarm()
+	s.prepared = false
+	select {
+	case <-drained:
+	case <-time.After(flushTimeout):
+	}
+	_ = gobgp.Close()
+}
+
+// outcome is why a connection ended.
+type outcome struct{ why error }
+
+// serve runs the relay, and follows what is wanted meanwhile.
+func (s *session) serve(r *relay, begun <-chan terms, view bgp.Session) (was bool, err error) {
+	ended := make(chan outcome, 1)
+	go func() { ended <- outcome{r.run()} }()
+	var t terms
+	for {
+		select {
+		case o := <-ended:
+			return was, o.why
+		case t = <-begun:
+			was, s.before = true, true
+			s.begin(t, view)
+		case <-s.wake:
+			if err := s.follow(); err != nil {
+				r.end(err)
+			}
+		case <-s.over.Done():
+			s.depart(r, ended, was, t)
+			return was, errEnded
+		}
+	}
+}
+
+// begin tells of a session that has just been established.
+func (s *session) begin(t terms, view bgp.Session) {
+	s.engineMu.Lock()
+	s.prepared = true
+	s.engineMu.Unlock()
+	s.show(func(v *bgp.Session) {
+		view.Since, view.LastError, view.LastErrorAt = v.Since, v.LastError, v.LastErrorAt
+		view.PeerASN, view.Families, view.Hold, view.Keepalive = t.peerASN, t.families, t.hold, t.keepalive
+		view.GracefulRestart, view.LongLived = t.restart, t.longLived
+		*v = view
+	})
+	signal(s.wake) // for what has changed since the router's OPEN, and the counts
+	s.mu.Lock()
+	s.told = ""
+	s.mu.Unlock()
+	s.log.Info("BGP session established", "name", s.name, "address", view.Remote)
+}
+
+// follow announces what is wanted now, once the session is established. What
+// gobgp is given while it establishes a session may get lost.
+func (s *session) follow() error {
+	s.engineMu.Lock()
+	defer s.engineMu.Unlock()
+	if !s.prepared {
+		return nil
+	}
+	withheld, err := s.announce()
+	if err != nil {
+		return err
+	}
+	four, six := counts(s.engine.announced)
+	s.show(func(v *bgp.Session) { v.Advertised4, v.Advertised6, v.Withheld = four, six, withheld })
+	return nil
+}
+
+// depart ends a connection as finish has asked, and waits until it has ended.
+func (s *session) depart(r *relay, ended <-chan outcome, was bool, t terms) {
+	s.mu.Lock()
+	how, peer := s.how, s.peer
+	s.mu.Unlock()
+	s.show(func(v *bgp.Session) { v.State = bgp.SessionLeaving })
+	cease := notification(codeCease, ceaseShutdown, "the speaker of this node stops")
+	switch {
+	case how == forRestart && t.restart:
+		r.end(errEnded) // without a word: the router waits for us
+	case how == forReset && t.restart && !t.hard:
+		r.end(errEnded) // a word would make it forget the routes
+	case how == forReset:
+		r.say(notification(codeCease, ceaseConfiguration, ""), errEnded)
+	default:
+		if was && how == forGood && s.withdraw(r, ended, peer.GracefulShutdown) {
+			return
+		}
+		if t.hard {
+			cease = hardened(cease)
+		}
+		r.say(cease, errEnded)
+	}
+	<-ended
+}
+
+// withdraw takes the routes back, after a time in which others are told to
+// avoid them. It tells whether the connection ended meanwhile.
+func (s *session) withdraw(r *relay, ended <-chan outcome, after time.Duration) bool {
+	s.engineMu.Lock()
+	defer s.engineMu.Unlock()
+	peer, routes := s.wanted()
+	via, _ := s.choose(peer)
+	if after > 0 && s.engine.announce(asLeaving(routes), via) == nil {
+		select {
+		case <-ended:
+			return true
+		case <-time.After(after):
+		case <-s.hurry:
+		}
+	}
+	start := time.Now()
+	if s.engine.announce(nil, via) != nil {
+		return false
+	}
+	// Nothing tells when gobgp has sent all, but it does so at once.
+	for time.Since(start) < flushTimeout {
+		select {
+		case <-ended:
+			return true
+		case <-time.After(quiet / 4):
+		}
+		if since := time.Since(time.Unix(0, r.sent.Load())); time.Since(start) > quiet && since > quiet {
+			break
+		}
+	}
+	return false
+}

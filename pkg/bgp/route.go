@@ -1,0 +1,72 @@
+package bgp
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Attributes are what a peer is told of a route besides its next hop.
+type Attributes struct {
+	// LocalPref is for internal peers; 0 stands for the usual 100.
+	LocalPref uint32
+	// MED is sent when HasMED is set.
+	MED    uint32
+	HasMED bool
+	// Prepend is how many times more than once LocalASN stands in the AS path
+	// towards external peers.
+	Prepend int
+	// Communities are sorted, each once. Link bandwidth is among them.
+	Communities []Community
+}
+
+// Equal tells whether two are the same to a peer.
+func (a Attributes) Equal(b Attributes) bool {
+	return a.LocalPref == b.LocalPref && a.MED == b.MED && a.HasMED == b.HasMED && a.Prepend == b.Prepend &&
+		slices.Equal(a.Communities, b.Communities)
+}
+
+// Route is a prefix that is announced to a peer.
+type Route struct {
+	Prefix netip.Prefix // masked
+	Attributes
+}
+
+// Equal tells whether two routes are the same to a peer.
+func (r Route) Equal(s Route) bool { return r.Prefix == s.Prefix && r.Attributes.Equal(s.Attributes) }
+
+// Advertisement is how addresses are announced, as a BGPAdvertisement says.
+type Advertisement struct {
+	Name string
+	// Created orders advertisements: the older one decides, of the same age
+	// the one whose name is first.
+	Created time.Time
+
+	Length4, Length6 int // of the prefixes announced
+	LocalPref        uint32
+	MED              uint32
+	HasMED           bool
+	Prepend          int
+	Communities      []Community
+	Weight           bool     // by usable endpoints
+	Peers            []string // empty for all
+}
+
+// compareAge orders advertisements, older first.
+func compareAge(a, b *Advertisement) int {
+	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name))
+}
+
+// prefixOf is what an advertisement announces for an address.
+func (a *Advertisement) prefixOf(addr netip.Addr) netip.Prefix {
+	length := a.Length6
+	if addr.Is4() {
+		length = a.Length4
+	}
+	return netip.PrefixFrom(addr, length).Masked()
+}
+
+func (a *Advertisement) reaches(peer string) bool {
+	return len(a.Peers) == 0 || slices.Contains(a.Peers, peer)
+}

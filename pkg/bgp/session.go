@@ -1,0 +1,61 @@
+package bgp
+
+import (
+	"net/netip"
+	"time"
+)
+
+// SessionState is what a session is doing.
+type SessionState string
+
+// The states.
+const (
+	// SessionHeld: the session waits until all routes are known, so that a
+	// graceful restart ends with all of them.
+	SessionHeld SessionState = "Held"
+	// SessionConnecting: no TCP connection yet. Session.LastError says why the
+	// last attempt failed.
+	SessionConnecting SessionState = "Connecting"
+	// SessionListening: a passive session waits for the router.
+	SessionListening SessionState = "Listening"
+	// SessionOpening: there is a connection, and both sides agree on terms.
+	SessionOpening SessionState = "Opening"
+	// SessionEstablished: routes are announced.
+	SessionEstablished SessionState = "Established"
+	// SessionLeaving: the session ends in order.
+	SessionLeaving SessionState = "Leaving"
+)
+
+// Session is what is known of one session.
+type Session struct {
+	Peer  string // name
+	State SessionState
+	// Since is when State began.
+	Since time.Time
+	// LastError says in words why the session ended or the last attempt
+	// failed, "" when nothing has gone wrong yet. It outlives the next
+	// success: LastErrorAt tells how old it is.
+	LastError   string
+	LastErrorAt time.Time
+
+	// What follows holds while the session is established.
+
+	Local, Remote     netip.Addr
+	LocalASN, PeerASN uint32
+	Families          Families      // that both sides carry
+	Hold, Keepalive   time.Duration // agreed; 0 for no limit
+	MD5               bool          // the connection is authenticated
+	// GracefulRestart tells that the router keeps routes over a restart, and
+	// LongLived for how long as a last resort.
+	GracefulRestart bool
+	LongLived       time.Duration
+	// Advertised4 and Advertised6 count the prefixes announced.
+	Advertised4, Advertised6 int
+	// Withheld says in words which routes are not announced for want of a next
+	// hop, "" for none.
+	Withheld string
+	// Ignored counts the UPDATE messages that the router has sent since the
+	// peer was made, all of which are thrown away unread. It grows without a
+	// notice.
+	Ignored uint64
+}
