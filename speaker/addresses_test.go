@@ -23,14 +23,14 @@ func TestAnnouncementIsToldOnTransitionsOnly(t *testing.T) {
 	w.look()
 	w.did("192.0.2.10 eth0,eth1", true)
 
-	// node2 is alive, node1 is not seen any more: node2 takes over.
-	w.alive = []string{"node2"}
+	// node2 is there now and takes the address: its claim came later.
+	w.says("node2", "claim/192.0.2.10=2")
 	w.look()
-	w.did("192.0.2.10", true)
+	w.did("192.0.2.10", true, "web Normal Withdrawn")
 	w.look()
 	w.did("192.0.2.10", false)
 
-	w.alive = []string{"node1"}
+	w.died("node2", false)
 	w.look()
 	w.did("192.0.2.10 eth0,eth1", true, "web Normal Announcing")
 }
@@ -50,11 +50,19 @@ func TestWithdrawal(t *testing.T) {
 		reason v1beta1.Reason
 		told   []string // Events
 	}{
-		{"no endpoint is ready", func(w *world) { w.ready("web", false) }, v1beta1.ReasonNoEndpoint, []string{"web Warning NoEndpoint"}},
+		{"no endpoint is ready", func(w *world) { w.ready("web", false) }, v1beta1.ReasonNoEndpoint,
+			[]string{"web Normal Withdrawn", "web Warning NoEndpoint"}},
 		{"the same, and another speaker comes first by name: it tells the Service",
-			func(w *world) { w.ready("web", false); w.alive = []string{"node0", "node1"} }, v1beta1.ReasonNoEndpoint, nil},
-		{"the link goes down", func(w *world) { w.local[0].Up = false }, v1beta1.ReasonNoLink, []string{"web Warning NoLink"}},
-		{"the speaker sees nobody alive", func(w *world) { w.alive = nil }, v1beta1.ReasonNoCandidate, nil},
+			func(w *world) { w.ready("web", false); w.says("node0") }, v1beta1.ReasonNoEndpoint, []string{"web Normal Withdrawn"}},
+		{"the same, and the other one is not present",
+			func(w *world) { w.ready("web", false); w.says("node0", "stage=restarting") }, v1beta1.ReasonNoEndpoint,
+			[]string{"web Normal Withdrawn", "web Warning NoEndpoint"}},
+		{"the link goes down", func(w *world) { w.local[0].Up = false }, v1beta1.ReasonNoCandidate,
+			[]string{"web Normal Withdrawn", "web Warning NoCandidate"}},
+		{"the speaker has lost everybody for too long", func(w *world) { w.view.isolated.Store(true) }, v1beta1.ReasonIsolated,
+			[]string{"web Normal Withdrawn", "web Warning Isolated"}},
+		{"it leaves, and nobody can take over", func(w *world) { w.view.leaving.Store(true) }, v1beta1.ReasonNoCandidate,
+			[]string{"web Normal Withdrawn"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, append(service("web"), node("node1"))...)
@@ -65,12 +73,13 @@ func TestWithdrawal(t *testing.T) {
 			w.did("192.0.2.10", true, test.told...)
 			w.look()
 			w.did("192.0.2.10", false)
-			if got := w.state.decisions[address].Reason; got != test.reason {
+			if got := w.reason(); got != test.reason {
 				t.Errorf("the reason is %s, want %s", got, test.reason)
 			}
 			if len(w.state.announced()) > 0 {
 				t.Error("the address still counts as announced")
 			}
+			w.claims("")
 		})
 	}
 }
@@ -85,6 +94,7 @@ func TestServiceIsDeleted(t *testing.T) {
 	w.set, w.events, w.told = nil, nil, 0
 	w.look()
 	w.did("192.0.2.10", true)
+	w.claims("")
 	if known := w.state.known(); len(known) > 0 {
 		t.Errorf("%v is remembered for ever", known)
 	}
@@ -113,11 +123,11 @@ func TestAddressesToLookAt(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.look()
 	w.local = []layer2.Link{}
-	got, err := w.addresses.view.addresses(t.Context(), "")
+	got, err := w.view.addresses(t.Context(), "")
 	if err != nil || len(got) != 1 || got[0] != address {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if got, _ := w.addresses.view.addresses(t.Context(), "example.com/other"); len(got) != 1 {
+	if got, _ := w.view.addresses(t.Context(), "example.com/other"); len(got) != 1 {
 		t.Errorf("got %v, want the address that is still announced", got)
 	}
 }

@@ -17,10 +17,12 @@ import (
 	"github.com/berth-lb/berth/pkg/layer2"
 )
 
-func (w *world) announce(addr string, since time.Time) {
-	w.state.record(netip.MustParseAddr(addr), announcement.Decision{
+// announces has node1 own an address since a time.
+func (w *world) announces(addr string, since time.Time) {
+	w.state.record(announcement.Input{Address: netip.MustParseAddr(addr), Now: since}, announcement.Decision{
 		Announce: true, Reason: v1beta1.ReasonOwner, Links: []string{"eth0"}, Services: []string{"default/web"},
-	}, since)
+		Claim: &announcement.Claim{Generation: 3},
+	})
 }
 
 func (w *world) speaker() *v1beta1.Speaker {
@@ -36,14 +38,18 @@ func TestStatusIsSorted(t *testing.T) {
 	w := newWorld(t)
 	since := time.Date(2026, 1, 1, 0, 0, 0, 999, time.UTC)
 	for _, addr := range []string{"2001:db8::1", "192.0.2.10", "192.0.2.9"} {
-		w.announce(addr, since)
+		w.announces(addr, since)
 	}
 	w.local = []layer2.Link{link("eth1", "198.51.100.7/24", "192.0.2.7/24", "192.0.2.8/24"), link("eth0"), link("veth1a2b", "10.1.0.1/24")}
-	w.alive = []string{"node1", "node2"}
+	w.says("node2")
+	w.see()
 	s := w.object.status()
 	var got []string
 	for _, a := range s.Layer2.Announcements {
 		got = append(got, a.Address)
+		if a.Generation != 3 {
+			t.Errorf("%s has generation %d", a.Address, a.Generation)
+		}
 		if !a.Since.Time.Equal(since.Truncate(time.Second)) {
 			t.Errorf("%s has been announced since %s", a.Address, a.Since)
 		}
@@ -51,11 +57,11 @@ func TestStatusIsSorted(t *testing.T) {
 	if fmt.Sprint(got) != "[192.0.2.9 192.0.2.10 2001:db8::1]" || s.Layer2.Count != 3 {
 		t.Errorf("%d announcements: %v", s.Layer2.Count, got)
 	}
-	if len(s.Links) != 2 || s.Links[0].Name != "eth0" || fmt.Sprint(s.Links[1].Subnets) != "[192.0.2.0/24 198.51.100.0/24]" {
+	if len(s.Links) != 2 || s.Links[0].Name != "eth0" || fmt.Sprint(s.Links[1].Prefixes) != "[198.51.100.7/24 192.0.2.7/24 192.0.2.8/24]" {
 		t.Errorf("the links are %v", s.Links)
 	}
-	if s.Members != 2 || s.MemberAddress != "192.0.2.1:7947" {
-		t.Errorf("%d members, reached at %s", s.Members, s.MemberAddress)
+	if s.Members != 2 || s.MemberAddress != "192.0.2.1:7947" || s.MemberProfile != "balanced" || s.Stage != v1beta1.StageReady {
+		t.Errorf("%d members, reached at %s, %s, %s", s.Members, s.MemberAddress, s.MemberProfile, s.Stage)
 	}
 	if !meta.IsStatusConditionTrue(s.Conditions, v1beta1.ConditionReady) {
 		t.Errorf("the conditions are %v", s.Conditions)
@@ -67,7 +73,7 @@ func TestStatusIsCapped(t *testing.T) {
 	w := newWorld(t)
 	addr := netip.MustParseAddr("192.0.2.0")
 	for range owned {
-		w.announce(addr.String(), time.Time{})
+		w.announces(addr.String(), time.Time{})
 		addr = addr.Next()
 	}
 	s := w.object.status()
@@ -90,7 +96,7 @@ func TestStatusBeforeTheFellowsAreKnown(t *testing.T) {
 
 func TestSpeakerIsCreatedOwnedByItsNodeAndWrittenOnce(t *testing.T) {
 	w := newWorld(t, node("node1"))
-	w.announce("192.0.2.10", time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	w.announces("192.0.2.10", time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	if err := w.object.write(t.Context(), w.object.status()); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +137,7 @@ func TestSpeakerObjectFromStartToEnd(t *testing.T) {
 
 		first := w.speaker().ResourceVersion
 		for _, addr := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"} {
-			w.announce(addr, time.Now())
+			w.announces(addr, time.Now())
 			w.object.tell()
 			synctest.Wait()
 		}

@@ -17,6 +17,8 @@ func TestSince(t *testing.T) {
 	onTwo := announcing
 	onTwo.Links = []string{"eth0", "eth1"}
 	other := announcement.Decision{Reason: v1beta1.ReasonNotOwner, Owner: "node2", Services: []string{"default/web"}}
+	standIn := announcing
+	standIn.Reason, standIn.StandInFor = v1beta1.ReasonStandIn, "node2"
 	s := newState()
 	for i, step := range []struct {
 		story  string
@@ -30,8 +32,10 @@ func TestSince(t *testing.T) {
 		{"on one link more", onTwo, v1beta1.ReasonOwner, 1 * time.Minute},
 		{"it goes to another node", other, v1beta1.ReasonOwner, -1},
 		{"and comes back", announcing, v1beta1.ReasonNotOwner, 5 * time.Minute},
+		{"this node goes on in the place of another", standIn, v1beta1.ReasonOwner, 6 * time.Minute},
+		{"and is owner again", announcing, v1beta1.ReasonStandIn, 7 * time.Minute},
 	} {
-		before := s.record(address, step.what, start.Add(time.Duration(i)*time.Minute))
+		before, _ := s.record(announcement.Input{Address: address, Now: start.Add(time.Duration(i) * time.Minute)}, step.what)
 		if before.Reason != step.before {
 			t.Errorf("%s: before it was %q, want %q", step.story, before.Reason, step.before)
 		}
@@ -51,12 +55,12 @@ func TestSince(t *testing.T) {
 func TestAddressesWithoutServiceAreForgotten(t *testing.T) {
 	s := newState()
 	for _, text := range []string{"192.0.2.10", "192.0.2.9", "2001:db8::1"} {
-		s.record(netip.MustParseAddr(text), announcement.Decision{Announce: true, Services: []string{"default/web"}}, time.Time{})
+		s.record(announcement.Input{Address: netip.MustParseAddr(text)}, announcement.Decision{Announce: true, Services: []string{"default/web"}})
 	}
 	if got := s.known(); len(got) != 3 || got[0].String() != "192.0.2.9" || got[1].String() != "192.0.2.10" {
 		t.Errorf("known are %v, want them in their order", got)
 	}
-	before := s.record(address, announcement.Decision{Reason: v1beta1.ReasonNoService}, time.Time{})
+	before, _ := s.record(announcement.Input{Address: address}, announcement.Decision{Reason: v1beta1.ReasonNoService})
 	if !before.Announce {
 		t.Error("that it was announced is forgotten too early")
 	}
