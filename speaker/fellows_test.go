@@ -49,7 +49,7 @@ func TestFellowsAreFoundByTheirSpeakerObjects(t *testing.T) {
 			var got peers
 			told := 0
 			r := &fellowReconciler{
-				cached: fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(test.speakers...).Build(),
+				cached: fake.NewClientBuilder().WithScheme(scheme()).WithObjects(test.speakers...).Build(),
 				node:   "node1", members: &got, fellows: newFellowship("node1", patience, nil, nil), told: func() { told++ },
 			}
 			if _, err := r.Reconcile(t.Context(), reconcile.Request{}); err != nil {
@@ -73,7 +73,7 @@ func TestFellowsStayWhenTheyCannotBeRead(t *testing.T) {
 	before := peers{netip.MustParseAddrPort("192.0.2.2:7947")}
 	got := slices.Clone(before)
 	away := errors.New("away")
-	r := &fellowReconciler{node: "node1", members: &got, told: func() {}, cached: fake.NewClientBuilder().WithScheme(kube.Scheme()).
+	r := &fellowReconciler{node: "node1", members: &got, told: func() {}, cached: fake.NewClientBuilder().WithScheme(scheme()).
 		WithInterceptorFuncs(interceptor.Funcs{
 			List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return away },
 		}).Build()}

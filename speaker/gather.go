@@ -81,9 +81,11 @@ type view struct {
 	probes   bool
 	handOver time.Duration
 	// leaving is set when this speaker hands over all it owns, isolated when
-	// it has lost everybody for too long.
-	leaving  atomic.Bool
-	isolated atomic.Bool
+	// it has lost everybody for too long, returning while it asks its fellows
+	// what has become of its addresses since it lost its last link.
+	leaving   atomic.Bool
+	isolated  atomic.Bool
+	returning atomic.Bool
 }
 
 // gather reads everything that the decision for one address depends on.
@@ -111,6 +113,7 @@ func (v *view) gather(ctx context.Context, addr netip.Addr) (announcement.Input,
 		ExcludeLinks: v.excludeLinks,
 		Minority:     p.minority,
 		Isolated:     v.isolated.Load(),
+		Returning:    v.returning.Load(),
 		Probe:        r.probe,
 		Announcing:   r.Announce && r.StandInFor == "",
 		HandingOver:  r.handingOver,

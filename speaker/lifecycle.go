@@ -142,9 +142,9 @@ func (sp *speaker) nodeLeaves() bool {
 // whose processes wait for their turn is not to fall silent for it.
 const stall = time.Second
 
-// confirmTimeout is how long a speaker that was frozen waits for a fellow to
-// answer before it takes itself for alone.
-const confirmTimeout = 5 * time.Second
+// confirmTimeout is how long a speaker that was frozen or cut off waits for a
+// fellow to answer before it takes itself for alone.
+const confirmTimeout = 3 * time.Second
 
 // guard makes sure of the cluster when the announcer finds that the process
 // was frozen or starved: others may have taken over meanwhile.
@@ -183,6 +183,8 @@ func (sp *speaker) guard(ctx context.Context) error {
 
 // Intervals of renewing.
 const (
+	// renewLook is how often a speaker looks whether a fellow is missing.
+	renewLook = 500 * time.Millisecond
 	// renewInterval is how often a speaker that misses a fellow renews its
 	// Speaker object, which tells the fellow's side that it works.
 	renewInterval = 8 * time.Second
@@ -190,13 +192,14 @@ const (
 	renewalTrust = 20 * time.Second
 )
 
-// renew writes the Speaker object again and again while a fellow is missing
-// whose node is ready. It also finds out whether this speaker has lost both the
-// API server and all fellows for so long that it must not announce any more.
+// renew writes the Speaker object as soon as a fellow is missing whose node is
+// ready, and again and again while it is. It also finds out whether this speaker
+// has lost both the API server and all fellows for so long that it must not
+// announce any more.
 func (sp *speaker) renew(ctx context.Context) error {
-	ticker := time.NewTicker(renewInterval)
+	ticker := time.NewTicker(renewLook)
 	defer ticker.Stop()
-	contact := time.Now()
+	contact, next := time.Now(), time.Time{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -204,31 +207,42 @@ func (sp *speaker) renew(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		missing := sp.fellows.missing()
-		switch {
-		case sp.anyReady(ctx, missing):
-			if err := sp.object.renew(ctx); err == nil {
-				contact = time.Now()
-			} else if ctx.Err() == nil {
-				sp.log.Warn("cannot renew the Speaker object", "name", sp.settings.Node, "error", err)
-			}
-		case sp.fellows.current().alive <= 1 && sp.object.reachable(ctx):
-			contact = time.Now()
+		if len(missing) == 0 {
+			contact, next = time.Now(), time.Time{}
 		}
-		if sp.fellows.current().alive > 1 || len(missing) == 0 {
-			contact = time.Now()
+		if len(missing) > 0 && !time.Now().Before(next) {
+			if sp.proveAlive(ctx, missing) || sp.fellows.current().alive > 1 {
+				contact = time.Now()
+			}
+			next = time.Now().Add(renewInterval)
 		}
 		limit := sp.settings.Isolation
 		isolated := limit > 0 && isClosed(sp.view.state.settled) && time.Since(contact) > limit
-		if sp.view.isolated.Swap(isolated) != isolated {
-			if isolated {
-				sp.log.Warn("isolated: nothing is announced any more", "duration", limit.String())
-			} else {
-				sp.log.Info("no longer isolated")
-			}
-			sp.watch.all()
-			sp.object.tell()
+		if sp.view.isolated.Swap(isolated) == isolated {
+			continue
 		}
+		if isolated {
+			sp.log.Warn("isolated: nothing is announced any more", "duration", limit.String())
+		} else {
+			sp.log.Info("no longer isolated")
+		}
+		sp.watch.all()
+		sp.object.tell()
 	}
+}
+
+// proveAlive renews the Speaker object for those that do not hear this speaker,
+// unless their nodes are not ready either. It reports whether the API server
+// answers, which it asks only a speaker that sees no other.
+func (sp *speaker) proveAlive(ctx context.Context, missing []string) bool {
+	if !sp.anyReady(ctx, missing) {
+		return sp.fellows.current().alive <= 1 && sp.object.reachable(ctx)
+	}
+	err := sp.object.renew(ctx)
+	if err != nil && ctx.Err() == nil {
+		sp.log.Warn("cannot renew the Speaker object", "name", sp.settings.Node, "error", err)
+	}
+	return err == nil
 }
 
 // anyReady reports whether one of the nodes is ready, or not known to be

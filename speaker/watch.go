@@ -65,9 +65,13 @@ func (w *watch) run(ctx context.Context) error {
 // look looks at everything once, and returns how long nothing will be due.
 func (w *watch) look(ctx context.Context) time.Duration {
 	const idle = time.Hour
+	linkless := len(w.view.ownLinks()) == 0
 	moved := w.view.lookAtLinks()
 	if moved {
 		w.say(saysLink, linkValues(w.view.ownLinks()))
+	}
+	if linkless && len(w.view.ownLinks()) > 0 {
+		w.comeBack(ctx)
 	}
 	w.ping(ctx)
 	w.say(saysProbe, w.fellows.ownReports())
@@ -89,6 +93,25 @@ func (w *watch) look(ctx context.Context) time.Duration {
 		return idle
 	}
 	return min(max(p.recheck.Sub(now), time.Millisecond), idle)
+}
+
+// comeBack has this node, which has a link again, ask its fellows before it
+// announces anything. Before the speaker has settled it does not announce
+// anyway.
+func (w *watch) comeBack(ctx context.Context) {
+	if !isClosed(w.view.state.settled) || !w.view.returning.CompareAndSwap(false, true) {
+		return
+	}
+	w.pings.Go(func() {
+		bounded, cancel := context.WithTimeout(ctx, confirmTimeout)
+		defer cancel()
+		if err := w.members.Confirm(bounded); err != nil && ctx.Err() == nil {
+			w.log.Warn("no fellow answers; going on alone", "error", err)
+		}
+		w.view.returning.Store(false)
+		w.look(ctx)
+		w.all()
+	})
 }
 
 func (w *watch) say(prefix string, values map[string][]byte) {

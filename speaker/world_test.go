@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,6 +62,9 @@ type world struct {
 	conflicts *conflicts
 }
 
+// scheme is made once: that takes longer than most tests.
+var scheme = sync.OnceValue(kube.Scheme)
+
 var address = netip.MustParseAddr("192.0.2.10")
 
 var patience = announcement.Patience{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 20 * time.Second}
@@ -85,7 +89,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		members: map[string]membership.Member{}, reach: map[string]layer2.Reach{},
 		requests: map[netip.Addr]layer2.Request{}, said: map[string]string{},
 	}
-	builder := fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(objects...).WithStatusSubresource(&v1beta1.Speaker{})
+	builder := fake.NewClientBuilder().WithScheme(scheme()).WithObjects(objects...).WithStatusSubresource(&v1beta1.Speaker{})
 	if err := addIndexes(t.Context(), indexes{builder: builder}, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -167,8 +171,9 @@ func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, note string
 
 // says makes a fellow one that is alive and says these things of itself, given
 // as "key=value"; it is ready unless it says otherwise. It has a link in the
-// subnet of node1.
+// subnet of node1, and nothing is known of its kernel.
 func (w *world) says(name string, words ...string) {
+	delete(w.reach, name)
 	w.members[name] = member(name, membership.Alive, time.Now(), words...)
 }
 

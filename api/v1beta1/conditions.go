@@ -165,6 +165,9 @@ const (
 	// ReasonIsolated: this speaker has seen neither the API server nor a
 	// fellow for too long, and announces nothing.
 	ReasonIsolated Reason = "Isolated"
+	// ReasonReturning: this node had no link for a while, so others may have
+	// taken over. It asks its fellows before it announces again.
+	ReasonReturning Reason = "Returning"
 	// ReasonSuspended: this speaker was frozen, so others may have taken over.
 	// It asks its fellows before it answers again.
 	ReasonSuspended Reason = "Suspended"

@@ -64,6 +64,9 @@ type Input struct {
 	// Isolated is set when it has seen neither the API server nor a fellow for
 	// so long that it must not announce.
 	Isolated bool
+	// Returning is set while this node, which had no link, asks what has become
+	// of its addresses.
+	Returning bool
 	// Probe tells what is known of the address on the LAN.
 	Probe Probe
 	// Announcing is set when this node announces the address as its owner, or
@@ -192,6 +195,9 @@ func Decide(in Input) Decision {
 	case in.Isolated:
 		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonIsolated
 		d.Message = "This speaker has seen neither the API server nor another speaker for too long, so it announces nothing."
+	case in.Returning:
+		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonReturning
+		d.Message = "This node has a link again, and asks the other speakers first."
 	case d.Owner == in.Node:
 		own(in, ads, candidates, &d)
 	case d.Owner == "":

@@ -30,11 +30,12 @@ func (m *Membership) Ping(ctx context.Context, name string) error {
 	return fmt.Errorf("membership: ping %s: no such member is known", name)
 }
 
-// Confirm finds out whether this member still has contact: it returns nil once any
-// fellow answers a ping, or at once when nobody is known but those who have left.
-// It asks all, in rounds of Timing.ProbeTimeout, also those thought dead, because
-// it is for a process that was stopped for a while and cannot trust what it
-// thinks. It returns an error when ctx ends first, and when Run does not run.
+// Confirm finds out whether this member still has contact, and what it missed: it
+// returns nil once a fellow has answered a ping and exchanged its whole state with
+// this member, or at once when nobody is known but those who have left. It asks
+// all, in rounds of Timing.ProbeTimeout, also those thought dead, because it is
+// for a process that was stopped for a while and cannot trust what it thinks. It
+// returns an error when ctx ends first, and when Run does not run.
 func (m *Membership) Confirm(ctx context.Context) error {
 	round := time.NewTicker(m.config.Timing.ProbeTimeout)
 	defer round.Stop()
@@ -56,7 +57,7 @@ func (m *Membership) Confirm(ctx context.Context) error {
 		}
 		answers := make(chan error, len(ask))
 		for _, a := range ask {
-			go func() { answers <- ping(ctx, list, a) }()
+			go func() { answers <- meet(ctx, list, a) }()
 		}
 		for range ask {
 			if <-answers == nil {
@@ -70,6 +71,17 @@ func (m *Membership) Confirm(ctx context.Context) error {
 		case <-round.C:
 		}
 	}
+}
+
+// meet pings a fellow and, when it answers, exchanges the whole state with it.
+func meet(ctx context.Context, list *memberlist.Memberlist, a acquaintance) error {
+	if err := ping(ctx, list, a); err != nil {
+		return err
+	}
+	if _, err := list.Join([]string{a.addr.String()}); err != nil {
+		return fmt.Errorf("membership: exchange with %s: %w", a.name, err)
+	}
+	return nil
 }
 
 func ping(ctx context.Context, list *memberlist.Memberlist, a acquaintance) error {
