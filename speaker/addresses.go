@@ -93,11 +93,11 @@ func (r *addressReconciler) tell(in announcement.Input, before, d announcement.D
 	switch {
 	case took:
 		log.Info("address taken", "links", d.Links, "cause", string(d.Cause), "generation", d.Claim.Generation)
-		r.event(d.Services, corev1.EventTypeNormal, "Announcing",
+		r.event(d.Services, in.Address.String(), corev1.EventTypeNormal, "Announcing",
 			fmt.Sprintf("Node %s announces %s on %s (%s).", in.Node, in.Address, strings.Join(d.Links, ", "), d.Cause))
 	case gaveUp:
 		log.Info("address given up")
-		r.event(before.Services, corev1.EventTypeNormal, "Withdrawn",
+		r.event(before.Services, in.Address.String(), corev1.EventTypeNormal, "Withdrawn",
 			fmt.Sprintf("Node %s no longer announces %s (%s): %s", in.Node, in.Address, d.Reason, d.Message))
 	default:
 		log.Info("decision changed", "links", d.Links)
@@ -106,7 +106,7 @@ func (r *addressReconciler) tell(in announcement.Input, before, d announcement.D
 	// first of all speakers where it has none.
 	unannounced := d.Owner == in.Node || d.Owner == "" && in.Node == first(in.Speakers)
 	if unannounced && !d.Announce && d.Reason != before.Reason && d.Reason != v1beta1.ReasonProbing {
-		r.event(d.Services, corev1.EventTypeWarning, string(d.Reason), fmt.Sprintf("%s is not announced: %s", in.Address, d.Message))
+		r.event(d.Services, in.Address.String(), corev1.EventTypeWarning, string(d.Reason), fmt.Sprintf("%s is not announced: %s", in.Address, d.Message))
 	}
 }
 
@@ -124,14 +124,15 @@ func first(speakers map[string]announcement.Speaker) string {
 	return out
 }
 
-// event tells Services what became of their address.
-func (r *addressReconciler) event(services []string, kind, reason, note string) {
+// event tells Services what became of their address. The action names it: two
+// Events that differ in nothing but their note count as one.
+func (r *addressReconciler) event(services []string, address, kind, reason, note string) {
 	for _, name := range services {
 		namespace, short := splitName(name)
 		var service corev1.Service
 		// One that is gone has nobody to be told.
 		if r.view.cached.Get(context.Background(), types.NamespacedName{Namespace: namespace, Name: short}, &service) == nil {
-			r.events.Eventf(&service, nil, kind, reason, "Announce", "%s", kube.Note(note))
+			r.events.Eventf(&service, nil, kind, reason, "Announce/"+address, "%s", kube.Note(note))
 		}
 	}
 }

@@ -65,8 +65,6 @@ func TestWithdrawal(t *testing.T) {
 			[]string{"web Normal Withdrawn", "web Warning NoCandidate"}},
 		{"the speaker has lost everybody for too long", func(w *world) { w.view.isolated.Store(true) }, v1beta1.ReasonIsolated,
 			[]string{"web Normal Withdrawn", "web Warning Isolated"}},
-		{"it has a link again and asks its fellows first", func(w *world) { w.view.returning.Store(true) }, v1beta1.ReasonReturning,
-			[]string{"web Normal Withdrawn", "web Warning Returning"}},
 		{"it leaves, and nobody can take over", func(w *world) { w.view.leaving.Store(true) }, v1beta1.ReasonNoCandidate,
 			[]string{"web Normal Withdrawn"}},
 	} {

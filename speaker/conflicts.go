@@ -26,7 +26,7 @@ const handOverNoise = 5 * time.Second
 type conflicts struct {
 	view      *view
 	announcer interface{ Conflicts() []layer2.Conflict }
-	tell      func(services []string, kind, reason, note string) // emits an Event
+	tell      func(services []string, address, kind, reason, note string) // emits an Event
 
 	mu      sync.Mutex
 	checked map[netip.Addr]v1beta1.Layer2Conflict
@@ -124,7 +124,7 @@ func (c *conflicts) announce() {
 		c.mu.Unlock()
 		r := all[netip.MustParseAddr(conflict.Address)]
 		if !known && r.Reason != v1beta1.ReasonConflict {
-			c.tell(r.Services, corev1.EventTypeWarning, "Address"+string(conflict.Kind), conflict.Message)
+			c.tell(r.Services, conflict.Address, corev1.EventTypeWarning, "Address"+string(conflict.Kind), conflict.Message)
 		}
 	}
 	c.mu.Lock()

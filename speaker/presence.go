@@ -80,10 +80,12 @@ type stageHeard struct {
 	since time.Time
 }
 
-// pingResult is the last answer, or missing answer, to a ping.
+// pingResult is the last answer, or missing answer, to a ping. refused is set
+// when the kernel of the node refuses connections to the speaker's port.
 type pingResult struct {
-	failed bool
-	at     time.Time
+	failed  bool
+	refused bool
+	at      time.Time
 }
 
 // current is the last picture that look made.
@@ -209,6 +211,8 @@ func (f *fellowship) reports(name string, alive []string, words map[string]word,
 // neither the kernel nor the speaker has answered since the kernel last did.
 func report(r layer2.Reach, p pingResult) announcement.Report {
 	switch {
+	case r.State == layer2.Answers && p.refused:
+		return announcement.KernelRefuses
 	case r.State == layer2.Answers:
 		return announcement.KernelAnswers
 	case r.State == layer2.Silent && p.failed && p.at.After(r.LastAnswer):
@@ -233,12 +237,40 @@ func (f *fellowship) ownReports() map[string][]byte {
 }
 
 // pinged takes in the result of a ping. It tells whether it is news.
-func (f *fellowship) pinged(node string, err error, now time.Time) bool {
+func (f *fellowship) pinged(node string, result pingResult) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	before := f.pings[node]
-	f.pings[node] = pingResult{err != nil, now}
-	return before.failed != (err != nil)
+	f.pings[node] = result
+	return before.failed != result.failed || before.refused != result.refused
+}
+
+// questionable are the nodes whose speaker is to be pinged: their kernel misses
+// probes, or membership misses them while their kernel answers. The time is
+// that of the kernel's last answer.
+func (f *fellowship) questionable() map[string]time.Time {
+	out := map[string]time.Time{}
+	reach := f.prober.Reach()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for node, r := range reach {
+		fellow := f.last.fellows[node]
+		held := !fellow.alive && fellow.Presence == announcement.Held
+		switch {
+		case r.State != layer2.Unknown && (r.Missed > 0 || held):
+			out[node] = r.LastAnswer
+		case fellow.alive:
+			delete(f.pings, node)
+		}
+	}
+	return out
+}
+
+// peer is where the speaker of a node listens.
+func (f *fellowship) peer(node string) netip.AddrPort {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.objects[node].peer
 }
 
 // setObjects takes in what the API tells of the fellows.

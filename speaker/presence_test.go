@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -86,9 +85,13 @@ func TestWhatIsExpectedOfAFellow(t *testing.T) {
 			{"its kernel is silent, and its speaker answers a ping", func() {
 				w.reach["node2"] = layer2.Reach{State: layer2.Silent, LastAnswer: time.Now(), Missed: 3}
 				time.Sleep(time.Millisecond)
-				w.fellows.pinged("node2", nil, time.Now())
+				w.fellows.pinged("node2", pingResult{at: time.Now()})
 			}, "Present (NodePresent)"},
-			{"its speaker is silent too: nobody waits for membership", func() { w.fellows.pinged("node2", errors.New("no answer"), time.Now()) }, "Gone (NodeSilent)"},
+			{"its speaker is silent too: nobody waits for membership", func() { w.fellows.pinged("node2", pingResult{failed: true, at: time.Now()}) }, "Gone (NodeSilent)"},
+			{"the process of its speaker is gone, and its kernel answers", func() {
+				w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+				w.fellows.pinged("node2", pingResult{failed: true, refused: true, at: time.Now()})
+			}, "Present (NodePresent)"},
 			{"it answers again", func() { w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()} }, "Present (NodePresent)"},
 			{"a ping that failed before its kernel last answered says nothing", func() {
 				w.reach["node2"] = layer2.Reach{State: layer2.Silent, LastAnswer: time.Now(), Missed: 3}
@@ -501,13 +504,12 @@ func TestOwnReports(t *testing.T) {
 		"node4": {State: layer2.Silent, LastAnswer: start},
 		"node5": {State: layer2.Unknown},
 	}
-	no := errors.New("no answer")
 	for i, news := range []bool{
-		w.fellows.pinged("node3", no, start.Add(time.Second)),
-		!w.fellows.pinged("node3", no, start.Add(2*time.Second)),
-		!w.fellows.pinged("node4", nil, start.Add(time.Second)),
-		w.fellows.pinged("node4", no, start.Add(-time.Second)),
-		w.fellows.pinged("node4", nil, start.Add(time.Second)),
+		w.fellows.pinged("node3", pingResult{failed: true, at: start.Add(time.Second)}),
+		!w.fellows.pinged("node3", pingResult{failed: true, at: start.Add(2*time.Second)}),
+		!w.fellows.pinged("node4", pingResult{at: start.Add(time.Second)}),
+		w.fellows.pinged("node4", pingResult{failed: true, at: start.Add(-time.Second)}),
+		w.fellows.pinged("node4", pingResult{at: start.Add(time.Second)}),
 	} {
 		if !news {
 			t.Errorf("ping %d: what is told as news is wrong", i)

@@ -89,7 +89,7 @@ func addFlags(cmd *cobra.Command) {
 	flags.Duration("conflict-probe-interval", 100*time.Millisecond, "Time between two of these questions, and after the last; from 10ms to 10s. RFC 5227 has 1s to 2s, for networks slower than today's.")
 	flags.Duration("self-check-interval", time.Minute, "How often another speaker asks the network who answers for an address; from 10s to 24h, or 0 for never.")
 	flags.Duration("restart-hold", time.Minute, "How long a node keeps its addresses while its speaker, which said so, restarts; from 0s to 10m.")
-	flags.Duration("silence-hold", 5*time.Second, "How long a node keeps its addresses while its speaker is silent and its kernel still answers; from 0s to 10m.")
+	flags.Duration("silence-hold", 3*time.Second, "How long a node keeps its addresses while its speaker is silent and its kernel still answers; from 0s to 10m.")
 	flags.Duration("hand-over-timeout", 3*time.Second, "How long an owner that gives an address up waits for the next one to announce it; from 0s to 1m.")
 	flags.Duration("isolation-timeout", 5*time.Minute, "After how long without the API server and without any other speaker nothing is announced any more; from 10s to 24h, or 0 for never.")
 	flags.String("member-address", "", "IP address of this node at which the other speakers reach this one. Required.")

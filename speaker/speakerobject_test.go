@@ -259,10 +259,10 @@ func TestConditions(t *testing.T) {
 			if ready.Reason != string(test.ready) || (ready.Status == metav1.ConditionTrue) != (test.ready == v1beta1.ReasonAnnouncing) {
 				t.Errorf("Ready is %+v", ready)
 			}
-			clear := meta.FindStatusCondition(status.Conditions, v1beta1.ConditionAddressesClear)
-			if clear.Reason != string(test.clear) || (clear.Status == metav1.ConditionTrue) != (test.clear == v1beta1.ReasonNoConflicts) ||
-				!strings.Contains(clear.Message, test.says) {
-				t.Errorf("AddressesClear is %+v", clear)
+			clean := meta.FindStatusCondition(status.Conditions, v1beta1.ConditionAddressesClear)
+			if clean.Reason != string(test.clear) || (clean.Status == metav1.ConditionTrue) != (test.clear == v1beta1.ReasonNoConflicts) ||
+				!strings.Contains(clean.Message, test.says) {
+				t.Errorf("AddressesClear is %+v", clean)
 			}
 			if n := status.Layer2.ConflictCount; int(n) != len(w.heard) || len(status.Layer2.Conflicts) != min(len(w.heard), v1beta1.MaxSpeakerAnnouncements) {
 				t.Errorf("%d conflicts are counted, %d listed", n, len(status.Layer2.Conflicts))

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/berth-lb/berth/pkg/layer2"
@@ -73,10 +75,10 @@ func (w *watch) look(ctx context.Context) time.Duration {
 	if linkless && len(w.view.ownLinks()) > 0 {
 		w.comeBack(ctx)
 	}
-	w.ping(ctx)
 	w.say(saysProbe, w.fellows.ownReports())
 	now := time.Now()
 	claimed, fellows := w.fellows.look(now)
+	w.ping(ctx)
 	p := w.fellows.current()
 	w.prober.SetTargets(p.targets(w.view.node, w.view.ownLinks()))
 	w.announcer.SetFellows(p.macs())
@@ -120,29 +122,44 @@ func (w *watch) say(prefix string, values map[string][]byte) {
 	}
 }
 
-// ping asks the speakers of nodes whose kernel misses probes, again and again
-// until the kernel answers.
+// ping asks the speakers that are in question, again and again until they are
+// not any more.
 func (w *watch) ping(ctx context.Context) {
-	for node, r := range w.prober.Reach() {
-		if r.State == layer2.Unknown || r.Missed == 0 {
-			continue
-		}
+	for node, answered := range w.fellows.questionable() {
 		if _, busy := w.pinging.LoadOrStore(node, struct{}{}); busy {
 			continue
 		}
 		w.pings.Go(func() {
-			err := w.members.Ping(ctx, node)
-			if w.fellows.pinged(node, err, time.Now()) {
+			if w.fellows.pinged(node, w.pingOne(ctx, node)) {
 				w.again()
 			}
 			select {
 			case <-ctx.Done():
-			case <-time.After(pingPause(time.Since(r.LastAnswer))):
+			case <-time.After(pingPause(time.Since(answered))):
 			}
 			w.pinging.Delete(node)
 			w.again()
 		})
 	}
+}
+
+// refusalTimeout is how long a node's kernel may take to refuse a connection.
+const refusalTimeout = 200 * time.Millisecond
+
+// pingOne asks one speaker, and when it does not answer, its kernel whether
+// anybody listens at its port.
+func (w *watch) pingOne(ctx context.Context, node string) pingResult {
+	out := pingResult{failed: w.members.Ping(ctx, node) != nil}
+	if peer := w.fellows.peer(node); out.failed && peer.IsValid() {
+		dialer := net.Dialer{Timeout: refusalTimeout}
+		conn, err := dialer.DialContext(ctx, "tcp", peer.String())
+		if err == nil {
+			_ = conn.Close() // nothing was said
+		}
+		out.refused = errors.Is(err, syscall.ECONNREFUSED)
+	}
+	out.at = time.Now()
+	return out
 }
 
 // pingPause is how long a speaker is left alone after a ping, when the kernel

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -209,7 +208,7 @@ func (w *world) died(name string, kernelAnswers bool) {
 		reach = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
 	}
 	w.reach[name] = reach
-	w.fellows.pinged(name, errors.New("no answer"), time.Now())
+	w.fellows.pinged(name, pingResult{failed: true, at: time.Now()})
 }
 
 // see makes a new picture of the links and the fellows.

@@ -53,6 +53,9 @@ type Report string
 const (
 	// KernelAnswers: the node forwards, whatever its speaker does.
 	KernelAnswers Report = "answers"
+	// KernelRefuses: it answers, and refuses connections to the speaker's port:
+	// the process is not there, and the kubelet will start it again.
+	KernelRefuses Report = "refuses"
 	// KernelSilent: the kernel answered before and does no more, and the
 	// speaker does not answer the witness either.
 	KernelSilent Report = "silent"
@@ -81,7 +84,9 @@ type Patience struct {
 	// Restart is for a speaker that said it comes back, or that came back and
 	// does not announce yet.
 	Restart time.Duration
-	// Silence is for one that is silent while its kernel answers.
+	// Silence is for one that is silent while its kernel answers. A process that
+	// has died is started again soon, and Restart is for that too; one that is
+	// there and silent may hang, with the whole node.
 	Silence time.Duration
 	// Renewal is how long a renewed Speaker object proves that the speaker
 	// works although it is not heard.
@@ -116,11 +121,15 @@ func Judge(f Fellow, p Patience, now time.Time) Verdict {
 	case f.Left:
 		return heldUntil(f.Since.Add(p.Restart), now)
 	}
+	// What was renewed before the speaker fell silent proves nothing.
 	renewed := f.Renewed.Add(p.Renewal)
-	if f.Stage == StageReady && renewed.After(now) {
+	if f.Stage == StageReady && f.Renewed.After(f.Since) && renewed.After(now) {
 		return Verdict{Present, v1beta1.ReasonNodeHeard, renewed}
 	}
-	if kernel == KernelAnswers {
+	switch kernel {
+	case KernelRefuses:
+		return heldUntil(f.Since.Add(p.Restart), now)
+	case KernelAnswers:
 		return heldUntil(f.Since.Add(p.Silence), now)
 	}
 	return Verdict{Gone, v1beta1.ReasonSpeakerNotAlive, time.Time{}}
@@ -134,18 +143,21 @@ func heldUntil(end, now time.Time) Verdict {
 	return Verdict{Held, v1beta1.ReasonNodeHeld, end}
 }
 
-// kernelOf sums up the reports. One witness that gets answers is believed. The
-// kernel is silent when every witness says so; where some cannot tell, the
+// kernelOf sums up the reports. One witness that gets answers is believed, also
+// one whose connection is refused. The kernel is silent when every witness says so; where some cannot tell, the
 // silence of the others counts once membership misses the speaker too.
 func kernelOf(f Fellow) Report {
 	silent := 0
 	for _, r := range f.Reports {
-		switch r {
-		case KernelAnswers:
-			return KernelAnswers
-		case KernelSilent:
+		if r == KernelSilent {
 			silent++
 		}
+	}
+	switch {
+	case slices.Contains(f.Reports, KernelRefuses):
+		return KernelRefuses
+	case slices.Contains(f.Reports, KernelAnswers):
+		return KernelAnswers
 	}
 	if silent > 0 && (silent == len(f.Reports) || !f.Alive) {
 		return KernelSilent
