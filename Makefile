@@ -10,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unre
 STATIC  := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X github.com/berth-lb/berth/internal/version.released=$(VERSION)'
 FUZZ    ?= 10s
 
-.PHONY: help build test race lint generate check-generate fuzz bench images deps demo demo-down e2e lab clean
+.PHONY: help build test race lint generate check-generate fuzz bench bench-failover images deps demo demo-down e2e lab clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,9 @@ demo-down: bin/lab ## End the demo's cluster.
 
 e2e: deps images ## Run the lab suite: Berth in a real cluster, judged from outside.
 	./hack/e2e
+
+bench-failover: deps images ## Measure in the lab what a client loses when nodes fail; RUNS=20 SCENARIOS=regexp MINUTES=10.
+	./hack/bench-failover
 
 lab: bin/lab ## Build the lab command, bin/lab.
 

@@ -10,6 +10,10 @@ package main
 // +kubebuilder:rbac:groups=berth.io,resources=ipaddresspools/status;l2advertisements/status,verbs=update
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 //
+// When a node is not ready, its Speaker may say what no longer holds.
+// +kubebuilder:rbac:groups=berth.io,resources=speakers,verbs=get
+// +kubebuilder:rbac:groups=berth.io,resources=speakers/status,verbs=patch
+//
 // Its metrics are shown to those whom the API server lets read /metrics.
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create

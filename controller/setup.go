@@ -73,6 +73,13 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 	if err := whole.Complete(configuration); err != nil {
 		return nil, err
 	}
+	speaker := &speakerReconciler{cached: mgr.GetCache(), live: mgr.GetAPIReader(), writer: mgr.GetClient(), log: log}
+	err = ctrl.NewControllerManagedBy(mgr).Named("speaker").
+		For(&corev1.Node{}, builder.WithPredicates(becameNotReady())).
+		Complete(speaker)
+	if err != nil {
+		return nil, err
+	}
 	return service, builder.TypedControllerManagedBy[objectKey](mgr).Named("status").
 		WatchesRawSource(statuses).
 		Complete(status)

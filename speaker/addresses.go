@@ -7,16 +7,16 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/layer2"
 )
 
 // addressReconciler keeps the announcement of one address right: gather,
@@ -24,14 +24,18 @@ import (
 type addressReconciler struct {
 	view      *view
 	announcer interface {
-		Set(addr netip.Addr, links []string)
+		Set(addr netip.Addr, want layer2.Request)
+	}
+	members interface {
+		Say(key string, value []byte) error
 	}
 	events events.EventRecorder
 	log    *slog.Logger
-	told   func() // has the Speaker object written again
+	told   func()                             // has the Speaker object written again
+	ask    func(addr netip.Addr, on []string) // has the LAN probed for an address
 }
 
-// Reconcile looks at one address.
+// Reconcile looks at one address, once it is known which fellows are alive.
 func (r *addressReconciler) Reconcile(ctx context.Context, addr netip.Addr) (reconcile.Result, error) {
 	for _, ready := range []chan struct{}{r.view.state.configured, r.view.state.settled} {
 		select {
@@ -40,58 +44,95 @@ func (r *addressReconciler) Reconcile(ctx context.Context, addr netip.Addr) (rec
 			return reconcile.Result{}, ctx.Err()
 		}
 	}
+	return r.look(ctx, addr)
+}
+
+// look gathers, decides and applies.
+func (r *addressReconciler) look(ctx context.Context, addr netip.Addr) (reconcile.Result, error) {
 	in, err := r.view.gather(ctx, addr)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	r.apply(addr, announcement.Decide(in), in.Alive)
-	return reconcile.Result{}, nil
+	d := announcement.Decide(in)
+	r.apply(in, d)
+	if d.Recheck.IsZero() {
+		return reconcile.Result{}, nil
+	}
+	return reconcile.Result{RequeueAfter: max(d.Recheck.Sub(in.Now), 1)}, nil
 }
 
-// apply gives a decision to the announcer, remembers it, and tells of it
-// where it differs from the one before.
-func (r *addressReconciler) apply(addr netip.Addr, d announcement.Decision, alive sets.Set[string]) {
-	r.announcer.Set(addr, d.Links)
-	before := r.view.state.record(addr, d, time.Now())
-	if before.Announce == d.Announce && before.Reason == d.Reason && before.Owner == d.Owner &&
+// apply gives a decision to the announcer, remembers it, says to the fellows
+// what this node claims, and tells of it where it differs from the one before.
+func (r *addressReconciler) apply(in announcement.Input, d announcement.Decision) {
+	before, after := r.view.state.record(in, d)
+	r.announcer.Set(in.Address, layer2.Request{Links: d.Links, Policy: d.Policy, As: d.As, Generation: after.burst})
+	if !sameClaim(before.Claim, d.Claim) {
+		if err := r.members.Say(claimKey(in.Address), claimValue(d.Claim)); err != nil {
+			r.log.Error("cannot tell the fellows", "address", in.Address.String(), "error", err)
+		}
+	}
+	if len(d.Ask) > 0 {
+		r.ask(in.Address, d.Ask)
+	}
+	if before.Announce == d.Announce && before.Reason == d.Reason && before.Owner == d.Owner && sameClaim(before.Claim, d.Claim) &&
 		slices.Equal(before.Links, d.Links) && slices.Equal(before.Services, d.Services) {
 		return
 	}
 	r.told()
-	log := r.log.With("address", addr.String(), "owner", d.Owner, "services", d.Services, "reason", string(d.Reason), "message", d.Message)
+	r.tell(in, before.Decision, d)
+}
+
+func sameClaim(a, b *announcement.Claim) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}
+
+// tell writes a changed decision to the log and to the Events of its Services.
+func (r *addressReconciler) tell(in announcement.Input, before, d announcement.Decision) {
+	log := r.log.With("address", in.Address.String(), "owner", d.Owner, "services", d.Services, "reason", string(d.Reason), "message", d.Message)
+	took, gaveUp := owns(d) && !owns(before), owns(before) && !owns(d)
 	switch {
-	case d.Announce && !before.Announce:
-		log.Info("address taken", "links", d.Links)
-		r.event(d, corev1.EventTypeNormal, "Announcing", fmt.Sprintf("Node %s announces %s on %s.", r.view.node, addr, strings.Join(d.Links, ", ")))
-	case !d.Announce && before.Announce:
+	case took:
+		log.Info("address taken", "links", d.Links, "cause", string(d.Cause), "generation", d.Claim.Generation)
+		r.event(d.Services, in.Address.String(), corev1.EventTypeNormal, "Announcing",
+			fmt.Sprintf("Node %s announces %s on %s (%s).", in.Node, in.Address, strings.Join(d.Links, ", "), d.Cause))
+	case gaveUp:
 		log.Info("address given up")
+		r.event(before.Services, in.Address.String(), corev1.EventTypeNormal, "Withdrawn",
+			fmt.Sprintf("Node %s no longer announces %s (%s): %s", in.Node, in.Address, d.Reason, d.Message))
 	default:
 		log.Info("decision changed", "links", d.Links)
 	}
 	// Why nobody announces an address is told once: by its owner, or by the
 	// first of all speakers where it has none.
-	unannounced := d.Owner == r.view.node || d.Owner == "" && r.view.node == first(alive)
-	if unannounced && !d.Announce && d.Reason != before.Reason {
-		r.event(d, corev1.EventTypeWarning, string(d.Reason), fmt.Sprintf("%s is not announced: %s", addr, d.Message))
+	unannounced := d.Owner == in.Node || d.Owner == "" && in.Node == first(in.Speakers)
+	if unannounced && !d.Announce && d.Reason != before.Reason && d.Reason != v1beta1.ReasonProbing {
+		r.event(d.Services, in.Address.String(), corev1.EventTypeWarning, string(d.Reason), fmt.Sprintf("%s is not announced: %s", in.Address, d.Message))
 	}
 }
 
-// first is the first of a set of nodes by name, "" of none.
-func first(nodes sets.Set[string]) string {
-	if list := sets.List(nodes); len(list) > 0 {
-		return list[0]
+// owns tells whether a node announces an address by a decision as its owner.
+func owns(d announcement.Decision) bool { return d.Announce && d.StandInFor == "" }
+
+// first is the first node by name whose speaker is present, "" of none.
+func first(speakers map[string]announcement.Speaker) string {
+	out := ""
+	for name, s := range speakers {
+		if s.Presence == announcement.Present && (out == "" || name < out) {
+			out = name
+		}
 	}
-	return ""
+	return out
 }
 
-// event tells the Services of an address what became of it.
-func (r *addressReconciler) event(d announcement.Decision, kind, reason, note string) {
-	for _, name := range d.Services {
+// event tells Services what became of their address. The action names it: two
+// Events that differ in nothing but their note count as one.
+func (r *addressReconciler) event(services []string, address, kind, reason, note string) {
+	for _, name := range services {
 		namespace, short := splitName(name)
 		var service corev1.Service
 		// One that is gone has nobody to be told.
 		if r.view.cached.Get(context.Background(), types.NamespacedName{Namespace: namespace, Name: short}, &service) == nil {
-			r.events.Eventf(&service, nil, kind, reason, "Announce", "%s", kube.Note(note))
+			r.events.Eventf(&service, nil, kind, reason, "Announce/"+address, "%s", kube.Note(note))
 		}
 	}
 }

@@ -4,8 +4,12 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2"
 )
 
@@ -23,14 +27,14 @@ func TestAnnouncementIsToldOnTransitionsOnly(t *testing.T) {
 	w.look()
 	w.did("192.0.2.10 eth0,eth1", true)
 
-	// node2 is alive, node1 is not seen any more: node2 takes over.
-	w.alive = []string{"node2"}
+	// node2 is there now and takes the address: its claim came later.
+	w.says("node2", "claim/192.0.2.10=2")
 	w.look()
-	w.did("192.0.2.10", true)
+	w.did("192.0.2.10", true, "web Normal Withdrawn")
 	w.look()
 	w.did("192.0.2.10", false)
 
-	w.alive = []string{"node1"}
+	w.died("node2", false)
 	w.look()
 	w.did("192.0.2.10 eth0,eth1", true, "web Normal Announcing")
 }
@@ -50,11 +54,19 @@ func TestWithdrawal(t *testing.T) {
 		reason v1beta1.Reason
 		told   []string // Events
 	}{
-		{"no endpoint is ready", func(w *world) { w.ready("web", false) }, v1beta1.ReasonNoEndpoint, []string{"web Warning NoEndpoint"}},
+		{"no endpoint is ready", func(w *world) { w.ready("web", false) }, v1beta1.ReasonNoEndpoint,
+			[]string{"web Normal Withdrawn", "web Warning NoEndpoint"}},
 		{"the same, and another speaker comes first by name: it tells the Service",
-			func(w *world) { w.ready("web", false); w.alive = []string{"node0", "node1"} }, v1beta1.ReasonNoEndpoint, nil},
-		{"the link goes down", func(w *world) { w.local[0].Up = false }, v1beta1.ReasonNoLink, []string{"web Warning NoLink"}},
-		{"the speaker sees nobody alive", func(w *world) { w.alive = nil }, v1beta1.ReasonNoCandidate, nil},
+			func(w *world) { w.ready("web", false); w.says("node0") }, v1beta1.ReasonNoEndpoint, []string{"web Normal Withdrawn"}},
+		{"the same, and the other one is not present",
+			func(w *world) { w.ready("web", false); w.says("node0", "stage=restarting") }, v1beta1.ReasonNoEndpoint,
+			[]string{"web Normal Withdrawn", "web Warning NoEndpoint"}},
+		{"the link goes down", func(w *world) { w.local[0].Up = false }, v1beta1.ReasonNoCandidate,
+			[]string{"web Normal Withdrawn", "web Warning NoCandidate"}},
+		{"the speaker has lost everybody for too long", func(w *world) { w.view.isolated.Store(true) }, v1beta1.ReasonIsolated,
+			[]string{"web Normal Withdrawn", "web Warning Isolated"}},
+		{"it leaves, and nobody can take over", func(w *world) { w.view.leaving.Store(true) }, v1beta1.ReasonNoCandidate,
+			[]string{"web Normal Withdrawn"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, append(service("web"), node("node1"))...)
@@ -65,12 +77,13 @@ func TestWithdrawal(t *testing.T) {
 			w.did("192.0.2.10", true, test.told...)
 			w.look()
 			w.did("192.0.2.10", false)
-			if got := w.state.decisions[address].Reason; got != test.reason {
+			if got := w.reason(); got != test.reason {
 				t.Errorf("the reason is %s, want %s", got, test.reason)
 			}
 			if len(w.state.announced()) > 0 {
 				t.Error("the address still counts as announced")
 			}
+			w.claims("")
 		})
 	}
 }
@@ -85,6 +98,7 @@ func TestServiceIsDeleted(t *testing.T) {
 	w.set, w.events, w.told = nil, nil, 0
 	w.look()
 	w.did("192.0.2.10", true)
+	w.claims("")
 	if known := w.state.known(); len(known) > 0 {
 		t.Errorf("%v is remembered for ever", known)
 	}
@@ -113,11 +127,260 @@ func TestAddressesToLookAt(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.look()
 	w.local = []layer2.Link{}
-	got, err := w.addresses.view.addresses(t.Context(), "")
+	got, err := w.view.addresses(t.Context(), "")
 	if err != nil || len(got) != 1 || got[0] != address {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if got, _ := w.addresses.view.addresses(t.Context(), "example.com/other"); len(got) != 1 {
+	if got, _ := w.view.addresses(t.Context(), "example.com/other"); len(got) != 1 {
 		t.Errorf("got %v, want the address that is still announced", got)
+	}
+}
+
+// TestClaimsAreSaidAndTakenBack: an address goes from node1 to node2 and back.
+// The generation counts up, and node1 says each thing once.
+func TestClaimsAreSaidAndTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
+		w.look()
+		w.look()
+		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		w.claims("1")
+		if got := w.requests[address]; got.Generation != 1 || got.As != nil {
+			t.Errorf("the announcer was asked for %+v", got)
+		}
+
+		w.says("node2", "claim/192.0.2.10=2")
+		w.look()
+		w.look()
+		w.did("192.0.2.10", true, "web Normal Withdrawn")
+		w.claims("")
+		if w.sayings != 2 || w.reason() != v1beta1.ReasonNotOwner {
+			t.Errorf("said something %d times; the reason is %s", w.sayings, w.reason())
+		}
+
+		w.died("node2", false)
+		w.look()
+		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		w.claims("3")
+		if got := w.requests[address].Generation; got != 2 {
+			t.Errorf("the announcer was asked for generation %d: it would not announce anew", got)
+		}
+		if got, ok := w.state.took(address); !ok || got.cause != v1beta1.CauseNodeGone || !got.from.Equal(time.Now()) {
+			t.Errorf("taken: %+v, %t", got, ok)
+		}
+
+		// node2 is back and still claims what it had, which is over.
+		w.says("node2", "claim/192.0.2.10=2")
+		w.look()
+		w.did("192.0.2.10 eth0", false)
+		w.says("node2")
+		w.look()
+		w.did("192.0.2.10 eth0", false)
+		w.claims("3")
+		if got := w.requests[address].Generation; got != 3 {
+			t.Errorf("the announcer was asked for generation %d: hosts that heard node2 would stay there", got)
+		}
+	})
+}
+
+// TestAddressIsHandedOver: the node is drained. node1 goes on until node2 says
+// that it has the address, and looks again when that takes too long.
+func TestAddressIsHandedOver(t *testing.T) {
+	for _, test := range []struct {
+		story string
+		take  bool
+		after time.Duration
+	}{
+		{"the other takes it soon", true, 20 * time.Millisecond},
+		{"the other never does", false, 3 * time.Second},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
+				w.look()
+				w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+				w.says("node2")
+				w.view.leaving.Store(true)
+				if got := w.look(); got.RequeueAfter != 3*time.Second {
+					t.Errorf("it is looked at again after %s", got.RequeueAfter)
+				}
+				w.did("192.0.2.10 eth0", true)
+				w.claims("1")
+				if w.reason() != v1beta1.ReasonHandingOver {
+					t.Errorf("the reason is %s", w.reason())
+				}
+				time.Sleep(time.Millisecond)
+				if got := w.look(); got.RequeueAfter != 3*time.Second-time.Millisecond {
+					t.Errorf("then after %s: its time starts anew", got.RequeueAfter)
+				}
+				w.did("192.0.2.10 eth0", false)
+
+				time.Sleep(test.after - time.Millisecond)
+				if test.take {
+					w.says("node2", "claim/192.0.2.10=2")
+				}
+				if got := w.look(); got.RequeueAfter != 0 {
+					t.Errorf("and after %s once more", got.RequeueAfter)
+				}
+				w.did("192.0.2.10", true, "web Normal Withdrawn")
+				w.claims("")
+				if w.state.owns() {
+					t.Error("the speaker waits for ever before it stops")
+				}
+			})
+		})
+	}
+}
+
+// TestStandIn: the speaker of node2 restarts, so node1 answers with the
+// hardware address of node2 and claims nothing.
+func TestStandIn(t *testing.T) {
+	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
+	w.says("node2", "claim/192.0.2.10=7", "stage=restarting")
+	w.look()
+	w.did("192.0.2.10 eth0", true)
+	w.claims("")
+	if got := w.requests[address]; got.As.String() != net6(2).String() || got.Generation != 0 {
+		t.Errorf("the announcer was asked for %+v", got)
+	}
+	if w.reason() != v1beta1.ReasonStandIn || w.state.owns() {
+		t.Errorf("the reason is %s", w.reason())
+	}
+	if _, ok := w.state.took(address); ok {
+		t.Error("to stand in is measured as taking the address")
+	}
+
+	w.says("node2", "claim/192.0.2.10=7")
+	w.look()
+	w.did("192.0.2.10", true)
+
+	// It restarts once more and then dies: now it is node1's.
+	w.says("node2", "claim/192.0.2.10=7", "stage=restarting")
+	w.look()
+	w.did("192.0.2.10 eth0", true)
+	w.died("node2", false)
+	w.look()
+	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	w.claims("8")
+	if got := w.requests[address]; got.As != nil || got.Generation != 1 {
+		t.Errorf("the announcer was asked for %+v", got)
+	}
+}
+
+// TestMinorityClaimsWeakly: node1 sees one of three only. When the others are
+// back, their claim counts.
+func TestMinorityClaimsWeakly(t *testing.T) {
+	w := newWorld(t, append(service("web"), node("node1"), node("node2"), node("node3"))...)
+	w.reads(written("node2"), written("node3"))
+	w.look()
+	w.claims("1w")
+	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	w.says("node2", "claim/192.0.2.10=1")
+	w.says("node3")
+	w.look()
+	w.did("192.0.2.10 eth0", true)
+	if w.reason() != v1beta1.ReasonHandingOver {
+		t.Errorf("the reason is %s", w.reason())
+	}
+	w.says("node2", "claim/192.0.2.10=2")
+	w.look()
+	w.claims("")
+	w.did("192.0.2.10", true, "web Normal Withdrawn")
+}
+
+// TestPolicyIsGivenToTheAnnouncer as the advertisement has it.
+func TestPolicyIsGivenToTheAnnouncer(t *testing.T) {
+	w := newWorld(t, append(service("web"), node("node1"))...)
+	objects := everything()
+	objects.L2Advertisements[0].Spec.Announcement = &v1beta1.AnnouncementPolicy{
+		Count: 7, Interval: &metav1.Duration{Duration: 20 * time.Millisecond}, RefreshInterval: &metav1.Duration{Duration: time.Hour},
+	}
+	w.state.setConfig(objects, time.Now())
+	w.look()
+	want := layer2.Policy{Count: 7, Interval: 20 * time.Millisecond, Refresh: time.Hour}
+	if got := w.requests[address].Policy; got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// TestLANIsAskedBeforeTheFirstAnnouncement, and not again while it is.
+func TestLANIsAskedBeforeTheFirstAnnouncement(t *testing.T) {
+	w := newWorld(t, append(service("web"), node("node1"))...)
+	w.view.probes = true
+	w.look()
+	w.did("192.0.2.10", true)
+	if len(w.asked) != 1 || w.asked[0] != "192.0.2.10 eth0" || w.reason() != v1beta1.ReasonProbing {
+		t.Errorf("asked for %q; the reason is %s", w.asked, w.reason())
+	}
+	w.state.setProbe(address, announcement.ProbeAsking, nil)
+	w.look()
+	w.did("192.0.2.10", false)
+
+	w.state.setProbe(address, announcement.ProbeTaken, net6(9))
+	w.look()
+	w.did("192.0.2.10", true, "web Warning Conflict")
+	w.look()
+	w.did("192.0.2.10", false)
+	w.claims("")
+
+	w.state.setProbe(address, announcement.ProbeFree, nil)
+	w.look()
+	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	if len(w.asked) != 1 {
+		t.Errorf("asked for %q", w.asked)
+	}
+	if got, _ := w.state.took(address); got.cause != v1beta1.CauseConflictOver {
+		t.Errorf("the cause is %q", got.cause)
+	}
+
+	// It has been announced before, so nobody is asked when it comes back.
+	w.ready("web", false)
+	w.look()
+	w.ready("web", true)
+	w.look()
+	if w.reason() != v1beta1.ReasonOwner || len(w.asked) != 1 {
+		t.Errorf("the reason is %s; asked for %q", w.reason(), w.asked)
+	}
+	w.claims("2")
+}
+
+// TestLinksThatMayCarryAnnouncements: links of pods come and go all the time.
+func TestLinksThatMayCarryAnnouncements(t *testing.T) {
+	w := newWorld(t)
+	if w.view.lookAtLinks() {
+		t.Error("the same links are news")
+	}
+	w.local = append(w.local, link("veth1a2b", "10.1.0.1/24"))
+	if w.view.lookAtLinks() {
+		t.Error("a link of a pod is news")
+	}
+	w.local[0].Prefixes = append(w.local[0].Prefixes, link("", "198.51.100.1/24").Prefixes...)
+	if !w.view.lookAtLinks() || len(w.view.ownLinks()) != 1 {
+		t.Errorf("another address on it is no news: %+v", w.view.ownLinks())
+	}
+	objects := everything()
+	objects.L2Advertisements[0].Spec.Interfaces = []string{"veth1a2b"}
+	w.state.setConfig(objects, time.Now())
+	if !w.view.lookAtLinks() || len(w.view.ownLinks()) != 2 {
+		t.Errorf("an advertisement names it, and the links are %+v", w.view.ownLinks())
+	}
+	w.local = w.local[:1]
+	w.local[0].Up = false
+	if !w.view.lookAtLinks() || len(w.view.ownLinks()) != 0 {
+		t.Errorf("one link is gone and the other down, and the links are %+v", w.view.ownLinks())
+	}
+}
+
+func TestNodeOfAHardwareAddress(t *testing.T) {
+	w := newWorld(t)
+	w.says("node2")
+	w.see()
+	for n, want := range []string{1: "node1", 2: "node2", 3: ""} {
+		if got := w.view.nodeOf(net6(byte(n))); n > 0 && got != want {
+			t.Errorf("%s is %q's, want %q", net6(byte(n)), got, want)
+		}
+	}
+	if got := w.view.nodeOf(nil); got != "" {
+		t.Errorf("no hardware address is %q's", got)
 	}
 }

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,39 +20,77 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
-// fellowReconciler tells membership where the other speakers are: each says
-// so in its Speaker object. What it told last stays true while the API
-// server is away.
+// fellowReconciler tells membership where the other speakers are, and the
+// picture of them what their Speaker objects say. What it told last stays true
+// while the API server is away.
 type fellowReconciler struct {
-	live    client.Reader // the API server
+	cached  client.Reader
 	node    string
 	members interface {
 		SetPeers([]netip.AddrPort)
 	}
-	told func() // has this node's own object written again, if it is gone
+	fellows interface {
+		setObjects(map[string]speakerObject, time.Time)
+	}
+	told func() // has this node's own object written again, if it is gone, and the fellows looked at
 }
 
 // Reconcile reads all Speaker objects.
 func (r *fellowReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	return reconcile.Result{}, r.read(ctx, r.cached)
+}
+
+// read reads all Speaker objects from the cache or the API server.
+func (r *fellowReconciler) read(ctx context.Context, reader client.Reader) error {
 	var speakers v1beta1.SpeakerList
-	if err := r.live.List(ctx, &speakers); err != nil {
-		return reconcile.Result{}, fmt.Errorf("list Speakers: %w", err)
+	if err := reader.List(ctx, &speakers); err != nil {
+		return fmt.Errorf("list Speakers: %w", err)
 	}
 	var peers []netip.AddrPort
-	for _, s := range speakers.Items {
+	objects := map[string]speakerObject{}
+	for i := range speakers.Items {
+		s := &speakers.Items[i]
 		if s.Name == r.node {
 			continue
 		}
-		if peer, err := netip.ParseAddrPort(s.Status.MemberAddress); err == nil {
-			peers = append(peers, peer)
+		o := parseSpeaker(s)
+		if o.peer.IsValid() {
+			peers = append(peers, o.peer)
+			objects[s.Name] = o
 		}
 	}
 	r.members.SetPeers(peers)
+	r.fellows.setObjects(objects, time.Now())
 	r.told()
-	return reconcile.Result{}, nil
+	return nil
+}
+
+// parseSpeaker reads what a fellow's object says. A speaker that stopped in
+// order says nothing of itself but where it was.
+func parseSpeaker(s *v1beta1.Speaker) speakerObject {
+	o := speakerObject{claims: map[netip.Addr]announcement.Claim{}}
+	if peer, err := netip.ParseAddrPort(s.Status.MemberAddress); err == nil {
+		o.peer = peer
+	}
+	o.stage = announcement.Stage(strings.ToLower(string(s.Status.Stage)))
+	if t := s.Status.RenewTime; t != nil {
+		o.renewal = t.String()
+	}
+	for _, l := range s.Status.Links {
+		if link, err := parseLink(l.Name, []byte(strings.Join(append([]string{l.MACAddress}, l.Prefixes...), " "))); err == nil && l.Up {
+			o.links = append(o.links, link)
+		}
+	}
+	for _, a := range s.Status.Layer2.Announcements {
+		if addr, err := netip.ParseAddr(a.Address); err == nil && a.StandInFor == "" && a.Generation > 0 {
+			o.claims[addr] = announcement.Claim{Generation: uint64(a.Generation)}
+		}
+	}
+	return o
 }
 
 // settle waits until it is known which fellows are alive, at most for
@@ -71,15 +113,15 @@ func settle(ctx context.Context, members *membership.Membership, timeout time.Du
 	log.Info("fellow speakers found", "count", len(members.Members())-1)
 }
 
-// memberKey waits for the key with which speakers encrypt what they tell each
-// other. The controller makes it when Berth is installed.
-func memberKey(ctx context.Context, api client.Client, name types.NamespacedName, log *slog.Logger) ([]byte, error) {
-	var key []byte
+// memberKeys waits for the keys with which speakers encrypt what they tell
+// each other. The controller makes the first when Berth is installed.
+func memberKeys(ctx context.Context, api client.Client, name types.NamespacedName, log *slog.Logger) ([][]byte, error) {
+	var keys [][]byte
 	told := ""
 	err := wait.PollUntilContextCancel(ctx, 500*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		var secret corev1.Secret
 		err := api.Get(ctx, name, &secret)
-		if key = secret.Data[kube.MemberKey]; len(key) > 0 {
+		if keys = keysOf(&secret); len(keys) > 0 {
 			return true, nil
 		}
 		why := "the controller has not filled it yet"
@@ -98,5 +140,54 @@ func memberKey(ctx context.Context, api client.Client, name types.NamespacedName
 	if err != nil {
 		return nil, fmt.Errorf("wait for the member Secret: %w", err)
 	}
-	return key, nil
+	return keys, nil
+}
+
+// keysOf are the keys in the member Secret: the entry named key, which
+// encrypts, then all others by name, which only decrypt. None without the
+// first.
+func keysOf(secret *corev1.Secret) [][]byte {
+	first := secret.Data[kube.MemberKey]
+	if len(first) == 0 {
+		return nil
+	}
+	keys := [][]byte{first}
+	for _, name := range slices.Sorted(maps.Keys(secret.Data)) {
+		if other := secret.Data[name]; name != kube.MemberKey && len(other) > 0 {
+			keys = append(keys, other)
+		}
+	}
+	return keys
+}
+
+// keysInterval is how often the member Secret is read again.
+const keysInterval = 30 * time.Second
+
+// rotateKeys gives membership the keys of the member Secret whenever they
+// change. Keys that cannot be used change nothing.
+func (sp *speaker) rotateKeys(ctx context.Context) error {
+	name := types.NamespacedName{Namespace: sp.settings.Kube.Namespace, Name: sp.settings.Kube.MemberSecret}
+	ticker := time.NewTicker(keysInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		var secret corev1.Secret
+		if err := sp.object.live.Get(ctx, name, &secret); err != nil {
+			continue // those that are there go on working
+		}
+		keys := keysOf(&secret)
+		if slices.EqualFunc(keys, sp.keys, bytes.Equal) || len(keys) == 0 {
+			continue
+		}
+		sp.keys = keys
+		if err := sp.members.SetKeys(keys); err != nil {
+			sp.log.Error("the member Secret has keys that cannot be used; going on with those before", "name", name.String(), "error", err)
+			continue
+		}
+		sp.log.Info("member keys changed", "name", name.String(), "count", len(keys))
+	}
 }

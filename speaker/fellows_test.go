@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -27,7 +28,7 @@ type peers []netip.AddrPort
 // SetPeers makes p a membership.
 func (p *peers) SetPeers(list []netip.AddrPort) { *p = list }
 
-func fellow(name, address string) client.Object {
+func speakerOf(name, address string) client.Object {
 	return &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1beta1.SpeakerStatus{MemberAddress: address}}
 }
 
@@ -38,18 +39,18 @@ func TestFellowsAreFoundByTheirSpeakerObjects(t *testing.T) {
 		want     []string
 	}{
 		{"a cluster without speakers", nil, nil},
-		{"this one alone", []client.Object{fellow("node1", "192.0.2.1:7947")}, nil},
-		{"all others", []client.Object{fellow("node1", "192.0.2.1:7947"), fellow("node2", "192.0.2.2:7947"), fellow("node3", "[2001:db8::3]:7947")},
+		{"this one alone", []client.Object{speakerOf("node1", "192.0.2.1:7947")}, nil},
+		{"all others", []client.Object{speakerOf("node1", "192.0.2.1:7947"), speakerOf("node2", "192.0.2.2:7947"), speakerOf("node3", "[2001:db8::3]:7947")},
 			[]string{"192.0.2.2:7947", "[2001:db8::3]:7947"}},
-		{"one that has not said its address yet", []client.Object{fellow("node2", ""), fellow("node3", "192.0.2.3:7947")}, []string{"192.0.2.3:7947"}},
-		{"one that says nonsense", []client.Object{fellow("node2", "192.0.2.2"), fellow("node4", "node4:7947"), fellow("node3", "192.0.2.3:7947")}, []string{"192.0.2.3:7947"}},
+		{"one that has not said its address yet", []client.Object{speakerOf("node2", ""), speakerOf("node3", "192.0.2.3:7947")}, []string{"192.0.2.3:7947"}},
+		{"one that says nonsense", []client.Object{speakerOf("node2", "192.0.2.2"), speakerOf("node4", "node4:7947"), speakerOf("node3", "192.0.2.3:7947")}, []string{"192.0.2.3:7947"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			var got peers
 			told := 0
 			r := &fellowReconciler{
-				live: fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(test.speakers...).Build(),
-				node: "node1", members: &got, told: func() { told++ },
+				cached: fake.NewClientBuilder().WithScheme(scheme()).WithObjects(test.speakers...).Build(),
+				node:   "node1", members: &got, fellows: newFellowship("node1", patience, nil, nil), told: func() { told++ },
 			}
 			if _, err := r.Reconcile(t.Context(), reconcile.Request{}); err != nil {
 				t.Fatal(err)
@@ -72,7 +73,7 @@ func TestFellowsStayWhenTheyCannotBeRead(t *testing.T) {
 	before := peers{netip.MustParseAddrPort("192.0.2.2:7947")}
 	got := slices.Clone(before)
 	away := errors.New("away")
-	r := &fellowReconciler{node: "node1", members: &got, told: func() {}, live: fake.NewClientBuilder().WithScheme(kube.Scheme()).
+	r := &fellowReconciler{node: "node1", members: &got, told: func() {}, cached: fake.NewClientBuilder().WithScheme(scheme()).
 		WithInterceptorFuncs(interceptor.Funcs{
 			List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return away },
 		}).Build()}
@@ -91,13 +92,13 @@ func TestMemberKeyIsWaitedFor(t *testing.T) {
 		name := types.NamespacedName{Namespace: "berth-system", Name: "members"}
 		api := fake.NewClientBuilder().Build()
 		type answer struct {
-			key []byte
-			err error
+			keys [][]byte
+			err  error
 		}
 		got := make(chan answer, 1)
 		go func() {
-			key, err := memberKey(t.Context(), api, name, slog.New(slog.DiscardHandler))
-			got <- answer{key, err}
+			keys, err := memberKeys(t.Context(), api, name, slog.New(slog.DiscardHandler))
+			got <- answer{keys, err}
 		}()
 		synctest.Wait()
 		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
@@ -108,12 +109,12 @@ func TestMemberKeyIsWaitedFor(t *testing.T) {
 		if len(got) > 0 {
 			t.Fatalf("an empty Secret is taken: %v", <-got)
 		}
-		secret.Data = map[string][]byte{kube.MemberKey: []byte("the key")}
+		secret.Data = map[string][]byte{"old": []byte("the key before"), kube.MemberKey: []byte("the key"), "empty": nil}
 		if err := api.Update(t.Context(), secret); err != nil {
 			t.Fatal(err)
 		}
-		if a := <-got; a.err != nil || string(a.key) != "the key" {
-			t.Errorf("got %q, %v", a.key, a.err)
+		if a := <-got; a.err != nil || fmt.Sprintf("%s", a.keys) != "[the key the key before]" {
+			t.Errorf("got %q, %v", a.keys, a.err)
 		}
 	})
 }

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"regexp"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -15,10 +19,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/assignment"
+	"github.com/berth-lb/berth/pkg/config"
 	"github.com/berth-lb/berth/pkg/layer2"
-	"github.com/berth-lb/berth/pkg/membership"
 )
 
 // Cache indexes.
@@ -56,19 +61,31 @@ func servedAddresses(s *corev1.Service, class string) []netip.Addr {
 	return assignment.StatusAddresses(s)
 }
 
-// view reads what decisions depend on from caches, links and members.
+// view reads what decisions depend on: caches, links, the fellows, and what is
+// remembered.
 type view struct {
 	cached  client.Reader
 	state   *state
-	members interface {
-		Members() []membership.Member
-	}
-	links interface {
+	fellows interface{ current() picture }
+	links   interface {
 		Links() []layer2.Link
 	}
+	// local are the links of this node that may carry announcements, as
+	// lookAtLinks found them.
+	local         atomic.Pointer[[]layer2.Link]
 	node          string
 	excludeLinks  []*regexp.Regexp
 	ignoreExclude bool
+	// probes is false when addresses are announced without being probed first,
+	// handOver how long another may take to take an address over.
+	probes   bool
+	handOver time.Duration
+	// leaving is set when this speaker hands over all it owns, isolated when
+	// it has lost everybody for too long, returning while it asks its fellows
+	// what has become of its addresses since it lost its last link.
+	leaving   atomic.Bool
+	isolated  atomic.Bool
+	returning atomic.Bool
 }
 
 // gather reads everything that the decision for one address depends on.
@@ -81,21 +98,88 @@ func (v *view) gather(ctx context.Context, addr netip.Addr) (announcement.Input,
 	if err != nil {
 		return announcement.Input{}, err
 	}
-	alive := sets.New[string]()
-	for _, m := range v.members.Members() {
-		alive.Insert(m.Name)
-	}
 	c := v.state.configuration()
-	return announcement.Input{
+	p := v.fellows.current()
+	r := v.state.memory(addr)
+	in := announcement.Input{
 		Address:      addr,
 		Services:     services,
 		Config:       &c,
 		Nodes:        nodes,
-		Alive:        alive,
+		Speakers:     map[string]announcement.Speaker{v.node: v.self()},
+		Claims:       map[string]announcement.Claim{},
+		Highest:      r.highest,
 		Node:         v.node,
-		Links:        v.links.Links(),
 		ExcludeLinks: v.excludeLinks,
-	}, nil
+		Minority:     p.minority,
+		Isolated:     v.isolated.Load(),
+		Returning:    v.returning.Load(),
+		Probe:        r.probe,
+		Announcing:   r.Announce && r.StandInFor == "",
+		HandingOver:  r.handingOver,
+		HandOver:     v.handOver,
+		Now:          time.Now(),
+	}
+	if !v.probes {
+		in.Probe = announcement.Probe{State: announcement.ProbeFree}
+	}
+	for name, f := range p.fellows {
+		in.Speakers[name] = f.Speaker
+	}
+	maps.Copy(in.Claims, p.claims[addr])
+	if r.Claim != nil {
+		in.Claims[v.node] = *r.Claim
+	}
+	return in, nil
+}
+
+// self is this node's own speaker.
+func (v *view) self() announcement.Speaker {
+	s := announcement.Speaker{Presence: announcement.Present, Reason: v1beta1.ReasonNodePresent, Links: v.ownLinks()}
+	if v.leaving.Load() {
+		s.Presence, s.Reason = announcement.Leaving, v1beta1.ReasonNodeLeaving
+	}
+	return s
+}
+
+// ownLinks are the links of this node that may carry announcements. They are
+// not to be changed.
+func (v *view) ownLinks() []layer2.Link {
+	if links := v.local.Load(); links != nil {
+		return *links
+	}
+	return nil
+}
+
+// lookAtLinks looks which links of this node may carry announcements: those
+// that are eligible, and those that an advertisement names. It reports whether
+// they changed. Links of pods come and go all the time and are none of them.
+func (v *view) lookAtLinks() bool {
+	c := v.state.configuration()
+	out := []layer2.Link{}
+	for _, l := range v.links.Links() {
+		named := slices.ContainsFunc(c.L2Advertisements, func(a *config.L2Advertisement) bool { return a.NamesInterface(l.Name) })
+		if l.Usable() && (named || len(layer2.Eligible([]layer2.Link{l}, v.excludeLinks)) > 0) {
+			out = append(out, l)
+		}
+	}
+	before := v.local.Swap(&out)
+	return before == nil || !slices.EqualFunc(*before, out, layer2.Link.Equal)
+}
+
+// nodeOf names the node that has a link with this hardware address, "" for a
+// stranger's.
+func (v *view) nodeOf(mac net.HardwareAddr) string {
+	has := func(l layer2.Link) bool { return bytes.Equal(l.HardwareAddr, mac) }
+	if slices.ContainsFunc(v.ownLinks(), has) {
+		return v.node
+	}
+	for name, f := range v.fellows.current().fellows {
+		if slices.ContainsFunc(f.Links, has) {
+			return name
+		}
+	}
+	return ""
 }
 
 // services are those that have an address, by name.

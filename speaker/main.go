@@ -10,9 +10,8 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"slices"
+	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -20,19 +19,18 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/logging"
 	"github.com/berth-lb/berth/internal/settings"
 	"github.com/berth-lb/berth/internal/version"
+	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -81,8 +79,19 @@ type speaker struct {
 	links     *layer2.LinkWatcher
 	members   *membership.Membership
 	announcer *layer2.Announcer
+	prober    *layer2.Prober
 	object    *object
-	fellows   *fellowReconciler
+	peers     *fellowReconciler
+	fellows   *fellowship
+	watch     *watch
+	addresses *addressReconciler
+	asking    *asking
+	checking  *checking
+	conflicts *conflicts
+	metrics   *metrics
+	stage     atomic.Pointer[announcement.Stage]
+	// keys are the member keys in use; rotateKeys alone reads and writes them.
+	keys [][]byte
 }
 
 // run serves until ctx ends.
@@ -114,11 +123,11 @@ func speak(ctx context.Context, s processSettings, state *state, log *slog.Logge
 		return fmt.Errorf("prepare client: %w", err)
 	}
 	secret := types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret}
-	key, err := memberKey(ctx, api, secret, log)
+	keys, err := memberKeys(ctx, api, secret, log)
 	if err != nil {
 		return err
 	}
-	sp, err := newSpeaker(mgr, s, state, key, log)
+	sp, err := newSpeaker(mgr, s, state, keys, log)
 	if err != nil {
 		return err
 	}
@@ -129,10 +138,17 @@ func speak(ctx context.Context, s processSettings, state *state, log *slog.Logge
 	if err := addIndexes(ctx, mgr.GetCache(), s.Kube.Class); err != nil {
 		return err
 	}
-	if err := sp.addTo(mgr); err != nil {
+	// What runs goes on while the speaker says goodbye.
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	if err := sp.addTo(running, mgr); err != nil {
 		return err
 	}
-	return mgr.Start(ctx)
+	context.AfterFunc(ctx, func() {
+		defer stop()
+		sp.leave()
+	})
+	return mgr.Start(running)
 }
 
 func managerOptions(s processSettings) ctrl.Options {
@@ -140,119 +156,113 @@ func managerOptions(s processSettings) ctrl.Options {
 	options.Cache.ByObject = map[client.Object]cache.ByObject{
 		// A Service that is no longer of type LoadBalancer leaves the cache
 		// as if it were deleted.
-		&corev1.Service{}: {Field: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))},
-		// Every decision reads all nodes, and only reads.
-		&corev1.Node{}: {UnsafeDisableDeepCopy: new(true)},
+		&corev1.Service{}: {
+			Field:                 fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)),
+			UnsafeDisableDeepCopy: new(true),
+		},
+		// Every decision reads these, and only reads: thousands of them when a
+		// node dies.
+		&discoveryv1.EndpointSlice{}: {UnsafeDisableDeepCopy: new(true)},
+		&corev1.Node{}:               {UnsafeDisableDeepCopy: new(true)},
 	}
 	return options
 }
 
-func newSpeaker(mgr manager.Manager, s processSettings, state *state, key []byte, log *slog.Logger) (*speaker, error) {
+func newSpeaker(mgr manager.Manager, s processSettings, state *state, keys [][]byte, log *slog.Logger) (*speaker, error) {
 	exclude, err := s.excludedLinks()
 	if err != nil {
 		return nil, err
 	}
 	address := netip.AddrPortFrom(netip.MustParseAddr(s.Member.Address), s.Member.Port)
 	members, err := membership.New(membership.Config{
-		Name:     s.Node,
-		BindAddr: address.Addr(),
-		Port:     address.Port(),
-		Keys:     [][]byte{key},
-		Timing: membership.Timing{
-			ProbeInterval: s.Member.ProbeInterval,
-			ProbeTimeout:  s.Member.ProbeTimeout,
-			SuspicionMult: s.Member.Suspicion,
-		},
-		Logger: log,
+		Name: s.Node, BindAddr: address.Addr(), Port: address.Port(), Keys: keys, Timing: s.Member.timing(), Logger: log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	announcer, err := layer2.NewAnnouncer(layer2.Config{Logger: log, BurstCount: s.BurstCount, BurstInterval: s.BurstInterval})
+	announcer, err := layer2.NewAnnouncer(layer2.Config{Logger: log, Stall: stall})
 	if err != nil {
 		return nil, err
 	}
-	sp := &speaker{settings: s, log: log, members: members, announcer: announcer, links: layer2.NewLinkWatcher(log)}
-	sp.view = &view{
-		cached: mgr.GetCache(), state: state, members: members, links: sp.links,
-		node: s.Node, excludeLinks: exclude, ignoreExclude: s.IgnoreExclude,
+	interval, misses := s.Member.nodeProbes()
+	prober, err := layer2.NewProber(layer2.ProberConfig{Logger: log, Interval: interval, Misses: misses})
+	if err != nil {
+		return nil, err
 	}
-	sp.object = &object{view: sp.view, live: mgr.GetAPIReader(), writer: mgr.GetClient(), log: log, address: address, changed: make(chan struct{}, 1)}
-	sp.fellows = &fellowReconciler{live: mgr.GetAPIReader(), node: s.Node, members: members, told: sp.object.tell}
+	sp := &speaker{
+		settings: s, log: log, keys: keys, members: members, announcer: announcer, prober: prober, links: layer2.NewLinkWatcher(log),
+	}
+	sp.fellows = newFellowship(s.Node, announcement.Patience{Restart: s.RestartHold, Silence: s.SilenceHold, Renewal: renewalTrust}, members, prober)
+	sp.view = &view{
+		cached: mgr.GetCache(), state: state, fellows: sp.fellows, links: sp.links,
+		node: s.Node, excludeLinks: exclude, ignoreExclude: s.IgnoreExclude, probes: s.ProbeCount > 0, handOver: s.HandOver,
+	}
+	sp.watch = &watch{
+		view: sp.view, fellows: sp.fellows, members: members, prober: prober, announcer: announcer, links: sp.links, log: log,
+		changed: make(chan struct{}, 1),
+	}
+	sp.conflicts = newConflicts(sp.view, announcer)
+	sp.object = &object{
+		view: sp.view, live: mgr.GetAPIReader(), writer: mgr.GetClient(), log: log, address: address,
+		profile: s.Member.profile(), stage: sp.currentStage, conflicts: sp.conflicts.list, changed: make(chan struct{}, 1),
+	}
+	sp.peers = &fellowReconciler{cached: mgr.GetCache(), node: s.Node, members: members, fellows: sp.fellows, told: func() {
+		sp.watch.again()
+		sp.object.tell()
+	}}
+	sp.metrics = newMetrics(sp.view, announcer, prober, sp.conflicts)
+	sp.say(announcement.StageStarting)
 	return sp, nil
 }
 
-// addTo has the manager run all parts, and wires them to each other.
-func (sp *speaker) addTo(mgr manager.Manager) error {
-	addresses := &addressReconciler{
-		view: sp.view, announcer: sp.announcer, log: sp.log, told: sp.object.tell,
+// currentStage is how far this speaker is with its work.
+func (sp *speaker) currentStage() announcement.Stage { return *sp.stage.Load() }
+
+// addTo has the manager run all parts, and wires them to each other. ctx ends
+// with the manager.
+func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
+	sp.addresses = &addressReconciler{
+		view: sp.view, announcer: sp.announcer, members: sp.members, log: sp.log, told: sp.object.tell,
 		events: mgr.GetEventRecorder("berth-speaker"),
 	}
-	all, err := setupControllers(mgr, addresses, sp.fellows, sp.settings.Kube.Class)
+	queues, err := setupControllers(mgr, sp)
 	if err != nil {
 		return err
 	}
-	if err := ctrlmetrics.Registry.Register(newMetrics(sp.view, sp.announcer)); err != nil {
+	s := sp.settings
+	sp.asking = &asking{
+		prober: sp.prober, view: sp.view, log: sp.log, count: s.ProbeCount, interval: s.ProbeInterval, look: queues.one, ctx: ctx,
+	}
+	sp.checking = &checking{
+		prober: sp.prober, view: sp.view, found: sp.conflicts.found, log: sp.log, interval: s.CheckInterval,
+		told: func() {
+			sp.conflicts.announce()
+			sp.object.tell()
+		},
+	}
+	sp.addresses.ask = sp.asking.start
+	sp.conflicts.tell = sp.addresses.event
+	sp.watch.all, sp.watch.one, sp.watch.told = queues.all, queues.one, sp.object.tell
+	if err := ctrlmetrics.Registry.Register(sp.metrics); err != nil {
 		return err
 	}
 	for _, part := range []func(context.Context) error{
 		sp.links.Run,
 		sp.announcer.Run,
+		sp.prober.Run,
 		sp.members.Run,
 		sp.object.run,
+		sp.watch.run,
+		sp.asking.run,
+		sp.checking.run,
 		sp.settle,
-		func(ctx context.Context) error { return sp.follow(ctx, all) },
+		sp.guard,
+		sp.renew,
+		sp.rotateKeys,
 	} {
 		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// settle finds out which fellows are alive; nothing is announced before. Each
-// speaker first says where it is itself and then looks for the others, so
-// that of any two that start at once, at least one finds the other before it
-// announces anything.
-func (sp *speaker) settle(ctx context.Context) error {
-	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
-		err := sp.object.write(ctx, sp.object.status())
-		if err == nil {
-			_, err = sp.fellows.Reconcile(ctx, reconcile.Request{})
-		}
-		if err != nil {
-			sp.log.Warn("cannot look for fellow speakers; trying again", "error", err)
-		}
-		return err == nil, nil
-	})
-	if err != nil {
-		return nil // ctx has ended
-	}
-	settle(ctx, sp.members, sp.settings.Member.SettleTimeout, sp.log)
-	close(sp.view.state.settled)
-	sp.object.tell()
-	return nil
-}
-
-// follow has every address looked at when members change, or links that can
-// carry announcements; those of pods come and go all the time and cannot.
-func (sp *speaker) follow(ctx context.Context, all func()) error {
-	var before []layer2.Link
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-sp.links.Changed():
-			now := sp.links.Links()
-			sp.announcer.SetLinks(now)
-			now = slices.DeleteFunc(now, func(l layer2.Link) bool { return !l.Usable() })
-			if slices.EqualFunc(before, now, layer2.Link.Equal) {
-				continue
-			}
-			before = now
-		case <-sp.members.Changed():
-		}
-		all()
-		sp.object.tell()
-	}
 }

@@ -1,58 +1,158 @@
 package main
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2"
 )
 
-// metrics are the speaker's own, read from its state when they are scraped.
+// metrics are the speaker's own. All but the takeovers are read from its state
+// when they are scraped.
 type metrics struct {
 	view      *view
 	announcer interface{ Stats() layer2.Stats }
+	prober    interface{ Stats() layer2.ProbeStats }
+	conflicts interface {
+		list() []v1beta1.Layer2Conflict
+		counted() map[v1beta1.ConflictKind]uint64
+	}
 
-	announced  *prometheus.Desc
-	members    *prometheus.Desc
-	frames     *prometheus.Desc
-	gratuitous *prometheus.Desc
-	sendErrors *prometheus.Desc
+	takeovers      *prometheus.HistogramVec
+	announced      *prometheus.Desc
+	members        *prometheus.Desc
+	fellows        *prometheus.Desc
+	inConflict     *prometheus.Desc
+	conflictsTotal *prometheus.Desc
+	suspensions    *prometheus.Desc
+	frames         *prometheus.Desc
+	byLink         []linkMetric
+	byProbe        []probeMetric
 }
 
-func newMetrics(v *view, announcer interface{ Stats() layer2.Stats }) *metrics {
-	return &metrics{
-		view:      v,
-		announcer: announcer,
-		announced: prometheus.NewDesc("berth_speaker_announced",
-			"1 for each address that this node announces by layer 2.", []string{"address"}, nil),
-		members: prometheus.NewDesc("berth_speaker_members",
-			"Speakers seen alive, this one included.", nil, nil),
-		frames: prometheus.NewDesc("berth_speaker_layer2_frames_total",
-			"ARP and NDP frames that the kernel's filter let through, by what became of them.", []string{"link", "protocol", "verdict"}, nil),
-		gratuitous: prometheus.NewDesc("berth_speaker_layer2_gratuitous_total",
-			"Announcements sent unasked.", []string{"link", "protocol"}, nil),
-		sendErrors: prometheus.NewDesc("berth_speaker_layer2_send_errors_total",
-			"Replies and announcements that could not be sent.", []string{"link", "protocol"}, nil),
+// linkMetric is one counter of the announcer, for each link and protocol.
+type linkMetric struct {
+	desc  *prometheus.Desc
+	value func(layer2.Counters) uint64
+}
+
+// probeMetric is one counter of the prober, for each link and protocol.
+type probeMetric struct {
+	desc  *prometheus.Desc
+	value func(layer2.ProbeCounters) uint64
+}
+
+func newMetrics(v *view, announcer interface{ Stats() layer2.Stats }, prober interface{ Stats() layer2.ProbeStats }, c *conflicts) *metrics {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("berth_speaker_"+name, help, labels, nil)
 	}
+	onLink := func(name, help string) *prometheus.Desc { return desc("layer2_"+name, help, "link", "protocol") }
+	return &metrics{
+		view: v, announcer: announcer, prober: prober, conflicts: c,
+		takeovers: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "berth_speaker_takeover_seconds",
+			Help:    "Time from when the owner before was last known to be there, or from the decision, to the first announcement, by cause.",
+			Buckets: []float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 5, 10, 30, 60},
+		}, []string{"cause"}),
+		announced:      desc("announced", "1 for each address that this node announces by layer 2.", "address"),
+		members:        desc("members", "Speakers seen alive, this one included."),
+		fellows:        desc("fellows", "Other nodes' speakers, by what is expected of them.", "presence"),
+		inConflict:     desc("conflicts", "Addresses that another than the owner answers for, or nobody, now.", "kind"),
+		conflictsTotal: desc("conflicts_total", "Conflicts seen.", "kind"),
+		suspensions:    desc("suspensions_total", "How often this process stood still and asked its fellows before it answered again."),
+		frames:         desc("layer2_frames_total", "ARP and NDP frames that the kernel's filter let through, by what became of them.", "link", "protocol", "verdict"),
+		byLink: []linkMetric{
+			{onLink("requests_total", "Good requests, answered or not."), func(c layer2.Counters) uint64 { return c.Requests }},
+			{onLink("replies_total", "Answers sent."), func(c layer2.Counters) uint64 { return c.Replies }},
+			{onLink("bursts_total", "Bursts begun."), func(c layer2.Counters) uint64 { return c.Bursts }},
+			{onLink("refreshes_total", "Announcements after bursts."), func(c layer2.Counters) uint64 { return c.Refreshes }},
+			{onLink("defences_total", "Announcements against claims of other hosts."), func(c layer2.Counters) uint64 { return c.Defences }},
+			{onLink("gratuitous_total", "Frames sent unasked, to announce."), func(c layer2.Counters) uint64 { return c.Gratuitous }},
+			{onLink("send_errors_total", "Replies and announcements that could not be sent."), func(c layer2.Counters) uint64 { return c.SendErrors }},
+		},
+		byProbe: []probeMetric{
+			{onLink("node_probes_total", "Probes of other nodes' kernels sent."), func(c layer2.ProbeCounters) uint64 { return c.Probes }},
+			{onLink("node_probe_misses_total", "Probes that were not answered in time."), func(c layer2.ProbeCounters) uint64 { return c.Misses }},
+			{onLink("questions_total", "Questions sent to find out who has an address."), func(c layer2.ProbeCounters) uint64 { return c.Questions }},
+		},
+	}
+}
+
+// tookOver takes down how long one takeover took.
+func (m *metrics) tookOver(cause v1beta1.Cause, took time.Duration) {
+	m.takeovers.WithLabelValues(string(cause)).Observe(took.Seconds())
 }
 
 // Describe tells the registry what there is.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.announced, m.members, m.frames, m.gratuitous, m.sendErrors} {
+	m.takeovers.Describe(out)
+	for _, d := range []*prometheus.Desc{m.announced, m.members, m.fellows, m.inConflict, m.conflictsTotal, m.suspensions, m.frames} {
 		out <- d
+	}
+	for _, l := range m.byLink {
+		out <- l.desc
+	}
+	for _, p := range m.byProbe {
+		out <- p.desc
 	}
 }
 
 // Collect reads the values.
 func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	m.takeovers.Collect(out)
 	for addr := range m.view.state.announced() {
-		out <- prometheus.MustNewConstMetric(m.announced, prometheus.GaugeValue, 1, addr.String())
+		gauge(out, m.announced, 1, addr.String())
 	}
-	out <- prometheus.MustNewConstMetric(m.members, prometheus.GaugeValue, float64(len(m.view.members.Members())))
-	for _, l := range m.announcer.Stats().Links {
+	m.collectFellows(out)
+	m.collectConflicts(out)
+	stats := m.announcer.Stats()
+	counter(out, m.suspensions, stats.Suspensions)
+	for _, l := range stats.Links {
 		for verdict, n := range l.Verdicts {
-			out <- prometheus.MustNewConstMetric(m.frames, prometheus.CounterValue, float64(n), l.Link, l.Protocol, verdict.String())
+			counter(out, m.frames, n, l.Link, l.Protocol, verdict.String())
 		}
-		out <- prometheus.MustNewConstMetric(m.gratuitous, prometheus.CounterValue, float64(l.Gratuitous), l.Link, l.Protocol)
-		out <- prometheus.MustNewConstMetric(m.sendErrors, prometheus.CounterValue, float64(l.SendErrors), l.Link, l.Protocol)
+		for _, metric := range m.byLink {
+			counter(out, metric.desc, metric.value(l.Counters), l.Link, l.Protocol)
+		}
 	}
+	for _, l := range m.prober.Stats().Links {
+		for _, metric := range m.byProbe {
+			counter(out, metric.desc, metric.value(l.ProbeCounters), l.Link, l.Protocol)
+		}
+	}
+}
+
+func (m *metrics) collectFellows(out chan<- prometheus.Metric) {
+	p := m.view.fellows.current()
+	gauge(out, m.members, max(p.alive, 1))
+	presences := map[announcement.Presence]int{}
+	for _, f := range p.fellows {
+		presences[f.Presence]++
+	}
+	for _, presence := range []announcement.Presence{announcement.Present, announcement.Leaving, announcement.Held, announcement.Gone} {
+		gauge(out, m.fellows, presences[presence], presence.String())
+	}
+}
+
+func (m *metrics) collectConflicts(out chan<- prometheus.Metric) {
+	kinds := map[v1beta1.ConflictKind]int{}
+	for _, c := range m.conflicts.list() {
+		kinds[c.Kind]++
+	}
+	counted := m.conflicts.counted()
+	for _, kind := range []v1beta1.ConflictKind{v1beta1.ConflictForeign, v1beta1.ConflictFellow, v1beta1.ConflictDead, v1beta1.ConflictTwice} {
+		gauge(out, m.inConflict, kinds[kind], string(kind))
+		counter(out, m.conflictsTotal, counted[kind], string(kind))
+	}
+}
+
+func gauge(out chan<- prometheus.Metric, d *prometheus.Desc, value int, labels ...string) {
+	out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), labels...)
+}
+
+func counter(out chan<- prometheus.Metric, d *prometheus.Desc, value uint64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
 }

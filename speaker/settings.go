@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +15,7 @@ import (
 	"github.com/berth-lb/berth/internal/logging"
 	"github.com/berth-lb/berth/internal/settings"
 	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/membership"
 )
 
 // processSettings are the settings of the speaker process.
@@ -24,18 +27,52 @@ type processSettings struct {
 	Node          string        `mapstructure:"node-name"`
 	ExcludeLinks  []string      `mapstructure:"exclude-interfaces"`
 	IgnoreExclude bool          `mapstructure:"ignore-exclude-label"`
-	BurstCount    int           `mapstructure:"announcement-count"`
-	BurstInterval time.Duration `mapstructure:"announcement-interval"`
+	ProbeCount    int           `mapstructure:"conflict-probe-count"`
+	ProbeInterval time.Duration `mapstructure:"conflict-probe-interval"`
+	CheckInterval time.Duration `mapstructure:"self-check-interval"`
+	RestartHold   time.Duration `mapstructure:"restart-hold"`
+	SilenceHold   time.Duration `mapstructure:"silence-hold"`
+	HandOver      time.Duration `mapstructure:"hand-over-timeout"`
+	Isolation     time.Duration `mapstructure:"isolation-timeout"`
 }
 
 // memberSettings say how speakers find out which of them are alive.
 type memberSettings struct {
 	Address       string        `mapstructure:"member-address"`
 	Port          uint16        `mapstructure:"member-port"`
+	Profile       string        `mapstructure:"member-profile"`
 	ProbeInterval time.Duration `mapstructure:"member-probe-interval"`
 	ProbeTimeout  time.Duration `mapstructure:"member-probe-timeout"`
 	Suspicion     int           `mapstructure:"member-suspicion"`
+	NodeInterval  time.Duration `mapstructure:"node-probe-interval"`
+	NodeMisses    int           `mapstructure:"node-probe-misses"`
 	SettleTimeout time.Duration `mapstructure:"member-settle-timeout"`
+}
+
+// profile is the named profile.
+func (s memberSettings) profile() membership.Profile { return membership.Profile(s.Profile) }
+
+// timing is what the profile says of members, with what is said besides.
+func (s memberSettings) timing() membership.Timing {
+	t := s.profile().Timing()
+	t.ProbeInterval = cmp.Or(s.ProbeInterval, t.ProbeInterval)
+	t.ProbeTimeout = cmp.Or(s.ProbeTimeout, t.ProbeTimeout)
+	t.SuspicionMult = cmp.Or(s.Suspicion, t.SuspicionMult)
+	return t
+}
+
+// nodeProbes is how often the kernels of other nodes are probed, and how many
+// probes in a row stay unanswered before one is silent.
+func (s memberSettings) nodeProbes() (interval time.Duration, misses int) {
+	switch s.profile() {
+	case membership.Fast:
+		interval, misses = 50*time.Millisecond, 3
+	case membership.Quiet:
+		interval, misses = 500*time.Millisecond, 4
+	default:
+		interval, misses = 100*time.Millisecond, 3
+	}
+	return cmp.Or(s.NodeInterval, interval), cmp.Or(s.NodeMisses, misses)
 }
 
 func addFlags(cmd *cobra.Command) {
@@ -48,13 +85,21 @@ func addFlags(cmd *cobra.Command) {
 		"repeat the flag for several. The environment separates several by white space; the file does too, or has a list. "+
 		"Default: those of container runtimes, network plugins and tunnels.")
 	flags.Bool("ignore-exclude-label", false, "Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers.")
-	flags.Int("announcement-count", 5, "How many times an address is announced unasked when this node takes it; from 1 to 100.")
-	flags.Duration("announcement-interval", 500*time.Millisecond, "Time between two of these announcements; from 10ms to 1m. The first is sent at once.")
+	flags.Int("conflict-probe-count", 3, "How many times the network is asked whether an address is free before it is announced for the first time; from 0, for not at all, to 10.")
+	flags.Duration("conflict-probe-interval", 100*time.Millisecond, "Time between two of these questions, and after the last; from 10ms to 10s. RFC 5227 has 1s to 2s, for networks slower than today's.")
+	flags.Duration("self-check-interval", time.Minute, "How often another speaker asks the network who answers for an address; from 10s to 24h, or 0 for never.")
+	flags.Duration("restart-hold", time.Minute, "How long a node keeps its addresses while its speaker, which said so, restarts; from 0s to 10m.")
+	flags.Duration("silence-hold", 3*time.Second, "How long a node keeps its addresses while its speaker is silent and its kernel still answers; from 0s to 10m.")
+	flags.Duration("hand-over-timeout", 3*time.Second, "How long an owner that gives an address up waits for the next one to announce it; from 0s to 1m.")
+	flags.Duration("isolation-timeout", 5*time.Minute, "After how long without the API server and without any other speaker nothing is announced any more; from 10s to 24h, or 0 for never.")
 	flags.String("member-address", "", "IP address of this node at which the other speakers reach this one. Required.")
 	flags.Uint16("member-port", 7947, "TCP and UDP port on which speakers talk to each other; the same on all nodes.")
-	flags.Duration("member-probe-interval", 250*time.Millisecond, "Time between two probes of a fellow speaker; from 50ms to 1m. Dead nodes are noticed after about (1 + member-suspicion) times this.")
-	flags.Duration("member-probe-timeout", 125*time.Millisecond, "How long the answer to a probe may take; less than member-probe-interval.")
-	flags.Int("member-suspicion", 3, "How many probe intervals a silent speaker has to refute that it is dead; from 1 to 20. More is calmer and slower.")
+	flags.String("member-profile", string(membership.Balanced), "How soon dead nodes are noticed, and how much a busy one is forgiven: fast, balanced or quiet.")
+	flags.Duration("member-probe-interval", 0, "Time between two probes of a fellow speaker; from 50ms to 1m, or 0 for what the profile says.")
+	flags.Duration("member-probe-timeout", 0, "How long the answer to a probe may take, less than the interval; from 10ms, or 0 for what the profile says.")
+	flags.Int("member-suspicion", 0, "How many probe intervals a silent speaker has to refute that it is dead; from 1 to 20, or 0 for what the profile says. More is calmer and slower.")
+	flags.Duration("node-probe-interval", 0, "Time between two ARP or NDP probes of another node's own address; from 10ms to 1m, or 0 for what the profile says.")
+	flags.Int("node-probe-misses", 0, "How many of these in a row stay unanswered before the node is silent; from 2 to 20, or 0 for what the profile says.")
 	flags.Duration("member-settle-timeout", 5*time.Second, "How long a starting speaker looks for its fellows before it takes itself for alone; from 0s to 5m.")
 }
 
@@ -66,9 +111,14 @@ func (s processSettings) validate() error {
 			errs = append(errs, settings.Invalid(flag, value, fmt.Sprintf("from %s to %s", least, most)))
 		}
 	}
-	count := func(flag string, value, most int) {
-		if value < 1 || value > most {
-			errs = append(errs, settings.Invalid(flag, value, fmt.Sprintf("from 1 to %d", most)))
+	orNever := func(flag string, value time.Duration) {
+		if value != 0 && (value < 10*time.Second || value > 24*time.Hour) {
+			errs = append(errs, settings.Invalid(flag, value, "from 10s to 24h, or 0 for never"))
+		}
+	}
+	count := func(flag string, value, least, most int) {
+		if value < least || value > most {
+			errs = append(errs, settings.Invalid(flag, value, fmt.Sprintf("from %d to %d", least, most)))
 		}
 	}
 	if s.Node == "" {
@@ -80,12 +130,25 @@ func (s processSettings) validate() error {
 	if s.Member.Port == 0 {
 		errs = append(errs, settings.Invalid("member-port", s.Member.Port, "from 1 to 65535"))
 	}
-	count("announcement-count", s.BurstCount, 100)
-	within("announcement-interval", s.BurstInterval, 10*time.Millisecond, time.Minute)
-	within("member-probe-interval", s.Member.ProbeInterval, 50*time.Millisecond, time.Minute)
-	within("member-probe-timeout", s.Member.ProbeTimeout, 10*time.Millisecond, s.Member.ProbeInterval-time.Millisecond)
-	count("member-suspicion", s.Member.Suspicion, 20)
+	if !slices.Contains(membership.Profiles(), s.Member.profile()) {
+		errs = append(errs, settings.Invalid("member-profile", s.Member.Profile, "fast, balanced or quiet"))
+	} else {
+		t := s.Member.timing()
+		within("member-probe-interval", t.ProbeInterval, 50*time.Millisecond, time.Minute)
+		within("member-probe-timeout", t.ProbeTimeout, 10*time.Millisecond, t.ProbeInterval-time.Millisecond)
+		count("member-suspicion", t.SuspicionMult, 1, 20)
+		interval, misses := s.Member.nodeProbes()
+		within("node-probe-interval", interval, 10*time.Millisecond, time.Minute)
+		count("node-probe-misses", misses, 2, 20)
+	}
 	within("member-settle-timeout", s.Member.SettleTimeout, 0, 5*time.Minute)
+	count("conflict-probe-count", s.ProbeCount, 0, 10)
+	within("conflict-probe-interval", s.ProbeInterval, 10*time.Millisecond, 10*time.Second)
+	orNever("self-check-interval", s.CheckInterval)
+	within("restart-hold", s.RestartHold, 0, 10*time.Minute)
+	within("silence-hold", s.SilenceHold, 0, 10*time.Minute)
+	within("hand-over-timeout", s.HandOver, 0, time.Minute)
+	orNever("isolation-timeout", s.Isolation)
 	if _, err := s.excludedLinks(); err != nil {
 		errs = append(errs, err)
 	}

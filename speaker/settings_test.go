@@ -75,14 +75,30 @@ func TestBadValuesAreRefusedByName(t *testing.T) {
 		{"member-probe-interval", "2m"},
 		{"member-probe-timeout", "9ms"},
 		{"member-probe-timeout", "250ms"}, // the interval: it must be less
-		{"member-suspicion", "0"},
+		{"member-suspicion", "-1"},
 		{"member-suspicion", "21"},
 		{"member-settle-timeout", "-1s"},
 		{"member-settle-timeout", "6m"},
-		{"announcement-count", "0"},
-		{"announcement-count", "101"},
-		{"announcement-interval", "9ms"},
-		{"announcement-interval", "2m"},
+		{"member-profile", "slow"},
+		{"member-profile", ""},
+		{"node-probe-interval", "9ms"},
+		{"node-probe-interval", "2m"},
+		{"node-probe-misses", "1"},
+		{"node-probe-misses", "21"},
+		{"conflict-probe-count", "-1"},
+		{"conflict-probe-count", "11"},
+		{"conflict-probe-interval", "9ms"},
+		{"conflict-probe-interval", "11s"},
+		{"self-check-interval", "9s"},
+		{"self-check-interval", "25h"},
+		{"restart-hold", "-1s"},
+		{"restart-hold", "11m"},
+		{"silence-hold", "-1s"},
+		{"silence-hold", "11m"},
+		{"hand-over-timeout", "-1s"},
+		{"hand-over-timeout", "2m"},
+		{"isolation-timeout", "9s"},
+		{"isolation-timeout", "25h"},
 		{"exclude-interfaces", "eth["},
 		{"exclude-interfaces", ""}, // an empty pattern matches every interface
 		{"log-level", "loud"},
@@ -107,8 +123,8 @@ func TestBadVariablesAreRefusedByName(t *testing.T) {
 }
 
 func TestAllBadValuesAreToldAtOnce(t *testing.T) {
-	err := process.Refusal(t, "--announcement-count=0", "--member-suspicion=0")
-	for _, flag := range []string{"--node-name", "--member-address", "--announcement-count", "--member-suspicion"} {
+	err := process.Refusal(t, "--conflict-probe-count=-1", "--member-suspicion=21")
+	for _, flag := range []string{"--node-name", "--member-address", "--conflict-probe-count", "--member-suspicion"} {
 		if err == nil || !strings.Contains(err.Error(), flag) {
 			t.Errorf("got %v, want %s in it", err, flag)
 		}
@@ -139,5 +155,21 @@ func TestExcludedLinks(t *testing.T) {
 				t.Errorf("%s is excluded: %t", test.link, got)
 			}
 		})
+	}
+}
+
+func TestProfiles(t *testing.T) {
+	for _, profile := range []string{"fast", "balanced", "quiet"} {
+		got := process.Started(t, append(slices.Clone(required), "--member-profile="+profile)...)
+		if err := got.validate(); err != nil {
+			t.Errorf("%s: %v", profile, err)
+		}
+	}
+	s := process.Started(t, "--member-profile=quiet", "--member-probe-interval=2s", "--node-probe-misses=7")
+	if timing := s.Member.timing(); timing.ProbeInterval != 2*time.Second || timing.SuspicionMult != 4 {
+		t.Errorf("a single value outweighs the profile's: got %+v", timing)
+	}
+	if interval, misses := s.Member.nodeProbes(); interval != 500*time.Millisecond || misses != 7 {
+		t.Errorf("got %s and %d", interval, misses)
 	}
 }

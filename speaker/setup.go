@@ -27,21 +27,28 @@ import (
 // addressQueue is where the addresses to look at wait.
 type addressQueue = workqueue.TypedRateLimitingInterface[netip.Addr]
 
-// setupControllers wires everything that a decision depends on to the
-// addresses it concerns. all has every address looked at.
-func setupControllers(mgr manager.Manager, r *addressReconciler, fellows *fellowReconciler, class string) (all func(), err error) {
-	everything := &kube.Queue[struct{}]{}
-	all = func() { everything.Add(struct{}{}) }
-	addresses := &kube.Queue[netip.Addr]{}
+// queues have addresses looked at: all, or one.
+type queues struct {
+	all func()
+	one func(netip.Addr)
+}
 
-	err = builder.TypedControllerManagedBy[netip.Addr](mgr).Named("address").
+// setupControllers wires everything that a decision depends on to the
+// addresses it concerns.
+func setupControllers(mgr manager.Manager, sp *speaker) (queues, error) {
+	r, class := sp.addresses, sp.settings.Kube.Class
+	everything := &kube.Queue[struct{}]{}
+	addresses := &kube.Queue[netip.Addr]{}
+	q := queues{all: func() { everything.Add(struct{}{}) }, one: addresses.Add}
+
+	err := builder.TypedControllerManagedBy[netip.Addr](mgr).Named("address").
 		Watches(&corev1.Service{}, serviceAddresses(class)).
 		Watches(&discoveryv1.EndpointSlice{}, sliceAddresses(mgr.GetCache(), class)).
 		WatchesRawSource(addresses).
 		WithOptions(controller.TypedOptions[netip.Addr]{MaxConcurrentReconciles: 4}).
 		Complete(r)
 	if err != nil {
-		return nil, err
+		return q, err
 	}
 	err = builder.TypedControllerManagedBy[struct{}](mgr).Named("addresses").
 		Watches(&corev1.Node{}, toEverything(), builder.WithPredicates(nodeChanged(r.view.ignoreExclude))).
@@ -54,7 +61,7 @@ func setupControllers(mgr manager.Manager, r *addressReconciler, fellows *fellow
 			return reconcile.Result{}, err
 		}))
 	if err != nil {
-		return nil, err
+		return q, err
 	}
 	// A cluster without any object has a configuration too.
 	first := &kube.Queue[reconcile.Request]{}
@@ -70,18 +77,19 @@ func setupControllers(mgr manager.Manager, r *addressReconciler, fellows *fellow
 		}
 		now := time.Now()
 		recheck := r.view.state.setConfig(objects, now)
-		all()
+		sp.watch.again() // links may be named now
+		q.all()
 		if recheck.IsZero() {
 			return reconcile.Result{}, nil
 		}
 		return reconcile.Result{RequeueAfter: recheck.Sub(now)}, nil
 	}))
 	if err != nil {
-		return nil, err
+		return q, err
 	}
-	return all, ctrl.NewControllerManagedBy(mgr).Named("fellows").
-		Watches(&v1beta1.Speaker{}, kube.ToWholeConfig(), builder.WithPredicates(memberAddressChanged())).
-		Complete(fellows)
+	return q, ctrl.NewControllerManagedBy(mgr).Named("fellows").
+		Watches(&v1beta1.Speaker{}, kube.ToWholeConfig(), builder.WithPredicates(speakerChanged(sp.settings.Node))).
+		Complete(sp.peers)
 }
 
 // serviceAddresses maps a Service to the addresses it has and had.
@@ -129,9 +137,13 @@ func nodeChanged(ignoreExclude bool) predicate.Predicate {
 	}}
 }
 
-// memberAddressChanged passes what membership wants to know of a Speaker.
-func memberAddressChanged() predicate.Predicate {
+// speakerChanged passes what membership and the picture of the fellows want to
+// know of a Speaker, and every change of this node's own, which another may
+// have written.
+func speakerChanged(node string) predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		return e.ObjectOld.(*v1beta1.Speaker).Status.MemberAddress != e.ObjectNew.(*v1beta1.Speaker).Status.MemberAddress
+		before, after := e.ObjectOld.(*v1beta1.Speaker).Status, e.ObjectNew.(*v1beta1.Speaker).Status
+		return e.ObjectNew.GetName() == node || before.MemberAddress != after.MemberAddress || before.Stage != after.Stage ||
+			!before.RenewTime.Equal(after.RenewTime)
 	}}
 }

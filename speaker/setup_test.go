@@ -86,7 +86,7 @@ func TestHeartbeatsOfNodesWakeNobody(t *testing.T) {
 		{"a heartbeat", unavailable(corev1.ConditionFalse), unavailable(corev1.ConditionFalse), false},
 		{"its network is lost", unavailable(corev1.ConditionFalse), unavailable(corev1.ConditionTrue), true},
 		{"it is excluded", node("node1"), labelled, true},
-		{"it is cordoned", node("node1"), cordoned, false},
+		{"it is cordoned", node("node1"), cordoned, true},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			if got := nodeChanged(false).Update(event.UpdateEvent{ObjectOld: test.before, ObjectNew: test.after}); got != test.wakes {
@@ -96,19 +96,30 @@ func TestHeartbeatsOfNodesWakeNobody(t *testing.T) {
 	}
 }
 
-func TestOnlyNewMemberAddressesOfSpeakersMatter(t *testing.T) {
-	busy := fellow("node2", "192.0.2.2:7947").(*v1beta1.Speaker)
-	busy.Status.Layer2.Count = 7
+// TestWhatOfASpeakerWakesOthers: a busy fellow writes its object every second,
+// and that wakes nobody.
+func TestWhatOfASpeakerWakesOthers(t *testing.T) {
+	change := func(f func(*v1beta1.SpeakerStatus)) *v1beta1.Speaker {
+		s := speakerOf("node2", "192.0.2.2:7947").(*v1beta1.Speaker)
+		f(&s.Status)
+		return s
+	}
+	renewed := change(func(s *v1beta1.SpeakerStatus) { s.RenewTime = new(metav1.NowMicro()) })
 	for _, test := range []struct {
-		story string
-		after client.Object
-		wakes bool
+		story         string
+		before, after client.Object
+		on            string
+		wakes         bool
 	}{
-		{"it announces more", busy, false},
-		{"it has another address", fellow("node2", "192.0.2.22:7947"), true},
+		{"it announces more", speakerOf("node2", "192.0.2.2:7947"), change(func(s *v1beta1.SpeakerStatus) { s.Layer2.Count = 7 }), "node1", false},
+		{"the same, seen by itself", speakerOf("node2", "192.0.2.2:7947"), change(func(s *v1beta1.SpeakerStatus) { s.Layer2.Count = 7 }), "node2", true},
+		{"it has another address", speakerOf("node2", "192.0.2.2:7947"), speakerOf("node2", "192.0.2.22:7947"), "node1", true},
+		{"it leaves", speakerOf("node2", "192.0.2.2:7947"), change(func(s *v1beta1.SpeakerStatus) { s.Stage = v1beta1.StageLeaving }), "node1", true},
+		{"it shows that it works", speakerOf("node2", "192.0.2.2:7947"), renewed, "node1", true},
+		{"it has shown so before", renewed, renewed.DeepCopy(), "node1", false},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			if got := memberAddressChanged().Update(event.UpdateEvent{ObjectOld: fellow("node2", "192.0.2.2:7947"), ObjectNew: test.after}); got != test.wakes {
+			if got := speakerChanged(test.on).Update(event.UpdateEvent{ObjectOld: test.before, ObjectNew: test.after}); got != test.wakes {
 				t.Errorf("it wakes is %t", got)
 			}
 		})

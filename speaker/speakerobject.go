@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,7 +22,9 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/version"
+	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/membership"
 )
 
 // objectInterval is the least time between two writes of the Speaker object.
@@ -35,9 +38,35 @@ type object struct {
 	writer  client.Client
 	log     *slog.Logger
 	address netip.AddrPort // of this speaker, for its fellows
+	profile membership.Profile
+	stage   func() announcement.Stage
+	// conflicts are those that the announcer and the self-check know of.
+	conflicts func() []v1beta1.Layer2Conflict
 
 	changed chan struct{} // of one: write again
+	renewed atomic.Pointer[metav1.MicroTime]
 }
+
+// renew writes the object with the time of now, to prove that this speaker
+// works to those that do not hear it.
+func (o *object) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	now := metav1.NowMicro()
+	o.renewed.Store(&now)
+	return o.write(ctx, o.status())
+}
+
+// reachable reports whether the API server answers.
+func (o *object) reachable(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	var have v1beta1.Speaker
+	return client.IgnoreNotFound(o.live.Get(ctx, types.NamespacedName{Name: o.view.node}, &have)) == nil
+}
+
+// apiTimeout bounds a call that finds out whether the API server is there.
+const apiTimeout = 3 * time.Second
 
 // tell has the object written again, soon.
 func (o *object) tell() {
@@ -76,7 +105,7 @@ func (o *object) stopped() error {
 	defer cancel()
 	status := o.status()
 	status.Members = 0
-	status.Layer2 = v1beta1.SpeakerLayer2{}
+	status.Layer2, status.Fellows, status.RenewTime = v1beta1.SpeakerLayer2{}, nil, nil
 	meta.SetStatusCondition(&status.Conditions, kube.Condition(v1beta1.ConditionReady, false,
 		v1beta1.ReasonStopped, "The speaker has stopped in order. It announces nothing.", 0))
 	if err := o.write(ctx, status); err != nil {
@@ -145,30 +174,102 @@ func (o *object) create(ctx context.Context, into *v1beta1.Speaker) error {
 
 // status is what the object should say.
 func (o *object) status() v1beta1.SpeakerStatus {
-	announced := o.view.state.announced()
+	picture := o.view.fellows.current()
+	conflicts := o.conflicts()
 	status := v1beta1.SpeakerStatus{
 		MemberAddress: o.address.String(),
-		Members:       int32(len(o.view.members.Members())),
+		MemberProfile: string(o.profile),
+		Members:       int32(max(picture.alive, 1)),
 		Version:       version.String(),
+		Stage:         stageStatus(o.stage()),
+		RenewTime:     o.renewed.Load(),
 		Links:         linkStatus(layer2.Eligible(o.view.links.Links(), o.view.excludeLinks)),
-		Layer2:        v1beta1.SpeakerLayer2{Count: int32(len(announced))},
+		Fellows:       fellowStatus(picture),
+		Layer2:        v1beta1.SpeakerLayer2{ConflictCount: int32(len(conflicts)), Conflicts: capped(conflicts)},
 	}
-	for addr, d := range announced {
-		status.Layer2.Announcements = append(status.Layer2.Announcements, v1beta1.Layer2Announcement{
-			Address: addr.String(), Services: d.Services, Links: d.Links, Since: metav1.NewTime(d.since.Truncate(time.Second)),
-		})
+	announced := o.view.state.announced()
+	status.Layer2.Count = int32(len(announced))
+	for addr, r := range announced {
+		status.Layer2.Announcements = append(status.Layer2.Announcements, announcementStatus(addr, r))
 	}
 	slices.SortFunc(status.Layer2.Announcements, func(a, b v1beta1.Layer2Announcement) int {
 		return netip.MustParseAddr(a.Address).Compare(netip.MustParseAddr(b.Address))
 	})
 	status.Layer2.Announcements = capped(status.Layer2.Announcements)
-	ready := kube.Condition(v1beta1.ConditionReady, true,
-		v1beta1.ReasonAnnouncing, "The speaker sees the cluster and announces what this node owns.", 0)
-	if missing := o.view.state.missing(); missing != "" {
-		ready = kube.Condition(v1beta1.ConditionReady, false, v1beta1.ReasonStarting, "The speaker announces nothing yet: "+missing+".", 0)
-	}
-	meta.SetStatusCondition(&status.Conditions, ready)
+	meta.SetStatusCondition(&status.Conditions, o.ready())
+	meta.SetStatusCondition(&status.Conditions, clearCondition(conflicts))
 	return status
+}
+
+// ready is the condition that tells whether the speaker announces what it
+// should.
+func (o *object) ready() metav1.Condition {
+	switch missing := o.view.state.missing(); {
+	case missing != "":
+		return kube.Condition(v1beta1.ConditionReady, false, v1beta1.ReasonStarting, "The speaker announces nothing yet: "+missing+".", 0)
+	case o.view.isolated.Load():
+		return kube.Condition(v1beta1.ConditionReady, false, v1beta1.ReasonIsolated,
+			"The speaker has seen neither the API server nor another speaker for too long, so it announces nothing.", 0)
+	}
+	return kube.Condition(v1beta1.ConditionReady, true, v1beta1.ReasonAnnouncing, "The speaker sees the cluster and announces what this node owns.", 0)
+}
+
+// clearCondition tells whether only the owners answer for their addresses.
+func clearCondition(conflicts []v1beta1.Layer2Conflict) metav1.Condition {
+	if len(conflicts) == 0 {
+		return kube.Condition(v1beta1.ConditionAddressesClear, true, v1beta1.ReasonNoConflicts, "Only their owners answer for the addresses, as far as this node sees.", 0)
+	}
+	const most = 10
+	var told []string
+	for _, c := range conflicts[:min(len(conflicts), most)] {
+		told = append(told, c.Message)
+	}
+	if len(conflicts) > most {
+		told = append(told, fmt.Sprintf("And %d more, see status.layer2.conflicts.", len(conflicts)-most))
+	}
+	return kube.Condition(v1beta1.ConditionAddressesClear, false, v1beta1.ReasonConflicts, strings.Join(told, " "), 0)
+}
+
+func announcementStatus(addr netip.Addr, r remembered) v1beta1.Layer2Announcement {
+	out := v1beta1.Layer2Announcement{
+		Address: addr.String(), Services: r.Services, Links: r.Links, StandInFor: r.StandInFor,
+		Since: metav1.NewTime(r.since.Truncate(time.Second)),
+	}
+	if r.Claim != nil {
+		out.Generation = int64(r.Claim.Generation)
+	}
+	return out
+}
+
+// stageStatus is a stage as the API writes it.
+func stageStatus(s announcement.Stage) v1beta1.SpeakerStage {
+	return map[announcement.Stage]v1beta1.SpeakerStage{
+		announcement.StageStarting: v1beta1.StageStarting, announcement.StageReady: v1beta1.StageReady,
+		announcement.StageRestarting: v1beta1.StageRestarting, announcement.StageLeaving: v1beta1.StageLeaving,
+	}[s]
+}
+
+// fellowStatus lists the fellows: of more than can be listed, those that are
+// not present first; then all by name.
+func fellowStatus(p picture) []v1beta1.SpeakerFellow {
+	var out []v1beta1.SpeakerFellow
+	for name, f := range p.fellows {
+		out = append(out, v1beta1.SpeakerFellow{
+			Name: name, Presence: v1beta1.FellowPresence(f.Presence.String()), Reason: string(f.Reason),
+			Since: metav1.NewTime(f.since.Truncate(time.Second)),
+		})
+	}
+	byName := func(a, b v1beta1.SpeakerFellow) int { return cmp.Compare(a.Name, b.Name) }
+	present := func(f v1beta1.SpeakerFellow) int {
+		if f.Presence == v1beta1.FellowPresent {
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(out, func(a, b v1beta1.SpeakerFellow) int { return cmp.Or(present(a)-present(b), byName(a, b)) })
+	out = capped(out)
+	slices.SortFunc(out, byName)
+	return out
 }
 
 func linkStatus(links []layer2.Link) []v1beta1.SpeakerLink {
@@ -176,10 +277,8 @@ func linkStatus(links []layer2.Link) []v1beta1.SpeakerLink {
 	for _, l := range links {
 		s := v1beta1.SpeakerLink{Name: l.Name, MACAddress: l.HardwareAddr.String(), Up: l.Up}
 		for _, p := range l.Prefixes {
-			s.Subnets = append(s.Subnets, p.Masked().String())
+			s.Prefixes = append(s.Prefixes, p.String())
 		}
-		slices.Sort(s.Subnets)
-		s.Subnets = slices.Compact(s.Subnets)
 		out = append(out, s)
 	}
 	slices.SortFunc(out, func(a, b v1beta1.SpeakerLink) int { return cmp.Compare(a.Name, b.Name) })

@@ -1,21 +1,23 @@
 package main
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/config"
 )
 
-// state is what the speaker remembers: the configuration in force, and its
-// last decision for each address.
+// state is what the speaker remembers: the configuration in force, and of each
+// address its last decision and what came before.
 type state struct {
 	mu        sync.Mutex
 	config    config.Config
-	decisions map[netip.Addr]decided
+	addresses map[netip.Addr]remembered
 
 	// configured is closed when the configuration was read for the first
 	// time, settled when it is known which fellows are alive. Nothing is
@@ -24,16 +26,36 @@ type state struct {
 	settled    chan struct{}
 }
 
-// decided is a decision and since when this node has announced the address
-// by it; zero when it does not.
-type decided struct {
+// remembered is what the speaker remembers of one address.
+type remembered struct {
 	announcement.Decision
-	since time.Time
+	// changed is when the decision came to its reason, since when this node
+	// began to announce the address, zero when it does not; handingOver is since
+	// when it hands it over.
+	changed     time.Time
+	since       time.Time
+	handingOver time.Time
+	// highest is the highest generation that any claim of it had, burst what
+	// makes the announcer announce it anew.
+	highest uint64
+	burst   uint64
+	probe   announcement.Probe
+	// takeover is why and since when it was being taken, until it was
+	// announced for the first time.
+	takeover takeover
+}
+
+// takeover is one address on its way to this node.
+type takeover struct {
+	cause v1beta1.Cause
+	// from is when the owner before was last known to be there or, where that
+	// is not known, when this node decided.
+	from time.Time
 }
 
 func newState() *state {
 	return &state{
-		decisions:  map[netip.Addr]decided{},
+		addresses:  map[netip.Addr]remembered{},
 		configured: make(chan struct{}),
 		settled:    make(chan struct{}),
 	}
@@ -82,47 +104,154 @@ func (s *state) configuration() config.Config {
 	return s.config
 }
 
-// record remembers the decision for an address and returns the one before.
-// Addresses that no Service has are forgotten.
-func (s *state) record(addr netip.Addr, d announcement.Decision, now time.Time) announcement.Decision {
+// adopt takes in what this speaker claimed before it was started anew. What
+// another has claimed since is not this node's any more.
+func (s *state) adopt(own map[netip.Addr]announcement.Claim, others map[netip.Addr]map[string]announcement.Claim) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.decisions[addr]
-	since := before.since
-	switch {
-	case !d.Announce:
-		since = time.Time{}
-	case !before.Announce:
-		since = now
+	for addr, claim := range own {
+		r := remembered{highest: claim.Generation}
+		for _, other := range others[addr] {
+			r.highest = max(r.highest, other.Generation)
+		}
+		if r.highest == claim.Generation {
+			r.Claim = &claim
+		}
+		s.addresses[addr] = r
 	}
-	s.decisions[addr] = decided{d, since}
-	if len(d.Services) == 0 && !d.Announce {
-		delete(s.decisions, addr)
-	}
-	return before.Decision
 }
 
-// known are the addresses with a remembered decision, sorted.
+// memory is what is remembered of an address.
+func (s *state) memory(addr netip.Addr) remembered {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addresses[addr]
+}
+
+// record remembers the decision for an address, and returns what was
+// remembered before and is now. Addresses that no Service has are forgotten.
+func (s *state) record(in announcement.Input, d announcement.Decision) (before, after remembered) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before = s.addresses[in.Address]
+	after = before
+	after.Decision = d
+	after.highest = in.Highest
+	for _, claim := range in.Claims {
+		after.highest = max(after.highest, claim.Generation)
+	}
+	if d.Claim != nil {
+		after.highest = max(after.highest, d.Claim.Generation)
+	}
+	if before.Reason != d.Reason {
+		after.changed = in.Now
+	}
+	if !d.Announce {
+		after.since = time.Time{}
+	} else if !before.Announce || before.StandInFor != d.StandInFor {
+		after.since = in.Now
+	}
+	switch {
+	case !d.HandingOver:
+		after.handingOver = time.Time{}
+	case !before.HandingOver:
+		after.handingOver = in.Now
+	}
+	// It is announced anew when it is taken, and once more when the fellow that
+	// had it has given it up.
+	if d.Cause != "" || d.Announce && before.Contested && !d.Contested {
+		after.burst++
+	}
+	switch {
+	case d.Cause != "":
+		after.takeover = takeover{d.Cause, in.Now}
+	case !d.Announce:
+		after.takeover = takeover{}
+	}
+	// What the LAN said is asked anew when this node comes to own the address
+	// another time.
+	if d.Reason != v1beta1.ReasonProbing && d.Reason != v1beta1.ReasonConflict {
+		after.probe = announcement.Probe{}
+	}
+	s.addresses[in.Address] = after
+	if len(d.Services) == 0 && !d.Announce {
+		delete(s.addresses, in.Address)
+	}
+	return before, after
+}
+
+// setProbe remembers how far the probing of an address is. Who had it before
+// it was free is remembered too.
+func (s *state) setProbe(addr netip.Addr, state announcement.ProbeState, holder net.HardwareAddr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, known := s.addresses[addr]
+	if !known {
+		return
+	}
+	if holder == nil && state != announcement.ProbeTaken {
+		holder = r.probe.Holder
+	}
+	r.probe = announcement.Probe{State: state, Holder: holder}
+	s.addresses[addr] = r
+}
+
+// took returns the takeover of an address that is announced now, once.
+func (s *state) took(addr netip.Addr) (takeover, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.addresses[addr]
+	if r.takeover.cause == "" {
+		return takeover{}, false
+	}
+	t := r.takeover
+	r.takeover = takeover{}
+	s.addresses[addr] = r
+	return t, true
+}
+
+// known are the addresses of which anything is remembered, sorted.
 func (s *state) known() []netip.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]netip.Addr, 0, len(s.decisions))
-	for addr := range s.decisions {
+	out := make([]netip.Addr, 0, len(s.addresses))
+	for addr := range s.addresses {
 		out = append(out, addr)
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return out
 }
 
-// announced are the decisions by which this node announces addresses.
-func (s *state) announced() map[netip.Addr]decided {
+// all is a copy of what is remembered.
+func (s *state) all() map[netip.Addr]remembered {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := map[netip.Addr]decided{}
-	for addr, d := range s.decisions {
-		if d.Announce {
-			out[addr] = d
+	out := make(map[netip.Addr]remembered, len(s.addresses))
+	for addr, r := range s.addresses {
+		out[addr] = r
+	}
+	return out
+}
+
+// announced is what this node announces.
+func (s *state) announced() map[netip.Addr]remembered {
+	out := s.all()
+	for addr, r := range out {
+		if !r.Announce {
+			delete(out, addr)
 		}
 	}
 	return out
+}
+
+// owns reports whether this node claims anything.
+func (s *state) owns() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.addresses {
+		if r.Claim != nil {
+			return true
+		}
+	}
+	return false
 }

@@ -17,6 +17,8 @@ func TestSince(t *testing.T) {
 	onTwo := announcing
 	onTwo.Links = []string{"eth0", "eth1"}
 	other := announcement.Decision{Reason: v1beta1.ReasonNotOwner, Owner: "node2", Services: []string{"default/web"}}
+	standIn := announcing
+	standIn.Reason, standIn.StandInFor = v1beta1.ReasonStandIn, "node2"
 	s := newState()
 	for i, step := range []struct {
 		story  string
@@ -30,8 +32,10 @@ func TestSince(t *testing.T) {
 		{"on one link more", onTwo, v1beta1.ReasonOwner, 1 * time.Minute},
 		{"it goes to another node", other, v1beta1.ReasonOwner, -1},
 		{"and comes back", announcing, v1beta1.ReasonNotOwner, 5 * time.Minute},
+		{"this node goes on in the place of another", standIn, v1beta1.ReasonOwner, 6 * time.Minute},
+		{"and is owner again", announcing, v1beta1.ReasonStandIn, 7 * time.Minute},
 	} {
-		before := s.record(address, step.what, start.Add(time.Duration(i)*time.Minute))
+		before, _ := s.record(announcement.Input{Address: address, Now: start.Add(time.Duration(i) * time.Minute)}, step.what)
 		if before.Reason != step.before {
 			t.Errorf("%s: before it was %q, want %q", step.story, before.Reason, step.before)
 		}
@@ -51,12 +55,12 @@ func TestSince(t *testing.T) {
 func TestAddressesWithoutServiceAreForgotten(t *testing.T) {
 	s := newState()
 	for _, text := range []string{"192.0.2.10", "192.0.2.9", "2001:db8::1"} {
-		s.record(netip.MustParseAddr(text), announcement.Decision{Announce: true, Services: []string{"default/web"}}, time.Time{})
+		s.record(announcement.Input{Address: netip.MustParseAddr(text)}, announcement.Decision{Announce: true, Services: []string{"default/web"}})
 	}
 	if got := s.known(); len(got) != 3 || got[0].String() != "192.0.2.9" || got[1].String() != "192.0.2.10" {
 		t.Errorf("known are %v, want them in their order", got)
 	}
-	before := s.record(address, announcement.Decision{Reason: v1beta1.ReasonNoService}, time.Time{})
+	before, _ := s.record(announcement.Input{Address: address}, announcement.Decision{Reason: v1beta1.ReasonNoService})
 	if !before.Announce {
 		t.Error("that it was announced is forgotten too early")
 	}
@@ -88,5 +92,173 @@ func TestReadiness(t *testing.T) {
 				t.Errorf("it waits for %q", missing)
 			}
 		})
+	}
+}
+
+// TestAdopt: a speaker that was started anew gets back from its fellows what it
+// claimed before.
+func TestAdopt(t *testing.T) {
+	type others = map[string]announcement.Claim
+	for _, test := range []struct {
+		story   string
+		own     announcement.Claim
+		others  others
+		claim   *announcement.Claim
+		highest uint64
+	}{
+		{"nobody else claims it", announcement.Claim{Generation: 4}, nil, &announcement.Claim{Generation: 4}, 4},
+		{"its claim was weak", announcement.Claim{Generation: 4, Weak: true}, nil, &announcement.Claim{Generation: 4, Weak: true}, 4},
+		{"one that had it before still says so", announcement.Claim{Generation: 4}, others{"node2": {Generation: 3}}, &announcement.Claim{Generation: 4}, 4},
+		{"another has claimed it since", announcement.Claim{Generation: 4}, others{"node2": {Generation: 3}, "node3": {Generation: 5}}, nil, 5},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			s := newState()
+			s.adopt(map[netip.Addr]announcement.Claim{address: test.own}, map[netip.Addr]map[string]announcement.Claim{address: test.others})
+			r := s.memory(address)
+			if !sameClaim(r.Claim, test.claim) || r.highest != test.highest {
+				t.Errorf("got %+v and highest %d, want %+v and %d", r.Claim, r.highest, test.claim, test.highest)
+			}
+			if s.owns() != (test.claim != nil) {
+				t.Errorf("it owns something: %t", s.owns())
+			}
+			if len(s.announced()) > 0 {
+				t.Error("it is announced before it was looked at")
+			}
+			if known := s.known(); len(known) != 1 || known[0] != address {
+				t.Errorf("known are %v: it would never be looked at", known)
+			}
+		})
+	}
+}
+
+// TestBursts: an address is announced anew when it is taken, and once more when
+// the fellow that had it gives it up; in between hosts may have heard either.
+func TestBursts(t *testing.T) {
+	owner := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Services: []string{"default/web"}}
+	took, contested, gone := owner, owner, announcement.Decision{Reason: v1beta1.ReasonNotOwner, Services: []string{"default/web"}}
+	took.Cause, took.Contested, contested.Contested = v1beta1.CauseNodeGone, true, true
+	s := newState()
+	for _, step := range []struct {
+		story string
+		what  announcement.Decision
+		want  uint64
+	}{
+		{"another has it", gone, 0},
+		{"this node takes it, and the other has not heard of that", took, 1},
+		{"still", contested, 1},
+		{"the other gives it up", owner, 2},
+		{"nothing changes", owner, 2},
+		{"another claims it", contested, 2},
+		{"and gets it", gone, 2},
+		{"this node takes it again", took, 3},
+		{"and nobody minds", owner, 4},
+	} {
+		if _, after := s.record(announcement.Input{Address: address}, step.what); after.burst != step.want {
+			t.Errorf("%s: burst %d, want %d", step.story, after.burst, step.want)
+		}
+	}
+}
+
+func TestHandingOverSince(t *testing.T) {
+	owner := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Services: []string{"default/web"}}
+	handing := owner
+	handing.Reason, handing.HandingOver = v1beta1.ReasonHandingOver, true
+	s := newState()
+	for i, step := range []struct {
+		story string
+		what  announcement.Decision
+		since time.Duration // after start; -1 for not at all
+	}{
+		{"it owns the address", owner, -1},
+		{"another is to take it", handing, time.Second},
+		{"which takes a while", handing, time.Second},
+		{"it keeps it after all", owner, -1},
+		{"another is to take it", handing, 4 * time.Second},
+	} {
+		_, after := s.record(announcement.Input{Address: address, Now: start.Add(time.Duration(i) * time.Second)}, step.what)
+		if want := start.Add(step.since); step.since < 0 && !after.handingOver.IsZero() || step.since >= 0 && !after.handingOver.Equal(want) {
+			t.Errorf("%s: it hands over since %s", step.story, after.handingOver)
+		}
+		if !after.since.Equal(start) {
+			t.Errorf("%s: it announces since %s", step.story, after.since)
+		}
+	}
+}
+
+// TestHighestIsNeverLower: what was the highest generation once stays so, even
+// when nobody claims it any more.
+func TestHighestIsNeverLower(t *testing.T) {
+	s := newState()
+	d := announcement.Decision{Reason: v1beta1.ReasonNotOwner, Services: []string{"default/web"}}
+	record := func(claims map[string]announcement.Claim, d announcement.Decision) uint64 {
+		_, after := s.record(announcement.Input{Address: address, Highest: s.memory(address).highest, Claims: claims}, d)
+		return after.highest
+	}
+	if got := record(map[string]announcement.Claim{"node2": {Generation: 4}, "node3": {Generation: 6}}, d); got != 6 {
+		t.Errorf("of two claims the highest is %d", got)
+	}
+	if got := record(nil, d); got != 6 {
+		t.Errorf("after they were taken back it is %d", got)
+	}
+	d.Claim = &announcement.Claim{Generation: 7}
+	if got := record(nil, d); got != 7 {
+		t.Errorf("with the own claim it is %d", got)
+	}
+}
+
+// TestWhatTheLANSaidIsRemembered as long as the address is on its way to this
+// node, and asked anew the next time.
+func TestWhatTheLANSaidIsRemembered(t *testing.T) {
+	of := func(reason v1beta1.Reason) announcement.Decision {
+		return announcement.Decision{Reason: reason, Announce: reason == v1beta1.ReasonOwner, Services: []string{"default/web"}}
+	}
+	holder := net6(9)
+	s := newState()
+	s.setProbe(address, announcement.ProbeFree, nil)
+	if len(s.known()) > 0 {
+		t.Error("an address that is not known is remembered for a probe")
+	}
+	for _, step := range []struct {
+		story  string
+		do     func()
+		state  announcement.ProbeState
+		holder bool
+	}{
+		{"it is to be asked for", func() { s.record(announcement.Input{Address: address}, of(v1beta1.ReasonProbing)) }, announcement.ProbeNone, false},
+		{"it is asked for", func() { s.setProbe(address, announcement.ProbeAsking, nil) }, announcement.ProbeAsking, false},
+		{"a host has it", func() { s.setProbe(address, announcement.ProbeTaken, holder) }, announcement.ProbeTaken, true},
+		{"that is a conflict", func() { s.record(announcement.Input{Address: address}, of(v1beta1.ReasonConflict)) }, announcement.ProbeTaken, true},
+		{"the host has it no more", func() { s.setProbe(address, announcement.ProbeFree, nil) }, announcement.ProbeFree, true},
+		{"it is announced", func() { s.record(announcement.Input{Address: address}, of(v1beta1.ReasonOwner)) }, announcement.ProbeNone, false},
+	} {
+		step.do()
+		got := s.memory(address).probe
+		if got.State != step.state || (len(got.Holder) > 0) != step.holder {
+			t.Errorf("%s: got %d, %s", step.story, got.State, got.Holder)
+		}
+	}
+}
+
+func TestTakeoverIsMeasuredOnce(t *testing.T) {
+	s := newState()
+	take := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Cause: v1beta1.CauseNodeGone, Services: []string{"default/web"}}
+	keep := take
+	keep.Cause = ""
+	record := func(d announcement.Decision) { s.record(announcement.Input{Address: address, Now: start}, d) }
+	if _, ok := s.took(address); ok {
+		t.Error("an address that nobody has was taken")
+	}
+	record(take)
+	record(keep)
+	if got, ok := s.took(address); !ok || got.cause != v1beta1.CauseNodeGone || !got.from.Equal(start) {
+		t.Errorf("got %+v, %t", got, ok)
+	}
+	if got, ok := s.took(address); ok {
+		t.Errorf("once more: %+v", got)
+	}
+	record(take)
+	record(announcement.Decision{Reason: v1beta1.ReasonNotOwner, Services: []string{"default/web"}})
+	if got, ok := s.took(address); ok {
+		t.Errorf("one that was lost before it was announced is measured: %+v", got)
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,9 +21,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/config"
 	"github.com/berth-lb/berth/pkg/layer2"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -33,62 +37,127 @@ type world struct {
 	t   *testing.T
 	api client.Client
 
-	alive []string      // nodes whose speakers are alive
-	local []layer2.Link // links of node1
+	members map[string]membership.Member // the fellows, as membership tells of them
+	reach   map[string]layer2.Reach      // what the prober of node1 found
+	local   []layer2.Link                // links of node1
+	heard   []layer2.Conflict            // what the announcer heard of others
+	stage   announcement.Stage           // of node1
 
 	// What the speaker did since the test last asked.
 	set    []string // "address links" given to the announcer
 	events []string // "object type reason"
 	told   int      // how often the Speaker object was to be written
+	asked  []string // "address links" that the LAN was to be probed for
+
+	requests map[netip.Addr]layer2.Request // the last to the announcer
+	said     map[string]string             // what node1 says of itself, by key
+	sayings  int                           // how often it said something
 
 	state     *state
+	view      *view
+	fellows   *fellowship
 	addresses *addressReconciler
 	object    *object
+	conflicts *conflicts
 }
+
+// scheme is made once: that takes longer than most tests.
+var scheme = sync.OnceValue(kube.Scheme)
 
 var address = netip.MustParseAddr("192.0.2.10")
 
-// newWorld starts the speaker of node1, with a pool that has address and an
-// L2Advertisement of everything.
-func newWorld(t *testing.T, objects ...client.Object) *world {
-	t.Helper()
-	w := &world{t: t, alive: []string{"node1"}, local: []layer2.Link{link("eth0", "192.0.2.1/24")}}
-	builder := fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(objects...).WithStatusSubresource(&v1beta1.Speaker{})
-	if err := addIndexes(t.Context(), indexes{builder: builder}, ""); err != nil {
-		t.Fatal(err)
-	}
-	w.api = builder.Build()
-	w.state = newState()
-	w.state.setConfig(config.Objects{
+var patience = announcement.Patience{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 20 * time.Second}
+
+// everything is a pool that has address, and an L2Advertisement of everything.
+func everything() config.Objects {
+	return config.Objects{
 		Pools: []v1beta1.IPAddressPool{{
 			ObjectMeta: metav1.ObjectMeta{Name: "lan"},
 			Spec:       v1beta1.IPAddressPoolSpec{Addresses: []v1beta1.AddressRange{"192.0.2.0/24"}},
 		}},
 		L2Advertisements: []v1beta1.L2Advertisement{{ObjectMeta: metav1.ObjectMeta{Name: "all"}}},
-	}, time.Now())
+	}
+}
+
+// newWorld starts the speaker of node1, which is alone and does not probe
+// before it announces.
+func newWorld(t *testing.T, objects ...client.Object) *world {
+	t.Helper()
+	w := &world{
+		t: t, local: []layer2.Link{link("eth0", "192.0.2.1/24")}, stage: announcement.StageReady,
+		members: map[string]membership.Member{}, reach: map[string]layer2.Reach{},
+		requests: map[netip.Addr]layer2.Request{}, said: map[string]string{},
+	}
+	builder := fake.NewClientBuilder().WithScheme(scheme()).WithObjects(objects...).WithStatusSubresource(&v1beta1.Speaker{})
+	if err := addIndexes(t.Context(), indexes{builder: builder}, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.api = builder.Build()
+	w.state = newState()
+	w.state.setConfig(everything(), time.Now())
 	close(w.state.settled)
 	log := slog.New(slog.DiscardHandler)
-	v := &view{cached: w.api, state: w.state, members: w, links: w, node: "node1", excludeLinks: layer2.DefaultExclude()}
-	w.object = &object{view: v, live: w.api, writer: w.api, log: log, address: netip.MustParseAddrPort("192.0.2.1:7947"), changed: make(chan struct{}, 1)}
-	w.addresses = &addressReconciler{view: v, announcer: w, events: w, log: log, told: func() { w.told++ }}
+	w.fellows = newFellowship("node1", patience, nil, nil)
+	w.fellows.members, w.fellows.prober = w, w
+	w.view = &view{
+		cached: w.api, state: w.state, fellows: w.fellows, links: w, node: "node1", excludeLinks: layer2.DefaultExclude(),
+		handOver: 3 * time.Second,
+	}
+	w.conflicts = newConflicts(w.view, nil)
+	w.conflicts.announcer = w
+	w.object = &object{
+		view: w.view, live: w.api, writer: w.api, log: log, address: netip.MustParseAddrPort("192.0.2.1:7947"), profile: membership.Balanced,
+		stage: func() announcement.Stage { return w.stage }, conflicts: w.conflicts.list, changed: make(chan struct{}, 1),
+	}
+	w.addresses = &addressReconciler{
+		view: w.view, announcer: w, members: w, events: w, log: log,
+		told: func() { w.told++ },
+		ask:  func(addr netip.Addr, on []string) { w.asked = append(w.asked, addr.String()+" "+strings.Join(on, ",")) },
+	}
+	w.conflicts.tell = w.addresses.event
+	w.see()
 	return w
 }
 
-// Members makes the world its own membership.
+// Members makes the world its own membership, in which node1 is alive.
 func (w *world) Members() []membership.Member {
+	said := map[string][]byte{}
+	for key, value := range w.said {
+		said[key] = []byte(value)
+	}
+	all := maps.Clone(w.members)
+	all["node1"] = membership.Member{Name: "node1", State: membership.Alive, Said: said}
 	var out []membership.Member
-	for _, name := range w.alive {
-		out = append(out, membership.Member{Name: name})
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		out = append(out, all[name])
 	}
 	return out
 }
 
+// Reach makes the world its own prober.
+func (w *world) Reach() map[string]layer2.Reach { return w.reach }
+
 // Links makes the world its own link watcher.
 func (w *world) Links() []layer2.Link { return w.local }
 
+// Conflicts makes the world its own announcer.
+func (w *world) Conflicts() []layer2.Conflict { return w.heard }
+
 // Set makes the world its own announcer.
-func (w *world) Set(addr netip.Addr, links []string) {
-	w.set = append(w.set, strings.TrimSpace(addr.String()+" "+strings.Join(links, ",")))
+func (w *world) Set(addr netip.Addr, want layer2.Request) {
+	w.set = append(w.set, strings.TrimSpace(addr.String()+" "+strings.Join(want.Links, ",")))
+	w.requests[addr] = want
+}
+
+// Say makes the world its own membership.
+func (w *world) Say(key string, value []byte) error {
+	w.sayings++
+	if value == nil {
+		delete(w.said, key)
+	} else {
+		w.said[key] = string(value)
+	}
+	return nil
 }
 
 // Eventf makes the world an event recorder.
@@ -99,12 +168,64 @@ func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, note string
 	w.events = append(w.events, fmt.Sprintf("%s %s %s", regarding.(client.Object).GetName(), kind, reason))
 }
 
-// look has an address looked at.
-func (w *world) look() {
+// says makes a fellow one that is alive and says these things of itself, given
+// as "key=value"; it is ready unless it says otherwise. It has a link in the
+// subnet of node1, and nothing is known of its kernel.
+func (w *world) says(name string, words ...string) {
+	delete(w.reach, name)
+	w.members[name] = member(name, membership.Alive, time.Now(), words...)
+}
+
+// member is a member that says these things of itself.
+func member(name string, state membership.State, since time.Time, words ...string) membership.Member {
+	m := membership.Member{Name: name, State: state, Since: since, Said: map[string][]byte{
+		saysStage:         []byte(announcement.StageReady),
+		saysLink + "eth0": linkValues([]layer2.Link{fellowLink(name)})[saysLink+"eth0"],
+	}}
+	for _, text := range words {
+		key, value, _ := strings.Cut(text, "=")
+		m.Said[key] = []byte(value)
+	}
+	return m
+}
+
+// fellowLink is the link of nodeN: 192.0.2.N.
+func fellowLink(name string) layer2.Link {
+	n := name[len(name)-1] - '0'
+	l := link("eth0", fmt.Sprintf("192.0.2.%d/24", n))
+	l.Index, l.HardwareAddr = 0, net.HardwareAddr{2, 0, 0, 0, 0, n} // membership does not tell indexes
+	return l
+}
+
+// died says that membership takes a fellow for dead, while its kernel answers
+// or not. What it said stays remembered.
+func (w *world) died(name string, kernelAnswers bool) {
+	m := w.members[name]
+	m.State, m.Since = membership.Dead, time.Now()
+	w.members[name] = m
+	reach := layer2.Reach{State: layer2.Silent, LastAnswer: time.Now().Add(-time.Second)}
+	if kernelAnswers {
+		reach = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+	}
+	w.reach[name] = reach
+	w.fellows.pinged(name, pingResult{failed: true, at: time.Now()})
+}
+
+// see makes a new picture of the links and the fellows.
+func (w *world) see() {
+	w.view.lookAtLinks()
+	w.fellows.look(time.Now())
+}
+
+// look has an address looked at, after the links and the fellows.
+func (w *world) look() reconcile.Result {
 	w.t.Helper()
-	if _, err := w.addresses.Reconcile(w.t.Context(), address); err != nil {
+	w.see()
+	result, err := w.addresses.Reconcile(w.t.Context(), address)
+	if err != nil {
 		w.t.Fatal(err)
 	}
+	return result
 }
 
 // did checks the last thing given to the announcer, the Events, and whether
@@ -121,6 +242,26 @@ func (w *world) did(set string, told bool, events ...string) {
 		w.t.Errorf("the Speaker object was told %d times", w.told)
 	}
 	w.set, w.events, w.told = nil, nil, 0
+}
+
+// claims checks what node1 says of address; "" for nothing.
+func (w *world) claims(want string) {
+	w.t.Helper()
+	if got := w.said[claimKey(address)]; got != want {
+		w.t.Errorf("node1 claims %q, want %q", got, want)
+	}
+}
+
+// reason is why address is announced, or not.
+func (w *world) reason() v1beta1.Reason { return w.state.memory(address).Reason }
+
+// isFellow tells in one line what is known of a fellow.
+func (w *world) isFellow(name string) string {
+	f, known := w.fellows.current().fellows[name]
+	if !known {
+		return "unknown"
+	}
+	return fmt.Sprintf("%s (%s)", f.Presence, f.Reason)
 }
 
 // ready says of the only endpoint of a Service whether it is.
@@ -155,6 +296,9 @@ func link(name string, prefixes ...string) layer2.Link {
 	}
 	return l
 }
+
+// net6 is a hardware address that ends in n.
+func net6(n byte) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, n} }
 
 func node(name string) *corev1.Node {
 	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name)}}

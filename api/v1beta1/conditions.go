@@ -10,6 +10,12 @@ const ConditionReady = "Ready"
 // status.outOfRange. It is absent where there are none.
 const ConditionOutOfRange = "OutOfRange"
 
+// ConditionAddressesClear is a condition of Speaker. True: nobody but their
+// owners answers for the addresses that the speaker looks after. False: some
+// are in conflict; they are listed in status.layer2.conflicts, a few of them
+// with link-layer addresses in the message.
+const ConditionAddressesClear = "AddressesClear"
+
 // ConditionAddressAssigned is the condition that the controller writes into
 // the status of a Service of type LoadBalancer. True: the Service holds every
 // address it asks for; the message names pool and addresses. False: the
@@ -75,6 +81,18 @@ const (
 	ReasonStarting Reason = "Starting"
 	// ReasonStopped: the speaker has left in order and announces nothing.
 	ReasonStopped Reason = "Stopped"
+	// ReasonNodeNotReady: the node is not ready. What its speaker last said
+	// may no longer hold; if the speaker works, it says so at once.
+	ReasonNodeNotReady Reason = "NodeNotReady"
+)
+
+// Reasons of ConditionAddressesClear on Speaker.
+const (
+	// ReasonNoConflicts: only the owners answer.
+	ReasonNoConflicts Reason = "NoConflicts"
+	// ReasonConflicts: another than the owner answers for an address, or
+	// nobody does.
+	ReasonConflicts Reason = "Conflicts"
 )
 
 // Reasons of ConditionAddressAssigned on a Service.
@@ -160,6 +178,46 @@ const (
 	// ReasonNoLink: this node owns the address but has no link to announce
 	// it on.
 	ReasonNoLink Reason = "NoLink"
+	// ReasonHandingOver: another node is to answer for the address; this node
+	// announces it until that one does.
+	ReasonHandingOver Reason = "HandingOver"
+	// ReasonStandIn: the owner's speaker restarts or is silent while its node
+	// goes on forwarding; this node answers with that node's hardware address.
+	ReasonStandIn Reason = "StandIn"
+	// ReasonProbing: before the very first announcement the network is asked
+	// whether the address is free.
+	ReasonProbing Reason = "Probing"
+	// ReasonConflict: another host has the address, so it is not announced.
+	ReasonConflict Reason = "Conflict"
+	// ReasonIsolated: this speaker has seen neither the API server nor a
+	// fellow for too long, and announces nothing.
+	ReasonIsolated Reason = "Isolated"
+	// ReasonReturning: this node had no link for a while, so others may have
+	// taken over. It asks its fellows before it announces again.
+	ReasonReturning Reason = "Returning"
+	// ReasonSuspended: this speaker was frozen, so others may have taken over.
+	// It asks its fellows before it answers again.
+	ReasonSuspended Reason = "Suspended"
+)
+
+// Reasons for what is expected of a node, and for which it may be no candidate
+// for an address. ReasonSpeakerNotAlive is one of them too.
+const (
+	// ReasonNodePresent: the node's speaker works.
+	ReasonNodePresent Reason = "NodePresent"
+	// ReasonNodeHeard: the node's speaker is no longer heard as a member, but
+	// renews its Speaker object; so it works.
+	ReasonNodeHeard Reason = "NodeHeard"
+	// ReasonNodeHeld: the node's speaker restarts or is silent, and the node
+	// may go on forwarding. It keeps what it owns for a while and takes nothing
+	// new.
+	ReasonNodeHeld Reason = "NodeHeld"
+	// ReasonNodeLeaving: the node's speaker hands over what it owns, or has
+	// done so.
+	ReasonNodeLeaving Reason = "NodeLeaving"
+	// ReasonNodeSilent: the node's kernel answers neither ARP nor NDP any
+	// more, and its speaker is not heard.
+	ReasonNodeSilent Reason = "NodeSilent"
 )
 
 // Reasons for which one node is no candidate for an address.
@@ -176,4 +234,40 @@ const (
 	// ReasonNoLocalEndpoint: externalTrafficPolicy is Local and the node has
 	// no usable endpoint.
 	ReasonNoLocalEndpoint Reason = "NoLocalEndpoint"
+	// ReasonNoLinkForAddress: the node has no usable link that may carry the
+	// address, or none in its subnet while other nodes have one.
+	ReasonNoLinkForAddress Reason = "NoLinkForAddress"
+	// ReasonNodeCordoned: the node is cordoned, and others are not.
+	ReasonNodeCordoned Reason = "NodeCordoned"
+)
+
+// A Cause is one word for why a node takes an address. The same word stands in
+// Events, logs and metrics.
+type Cause string
+
+// Causes for which a node takes an address.
+const (
+	// CauseFirst: nobody has announced the address before.
+	CauseFirst Cause = "First"
+	// CauseReturn: it was announced before, but lately by nobody, for want of
+	// a Service, an endpoint or a candidate.
+	CauseReturn Cause = "Return"
+	// CauseRestart: this node owns the address; its speaker is back.
+	CauseRestart Cause = "Restart"
+	// CauseNodeGone: the node that owned it is gone.
+	CauseNodeGone Cause = "NodeGone"
+	// CauseHandOver: the node that owned it is there, and gives it up because
+	// it is leaving, cordoned or no candidate any more.
+	CauseHandOver Cause = "HandOver"
+	// CausePreferred: preferredNodeSelectors put this node before the one that
+	// owned it.
+	CausePreferred Cause = "Preferred"
+	// CauseFailback: failback is Immediate, and this node is before the one
+	// that owned it by rank.
+	CauseFailback Cause = "Failback"
+	// CausePartitionHealed: speakers that did not see each other do again, and
+	// of the several that own the address it is this node's.
+	CausePartitionHealed Cause = "PartitionHealed"
+	// CauseConflictOver: another host had the address, and has it no more.
+	CauseConflictOver Cause = "ConflictOver"
 )

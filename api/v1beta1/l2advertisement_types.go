@@ -12,6 +12,8 @@ import (
 // +kubebuilder:resource:scope=Cluster,shortName=l2adv,categories=berth
 // +kubebuilder:printcolumn:name="Pools",type=string,JSONPath=`.spec.ipAddressPools`
 // +kubebuilder:printcolumn:name="Interfaces",type=string,JSONPath=`.spec.interfaces`
+// +kubebuilder:printcolumn:name="Patterns",type=string,JSONPath=`.spec.interfacePatterns`,priority=1
+// +kubebuilder:printcolumn:name="Failback",type=string,JSONPath=`.spec.failback`,priority=1
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -55,10 +57,10 @@ type L2AdvertisementSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, x == y))",message="the same selector twice"
 	NodeSelectors []metav1.LabelSelector `json:"nodeSelectors,omitempty"`
 
-	// Network interfaces of the node, by name, on which to announce. Empty
-	// means those whose subnet holds the address or, where none does, every
-	// interface that can carry it and does not belong to a container
-	// runtime or network plugin.
+	// Network interfaces of the node, by name, on which to announce, together
+	// with those matched by interfacePatterns. Both empty means those whose
+	// subnet holds the address or, where none does, every interface that can
+	// carry it and does not belong to a container runtime or network plugin.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
@@ -66,6 +68,17 @@ type L2AdvertisementSpec struct {
 	// +kubebuilder:validation:items:MaxLength=15
 	// +kubebuilder:validation:items:Pattern=`^[^\s/]+$`
 	Interfaces []string `json:"interfaces,omitempty"`
+
+	// Network interfaces of the node on which to announce, by regular
+	// expressions (RE2) of their names. An expression must match the whole
+	// name, as if it stood between ^ and $: eth[0-9]+ means eth0 and eth12,
+	// and neither veth0 nor eth0.100.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=128
+	InterfacePatterns []string `json:"interfacePatterns,omitempty"`
 
 	// Services, by label, that are announced. One matching selector is
 	// enough; none at all means every Service with an address of the pools.
@@ -83,6 +96,59 @@ type L2AdvertisementSpec struct {
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, x == y))",message="the same selector twice"
 	PreferredNodeSelectors []PreferredNodeSelector `json:"preferredNodeSelectors,omitempty"`
+
+	// Whether a node that returns takes back addresses. Never: the node that
+	// announces an address now keeps it until it goes. Immediate: the node
+	// that is first by rank takes it as soon as it is there. With either, a
+	// node that preferredNodeSelectors put before the present one takes the
+	// address. Of several advertisements of an address, one with Immediate is
+	// enough.
+	// +optional
+	// +kubebuilder:default=Never
+	Failback Failback `json:"failback,omitempty"`
+
+	// How hosts on the network are told, unasked, where an address is now.
+	// Needed only where switches or hosts miss what the defaults send.
+	// +optional
+	Announcement *AnnouncementPolicy `json:"announcement,omitempty"`
+}
+
+// Failback says whether a node that returns takes back addresses from the
+// node that announces them now.
+//
+// +kubebuilder:validation:Enum=Never;Immediate
+type Failback string
+
+// The values of Failback.
+const (
+	// FailbackNever: the present owner stays until it goes.
+	FailbackNever Failback = "Never"
+	// FailbackImmediate: the first by rank takes over when it is there.
+	FailbackImmediate Failback = "Immediate"
+)
+
+// AnnouncementPolicy is how often gratuitous ARP, or unsolicited neighbour
+// advertisements for IPv6, are sent for an address.
+type AnnouncementPolicy struct {
+	// How many are sent in a burst when an address comes to a link.
+	// +optional
+	// +kubebuilder:default=5
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Count int32 `json:"count,omitempty"`
+
+	// The time between two of a burst, from 10ms to 1m.
+	// +optional
+	// +kubebuilder:default="500ms"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10ms') && duration(self) <= duration('1m')",message="must be from 10ms to 1m"
+	Interval *metav1.Duration `json:"interval,omitempty"`
+
+	// After the burst, one is sent again and again, about this far apart, for
+	// hosts and switches that missed it: from 10s to 24h, or 0s for never.
+	// +optional
+	// +kubebuilder:default="90s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || duration(self) >= duration('10s') && duration(self) <= duration('24h')",message="must be from 10s to 24h, or 0s for never"
+	RefreshInterval *metav1.Duration `json:"refreshInterval,omitempty"`
 }
 
 // PreferredNodeSelector adds weight to the nodes it matches.

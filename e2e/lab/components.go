@@ -91,13 +91,30 @@ func (l *Lab) StopComponent(ctx context.Context, name string) error {
 	if err := p.signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	if p.waitEnd(ctx, stopLimit) != nil {
-		if err := p.signal(syscall.SIGKILL); err != nil {
-			return err
-		}
-		if err := p.waitEnd(ctx, 5*time.Second); err != nil {
-			return fmt.Errorf("stop %s: %w", name, err)
-		}
+	if p.waitEnd(ctx, stopLimit) == nil {
+		return os.Remove(l.recordFile(name))
+	}
+	return l.KillComponent(ctx, name)
+}
+
+// KillComponent ends a component at once, without a word to anybody, and returns when it has ended. An API server that dies
+// so stays in the Service by which pods reach it, and they find it again sooner than one that has ended in order.
+func (l *Lab) KillComponent(ctx context.Context, name string) error {
+	if _, err := findComponent(name); err != nil {
+		return err
+	}
+	p, err := readProcess(l.recordFile(name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.signal(syscall.SIGKILL); err != nil {
+		return err
+	}
+	if err := p.waitEnd(ctx, 5*time.Second); err != nil {
+		return fmt.Errorf("kill %s: %w", name, err)
 	}
 	return os.Remove(l.recordFile(name))
 }

@@ -13,8 +13,13 @@ import (
 // Cut pulls the node's cable at the switch: both ends lose their carrier. The node itself runs on.
 func (l *Lab) Cut(ctx context.Context, node string) error { return l.setCable(ctx, node, "down") }
 
-// Heal plugs the node's cable in again.
-func (l *Lab) Heal(ctx context.Context, node string) error { return l.setCable(ctx, node, "up") }
+// Heal plugs the node's cable in again, and takes back what Block and Part did to it.
+func (l *Lab) Heal(ctx context.Context, node string) error {
+	if err := l.setCable(ctx, node, "up"); err != nil {
+		return err
+	}
+	return l.mend(ctx, node)
+}
 
 func (l *Lab) setCable(ctx context.Context, node, state string) error {
 	if err := l.checkNode(node); err != nil {
@@ -76,6 +81,31 @@ func (l *Lab) Start(ctx context.Context, node string) error {
 		return err
 	}
 	return l.waitNode(ctx, node, since)
+}
+
+// excludeLabel keeps load balancers from a node, see the well-known labels of Kubernetes.
+const excludeLabel = "node.kubernetes.io/exclude-from-external-load-balancers"
+
+// Drain prepares a node for work on it: it is cordoned, and load balancers are to leave it. Its pods stay.
+func (l *Lab) Drain(ctx context.Context, node string) error {
+	if err := l.checkNode(node); err != nil {
+		return err
+	}
+	if _, err := l.Kubectl(ctx, "cordon", node); err != nil {
+		return err
+	}
+	_, err := l.Kubectl(ctx, "label", "--overwrite", "node", node, excludeLabel+"=")
+	return err
+}
+
+// Undrain takes a node back into service.
+func (l *Lab) Undrain(ctx context.Context, node string) error {
+	if err := l.checkNode(node); err != nil {
+		return err
+	}
+	_, err := l.Kubectl(ctx, "label", "node", node, excludeLabel+"-")
+	_, uncordonErr := l.Kubectl(ctx, "uncordon", node)
+	return errors.Join(err, uncordonErr)
 }
 
 // Hang stops every process of a node, containers included. Its kernel lives: it answers ARP and ping and forwards packets.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -166,6 +167,25 @@ func TestLab(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("block and heal", func(t *testing.T) { checkBlock(t, l) })
+	t.Run("part and heal", func(t *testing.T) { checkPart(t, l) })
+	t.Run("drain and undrain", func(t *testing.T) {
+		spec := func() string {
+			return kubectl(t, "get", "node", "node1", "-o", "jsonpath={.spec.unschedulable} {.metadata.labels}")
+		}
+		if err := l.Drain(t.Context(), "node1"); err != nil {
+			t.Fatal(err)
+		}
+		if got := spec(); !strings.HasPrefix(got, "true ") || !strings.Contains(got, "exclude-from-external-load-balancers") {
+			t.Errorf("drained: %s", got)
+		}
+		if err := l.Undrain(t.Context(), "node1"); err != nil {
+			t.Fatal(err)
+		}
+		if got := spec(); strings.HasPrefix(got, "true ") || strings.Contains(got, "exclude-from-external-load-balancers") {
+			t.Errorf("undrained: %s", got)
+		}
+	})
 	t.Run("components stop and start", func(t *testing.T) { checkComponents(t, l) })
 }
 
@@ -304,6 +324,71 @@ func checkHang(t *testing.T, l *lab.Lab) {
 	}
 }
 
+// checkBlock asks the kubelets' health port of each node from the others.
+func checkBlock(t *testing.T, l *lab.Lab) {
+	const port = 10250
+	reaches := func(from string, to int) bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		conn, err := l.DialFrom(ctx, from, "tcp", netip.AddrPortFrom(lab.NodeAddresses(to).V4, port).String())
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}
+	check := func(when string, other, all bool) {
+		t.Helper()
+		for _, way := range []struct {
+			from string
+			to   int
+			want bool
+		}{{"node1", 2, other}, {"node2", 1, other}, {lab.HostClient, 1, all}, {lab.HostClient, 2, true}} {
+			if got := reaches(way.from, way.to); got != way.want {
+				t.Errorf("%s: %s reaches node%d: %t", when, way.from, way.to, got)
+			}
+		}
+	}
+	check("before", true, true)
+	if err := l.Block(t.Context(), "node1", port, "node2"); err != nil {
+		t.Fatal(err)
+	}
+	check("node1 from node2", false, true)
+	if err := l.Block(t.Context(), "node1", port); err != nil {
+		t.Fatal(err)
+	}
+	check("node1 from all", false, false)
+	if err := l.Heal(t.Context(), "node1"); err != nil {
+		t.Fatal(err)
+	}
+	check("healed", true, true)
+	if err := l.Block(t.Context(), "node1", port, "node7"); err == nil {
+		t.Error("a node that is not there is no error")
+	}
+}
+
+func checkPart(t *testing.T, l *lab.Lab) {
+	// arping broadcasts: nothing that a neighbour cache knows helps.
+	reaches := func(from string, to int) bool {
+		_, err := l.Exec(t.Context(), from, "arping", "-c1", "-w1", "-I", "eth0", lab.NodeAddresses(to).V4.String())
+		return err == nil
+	}
+	if err := l.Part(t.Context(), "node2", "node1"); err != nil {
+		t.Fatal(err)
+	}
+	if reaches("node1", 2) || reaches("node2", 1) {
+		t.Error("parted nodes reach each other")
+	}
+	if !reaches(lab.HostClient, 1) || !reaches(lab.HostClient, 2) {
+		t.Error("the client does not reach both")
+	}
+	if err := l.Heal(t.Context(), "node1"); err != nil {
+		t.Fatal(err)
+	}
+	if !reaches("node1", 2) || !reaches("node2", 1) {
+		t.Error("healed nodes do not reach each other")
+	}
+}
+
 func checkComponents(t *testing.T, l *lab.Lab) {
 	ctx := t.Context()
 	for _, name := range lab.ComponentNames() {
@@ -323,6 +408,12 @@ func checkComponents(t *testing.T, l *lab.Lab) {
 	}
 	if err := l.StartComponent(ctx, lab.Etcd); err == nil {
 		t.Error("a second etcd was started")
+	}
+	if err := l.KillComponent(ctx, lab.APIServer); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.StartComponent(ctx, lab.APIServer); err != nil {
+		t.Fatal(err)
 	}
 	if _, err := l.Kubectl(ctx, "get", "daemonset", "web"); err != nil {
 		t.Error("the cluster has forgotten what it knew:", err)

@@ -17,9 +17,10 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/berth-lb/berth/e2e/product"
 )
 
-const system = "berth-system"
+const system = product.Namespace
 
 // kubectl runs kubectl and fails the test when it fails.
 func kubectl(t *testing.T, args ...string) string {
@@ -238,14 +239,9 @@ type traffic struct {
 // requestInterval is the pause between two requests.
 const requestInterval = 10 * time.Millisecond
 
-// How long one request may take.
-const (
-	// untilSure tells a lost packet, which TCP sends again after a second
-	// (RFC 6298), from a machine that is busy.
-	untilSure = 900 * time.Millisecond
-	// untilNext is short, so that it is soon seen when answers come again.
-	untilNext = 250 * time.Millisecond
-)
+// untilSure is how long one request may take. It tells a lost packet, which TCP sends again after a second (RFC 6298), from
+// a machine that is busy.
+const untilSure = 900 * time.Millisecond
 
 func startTraffic(t *testing.T, addr string, limit time.Duration) *traffic {
 	t.Helper()

@@ -7,15 +7,16 @@
 package suite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/berth-lb/berth/e2e/product"
 )
 
 // cluster is the lab that all tests of the suite share.
@@ -42,44 +43,21 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) (code int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
-	cluster, err = lab.Up(ctx, lab.Options{Name: "e2e", Progress: os.Stdout})
+	cluster, err = lab.Up(ctx, lab.Options{Name: cmp.Or(os.Getenv("BERTH_E2E_LAB"), "e2e"), Progress: os.Stdout})
 	if err != nil {
 		return 0, err
 	}
 	defer func() {
 		if os.Getenv("BERTH_E2E") == "keep" {
-			fmt.Println("the lab stays: look around with bin/lab --name e2e, end it with bin/lab --name e2e down")
+			fmt.Printf("the lab stays: look around with bin/lab --name %[1]s, end it with bin/lab --name %[1]s down\n", cluster.Name())
 			return
 		}
 		err = errors.Join(err, cluster.Down(context.WithoutCancel(ctx)))
 	}()
-	for _, role := range []string{"controller", "speaker"} {
-		if err := cluster.LoadImage(ctx, filepath.Join(root, "dist", role+".tar")); err != nil {
-			return 0, fmt.Errorf("load the %s image (make images builds it): %w", role, err)
-		}
-	}
-	if err := install(ctx); err != nil {
+	took, err := product.Install(ctx, cluster, root)
+	if err != nil {
 		return 0, err
 	}
+	fmt.Printf("figure: kubectl apply -k to all pods ready: %.1f s\n", took.Seconds())
 	return m.Run(), nil
-}
-
-// install applies the manifests as a user does, once, and waits until every
-// pod is ready.
-func install(ctx context.Context) error {
-	base, err := filepath.Abs(filepath.Join(root, "manifests/base"))
-	if err != nil {
-		return err
-	}
-	start := time.Now()
-	if _, err := cluster.Kubectl(ctx, "apply", "-k", base); err != nil {
-		return err
-	}
-	for _, what := range []string{"deployment/berth-controller", "daemonset/berth-speaker"} {
-		if _, err := cluster.Kubectl(ctx, "rollout", "status", "-n", system, what, "--timeout=60s"); err != nil {
-			return fmt.Errorf("%s is not ready after the install: %w", what, err)
-		}
-	}
-	fmt.Printf("figure: kubectl apply -k to all pods ready: %.1f s\n", time.Since(start).Seconds())
-	return nil
 }

@@ -1,7 +1,6 @@
 package suite
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -144,49 +143,4 @@ func TestAPIServerStops(t *testing.T) {
 	})
 	fmt.Printf("figure: API server back to next assignment %.1f s\n", time.Since(start).Seconds())
 	ownedBy(t, addr)
-}
-
-// TestOwnerDies: the owner's node loses its power; another node serves the
-// client again.
-func TestOwnerDies(t *testing.T) {
-	apply(t, web("dead", "node1", "node2", "node3"))
-	kubectl(t, "rollout", "status", "deployment/dead", "--timeout=60s")
-	apply(t, pool("dead", "10.77.0.148/32", "node2", "node3"))
-	// Traffic policy Local: the client's loss is Berth's alone, and not that of
-	// kube-proxy, which sends connections to pods of the dead node until
-	// Kubernetes notices.
-	apply(t, service("dead", "dead", "externalTrafficPolicy: Local"))
-	addr := hasAddress(t, "dead")
-	served(t, addr)
-	owner := ownedBy(t, addr, "node2", "node3")
-	client := startTraffic(t, addr, untilNext)
-	eventually(t, 5*time.Second, "traffic flows", func() (bool, string) {
-		requests, failed, _ := client.count()
-		return requests-failed > 20, fmt.Sprint(requests, failed)
-	})
-	t.Cleanup(func() {
-		if err := cluster.Start(context.WithoutCancel(t.Context()), owner); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := cluster.Crash(t.Context(), owner); err != nil {
-		t.Fatal(err)
-	}
-	var next []string
-	eventually(t, 20*time.Second, "another node answers", func() (bool, string) {
-		next = answers(t, addr)
-		return len(next) == 1 && next[0] != owner, fmt.Sprint(next)
-	})
-	before, _, _ := client.count()
-	eventually(t, 10*time.Second, "the client is served again", func() (bool, string) {
-		requests, failed, longest := client.count()
-		return requests > before+20, fmt.Sprint(requests, failed, longest)
-	})
-	client.stop()
-	requests, failed, longest := client.count()
-	fmt.Printf("figure: owner's node crashed: the client had no page for %d ms (%d of %d requests failed); %s took over from %s\n",
-		longest.Milliseconds(), failed, requests, next[0], owner)
-	if longest > 5*time.Second {
-		t.Errorf("the client had no page for %s", longest)
-	}
 }

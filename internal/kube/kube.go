@@ -134,7 +134,7 @@ func trim(in any) (any, error) {
 	delete(annotations, corev1.LastAppliedConfigAnnotation)
 	switch o := object.(type) {
 	case *corev1.Node:
-		o.Status = corev1.NodeStatus{Addresses: o.Status.Addresses, Conditions: networkUnavailable(o.Status.Conditions)}
+		o.Status = corev1.NodeStatus{Addresses: o.Status.Addresses, Conditions: nodeConditions(o.Status.Conditions)}
 		o.Annotations = nil
 	case *discoveryv1.EndpointSlice:
 		o.Ports, o.Annotations = nil, nil
@@ -145,13 +145,20 @@ func trim(in any) (any, error) {
 	return object, nil
 }
 
-func networkUnavailable(conditions []corev1.NodeCondition) []corev1.NodeCondition {
+// nodeConditions keeps the conditions that Berth reads, without their
+// heartbeats.
+func nodeConditions(conditions []corev1.NodeCondition) []corev1.NodeCondition {
+	var out []corev1.NodeCondition
 	for _, c := range conditions {
-		if c.Type == corev1.NodeNetworkUnavailable {
-			return []corev1.NodeCondition{{Type: c.Type, Status: c.Status}}
+		switch c.Type {
+		case corev1.NodeNetworkUnavailable:
+			out = append(out, corev1.NodeCondition{Type: c.Type, Status: c.Status})
+		case corev1.NodeReady:
+			c.LastHeartbeatTime = metav1.Time{}
+			out = append(out, c)
 		}
 	}
-	return nil
+	return out
 }
 
 // Condition is a condition as Berth writes it. It stands for generation of

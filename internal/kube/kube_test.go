@@ -84,11 +84,15 @@ func TestCacheHoldsOnlyWhatIsRead(t *testing.T) {
 	}
 
 	in, _ = trim(&corev1.Node{ObjectMeta: *meta.DeepCopy(), Status: corev1.NodeStatus{
-		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady}, {Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue, Message: "long"}},
+		Conditions: []corev1.NodeCondition{
+			{Type: corev1.NodeMemoryPressure}, {Type: corev1.NodeReady, Message: "node is shutting down", LastHeartbeatTime: metav1.Now()},
+			{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue, Message: "long"},
+		},
 		Images:     []corev1.ContainerImage{{SizeBytes: 1}},
 	}})
-	if n := in.(*corev1.Node); len(n.Status.Images) > 0 || n.Labels["kept"] == "" || len(n.Status.Conditions) != 1 ||
-		n.Status.Conditions[0] != (corev1.NodeCondition{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue}) {
+	if n := in.(*corev1.Node); len(n.Status.Images) > 0 || n.Labels["kept"] == "" || len(n.Status.Conditions) != 2 ||
+		n.Status.Conditions[0] != (corev1.NodeCondition{Type: corev1.NodeReady, Message: "node is shutting down"}) ||
+		n.Status.Conditions[1] != (corev1.NodeCondition{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue}) {
 		t.Errorf("the Node is %+v", n)
 	}
 

@@ -9,13 +9,21 @@
 //     L2Advertisement must select both.
 //  2. Some Service with the address must have a usable endpoint.
 //  3. A node is a candidate when an advertisement selects it, its speaker is
-//     alive, it is neither excluded by label nor without network, and it has
-//     a usable endpoint of every Service whose externalTrafficPolicy is Local.
-//  4. Among the candidates the highest preference weight wins, then the
-//     highest rendezvous hash of address and name.
-//  5. The owner announces on the interfaces that the advertisements name;
-//     where they name none, on those whose subnet holds the address, else on
-//     all that can carry it.
+//     present, it is neither excluded by label nor without network, it has a
+//     link that may carry the address, and it has a usable endpoint of every
+//     Service whose externalTrafficPolicy is Local. A node whose speaker
+//     restarts or is silent is a candidate for what it owns only.
+//  4. Among the candidates those that are not cordoned come first, then the
+//     highest preference weight wins, then the present owner stays, and an
+//     address without one goes by rendezvous hash of address and name.
+//  5. The present owner is who claims the address. Of several claims, which
+//     there are after a partition, one taken with most speakers in sight beats
+//     one taken without, then the higher generation wins.
+//  6. Before its very first announcement the address is probed.
+//  7. The owner announces on the links that the advertisements name; where
+//     they name none, on those whose subnet holds the address, else on all
+//     that can carry it. Who is no longer owner announces until the new one
+//     claims the address.
 package announcement
 
 import (
@@ -24,6 +32,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/sets"
 
@@ -38,27 +47,110 @@ type Input struct {
 	Services []Service // those that have the address
 	Config   *config.Config
 	Nodes    []Node
-	Alive    sets.Set[string] // nodes whose speaker is a live member
+	// Speakers are those of all nodes, by node, this one included.
+	Speakers map[string]Speaker
+	// Claims are by node what speakers say that they own, this one included.
+	Claims map[string]Claim
+	// Highest is the highest generation that a claim of the address ever had,
+	// as far as this speaker remembers; 0 for an address never announced.
+	Highest uint64
 
-	Node  string        // this node
-	Links []layer2.Link // this node's
+	Node string // this node
 	// ExcludeLinks are not chosen unless an advertisement names them.
 	ExcludeLinks []*regexp.Regexp
+	// Minority is set when this speaker sees fewer than half of the speakers
+	// that there are.
+	Minority bool
+	// Isolated is set when it has seen neither the API server nor a fellow for
+	// so long that it must not announce.
+	Isolated bool
+	// Returning is set while this node, which had no link, asks what has become
+	// of its addresses.
+	Returning bool
+	// Probe tells what is known of the address on the LAN.
+	Probe Probe
+	// Announcing is set when this node announces the address as its owner, or
+	// did until it handed over; HandingOver is since when it hands over, zero
+	// when it does not.
+	Announcing  bool
+	HandingOver time.Time
+	// HandOver is how long the new owner may take to claim the address.
+	HandOver time.Duration
+	Now      time.Time
 }
+
+// Speaker is what is known of one node's speaker.
+type Speaker struct {
+	Presence Presence
+	Reason   v1beta1.Reason // of its presence
+	Links    []layer2.Link  // those that may carry announcements
+}
+
+// Claim is a speaker's word that it owns an address.
+type Claim struct {
+	// Generation counts the owners of an address.
+	Generation uint64
+	// Weak is set when the claim was made with fewer than half of all speakers
+	// in sight: it yields to one that was not.
+	Weak bool
+}
+
+// Probe is what is known of an address on the LAN.
+type Probe struct {
+	State ProbeState
+	// Holder is who has it when it is taken, or who had it before it was free.
+	Holder layer2.HardwareAddr
+}
+
+// ProbeState is how far the probing of an address is.
+type ProbeState int
+
+// The states of probing.
+const (
+	// ProbeNone: nothing is known.
+	ProbeNone ProbeState = iota
+	// ProbeAsking: the LAN is being asked.
+	ProbeAsking
+	// ProbeFree: nobody has the address; or nobody is to be asked.
+	ProbeFree
+	// ProbeTaken: another host has it.
+	ProbeTaken
+)
 
 // Decision is the outcome for one address.
 type Decision struct {
 	// Announce is set when this node answers for the address, on Links.
 	Announce bool
 	Links    []string // sorted; empty unless Announce
-	// Owner is the node that answers for the address, "" for none.
-	Owner string
+	// StandInFor is the node in whose place this one answers, with the
+	// hardware address As; "" when it answers for itself.
+	StandInFor string
+	As         layer2.HardwareAddr
+	// Owner is the node that owns the address, "" for none; OwnerLinks are the
+	// links on which it is to announce it.
+	Owner      string
+	OwnerLinks []string
+	// Claim is what this node is to say about the address; nil for nothing.
+	Claim *Claim
+	// Contested is set while a fellow still claims what this node owns.
+	Contested bool
+	// HandingOver is set while this node announces what another is to take.
+	HandingOver bool
+	// Ask are the links on which the LAN is to be probed for the address.
+	Ask []string
+	// Cause is why this node takes the address, "" when it does not or has
+	// it already.
+	Cause v1beta1.Cause
+	// Policy is how the address is announced.
+	Policy layer2.Policy
 	// Services are the names of those that are concerned.
 	Services []string
 	Reason   v1beta1.Reason
 	Message  string
 	// Rejections are the nodes that are no candidate, in the order given.
 	Rejections []Rejection
+	// Recheck is when to decide again although nothing changed; zero for never.
+	Recheck time.Time
 }
 
 // Rejection says why one node is no candidate.
@@ -82,32 +174,150 @@ func Decide(in Input) Decision {
 		return Decision{Services: names(in.Services), Reason: v1beta1.ReasonNoAdvertisement,
 			Message: fmt.Sprintf("No L2Advertisement selects pool %s and a Service with the address.", pool.Name)}
 	}
-	d := Decision{Services: names(services)}
+	d := Decision{Services: names(services), Policy: policy(ads)}
 	services = slices.DeleteFunc(services, func(s Service) bool { return !s.Ready })
 	if len(services) == 0 {
 		d.Reason, d.Message = v1beta1.ReasonNoEndpoint, "No Service with the address has a ready endpoint."
 		return d
 	}
+	for _, claim := range in.Claims {
+		in.Highest = max(in.Highest, claim.Generation)
+	}
 	candidates, rejections := filter(in, ads, services)
 	d.Rejections = rejections
-	owner, ok := layer2.Elect(in.Address, candidates)
+	d.Owner = elect(in.Address, candidates, failbackImmediate(ads))
+	for _, c := range candidates {
+		if c.name == d.Owner {
+			d.OwnerLinks = linkNames(c.links)
+		}
+	}
 	switch {
-	case !ok:
+	case in.Isolated:
+		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonIsolated
+		d.Message = "This speaker has seen neither the API server nor another speaker for too long, so it announces nothing."
+	case in.Returning:
+		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonReturning
+		d.Message = "This node has a link again, and asks the other speakers first."
+	case d.Owner == in.Node:
+		own(in, ads, candidates, &d)
+	case d.Owner == "":
 		d.Reason, d.Message = v1beta1.ReasonNoCandidate, "No node can announce the address: "+listed(rejections)+"."
-		return d
-	case owner != in.Node:
-		d.Owner, d.Reason, d.Message = owner, v1beta1.ReasonNotOwner, fmt.Sprintf("Node %s announces the address.", owner)
-		return d
+	case !handOver(in, ads, &d) && !standIn(in, &d):
+		d.Reason, d.Message = v1beta1.ReasonNotOwner, fmt.Sprintf("Node %s announces the address.", d.Owner)
 	}
-	d.Owner = owner
-	links, why := layer2.Choose(in.Address, in.Links, selection(in, ads))
-	if len(links) == 0 {
-		d.Reason, d.Message = v1beta1.ReasonNoLink, fmt.Sprintf("This node owns the address but has no link for it: %s.", why)
-		return d
-	}
-	d.Announce, d.Reason, d.Links = true, v1beta1.ReasonOwner, linkNames(links)
-	d.Message = fmt.Sprintf("This node announces the address on %s: %s.", strings.Join(d.Links, ", "), why)
 	return d
+}
+
+// own is the decision of the node that owns the address.
+func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Decision) {
+	mine, claimed := in.Claims[in.Node]
+	self := candidates[slices.IndexFunc(candidates, func(c candidate) bool { return c.name == in.Node })]
+	if in.Highest == 0 && !free(in, self.links, d) {
+		return
+	}
+	d.Announce, d.Links, d.Reason = true, linkNames(self.links), v1beta1.ReasonOwner
+	d.Message = fmt.Sprintf("This node announces the address on %s: %s.", strings.Join(d.Links, ", "), self.why)
+	if !in.Announcing {
+		d.Cause = cause(in, ads, candidates)
+	}
+
+	// The owner's claim is above all that stand against it: so everybody knows
+	// which came last, and the others give theirs up.
+	against := uint64(0)
+	for name, claim := range in.Claims {
+		if name != in.Node {
+			d.Contested = d.Contested || in.Speakers[name].Presence != Gone
+			against = max(against, claim.Generation)
+		}
+	}
+	if claimed && mine.Generation > against && mine.Generation == in.Highest {
+		d.Claim = &Claim{mine.Generation, mine.Weak && in.Minority}
+		return
+	}
+	d.Claim = &Claim{in.Highest + 1, in.Minority}
+}
+
+// free reports whether the LAN has been found not to have the address yet. If
+// not, the decision says so.
+func free(in Input, links []layer2.Link, d *Decision) bool {
+	switch in.Probe.State {
+	case ProbeFree:
+		return true
+	case ProbeTaken:
+		d.Reason = v1beta1.ReasonConflict
+		d.Message = fmt.Sprintf("Another host has the address: %s. It is not announced until that host gives it up.", in.Probe.Holder)
+	default:
+		d.Reason = v1beta1.ReasonProbing
+		if in.Probe.State == ProbeNone {
+			d.Ask = linkNames(links)
+		}
+		d.Message = "The address is announced for the first time; the network is asked whether it is free."
+	}
+	return false
+}
+
+// handOver has the node that owned the address announce it until the new
+// owner claims it: for a moment both answer rather than none. It reports
+// whether that is so.
+func handOver(in Input, ads []*config.L2Advertisement, d *Decision) bool {
+	mine, claimed := in.Claims[in.Node]
+	if !claimed || !in.Announcing || in.Speakers[d.Owner].Presence == Held {
+		return false
+	}
+	if in.Claims[d.Owner].Generation > mine.Generation {
+		return false
+	}
+	since := in.HandingOver
+	if since.IsZero() {
+		since = in.Now
+	}
+	end := since.Add(in.HandOver)
+	self := slices.IndexFunc(in.Nodes, func(n Node) bool { return n.Name == in.Node })
+	if self < 0 || !end.After(in.Now) {
+		return false
+	}
+	links, why := choose(in, ads, in.Nodes[self])
+	if len(links) == 0 {
+		return false
+	}
+	d.Announce, d.Links, d.HandingOver, d.Recheck = true, linkNames(links), true, end
+	d.Claim = &Claim{mine.Generation, mine.Weak}
+	d.Reason = v1beta1.ReasonHandingOver
+	d.Message = fmt.Sprintf("This node announces the address on %s until node %s does: %s.", strings.Join(d.Links, ", "), d.Owner, why)
+	return true
+}
+
+// cause is why this node takes the address now: what became of the owner
+// before it.
+func cause(in Input, ads []*config.L2Advertisement, candidates []candidate) v1beta1.Cause {
+	before, highest := "", uint64(0)
+	for _, name := range sortedNames(in.Claims) {
+		if generation := in.Claims[name].Generation; name != in.Node && generation > highest {
+			before, highest = name, generation
+		}
+	}
+	mine, claimed := in.Claims[in.Node]
+	at := slices.IndexFunc(candidates, func(c candidate) bool { return c.name == before })
+	self := slices.IndexFunc(candidates, func(c candidate) bool { return c.name == in.Node })
+	switch {
+	case claimed && mine.Generation > highest:
+		return v1beta1.CauseRestart
+	case before == "" && in.Highest > 0:
+		return v1beta1.CauseReturn
+	case before == "" && len(in.Probe.Holder) > 0:
+		return v1beta1.CauseConflictOver
+	case before == "":
+		return v1beta1.CauseFirst
+	case in.Speakers[before].Presence == Gone:
+		return v1beta1.CauseNodeGone
+	case at < 0:
+		return v1beta1.CauseHandOver
+	case candidates[at].weight < candidates[self].weight:
+		return v1beta1.CausePreferred
+	case failbackImmediate(ads):
+		return v1beta1.CauseFailback
+	}
+	return v1beta1.CausePartitionHealed
 }
 
 // advertised are the advertisements that apply to the address, and the
@@ -137,58 +347,36 @@ func advertised(in Input, pool *config.Pool) (ads []*config.L2Advertisement, ser
 	return ads, services
 }
 
-// filter sorts the nodes into those that may announce, with their weight,
-// and those that may not.
-func filter(in Input, ads []*config.L2Advertisement, services []Service) (may []layer2.Candidate, mayNot []Rejection) {
-	for _, n := range in.Nodes {
-		if reason := rejected(n, in.Alive, ads, services); reason != "" {
-			mayNot = append(mayNot, Rejection{n.Name, reason})
-			continue
-		}
-		c := layer2.Candidate{Name: n.Name}
-		for _, a := range ads {
-			if a.SelectsNode(n.Labels) {
-				c.Weight += a.Weight(n.Labels)
-			}
-		}
-		may = append(may, c)
-	}
-	return may, mayNot
-}
-
-// rejected says why a node may not announce, or "".
-func rejected(n Node, alive sets.Set[string], ads []*config.L2Advertisement, services []Service) v1beta1.Reason {
-	switch {
-	case n.Excluded:
-		return v1beta1.ReasonNodeExcluded
-	case n.NetworkUnavailable:
-		return v1beta1.ReasonNetworkUnavailable
-	case !slices.ContainsFunc(ads, func(a *config.L2Advertisement) bool { return a.SelectsNode(n.Labels) }):
-		return v1beta1.ReasonNodeNotSelected
-	case !alive.Has(n.Name):
-		return v1beta1.ReasonSpeakerNotAlive
-	case slices.ContainsFunc(services, func(s Service) bool { return s.Local && !s.Endpoints.Has(n.Name) }):
-		return v1beta1.ReasonNoLocalEndpoint
-	}
-	return ""
-}
-
-// selection is what the advertisements that select this node say of its
-// interfaces. One that names none leaves the choice open for all.
-func selection(in Input, ads []*config.L2Advertisement) layer2.Selection {
-	named := sets.New[string]()
-	i := slices.IndexFunc(in.Nodes, func(n Node) bool { return n.Name == in.Node })
+// policy is the most that one of the advertisements asks for: the longest
+// burst, the shortest interval, the shortest time between refreshes. What none
+// says is left to the announcer.
+func policy(ads []*config.L2Advertisement) layer2.Policy {
+	var out layer2.Policy
 	for _, a := range ads {
-		if !a.SelectsNode(in.Nodes[i].Labels) {
-			continue
-		}
-		if len(a.Interfaces) == 0 {
-			named = nil
-			break
-		}
-		named.Insert(a.Interfaces...)
+		p := a.Announcement
+		out.Count = max(out.Count, p.Count)
+		out.Interval = shorter(out.Interval, p.Interval)
+		out.Refresh = shorter(out.Refresh, p.Refresh)
 	}
-	return layer2.Selection{Names: sets.List(named), Exclude: in.ExcludeLinks}
+	return out
+}
+
+// shorter is the shorter of two times, of which zero was not said and a
+// negative one means never.
+func shorter(a, b time.Duration) time.Duration {
+	switch {
+	case a == 0 || a < 0 && b > 0:
+		return b
+	case b <= 0:
+		return a
+	}
+	return min(a, b)
+}
+
+// failbackImmediate tells whether one of the advertisements has nodes take
+// back what is theirs by rank.
+func failbackImmediate(ads []*config.L2Advertisement) bool {
+	return slices.ContainsFunc(ads, func(a *config.L2Advertisement) bool { return a.FailbackImmediate })
 }
 
 func names(services []Service) []string {
@@ -198,6 +386,10 @@ func names(services []Service) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+func sortedNames(claims map[string]Claim) []string {
+	return sets.List(sets.KeySet(claims))
 }
 
 func linkNames(links []layer2.Link) []string {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,26 @@ func link(name, prefix string) layer2.Link {
 	return l
 }
 
+// links are those of one node; last is the last byte of its addresses.
+func links(last byte) []layer2.Link {
+	out := []layer2.Link{
+		link("eth0", fmt.Sprintf("192.0.2.%d/24", last)), link("eth1", fmt.Sprintf("198.51.100.%d/24", last)), link("cni0", "10.0.0.1/24"),
+	}
+	for i := range out {
+		out[i].HardwareAddr = net.HardwareAddr{2, 0, 0, 0, byte(i), last}
+	}
+	return out
+}
+
+func speaker(p Presence, last byte) Speaker {
+	reason := map[Presence]v1beta1.Reason{
+		Gone: v1beta1.ReasonSpeakerNotAlive, Held: v1beta1.ReasonNodeHeld, Leaving: v1beta1.ReasonNodeLeaving, Present: v1beta1.ReasonNodePresent,
+	}
+	return Speaker{p, reason[p], links(last)}
+}
+
+var now = time.Unix(1000, 0)
+
 // lan is three nodes, of which n1 decides, and one Service with pods on n2
 // and n3.
 func lan() Input {
@@ -56,17 +77,51 @@ func lan() Input {
 		Services: []Service{{Name: "default/web", Ready: true, Endpoints: sets.New("n2", "n3")}},
 		Config:   parsed(v1beta1.L2AdvertisementSpec{}),
 		Nodes:    []Node{node("n1"), node("n2"), node("n3")},
-		Alive:    sets.New("n1", "n2", "n3"),
+		Speakers: map[string]Speaker{"n1": speaker(Present, 11), "n2": speaker(Present, 12), "n3": speaker(Present, 13)},
+		Claims:   map[string]Claim{},
+		Probe:    Probe{State: ProbeFree},
 		Node:     "n1",
-		Links:    []layer2.Link{link("eth0", "192.0.2.11/24"), link("eth1", "198.51.100.11/24"), link("cni0", "10.0.0.1/24")},
+		HandOver: 3 * time.Second,
+		Now:      now,
 
 		ExcludeLinks: layer2.DefaultExclude(),
 	}
 }
 
-// only leaves one node to win the election.
-func only(name string) func(*Input) {
-	return func(in *Input) { in.Alive = sets.New(name) }
+// only leaves some nodes to win the election.
+func only(names ...string) func(*Input) {
+	return func(in *Input) {
+		for name, s := range in.Speakers {
+			if !slices.Contains(names, name) {
+				in.Speakers[name] = Speaker{Gone, v1beta1.ReasonSpeakerNotAlive, s.Links}
+			}
+		}
+	}
+}
+
+// claims says who claims the address, with which generation.
+func claims(generations map[string]uint64) func(*Input) {
+	return func(in *Input) {
+		for name, g := range generations {
+			in.Claims[name] = Claim{Generation: g}
+		}
+	}
+}
+
+// all makes several changes.
+func all(changes ...func(*Input)) func(*Input) {
+	return func(in *Input) {
+		for _, change := range changes {
+			change(in)
+		}
+	}
+}
+
+func presence(name string, p Presence) func(*Input) {
+	return func(in *Input) {
+		s := in.Speakers[name]
+		in.Speakers[name] = Speaker{p, v1beta1.ReasonNodeHeld, s.Links}
+	}
 }
 
 func TestDecide(t *testing.T) {
@@ -79,7 +134,7 @@ func TestDecide(t *testing.T) {
 	}{
 		{"this node is the only candidate", only("n1"), v1beta1.ReasonOwner, "n1", "eth0"},
 		{"another node is", only("n2"), v1beta1.ReasonNotOwner, "n2", ""},
-		{"nobody is alive", func(in *Input) { in.Alive = nil }, v1beta1.ReasonNoCandidate, "", ""},
+		{"nobody is alive", only(), v1beta1.ReasonNoCandidate, "", ""},
 		{"no Service has the address", func(in *Input) { in.Services = nil }, v1beta1.ReasonNoService, "", ""},
 		{"no pool has the address", func(in *Input) { in.Address = netip.MustParseAddr("10.0.0.9") }, v1beta1.ReasonNoPool, "", ""},
 		{"nothing is advertised", func(in *Input) { in.Config = parsed() }, v1beta1.ReasonNoAdvertisement, "", ""},
@@ -91,11 +146,11 @@ func TestDecide(t *testing.T) {
 		}, v1beta1.ReasonNoAdvertisement, "", ""},
 		{"no endpoint is ready", func(in *Input) { in.Services[0].Ready = false }, v1beta1.ReasonNoEndpoint, "", ""},
 		{"an excluded node is no candidate", func(in *Input) {
-			in.Alive = sets.New("n1", "n2")
+			only("n1", "n2")(in)
 			in.Nodes[0].Excluded = true
 		}, v1beta1.ReasonNotOwner, "n2", ""},
 		{"nor is one without network", func(in *Input) {
-			in.Alive = sets.New("n1", "n2")
+			only("n1", "n2")(in)
 			in.Nodes[0].NetworkUnavailable = true
 		}, v1beta1.ReasonNotOwner, "n2", ""},
 		{"nor is one that no advertisement selects", func(in *Input) {
@@ -132,7 +187,7 @@ func TestDecide(t *testing.T) {
 		}, v1beta1.ReasonNotOwner, "n3", ""},
 		{"no subnet holds the address: every link but the container runtime's", func(in *Input) {
 			only("n1")(in)
-			in.Links[0] = link("eth0", "203.0.113.1/24")
+			in.Speakers["n1"].Links[0] = link("eth0", "203.0.113.1/24")
 		}, v1beta1.ReasonOwner, "n1", "eth0 eth1"},
 		{"a named link, whatever its subnet", func(in *Input) {
 			only("n1")(in)
@@ -146,7 +201,25 @@ func TestDecide(t *testing.T) {
 		{"a named link that is not there", func(in *Input) {
 			only("n1")(in)
 			in.Config = parsed(v1beta1.L2AdvertisementSpec{Interfaces: []string{"bond0"}})
-		}, v1beta1.ReasonNoLink, "n1", ""},
+		}, v1beta1.ReasonNoCandidate, "", ""},
+		{"a node without the named link is no candidate", func(in *Input) {
+			in.Config = parsed(v1beta1.L2AdvertisementSpec{Interfaces: []string{"bond0"}})
+			in.Speakers["n3"].Links[1].Name = "bond0"
+		}, v1beta1.ReasonNotOwner, "n3", ""},
+		{"links named by pattern", func(in *Input) {
+			only("n1")(in)
+			in.Config = parsed(v1beta1.L2AdvertisementSpec{InterfacePatterns: []string{"eth[0-9]"}})
+		}, v1beta1.ReasonOwner, "n1", "eth0 eth1"},
+		{"a node whose links are in no subnet of the address, where another node's are", func(in *Input) {
+			in.Speakers["n1"].Links[0] = link("eth0", "203.0.113.1/24")
+			only("n1", "n2")(in)
+		}, v1beta1.ReasonNotOwner, "n2", ""},
+		{"a node whose link is down is no candidate", func(in *Input) {
+			only("n1", "n2")(in)
+			for i := range in.Speakers["n1"].Links {
+				in.Speakers["n1"].Links[i].Up = false
+			}
+		}, v1beta1.ReasonNotOwner, "n2", ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			in := lan()
@@ -167,7 +240,7 @@ func TestEveryRejectedNodeIsTold(t *testing.T) {
 	in := lan()
 	in.Nodes[0].Excluded = true
 	in.Nodes[1].NetworkUnavailable = true
-	in.Alive.Delete("n3")
+	only("n1", "n2")(&in)
 	d := Decide(in)
 	want := "No node can announce the address: n1 (NodeExcluded), n2 (NetworkUnavailable), n3 (SpeakerNotAlive)."
 	if d.Message != want {
@@ -180,14 +253,15 @@ func TestEveryRejectedNodeIsTold(t *testing.T) {
 func TestAllNodesAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := lan()
-		in.Nodes, in.Alive = nil, sets.New[string]()
+		in.Nodes, in.Speakers = nil, map[string]Speaker{}
 		count := rapid.IntRange(1, 6).Draw(t, "nodes")
 		for i := range count {
 			n := node(fmt.Sprint("n", i))
 			n.Excluded = rapid.Bool().Draw(t, "excluded")
 			in.Nodes = append(in.Nodes, n)
-			if rapid.Bool().Draw(t, "alive") {
-				in.Alive.Insert(n.Name)
+			in.Speakers[n.Name] = speaker(rapid.SampledFrom([]Presence{Gone, Held, Leaving, Present}).Draw(t, "presence"), byte(i+1))
+			if rapid.Bool().Draw(t, "claims") {
+				in.Claims[n.Name] = Claim{rapid.Uint64Range(1, 4).Draw(t, "generation"), rapid.Bool().Draw(t, "weak")}
 			}
 		}
 		in.Address = netip.AddrFrom4([4]byte{192, 0, 2, rapid.Byte().Draw(t, "address")})
@@ -197,7 +271,7 @@ func TestAllNodesAgree(t *testing.T) {
 			in.Node = n.Name
 			d := Decide(in)
 			owners.Insert(d.Owner)
-			if d.Announce {
+			if d.Announce && d.StandInFor == "" {
 				announcing++
 				if d.Owner != n.Name {
 					t.Fatalf("%s announces although %s is the owner", n.Name, d.Owner)

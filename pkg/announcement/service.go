@@ -2,6 +2,7 @@ package announcement
 
 import (
 	"maps"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -66,15 +67,27 @@ type Node struct {
 	// Excluded is set when the node carries v1beta1.LabelExcludeNode, with
 	// whatever value.
 	Excluded bool
+	// Cordoned is set when the node takes no new pods: it is being drained, or
+	// about to be. Others own its addresses as long as there are others.
+	Cordoned bool
+	// Ready is the condition of that name; ShuttingDown is set when the kubelet
+	// says in it that the node is being shut down (KEP-2000). Neither counts in
+	// decisions: what they do to a node, its own speaker tells sooner.
+	Ready        bool
+	ShuttingDown bool
 }
 
 // ParseNode reads a Node. ignoreExclude has the exclude label mean nothing.
 func ParseNode(n *corev1.Node, ignoreExclude bool) Node {
 	_, labelled := n.Labels[v1beta1.LabelExcludeNode]
-	out := Node{Name: n.Name, Labels: n.Labels, Excluded: labelled && !ignoreExclude}
+	out := Node{Name: n.Name, Labels: n.Labels, Excluded: labelled && !ignoreExclude, Cordoned: n.Spec.Unschedulable}
 	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeNetworkUnavailable && c.Status == corev1.ConditionTrue {
-			out.NetworkUnavailable = true
+		switch c.Type {
+		case corev1.NodeNetworkUnavailable:
+			out.NetworkUnavailable = c.Status == corev1.ConditionTrue
+		case corev1.NodeReady:
+			out.Ready = c.Status == corev1.ConditionTrue
+			out.ShuttingDown = strings.Contains(c.Message, "node is shutting down")
 		}
 	}
 	return out
@@ -83,5 +96,5 @@ func ParseNode(n *corev1.Node, ignoreExclude bool) Node {
 // Equal tells whether two nodes are the same to every decision.
 func (n Node) Equal(o Node) bool {
 	return n.Name == o.Name && n.NetworkUnavailable == o.NetworkUnavailable && n.Excluded == o.Excluded &&
-		maps.Equal(n.Labels, o.Labels)
+		n.Cordoned == o.Cordoned && maps.Equal(n.Labels, o.Labels)
 }

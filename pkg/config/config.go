@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"time"
 
@@ -131,15 +132,34 @@ type Allocation struct {
 
 // L2Advertisement is a parsed L2Advertisement.
 type L2Advertisement struct {
-	Name           string
-	Pools          sets.Set[string]
-	PoolSelectors  []labels.Selector
-	Nodes          []labels.Selector
-	Interfaces     []string // sorted; empty means chosen by subnet
-	Services       []labels.Selector
-	PreferredNodes []PreferredNodes
+	Name          string
+	Pools         sets.Set[string]
+	PoolSelectors []labels.Selector
+	Nodes         []labels.Selector
+	// Interfaces are sorted names, InterfacePatterns match whole names. Both
+	// empty means that links are chosen by subnet.
+	Interfaces        []string
+	InterfacePatterns []*regexp.Regexp
+	Services          []labels.Selector
+	PreferredNodes    []PreferredNodes
+	// FailbackImmediate has the first node by rank take an address from the
+	// one that announces it now.
+	FailbackImmediate bool
+	Announcement      AnnouncementPolicy
 
 	object *v1beta1.L2Advertisement
+}
+
+// AnnouncementPolicy is how the network is told, unasked, where an address is.
+// What is zero was not said.
+type AnnouncementPolicy struct {
+	// Count is the length of a burst, 1 to 100, and Interval the time between
+	// two of it, 10 ms to 1 minute.
+	Count    int
+	Interval time.Duration
+	// Refresh is about how far apart single announcements follow the burst,
+	// 10 s to 24 h; negative for never.
+	Refresh time.Duration
 }
 
 // PreferredNodes adds Weight (1 to 100) to the nodes it selects.
@@ -241,6 +261,13 @@ func (a *L2Advertisement) SelectsPool(p *Pool) bool {
 // SelectsNode tells whether a node with these labels may announce.
 func (a *L2Advertisement) SelectsNode(nodeLabels labels.Set) bool {
 	return len(a.Nodes) == 0 || matchesOne(a.Nodes, nodeLabels)
+}
+
+// NamesInterface tells whether the advertisement names a network interface, by
+// its name or by a pattern that matches all of it.
+func (a *L2Advertisement) NamesInterface(name string) bool {
+	return slices.Contains(a.Interfaces, name) ||
+		slices.ContainsFunc(a.InterfacePatterns, func(p *regexp.Regexp) bool { return p.MatchString(name) })
 }
 
 // SelectsService tells whether a Service with these labels is announced.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -330,12 +331,17 @@ func missingPools(c *Config, names []string) []string {
 
 func parseL2Advertisement(o *v1beta1.L2Advertisement) (*L2Advertisement, error) {
 	a := &L2Advertisement{
-		Name:       o.Name,
-		Pools:      sets.New(o.Spec.IPAddressPools...),
-		Interfaces: slices.Sorted(slices.Values(o.Spec.Interfaces)),
-		object:     o,
+		Name:              o.Name,
+		Pools:             sets.New(o.Spec.IPAddressPools...),
+		Interfaces:        slices.Sorted(slices.Values(o.Spec.Interfaces)),
+		FailbackImmediate: o.Spec.Failback == v1beta1.FailbackImmediate,
+		Announcement:      parseAnnouncement(o.Spec.Announcement),
+		object:            o,
 	}
 	var err error
+	if a.InterfacePatterns, err = interfacePatterns(o.Spec.InterfacePatterns); err != nil {
+		return nil, err
+	}
 	if a.PoolSelectors, err = selectors("spec.ipAddressPoolSelectors", o.Spec.IPAddressPoolSelectors); err != nil {
 		return nil, err
 	}
@@ -353,6 +359,42 @@ func parseL2Advertisement(o *v1beta1.L2Advertisement) (*L2Advertisement, error) 
 		a.PreferredNodes = append(a.PreferredNodes, PreferredNodes{Weight: int64(p.Weight), Nodes: s})
 	}
 	return a, nil
+}
+
+// interfacePatterns compiles expressions so that they match whole names only.
+// The error names every one that cannot be understood.
+func interfacePatterns(texts []string) ([]*regexp.Regexp, error) {
+	var out []*regexp.Regexp
+	var errs []error
+	for i, text := range texts {
+		// First as it is: between the parentheses, a)|(b would be understood.
+		_, err := regexp.Compile(text)
+		var whole *regexp.Regexp
+		if err == nil {
+			whole, err = regexp.Compile("^(?:" + text + ")$")
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("spec.interfacePatterns[%d]: %q is no regular expression: %w", i, text, err))
+			continue
+		}
+		out = append(out, whole)
+	}
+	return out, errors.Join(errs...)
+}
+
+// parseAnnouncement reads how addresses are announced; nil says nothing.
+func parseAnnouncement(o *v1beta1.AnnouncementPolicy) AnnouncementPolicy {
+	if o == nil {
+		return AnnouncementPolicy{}
+	}
+	p := AnnouncementPolicy{Count: int(o.Count)}
+	if o.Interval != nil {
+		p.Interval = o.Interval.Duration
+	}
+	if o.RefreshInterval != nil {
+		p.Refresh = cmp.Or(o.RefreshInterval.Duration, -1) // 0s is never
+	}
+	return p
 }
 
 func selectors(field string, in []metav1.LabelSelector) ([]labels.Selector, error) {

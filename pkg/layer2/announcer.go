@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 )
@@ -16,7 +16,8 @@ import (
 // default.
 type Config struct {
 	// Logger gets transitions: an address announced or withdrawn on a link, a
-	// socket that failed. Default: nothing is logged.
+	// socket that failed, another host that claims an address, a stall. Default:
+	// nothing is logged.
 	Logger *slog.Logger
 	// BurstCount is how many times an address is announced unasked when it comes
 	// to a link, so that one lost frame does not leave a neighbour with the old
@@ -27,19 +28,33 @@ type Config struct {
 	// off (by a port that a switch has not opened yet, for example) and still
 	// learn. Default 500 ms.
 	BurstInterval time.Duration
+	// RefreshInterval is the time between two announcements after the burst; see
+	// [Policy]. Default 90 s; negative is never.
+	RefreshInterval time.Duration
 	// BurstRate bounds how many announcements are sent in a second over all links,
 	// so that taking over thousands of addresses is no broadcast storm. First
-	// announcements go before repetitions. Default 10000: 2000 addresses are all
-	// announced once within 0.2 s.
+	// announcements go before repetitions, and these before refreshes. Default
+	// 10000: 2000 addresses are all announced once within 0.2 s.
 	BurstRate int
+	// Stall is how long this process may stand still before it stops to trust
+	// what it knows; see [Announcer.Suspended]. It must be more than the beat of
+	// 50 ms and the pauses of a busy machine. Default 300 ms; negative is never.
+	Stall time.Duration
 }
 
 func (c Config) withDefaults() Config {
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	c.BurstCount = cmp.Or(c.BurstCount, 5)
 	c.BurstInterval = cmp.Or(c.BurstInterval, 500*time.Millisecond)
+	c.RefreshInterval = cmp.Or(c.RefreshInterval, 90*time.Second)
 	c.BurstRate = cmp.Or(c.BurstRate, 10000)
+	c.Stall = cmp.Or(c.Stall, 300*time.Millisecond)
 	return c
+}
+
+// policy is what holds for addresses that say nothing else.
+func (c Config) policy() Policy {
+	return Policy{Count: c.BurstCount, Interval: c.BurstInterval, Refresh: c.RefreshInterval}
 }
 
 func (c Config) validate() error {
@@ -53,6 +68,9 @@ func (c Config) validate() error {
 	if c.BurstRate < 0 {
 		errs = append(errs, fmt.Errorf("burst rate %d is negative", c.BurstRate))
 	}
+	if c.Stall > 0 && c.Stall <= beatInterval {
+		errs = append(errs, fmt.Errorf("stall %s is not more than the beat of %s", c.Stall, beatInterval))
+	}
 	return errors.Join(errs...)
 }
 
@@ -64,110 +82,72 @@ func (c Config) validate() error {
 // socket has one more goroutine, which answers requests by itself: it looks the
 // target up in the desired state, so an address that was withdrawn is not
 // answered any more when Set returns, except for a reply that was already on its
-// way to the socket.
+// way to the socket. One more goroutine beats, to notice that all of them stood
+// still.
 type Announcer struct {
 	config Config
 	log    *slog.Logger
 	open   func(socketSpec) (frameSocket, error)
+	guard  *guard
 	// wake tells Run to look again at what the lock guards.
-	wake chan struct{}
+	wake    chan struct{}
+	changed chan struct{}
 
 	// mu is held for look-ups and changes of the maps only, never across a
 	// system call.
 	mu      sync.RWMutex
 	started bool
-	// desired has for each address the links it is to be announced on, by name.
-	desired map[netip.Addr][]claim
+	// desired has what is wanted of each address.
+	desired map[netip.Addr]wish
 	serial  uint64
-	// links is the last snapshot, by name. It is replaced, never changed.
+	// stale are the addresses whose wish changed since the last pass of Run.
+	stale map[netip.Addr]struct{}
+	// links is the last snapshot, by name, and macs are their Ethernet
+	// addresses. They are replaced, never changed, and so is fellows.
 	links       map[string]Link
 	linksSerial uint64
+	macs        macSet
+	fellows     macSet
+	contests    *contests
+	// defences are claims to answer with an announcement, for Run to send.
+	defences []burstKey
 	// The rest is written by Run, for others to read.
 	live     map[burstKey]liveClaim
 	problems map[portKey]Problem
 	counters map[portKey]*linkCounters
 }
 
-// claim is one link of one address. Its serial is new each time when the address
-// comes to the link.
-type claim struct {
-	link   string
-	serial uint64
-}
-
 // liveClaim is a claim that is being answered.
 type liveClaim struct {
-	serial uint64
-	since  time.Time
+	claim
+	since time.Time
+	// announced is when the first frame was sent for the claim's serial.
+	announced time.Time
 }
 
 // NewAnnouncer returns an announcer that announces nothing and runs nothing. It
-// fails when a number in config is negative.
+// fails when a number in config is out of its range.
 func NewAnnouncer(config Config) (*Announcer, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("layer 2 announcer: %w", err)
 	}
 	config = config.withDefaults()
-	return &Announcer{
+	a := &Announcer{
 		config:   config,
 		log:      config.Logger,
 		open:     openSocket,
 		wake:     make(chan struct{}, 1),
-		desired:  make(map[netip.Addr][]claim),
+		changed:  make(chan struct{}, 1),
+		desired:  make(map[netip.Addr]wish),
+		stale:    make(map[netip.Addr]struct{}),
 		links:    make(map[string]Link),
+		contests: newContests(),
 		live:     make(map[burstKey]liveClaim),
 		problems: make(map[portKey]Problem),
 		counters: make(map[portKey]*linkCounters),
-	}, nil
-}
-
-// Set says on which links addr is to be announced: on all of those named and on
-// no other. No links withdraws it. Setting what is already set does nothing, a
-// link that is new for the address gets a burst, and links that this node does
-// not have, or not yet, are remembered. An address that no host can have
-// (multicast, unspecified, loopback or invalid) is ignored with a log entry.
-//
-// Set may be called from any goroutine, before, during and after Run, and never
-// waits for a socket. When it returns, withdrawn addresses are not answered.
-func (a *Announcer) Set(addr netip.Addr, links []string) {
-	addr = addr.Unmap().WithZone("")
-	if !addr.IsValid() || addr.IsMulticast() || addr.IsUnspecified() || addr.IsLoopback() {
-		a.log.Warn("cannot announce", "address", addr, "reason", "not a unicast address")
-		return
 	}
-	names := slices.Clone(links)
-	slices.Sort(names)
-	names = slices.Compact(names)
-
-	a.mu.Lock()
-	changed := a.setLocked(addr, names)
-	a.mu.Unlock()
-	if changed {
-		signal(a.wake)
-	}
-}
-
-// setLocked changes the desired links of addr and reports whether it had to.
-func (a *Announcer) setLocked(addr netip.Addr, names []string) bool {
-	old := a.desired[addr]
-	if slices.EqualFunc(old, names, func(c claim, name string) bool { return c.link == name }) {
-		return false
-	}
-	if len(names) == 0 {
-		delete(a.desired, addr)
-		return true
-	}
-	claims := make([]claim, len(names))
-	for i, name := range names {
-		if at := slices.IndexFunc(old, func(c claim) bool { return c.link == name }); at >= 0 {
-			claims[i] = old[at]
-			continue
-		}
-		a.serial++
-		claims[i] = claim{name, a.serial}
-	}
-	a.desired[addr] = claims
-	return true
+	a.guard = newGuard(config.Stall, sinceBoot, a.stalled)
+	return a, nil
 }
 
 // SetLinks tells the announcer the links of this node, usually as a
@@ -178,14 +158,47 @@ func (a *Announcer) setLocked(addr netip.Addr, names []string) bool {
 // SetLinks may be called from any goroutine and never waits for a socket.
 func (a *Announcer) SetLinks(links []Link) {
 	byName := make(map[string]Link, len(links))
+	macs := make(macSet, len(links))
 	for _, l := range links {
 		byName[l.Name] = l.clone()
+		macs.add(l.HardwareAddr)
 	}
 	a.mu.Lock()
-	a.links = byName
+	a.links, a.macs = byName, macs
 	a.linksSerial++
 	a.mu.Unlock()
 	signal(a.wake)
+}
+
+// Changed returns a channel of one: a value means that Conflicts or Suspended may
+// return something else than when the last value was taken, or that State has an
+// address that was announced for the first time. There is one channel for all
+// callers.
+func (a *Announcer) Changed() <-chan struct{} { return a.changed }
+
+// Suspended reports whether the announcer answers nothing and announces nothing,
+// because this process stood still: it was stopped, starved of processor time, or
+// the machine slept, for longer than [Config].Stall. Others may have taken over
+// its addresses meanwhile, so a request that waited in a socket must not be
+// answered from what was true before. Who has made sure of what is true now calls
+// Resume.
+func (a *Announcer) Suspended() bool { return a.guard.isSuspended() }
+
+// Resume ends a suspension that Suspended has told of. If the process stood still
+// once more since Suspended was last asked, it stays suspended and Changed tells
+// again: what the caller made sure of may not be true any more.
+func (a *Announcer) Resume() {
+	if a.guard.resume() {
+		a.log.Info("resumed")
+		signal(a.wake)
+	}
+	signal(a.changed)
+}
+
+// stalled is called by the guard, from any goroutine, when it suspends.
+func (a *Announcer) stalled(took time.Duration) {
+	a.log.Warn("suspended, for the process stood still", "duration", took.String())
+	signal(a.changed)
 }
 
 // Run announces until ctx ends and then returns nil, when every goroutine it
@@ -199,15 +212,26 @@ func (a *Announcer) Run(ctx context.Context) error {
 	if started {
 		return errors.New("layer 2 announcer: already ran")
 	}
+	a.guard.start()
+	var beats sync.WaitGroup
+	beats.Go(func() { a.guard.run(ctx) })
 	newLoop(a).run(ctx)
+	beats.Wait()
 	return nil
 }
 
-// announces reports whether addr is to be announced on the link.
-func (a *Announcer) announces(addr netip.Addr, link string) bool {
+// isOurs reports whether mac belongs to a link of this node.
+func (a *Announcer) isOurs(mac net.HardwareAddr) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	return slices.ContainsFunc(a.desired[addr], func(c claim) bool { return c.link == link })
+	return a.macs.has(mac)
+}
+
+// isFellow reports whether mac was named by SetFellows.
+func (a *Announcer) isFellow(mac net.HardwareAddr) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.fellows.has(mac)
 }
 
 // counter returns the counters of a port key, made on first use.
@@ -220,4 +244,22 @@ func (a *Announcer) counter(key portKey) *linkCounters {
 		a.counters[key] = c
 	}
 	return c
+}
+
+// macSet is a set of Ethernet addresses.
+type macSet map[[macLen]byte]struct{}
+
+// add ignores what is not an Ethernet address.
+func (s macSet) add(mac net.HardwareAddr) {
+	if len(mac) == macLen {
+		s[[macLen]byte(mac)] = struct{}{}
+	}
+}
+
+func (s macSet) has(mac net.HardwareAddr) bool {
+	if len(mac) != macLen {
+		return false
+	}
+	_, ok := s[[macLen]byte(mac)]
+	return ok
 }

@@ -19,12 +19,21 @@ import (
 
 // segment is a fake kernel: it opens sockets and records what happens to them.
 type segment struct {
-	start time.Time
+	start  time.Time
+	booted time.Time
 
 	mu      sync.Mutex
 	sockets []*fakeSocket
 	refuse  error // of the next opens
 	noJoin  error // of the next joins
+	slept   time.Duration
+}
+
+// sinceBoot is the clock of the fake machine.
+func (s *segment) sinceBoot() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Since(s.booted) + s.slept
 }
 
 // sent is one frame on the wire.
@@ -175,16 +184,21 @@ func (f *fakeSocket) ask(frame []byte) bool {
 	return len(f.out) > before
 }
 
+// on asks for an address to be announced on links, with nothing else said.
+func on(links ...string) Request { return Request{Links: links} }
+
 // bubble runs a story about an announcer with fake time and sockets.
 func bubble(t *testing.T, config Config, story func(t *testing.T, a *Announcer, s *segment)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := &segment{start: time.Now()}
+		s := &segment{start: time.Now(), booted: time.Now()}
 		a, err := NewAnnouncer(config)
 		if err != nil {
 			t.Fatal(err)
 		}
 		a.open = s.open
+		// The beats are in fake time, and so is the clock that judges them.
+		a.guard.clock = s.sinceBoot
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error)
 		go func() { done <- a.Run(ctx) }()
@@ -216,7 +230,7 @@ func TestAnAddressIsAnnouncedAtOnceAndAgain(t *testing.T) {
 		a.SetLinks([]Link{lan(2, "eth0")})
 		pause(20 * ms)
 		s.start = time.Now()
-		a.Set(vip4, []string{"eth0"})
+		a.Set(vip4, on("eth0"))
 		synctest.Wait()
 		if got := s.frames(); len(got) != 2 || got[0].frame[21] != 1 || got[1].frame[21] != 2 {
 			t.Fatalf("at once: %v, want a request and a reply", got)
@@ -225,7 +239,7 @@ func TestAnAddressIsAnnouncedAtOnceAndAgain(t *testing.T) {
 		if got, want := s.times(), []time.Duration{500 * ms, 1000 * ms, 1500 * ms, 2000 * ms}; !slices.Equal(got, want) {
 			t.Errorf("again at %v, want %v", got, want)
 		}
-		a.Set(vip4, []string{"eth0"})
+		a.Set(vip4, on("eth0"))
 		a.SetLinks([]Link{lan(2, "eth0", "192.0.2.7/24")})
 		pause(10 * time.Second)
 		if got := s.times(); len(got) > 0 {
@@ -240,21 +254,21 @@ func TestAnAddressIsAnnouncedAtOnceAndAgain(t *testing.T) {
 func TestAWithdrawnAddressIsNotAnsweredWhenSetReturns(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, a *Announcer, s *segment) {
 		a.SetLinks([]Link{lan(2, "eth0")})
-		a.Set(vip4, []string{"eth0"})
-		a.Set(foreign4, []string{"eth0"})
+		a.Set(vip4, on("eth0"))
+		a.Set(foreign4, on("eth0"))
 		pause(3 * time.Second)
 		sock := s.opened(t)
 		if !sock.ask(arpRequest(t, client4, vip4)) {
 			t.Error("no answer while announced")
 		}
-		a.Set(vip4, nil)
+		a.Set(vip4, Request{})
 		if sock.ask(arpRequest(t, client4, vip4)) {
 			t.Error("answered after it was withdrawn")
 		}
 		if !sock.ask(arpRequest(t, client4, foreign4)) {
 			t.Error("the other address is not answered any more")
 		}
-		a.Set(foreign4, []string{})
+		a.Set(foreign4, Request{Links: []string{}})
 		pause(time.Second)
 		if !sock.closed {
 			t.Error("the socket is open without any address")
@@ -269,10 +283,10 @@ func TestAWithdrawnAddressIsNotAnsweredWhenSetReturns(t *testing.T) {
 func TestAWithdrawnAddressIsNotRepeated(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, a *Announcer, s *segment) {
 		a.SetLinks([]Link{lan(2, "eth0")})
-		a.Set(vip4, []string{"eth0"})
+		a.Set(vip4, on("eth0"))
 		pause(700 * ms)
 		s.frames()
-		a.Set(vip4, nil)
+		a.Set(vip4, Request{})
 		pause(10 * time.Second)
 		if got := s.times(); len(got) > 0 {
 			t.Errorf("announced at %v after it was withdrawn", got)
@@ -283,12 +297,12 @@ func TestAWithdrawnAddressIsNotRepeated(t *testing.T) {
 func TestAnAddressThatLeavesAndReturnsIsAnnouncedAnew(t *testing.T) {
 	bubble(t, Config{BurstCount: 1}, func(t *testing.T, a *Announcer, s *segment) {
 		a.SetLinks([]Link{lan(2, "eth0")})
-		a.Set(vip4, []string{"eth0"})
+		a.Set(vip4, on("eth0"))
 		pause(time.Second)
 		s.frames()
 		// Too quick for the sockets to notice.
-		a.Set(vip4, nil)
-		a.Set(vip4, []string{"eth0"})
+		a.Set(vip4, Request{})
+		a.Set(vip4, on("eth0"))
 		pause(time.Second)
 		if got := s.frames(); len(got) != 2 {
 			t.Errorf("%d frames, want a burst: another node may have announced it in between", len(got))
@@ -310,7 +324,7 @@ func TestLinksComeAndGo(t *testing.T) {
 		t.Run(tt.story, func(t *testing.T) {
 			bubble(t, Config{BurstCount: 1}, func(t *testing.T, a *Announcer, s *segment) {
 				a.SetLinks([]Link{up})
-				a.Set(vip4, []string{"eth0"})
+				a.Set(vip4, on("eth0"))
 				pause(time.Second)
 				s.frames()
 				first := s.opened(t)
@@ -339,8 +353,8 @@ func TestLinksComeAndGo(t *testing.T) {
 func TestANewEthernetAddressIsAnnounced(t *testing.T) {
 	bubble(t, Config{BurstCount: 1}, func(t *testing.T, a *Announcer, s *segment) {
 		a.SetLinks([]Link{lan(2, "eth0")})
-		a.Set(vip4, []string{"eth0"})
-		a.Set(vip6, []string{"eth0"})
+		a.Set(vip4, on("eth0"))
+		a.Set(vip6, on("eth0"))
 		pause(time.Second)
 		s.frames()
 		a.SetLinks([]Link{lan(2, "eth0").but(func(l *Link) { l.HardwareAddr = otherMAC })})
@@ -359,7 +373,7 @@ func TestANewEthernetAddressIsAnnounced(t *testing.T) {
 
 func TestLinksThatAreNotThereYetAreRemembered(t *testing.T) {
 	bubble(t, Config{BurstCount: 1}, func(t *testing.T, a *Announcer, s *segment) {
-		a.Set(vip6, []string{"eth1", "eth0", "eth1"})
+		a.Set(vip6, on("eth1", "eth0", "eth1"))
 		pause(time.Second)
 		want := []Announcement{
 			{Addr: vip6, Link: "eth0", Problem: ProblemLinkMissing},
@@ -391,7 +405,7 @@ func TestLinksThatAreNotThereYetAreRemembered(t *testing.T) {
 // diffAnnouncements compares everything but the time.
 func diffAnnouncements(want, got []Announcement) string {
 	for i := range got {
-		got[i].Since = time.Time{}
+		got[i].Since, got[i].Announced = time.Time{}, time.Time{}
 	}
 	return cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }))
 }
@@ -401,19 +415,19 @@ func TestAGroupIsLeftWithItsLastAddress(t *testing.T) {
 	bubble(t, Config{BurstCount: 1}, func(t *testing.T, a *Announcer, s *segment) {
 		a.SetLinks([]Link{lan(2, "eth0")})
 		for _, addr := range []netip.Addr{vip6, twin, foreign6} {
-			a.Set(addr, []string{"eth0"})
+			a.Set(addr, on("eth0"))
 		}
 		pause(time.Second)
 		sock := s.opened(t)
 		if len(sock.groups) != 2 {
 			t.Errorf("groups %v, want two for three addresses", sock.groups)
 		}
-		a.Set(vip6, nil)
+		a.Set(vip6, Request{})
 		pause(time.Second)
 		if !slices.Contains(sock.groups, vip6SNM) {
 			t.Errorf("groups %v: the twin needs %s", sock.groups, vip6SNM)
 		}
-		a.Set(twin, nil)
+		a.Set(twin, Request{})
 		pause(time.Second)
 		if slices.Contains(sock.groups, vip6SNM) {
 			t.Errorf("groups %v: nobody needs %s", sock.groups, vip6SNM)
@@ -425,7 +439,7 @@ func TestAGroupThatCannotBeJoinedIsTriedAgain(t *testing.T) {
 	bubble(t, Config{BurstCount: 1}, func(t *testing.T, a *Announcer, s *segment) {
 		s.set(nil, errors.New("no IPv6 on this link yet"))
 		a.SetLinks([]Link{lan(2, "eth0")})
-		a.Set(vip6, []string{"eth0"})
+		a.Set(vip6, on("eth0"))
 		pause(50 * ms)
 		sock := s.opened(t)
 		if !sock.ask(solicit(t, solicitOptions{destination: vip6, toMAC: testMAC})) {
@@ -442,7 +456,7 @@ func TestAGroupThatCannotBeJoinedIsTriedAgain(t *testing.T) {
 func TestAFailedSocketIsOpenedAgain(t *testing.T) {
 	bubble(t, Config{BurstCount: 1}, func(t *testing.T, a *Announcer, s *segment) {
 		a.SetLinks([]Link{lan(2, "eth0")})
-		a.Set(vip4, []string{"eth0"})
+		a.Set(vip4, on("eth0"))
 		pause(time.Second)
 		first := s.opened(t)
 		s.set(errors.New("no such device"), nil)
@@ -469,7 +483,7 @@ func TestAFailedSocketIsOpenedAgain(t *testing.T) {
 func TestASocketThatKeepsFailingDoesNotSpin(t *testing.T) {
 	bubble(t, Config{BurstCount: 1}, func(t *testing.T, a *Announcer, s *segment) {
 		a.SetLinks([]Link{lan(2, "eth0")})
-		a.Set(vip4, []string{"eth0"})
+		a.Set(vip4, on("eth0"))
 		for range 600 {
 			pause(100 * ms)
 			for _, f := range s.all() {
@@ -494,7 +508,7 @@ func TestThousandsOfAddressesArePacedAndCoalesced(t *testing.T) {
 		s.start = time.Now()
 		addr := netip.MustParseAddr("10.0.0.1")
 		for range count {
-			a.Set(addr, []string{"eth0"})
+			a.Set(addr, on("eth0"))
 			addr = addr.Next()
 		}
 		pause(5 * time.Second)
@@ -534,7 +548,7 @@ func TestASlowBurstRateStillDelivers(t *testing.T) {
 	bubble(t, Config{BurstCount: 1, BurstRate: 1}, func(t *testing.T, a *Announcer, s *segment) {
 		a.SetLinks([]Link{lan(2, "eth0")})
 		for i := range 3 {
-			a.Set(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), []string{"eth0"})
+			a.Set(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), on("eth0"))
 		}
 		pause(3 * time.Second)
 		if n := len(s.frames()); n != 6 {
@@ -545,10 +559,10 @@ func TestASlowBurstRateStillDelivers(t *testing.T) {
 
 func TestImpossibleAddressesAreIgnored(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, a *Announcer, _ *segment) {
-		for _, addr := range []netip.Addr{{}, netip.MustParseAddr("224.0.0.1"), netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("::1")} {
-			a.Set(addr, []string{"eth0"})
+		for _, addr := range []netip.Addr{{}, netip.MustParseAddr("224.0.0.1"), netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("::1")} {
+			a.Set(addr, on("eth0"))
 		}
-		a.Set(netip.MustParseAddr("::ffff:192.0.2.10"), []string{"eth0"})
+		a.Set(netip.MustParseAddr("::ffff:192.0.2.10"), on("eth0"))
 		if got := a.State(); len(got) != 1 || got[0].Addr != vip4 {
 			t.Errorf("state %+v", got)
 		}
@@ -556,8 +570,19 @@ func TestImpossibleAddressesAreIgnored(t *testing.T) {
 }
 
 func TestConfigIsValidated(t *testing.T) {
-	if _, err := NewAnnouncer(Config{BurstCount: -1, BurstInterval: -1, BurstRate: -1}); err == nil {
+	if _, err := NewAnnouncer(Config{BurstCount: -1, BurstInterval: -1, BurstRate: -1, Stall: 50 * ms}); err == nil {
 		t.Error("negative numbers are accepted")
+	}
+}
+
+func TestResumeBeforeRun(t *testing.T) {
+	a, err := NewAnnouncer(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Resume()
+	if a.Suspended() {
+		t.Error("suspended before anything can be answered")
 	}
 }
 

@@ -33,36 +33,45 @@ func (arpProtocol) filter(addrs []netip.Addr, ifindex int) []bpf.Instruction {
 // handle answers requests that were broadcast or sent to this link, whoever
 // asks: hosts that resolve the address, hosts that verify it by unicast, and
 // hosts that probe whether it is free with a sender of 0.0.0.0 (RFC 5227 2.1.1).
-func (arpProtocol) handle(b []byte, on station) (Verdict, netip.Addr, []byte) {
+// Whatever the operation, a sender that gives an announced address as its own
+// claims it (RFC 5227 2.4).
+func (arpProtocol) handle(b []byte, on station) outcome {
 	frame, verdict, final := receive(b, on.mac)
 	if final {
-		return verdict, netip.Addr{}, nil
+		return outcome{verdict: verdict}
 	}
 	if frame.EtherType != ethernet.EtherTypeARP {
-		return NotRequest, netip.Addr{}, nil
+		return outcome{verdict: NotRequest}
 	}
 	packet, ok := parseARP(frame.Payload)
 	if !ok {
-		return Malformed, netip.Addr{}, nil
+		return outcome{verdict: Malformed}
 	}
-	target := packet.TargetIP
+	sender, target := arpSide{packet.SenderHardwareAddr, packet.SenderIP}, packet.TargetIP
 	switch {
-	case packet.Operation != arp.OperationRequest:
-		return NotRequest, target, nil
-	case bytes.Equal(packet.SenderHardwareAddr, on.mac):
-		return OwnFrame, target, nil
-	case !isStation(packet.SenderHardwareAddr) || packet.SenderIP.IsMulticast() || packet.SenderIP.IsLoopback():
-		return Malformed, target, nil
-	case !on.announces(target):
-		return NotAnnounced, target, nil
-	case packet.SenderIP == target:
-		return ForeignClaim, target, nil
+	case bytes.Equal(sender.mac, on.mac):
+		return outcome{verdict: OwnFrame, addr: target}
+	case !isStation(sender.mac) || sender.ip.IsMulticast() || sender.ip.IsLoopback():
+		return outcome{verdict: Malformed, addr: target}
 	}
-	reply, err := arpFrame(arp.OperationReply, arpSide{on.mac, target}, arpSide{packet.SenderHardwareAddr, packet.SenderIP}, packet.SenderHardwareAddr)
+	if claimed := on.claim(sender.ip, sender.mac); claimed.verdict != NotAnnounced {
+		return claimed
+	}
+	if packet.Operation != arp.OperationRequest {
+		return outcome{verdict: NotRequest, addr: target}
+	}
+	as, announced := on.answer(target)
+	if !announced {
+		return outcome{verdict: NotAnnounced, addr: target}
+	}
+	reply, err := arpPacket(arp.OperationReply, arpSide{as, target}, sender)
+	if err == nil {
+		reply, err = envelope(sender.mac, on.mac, ethernet.EtherTypeARP, reply)
+	}
 	if err != nil {
-		return Malformed, target, nil
+		return outcome{verdict: Malformed, addr: target}
 	}
-	return Answered, target, reply
+	return outcome{verdict: Answered, addr: target, reply: reply}
 }
 
 // announcement is a request and a reply, both broadcast and both saying that
@@ -105,8 +114,17 @@ type arpSide struct {
 	ip  netip.Addr
 }
 
-// arpFrame encodes a new packet; a received one is never encoded again.
+// arpFrame encodes a new packet, sent by the one whom it names as its sender; a
+// received one is never encoded again.
 func arpFrame(op arp.Operation, sender, target arpSide, to net.HardwareAddr) ([]byte, error) {
+	b, err := arpPacket(op, sender, target)
+	if err != nil {
+		return nil, err
+	}
+	return envelope(to, sender.mac, ethernet.EtherTypeARP, b)
+}
+
+func arpPacket(op arp.Operation, sender, target arpSide) ([]byte, error) {
 	packet, err := arp.NewPacket(op, sender.mac, sender.ip, target.mac, target.ip)
 	if err != nil {
 		return nil, fmt.Errorf("make ARP packet: %w", err)
@@ -115,5 +133,5 @@ func arpFrame(op arp.Operation, sender, target arpSide, to net.HardwareAddr) ([]
 	if err != nil {
 		return nil, fmt.Errorf("encode ARP packet: %w", err)
 	}
-	return envelope(to, sender.mac, ethernet.EtherTypeARP, b)
+	return b, nil
 }

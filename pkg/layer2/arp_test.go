@@ -14,15 +14,23 @@ import (
 var (
 	ourMAC    = net.HardwareAddr{0x02, 0, 0, 0, 0, 0xaa}
 	clientMAC = net.HardwareAddr{0x02, 0, 0, 0, 0, 0xcc}
-	otherMAC  = net.HardwareAddr{0x02, 0, 0, 0, 0, 0xdd}
-	vip4      = netip.MustParseAddr("192.0.2.10")
-	foreign4  = netip.MustParseAddr("192.0.2.99")
-	client4   = netip.MustParseAddr("192.0.2.9")
+	// ourOtherMAC is of another link of this node, fellowMAC of a fellow node.
+	ourOtherMAC = net.HardwareAddr{0x02, 0, 0, 0, 0, 0xab}
+	fellowMAC   = net.HardwareAddr{0x02, 0, 0, 0, 0, 0xff}
+	otherMAC    = net.HardwareAddr{0x02, 0, 0, 0, 0, 0xdd}
+	vip4        = netip.MustParseAddr("192.0.2.10")
+	foreign4    = netip.MustParseAddr("192.0.2.99")
+	client4     = netip.MustParseAddr("192.0.2.9")
 )
 
 // ourStation announces the given addresses.
 func ourStation(addrs ...netip.Addr) station {
-	return station{mac: ourMAC, announces: func(a netip.Addr) bool { return slices.Contains(addrs, a) }}
+	return station{
+		mac:      ourMAC,
+		lookup:   func(a netip.Addr) (net.HardwareAddr, bool) { return nil, slices.Contains(addrs, a) },
+		isOurs:   func(mac net.HardwareAddr) bool { return bytes.Equal(mac, ourOtherMAC) },
+		isFellow: func(mac net.HardwareAddr) bool { return bytes.Equal(mac, fellowMAC) },
+	}
 }
 
 // arpRequest is a well-formed frame, which tests then spoil.
@@ -65,6 +73,15 @@ func TestHandleARP(t *testing.T) {
 		{"our own frame comes back", at(request, 6, ourMAC...), OwnFrame},
 		{"our own packet comes back in another's frame", at(request, 22, ourMAC...), OwnFrame},
 		{"another host announces our address", arpRequest(t, vip4, vip4), ForeignClaim},
+		{"another host answers with our address", at(arpRequest(t, vip4, client4), 21, 2), ForeignClaim},
+		{"another host asks for something else from our address", arpRequest(t, vip4, foreign4), ForeignClaim},
+		{"an operation that nobody knows, from our address", at(arpRequest(t, vip4, foreign4), 20, 7, 7), ForeignClaim},
+		{"a fellow announces our address", at(arpRequest(t, vip4, vip4), 22, fellowMAC...), FellowClaim},
+		{"another link of this node does", at(arpRequest(t, vip4, vip4), 22, ourOtherMAC...), OwnFrame},
+		{"another link of this node asks", at(request, 22, ourOtherMAC...), Answered},
+		{"a fellow asks", at(request, 22, fellowMAC...), Answered},
+		{"a claim of a group", at(arpRequest(t, vip4, vip4), 22, 0xff), Malformed},
+		{"a claim that another host gets by unicast", at(arpRequest(t, vip4, vip4), 0, otherMAC...), NotForUs},
 		{"nothing", nil, Malformed},
 		{"half a header", request[:7], Malformed},
 		{"half a VLAN tag", tagged[:15], Malformed},
@@ -81,7 +98,8 @@ func TestHandleARP(t *testing.T) {
 		{"the asker's address is loopback", arpRequest(t, netip.MustParseAddr("127.0.0.1"), vip4), Malformed},
 	}
 	for _, tt := range tests {
-		verdict, _, reply := arpProtocol{}.handle(tt.frame, ourStation(vip4))
+		out := arpProtocol{}.handle(tt.frame, ourStation(vip4))
+		verdict, reply := out.verdict, out.reply
 		if verdict != tt.want {
 			t.Errorf("%s: %s, want %s", tt.story, verdict, tt.want)
 		}
@@ -102,7 +120,8 @@ func TestARPReply(t *testing.T) {
 		{"to the asker, not to its relay", at(arpRequest(t, client4, vip4), 6, otherMAC...), client4},
 	}
 	for _, tt := range tests {
-		_, target, reply := arpProtocol{}.handle(tt.frame, ourStation(vip4))
+		out := arpProtocol{}.handle(tt.frame, ourStation(vip4))
+		target, reply := out.addr, out.reply
 		if target != vip4 {
 			t.Errorf("%s: target %s", tt.story, target)
 		}
@@ -113,6 +132,43 @@ func TestARPReply(t *testing.T) {
 		if !bytes.Equal(reply, want) {
 			t.Errorf("%s: reply\n% x, want\n% x", tt.story, reply, want)
 		}
+	}
+}
+
+func TestClaimants(t *testing.T) {
+	relayed := at(arpRequest(t, vip4, vip4), 6, otherMAC...)
+	if out := (arpProtocol{}).handle(relayed, ourStation(vip4)); out.addr != vip4 || !bytes.Equal(out.claimant, clientMAC) {
+		t.Errorf("ARP: %s is said to be at %s, want %s", out.addr, out.claimant, clientMAC)
+	}
+	relayed = at(advertise(t, advertisement{}), 6, otherMAC...)
+	if out := (ndpProtocol{}).handle(relayed, ourStation(vip6)); out.addr != vip6 || !bytes.Equal(out.claimant, clientMAC) {
+		t.Errorf("NDP: %s is said to be at %s, want %s", out.addr, out.claimant, clientMAC)
+	}
+}
+
+// asStandIn makes the station answer as another host.
+func (s station) asStandIn(as net.HardwareAddr) station {
+	lookup := s.lookup
+	s.lookup = func(a netip.Addr) (net.HardwareAddr, bool) { _, ok := lookup(a); return as, ok }
+	return s
+}
+
+func TestAStandInAnswersAsTheOwner(t *testing.T) {
+	on := ourStation(vip4, vip6).asStandIn(otherMAC)
+	reply := arpProtocol{}.handle(arpRequest(t, client4, vip4), on).reply
+	if !bytes.Equal(reply[:12], slices.Concat(clientMAC, ourMAC)) || !bytes.Equal(reply[22:32], slices.Concat(otherMAC, vip4.AsSlice())) {
+		t.Errorf("ARP reply % x", reply)
+	}
+	reply = ndpProtocol{}.handle(solicit(t, solicitOptions{}), on).reply
+	if !bytes.Equal(reply[:12], slices.Concat(clientMAC, ourMAC)) || !bytes.HasSuffix(reply, slices.Concat([]byte{2, 1}, otherMAC)) {
+		t.Errorf("NDP reply % x", reply)
+	}
+	if flags := reply[offICMPv6+4]; flags != 0x40 {
+		t.Errorf("flags %#x, want Solicited and, as a proxy does, not Override", flags)
+	}
+	claim := at(arpRequest(t, vip4, vip4), 22, otherMAC...)
+	if v := (arpProtocol{}).handle(claim, on).verdict; v != FellowClaim {
+		t.Errorf("the owner announces its address: %s", v)
 	}
 }
 
@@ -137,18 +193,25 @@ func FuzzHandleARP(f *testing.F) {
 	for _, seed := range [][]byte{
 		nil, request, request[:42], request[:20],
 		arpRequest(f, netip.IPv4Unspecified(), vip4), arpRequest(f, vip4, vip4),
+		arpRequest(f, vip4, foreign4), at(arpRequest(f, vip4, client4), 21, 2), at(arpRequest(f, vip4, vip4), 22, fellowMAC...),
+		at(arpRequest(f, vip4, vip4), 22, ourOtherMAC...), at(request, 0, ourMAC...), at(request, 20, 0xff, 0xff), append(bytes.Clone(request), make([]byte, 2000)...),
 		at(request, 18, 200), at(request, 19, 5), at(request, 12, 0x81, 0x00), at(request, 12, 0x88, 0xa8, 0, 1, 0x81, 0),
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := bytes.Clone(b)
-		verdict, target, reply := arpProtocol{}.handle(b, ourStation(vip4))
+		out := arpProtocol{}.handle(b, ourStation(vip4))
+		verdict, target, reply := out.verdict, out.addr, out.reply
 		if !bytes.Equal(before, b) {
 			t.Fatal("the received frame was changed")
 		}
 		if verdict >= verdictCount {
 			t.Fatalf("verdict %d", verdict)
+		}
+		isClaim := verdict == ForeignClaim || verdict == FellowClaim
+		if isClaim != (out.claimant != nil) || isClaim && (target != vip4 || !isStation(out.claimant)) {
+			t.Fatalf("%s of %s by %s", verdict, target, out.claimant)
 		}
 		if verdict != Answered {
 			if reply != nil {
@@ -158,7 +221,7 @@ func FuzzHandleARP(f *testing.F) {
 		}
 		// The naive reading of RFC 826: only this may be answered.
 		wellFormed := len(b) >= 42 && bytes.Equal(b[12:22], []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1}) &&
-			bytes.Equal(b[38:42], vip4.AsSlice()) && (b[0]&1 == 1 || bytes.Equal(b[:6], ourMAC))
+			bytes.Equal(b[38:42], vip4.AsSlice()) && !bytes.Equal(b[28:32], vip4.AsSlice()) && (b[0]&1 == 1 || bytes.Equal(b[:6], ourMAC))
 		if !wellFormed || target != vip4 {
 			t.Fatalf("answered % x", b)
 		}
@@ -175,7 +238,7 @@ func BenchmarkReply(b *testing.B) {
 		request, on := arpRequest(b, client4, vip4), ourStation(vip4)
 		b.ReportAllocs()
 		for b.Loop() {
-			if v, _, _ := (arpProtocol{}).handle(request, on); v != Answered {
+			if v := (arpProtocol{}).handle(request, on).verdict; v != Answered {
 				b.Fatal(v)
 			}
 		}
@@ -184,9 +247,25 @@ func BenchmarkReply(b *testing.B) {
 		request, on := solicit(b, solicitOptions{}), ourStation(vip6)
 		b.ReportAllocs()
 		for b.Loop() {
-			if v, _, _ := (ndpProtocol{}).handle(request, on); v != Answered {
+			if v := (ndpProtocol{}).handle(request, on).verdict; v != Answered {
 				b.Fatal(v)
 			}
+		}
+	})
+}
+
+func FuzzParseARP(f *testing.F) {
+	request := arpRequest(f, client4, vip4)[headerLen:]
+	for _, seed := range [][]byte{nil, request, request[:28], request[:27], at(request, 4, 255), at(request, 5, 16), at(request, 2, 0x86, 0xdd)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		packet, ok := parseARP(b)
+		if wellFormed := len(b) >= 28 && bytes.Equal(b[:6], []byte{0, 1, 8, 0, 6, 4}); ok != wellFormed {
+			t.Fatalf("taken: %t, % x", ok, b)
+		}
+		if ok && (!packet.SenderIP.Is4() || !packet.TargetIP.Is4() || len(packet.SenderHardwareAddr) != macLen) {
+			t.Fatalf("%+v from % x", packet, b)
 		}
 	})
 }

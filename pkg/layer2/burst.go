@@ -12,69 +12,140 @@ type burstKey struct {
 	addr netip.Addr
 }
 
-// bursts are the announcements that are still to be sent, earliest first. It is
-// pure: the caller has the clock.
+// occasion is why an address is announced unasked.
+type occasion uint8
+
+const (
+	burstBegins occasion = iota
+	burstRepeats
+	refreshes
+	defends
+)
+
+// bursts are the announcements that are still to be sent. It is pure: the caller
+// has the clock and the dice.
 type bursts struct {
-	count    int
-	interval time.Duration
-	queue    burstQueue
-	index    map[burstKey]*burst
+	// jitter shifts the time of a refresh.
+	jitter func(time.Duration) time.Duration
+	// running are bursts that are not over, earliest first; resting are those
+	// that are, by the time of their next refresh.
+	running, resting burstQueue
+	defences         []burstKey
+	index            map[burstKey]*burst
 }
 
-// burst is the rest of one burst.
+// burst is the rest of one burst, and then its refreshes.
 type burst struct {
 	burstKey
+	policy   Policy
 	due      time.Time
-	left     int
+	sent     int
+	queue    *burstQueue
 	position int
 }
 
-func newBursts(count int, interval time.Duration) *bursts {
-	return &bursts{count: count, interval: interval, index: make(map[burstKey]*burst)}
+func newBursts(jitter func(time.Duration) time.Duration) *bursts {
+	return &bursts{jitter: jitter, index: make(map[burstKey]*burst)}
 }
 
 // start schedules a whole burst with its first announcement now, in place of
 // what is left of an earlier one.
-func (b *bursts) start(key burstKey, now time.Time) {
+func (b *bursts) start(key burstKey, policy Policy, now time.Time) {
 	b.stop(key)
-	item := &burst{burstKey: key, due: now, left: b.count}
-	heap.Push(&b.queue, item)
-	b.index[key] = item
+	b.enqueue(&b.running, &burst{burstKey: key, policy: policy, due: now})
 }
 
-// stop drops what is left of a burst.
+// adjust gives what is left of a burst another policy.
+func (b *bursts) adjust(key burstKey, policy Policy, now time.Time) {
+	item, ok := b.index[key]
+	if !ok {
+		// It was over and never to be refreshed.
+		item = &burst{burstKey: key, sent: policy.Count}
+	}
+	b.stop(key)
+	item.policy = policy
+	if item.sent == 0 || item.queue == &b.running && item.sent < policy.Count {
+		b.enqueue(&b.running, item)
+		return
+	}
+	b.rest(item, now)
+}
+
+// defend schedules one announcement at once, beside the burst.
+func (b *bursts) defend(key burstKey) { b.defences = append(b.defences, key) }
+
+// stop drops what is left of a burst, and its refreshes.
 func (b *bursts) stop(key burstKey) {
 	if item, ok := b.index[key]; ok {
-		heap.Remove(&b.queue, item.position)
+		heap.Remove(item.queue, item.position)
 		delete(b.index, key)
 	}
 }
 
 // next returns when the earliest announcement is due, and false when none is left.
 func (b *bursts) next() (time.Time, bool) {
-	if len(b.queue) == 0 {
+	switch {
+	case len(b.defences) > 0:
+		return time.Time{}, true
+	case len(b.running) == 0 && len(b.resting) == 0:
 		return time.Time{}, false
+	case len(b.running) == 0:
+		return b.resting[0].due, true
+	case len(b.resting) == 0 || b.running[0].due.Before(b.resting[0].due):
+		return b.running[0].due, true
+	default:
+		return b.resting[0].due, true
 	}
-	return b.queue[0].due, true
 }
 
-// take returns the earliest announcement that is due and schedules the next one
-// of its burst, an interval from now. First announcements of later bursts
-// therefore come before repetitions of earlier ones, however many wait.
-func (b *bursts) take(now time.Time) (burstKey, bool) {
-	if len(b.queue) == 0 || b.queue[0].due.After(now) {
-		return burstKey{}, false
+// take returns the announcement that is due and goes first, and schedules the
+// next one of its kind. Defences go first: there is at most one in ten seconds
+// for an address. First announcements of later bursts come before repetitions of
+// earlier ones, however many wait, for a repetition is due an interval after the
+// last was sent. Refreshes go last.
+func (b *bursts) take(now time.Time) (burstKey, occasion, bool) {
+	if len(b.defences) > 0 {
+		key := b.defences[0]
+		b.defences = b.defences[1:]
+		return key, defends, true
 	}
-	item := b.queue[0]
-	item.left--
-	if item.left == 0 {
-		heap.Pop(&b.queue)
-		delete(b.index, item.burstKey)
-		return item.burstKey, true
+	if len(b.running) > 0 && !b.running[0].due.After(now) {
+		item := b.running[0]
+		why := burstRepeats
+		if item.sent == 0 {
+			why = burstBegins
+		}
+		item.sent++
+		if item.sent < item.policy.Count {
+			item.due = now.Add(item.policy.Interval)
+			heap.Fix(&b.running, 0)
+			return item.burstKey, why, true
+		}
+		b.stop(item.burstKey)
+		b.rest(item, now)
+		return item.burstKey, why, true
 	}
-	item.due = now.Add(b.interval)
-	heap.Fix(&b.queue, 0)
-	return item.burstKey, true
+	if len(b.resting) > 0 && !b.resting[0].due.After(now) {
+		item := b.resting[0]
+		item.due = now.Add(b.jitter(item.policy.Refresh))
+		heap.Fix(&b.resting, 0)
+		return item.burstKey, refreshes, true
+	}
+	return burstKey{}, 0, false
+}
+
+// rest schedules the first refresh of a burst that is over and in no queue.
+func (b *bursts) rest(item *burst, now time.Time) {
+	if item.policy.Refresh > 0 {
+		item.due = now.Add(b.jitter(item.policy.Refresh))
+		b.enqueue(&b.resting, item)
+	}
+}
+
+func (b *bursts) enqueue(queue *burstQueue, item *burst) {
+	item.queue = queue
+	heap.Push(queue, item)
+	b.index[item.burstKey] = item
 }
 
 // burstQueue is a heap by due time, then by address so that the order is stated.

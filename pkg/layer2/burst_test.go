@@ -15,14 +15,15 @@ func TestBursts(t *testing.T) {
 	after := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 	drain := func(b *bursts, now time.Time) (out []byte) {
 		for {
-			k, ok := b.take(now)
+			k, _, ok := b.take(now)
 			if !ok {
 				return out
 			}
 			out = append(out, k.addr.As4()[3])
 		}
 	}
-	b := newBursts(3, 100*time.Millisecond)
+	b := newBursts(jitter)
+	policy := Policy{Count: 3, Interval: 100 * time.Millisecond, Refresh: -1}
 	expect := func(story string, ms int, want ...byte) {
 		t.Helper()
 		if got := drain(b, after(ms)); !slices.Equal(got, want) {
@@ -30,16 +31,16 @@ func TestBursts(t *testing.T) {
 		}
 	}
 	expect("nothing was started", 0)
-	b.start(key(2), start)
-	b.start(key(1), start)
+	b.start(key(2), policy, start)
+	b.start(key(1), policy, start)
 	expect("both at once, in order of address", 0, 1, 2)
 	expect("too early for the second", 99)
-	b.start(key(3), after(100))
+	b.start(key(3), policy, after(100))
 	expect("second of both, first of the third", 100, 1, 2, 3)
 	b.stop(key(2))
 	b.stop(key(9))
 	expect("the withdrawn one is not repeated", 200, 1, 3)
-	b.start(key(3), after(250))
+	b.start(key(3), policy, after(250))
 	expect("announced again from the start", 250, 3)
 	expect("one is done, a late look does not send twice", 1000, 3)
 	expect("last", 1100, 3)

@@ -50,11 +50,20 @@ func Elect(addr netip.Addr, candidates []Candidate) (owner string, ok bool) {
 // 2.5.5.2; no zone) followed by the bytes of the name, mixed by the finaliser of
 // MurmurHash3, which spreads the last bytes over the whole word as FNV does not.
 func Rank(addr netip.Addr, candidates []Candidate) []Candidate {
+	return rank(newScorer(addr), candidates)
+}
+
+// RankFor is [Rank] for something that has a name instead of an address; the
+// score begins with the bytes of the name and a zero byte.
+func RankFor(name string, candidates []Candidate) []Candidate {
+	return rank(scorer(fnvOffset).add(name).add("\x00"), candidates)
+}
+
+func rank(s scorer, candidates []Candidate) []Candidate {
 	type scored struct {
 		Candidate
 		score uint64
 	}
-	s := newScorer(addr)
 	all := make([]scored, len(candidates))
 	for i, c := range candidates {
 		all[i] = scored{c, s.score(c.Name)}
@@ -84,7 +93,7 @@ const (
 	fnvPrime  uint64 = 1099511628211
 )
 
-// scorer is FNV-1a after the bytes of an address.
+// scorer is FNV-1a after the bytes that come before the name.
 type scorer uint64
 
 func newScorer(addr netip.Addr) scorer {
@@ -95,11 +104,17 @@ func newScorer(addr netip.Addr) scorer {
 	return scorer(h)
 }
 
-func (s scorer) score(name string) uint64 {
+// add is the scorer after the bytes of a text.
+func (s scorer) add(text string) scorer {
 	h := uint64(s)
-	for i := range len(name) {
-		h = (h ^ uint64(name[i])) * fnvPrime
+	for i := range len(text) {
+		h = (h ^ uint64(text[i])) * fnvPrime
 	}
+	return scorer(h)
+}
+
+func (s scorer) score(name string) uint64 {
+	h := uint64(s.add(name))
 	h ^= h >> 33
 	h *= 0xff51afd7ed558ccd
 	h ^= h >> 33

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/mdlayher/arp"
 	"github.com/mdlayher/ethernet"
 	"golang.org/x/net/bpf"
 )
@@ -13,9 +14,14 @@ import (
 // maxRanges bounds the size of a filter. The kernel charges a filter to the
 // socket's option memory, which is 20 KiB by default before Linux 6.8
 // (net.core.optmem_max), and while one filter replaces another it charges both. A
-// range takes at most 64 bytes there, so 128 of them fit twice. A foreign request
-// costs at most two comparisons for each range.
+// range takes at most 32 bytes there each time it is looked for, which is twice
+// for ARP, so 128 of them fit twice. A foreign request costs at most two
+// comparisons for each range and look.
 const maxRanges = 128
+
+// blockRanges is how many ranges are compared before the exits to which they
+// jump: conditional jumps reach 255 instructions, and a range takes two.
+const blockRanges = 120
 
 // snapLen is how many bytes of a passed frame the kernel hands over: more than
 // any request has.
@@ -31,24 +37,28 @@ const (
 // Offsets in an Ethernet frame without VLAN tag.
 const (
 	offARP        = headerLen
+	offARPSender  = offARP + 14
 	offARPTarget  = offARP + 24
 	offIPv6       = headerLen
 	offICMPv6     = offIPv6 + ipv6Len
 	offNDPTarget  = offICMPv6 + 8
 	offEtherType  = 12
 	arpHeaderWord = 0x0001_0800 // hardware type Ethernet, protocol type IPv4
-	arpLengths    = 0x0604_0001 // lengths 6 and 4, operation request
+	arpLengths    = 0x0604
 )
 
-// arpFilter passes ARP requests for the addresses. It may pass requests for
-// other addresses when there are more than maxRanges ranges of them.
+// arpFilter passes ARP requests for the addresses, and ARP of any operation whose
+// sender gives one of them as its own. It may pass some for other addresses when
+// there are more than maxRanges ranges of them.
 func arpFilter(addrs []netip.Addr, ifindex int) []bpf.Instruction {
 	return append(arrivalFilter(packetBroadcast, ifindex), arpBody(addrs)...)
 }
 
-// ndpFilter passes Neighbor Solicitations for the addresses. It compares what
-// the addresses have in common and the ranges of their last 32 bits, so it may
-// also pass solicitations for addresses that differ only in between.
+// ndpFilter passes Neighbor Solicitations and Advertisements for the addresses. It
+// compares what the addresses have in common and the ranges of their last 32 bits,
+// so it may also pass some for addresses that differ only in between. What comes
+// with an extension header passes unseen: with this hop limit hardly anything
+// does.
 func ndpFilter(addrs []netip.Addr, ifindex int) []bpf.Instruction {
 	return append(arrivalFilter(packetMulticast, ifindex), ndpBody(addrs)...)
 }
@@ -75,19 +85,29 @@ func arpBody(addrs []netip.Addr) []bpf.Instruction {
 		b := a.As4()
 		targets[i] = binary.BigEndian.Uint32(b[:])
 	}
+	ranges := mergeRanges(targets, maxRanges)
 	return slices.Concat(
 		loadAndRequire(offEtherType, 2, uint32(ethernet.EtherTypeARP)),
 		loadAndRequire(offARP, 4, arpHeaderWord),
-		loadAndRequire(offARP+4, 4, arpLengths),
-		passRanges(offARPTarget, mergeRanges(targets, maxRanges)),
+		loadAndRequire(offARP+4, 2, arpLengths),
+		passRanges(offARPSender, ranges),
+		loadAndRequire(offARP+6, 2, uint32(arp.OperationRequest)),
+		passRanges(offARPTarget, ranges),
+		[]bpf.Instruction{bpf.RetConstant{Val: 0}},
 	)
 }
 
 func ndpBody(addrs []netip.Addr) []bpf.Instruction {
 	program := slices.Concat(
 		loadAndRequire(offEtherType, 2, uint32(ethernet.EtherTypeIPv6)),
-		loadAndRequire(offIPv6+6, 2, protocolICMPv6<<8|ndpHopLimit),
-		loadAndRequire(offICMPv6, 2, typeSolicitation<<8),
+		loadAndRequire(offIPv6+7, 1, ndpHopLimit),
+		passOneOf(offIPv6+6, 1, headerHopByHop, headerDestination),
+		loadAndRequire(offIPv6+6, 1, protocolICMPv6),
+		[]bpf.Instruction{
+			bpf.LoadAbsolute{Off: offICMPv6, Size: 2},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: typeSolicitation << 8, SkipTrue: 2},
+		},
+		rejectUnless(bpf.JumpEqual, typeAdvertisement<<8),
 	)
 	words := make([][]uint32, 4)
 	for _, a := range addrs {
@@ -97,12 +117,12 @@ func ndpBody(addrs []netip.Addr) []bpf.Instruction {
 		}
 	}
 	for w, values := range words[:3] {
-		slices.Sort(values)
-		if common := slices.Compact(values); len(common) == 1 {
-			program = append(program, loadAndRequire(uint32(offNDPTarget+4*w), 4, common[0])...)
+		if len(values) > 0 && !slices.ContainsFunc(values, func(v uint32) bool { return v != values[0] }) {
+			program = append(program, loadAndRequire(uint32(offNDPTarget+4*w), 4, values[0])...)
 		}
 	}
-	return append(program, passRanges(offNDPTarget+12, mergeRanges(words[3], maxRanges))...)
+	program = append(program, passRanges(offNDPTarget+12, mergeRanges(words[3], maxRanges))...)
+	return append(program, bpf.RetConstant{Val: 0})
 }
 
 // rejectUnless goes on when the loaded value passes the test. Conditional jumps
@@ -119,18 +139,43 @@ func loadAndRequire(offset uint32, size int, value uint32) []bpf.Instruction {
 		rejectUnless(bpf.JumpEqual, value)...)
 }
 
-// passRanges ends a program: it passes the frame when the word at the offset is
-// in one of the ranges, which are in ascending order and do not touch.
-func passRanges(offset uint32, ranges []wordRange) []bpf.Instruction {
-	program := []bpf.Instruction{bpf.LoadAbsolute{Off: offset, Size: 4}}
-	for _, r := range ranges {
-		program = append(program, rejectUnless(bpf.JumpGreaterOrEqual, r.low)...)
+// passOneOf passes the frame when what is at the offset is one of the values, and
+// goes on otherwise.
+func passOneOf(offset uint32, size int, values ...uint32) []bpf.Instruction {
+	program := []bpf.Instruction{bpf.LoadAbsolute{Off: offset, Size: size}}
+	for _, v := range values {
 		program = append(program,
-			bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: r.high, SkipTrue: 1},
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: v, SkipTrue: 1},
 			bpf.RetConstant{Val: snapLen},
 		)
 	}
-	return append(program, bpf.RetConstant{Val: 0})
+	return program
+}
+
+// passRanges passes the frame when the word at the offset is in one of the ranges,
+// which are in ascending order and do not touch, and goes on otherwise. Ranges
+// stand in blocks that share their exits.
+func passRanges(offset uint32, ranges []wordRange) []bpf.Instruction {
+	var blocks []bpf.Instruction
+	for _, block := range slices.Backward(slices.Collect(slices.Chunk(ranges, blockRanges))) {
+		// Behind the comparisons: go to the next block, miss, and pass.
+		n := 2 * len(block)
+		var program []bpf.Instruction
+		for i, r := range block {
+			left := n - 2*i - 1
+			program = append(program,
+				bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: r.low, SkipFalse: uint8(left + 1)},
+				bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: r.high, SkipFalse: uint8(left + 1)},
+			)
+		}
+		program = append(program,
+			bpf.Jump{Skip: 2},
+			bpf.Jump{Skip: uint32(1 + len(blocks))},
+			bpf.RetConstant{Val: snapLen},
+		)
+		blocks = append(program, blocks...)
+	}
+	return append([]bpf.Instruction{bpf.LoadAbsolute{Off: offset, Size: 4}}, blocks...)
 }
 
 // wordRange is the 32-bit values from low to high, both included.

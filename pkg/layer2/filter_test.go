@@ -36,6 +36,10 @@ func TestARPFilter(t *testing.T) {
 		{"a probe", arpRequest(t, netip.IPv4Unspecified(), vip4), true},
 		{"a request for another address", arpRequest(t, client4, foreign4), false},
 		{"a reply", at(request, 21, 2), false},
+		{"a request from the address", arpRequest(t, vip4, foreign4), true},
+		{"a reply from the address", at(arpRequest(t, vip4, foreign4), 21, 2), true},
+		{"the address is announced", arpRequest(t, vip4, vip4), true},
+		{"a reply from the address, cut off", arpRequest(t, vip4, foreign4)[:30], false},
 		{"another protocol", at(request, 12, 8, 0), false},
 		{"wrong lengths", at(request, 18, 200), false},
 		{"cut off before the target", request[:41], false},
@@ -63,7 +67,14 @@ func TestNDPFilter(t *testing.T) {
 		{"for another subnet", []netip.Addr{vip6}, solicit(t, solicitOptions{target: far}), false},
 		{"one of two subnets", []netip.Addr{vip6, far}, solicit(t, solicitOptions{target: far}), true},
 		{"from beyond a router", []netip.Addr{vip6}, solicit(t, solicitOptions{hopLimit: 64}), false},
-		{"an advertisement", []netip.Addr{vip6}, at(ask, offICMPv6, 136), false},
+		{"an advertisement", []netip.Addr{vip6}, at(ask, offICMPv6, 136), true},
+		{"a router's advertisement", []netip.Addr{vip6}, at(ask, offICMPv6, 134), false},
+		{"a wrong code", []netip.Addr{vip6}, at(ask, offICMPv6+1, 1), false},
+		{"another protocol", []netip.Addr{vip6}, at(ask, offIPv6+6, 17), false},
+		{"a fragment", []netip.Addr{vip6}, at(ask, offIPv6+6, 44), false},
+		{"with options, whatever is behind them", []netip.Addr{foreign6}, at(ask, offIPv6+6, 60), true},
+		{"with options for each hop", []netip.Addr{foreign6}, at(ask, offIPv6+6, 0), true},
+		{"a group report, which has options and a low hop limit", []netip.Addr{vip6}, at(ask, offIPv6+6, 0, 1), false},
 		{"cut off", []netip.Addr{vip6}, ask[:70], false},
 	}
 	for _, tt := range tests {
@@ -120,17 +131,20 @@ func TestFilterAgainstOracle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		frame := slices.Concat(make([]byte, 12), []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1}, make([]byte, 16), probe.AsSlice())
+		sender := rapid.OneOf(word, rapid.SampledFrom(addrs)).Draw(t, "sender")
+		operation := rapid.Byte().Draw(t, "operation")
+		frame := slices.Concat(make([]byte, 12), []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, operation},
+			clientMAC, sender.AsSlice(), make([]byte, 6), probe.AsSlice())
 		n, err := vm.Run(frame)
 		if err != nil {
 			t.Fatal(err)
 		}
-		announced := slices.Contains(addrs, probe)
-		if announced && n == 0 {
-			t.Fatalf("%s is announced and did not pass", probe)
+		concerned := slices.Contains(addrs, sender) || operation == 1 && slices.Contains(addrs, probe)
+		if concerned && n == 0 {
+			t.Fatalf("operation %d from %s about %s did not pass", operation, sender, probe)
 		}
-		if exact && !announced && n > 0 {
-			t.Fatalf("%s is not announced and passed", probe)
+		if exact && !concerned && n > 0 {
+			t.Fatalf("operation %d from %s about %s passed", operation, sender, probe)
 		}
 	})
 }
@@ -169,13 +183,24 @@ func TestLargestFilterFitsTheKernel(t *testing.T) {
 	for i := range 2 * maxRanges {
 		addrs = append(addrs, netip.AddrFrom4([4]byte{203, byte(i >> 8), byte(i), 7}))
 	}
-	program := arpFilter(addrs, 7)
-	if _, err := bpf.Assemble(program); err != nil {
-		t.Fatal(err)
+	for _, program := range [][]bpf.Instruction{arpFilter(addrs, 7), ndpFilter(mapped(addrs), 7)} {
+		if _, err := bpf.Assemble(program); err != nil {
+			t.Fatal(err)
+		}
+		if len(program) > 4096 {
+			t.Errorf("%d instructions", len(program))
+		}
 	}
-	if len(program) > 4096 {
-		t.Errorf("%d instructions", len(program))
+}
+
+// mapped returns an IPv6 address for each IPv4 address.
+func mapped(addrs []netip.Addr) (out []netip.Addr) {
+	for _, a := range addrs {
+		b := vip6.As16()
+		copy(b[12:], a.AsSlice())
+		out = append(out, netip.AddrFrom16(b))
 	}
+	return out
 }
 
 func BenchmarkFilter2000Addresses(b *testing.B) {

@@ -7,6 +7,10 @@ import (
 	"slices"
 )
 
+// HardwareAddr is an Ethernet address. It is the standard library's type under a
+// name of this package, for pure code that knows no network.
+type HardwareAddr = net.HardwareAddr
+
 // Link is one network interface of this node at one moment.
 type Link struct {
 	// Index is the kernel's interface index. A link that was deleted and made

@@ -1,7 +1,6 @@
 package layer2
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"net/netip"
@@ -27,7 +26,14 @@ const (
 // loop is the goroutine of Run and what it owns.
 type loop struct {
 	*Announcer
-	ports    map[portKey]*port
+	ports map[portKey]*port
+	// wishes are those of the last pass, and wanted is the same by port. A pass
+	// follows the addresses whose wish has changed since, and does not look at
+	// the others. differ are, by open port, the addresses in which it differs
+	// from wanted.
+	wishes   map[netip.Addr]wish
+	wanted   map[portKey]map[netip.Addr]portClaim
+	differ   map[portKey]map[netip.Addr]struct{}
 	bursts   *bursts
 	pacer    *rate.Limiter
 	pause    time.Duration
@@ -38,6 +44,8 @@ type loop struct {
 	dirty       bool
 	passAllowed time.Time
 	seenLinks   uint64
+	// forget is when to look for conflicts to forget; zero is never.
+	forget time.Time
 }
 
 // failure is the end of a port's reader.
@@ -62,7 +70,10 @@ func newLoop(a *Announcer) *loop {
 	return &loop{
 		Announcer: a,
 		ports:     make(map[portKey]*port),
-		bursts:    newBursts(a.config.BurstCount, a.config.BurstInterval),
+		wishes:    make(map[netip.Addr]wish),
+		wanted:    make(map[portKey]map[netip.Addr]portClaim),
+		differ:    make(map[portKey]map[netip.Addr]struct{}),
+		bursts:    newBursts(jitter),
 		pacer:     rate.NewLimiter(perSecond, 1+int(2*breath.Seconds()*float64(perSecond))),
 		pause:     max(breath, time.Duration(float64(time.Second)/float64(perSecond))),
 		failures:  make(chan failure),
@@ -94,6 +105,7 @@ func (l *loop) run(ctx context.Context) {
 			now = time.Now()
 			l.passAllowed = now.Add(coalesce)
 		}
+		l.forget = l.forgetSilent(now)
 		l.sendDue(now)
 		timer.Reset(l.untilNext(time.Now()))
 	}
@@ -115,7 +127,11 @@ func (l *loop) untilNext(now time.Time) time.Duration {
 			earlier(r.at)
 		}
 	}
-	if due, ok := l.bursts.next(); ok {
+	if !l.forget.IsZero() {
+		earlier(l.forget)
+	}
+	// What waits for the end of a suspension is sent when Resume wakes the loop.
+	if due, ok := l.bursts.next(); ok && l.guard.open() {
 		if !due.After(now) {
 			// Announcements wait for the pacer.
 			due = now.Add(l.pause)
@@ -134,122 +150,13 @@ func (l *loop) retryDue(now time.Time) bool {
 	return false
 }
 
-// sendDue sends announcements as far as they are due and the pacer lets them.
-func (l *loop) sendDue(now time.Time) {
-	for {
-		due, ok := l.bursts.next()
-		if !ok || due.After(now) || !l.pacer.AllowN(now, 1) {
-			return
-		}
-		key, _ := l.bursts.take(now)
-		p := l.ports[key.port]
-		// It may have been withdrawn since the last pass.
-		if p != nil && l.announces(key.addr, key.port.link) {
-			p.sendAnnouncement(key.addr)
-		}
-	}
-}
-
-// reconcile brings the ports to the desired state.
-func (l *loop) reconcile(now time.Time) {
-	desired, links := l.snapshot()
-	for _, key := range sortedKeys(l.ports) {
-		p := l.ports[key]
-		link, ok := links[key.link]
-		switch {
-		case len(desired[key]) == 0:
-			l.closePort(p, "withdrawn")
-		case !ok:
-			l.closePort(p, "link is gone")
-		case !link.Up:
-			l.closePort(p, "link is down")
-		case !p.sameStation(link):
-			l.closePort(p, "link has changed")
-		}
-	}
-	maps.DeleteFunc(l.retries, func(key portKey, _ retry) bool { return len(desired[key]) == 0 })
-	problems := make(map[portKey]Problem)
-	for _, key := range sortedKeys(desired) {
-		if problem := l.announceOn(key, links, desired[key], now); problem != "" {
-			problems[key] = problem
-		}
-	}
-	l.mu.Lock()
-	l.problems = problems
-	l.mu.Unlock()
-}
-
-// snapshot copies the desired state, by port, and forgets about delays when the
-// links are other than the last time.
-func (l *loop) snapshot() (map[portKey]map[netip.Addr]uint64, map[string]Link) {
-	desired := make(map[portKey]map[netip.Addr]uint64)
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	for addr, claims := range l.desired {
-		for _, c := range claims {
-			key := portKey{protocolOf(addr), c.link}
-			if desired[key] == nil {
-				desired[key] = make(map[netip.Addr]uint64)
-			}
-			desired[key][addr] = c.serial
-		}
-	}
-	if l.linksSerial != l.seenLinks {
-		l.seenLinks = l.linksSerial
-		clear(l.retries)
-	}
-	return desired, l.links
-}
-
-// announceOn makes one port announce exactly the claims, and opens it when it is
-// not open. It returns why the addresses are not announced.
-func (l *loop) announceOn(key portKey, links map[string]Link, claims map[netip.Addr]uint64, now time.Time) Problem {
-	link, ok := links[key.link]
-	switch {
-	case !ok:
-		delete(l.retries, key)
-		return ProblemLinkMissing
-	case !link.Up:
-		delete(l.retries, key)
-		return ProblemLinkDown
-	case !isStation(link.HardwareAddr):
-		delete(l.retries, key)
-		return ProblemNotEthernet
-	}
-	p := l.ports[key]
-	if p == nil {
-		if l.retries[key].at.After(now) {
-			return ProblemSocket
-		}
-		var err error
-		if p, err = l.openPort(key, link, claims, now); err != nil {
-			l.failed(key, err, now)
-			return ProblemSocket
-		}
-	}
-	before := p.claims
-	groupErr, err := p.pass(claims)
-	if err != nil {
-		l.closePort(p, "socket failed")
-		l.failed(key, err, now)
-		return ProblemSocket
-	}
-	if groupErr != nil {
-		l.failed(key, groupErr, now)
-	} else {
-		l.retries[key] = retry{delay: l.retries[key].delay}
-	}
-	l.publish(p, before, now)
-	return ""
-}
-
-// openPort opens the port with a filter for the claims, of which it announces
-// none yet.
-func (l *loop) openPort(key portKey, link Link, claims map[netip.Addr]uint64, now time.Time) (*port, error) {
+// openPort opens the port with a filter for what is wanted, of which it announces
+// nothing yet.
+func (l *loop) openPort(key portKey, link Link, now time.Time) (*port, error) {
 	sock, err := l.open(socketSpec{
 		link:      link,
 		etherType: key.protocol.etherType(),
-		filter:    key.protocol.filter(addresses(claims), link.Index),
+		filter:    key.protocol.filter(slices.Collect(maps.Keys(l.wanted[key])), link.Index),
 	})
 	if err != nil {
 		return nil, err
@@ -260,8 +167,8 @@ func (l *loop) openPort(key portKey, link Link, claims map[netip.Addr]uint64, no
 		opened:   now,
 		sock:     sock,
 		counters: l.counter(key),
-		announce: func(addr netip.Addr) bool { return l.announces(addr, key.link) },
-		groups:   make(map[netip.Addr]struct{}),
+		groups:   make(map[netip.Addr]int),
+		unjoined: make(map[netip.Addr]struct{}),
 		closing:  make(chan struct{}),
 		done:     make(chan struct{}),
 	}
@@ -269,7 +176,7 @@ func (l *loop) openPort(key portKey, link Link, claims map[netip.Addr]uint64, no
 	l.ports[key] = p
 	go func() {
 		defer close(p.done)
-		err := p.serve()
+		err := p.serve(l.Announcer)
 		select {
 		case l.failures <- failure{p, err}:
 		case <-p.closing:
@@ -278,40 +185,10 @@ func (l *loop) openPort(key portKey, link Link, claims map[netip.Addr]uint64, no
 	return p, nil
 }
 
-// publish starts bursts for the claims that the port did not have before, stops
-// those of the claims that it has no more, and tells State about both.
-func (l *loop) publish(p *port, before map[netip.Addr]uint64, now time.Time) {
-	for _, addr := range addresses(before) {
-		if _, ok := p.claims[addr]; !ok {
-			l.retract(burstKey{p.key, addr}, "withdrawn")
-		}
-	}
-	for _, addr := range addresses(p.claims) {
-		serial := p.claims[addr]
-		if old, ok := before[addr]; ok && old == serial {
-			continue
-		}
-		key := burstKey{p.key, addr}
-		l.bursts.start(key, now)
-		l.mu.Lock()
-		l.live[key] = liveClaim{serial, now}
-		l.mu.Unlock()
-		l.log.Info("announcing", "address", addr, "link", p.key.link, "mac", p.link.HardwareAddr.String())
-	}
-}
-
-// retract forgets an announcement.
-func (l *loop) retract(key burstKey, reason string) {
-	l.bursts.stop(key)
-	l.mu.Lock()
-	delete(l.live, key)
-	l.mu.Unlock()
-	l.log.Info("withdrew", "address", key.addr, "link", key.port.link, "reason", reason)
-}
-
 // closePort closes a port and retracts everything on it.
 func (l *loop) closePort(p *port, reason string) {
 	delete(l.ports, p.key)
+	delete(l.differ, p.key)
 	for _, addr := range addresses(p.claims) {
 		l.retract(burstKey{p.key, addr}, reason)
 	}
@@ -349,11 +226,4 @@ func (l *loop) closeAll() {
 	for _, key := range sortedKeys(l.ports) {
 		l.closePort(l.ports[key], "announcer stopped")
 	}
-}
-
-// sortedKeys returns port keys by link, then by protocol.
-func sortedKeys[V any](m map[portKey]V) []portKey {
-	return slices.SortedFunc(maps.Keys(m), func(a, b portKey) int {
-		return cmp.Or(cmp.Compare(a.link, b.link), cmp.Compare(a.protocol.String(), b.protocol.String()))
-	})
 }

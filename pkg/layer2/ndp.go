@@ -18,9 +18,12 @@ const (
 	protocolICMPv6 = 58
 	// ndpHopLimit proves that a packet was not forwarded (RFC 4861 3.1).
 	ndpHopLimit = 255
-	// typeSolicitation is the ICMPv6 type of a Neighbor Solicitation.
-	typeSolicitation = 135
-	// solicitationLen is a Neighbor Solicitation without options (RFC 4861 4.3).
+	// typeSolicitation and typeAdvertisement are the ICMPv6 types of a Neighbor
+	// Solicitation and a Neighbor Advertisement.
+	typeSolicitation  = 135
+	typeAdvertisement = 136
+	// solicitationLen is a Neighbor Solicitation or Advertisement without options
+	// (RFC 4861 4.3 and 4.4).
 	solicitationLen = 24
 )
 
@@ -53,45 +56,71 @@ func (ndpProtocol) group(addr netip.Addr) (netip.Addr, bool) {
 // handle answers solicitations to the solicited-node group of the target (hosts
 // that resolve it, and hosts that probe whether it is free: RFC 4862 5.4.3) and
 // to the target itself (hosts that verify it: RFC 4861 7.3), with and without
-// the source link-layer address option.
-func (p ndpProtocol) handle(b []byte, on station) (Verdict, netip.Addr, []byte) {
+// the source link-layer address option. An advertisement of an announced address
+// claims it, and so does a solicitation that comes from it.
+func (p ndpProtocol) handle(b []byte, on station) outcome {
 	frame, verdict, final := receive(b, on.mac)
 	if final {
-		return verdict, netip.Addr{}, nil
+		return outcome{verdict: verdict}
 	}
 	if frame.EtherType != ethernet.EtherTypeIPv6 {
-		return NotRequest, netip.Addr{}, nil
+		return outcome{verdict: NotRequest}
 	}
-	ns, verdict := parseSolicitation(frame)
+	packet, verdict := parseICMPv6(frame)
+	if packet == nil {
+		return outcome{verdict: verdict}
+	}
+	if packet.message[0] == typeAdvertisement {
+		return p.handleAdvertisement(packet, on)
+	}
+	return p.handleSolicitation(packet, on)
+}
+
+// handleSolicitation decides about a Neighbor Solicitation.
+func (p ndpProtocol) handleSolicitation(packet *icmpPacket, on station) outcome {
+	ns, verdict := packet.solicitation()
 	if ns == nil {
-		return verdict, netip.Addr{}, nil
+		return outcome{verdict: verdict}
 	}
 	group, ok := p.group(ns.target)
 	switch {
 	case !ok:
-		return Malformed, ns.target, nil
+		return outcome{verdict: Malformed, addr: ns.target}
 	case bytes.Equal(ns.sender, on.mac):
-		return OwnFrame, ns.target, nil
+		return outcome{verdict: OwnFrame, addr: ns.target}
 	case ns.destination != group && ns.destination != ns.target:
-		return NotForUs, ns.target, nil
+		return outcome{verdict: NotForUs, addr: ns.target}
 	case ns.source.IsUnspecified() && (ns.destination != group || ns.hasOption):
-		return Malformed, ns.target, nil // RFC 4861 7.1.1
-	case !on.announces(ns.target):
-		return NotAnnounced, ns.target, nil
+		return outcome{verdict: Malformed, addr: ns.target} // RFC 4861 7.1.1
 	case ns.source == ns.target:
-		return ForeignClaim, ns.target, nil
+		return on.claim(ns.target, ns.sender)
 	}
-	reply, err := solicitedAdvertisement(ns, on.mac)
+	as, announced := on.answer(ns.target)
+	if !announced {
+		return outcome{verdict: NotAnnounced, addr: ns.target}
+	}
+	reply, err := solicitedAdvertisement(ns, as, on)
 	if err != nil {
-		return Malformed, ns.target, nil
+		return outcome{verdict: Malformed, addr: ns.target}
 	}
-	return Answered, ns.target, reply
+	return outcome{verdict: Answered, addr: ns.target, reply: reply}
+}
+
+// handleAdvertisement decides about a Neighbor Advertisement.
+func (ndpProtocol) handleAdvertisement(packet *icmpPacket, on station) outcome {
+	na, verdict := packet.advertisement()
+	if na == nil {
+		return outcome{verdict: verdict}
+	}
+	return on.claim(na.target, na.mac)
 }
 
 // announcement is one unsolicited Neighbor Advertisement to all nodes, with
 // Override set so that it replaces what they have (RFC 4861 7.2.6).
 func (ndpProtocol) announcement(addr netip.Addr, mac net.HardwareAddr) ([][]byte, error) {
-	frame, err := advertisementFrame(advertisement{target: addr, mac: mac, to: allNodes, toMAC: groupMAC(allNodes)})
+	frame, err := advertisementFrame(advertisement{
+		target: addr, mac: mac, from: mac, to: allNodes, toMAC: groupMAC(allNodes), override: true,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -108,11 +137,19 @@ type solicitation struct {
 	hasOption bool
 }
 
-// parseSolicitation decodes an IPv6 packet that holds a Neighbor Solicitation
-// and validates it as RFC 4861 7.1.1 demands. Without one, it returns nil and
-// the verdict. Extension headers are not followed: no host sends them here, and
-// RFC 6980 forbids the one that would matter.
-func parseSolicitation(frame *ethernet.Frame) (*solicitation, Verdict) {
+// icmpPacket is an IPv6 packet with a solicitation or an advertisement in it,
+// that was not forwarded and has the right checksum.
+type icmpPacket struct {
+	source, destination netip.Addr
+	// sender is the Ethernet source.
+	sender  net.HardwareAddr
+	message []byte
+}
+
+// parseICMPv6 does what the validation of solicitations and advertisements has in
+// common (RFC 4861 7.1.1 and 7.1.2). Without either, it returns nil and the
+// verdict.
+func parseICMPv6(frame *ethernet.Frame) (*icmpPacket, Verdict) {
 	b := frame.Payload
 	if len(b) < ipv6Len || b[0]>>4 != 6 {
 		return nil, Malformed
@@ -121,16 +158,24 @@ func parseSolicitation(frame *ethernet.Frame) (*solicitation, Verdict) {
 	if len(b) < ipv6Len+length {
 		return nil, Malformed
 	}
-	message := b[ipv6Len : ipv6Len+length]
-	if b[6] != protocolICMPv6 || len(message) == 0 || message[0] != typeSolicitation {
+	next, message, ok := skipExtensions(b[6], b[ipv6Len:ipv6Len+length])
+	if !ok {
+		return nil, Malformed
+	}
+	if next != protocolICMPv6 || len(message) == 0 || message[0] != typeSolicitation && message[0] != typeAdvertisement {
 		return nil, NotRequest
 	}
 	source, destination := netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
 	if b[7] != ndpHopLimit || len(message) < solicitationLen || message[1] != 0 ||
-		source.IsMulticast() || !checksumOK(b[8:40], message) {
+		source.IsMulticast() || source.IsLoopback() || !checksumOK(b[8:40], message) {
 		return nil, Malformed
 	}
-	parsed, err := ndp.ParseMessage(message)
+	return &icmpPacket{source: source, destination: destination, sender: frame.Source, message: message}, Answered
+}
+
+// solicitation decodes the message, which is of that type.
+func (p *icmpPacket) solicitation() (*solicitation, Verdict) {
+	parsed, err := ndp.ParseMessage(p.message)
 	if err != nil {
 		return nil, Malformed
 	}
@@ -141,43 +186,80 @@ func parseSolicitation(frame *ethernet.Frame) (*solicitation, Verdict) {
 	if ns.TargetAddress.IsMulticast() || ns.TargetAddress.IsUnspecified() {
 		return nil, Malformed
 	}
-	out := &solicitation{source: source, destination: destination, target: ns.TargetAddress, sender: frame.Source}
-	for _, option := range ns.Options {
-		if lla, ok := option.(*ndp.LinkLayerAddress); ok && lla.Direction == ndp.Source {
-			out.sender, out.hasOption = lla.Addr, true
-		}
-	}
+	out := &solicitation{source: p.source, destination: p.destination, target: ns.TargetAddress}
+	out.sender, out.hasOption = linkLayerAddress(ns.Options, ndp.Source, p.sender)
 	if !isStation(out.sender) {
 		return nil, Malformed
 	}
 	return out, Answered
 }
 
+// advertisement decodes the message, which is of that type. One to a group is
+// never solicited. Of the result, target, mac, to, solicited and override are set;
+// mac is the Ethernet source when the option is missing.
+func (p *icmpPacket) advertisement() (*advertisement, Verdict) {
+	parsed, err := ndp.ParseMessage(p.message)
+	if err != nil {
+		return nil, Malformed
+	}
+	na, ok := parsed.(*ndp.NeighborAdvertisement)
+	if !ok {
+		return nil, NotRequest
+	}
+	if na.TargetAddress.IsMulticast() || na.TargetAddress.IsUnspecified() || p.destination.IsMulticast() && na.Solicited {
+		return nil, Malformed
+	}
+	out := &advertisement{target: na.TargetAddress, to: p.destination, solicited: na.Solicited, override: na.Override}
+	out.mac, _ = linkLayerAddress(na.Options, ndp.Target, p.sender)
+	if !isStation(out.mac) {
+		return nil, Malformed
+	}
+	return out, Answered
+}
+
+// linkLayerAddress returns the address of the last such option, or otherwise.
+func linkLayerAddress(options []ndp.Option, direction ndp.Direction, otherwise net.HardwareAddr) (net.HardwareAddr, bool) {
+	found := false
+	for _, option := range options {
+		if lla, ok := option.(*ndp.LinkLayerAddress); ok && lla.Direction == direction {
+			otherwise, found = lla.Addr, true
+		}
+	}
+	return otherwise, found
+}
+
 // solicitedAdvertisement answers a solicitation as RFC 4861 7.2.4 says: to the
 // one who asked and with Solicited set, or to all nodes and without it when the
 // one who asked has no address yet. Override is set, since the address is an
 // ordinary unicast one and the answer carries our link-layer address; a host
-// that missed the burst then learns the new place of the address at once.
-func solicitedAdvertisement(ns *solicitation, mac net.HardwareAddr) ([]byte, error) {
+// that missed the burst then learns the new place of the address at once. A
+// stand-in is a proxy and leaves it unset, so that the owner's word counts more
+// (RFC 4861 7.2.8).
+func solicitedAdvertisement(ns *solicitation, as net.HardwareAddr, on station) ([]byte, error) {
+	answer := advertisement{target: ns.target, mac: as, from: on.mac, override: !on.standsIn(as)}
 	if ns.source.IsUnspecified() {
-		return advertisementFrame(advertisement{target: ns.target, mac: mac, to: allNodes, toMAC: groupMAC(allNodes)})
+		answer.to, answer.toMAC = allNodes, groupMAC(allNodes)
+	} else {
+		answer.to, answer.toMAC, answer.solicited = ns.source, ns.sender, true
 	}
-	return advertisementFrame(advertisement{target: ns.target, mac: mac, to: ns.source, toMAC: ns.sender, solicited: true})
+	return advertisementFrame(answer)
 }
 
 // advertisement is one Neighbor Advertisement: target is at mac.
 type advertisement struct {
-	target    netip.Addr
-	mac       net.HardwareAddr
-	to        netip.Addr
-	toMAC     net.HardwareAddr
-	solicited bool
+	target netip.Addr
+	mac    net.HardwareAddr
+	// from is the Ethernet source.
+	from                net.HardwareAddr
+	to                  netip.Addr
+	toMAC               net.HardwareAddr
+	solicited, override bool
 }
 
 func advertisementFrame(a advertisement) ([]byte, error) {
 	message, err := ndp.MarshalMessageChecksum(&ndp.NeighborAdvertisement{
 		Solicited:     a.solicited,
-		Override:      true,
+		Override:      a.override,
 		TargetAddress: a.target,
 		Options:       []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Target, Addr: a.mac}},
 	}, a.target, a.to)
@@ -190,7 +272,7 @@ func advertisementFrame(a advertisement) ([]byte, error) {
 	packet[6], packet[7] = protocolICMPv6, ndpHopLimit
 	copy(packet[8:], a.target.AsSlice())
 	copy(packet[24:], a.to.AsSlice())
-	return envelope(a.toMAC, a.mac, ethernet.EtherTypeIPv6, append(packet, message...))
+	return envelope(a.toMAC, a.from, ethernet.EtherTypeIPv6, append(packet, message...))
 }
 
 // groupMAC is the Ethernet address of an IPv6 group (RFC 2464 7).

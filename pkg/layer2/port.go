@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -23,15 +24,23 @@ type port struct {
 	link     Link
 	sock     frameSocket
 	counters *linkCounters
-	announce func(addr netip.Addr) bool
 	opened   time.Time
-	// claims are the addresses that the filter passes, with their serials.
-	claims map[netip.Addr]uint64
-	// groups are the joined groups.
-	groups map[netip.Addr]struct{}
+	// claims are the addresses that the filter passes.
+	claims map[netip.Addr]portClaim
+	// groups counts the addresses of each group, and unjoined are those of them
+	// that could not be joined yet.
+	groups   map[netip.Addr]int
+	unjoined map[netip.Addr]struct{}
 	// closing is closed before the socket, done when the reader has ended.
 	closing chan struct{}
 	done    chan struct{}
+}
+
+// portClaim is what is wanted of one address on one port.
+type portClaim struct {
+	claim
+	policy Policy
+	as     net.HardwareAddr
 }
 
 // sameStation reports whether the link is still the one the port was opened on.
@@ -43,21 +52,33 @@ func (p *port) sameStation(l Link) bool {
 const readLen = snapLen
 
 // serve answers requests until the socket fails, and returns its error.
-func (p *port) serve() error {
-	on := station{mac: p.link.HardwareAddr, announces: p.announce}
+func (p *port) serve(a *Announcer) error {
+	on := station{
+		mac:      p.link.HardwareAddr,
+		lookup:   func(addr netip.Addr) (net.HardwareAddr, bool) { return a.answer(addr, p.key.link) },
+		isOurs:   a.isOurs,
+		isFellow: a.isFellow,
+	}
 	b := make([]byte, readLen)
 	for {
 		n, err := p.sock.read(b)
 		if err != nil {
 			return err
 		}
-		verdict, _, reply := p.key.protocol.handle(b[:n], on)
-		p.counters.verdicts[verdict].Add(1)
-		if verdict != Answered {
-			continue
+		out := p.key.protocol.handle(b[:n], on)
+		if out.verdict == Answered && !a.guard.open() {
+			out.verdict = Suspended
 		}
-		if err := p.sock.send(reply); err != nil {
-			p.counters.sendErrors.Add(1)
+		p.counters.verdicts[out.verdict].Add(1)
+		switch out.verdict {
+		case Answered:
+			if err := p.sock.send(out.reply); err != nil {
+				p.counters.sendErrors.Add(1)
+				continue
+			}
+			p.counters.replies.Add(1)
+		case ForeignClaim, FellowClaim:
+			a.heard(burstKey{p.key, out.addr}, out.claimant, time.Now())
 		}
 	}
 }
@@ -70,12 +91,13 @@ func (p *port) close() error {
 	return err
 }
 
-// sendAnnouncement tells the segment once that addr is here.
-func (p *port) sendAnnouncement(addr netip.Addr) {
+// sendAnnouncement tells the segment once that addr is here, and reports whether
+// at least one frame was sent.
+func (p *port) sendAnnouncement(addr netip.Addr) (sent bool) {
 	frames, err := p.key.protocol.announcement(addr, p.link.HardwareAddr)
 	if err != nil {
 		p.counters.sendErrors.Add(1)
-		return
+		return false
 	}
 	for _, frame := range frames {
 		if err := p.sock.send(frame); err != nil {
@@ -83,7 +105,9 @@ func (p *port) sendAnnouncement(addr netip.Addr) {
 			continue
 		}
 		p.counters.gratuitous.Add(1)
+		sent = true
 	}
+	return sent
 }
 
 // addresses returns the sorted keys of a set of addresses.
@@ -91,61 +115,94 @@ func addresses[V any](set map[netip.Addr]V) []netip.Addr {
 	return slices.SortedFunc(maps.Keys(set), netip.Addr.Compare)
 }
 
-// pass makes the kernel pass requests for exactly the given addresses: it joins
-// the groups that are missing, then replaces the filter, then leaves the groups
-// that are not needed any more. Groups that could not be joined or left are in
-// groupErr and are tried again the next time; the filter's error is in err and
-// leaves the port as it was.
-func (p *port) pass(claims map[netip.Addr]uint64) (groupErr, err error) {
-	wanted := p.groupsOf(claims)
-	var groupErrs []error
-	for _, group := range addresses(wanted) {
-		if _, ok := p.groups[group]; ok {
-			continue
+// pass makes the kernel pass requests for exactly the wanted addresses, which
+// differ from those of the port in the given ones at most: it joins the groups
+// that are missing, then replaces the filter, then leaves the groups that are not
+// needed any more. Groups that could not be joined or left are in groupErr, and
+// joining is tried again the next time; the filter's error is in err and leaves
+// the port to be closed.
+func (p *port) pass(wanted map[netip.Addr]portClaim, differ []netip.Addr) (groupErr, err error) {
+	var added, removed []netip.Addr
+	for _, addr := range differ {
+		_, has := p.claims[addr]
+		_, wants := wanted[addr]
+		switch {
+		case wants && !has:
+			added = append(added, addr)
+		case has && !wants:
+			removed = append(removed, addr)
 		}
-		if err := p.sock.join(group); err != nil {
-			groupErrs = append(groupErrs, err)
-			continue
-		}
-		p.groups[group] = struct{}{}
 	}
-	if !sameAddresses(p.claims, claims) {
-		if err := p.sock.setFilter(p.key.protocol.filter(addresses(claims), p.link.Index)); err != nil {
+	p.enter(added)
+	groupErrs := p.joinMissing()
+	if len(added)+len(removed) > 0 && !p.fresh() {
+		filter := p.key.protocol.filter(slices.Collect(maps.Keys(wanted)), p.link.Index)
+		if err := p.sock.setFilter(filter); err != nil {
 			return errors.Join(groupErrs...), err
 		}
 	}
-	p.claims = claims
-	for _, group := range addresses(p.groups) {
-		if _, ok := wanted[group]; ok {
-			continue
-		}
-		delete(p.groups, group)
-		if err := p.sock.leave(group); err != nil {
-			groupErrs = append(groupErrs, err)
+	groupErrs = append(groupErrs, p.exit(removed)...)
+	if p.fresh() {
+		p.claims = make(map[netip.Addr]portClaim, len(wanted))
+	}
+	for _, addr := range differ {
+		if c, wants := wanted[addr]; wants {
+			p.claims[addr] = c
+		} else {
+			delete(p.claims, addr)
 		}
 	}
 	return errors.Join(groupErrs...), nil
 }
 
-// groupsOf returns the groups in which requests for the addresses arrive.
-func (p *port) groupsOf(claims map[netip.Addr]uint64) map[netip.Addr]struct{} {
-	out := make(map[netip.Addr]struct{})
-	for addr := range claims {
-		if group, ok := p.key.protocol.group(addr); ok {
-			out[group] = struct{}{}
+// fresh reports whether the port was just opened, with its first filter.
+func (p *port) fresh() bool { return p.claims == nil }
+
+// enter counts the groups of new addresses; the first of a group has it joined.
+func (p *port) enter(added []netip.Addr) {
+	for _, addr := range added {
+		group, ok := p.key.protocol.group(addr)
+		if !ok {
+			continue
 		}
+		if p.groups[group] == 0 {
+			p.unjoined[group] = struct{}{}
+		}
+		p.groups[group]++
 	}
-	return out
 }
 
-func sameAddresses(a, b map[netip.Addr]uint64) bool {
-	if len(a) != len(b) {
-		return false
+// joinMissing joins what was not joined yet.
+func (p *port) joinMissing() (errs []error) {
+	for _, group := range addresses(p.unjoined) {
+		if err := p.sock.join(group); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		delete(p.unjoined, group)
 	}
-	for addr := range a {
-		if _, ok := b[addr]; !ok {
-			return false
+	return errs
+}
+
+// exit is the opposite of enter; the last of a group has it left.
+func (p *port) exit(removed []netip.Addr) (errs []error) {
+	for _, addr := range removed {
+		group, ok := p.key.protocol.group(addr)
+		if !ok {
+			continue
+		}
+		p.groups[group]--
+		if p.groups[group] > 0 {
+			continue
+		}
+		delete(p.groups, group)
+		if _, never := p.unjoined[group]; never {
+			delete(p.unjoined, group)
+			continue
+		}
+		if err := p.sock.leave(group); err != nil {
+			errs = append(errs, err)
 		}
 	}
-	return true
+	return errs
 }

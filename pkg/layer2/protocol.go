@@ -23,10 +23,8 @@ type protocol interface {
 	String() string
 	// etherType is the protocol number that a packet socket binds to.
 	etherType() ethernet.EtherType
-	// handle decides about one received frame, which it neither keeps nor
-	// changes, and returns the frame to send when the verdict is Answered. The
-	// address is the request's target, invalid when the frame does not tell.
-	handle(frame []byte, on station) (verdict Verdict, target netip.Addr, reply []byte)
+	// handle decides about one received frame, which it neither keeps nor changes.
+	handle(frame []byte, on station) outcome
 	// announcement returns the frames that tell every host on the segment that
 	// addr is now at mac, in the order in which to send them.
 	announcement(addr netip.Addr, mac net.HardwareAddr) ([][]byte, error)
@@ -38,12 +36,59 @@ type protocol interface {
 	group(addr netip.Addr) (netip.Addr, bool)
 }
 
+// outcome is what was decided about one received frame.
+type outcome struct {
+	verdict Verdict
+	// addr is the request's target or the address that is claimed; invalid when
+	// the frame does not tell.
+	addr netip.Addr
+	// reply is the frame to send when the verdict is Answered, else nil.
+	reply []byte
+	// claimant is where addr is said to be when the verdict is ForeignClaim or
+	// FellowClaim. It is part of the received frame.
+	claimant net.HardwareAddr
+}
+
 // station is one link as the pure code sees it.
 type station struct {
-	// mac is the Ethernet address that answers give.
+	// mac is the Ethernet address of the link.
 	mac net.HardwareAddr
-	// announces reports whether addr is to be answered for on this link.
-	announces func(addr netip.Addr) bool
+	// lookup reports whether addr is to be answered for on this link, and as
+	// which Ethernet address if not as mac.
+	lookup func(addr netip.Addr) (as net.HardwareAddr, ok bool)
+	// isOurs reports whether another Ethernet address is of a link of this node,
+	// and isFellow whether it is of a fellow node.
+	isOurs, isFellow func(mac net.HardwareAddr) bool
+}
+
+// answer returns the Ethernet address to answer with for addr, and false when it
+// is not answered for.
+func (s station) answer(addr netip.Addr) (net.HardwareAddr, bool) {
+	as, ok := s.lookup(addr)
+	if as == nil {
+		as = s.mac
+	}
+	return as, ok
+}
+
+// standsIn reports whether answers give another Ethernet address than the link's.
+func (s station) standsIn(as net.HardwareAddr) bool { return !bytes.Equal(as, s.mac) }
+
+// claim judges a frame that says that addr is at mac. The verdict is
+// NotAnnounced when that is no concern of ours. A second link of this node on the
+// same segment hears what the first one announces; that is an own frame.
+func (s station) claim(addr netip.Addr, mac net.HardwareAddr) outcome {
+	as, announced := s.answer(addr)
+	switch {
+	case !announced:
+		return outcome{verdict: NotAnnounced, addr: addr}
+	case bytes.Equal(mac, s.mac) || s.isOurs(mac):
+		return outcome{verdict: OwnFrame, addr: addr}
+	case bytes.Equal(mac, as) || s.isFellow(mac):
+		return outcome{verdict: FellowClaim, addr: addr, claimant: mac}
+	default:
+		return outcome{verdict: ForeignClaim, addr: addr, claimant: mac}
+	}
 }
 
 // protocolOf is the protocol of an address's family.

@@ -69,12 +69,23 @@ func Eligible(links []Link, exclude []*regexp.Regexp) []Link {
 
 // Selection is what an advertisement says about links.
 type Selection struct {
-	// Names are the links to use. Naming a link overrides Exclude: the user knows
-	// better. Empty means the default choice.
-	Names []string
+	// Names are the links to use, and so are those whose name matches one of
+	// Patterns. Naming a link overrides Exclude: the user knows better. Both
+	// empty means the default choice.
+	Names    []string
+	Patterns []*regexp.Regexp
 	// Exclude are patterns of names that the default choice leaves out, see
 	// [DefaultExclude].
 	Exclude []*regexp.Regexp
+}
+
+// Named reports whether the selection names links at all, and by that leaves no
+// default choice.
+func (s Selection) Named() bool { return len(s.Names) > 0 || len(s.Patterns) > 0 }
+
+// names reports whether the selection names this link.
+func (s Selection) names(link string) bool {
+	return slices.Contains(s.Names, link) || matchesAny(s.Patterns, link)
 }
 
 // Choose returns the links that are to carry addr, in the order of links, and
@@ -83,8 +94,8 @@ type Selection struct {
 // all eligible links. A node for which nothing is chosen cannot own the address.
 func Choose(addr netip.Addr, links []Link, sel Selection) ([]Link, LinkReason) {
 	addr = addr.Unmap()
-	if len(sel.Names) > 0 {
-		named := filterLinks(links, func(l Link) bool { return l.Usable() && slices.Contains(sel.Names, l.Name) })
+	if sel.Named() {
+		named := filterLinks(links, func(l Link) bool { return l.Usable() && sel.names(l.Name) })
 		if len(named) == 0 {
 			return nil, NoNamedLink
 		}

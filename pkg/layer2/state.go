@@ -2,6 +2,7 @@ package layer2
 
 import (
 	"cmp"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -30,9 +31,18 @@ const (
 type Announcement struct {
 	Addr netip.Addr
 	Link string
+	// Generation and As are those of the last Request; As is nil for the link's
+	// own Ethernet address.
+	Generation uint64
+	As         net.HardwareAddr
 	// Since is when answering began on the link as it is now: a link that comes
-	// back starts anew. It is zero while there is a Problem.
+	// back starts anew, a new generation does not. It is zero while there is a
+	// Problem.
 	Since time.Time
+	// Announced is when the first frame of the first burst was sent, anew for a
+	// new generation and for a link that comes back. It is zero before, and while
+	// standing in.
+	Announced time.Time
 	// Problem is empty while requests are answered.
 	Problem Problem
 }
@@ -42,9 +52,9 @@ type Announcement struct {
 func (a *Announcer) State() []Announcement {
 	var out []Announcement
 	a.mu.RLock()
-	for addr, claims := range a.desired {
-		for _, c := range claims {
-			out = append(out, a.announcementLocked(addr, c))
+	for addr, w := range a.desired {
+		for _, c := range w.claims {
+			out = append(out, a.announcementLocked(addr, w, c))
 		}
 	}
 	a.mu.RUnlock()
@@ -55,11 +65,11 @@ func (a *Announcer) State() []Announcement {
 }
 
 // announcementLocked describes one claim. The caller holds a.mu.
-func (a *Announcer) announcementLocked(addr netip.Addr, c claim) Announcement {
+func (a *Announcer) announcementLocked(addr netip.Addr, w wish, c claim) Announcement {
 	key := portKey{protocolOf(addr), c.link}
-	out := Announcement{Addr: addr, Link: c.link}
+	out := Announcement{Addr: addr, Link: c.link, Generation: w.generation, As: slices.Clone(w.as)}
 	if live, ok := a.live[burstKey{key, addr}]; ok && live.serial == c.serial {
-		out.Since = live.since
+		out.Since, out.Announced = live.since, live.announced
 		return out
 	}
 	out.Problem = cmp.Or(a.problems[key], ProblemPending)

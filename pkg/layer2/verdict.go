@@ -3,8 +3,8 @@ package layer2
 // Verdict is what was decided about one received frame.
 type Verdict uint8
 
-// The verdicts, in the order in which a frame is examined. Only Answered leads
-// to a reply.
+// The verdicts, about in the order in which a frame is examined. Only Answered
+// leads to a reply.
 const (
 	// Malformed: a frame that is too short, has impossible lengths or addresses,
 	// a wrong checksum or a hop limit other than 255.
@@ -15,16 +15,22 @@ const (
 	// NotForUs: a frame for another host's Ethernet address, with a VLAN tag, or
 	// for an IPv6 destination that is not the target's.
 	NotForUs
-	// NotRequest: ARP other than a request, ICMPv6 other than a solicitation, or
-	// another protocol altogether.
+	// NotRequest: ARP other than a request, ICMPv6 other than a solicitation or
+	// an advertisement, or another protocol altogether, if it claims nothing of
+	// ours.
 	NotRequest
-	// NotAnnounced: a good request for an address that is not announced here. The
-	// kernel's filter lets few of these through.
+	// NotAnnounced: a good request, or an advertisement, for an address that is
+	// not announced here. The kernel's filter lets few of these through.
 	NotAnnounced
 	// ForeignClaim: another host says that it has an address which we announce
-	// (an ARP Announcement, RFC 5227 1.1). It is not answered: during a
-	// handover the claim is rightful and an answer would draw traffic back.
+	// (RFC 5227 2.4). See [Announcer.Conflicts].
 	ForeignClaim
+	// FellowClaim: the same from a fellow node. During a handover the claim is
+	// rightful, and a defence would draw traffic back.
+	FellowClaim
+	// Suspended: a good request that is not answered because this process stood
+	// still. See [Announcer.Suspended].
+	Suspended
 	// Answered: a good request for an announced address.
 	Answered
 
@@ -38,6 +44,8 @@ var verdictNames = [verdictCount]string{
 	NotRequest:   "not_request",
 	NotAnnounced: "not_announced",
 	ForeignClaim: "foreign_claim",
+	FellowClaim:  "fellow_claim",
+	Suspended:    "suspended",
 	Answered:     "answered",
 }
 

@@ -14,8 +14,8 @@ import (
 // so both can run on one node.
 const DefaultPort = 7947
 
-// MaxMeta is the largest size of a member's meta data in bytes.
-const MaxMeta = memberlist.MetaMaxSize
+// minRejoin is the shortest default of Config.RejoinInterval.
+const minRejoin = 2 * time.Second
 
 // Config configures a [Membership].
 type Config struct {
@@ -40,68 +40,11 @@ type Config struct {
 	Timing Timing
 	// RejoinInterval is how often peers that are not alive are asked to join. A
 	// shorter one heals partitions sooner and costs one TCP connection for each
-	// missing peer. Default 5 s.
+	// missing peer. Default: five probe intervals, but at least 2 s.
 	RejoinInterval time.Duration
 	// Logger gets members that came and went, and what memberlist has to say.
 	// Default: nothing is logged.
 	Logger *slog.Logger
-}
-
-// Timing is the trade between detecting a dead member soon and taking a busy one
-// for dead. A member that dies without a word is declared dead after about
-//
-//	ProbeInterval + SuspicionMult * max(1, log10(members)) * ProbeInterval
-//
-// when enough others confirm, and after SuspicionMaxTimeoutMult times the second
-// part when they do not. With the defaults and ten members that is 1 s, at most
-// 1.75 s. A member that leaves in order is known to have left at once.
-//
-// The zero value of each field means its default.
-type Timing struct {
-	// ProbeInterval is how often each member probes one other. Half of it detects
-	// twice as fast and costs twice the packets. Default 250 ms.
-	ProbeInterval time.Duration
-	// ProbeTimeout is how long a probe waits for its answer before third members
-	// are asked; longer than nearly every round trip, scheduling delays included,
-	// and shorter than ProbeInterval. A longer one forgives busier members and
-	// leaves less time for the third ones. Default 125 ms.
-	ProbeTimeout time.Duration
-	// SuspicionMult is how many probe intervals, times max(1, log10(members)), a
-	// member is suspected before it is declared dead, in which it can refute. More
-	// is calmer and slower in proportion. Default 3.
-	SuspicionMult int
-	// SuspicionMaxTimeoutMult stretches the suspicion while no other member
-	// confirms it, as happens when it is this one that has a problem; at least 1.
-	// More is calmer when half of the network is cut off. Default 2.
-	SuspicionMaxTimeoutMult int
-	// GossipInterval is how often news are passed on that found no probe to ride
-	// on. A shorter one spreads news sooner and costs packets while there are
-	// news. Default 50 ms.
-	GossipInterval time.Duration
-	// GossipNodes is how many members the news are passed on to each time. More
-	// spreads faster. Default 3.
-	GossipNodes int
-	// PushPullInterval is how often the whole state is exchanged with one member
-	// over TCP, to repair what gossip lost. Shorter repairs sooner and costs a
-	// connection and some 100 bytes for each member. Default 15 s.
-	PushPullInterval time.Duration
-	// StreamTimeout bounds one TCP exchange, so also how long a join waits for an
-	// address where nobody answers, and how long Run may take to end. Default 2 s.
-	StreamTimeout time.Duration
-}
-
-// DefaultTiming returns the defaults of each field.
-func DefaultTiming() Timing {
-	return Timing{
-		ProbeInterval:           250 * time.Millisecond,
-		ProbeTimeout:            125 * time.Millisecond,
-		SuspicionMult:           3,
-		SuspicionMaxTimeoutMult: 2,
-		GossipInterval:          50 * time.Millisecond,
-		GossipNodes:             3,
-		PushPullInterval:        15 * time.Second,
-		StreamTimeout:           2 * time.Second,
-	}
 }
 
 // withDefaults fills in what was left out.
@@ -114,7 +57,6 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	setDefault(&c.Port, DefaultPort)
-	setDefault(&c.RejoinInterval, 5*time.Second)
 	t, d := &c.Timing, DefaultTiming()
 	setDefault(&t.ProbeInterval, d.ProbeInterval)
 	setDefault(&t.ProbeTimeout, d.ProbeTimeout)
@@ -124,6 +66,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&t.GossipNodes, d.GossipNodes)
 	setDefault(&t.PushPullInterval, d.PushPullInterval)
 	setDefault(&t.StreamTimeout, d.StreamTimeout)
+	setDefault(&c.RejoinInterval, max(minRejoin, 5*t.ProbeInterval))
 	return c
 }
 
@@ -143,6 +86,7 @@ func (c Config) validate() error {
 		}
 	}
 	refuse(c.Name == "", "name is empty")
+	refuse(len(c.Name) > maxName, "name has %d bytes, at most %d are possible", len(c.Name), maxName)
 	refuse(!c.BindAddr.IsValid(), "bind address is missing")
 	if c.BindAddr.IsValid() {
 		refuse(c.AdvertiseAddr.IsUnspecified(), "advertise address is missing, and the bind address %s is none", c.BindAddr)
@@ -180,6 +124,7 @@ func (m *Membership) memberlistConfig() *memberlist.Config {
 	out.AdvertiseAddr, out.AdvertisePort = c.AdvertiseAddr.String(), int(c.Port)
 	out.Label = c.ClusterLabel
 	out.Keyring = m.keys.ring
+	out.Transport = m.transport
 	out.Delegate, out.Events = m.view, m.view
 	out.Logger = m.lines.logger()
 	out.TCPTimeout = t.StreamTimeout
@@ -187,6 +132,11 @@ func (m *Membership) memberlistConfig() *memberlist.Config {
 	out.SuspicionMult, out.SuspicionMaxTimeoutMult = t.SuspicionMult, t.SuspicionMaxTimeoutMult
 	out.GossipInterval, out.GossipNodes = t.GossipInterval, t.GossipNodes
 	out.PushPullInterval = t.PushPullInterval
+	// Statements are packed tightly, and what is left is small; a compressor of
+	// 64 KiB for each ping costs more than it saves.
+	out.EnableCompression = false
+	// Statements of many may come at once; one entry is one datagram.
+	out.HandoffQueueDepth = 4096
 	// The rejoin loop brings the dead back; gossip need not try for longer.
 	out.GossipToTheDeadTime = c.RejoinInterval
 	// A node that was set up anew may come back with another address under its

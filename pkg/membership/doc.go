@@ -1,4 +1,5 @@
-// Package membership knows which speakers of the cluster are alive.
+// Package membership knows which speakers of the cluster are alive, and what each
+// says of itself.
 //
 // It is a small face for hashicorp/memberlist, a SWIM protocol with Lifeguard's
 // refinements: every member probes the others in turn by UDP, asks third members
@@ -7,9 +8,17 @@
 // strangers, without the label or the key, are dropped.
 //
 // What memberlist leaves to its user is done here: members that were lost are
-// joined again for as long as they are known peers, whatever tore them away, and
+// joined again for as long as they are known, whatever tore them away, and
 // a starting member can tell whether it has asked everybody ([Membership.Settled])
 // before it thinks itself alone. The peers are found by the caller, who sets them
 // whenever it learns of a change; when it cannot ask any more, the last ones
 // stay, so the package works while the Kubernetes API is away.
+//
+// Members say things ([Membership.Say]): a key and a value. Only the member itself
+// writes what it says, the last write wins, and all have a copy of everything. It
+// travels in three ways, each of which makes up for the others: directly to the
+// fellows, by gossip from member to member, and when two exchange all that they
+// know, at a join and now and then. So what a member said outlives it: the others
+// still know it when it is dead, and it hears from them what it said before it was
+// restarted.
 package membership

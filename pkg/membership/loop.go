@@ -1,11 +1,11 @@
 package membership
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -16,12 +16,15 @@ const (
 	leaveTimeout = time.Second
 	// maxJoins bounds how many joins are under way at one time.
 	maxJoins = 16
+	// forgetEvery is how often is looked for what is old.
+	forgetEvery = time.Minute
 )
 
 // loop is the goroutine of Run and what it owns.
 type loop struct {
 	*Membership
-	list *memberlist.Memberlist
+	list     *memberlist.Memberlist
+	spreader *spreader
 	// peers are the known ones, told is true when they were ever set.
 	peers []netip.AddrPort
 	told  bool
@@ -32,7 +35,9 @@ type loop struct {
 	tried   map[netip.AddrPort]bool
 	results chan joinResult
 	// last are the members as they were last logged.
-	last []entry
+	last []acquaintance
+	// full and cut are true when it was logged that something found no room.
+	full, cut bool
 }
 
 // joinResult is the end of an attempt to join a peer.
@@ -45,16 +50,22 @@ func newLoop(m *Membership, list *memberlist.Memberlist) *loop {
 	return &loop{
 		Membership: m,
 		list:       list,
+		spreader:   &spreader{view: m.view, send: list.SendBestEffort},
 		joining:    make(map[netip.AddrPort]bool),
 		tried:      make(map[netip.AddrPort]bool),
 		results:    make(chan joinResult),
 	}
 }
 
-func (l *loop) run(ctx context.Context) {
-	defer l.stop()
+// work takes part until ctx ends.
+func (l *loop) work(ctx context.Context) {
+	var spreading sync.WaitGroup
+	spreading.Go(func() { l.spreader.run(ctx) })
+	defer spreading.Wait()
 	ticker := time.NewTicker(l.config.RejoinInterval)
 	defer ticker.Stop()
+	forget := time.NewTicker(forgetEvery)
+	defer forget.Stop()
 	l.readNews()
 	for {
 		select {
@@ -66,6 +77,8 @@ func (l *loop) run(ctx context.Context) {
 			l.lookAtMembers()
 		case <-ticker.C:
 			l.enqueueMissing()
+		case now := <-forget.C:
+			l.view.forget(now)
 		case r := <-l.results:
 			l.joined(r)
 		}
@@ -77,11 +90,6 @@ func (l *loop) run(ctx context.Context) {
 // readNews takes over what the user has set.
 func (l *loop) readNews() {
 	t := l.takeTask()
-	if t.newMeta {
-		// The news is in the queue of broadcasts when this returns; waiting until
-		// it was sent, which the timeout ends, is of no use. There is no other error.
-		_ = l.list.UpdateNode(time.Nanosecond)
-	}
 	if t.newPeers {
 		l.peers, l.told = t.peers, t.told
 		for peer := range l.tried {
@@ -95,10 +103,17 @@ func (l *loop) readNews() {
 	}
 }
 
-// enqueueMissing queues the peers that are not alive.
+// enqueueMissing queues the peers that are not alive, and the dead whether they are
+// peers or not: one side of a torn cluster may see the other alive again while that
+// one does not, and then only the latter asks.
 func (l *loop) enqueueMissing() {
-	alive := l.view.members()
-	l.queue = slices.DeleteFunc(slices.Clone(l.peers), func(p netip.AddrPort) bool { return isAlive(alive, p) })
+	all := l.view.acquaintances()
+	l.queue = slices.DeleteFunc(slices.Clone(l.peers), func(p netip.AddrPort) bool { return isAlive(all, p) })
+	for _, a := range all {
+		if a.state == Dead && a.addr.IsValid() && !slices.Contains(l.queue, a.addr) {
+			l.queue = append(l.queue, a.addr)
+		}
+	}
 }
 
 // startJoins starts joins from the queue as far as the limit lets it.
@@ -106,7 +121,7 @@ func (l *loop) startJoins() {
 	if len(l.queue) == 0 {
 		return
 	}
-	alive := l.view.members()
+	alive := l.view.acquaintances()
 	for len(l.queue) > 0 && len(l.joining) < maxJoins {
 		peer := l.queue[0]
 		l.queue = l.queue[1:]
@@ -140,7 +155,7 @@ func (l *loop) joined(r joinResult) {
 // checkSettled finds out whether everybody was asked.
 func (l *loop) checkSettled() {
 	switch {
-	case len(l.view.members()) > 1:
+	case l.view.hasMet():
 		l.settle("met a member")
 	case !l.told:
 	case len(l.peers) == 0:
@@ -152,31 +167,51 @@ func (l *loop) checkSettled() {
 
 // lookAtMembers logs who came and went.
 func (l *loop) lookAtMembers() {
-	now := l.view.members()
-	for _, e := range now {
-		i := indexOf(l.last, e.Name)
+	now := l.view.acquaintances()
+	for _, a := range now {
+		i := indexOf(l.last, a.name)
+		was := Dead
+		if i >= 0 {
+			was = l.last[i].state
+		}
 		switch {
-		case i < 0:
-			l.log.Info("member alive", "node", e.Name, "address", e.Addr)
-		case l.last[i].Addr != e.Addr || l.last[i].port != e.port:
-			l.log.Info("member moved", "node", e.Name, "address", e.Addr)
-		case !bytes.Equal(l.last[i].Meta, e.Meta):
-			l.log.Debug("member says", "node", e.Name, "bytes", len(e.Meta))
+		case a.state == Alive && was != Alive:
+			l.log.Info("member alive", "node", a.name, "address", a.addr.Addr())
+		case a.state == Alive && l.last[i].addr != a.addr:
+			l.log.Info("member moved", "node", a.name, "address", a.addr.Addr())
+		case a.state != Alive && was == Alive:
+			l.log.Info("member gone", "node", a.name, "address", a.addr.Addr(), "reason", a.state)
 		}
 	}
-	for _, e := range l.last {
-		if indexOf(now, e.Name) < 0 {
-			l.log.Info("member gone", "node", e.Name, "address", e.Addr)
+	for _, a := range l.last {
+		if a.state == Alive && indexOf(now, a.name) < 0 {
+			l.log.Info("member gone", "node", a.name, "address", a.addr.Addr(), "reason", Dead)
 		}
 	}
 	l.last = now
+	dropped, cut := l.view.dropped()
+	if dropped > 0 && !l.full {
+		l.full = true
+		l.log.Warn("members say more than is remembered", "count", dropped)
+	}
+	if cut && !l.cut {
+		l.cut = true
+		l.log.Warn("members say more than fits into an exchange")
+	}
 }
 
-// stop leaves and waits for what runs.
-func (l *loop) stop() {
+// leave says what is left to say, and goodbye.
+func (l *loop) leave() {
+	l.view.say(lifeKey, lifeValue(lifeLeft, netip.AddrPortFrom(l.config.AdvertiseAddr, l.config.Port)))
+	l.spreader.goodbye()
 	if err := l.list.Leave(leaveTimeout); err != nil {
 		l.log.Warn("cannot say goodbye", "error", err)
 	}
+}
+
+// end waits for what runs.
+func (l *loop) end() {
+	l.setRunning(nil)
 	if err := l.list.Shutdown(); err != nil {
 		l.log.Warn("cannot shut down", "error", err)
 	}
@@ -186,12 +221,4 @@ func (l *loop) stop() {
 	}
 	l.lines.muted.Store(true)
 	l.view.close()
-}
-
-func isAlive(alive []entry, peer netip.AddrPort) bool {
-	return slices.ContainsFunc(alive, func(e entry) bool { return netip.AddrPortFrom(e.Addr, e.port) == peer })
-}
-
-func indexOf(entries []entry, name string) int {
-	return slices.IndexFunc(entries, func(e entry) bool { return e.Name == name })
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/memberlist"
@@ -20,14 +22,16 @@ type Membership struct {
 	keys   *keyring
 	view   *view
 	lines  *logWriter
-	// news tells Run that peers or meta data were set.
+	// transport is memberlist's own when it is nil; tests cut wires.
+	transport memberlist.Transport
+	// news tells Run that peers were set.
 	news chan struct{}
 
 	mu       sync.Mutex
 	started  bool
+	list     *memberlist.Memberlist // while Run runs
 	peers    []netip.AddrPort
 	told     bool // SetPeers was called
-	newMeta  bool // the meta data was not gossiped yet
 	newPeers bool // the peers were not looked at yet
 	settled  bool
 }
@@ -45,7 +49,7 @@ func New(config Config) (*Membership, error) {
 		config: config,
 		log:    config.Logger,
 		keys:   keys,
-		view:   newView(),
+		view:   newView(config.Name),
 		lines:  newLogWriter(config.Logger),
 		news:   make(chan struct{}, 1),
 	}, nil
@@ -64,18 +68,45 @@ func (m *Membership) Run(ctx context.Context) error {
 	if started {
 		return errors.New("membership: already ran")
 	}
+	l, err := m.listen()
+	if err != nil {
+		return err
+	}
+	l.work(ctx)
+	l.leave()
+	l.end()
+	return nil
+}
+
+// listen makes this member one of the cluster, of which nobody knows yet.
+func (m *Membership) listen() (*loop, error) {
+	m.view.say(lifeKey, lifeValue(lifeHere, netip.AddrPortFrom(m.config.AdvertiseAddr, m.config.Port)))
 	list, err := memberlist.Create(m.memberlistConfig())
 	if err != nil {
-		return fmt.Errorf("membership: listen on %s port %d: %w", m.config.BindAddr, m.config.Port, err)
+		return nil, fmt.Errorf("membership: listen on %s port %d: %w", m.config.BindAddr, m.config.Port, err)
 	}
-	newLoop(m, list).run(ctx)
-	return nil
+	m.setRunning(list)
+	return newLoop(m, list), nil
+}
+
+func (m *Membership) setRunning(list *memberlist.Memberlist) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.list = list
+}
+
+// running returns the memberlist, nil when Run does not run.
+func (m *Membership) running() *memberlist.Memberlist {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.list
 }
 
 // SetPeers says where the speakers of the cluster are, all of them; this one may
 // be among them or not. Peers that are not alive are asked to join at once and
-// then every RejoinInterval. Members that are no peers stay members: whether a
-// speaker is alive does not depend on what the API tells of it.
+// then every RejoinInterval, and so are members that died, for as long as anything
+// of them is remembered. Members that are no peers stay members: whether a speaker
+// is alive does not depend on what the API tells of it.
 func (m *Membership) SetPeers(peers []netip.AddrPort) {
 	self := netip.AddrPortFrom(m.config.AdvertiseAddr, m.config.Port)
 	var others []netip.AddrPort
@@ -92,38 +123,68 @@ func (m *Membership) SetPeers(peers []netip.AddrPort) {
 	changed := !m.told || !slices.Equal(m.peers, others)
 	m.peers, m.told = others, true
 	m.newPeers = m.newPeers || changed
+	m.view.setPeers(others)
 	m.mu.Unlock()
 	if changed {
 		signal(m.news)
 	}
 }
 
-// Members returns the members that are alive, this one included, sorted by name.
-// It is empty before and after Run.
-func (m *Membership) Members() []Member {
-	entries := m.view.members()
-	out := make([]Member, len(entries))
-	for i, e := range entries {
-		out[i] = e.Member
+// Members returns the members that are known, sorted by name: this one, those that
+// are alive, and those that left or died for as long as anything of them is
+// remembered, which is an hour, and longer while they are peers. It is empty before
+// and after Run. It is cheap enough to be called after each value of Changed.
+func (m *Membership) Members() []Member { return m.view.members() }
+
+// Say says something of this member to all: the value under the key, in place of
+// what was said under it before. A nil value takes the key back; an empty one is a
+// value. It may be said before Run. What is said after a quiet time is on its way
+// at once, and what follows within 5 ms; those who were cut off hear it when they
+// are back. It stays known to the others when this member has left or died, and
+// comes back to it when it starts again, until it says something else. A key has 1
+// to MaxKey bytes, a value at most MaxValue; it is an error when they have not, and
+// when this member says more than 16,384 things.
+func (m *Membership) Say(key string, value []byte) error {
+	if err := validateStatement(key, value); err != nil {
+		return err
 	}
-	return out
+	if !m.view.say(key, value) {
+		return errTooMuch
+	}
+	return nil
 }
 
-// SetMeta says something to all members, in at most MaxMeta bytes, in place of
-// what was said before. It reaches the others by gossip: within a few gossip
-// intervals, and those that were cut off when they are back. It is an error when
-// meta is too long.
-func (m *Membership) SetMeta(meta []byte) error {
-	if len(meta) > MaxMeta {
-		return fmt.Errorf("membership: meta data has %d bytes, at most %d are possible", len(meta), MaxMeta)
+// SayAll makes what this member says under the prefix exactly this: what else it
+// says there is taken back, also what it said before a restart and will only hear
+// of. The keys of values include the prefix; nil values are not possible. When it
+// returns an error because of a key or a value, nothing was said.
+func (m *Membership) SayAll(prefix string, values map[string][]byte) error {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if err := validateStatement(key, values[key]); err != nil {
+			return err
+		}
+		if !strings.HasPrefix(key, prefix) {
+			return fmt.Errorf("membership: key %q does not begin with %q", key, prefix)
+		}
+		if values[key] == nil {
+			return fmt.Errorf("membership: key %q has no value", key)
+		}
 	}
-	if !m.view.setMeta(meta) {
-		return nil
+	if !m.view.sayAll(prefix, values) {
+		return errTooMuch
 	}
-	m.mu.Lock()
-	m.newMeta = true
-	m.mu.Unlock()
-	signal(m.news)
+	return nil
+}
+
+var errTooMuch = fmt.Errorf("membership: more than %d statements", defaultLimits.entries)
+
+func validateStatement(key string, value []byte) error {
+	switch {
+	case key == "" || len(key) > MaxKey:
+		return fmt.Errorf("membership: key %q has %d bytes, not 1 to %d", key, len(key), MaxKey)
+	case len(value) > MaxValue:
+		return fmt.Errorf("membership: value of key %q has %d bytes, at most %d are possible", key, len(value), MaxValue)
+	}
 	return nil
 }
 
@@ -139,13 +200,13 @@ func (m *Membership) SetKeys(keys [][]byte) error {
 	return nil
 }
 
-// Changed returns a channel of one: a value means that Members or Settled may
-// return something else than when the last value was taken. There is one channel
+// Changed returns a channel of one: a value means that Members, with what they
+// say, or Settled may be something else than when the last value was taken. There is one channel
 // for all callers.
 func (m *Membership) Changed() <-chan struct{} { return m.view.changed }
 
 // Settled reports whether this member knows enough to act as one of the cluster:
-// it has met another member, or every known peer was tried and none answers, or
+// it has exchanged all that is known with another member, or every known peer was tried and none answers, or
 // it was told that there are no peers. Before that, being alone in Members means
 // nothing. Once true it stays so.
 func (m *Membership) Settled() bool {
@@ -170,7 +231,6 @@ func (m *Membership) settle(reason string) {
 type task struct {
 	peers    []netip.AddrPort
 	told     bool
-	newMeta  bool
 	newPeers bool
 }
 
@@ -178,7 +238,7 @@ type task struct {
 func (m *Membership) takeTask() task {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t := task{peers: m.peers, told: m.told, newMeta: m.newMeta, newPeers: m.newPeers}
-	m.newMeta, m.newPeers = false, false
+	t := task{peers: m.peers, told: m.told, newPeers: m.newPeers}
+	m.newPeers = false
 	return t
 }

@@ -6,24 +6,32 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/memberlist"
 	"go.uber.org/goleak"
 
 	"github.com/berth-lb/berth/internal/netnstest"
 )
 
-// TestMain runs everything in a private network namespace, where there is one.
-func TestMain(m *testing.M) { netnstest.Main(m) }
+// TestMain runs everything in a private network namespace, where there is one; or
+// it is a member that is measured.
+func TestMain(m *testing.M) {
+	if args := os.Getenv(childEnv); args != "" {
+		runChild(args)
+		return
+	}
+	netnstest.Main(m)
+}
 
 const (
 	testPort = 17947
 	// patience is how long a test waits for something that happens in time.
-	patience = 10 * time.Second
+	patience = 30 * time.Second
 )
 
 var (
@@ -31,8 +39,12 @@ var (
 	keyB = bytes.Repeat([]byte{'b'}, 16)
 )
 
-// fast detects in a few tenths of a second.
-var fast = Timing{ProbeInterval: 50 * time.Millisecond, ProbeTimeout: 25 * time.Millisecond, GossipInterval: 10 * time.Millisecond, StreamTimeout: 500 * time.Millisecond}
+// fast detects in half a second.
+var fast = Timing{ProbeInterval: 100 * time.Millisecond, ProbeTimeout: 50 * time.Millisecond, GossipInterval: 10 * time.Millisecond, StreamTimeout: 500 * time.Millisecond}
+
+// calm is for what takes many steps, none of which may fail because a machine that
+// tests other things as well is busy.
+var calm = Timing{ProbeInterval: 200 * time.Millisecond, ProbeTimeout: 100 * time.Millisecond, GossipInterval: 10 * time.Millisecond, StreamTimeout: time.Second}
 
 func addrOf(n int) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, byte(n)}) }
 
@@ -52,10 +64,10 @@ func configOf(t *testing.T, n int) Config {
 	}
 }
 
-// member is a running member; stop ends it with a goodbye.
+// member is a running member; stop ends it with a goodbye, crash without one.
 type member struct {
 	*Membership
-	stop func()
+	stop, crash func()
 }
 
 func start(t *testing.T, config Config, peers ...int) member {
@@ -67,20 +79,39 @@ func start(t *testing.T, config Config, peers ...int) member {
 	if peers != nil {
 		m.SetPeers(peersOf(peers...))
 	}
+	return run(t, m)
+}
+
+// run does what Run does, but can crash.
+func run(t *testing.T, m *Membership) member {
+	t.Helper()
+	l, err := m.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := m.Run(ctx); err != nil {
-			t.Errorf("%s: %v", config.Name, err)
-		}
+		l.work(ctx)
 	}()
-	stop := func() {
+	ending := sync.OnceFunc(func() {
 		cancel()
 		<-done
-	}
+	})
+	stop := sync.OnceFunc(func() {
+		ending()
+		if m.running() != nil {
+			l.leave()
+			l.end()
+		}
+	})
 	t.Cleanup(stop)
-	return member{m, stop}
+	return member{m, stop, func() {
+		_ = l.list.Shutdown()
+		ending()
+		l.end()
+	}}
 }
 
 // checkLeaks looks for goroutines when the members have ended.
@@ -105,9 +136,42 @@ func (m member) await(t *testing.T, what string, ok func() bool) {
 func (m member) names() []string {
 	var out []string
 	for _, other := range m.Members() {
-		out = append(out, other.Name)
+		if other.State == Alive {
+			out = append(out, other.Name)
+		}
 	}
 	return out
+}
+
+// fellow returns what this member knows of member n.
+func (m member) fellow(n int) Member {
+	name := fmt.Sprintf("node%d", n)
+	for _, other := range m.Members() {
+		if other.Name == name {
+			return other
+		}
+	}
+	return Member{}
+}
+
+// says returns what member n says under a key, as this member knows it.
+func (m member) says(n int, key string) string { return string(m.fellow(n).Said[key]) }
+
+func (m member) awaitSaid(t *testing.T, n int, key, want string) {
+	t.Helper()
+	m.await(t, fmt.Sprintf("waits for node%d to say %s = %q", n, key, want), func() bool { return m.says(n, key) == want })
+}
+
+func (m member) awaitState(t *testing.T, n int, want State) {
+	t.Helper()
+	m.await(t, fmt.Sprintf("waits for node%d to be %s", n, want), func() bool { return m.fellow(n).State == want })
+}
+
+func (m member) say(t *testing.T, key, value string) {
+	t.Helper()
+	if err := m.Say(key, []byte(value)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (m member) awaitMembers(t *testing.T, numbers ...int) {
@@ -128,23 +192,21 @@ func TestMembersMeetTalkAndLeave(t *testing.T) {
 		m.awaitMembers(t, 2, 3, 4)
 		m.await(t, "settles", m.Settled)
 	}
-	if got := one.Members()[1]; got.Addr != addrOf(3) || len(got.Meta) != 0 {
+	if got := one.Members()[1]; got.Addr != addrOf(3) || len(got.Said) != 0 || got.State != Alive || got.Since.IsZero() {
 		t.Errorf("node3 is %+v", got)
 	}
 
-	if err := two.SetMeta([]byte("draining")); err != nil {
-		t.Fatal(err)
-	}
+	two.say(t, "stage", "ready")
 	for _, m := range []member{one, two, three} {
-		m.await(t, "hears node3", func() bool { return string(m.Members()[1].Meta) == "draining" })
-	}
-	if err := two.SetMeta(make([]byte, MaxMeta+1)); err == nil {
-		t.Error("too much meta data is accepted")
+		m.awaitSaid(t, 3, "stage", "ready")
 	}
 
 	left := time.Now()
+	two.say(t, "stage", "leaving")
 	two.stop()
+	one.awaitState(t, 3, Left)
 	one.awaitMembers(t, 2, 4)
+	one.awaitSaid(t, 3, "stage", "leaving")
 	t.Logf("goodbye known after %s", time.Since(left).Round(time.Millisecond))
 	if len(two.Members()) > 0 {
 		t.Errorf("members after the end: %v", two.names())
@@ -152,6 +214,10 @@ func TestMembersMeetTalkAndLeave(t *testing.T) {
 	again := start(t, configOf(t, 3), 4)
 	again.awaitMembers(t, 2, 3, 4)
 	one.awaitMembers(t, 2, 3, 4)
+	// It gets back what it said before, and goes on from there.
+	again.awaitSaid(t, 3, "stage", "leaving")
+	again.say(t, "stage", "starting")
+	one.awaitSaid(t, 3, "stage", "starting")
 }
 
 func TestACrashIsDetected(t *testing.T) {
@@ -159,34 +225,25 @@ func TestACrashIsDetected(t *testing.T) {
 	one := start(t, configOf(t, 2), 3)
 	two := start(t, configOf(t, 3), 2)
 	one.awaitMembers(t, 2, 3)
-	// The third is a member that can end without a goodbye.
-	config := configOf(t, 4)
-	config.Logger = nil
-	m, err := New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	list, err := memberlist.Create(m.memberlistConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = list.Shutdown() }) // does nothing the second time
-	if _, err := list.Join([]string{peersOf(2)[0].String()}); err != nil {
-		t.Fatal(err)
-	}
+	doomed := start(t, configOf(t, 4), 2)
+	doomed.say(t, "stage", "ready")
 	one.awaitMembers(t, 2, 3, 4)
 	two.awaitMembers(t, 2, 3, 4)
+	two.awaitSaid(t, 4, "stage", "ready")
 	crashed := time.Now()
-	if err := list.Shutdown(); err != nil {
-		t.Fatal(err)
-	}
-	one.awaitMembers(t, 2, 3)
-	two.awaitMembers(t, 2, 3)
+	doomed.crash()
+	one.awaitState(t, 4, Dead)
+	two.awaitState(t, 4, Dead)
 	t.Logf("crash known to all after %s", time.Since(crashed).Round(time.Millisecond))
+	one.awaitMembers(t, 2, 3)
+	if got := two.fellow(4); string(got.Said["stage"]) != "ready" || got.Addr != addrOf(4) || got.Since.Before(crashed) {
+		t.Errorf("what is remembered of it: %+v", got)
+	}
 
 	back := start(t, configOf(t, 4), 2)
 	for _, m := range []member{one, two, back} {
 		m.awaitMembers(t, 2, 3, 4)
+		m.awaitSaid(t, 4, "stage", "ready")
 	}
 }
 
@@ -260,12 +317,12 @@ func TestKeysRotateWithoutALoss(t *testing.T) {
 			}
 			// They understand each other when one is ahead, too.
 			say := []byte(fmt.Sprintf("step %d of %s", i, m.config.Name))
-			if err := m.SetMeta(say); err != nil {
+			if err := m.Say("step", say); err != nil {
 				t.Fatal(err)
 			}
 			for _, other := range members {
 				other.await(t, "hears "+string(say), func() bool {
-					return slices.ContainsFunc(other.Members(), func(x Member) bool { return bytes.Equal(x.Meta, say) })
+					return slices.ContainsFunc(other.Members(), func(x Member) bool { return bytes.Equal(x.Said["step"], say) })
 				})
 			}
 		}
@@ -306,47 +363,6 @@ func TestSettled(t *testing.T) {
 	fetched.awaitMembers(t, 2, 6, 7)
 }
 
-func TestConfigIsValidated(t *testing.T) {
-	good := configOf(t, 2)
-	tests := []struct {
-		story  string
-		change func(*Config)
-		want   string
-	}{
-		{"no name", func(c *Config) { c.Name = "" }, "name is empty"},
-		{"no address", func(c *Config) { c.BindAddr = netip.Addr{} }, "bind address is missing"},
-		{"any address and none to tell", func(c *Config) { c.BindAddr = netip.IPv4Unspecified() }, "advertise address is missing"},
-		{"two families", func(c *Config) { c.AdvertiseAddr = netip.MustParseAddr("2001:db8::1") }, "different families"},
-		{"no key", func(c *Config) { c.Keys = nil }, "no key given"},
-		{"a short key", func(c *Config) { c.Keys = [][]byte{keyA, []byte("geheim")} }, "key 1"},
-		{"a long label", func(c *Config) { c.ClusterLabel = strings.Repeat("x", 256) }, "label has 256 bytes"},
-		{"a timeout beyond the interval", func(c *Config) { c.Timing.ProbeTimeout = time.Second }, "not shorter than the probe interval"},
-		{"a negative interval", func(c *Config) { c.Timing.GossipInterval = -1 }, "gossip interval -1ns is negative"},
-		{"a negative rejoin interval", func(c *Config) { c.RejoinInterval = -1 }, "rejoin interval"},
-	}
-	for _, tt := range tests {
-		config := good
-		tt.change(&config)
-		_, err := New(config)
-		if err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: error %v, want one that says %q", tt.story, err, tt.want)
-		}
-		if err != nil && strings.Contains(err.Error(), "geheim") {
-			t.Errorf("%s: the error tells a key: %v", tt.story, err)
-		}
-	}
-	if _, err := New(good); err != nil {
-		t.Errorf("a good config: %v", err)
-	}
-}
-
-func TestDefaults(t *testing.T) {
-	got := Config{BindAddr: netip.MustParseAddr("::ffff:192.0.2.1")}.withDefaults()
-	if got.Timing != DefaultTiming() || got.Port != DefaultPort || got.AdvertiseAddr != netip.MustParseAddr("192.0.2.1") || got.RejoinInterval != 5*time.Second {
-		t.Errorf("%+v", got)
-	}
-}
-
 func TestAPortInUseIsAnError(t *testing.T) {
 	checkLeaks(t)
 	first := start(t, configOf(t, 2))
@@ -358,46 +374,41 @@ func TestAPortInUseIsAnError(t *testing.T) {
 	if err := second.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "127.0.0.2") {
 		t.Errorf("error %v, want one that names the address", err)
 	}
-	if err := first.Run(context.Background()); err == nil {
-		t.Error("a second Run is accepted")
-	}
 }
 
-func TestParseLine(t *testing.T) {
-	tests := []struct {
-		line  string
-		level slog.Level
-		text  string
-	}{
-		{"[DEBUG] memberlist: Stream connection from=192.0.2.1:1\n", slog.LevelDebug, "Stream connection from=192.0.2.1:1"},
-		{"[INFO] memberlist: Suspect node3 has failed, no acks received", slog.LevelInfo, "Suspect node3 has failed, no acks received"},
-		{"[WARN] memberlist: odd", slog.LevelWarn, "odd"},
-		{"[ERR] memberlist: bad", slog.LevelError, "bad"},
-		{"[ERR] Failed to shutdown transport: x", slog.LevelError, "Failed to shutdown transport: x"},
-		{"Err: Could not set the deadline: x", slog.LevelWarn, "Err: Could not set the deadline: x"},
-	}
-	for _, tt := range tests {
-		if level, text := parseLine(tt.line); level != tt.level || text != tt.text {
-			t.Errorf("%q: %s %q, want %s %q", tt.line, level, text, tt.level, tt.text)
-		}
-	}
-}
-
-func TestKeyringKeepsTheOrderThatWasSet(t *testing.T) {
-	keyC := bytes.Repeat([]byte{'c'}, 24)
-	k, err := newKeyring([][]byte{keyA, keyB, keyC})
+func TestRun(t *testing.T) {
+	checkLeaks(t)
+	m, err := New(configOf(t, 2))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range [][][]byte{{keyA, keyB, keyC}, {keyC, keyA}, {keyB, keyC}, {keyA}, {keyC, keyB, keyA}} {
-		if err := k.set(want); err != nil {
-			t.Fatal(err)
+	// What needs the others is an error before and after.
+	unfit := func(when string) {
+		t.Helper()
+		if err := m.Ping(context.Background(), "node3"); err == nil {
+			t.Errorf("a ping %s Run succeeds", when)
 		}
-		if got := k.ring.GetKeys(); !slices.EqualFunc(got, want, bytes.Equal) {
-			t.Errorf("keys %q, want %q", got, want)
+		if err := m.Confirm(context.Background()); err == nil {
+			t.Errorf("Confirm %s Run succeeds", when)
+		}
+		if got := m.Members(); len(got) > 0 {
+			t.Errorf("members %s Run: %v", when, got)
 		}
 	}
-	if err := k.set([][]byte{keyB, []byte("short")}); err == nil || len(k.ring.GetKeys()) != 3 {
-		t.Errorf("a bad key: error %v, %d keys left", err, len(k.ring.GetKeys()))
+	unfit("before")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	member{Membership: m}.awaitMembers(t, 2)
+	if err := m.Run(ctx); err == nil {
+		t.Error("a second Run is accepted")
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	unfit("after")
+	if err := m.Say("stage", []byte("over")); err != nil {
+		t.Errorf("to say something after Run: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,7 +18,11 @@ func newFaults(name *string) []*cobra.Command {
 	components := strings.Join(lab.ComponentNames(), ", ")
 	return []*cobra.Command{
 		newFault(name, "cut NODE...", "Pull a node's cable at the switch", "", (*lab.Lab).Cut),
-		newFault(name, "heal NODE...", "Plug a node's cable in again", "", (*lab.Lab).Heal),
+		newFault(name, "heal NODE...", "Plug a node's cable in again; undo block and part", "", (*lab.Lab).Heal),
+		newPart(name),
+		newBlock(name),
+		newFault(name, "drain NODE...", "Cordon a node and label it for load balancers to leave it", "", (*lab.Lab).Drain),
+		newFault(name, "undrain NODE...", "Take a drained node back", "", (*lab.Lab).Undrain),
 		newFault(name, "crash NODE...", "Take the power from a node",
 			"Take the power from a node: its cable goes dead and all its processes end at once. Its disk stays.", (*lab.Lab).Crash),
 		newFault(name, "hang NODE...", "Stop every process of a node; its kernel goes on", "", (*lab.Lab).Hang),
@@ -59,6 +64,42 @@ func newFault(name *string, use, short, long string, do func(*lab.Lab, context.C
 				fmt.Fprintf(cmd.ErrOrStderr(), "%6.1fs  %s %s: done\n", time.Since(begin).Seconds(), verb, what)
 			}
 			return nil
+		},
+	}
+}
+
+// newPart and newBlock return the commands for what lies between nodes.
+func newPart(name *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "part NODE NODE",
+		Short: "Drop every frame between two nodes; all others reach both",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := lab.Open(*name)
+			if err != nil {
+				return err
+			}
+			return l.Part(cmd.Context(), args[0], args[1])
+		},
+	}
+}
+
+func newBlock(name *string) *cobra.Command {
+	return &cobra.Command{
+		Use:     "block PORT NODE [OTHER...]",
+		Short:   "Drop what a node and others, or all, send each other for a TCP and UDP port",
+		Example: "  lab block 7947 node2",
+		Args:    cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			port, err := strconv.ParseUint(args[0], 10, 16)
+			if err != nil {
+				return fmt.Errorf("port %q: %w", args[0], err)
+			}
+			l, err := lab.Open(*name)
+			if err != nil {
+				return err
+			}
+			return l.Block(cmd.Context(), args[1], uint16(port), args[2:]...)
 		},
 	}
 }

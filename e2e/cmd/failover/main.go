@@ -1,0 +1,173 @@
+// Command failover breaks a lab in every way it can, many times over, and measures for how long a client on the LAN loses
+// the addresses of Services. It prints a table and writes a line of JSON for each run.
+//
+// It wants the images that `make images` builds, and root: run it with `make bench-failover`. What it takes from the
+// environment:
+//
+//	RUNS       how many times each scenario runs; default 20
+//	SCENARIOS  regular expression of the scenarios to run; default all
+//	WINDOW     for how long two Ethernet addresses may be stated for one address, in ms; default 1000
+//	MINUTES    how long the scenario "saturated" lasts; default 10
+//	OUT        file for the lines of JSON; default failover-*.jsonl in the system's directory for temporary files
+//	LAB        name of the lab; default "failover". One that is up is used, and stays
+//	ROOT       folder of the product's sources, with dist and manifests; default the folder above
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/berth-lb/berth/e2e/product"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "failover:", err)
+		os.Exit(1)
+	}
+}
+
+// settings are what the environment says.
+type settings struct {
+	runs    int
+	which   *regexp.Regexp
+	minutes int
+	window  int // ms
+	out     string
+	lab     string
+	root    string
+}
+
+func readSettings() (settings, error) {
+	s := settings{
+		out:  os.Getenv("OUT"),
+		lab:  cmp.Or(os.Getenv("LAB"), "failover"),
+		root: cmp.Or(os.Getenv("ROOT"), ".."),
+	}
+	var errs [4]error
+	s.runs, errs[0] = strconv.Atoi(cmp.Or(os.Getenv("RUNS"), "20"))
+	s.minutes, errs[1] = strconv.Atoi(cmp.Or(os.Getenv("MINUTES"), "10"))
+	s.which, errs[2] = regexp.Compile(os.Getenv("SCENARIOS"))
+	s.window, errs[3] = strconv.Atoi(cmp.Or(os.Getenv("WINDOW"), "1000"))
+	if err := errors.Join(errs[:]...); err != nil {
+		return s, fmt.Errorf("RUNS, MINUTES, WINDOW or SCENARIOS: %w", err)
+	}
+	if s.runs < 1 || s.minutes < 1 {
+		return s, errors.New("RUNS and MINUTES: want at least 1")
+	}
+	return s, nil
+}
+
+func run(ctx context.Context) (err error) {
+	s, err := readSettings()
+	if err != nil {
+		return err
+	}
+	chosen := slices.DeleteFunc(scenarios(s.minutes), func(sc scenario) bool { return !s.which.MatchString(sc.name) })
+	if len(chosen) == 0 {
+		return fmt.Errorf("no scenario matches %q", s.which)
+	}
+	lines, err := openLines(s.out)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lines.Close()) }()
+	b, err := makeBed(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close(context.WithoutCancel(ctx))) }()
+	fmt.Printf("Each run as JSON: %s\n\n", lines.Name())
+	printHeader()
+	var failed []error
+	for _, sc := range chosen {
+		results, err := b.runAll(ctx, sc, s.runs, lines)
+		printRows(sc, results)
+		if err = errors.Join(err, broken(sc, results, int64(s.window))); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", sc.name, err))
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// broken tells of what no run may show: two places for one address for longer than the window, and any move where none has
+// a cause.
+func broken(sc scenario, results []result, window int64) error {
+	var errs []error
+	for _, r := range results {
+		if r.Longest > window {
+			errs = append(errs, fmt.Errorf("run %d: two at once for %d ms, %d are allowed: %s", r.Run, r.Longest, window, r.Overlaps[0]))
+		}
+		if sc.still && r.Changes > 0 {
+			errs = append(errs, fmt.Errorf("run %d: %d changes of owner, the first after %d ms", r.Run, r.Changes, r.FirstChange))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func openLines(path string) (*os.File, error) {
+	if path != "" {
+		return os.Create(path)
+	}
+	return os.CreateTemp("", "failover-*.jsonl")
+}
+
+// runAll runs a scenario so many times. A run that could not be measured is told and counts as none; when the cluster does
+// not come back, the scenario ends.
+func (b *bed) runAll(ctx context.Context, sc scenario, runs int, lines *os.File) (results []result, err error) {
+	begin := time.Now()
+	if sc.once {
+		runs = 1
+	}
+	set, err := b.makeSet(ctx, sc.set)
+	if err != nil {
+		return nil, err
+	}
+	for i := range runs {
+		r, err := b.runOnce(ctx, sc, set)
+		if err != nil {
+			return results, errors.Join(fmt.Errorf("run %d: %w", i+1, err), sc.restore(context.WithoutCancel(ctx), b.lab, r.Victim))
+		}
+		r.Scenario, r.Run = sc.name, i+1
+		results = append(results, r)
+		text, err := json.Marshal(r)
+		if err != nil {
+			return results, err
+		}
+		if _, err := lines.Write(append(text, '\n')); err != nil {
+			return results, err
+		}
+	}
+	fmt.Fprintf(os.Stderr, "%s: %d runs in %.0f s\n", sc.name, runs, time.Since(begin).Seconds())
+	return results, nil
+}
+
+// upLab opens the lab or brings it up with the product installed; started tells which.
+func upLab(ctx context.Context, s settings) (l *lab.Lab, started bool, err error) {
+	if l, err = lab.Open(s.lab); err == nil {
+		return l, false, nil
+	}
+	// Nodes that are away for a moment are to stay Ready: what Kubernetes does to the pods of others is not measured here.
+	l, err = lab.Up(ctx, lab.Options{Name: s.lab, NodeGrace: 40 * time.Second, Progress: os.Stderr})
+	if err != nil {
+		return nil, false, err
+	}
+	_, err = product.Install(ctx, l, s.root)
+	return l, true, err
+}

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/berth-lb/berth/e2e/watch"
+)
+
+// A result is what one run has measured. Times are in milliseconds.
+type result struct {
+	Scenario  string    `json:"scenario"`
+	Run       int       `json:"run"`
+	At        time.Time `json:"at"`
+	Victim    string    `json:"victim"`
+	Addresses int       `json:"addresses"` // that were measured
+	// Loss has a value for each address, from the fault until all is mended or calm; Back from then on until the cluster is
+	// whole again.
+	Loss4 []int64 `json:"loss4"`
+	Loss6 []int64 `json:"loss6"`
+	Back4 []int64 `json:"back4"`
+	Back6 []int64 `json:"back6"`
+	// Lost and Sent count probes from the fault on, until the cluster is whole again.
+	Lost int `json:"lost"`
+	Sent int `json:"sent"`
+	// Pause is the longest time in which no probe of an address was sent: the measurement is no finer than that. Slowest is
+	// the longest time that an answer took. Both are of the measurement of Loss.
+	Pause   int64 `json:"pause"`
+	Slowest int64 `json:"slowest"`
+	// Moved counts addresses for which another place was stated at the end of the measurement than before the fault.
+	Moved int `json:"moved"`
+	// Astray counts addresses for which the client sends to another node than the owner, when all is whole again.
+	Astray int `json:"astray"`
+	// Changes counts how often another place was stated than before, for all addresses. FirstChange and LastChange are counted
+	// from the fault.
+	Changes     int   `json:"changes"`
+	FirstChange int64 `json:"firstChange"`
+	LastChange  int64 `json:"lastChange"`
+	// Overlaps tells of the longest times in which two places were stated for an address, OverlapCount of how many there were.
+	Overlaps     []string `json:"overlaps,omitempty"`
+	OverlapCount int      `json:"overlapCount"`
+	Longest      int64    `json:"longestOverlap"`
+}
+
+const (
+	probeInterval = 10 * time.Millisecond
+	askInterval   = 50 * time.Millisecond
+	// lead is how long before the fault the measurement begins.
+	lead = 300 * time.Millisecond
+	// calm is how long all must be answered before it counts as over.
+	calm = 500 * time.Millisecond
+	// onTheWay is how long a probe and its answer may take.
+	onTheWay = 100 * time.Millisecond
+	// calmLimit is how long it may take until all is calm.
+	calmLimit = time.Minute
+	// patience is how long a loss is measured at most.
+	patience = 30 * time.Second
+)
+
+// A watcher is all that looks on during a run.
+type watcher struct {
+	capture *watch.Capture
+	asker   *watch.Asker
+	traffic *watch.Traffic
+	set     set
+	ask     time.Duration
+}
+
+func (b *bed) watch(sc scenario, s set) (*watcher, error) {
+	w := &watcher{set: s, ask: cmp.Or(sc.ask, askInterval)}
+	var err error
+	if w.capture, err = watch.StartCapture(b.lab, s.addresses); err != nil {
+		return nil, err
+	}
+	if w.asker, err = watch.StartAsker(b.lab, lab.HostRouter, lab.RouterAddresses, s.probed, w.ask); err != nil {
+		return nil, errors.Join(err, w.capture.Stop())
+	}
+	w.traffic, err = watch.StartTraffic(watch.TrafficConfig{
+		Lab: b.lab, Host: lab.HostClient, Addresses: s.probed, Port: echoPort, Interval: cmp.Or(sc.probe, probeInterval),
+	})
+	if err != nil {
+		w.asker.Stop()
+		return nil, errors.Join(err, w.capture.Stop())
+	}
+	return w, nil
+}
+
+func (w *watcher) stop() error {
+	w.traffic.Stop()
+	w.asker.Stop()
+	return w.capture.Stop()
+}
+
+// served waits until the client has lost nothing for a moment.
+func (w *watcher) served(ctx context.Context, limit time.Duration) error {
+	return poll(ctx, limit, "the client is served at all addresses", func() error {
+		// What was sent in the last moment may still be on its way.
+		to := time.Now().Add(-onTheWay)
+		if steady, silent := w.traffic.Steady(to.Add(-calm), to); !steady {
+			return fmt.Errorf("%d are silent, among them %s", len(silent), silent[0])
+		}
+		return nil
+	})
+}
+
+// calm waits until the client is served at every address and the LAN is of one mind where each is.
+func (w *watcher) calm(ctx context.Context) error {
+	begin := time.Now()
+	if err := w.served(ctx, calmLimit); err != nil {
+		return err
+	}
+	return poll(ctx, calmLimit, "one node answers for each address", func() error {
+		from := time.Now().Add(-calm)
+		if from.Before(begin) {
+			return errors.New("it has hardly begun")
+		}
+		claims := w.capture.Claims(from)
+		if owners := watch.Owners(claims, from); len(owners) < len(w.set.probed) {
+			return fmt.Errorf("only %d of %d are claimed", len(owners), len(w.set.probed))
+		}
+		if changes := watch.Changes(claims); len(changes) > 0 {
+			return fmt.Errorf("%d change", len(changes))
+		}
+		return nil
+	})
+}
+
+// runOnce breaks and mends, and measures both.
+func (b *bed) runOnce(ctx context.Context, sc scenario, s set) (r result, err error) {
+	if err := b.waitReady(ctx); err != nil {
+		return r, err
+	}
+	w, err := b.watch(sc, s)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, w.stop()) }()
+	if err := b.begin(ctx, w); err != nil {
+		return r, fmt.Errorf("before: %w", err)
+	}
+	if sc.prepare != nil {
+		if err := errors.Join(sc.prepare(ctx, b.lab), w.calm(ctx)); err != nil {
+			return r, fmt.Errorf("prepared: %w", err)
+		}
+	}
+	before := w.owners(time.Now().Add(-calm))
+	victim, owned := b.victim(before)
+	r.Victim = victim
+	measured := owned
+	if sc.everybody {
+		measured = s.probed
+	}
+	r.Addresses = len(measured)
+	from := time.Now()
+	time.Sleep(lead)
+	r.At = time.Now()
+	if err := sc.fault(ctx, b.lab, victim); err != nil {
+		return r, err
+	}
+	time.Sleep(max(0, sc.window-time.Since(r.At)))
+	// A loss that does not end is as long as was waited for it.
+	_ = w.served(ctx, patience)
+	mended := time.Now().Add(-onTheWay)
+	after := w.owners(from)
+	if err := sc.restore(ctx, b.lab, victim); err != nil {
+		return r, err
+	}
+	if err := errors.Join(b.waitReady(ctx), w.calm(ctx)); err != nil {
+		return r, fmt.Errorf("after: %w", err)
+	}
+	if r.Astray, err = b.astray(ctx, w); err != nil {
+		return r, err
+	}
+	w.judge(&r, measured, times{from, mended, time.Now().Add(-onTheWay)})
+	for addr, mac := range before {
+		if after[addr] != mac {
+			r.Moved++
+		}
+	}
+	return r, nil
+}
+
+// begin waits until all is calm and the client knows where each address is now. A client that was led astray in the run
+// before would not notice what becomes of the owner.
+func (b *bed) begin(ctx context.Context, w *watcher) error {
+	if err := w.calm(ctx); err != nil {
+		return err
+	}
+	if err := watch.ForgetNeighbours(ctx, b.lab, lab.HostClient); err != nil {
+		return err
+	}
+	return poll(ctx, calmLimit, "the client sends to the owners", func() error {
+		if err := w.calm(ctx); err != nil {
+			return err
+		}
+		if n, err := b.astray(ctx, w); n > 0 || err != nil {
+			return errors.Join(err, fmt.Errorf("%d astray", n))
+		}
+		return nil
+	})
+}
+
+// astray counts for how many addresses the client sends to another node than the owner.
+func (b *bed) astray(ctx context.Context, w *watcher) (int, error) {
+	cache, err := watch.Neighbours(ctx, b.lab, lab.HostClient)
+	return watch.Astray(cache, w.owners(time.Now().Add(-calm))), err
+}
+
+// owners returns the places last stated since then, of the addresses that are sent to.
+func (w *watcher) owners(since time.Time) map[netip.Addr]watch.MAC {
+	all := watch.Owners(w.capture.Claims(since), time.Time{})
+	out := map[netip.Addr]watch.MAC{}
+	for _, addr := range w.set.probed {
+		if mac, known := all[addr]; known {
+			out[addr] = mac
+		}
+	}
+	return out
+}
+
+// victim is the node that owns the most addresses, the first by name among equals, and what it owns.
+func (b *bed) victim(owners map[netip.Addr]watch.MAC) (node string, owned []netip.Addr) {
+	byNode := map[string][]netip.Addr{}
+	for addr, mac := range owners {
+		byNode[b.macs[mac]] = append(byNode[b.macs[mac]], addr)
+	}
+	for _, name := range b.lab.NodeNames() {
+		if len(byNode[name]) > len(byNode[node]) {
+			node = name
+		}
+	}
+	owned = byNode[node]
+	slices.SortFunc(owned, netip.Addr.Compare)
+	return node, owned
+}
+
+// times are those of a run: the measurement begins, mending begins, all is whole.
+type times struct{ from, mended, whole time.Time }
+
+// judge fills in what was seen.
+func (w *watcher) judge(r *result, measured []netip.Addr, at times) {
+	for _, addr := range measured {
+		loss := w.traffic.Outage(addr, at.from, at.mended)
+		back := w.traffic.Outage(addr, at.mended, at.whole)
+		r.Pause = max(r.Pause, loss.Pause.Milliseconds())
+		r.Slowest = max(r.Slowest, loss.Slowest.Milliseconds())
+		r.Lost += loss.Lost + back.Lost
+		r.Sent += loss.Sent + back.Sent
+		if addr.Is4() {
+			r.Loss4, r.Back4 = append(r.Loss4, loss.Longest.Milliseconds()), append(r.Back4, back.Longest.Milliseconds())
+		} else {
+			r.Loss6, r.Back6 = append(r.Loss6, loss.Longest.Milliseconds()), append(r.Back6, back.Longest.Milliseconds())
+		}
+	}
+	claims := w.capture.Claims(at.from)
+	if changes := watch.Changes(claims); len(changes) > 0 {
+		r.Changes = len(changes)
+		r.FirstChange = changes[0].At.Sub(r.At).Milliseconds()
+		r.LastChange = changes[len(changes)-1].At.Sub(r.At).Milliseconds()
+	}
+	overlaps := watch.Overlaps(claims, quietTimes*w.ask)
+	slices.SortStableFunc(overlaps, func(a, b watch.Overlap) int { return cmp.Compare(b.Length(), a.Length()) })
+	r.OverlapCount = len(overlaps)
+	for _, o := range overlaps[:min(len(overlaps), maxOverlaps)] {
+		r.Longest = max(r.Longest, o.Length().Milliseconds())
+		r.Overlaps = append(r.Overlaps, fmt.Sprintf("%s %s %s %d ms at %+d ms", o.Addr, o.First, o.Second,
+			o.Length().Milliseconds(), o.From.Sub(r.At).Milliseconds()))
+	}
+}
+
+// maxOverlaps bounds how many overlaps a result lists.
+const maxOverlaps = 10
+
+// quietTimes is after how many questions without an answer a node counts as silent.
+const quietTimes = 4

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/berth-lb/berth/e2e/product"
+)
+
+// A scenario breaks something and mends it again.
+type scenario struct {
+	name, title string
+	set         string // of Services
+	// everybody has the loss of all addresses measured, not only of those that the victim owns.
+	everybody bool
+	// still: no address may move.
+	still bool
+	// once: it runs one time only, whatever RUNS says.
+	once bool
+	// window is how long the loss is measured after the fault at least; it goes on until all addresses are answered again.
+	window time.Duration
+	// probe and ask are the intervals at which addresses are sent to and asked for; 0 means 10 ms and 50 ms.
+	probe, ask time.Duration
+	// prepare is done before the measurement begins and the victim is chosen; nil means nothing.
+	prepare func(ctx context.Context, l *lab.Lab) error
+	// fault breaks something of the victim, the node that owns most addresses. It may take its time: the measurement begins
+	// before it.
+	fault func(ctx context.Context, l *lab.Lab, victim string) error
+	// restore makes everything whole again.
+	restore func(ctx context.Context, l *lab.Lab, victim string) error
+}
+
+// scenarios lists all, in the order in which they run.
+func scenarios(minutes int) []scenario {
+	nothing := func(context.Context, *lab.Lab, string) error { return nil }
+	crash := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Crash(ctx, victim) }
+	start := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Start(ctx, victim) }
+	heal := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Heal(ctx, victim) }
+	hang := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Hang(ctx, victim) }
+	unhang := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Unhang(ctx, victim) }
+	return []scenario{
+		{name: "crash", title: "owner's node crashes", set: setLocal, window: 3 * time.Second, fault: crash, restore: start},
+		{name: "cable", title: "owner's cable is pulled", set: setLocal, window: 3 * time.Second, restore: heal,
+			fault: func(ctx context.Context, l *lab.Lab, victim string) error { return l.Cut(ctx, victim) }},
+		{name: "hang", title: "owner's node hangs, pods too", set: setLocal, window: 5 * time.Second, fault: hang, restore: unhang},
+		{name: "hang-pods-elsewhere", title: "owner's node hangs, its kernel forwards to pods elsewhere", set: setCluster,
+			window: 5 * time.Second, fault: hang, restore: unhang},
+		{name: "frozen", title: "owner's speaker frozen for 3 s", set: setLocal, window: 5 * time.Second, fault: freeze, restore: nothing},
+		{name: "kill", title: "owner's speaker killed (SIGKILL)", set: setLocal, window: 5 * time.Second, restore: renewSpeaker,
+			fault: func(_ context.Context, l *lab.Lab, victim string) error {
+				return l.KillProcess(victim, product.SpeakerProcess, syscall.SIGKILL)
+			}},
+		{name: "upgrade", title: "speakers upgraded, one after another", set: setLocal, everybody: true, window: 2 * time.Second,
+			fault: upgrade, restore: nothing},
+		{name: "drain", title: "owner drained: cordoned and excluded", set: setLocal, window: 4 * time.Second,
+			fault:   func(ctx context.Context, l *lab.Lab, victim string) error { return l.Drain(ctx, victim) },
+			restore: func(ctx context.Context, l *lab.Lab, victim string) error { return l.Undrain(ctx, victim) }},
+		{name: "partition", title: "owner and one other node cannot reach each other", set: setLocal, everybody: true,
+			window: 6 * time.Second, restore: heal,
+			fault: func(ctx context.Context, l *lab.Lab, victim string) error {
+				return l.Part(ctx, victim, otherThan(l, victim))
+			}},
+		{name: "members", title: "no speaker reaches another on its port, the API server is there", set: setLocal, everybody: true,
+			window: 6 * time.Second,
+			fault: func(ctx context.Context, l *lab.Lab, _ string) error {
+				return each(l, func(node string) error { return l.Block(ctx, node, product.MemberPort) })
+			},
+			restore: func(ctx context.Context, l *lab.Lab, _ string) error {
+				return each(l, func(node string) error { return l.Heal(ctx, node) })
+			}},
+		{name: "no-api", title: "API server killed, then owner's node crashes", set: setLocal, window: 3 * time.Second, fault: crash,
+			prepare: func(ctx context.Context, l *lab.Lab) error { return l.KillComponent(ctx, lab.APIServer) },
+			restore: func(ctx context.Context, l *lab.Lab, victim string) error {
+				return errors.Join(l.StartComponent(ctx, lab.APIServer), l.Start(ctx, victim))
+			}},
+		{name: "many", title: "owner of 2,000 addresses crashes (64 of them probed)", set: setMany, window: 4 * time.Second,
+			fault: crash, restore: start},
+		{name: "saturated", title: fmt.Sprintf("every core busy for %d min (probed every 100 ms)", minutes), set: setLocal,
+			everybody: true, still: true, once: true, window: time.Second, probe: 100 * time.Millisecond, ask: 250 * time.Millisecond,
+			fault: func(ctx context.Context, _ *lab.Lab, _ string) error {
+				return saturate(ctx, time.Duration(minutes)*time.Minute)
+			}, restore: nothing},
+	}
+}
+
+// otherThan is the node after the victim.
+func otherThan(l *lab.Lab, victim string) string {
+	nodes := l.NodeNames()
+	return nodes[(slices.Index(nodes, victim)+1)%len(nodes)]
+}
+
+func each(l *lab.Lab, do func(node string) error) error {
+	var errs []error
+	for _, node := range l.NodeNames() {
+		errs = append(errs, do(node))
+	}
+	return errors.Join(errs...)
+}
+
+// freeze stops the speaker for long enough that the others take over, and lets it go on.
+func freeze(ctx context.Context, l *lab.Lab, victim string) error {
+	if err := l.KillProcess(victim, product.SpeakerProcess, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(3 * time.Second):
+	case <-ctx.Done():
+	}
+	return l.KillProcess(victim, product.SpeakerProcess, syscall.SIGCONT)
+}
+
+// upgrade has the DaemonSet replace all pods.
+func upgrade(ctx context.Context, l *lab.Lab, _ string) error {
+	if _, err := l.Kubectl(ctx, "rollout", "restart", "-n", product.Namespace, product.Speaker); err != nil {
+		return err
+	}
+	_, err := l.Kubectl(ctx, "rollout", "status", "-n", product.Namespace, product.Speaker, "--timeout=120s")
+	return err
+}
+
+// renewSpeaker replaces the speaker's pod: the kubelet starts a container that ends often ever more slowly, and a new pod
+// starts afresh.
+func renewSpeaker(ctx context.Context, l *lab.Lab, victim string) error {
+	_, err := l.Kubectl(ctx, "delete", "pod", "-n", product.Namespace, "-l", product.SpeakerPods,
+		"--field-selector", "spec.nodeName="+victim, "--wait=true")
+	return err
+}
+
+// saturate runs two endless loops for each core.
+func saturate(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	runtime.LockOSThread() // whose death ends the loops
+	defer runtime.UnlockOSThread()
+	var loops []*exec.Cmd
+	for range 2 * runtime.NumCPU() {
+		loop := exec.CommandContext(ctx, "/bin/sh", "-c", "while :; do :; done")
+		loop.Stderr = os.Stderr
+		// They end with this program, whatever ends it.
+		loop.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err := loop.Start(); err != nil {
+			cancel()
+			return err
+		}
+		loops = append(loops, loop)
+	}
+	for _, loop := range loops {
+		if err := loop.Wait(); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("busy loop: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+// Package product installs Berth in a lab as a user does, and tells when all of it works.
+package product
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/berth-lb/berth/e2e/lab"
+)
+
+// Namespace is the one that the manifests use.
+const Namespace = "berth-system"
+
+// Names of the workloads in Namespace, as kubectl wants them, and of a speaker's process.
+const (
+	Controller     = "deployment/berth-controller"
+	Speaker        = "daemonset/berth-speaker"
+	SpeakerPods    = "app.kubernetes.io/name=berth-speaker" // label selector
+	SpeakerProcess = "speaker"
+)
+
+// MemberPort is the port at which speakers talk to each other.
+const MemberPort = 7947
+
+// Install loads the images that `make images` builds, applies the manifests once, and waits until every pod is ready. It
+// returns how long that took from applying on. The root is the folder of the product's sources.
+func Install(ctx context.Context, l *lab.Lab, root string) (time.Duration, error) {
+	for _, role := range []string{"controller", "speaker"} {
+		if err := l.LoadImage(ctx, filepath.Join(root, "dist", role+".tar")); err != nil {
+			return 0, fmt.Errorf("load the %s image (make images builds it): %w", role, err)
+		}
+	}
+	base, err := filepath.Abs(filepath.Join(root, "manifests", "base"))
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	if _, err := l.Kubectl(ctx, "apply", "-k", base); err != nil {
+		return 0, err
+	}
+	for _, what := range []string{Controller, Speaker} {
+		if _, err := l.Kubectl(ctx, "rollout", "status", "-n", Namespace, what, "--timeout=60s"); err != nil {
+			return 0, fmt.Errorf("%s is not ready after the install: %w", what, err)
+		}
+	}
+	return time.Since(start), nil
+}
+
+// Whole returns nil when the speaker of every node works and sees all the others, else an error that says what is missing.
+func Whole(ctx context.Context, l *lab.Lab) error {
+	// Each is asked itself: what the API server knows may be from before a crash.
+	for _, node := range l.NodeNames() {
+		if err := speakerReady(ctx, l, node); err != nil {
+			return fmt.Errorf("speaker of %s: %w", node, err)
+		}
+	}
+	return speakersAgree(ctx, l)
+}
+
+func speakerReady(ctx context.Context, l *lab.Lab, node string) error {
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return l.DialFrom(ctx, node, network, address)
+		},
+	}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:9741/readyz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close() //nolint:errcheck // it was only read from
+	if text, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusOK {
+		return errors.New(string(text))
+	}
+	return nil
+}
+
+// speakersAgree reads the Speaker objects: all are ready and see each other.
+func speakersAgree(ctx context.Context, l *lab.Lab) error {
+	var list struct {
+		Items []struct {
+			Metadata struct {
+				Name string `json:"name"`
+			} `json:"metadata"`
+			Status struct {
+				Members    int                `json:"members"`
+				Conditions []metav1.Condition `json:"conditions"`
+			} `json:"status"`
+		} `json:"items"`
+	}
+	text, err := l.Kubectl(ctx, "get", "--raw", "/apis/berth.io/v1beta1/speakers")
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return err
+	}
+	if len(list.Items) != len(l.NodeNames()) {
+		return fmt.Errorf("%d Speaker objects", len(list.Items))
+	}
+	for _, s := range list.Items {
+		if s.Status.Members != len(l.NodeNames()) {
+			return fmt.Errorf("the speaker of %s sees %d members", s.Metadata.Name, s.Status.Members)
+		}
+		for _, c := range s.Status.Conditions {
+			if c.Type == "Ready" && c.Status != metav1.ConditionTrue {
+				return fmt.Errorf("the speaker of %s is not ready: %s", s.Metadata.Name, c.Message)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package announcement
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/config"
+	"github.com/berth-lb/berth/pkg/layer2"
+)
+
+// candidate is a node that may own the address.
+type candidate struct {
+	name     string
+	weight   int64
+	cordoned bool
+	held     bool
+	claim    *Claim // nil when it claims nothing
+	links    []layer2.Link
+	why      layer2.LinkReason
+}
+
+// filter sorts the nodes into those that may announce, with their weight,
+// and those that may not.
+func filter(in Input, ads []*config.L2Advertisement, services []Service) (may []candidate, mayNot []Rejection) {
+	for _, n := range in.Nodes {
+		c := candidate{name: n.Name, cordoned: n.Cordoned, held: in.Speakers[n.Name].Presence == Held}
+		c.links, c.why = choose(in, ads, n)
+		if reason := rejected(in, n, ads, services); reason != "" {
+			mayNot = append(mayNot, Rejection{n.Name, reason})
+			continue
+		}
+		if len(c.links) == 0 {
+			mayNot = append(mayNot, Rejection{n.Name, v1beta1.ReasonNoLinkForAddress})
+			continue
+		}
+		if claim, ok := in.Claims[n.Name]; ok {
+			c.claim = &claim
+		}
+		for _, a := range ads {
+			if a.SelectsNode(n.Labels) {
+				c.weight += a.Weight(n.Labels)
+			}
+		}
+		may = append(may, c)
+	}
+	may, mayNot = inSubnet(may, mayNot)
+	return uncordoned(may, mayNot)
+}
+
+// inSubnet leaves nodes without a link in the address's subnet out where
+// others have one: what they announce would be on another LAN.
+func inSubnet(may []candidate, mayNot []Rejection) ([]candidate, []Rejection) {
+	if !slices.ContainsFunc(may, func(c candidate) bool { return c.why == layer2.LinksBySubnet }) {
+		return may, mayNot
+	}
+	return reject(may, mayNot, v1beta1.ReasonNoLinkForAddress, func(c candidate) bool { return c.why == layer2.AllEligibleLinks })
+}
+
+// uncordoned leaves cordoned nodes out where there are others.
+func uncordoned(may []candidate, mayNot []Rejection) ([]candidate, []Rejection) {
+	if !slices.ContainsFunc(may, func(c candidate) bool { return !c.cordoned }) {
+		return may, mayNot
+	}
+	return reject(may, mayNot, v1beta1.ReasonNodeCordoned, func(c candidate) bool { return c.cordoned })
+}
+
+// reject rejects the candidates for which a condition holds.
+func reject(may []candidate, mayNot []Rejection, reason v1beta1.Reason, condition func(candidate) bool) ([]candidate, []Rejection) {
+	var out []candidate
+	for _, c := range may {
+		if condition(c) {
+			mayNot = append(mayNot, Rejection{c.name, reason})
+			continue
+		}
+		out = append(out, c)
+	}
+	return out, mayNot
+}
+
+// rejected says why a node may not announce, or "".
+func rejected(in Input, n Node, ads []*config.L2Advertisement, services []Service) v1beta1.Reason {
+	speaker := in.Speakers[n.Name]
+	switch {
+	case n.Excluded:
+		return v1beta1.ReasonNodeExcluded
+	case n.NetworkUnavailable:
+		return v1beta1.ReasonNetworkUnavailable
+	case !slices.ContainsFunc(ads, func(a *config.L2Advertisement) bool { return a.SelectsNode(n.Labels) }):
+		return v1beta1.ReasonNodeNotSelected
+	case speaker.Presence == Gone || speaker.Presence == Leaving:
+		return cmp.Or(speaker.Reason, v1beta1.ReasonSpeakerNotAlive)
+	case slices.ContainsFunc(services, func(s Service) bool { return s.Local && !s.Endpoints.Has(n.Name) }):
+		return v1beta1.ReasonNoLocalEndpoint
+	}
+	if _, claims := in.Claims[n.Name]; speaker.Presence == Held && !claims {
+		return v1beta1.ReasonNodeHeld
+	}
+	return ""
+}
+
+// choose chooses the links of a node for the address.
+func choose(in Input, ads []*config.L2Advertisement, n Node) ([]layer2.Link, layer2.LinkReason) {
+	return layer2.Choose(in.Address, in.Speakers[n.Name].Links, selection(in, ads, n))
+}
+
+// selection is what the advertisements that select a node say of its
+// interfaces. One that names none leaves the choice open for all.
+func selection(in Input, ads []*config.L2Advertisement, n Node) layer2.Selection {
+	out := layer2.Selection{Exclude: in.ExcludeLinks}
+	for _, a := range ads {
+		if !a.SelectsNode(n.Labels) {
+			continue
+		}
+		if len(a.Interfaces) == 0 && len(a.InterfacePatterns) == 0 {
+			return layer2.Selection{Exclude: in.ExcludeLinks}
+		}
+		out.Names = append(out.Names, a.Interfaces...)
+		out.Patterns = append(out.Patterns, a.InterfacePatterns...)
+	}
+	return out
+}
+
+// elect names the owner, "" when there is no candidate. It drops candidates
+// step by step, and each step leaves at least one.
+func elect(addr netip.Addr, candidates []candidate, immediate bool) string {
+	heaviest := int64(0)
+	for _, c := range candidates {
+		heaviest = max(heaviest, c.weight)
+	}
+	left := keep(candidates, func(c candidate) bool { return c.weight == heaviest })
+	if !immediate {
+		left = present(left)
+	}
+	var out []layer2.Candidate
+	for _, c := range left {
+		out = append(out, layer2.Candidate{Name: c.name})
+	}
+	owner, _ := layer2.Elect(addr, out)
+	return owner
+}
+
+// present leaves those with the best claim, or all where nobody has one. A
+// claim of a speaker that is not heard now counts as weak: it holds the
+// address, but it does not win one back.
+func present(candidates []candidate) []candidate {
+	best := Claim{Weak: true}
+	for _, c := range candidates {
+		if c.claim != nil && better(c.standing(), best) {
+			best = c.standing()
+		}
+	}
+	return keep(candidates, func(c candidate) bool { return c.claim != nil && !better(best, c.standing()) })
+}
+
+// standing is a candidate's claim as it counts.
+func (c candidate) standing() Claim { return Claim{c.claim.Generation, c.claim.Weak || c.held} }
+
+// better reports whether one claim beats another.
+func better(a, b Claim) bool {
+	if a.Weak != b.Weak {
+		return b.Weak
+	}
+	return a.Generation > b.Generation
+}
+
+// keep leaves the candidates for which a condition holds, or all when it
+// holds for none.
+func keep(candidates []candidate, condition func(candidate) bool) []candidate {
+	var out []candidate
+	for _, c := range candidates {
+		if condition(c) {
+			out = append(out, c)
+		}
+	}
+	if len(out) == 0 {
+		return candidates
+	}
+	return out
+}

@@ -1,0 +1,191 @@
+package announcement
+
+import (
+	"slices"
+	"time"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/layer2"
+)
+
+// Presence is what other speakers may expect of a node.
+type Presence int
+
+// The kinds of presence, from none to full.
+const (
+	// Gone: the node does not forward traffic, or its speaker will not come
+	// back. Others take over what it owned, at once.
+	Gone Presence = iota
+	// Held: the speaker is silent or starts again, and the node goes on
+	// forwarding. It keeps what it owns for a while and gets nothing new.
+	Held
+	// Leaving: the speaker works and wants others to take over.
+	Leaving
+	// Present: the speaker works.
+	Present
+)
+
+var presenceNames = [...]string{Gone: "Gone", Held: "Held", Leaving: "Leaving", Present: "Present"}
+
+// String is the presence as it is written in status and logs.
+func (p Presence) String() string { return presenceNames[p] }
+
+// Stage is how far a speaker says that it is with its work.
+type Stage string
+
+// The stages in the life of a speaker.
+const (
+	// StageStarting: it reads the cluster and looks for its fellows.
+	StageStarting Stage = "starting"
+	// StageReady: it announces what it owns.
+	StageReady Stage = "ready"
+	// StageRestarting: it ends, and is expected to come back soon.
+	StageRestarting Stage = "restarting"
+	// StageLeaving: it hands over what it owns and then ends.
+	StageLeaving Stage = "leaving"
+)
+
+// Report is what a witness says of the kernel of another node, which it
+// probes by ARP or NDP.
+type Report string
+
+// The reports of a witness. None at all means that it cannot tell.
+const (
+	// KernelAnswers: the node forwards, whatever its speaker does.
+	KernelAnswers Report = "answers"
+	// KernelRefuses: it answers, and refuses connections to the speaker's port:
+	// the process is not there, and the kubelet will start it again.
+	KernelRefuses Report = "refuses"
+	// KernelSilent: the kernel answered before and does no more, and the
+	// speaker does not answer the witness either.
+	KernelSilent Report = "silent"
+)
+
+// Fellow is what is known of one other node's speaker and kernel.
+type Fellow struct {
+	// Alive is what membership thinks, Since when it came to think so, and
+	// Left is set when the speaker said goodbye.
+	Alive bool
+	Left  bool
+	Since time.Time
+	// Stage is what the speaker said last, StageSince when that was heard.
+	Stage      Stage
+	StageSince time.Time
+	// Reports are those of the witnesses that are alive, in the order of
+	// Witnesses; "" of one that cannot tell.
+	Reports []Report
+	// Renewed is when the speaker last renewed its Speaker object, as seen
+	// from here. Speakers do so while they miss a fellow.
+	Renewed time.Time
+}
+
+// Patience is how long a node may keep what it owns without its speaker.
+type Patience struct {
+	// Restart is for a speaker that said it comes back, or that came back and
+	// does not announce yet.
+	Restart time.Duration
+	// Silence is for one that is silent while its kernel answers. A process that
+	// has died is started again soon, and Restart is for that too; one that is
+	// there and silent may hang, with the whole node.
+	Silence time.Duration
+	// Renewal is how long a renewed Speaker object proves that the speaker
+	// works although it is not heard.
+	Renewal time.Duration
+}
+
+// Verdict is the outcome of Judge.
+type Verdict struct {
+	Presence Presence
+	Reason   v1beta1.Reason
+	// Until is when the verdict may change by itself; zero for never.
+	Until time.Time
+}
+
+// Judge says what to expect of a node. It asks two witnesses two questions:
+// membership whether the speaker is there, and the node's kernel whether the
+// node is. A kernel that falls silent together with its speaker is gone at
+// once. One that answers goes on forwarding, so its speaker is given time.
+func Judge(f Fellow, p Patience, now time.Time) Verdict {
+	kernel := kernelOf(f)
+	switch {
+	case kernel == KernelSilent:
+		return Verdict{Gone, v1beta1.ReasonNodeSilent, time.Time{}}
+	case f.Alive && f.Stage == StageReady:
+		return Verdict{Present, v1beta1.ReasonNodePresent, time.Time{}}
+	case f.Alive && f.Stage == StageLeaving:
+		return Verdict{Leaving, v1beta1.ReasonNodeLeaving, time.Time{}}
+	case f.Alive:
+		return heldUntil(f.StageSince.Add(p.Restart), now)
+	case f.Stage == StageLeaving:
+		return Verdict{Gone, v1beta1.ReasonNodeLeaving, time.Time{}}
+	case f.Left:
+		return heldUntil(f.Since.Add(p.Restart), now)
+	}
+	// What was renewed before the speaker fell silent proves nothing.
+	renewed := f.Renewed.Add(p.Renewal)
+	if f.Stage == StageReady && f.Renewed.After(f.Since) && renewed.After(now) {
+		return Verdict{Present, v1beta1.ReasonNodeHeard, renewed}
+	}
+	switch kernel {
+	case KernelRefuses:
+		return heldUntil(f.Since.Add(p.Restart), now)
+	case KernelAnswers:
+		return heldUntil(f.Since.Add(p.Silence), now)
+	}
+	return Verdict{Gone, v1beta1.ReasonSpeakerNotAlive, time.Time{}}
+}
+
+// heldUntil holds a node until a time, after which it is gone.
+func heldUntil(end, now time.Time) Verdict {
+	if !end.After(now) {
+		return Verdict{Gone, v1beta1.ReasonSpeakerNotAlive, time.Time{}}
+	}
+	return Verdict{Held, v1beta1.ReasonNodeHeld, end}
+}
+
+// kernelOf sums up the reports. One witness that gets answers is believed, also
+// one whose connection is refused. The kernel is silent when every witness says so; where some cannot tell, the
+// silence of the others counts once membership misses the speaker too.
+func kernelOf(f Fellow) Report {
+	silent := 0
+	for _, r := range f.Reports {
+		if r == KernelSilent {
+			silent++
+		}
+	}
+	switch {
+	case slices.Contains(f.Reports, KernelRefuses):
+		return KernelRefuses
+	case slices.Contains(f.Reports, KernelAnswers):
+		return KernelAnswers
+	}
+	if silent > 0 && (silent == len(f.Reports) || !f.Alive) {
+		return KernelSilent
+	}
+	return ""
+}
+
+// maxWitnesses is how many nodes probe one. With two, a broken path between
+// two nodes takes neither of them out.
+const maxWitnesses = 2
+
+// Witnesses names the nodes that probe the kernel of a node: the first two of
+// those alive, in an order that each node has for itself, so that the work is
+// spread evenly. Every speaker names the same. alive is sorted.
+func Witnesses(node string, alive []string) []string {
+	candidates := make([]layer2.Candidate, 0, len(alive))
+	for _, name := range alive {
+		if name != node {
+			candidates = append(candidates, layer2.Candidate{Name: name})
+		}
+	}
+	var out []string
+	for _, c := range layer2.RankFor(node, candidates) {
+		if len(out) == maxWitnesses {
+			break
+		}
+		out = append(out, c.Name)
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,96 @@
+package announcement
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+var patience = Patience{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 15 * time.Second}
+
+func TestJudge(t *testing.T) {
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	both := func(r Report) []Report { return []Report{r, r} }
+	for _, test := range []struct {
+		story  string
+		fellow Fellow
+		want   Presence
+		until  time.Duration // after now; 0 for never
+	}{
+		{"its speaker works", Fellow{Alive: true, Stage: StageReady, Reports: both(KernelAnswers)}, Present, 0},
+		{"nobody can probe it, and its speaker works", Fellow{Alive: true, Stage: StageReady}, Present, 0},
+		{"its kernel and its speaker fell silent: both witnesses say so before membership does",
+			Fellow{Alive: true, Stage: StageReady, Reports: both(KernelSilent)}, Gone, 0},
+		{"the path to one witness is broken", Fellow{Alive: true, Stage: StageReady, Reports: []Report{KernelSilent, KernelAnswers}}, Present, 0},
+		{"one witness cannot tell, and membership hears the speaker", Fellow{Alive: true, Stage: StageReady, Reports: []Report{KernelSilent, ""}}, Present, 0},
+		{"one witness cannot tell, and membership misses the speaker",
+			Fellow{Stage: StageReady, Since: ago(time.Second), Reports: []Report{"", KernelSilent}}, Gone, 0},
+		{"one witness cannot tell, the other gets answers, membership misses the speaker",
+			Fellow{Stage: StageReady, Since: ago(time.Second), Reports: []Report{"", KernelAnswers}}, Held, 9 * time.Second},
+		{"its speaker is silent and its kernel answers", Fellow{Stage: StageReady, Since: ago(time.Second), Reports: both(KernelAnswers)}, Held, 9 * time.Second},
+		{"for too long", Fellow{Stage: StageReady, Since: ago(10 * time.Second), Reports: both(KernelAnswers)}, Gone, 0},
+		{"its speaker's process has died", Fellow{Stage: StageReady, Since: ago(20 * time.Second), Reports: []Report{KernelAnswers, KernelRefuses}}, Held, 40 * time.Second},
+		{"and is not started again", Fellow{Stage: StageReady, Since: ago(time.Minute), Reports: both(KernelRefuses)}, Gone, 0},
+		{"but it writes its object still", Fellow{Stage: StageReady, Since: ago(time.Hour), Renewed: ago(5 * time.Second), Reports: both(KernelAnswers)}, Present, 10 * time.Second},
+		{"it wrote its object before it fell silent", Fellow{Stage: StageReady, Since: ago(time.Second), Renewed: ago(2 * time.Second), Reports: both(KernelAnswers)}, Held, 9 * time.Second},
+		{"it wrote its object long ago", Fellow{Stage: StageReady, Since: ago(time.Hour), Renewed: ago(time.Hour), Reports: both(KernelAnswers)}, Gone, 0},
+		{"it wrote its object, then its node died", Fellow{Stage: StageReady, Since: ago(time.Hour), Renewed: ago(time.Second), Reports: both(KernelSilent)}, Gone, 0},
+		{"its speaker is silent, and nobody can probe it", Fellow{Stage: StageReady, Since: ago(time.Millisecond)}, Gone, 0},
+		{"its speaker said that it comes back", Fellow{Left: true, Stage: StageRestarting, Since: ago(time.Second), Reports: both(KernelAnswers)}, Held, 59 * time.Second},
+		{"it says so and has not gone yet", Fellow{Alive: true, Stage: StageRestarting, StageSince: ago(time.Second)}, Held, 59 * time.Second},
+		{"it is back and does not announce yet", Fellow{Alive: true, Stage: StageStarting, StageSince: ago(time.Second)}, Held, 59 * time.Second},
+		{"for too long", Fellow{Alive: true, Stage: StageStarting, StageSince: ago(time.Minute)}, Gone, 0},
+		{"it did not come back", Fellow{Left: true, Stage: StageRestarting, Since: ago(time.Minute), Reports: both(KernelAnswers)}, Gone, 0},
+		{"its node went away instead", Fellow{Left: true, Stage: StageRestarting, Since: ago(time.Second), Reports: both(KernelSilent)}, Gone, 0},
+		{"it hands over", Fellow{Alive: true, Stage: StageLeaving, Reports: both(KernelAnswers)}, Leaving, 0},
+		{"it has handed over", Fellow{Left: true, Stage: StageLeaving, Since: ago(0), Reports: both(KernelAnswers)}, Gone, 0},
+		{"it died while it handed over", Fellow{Stage: StageLeaving, Since: ago(0), Reports: both(KernelAnswers)}, Gone, 0},
+		{"nothing is known of it", Fellow{}, Gone, 0},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			got := Judge(test.fellow, patience, now)
+			until := time.Duration(0)
+			if !got.Until.IsZero() {
+				until = got.Until.Sub(now)
+			}
+			if got.Presence != test.want || until != test.until || got.Reason == "" {
+				t.Errorf("got %s (%s) for %s, want %s for %s", got.Presence, got.Reason, until, test.want, test.until)
+			}
+		})
+	}
+}
+
+// TestWitnesses: every node has two, not itself, and the work is spread.
+func TestWitnesses(t *testing.T) {
+	var all []string
+	for i := range 100 {
+		all = append(all, fmt.Sprintf("node%02d", i))
+	}
+	work := map[string]int{}
+	for _, node := range all {
+		got := Witnesses(node, all)
+		if len(got) != 2 || slices.Contains(got, node) {
+			t.Fatalf("%s is probed by %v", node, got)
+		}
+		for _, w := range got {
+			work[w]++
+		}
+		// Who does not probe this node may go without a change for it.
+		rest := slices.DeleteFunc(slices.Clone(all), func(n string) bool { return n != node && !slices.Contains(got, n) && n > "node50" })
+		if again := Witnesses(node, rest); !slices.Equal(got, again) {
+			t.Errorf("%s: others went, and witnesses changed from %v to %v", node, got, again)
+		}
+	}
+	for node, n := range work {
+		if n > 9 {
+			t.Errorf("%s probes %d nodes", node, n)
+		}
+	}
+	if got := Witnesses("a", []string{"a", "b"}); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("with two nodes: %v", got)
+	}
+	if got := Witnesses("a", []string{"a"}); len(got) != 0 {
+		t.Errorf("alone: %v", got)
+	}
+}

@@ -1,0 +1,164 @@
+package layer2
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// broadcast4 is every IPv4 host on a segment.
+var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// Policy says how often an address is announced unasked. A field that is zero
+// takes its value from the [Config].
+type Policy struct {
+	// Count is how many announcements a burst has; negative is as zero.
+	Count int
+	// Interval is the time between two of them; negative is as zero.
+	Interval time.Duration
+	// Refresh is the time between two announcements after the burst, each
+	// shifted by up to a quarter of it at random, so that thousands of addresses
+	// spread out. It mends what a neighbour that missed the whole burst still
+	// believes. Negative is never.
+	Refresh time.Duration
+}
+
+// or fills in what p leaves open.
+func (p Policy) or(o Policy) Policy {
+	if p.Count <= 0 {
+		p.Count = o.Count
+	}
+	if p.Interval <= 0 {
+		p.Interval = o.Interval
+	}
+	if p.Refresh == 0 {
+		p.Refresh = o.Refresh
+	}
+	return p
+}
+
+// Request is what one address should be on this node.
+type Request struct {
+	// Links are the names of the links on which the address is announced, and no
+	// others. None withdraws it. Links that this node does not have, or not yet,
+	// are remembered.
+	Links []string
+	// Policy says how often it is announced unasked.
+	Policy Policy
+	// As is the Ethernet address that answers give; nil is the link's own. With
+	// another one this node stands in for the owner, as a proxy (RFC 4861 7.2.8):
+	// answers still come from the link's own Ethernet address, and nothing is sent
+	// unasked, neither burst nor refresh nor defence. What is no address of one
+	// host is taken for nil.
+	As net.HardwareAddr
+	// Generation is announced with a new burst whenever it changes, although the
+	// address was announced here before.
+	Generation uint64
+}
+
+// wish is a Request as the announcer keeps it. It is replaced, never changed.
+type wish struct {
+	policy     Policy
+	as         net.HardwareAddr
+	generation uint64
+	// claims are sorted by link.
+	claims []claim
+}
+
+// claim is one link of one address.
+type claim struct {
+	link string
+	// serial is new each time when the address has to be announced anew.
+	serial uint64
+	// born is the serial with which answering began.
+	born uint64
+}
+
+// on returns the claim of a link.
+func (w wish) on(link string) (claim, bool) {
+	for _, c := range w.claims {
+		if c.link == link {
+			return c, true
+		}
+	}
+	return claim{}, false
+}
+
+// Set says what addr should be on this node, in place of what was said before.
+// Setting what is already set does nothing. A link that is new for the address, a
+// new generation, and the end of standing in each start a burst; a policy that
+// differs holds for the rest of it. An address that no host can have (multicast,
+// broadcast, unspecified, loopback or invalid) is ignored with a log entry.
+//
+// Set may be called from any goroutine, before, during and after Run, and never
+// waits for a socket. When it returns, withdrawn addresses are not answered, and
+// others are answered with the Ethernet address that was asked for.
+func (a *Announcer) Set(addr netip.Addr, want Request) {
+	addr = addr.Unmap().WithZone("")
+	if !addr.IsValid() || addr.IsMulticast() || addr.IsUnspecified() || addr.IsLoopback() || addr == broadcast4 {
+		a.log.Warn("cannot announce", "address", addr, "reason", "not a unicast address")
+		return
+	}
+	names := slices.Clone(want.Links)
+	slices.Sort(names)
+	names = slices.Compact(names)
+	next := wish{policy: want.Policy.or(a.config.policy()), generation: want.Generation}
+	if isStation(want.As) {
+		next.as = slices.Clone(want.As)
+	}
+
+	a.mu.Lock()
+	changed := a.setLocked(addr, names, next)
+	a.mu.Unlock()
+	if changed {
+		signal(a.wake)
+	}
+}
+
+// setLocked changes what is desired of addr and reports whether it had to. The
+// claims of next are still to be made.
+func (a *Announcer) setLocked(addr netip.Addr, names []string, next wish) bool {
+	old := a.desired[addr]
+	sameLinks := slices.EqualFunc(old.claims, names, func(c claim, name string) bool { return c.link == name })
+	sameFace := bytes.Equal(old.as, next.as)
+	sameTerms := sameFace && old.policy == next.policy && old.generation == next.generation
+	if sameLinks && (sameTerms || len(names) == 0) {
+		return false
+	}
+	a.stale[addr] = struct{}{}
+	for _, c := range old.claims {
+		if !slices.Contains(names, c.link) && a.contests.forget(place{addr, c.link}) {
+			signal(a.changed)
+		}
+	}
+	if len(names) == 0 {
+		delete(a.desired, addr)
+		return true
+	}
+	next.claims = make([]claim, len(names))
+	for i, name := range names {
+		c, known := old.on(name)
+		if !known || !sameFace {
+			a.serial++
+			c = claim{link: name, serial: a.serial, born: a.serial}
+		} else if old.generation != next.generation {
+			a.serial++
+			c.serial = a.serial
+		}
+		next.claims[i] = c
+	}
+	a.desired[addr] = next
+	return true
+}
+
+// answer reports whether addr is to be answered for on the link, and as which
+// Ethernet address if not as the link's own.
+func (a *Announcer) answer(addr netip.Addr, link string) (as net.HardwareAddr, ok bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	w := a.desired[addr]
+	_, ok = w.on(link)
+	return w.as, ok
+}

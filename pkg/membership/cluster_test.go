@@ -1,0 +1,311 @@
+package membership
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// wires are what members talk over; they can be cut one by one.
+type wires struct {
+	mu  sync.Mutex
+	cut map[[2]netip.Addr]bool
+}
+
+// between cuts or heals all wires between two groups of members.
+func (w *wires) between(a, b []int, cut bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, i := range a {
+		for _, j := range b {
+			w.cut[[2]netip.Addr{addrOf(i), addrOf(j)}] = cut
+			w.cut[[2]netip.Addr{addrOf(j), addrOf(i)}] = cut
+		}
+	}
+}
+
+// end is a member's end of the wires.
+type end struct {
+	*memberlist.NetTransport
+	wires *wires
+	self  netip.Addr
+}
+
+func (e end) isCut(to memberlist.Address) bool {
+	e.wires.mu.Lock()
+	defer e.wires.mu.Unlock()
+	return e.wires.cut[[2]netip.Addr{e.self, netip.MustParseAddrPort(to.Addr).Addr()}]
+}
+
+func (e end) WriteToAddress(b []byte, to memberlist.Address) (time.Time, error) {
+	if e.isCut(to) {
+		return time.Now(), nil
+	}
+	return e.NetTransport.WriteToAddress(b, to)
+}
+
+func (e end) DialAddressTimeout(to memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	if e.isCut(to) {
+		return nil, errors.New("the wire is cut")
+	}
+	return e.NetTransport.DialAddressTimeout(to, timeout)
+}
+
+// startOn starts a member whose wires can be cut.
+func (w *wires) startOn(t *testing.T, config Config, peers ...int) member {
+	t.Helper()
+	config.Timing = calm
+	m, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
+		BindAddrs: []string{config.BindAddr.String()}, BindPort: int(config.Port), Logger: m.lines.logger(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.transport = end{transport, w, config.BindAddr}
+	m.SetPeers(peersOf(peers...))
+	return run(t, m)
+}
+
+func TestAClusterHealsHoweverItWasTorn(t *testing.T) {
+	tests := []struct {
+		story string
+		peers [4][]int
+	}{
+		{"all know all", [4][]int{{2, 3, 4, 5}, {2, 3, 4, 5}, {2, 3, 4, 5}, {2, 3, 4, 5}}},
+		{"one of one half knows one of the other", [4][]int{{3}, {2}, {5, 2}, {}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.story, func(t *testing.T) {
+			checkLeaks(t)
+			w := &wires{cut: make(map[[2]netip.Addr]bool)}
+			var all []member
+			for i, peers := range tt.peers {
+				all = append(all, w.startOn(t, configOf(t, i+2), peers...))
+			}
+			for _, m := range all {
+				m.awaitMembers(t, 2, 3, 4, 5)
+			}
+			w.between([]int{2, 3}, []int{4, 5}, true)
+			for i, m := range all {
+				others := []int{4, 5, 2, 3}
+				m.awaitState(t, others[i], Dead)
+				m.awaitMembers(t, i/2*2+2, i/2*2+3)
+			}
+			// Both halves go on.
+			for i, m := range all {
+				m.say(t, "stage", fmt.Sprint("alone ", i))
+				m.say(t, fmt.Sprint("claim/", i), "1")
+			}
+			w.between([]int{2, 3}, []int{4, 5}, false)
+			for _, m := range all {
+				m.awaitMembers(t, 2, 3, 4, 5)
+				for i := range all {
+					m.awaitSaid(t, i+2, "stage", fmt.Sprint("alone ", i))
+					m.awaitSaid(t, i+2, fmt.Sprint("claim/", i), "1")
+				}
+			}
+		})
+	}
+}
+
+// TestTheDeadAreNotRevivedForLong has somebody who believes a dead member to be
+// alive tell those who know better.
+func TestTheDeadAreNotRevivedForLong(t *testing.T) {
+	checkLeaks(t)
+	w := &wires{cut: make(map[[2]netip.Addr]bool)}
+	one := w.startOn(t, configOf(t, 2), 3, 4)
+	two := w.startOn(t, configOf(t, 3), 2, 4)
+	doomed := w.startOn(t, configOf(t, 4), 2, 3)
+	doomed.say(t, "stage", "ready")
+	for _, m := range []member{one, two} {
+		m.awaitMembers(t, 2, 3, 4)
+		m.awaitSaid(t, 4, "stage", "ready")
+	}
+	w.between([]int{2}, []int{3, 4}, true)
+	one.awaitMembers(t, 2)
+	two.awaitMembers(t, 3, 4)
+	doomed.crash()
+	w.between([]int{2}, []int{3, 4}, false)
+	for _, m := range []member{one, two} {
+		m.awaitMembers(t, 2, 3)
+		m.awaitState(t, 4, Dead)
+	}
+}
+
+func TestARestartedMemberGetsBackWhatItSaid(t *testing.T) {
+	checkLeaks(t)
+	const claims = 2000
+	one := start(t, configOf(t, 2), 3, 4)
+	two := start(t, configOf(t, 3), 2, 4)
+	three := start(t, configOf(t, 4), 2, 3)
+	for _, m := range []member{one, two, three} {
+		m.awaitMembers(t, 2, 3, 4)
+	}
+	at := time.Now()
+	for i := range claims {
+		two.say(t, fmt.Sprintf("claim/10.0.%d.%d", i/256, i%256), "1")
+	}
+	for _, m := range []member{one, two, three} {
+		m.await(t, "hears all claims", func() bool { return len(m.fellow(3).Said) == claims })
+	}
+	t.Logf("%d claims known to all after %s", claims, time.Since(at).Round(time.Millisecond))
+	two.say(t, "stage", "restarting")
+	two.stop()
+	one.awaitState(t, 3, Left)
+	if got := one.fellow(3).Said; len(got) != claims+1 || string(got["stage"]) != "restarting" {
+		t.Errorf("with the goodbye %d statements are known, stage %q", len(got), got["stage"])
+	}
+	again := start(t, configOf(t, 3), 2)
+	again.await(t, "settles", again.Settled)
+	if got := len(again.fellow(3).Said); got != claims+1 {
+		t.Errorf("settled, it knows %d statements of its own", got)
+	}
+	if err := again.SayAll("claim/", map[string][]byte{"claim/10.0.0.7": []byte("2")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []member{one, three, again} {
+		m.await(t, "hears of one claim", func() bool { return len(m.fellow(3).Said) == 2 })
+		m.awaitSaid(t, 3, "claim/10.0.0.7", "2")
+		m.awaitState(t, 3, Alive)
+	}
+}
+
+func TestPingAndConfirm(t *testing.T) {
+	checkLeaks(t)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	w := &wires{cut: make(map[[2]netip.Addr]bool)}
+	one := w.startOn(t, configOf(t, 2), 3)
+	if err := one.Confirm(ctx); err != nil {
+		t.Errorf("alone: %v", err)
+	}
+	two := w.startOn(t, configOf(t, 3), 2)
+	one.awaitMembers(t, 2, 3)
+	two.awaitMembers(t, 2, 3)
+	if err := one.Ping(ctx, "node3"); err != nil {
+		t.Error(err)
+	}
+	if err := one.Confirm(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := one.Ping(ctx, "node9"); err == nil || !strings.Contains(err.Error(), "node9") {
+		t.Errorf("a ping of nobody: %v", err)
+	}
+	ended, end := context.WithCancel(ctx)
+	end()
+	if err := one.Ping(ended, "node3"); !errors.Is(err, context.Canceled) {
+		t.Errorf("a ping when the context has ended: %v", err)
+	}
+
+	// It cannot be reached; then it can again, while it is still thought dead.
+	w.between([]int{2}, []int{3}, true)
+	if err := one.Ping(ctx, "node3"); err == nil {
+		t.Error("a ping gets through a cut wire")
+	}
+	one.awaitState(t, 3, Dead)
+	short, stop := context.WithTimeout(ctx, 4*one.config.Timing.ProbeTimeout)
+	defer stop()
+	if err := one.Confirm(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Confirm without contact: %v", err)
+	}
+	confirmed := make(chan error)
+	go func() { confirmed <- one.Confirm(ctx) }()
+	w.between([]int{2}, []int{3}, false)
+	if err := <-confirmed; err != nil {
+		t.Errorf("Confirm when there is contact again: %v", err)
+	}
+
+	one.awaitMembers(t, 2, 3)
+	two.stop()
+	one.awaitState(t, 3, Left)
+	if err := one.Confirm(ctx); err != nil {
+		t.Errorf("only one is known, who has left: %v", err)
+	}
+}
+
+func TestIPv6(t *testing.T) {
+	checkLeaks(t)
+	if l, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	} else {
+		_ = l.Close()
+	}
+	var all []member
+	var peers []netip.AddrPort
+	for i := range 3 {
+		config := configOf(t, i+2)
+		config.BindAddr, config.Port = netip.IPv6Loopback(), testPort+uint16(i)
+		peers = append(peers, netip.AddrPortFrom(config.BindAddr, config.Port))
+		all = append(all, start(t, config, []int{}...))
+	}
+	for _, m := range all {
+		m.SetPeers(peers)
+		m.say(t, "stage", "ready")
+	}
+	for _, m := range all {
+		m.awaitMembers(t, 2, 3, 4)
+		for i := range all {
+			m.awaitSaid(t, i+2, "stage", "ready")
+		}
+		if err := m.Confirm(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+	all[2].crash()
+	all[0].awaitState(t, 4, Dead)
+	if got := all[0].fellow(4).Addr; got != netip.IPv6Loopback() {
+		t.Errorf("address %s", got)
+	}
+}
+
+func TestWhatCannotBeSaid(t *testing.T) {
+	m, err := New(configOf(t, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := []byte("x")
+	long := strings.Repeat("k", MaxKey+1)
+	for _, tt := range []struct {
+		story string
+		err   error
+	}{
+		{"no key", m.Say("", value)},
+		{"a long key", m.Say(long, value)},
+		{"a long value", m.Say("k", make([]byte, MaxValue+1))},
+		{"another prefix", m.SayAll("claim/", map[string][]byte{"claim/a": value, "stage": value})},
+		{"no value", m.SayAll("claim/", map[string][]byte{"claim/a": value, "claim/b": nil})},
+		{"no key among all", m.SayAll("", map[string][]byte{"": value})},
+	} {
+		if tt.err == nil {
+			t.Errorf("%s: it was said", tt.story)
+		}
+	}
+	if got := m.view.store.keys("node2"); len(got) > 0 {
+		t.Errorf("an error, but these were said: %q", got)
+	}
+	for _, err := range []error{
+		m.Say(long[:MaxKey], make([]byte, MaxValue)), m.Say("k", []byte{}), m.Say("never said", nil),
+		m.SayAll("claim/", nil), m.SayAll("claim/", map[string][]byte{"claim/a": value}),
+	} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	want := []string{"claim/a", "k", long[:MaxKey], "never said"}
+	if got := m.view.store.keys("node2"); !slices.Equal(got, want) {
+		t.Errorf("said %q, want %q", got, want)
+	}
+}

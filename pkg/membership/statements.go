@@ -1,0 +1,376 @@
+package membership
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// MaxKey is the largest size of a statement's key in bytes.
+	MaxKey = 64
+	// MaxValue is the largest size of a statement's value in bytes.
+	MaxValue = 512
+
+	// memory is how long a deletion is remembered, so that the older value cannot
+	// come back from a member that was away, and how long a member that is gone.
+	memory = time.Hour
+	// lifeKey is the key under which each member says that it is here, and where,
+	// or that it has left. Users cannot say anything under it.
+	lifeKey = ""
+	// entryCost and bookCost are what an entry and a member take in memory beside
+	// their texts, about.
+	entryCost = 128
+	bookCost  = 512
+)
+
+// limits bound what is remembered; members share a key and trust each other, but
+// a bug in one must not exhaust the memory of all.
+type limits struct {
+	entries int // of one member, deletions included
+	bytes   int // of all others together; what this one says is bounded by entries
+}
+
+var defaultLimits = limits{entries: 16384, bytes: 64 << 20}
+
+// statement is one thing that a member says of itself, or takes back.
+type statement struct {
+	value   []byte // never changed once it is stored
+	deleted bool
+	version uint64
+	// at is when it was taken back, by this member's clock.
+	at time.Time
+	// anew is true for own ones said or taken back in this life.
+	anew bool
+}
+
+// supersedes reports whether a is said after b: by its version, and for equal
+// versions by something that all members agree on.
+func (a statement) supersedes(b statement) bool {
+	switch {
+	case a.version != b.version:
+		return a.version > b.version
+	case a.deleted != b.deleted:
+		return b.deleted
+	default:
+		return bytes.Compare(a.value, b.value) > 0
+	}
+}
+
+// sameAs reports whether both say the same, whenever it was.
+func (a statement) sameAs(b statement) bool {
+	return a.deleted == b.deleted && bytes.Equal(a.value, b.value)
+}
+
+// expired reports whether this is a deletion that need not be remembered.
+func (a statement) expired(now time.Time) bool { return a.deleted && now.Sub(a.at) >= memory }
+
+// book holds what one member says.
+type book struct {
+	entries map[string]statement
+	bytes   int
+	// said is what users get to see of entries, shared with them; nil when it must
+	// be made anew.
+	said map[string][]byte
+}
+
+// statements is what this member knows of what all say. It is pure: whoever owns
+// it has the lock and the clock.
+//
+// There is one writer for what a member says: that member. The versions of its
+// statements only grow, also over restarts and with a clock that went back,
+// because it hears from the others what it said before and goes on above that.
+type statements struct {
+	self   string
+	limits limits
+	books  map[string]*book
+	bytes  int
+	// dropped counts what was not stored for want of room.
+	dropped uint64
+
+	// highest is the highest version of an own statement ever seen.
+	highest uint64
+	// forgot is true when a deletion of this life is remembered no more, which is an
+	// hour after it. What was said before a restart is known by then: whatever else
+	// comes back is out of date.
+	forgot bool
+	// covered are the prefixes under which all was said anew in this life.
+	covered []string
+}
+
+func newStatements(self string, l limits) *statements {
+	s := &statements{self: self, limits: l, books: make(map[string]*book)}
+	s.book(self)
+	return s
+}
+
+// next returns the version for an own statement that is made now: the time, so
+// that a restarted member is above what it said before even while nobody has told
+// it, and in any case above all that it has seen of itself.
+func (s *statements) next(now time.Time) uint64 {
+	s.highest = max(s.highest+1, uint64(max(now.UnixNano(), 0)))
+	return s.highest
+}
+
+// say makes an own statement, or takes it back when value is nil. It reports
+// whether the others must hear of it, and false for ok when there is no room.
+func (s *statements) say(now time.Time, key string, value []byte) (news, ok bool) {
+	said := statement{value: bytes.Clone(value), deleted: value == nil, anew: true}
+	if said.deleted {
+		said.at = now
+	}
+	old, known := s.books[s.self].entries[key]
+	if known && old.sameAs(said) {
+		old.anew = true
+		s.books[s.self].entries[key] = old
+		return false, true
+	}
+	if !known && !s.makeRoom(s.self) {
+		return false, false
+	}
+	said.version = s.next(now)
+	s.put(s.self, key, said)
+	return true, true
+}
+
+// sayAll makes what this member says under the prefix exactly this. It returns
+// the keys of which the others must hear, sorted; ok is false when some found no
+// room.
+func (s *statements) sayAll(now time.Time, prefix string, values map[string][]byte) (news []string, ok bool) {
+	if !slices.Contains(s.covered, prefix) {
+		s.covered = append(s.covered, prefix)
+	}
+	// Taking back comes first: it may make room.
+	ok = true
+	own := s.books[s.self].entries
+	for _, key := range slices.Sorted(maps.Keys(own)) {
+		if _, stays := values[key]; key != lifeKey && strings.HasPrefix(key, prefix) && !stays {
+			if changed, _ := s.say(now, key, nil); changed {
+				news = append(news, key)
+			}
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		changed, stored := s.say(now, key, values[key])
+		if changed {
+			news = append(news, key)
+		}
+		ok = ok && stored
+	}
+	slices.Sort(news)
+	return news, ok
+}
+
+// hearing is what became of a statement that was heard.
+type hearing int
+
+const (
+	known    hearing = iota // or older than what is known
+	heard                   // it is news, to be passed on
+	objected                // it is an own one, and was said anew against what is told
+	noRoom
+)
+
+// hear takes in what somebody says that a member says; it need not be that member.
+// The value is copied.
+func (s *statements) hear(now time.Time, member, key string, told statement) hearing {
+	told.anew = false
+	if member == s.self {
+		s.highest = max(s.highest, told.version)
+		return s.hearOwn(now, key, told)
+	}
+	var old statement
+	var exists bool
+	if b := s.books[member]; b != nil {
+		old, exists = b.entries[key]
+	}
+	switch {
+	case exists && !told.supersedes(old), !exists && told.expired(now):
+		return known
+	case !exists && !s.makeRoom(member), s.bytes+cost(key, told)-costIf(exists, key, old) > s.limits.bytes:
+		s.dropped++
+		return noRoom
+	}
+	told.value = bytes.Clone(told.value)
+	s.put(member, key, told)
+	return heard
+}
+
+// hearOwn decides about a statement of this member's own that comes back. What was
+// said or taken back in this life stays and is said again above the version that
+// came; anything else was said before a restart and holds.
+func (s *statements) hearOwn(now time.Time, key string, told statement) hearing {
+	old, exists := s.books[s.self].entries[key]
+	switch {
+	case exists && !told.supersedes(old), !exists && told.expired(now):
+		return known
+	case exists && old.anew && old.sameAs(told):
+		old.version = told.version
+		s.put(s.self, key, old)
+		return known
+	case exists && old.anew:
+		old.version = s.next(now)
+		if old.deleted {
+			old.at = now
+		}
+		s.put(s.self, key, old)
+		return objected
+	case !exists && s.outOfDate(key):
+		if told.deleted {
+			return known
+		}
+		if !s.makeRoom(s.self) {
+			s.dropped++
+			return noRoom
+		}
+		s.put(s.self, key, statement{deleted: true, version: s.next(now), at: now, anew: true})
+		return objected
+	case !exists && !s.makeRoom(s.self):
+		s.dropped++
+		return noRoom
+	}
+	told.value = bytes.Clone(told.value)
+	s.put(s.self, key, told)
+	return heard
+}
+
+// outOfDate reports whether an own statement that is not known any more, or not
+// yet, was taken back in this life.
+func (s *statements) outOfDate(key string) bool {
+	return s.forgot ||
+		slices.ContainsFunc(s.covered, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
+}
+
+// said returns what a member says, without what it has taken back. The map is
+// shared and never changed.
+func (s *statements) said(member string) map[string][]byte {
+	b := s.books[member]
+	if b == nil {
+		return nil
+	}
+	if b.said == nil {
+		b.said = make(map[string][]byte, len(b.entries))
+		for key, e := range b.entries {
+			if !e.deleted && key != lifeKey {
+				b.said[key] = e.value
+			}
+		}
+	}
+	return b.said
+}
+
+// get returns one statement, deletions included.
+func (s *statements) get(member, key string) (statement, bool) {
+	b := s.books[member]
+	if b == nil {
+		return statement{}, false
+	}
+	e, ok := b.entries[key]
+	return e, ok
+}
+
+// keys returns the keys of all that is known of a member, sorted, so that those
+// with one prefix are together; lifeKey comes first.
+func (s *statements) keys(member string) []string {
+	b := s.books[member]
+	if b == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(b.entries))
+}
+
+// forget forgets a member, except this one.
+func (s *statements) forget(member string) {
+	b := s.books[member]
+	if b == nil || member == s.self {
+		return
+	}
+	s.bytes -= b.bytes
+	delete(s.books, member)
+}
+
+// expire forgets deletions that are old.
+func (s *statements) expire(now time.Time) {
+	for _, member := range slices.Sorted(maps.Keys(s.books)) {
+		for key, e := range s.books[member].entries {
+			if e.expired(now) {
+				s.remove(member, key)
+			}
+		}
+	}
+}
+
+// makeRoom reports whether there is room for one more entry of a member. When
+// there is none, its oldest deletions go.
+func (s *statements) makeRoom(member string) bool {
+	b := s.books[member]
+	if b == nil || len(b.entries) < s.limits.entries {
+		return true
+	}
+	var deletions []string
+	for key, e := range b.entries {
+		if e.deleted {
+			deletions = append(deletions, key)
+		}
+	}
+	slices.SortFunc(deletions, func(x, y string) int {
+		if c := b.entries[x].at.Compare(b.entries[y].at); c != 0 {
+			return c
+		}
+		return strings.Compare(x, y)
+	})
+	// Half of them, so that this work is not done again with the next entry.
+	for _, key := range deletions[:(len(deletions)+1)/2] {
+		s.remove(member, key)
+	}
+	return len(deletions) > 0
+}
+
+func (s *statements) book(member string) *book {
+	b := s.books[member]
+	if b == nil {
+		b = &book{entries: make(map[string]statement), bytes: bookCost + len(member)}
+		s.books[member] = b
+		if member != s.self {
+			s.bytes += b.bytes
+		}
+	}
+	return b
+}
+
+func (s *statements) put(member, key string, e statement) {
+	b := s.book(member)
+	old, exists := b.entries[key]
+	b.entries[key] = e
+	b.said = nil
+	s.account(b, member, cost(key, e)-costIf(exists, key, old))
+}
+
+func (s *statements) remove(member, key string) {
+	b := s.books[member]
+	e := b.entries[key]
+	if e.anew && e.deleted {
+		s.forgot = true
+	}
+	delete(b.entries, key)
+	b.said = nil
+	s.account(b, member, -cost(key, e))
+}
+
+func (s *statements) account(b *book, member string, delta int) {
+	b.bytes += delta
+	if member != s.self {
+		s.bytes += delta
+	}
+}
+
+func cost(key string, e statement) int { return entryCost + len(key) + len(e.value) }
+
+func costIf(exists bool, key string, e statement) int {
+	if !exists {
+		return 0
+	}
+	return cost(key, e)
+}

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/layer2"
+)
+
+// segment is the LAN that is asked for addresses.
+type segment struct {
+	mu      sync.Mutex
+	holders map[string][]net.HardwareAddr // of every address, by the link they are asked on
+	broken  map[string]error              // by link
+	asked   []layer2.Question
+}
+
+// Ask makes the segment a prober. Like it, it takes its time.
+func (s *segment) Ask(ctx context.Context, q layer2.Question) ([]net.HardwareAddr, error) {
+	s.mu.Lock()
+	s.asked = append(s.asked, q)
+	s.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(time.Duration(q.Count) * q.Interval):
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.holders[q.Link], s.broken[q.Link]
+}
+
+// has says who has the address on eth0.
+func (s *segment) has(holders ...net.HardwareAddr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holders = map[string][]net.HardwareAddr{"eth0": holders}
+}
+
+// breaks says with which error eth0 cannot be asked; nil for none.
+func (s *segment) breaks(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = map[string]error{"eth0": err}
+}
+
+// questions is how often it was asked.
+func (s *segment) questions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.asked)
+}
+
+// asks has node1 probe a segment before it announces. Each round takes 300 ms.
+func (w *world) asks() (*asking, *segment) {
+	s := &segment{}
+	ctx, stop := context.WithCancel(w.t.Context())
+	a := &asking{
+		prober: s, view: w.view, log: slog.New(slog.DiscardHandler), count: 3, interval: 100 * time.Millisecond, ctx: ctx,
+		look: func(addr netip.Addr) {
+			if addr != address {
+				w.t.Errorf("%s is looked at", addr)
+			}
+			w.look()
+		},
+	}
+	w.view.probes, w.addresses.ask = true, a.start
+	w.t.Cleanup(func() {
+		stop()
+		a.pending.Wait()
+	})
+	return a, s
+}
+
+// after lets time go by and all that is due happen. What the test did before
+// happens before what those do who get an answer after.
+func (s *segment) after(d time.Duration) {
+	s.questions()
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func TestFreeAddressIsAnnounced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, append(service("web"), node("node1"))...)
+		_, lan := w.asks()
+		w.look()
+		w.did("192.0.2.10", true)
+		lan.after(299 * time.Millisecond)
+		if len(w.set) > 0 {
+			t.Errorf("the announcer was given %q before the LAN could answer", w.set)
+		}
+		lan.after(time.Millisecond)
+		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		if want := (layer2.Question{Addr: address, Link: "eth0", Count: 3, Interval: 100 * time.Millisecond}); !slices.Equal(lan.asked, []layer2.Question{want}) {
+			t.Errorf("asked %v", lan.asked)
+		}
+		lan.after(time.Hour)
+		if lan.questions() != 1 {
+			t.Errorf("asked %d times", lan.questions())
+		}
+		if got, _ := w.state.took(address); got.cause != v1beta1.CauseFirst {
+			t.Errorf("the cause is %q", got.cause)
+		}
+	})
+}
+
+// TestTakenAddressIsAskedForAgain: its Service is told once.
+func TestTakenAddressIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, append(service("web"), node("node1"))...)
+		_, lan := w.asks()
+		lan.has(net6(9))
+		w.look()
+		w.did("192.0.2.10", true)
+		lan.after(300 * time.Millisecond)
+		w.did("192.0.2.10", true, "web Warning Conflict")
+		if got := w.state.memory(address).probe.Holder; got.String() != net6(9).String() {
+			t.Errorf("%s has it", got)
+		}
+
+		lan.after(askAgain - time.Millisecond)
+		if lan.questions() != 1 {
+			t.Errorf("asked %d times", lan.questions())
+		}
+		lan.after(301 * time.Millisecond)
+		w.did("192.0.2.10", false)
+
+		lan.has()
+		lan.after(askAgain + 300*time.Millisecond)
+		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		if lan.questions() != 3 {
+			t.Errorf("asked %d times", lan.questions())
+		}
+	})
+}
+
+// TestFellowThatHasTheAddressGetsTime: gossip should soon tell of it. Only one
+// that goes on is told of.
+func TestFellowThatHasTheAddressGetsTime(t *testing.T) {
+	const try = 300 * time.Millisecond
+	for _, test := range []struct {
+		story  string
+		holder net.HardwareAddr
+		tries  int // for which the fellow has it
+		events []string
+	}{
+		{"for a moment", net6(2), 1, []string{"web Normal Announcing"}},
+		{"until the last try", net6(2), fellowTries - 1, []string{"web Normal Announcing"}},
+		{"for longer", net6(2), fellowTries, []string{"web Warning Conflict"}},
+		{"it is this node itself", net6(1), fellowTries, []string{"web Warning Conflict"}},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, append(service("web"), node("node1"))...)
+				w.says("node2")
+				_, lan := w.asks()
+				lan.has(test.holder)
+				w.look()
+				w.did("192.0.2.10", true)
+				lan.after(time.Duration(test.tries-1)*(try+askFellowAgain) + try + time.Millisecond)
+				if told := len(w.events) > 0; told != (test.tries == fellowTries) {
+					t.Errorf("emitted %q after %d tries", w.events, test.tries)
+				}
+				lan.has()
+				lan.after(askFellowAgain + try)
+				if !slices.Equal(w.events, test.events) {
+					t.Errorf("emitted %q, want %q", w.events, test.events)
+				}
+			})
+		})
+	}
+}
+
+func TestAddressIsAskedForUntilThatWorks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, append(service("web"), node("node1"))...)
+		_, lan := w.asks()
+		lan.breaks(layer2.ErrLinkUnusable)
+		w.look()
+		w.did("192.0.2.10", true)
+		lan.after(time.Minute)
+		if n := lan.questions(); n < 10 || n > 100 {
+			t.Errorf("asked %d times within a minute", n)
+		}
+		lan.breaks(nil)
+		lan.after(2 * time.Second)
+		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	})
+}
+
+// TestAddressThatIsNotWantedIsNotAskedFor: its Service has no endpoint any
+// more. When it has one again, the LAN is asked anew.
+func TestAddressThatIsNotWantedIsNotAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, append(service("web"), node("node1"))...)
+		_, lan := w.asks()
+		lan.has(net6(9))
+		w.look()
+		lan.after(time.Second)
+		w.ready("web", false)
+		w.look()
+		lan.after(time.Hour)
+		if lan.questions() != 1 {
+			t.Errorf("asked %d times", lan.questions())
+		}
+		if got := w.state.memory(address).probe; got.State != announcement.ProbeNone || got.Holder != nil {
+			t.Errorf("remembered is %+v", got)
+		}
+		lan.has()
+		w.ready("web", true)
+		w.look()
+		w.set, w.events, w.told = nil, nil, 0
+		lan.after(300 * time.Millisecond)
+		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	})
+}
+
+// TestAskingEndsWithTheSpeaker: what it found meanwhile does not count.
+func TestAskingEndsWithTheSpeaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, append(service("web"), node("node1"))...)
+		a, lan := w.asks()
+		ctx, stop := context.WithCancel(t.Context())
+		a.ctx = ctx
+		w.look()
+		w.did("192.0.2.10", true)
+		done := make(chan error)
+		go func() { done <- a.run(ctx) }()
+		lan.after(100 * time.Millisecond)
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if len(w.set) > 0 {
+			t.Errorf("the announcer was given %q", w.set)
+		}
+	})
+}
+
+// TestWhoHasAnAddressOnSeveralLinks: one answer is enough to know that it is
+// taken, one link that could be asked to take it for free.
+func TestWhoHasAnAddressOnSeveralLinks(t *testing.T) {
+	away := errors.New("away")
+	for _, test := range []struct {
+		story   string
+		holders map[string][]net.HardwareAddr
+		broken  map[string]error
+		want    string
+	}{
+		{"nobody", nil, nil, " <nil>"},
+		{"a host on one", map[string][]net.HardwareAddr{"eth1": {net6(9)}}, nil, "02:00:00:00:00:09 <nil>"},
+		{"hosts on both", map[string][]net.HardwareAddr{"eth0": {net6(9)}, "eth1": {net6(7), net6(8)}}, nil, "02:00:00:00:00:07 <nil>"},
+		{"nobody on one, and the other cannot be asked", nil, map[string]error{"eth0": away}, " <nil>"},
+		{"a host on one, and the other cannot be asked", map[string][]net.HardwareAddr{"eth1": {net6(9)}}, map[string]error{"eth0": away}, "02:00:00:00:00:09 <nil>"},
+		{"neither can be asked", nil, map[string]error{"eth0": away, "eth1": away}, " no link could be asked: away\naway"},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &asking{prober: &segment{holders: test.holders, broken: test.broken}, ctx: t.Context(), count: 1, interval: time.Second}
+				holder, err := a.ask(address, []string{"eth0", "eth1"})
+				if got := fmt.Sprint(holder, " ", err); got != test.want {
+					t.Errorf("got %q, want %q", got, test.want)
+				}
+			})
+		})
+	}
+}

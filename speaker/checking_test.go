@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/membership"
+)
+
+// checks has node1 check what fellows announce.
+func (w *world) checks() (*checking, *segment) {
+	s := &segment{}
+	return &checking{
+		view: w.view, prober: s, found: w.conflicts.found, log: slog.New(slog.DiscardHandler), interval: time.Minute,
+		told: func() {
+			w.conflicts.announce()
+			w.told++
+		},
+	}, s
+}
+
+// fellowOwns is a world in which node2 owns address and node1 checks that.
+func fellowOwns(t *testing.T) *world {
+	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
+	w.says("node2", "claim/192.0.2.10=5")
+	w.look()
+	w.did("192.0.2.10", true)
+	return w
+}
+
+func TestJudgeAnswers(t *testing.T) {
+	owner, third, stranger := net6(2), net6(3), net6(9)
+	for _, test := range []struct {
+		story   string
+		holders []net.HardwareAddr
+		kind    v1beta1.ConflictKind
+		mac     string
+		says    string // in its message
+	}{
+		{"the owner", []net.HardwareAddr{owner}, "", "", ""},
+		{"nobody", nil, v1beta1.ConflictDead, "", "Nobody answers for 192.0.2.10, which node node2 announces"},
+		{"a stranger beside the owner", []net.HardwareAddr{owner, stranger}, v1beta1.ConflictTwice, stranger.String(), "Another host (02:00:00:00:00:09)"},
+		{"a fellow beside the owner", []net.HardwareAddr{owner, third}, v1beta1.ConflictTwice, third.String(), "Node node3 (02:00:00:00:00:03)"},
+		{"a stranger alone", []net.HardwareAddr{stranger}, v1beta1.ConflictForeign, stranger.String(), "Another host (02:00:00:00:00:09)"},
+		{"a fellow alone", []net.HardwareAddr{third}, v1beta1.ConflictFellow, third.String(), "Node node3 (02:00:00:00:00:03)"},
+		{"this node", []net.HardwareAddr{net6(1)}, v1beta1.ConflictFellow, net6(1).String(), "Node node1"},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(t)
+			w.says("node2")
+			w.says("node3")
+			w.see()
+			c, _ := w.checks()
+			got := c.judge(check{addr: address, link: "eth0", owner: "node2", mac: owner}, test.holders)
+			if test.kind == "" {
+				if got != nil {
+					t.Errorf("got %+v", got)
+				}
+				return
+			}
+			if got == nil {
+				t.Fatal("nothing is wrong")
+			}
+			if got.Kind != test.kind || got.MACAddress != test.mac || got.Owner != "node2" || got.Link != "eth0" || got.Address != "192.0.2.10" {
+				t.Errorf("got %+v", got)
+			}
+			if !strings.Contains(got.Message, test.says) {
+				t.Errorf("the message is %q, want %q in it", got.Message, test.says)
+			}
+		})
+	}
+}
+
+// TestWhatIsChecked: addresses of fellows that are present, by one speaker
+// that is on their LAN.
+func TestWhatIsChecked(t *testing.T) {
+	for _, test := range []struct {
+		story  string
+		change func(*world)
+		want   int
+	}{
+		{"a fellow owns it", func(*world) {}, 1},
+		{"the fellow restarts", func(w *world) { w.says("node2", "claim/192.0.2.10=5", "stage=restarting") }, 0},
+		{"this node owns it", func(w *world) { w.died("node2", false) }, 0},
+		{"this node is on another LAN", func(w *world) { w.local = []layer2.Link{link("eth0", "198.51.100.1/24")} }, 0},
+		{"this node leaves", func(w *world) { w.view.leaving.Store(true) }, 0},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := fellowOwns(t)
+			c, _ := w.checks()
+			// What was found before does not stay for ever.
+			c.found(address, &v1beta1.Layer2Conflict{Address: address.String(), Kind: v1beta1.ConflictDead})
+			test.change(w)
+			w.look()
+			w.told = 0
+			due := c.due()
+			if len(due) != test.want {
+				t.Fatalf("to check are %+v", due)
+			}
+			if test.want == 1 {
+				if ch := due[0]; ch.addr != address || ch.link != "eth0" || ch.owner != "node2" || ch.mac.String() != net6(2).String() {
+					t.Errorf("to check is %+v", ch)
+				}
+			}
+			if left := len(w.conflicts.list()); left != test.want || (w.told > 0) != (test.want == 0) {
+				t.Errorf("%d conflicts are left, told %d times", left, w.told)
+			}
+		})
+	}
+}
+
+// TestEveryAddressIsCheckedByOneSpeaker, and not by its owner.
+func TestEveryAddressIsCheckedByOneSpeaker(t *testing.T) {
+	checked := 0
+	for _, self := range []string{"node1", "node2", "node3"} {
+		w := newWorld(t, append(service("web"), node("node1"), node("node2"), node("node3"), node("node4"))...)
+		w.view.node, w.fellows.node, w.local = self, self, []layer2.Link{fellowLink(self)}
+		w.members = map[string]membership.Member{}
+		for _, name := range []string{"node1", "node2", "node3"} {
+			w.says(name)
+		}
+		w.says("node4", "claim/192.0.2.10=5")
+		delete(w.members, self)
+		w.look()
+		c, _ := w.checks()
+		checked += len(c.due())
+	}
+	if checked != 1 {
+		t.Errorf("%d speakers check it", checked)
+	}
+}
+
+// TestCheck: what is wrong is told when it is found twice.
+func TestCheck(t *testing.T) {
+	dead := []net.HardwareAddr(nil)
+	right := []net.HardwareAddr{net6(2)}
+	away := errors.New("away")
+	for _, test := range []struct {
+		story     string
+		first     []net.HardwareAddr
+		meanwhile func(*world, *segment)
+		questions int
+		events    int
+		found     v1beta1.ConflictKind
+	}{
+		{"all is right", right, nil, 1, 0, ""},
+		{"nobody answers", dead, nil, 2, 1, v1beta1.ConflictDead},
+		{"it was just moving", dead, func(_ *world, s *segment) { s.has(right...) }, 2, 0, ""},
+		{"nobody answered, and then a stranger", dead, func(_ *world, s *segment) { s.has(net6(9)) }, 2, 1, v1beta1.ConflictForeign},
+		{"the LAN cannot be asked again", dead, func(_ *world, s *segment) { s.breaks(away) }, 2, 0, ""},
+		{"its owner claims it anew", dead, func(w *world, _ *segment) { w.says("node2", "claim/192.0.2.10=6"); w.look() }, 2, 0, ""},
+		{"its owner dies", dead, func(w *world, _ *segment) { w.died("node2", false); w.look(); w.events = nil }, 2, 0, ""},
+		{"its owner's speaker dies, and no address was looked at yet", dead, func(w *world, _ *segment) { w.died("node2", true); w.see() }, 2, 0, ""},
+		{"it is another node's by now", dead, func(w *world, _ *segment) {
+			w.says("node3", "claim/192.0.2.10=6")
+			if err := w.api.Create(w.t.Context(), node("node3")); err != nil {
+				w.t.Error(err)
+			}
+			w.look()
+		}, 2, 0, ""},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := fellowOwns(t)
+				c, lan := w.checks()
+				lan.has(test.first...)
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					c.round(t.Context())
+				}()
+				lan.after(time.Second)
+				if len(w.conflicts.list()) > 0 || len(w.events) > 0 {
+					t.Errorf("what was found once is told: %v", w.conflicts.list())
+				}
+				if test.meanwhile != nil {
+					test.meanwhile(w, lan)
+				}
+				lan.after(time.Hour)
+				<-done
+				kind := v1beta1.ConflictKind("")
+				if list := w.conflicts.list(); len(list) > 0 {
+					kind = list[0].Kind
+				}
+				if kind != test.found || len(w.events) != test.events {
+					t.Errorf("found %q, want %q; Events %q", kind, test.found, w.events)
+				}
+				if lan.questions() != test.questions {
+					t.Errorf("asked %d times, want %d", lan.questions(), test.questions)
+				}
+			})
+		})
+	}
+}
+
+// TestConflictFoundByChecksEnds: it is told once, and forgotten when the owner
+// answers.
+func TestConflictFoundByChecksEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := fellowOwns(t)
+		c, lan := w.checks()
+		for range 3 {
+			c.round(t.Context())
+		}
+		if len(w.events) != 1 || w.events[0] != "web Warning AddressDead" || w.told != 1 {
+			t.Errorf("emitted %q, told %d times", w.events, w.told)
+		}
+		lan.has(net6(2))
+		c.round(t.Context())
+		if list := w.conflicts.list(); len(list) > 0 || w.told != 2 {
+			t.Errorf("there are %v, told %d times", list, w.told)
+		}
+		if counted := w.conflicts.counted(); len(counted) != 1 || counted[v1beta1.ConflictDead] != 1 {
+			t.Errorf("counted are %v", counted)
+		}
+	})
+}
+
+func TestChecksComeAgainAndAgainUntilTheEnd(t *testing.T) {
+	for _, test := range []struct {
+		story       string
+		interval    time.Duration
+		least, most int // in an hour
+	}{
+		{"every minute, more or less", time.Minute, 48, 80},
+		{"never", 0, 0, 0},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := fellowOwns(t)
+				c, lan := w.checks()
+				c.interval = test.interval
+				lan.has(net6(2))
+				ctx, stop := context.WithTimeout(t.Context(), time.Hour)
+				defer stop()
+				if err := c.run(ctx); err != nil {
+					t.Error(err)
+				}
+				if n := lan.questions(); n < test.least || n > test.most {
+					t.Errorf("checked %d times in an hour", n)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/layer2"
+)
+
+// hears has the announcer hear another claim an address, again and again for
+// some time.
+func (w *world) hears(addr, on string, who byte, fellow bool, during time.Duration) {
+	w.heard = append(w.heard, layer2.Conflict{
+		Addr: netip.MustParseAddr(addr), Link: on, MAC: net6(who), First: start, Last: start.Add(during), Count: 2, Fellow: fellow,
+	})
+}
+
+// inConflict lists what is in conflict, each as "address link kind hardware address".
+func (w *world) inConflict() []string {
+	var out []string
+	for _, c := range w.conflicts.list() {
+		if c.Message == "" || c.Since.IsZero() {
+			w.t.Errorf("%s has the message %q, since %s", c.Address, c.Message, c.Since)
+		}
+		out = append(out, strings.Join(strings.Fields(fmt.Sprintln(c.Address, c.Link, c.Kind, c.MACAddress)), " "))
+	}
+	return out
+}
+
+// TestConflictsAreListedInOrder: from probes before the first announcement,
+// from claims that were heard, and from checks.
+func TestConflictsAreListedInOrder(t *testing.T) {
+	w := newWorld(t)
+	w.says("node2")
+	w.see()
+	probed := netip.MustParseAddr("192.0.2.5")
+	w.state.record(announcement.Input{Address: probed, Now: start}, announcement.Decision{
+		Reason: v1beta1.ReasonProbing, Owner: "node1", Services: []string{"default/web"},
+	})
+	w.state.setProbe(probed, announcement.ProbeTaken, net6(9))
+	w.state.record(announcement.Input{Address: probed, Now: start}, announcement.Decision{
+		Reason: v1beta1.ReasonConflict, Owner: "node1", Services: []string{"default/web"},
+	})
+	w.hears("192.0.2.10", "eth1", 9, false, 0)
+	w.hears("192.0.2.10", "eth0", 9, false, 0)
+	w.hears("192.0.2.10", "eth0", 7, false, 0)
+	w.hears("2001:db8::1", "eth0", 2, true, time.Minute)
+	w.owned("192.0.2.20", "node2")
+	w.conflicts.found(netip.MustParseAddr("192.0.2.20"), &v1beta1.Layer2Conflict{
+		Address: "192.0.2.20", Link: "eth0", Kind: v1beta1.ConflictDead, Owner: "node2", Message: "Nobody answers.", Since: metav1.NewTime(start),
+	})
+	want := []string{
+		"192.0.2.5 Foreign 02:00:00:00:00:09",
+		"192.0.2.10 eth0 Foreign 02:00:00:00:00:07",
+		"192.0.2.10 eth0 Foreign 02:00:00:00:00:09",
+		"192.0.2.10 eth1 Foreign 02:00:00:00:00:09",
+		"192.0.2.20 eth0 Dead",
+		"2001:db8::1 eth0 Fellow 02:00:00:00:00:02",
+	}
+	if got := w.inConflict(); !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// owned has a fellow own an address, as node1 sees it.
+func (w *world) owned(addr, by string) {
+	w.state.record(announcement.Input{Address: netip.MustParseAddr(addr), Now: start}, announcement.Decision{
+		Reason: v1beta1.ReasonNotOwner, Owner: by, Services: []string{"default/web"},
+	})
+}
+
+// TestClaimsOfFellowsMayBeAHandOver: for a while two may answer.
+func TestClaimsOfFellowsMayBeAHandOver(t *testing.T) {
+	for _, test := range []struct {
+		story  string
+		fellow bool
+		during time.Duration
+		want   int
+	}{
+		{"a fellow claimed it once", true, 0, 0},
+		{"a fellow claims it for a moment", true, handOverNoise - 1, 0},
+		{"a fellow does not stop", true, handOverNoise, 1},
+		{"a stranger claimed it once", false, 0, 1},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(t)
+			w.hears("192.0.2.10", "eth0", 9, test.fellow, test.during)
+			if got := w.inConflict(); len(got) != test.want {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
+// TestConflictIsToldOnce, however often it is heard and on however many links.
+// One that was over and is back is told again.
+func TestConflictIsToldOnce(t *testing.T) {
+	w := newWorld(t, append(service("web"), node("node1"))...)
+	w.look()
+	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	for _, step := range []struct {
+		story  string
+		change func()
+		events []string
+	}{
+		{"there is none", func() {}, nil},
+		{"a stranger claims the address", func() { w.hears("192.0.2.10", "eth0", 9, false, 0) }, []string{"web Warning AddressForeign"}},
+		{"again", func() {}, nil},
+		{"on another link too", func() { w.hears("192.0.2.10", "eth1", 9, false, 0) }, nil},
+		{"and so does another stranger", func() { w.hears("192.0.2.10", "eth0", 8, false, 0) }, []string{"web Warning AddressForeign"}},
+		{"they are silent", func() { w.heard = nil }, nil},
+		{"the first is back", func() { w.hears("192.0.2.10", "eth0", 9, false, 0) }, []string{"web Warning AddressForeign"}},
+	} {
+		step.change()
+		w.events = nil
+		w.conflicts.announce()
+		if !slices.Equal(w.events, step.events) {
+			t.Errorf("%s: emitted %q, want %q", step.story, w.events, step.events)
+		}
+	}
+	if got := w.conflicts.counted(); len(got) != 1 || got[v1beta1.ConflictForeign] != 3 {
+		t.Errorf("counted are %v", got)
+	}
+}
+
+// TestConflictFoundByProbesHasItsEventAlready: it is counted here and told by
+// the decision.
+func TestConflictFoundByProbesHasItsEventAlready(t *testing.T) {
+	w := newWorld(t, append(service("web"), node("node1"))...)
+	w.view.probes = true
+	w.look()
+	w.state.setProbe(address, announcement.ProbeTaken, net6(9))
+	w.look()
+	w.did("192.0.2.10", true, "web Warning Conflict")
+	w.conflicts.announce()
+	if len(w.events) > 0 || w.conflicts.counted()[v1beta1.ConflictForeign] != 1 {
+		t.Errorf("emitted %q, counted %v", w.events, w.conflicts.counted())
+	}
+}
+
+func TestWhatChecksFindIsNewsOnce(t *testing.T) {
+	w := newWorld(t)
+	w.owned("192.0.2.10", "node2")
+	dead := &v1beta1.Layer2Conflict{Address: "192.0.2.10", Kind: v1beta1.ConflictDead}
+	twice := &v1beta1.Layer2Conflict{Address: "192.0.2.10", Kind: v1beta1.ConflictTwice, MACAddress: net6(9).String()}
+	other := &v1beta1.Layer2Conflict{Address: "192.0.2.10", Kind: v1beta1.ConflictTwice, MACAddress: net6(8).String()}
+	for i, step := range []struct {
+		found *v1beta1.Layer2Conflict
+		news  bool
+	}{{nil, false}, {dead, true}, {dead, false}, {twice, true}, {other, true}, {other, false}, {nil, true}, {nil, false}} {
+		if news := w.conflicts.found(address, step.found); news != step.news {
+			t.Errorf("step %d: news is %t", i, news)
+		}
+	}
+}

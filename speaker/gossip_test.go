@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/membership"
+)
+
+// TestWhatASpeakerSaysIsRead: what one version says, the same one reads.
+func TestWhatASpeakerSaysIsRead(t *testing.T) {
+	v4, v6 := netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10")
+	want := word{
+		stage:   announcement.StageRestarting,
+		links:   []layer2.Link{fellowLink("node2"), link("vlan7", "198.51.100.7/24", "2001:db8::7/64")},
+		reports: map[string]announcement.Report{"node3": announcement.KernelAnswers, "node4": announcement.KernelSilent},
+		claims:  map[netip.Addr]announcement.Claim{v4: {Generation: 1}, v6: {Generation: 1<<63 - 1, Weak: true}},
+	}
+	want.links[1].Index = 0
+	said := linkValues(want.links)
+	said[saysStage] = []byte(want.stage)
+	for name, report := range want.reports {
+		said[saysProbe+name] = []byte(report)
+	}
+	for addr, claim := range want.claims {
+		said[claimKey(addr)] = claimValue(&claim)
+	}
+	if got := readWord(membership.Member{Name: "node2", Said: said}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if claimValue(nil) != nil {
+		t.Error("what is no claim any more is not taken back")
+	}
+}
+
+func TestWhatIsSaidOfALinkIsBounded(t *testing.T) {
+	l := link("eth0", "fe80::1/64")
+	for n := range 100 {
+		l.Prefixes = append(l.Prefixes, netip.PrefixFrom(netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff:ffff:ffff:ffff:ffff:%x", 0xff00+n)), 128))
+	}
+	value := linkValues([]layer2.Link{l})["link/eth0"]
+	if len(value) > membership.MaxValue {
+		t.Errorf("%d bytes are more than membership takes", len(value))
+	}
+	got, err := parseLink("eth0", value)
+	if err != nil || !slices.Equal(got.Prefixes, l.Prefixes[1:1+maxSaidPrefixes]) {
+		t.Errorf("got %v, %v: want the first that every LAN does not have", got.Prefixes, err)
+	}
+}
+
+// TestNonsenseOfAFellowIsLeftOut: a fellow of another version may say what this
+// one does not understand; the rest counts.
+func TestNonsenseOfAFellowIsLeftOut(t *testing.T) {
+	for _, test := range []struct {
+		story, key, value string
+	}{
+		{"a key of another version", "weather", "fine"},
+		{"a claim without a generation", "claim/192.0.2.11", ""},
+		{"one of generation 0, which is none", "claim/192.0.2.11", "0"},
+		{"one with a mark that is not known", "claim/192.0.2.11", "7x"},
+		{"one that is weaker than weak", "claim/192.0.2.11", "7ww"},
+		{"one below zero", "claim/192.0.2.11", "-1"},
+		{"one that is too high", "claim/192.0.2.11", "9223372036854775808"},
+		{"a claim of a name", "claim/web", "7"},
+		{"a claim of nothing", "claim/", "7"},
+		{"a link without a hardware address", "link/eth1", ""},
+		{"one with something else in its place", "link/eth1", "192.0.2.7/24"},
+		{"one with an address without a length", "link/eth1", "02:00:00:00:00:07 192.0.2.7"},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			m := member("node2", membership.Alive, start, "claim/192.0.2.10=3w")
+			want := readWord(m)
+			if len(want.links) != 1 || len(want.claims) != 1 {
+				t.Fatalf("got %+v", want)
+			}
+			m.Said[test.key] = []byte(test.value)
+			if got := readWord(m); !reflect.DeepEqual(got, want) {
+				t.Errorf("got  %+v\nwant %+v", got, want)
+			}
+		})
+	}
+}
+
+// FuzzReadWord: whatever a fellow says, it has no claim without a generation
+// and no link without a name for it.
+func FuzzReadWord(f *testing.F) {
+	f.Add("claim/192.0.2.10", []byte("7w"))
+	f.Add("claim/2001:db8::1%eth0", []byte("1"))
+	f.Add("link/eth0", []byte("02:00:00:00:00:01 192.0.2.1/24"))
+	f.Add("probe/node2", []byte("answers"))
+	f.Add("stage", []byte("ready"))
+	f.Fuzz(func(t *testing.T, key string, value []byte) {
+		w := readWord(membership.Member{Name: "node2", Said: map[string][]byte{key: value}})
+		for addr, claim := range w.claims {
+			if !addr.IsValid() || claim.Generation == 0 {
+				t.Errorf("%q=%q: %s is claimed as %+v", key, value, addr, claim)
+			}
+		}
+		for _, l := range w.links {
+			if len(l.HardwareAddr) == 0 {
+				t.Errorf("%q=%q: a link without hardware address", key, value)
+			}
+		}
+		if len(w.claims)+len(w.links)+len(w.reports) > 1 {
+			t.Errorf("%q=%q says more than one thing: %+v", key, value, w)
+		}
+	})
+}
+
+// FuzzParseClaim: what is read as a claim is written as one that reads the
+// same.
+func FuzzParseClaim(f *testing.F) {
+	for _, seed := range []string{"", "0", "1", "7w", "w", "9223372036854775807", "9223372036854775808w", "+1", "0x1", "1_0"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		claim, err := parseClaim(value)
+		if err != nil {
+			return
+		}
+		if again, err := parseClaim(claimValue(&claim)); err != nil || again != claim || claim.Generation == 0 {
+			t.Errorf("%q is %+v, then %+v, %v", value, claim, again, err)
+		}
+	})
+}
+
+// FuzzParseLink: what is read as a link is written as one that reads the same.
+func FuzzParseLink(f *testing.F) {
+	for _, seed := range []string{"", "02:00:00:00:00:01", "02:00:00:00:00:01 192.0.2.1/24 2001:db8::1/64", "02:00:00:00:00:01 fe80::1/64", "0200.0000.0001", "eth0"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		l, err := parseLink("eth0", value)
+		if err != nil {
+			return
+		}
+		l.Prefixes = slices.DeleteFunc(l.Prefixes, func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() })
+		l.Prefixes = l.Prefixes[:min(len(l.Prefixes), maxSaidPrefixes)]
+		again, err := parseLink("eth0", linkValues([]layer2.Link{l})["link/eth0"])
+		if err != nil || !again.Equal(l) {
+			t.Errorf("%q is %+v, then %+v, %v", value, l, again, err)
+		}
+	})
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/berth-lb/berth/pkg/announcement"
+)
+
+// settle finds out which fellows are alive and what was claimed, and looks at
+// every address once; nothing is announced before. Each speaker first says
+// where it is itself and then looks for the others, so that of any two that
+// start at once, at least one finds the other before it announces anything.
+func (sp *speaker) settle(ctx context.Context) error {
+	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+		err := sp.object.write(ctx, sp.object.status())
+		if err == nil {
+			// The API server's word, not that of a cache.
+			err = sp.peers.read(ctx, sp.object.live)
+		}
+		if err != nil {
+			sp.log.Warn("cannot look for fellow speakers; trying again", "error", err)
+		}
+		return err == nil, nil
+	})
+	if err != nil {
+		return nil // ctx has ended
+	}
+	settle(ctx, sp.members, sp.settings.Member.SettleTimeout, sp.log)
+	select {
+	case <-sp.view.state.configured:
+	case <-ctx.Done():
+		return nil
+	}
+	sp.resume(ctx)
+	sp.say(announcement.StageReady)
+	close(sp.view.state.settled)
+	sp.object.tell()
+	return nil
+}
+
+// resume takes up what this speaker announced before it was started anew, and
+// looks at every address once.
+func (sp *speaker) resume(ctx context.Context) {
+	sp.watch.look(ctx)
+	for _, m := range sp.members.Members() {
+		if m.Name == sp.settings.Node {
+			sp.view.state.adopt(readWord(m).claims, sp.fellows.current().claims)
+		}
+	}
+	addresses, err := sp.view.addresses(ctx, sp.settings.Kube.Class)
+	if err != nil {
+		sp.log.Error("cannot list addresses", "error", err)
+	}
+	for _, addr := range addresses {
+		if _, err := sp.addresses.look(ctx, addr); err != nil {
+			sp.log.Error("cannot look at an address", "address", addr.String(), "error", err)
+		}
+	}
+	claims := map[string][]byte{}
+	for addr, r := range sp.view.state.all() {
+		if r.Claim != nil {
+			claims[claimKey(addr)] = claimValue(r.Claim)
+		}
+	}
+	if err := sp.members.SayAll(saysClaim, claims); err != nil {
+		sp.log.Error("cannot tell the fellows", "error", err)
+	}
+}
+
+// say tells the fellows how far this speaker is with its work.
+func (sp *speaker) say(stage announcement.Stage) {
+	sp.stage.Store(&stage)
+	if err := sp.members.Say(saysStage, []byte(stage)); err != nil {
+		sp.log.Error("cannot tell the fellows", "error", err)
+	}
+	sp.object.tell()
+}
+
+// Times of an orderly end.
+const (
+	// standInTime is how long a speaker that restarts goes on answering after
+	// it said so, so that a fellow stands in before it stops.
+	standInTime = 200 * time.Millisecond
+	// leaveLook is how often a speaker that leaves looks whether it still owns
+	// anything.
+	leaveLook = 10 * time.Millisecond
+)
+
+// leave says goodbye before the speaker stops. When the node is about to go,
+// others take over first. Otherwise the speaker is expected back, and another
+// answers in its place meanwhile.
+func (sp *speaker) leave() {
+	if !isClosed(sp.view.state.settled) || !sp.hasFellows() {
+		return
+	}
+	if !sp.nodeLeaves() {
+		sp.log.Info("expected back: another speaker answers meanwhile")
+		sp.say(announcement.StageRestarting)
+		time.Sleep(standInTime)
+		return
+	}
+	sp.log.Info("handing over, because the node is about to go")
+	sp.view.leaving.Store(true)
+	sp.say(announcement.StageLeaving)
+	sp.watch.all()
+	deadline := time.Now().Add(sp.settings.HandOver + time.Second)
+	for sp.view.state.owns() && time.Now().Before(deadline) {
+		time.Sleep(leaveLook)
+	}
+	sp.log.Info("handed over", "count", len(sp.view.state.announced()))
+}
+
+// hasFellows reports whether another speaker is present.
+func (sp *speaker) hasFellows() bool {
+	for _, f := range sp.fellows.current().fellows {
+		if f.Presence == announcement.Present {
+			return true
+		}
+	}
+	return false
+}
+
+// nodeLeaves reports whether this node is being drained, excluded, deleted or
+// shut down.
+func (sp *speaker) nodeLeaves() bool {
+	var node corev1.Node
+	if err := sp.view.cached.Get(context.Background(), types.NamespacedName{Name: sp.settings.Node}, &node); err != nil {
+		return false
+	}
+	parsed := announcement.ParseNode(&node, sp.settings.IgnoreExclude)
+	return parsed.Cordoned || parsed.Excluded || parsed.ShuttingDown || node.DeletionTimestamp != nil
+}
+
+// stall is how long this process may stand still before it asks its fellows
+// whether they have taken over. A node whose kernel is silent is taken over
+// sooner, but then its kernel stood still as well, which is rare. A busy node
+// whose processes wait for their turn is not to fall silent for it.
+const stall = time.Second
+
+// confirmTimeout is how long a speaker that was frozen or cut off waits for a
+// fellow to answer before it takes itself for alone.
+const confirmTimeout = 3 * time.Second
+
+// guard makes sure of the cluster when the announcer finds that the process
+// was frozen or starved: others may have taken over meanwhile.
+func (sp *speaker) guard(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-sp.announcer.Changed():
+		}
+		sp.takeovers()
+		sp.conflicts.announce()
+		sp.object.tell()
+		if !sp.announcer.Suspended() {
+			continue
+		}
+		start := time.Now()
+		sp.log.Warn("this process stood still; asking the fellows before anything is answered")
+		bounded, cancel := context.WithTimeout(ctx, confirmTimeout)
+		err := sp.members.Confirm(bounded)
+		cancel()
+		if err != nil {
+			sp.log.Warn("no fellow answers; going on alone", "error", err)
+		}
+		// What they say is looked at before anything is answered.
+		sp.watch.look(ctx)
+		for addr, r := range sp.view.state.announced() {
+			if _, err := sp.addresses.look(ctx, addr); err != nil {
+				sp.log.Error("cannot look at an address", "address", addr.String(), "owner", r.Owner, "error", err)
+			}
+		}
+		sp.announcer.Resume()
+		sp.log.Info("answering again", "duration", time.Since(start).String())
+	}
+}
+
+// Intervals of renewing.
+const (
+	// renewLook is how often a speaker looks whether a fellow is missing.
+	renewLook = 500 * time.Millisecond
+	// renewInterval is how often a speaker that misses a fellow renews its
+	// Speaker object, which tells the fellow's side that it works.
+	renewInterval = 8 * time.Second
+	// renewalTrust is how long a renewal seen proves that its writer works.
+	renewalTrust = 20 * time.Second
+)
+
+// renew writes the Speaker object as soon as a fellow is missing whose node is
+// ready, and again and again while it is. It also finds out whether this speaker
+// has lost both the API server and all fellows for so long that it must not
+// announce any more.
+func (sp *speaker) renew(ctx context.Context) error {
+	ticker := time.NewTicker(renewLook)
+	defer ticker.Stop()
+	contact, next := time.Now(), time.Time{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		missing := sp.fellows.missing()
+		if len(missing) == 0 {
+			contact, next = time.Now(), time.Time{}
+		}
+		if len(missing) > 0 && !time.Now().Before(next) {
+			if sp.proveAlive(ctx, missing) || sp.fellows.current().alive > 1 {
+				contact = time.Now()
+			}
+			next = time.Now().Add(renewInterval)
+		}
+		limit := sp.settings.Isolation
+		isolated := limit > 0 && isClosed(sp.view.state.settled) && time.Since(contact) > limit
+		if sp.view.isolated.Swap(isolated) == isolated {
+			continue
+		}
+		if isolated {
+			sp.log.Warn("isolated: nothing is announced any more", "duration", limit.String())
+		} else {
+			sp.log.Info("no longer isolated")
+		}
+		sp.watch.all()
+		sp.object.tell()
+	}
+}
+
+// proveAlive renews the Speaker object for those that do not hear this speaker,
+// unless their nodes are not ready either. It reports whether the API server
+// answers, which it asks only a speaker that sees no other.
+func (sp *speaker) proveAlive(ctx context.Context, missing []string) bool {
+	if !sp.anyReady(ctx, missing) {
+		return sp.fellows.current().alive <= 1 && sp.object.reachable(ctx)
+	}
+	err := sp.object.renew(ctx)
+	if err != nil && ctx.Err() == nil {
+		sp.log.Warn("cannot renew the Speaker object", "name", sp.settings.Node, "error", err)
+	}
+	return err == nil
+}
+
+// anyReady reports whether one of the nodes is ready, or not known to be
+// otherwise.
+func (sp *speaker) anyReady(ctx context.Context, nodes []string) bool {
+	for _, name := range nodes {
+		var node corev1.Node
+		if err := sp.view.cached.Get(ctx, types.NamespacedName{Name: name}, &node); err != nil {
+			continue // a node that is gone is not missed
+		}
+		if announcement.ParseNode(&node, true).Ready {
+			return true
+		}
+	}
+	return false
+}
+
+// takeovers measures those that have been announced for the first time.
+func (sp *speaker) takeovers() {
+	for _, a := range sp.announcer.State() {
+		if a.Announced.IsZero() {
+			continue
+		}
+		if t, ok := sp.view.state.took(a.Addr); ok {
+			sp.metrics.tookOver(t.cause, max(a.Announced.Sub(t.from), 0))
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/membership"
+)
+
+// process is the speaker of a world with a membership that does not run, so
+// that nobody hears what it says. looks is how often all was looked at.
+func (w *world) process() (sp *speaker, looks *atomic.Int32) {
+	w.t.Helper()
+	members, err := membership.New(membership.Config{Name: "node1", BindAddr: netip.MustParseAddr("127.0.0.1"), Keys: [][]byte{make([]byte, 16)}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	looks = &atomic.Int32{}
+	sp = &speaker{
+		settings: processSettings{Node: "node1", HandOver: w.view.handOver}, log: slog.New(slog.DiscardHandler), members: members,
+		view: w.view, fellows: w.fellows, addresses: w.addresses, object: w.object, conflicts: w.conflicts,
+		watch: &watch{view: w.view, fellows: w.fellows, all: func() { looks.Add(1) }, changed: make(chan struct{}, 1)},
+	}
+	sp.say(announcement.StageReady)
+	return sp, looks
+}
+
+// nodeThat is a node with a change.
+func nodeThat(name string, change func(*corev1.Node)) *corev1.Node {
+	n := node(name)
+	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	change(n)
+	return n
+}
+
+func TestNodeLeaves(t *testing.T) {
+	for _, test := range []struct {
+		story  string
+		node   client.Object
+		leaves bool
+	}{
+		{"only the speaker ends", nodeThat("node1", func(*corev1.Node) {}), false},
+		{"it is drained", nodeThat("node1", func(n *corev1.Node) { n.Spec.Unschedulable = true }), true},
+		{"it is excluded", nodeThat("node1", func(n *corev1.Node) { n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""} }), true},
+		{"the machine shuts down", nodeThat("node1", func(n *corev1.Node) {
+			n.Status.Conditions[0].Status, n.Status.Conditions[0].Message = corev1.ConditionFalse, "node is shutting down"
+		}), true},
+		{"it is not ready for another reason", nodeThat("node1", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse }), false},
+		{"another node is drained", nodeThat("node2", func(n *corev1.Node) { n.Spec.Unschedulable = true }), false},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(t, test.node)
+			sp, _ := w.process()
+			if got := sp.nodeLeaves(); got != test.leaves {
+				t.Errorf("it leaves is %t", got)
+			}
+		})
+	}
+}
+
+// TestWhoeverIsMissedMustBeReady: a node that is down cannot hear a renewal.
+func TestWhoeverIsMissedMustBeReady(t *testing.T) {
+	down := nodeThat("node2", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse })
+	unknown := nodeThat("node3", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionUnknown })
+	up := nodeThat("node4", func(*corev1.Node) {})
+	w := newWorld(t, down, unknown, up)
+	sp, _ := w.process()
+	for _, test := range []struct {
+		story string
+		nodes []string
+		want  bool
+	}{
+		{"nobody is missed", nil, false},
+		{"one that is down", []string{"node2"}, false},
+		{"one that nobody knows of", []string{"node3"}, false},
+		{"one that is deleted", []string{"node9"}, false},
+		{"one of them is up", []string{"node2", "node3", "node4", "node9"}, true},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			if got := sp.anyReady(t.Context(), test.nodes); got != test.want {
+				t.Errorf("got %t", got)
+			}
+		})
+	}
+}
+
+// TestLeave: a speaker that is stopped says goodbye before it stops, and takes
+// no longer than it must.
+func TestLeave(t *testing.T) {
+	drained := nodeThat("node1", func(n *corev1.Node) { n.Spec.Unschedulable = true })
+	stays := nodeThat("node1", func(*corev1.Node) {})
+	for _, test := range []struct {
+		story  string
+		node   client.Object
+		change func(*world)
+		owns   time.Duration // for how long, after it leaves
+		stage  announcement.Stage
+		took   time.Duration
+	}{
+		{"it is alone", drained, func(w *world) { delete(w.members, "node2") }, time.Hour, announcement.StageReady, 0},
+		{"its only fellow restarts", drained, func(w *world) { w.says("node2", "stage=restarting") }, time.Hour, announcement.StageReady, 0},
+		{"it has not settled", drained, func(w *world) { w.state.settled = make(chan struct{}) }, time.Hour, announcement.StageReady, 0},
+		{"it restarts: a fellow stands in soon", stays, func(*world) {}, time.Hour, announcement.StageRestarting, standInTime},
+		{"the node is drained: others take over", drained, func(*world) {}, 45 * time.Millisecond, announcement.StageLeaving, 50 * time.Millisecond},
+		{"and it owns nothing", drained, func(*world) {}, 0, announcement.StageLeaving, 0},
+		{"and nobody takes over", drained, func(*world) {}, time.Hour, announcement.StageLeaving, 4 * time.Second},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, append(service("web"), test.node)...)
+				w.says("node2")
+				w.announces("192.0.2.10", time.Now())
+				test.change(w)
+				w.see()
+				sp, looks := w.process()
+				begin := time.Now()
+				gaveUp := func() { w.owned("192.0.2.10", "node2") }
+				if test.owns == 0 {
+					gaveUp()
+				} else {
+					defer time.AfterFunc(test.owns, gaveUp).Stop()
+				}
+				sp.leave()
+				if took := time.Since(begin); took != test.took {
+					t.Errorf("it took %s, want %s", took, test.took)
+				}
+				if got := sp.currentStage(); got != test.stage {
+					t.Errorf("it says that it is %s", got)
+				}
+				if leaves := test.stage == announcement.StageLeaving; w.view.leaving.Load() != leaves || (looks.Load() > 0) != leaves {
+					t.Errorf("it hands over is %t; all was looked at %d times", w.view.leaving.Load(), looks.Load())
+				}
+			})
+		})
+	}
+}
+
+// TestIsolation: a speaker that sees neither a fellow nor the API server for
+// long may have been replaced.
+func TestIsolation(t *testing.T) {
+	for _, test := range []struct {
+		story            string
+		fellow, api      bool
+		others           []string // that there should be
+		limit            time.Duration
+		isolated, renews bool
+	}{
+		{"a fellow is heard", true, false, []string{"node2"}, time.Minute, false, false},
+		{"one is heard, another is not", true, true, []string{"node2", "node3"}, time.Minute, false, true},
+		{"the API server is there", false, true, []string{"node2"}, time.Minute, false, true},
+		{"neither", false, false, []string{"node2"}, time.Minute, true, false},
+		{"neither, and that does not count", false, false, []string{"node2"}, 0, false, false},
+		{"a cluster of one", false, false, nil, time.Minute, false, false},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, nodeThat("node1", func(*corev1.Node) {}), nodeThat("node2", func(*corev1.Node) {}), nodeThat("node3", func(*corev1.Node) {}))
+				if test.fellow {
+					w.says("node2")
+				}
+				var objects []*v1beta1.Speaker
+				for _, name := range test.others {
+					objects = append(objects, written(name))
+				}
+				w.reads(objects...)
+				sp, looks := w.process()
+				sp.settings.Isolation = test.limit
+				cut := fake.NewClientBuilder().WithScheme(scheme()).WithInterceptorFuncs(away()).Build()
+				if !test.api {
+					// The cache stays as it was.
+					w.object.live, w.object.writer = cut, unreachable{cut}
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				done := make(chan error)
+				go func() { done <- sp.renew(ctx) }()
+
+				time.Sleep(50 * time.Second)
+				synctest.Wait()
+				if w.view.isolated.Load() {
+					t.Error("it is isolated too soon")
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if got := w.view.isolated.Load(); got != test.isolated || (looks.Load() == 1) != test.isolated {
+					t.Errorf("it is isolated is %t; all was looked at %d times", got, looks.Load())
+				}
+				var own v1beta1.Speaker
+				_ = w.api.Get(t.Context(), client.ObjectKey{Name: "node1"}, &own)
+				if got := own.Status.RenewTime != nil; got != test.renews {
+					t.Errorf("it renews its object is %t", got)
+				}
+				stop()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// unreachable is an API server that takes nothing.
+type unreachable struct{ client.Client }
+
+// Create implements client.Client.
+func (unreachable) Create(ctx context.Context, _ client.Object, _ ...client.CreateOption) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestPingsOfASilentNodeBecomeFewer(t *testing.T) {
+	last := time.Duration(0)
+	for _, silent := range []time.Duration{0, time.Second, 10 * time.Second, time.Hour} {
+		pause := pingPause(silent)
+		if pause < last || pause < 50*time.Millisecond || pause > 10*time.Second {
+			t.Errorf("after %s of silence the pause is %s", silent, pause)
+		}
+		last = pause
+	}
+	if pingPause(0) > 200*time.Millisecond {
+		t.Error("a node that has just fallen silent must be known for dead soon")
+	}
+	if pingPause(time.Hour) < time.Second {
+		t.Error("a node that was taken away is pinged without an end")
+	}
+}

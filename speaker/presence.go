@@ -1,0 +1,348 @@
+package main
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/membership"
+)
+
+// picture is what is known of the fellows at one moment. It is replaced, never
+// changed.
+type picture struct {
+	fellows map[string]fellow // by node
+	claims  map[netip.Addr]map[string]announcement.Claim
+	// alive counts the speakers that membership sees alive, this one included.
+	alive int
+	// minority is set when that is less than half of those there are.
+	minority bool
+	// recheck is when the picture may change by itself; zero for never.
+	recheck time.Time
+}
+
+// fellow is one other node's speaker.
+type fellow struct {
+	announcement.Speaker
+	// since is when it came to its presence, lastSeen when its kernel last
+	// answered this node's probes; zero when it never did.
+	since    time.Time
+	lastSeen time.Time
+	alive    bool
+}
+
+// fellowship watches the fellows: it makes a picture of what membership,
+// probes and Speaker objects tell.
+type fellowship struct {
+	node     string
+	patience announcement.Patience
+	members  interface {
+		Members() []membership.Member
+	}
+	prober interface {
+		Reach() map[string]layer2.Reach
+	}
+
+	mu      sync.Mutex
+	objects map[string]speakerObject // by node
+	pings   map[string]pingResult
+	stages  map[string]stageHeard
+	last    picture
+}
+
+func newFellowship(node string, patience announcement.Patience, members *membership.Membership, prober *layer2.Prober) *fellowship {
+	return &fellowship{
+		node: node, patience: patience, members: members, prober: prober,
+		pings: map[string]pingResult{}, stages: map[string]stageHeard{},
+	}
+}
+
+// speakerObject is what the API tells of a fellow's speaker. It counts where
+// the fellow itself is not heard.
+type speakerObject struct {
+	peer    netip.AddrPort
+	stage   announcement.Stage
+	links   []layer2.Link
+	claims  map[netip.Addr]announcement.Claim
+	renewal string
+	renewed time.Time // when the renewal was seen to change, by this node's clock
+}
+
+// stageHeard is a stage and since when it is known.
+type stageHeard struct {
+	stage announcement.Stage
+	since time.Time
+}
+
+// pingResult is the last answer, or missing answer, to a ping. refused is set
+// when the kernel of the node refuses connections to the speaker's port.
+type pingResult struct {
+	failed  bool
+	refused bool
+	at      time.Time
+}
+
+// current is the last picture that look made.
+func (f *fellowship) current() picture {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last
+}
+
+// look makes a new picture. It returns the addresses whose claims changed, and
+// whether what is known of the fellows themselves did.
+func (f *fellowship) look(now time.Time) (claimed []netip.Addr, fellows bool) {
+	members := f.members.Members()
+	reach := f.prober.Reach()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	next := f.paint(members, reach, now)
+	claimed = changedClaims(f.last.claims, next.claims)
+	fellows = f.last.minority != next.minority || f.last.alive != next.alive || !maps.EqualFunc(f.last.fellows, next.fellows, sameFellow)
+	f.last = next
+	return claimed, fellows
+}
+
+func sameFellow(a, b fellow) bool {
+	return a.Presence == b.Presence && a.Reason == b.Reason && slices.EqualFunc(a.Links, b.Links, layer2.Link.Equal)
+}
+
+// paint is the picture that members, probes and objects make together.
+func (f *fellowship) paint(members []membership.Member, reach map[string]layer2.Reach, now time.Time) picture {
+	words := map[string]word{}
+	byName := map[string]membership.Member{}
+	var alive []string
+	for _, m := range members {
+		words[m.Name], byName[m.Name] = readWord(m), m
+		if m.State == membership.Alive {
+			alive = append(alive, m.Name)
+		}
+	}
+	p := picture{fellows: map[string]fellow{}, claims: map[netip.Addr]map[string]announcement.Claim{}, alive: len(alive)}
+	all := sets.KeySet(byName).Union(sets.KeySet(f.objects)).Delete(f.node)
+	for _, name := range sets.List(all) {
+		w := words[name]
+		object := f.objects[name]
+		m := byName[name]
+		if m.State != membership.Alive {
+			w = w.or(object)
+		}
+		heard := f.stages[name]
+		if heard.stage != w.stage {
+			heard = stageHeard{w.stage, now}
+			f.stages[name] = heard
+		}
+		verdict := announcement.Judge(announcement.Fellow{
+			Alive: m.State == membership.Alive, Left: m.State == membership.Left, Since: m.Since,
+			Stage: w.stage, StageSince: heard.since,
+			Reports: f.reports(name, alive, words, reach), Renewed: object.renewed,
+		}, f.patience, now)
+		p.add(name, w, verdict)
+		before, known := f.last.fellows[name]
+		seen := fellow{
+			Speaker: announcement.Speaker{Presence: verdict.Presence, Reason: verdict.Reason, Links: w.links},
+			since:   now, lastSeen: reach[name].LastAnswer, alive: m.State == membership.Alive,
+		}
+		if known && before.Presence == seen.Presence {
+			seen.since = before.since
+		}
+		p.fellows[name] = seen
+	}
+	known := 1 + len(all.Intersection(sets.KeySet(f.objects)))
+	p.minority = 2*len(alive) < known
+	return p
+}
+
+// or fills in what a fellow does not say with what its object tells.
+func (w word) or(o speakerObject) word {
+	if w.stage == "" {
+		w.stage = o.stage
+	}
+	if len(w.links) == 0 {
+		w.links = o.links
+	}
+	claims := maps.Clone(o.claims)
+	for addr, claim := range w.claims {
+		if claims == nil {
+			claims = map[netip.Addr]announcement.Claim{}
+		}
+		if claim.Generation >= claims[addr].Generation {
+			claims[addr] = claim
+		}
+	}
+	w.claims = claims
+	return w
+}
+
+// add takes in what one fellow claims and until when its verdict holds.
+func (p *picture) add(name string, w word, v announcement.Verdict) {
+	for addr, claim := range w.claims {
+		if p.claims[addr] == nil {
+			p.claims[addr] = map[string]announcement.Claim{}
+		}
+		p.claims[addr][name] = claim
+	}
+	if !v.Until.IsZero() && (p.recheck.IsZero() || v.Until.Before(p.recheck)) {
+		p.recheck = v.Until
+	}
+}
+
+// reports are those of a node's witnesses. This node's own are fresh, those of
+// others are what they said.
+func (f *fellowship) reports(name string, alive []string, words map[string]word, reach map[string]layer2.Reach) []announcement.Report {
+	var out []announcement.Report
+	for _, witness := range announcement.Witnesses(name, alive) {
+		if witness == f.node {
+			out = append(out, report(reach[name], f.pings[name]))
+			continue
+		}
+		out = append(out, words[witness].reports[name])
+	}
+	return out
+}
+
+// report is what this node says of the kernel of another. It is silent when
+// neither the kernel nor the speaker has answered since the kernel last did.
+func report(r layer2.Reach, p pingResult) announcement.Report {
+	switch {
+	case r.State == layer2.Answers && p.refused:
+		return announcement.KernelRefuses
+	case r.State == layer2.Answers:
+		return announcement.KernelAnswers
+	case r.State == layer2.Silent && p.failed && p.at.After(r.LastAnswer):
+		return announcement.KernelSilent
+	}
+	return ""
+}
+
+// ownReports is what this node says of the others, as keys and values of
+// membership.
+func (f *fellowship) ownReports() map[string][]byte {
+	reach := f.prober.Reach()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := map[string][]byte{}
+	for name, r := range reach {
+		if said := report(r, f.pings[name]); said != "" {
+			out[saysProbe+name] = []byte(said)
+		}
+	}
+	return out
+}
+
+// pinged takes in the result of a ping. It tells whether it is news.
+func (f *fellowship) pinged(node string, result pingResult) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.pings[node]
+	f.pings[node] = result
+	return before.failed != result.failed || before.refused != result.refused
+}
+
+// questionable are the nodes whose speaker is to be pinged: their kernel misses
+// probes, or membership misses them while their kernel answers. The time is
+// that of the kernel's last answer.
+func (f *fellowship) questionable() map[string]time.Time {
+	out := map[string]time.Time{}
+	reach := f.prober.Reach()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for node, r := range reach {
+		fellow := f.last.fellows[node]
+		held := !fellow.alive && fellow.Presence == announcement.Held
+		switch {
+		case r.State != layer2.Unknown && (r.Missed > 0 || held):
+			out[node] = r.LastAnswer
+		case fellow.alive:
+			delete(f.pings, node)
+		}
+	}
+	return out
+}
+
+// peer is where the speaker of a node listens.
+func (f *fellowship) peer(node string) netip.AddrPort {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.objects[node].peer
+}
+
+// setObjects takes in what the API tells of the fellows.
+func (f *fellowship) setObjects(objects map[string]speakerObject, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, o := range objects {
+		before, known := f.objects[name]
+		switch {
+		case known && before.renewal == o.renewal:
+			o.renewed = before.renewed
+		case known: // one that was there before we looked proves nothing
+			o.renewed = now
+		}
+		objects[name] = o
+	}
+	f.objects = objects
+}
+
+// missing are the fellows that the API tells of and membership does not see.
+func (f *fellowship) missing() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []string
+	for name := range f.objects {
+		if !f.last.fellows[name].alive {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// changedClaims are the addresses that are not claimed alike.
+func changedClaims(a, b map[netip.Addr]map[string]announcement.Claim) []netip.Addr {
+	var out []netip.Addr
+	for addr, claims := range a {
+		if !maps.Equal(claims, b[addr]) {
+			out = append(out, addr)
+		}
+	}
+	for addr := range b {
+		if _, both := a[addr]; !both {
+			out = append(out, addr)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
+}
+
+// targets are what this node is to probe: for each node that it is a witness
+// of, an address on every link that both are on.
+func (p picture) targets(node string, links []layer2.Link) []layer2.Target {
+	alive := []string{node}
+	for name, f := range p.fellows {
+		if f.alive {
+			alive = append(alive, name)
+		}
+	}
+	slices.Sort(alive)
+	var out []layer2.Target
+	for _, name := range sets.List(sets.KeySet(p.fellows)) {
+		if !slices.Contains(announcement.Witnesses(name, alive), node) {
+			continue
+		}
+		for _, ours := range links {
+			for _, theirs := range p.fellows[name].Links {
+				if addr, ok := announcement.SharedAddress(ours, theirs); ok && ours.Usable() {
+					out = append(out, layer2.Target{Node: name, Link: ours.Name, Addr: addr, MAC: theirs.HardwareAddr})
+				}
+			}
+		}
+	}
+	return out
+}

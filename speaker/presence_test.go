@@ -1,0 +1,522 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/membership"
+)
+
+// start is when stories begin that have their own clock.
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// reads gives the picture of the fellows what their Speaker objects say.
+func (w *world) reads(objects ...*v1beta1.Speaker) {
+	w.t.Helper()
+	for _, o := range objects {
+		if err := client.IgnoreNotFound(w.api.Delete(w.t.Context(), o.DeepCopy())); err != nil {
+			w.t.Fatal(err)
+		}
+		if err := w.api.Create(w.t.Context(), o.DeepCopy()); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	var ignored peers
+	r := &fellowReconciler{cached: w.api, node: "node1", members: &ignored, fellows: w.fellows, told: func() {}}
+	if _, err := r.Reconcile(w.t.Context(), reconcile.Request{}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.see()
+}
+
+// written is the Speaker object of nodeN as its speaker writes it.
+func written(name string, change ...func(*v1beta1.SpeakerStatus)) *v1beta1.Speaker {
+	s := &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1beta1.SpeakerStatus{
+		MemberAddress: fmt.Sprintf("192.0.2.%s:7947", strings.TrimPrefix(name, "node")),
+		Stage:         v1beta1.StageReady,
+		Links:         linkStatus([]layer2.Link{fellowLink(name)}),
+	}}
+	for _, f := range change {
+		f(&s.Status)
+	}
+	return s
+}
+
+// announcesIn has an object tell of an announcement.
+func announcesIn(addr string, generation int64) func(*v1beta1.SpeakerStatus) {
+	return func(s *v1beta1.SpeakerStatus) {
+		s.Layer2.Announcements = append(s.Layer2.Announcements, v1beta1.Layer2Announcement{Address: addr, Generation: generation})
+	}
+}
+
+// renewedAt has an object tell that it was renewed.
+func renewedAt(at time.Time) func(*v1beta1.SpeakerStatus) {
+	return func(s *v1beta1.SpeakerStatus) { s.RenewTime = &metav1.MicroTime{Time: at} }
+}
+
+// TestWhatIsExpectedOfAFellow follows node2 through its life, as node1 sees it
+// by membership and by its own probes. node1 is its only witness.
+func TestWhatIsExpectedOfAFellow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.patienceOf(patience)
+		for _, step := range []struct {
+			story  string
+			change func()
+			want   string
+		}{
+			{"nobody has heard of it", func() {}, "unknown"},
+			{"it starts", func() { w.says("node2", "stage=starting") }, "Held (NodeHeld)"},
+			{"it is ready", func() { w.says("node2") }, "Present (NodePresent)"},
+			{"its kernel misses a probe", func() { w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now(), Missed: 2} }, "Present (NodePresent)"},
+			{"its kernel is silent, and its speaker answers a ping", func() {
+				w.reach["node2"] = layer2.Reach{State: layer2.Silent, LastAnswer: time.Now(), Missed: 3}
+				time.Sleep(time.Millisecond)
+				w.fellows.pinged("node2", pingResult{at: time.Now()})
+			}, "Present (NodePresent)"},
+			{"its speaker is silent too: nobody waits for membership", func() { w.fellows.pinged("node2", pingResult{failed: true, at: time.Now()}) }, "Gone (NodeSilent)"},
+			{"the process of its speaker is gone, and its kernel answers", func() {
+				w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+				w.fellows.pinged("node2", pingResult{failed: true, refused: true, at: time.Now()})
+			}, "Present (NodePresent)"},
+			{"it answers again", func() { w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()} }, "Present (NodePresent)"},
+			{"a ping that failed before its kernel last answered says nothing", func() {
+				w.reach["node2"] = layer2.Reach{State: layer2.Silent, LastAnswer: time.Now(), Missed: 3}
+			}, "Present (NodePresent)"},
+			{"its speaker is killed, its kernel answers", func() { w.says("node2"); w.died("node2", true) }, "Held (NodeHeld)"},
+			{"for too long", func() { time.Sleep(patience.Silence) }, "Gone (SpeakerNotAlive)"},
+			{"it is back and looks for its fellows", func() { w.says("node2", "stage=starting") }, "Held (NodeHeld)"},
+			{"it finds them", func() { w.says("node2") }, "Present (NodePresent)"},
+			{"it is about to restart", func() { w.says("node2", "stage=restarting") }, "Held (NodeHeld)"},
+			{"it has left to do so", func() { w.members["node2"] = member("node2", membership.Left, time.Now(), "stage=restarting") }, "Held (NodeHeld)"},
+			{"it does not come back", func() { time.Sleep(patience.Restart) }, "Gone (SpeakerNotAlive)"},
+			{"it comes back, and then its node is drained", func() { w.says("node2", "stage=leaving") }, "Leaving (NodeLeaving)"},
+			{"it has handed over", func() { w.members["node2"] = member("node2", membership.Left, time.Now(), "stage=leaving") }, "Gone (NodeLeaving)"},
+		} {
+			step.change()
+			w.see()
+			if got := w.isFellow("node2"); got != step.want {
+				t.Errorf("%s: node2 is %s, want %s", step.story, got, step.want)
+			}
+		}
+	})
+}
+
+// patienceOf says how long the fellows may take.
+func (w *world) patienceOf(p announcement.Patience) { w.fellows.patience = p }
+
+// TestOtherWitnessesAreBelieved: node1 does not probe node4 by itself.
+func TestOtherWitnessesAreBelieved(t *testing.T) {
+	names := []string{"node1", "node2", "node3", "node4"}
+	subject := ""
+	for _, name := range names[1:] {
+		if !slices.Contains(announcement.Witnesses(name, names), "node1") {
+			subject = name
+		}
+	}
+	if subject == "" {
+		t.Skip("node1 is a witness of all")
+	}
+	witnesses := announcement.Witnesses(subject, names)
+	for _, test := range []struct {
+		story string
+		said  [2]string
+		dead  bool
+		want  string
+	}{
+		{"both say that its kernel is silent", [2]string{"silent", "silent"}, false, "Gone (NodeSilent)"},
+		{"one gets answers", [2]string{"silent", "answers"}, false, "Present (NodePresent)"},
+		{"one cannot tell, and its speaker is heard", [2]string{"silent", ""}, false, "Present (NodePresent)"},
+		{"one says what this version does not know", [2]string{"silent", "perhaps"}, false, "Present (NodePresent)"},
+		{"one cannot tell, and its speaker is not heard", [2]string{"", "silent"}, true, "Gone (NodeSilent)"},
+		{"both get answers, and its speaker is not heard", [2]string{"answers", "answers"}, true, "Held (NodeHeld)"},
+		{"neither can tell, and its speaker is not heard", [2]string{"", ""}, true, "Gone (SpeakerNotAlive)"},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(t)
+			for _, name := range names[1:] {
+				w.says(name)
+			}
+			for i, name := range witnesses {
+				if test.said[i] != "" {
+					w.says(name, "probe/"+subject+"="+test.said[i])
+				}
+			}
+			// What node1 finds by itself does not count: others are the witnesses.
+			w.reach[subject] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+			if test.dead {
+				m := member(subject, membership.Dead, time.Now())
+				w.members[subject] = m
+			}
+			w.see()
+			if got := w.isFellow(subject); got != test.want {
+				t.Errorf("%s is %s, want %s", subject, got, test.want)
+			}
+		})
+	}
+}
+
+// TestPictureTellsWhatChanged: addresses are looked at whose claims changed,
+// all when it is about the fellows themselves, none when nothing changed.
+func TestPictureTellsWhatChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		for _, step := range []struct {
+			story   string
+			change  func()
+			claimed string
+			fellows bool
+		}{
+			{"nothing", func() {}, "[]", false},
+			{"a fellow comes", func() { w.says("node2", "stage=starting") }, "[]", true},
+			{"time goes by", func() { time.Sleep(time.Second) }, "[]", false},
+			{"it is ready", func() { w.says("node2") }, "[]", true},
+			{"it claims addresses", func() { w.says("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=1", "claim/192.0.2.3=1") },
+				"[192.0.2.3 192.0.2.20 2001:db8::1]", false},
+			{"one anew, and gives another up", func() { w.says("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2") }, "[192.0.2.3 192.0.2.20]", false},
+			{"it reports on a kernel", func() {
+				w.says("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2", "probe/node3=answers")
+			}, "[]", false},
+			{"its kernel answers again and again", func() { w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()} }, "[]", false},
+			{"it gets another link", func() {
+				w.says("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2", "link/eth1=02:00:00:00:00:22 198.51.100.2/24")
+			}, "[]", true},
+			{"its speaker is killed: what it claims is remembered", func() { w.died("node2", true) }, "[]", true},
+			{"its patience ends", func() { time.Sleep(patience.Silence) }, "[]", true},
+			{"it is forgotten", func() { delete(w.members, "node2") }, "[192.0.2.20 2001:db8::1]", true},
+		} {
+			step.change()
+			claimed, fellows := w.fellows.look(time.Now())
+			if fmt.Sprint(claimed) != step.claimed || fellows != step.fellows {
+				t.Errorf("%s: got %v, %t, want %s, %t", step.story, claimed, fellows, step.claimed, step.fellows)
+			}
+		}
+	})
+}
+
+// TestPictureIsLookedAtAgainInTime: when patience with the first of the fellows
+// ends.
+func TestPictureIsLookedAtAgainInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.says("node2")
+		w.see()
+		if p := w.fellows.current(); !p.recheck.IsZero() {
+			t.Errorf("all are present, and it is looked again in %s", time.Until(p.recheck))
+		}
+		w.says("node3", "stage=restarting")
+		w.died("node2", true)
+		since := time.Now()
+		w.see()
+		if p := w.fellows.current(); !p.recheck.Equal(since.Add(patience.Silence)) {
+			t.Errorf("it is looked again in %s, want %s", time.Until(p.recheck), patience.Silence)
+		}
+		time.Sleep(patience.Silence)
+		w.see()
+		if p := w.fellows.current(); !p.recheck.Equal(since.Add(patience.Restart)) {
+			t.Errorf("it is looked again in %s, want %s", time.Until(p.recheck), patience.Restart-patience.Silence)
+		}
+	})
+}
+
+// TestSinceWhenAFellowIsSo: since it came to its presence, whatever else
+// changes of it.
+func TestSinceWhenAFellowIsSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.says("node2")
+		w.see()
+		first := time.Now()
+		time.Sleep(time.Minute)
+		w.says("node2", "link/eth1=02:00:00:00:00:22")
+		w.see()
+		if got := w.fellows.current().fellows["node2"].since; !got.Equal(first) {
+			t.Errorf("it counts as present for %s", time.Since(got))
+		}
+		w.died("node2", true)
+		w.see()
+		if got := w.fellows.current().fellows["node2"].since; !got.Equal(time.Now()) {
+			t.Errorf("it counts as held for %s", time.Since(got))
+		}
+	})
+}
+
+// TestObjectStandsInForAFellowThatIsNotHeard: membership cannot reach node2,
+// as behind a firewall, and the API server tells of it.
+func TestObjectStandsInForAFellowThatIsNotHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		old := time.Now().Add(-time.Hour)
+		w.reads(written("node2", renewedAt(old), announcesIn("192.0.2.10", 4), func(s *v1beta1.SpeakerStatus) {
+			s.Layer2.Announcements = append(s.Layer2.Announcements, v1beta1.Layer2Announcement{Address: "192.0.2.11", Generation: 2, StandInFor: "node3"})
+			s.Links = append(s.Links, v1beta1.SpeakerLink{Name: "eth1", MACAddress: "02:00:00:00:00:22"})
+		}))
+		if got := w.isFellow("node2"); got != "Gone (SpeakerNotAlive)" {
+			t.Errorf("one whose object was there before is %s: it may have been dead for long", got)
+		}
+		f := w.fellows.current().fellows["node2"]
+		if len(f.Links) != 1 || !f.Links[0].Equal(fellowLink("node2")) {
+			t.Errorf("its links are %+v: want the one that is up", f.Links)
+		}
+		want := map[netip.Addr]map[string]announcement.Claim{address: {"node2": {Generation: 4}}}
+		if got := w.fellows.current().claims; !reflect.DeepEqual(got, want) {
+			t.Errorf("claimed are %v, want %v", got, want)
+		}
+
+		time.Sleep(renewInterval)
+		w.reads(written("node2", renewedAt(time.Now()), announcesIn("192.0.2.10", 4)))
+		if got := w.isFellow("node2"); got != "Present (NodeHeard)" {
+			t.Errorf("one that renews its object is %s", got)
+		}
+		if p := w.fellows.current(); !p.recheck.Equal(time.Now().Add(patience.Renewal)) || p.alive != 1 {
+			t.Errorf("it is looked again in %s; %d are alive", time.Until(p.recheck), p.alive)
+		}
+		time.Sleep(patience.Renewal - time.Second)
+		w.reads() // another object changed
+		if got := w.isFellow("node2"); got != "Present (NodeHeard)" {
+			t.Errorf("it is %s", got)
+		}
+		time.Sleep(time.Second)
+		w.see()
+		if got := w.isFellow("node2"); got != "Gone (SpeakerNotAlive)" {
+			t.Errorf("one that renews no more is %s", got)
+		}
+
+		// Membership hears it after all, and its own word counts.
+		w.says("node2", "claim/192.0.2.20=9")
+		w.see()
+		want = map[netip.Addr]map[string]announcement.Claim{netip.MustParseAddr("192.0.2.20"): {"node2": {Generation: 9}}}
+		if got := w.fellows.current().claims; !reflect.DeepEqual(got, want) {
+			t.Errorf("claimed are %v, want %v", got, want)
+		}
+	})
+}
+
+// TestHigherClaimOfAFellowThatIsNotHeard: of what it said before it was lost
+// and what its object tells, the later one counts.
+func TestHigherClaimOfAFellowThatIsNotHeard(t *testing.T) {
+	for _, test := range []struct {
+		story  string
+		said   string
+		object int64
+		want   announcement.Claim
+	}{
+		{"the object is newer", "4w", 5, announcement.Claim{Generation: 5}},
+		{"the object is older", "6w", 5, announcement.Claim{Generation: 6, Weak: true}},
+		{"both say the same, and the object not all of it", "5w", 5, announcement.Claim{Generation: 5, Weak: true}},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(t)
+			w.says("node2", "claim/192.0.2.10="+test.said)
+			w.died("node2", true)
+			w.reads(written("node2", announcesIn("192.0.2.10", test.object)))
+			if got := w.fellows.current().claims[address]["node2"]; got != test.want {
+				t.Errorf("got %+v, want %+v", got, test.want)
+			}
+			object := w.fellows.objects["node2"].claims[address]
+			if object.Generation != uint64(test.object) {
+				t.Errorf("what the object tells was changed to %+v", object)
+			}
+		})
+	}
+}
+
+func TestMinority(t *testing.T) {
+	for _, test := range []struct {
+		story          string
+		alive, objects []string
+		minority       bool
+	}{
+		{"a cluster of one", nil, nil, false},
+		{"one of two", nil, []string{"node2"}, false},
+		{"one of three", nil, []string{"node2", "node3"}, true},
+		{"two of three", []string{"node2"}, []string{"node2", "node3"}, false},
+		{"two of four: just half", []string{"node2"}, []string{"node2", "node3", "node4"}, false},
+		{"two of five", []string{"node2"}, []string{"node2", "node3", "node4", "node5"}, true},
+		{"all of three, and the API server is empty", []string{"node2", "node3"}, nil, false},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(t)
+			for _, name := range test.alive {
+				w.says(name)
+			}
+			var objects []*v1beta1.Speaker
+			for _, name := range append(slices.Clone(test.objects), "node1") {
+				objects = append(objects, written(name))
+			}
+			w.reads(objects...)
+			p := w.fellows.current()
+			if p.minority != test.minority || p.alive != 1+len(test.alive) {
+				t.Errorf("minority is %t with %d alive", p.minority, p.alive)
+			}
+			var missing []string
+			for _, name := range test.objects {
+				if !slices.Contains(test.alive, name) {
+					missing = append(missing, name)
+				}
+			}
+			if got := w.fellows.missing(); !slices.Equal(got, missing) {
+				t.Errorf("missing are %q, want %q", got, missing)
+			}
+		})
+	}
+}
+
+func TestChangedClaims(t *testing.T) {
+	type claims = map[string]announcement.Claim
+	a1, a2, a3 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
+	for _, test := range []struct {
+		story  string
+		before map[netip.Addr]claims
+		after  map[netip.Addr]claims
+		want   []netip.Addr
+	}{
+		{"nothing at all", nil, nil, nil},
+		{"the same", map[netip.Addr]claims{a1: {"node2": {Generation: 1}}}, map[netip.Addr]claims{a1: {"node2": {Generation: 1}}}, nil},
+		{"new ones", nil, map[netip.Addr]claims{a3: {"node2": {Generation: 1}}, a1: {"node2": {Generation: 1}}}, []netip.Addr{a1, a3}},
+		{"one taken back", map[netip.Addr]claims{a1: {"node2": {Generation: 1}}, a2: {"node2": {Generation: 1}}},
+			map[netip.Addr]claims{a2: {"node2": {Generation: 1}}}, []netip.Addr{a1}},
+		{"a second fellow claims it", map[netip.Addr]claims{a1: {"node2": {Generation: 1}}},
+			map[netip.Addr]claims{a1: {"node2": {Generation: 1}, "node3": {Generation: 2}}}, []netip.Addr{a1}},
+		{"another fellow claims it", map[netip.Addr]claims{a1: {"node2": {Generation: 1}}}, map[netip.Addr]claims{a1: {"node3": {Generation: 1}}}, []netip.Addr{a1}},
+		{"a claim is no longer weak", map[netip.Addr]claims{a1: {"node2": {Generation: 1, Weak: true}}},
+			map[netip.Addr]claims{a1: {"node2": {Generation: 1}}}, []netip.Addr{a1}},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			if got := changedClaims(test.before, test.after); !slices.Equal(got, test.want) {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+// TestTargets: node1 probes the nodes that it is a witness of, where both are
+// on one LAN.
+func TestTargets(t *testing.T) {
+	mac := net6(2)
+	target := layer2.Target{Node: "node2", Link: "eth0", Addr: netip.MustParseAddr("192.0.2.2"), MAC: mac}
+	theirs := func(prefixes ...string) []layer2.Link {
+		l := link("eth9", prefixes...)
+		l.HardwareAddr = mac
+		return []layer2.Link{l}
+	}
+	down := link("eth0", "192.0.2.1/24")
+	down.Up = false
+	for _, test := range []struct {
+		story  string
+		ours   []layer2.Link
+		theirs []layer2.Link
+		alive  bool
+		want   []layer2.Target
+	}{
+		{"both are in one subnet", []layer2.Link{link("eth0", "192.0.2.1/24")}, theirs("192.0.2.2/24"), true, []layer2.Target{target}},
+		{"so they are when its speaker is dead", []layer2.Link{link("eth0", "192.0.2.1/24")}, theirs("192.0.2.2/24"), false, []layer2.Target{target}},
+		{"another subnet", []layer2.Link{link("eth0", "192.0.2.1/24")}, theirs("198.51.100.2/24"), true, nil},
+		{"its second address is in ours", []layer2.Link{link("eth0", "192.0.2.1/24")}, theirs("198.51.100.2/24", "192.0.2.2/24"), true, []layer2.Target{target}},
+		{"link-local addresses tell nothing", []layer2.Link{link("eth0", "fe80::1/64")}, theirs("fe80::2/64"), true, nil},
+		{"a single address is no subnet", []layer2.Link{link("eth0", "192.0.2.1/32")}, theirs("192.0.2.2/24"), true, nil},
+		{"our link is down", []layer2.Link{down}, theirs("192.0.2.2/24"), true, nil},
+		{"two links share it", []layer2.Link{link("eth0", "192.0.2.1/24"), link("eth1", "192.0.2.7/24")}, theirs("192.0.2.2/24"), true,
+			[]layer2.Target{target, {Node: "node2", Link: "eth1", Addr: target.Addr, MAC: mac}}},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			p := picture{fellows: map[string]fellow{"node2": {Speaker: announcement.Speaker{Links: test.theirs}, alive: test.alive}}}
+			if got := p.targets("node1", test.ours); !reflect.DeepEqual(got, test.want) {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+			if got := p.macs(); len(got) != 1 || got[0].String() != mac.String() {
+				t.Errorf("the hardware addresses are %v", got)
+			}
+		})
+	}
+}
+
+// TestEveryNodeHasTwoWitnesses: all nodes together probe each one twice,
+// whoever of them is dead.
+func TestEveryNodeHasTwoWitnesses(t *testing.T) {
+	names := []string{"node1", "node2", "node3", "node4", "node5", "node6"}
+	dead := "node4"
+	probed := map[string]int{}
+	for _, self := range names {
+		if self == dead {
+			continue
+		}
+		p := picture{fellows: map[string]fellow{}}
+		for _, name := range names {
+			if name != self {
+				p.fellows[name] = fellow{Speaker: announcement.Speaker{Links: []layer2.Link{fellowLink(name)}}, alive: name != dead}
+			}
+		}
+		for _, target := range p.targets(self, []layer2.Link{fellowLink(self)}) {
+			probed[target.Node]++
+		}
+	}
+	for _, name := range names {
+		if probed[name] != 2 {
+			t.Errorf("%s is probed by %d", name, probed[name])
+		}
+	}
+}
+
+func TestReport(t *testing.T) {
+	failed := func(after time.Duration) pingResult { return pingResult{failed: true, at: start.Add(after)} }
+	for _, test := range []struct {
+		story string
+		reach layer2.Reach
+		ping  pingResult
+		want  announcement.Report
+	}{
+		{"it was never probed", layer2.Reach{}, pingResult{}, ""},
+		{"it never answered, and its speaker does not either: it may not be on this LAN", layer2.Reach{State: layer2.Unknown, Missed: 9}, failed(0), ""},
+		{"it answers", layer2.Reach{State: layer2.Answers, LastAnswer: start}, pingResult{}, announcement.KernelAnswers},
+		{"it answers, and its speaker does not", layer2.Reach{State: layer2.Answers, LastAnswer: start}, failed(time.Second), announcement.KernelAnswers},
+		{"it is silent, and its speaker was not asked", layer2.Reach{State: layer2.Silent, LastAnswer: start}, pingResult{}, ""},
+		{"it is silent, and its speaker answers", layer2.Reach{State: layer2.Silent, LastAnswer: start}, pingResult{at: start.Add(time.Second)}, ""},
+		{"both are silent", layer2.Reach{State: layer2.Silent, LastAnswer: start}, failed(time.Millisecond), announcement.KernelSilent},
+		{"its speaker was silent before its kernel was", layer2.Reach{State: layer2.Silent, LastAnswer: start}, failed(-time.Millisecond), ""},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			if got := report(test.reach, test.ping); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestOwnReports(t *testing.T) {
+	w := newWorld(t)
+	w.reach = map[string]layer2.Reach{
+		"node2": {State: layer2.Answers, LastAnswer: start},
+		"node3": {State: layer2.Silent, LastAnswer: start},
+		"node4": {State: layer2.Silent, LastAnswer: start},
+		"node5": {State: layer2.Unknown},
+	}
+	for i, news := range []bool{
+		w.fellows.pinged("node3", pingResult{failed: true, at: start.Add(time.Second)}),
+		!w.fellows.pinged("node3", pingResult{failed: true, at: start.Add(2*time.Second)}),
+		!w.fellows.pinged("node4", pingResult{at: start.Add(time.Second)}),
+		w.fellows.pinged("node4", pingResult{failed: true, at: start.Add(-time.Second)}),
+		w.fellows.pinged("node4", pingResult{at: start.Add(time.Second)}),
+	} {
+		if !news {
+			t.Errorf("ping %d: what is told as news is wrong", i)
+		}
+	}
+	want := map[string][]byte{"probe/node2": []byte("answers"), "probe/node3": []byte("silent")}
+	if got := w.fellows.ownReports(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
