@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -33,6 +34,8 @@ type addressReconciler struct {
 	log    *slog.Logger
 	told   func()                             // has the Speaker object written again
 	ask    func(addr netip.Addr, on []string) // has the LAN probed for an address
+
+	looking sync.Mutex
 }
 
 // Reconcile looks at one address, once it is known which fellows are alive.
@@ -47,8 +50,11 @@ func (r *addressReconciler) Reconcile(ctx context.Context, addr netip.Addr) (rec
 	return r.look(ctx, addr)
 }
 
-// look gathers, decides and applies.
+// look gathers, decides and applies, one address at a time: a decision must not
+// be recorded after one that saw more.
 func (r *addressReconciler) look(ctx context.Context, addr netip.Addr) (reconcile.Result, error) {
+	r.looking.Lock()
+	defer r.looking.Unlock()
 	in, err := r.view.gather(ctx, addr)
 	if err != nil {
 		return reconcile.Result{}, err
@@ -65,6 +71,9 @@ func (r *addressReconciler) look(ctx context.Context, addr netip.Addr) (reconcil
 // what this node claims, and tells of it where it differs from the one before.
 func (r *addressReconciler) apply(in announcement.Input, d announcement.Decision) {
 	before, after := r.view.state.record(in, d)
+	if seen := r.view.fellows.current().fellows[d.Before].lastSeen; d.Cause == v1beta1.CauseNodeGone && !seen.IsZero() {
+		r.view.state.missedSince(in.Address, seen)
+	}
 	r.announcer.Set(in.Address, layer2.Request{Links: d.Links, Policy: d.Policy, As: d.As, Generation: after.burst})
 	if !sameClaim(before.Claim, d.Claim) {
 		if err := r.members.Say(claimKey(in.Address), claimValue(d.Claim)); err != nil {
@@ -105,7 +114,8 @@ func (r *addressReconciler) tell(in announcement.Input, before, d announcement.D
 	// Why nobody announces an address is told once: by its owner, or by the
 	// first of all speakers where it has none.
 	unannounced := d.Owner == in.Node || d.Owner == "" && in.Node == first(in.Speakers)
-	if unannounced && !d.Announce && d.Reason != before.Reason && d.Reason != v1beta1.ReasonProbing {
+	if unannounced && !d.Announce && d.Reason != before.Reason &&
+		d.Reason != v1beta1.ReasonProbing && d.Reason != v1beta1.ReasonReturning {
 		r.event(d.Services, in.Address.String(), corev1.EventTypeWarning, string(d.Reason), fmt.Sprintf("%s is not announced: %s", in.Address, d.Message))
 	}
 }

@@ -165,7 +165,7 @@ func TestClaimsAreSaidAndTakenBack(t *testing.T) {
 		if got := w.requests[address].Generation; got != 2 {
 			t.Errorf("the announcer was asked for generation %d: it would not announce anew", got)
 		}
-		if got, ok := w.state.took(address); !ok || got.cause != v1beta1.CauseNodeGone || !got.from.Equal(time.Now()) {
+		if got, ok := w.state.took(address); !ok || got.cause != v1beta1.CauseNodeGone || got.from.After(time.Now()) || got.from.IsZero() {
 			t.Errorf("taken: %+v, %t", got, ok)
 		}
 
@@ -312,18 +312,18 @@ func TestLANIsAskedBeforeTheFirstAnnouncement(t *testing.T) {
 	if len(w.asked) != 1 || w.asked[0] != "192.0.2.10 eth0" || w.reason() != v1beta1.ReasonProbing {
 		t.Errorf("asked for %q; the reason is %s", w.asked, w.reason())
 	}
-	w.state.setProbe(address, announcement.ProbeAsking, nil)
+	answered(w.state, address, announcement.ProbeAsking, nil)
 	w.look()
 	w.did("192.0.2.10", false)
 
-	w.state.setProbe(address, announcement.ProbeTaken, net6(9))
+	answered(w.state, address, announcement.ProbeTaken, net6(9))
 	w.look()
 	w.did("192.0.2.10", true, "web Warning Conflict")
 	w.look()
 	w.did("192.0.2.10", false)
 	w.claims("")
 
-	w.state.setProbe(address, announcement.ProbeFree, nil)
+	answered(w.state, address, announcement.ProbeFree, nil)
 	w.look()
 	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
 	if len(w.asked) != 1 {

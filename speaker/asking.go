@@ -49,13 +49,13 @@ func (a *asking) run(ctx context.Context) error {
 	return nil
 }
 
-// start asks for an address on links, again and again until it is free, or
-// this node is no longer to announce it. It has the address looked at when the
-// answer is news.
+// start asks for an address on links until it is free, or this node is no longer
+// to announce it, or the links cannot be asked: then the next decision says on
+// which. It has the address looked at when the answer is news.
 func (a *asking) start(addr netip.Addr, links []string) {
-	a.view.state.setProbe(addr, announcement.ProbeAsking, nil)
+	serial := a.view.state.startProbe(addr)
 	a.pending.Go(func() {
-		for tries := 1; a.wanted(addr); tries++ {
+		for tries := 1; a.ctx.Err() == nil && a.view.state.probing(addr, serial); tries++ {
 			holder, err := a.ask(addr, links)
 			switch {
 			case a.ctx.Err() != nil:
@@ -63,29 +63,26 @@ func (a *asking) start(addr netip.Addr, links []string) {
 			case err != nil:
 				a.log.Info("cannot probe for an address", "address", addr.String(), "error", err)
 				a.wait(askFellowAgain)
+				a.tell(addr, serial, announcement.ProbeNone, nil)
+				return
 			case holder == nil:
-				a.view.state.setProbe(addr, announcement.ProbeFree, nil)
-				a.look(addr)
+				a.tell(addr, serial, announcement.ProbeFree, nil)
 				return
 			case a.view.nodeOf(holder) != "" && tries < fellowTries:
 				a.wait(askFellowAgain)
 			default:
-				a.view.state.setProbe(addr, announcement.ProbeTaken, holder)
-				a.look(addr)
+				a.tell(addr, serial, announcement.ProbeTaken, holder)
 				a.wait(askAgain)
 			}
 		}
-		a.view.state.setProbe(addr, announcement.ProbeNone, nil)
 	})
 }
 
-// wanted reports whether this node would announce the address if it were free.
-func (a *asking) wanted(addr netip.Addr) bool {
-	if a.ctx.Err() != nil {
-		return false
+// tell has the address looked at with what is known of it now.
+func (a *asking) tell(addr netip.Addr, serial uint64, state announcement.ProbeState, holder net.HardwareAddr) {
+	if a.view.state.setProbe(addr, serial, state, holder) {
+		a.look(addr)
 	}
-	state := a.view.state.memory(addr).probe.State
-	return state == announcement.ProbeAsking || state == announcement.ProbeTaken
 }
 
 func (a *asking) wait(d time.Duration) {

@@ -97,7 +97,7 @@ func TestWhatIsChecked(t *testing.T) {
 			w := fellowOwns(t)
 			c, _ := w.checks()
 			// What was found before does not stay for ever.
-			c.found(address, &v1beta1.Layer2Conflict{Address: address.String(), Kind: v1beta1.ConflictDead})
+			c.found(address, &v1beta1.Layer2Conflict{Address: address.String(), Kind: v1beta1.ConflictDead, Owner: "node2"})
 			test.change(w)
 			w.look()
 			w.told = 0

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -60,7 +61,8 @@ func (c *conflicts) found(addr netip.Addr, conflict *v1beta1.Layer2Conflict) (ch
 // list lists all conflicts by address and link.
 func (c *conflicts) list() []v1beta1.Layer2Conflict {
 	var out []v1beta1.Layer2Conflict
-	for addr, r := range c.view.state.all() {
+	all := c.view.state.all()
+	for addr, r := range all {
 		if r.Reason == v1beta1.ReasonConflict {
 			out = append(out, v1beta1.Layer2Conflict{
 				Address: addr.String(), MACAddress: r.probe.Holder.String(), Kind: c.kind(c.view.nodeOf(r.probe.Holder)), Owner: r.Owner,
@@ -82,8 +84,12 @@ func (c *conflicts) list() []v1beta1.Layer2Conflict {
 		})
 	}
 	c.mu.Lock()
-	for _, conflict := range c.checked {
-		out = append(out, conflict)
+	for addr, conflict := range c.checked {
+		// What was found of an owner before, or of an address that no Service
+		// has any more, is over.
+		if r := all[addr]; r.Reason == v1beta1.ReasonNotOwner && r.Owner == conflict.Owner {
+			out = append(out, conflict)
+		}
 	}
 	c.mu.Unlock()
 	slices.SortFunc(out, func(a, b v1beta1.Layer2Conflict) int {
@@ -109,8 +115,9 @@ func holderName(mac, node string) string {
 }
 
 // announce emits an Event for each conflict that is new, and counts it. A
-// conflict that was found before the first announcement has one already.
-func (c *conflicts) announce() {
+// conflict that was found before the first announcement has one already. It
+// reports whether there is any news, good or bad.
+func (c *conflicts) announce() (news bool) {
 	all := c.view.state.all()
 	now := map[string]bool{}
 	for _, conflict := range c.list() {
@@ -120,6 +127,8 @@ func (c *conflicts) announce() {
 		known := c.told[key]
 		if !known {
 			c.counts[conflict.Kind]++
+			c.told[key] = true
+			news = true
 		}
 		c.mu.Unlock()
 		r := all[netip.MustParseAddr(conflict.Address)]
@@ -128,8 +137,10 @@ func (c *conflicts) announce() {
 		}
 	}
 	c.mu.Lock()
-	c.told = now
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	before := len(c.told)
+	maps.DeleteFunc(c.told, func(key string, _ bool) bool { return !now[key] })
+	return news || len(c.told) < before
 }
 
 // counted is how many conflicts of each kind there were.

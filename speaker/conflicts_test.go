@@ -45,7 +45,7 @@ func TestConflictsAreListedInOrder(t *testing.T) {
 	w.state.record(announcement.Input{Address: probed, Now: start}, announcement.Decision{
 		Reason: v1beta1.ReasonProbing, Owner: "node1", Services: []string{"default/web"},
 	})
-	w.state.setProbe(probed, announcement.ProbeTaken, net6(9))
+	answered(w.state, probed, announcement.ProbeTaken, net6(9))
 	w.state.record(announcement.Input{Address: probed, Now: start}, announcement.Decision{
 		Reason: v1beta1.ReasonConflict, Owner: "node1", Services: []string{"default/web"},
 	})
@@ -137,7 +137,7 @@ func TestConflictFoundByProbesHasItsEventAlready(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.view.probes = true
 	w.look()
-	w.state.setProbe(address, announcement.ProbeTaken, net6(9))
+	answered(w.state, address, announcement.ProbeTaken, net6(9))
 	w.look()
 	w.did("192.0.2.10", true, "web Warning Conflict")
 	w.conflicts.announce()

@@ -90,6 +90,7 @@ func parseSpeaker(s *v1beta1.Speaker) speakerObject {
 			o.claims[addr] = announcement.Claim{Generation: uint64(a.Generation)}
 		}
 	}
+	o.complete = len(s.Status.Layer2.Announcements) == int(s.Status.Layer2.Count)
 	return o
 }
 

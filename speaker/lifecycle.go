@@ -260,6 +260,26 @@ func (sp *speaker) anyReady(ctx context.Context, nodes []string) bool {
 	return false
 }
 
+// conflictLook is how often conflicts are looked at that nothing else tells of:
+// a claim of a fellow is one when it goes on for too long.
+const conflictLook = 5 * time.Second
+
+// tellConflicts tells of conflicts that are new.
+func (sp *speaker) tellConflicts(ctx context.Context) error {
+	ticker := time.NewTicker(conflictLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			if sp.conflicts.announce() {
+				sp.object.tell()
+			}
+		}
+	}
+}
+
 // takeovers measures those that have been announced for the first time.
 func (sp *speaker) takeovers() {
 	for _, a := range sp.announcer.State() {

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -192,11 +193,14 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, keys [][]b
 	sp := &speaker{
 		settings: s, log: log, keys: keys, members: members, announcer: announcer, prober: prober, links: layer2.NewLinkWatcher(log),
 	}
-	sp.fellows = newFellowship(s.Node, announcement.Patience{Restart: s.RestartHold, Silence: s.SilenceHold, Renewal: renewalTrust}, members, prober)
+	sp.fellows = newFellowship(s.Node, announcement.Patience{
+		Restart: s.RestartHold, Silence: s.SilenceHold, Doubt: time.Duration(misses+2) * interval, Renewal: renewalTrust,
+	}, members, prober)
 	sp.view = &view{
 		cached: mgr.GetCache(), state: state, fellows: sp.fellows, links: sp.links,
 		node: s.Node, excludeLinks: exclude, ignoreExclude: s.IgnoreExclude, probes: s.ProbeCount > 0, handOver: s.HandOver,
 	}
+	sp.fellows.ownLinks = sp.view.ownLinks
 	sp.watch = &watch{
 		view: sp.view, fellows: sp.fellows, members: members, prober: prober, announcer: announcer, links: sp.links, log: log,
 		changed: make(chan struct{}, 1),
@@ -258,6 +262,7 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 		sp.settle,
 		sp.guard,
 		sp.renew,
+		sp.tellConflicts,
 		sp.rotateKeys,
 	} {
 		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {

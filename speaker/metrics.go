@@ -54,7 +54,7 @@ func newMetrics(v *view, announcer interface{ Stats() layer2.Stats }, prober int
 		view: v, announcer: announcer, prober: prober, conflicts: c,
 		takeovers: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "berth_speaker_takeover_seconds",
-			Help:    "Time from when the owner before was last known to be there, or from the decision, to the first announcement, by cause.",
+			Help:    "Time to the first announcement of an address taken: from when the kernel of a dead owner last answered, else from the decision, by cause.",
 			Buckets: []float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 5, 10, 30, 60},
 		}, []string{"cause"}),
 		announced:      desc("announced", "1 for each address that this node announces by layer 2.", "address"),

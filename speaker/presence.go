@@ -48,6 +48,7 @@ type fellowship struct {
 	prober interface {
 		Reach() map[string]layer2.Reach
 	}
+	ownLinks func() []layer2.Link
 
 	mu      sync.Mutex
 	objects map[string]speakerObject // by node
@@ -66,12 +67,14 @@ func newFellowship(node string, patience announcement.Patience, members *members
 // speakerObject is what the API tells of a fellow's speaker. It counts where
 // the fellow itself is not heard.
 type speakerObject struct {
-	peer    netip.AddrPort
-	stage   announcement.Stage
-	links   []layer2.Link
-	claims  map[netip.Addr]announcement.Claim
-	renewal string
-	renewed time.Time // when the renewal was seen to change, by this node's clock
+	peer   netip.AddrPort
+	stage  announcement.Stage
+	links  []layer2.Link
+	claims map[netip.Addr]announcement.Claim
+	// complete is set when claims are all that it has.
+	complete bool
+	renewal  string
+	renewed  time.Time // when the renewal was seen to change, by this node's clock
 }
 
 // stageHeard is a stage and since when it is known.
@@ -131,7 +134,7 @@ func (f *fellowship) paint(members []membership.Member, reach map[string]layer2.
 		object := f.objects[name]
 		m := byName[name]
 		if m.State != membership.Alive {
-			w = w.or(object)
+			w = w.or(object, object.renewed.After(m.Since))
 		}
 		heard := f.stages[name]
 		if heard.stage != w.stage {
@@ -141,7 +144,7 @@ func (f *fellowship) paint(members []membership.Member, reach map[string]layer2.
 		verdict := announcement.Judge(announcement.Fellow{
 			Alive: m.State == membership.Alive, Left: m.State == membership.Left, Since: m.Since,
 			Stage: w.stage, StageSince: heard.since,
-			Reports: f.reports(name, alive, words, reach), Renewed: object.renewed,
+			Reports: f.reports(name, alive, words, reach), Probeable: f.probeable(w.links), Renewed: object.renewed,
 		}, f.patience, now)
 		p.add(name, w, verdict)
 		before, known := f.last.fellows[name]
@@ -159,13 +162,19 @@ func (f *fellowship) paint(members []membership.Member, reach map[string]layer2.
 	return p
 }
 
-// or fills in what a fellow does not say with what its object tells.
-func (w word) or(o speakerObject) word {
-	if w.stage == "" {
+// or fills in what a fellow does not say with what its object tells. An object
+// that was renewed since the fellow fell silent is right where both say
+// something, as far as it lists everything.
+func (w word) or(o speakerObject, renewed bool) word {
+	if w.stage == "" || renewed && o.stage != "" {
 		w.stage = o.stage
 	}
-	if len(w.links) == 0 {
+	if len(w.links) == 0 || renewed {
 		w.links = o.links
+	}
+	if renewed && o.complete {
+		w.claims = o.claims
+		return w
 	}
 	claims := maps.Clone(o.claims)
 	for addr, claim := range w.claims {
@@ -236,6 +245,19 @@ func (f *fellowship) ownReports() map[string][]byte {
 	return out
 }
 
+// probeable reports whether this node shares a link with a fellow that has
+// these.
+func (f *fellowship) probeable(theirs []layer2.Link) bool {
+	for _, ours := range f.ownLinks() {
+		for _, l := range theirs {
+			if _, ok := announcement.SharedAddress(ours, l); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // pinged takes in the result of a ping. It tells whether it is news.
 func (f *fellowship) pinged(node string, result pingResult) bool {
 	f.mu.Lock()
@@ -280,6 +302,7 @@ func (f *fellowship) setObjects(objects map[string]speakerObject, now time.Time)
 	for name, o := range objects {
 		before, known := f.objects[name]
 		switch {
+		case o.renewal == "": // it stopped in order, or misses nobody
 		case known && before.renewal == o.renewal:
 			o.renewed = before.renewed
 		case known: // one that was there before we looked proves nothing

@@ -506,7 +506,7 @@ func TestOwnReports(t *testing.T) {
 	}
 	for i, news := range []bool{
 		w.fellows.pinged("node3", pingResult{failed: true, at: start.Add(time.Second)}),
-		!w.fellows.pinged("node3", pingResult{failed: true, at: start.Add(2*time.Second)}),
+		!w.fellows.pinged("node3", pingResult{failed: true, at: start.Add(2 * time.Second)}),
 		!w.fellows.pinged("node4", pingResult{at: start.Add(time.Second)}),
 		w.fellows.pinged("node4", pingResult{failed: true, at: start.Add(-time.Second)}),
 		w.fellows.pinged("node4", pingResult{at: start.Add(time.Second)}),

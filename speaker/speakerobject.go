@@ -52,7 +52,7 @@ type object struct {
 func (o *object) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	now := metav1.NowMicro()
+	now := metav1.NewMicroTime(time.Now().Truncate(time.Microsecond)) // what the API keeps of it
 	o.renewed.Store(&now)
 	return o.write(ctx, o.status())
 }
@@ -106,6 +106,7 @@ func (o *object) stopped() error {
 	status := o.status()
 	status.Members = 0
 	status.Layer2, status.Fellows, status.RenewTime = v1beta1.SpeakerLayer2{}, nil, nil
+	meta.SetStatusCondition(&status.Conditions, clearCondition(nil))
 	meta.SetStatusCondition(&status.Conditions, kube.Condition(v1beta1.ConditionReady, false,
 		v1beta1.ReasonStopped, "The speaker has stopped in order. It announces nothing.", 0))
 	if err := o.write(ctx, status); err != nil {

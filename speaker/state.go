@@ -18,6 +18,7 @@ type state struct {
 	mu        sync.Mutex
 	config    config.Config
 	addresses map[netip.Addr]remembered
+	serial    uint64 // of the last question
 
 	// configured is closed when the configuration was read for the first
 	// time, settled when it is known which fellows are alive. Nothing is
@@ -39,7 +40,10 @@ type remembered struct {
 	// makes the announcer announce it anew.
 	highest uint64
 	burst   uint64
-	probe   announcement.Probe
+	// probe is what is known of the address on the LAN, asking the serial of
+	// the question that is open, 0 for none.
+	probe  announcement.Probe
+	asking uint64
 	// takeover is why and since when it was being taken, until it was
 	// announced for the first time.
 	takeover takeover
@@ -171,7 +175,7 @@ func (s *state) record(in announcement.Input, d announcement.Decision) (before, 
 	// What the LAN said is asked anew when this node comes to own the address
 	// another time.
 	if d.Reason != v1beta1.ReasonProbing && d.Reason != v1beta1.ReasonConflict {
-		after.probe = announcement.Probe{}
+		after.probe, after.asking = announcement.Probe{}, 0
 	}
 	s.addresses[in.Address] = after
 	if len(d.Services) == 0 && !d.Announce {
@@ -180,20 +184,51 @@ func (s *state) record(in announcement.Input, d announcement.Decision) (before, 
 	return before, after
 }
 
-// setProbe remembers how far the probing of an address is. Who had it before
-// it was free is remembered too.
-func (s *state) setProbe(addr netip.Addr, state announcement.ProbeState, holder net.HardwareAddr) {
+// startProbe remembers that the LAN is being asked for an address, and returns
+// the serial of this question. An earlier one is over.
+func (s *state) startProbe(addr netip.Addr) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.addresses[addr]
+	s.serial++
+	r.asking, r.probe.State = s.serial, announcement.ProbeAsking
+	s.addresses[addr] = r
+	return s.serial
+}
+
+// probing reports whether the answer to a question still matters.
+func (s *state) probing(addr netip.Addr, serial uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addresses[addr].asking == serial
+}
+
+// setProbe remembers the answer to a question, if it still matters. Who had the
+// address before it was free is remembered too.
+func (s *state) setProbe(addr netip.Addr, serial uint64, state announcement.ProbeState, holder net.HardwareAddr) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, known := s.addresses[addr]
-	if !known {
-		return
+	if !known || r.asking != serial {
+		return false
 	}
-	if holder == nil && state != announcement.ProbeTaken {
+	if holder == nil {
 		holder = r.probe.Holder
 	}
 	r.probe = announcement.Probe{State: state, Holder: holder}
 	s.addresses[addr] = r
+	return true
+}
+
+// missedSince remembers when the owner before was last known to be there, if the
+// address is being taken.
+func (s *state) missedSince(addr netip.Addr, from time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.addresses[addr]; r.takeover.cause != "" {
+		r.takeover.from = from
+		s.addresses[addr] = r
+	}
 }
 
 // took returns the takeover of an address that is announced now, once.

@@ -214,7 +214,7 @@ func TestWhatTheLANSaidIsRemembered(t *testing.T) {
 	}
 	holder := net6(9)
 	s := newState()
-	s.setProbe(address, announcement.ProbeFree, nil)
+	answered(s, address, announcement.ProbeFree, nil)
 	if len(s.known()) > 0 {
 		t.Error("an address that is not known is remembered for a probe")
 	}
@@ -225,10 +225,10 @@ func TestWhatTheLANSaidIsRemembered(t *testing.T) {
 		holder bool
 	}{
 		{"it is to be asked for", func() { s.record(announcement.Input{Address: address}, of(v1beta1.ReasonProbing)) }, announcement.ProbeNone, false},
-		{"it is asked for", func() { s.setProbe(address, announcement.ProbeAsking, nil) }, announcement.ProbeAsking, false},
-		{"a host has it", func() { s.setProbe(address, announcement.ProbeTaken, holder) }, announcement.ProbeTaken, true},
+		{"it is asked for", func() { answered(s, address, announcement.ProbeAsking, nil) }, announcement.ProbeAsking, false},
+		{"a host has it", func() { answered(s, address, announcement.ProbeTaken, holder) }, announcement.ProbeTaken, true},
 		{"that is a conflict", func() { s.record(announcement.Input{Address: address}, of(v1beta1.ReasonConflict)) }, announcement.ProbeTaken, true},
-		{"the host has it no more", func() { s.setProbe(address, announcement.ProbeFree, nil) }, announcement.ProbeFree, true},
+		{"the host has it no more", func() { answered(s, address, announcement.ProbeFree, nil) }, announcement.ProbeFree, true},
 		{"it is announced", func() { s.record(announcement.Input{Address: address}, of(v1beta1.ReasonOwner)) }, announcement.ProbeNone, false},
 	} {
 		step.do()

@@ -98,7 +98,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	close(w.state.settled)
 	log := slog.New(slog.DiscardHandler)
 	w.fellows = newFellowship("node1", patience, nil, nil)
-	w.fellows.members, w.fellows.prober = w, w
+	w.fellows.members, w.fellows.prober, w.fellows.ownLinks = w, w, func() []layer2.Link { return w.view.ownLinks() }
 	w.view = &view{
 		cached: w.api, state: w.state, fellows: w.fellows, links: w, node: "node1", excludeLinks: layer2.DefaultExclude(),
 		handOver: 3 * time.Second,
@@ -320,4 +320,13 @@ func service(name string) []client.Object {
 			Endpoints:  []discoveryv1.Endpoint{{NodeName: &on, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
 		},
 	}
+}
+
+// answered has the LAN asked for an address, or answers the question.
+func answered(s *state, addr netip.Addr, state announcement.ProbeState, holder net.HardwareAddr) {
+	if state == announcement.ProbeAsking {
+		s.startProbe(addr)
+		return
+	}
+	s.setProbe(addr, s.memory(addr).asking, state, holder)
 }

@@ -141,6 +141,8 @@ type Decision struct {
 	// Cause is why this node takes the address, "" when it does not or has
 	// it already.
 	Cause v1beta1.Cause
+	// Before is the node that owned it before, "" for none.
+	Before string
 	// Policy is how the address is announced.
 	Policy layer2.Policy
 	// Services are the names of those that are concerned.
@@ -218,7 +220,7 @@ func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Dec
 	d.Announce, d.Links, d.Reason = true, linkNames(self.links), v1beta1.ReasonOwner
 	d.Message = fmt.Sprintf("This node announces the address on %s: %s.", strings.Join(d.Links, ", "), self.why)
 	if !in.Announcing {
-		d.Cause = cause(in, ads, candidates)
+		d.Cause, d.Before = cause(in, ads, candidates)
 	}
 
 	// The owner's claim is above all that stand against it: so everybody knows
@@ -289,8 +291,8 @@ func handOver(in Input, ads []*config.L2Advertisement, d *Decision) bool {
 
 // cause is why this node takes the address now: what became of the owner
 // before it.
-func cause(in Input, ads []*config.L2Advertisement, candidates []candidate) v1beta1.Cause {
-	before, highest := "", uint64(0)
+func cause(in Input, ads []*config.L2Advertisement, candidates []candidate) (why v1beta1.Cause, before string) {
+	highest := uint64(0)
 	for _, name := range sortedNames(in.Claims) {
 		if generation := in.Claims[name].Generation; name != in.Node && generation > highest {
 			before, highest = name, generation
@@ -301,23 +303,23 @@ func cause(in Input, ads []*config.L2Advertisement, candidates []candidate) v1be
 	self := slices.IndexFunc(candidates, func(c candidate) bool { return c.name == in.Node })
 	switch {
 	case claimed && mine.Generation > highest:
-		return v1beta1.CauseRestart
+		return v1beta1.CauseRestart, in.Node
 	case before == "" && in.Highest > 0:
-		return v1beta1.CauseReturn
+		return v1beta1.CauseReturn, before
 	case before == "" && len(in.Probe.Holder) > 0:
-		return v1beta1.CauseConflictOver
+		return v1beta1.CauseConflictOver, before
 	case before == "":
-		return v1beta1.CauseFirst
+		return v1beta1.CauseFirst, before
 	case in.Speakers[before].Presence == Gone:
-		return v1beta1.CauseNodeGone
+		return v1beta1.CauseNodeGone, before
 	case at < 0:
-		return v1beta1.CauseHandOver
+		return v1beta1.CauseHandOver, before
 	case candidates[at].weight < candidates[self].weight:
-		return v1beta1.CausePreferred
+		return v1beta1.CausePreferred, before
 	case failbackImmediate(ads):
-		return v1beta1.CauseFailback
+		return v1beta1.CauseFailback, before
 	}
-	return v1beta1.CausePartitionHealed
+	return v1beta1.CausePartitionHealed, before
 }
 
 // advertised are the advertisements that apply to the address, and the

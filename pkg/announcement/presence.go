@@ -74,6 +74,9 @@ type Fellow struct {
 	// Reports are those of the witnesses that are alive, in the order of
 	// Witnesses; "" of one that cannot tell.
 	Reports []Report
+	// Probeable is set when this node shares a link with it, so that its kernel
+	// can be probed.
+	Probeable bool
 	// Renewed is when the speaker last renewed its Speaker object, as seen
 	// from here. Speakers do so while they miss a fellow.
 	Renewed time.Time
@@ -88,6 +91,9 @@ type Patience struct {
 	// has died is started again soon, and Restart is for that too; one that is
 	// there and silent may hang, with the whole node.
 	Silence time.Duration
+	// Doubt is for one that membership misses and of whose kernel no witness can
+	// tell yet, because they have only begun to probe it.
+	Doubt time.Duration
 	// Renewal is how long a renewed Speaker object proves that the speaker
 	// works although it is not heard.
 	Renewal time.Duration
@@ -131,6 +137,9 @@ func Judge(f Fellow, p Patience, now time.Time) Verdict {
 		return heldUntil(f.Since.Add(p.Restart), now)
 	case KernelAnswers:
 		return heldUntil(f.Since.Add(p.Silence), now)
+	}
+	if f.Probeable {
+		return heldUntil(f.Since.Add(p.Doubt), now)
 	}
 	return Verdict{Gone, v1beta1.ReasonSpeakerNotAlive, time.Time{}}
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-var patience = Patience{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 15 * time.Second}
+var patience = Patience{Restart: time.Minute, Silence: 10 * time.Second, Doubt: time.Second, Renewal: 15 * time.Second}
 
 func TestJudge(t *testing.T) {
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
@@ -37,6 +37,8 @@ func TestJudge(t *testing.T) {
 		{"it wrote its object long ago", Fellow{Stage: StageReady, Since: ago(time.Hour), Renewed: ago(time.Hour), Reports: both(KernelAnswers)}, Gone, 0},
 		{"it wrote its object, then its node died", Fellow{Stage: StageReady, Since: ago(time.Hour), Renewed: ago(time.Second), Reports: both(KernelSilent)}, Gone, 0},
 		{"its speaker is silent, and nobody can probe it", Fellow{Stage: StageReady, Since: ago(time.Millisecond)}, Gone, 0},
+		{"its speaker is silent, and its new witnesses have just begun to probe it", Fellow{Stage: StageReady, Since: ago(time.Millisecond), Probeable: true, Reports: []Report{""}}, Held, 999 * time.Millisecond},
+		{"and got no answer", Fellow{Stage: StageReady, Since: ago(time.Second), Probeable: true, Reports: []Report{""}}, Gone, 0},
 		{"its speaker said that it comes back", Fellow{Left: true, Stage: StageRestarting, Since: ago(time.Second), Reports: both(KernelAnswers)}, Held, 59 * time.Second},
 		{"it says so and has not gone yet", Fellow{Alive: true, Stage: StageRestarting, StageSince: ago(time.Second)}, Held, 59 * time.Second},
 		{"it is back and does not announce yet", Fellow{Alive: true, Stage: StageStarting, StageSince: ago(time.Second)}, Held, 59 * time.Second},

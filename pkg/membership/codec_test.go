@@ -2,6 +2,7 @@ package membership
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -131,7 +132,7 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"a long name", []byte{format, 0x80, 2}, "name"},
 		{"no end", message[:len(message)-1], "shared bytes"},
 		{"more shared bytes than there were", []byte{format, 1, 'n', 0, 2, 0}, "shared bytes"},
-		{"a long key", []byte{format, 1, 'n', 0, 1, MaxKey + 1}, "key"},
+		{"a long key", binary.AppendUvarint([]byte{format, 1, 'n', 0, 1}, MaxKey+1), "key"},
 		{"a version below zero", []byte{format, 1, 'n', 0, 1, 1, 'k', 1}, "version"},
 		{"a version out of range", []byte{format, 1, 'n', 0, 1, 1, 'k', 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, "version"},
 		{"a long value", []byte{format, 1, 'n', 0, 1, 1, 'k', 10, 0x82, 4}, "size of a value"},

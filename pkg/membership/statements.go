@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// MaxKey is the largest size of a statement's key in bytes.
-	MaxKey = 64
+	// MaxKey is the largest size of a statement's key in bytes: room for the name
+	// of a node, which may have 253, and a word before it.
+	MaxKey = 300
 	// MaxValue is the largest size of a statement's value in bytes.
 	MaxValue = 512
 

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/layer2"
+)
+
+// TestConflictEndsWithItsService: what was found wrong with an address is forgotten when no Service
+// has the address any more.
+func TestConflictEndsWithItsService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		objects := service("web")
+		w := newWorld(t, append(objects, node("node1"), node("node2"))...)
+		w.says("node2", "claim/192.0.2.10=5")
+		w.look()
+		c, _ := w.checks()
+		c.round(t.Context())
+		if len(w.conflicts.list()) != 1 {
+			t.Fatal("no conflict")
+		}
+		if err := w.api.Delete(t.Context(), objects[0]); err != nil {
+			t.Fatal(err)
+		}
+		w.look()
+		for range 3 {
+			c.round(t.Context())
+		}
+		if got := w.conflicts.list(); len(got) > 0 {
+			t.Errorf("the Service is gone, and there are still %v", got)
+		}
+	})
+}
+
+// TestConflictIsToldOnceByTwo: whoever tells of a conflict first is the only one.
+func TestConflictIsToldOnceByTwo(t *testing.T) {
+	w := newWorld(t, append(service("web"), node("node1"))...)
+	w.look()
+	w.events = nil
+	w.hears("192.0.2.10", "eth0", 9, false, 0)
+	events, inside := 0, false
+	w.conflicts.tell = func([]string, string, string, string, string) {
+		events++
+		if !inside {
+			inside = true
+			done := make(chan struct{})
+			go func() { defer close(done); w.conflicts.announce() }()
+			<-done
+		}
+	}
+	w.conflicts.announce()
+	if events != 1 || w.conflicts.counted()[v1beta1.ConflictForeign] != 1 {
+		t.Errorf("%d Events, counted %v", events, w.conflicts.counted())
+	}
+}
+
+// TestOneAskerForAnAddress: an address that is wanted, and not, and wanted again is
+// asked for no more often than one that is wanted all the time.
+func TestOneAskerForAnAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, append(service("web"), node("node1"))...)
+		_, lan := w.asks()
+		lan.has(net6(9))
+		w.look()
+		lan.after(time.Second)
+		for range 5 {
+			w.ready("web", false)
+			w.look()
+			w.ready("web", true)
+			w.look()
+			lan.after(time.Second)
+		}
+		before := lan.questions()
+		lan.after(61 * time.Second)
+		if n := lan.questions() - before; n > 7 {
+			t.Errorf("asked %d times in a minute", n)
+		}
+	})
+}
+
+// TestLinksOfNowAreAsked: the LAN is asked on the links that there are now.
+func TestLinksOfNowAreAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, append(service("web"), node("node1"))...)
+		_, lan := w.asks()
+		lan.breaks(layer2.ErrLinkUnusable)
+		w.look()
+		lan.after(time.Second)
+		w.local = []layer2.Link{link("bond0", "192.0.2.1/24")}
+		w.look()
+		lan.after(time.Minute)
+		if w.reason() != v1beta1.ReasonOwner {
+			t.Errorf("the reason is %s; last asked on %s", w.reason(), lan.asked[len(lan.asked)-1].Link)
+		}
+	})
+}
+
+// TestRenewalIsWrittenOnce: a renewed object is not written again as long as nothing changes.
+func TestRenewalIsWrittenOnce(t *testing.T) {
+	w := newWorld(t, node("node1"))
+	if err := w.object.renew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := w.speaker().ResourceVersion
+	if err := w.object.write(t.Context(), w.object.status()); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.speaker().ResourceVersion; got != before {
+		t.Errorf("the same status was written again: %s, %s", before, got)
+	}
+}
+
+// TestOrderlyStopIsNoRenewal: a speaker that stops in order does not prove by it that it works.
+func TestOrderlyStopIsNoRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, stage := range []v1beta1.SpeakerStage{v1beta1.StageRestarting, v1beta1.StageLeaving} {
+			w := newWorld(t)
+			w.says("node2")
+			w.died("node2", true) // not heard by membership
+			w.reads(written("node2", renewedAt(time.Now())))
+			time.Sleep(renewInterval)
+			w.reads(written("node2", renewedAt(time.Now())))
+			if got := w.isFellow("node2"); got != "Present (NodeHeard)" {
+				t.Fatalf("%s", got)
+			}
+			time.Sleep(time.Minute)
+			w.see()
+			if got := w.isFellow("node2"); !strings.HasPrefix(got, "Gone") {
+				t.Fatalf("%s", got)
+			}
+			w.reads(written("node2", func(s *v1beta1.SpeakerStatus) { s.Stage = stage }))
+			if got := w.isFellow("node2"); strings.HasPrefix(got, "Present") {
+				t.Errorf("%s and stopped: %s", stage, got)
+			}
+		}
+	})
+}
+
+// TestRenewedObjectIsRight: what a fellow wrote after it fell silent outweighs what it said
+// before.
+func TestRenewedObjectIsRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.says("node2", "claim/192.0.2.10=3")
+		w.died("node2", true)
+		w.reads(written("node2", renewedAt(time.Now()), announcesIn("192.0.2.10", 3)))
+		time.Sleep(renewInterval)
+		w.reads(written("node2", renewedAt(time.Now()), announcesIn("192.0.2.11", 3), func(s *v1beta1.SpeakerStatus) { s.Stage, s.Layer2.Count = v1beta1.StageLeaving, 1 }))
+		if got := w.isFellow("node2"); strings.HasPrefix(got, "Present") {
+			t.Errorf("leaving: %s", got)
+		}
+		if c := w.fellows.current().claims; len(c) != 1 || c[netip.MustParseAddr("192.0.2.11")] == nil {
+			t.Errorf("claims %v", c)
+		}
+	})
+}
+
+// TestLongNodeNamesAreSaid: a node may have a name of 253 bytes.
+func TestLongNodeNamesAreSaid(t *testing.T) {
+	w := newWorld(t)
+	sp, _ := w.process()
+	w.reach = map[string]layer2.Reach{"node2": {State: layer2.Answers}, strings.Repeat("worker-", 8) + "a.example": {State: layer2.Answers}}
+	if err := sp.members.SayAll(saysProbe, w.fellows.ownReports()); err != nil {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestReturningNodeWarnsNobody: a node that asks its fellows first does not tell Services that
+// nobody announces them.
+func TestReturningNodeWarnsNobody(t *testing.T) {
+	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
+	w.says("node2", "claim/192.0.2.10=5")
+	w.look()
+	w.set, w.events, w.told = nil, nil, 0
+	w.view.returning.Store(true)
+	w.look()
+	if len(w.events) > 0 {
+		t.Errorf("node2 announces it all the time: %q", w.events)
+	}
+}
