@@ -125,6 +125,9 @@ func (w *watch) say(prefix string, values map[string][]byte) {
 // ping asks the speakers that are in question, again and again until they are
 // not any more.
 func (w *watch) ping(ctx context.Context) {
+	if ctx.Err() != nil {
+		return // nobody waits for it any more
+	}
 	for node, answered := range w.fellows.questionable() {
 		if _, busy := w.pinging.LoadOrStore(node, struct{}{}); busy {
 			continue
