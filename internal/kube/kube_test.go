@@ -88,7 +88,7 @@ func TestCacheHoldsOnlyWhatIsRead(t *testing.T) {
 			{Type: corev1.NodeMemoryPressure}, {Type: corev1.NodeReady, Message: "node is shutting down", LastHeartbeatTime: metav1.Now()},
 			{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue, Message: "long"},
 		},
-		Images:     []corev1.ContainerImage{{SizeBytes: 1}},
+		Images: []corev1.ContainerImage{{SizeBytes: 1}},
 	}})
 	if n := in.(*corev1.Node); len(n.Status.Images) > 0 || n.Labels["kept"] == "" || len(n.Status.Conditions) != 2 ||
 		n.Status.Conditions[0] != (corev1.NodeCondition{Type: corev1.NodeReady, Message: "node is shutting down"}) ||
