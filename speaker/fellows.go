@@ -57,7 +57,7 @@ func (r *fellowReconciler) read(ctx context.Context, reader client.Reader) error
 		if s.Name == r.node {
 			continue
 		}
-		o := parseSpeaker(s)
+		o := parseSpeaker(s, r.node)
 		if o.peer.IsValid() {
 			peers = append(peers, o.peer)
 			objects[s.Name] = o
@@ -69,10 +69,10 @@ func (r *fellowReconciler) read(ctx context.Context, reader client.Reader) error
 	return nil
 }
 
-// parseSpeaker reads what a fellow's object says. A speaker that stopped in
-// order says nothing of itself but where it was.
-func parseSpeaker(s *v1beta1.Speaker) speakerObject {
-	o := speakerObject{claims: map[netip.Addr]announcement.Claim{}}
+// parseSpeaker reads what a fellow's object says of itself and of this node. A
+// speaker that stopped in order says nothing but where it was.
+func parseSpeaker(s *v1beta1.Speaker, node string) speakerObject {
+	o := speakerObject{claims: map[netip.Addr]announcement.Claim{}, doubt: doubtOf(s, node)}
 	if peer, err := netip.ParseAddrPort(s.Status.MemberAddress); err == nil {
 		o.peer = peer
 	}
@@ -92,6 +92,22 @@ func parseSpeaker(s *v1beta1.Speaker) speakerObject {
 	}
 	o.complete = len(s.Status.Layer2.Announcements) == int(s.Status.Layer2.Count)
 	return o
+}
+
+// doubtOf is what a speaker wrote of a node that it does not hear and that may
+// prove by the API that it works; "" when it hears it. What it wrote before of
+// the same node differs.
+func doubtOf(s *v1beta1.Speaker, node string) string {
+	for _, f := range s.Status.Fellows {
+		if f.Name != node {
+			continue
+		}
+		switch v1beta1.Reason(f.Reason) {
+		case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeHeard, v1beta1.ReasonSpeakerNotAlive:
+			return string(f.Presence) + " since " + f.Since.UTC().Format(time.RFC3339)
+		}
+	}
+	return ""
 }
 
 // settle waits until it is known which fellows are alive, at most for

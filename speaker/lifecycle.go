@@ -183,61 +183,67 @@ func (sp *speaker) guard(ctx context.Context) error {
 
 // Intervals of renewing.
 const (
-	// renewLook is how often a speaker looks whether a fellow is missing.
+	// renewLook is how often a speaker looks whether a fellow doubts that it
+	// works.
 	renewLook = 500 * time.Millisecond
-	// renewInterval is how often a speaker that misses a fellow renews its
-	// Speaker object, which tells the fellow's side that it works.
+	// renewInterval is how often a speaker that is doubted renews its Speaker
+	// object, renewRetry how soon it tries again when it could not.
 	renewInterval = 8 * time.Second
+	renewRetry    = time.Second
 	// renewalTrust is how long a renewal seen proves that its writer works.
 	renewalTrust = 20 * time.Second
 )
 
-// renew writes the Speaker object as soon as a fellow is missing whose node is
-// ready, and again and again while it is. It also finds out whether this speaker
-// has lost both the API server and all fellows for so long that it must not
-// announce any more.
+// renew writes the Speaker object as soon as a fellow writes in its own that it
+// does not hear this speaker, and again and again while it does. Only what is
+// written after a fellow began to doubt proves anything to it, so each new doubt
+// is answered. It also finds out whether this speaker has lost both the API
+// server and all fellows for so long that it must not announce any more.
 func (sp *speaker) renew(ctx context.Context) error {
 	ticker := time.NewTicker(renewLook)
 	defer ticker.Stop()
-	contact, next := time.Now(), time.Time{}
+	contact := time.Now()
+	var next, ask time.Time
+	var answered map[string]string
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
-		missing := sp.fellows.missing()
-		if len(missing) == 0 {
-			contact, next = time.Now(), time.Time{}
+		doubters := sp.doubters(ctx)
+		if anyNew(doubters, answered) || len(doubters) > 0 && !time.Now().Before(next) {
+			next = time.Now().Add(renewRetry)
+			if sp.proveAlive(ctx) {
+				contact, next = time.Now(), time.Now().Add(renewInterval)
+			}
 		}
-		if len(missing) > 0 && !time.Now().Before(next) {
-			if sp.proveAlive(ctx, missing) || sp.fellows.current().alive > 1 {
+		answered = doubters
+		switch {
+		case sp.fellows.current().alive > 1 || len(sp.fellows.missing()) == 0:
+			contact = time.Now()
+		case !time.Now().Before(ask):
+			if sp.object.reachable(ctx) {
 				contact = time.Now()
 			}
-			next = time.Now().Add(renewInterval)
+			ask = time.Now().Add(renewInterval)
 		}
-		limit := sp.settings.Isolation
-		isolated := limit > 0 && isClosed(sp.view.state.settled) && time.Since(contact) > limit
-		if sp.view.isolated.Swap(isolated) == isolated {
-			continue
-		}
-		if isolated {
-			sp.log.Warn("isolated: nothing is announced any more", "duration", limit.String())
-		} else {
-			sp.log.Info("no longer isolated")
-		}
-		sp.watch.all()
-		sp.object.tell()
+		sp.isolate(time.Since(contact))
 	}
 }
 
-// proveAlive renews the Speaker object for those that do not hear this speaker,
-// unless their nodes are not ready either. It reports whether the API server
-// answers, which it asks only a speaker that sees no other.
-func (sp *speaker) proveAlive(ctx context.Context, missing []string) bool {
-	if !sp.anyReady(ctx, missing) {
-		return sp.fellows.current().alive <= 1 && sp.object.reachable(ctx)
+// anyNew reports whether a fellow doubts that did not before, or does so again.
+func anyNew(doubters, before map[string]string) bool {
+	for name, doubt := range doubters {
+		if before[name] != doubt {
+			return true
+		}
 	}
+	return false
+}
+
+// proveAlive renews the Speaker object, and reports whether it could.
+func (sp *speaker) proveAlive(ctx context.Context) bool {
 	err := sp.object.renew(ctx)
 	if err != nil && ctx.Err() == nil {
 		sp.log.Warn("cannot renew the Speaker object", "name", sp.settings.Node, "error", err)
@@ -245,19 +251,35 @@ func (sp *speaker) proveAlive(ctx context.Context, missing []string) bool {
 	return err == nil
 }
 
-// anyReady reports whether one of the nodes is ready, or not known to be
-// otherwise.
-func (sp *speaker) anyReady(ctx context.Context, nodes []string) bool {
-	for _, name := range nodes {
+// doubters are the fellows that do not hear this speaker. What one says whose
+// node is not ready, or gone, is what it said before it died.
+func (sp *speaker) doubters(ctx context.Context) map[string]string {
+	out := sp.fellows.doubters()
+	for name := range out {
 		var node corev1.Node
-		if err := sp.view.cached.Get(ctx, types.NamespacedName{Name: name}, &node); err != nil {
-			continue // a node that is gone is not missed
-		}
-		if announcement.ParseNode(&node, true).Ready {
-			return true
+		err := sp.view.cached.Get(ctx, types.NamespacedName{Name: name}, &node)
+		if err != nil || !announcement.ParseNode(&node, true).Ready {
+			delete(out, name)
 		}
 	}
-	return false
+	return out
+}
+
+// isolate stops all announcing when there has been no contact with the API
+// server or a fellow for too long, and has it go on when there is again.
+func (sp *speaker) isolate(lonely time.Duration) {
+	limit := sp.settings.Isolation
+	isolated := limit > 0 && isClosed(sp.view.state.settled) && lonely > limit
+	if sp.view.isolated.Swap(isolated) == isolated {
+		return
+	}
+	if isolated {
+		sp.log.Warn("isolated: nothing is announced any more", "duration", limit.String())
+	} else {
+		sp.log.Info("no longer isolated")
+	}
+	sp.watch.all()
+	sp.object.tell()
 }
 
 // conflictLook is how often conflicts are looked at that nothing else tells of:

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -69,8 +71,9 @@ func TestNodeLeaves(t *testing.T) {
 	}
 }
 
-// TestWhoeverIsMissedMustBeReady: a node that is down cannot hear a renewal.
-func TestWhoeverIsMissedMustBeReady(t *testing.T) {
+// TestWhoeverDoubtsMustBeReady: what a node that is down says is what it said
+// before it died, and it cannot hear a renewal.
+func TestWhoeverDoubtsMustBeReady(t *testing.T) {
 	down := nodeThat("node2", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse })
 	unknown := nodeThat("node3", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionUnknown })
 	up := nodeThat("node4", func(*corev1.Node) {})
@@ -79,20 +82,88 @@ func TestWhoeverIsMissedMustBeReady(t *testing.T) {
 	for _, test := range []struct {
 		story string
 		nodes []string
-		want  bool
+		want  []string
 	}{
-		{"nobody is missed", nil, false},
-		{"one that is down", []string{"node2"}, false},
-		{"one that nobody knows of", []string{"node3"}, false},
-		{"one that is deleted", []string{"node9"}, false},
-		{"one of them is up", []string{"node2", "node3", "node4", "node9"}, true},
+		{"nobody doubts", nil, nil},
+		{"one that is down", []string{"node2"}, nil},
+		{"one that nobody knows of", []string{"node3"}, nil},
+		{"one that is deleted", []string{"node9"}, nil},
+		{"one of them is up", []string{"node2", "node3", "node4", "node9"}, []string{"node4"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			if got := sp.anyReady(t.Context(), test.nodes); got != test.want {
-				t.Errorf("got %t", got)
+			var objects []*v1beta1.Speaker
+			for _, name := range test.nodes {
+				objects = append(objects, written(name, doubts("node1", v1beta1.ReasonNodeHeld)))
+			}
+			w.reads(objects...)
+			if got := slices.Sorted(maps.Keys(sp.doubters(t.Context()))); !slices.Equal(got, test.want) {
+				t.Errorf("got %v", got)
 			}
 		})
 	}
+}
+
+// TestEachDoubtIsAnswered: a fellow believes only what is written after it
+// began to doubt, and it waits no longer than a silence lasts.
+func TestEachDoubtIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nodeThat("node1", func(*corev1.Node) {}), nodeThat("node2", func(*corev1.Node) {}), nodeThat("node3", func(*corev1.Node) {}))
+		sp, _ := w.process()
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- sp.renew(ctx) }()
+		time.Sleep(renewLook / 2) // what is seen below is not of the same moment
+		last := time.Time{}
+		for _, step := range []struct {
+			story   string
+			objects func() []*v1beta1.Speaker
+			after   time.Duration
+			renews  bool
+		}{
+			{"nobody doubts", func() []*v1beta1.Speaker { return []*v1beta1.Speaker{written("node2")} }, time.Minute, false},
+			{"it doubts another", func() []*v1beta1.Speaker {
+				return []*v1beta1.Speaker{written("node2", doubts("node3", v1beta1.ReasonNodeHeld))}
+			}, time.Minute, false},
+			{"it thinks that this node's kernel is silent", func() []*v1beta1.Speaker {
+				return []*v1beta1.Speaker{written("node2", doubts("node1", v1beta1.ReasonNodeSilent))}
+			}, time.Minute, false},
+			{"it does not hear this one", func() []*v1beta1.Speaker {
+				return []*v1beta1.Speaker{written("node2", doubts("node1", v1beta1.ReasonNodeHeld))}
+			}, renewLook, true},
+			{"still", nil, renewInterval - renewLook, false},
+			{"it must hear again now and then", nil, renewLook, true},
+			{"another does not hear it either", func() []*v1beta1.Speaker {
+				return []*v1beta1.Speaker{
+					written("node2", doubts("node1", v1beta1.ReasonNodeHeld)), written("node3", doubts("node1", v1beta1.ReasonNodeHeld)),
+				}
+			}, time.Second, true},
+			{"the first did, and does not any more", func() []*v1beta1.Speaker {
+				return []*v1beta1.Speaker{
+					written("node2", doubts("node1", v1beta1.ReasonNodeHeld)), written("node3", doubts("node1", v1beta1.ReasonNodeHeld)),
+				}
+			}, renewLook, true},
+			{"all hear it", func() []*v1beta1.Speaker { return []*v1beta1.Speaker{written("node2"), written("node3")} }, time.Minute, false},
+		} {
+			if step.objects != nil {
+				w.reads(step.objects()...)
+			}
+			time.Sleep(step.after)
+			synctest.Wait()
+			at := last
+			var own v1beta1.Speaker
+			if w.api.Get(ctx, client.ObjectKey{Name: "node1"}, &own) == nil && own.Status.RenewTime != nil {
+				at = own.Status.RenewTime.Time
+			}
+			if got := !at.Equal(last); got != step.renews {
+				t.Errorf("%s: it renews its object is %t", step.story, got)
+			}
+			last = at
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestLeave: a speaker that is stopped says goodbye before it stops, and takes
@@ -157,7 +228,7 @@ func TestIsolation(t *testing.T) {
 		isolated, renews bool
 	}{
 		{"a fellow is heard", true, false, []string{"node2"}, time.Minute, false, false},
-		{"one is heard, another is not", true, true, []string{"node2", "node3"}, time.Minute, false, true},
+		{"one is heard, another does not hear", true, true, []string{"node2", "node3"}, time.Minute, false, true},
 		{"the API server is there", false, true, []string{"node2"}, time.Minute, false, true},
 		{"neither", false, false, []string{"node2"}, time.Minute, true, false},
 		{"neither, and that does not count", false, false, []string{"node2"}, 0, false, false},
@@ -171,7 +242,7 @@ func TestIsolation(t *testing.T) {
 				}
 				var objects []*v1beta1.Speaker
 				for _, name := range test.others {
-					objects = append(objects, written(name))
+					objects = append(objects, written(name, doubts("node1", v1beta1.ReasonNodeHeard)))
 				}
 				w.reads(objects...)
 				sp, looks := w.process()

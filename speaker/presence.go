@@ -73,8 +73,10 @@ type speakerObject struct {
 	claims map[netip.Addr]announcement.Claim
 	// complete is set when claims are all that it has.
 	complete bool
-	renewal  string
-	renewed  time.Time // when the renewal was seen to change, by this node's clock
+	// doubt is what it says of this node, when it does not hear it.
+	doubt   string
+	renewal string
+	renewed time.Time // when the renewal was seen to change, by this node's clock
 }
 
 // stageHeard is a stage and since when it is known.
@@ -324,6 +326,20 @@ func (f *fellowship) missing() []string {
 		}
 	}
 	slices.Sort(out)
+	return out
+}
+
+// doubters are the fellows that do not hear this speaker, as they write, with
+// what they write of it.
+func (f *fellowship) doubters() map[string]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := map[string]string{}
+	for name, o := range f.objects {
+		if o.doubt != "" {
+			out[name] = o.doubt
+		}
+	}
 	return out
 }
 

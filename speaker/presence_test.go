@@ -67,6 +67,14 @@ func renewedAt(at time.Time) func(*v1beta1.SpeakerStatus) {
 	return func(s *v1beta1.SpeakerStatus) { s.RenewTime = &metav1.MicroTime{Time: at} }
 }
 
+// doubts has an object tell of a node whose speaker its own does not hear.
+func doubts(node string, reason v1beta1.Reason) func(*v1beta1.SpeakerStatus) {
+	since := metav1.NewTime(time.Now().Truncate(time.Second))
+	return func(s *v1beta1.SpeakerStatus) {
+		s.Fellows = append(s.Fellows, v1beta1.SpeakerFellow{Name: node, Presence: v1beta1.FellowHeld, Reason: string(reason), Since: since})
+	}
+}
+
 // TestWhatIsExpectedOfAFellow follows node2 through its life, as node1 sees it
 // by membership and by its own probes. node1 is its only witness.
 func TestWhatIsExpectedOfAFellow(t *testing.T) {

@@ -144,6 +144,7 @@ func speakerChanged(node string) predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, after := e.ObjectOld.(*v1beta1.Speaker).Status, e.ObjectNew.(*v1beta1.Speaker).Status
 		return e.ObjectNew.GetName() == node || before.MemberAddress != after.MemberAddress || before.Stage != after.Stage ||
-			!before.RenewTime.Equal(after.RenewTime)
+			!before.RenewTime.Equal(after.RenewTime) ||
+			doubtOf(e.ObjectOld.(*v1beta1.Speaker), node) != doubtOf(e.ObjectNew.(*v1beta1.Speaker), node)
 	}}
 }

@@ -115,6 +115,8 @@ func TestWhatOfASpeakerWakesOthers(t *testing.T) {
 		{"the same, seen by itself", speakerOf("node2", "192.0.2.2:7947"), change(func(s *v1beta1.SpeakerStatus) { s.Layer2.Count = 7 }), "node2", true},
 		{"it has another address", speakerOf("node2", "192.0.2.2:7947"), speakerOf("node2", "192.0.2.22:7947"), "node1", true},
 		{"it leaves", speakerOf("node2", "192.0.2.2:7947"), change(func(s *v1beta1.SpeakerStatus) { s.Stage = v1beta1.StageLeaving }), "node1", true},
+		{"it does not hear this one", speakerOf("node2", "192.0.2.2:7947"), change(doubts("node1", v1beta1.ReasonNodeHeld)), "node1", true},
+		{"it does not hear another", speakerOf("node2", "192.0.2.2:7947"), change(doubts("node3", v1beta1.ReasonNodeHeld)), "node1", false},
 		{"it shows that it works", speakerOf("node2", "192.0.2.2:7947"), renewed, "node1", true},
 		{"it has shown so before", renewed, renewed.DeepCopy(), "node1", false},
 	} {

@@ -226,7 +226,7 @@ func TestStagesInTheStatus(t *testing.T) {
 		if got := w.object.status().Stage; got != want {
 			t.Errorf("%s is told as %s", stage, got)
 		}
-		if got := parseSpeaker(&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{Stage: want}}).stage; got != stage {
+		if got := parseSpeaker(&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{Stage: want}}, "node9").stage; got != stage {
 			t.Errorf("%s is read as %s", want, got)
 		}
 	}
@@ -280,7 +280,7 @@ func TestStandInIsToldOf(t *testing.T) {
 	if len(got) != 1 || got[0].StandInFor != "node2" || got[0].Generation != 0 {
 		t.Errorf("got %+v", got)
 	}
-	if o := parseSpeaker(&v1beta1.Speaker{Status: w.object.status()}); len(o.claims) > 0 {
+	if o := parseSpeaker(&v1beta1.Speaker{Status: w.object.status()}, "node9"); len(o.claims) > 0 {
 		t.Errorf("fellows take it for the claim %v", o.claims)
 	}
 }
@@ -289,7 +289,7 @@ func TestStandInIsToldOf(t *testing.T) {
 func TestObjectIsReadAsItIsWritten(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.look()
-	o := parseSpeaker(&v1beta1.Speaker{Status: w.object.status()})
+	o := parseSpeaker(&v1beta1.Speaker{Status: w.object.status()}, "node9")
 	if o.stage != announcement.StageReady || o.peer.String() != "192.0.2.1:7947" || o.renewal != "" || !o.renewed.IsZero() {
 		t.Errorf("got %+v", o)
 	}

@@ -52,7 +52,7 @@ type SpeakerStatus struct {
 	// +optional
 	Stage SpeakerStage `json:"stage,omitempty"`
 	// When the speaker last wrote this to show that it works. It does so again
-	// and again while it does not hear a fellow that there should be.
+	// and again while a fellow writes that it does not hear it.
 	// +optional
 	RenewTime *metav1.MicroTime `json:"renewTime,omitempty"`
 	// What this speaker thinks of those of the other nodes, by name of the

@@ -236,6 +236,9 @@ type traffic struct {
 	stop     func()
 }
 
+// tellsFailures is how many failed requests a client puts into the test's log.
+const tellsFailures = 5
+
 // requestInterval is the pause between two requests.
 const requestInterval = 10 * time.Millisecond
 
@@ -252,16 +255,21 @@ func startTraffic(t *testing.T, addr string, limit time.Duration) *traffic {
 	t.Cleanup(c.stop)
 	go func() {
 		defer close(done)
-		lastGood := time.Now()
+		first := time.Now()
+		lastGood := first
 		for ctx.Err() == nil {
+			asked := time.Now()
 			_, err := page(ctx, lab.HostClient, addr, limit)
 			if ctx.Err() != nil {
 				return
 			}
+			took := time.Since(asked)
 			c.mu.Lock()
 			c.requests++
 			if err != nil {
-				c.failed++
+				if c.failed++; c.failed <= tellsFailures {
+					t.Logf("request %d, %.3f s after the first, failed after %.3f s: %v", c.requests, asked.Sub(first).Seconds(), took.Seconds(), err)
+				}
 			} else {
 				c.longest = max(c.longest, time.Since(lastGood))
 				lastGood = time.Now()

@@ -78,7 +78,7 @@ type Fellow struct {
 	// can be probed.
 	Probeable bool
 	// Renewed is when the speaker last renewed its Speaker object, as seen
-	// from here. Speakers do so while they miss a fellow.
+	// from here. Speakers do so while a fellow says that it does not hear them.
 	Renewed time.Time
 }
 
