@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -185,8 +186,13 @@ func page(ctx context.Context, host, addr string, limit time.Duration) (string, 
 	defer cancel()
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, network, to string) (net.Conn, error) {
-			return cluster.DialFrom(ctx, host, network, to)
+		DialContext: func(ctx context.Context, network, to string) (conn net.Conn, err error) {
+			dialer := net.Dialer{LocalAddr: &net.TCPAddr{Port: freshPort()}}
+			err = cluster.RunIn(host, func() error {
+				conn, err = dialer.DialContext(ctx, network, to)
+				return err
+			})
+			return conn, err
 		},
 	}}
 	if netip.MustParseAddr(addr).Is6() {
@@ -203,6 +209,17 @@ func page(ctx context.Context, host, addr string, limit time.Duration) (string, 
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	return strings.TrimSpace(string(body)), err
+}
+
+// usedPorts counts the source ports that requests had.
+var usedPorts atomic.Uint32
+
+// freshPort is a source port that no request had for long. A node that was asked before its proxy had any rules goes on
+// sending what comes from that port to nowhere for two minutes (conntrack), and the kernel chooses ports again within
+// seconds.
+func freshPort() int {
+	const first, last = 10000, 32767 // below those that the kernel chooses
+	return first + int(usedPorts.Add(1))%(last-first)
 }
 
 // served waits until the client on the LAN gets the page at an address.

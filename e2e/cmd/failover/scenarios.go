@@ -69,7 +69,7 @@ func scenarios(minutes int) []scenario {
 				return l.Part(ctx, victim, otherThan(l, victim))
 			}},
 		{name: "members", title: "no speaker reaches another on its port, the API server is there", set: setLocal, everybody: true,
-			window: 6 * time.Second,
+			window: 25 * time.Second, // longer than one proof of life counts
 			fault: func(ctx context.Context, l *lab.Lab, _ string) error {
 				return each(l, func(node string) error { return l.Block(ctx, node, product.MemberPort) })
 			},
