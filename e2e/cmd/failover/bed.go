@@ -51,6 +51,8 @@ spec:
       containers:
       - name: web
         image: lab.test/web:1
+        # Without a share of its own it would wait while a node boots on the same processors.
+        resources: {requests: {cpu: 300m}}
         env:
         - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
         readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
@@ -69,6 +71,8 @@ spec:
       containers:
       - name: web
         image: lab.test/web:1
+        # Without a share of its own it would wait while a node boots on the same processors.
+        resources: {requests: {cpu: 300m}}
         env:
         - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
         readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
