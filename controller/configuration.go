@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,6 +31,8 @@ type configReconciler struct {
 	live   client.Reader // the API server
 	log    *slog.Logger
 	class  string
+	// namespace is Berth's own.
+	namespace string
 
 	wake          func([]types.NamespacedName)
 	objectChanged func(objectKey) // has an object's status written again
@@ -48,19 +51,18 @@ func (r *configReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	if objects.NodeAddresses, err = nodeAddresses(ctx, r.cached); err != nil {
+	if objects.NodeAddresses, objects.NodeLabels, err = ofNodes(ctx, r.cached); err != nil {
 		return reconcile.Result{}, err
 	}
+	// The speakers read Secrets, and say what they miss.
+	objects.Namespace, objects.SecretsUnread = r.namespace, true
 	now := time.Now()
 	recheck, problems := r.state.setConfig(objects, now)
 	for _, p := range problems {
 		r.log.Debug("configuration problem", "kind", p.Kind, "name", p.Name, "reason", string(p.Reason), "message", p.Message)
 	}
-	for _, p := range objects.Pools {
-		r.objectChanged(objectKey{config.KindIPAddressPool, p.Name})
-	}
-	for _, a := range objects.L2Advertisements {
-		r.objectChanged(objectKey{config.KindL2Advertisement, a.Name})
+	for key := range generations(objects) {
+		r.objectChanged(key)
 	}
 	var services corev1.ServiceList
 	if err := r.cached.List(ctx, &services); err != nil {
@@ -78,6 +80,53 @@ func (r *configReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (
 		return reconcile.Result{}, nil
 	}
 	return reconcile.Result{RequeueAfter: recheck.Sub(now)}, nil
+}
+
+// generations are those of all configuration objects.
+func generations(o config.Objects) map[objectKey]int64 {
+	out := map[objectKey]int64{}
+	for _, p := range o.Pools {
+		out[objectKey{config.KindIPAddressPool, p.Name}] = p.Generation
+	}
+	for _, a := range o.L2Advertisements {
+		out[objectKey{config.KindL2Advertisement, a.Name}] = a.Generation
+	}
+	for _, p := range o.BGPPeers {
+		out[objectKey{config.KindBGPPeer, p.Name}] = p.Generation
+	}
+	for _, a := range o.BGPAdvertisements {
+		out[objectKey{config.KindBGPAdvertisement, a.Name}] = a.Generation
+	}
+	for _, p := range o.BFDProfiles {
+		out[objectKey{config.KindBFDProfile, p.Name}] = p.Generation
+	}
+	for _, c := range o.Communities {
+		out[objectKey{config.KindCommunity, c.Name}] = c.Generation
+	}
+	return out
+}
+
+// newObject is an empty object of a kind whose status has only conditions, and
+// these; nil of other kinds.
+func newObject(kind string) (client.Object, *[]metav1.Condition) {
+	switch kind {
+	case config.KindL2Advertisement:
+		o := &v1beta1.L2Advertisement{}
+		return o, &o.Status.Conditions
+	case config.KindBGPPeer:
+		o := &v1beta1.BGPPeer{}
+		return o, &o.Status.Conditions
+	case config.KindBGPAdvertisement:
+		o := &v1beta1.BGPAdvertisement{}
+		return o, &o.Status.Conditions
+	case config.KindBFDProfile:
+		o := &v1beta1.BFDProfile{}
+		return o, &o.Status.Conditions
+	case config.KindCommunity:
+		o := &v1beta1.Community{}
+		return o, &o.Status.Conditions
+	}
+	return nil, nil
 }
 
 // statusReconciler keeps the status of one configuration object right.
@@ -102,11 +151,10 @@ func (r *statusReconciler) Reconcile(ctx context.Context, key objectKey) (reconc
 	}
 	var again time.Duration
 	var err error
-	switch key.Kind {
-	case config.KindIPAddressPool:
+	if key.Kind == config.KindIPAddressPool {
 		again, err = r.pool(ctx, key)
-	case config.KindL2Advertisement:
-		err = r.l2Advertisement(ctx, key)
+	} else {
+		err = r.conditions(ctx, key)
 	}
 	if apierrors.IsConflict(err) {
 		// The cache lags behind the object.
@@ -140,11 +188,12 @@ func (r *statusReconciler) pool(ctx context.Context, key objectKey) (time.Durati
 	}
 	have := pool.DeepCopy()
 	fill(&pool.Status, c)
-	changed := r.setReady(key, &pool.Status.Conditions)
+	p, generation := r.problem(key)
+	changed := setReady(p, generation, &pool.Status.Conditions)
 	if equality.Semantic.DeepEqual(have.Status, pool.Status) {
 		return again, nil
 	}
-	return again, r.write(ctx, &pool, key, changed)
+	return again, r.write(ctx, &pool, p, changed)
 }
 
 // maxOutOfRange is how many addresses status.outOfRange holds. More than
@@ -170,23 +219,33 @@ func fill(s *v1beta1.IPAddressPoolStatus, c poolCounts) {
 			"set onShrink to Move to have them moved.", len(c.Outside)), 0))
 }
 
-func (r *statusReconciler) l2Advertisement(ctx context.Context, key objectKey) error {
-	var a v1beta1.L2Advertisement
-	if err := r.cached.Get(ctx, types.NamespacedName{Name: key.Name}, &a); err != nil {
+// conditions writes the status of an object that has only conditions.
+func (r *statusReconciler) conditions(ctx context.Context, key objectKey) error {
+	o, conditions := newObject(key.Kind)
+	if err := r.cached.Get(ctx, types.NamespacedName{Name: key.Name}, o); err != nil {
 		return err
 	}
-	have := a.DeepCopy()
-	changed := r.setReady(key, &a.Status.Conditions)
-	if equality.Semantic.DeepEqual(have.Status, a.Status) {
+	have := slices.Clone(*conditions)
+	p, generation := r.problem(key)
+	if key.Kind == config.KindBGPPeer && (p.Reason == v1beta1.ReasonAccepted || p.Reason == v1beta1.ReasonBFDNotInForce) {
+		worse, err := onNodes(ctx, r.cached, key.Name)
+		if err != nil {
+			return err
+		}
+		if worse.Reason != "" {
+			p = worse
+		}
+	}
+	changed := setReady(p, generation, conditions)
+	if equality.Semantic.DeepEqual(have, *conditions) {
 		return nil
 	}
-	return r.write(ctx, &a, key, changed)
+	return r.write(ctx, o, p, changed)
 }
 
-// setReady sets the Ready condition to what is known of the object, and tells
+// setReady sets the Ready condition to what is known of an object, and tells
 // whether its reason or message differs from before.
-func (r *statusReconciler) setReady(key objectKey, conditions *[]metav1.Condition) bool {
-	p, generation := r.problem(key)
+func setReady(p config.Problem, generation int64, conditions *[]metav1.Condition) bool {
 	before := meta.FindStatusCondition(*conditions, v1beta1.ConditionReady)
 	changed := before == nil || before.Reason != string(p.Reason) || before.Message != p.Message
 	meta.SetStatusCondition(conditions, kube.Condition(
@@ -209,16 +268,15 @@ func (r *statusReconciler) problem(key objectKey) (config.Problem, int64) {
 
 // write sends a changed status, and an Event when the Ready condition is
 // among the changes and the object was or is in trouble.
-func (r *statusReconciler) write(ctx context.Context, want client.Object, key objectKey, readyChanged bool) error {
+func (r *statusReconciler) write(ctx context.Context, want client.Object, p config.Problem, readyChanged bool) error {
 	// An update, not a patch: zeros are to be stored as well.
 	err := r.writer.Status().Update(ctx, want)
 	if err != nil {
-		return fmt.Errorf("write status of %s %s: %w", key.Kind, key.Name, err)
+		return fmt.Errorf("write status of %s %s: %w", p.Kind, p.Name, err)
 	}
 	if !readyChanged {
 		return nil
 	}
-	p, _ := r.problem(key)
 	kind := corev1.EventTypeWarning
 	if p.Reason == v1beta1.ReasonAccepted {
 		kind = corev1.EventTypeNormal

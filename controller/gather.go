@@ -20,21 +20,23 @@ func namespaceKind() *metav1.PartialObjectMetadata {
 	return o
 }
 
-// nodeAddresses are the addresses that nodes have, with the node's name.
-func nodeAddresses(ctx context.Context, reader client.Reader) (map[netip.Addr]string, error) {
+// ofNodes are the addresses that nodes have, with the node's name, and the
+// labels of each node.
+func ofNodes(ctx context.Context, reader client.Reader) (addresses map[netip.Addr]string, labels map[string]map[string]string, err error) {
 	var nodes corev1.NodeList
 	if err := reader.List(ctx, &nodes); err != nil {
-		return nil, fmt.Errorf("list Nodes: %w", err)
+		return nil, nil, fmt.Errorf("list Nodes: %w", err)
 	}
-	out := map[netip.Addr]string{}
+	addresses, labels = map[netip.Addr]string{}, map[string]map[string]string{}
 	for _, n := range nodes.Items {
+		labels[n.Name] = n.Labels
 		for _, a := range n.Status.Addresses {
 			if addr, err := netip.ParseAddr(a.Address); err == nil {
-				out[addr.Unmap()] = n.Name
+				addresses[addr.Unmap()] = n.Name
 			}
 		}
 	}
-	return out, nil
+	return addresses, labels, nil
 }
 
 // namespaceLabels reads the labels of a namespace; none when it is gone.

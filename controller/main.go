@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/logging"
 	"github.com/berth-lb/berth/internal/settings"
@@ -91,7 +92,7 @@ func control(ctx context.Context, s processSettings, state *state, log *slog.Log
 	if err != nil {
 		return fmt.Errorf("prepare client: %w", err)
 	}
-	kinds := append(kube.ConfigKinds(), &corev1.Service{}, &corev1.Node{}, namespaceKind())
+	kinds := append(kube.ConfigKinds(), &corev1.Service{}, &corev1.Node{}, &v1beta1.Speaker{}, namespaceKind())
 	if err := kube.Preload(ctx, mgr.GetCache(), log, kinds...); err != nil {
 		return err
 	}
@@ -138,6 +139,8 @@ func managerOptions(s processSettings) ctrl.Options {
 		// A Service that is no longer of type LoadBalancer leaves the cache
 		// as if it were deleted.
 		&corev1.Service{}: {Field: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))},
+		// Read for what they say of BGPPeers, or from the API server.
+		&v1beta1.Speaker{}: {Transform: trimSpeaker},
 	}
 	return options
 }

@@ -6,12 +6,13 @@ package main
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=services/status,verbs=patch
 // +kubebuilder:rbac:groups="",resources=namespaces;nodes,verbs=get;list;watch
-// +kubebuilder:rbac:groups=berth.io,resources=ipaddresspools;l2advertisements,verbs=get;list;watch
-// +kubebuilder:rbac:groups=berth.io,resources=ipaddresspools/status;l2advertisements/status,verbs=update
+// +kubebuilder:rbac:groups=berth.io,resources=ipaddresspools;l2advertisements;bgppeers;bgpadvertisements;bfdprofiles;communities,verbs=get;list;watch
+// +kubebuilder:rbac:groups=berth.io,resources=ipaddresspools/status;l2advertisements/status;bgppeers/status;bgpadvertisements/status;bfdprofiles/status;communities/status,verbs=update
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 //
-// When a node is not ready, its Speaker may say what no longer holds.
-// +kubebuilder:rbac:groups=berth.io,resources=speakers,verbs=get
+// Speakers say which BGPPeers cannot be in force on their nodes. When a node is
+// not ready, its Speaker may say what no longer holds.
+// +kubebuilder:rbac:groups=berth.io,resources=speakers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=berth.io,resources=speakers/status,verbs=patch
 //
 // Its metrics are shown to those whom the API server lets read /metrics.

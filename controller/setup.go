@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/config"
 )
@@ -50,7 +52,7 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 	}
 	configuration := &configReconciler{
 		state: state, cached: mgr.GetCache(), live: mgr.GetAPIReader(), log: log, class: s.Kube.Class, wake: wake,
-		objectChanged: statuses.Add,
+		namespace: s.Kube.Namespace, objectChanged: statuses.Add,
 	}
 	status := &statusReconciler{state: state, cached: mgr.GetCache(), writer: mgr.GetClient(), events: recorder, log: log, wake: wake}
 
@@ -66,7 +68,7 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 	// A cluster without any object has a configuration too.
 	configurations.Add(kube.WholeConfig)
 	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").WatchesRawSource(configurations).
-		Watches(&corev1.Node{}, kube.ToWholeConfig(), builder.WithPredicates(addressesChanged()))
+		Watches(&corev1.Node{}, kube.ToWholeConfig(), builder.WithPredicates(nodeChanged()))
 	for _, kind := range kube.ConfigKinds() {
 		whole = whole.Watches(kind, kube.ToWholeConfig(), builder.WithPredicates(kube.ConfigChanged()))
 	}
@@ -82,14 +84,16 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 	}
 	return service, builder.TypedControllerManagedBy[objectKey](mgr).Named("status").
 		WatchesRawSource(statuses).
+		Watches(&v1beta1.Speaker{}, peersOfSpeakers()).
 		Complete(status)
 }
 
-// addressesChanged passes changes of a node's addresses, and not its
+// nodeChanged passes changes of a node's addresses and labels, and not its
 // heartbeats.
-func addressesChanged() predicate.Predicate {
+func nodeChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		return !slices.Equal(e.ObjectOld.(*corev1.Node).Status.Addresses, e.ObjectNew.(*corev1.Node).Status.Addresses)
+		return !slices.Equal(e.ObjectOld.(*corev1.Node).Status.Addresses, e.ObjectNew.(*corev1.Node).Status.Addresses) ||
+			!maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels())
 	}}
 }
 

@@ -102,11 +102,12 @@ func statusWritten(s *v1beta1.Speaker) time.Time {
 // mark says in a status that it may no longer hold.
 func mark(s *v1beta1.SpeakerStatus, ready corev1.NodeCondition) {
 	meta.SetStatusCondition(&s.Conditions, kube.Condition(v1beta1.ConditionReady, false, v1beta1.ReasonNodeNotReady, fmt.Sprintf(
-		"The node is not ready; what its speaker last said may no longer hold. The %d addresses that it announced are not listed any more: "+
-			"see which the Speakers of other nodes list. If this speaker works, it corrects this by itself. "+
+		"The node is not ready; what its speaker last said may no longer hold. The %d addresses that it announced by layer 2, and its "+
+			"BGP sessions, are not listed any more: see which the Speakers of other nodes list. If this speaker works, it corrects this by itself. "+
 			"Find out why the node has not been ready (%s) since %s.",
 		s.Layer2.Count, ready.Reason, ready.LastTransitionTime.UTC().Format(time.RFC3339)), 0))
 	s.Layer2.Count, s.Layer2.Announcements = 0, nil
+	s.BGP = v1beta1.SpeakerBGP{BootID: s.BGP.BootID}
 }
 
 // becameNotReady passes nodes that are not ready when the controller starts,

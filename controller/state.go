@@ -70,13 +70,8 @@ func (s *state) setConfig(objects config.Objects, now time.Time) (recheck time.T
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.config, s.problems = config.Parse(objects, s.config, now)
-	s.judged = map[objectKey]int64{}
-	for _, p := range objects.Pools {
-		s.judged[objectKey{config.KindIPAddressPool, p.Name}] = p.Generation
-	}
-	for _, a := range objects.L2Advertisements {
-		s.judged[objectKey{config.KindL2Advertisement, a.Name}] = a.Generation
-	}
+	s.problems = append(s.problems, bfdNotInForce(s.config)...) // of an object with several, the first counts
+	s.judged = generations(objects)
 	pools := make([]allocator.Pool, 0, len(s.config.Pools))
 	for _, p := range s.config.Pools {
 		pools = append(pools, p.Allocatable())

@@ -52,7 +52,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
 	w := &world{t: t}
 	w.api = fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(objects...).
-		WithStatusSubresource(&corev1.Service{}, &v1beta1.IPAddressPool{}, &v1beta1.L2Advertisement{}).
+		WithStatusSubresource(append(kube.ConfigKinds(), &corev1.Service{})...).
 		WithIndex(&corev1.Service{}, "spec.type", func(o client.Object) []string { return []string{string(o.(*corev1.Service).Spec.Type)} }).
 		WithInterceptorFuncs(interceptor.Funcs{
 			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, options ...client.SubResourcePatchOption) error {
@@ -108,7 +108,7 @@ func (w *world) start() {
 	}
 	w.config = &configReconciler{
 		state: w.state, cached: w.cache, live: w.api, log: log, wake: wake,
-		objectChanged: func(objectKey) {},
+		namespace: "berth-system", objectChanged: func(objectKey) {},
 	}
 	w.status = &statusReconciler{state: w.state, cached: w.cache, writer: w.api, events: w, log: log, wake: wake}
 	w.configure()

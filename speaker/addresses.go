@@ -33,19 +33,27 @@ type addressReconciler struct {
 	events events.EventRecorder
 	log    *slog.Logger
 	told   func()                             // has the Speaker object written again
+	routed func()                             // has BGP peers told anew
 	ask    func(addr netip.Addr, on []string) // has the LAN probed for an address
 
 	looking sync.Mutex
 }
 
-// Reconcile looks at one address, once it is known which fellows are alive.
+// Reconcile looks at one address. Until it is known which fellows are alive it
+// decides only about BGP, where each node announces by itself; afterwards every
+// address is looked at again.
 func (r *addressReconciler) Reconcile(ctx context.Context, addr netip.Addr) (reconcile.Result, error) {
-	for _, ready := range []chan struct{}{r.view.state.configured, r.view.state.settled} {
-		select {
-		case <-ready:
-		case <-ctx.Done():
-			return reconcile.Result{}, ctx.Err()
+	select {
+	case <-r.view.state.configured:
+	case <-ctx.Done():
+		return reconcile.Result{}, ctx.Err()
+	}
+	if !isClosed(r.view.state.settled) {
+		nodes, err := r.view.nodes(ctx)
+		if err != nil {
+			return reconcile.Result{}, err
 		}
+		return reconcile.Result{}, r.lookBGP(ctx, addr, nodes)
 	}
 	return r.look(ctx, addr)
 }
@@ -59,12 +67,84 @@ func (r *addressReconciler) look(ctx context.Context, addr netip.Addr) (reconcil
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	forBGP := r.view.bgpInput(in)
+	byBGP := announcement.DecideBGP(forBGP)
+	r.applyBGP(forBGP, byBGP)
 	d := announcement.Decide(in)
 	r.apply(in, d)
+	r.tellBGP(forBGP, byBGP)
 	if d.Recheck.IsZero() {
 		return reconcile.Result{}, nil
 	}
 	return reconcile.Result{RequeueAfter: max(d.Recheck.Sub(in.Now), 1)}, nil
+}
+
+// lookBGP does what look does, for BGP only.
+func (r *addressReconciler) lookBGP(ctx context.Context, addr netip.Addr, nodes []announcement.Node) error {
+	r.looking.Lock()
+	defer r.looking.Unlock()
+	in, err := r.view.gatherBGP(ctx, addr, nodes)
+	if err != nil {
+		return err
+	}
+	d := announcement.DecideBGP(in)
+	r.applyBGP(in, d)
+	r.tellBGP(in, d)
+	return nil
+}
+
+// lookAllBGP looks at every address for BGP.
+func (r *addressReconciler) lookAllBGP(ctx context.Context, class string) error {
+	all, err := r.view.addresses(ctx, class)
+	if err != nil {
+		return err
+	}
+	nodes, err := r.view.nodes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, addr := range all {
+		if err := r.lookBGP(ctx, addr, nodes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// applyBGP remembers a decision, and has BGP peers told where it differs from
+// the one before.
+func (r *addressReconciler) applyBGP(in announcement.BGPInput, d announcement.BGPDecision) {
+	r.view.state.recordBGP(in.Address, d, in.Now)
+	if !in.Before.Equal(d) {
+		r.routed()
+	}
+}
+
+// tellBGP writes a changed decision to the log, and to the Events of its
+// Services what layer 2 does not tell them already.
+func (r *addressReconciler) tellBGP(in announcement.BGPInput, d announcement.BGPDecision) {
+	before := in.Before
+	if before.Announce == d.Announce && before.Reason == d.Reason {
+		return
+	}
+	log := r.log.With("address", in.Address.String(), "services", d.Services, "reason", string(d.Reason), "message", d.Message)
+	switch {
+	case d.Announce && !d.LeavingSince.IsZero():
+		log.Info("leaving the address to others, by BGP")
+	case d.Announce:
+		log.Info("address announced by BGP")
+	case before.Announce:
+		log.Info("address withdrawn from BGP")
+	default:
+		log.Info("address not announced by BGP")
+	}
+	// What holds for all nodes is told by the first of all speakers.
+	switch d.Reason {
+	case v1beta1.ReasonNoEndpoint, v1beta1.ReasonNoAdvertisement:
+		if isClosed(r.view.state.settled) && in.Node == first(in.Speakers) && d.Reason != r.view.state.memory(in.Address).Reason {
+			r.event(d.Services, in.Address.String(), corev1.EventTypeWarning, string(d.Reason), fmt.Sprintf("%s is not announced: %s", in.Address, d.Message))
+		}
+	}
 }
 
 // apply gives a decision to the announcer, remembers it, says to the fellows
@@ -97,6 +177,11 @@ func sameClaim(a, b *announcement.Claim) bool {
 
 // tell writes a changed decision to the log and to the Events of its Services.
 func (r *addressReconciler) tell(in announcement.Input, before, d announcement.Decision) {
+	// That an address is for BGP only is no news, and no trouble.
+	onlyBGP := d.Reason == v1beta1.ReasonNoAdvertisement && r.view.state.route(in.Address).Reason != ""
+	if onlyBGP && !owns(before) {
+		return
+	}
 	log := r.log.With("address", in.Address.String(), "owner", d.Owner, "services", d.Services, "reason", string(d.Reason), "message", d.Message)
 	took, gaveUp := owns(d) && !owns(before), owns(before) && !owns(d)
 	switch {
@@ -114,7 +199,7 @@ func (r *addressReconciler) tell(in announcement.Input, before, d announcement.D
 	// Why nobody announces an address is told once: by its owner, or by the
 	// first of all speakers where it has none.
 	unannounced := d.Owner == in.Node || d.Owner == "" && in.Node == first(in.Speakers)
-	if unannounced && !d.Announce && d.Reason != before.Reason &&
+	if unannounced && !onlyBGP && !d.Announce && d.Reason != before.Reason &&
 		d.Reason != v1beta1.ReasonProbing && d.Reason != v1beta1.ReasonReturning {
 		r.event(d.Services, in.Address.String(), corev1.EventTypeWarning, string(d.Reason), fmt.Sprintf("%s is not announced: %s", in.Address, d.Message))
 	}

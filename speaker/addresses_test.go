@@ -105,22 +105,15 @@ func TestServiceIsDeleted(t *testing.T) {
 }
 
 func TestNothingIsAnnouncedBeforeTheFellowsAreKnown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, append(service("web"), node("node1"))...)
-		w.state.settled = make(chan struct{})
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			w.look()
-		}()
-		synctest.Wait()
-		if len(w.set) > 0 {
-			t.Errorf("the announcer was given %q", w.set)
-		}
-		close(w.state.settled)
-		<-done
-		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
-	})
+	w := newWorld(t, append(service("web"), node("node1"))...)
+	w.state.settled = make(chan struct{})
+	w.look()
+	if len(w.set) > 0 || len(w.events) > 0 {
+		t.Errorf("the announcer was given %q, and %q was emitted", w.set, w.events)
+	}
+	close(w.state.settled) // and all is looked at again
+	w.look()
+	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
 }
 
 func TestAddressesToLookAt(t *testing.T) {

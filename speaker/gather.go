@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/assignment"
 	"github.com/berth-lb/berth/pkg/config"
@@ -133,6 +134,31 @@ func (v *view) gather(ctx context.Context, addr netip.Addr) (announcement.Input,
 	return in, nil
 }
 
+// gatherBGP reads what the decision for one address by BGP depends on.
+func (v *view) gatherBGP(ctx context.Context, addr netip.Addr, nodes []announcement.Node) (announcement.BGPInput, error) {
+	services, err := v.services(ctx, addr)
+	if err != nil {
+		return announcement.BGPInput{}, err
+	}
+	c := v.state.configuration()
+	in := announcement.Input{
+		Address: addr, Services: services, Config: &c, Nodes: nodes, Speakers: map[string]announcement.Speaker{}, Node: v.node,
+		Isolated: v.isolated.Load(), Now: time.Now(),
+	}
+	for name, f := range v.fellows.current().fellows {
+		in.Speakers[name] = f.Speaker
+	}
+	return v.bgpInput(in), nil
+}
+
+// bgpInput is what DecideBGP wants of what Decide wants.
+func (v *view) bgpInput(in announcement.Input) announcement.BGPInput {
+	return announcement.BGPInput{
+		Address: in.Address, Services: in.Services, Config: in.Config, Nodes: in.Nodes, Speakers: in.Speakers, Node: in.Node,
+		Isolated: in.Isolated, Settled: isClosed(v.state.settled), Before: v.state.route(in.Address), Now: in.Now,
+	}
+}
+
 // self is this node's own speaker.
 func (v *view) self() announcement.Speaker {
 	s := announcement.Speaker{Presence: announcement.Present, Reason: v1beta1.ReasonNodePresent, Links: v.ownLinks()}
@@ -213,6 +239,21 @@ func (v *view) nodes(ctx context.Context) ([]announcement.Node, error) {
 	}
 	slices.SortFunc(out, func(a, b announcement.Node) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// configObjects are those of the configuration, with the Secrets in Berth's own
+// namespace.
+func (v *view) configObjects(ctx context.Context, namespace string) (config.Objects, error) {
+	objects, err := kube.ConfigObjects(ctx, v.cached)
+	if err != nil {
+		return config.Objects{}, err
+	}
+	var secrets corev1.SecretList
+	if err := v.cached.List(ctx, &secrets, client.InNamespace(namespace)); err != nil {
+		return config.Objects{}, fmt.Errorf("list Secrets: %w", err)
+	}
+	objects.Secrets, objects.Namespace = secrets.Items, namespace
+	return objects, nil
 }
 
 // addresses are all that there may be something to decide about: those that

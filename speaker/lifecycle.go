@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,6 +40,10 @@ func (sp *speaker) settle(ctx context.Context) error {
 	sp.resume(ctx)
 	sp.say(announcement.StageReady)
 	close(sp.view.state.settled)
+	// Those that came meanwhile were looked at for BGP only, and a cordoned node
+	// had to wait with that.
+	sp.routes.configChanged()
+	sp.watch.all()
 	sp.object.tell()
 	return nil
 }
@@ -92,13 +97,26 @@ const (
 )
 
 // leave says goodbye before the speaker stops. When the node is about to go,
-// others take over first. Otherwise the speaker is expected back, and another
-// answers in its place meanwhile.
+// others take over first, and BGP peers take its routes away. Otherwise the
+// speaker is expected back: another answers in its place meanwhile, and BGP
+// peers that know graceful restart keep its routes.
 func (sp *speaker) leave() {
+	// Before the configuration is read, the cache may not answer.
+	leaves := isClosed(sp.view.state.configured) && sp.nodeLeaves()
+	var bgp sync.WaitGroup
+	if leaves {
+		bgp.Go(sp.routes.leave)
+	}
+	sp.leaveLayer2(leaves)
+	bgp.Wait()
+}
+
+// leaveLayer2 does so for addresses that this node owns.
+func (sp *speaker) leaveLayer2(leaves bool) {
 	if !isClosed(sp.view.state.settled) || !sp.hasFellows() {
 		return
 	}
-	if !sp.nodeLeaves() {
+	if !leaves {
 		sp.log.Info("expected back: another speaker answers meanwhile")
 		sp.say(announcement.StageRestarting)
 		time.Sleep(standInTime)

@@ -1,5 +1,6 @@
-// Command speaker runs on every node and announces the addresses of Services
-// that the node owns to its local network.
+// Command speaker runs on every node and announces the addresses of Services:
+// those that the node owns to its local network, and those whose traffic it can
+// take to its BGP peers.
 package main
 
 import (
@@ -32,6 +33,7 @@ import (
 	"github.com/berth-lb/berth/internal/settings"
 	"github.com/berth-lb/berth/internal/version"
 	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/bgp/gobgp"
 	"github.com/berth-lb/berth/pkg/layer2"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -48,7 +50,7 @@ func main() {
 func command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "speaker",
-		Short:         "Announces the addresses of Services that this node owns to its local network.",
+		Short:         "Announces the addresses of Services to the local network and to BGP peers.",
 		Version:       version.String(),
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
@@ -89,6 +91,9 @@ type speaker struct {
 	asking    *asking
 	checking  *checking
 	conflicts *conflicts
+	bgp       *gobgp.Speaker
+	sessions  *sessions
+	routes    *routes
 	metrics   *metrics
 	stage     atomic.Pointer[announcement.Stage]
 	// keys are the member keys in use; rotateKeys alone reads and writes them.
@@ -128,11 +133,16 @@ func speak(ctx context.Context, s processSettings, state *state, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	sp, err := newSpeaker(mgr, s, state, keys, log)
+	boot := readBootID(log)
+	restarting, err := hadSessions(ctx, api, s.Node, boot, log)
 	if err != nil {
 		return err
 	}
-	kinds := append(kube.ConfigKinds(), &corev1.Service{}, &discoveryv1.EndpointSlice{}, &corev1.Node{}, &v1beta1.Speaker{})
+	sp, err := newSpeaker(mgr, s, state, past{keys: keys, bootID: boot, restarting: restarting}, log)
+	if err != nil {
+		return err
+	}
+	kinds := append(kube.ConfigKinds(), &corev1.Service{}, &discoveryv1.EndpointSlice{}, &corev1.Node{}, &corev1.Secret{}, &v1beta1.Speaker{})
 	if err := kube.Preload(ctx, mgr.GetCache(), log, kinds...); err != nil {
 		return err
 	}
@@ -164,19 +174,33 @@ func managerOptions(s processSettings) ctrl.Options {
 		// Every decision reads these, and only reads: thousands of them when a
 		// node dies.
 		&discoveryv1.EndpointSlice{}: {UnsafeDisableDeepCopy: new(true)},
-		&corev1.Node{}:               {UnsafeDisableDeepCopy: new(true)},
+		&corev1.Node{}:               {UnsafeDisableDeepCopy: new(true), Transform: kube.TrimNodes(s.Node)},
+		// The passwords of BGP peers, and no other Secrets.
+		&corev1.Secret{}: {
+			Namespaces: map[string]cache.Config{s.Kube.Namespace: {}},
+			Field:      fields.OneTermEqualSelector("type", string(corev1.SecretTypeBasicAuth)),
+		},
 	}
 	return options
 }
 
-func newSpeaker(mgr manager.Manager, s processSettings, state *state, keys [][]byte, log *slog.Logger) (*speaker, error) {
+// past is what a speaker knows before it begins.
+type past struct {
+	keys   [][]byte // of members
+	bootID string   // of this node
+	// restarting is set when an earlier speaker had BGP sessions in this boot
+	// that it has not ended for good.
+	restarting bool
+}
+
+func newSpeaker(mgr manager.Manager, s processSettings, state *state, before past, log *slog.Logger) (*speaker, error) {
 	exclude, err := s.excludedLinks()
 	if err != nil {
 		return nil, err
 	}
 	address := netip.AddrPortFrom(netip.MustParseAddr(s.Member.Address), s.Member.Port)
 	members, err := membership.New(membership.Config{
-		Name: s.Node, BindAddr: address.Addr(), Port: address.Port(), Keys: keys, Timing: s.Member.timing(), Logger: log,
+		Name: s.Node, BindAddr: address.Addr(), Port: address.Port(), Keys: before.keys, Timing: s.Member.timing(), Logger: log,
 	})
 	if err != nil {
 		return nil, err
@@ -191,7 +215,7 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, keys [][]b
 		return nil, err
 	}
 	sp := &speaker{
-		settings: s, log: log, keys: keys, members: members, announcer: announcer, prober: prober, links: layer2.NewLinkWatcher(log),
+		settings: s, log: log, keys: before.keys, members: members, announcer: announcer, prober: prober, links: layer2.NewLinkWatcher(log),
 	}
 	sp.fellows = newFellowship(s.Node, announcement.Patience{
 		Restart: s.RestartHold, Silence: s.SilenceHold, Doubt: time.Duration(misses+2) * interval, Renewal: renewalTrust,
@@ -206,15 +230,25 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, keys [][]b
 		changed: make(chan struct{}, 1),
 	}
 	sp.conflicts = newConflicts(sp.view, announcer)
+	sp.bgp = gobgp.New(gobgp.Config{Logger: log, Restarting: before.restarting})
+	sp.sessions = newSessions(sp.view, before.bootID, before.restarting)
+	sp.routes = &routes{
+		view: sp.view, speaker: sp.bgp, sessions: sp.sessions, log: log, weights: weights{interval: s.Weights}, changed: make(chan struct{}, 1),
+		lookAtAll: func(ctx context.Context) error { return sp.addresses.lookAllBGP(ctx, s.Kube.Class) },
+	}
 	sp.object = &object{
 		view: sp.view, live: mgr.GetAPIReader(), writer: mgr.GetClient(), log: log, address: address,
-		profile: s.Member.profile(), stage: sp.currentStage, conflicts: sp.conflicts.list, changed: make(chan struct{}, 1),
+		profile: s.Member.profile(), stage: sp.currentStage, conflicts: sp.conflicts.list, sessions: sp.sessions,
+		changed: make(chan struct{}, 1),
 	}
+	sp.sessions.told = sp.object.tell
 	sp.peers = &fellowReconciler{cached: mgr.GetCache(), node: s.Node, members: members, fellows: sp.fellows, told: func() {
 		sp.watch.again()
 		sp.object.tell()
 	}}
 	sp.metrics = newMetrics(sp.view, announcer, prober, sp.conflicts)
+	sp.metrics.sessions, sp.metrics.speaker = sp.sessions, sp.bgp
+	sp.routes.toRoute = sp.metrics.routed
 	sp.say(announcement.StageStarting)
 	return sp, nil
 }
@@ -225,9 +259,11 @@ func (sp *speaker) currentStage() announcement.Stage { return *sp.stage.Load() }
 // addTo has the manager run all parts, and wires them to each other. ctx ends
 // with the manager.
 func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
+	recorder := mgr.GetEventRecorder("berth-speaker")
+	sp.sessions.events = recorder
 	sp.addresses = &addressReconciler{
-		view: sp.view, announcer: sp.announcer, members: sp.members, log: sp.log, told: sp.object.tell,
-		events: mgr.GetEventRecorder("berth-speaker"),
+		view: sp.view, announcer: sp.announcer, members: sp.members, log: sp.log, told: sp.object.tell, routed: sp.routes.again,
+		events: recorder,
 	}
 	queues, err := setupControllers(mgr, sp)
 	if err != nil {
@@ -255,6 +291,8 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 		sp.announcer.Run,
 		sp.prober.Run,
 		sp.members.Run,
+		func(ctx context.Context) error { sp.bgp.Run(ctx); return nil },
+		sp.routes.run,
 		sp.object.run,
 		sp.watch.run,
 		sp.asking.run,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/layer2"
 )
 
@@ -21,7 +22,12 @@ type metrics struct {
 		counted() map[v1beta1.ConflictKind]uint64
 	}
 
+	sessions interface{ all() []sessionRow }
+	speaker  interface{ State() []bgp.Session }
+
 	takeovers      *prometheus.HistogramVec
+	toRoute        prometheus.Histogram
+	bgp            bgpMetrics
 	announced      *prometheus.Desc
 	members        *prometheus.Desc
 	fellows        *prometheus.Desc
@@ -57,6 +63,12 @@ func newMetrics(v *view, announcer interface{ Stats() layer2.Stats }, prober int
 			Help:    "Time to the first announcement of an address taken: from when the kernel of a dead owner last answered, else from the decision, by cause.",
 			Buckets: []float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 5, 10, 30, 60},
 		}, []string{"cause"}),
+		toRoute: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "berth_speaker_bgp_time_to_route_seconds",
+			Help:    "Time from the decision to announce a new address by BGP to its route in an established session.",
+			Buckets: []float64{0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10},
+		}),
+		bgp:            newBGPMetrics(desc),
 		announced:      desc("announced", "1 for each address that this node announces by layer 2.", "address"),
 		members:        desc("members", "Speakers seen alive, this one included."),
 		fellows:        desc("fellows", "Other nodes' speakers, by what is expected of them.", "presence"),
@@ -86,9 +98,14 @@ func (m *metrics) tookOver(cause v1beta1.Cause, took time.Duration) {
 	m.takeovers.WithLabelValues(string(cause)).Observe(took.Seconds())
 }
 
+// routed takes down how long one new address took to a route.
+func (m *metrics) routed(took time.Duration) { m.toRoute.Observe(took.Seconds()) }
+
 // Describe tells the registry what there is.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.takeovers.Describe(out)
+	m.toRoute.Describe(out)
+	m.bgp.describe(out)
 	for _, d := range []*prometheus.Desc{m.announced, m.members, m.fellows, m.inConflict, m.conflictsTotal, m.suspensions, m.frames} {
 		out <- d
 	}
@@ -103,6 +120,8 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 // Collect reads the values.
 func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.takeovers.Collect(out)
+	m.toRoute.Collect(out)
+	m.bgp.collect(out, m.sessions.all(), m.speaker.State())
 	for addr := range m.view.state.announced() {
 		gauge(out, m.announced, 1, addr.String())
 	}

@@ -34,6 +34,7 @@ type processSettings struct {
 	SilenceHold   time.Duration `mapstructure:"silence-hold"`
 	HandOver      time.Duration `mapstructure:"hand-over-timeout"`
 	Isolation     time.Duration `mapstructure:"isolation-timeout"`
+	Weights       time.Duration `mapstructure:"bgp-weight-interval"`
 }
 
 // memberSettings say how speakers find out which of them are alive.
@@ -92,6 +93,7 @@ func addFlags(cmd *cobra.Command) {
 	flags.Duration("silence-hold", 3*time.Second, "How long a node keeps its addresses while its speaker is silent and its kernel still answers; from 0s to 10m.")
 	flags.Duration("hand-over-timeout", 3*time.Second, "How long an owner that gives an address up waits for the next one to announce it; from 0s to 1m.")
 	flags.Duration("isolation-timeout", 5*time.Minute, "After how long without the API server and without any other speaker nothing is announced any more; from 10s to 24h, or 0 for never.")
+	flags.Duration("bgp-weight-interval", time.Second, "How long changes of routes' weights (weightByEndpoints) are gathered before BGP peers are told; from 0s to 1m. Nothing else waits.")
 	flags.String("member-address", "", "IP address of this node at which the other speakers reach this one. Required.")
 	flags.Uint16("member-port", 7947, "TCP and UDP port on which speakers talk to each other; the same on all nodes.")
 	flags.String("member-profile", string(membership.Balanced), "How soon dead nodes are noticed, and how much a busy one is forgiven: fast, balanced or quiet.")
@@ -149,6 +151,7 @@ func (s processSettings) validate() error {
 	within("silence-hold", s.SilenceHold, 0, 10*time.Minute)
 	within("hand-over-timeout", s.HandOver, 0, time.Minute)
 	orNever("isolation-timeout", s.Isolation)
+	within("bgp-weight-interval", s.Weights, 0, time.Minute)
 	if _, err := s.excludedLinks(); err != nil {
 		errs = append(errs, err)
 	}

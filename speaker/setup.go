@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/netip"
+	"reflect"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -70,13 +71,15 @@ func setupControllers(mgr manager.Manager, sp *speaker) (queues, error) {
 	for _, kind := range kube.ConfigKinds() {
 		whole = whole.Watches(kind, kube.ToWholeConfig(), builder.WithPredicates(kube.ConfigChanged()))
 	}
+	whole = whole.Watches(&corev1.Secret{}, kube.ToWholeConfig())
 	err = whole.Complete(reconcile.Func(func(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
-		objects, err := kube.ConfigObjects(ctx, r.view.cached)
+		objects, err := r.view.configObjects(ctx, sp.settings.Kube.Namespace)
 		if err != nil {
 			return reconcile.Result{}, err
 		}
 		now := time.Now()
 		recheck := r.view.state.setConfig(objects, now)
+		sp.routes.configChanged()
 		sp.watch.again() // links may be named now
 		q.all()
 		if recheck.IsZero() {
@@ -84,6 +87,15 @@ func setupControllers(mgr manager.Manager, sp *speaker) (queues, error) {
 		}
 		return reconcile.Result{RequeueAfter: recheck.Sub(now)}, nil
 	}))
+	if err != nil {
+		return q, err
+	}
+	err = ctrl.NewControllerManagedBy(mgr).Named("node").
+		Watches(&corev1.Node{}, kube.ToWholeConfig(), builder.WithPredicates(bgpNodeChanged(sp.settings.Node))).
+		Complete(reconcile.Func(func(context.Context, reconcile.Request) (reconcile.Result, error) {
+			sp.routes.again()
+			return reconcile.Result{}, nil
+		}))
 	if err != nil {
 		return q, err
 	}
@@ -135,6 +147,19 @@ func nodeChanged(ignoreExclude bool) predicate.Predicate {
 		after := announcement.ParseNode(e.ObjectNew.(*corev1.Node), ignoreExclude)
 		return !before.Equal(after)
 	}}
+}
+
+// bgpNodeChanged passes changes of what BGP peers take from this node.
+func bgpNodeChanged(node string) predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool { return e.Object.GetName() == node },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			return e.ObjectNew.GetName() == node &&
+				!reflect.DeepEqual(parseBGPNode(e.ObjectOld.(*corev1.Node)), parseBGPNode(e.ObjectNew.(*corev1.Node)))
+		},
+		DeleteFunc:  func(event.DeleteEvent) bool { return false },
+		GenericFunc: func(event.GenericEvent) bool { return false },
+	}
 }
 
 // speakerChanged passes what membership and the picture of the fellows want to

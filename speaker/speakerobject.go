@@ -42,6 +42,8 @@ type object struct {
 	stage   func() announcement.Stage
 	// conflicts are those that the announcer and the self-check know of.
 	conflicts func() []v1beta1.Layer2Conflict
+	// sessions are those with BGP peers.
+	sessions interface{ status() v1beta1.SpeakerBGP }
 
 	changed chan struct{} // of one: write again
 	renewed atomic.Pointer[metav1.MicroTime]
@@ -106,6 +108,7 @@ func (o *object) stopped() error {
 	status := o.status()
 	status.Members = 0
 	status.Layer2, status.Fellows, status.RenewTime = v1beta1.SpeakerLayer2{}, nil, nil
+	status.BGP = v1beta1.SpeakerBGP{BootID: status.BGP.BootID} // for the one that comes after
 	meta.SetStatusCondition(&status.Conditions, clearCondition(nil))
 	meta.SetStatusCondition(&status.Conditions, kube.Condition(v1beta1.ConditionReady, false,
 		v1beta1.ReasonStopped, "The speaker has stopped in order. It announces nothing.", 0))
@@ -187,6 +190,7 @@ func (o *object) status() v1beta1.SpeakerStatus {
 		Links:         linkStatus(layer2.Eligible(o.view.links.Links(), o.view.excludeLinks)),
 		Fellows:       fellowStatus(picture),
 		Layer2:        v1beta1.SpeakerLayer2{ConflictCount: int32(len(conflicts)), Conflicts: capped(conflicts)},
+		BGP:           o.sessions.status(),
 	}
 	announced := o.view.state.announced()
 	status.Layer2.Count = int32(len(announced))

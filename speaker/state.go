@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -18,6 +19,7 @@ type state struct {
 	mu        sync.Mutex
 	config    config.Config
 	addresses map[netip.Addr]remembered
+	bgp       map[netip.Addr]decidedRoute
 	serial    uint64 // of the last question
 
 	// configured is closed when the configuration was read for the first
@@ -60,6 +62,7 @@ type takeover struct {
 func newState() *state {
 	return &state{
 		addresses:  map[netip.Addr]remembered{},
+		bgp:        map[netip.Addr]decidedRoute{},
 		configured: make(chan struct{}),
 		settled:    make(chan struct{}),
 	}
@@ -245,6 +248,40 @@ func (s *state) took(addr netip.Addr) (takeover, bool) {
 	return t, true
 }
 
+// recordBGP remembers what this node does with an address by BGP. Addresses that
+// BGP does not concern are forgotten.
+func (s *state) recordBGP(addr netip.Addr, d announcement.BGPDecision, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.bgp[addr]
+	if d.Reason == "" || d.Reason == v1beta1.ReasonNoService {
+		delete(s.bgp, addr)
+		return
+	}
+	after := decidedRoute{BGPDecision: d, since: old.since}
+	switch {
+	case !d.Announce:
+		after.since = time.Time{}
+	case !old.Announce:
+		after.since = now
+	}
+	s.bgp[addr] = after
+}
+
+// route is what this node does with an address by BGP.
+func (s *state) route(addr netip.Addr) announcement.BGPDecision {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bgp[addr].BGPDecision
+}
+
+// routes is a copy of what this node does by BGP, by address.
+func (s *state) routes() map[netip.Addr]decidedRoute {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.bgp)
+}
+
 // known are the addresses of which anything is remembered, sorted.
 func (s *state) known() []netip.Addr {
 	s.mu.Lock()
@@ -252,6 +289,11 @@ func (s *state) known() []netip.Addr {
 	out := make([]netip.Addr, 0, len(s.addresses))
 	for addr := range s.addresses {
 		out = append(out, addr)
+	}
+	for addr := range s.bgp {
+		if _, already := s.addresses[addr]; !already {
+			out = append(out, addr)
+		}
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return out

@@ -46,8 +46,10 @@ type world struct {
 	// What the speaker did since the test last asked.
 	set    []string // "address links" given to the announcer
 	events []string // "object type reason"
+	notes  []string // of these
 	told   int      // how often the Speaker object was to be written
 	asked  []string // "address links" that the LAN was to be probed for
+	again  int      // how often BGP peers were to be told anew
 
 	requests map[netip.Addr]layer2.Request // the last to the announcer
 	said     map[string]string             // what node1 says of itself, by key
@@ -59,6 +61,9 @@ type world struct {
 	addresses *addressReconciler
 	object    *object
 	conflicts *conflicts
+	bgp       *fakeBGP
+	sessions  *sessions
+	routes    *routes
 }
 
 // scheme is made once: that takes longer than most tests.
@@ -111,10 +116,19 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	}
 	w.addresses = &addressReconciler{
 		view: w.view, announcer: w, members: w, events: w, log: log,
-		told: func() { w.told++ },
-		ask:  func(addr netip.Addr, on []string) { w.asked = append(w.asked, addr.String()+" "+strings.Join(on, ",")) },
+		told: func() { w.told++ }, routed: func() { w.again++ },
+		ask: func(addr netip.Addr, on []string) { w.asked = append(w.asked, addr.String()+" "+strings.Join(on, ",")) },
 	}
 	w.conflicts.tell = w.addresses.event
+	w.bgp = &fakeBGP{changed: make(chan struct{}, 1)}
+	w.sessions = newSessions(w.view, "this boot", false)
+	w.sessions.told, w.sessions.events = func() { w.told++ }, w
+	w.object.sessions = w.sessions
+	w.routes = &routes{
+		view: w.view, speaker: w.bgp, sessions: w.sessions, log: log, weights: weights{interval: time.Second}, changed: make(chan struct{}, 1),
+		lookAtAll: func(ctx context.Context) error { return w.addresses.lookAllBGP(ctx, "") },
+		toRoute:   func(took time.Duration) { w.bgp.toRoute = append(w.bgp.toRoute, took) },
+	}
 	w.see()
 	return w
 }
@@ -162,9 +176,11 @@ func (w *world) Say(key string, value []byte) error {
 
 // Eventf makes the world an event recorder.
 func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, note string, args ...any) {
-	if note := fmt.Sprintf(note, args...); note == "" || strings.Contains(note, "%!") {
-		w.t.Errorf("an Event with the note %q", note)
+	text := fmt.Sprintf(note, args...)
+	if text == "" || strings.Contains(text, "%!") {
+		w.t.Errorf("an Event with the note %q", text)
 	}
+	w.notes = append(w.notes, text)
 	w.events = append(w.events, fmt.Sprintf("%s %s %s", regarding.(client.Object).GetName(), kind, reason))
 }
 

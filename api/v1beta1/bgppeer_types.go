@@ -296,7 +296,8 @@ type SecretReference struct {
 
 // BGPPeerStatus tells whether the peer is in force.
 type BGPPeerStatus struct {
-	// Whether all of the peer is in force. Type Ready.
+	// Whether all of the peer is in force, also on the nodes that it selects. Type
+	// Ready.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -63,6 +63,15 @@ const (
 	// aggregate, so the aggregate would bring traffic for addresses that are
 	// not in the pool. Its addresses are announced one by one.
 	ReasonAggregationTooWide Reason = "AggregationTooWide"
+	// ReasonNotConfigured: the BGPPeer asks for what some of its nodes do not
+	// have. They have no session; the others do.
+	ReasonNotConfigured Reason = "NotConfigured"
+	// ReasonNoNodeSelected: no node of the cluster has labels that the object
+	// selects.
+	ReasonNoNodeSelected Reason = "NoNodeSelected"
+	// ReasonBFDNotInForce: the object asks for BFD, which this version does not
+	// do yet. Sessions run without.
+	ReasonBFDNotInForce Reason = "BFDNotInForce"
 	// ReasonConflicting: an older advertisement gives the same routes another
 	// localPref, med or asPathPrepend, and its values count.
 	ReasonConflicting Reason = "Conflicting"
@@ -168,8 +177,10 @@ const (
 	ReasonNoService Reason = "NoService"
 	// ReasonNoPool: no pool contains the address.
 	ReasonNoPool Reason = "NoPool"
-	// ReasonNoAdvertisement: no L2Advertisement selects the pool, the Service
-	// and at least one node.
+	// ReasonAnnounced: this node announces the address by BGP.
+	ReasonAnnounced Reason = "Announced"
+	// ReasonNoAdvertisement: no L2Advertisement, or no BGPAdvertisement, selects
+	// the pool and the Service.
 	ReasonNoAdvertisement Reason = "NoAdvertisement"
 	// ReasonNoEndpoint: no ready endpoint in the cluster.
 	ReasonNoEndpoint Reason = "NoEndpoint"
@@ -237,6 +248,8 @@ const (
 	// ReasonNoLinkForAddress: the node has no usable link that may carry the
 	// address, or none in its subnet while other nodes have one.
 	ReasonNoLinkForAddress Reason = "NoLinkForAddress"
+	// ReasonNodeUnknown: the API server has no Node object of the name.
+	ReasonNodeUnknown Reason = "NodeUnknown"
 	// ReasonNodeCordoned: the node is cordoned, and others are not.
 	ReasonNodeCordoned Reason = "NodeCordoned"
 )

@@ -14,6 +14,8 @@ import (
 // +kubebuilder:resource:scope=Cluster,shortName=spk,categories=berth
 // +kubebuilder:printcolumn:name="Owned",type=integer,JSONPath=`.status.layer2.count`
 // +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.status.layer2.announcements[*].address`
+// +kubebuilder:printcolumn:name="BGP Sessions",type=integer,JSONPath=`.status.bgp.count`
+// +kubebuilder:printcolumn:name="Established",type=integer,JSONPath=`.status.bgp.established`
 // +kubebuilder:printcolumn:name="Members",type=integer,JSONPath=`.status.members`
 // +kubebuilder:printcolumn:name="Conflicts",type=integer,JSONPath=`.status.layer2.conflictCount`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
@@ -30,9 +32,9 @@ type Speaker struct {
 	Status SpeakerStatus `json:"status,omitempty"`
 }
 
-// MaxSpeakerAnnouncements is how many announcements, conflicts, links and
-// fellows a Speaker object lists at most, of each; the counts beside the lists
-// are always complete.
+// MaxSpeakerAnnouncements is how many announcements, conflicts, BGP sessions,
+// links and fellows a Speaker object lists at most, of each; the counts beside
+// the lists are always complete.
 const MaxSpeakerAnnouncements = 256
 
 // SpeakerStatus is what a speaker tells of itself.
@@ -74,6 +76,9 @@ type SpeakerStatus struct {
 	// What this speaker announces by ARP and NDP.
 	// +optional
 	Layer2 SpeakerLayer2 `json:"layer2"`
+	// This node's sessions with BGP peers.
+	// +optional
+	BGP SpeakerBGP `json:"bgp,omitzero"`
 
 	// Whether the speaker announces what it should: type Ready. Whether nobody
 	// else uses what it announces: type AddressesClear.
@@ -244,6 +249,131 @@ const (
 	ConflictDead ConflictKind = "Dead"
 	// ConflictTwice: a request for the address is answered by two.
 	ConflictTwice ConflictKind = "Twice"
+)
+
+// SpeakerBGP is what a speaker does by BGP.
+type SpeakerBGP struct {
+	// How many sessions this node should have: one for each BGPPeer that selects
+	// it.
+	// +optional
+	Count int32 `json:"count"`
+	// How many of them are established.
+	// +optional
+	Established int32 `json:"established"`
+	// The sessions, by name of the peer; at most 256 are listed, those that are
+	// not established first.
+	// +optional
+	// +listType=map
+	// +listMapKey=peer
+	// +kubebuilder:validation:MaxItems=256
+	Sessions []BGPSession `json:"sessions,omitempty"`
+	// The boot of the node (its kernel's boot_id) in which this speaker had
+	// sessions that it has not ended for good. A speaker that starts in the same
+	// boot asks its peers to go on with the routes of before.
+	// +optional
+	BootID string `json:"bootID,omitempty"`
+}
+
+// BGPSession is one session of a node with a BGP peer.
+type BGPSession struct {
+	// Name of the BGPPeer.
+	// +required
+	Peer string `json:"peer"`
+	// What the session is doing.
+	// +required
+	State BGPSessionState `json:"state"`
+	// Since when.
+	// +optional
+	Since metav1.Time `json:"since,omitzero"`
+	// Why not all of the BGPPeer is in force on this node, in one word; empty
+	// when all of it is.
+	// +optional
+	Reason string `json:"reason,omitempty"`
+	// The same in sentences, with what to do about it.
+	// +optional
+	Problem string `json:"problem,omitempty"`
+	// Why the session ended, or the last attempt failed; empty when nothing has
+	// gone wrong yet. It outlives the next success.
+	// +optional
+	LastError string `json:"lastError,omitempty"`
+	// When that was first so. Attempts that fail alike do not change it.
+	// +optional
+	LastErrorTime metav1.Time `json:"lastErrorTime,omitzero"`
+	// Address of this side, while the session is established, as all that
+	// follows.
+	// +optional
+	LocalAddress string `json:"localAddress,omitempty"`
+	// Address of the router.
+	// +optional
+	RemoteAddress string `json:"remoteAddress,omitempty"`
+	// AS number of this side.
+	// +optional
+	LocalASN int64 `json:"localASN,omitempty"`
+	// AS number of the router.
+	// +optional
+	PeerASN int64 `json:"peerASN,omitempty"`
+	// The families of routes that both sides carry.
+	// +optional
+	// +listType=atomic
+	Families []BGPFamily `json:"families,omitempty"`
+	// After how long without a word the session ends, as agreed. None: never.
+	// +optional
+	HoldTime *metav1.Duration `json:"holdTime,omitempty"`
+	// How often this side speaks.
+	// +optional
+	KeepaliveTime *metav1.Duration `json:"keepaliveTime,omitempty"`
+	// How many IPv4 prefixes are announced.
+	// +optional
+	AdvertisedIPv4 int32 `json:"advertisedIPv4,omitempty"`
+	// How many IPv6 prefixes are announced.
+	// +optional
+	AdvertisedIPv6 int32 `json:"advertisedIPv6,omitempty"`
+	// Which routes are not announced, for want of a next hop.
+	// +optional
+	Withheld string `json:"withheld,omitempty"`
+	// The connection is authenticated (TCP MD5).
+	// +optional
+	MD5 bool `json:"md5,omitempty"`
+	// The router keeps routes while this speaker restarts.
+	// +optional
+	GracefulRestart bool `json:"gracefulRestart,omitempty"`
+	// How much longer it keeps them as a last resort.
+	// +optional
+	LongLivedStaleTime *metav1.Duration `json:"longLivedStaleTime,omitempty"`
+}
+
+// BGPSessionState is what a session is doing.
+//
+// +kubebuilder:validation:Enum=NotConfigured;Held;Connecting;Listening;Established;Leaving
+type BGPSessionState string
+
+// The states of sessions.
+const (
+	// BGPNotConfigured: the BGPPeer asks for what this node does not have, or
+	// the password is missing. Nothing is tried; problem says why.
+	BGPNotConfigured BGPSessionState = "NotConfigured"
+	// BGPHeld: the session waits until all routes are known.
+	BGPHeld BGPSessionState = "Held"
+	// BGPConnecting: there is no session yet; lastError says why the last
+	// attempt failed.
+	BGPConnecting BGPSessionState = "Connecting"
+	// BGPListening: a passive session waits for the router.
+	BGPListening BGPSessionState = "Listening"
+	// BGPEstablished: routes are announced.
+	BGPEstablished BGPSessionState = "Established"
+	// BGPLeaving: the session ends in order.
+	BGPLeaving BGPSessionState = "Leaving"
+)
+
+// BGPFamily is a family of routes.
+//
+// +kubebuilder:validation:Enum=IPv4;IPv6
+type BGPFamily string
+
+// The families.
+const (
+	BGPFamilyIPv4 BGPFamily = "IPv4"
+	BGPFamilyIPv6 BGPFamily = "IPv6"
 )
 
 // SpeakerList is a list of Speaker.

@@ -20,6 +20,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes/scheme"
+	toolscache "k8s.io/client-go/tools/cache"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -122,6 +123,21 @@ func Preload(ctx context.Context, c cache.Cache, log *slog.Logger, kinds ...clie
 	return nil
 }
 
+// TrimNodes is what caches do with Nodes, except that it keeps the annotations
+// of one, by name: BGPPeers may have values in them.
+func TrimNodes(keep string) toolscache.TransformFunc {
+	return func(in any) (any, error) {
+		node, ok := in.(*corev1.Node)
+		if !ok || node.Name != keep {
+			return trim(in)
+		}
+		annotations := node.Annotations
+		out, err := trim(in)
+		node.Annotations = annotations
+		return out, err
+	}
+}
+
 // trim drops from cached objects what Berth never reads; it is most of their
 // size.
 func trim(in any) (any, error) {
@@ -136,6 +152,13 @@ func trim(in any) (any, error) {
 	case *corev1.Node:
 		o.Status = corev1.NodeStatus{Addresses: o.Status.Addresses, Conditions: nodeConditions(o.Status.Conditions)}
 		o.Annotations = nil
+	case *corev1.Secret:
+		// Only passwords of BGP peers are read from a cache.
+		password, has := o.Data[corev1.BasicAuthPasswordKey]
+		o.Data, o.StringData, o.Annotations = nil, nil, nil
+		if has {
+			o.Data = map[string][]byte{corev1.BasicAuthPasswordKey: password}
+		}
 	case *discoveryv1.EndpointSlice:
 		o.Ports, o.Annotations = nil, nil
 		for i, e := range o.Endpoints {

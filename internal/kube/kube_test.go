@@ -104,6 +104,25 @@ func TestCacheHoldsOnlyWhatIsRead(t *testing.T) {
 		t.Errorf("the EndpointSlice is %+v", s)
 	}
 
+	in, _ = trim(&corev1.Secret{ObjectMeta: *meta.DeepCopy(), Data: map[string][]byte{"password": []byte("x"), "username": []byte("y")}})
+	if s := in.(*corev1.Secret); len(s.Data) != 1 || string(s.Data["password"]) != "x" || len(s.Annotations) > 0 {
+		t.Errorf("of the Secret %d entries are left", len(s.Data))
+	}
+	in, _ = trim(&corev1.Secret{Data: map[string][]byte{"username": []byte("y")}})
+	if s := in.(*corev1.Secret); len(s.Data) != 0 {
+		t.Errorf("of a Secret without a password %d entries are left", len(s.Data))
+	}
+
+	// BGPPeers may read annotations of this node.
+	for name, want := range map[string]int{"this": 1, "other": 0} {
+		n := &corev1.Node{ObjectMeta: *meta.DeepCopy()}
+		n.Name = name
+		in, err := TrimNodes("this")(n)
+		if got := in.(*corev1.Node); err != nil || len(got.Annotations) != want || len(got.ManagedFields) > 0 {
+			t.Errorf("the Node %s is %+v, %v", name, got.ObjectMeta, err)
+		}
+	}
+
 	if in, err := trim("a tombstone"); in != "a tombstone" || err != nil {
 		t.Errorf("what is no object becomes %v, %v", in, err)
 	}

@@ -19,20 +19,30 @@ import (
 
 // ConfigKinds are the kinds that users configure Berth with.
 func ConfigKinds() []client.Object {
-	return []client.Object{&v1beta1.IPAddressPool{}, &v1beta1.L2Advertisement{}}
+	return []client.Object{
+		&v1beta1.IPAddressPool{}, &v1beta1.L2Advertisement{},
+		&v1beta1.BGPPeer{}, &v1beta1.BGPAdvertisement{}, &v1beta1.BFDProfile{}, &v1beta1.Community{},
+	}
 }
 
-// ConfigObjects reads all objects of the ConfigKinds.
+// ConfigObjects reads all objects of the ConfigKinds. What else is in
+// config.Objects the caller adds.
 func ConfigObjects(ctx context.Context, reader client.Reader) (config.Objects, error) {
 	var pools v1beta1.IPAddressPoolList
-	if err := reader.List(ctx, &pools); err != nil {
-		return config.Objects{}, fmt.Errorf("list IPAddressPools: %w", err)
-	}
 	var l2 v1beta1.L2AdvertisementList
-	if err := reader.List(ctx, &l2); err != nil {
-		return config.Objects{}, fmt.Errorf("list L2Advertisements: %w", err)
+	var peers v1beta1.BGPPeerList
+	var ads v1beta1.BGPAdvertisementList
+	var profiles v1beta1.BFDProfileList
+	var communities v1beta1.CommunityList
+	for _, list := range []client.ObjectList{&pools, &l2, &peers, &ads, &profiles, &communities} {
+		if err := reader.List(ctx, list); err != nil {
+			return config.Objects{}, fmt.Errorf("list configuration (%T): %w", list, err)
+		}
 	}
-	return config.Objects{Pools: pools.Items, L2Advertisements: l2.Items}, nil
+	return config.Objects{
+		Pools: pools.Items, L2Advertisements: l2.Items,
+		BGPPeers: peers.Items, BGPAdvertisements: ads.Items, BFDProfiles: profiles.Items, Communities: communities.Items,
+	}, nil
 }
 
 // ConfigChanged passes changes of what configuration objects say; of their

@@ -55,13 +55,14 @@ var (
 var rules = []rule{
 	{of: "controller", may: []string{"api/...", "internal/...", "pkg/assignment", "pkg/config", "pkg/allocator"}, never: wire,
 		why: "the controller assigns addresses and sends no frames: it must not link what announces them"},
-	{of: "speaker", may: []string{"api/...", "internal/...", "pkg/announcement", "pkg/assignment", "pkg/config", "pkg/layer2", "pkg/membership"},
+	{of: "speaker", may: []string{"api/...", "internal/...", "pkg/announcement", "pkg/assignment", "pkg/bfd", "pkg/bgp", "pkg/bgp/gobgp", "pkg/config",
+		"pkg/layer2", "pkg/membership"},
 		why: "the speaker announces; of assignment it asks only which Services are served and what addresses they have"},
 
 	{of: "pkg/assignment", may: []string{"api/...", "pkg/allocator", "pkg/config"}, never: slices.Concat(wire, effects), pure: true,
 		why: "the decision for a Service is a pure function, so that tests and kubectl-berth can ask it"},
 	// layer2 holds the election beside the sockets, so its libraries come along.
-	{of: "pkg/announcement", may: []string{"api/...", "pkg/config", "pkg/layer2"}, never: effects, pure: true,
+	{of: "pkg/announcement", may: []string{"api/...", "pkg/bgp", "pkg/config", "pkg/layer2"}, never: effects, pure: true,
 		why: "the decision for an address is a pure function, so that tests and kubectl-berth can ask it"},
 	{of: "pkg/config", may: []string{"api/...", "pkg/allocator", "pkg/bgp"}, never: slices.Concat(wire, effects), pure: true,
 		why: "configuration is parsed into values the same way wherever it is read"},

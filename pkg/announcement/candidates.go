@@ -91,7 +91,7 @@ func rejected(in Input, n Node, ads []*config.L2Advertisement, services []Servic
 		return v1beta1.ReasonNodeNotSelected
 	case speaker.Presence == Gone || speaker.Presence == Leaving:
 		return cmp.Or(speaker.Reason, v1beta1.ReasonSpeakerNotAlive)
-	case slices.ContainsFunc(services, func(s Service) bool { return s.Local && !s.Endpoints.Has(n.Name) }):
+	case slices.ContainsFunc(services, func(s Service) bool { return s.Local && s.Endpoints[n.Name] == 0 }):
 		return v1beta1.ReasonNoLocalEndpoint
 	}
 	if _, claims := in.Claims[n.Name]; speaker.Presence == Held && !claims {

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/sets"
-
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/config"
 )
@@ -116,7 +114,7 @@ func (s *simulation) decide(sp *simSpeaker, addr netip.Addr) {
 	before := sp.decisions[addr]
 	in := Input{
 		Address:  addr,
-		Services: []Service{{Name: "default/web", Ready: true, Endpoints: sets.New[string]()}},
+		Services: []Service{{Name: "default/web", Ready: true, Endpoints: map[string]int{}}},
 		Config:   simConfigs[s.immediate],
 		Speakers: map[string]Speaker{},
 		Claims:   map[string]Claim{},

@@ -74,7 +74,7 @@ var now = time.Unix(1000, 0)
 func lan() Input {
 	return Input{
 		Address:  netip.MustParseAddr("192.0.2.1"),
-		Services: []Service{{Name: "default/web", Ready: true, Endpoints: sets.New("n2", "n3")}},
+		Services: []Service{{Name: "default/web", Ready: true, Endpoints: map[string]int{"n2": 1, "n3": 1}}},
 		Config:   parsed(v1beta1.L2AdvertisementSpec{}),
 		Nodes:    []Node{node("n1"), node("n2"), node("n3")},
 		Speakers: map[string]Speaker{"n1": speaker(Present, 11), "n2": speaker(Present, 12), "n3": speaker(Present, 13)},
@@ -158,22 +158,22 @@ func TestDecide(t *testing.T) {
 		}, v1beta1.ReasonNotOwner, "n2", ""},
 		{"with traffic policy Local, nor is one without a pod", func(in *Input) {
 			in.Services[0].Local = true
-			in.Services[0].Endpoints = sets.New("n3")
+			in.Services[0].Endpoints = map[string]int{"n3": 1}
 		}, v1beta1.ReasonNotOwner, "n3", ""},
 		{"with traffic policy Local and a pod here", func(in *Input) {
 			in.Services[0].Local = true
-			in.Services[0].Endpoints = sets.New("n1")
+			in.Services[0].Endpoints = map[string]int{"n1": 1}
 		}, v1beta1.ReasonOwner, "n1", "eth0"},
 		{"of two Local Services with one address, both need a pod here", func(in *Input) {
 			in.Services = []Service{
-				{Name: "default/tcp", Local: true, Ready: true, Endpoints: sets.New("n1", "n3")},
-				{Name: "default/udp", Local: true, Ready: true, Endpoints: sets.New("n2", "n3")},
+				{Name: "default/tcp", Local: true, Ready: true, Endpoints: map[string]int{"n1": 1, "n3": 1}},
+				{Name: "default/udp", Local: true, Ready: true, Endpoints: map[string]int{"n2": 1, "n3": 1}},
 			}
 		}, v1beta1.ReasonNotOwner, "n3", ""},
 		{"a Local Service without any pod does not darken the other", func(in *Input) {
 			in.Services = []Service{
 				{Name: "default/dead", Local: true},
-				{Name: "default/live", Local: true, Ready: true, Endpoints: sets.New("n1")},
+				{Name: "default/live", Local: true, Ready: true, Endpoints: map[string]int{"n1": 1}},
 			}
 		}, v1beta1.ReasonOwner, "n1", "eth0"},
 		{"preference outweighs the hash", func(in *Input) {
@@ -299,11 +299,11 @@ func TestParseService(t *testing.T) {
 			{NodeName: &n4, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &no, Terminating: &yes}},
 		}},
 	})
-	if diff := cmp.Diff(Service{Name: "default/web", Local: true, Ready: true, Endpoints: sets.New("n1", "n3")}, got); diff != "" {
+	if diff := cmp.Diff(Service{Name: "default/web", Local: true, Ready: true, Endpoints: map[string]int{"n1": 1, "n3": 1}}, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	nowhere := ParseService(s, []discoveryv1.EndpointSlice{{Endpoints: []discoveryv1.Endpoint{{}}}})
-	if !nowhere.Ready || nowhere.Endpoints.Len() != 0 {
+	if !nowhere.Ready || len(nowhere.Endpoints) != 0 {
 		t.Errorf("an endpoint that no node is named for: %+v", nowhere)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 )
@@ -22,8 +21,9 @@ type Service struct {
 	// Ready is set when the Service has a usable endpoint anywhere, also one
 	// that no node is named for.
 	Ready bool
-	// Endpoints are the nodes with a usable endpoint.
-	Endpoints sets.Set[string]
+	// Endpoints are the nodes with usable endpoints, and how many each has. Of
+	// a dual-stack Service an endpoint counts once.
+	Endpoints map[string]int
 }
 
 // ParseService reads a Service and its EndpointSlices.
@@ -36,17 +36,27 @@ func ParseService(s *corev1.Service, slices []discoveryv1.EndpointSlice) Service
 		Name:      s.Namespace + "/" + s.Name,
 		Labels:    s.Labels,
 		Local:     s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
-		Endpoints: sets.New[string](),
+		Endpoints: map[string]int{},
 	}
+	counts := map[discoveryv1.AddressType]map[string]int{}
 	for _, slice := range slices {
+		if counts[slice.AddressType] == nil {
+			counts[slice.AddressType] = map[string]int{}
+		}
 		for _, e := range slice.Endpoints {
 			if !usable(e.Conditions) {
 				continue
 			}
 			out.Ready = true
 			if e.NodeName != nil {
-				out.Endpoints.Insert(*e.NodeName)
+				counts[slice.AddressType][*e.NodeName]++
 			}
+		}
+	}
+	// A pod of a dual-stack Service is in a slice of each family.
+	for _, ofType := range counts {
+		for node, n := range ofType {
+			out.Endpoints[node] = max(out.Endpoints[node], n)
 		}
 	}
 	return out

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Address is one that this node may announce by BGP.
@@ -15,6 +16,18 @@ type Address struct {
 	// Endpoints are the usable ones on this node, of all the Services with the
 	// address.
 	Endpoints int
+	// LeavingSince is since when this node leaves the address to others; zero
+	// when it does not.
+	LeavingSince time.Time
+}
+
+// Planned is the outcome of Plan.
+type Planned struct {
+	Desired   []Desired // by name of the peer
+	Conflicts []Conflict
+	// Again is when to plan again although nothing changed, because routes are
+	// to be withdrawn then; zero for never.
+	Again time.Time
 }
 
 // Desired is what one peer shall be told.
@@ -43,8 +56,8 @@ const (
 )
 
 // Plan says what each peer shall be told so that the addresses are announced,
-// in the order of the peers' names, and where advertisements contradict each
-// other. Duplicate names of peers are the caller's mistake: the first counts.
+// and where advertisements contradict each other. Duplicate names of peers are
+// the caller's mistake: the first counts.
 //
 // The rules:
 //
@@ -56,13 +69,15 @@ const (
 //     decides. Prepend goes to external peers, LocalPref to internal ones.
 //  4. When one of them asks for a weight, the route has a link bandwidth in
 //     proportion to the endpoints of all its addresses.
-func Plan(peers []Peer, addresses []Address) ([]Desired, []Conflict) {
+//  5. A route all of whose addresses this node leaves carries GRACEFUL_SHUTDOWN
+//     for as long as its peer says, counted from the last of them, and is
+//     withdrawn then.
+func Plan(now time.Time, peers []Peer, addresses []Address) Planned {
 	prefixes := collect(addresses)
 	sorted := slices.Clone(peers)
 	slices.SortStableFunc(sorted, func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) })
 	sorted = slices.CompactFunc(sorted, func(a, b Peer) bool { return a.Name == b.Name })
-	var all []Desired
-	var conflicts []Conflict
+	var out Planned
 	for _, peer := range sorted {
 		d := Desired{Peer: peer}
 		// Most routes are made by the same few advertisements: compute once.
@@ -72,7 +87,8 @@ func Plan(peers []Peer, addresses []Address) ([]Desired, []Conflict) {
 				continue
 			}
 			reaching := p.reaching(peer.Name)
-			if len(reaching) == 0 {
+			end := p.leavingSince.Add(peer.GracefulShutdown)
+			if len(reaching) == 0 || p.leaving() && !end.After(now) {
 				continue
 			}
 			key := keyOf(reaching)
@@ -84,12 +100,18 @@ func Plan(peers []Peer, addresses []Address) ([]Desired, []Conflict) {
 			if slices.ContainsFunc(reaching, func(a *Advertisement) bool { return a.Weight }) {
 				attributes.Communities = Unite(attributes.Communities, []Community{LinkBandwidth(peer.LocalASN, weight(p.endpoints))})
 			}
+			out.Conflicts = append(out.Conflicts, contradictions(peer, p.prefix, reaching)...)
+			if p.leaving() {
+				attributes = attributes.Leaving()
+				if out.Again.IsZero() || end.Before(out.Again) {
+					out.Again = end
+				}
+			}
 			d.Routes = append(d.Routes, Route{p.prefix, attributes})
-			conflicts = append(conflicts, contradictions(peer, p.prefix, reaching)...)
 		}
-		all = append(all, d)
+		out.Desired = append(out.Desired, d)
 	}
-	return all, conflicts
+	return out
 }
 
 // prefix is one to announce, with the advertisements that do, oldest first.
@@ -97,7 +119,13 @@ type prefix struct {
 	prefix    netip.Prefix
 	ads       []*Advertisement
 	endpoints int
+	// staying is set when this node does not leave all of its addresses;
+	// leavingSince is since when it leaves the last of those that it leaves.
+	staying      bool
+	leavingSince time.Time
 }
+
+func (p *prefix) leaving() bool { return !p.staying }
 
 // collect finds the prefixes of all addresses, sorted.
 func collect(addresses []Address) []*prefix {
@@ -117,6 +145,10 @@ func collect(addresses []Address) []*prefix {
 			if !counted[at] {
 				counted[at] = true
 				p.endpoints += a.Endpoints
+				p.staying = p.staying || a.LeavingSince.IsZero()
+				if a.LeavingSince.After(p.leavingSince) {
+					p.leavingSince = a.LeavingSince
+				}
 			}
 		}
 	}

@@ -152,7 +152,8 @@ func TestPlan(t *testing.T) {
 			[]string{"ext 192.0.2.1/32 " + LinkBandwidth(64512, 4e9).String()}, nil},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			plan, conflicts := Plan(test.peers, test.addresses)
+			planned := Plan(time.Unix(0, 0), test.peers, test.addresses)
+			plan, conflicts := planned.Desired, planned.Conflicts
 			if diff := cmp.Diff(test.want, written(plan)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
@@ -269,7 +270,7 @@ func oracle(peer Peer, at netip.Prefix, addresses []Address) (Route, bool) {
 func TestPlanAgreesWithTheOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		peers, addresses := world(t, "")
-		plan, _ := Plan(peers, addresses)
+		plan := Plan(time.Unix(0, 0), peers, addresses).Desired
 		for _, d := range plan {
 			var want []string
 			seen := map[netip.Prefix]bool{}
@@ -305,8 +306,10 @@ func TestPlanAgreesWithTheOracle(t *testing.T) {
 // does nothing needless.
 func TestDiffLeadsThere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		from, _ := Plan(world(t, "from"))
-		to, _ := Plan(world(t, "to"))
+		fromPeers, fromAddresses := world(t, "from")
+		from := Plan(time.Unix(0, 0), fromPeers, fromAddresses).Desired
+		toPeers, toAddresses := world(t, "to")
+		to := Plan(time.Unix(0, 0), toPeers, toAddresses).Desired
 		type session struct {
 			peer   Peer
 			routes map[netip.Prefix]Route

@@ -9,7 +9,8 @@ import (
 
 // Attributes are what a peer is told of a route besides its next hop.
 type Attributes struct {
-	// LocalPref is for internal peers; 0 stands for the usual 100.
+	// LocalPref is for internal peers; 0 stands for the usual 100, and with the
+	// community GracefulShutdown for 0.
 	LocalPref uint32
 	// MED is sent when HasMED is set.
 	MED    uint32
@@ -25,6 +26,15 @@ type Attributes struct {
 func (a Attributes) Equal(b Attributes) bool {
 	return a.LocalPref == b.LocalPref && a.MED == b.MED && a.HasMED == b.HasMED && a.Prepend == b.Prepend &&
 		slices.Equal(a.Communities, b.Communities)
+}
+
+// Leaving is what a route has that every router shall avoid, because it is
+// about to go. Routers that do not know the community see the lowest
+// preference, where they are told any (RFC 8326, 4).
+func (a Attributes) Leaving() Attributes {
+	a.LocalPref = 0
+	a.Communities = Unite(a.Communities, []Community{GracefulShutdown})
+	return a
 }
 
 // Route is a prefix that is announced to a peer.

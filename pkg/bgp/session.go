@@ -54,6 +54,11 @@ type Session struct {
 	// Withheld says in words which routes are not announced for want of a next
 	// hop, "" for none.
 	Withheld string
+	// Handed is the number of the state, as Set of package gobgp returned it,
+	// whose routes the session was last given, HandedAt when that was. A state
+	// that changes nothing for the session is not counted.
+	Handed   uint64
+	HandedAt time.Time
 	// Ignored counts the UPDATE messages that the router has sent since the
 	// peer was made, all of which are thrown away unread. It grows without a
 	// notice.

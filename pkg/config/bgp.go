@@ -31,6 +31,9 @@ type BGPPeer struct {
 	Nodes []labels.Selector
 	// BFD is nil when the sessions run without.
 	BFD *BFDProfile
+	// Problem says what is wrong with the Secret while the last good password
+	// stays in force, "" when nothing is.
+	Problem string
 
 	peer     bgp.Peer          // without what differs from node to node
 	local    uint32            // localASN, 0 for none
@@ -39,6 +42,7 @@ type BGPPeer struct {
 	perNode  map[string]source // by field
 	bfd      string            // name of the profile
 	multiHop bool
+	unusable error // why no node can have a session
 	object   *v1beta1.BGPPeer
 }
 
@@ -121,6 +125,11 @@ func (a *BGPAdvertisement) SelectsNode(nodeLabels labels.Set) bool {
 	return len(a.Nodes) == 0 || matchesOne(a.Nodes, nodeLabels)
 }
 
+// Reaches tells whether a peer is told, by its name.
+func (a *BGPAdvertisement) Reaches(peer string) bool {
+	return len(a.value.Peers) == 0 || slices.Contains(a.value.Peers, peer)
+}
+
 // SelectsService tells whether a Service with these labels is announced.
 func (a *BGPAdvertisement) SelectsService(serviceLabels labels.Set) bool {
 	return len(a.Services) == 0 || matchesOne(a.Services, serviceLabels)
@@ -132,8 +141,11 @@ func (p *BGPPeer) SelectsNode(nodeLabels labels.Set) bool {
 }
 
 // For is the peer as one node talks to it. The error says, for a person, what
-// the node lacks.
+// the node lacks, or that the password is missing.
 func (p *BGPPeer) For(n Node) (bgp.Peer, error) {
+	if p.unusable != nil {
+		return bgp.Peer{}, p.unusable
+	}
 	out := p.peer
 	var errs []error
 	number := func(field string, plain uint32) uint32 {

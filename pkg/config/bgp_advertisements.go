@@ -109,6 +109,9 @@ func parseBGPAdvertisements(c *Config, objects Objects, last Config) []Problem {
 		mine := again.lookAtPools(c)
 		if err == nil {
 			told[&again] = append(again.lookForNames(c), mine...)
+			if selectsNone(again.Nodes, objects.NodeLabels) {
+				told[&again] = append(told[&again], noNode(KindBGPAdvertisement, o.Name))
+			}
 		}
 		c.BGPAdvertisements = append(c.BGPAdvertisements, &again)
 	}
@@ -310,15 +313,12 @@ func conflicts(c *Config, nodes map[string]map[string]string) map[*BGPAdvertisem
 // contradicted are the fields that two advertisements set differently for a
 // peer of both.
 func contradicted(c *Config, a, b *BGPAdvertisement) []string {
-	reaches := func(x *BGPAdvertisement, p *BGPPeer) bool {
-		return len(x.value.Peers) == 0 || slices.Contains(x.value.Peers, p.Name)
-	}
 	var out []string
 	for _, field := range bgp.Settings {
 		va, setA := field.Of(a.value)
 		vb, setB := field.Of(b.value)
 		told := slices.ContainsFunc(c.BGPPeers, func(p *BGPPeer) bool {
-			return reaches(a, p) && reaches(b, p) && (field.Internal == nil || p.maybeInternal(*field.Internal))
+			return a.Reaches(p.Name) && b.Reaches(p.Name) && (field.Internal == nil || p.maybeInternal(*field.Internal))
 		})
 		if setA && setB && va != vb && told {
 			out = append(out, field.Name)

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/berth-lb/berth/api/v1beta1"
@@ -36,8 +37,9 @@ const (
 	notInForce    = "It is not in force."
 )
 
-// errNoPassword is wrapped where a Secret is missing or holds no password.
-var errNoPassword = errors.New("no password")
+// ErrNoPassword is wrapped by errors of BGPPeer.For where a Secret is missing or
+// holds no password.
+var ErrNoPassword = errors.New("no password")
 
 func parseBFDProfiles(c *Config, objects []v1beta1.BFDProfile, last Config) []Problem {
 	var problems []Problem
@@ -113,51 +115,80 @@ func parseBGPPeers(c *Config, objects Objects, last Config) []Problem {
 		o := &objects.BGPPeers[i]
 		p, err := parseBGPPeer(o, objects)
 		if err != nil {
-			p = lastGood(last.BGPPeers, func(b *BGPPeer) bool { return b.object.UID == o.UID })
-			problem := invalid(KindBGPPeer, o.Name, err, whatIsInForce(p))
-			if errors.Is(err, errNoPassword) {
-				problem = Problem{KindBGPPeer, o.Name, v1beta1.ReasonSecretNotFound, fmt.Sprintf("%s. %s", sentence(err), whatIsInForce(p))}
+			before := lastGood(last.BGPPeers, func(b *BGPPeer) bool { return b.object.UID == o.UID && b.unusable == nil })
+			problem := invalid(KindBGPPeer, o.Name, err, whatIsInForce(before))
+			if errors.Is(err, ErrNoPassword) {
+				problem = Problem{KindBGPPeer, o.Name, v1beta1.ReasonSecretNotFound, fmt.Sprintf("%s. %s", sentence(err), whatIsInForce(before))}
+				p.unusable = err
 			}
 			problems = append(problems, problem)
+			if before != nil {
+				again := *before
+				p = &again
+				p.Problem = ""
+				if problem.Reason == v1beta1.ReasonSecretNotFound {
+					p.Problem = problem.Message
+				}
+			}
 		}
 		if p == nil {
 			continue
 		}
-		again := *p // the profile may have changed since
-		reason, message := again.findBFD(c)
-		if reason != "" && err == nil {
-			problems = append(problems, Problem{KindBGPPeer, o.Name, reason, message})
+		mine := p.findBFD(c)
+		if selectsNone(p.Nodes, objects.NodeLabels) {
+			mine = append(mine, noNode(KindBGPPeer, o.Name))
 		}
-		c.BGPPeers = append(c.BGPPeers, &again)
+		if len(mine) > 0 && err == nil {
+			problems = append(problems, joined(mine))
+		}
+		c.BGPPeers = append(c.BGPPeers, p)
 	}
 	slices.SortFunc(c.BGPPeers, func(a, b *BGPPeer) int { return cmp.Compare(a.Name, b.Name) })
 	return problems
 }
 
+// selectsNone tells whether selectors select none of the nodes there are.
+func selectsNone(selectors []labels.Selector, nodes map[string]map[string]string) bool {
+	if len(selectors) == 0 || len(nodes) == 0 {
+		return false
+	}
+	for _, set := range nodes {
+		if matchesOne(selectors, set) {
+			return false
+		}
+	}
+	return true
+}
+
+func noNode(kind, name string) Problem {
+	return Problem{kind, name, v1beta1.ReasonNoNodeSelected,
+		"spec.nodeSelectors selects no node of the cluster. Correct them, or label nodes."}
+}
+
 // findBFD finds the profile that a peer names, and says what is wrong with it.
-func (p *BGPPeer) findBFD(c *Config) (v1beta1.Reason, string) {
+func (p *BGPPeer) findBFD(c *Config) []Problem {
 	p.BFD = nil
 	if p.bfd == "" {
-		return "", ""
+		return nil
 	}
 	i, found := slices.BinarySearchFunc(c.BFDProfiles, p.bfd, func(b *BFDProfile, n string) int { return cmp.Compare(b.Name, n) })
 	if !found {
-		return v1beta1.ReasonBFDProfileNotFound, fmt.Sprintf("spec.bfdProfile: BFDProfile %s is not there or not valid. The sessions "+
-			"run without BFD. Create the profile or correct the name.", p.bfd)
+		return []Problem{{KindBGPPeer, p.Name, v1beta1.ReasonBFDProfileNotFound, fmt.Sprintf("spec.bfdProfile: BFDProfile %s is not "+
+			"there or not valid. The sessions run without BFD. Create the profile or correct the name.", p.bfd)}}
 	}
 	p.BFD = c.BFDProfiles[i]
 	if p.multiHop && p.BFD.Echo > 0 {
 		without := *p.BFD
 		without.Echo = 0
 		p.BFD = &without
-		return v1beta1.ReasonBFDEchoUnusable, fmt.Sprintf("spec.bfdProfile: BFDProfile %s has echoMode, which does not work with a peer "+
-			"several hops away. BFD runs without it. Use a profile without echoMode.", p.bfd)
+		return []Problem{{KindBGPPeer, p.Name, v1beta1.ReasonBFDEchoUnusable, fmt.Sprintf("spec.bfdProfile: BFDProfile %s has echoMode, "+
+			"which does not work with a peer several hops away. BFD runs without it. Use a profile without echoMode.", p.bfd)}}
 	}
-	return "", ""
+	return nil
 }
 
-// parseBGPPeer reads a peer. The error wraps errNoPassword when the password is
-// all that is missing.
+// parseBGPPeer reads a peer. The error wraps ErrNoPassword when the password is
+// all that is missing; the peer comes with it.
 func parseBGPPeer(o *v1beta1.BGPPeer, objects Objects) (*BGPPeer, error) {
 	s := &o.Spec
 	p := &BGPPeer{Name: o.Name, dynamic: string(s.DynamicASN), both: s.DualStackAddressFamily, bfd: s.BFDProfile,
@@ -188,9 +219,9 @@ func parseBGPPeer(o *v1beta1.BGPPeer, objects Objects) (*BGPPeer, error) {
 		return nil, err
 	}
 	p.peer.Password = bgp.NewPassword(s.Password)
-	if s.PasswordSecret != nil {
+	if s.PasswordSecret != nil && !objects.SecretsUnread {
 		if p.peer.Password, err = passwordOf(s.PasswordSecret.Name, objects.Secrets); err != nil {
-			return nil, fmt.Errorf("spec.passwordSecret: %w", err)
+			return p, fmt.Errorf("spec.passwordSecret: %w", err)
 		}
 	}
 	return p, nil
@@ -314,13 +345,13 @@ func passwordOf(name string, secrets []corev1.Secret) (bgp.Password, error) {
 	i := slices.IndexFunc(secrets, func(s corev1.Secret) bool { return s.Name == name })
 	switch {
 	case i < 0:
-		return bgp.Password{}, fmt.Errorf("%w: Secret %s is not there: create it in Berth's own namespace", errNoPassword, name)
+		return bgp.Password{}, fmt.Errorf("%w: Secret %s is not there: create it in Berth's own namespace, of type %s", ErrNoPassword, name, corev1.SecretTypeBasicAuth)
 	case secrets[i].Type != corev1.SecretTypeBasicAuth:
-		return bgp.Password{}, fmt.Errorf("%w: Secret %s is not of type %s", errNoPassword, name, corev1.SecretTypeBasicAuth)
+		return bgp.Password{}, fmt.Errorf("%w: Secret %s is not of type %s", ErrNoPassword, name, corev1.SecretTypeBasicAuth)
 	}
 	text := secrets[i].Data[corev1.BasicAuthPasswordKey]
 	if len(text) == 0 || len(text) > maxPassword {
-		return bgp.Password{}, fmt.Errorf("%w: key %s of Secret %s has %d bytes, and must have 1 to %d", errNoPassword,
+		return bgp.Password{}, fmt.Errorf("%w: key %s of Secret %s has %d bytes, and must have 1 to %d", ErrNoPassword,
 			corev1.BasicAuthPasswordKey, name, len(text), maxPassword)
 	}
 	return bgp.NewPassword(string(text)), nil

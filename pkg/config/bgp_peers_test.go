@@ -227,8 +227,8 @@ func TestPasswordSecrets(t *testing.T) {
 				}
 				return
 			}
-			if c.BGPPeer("p") != nil {
-				t.Error("a peer without its password is in force: it would connect without one")
+			if _, err := c.BGPPeer("p").For(Node{}); err == nil || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("a peer without its password would connect without one: %v", err)
 			}
 			if len(problems) != 1 || problems[0].Reason != v1beta1.ReasonSecretNotFound || !strings.Contains(problems[0].Message, test.says) ||
 				strings.Contains(problems[0].Message, "geheim") {
@@ -238,8 +238,61 @@ func TestPasswordSecrets(t *testing.T) {
 			last, _ := Parse(objects, Config{}, start)
 			objects.Secrets = test.secrets
 			c, problems = Parse(objects, last, start)
-			if got, _ := c.BGPPeer("p").For(Node{}); got.Password.Reveal() != "last good" || len(problems) != 1 {
-				t.Errorf("the last good password does not stay: %v", problems)
+			p := c.BGPPeer("p")
+			if got, _ := p.For(Node{}); got.Password.Reveal() != "last good" || len(problems) != 1 || !strings.Contains(p.Problem, test.says) {
+				t.Errorf("the last good password does not stay, or nobody says so: %v, %q", problems, p.Problem)
+			}
+		})
+	}
+}
+
+func TestWhoMayNotReadSecretsMissesNone(t *testing.T) {
+	withSecret := func(s *v1beta1.BGPPeerSpec) { s.PasswordSecret = &v1beta1.SecretReference{Name: "s"} }
+	_, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{peer("p", withSecret)}, SecretsUnread: true}, Config{}, start)
+	if len(problems) > 0 {
+		t.Errorf("problems are %+v", problems)
+	}
+}
+
+// TestAPeerThatNeverWasUsableIsNoLastGoodVersion: it has no password.
+func TestAPeerThatNeverWasUsableIsNoLastGoodVersion(t *testing.T) {
+	withSecret := func(s *v1beta1.BGPPeerSpec) { s.PasswordSecret = &v1beta1.SecretReference{Name: "s"} }
+	last, _ := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{peer("p", withSecret)}}, Config{}, start)
+	bad := peer("p", withSecret)
+	bad.Spec.PeerAddress = "tor"
+	c, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{bad}}, last, start)
+	if c.BGPPeer("p") != nil || len(problems) != 1 || !strings.Contains(problems[0].Message, "It is not in force.") {
+		t.Errorf("got %+v, problems %+v", c.BGPPeer("p"), problems)
+	}
+}
+
+func TestObjectsThatSelectNoNode(t *testing.T) {
+	gold := []metav1.LabelSelector{{MatchLabels: map[string]string{"tier": "gold"}}}
+	objects := Objects{
+		BGPPeers: []v1beta1.BGPPeer{peer("p", func(s *v1beta1.BGPPeerSpec) { s.NodeSelectors, s.BFDProfile = gold, "gone" }), peer("q", nil)},
+		BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("ad", 0, v1beta1.BGPAdvertisementSpec{NodeSelectors: gold}),
+			bgpAd("all", 0, v1beta1.BGPAdvertisementSpec{})},
+	}
+	for _, test := range []struct {
+		story string
+		nodes map[string]map[string]string
+		want  []string
+	}{
+		{"nodes are not known", nil, []string{"BGPPeer p BFDProfileNotFound"}},
+		{"none matches", map[string]map[string]string{"a": nil, "b": {"tier": "silver"}},
+			[]string{"BGPAdvertisement ad NoNodeSelected", "BGPPeer p BFDProfileNotFound"}},
+		{"one matches", map[string]map[string]string{"a": nil, "b": {"tier": "gold"}}, []string{"BGPPeer p BFDProfileNotFound"}},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			objects.NodeLabels = test.nodes
+			_, problems := Parse(objects, Config{}, start)
+			if diff := cmp.Diff(test.want, lines(problems)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			for _, p := range problems {
+				if told := strings.Contains(p.Message, "selects no node"); told != (len(test.want) == 2) {
+					t.Errorf("of nodes, %s %s says: %s", p.Kind, p.Name, p.Message)
+				}
 			}
 		})
 	}

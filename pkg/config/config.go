@@ -45,9 +45,12 @@ type Objects struct {
 	// Secrets are those of Namespace, Berth's own, that BGPPeers may name.
 	Secrets   []corev1.Secret
 	Namespace string
-	// NodeLabels are the labels of each node. They are asked only whether the
-	// selectors of two advertisements meet; without them Parse tells of fewer
-	// conflicts.
+	// SecretsUnread is set by who may not read Secrets: passwords count as
+	// found, and are empty.
+	SecretsUnread bool
+	// NodeLabels are the labels of each node. They are asked only whether
+	// selectors meet any, and those of two advertisements the same; without them
+	// Parse tells of fewer problems.
 	NodeLabels map[string]map[string]string
 
 	// NodeAddresses are the addresses that nodes have, with the name of the

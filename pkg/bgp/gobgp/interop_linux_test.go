@@ -2,6 +2,7 @@ package gobgp
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -414,12 +415,57 @@ func TestLeaving(t *testing.T) {
 	})
 }
 
+// TestLeavingOneAddress: a node that is drained leaves addresses one by one, and
+// the session and the other routes stay as they are.
+func TestLeavingOneAddress(t *testing.T) {
+	each(t, func(t *testing.T, r router) {
+		r.start(t, network(t), wanted{asn: 64512, peerASN: 64512, peer: node4})
+		peers := []bgp.Peer{tor(func(p *bgp.Peer) { p.PeerASN, p.GracefulShutdown = 64512, time.Minute })}
+		ads := []*bgp.Advertisement{{Name: "a", Length4: 32, Length6: 128, LocalPref: 200}}
+		one := bgp.Address{Address: netip.MustParseAddr("192.0.2.1"), Advertisements: ads}
+		two := bgp.Address{Address: netip.MustParseAddr("192.0.2.2"), Advertisements: ads}
+		now := time.Now()
+		s, _ := speak(t, Config{}, bgp.Plan(now, peers, []bgp.Address{one, two}).Desired)
+		since := up(t, s, "tor").Since
+		handed := func(serial uint64) {
+			t.Helper()
+			eventually(t, fmt.Sprintf("state %d is handed to the session", serial), func() bool {
+				is := sessionOf(s, "tor")
+				return is.Handed == serial && !is.HandedAt.Before(now)
+			})
+		}
+		pref := func(prefix string) string { got, _ := r.route(t, prefix); return fmt.Sprint(got.pref, got.communities) }
+		eventually(t, "both routes are there", func() bool { return r.count(t, false) == 2 })
+		plain := pref("192.0.2.2/32")
+
+		one.LeavingSince = now
+		plan := bgp.Plan(now, peers, []bgp.Address{one, two})
+		handed(s.Set(plan.Desired, true))
+		eventually(t, "the router is asked to avoid the route", func() bool {
+			got, _ := r.route(t, "192.0.2.1/32")
+			return slices.Contains(got.communities, "graceful-shutdown") || slices.Contains(got.communities, "65535:0")
+		})
+		if got := pref("192.0.2.2/32"); got != plain {
+			t.Errorf("the other route is %s, and was %s", got, plain)
+		}
+
+		handed(s.Set(bgp.Plan(plan.Again, peers, []bgp.Address{one, two}).Desired, true))
+		gone(t, r, "192.0.2.1/32")
+		one.LeavingSince = time.Time{}
+		s.Set(bgp.Plan(now, peers, []bgp.Address{one, two}).Desired, true)
+		eventually(t, "the route is back as it was", func() bool { return pref("192.0.2.1/32") == plain })
+		if is := sessionOf(s, "tor"); !is.Since.Equal(since) {
+			t.Error("the session has begun anew")
+		}
+	})
+}
+
 func TestWeights(t *testing.T) {
 	each(t, func(t *testing.T, r router) {
 		r.start(t, network(t), wanted{asn: 64513, peerASN: 4200000001, peer: node4})
 		p := tor(func(p *bgp.Peer) { p.LocalASN = 4200000001 })
-		plan, _ := bgp.Plan([]bgp.Peer{p}, []bgp.Address{{Address: netip.MustParseAddr("192.0.2.1"), Endpoints: 3,
-			Advertisements: []*bgp.Advertisement{{Name: "a", Length4: 32, Length6: 128, Weight: true}}}})
+		plan := bgp.Plan(time.Now(), []bgp.Peer{p}, []bgp.Address{{Address: netip.MustParseAddr("192.0.2.1"), Endpoints: 3,
+			Advertisements: []*bgp.Advertisement{{Name: "a", Length4: 32, Length6: 128, Weight: true}}}}).Desired
 		s, _ := speak(t, Config{}, plan)
 		up(t, s, "tor")
 		var got seen

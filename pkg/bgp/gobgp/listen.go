@@ -2,10 +2,12 @@ package gobgp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 
 	"github.com/berth-lb/berth/pkg/bgp"
 )
@@ -65,6 +67,9 @@ func (l *listeners) register(ctx context.Context, at listenAt, p bgp.Peer, remot
 		config := net.ListenConfig{Control: options(bgp.Peer{VRF: at.vrf, TTLSecurity: 255}, at.local)}
 		config.SetMultipathTCP(false) // which knows neither MD5 nor a minimal TTL
 		c, err := config.Listen(ctx, "tcp", netip.AddrPortFrom(at.local, l.port).String())
+		if errors.Is(err, syscall.EACCES) {
+			return nil, fmt.Errorf("listen for the router on port %d: the speaker is not allowed to: it needs the capability NET_BIND_SERVICE", l.port)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("listen for the router: %w", err)
 		}

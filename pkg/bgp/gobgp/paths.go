@@ -103,15 +103,11 @@ func leaving(a bgp.Attributes) bool {
 	return false
 }
 
-// asLeaving are routes that every router shall avoid, because they are about
-// to go. Routers that do not know the community see the lowest preference,
-// where they are told any (RFC 8326, 4).
+// asLeaving are routes that every router shall avoid.
 func asLeaving(routes []bgp.Route) []bgp.Route {
 	out := make([]bgp.Route, len(routes))
 	for i, r := range routes {
-		r.LocalPref = 0
-		r.Communities = bgp.Unite(r.Communities, []bgp.Community{bgp.GracefulShutdown})
-		out[i] = r
+		out[i] = bgp.Route{Prefix: r.Prefix, Attributes: r.Leaving()}
 	}
 	return out
 }

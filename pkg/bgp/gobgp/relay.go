@@ -150,7 +150,7 @@ func (r *relay) fromRouter() error {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return fmt.Errorf("the router has not opened a session within %s of the connection", r.opening)
 		case err != nil:
-			return fmt.Errorf("read from the router: %w", err)
+			return fmt.Errorf("read from the router: %w", plain(err))
 		case typ == typeNotification:
 			r.note(fmt.Errorf("the router says: %s", inWords(message)))
 		case typ == typeUpdate:
@@ -181,6 +181,16 @@ func (r *relay) fromRouter() error {
 		}
 		last = time.Now()
 	}
+}
+
+// plain is an error without the addresses and ports of the connection, which
+// differ each time: the same failure reads the same.
+func plain(err error) error {
+	var on *net.OpError
+	if errors.As(err, &on) {
+		return on.Err
+	}
+	return err
 }
 
 func keepalive() []byte {
@@ -238,7 +248,7 @@ func (r *relay) fromGobgp() error {
 			continue
 		}
 		if err := r.write(message); err != nil {
-			r.end(fmt.Errorf("write to the router: %w", err)) // and go on reading: see run
+			r.end(fmt.Errorf("write to the router: %w", plain(err))) // and go on reading: see run
 		}
 		if typ == typeKeepalive {
 			r.agree(0)

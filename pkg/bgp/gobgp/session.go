@@ -63,6 +63,7 @@ type session struct {
 	mu     sync.Mutex
 	peer   bgp.Peer
 	routes []bgp.Route
+	serial uint64 // of the state that routes are of
 	how    ending
 	view   bgp.Session
 	told   string // the failure that was logged last
@@ -86,9 +87,9 @@ func newSession(c *common, peer bgp.Peer, routes []bgp.Route) *session {
 }
 
 // update gives the session other routes, and what of the peer needs no reset.
-func (s *session) update(peer bgp.Peer, routes []bgp.Route) {
+func (s *session) update(peer bgp.Peer, routes []bgp.Route, serial uint64) {
 	s.mu.Lock()
-	s.peer, s.routes = peer, routes
+	s.peer, s.routes, s.serial = peer, routes, serial
 	s.mu.Unlock()
 	signal(s.wake)
 }
@@ -336,12 +337,20 @@ func (s *session) follow() error {
 	if !s.prepared {
 		return nil
 	}
+	s.mu.Lock()
+	serial := s.serial
+	s.mu.Unlock()
 	withheld, err := s.announce()
 	if err != nil {
 		return err
 	}
 	four, six := counts(s.engine.announced)
-	s.show(func(v *bgp.Session) { v.Advertised4, v.Advertised6, v.Withheld = four, six, withheld })
+	s.show(func(v *bgp.Session) {
+		v.Advertised4, v.Advertised6, v.Withheld = four, six, withheld
+		if v.Handed != serial {
+			v.Handed, v.HandedAt = serial, time.Now()
+		}
+	})
 	return nil
 }
 
@@ -378,7 +387,7 @@ func (s *session) withdraw(r *relay, ended <-chan outcome, after time.Duration) 
 	defer s.engineMu.Unlock()
 	peer, routes := s.wanted()
 	via, _ := s.choose(peer)
-	if after > 0 && s.engine.announce(asLeaving(routes), via) == nil {
+	if after > 0 && len(routes) > 0 && s.engine.announce(asLeaving(routes), via) == nil {
 		select {
 		case <-ended:
 			return true

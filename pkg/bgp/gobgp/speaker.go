@@ -33,6 +33,7 @@ type Speaker struct {
 
 	mu       sync.Mutex
 	desired  []bgp.Desired
+	serial   uint64 // of desired
 	current  []bgp.Desired
 	sessions map[string]*session
 	// ending are sessions that shall end and have not yet, by name; the newest
@@ -53,18 +54,22 @@ func New(c Config) *Speaker {
 }
 
 // Set says what each peer shall be told, as bgp.Plan returns it. It replaces
-// what was said before, and must not be changed afterwards. Sessions with graceful restart begin only once a
-// complete state has been given: their routers drop every route of before that
-// is not announced again.
-func (s *Speaker) Set(desired []bgp.Desired, complete bool) {
+// what was said before, and must not be changed afterwards. Sessions with
+// graceful restart begin only once a complete state has been given: their
+// routers drop every route of before that is not announced again. It returns
+// the number of this state, one more than that of the one before.
+func (s *Speaker) Set(desired []bgp.Desired, complete bool) (serial uint64) {
 	s.mu.Lock()
 	s.desired = desired
+	s.serial++
+	serial = s.serial
 	if complete && !s.complete {
 		s.complete = true
 		close(s.replayed)
 	}
 	s.mu.Unlock()
 	signal(s.news)
+	return serial
 }
 
 // Changed tells that State has changed since it was last read from. It holds
@@ -181,7 +186,7 @@ func (s *Speaker) reconcile() {
 			s.stop(old, forReset)
 			s.start(c.Peer, routes[name])
 		case bgp.Keep, bgp.Retry:
-			old.update(c.Peer, routes[name])
+			old.update(c.Peer, routes[name], s.serial)
 			if c.Action == bgp.Retry {
 				signal(old.kick)
 			}
@@ -193,6 +198,7 @@ func (s *Speaker) reconcile() {
 // start begins a session, once one that is about to end has ended.
 func (s *Speaker) start(p bgp.Peer, routes []bgp.Route) {
 	one := newSession(&s.common, p, routes)
+	one.serial = s.serial
 	s.sessions[p.Name] = one
 	go one.run(s.ending[p.Name])
 	s.changed()

@@ -1,0 +1,222 @@
+package announcement
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/bgp"
+	"github.com/berth-lb/berth/pkg/config"
+)
+
+// BGPInput is everything that DecideBGP looks at.
+type BGPInput struct {
+	Address  netip.Addr
+	Services []Service // those that have the address
+	Config   *config.Config
+	Nodes    []Node
+	// Speakers are those of all nodes that are known, by node.
+	Speakers map[string]Speaker
+
+	Node string // this node
+	// Isolated is set when this speaker has seen neither the API server nor a
+	// fellow for so long that it must not announce.
+	Isolated bool
+	// Settled is set when it is known which speakers are present.
+	Settled bool
+	// Before is the decision before this one, the zero value for none.
+	Before BGPDecision
+	Now    time.Time
+}
+
+// BGPDecision is what this node does with one address by BGP.
+type BGPDecision struct {
+	// Announce is set when this node announces the address to its peers.
+	Announce bool
+	// LeavingSince is since when it does so only to ask routers to prefer other
+	// nodes, until the route is withdrawn; zero when it does not.
+	LeavingSince time.Time
+	// Advertisements say how, by name; empty unless Announce.
+	Advertisements []*bgp.Advertisement
+	// Endpoints are the usable ones on this node, of all the Services with the
+	// address.
+	Endpoints int
+	// Services are the names of those that are concerned.
+	Services []string
+	// Reason is "" when BGP is not concerned: no BGPAdvertisement selects the
+	// pool.
+	Reason  v1beta1.Reason
+	Message string
+}
+
+// Equal tells whether two decisions are the same.
+func (d BGPDecision) Equal(o BGPDecision) bool {
+	return d.Announce == o.Announce && d.LeavingSince.Equal(o.LeavingSince) && d.Endpoints == o.Endpoints &&
+		d.Reason == o.Reason && d.Message == o.Message && slices.Equal(d.Services, o.Services) &&
+		slices.Equal(d.Advertisements, o.Advertisements)
+}
+
+// DecideBGP says whether this node announces an address by BGP, and how. Every
+// node decides for itself, and the routers spread traffic over all that do.
+//
+// The rules, in their order:
+//
+//  1. A pool must contain the address, a Service must have it, and a
+//     BGPAdvertisement must select both.
+//  2. Some Service with the address must have a usable endpoint.
+//  3. This node must be selected by such an advertisement, have a network, and
+//     have a usable endpoint of every Service whose externalTrafficPolicy is
+//     Local.
+//  4. A node with the exclude label leaves. A cordoned node leaves when another
+//     that is neither, and whose speaker is present, passes rule 3; else it goes
+//     on. Who leaves goes on announcing for a while, in another way; who has not
+//     announced before does not begin. A cordoned node does not begin either
+//     before it knows which speakers are present.
+func DecideBGP(in BGPInput) BGPDecision {
+	pool := in.Config.PoolOf(in.Address)
+	switch {
+	case len(in.Services) == 0:
+		return BGPDecision{Reason: v1beta1.ReasonNoService, Message: "No Service that Berth serves has the address."}
+	case pool == nil:
+		return BGPDecision{Services: names(in.Services), Reason: v1beta1.ReasonNoPool, Message: "No IPAddressPool contains the address."}
+	case !slices.ContainsFunc(in.Config.BGPAdvertisements, func(a *config.BGPAdvertisement) bool { return a.SelectsPool(pool) }):
+		return BGPDecision{}
+	}
+	_, services := advertisedByBGP(in.Config, pool, in.Services)
+	if len(services) == 0 {
+		return BGPDecision{Services: names(in.Services), Reason: v1beta1.ReasonNoAdvertisement,
+			Message: fmt.Sprintf("No BGPAdvertisement selects pool %s and a Service with the address.", pool.Name)}
+	}
+	d := BGPDecision{Services: names(services)}
+	services = slices.DeleteFunc(services, func(s Service) bool { return !s.Ready })
+	ads, _ := advertisedByBGP(in.Config, pool, services)
+	self := slices.IndexFunc(in.Nodes, func(n Node) bool { return n.Name == in.Node })
+	switch {
+	case len(services) == 0:
+		d.Reason, d.Message = v1beta1.ReasonNoEndpoint, "No Service with the address has a ready endpoint."
+		return d
+	case in.Isolated:
+		d.Reason = v1beta1.ReasonIsolated
+		d.Message = "This speaker has seen neither the API server nor another speaker for too long, so it announces nothing."
+		return d
+	case self < 0:
+		d.Reason, d.Message = v1beta1.ReasonNodeUnknown, "The API server does not know this node."
+		return d
+	}
+	node := in.Nodes[self]
+	if d.Reason, d.Message = unfit(node, ads, services); d.Reason != "" {
+		return d
+	}
+	if d.Reason, d.Message = leaves(in, node, ads, services); d.Reason != "" && !in.Before.Announce {
+		return d
+	}
+	if d.Reason != "" {
+		d.LeavingSince = in.Before.LeavingSince
+		if d.LeavingSince.IsZero() {
+			d.LeavingSince = in.Now
+		}
+	}
+	d.announce(in, pool, node, services)
+	return d
+}
+
+// announce fills in how the address is announced.
+func (d *BGPDecision) announce(in BGPInput, pool *config.Pool, node Node, services []Service) {
+	d.Announce = true
+	var ofServices []labels.Set
+	for _, s := range services {
+		ofServices = append(ofServices, s.Labels)
+		d.Endpoints += s.Endpoints[node.Name]
+	}
+	d.Advertisements = in.Config.BGPAdvertisementsFor(pool, ofServices, node.Labels)
+	if d.Reason == "" {
+		var by []string
+		for _, a := range d.Advertisements {
+			by = append(by, a.Name)
+		}
+		d.Reason = v1beta1.ReasonAnnounced
+		d.Message = fmt.Sprintf("This node announces the address to its BGP peers, by BGPAdvertisement %s.", strings.Join(by, ", "))
+	}
+}
+
+// advertisedByBGP are the advertisements that apply to the address on some
+// node, and the Services that at least one of them selects.
+func advertisedByBGP(c *config.Config, pool *config.Pool, all []Service) (ads []*config.BGPAdvertisement, services []Service) {
+	selected := sets.New[string]()
+	for _, a := range c.BGPAdvertisements {
+		if !a.SelectsPool(pool) {
+			continue
+		}
+		applies := false
+		for _, s := range all {
+			if a.SelectsService(s.Labels) {
+				selected.Insert(s.Name)
+				applies = true
+			}
+		}
+		if applies {
+			ads = append(ads, a)
+		}
+	}
+	for _, s := range all {
+		if selected.Has(s.Name) {
+			services = append(services, s)
+		}
+	}
+	return ads, services
+}
+
+// unfit says why a node cannot take the traffic of the address, or "".
+func unfit(n Node, ads []*config.BGPAdvertisement, services []Service) (v1beta1.Reason, string) {
+	if n.NetworkUnavailable {
+		return v1beta1.ReasonNetworkUnavailable, "The network of this node is unavailable."
+	}
+	if !slices.ContainsFunc(ads, func(a *config.BGPAdvertisement) bool { return a.SelectsNode(n.Labels) }) {
+		return v1beta1.ReasonNodeNotSelected, "No BGPAdvertisement of the address selects this node."
+	}
+	for _, s := range services {
+		if s.Local && s.Endpoints[n.Name] == 0 {
+			return v1beta1.ReasonNoLocalEndpoint,
+				fmt.Sprintf("externalTrafficPolicy of Service %s is Local, and it has no ready endpoint on this node.", s.Name)
+		}
+	}
+	return "", ""
+}
+
+// leaves says why a node that is fit leaves the address to others, or "".
+func leaves(in BGPInput, n Node, ads []*config.BGPAdvertisement, services []Service) (v1beta1.Reason, string) {
+	if n.Excluded {
+		return v1beta1.ReasonNodeExcluded, "This node has the label " + v1beta1.LabelExcludeNode + "."
+	}
+	switch {
+	case !n.Cordoned, !in.Settled && in.Before.Announce:
+		return "", ""
+	case !in.Settled:
+		return v1beta1.ReasonStarting, "This node is cordoned, and it is not known yet whether other nodes can announce the address."
+	}
+	for _, other := range in.Nodes {
+		if other.Name == n.Name || other.Cordoned || other.Excluded || in.Speakers[other.Name].Presence != Present {
+			continue
+		}
+		if reason, _ := unfit(other, ads, services); reason == "" && hasPeer(in.Config, ads, other) {
+			return v1beta1.ReasonNodeCordoned, fmt.Sprintf("This node is cordoned, and others are not, such as %s.", other.Name)
+		}
+	}
+	return "", ""
+}
+
+// hasPeer tells whether a node has a session to which one of the
+// advertisements announces.
+func hasPeer(c *config.Config, ads []*config.BGPAdvertisement, n Node) bool {
+	return slices.ContainsFunc(c.BGPPeers, func(p *config.BGPPeer) bool {
+		return p.SelectsNode(n.Labels) && slices.ContainsFunc(ads, func(a *config.BGPAdvertisement) bool {
+			return a.SelectsNode(n.Labels) && a.Reaches(p.Name)
+		})
+	})
+}
