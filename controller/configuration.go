@@ -227,7 +227,7 @@ func (r *statusReconciler) conditions(ctx context.Context, key objectKey) error 
 	}
 	have := slices.Clone(*conditions)
 	p, generation := r.problem(key)
-	if key.Kind == config.KindBGPPeer && (p.Reason == v1beta1.ReasonAccepted || p.Reason == v1beta1.ReasonBFDNotInForce) {
+	if key.Kind == config.KindBGPPeer && p.Reason == v1beta1.ReasonAccepted {
 		worse, err := onNodes(ctx, r.cached, key.Name)
 		if err != nil {
 			return err

@@ -66,7 +66,7 @@ func TestConditionsOfBGPKinds(t *testing.T) {
 			speakerThat("n1", "x NotConfigured no label")}, v1beta1.ReasonInvalid, []string{"spec.peerAddress"}},
 		{"a peer of no node", []client.Object{bgpPeer("x", selects), node(corev1.ConditionTrue, time.Time{})}, v1beta1.ReasonNoNodeSelected,
 			[]string{"spec.nodeSelectors"}},
-		{"a peer with BFD", []client.Object{bgpPeer("x", withBFD), profile}, v1beta1.ReasonBFDNotInForce, []string{"run without it"}},
+		{"a peer with BFD", []client.Object{bgpPeer("x", withBFD), profile}, v1beta1.ReasonAccepted, nil},
 		{"a peer with BFD, and worse", []client.Object{bgpPeer("x", withBFD), profile, speakerThat("n1", "x NotConfigured no label")},
 			v1beta1.ReasonNotConfigured, []string{"On n1"}},
 		{"a peer with a profile that is not there", []client.Object{bgpPeer("x", withBFD)}, v1beta1.ReasonBFDProfileNotFound, []string{"fast"}},
@@ -74,7 +74,7 @@ func TestConditionsOfBGPKinds(t *testing.T) {
 		{"an advertisement of a pool that is not there", []client.Object{&v1beta1.BGPAdvertisement{ObjectMeta: metav1.ObjectMeta{Name: "x", Generation: 4},
 			Spec: v1beta1.BGPAdvertisementSpec{IPAddressPools: []string{"gone"}}}}, v1beta1.ReasonPoolNotFound, []string{"gone"}},
 		{"communities", []client.Object{&v1beta1.Community{ObjectMeta: metav1.ObjectMeta{Name: "x", Generation: 4}}}, v1beta1.ReasonAccepted, nil},
-		{"a profile", []client.Object{&v1beta1.BFDProfile{ObjectMeta: metav1.ObjectMeta{Name: "x", Generation: 4}}}, v1beta1.ReasonBFDNotInForce, nil},
+		{"a profile", []client.Object{&v1beta1.BFDProfile{ObjectMeta: metav1.ObjectMeta{Name: "x", Generation: 4}}}, v1beta1.ReasonAccepted, nil},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			key := objectKey{kindOf(test.objects[0]), "x"}

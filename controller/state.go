@@ -70,7 +70,6 @@ func (s *state) setConfig(objects config.Objects, now time.Time) (recheck time.T
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.config, s.problems = config.Parse(objects, s.config, now)
-	s.problems = append(s.problems, bfdNotInForce(s.config)...) // of an object with several, the first counts
 	s.judged = generations(objects)
 	pools := make([]allocator.Pool, 0, len(s.config.Pools))
 	for _, p := range s.config.Pools {

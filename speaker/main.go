@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -33,6 +34,7 @@ import (
 	"github.com/berth-lb/berth/internal/settings"
 	"github.com/berth-lb/berth/internal/version"
 	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/bfd"
 	"github.com/berth-lb/berth/pkg/bgp/gobgp"
 	"github.com/berth-lb/berth/pkg/layer2"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -93,6 +95,8 @@ type speaker struct {
 	conflicts *conflicts
 	bgp       *gobgp.Speaker
 	sessions  *sessions
+	bfd       *bfd.Speaker
+	paths     *paths
 	routes    *routes
 	metrics   *metrics
 	stage     atomic.Pointer[announcement.Stage]
@@ -232,22 +236,28 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 	sp.conflicts = newConflicts(sp.view, announcer)
 	sp.bgp = gobgp.New(gobgp.Config{Logger: log, Restarting: before.restarting})
 	sp.sessions = newSessions(sp.view, before.bootID, before.restarting)
+	// Without the capability for it, the sessions run as well as they can.
+	if sp.bfd, err = bfd.New(bfd.Config{Logger: log, Realtime: true}); err != nil {
+		return nil, err
+	}
+	sp.paths = &paths{speaker: sp.bfd, sessions: sp.bgp, links: sp.links, log: log}
 	sp.routes = &routes{
-		view: sp.view, speaker: sp.bgp, sessions: sp.sessions, log: log, weights: weights{interval: s.Weights}, changed: make(chan struct{}, 1),
+		view: sp.view, speaker: sp.bgp, sessions: sp.sessions, paths: sp.paths, log: log, weights: weights{interval: s.Weights}, changed: make(chan struct{}, 1),
 		lookAtAll: func(ctx context.Context) error { return sp.addresses.lookAllBGP(ctx, s.Kube.Class) },
 	}
 	sp.object = &object{
 		view: sp.view, live: mgr.GetAPIReader(), writer: mgr.GetClient(), log: log, address: address,
 		profile: s.Member.profile(), stage: sp.currentStage, conflicts: sp.conflicts.list, sessions: sp.sessions,
-		changed: make(chan struct{}, 1),
+		paths: sp.paths, changed: make(chan struct{}, 1),
 	}
-	sp.sessions.told = sp.object.tell
+	sp.sessions.told, sp.paths.told = sp.object.tell, sp.object.tell
 	sp.peers = &fellowReconciler{cached: mgr.GetCache(), node: s.Node, members: members, fellows: sp.fellows, told: func() {
 		sp.watch.again()
 		sp.object.tell()
 	}}
 	sp.metrics = newMetrics(sp.view, announcer, prober, sp.conflicts)
 	sp.metrics.sessions, sp.metrics.speaker = sp.sessions, sp.bgp
+	sp.metrics.paths, sp.metrics.watcher = sp.paths, sp.bfd
 	sp.routes.toRoute = sp.metrics.routed
 	sp.say(announcement.StageStarting)
 	return sp, nil
@@ -291,8 +301,9 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 		sp.announcer.Run,
 		sp.prober.Run,
 		sp.members.Run,
-		func(ctx context.Context) error { sp.bgp.Run(ctx); return nil },
+		sp.runSessions,
 		sp.routes.run,
+		sp.paths.run,
 		sp.object.run,
 		sp.watch.run,
 		sp.asking.run,
@@ -307,5 +318,23 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// runSessions keeps the sessions of BGP and of BFD until ctx ends. Those of BFD
+// end last: many routers take the end of BFD for a failure of the way, and end a
+// BGP session that is still there, with its routes.
+func (sp *speaker) runSessions(ctx context.Context) error {
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var bfd sync.WaitGroup
+	bfd.Go(func() {
+		if err := sp.bfd.Run(watching); err != nil {
+			sp.log.Error("BFD does not run: failures of routers are noticed by BGP's hold time only", "error", err)
+		}
+	})
+	sp.bgp.Run(ctx)
+	stop()
+	bfd.Wait()
 	return nil
 }

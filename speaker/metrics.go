@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/bfd"
 	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/layer2"
 )
@@ -24,10 +25,13 @@ type metrics struct {
 
 	sessions interface{ all() []sessionRow }
 	speaker  interface{ State() []bgp.Session }
+	paths    interface{ all() []pathRow }
+	watcher  interface{ Stats() bfd.Stats }
 
 	takeovers      *prometheus.HistogramVec
 	toRoute        prometheus.Histogram
 	bgp            bgpMetrics
+	bfd            bfdMetrics
 	announced      *prometheus.Desc
 	members        *prometheus.Desc
 	fellows        *prometheus.Desc
@@ -69,6 +73,7 @@ func newMetrics(v *view, announcer interface{ Stats() layer2.Stats }, prober int
 			Buckets: []float64{0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10},
 		}),
 		bgp:            newBGPMetrics(desc),
+		bfd:            newBFDMetrics(desc),
 		announced:      desc("announced", "1 for each address that this node announces by layer 2.", "address"),
 		members:        desc("members", "Speakers seen alive, this one included."),
 		fellows:        desc("fellows", "Other nodes' speakers, by what is expected of them.", "presence"),
@@ -106,6 +111,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.takeovers.Describe(out)
 	m.toRoute.Describe(out)
 	m.bgp.describe(out)
+	m.bfd.describe(out)
 	for _, d := range []*prometheus.Desc{m.announced, m.members, m.fellows, m.inConflict, m.conflictsTotal, m.suspensions, m.frames} {
 		out <- d
 	}
@@ -122,6 +128,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.takeovers.Collect(out)
 	m.toRoute.Collect(out)
 	m.bgp.collect(out, m.sessions.all(), m.speaker.State())
+	m.bfd.collect(out, m.paths.all(), m.watcher.Stats())
 	for addr := range m.view.state.announced() {
 		gauge(out, m.announced, 1, addr.String())
 	}

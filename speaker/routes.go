@@ -39,6 +39,7 @@ type routes struct {
 	view     *view
 	speaker  bgpSpeaker
 	sessions *sessions
+	paths    *paths
 	log      *slog.Logger
 	weights  weights
 	// lookAtAll decides about every address anew; toRoute takes down how long an
@@ -153,6 +154,7 @@ func (r *routes) plan(ctx context.Context) time.Duration {
 		return idle
 	}
 	r.sessions.configure(peers, problems)
+	r.paths.configure(watchedPeers(&c, peers), r.speaker.State())
 	r.tellConflicts(planned.Conflicts)
 	r.follow()
 	r.await(decided, serial)
@@ -230,7 +232,6 @@ func peersOf(c *config.Config, node config.Node) (peers []bgp.Peer, problems map
 		if !p.SelectsNode(node.Labels) {
 			continue
 		}
-		// BFD is to be watched here: p.BFD has the profile.
 		peer, err := p.For(node)
 		switch {
 		case errors.Is(err, config.ErrNoPassword):
@@ -288,6 +289,7 @@ func (r *routes) await(decided map[netip.Addr]decidedRoute, serial uint64) {
 func (r *routes) follow() {
 	state := r.speaker.State()
 	r.sessions.follow(state)
+	r.paths.update(state)
 	for addr, w := range r.waiting {
 		for _, s := range state {
 			if s.State == bgp.SessionEstablished && s.Handed >= w.serial {

@@ -37,6 +37,14 @@ type fakeBGP struct {
 	left     bool
 	changed  chan struct{}
 	toRoute  []time.Duration
+	paths    map[string]bgp.Path
+}
+
+// SetPaths remembers what BFD finds.
+func (f *fakeBGP) SetPaths(paths map[string]bgp.Path) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.paths = paths
 }
 
 // Set remembers what the peers are to be told.

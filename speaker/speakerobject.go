@@ -44,6 +44,8 @@ type object struct {
 	conflicts func() []v1beta1.Layer2Conflict
 	// sessions are those with BGP peers.
 	sessions interface{ status() v1beta1.SpeakerBGP }
+	// paths are the ways to them that BFD watches.
+	paths interface{ bfdStatus() v1beta1.SpeakerBFD }
 
 	changed chan struct{} // of one: write again
 	renewed atomic.Pointer[metav1.MicroTime]
@@ -191,6 +193,7 @@ func (o *object) status() v1beta1.SpeakerStatus {
 		Fellows:       fellowStatus(picture),
 		Layer2:        v1beta1.SpeakerLayer2{ConflictCount: int32(len(conflicts)), Conflicts: capped(conflicts)},
 		BGP:           o.sessions.status(),
+		BFD:           o.paths.bfdStatus(),
 	}
 	announced := o.view.state.announced()
 	status.Layer2.Count = int32(len(announced))

@@ -63,6 +63,8 @@ type world struct {
 	conflicts *conflicts
 	bgp       *fakeBGP
 	sessions  *sessions
+	bfd       *fakeBFD
+	paths     *paths
 	routes    *routes
 }
 
@@ -123,9 +125,11 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w.bgp = &fakeBGP{changed: make(chan struct{}, 1)}
 	w.sessions = newSessions(w.view, "this boot", false)
 	w.sessions.told, w.sessions.events = func() { w.told++ }, w
-	w.object.sessions = w.sessions
+	w.bfd = &fakeBFD{changed: make(chan struct{}, 1)}
+	w.paths = &paths{speaker: w.bfd, sessions: w.bgp, links: w, log: log, told: func() { w.told++ }}
+	w.object.sessions, w.object.paths = w.sessions, w.paths
 	w.routes = &routes{
-		view: w.view, speaker: w.bgp, sessions: w.sessions, log: log, weights: weights{interval: time.Second}, changed: make(chan struct{}, 1),
+		view: w.view, speaker: w.bgp, sessions: w.sessions, paths: w.paths, log: log, weights: weights{interval: time.Second}, changed: make(chan struct{}, 1),
 		lookAtAll: func(ctx context.Context) error { return w.addresses.lookAllBGP(ctx, "") },
 		toRoute:   func(took time.Duration) { w.bgp.toRoute = append(w.bgp.toRoute, took) },
 	}

@@ -48,6 +48,7 @@ type BGPPeer struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.gracefulRestartTime) || (has(self.enableGracefulRestart) && self.enableGracefulRestart)",message="gracefulRestartTime needs enableGracefulRestart"
 // +kubebuilder:validation:XValidation:rule="!has(self.disableMP) || !self.disableMP || !has(self.dualStackAddressFamily) || !self.dualStackAddressFamily",message="disableMP and dualStackAddressFamily contradict each other"
 // +kubebuilder:validation:XValidation:rule="!has(self.passive) || !self.passive || !has(self.connectTime)",message="a passive session does not connect: leave out connectTime"
+// +kubebuilder:validation:XValidation:rule="!has(self.strictBFD) || !self.strictBFD || has(self.bfdProfile)",message="strictBFD needs bfdProfile"
 type BGPPeerSpec struct {
 	// AS number of this side, 1 to 4294967295.
 	// +optional
@@ -166,6 +167,13 @@ type BGPPeerSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	BFDProfile string `json:"bfdProfile,omitempty"`
+
+	// Begin the session only while BFD finds that the way to the router works.
+	// Without it, BFD can come up after the session, or never where the router
+	// does not do it. Needs bfdProfile.
+	// +optional
+	// +kubebuilder:default=false
+	StrictBFD bool `json:"strictBFD,omitempty"`
 
 	// Have the router keep routes while the speaker restarts (RFC 4724, RFC
 	// 8538). When the node itself dies, the router keeps them as long too,

@@ -69,9 +69,6 @@ const (
 	// ReasonNoNodeSelected: no node of the cluster has labels that the object
 	// selects.
 	ReasonNoNodeSelected Reason = "NoNodeSelected"
-	// ReasonBFDNotInForce: the object asks for BFD, which this version does not
-	// do yet. Sessions run without.
-	ReasonBFDNotInForce Reason = "BFDNotInForce"
 	// ReasonConflicting: an older advertisement gives the same routes another
 	// localPref, med or asPathPrepend, and its values count.
 	ReasonConflicting Reason = "Conflicting"

@@ -79,6 +79,9 @@ type SpeakerStatus struct {
 	// This node's sessions with BGP peers.
 	// +optional
 	BGP SpeakerBGP `json:"bgp,omitzero"`
+	// Which ways to routers it watches by BFD.
+	// +optional
+	BFD SpeakerBFD `json:"bfd,omitempty"`
 
 	// Whether the speaker announces what it should: type Ready. Whether nobody
 	// else uses what it announces: type AddressesClear.
@@ -344,7 +347,7 @@ type BGPSession struct {
 
 // BGPSessionState is what a session is doing.
 //
-// +kubebuilder:validation:Enum=NotConfigured;Held;Connecting;Listening;Established;Leaving
+// +kubebuilder:validation:Enum=NotConfigured;Held;AwaitingBFD;Connecting;Listening;Established;Leaving
 type BGPSessionState string
 
 // The states of sessions.
@@ -354,6 +357,8 @@ const (
 	BGPNotConfigured BGPSessionState = "NotConfigured"
 	// BGPHeld: the session waits until all routes are known.
 	BGPHeld BGPSessionState = "Held"
+	// BGPAwaitingBFD: a strict session waits until BFD is up.
+	BGPAwaitingBFD BGPSessionState = "AwaitingBFD"
 	// BGPConnecting: there is no session yet; lastError says why the last
 	// attempt failed.
 	BGPConnecting BGPSessionState = "Connecting"
@@ -364,6 +369,80 @@ const (
 	// BGPLeaving: the session ends in order.
 	BGPLeaving BGPSessionState = "Leaving"
 )
+
+// SpeakerBFD is what a speaker watches by BFD.
+type SpeakerBFD struct {
+	// How many sessions there are to be.
+	// +optional
+	Count int32 `json:"count"`
+	// How many of them are up.
+	// +optional
+	Up int32 `json:"up"`
+	// The sessions, one for each BGPPeer that names a BFDProfile, by name of the
+	// peer; at most 256 are listed, those that are not up first.
+	// +optional
+	// +listType=map
+	// +listMapKey=peer
+	// +kubebuilder:validation:MaxItems=256
+	Sessions []BFDSession `json:"sessions,omitempty"`
+}
+
+// BFDSession is how BFD watches the way to one router.
+type BFDSession struct {
+	// Name of the BGPPeer.
+	// +required
+	Peer string `json:"peer"`
+	// What the session is doing.
+	// +required
+	State BFDState `json:"state"`
+	// Since when.
+	// +optional
+	Since metav1.Time `json:"since,omitzero"`
+	// Why there can be no session; empty when there can.
+	// +optional
+	Problem string `json:"problem,omitempty"`
+	// Address of the router; empty while it is not known.
+	// +optional
+	RemoteAddress string `json:"remoteAddress,omitempty"`
+	// The router may be several hops away (RFC 5883).
+	// +optional
+	MultiHop bool `json:"multiHop,omitempty"`
+	// How often the session came up, and how often it went down.
+	// +optional
+	Ups int64 `json:"ups"`
+	// +optional
+	Downs int64 `json:"downs"`
+	// When it last went down, and why.
+	// +optional
+	LastDownTime metav1.Time `json:"lastDownTime,omitzero"`
+	// +optional
+	LastDownCause string `json:"lastDownCause,omitempty"`
+	// What this side tells the router, and what the router tells, as RFC 5880
+	// 4.1 names it; empty for "No Diagnostic".
+	// +optional
+	LocalDiagnostic string `json:"localDiagnostic,omitempty"`
+	// +optional
+	RemoteDiagnostic string `json:"remoteDiagnostic,omitempty"`
+	// While the session is up: the time between two packets of this side, for
+	// how long the router may be silent, and for how long this side may.
+	// +optional
+	TransmitInterval *metav1.Duration `json:"transmitInterval,omitempty"`
+	// +optional
+	DetectionTime *metav1.Duration `json:"detectionTime,omitempty"`
+	// +optional
+	RemoteDetectionTime *metav1.Duration `json:"remoteDetectionTime,omitempty"`
+}
+
+// BFDState is the state of a BFD session (RFC 5880, 4.1).
+//
+// +kubebuilder:validation:Enum=AdminDown;Down;Init;Up
+type BFDState string
+
+// BFDUp: packets get through in both directions.
+const BFDUp BFDState = "Up"
+
+// BFDDown: they do not, or the router does not do BFD.
+const BFDDown BFDState = "Down"
 
 // BGPFamily is a family of routes.
 //

@@ -45,6 +45,9 @@ type Peer struct {
 	// packets only from at most so many hops away (RFC 5082); 0 is off.
 	Multihop    bool
 	TTLSecurity uint8
+	// Strict has the session begin only while BFD finds that the way to the
+	// router works.
+	Strict bool
 	// Passive waits for the router to connect.
 	Passive  bool
 	Password Password

@@ -13,6 +13,9 @@ const (
 	// SessionHeld: the session waits until all routes are known, so that a
 	// graceful restart ends with all of them.
 	SessionHeld SessionState = "Held"
+	// SessionAwaitingBFD: a strict session waits until BFD finds that the way to
+	// the router works.
+	SessionAwaitingBFD SessionState = "AwaitingBFD"
 	// SessionConnecting: no TCP connection yet. Session.LastError says why the
 	// last attempt failed.
 	SessionConnecting SessionState = "Connecting"
@@ -37,6 +40,10 @@ type Session struct {
 	// success: LastErrorAt tells how old it is.
 	LastError   string
 	LastErrorAt time.Time
+
+	// Router is where a router was found that is only known by the link that it
+	// is on, without a zone; the zero Addr before.
+	Router netip.Addr
 
 	// What follows holds while the session is established.
 

@@ -41,6 +41,7 @@ type BGPPeer struct {
 	both     bool              // dualStackAddressFamily
 	perNode  map[string]source // by field
 	bfd      string            // name of the profile
+	strict   bool              // strictBFD
 	multiHop bool
 	unusable error // why no node can have a session
 	object   *v1beta1.BGPPeer
@@ -203,6 +204,7 @@ func (p *BGPPeer) complete(out *bgp.Peer, n Node) {
 		out.PeerASN = out.LocalASN
 	}
 	out.Multihop = p.multiHop && !out.Internal()
+	out.Strict = p.strict && p.BFD != nil
 	for _, addr := range n.Addresses {
 		if addr.Is4() && !out.NextHop4.IsValid() {
 			out.NextHop4 = addr

@@ -192,7 +192,7 @@ func (p *BGPPeer) findBFD(c *Config) []Problem {
 func parseBGPPeer(o *v1beta1.BGPPeer, objects Objects) (*BGPPeer, error) {
 	s := &o.Spec
 	p := &BGPPeer{Name: o.Name, dynamic: string(s.DynamicASN), both: s.DualStackAddressFamily, bfd: s.BFDProfile,
-		multiHop: s.EBGPMultiHop, object: o}
+		strict: s.StrictBFD, multiHop: s.EBGPMultiHop, object: o}
 	p.peer = bgp.Peer{Name: o.Name, Interface: s.Interface, VRF: s.VRF, Passive: s.Passive, TTLSecurity: uint8(s.TTLSecurity)}
 	errs := p.parseWho(s)
 	errs = append(errs, p.parseTimes(s)...)
@@ -202,6 +202,9 @@ func parseBGPPeer(o *v1beta1.BGPPeer, objects Objects) (*BGPPeer, error) {
 	}
 	if s.EBGPMultiHop && s.TTLSecurity != 0 {
 		errs = append(errs, errors.New("spec.ttlSecurity cannot be combined with ebgpMultiHop: it says itself how far away the peer is"))
+	}
+	if s.StrictBFD && s.BFDProfile == "" {
+		errs = append(errs, errors.New("spec.strictBFD needs bfdProfile"))
 	}
 	if s.DisableMP && s.DualStackAddressFamily {
 		errs = append(errs, errors.New("spec.disableMP contradicts dualStackAddressFamily"))

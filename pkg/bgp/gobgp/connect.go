@@ -25,6 +25,12 @@ func (s *session) connect(ctx context.Context, p bgp.Peer) (net.Conn, error) {
 		if remote, err = neighbour(ctx, p.Interface); err != nil {
 			return nil, err
 		}
+		s.show(func(v *bgp.Session) { v.Router = remote.WithZone("") })
+	}
+	if p.Strict {
+		if err := s.awaitPath(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if p.Passive {
 		local := p.Source

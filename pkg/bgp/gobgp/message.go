@@ -202,6 +202,7 @@ const (
 	ceaseDeconfigured  = 3
 	ceaseConfiguration = 6
 	ceaseHardReset     = 9
+	ceaseBFDDown       = 10 // RFC 9384
 )
 
 // notification makes a NOTIFICATION message. A text is for the router's
@@ -239,7 +240,7 @@ var subcodeNames = map[[2]byte]string{
 	{codeCease, 1}: "maximum number of prefixes reached", {codeCease, ceaseShutdown}: "administrative shutdown",
 	{codeCease, ceaseDeconfigured}: "peer de-configured", {codeCease, 4}: "administrative reset", {codeCease, 5}: "connection rejected",
 	{codeCease, ceaseConfiguration}: "other configuration change", {codeCease, 7}: "connection collision resolution",
-	{codeCease, 8}: "out of resources", {codeCease, ceaseHardReset}: "hard reset", {codeCease, 10}: "BFD down",
+	{codeCease, 8}: "out of resources", {codeCease, ceaseHardReset}: "hard reset", {codeCease, ceaseBFDDown}: "BFD down",
 }
 
 // inWords writes a NOTIFICATION message for a person. What the router wrote

@@ -67,6 +67,9 @@ type session struct {
 	how    ending
 	view   bgp.Session
 	told   string // the failure that was logged last
+	path   bgp.Path
+	// failures counts how often the path has failed.
+	failures uint64
 
 	// engineMu guards what engine announces, and what follows.
 	engineMu sync.Mutex
@@ -192,7 +195,7 @@ func (s *session) rest(d time.Duration) {
 func (s *session) failed(was bool, err error) {
 	text := err.Error()
 	s.show(func(v *bgp.Session) {
-		*v = bgp.Session{Peer: v.Peer, State: bgp.SessionConnecting, Since: v.Since, LastError: text, LastErrorAt: time.Now()}
+		*v = bgp.Session{Peer: v.Peer, State: bgp.SessionConnecting, Since: v.Since, Router: v.Router, LastError: text, LastErrorAt: time.Now()}
 	})
 	s.mu.Lock()
 	again := s.told == text
@@ -215,6 +218,10 @@ func (s *session) once(ctx context.Context) (was bool, err error) {
 		return false, err
 	}
 	defer func() { _ = router.Close() }()
+	path, failures := s.pathNow()
+	if peer.Strict && path != bgp.PathUp {
+		return false, errNoPath
+	}
 	s.show(func(v *bgp.Session) { v.State = bgp.SessionOpening })
 	gobgp, err := s.openInside(ctx)
 	if err != nil {
@@ -244,7 +251,7 @@ func (s *session) once(ctx context.Context) (was bool, err error) {
 	r.establish, r.refresh = s.engine.establish, s.engine.refresh
 	begun := make(chan terms, 1)
 	r.established = func(t terms) { begun <- t }
-	return s.serve(r, begun, bgp.Session{Peer: s.name, State: bgp.SessionEstablished, Local: local, Remote: remote,
+	return s.serve(r, begun, failures, bgp.Session{Peer: s.name, State: bgp.SessionEstablished, Local: local, Remote: remote,
 		LocalASN: peer.LocalASN, MD5: peer.Password.Set()})
 }
 
@@ -289,7 +296,8 @@ func (s *session) closeInside(gobgp io.Closer, drained <-chan struct{}) {
 type outcome struct{ why error }
 
 // serve runs the relay, and follows what is wanted meanwhile.
-func (s *session) serve(r *relay, begun <-chan terms, view bgp.Session) (was bool, err error) {
+// failures is how often the path had failed before.
+func (s *session) serve(r *relay, begun <-chan terms, failures uint64, view bgp.Session) (was bool, err error) {
 	ended := make(chan outcome, 1)
 	go func() { ended <- outcome{r.run()} }()
 	var t terms
@@ -301,6 +309,11 @@ func (s *session) serve(r *relay, begun <-chan terms, view bgp.Session) (was boo
 			was, s.before = true, true
 			s.begin(t, view)
 		case <-s.wake:
+			if _, now := s.pathNow(); now != failures {
+				failures = now
+				s.lose(r, t)
+				continue
+			}
 			if err := s.follow(); err != nil {
 				r.end(err)
 			}
@@ -317,7 +330,7 @@ func (s *session) begin(t terms, view bgp.Session) {
 	s.prepared = true
 	s.engineMu.Unlock()
 	s.show(func(v *bgp.Session) {
-		view.Since, view.LastError, view.LastErrorAt = v.Since, v.LastError, v.LastErrorAt
+		view.Since, view.Router, view.LastError, view.LastErrorAt = v.Since, v.Router, v.LastError, v.LastErrorAt
 		view.PeerASN, view.Families, view.Hold, view.Keepalive = t.peerASN, t.families, t.hold, t.keepalive
 		view.GracefulRestart, view.LongLived = t.restart, t.longLived
 		*v = view

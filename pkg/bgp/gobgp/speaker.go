@@ -39,6 +39,7 @@ type Speaker struct {
 	// ending are sessions that shall end and have not yet, by name; the newest
 	// of each.
 	ending   map[string]*session
+	paths    map[string]bgp.Path
 	complete bool
 	running  bool
 }
@@ -198,7 +199,7 @@ func (s *Speaker) reconcile() {
 // start begins a session, once one that is about to end has ended.
 func (s *Speaker) start(p bgp.Peer, routes []bgp.Route) {
 	one := newSession(&s.common, p, routes)
-	one.serial = s.serial
+	one.serial, one.path = s.serial, s.paths[p.Name]
 	s.sessions[p.Name] = one
 	go one.run(s.ending[p.Name])
 	s.changed()

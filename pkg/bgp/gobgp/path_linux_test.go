@@ -1,0 +1,81 @@
+package gobgp
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-lb/berth/pkg/bgp"
+)
+
+// TestPathFails: a session ends at once when BFD finds that its way has failed,
+// the router hears why and keeps nothing, and a new session begins.
+func TestPathFails(t *testing.T) {
+	each(t, func(t *testing.T, r router) {
+		r.start(t, network(t), wanted{asn: 64513, peerASN: 64512, peer: node4, restart: true})
+		p := tor(func(p *bgp.Peer) { p.GracefulRestart = time.Minute })
+		s, _ := speak(t, Config{}, to(p, route("192.0.2.1/32", nil)))
+		since := up(t, s, "tor").Since
+		eventually(t, "the route is there", func() bool { return r.count(t, false) == 1 })
+		for _, path := range []bgp.Path{bgp.PathPending, bgp.PathUp, bgp.PathPending, bgp.PathUnwatched, bgp.PathUp} {
+			s.SetPaths(map[string]bgp.Path{"tor": path})
+		}
+		s.SetPaths(map[string]bgp.Path{"other": bgp.PathFailed})
+		if got := sessionOf(s, "tor"); !got.Since.Equal(since) {
+			t.Fatalf("nothing has failed, and the session is %+v", got)
+		}
+
+		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathFailed})
+		eventually(t, "the session has ended", func() bool {
+			return strings.Contains(sessionOf(s, "tor").LastError, "the way to the router has failed")
+		})
+		if isFRR(r) { // BIRD 2.0 does not know the word yet: "unknown error 6.10"
+			eventually(t, "the router has heard why", func() bool {
+				heard := strings.ToLower(r.heard(t))
+				return strings.Contains(heard, "bfd down") || strings.Contains(heard, "hard reset")
+			})
+		}
+		// BFD may stay down where the router does not do it any more.
+		eventually(t, "there is a new session", func() bool {
+			now := sessionOf(s, "tor")
+			return now.State == bgp.SessionEstablished && now.Since.After(since)
+		})
+		eventually(t, "the route is there again", func() bool { return r.count(t, false) == 1 })
+	})
+}
+
+// TestStrictSessionWaitsForItsPath: it begins when BFD is up and not before, also
+// after the path has failed.
+func TestStrictSessionWaitsForItsPath(t *testing.T) {
+	each(t, func(t *testing.T, r router) {
+		r.start(t, network(t), wanted{asn: 64513, peerASN: 64512, peer: node4})
+		p := tor(func(p *bgp.Peer) { p.Strict = true })
+		s, _ := speak(t, Config{}, to(p, route("192.0.2.1/32", nil)))
+		waits := func() bool { return sessionOf(s, "tor").State == bgp.SessionAwaitingBFD }
+		eventually(t, "the session waits", waits)
+		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathPending})
+		time.Sleep(2 * p.Connect)
+		if !waits() || r.established(t) {
+			t.Errorf("it does not wait: %+v", sessionOf(s, "tor"))
+		}
+		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathUp})
+		since := up(t, s, "tor").Since
+
+		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathFailed})
+		eventually(t, "it waits again", waits)
+		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathUp})
+		eventually(t, "it is there again", func() bool {
+			now := sessionOf(s, "tor")
+			return now.State == bgp.SessionEstablished && now.Since.After(since)
+		})
+
+		// Who is not strict any more does not begin anew for that.
+		since = sessionOf(s, "tor").Since
+		p.Strict = false
+		s.Set(to(p, route("192.0.2.1/32", nil), route("192.0.2.2/32", nil)), true)
+		eventually(t, "the other route is there", func() bool { return r.count(t, false) == 2 })
+		if got := sessionOf(s, "tor"); !got.Since.Equal(since) {
+			t.Errorf("the session has begun anew: %+v", got)
+		}
+	})
+}

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/bfd"
+	"github.com/berth-lb/berth/pkg/bgp"
+	"github.com/berth-lb/berth/pkg/config"
+	"github.com/berth-lb/berth/pkg/layer2"
+)
+
+// bfdSpeaker keeps BFD sessions; package bfd has it.
+type bfdSpeaker interface {
+	Set(map[bfd.Key]bfd.SessionConfig) error
+	State() []bfd.Status
+	Changed() <-chan struct{}
+}
+
+// paths has BFD watch the ways to routers whose BGPPeers ask for it, and tells
+// the BGP sessions what becomes of them.
+type paths struct {
+	speaker  bfdSpeaker
+	sessions interface {
+		SetPaths(map[string]bgp.Path)
+	}
+	links interface {
+		Links() []layer2.Link
+	}
+	log  *slog.Logger
+	told func() // has the Speaker object written again
+
+	mu     sync.Mutex
+	wanted map[string]watchedPeer // by name
+	paths  map[string]path        // by name of the peer
+}
+
+// watchedPeer is a peer whose BGPPeer names a BFDProfile.
+type watchedPeer struct {
+	bgp.Peer
+	profile *config.BFDProfile
+}
+
+// path is the way to the router of one peer.
+type path struct {
+	// key names its BFD session. It is the zero Key while the router is not
+	// known, or when there is a problem.
+	key     bfd.Key
+	config  bfd.SessionConfig
+	problem string
+}
+
+// watchedPeers are those of the peers whose BGPPeers name a BFDProfile.
+func watchedPeers(c *config.Config, peers []bgp.Peer) map[string]watchedPeer {
+	out := map[string]watchedPeer{}
+	for _, p := range peers {
+		if object := c.BGPPeer(p.Name); object != nil && object.BFD != nil {
+			out[p.Name] = watchedPeer{p, object.BFD}
+		}
+	}
+	return out
+}
+
+// configure says which peers are to be watched. state is what the BGP sessions
+// are doing.
+func (p *paths) configure(wanted map[string]watchedPeer, state []bgp.Session) {
+	p.mu.Lock()
+	p.wanted = wanted
+	p.mu.Unlock()
+	p.update(state)
+}
+
+// update takes in what the BGP sessions are doing: where routers were found, and
+// which sessions have ended.
+func (p *paths) update(state []bgp.Session) {
+	p.mu.Lock()
+	before := p.paths
+	p.paths = p.plan(state)
+	same := maps.Equal(before, p.paths)
+	sessions := map[bfd.Key]bfd.SessionConfig{}
+	for _, name := range slices.Sorted(maps.Keys(p.paths)) {
+		one := p.paths[name]
+		if _, taken := sessions[one.key]; one.key != (bfd.Key{}) && !taken {
+			sessions[one.key] = one.config
+		}
+	}
+	p.mu.Unlock()
+	if same {
+		return
+	}
+	if err := p.speaker.Set(sessions); err != nil {
+		p.log.Error("cannot set the BFD sessions", "error", err) // each was found valid
+	}
+	p.follow()
+	p.told()
+}
+
+// plan is how each router is watched. The way to one whose peer is gone is
+// watched as long as its BGP session lasts: many routers take the end of BFD for
+// a failure.
+func (p *paths) plan(state []bgp.Session) map[string]path {
+	out := map[string]path{}
+	routers := map[string]netip.Addr{}
+	for _, s := range state {
+		routers[s.Peer] = s.Router
+		if last, watched := p.paths[s.Peer]; watched {
+			out[s.Peer] = last
+		}
+	}
+	links := p.links.Links()
+	for name, w := range p.wanted {
+		out[name] = w.path(routers[name], links)
+	}
+	return out
+}
+
+// path is the way to the router of one peer. found is where the router is when
+// the peer names only a link.
+func (w watchedPeer) path(found netip.Addr, links []layer2.Link) path {
+	out := path{
+		key: bfd.Key{Peer: w.Address, Local: w.Source, Multihop: w.several(links)},
+		config: bfd.SessionConfig{
+			ReceiveInterval: w.profile.Receive, TransmitInterval: w.profile.Transmit, DetectMultiplier: uint8(w.profile.Multiplier),
+			EchoMode: w.profile.Echo > 0, EchoInterval: w.profile.Echo, Passive: w.profile.Passive, MinimumTTL: uint8(w.profile.MinimumTTL),
+		},
+	}
+	if w.Interface != "" {
+		out.key = bfd.Key{Peer: found, Link: w.Interface}
+	}
+	out.config.EchoMode = out.config.EchoMode && !out.key.Multihop
+	switch {
+	case w.VRF != "":
+		out.problem = "BFD does not work in a VRF: leave bfdProfile out of this BGPPeer."
+	case !out.key.Peer.IsValid():
+	default:
+		if err := out.config.Validate(out.key); err != nil {
+			out.problem = err.Error()
+		}
+	}
+	if out.problem != "" || !out.key.Peer.IsValid() {
+		out.key = bfd.Key{}
+	}
+	return out
+}
+
+// several tells whether the router may be several hops away. Both ends must
+// think the same of it, so it is as FRR does it: by what the peer says, and an
+// internal peer is several hops away when it is in no subnet of this node.
+func (w watchedPeer) several(links []layer2.Link) bool {
+	near := slices.ContainsFunc(links, func(l layer2.Link) bool {
+		return slices.ContainsFunc(l.Prefixes, func(prefix netip.Prefix) bool { return prefix.Contains(w.Address) })
+	})
+	return w.Multihop || w.TTLSecurity > 1 || w.Internal() && !near
+}
+
+// run follows the BFD sessions until ctx ends.
+func (p *paths) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.speaker.Changed():
+			p.follow()
+			p.told()
+		}
+	}
+}
+
+// follow tells the BGP sessions what BFD finds.
+func (p *paths) follow() {
+	found := map[string]bgp.Path{}
+	for _, row := range p.all() {
+		found[row.peer] = row.found()
+	}
+	p.sessions.SetPaths(found)
+}
+
+// pathRow is what is known of the way to one router.
+type pathRow struct {
+	path
+	peer   string
+	status bfd.Status // of the zero Key while there is no session
+}
+
+// found is what BFD finds of the way.
+func (r pathRow) found() bgp.Path {
+	switch {
+	case r.status.State == bfd.Up:
+		return bgp.PathUp
+	case r.status.Failed():
+		return bgp.PathFailed
+	}
+	return bgp.PathPending
+}
+
+// all are all ways that are watched, by the names of the peers.
+func (p *paths) all() []pathRow {
+	state := map[bfd.Key]bfd.Status{}
+	for _, s := range p.speaker.State() {
+		state[s.Key] = s
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []pathRow
+	for name, one := range p.paths {
+		status, running := state[one.key]
+		if !running {
+			status.State = bfd.Down
+		}
+		out = append(out, pathRow{one, name, status})
+	}
+	slices.SortFunc(out, func(a, b pathRow) int { return cmp.Compare(a.peer, b.peer) })
+	return out
+}
+
+// bfdStatus is what the Speaker object says of the ways.
+func (p *paths) bfdStatus() v1beta1.SpeakerBFD {
+	var out v1beta1.SpeakerBFD
+	for _, row := range p.all() {
+		out.Count++
+		if row.status.State == bfd.Up {
+			out.Up++
+		}
+		out.Sessions = append(out.Sessions, row.session())
+	}
+	up := func(s v1beta1.BFDSession) int {
+		if s.State == v1beta1.BFDUp {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(out.Sessions, func(a, b v1beta1.BFDSession) int { return up(a) - up(b) })
+	out.Sessions = capped(out.Sessions)
+	slices.SortFunc(out.Sessions, func(a, b v1beta1.BFDSession) int { return cmp.Compare(a.Peer, b.Peer) })
+	return out
+}
+
+// session is a row as the API writes it.
+func (r pathRow) session() v1beta1.BFDSession {
+	s := r.status
+	out := v1beta1.BFDSession{
+		Peer: r.peer, State: v1beta1.BFDState(s.State.String()), Since: whole(s.Since), Problem: r.problem, MultiHop: r.key.Multihop,
+		Ups: int64(s.Ups), Downs: int64(s.Downs), LastDownTime: whole(s.LastDown.At), LastDownCause: string(s.LastDown.Cause),
+		LocalDiagnostic: diagnostic(s.Diagnostic), RemoteDiagnostic: diagnostic(s.RemoteDiagnostic),
+	}
+	if r.key.Peer.IsValid() {
+		out.RemoteAddress = r.key.Peer.String()
+	} else if r.problem == "" {
+		out.Problem = "The router is not found yet."
+	}
+	if s.Problem == bfd.ProblemSocket {
+		out.Problem = fmt.Sprintf("The kernel gives no socket for BFD (%s): does another BFD daemon run on this node? The log has the error.", s.Problem)
+	}
+	if s.State == bfd.Up {
+		out.TransmitInterval, out.DetectionTime, out.RemoteDetectionTime = longer(s.TransmitInterval), longer(s.DetectionTime), longer(s.RemoteDetectionTime)
+	}
+	return out
+}
+
+func diagnostic(d bfd.Diagnostic) string {
+	if d == bfd.DiagNone {
+		return ""
+	}
+	return d.String()
+}
