@@ -21,24 +21,28 @@ type Requirement struct {
 	Purpose  string
 	// Essential requirements are needed by Up. The others are the tools of the tests and of people.
 	Essential bool
+	// Service is the service of the system that the package would start, if only its programs are wanted.
+	Service string
 }
 
 // Requirements lists what the lab wants of the machine, besides Go and what every Debian has.
 func Requirements() []Requirement {
 	return []Requirement{
-		{"iproute2", []string{"ip"}, "namespaces, cables and routes", true},
-		{"containerd", []string{"containerd", "ctr", "containerd-shim-runc-v2"}, "container runtime of the nodes", true},
-		{"runc", []string{"runc"}, "starts containers for containerd", true},
-		{"containernetworking-plugins", []string{cniPlugins + "/bridge", cniPlugins + "/host-local", cniPlugins + "/loopback"}, "connects pods", true},
-		{"nftables", []string{"nft"}, "rules of kube-proxy", true},
-		{"iptables", []string{"iptables", "ip6tables"}, "rules of kube-proxy in iptables mode", false},
-		{"iputils-arping", []string{"arping"}, "asks for IPv4 neighbours", false},
-		{"iputils-ping", []string{"ping"}, "asks whether a host answers", false},
-		{"ndisc6", []string{"ndisc6"}, "asks for IPv6 neighbours", false},
-		{"tcpdump", []string{"tcpdump"}, "shows frames", false},
-		{"jq", []string{"jq"}, "reads JSON", false},
-		{"curl", []string{"curl"}, "fetches pages", false},
-		{"procps", []string{"ps", "sysctl"}, "shows processes and kernel settings", false},
+		{"iproute2", []string{"ip"}, "namespaces, cables and routes", true, ""},
+		{"containerd", []string{"containerd", "ctr", "containerd-shim-runc-v2"}, "container runtime of the nodes", true, ""},
+		{"runc", []string{"runc"}, "starts containers for containerd", true, ""},
+		{"containernetworking-plugins", []string{cniPlugins + "/bridge", cniPlugins + "/host-local", cniPlugins + "/loopback"}, "connects pods", true, ""},
+		{"nftables", []string{"nft"}, "rules of kube-proxy", true, ""},
+		{"iptables", []string{"iptables", "ip6tables"}, "rules of kube-proxy in iptables mode", false, ""},
+		{"iputils-arping", []string{"arping"}, "asks for IPv4 neighbours", false, ""},
+		{"iputils-ping", []string{"ping"}, "asks whether a host answers", false, ""},
+		{"ndisc6", []string{"ndisc6"}, "asks for IPv6 neighbours", false, ""},
+		{"tcpdump", []string{"tcpdump"}, "shows frames", false, ""},
+		{"frr", []string{frrPrograms + "/zebra", frrPrograms + "/bgpd", frrPrograms + "/bfdd", "vtysh"}, "BGP and BFD of the routers", false, "frr"},
+		{"bird2", []string{"bird", "birdc"}, "another router for the tests of BGP and BFD", false, "bird"},
+		{"jq", []string{"jq"}, "reads JSON", false, ""},
+		{"curl", []string{"curl"}, "fetches pages", false, ""},
+		{"procps", []string{"ps", "sysctl"}, "shows processes and kernel settings", false, ""},
 	}
 }
 
@@ -96,6 +100,12 @@ func InstallMissing(ctx context.Context, out io.Writer) ([]string, error) {
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("packages can only be installed by root: %w", &MissingError{missing})
 	}
+	unwanted := services(missing)
+	allow, err := denyServices(policyFile, unwanted)
+	if err != nil {
+		return nil, err
+	}
+	defer allow()
 	names := packages(missing)
 	install := append([]string{"install", "--yes", "--no-install-recommends"}, names...)
 	if err := aptGet(ctx, out, install...); err != nil {
@@ -111,7 +121,50 @@ func InstallMissing(ctx context.Context, out io.Writer) ([]string, error) {
 			return nil, fmt.Errorf("package %s is installed, but %s is still missing", r.Package, strings.Join(still, ", "))
 		}
 	}
-	return names, nil
+	return names, disableServices(ctx, unwanted)
+}
+
+// policyFile is what Debian's packages ask before they start a service, see invoke-rc.d(8).
+const policyFile = "/usr/sbin/policy-rc.d"
+
+// denyServices has packages not start these services until allow is called. Where there is a policy already it decides.
+func denyServices(file string, services []string) (allow func(), err error) {
+	if len(services) == 0 {
+		return func() {}, nil
+	}
+	// If this program is killed the file stays, so it says no more than it must. The status means: forbidden.
+	text := fmt.Sprintf("#!/bin/sh\n# Written while programs for tests are installed; may be deleted.\ncase ${1%%.service} in %s) exit 101;; esac\n",
+		strings.Join(services, "|"))
+	out, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if errors.Is(err, os.ErrExist) {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("keep packages from starting services: %w", err)
+	}
+	_, err = out.WriteString(text)
+	return func() { _ = os.Remove(file) }, errors.Join(err, out.Close())
+}
+
+// disableServices keeps services from being started when the machine boots.
+func disableServices(ctx context.Context, services []string) error {
+	var errs []error
+	for _, service := range services {
+		if err := run(ctx, "update-rc.d", service, "disable"); err != nil {
+			errs = append(errs, fmt.Errorf("keep %s from starting at boot: %w", service, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func services(requirements []Requirement) []string {
+	var names []string
+	for _, r := range requirements {
+		if r.Service != "" {
+			names = append(names, r.Service)
+		}
+	}
+	return names
 }
 
 func aptGet(ctx context.Context, out io.Writer, args ...string) error {

@@ -6,11 +6,13 @@
 //	router 10.77.0.1   fd77::1  ──┘              └─ node3 10.77.0.13 fd77::13   pods 10.244.3.0/24 fd44:0:0:3::/64
 //	   └─ 10.88.0.1 fd88::1 ── ext 10.88.0.100 fd88::100
 //
+// On request there is a second router, 10.77.0.3 fd77::3, with a cable of its own to ext, and both run FRR; see StartRouter.
+//
 // Nothing is imitated: etcd and the control plane run in the namespace cp; every node has network, mount, process, host
 // name and IPC namespaces of its own, with containerd, kubelet and kube-proxy under a PID 1 whose end is the end of the
 // node. Only the registry is missing: images are loaded from files.
 //
-// Words used here. A host is anything with a namespace: sw, cp, router, client, ext and the nodes. A port is a host's
+// Words used here. A host is anything with a namespace: sw, cp, router, router2, client, ext and the nodes. A port is a host's
 // end of a cable at the switch; it carries the name of the host. A component is a process of the control plane.
 //
 // A lab has a name, and several run side by side with the same addresses. The host's own interfaces are never touched.

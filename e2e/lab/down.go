@@ -51,7 +51,7 @@ func tearDown(ctx context.Context, dir, name string, keepLogs bool) error {
 			return err
 		}
 	}
-	if err := errors.Join(removeNamespaces(ctx, name), removeCgroup(ctx, cgroupOf(name))); err != nil {
+	if err := errors.Join(removeNamespaces(ctx, name), removeCgroup(ctx, cgroupOf(name)), removeRouterState(dir)); err != nil {
 		return err
 	}
 	return removeState(dir, keepLogs)

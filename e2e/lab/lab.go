@@ -86,21 +86,22 @@ func (l *Lab) Name() string { return l.options.Name }
 func (l *Lab) Dir() string { return l.dir }
 
 // NodeNames lists the nodes in order.
-func (l *Lab) NodeNames() []string { return hostNames(l.options.Nodes)[5:] }
+func (l *Lab) NodeNames() []string { return hostNames(l.options.Nodes)[6:] }
 
-// HostNames lists everything that Command runs commands on: the switch, the control plane, the router, the clients, the
-// nodes.
+// HostNames lists everything that Command runs commands on: the switch, the control plane, the routers, the clients, the
+// nodes. The second router is named whether or not it is there.
 func (l *Lab) HostNames() []string { return hostNames(l.options.Nodes) }
 
 // path names something in the lab's directory. There are:
 //
 //	lab.json         the options, and whether Up has finished
-//	run/NAME         the record of the process of a component, or of process 1 of a node
-//	logs/            NAME.log of each component; NODE/SERVICE.log of each node
+//	run/NAME         the record of the process of a component, of process 1 of a node, or of a router's ROUTER.DAEMON
+//	logs/            NAME.log of each component and daemon; NODE/SERVICE.log of each node
 //	bin/             the multi-call binary under each of its names
 //	pki/, kubeconfig/  certificates, keys, tokens; one kubeconfig for each user
 //	images/          what is loaded into a node when it starts
 //	nodes/NODE/      configuration (etc), disk (var) and mount points (cgroup, run) of a node
+//	routers/ROUTER/  configuration and sockets of a router's daemons, while it has any
 //	etcd/            the database
 func (l *Lab) path(elements ...string) string {
 	return filepath.Join(append([]string{l.dir}, elements...)...)

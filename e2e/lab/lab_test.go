@@ -3,13 +3,16 @@ package lab_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,7 +60,12 @@ func up(t *testing.T) *lab.Lab {
 	if os.Getenv("BERTH_LAB_TEST") == "" {
 		t.Skip("set BERTH_LAB_TEST=1, as root, to test the lab itself: it takes a minute, and several more on a machine that has not built Kubernetes yet")
 	}
-	t.Setenv("BERTH_LAB_DIR", t.TempDir())
+	dir := t.TempDir()
+	// The daemons of routers are not root.
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("BERTH_LAB_DIR", dir)
 	l, err := lab.Up(t.Context(), lab.Options{Name: "labtest", Nodes: 2, Progress: t.Output()})
 	if err != nil {
 		t.Fatal(err)
@@ -186,6 +194,7 @@ func TestLab(t *testing.T) {
 			t.Errorf("undrained: %s", got)
 		}
 	})
+	t.Run("routers speak BGP, end and come back", func(t *testing.T) { checkRouters(t, l) })
 	t.Run("components stop and start", func(t *testing.T) { checkComponents(t, l) })
 }
 
@@ -386,6 +395,121 @@ func checkPart(t *testing.T, l *lab.Lab) {
 	}
 	if !reaches("node1", 2) || !reaches("node2", 1) {
 		t.Error("healed nodes do not reach each other")
+	}
+}
+
+// checkRouters has the two routers speak with each other: the second announces two networks.
+func checkRouters(t *testing.T, l *lab.Lab) {
+	ctx := t.Context()
+	if _, err := os.Stat("/usr/lib/frr/bgpd"); err != nil {
+		t.Skip("needs Debian package frr")
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const first = `
+router bgp 64601
+ no bgp ebgp-requires-policy
+ neighbor 10.77.0.3 remote-as 64602
+ neighbor 10.77.0.3 timers 1 3
+ neighbor 10.77.0.3 timers connect 1
+ address-family ipv6 unicast
+  neighbor 10.77.0.3 activate
+`
+	const second = `
+router bgp 64602
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ neighbor 10.77.0.1 remote-as 64601
+ neighbor 10.77.0.1 timers connect 1
+ address-family ipv4 unicast
+  network 198.51.100.0/24
+ exit-address-family
+ address-family ipv6 unicast
+  network 2001:db8:1::/64
+  neighbor 10.77.0.1 activate
+`
+	hops := func(want bool) {
+		t.Helper()
+		for prefix, hop := range map[string]netip.Addr{
+			"198.51.100.0/24": lab.Router2Addresses.V4, "2001:db8:1::/64": lab.Router2Addresses.LinkLocal(),
+		} {
+			eventually(t, fmt.Sprintf("a route to %s: %t", prefix, want), func() error {
+				routes, err := l.Routes(ctx, lab.HostRouter, netip.MustParsePrefix(prefix).Addr())
+				if got := routes[netip.MustParsePrefix(prefix)]; err == nil && (len(got) == 1 && got[0] == hop) != want {
+					err = fmt.Errorf("next hops %v", got)
+				}
+				return err
+			})
+		}
+	}
+	must(l.StartRouter(ctx, lab.HostRouter, lab.RouterConfig{BGP: first, BFD: "!\n"}))
+	must(l.StartRouter(ctx, lab.HostRouter2, lab.RouterConfig{BGP: second}))
+	hops(true)
+	if out, err := l.Vtysh(ctx, lab.HostRouter, "show bfd peers"); err != nil || !strings.Contains(string(out), "BFD") {
+		t.Errorf("bfdd says %q, %v", out, err)
+	}
+	if err := l.StartRouter(ctx, lab.HostRouter, lab.RouterConfig{}); err == nil {
+		t.Error("starting a router that runs is no error")
+	}
+	must(l.StopRouter(ctx, lab.HostRouter2))
+	hops(false)
+	must(l.RestartRouter(ctx, lab.HostRouter2))
+	hops(true)
+	must(l.KillRouter(ctx, lab.HostRouter))
+	time.Sleep(100 * time.Millisecond)
+	hops(true) // the kernel goes on
+	must(l.RestartRouter(ctx, lab.HostRouter))
+	hops(true)
+	// Both ways lead to ext, until one is dead.
+	must(l.OpenRouter(ctx, lab.HostRouter2))
+	ways := func(want string) {
+		t.Helper()
+		for _, family := range []string{"-4", "-6"} {
+			target := lab.NodeAddresses(1).V4
+			if family == "-6" {
+				target = lab.NodeAddresses(1).V6
+			}
+			used := map[string]bool{}
+			for port := range 40 {
+				out, err := l.Exec(ctx, lab.HostExt, "ip", family, "route", "get", target.String(), "ipproto", "udp", "dport", fmt.Sprint(1000+port))
+				must(err)
+				fields := strings.Fields(string(out))
+				used[fields[slices.Index(fields, "dev")+1]] = true
+			}
+			if got := strings.Join(slices.Sorted(maps.Keys(used)), " "); got != want {
+				t.Errorf("ext sends to %s by %s, want %s", target, got, want)
+			}
+		}
+	}
+	ways("eth0 eth1")
+	ping := func() {
+		t.Helper()
+		for _, addr := range []netip.Addr{lab.NodeAddresses(1).V4, lab.NodeAddresses(1).V6} {
+			_, err := l.Exec(ctx, lab.HostExt, "ping", "-c4", "-i0.05", "-W2", addr.String())
+			must(err)
+		}
+	}
+	ping()
+	must(l.CrashRouter(ctx, lab.HostRouter2))
+	hops(false)
+	ways("eth0")
+	ping()
+	must(l.StartRouter(ctx, lab.HostRouter2, lab.RouterConfig{BGP: second}))
+	hops(true)
+	must(l.OpenRouter(ctx, lab.HostRouter2))
+	ways("eth0 eth1")
+	ping()
+	must(l.CrashRouter(ctx, lab.HostRouter))
+	ways("eth1")
+	ping()
+	must(l.OpenRouter(ctx, lab.HostRouter))
+	if err := l.StartRouter(ctx, lab.HostRouter, lab.RouterConfig{BGP: "router bgp 1\n neighbours are nice\n"}); err == nil ||
+		!strings.Contains(err.Error(), "neighbours are nice") {
+		t.Errorf("a line that FRR does not know: %v", err)
 	}
 }
 

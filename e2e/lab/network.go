@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -23,10 +25,14 @@ var commonSettings = []string{
 // forwardSettings make a namespace a router.
 var forwardSettings = []string{"ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1"}
 
-// multipathSettings make a router choose among equal routes by addresses and ports, and skip neighbours that do not answer.
+// multipathSettings make a host choose among equal routes by addresses and ports. It does not skip neighbours that do not
+// answer (fib_multipath_use_neigh): that would hide how long BGP takes to notice.
 var multipathSettings = []string{
-	"ipv4/fib_multipath_hash_policy=1", "ipv6/fib_multipath_hash_policy=1", "ipv4/fib_multipath_use_neigh=1",
+	"ipv4/fib_multipath_hash_policy=1", "ipv6/fib_multipath_hash_policy=1",
 }
+
+// routerSettings are those of a gateway.
+func routerSettings() []string { return slices.Concat(forwardSettings, multipathSettings) }
 
 // makeNetwork makes the switch and the hosts that are not nodes.
 func (l *Lab) makeNetwork(ctx context.Context) error {
@@ -40,11 +46,10 @@ func (l *Lab) makeNetwork(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	router := append(append([]string{}, forwardSettings...), multipathSettings...)
 	return errors.Join(
 		l.addLANHost(ctx, HostControlPlane, ControlPlaneAddresses, nil, l.controlPlaneRoutes()...),
-		l.addLANHost(ctx, HostRouter, RouterAddresses, router),
-		l.addLANHost(ctx, HostClient, ClientAddresses, nil, defaultRoutes(RouterAddresses)...),
+		l.addLANHost(ctx, HostRouter, RouterAddresses, routerSettings()),
+		l.addLANHost(ctx, HostClient, ClientAddresses, nil, lanRoutes()...),
 		l.addFarHost(ctx),
 	)
 }
@@ -52,8 +57,10 @@ func (l *Lab) makeNetwork(ctx context.Context) error {
 // addNodeNetwork makes the namespace of node i and plugs it in.
 func (l *Lab) addNodeNetwork(ctx context.Context, i int) error {
 	pods4, pods6 := podSubnets(i)
-	lines := append(defaultRoutes(RouterAddresses),
-		"link add cni0 type bridge forward_delay 0",
+	lines := append(lanRoutes(),
+		// With an address of its own. Else it has the lowest of its ports', and each pod that comes or goes may change it: the
+		// other pods then send to an address that is nobody's, for half a minute if over IPv6.
+		fmt.Sprintf("link add cni0 address %s type bridge forward_delay 0", mac(pods4.Addr().Next())),
 		"link set cni0 up",
 		fmt.Sprintf("addr add %s/%d dev cni0", pods4.Addr().Next(), pods4.Bits()),
 		fmt.Sprintf("addr add %s/%d dev cni0 nodad", pods6.Addr().Next(), pods6.Bits()),
@@ -92,7 +99,8 @@ func (l *Lab) addLANHost(ctx context.Context, host string, a Addresses, settings
 
 // addFarHost makes ext and the network between it and the router.
 func (l *Lab) addFarHost(ctx context.Context) error {
-	if err := l.addNamespace(ctx, HostExt); err != nil {
+	// It has two ways when there is a second router.
+	if err := l.addNamespace(ctx, HostExt, multipathSettings...); err != nil {
 		return err
 	}
 	cable := fmt.Sprintf("link add eth1 address %s type veth peer name eth0 address %s netns %s",
@@ -127,23 +135,33 @@ func (l *Lab) addNamespace(ctx context.Context, host string, settings ...string)
 
 // controlPlaneRoutes let the API server call webhooks in pods.
 func (l *Lab) controlPlaneRoutes() []string {
-	lines := defaultRoutes(RouterAddresses)
+	lines := lanRoutes()
 	for i := 1; i <= l.options.Nodes; i++ {
 		lines = append(lines, podRoutes(i)...)
 	}
 	return lines
 }
 
+// interfaceLines bring an interface up, for the first time or again: one that goes down loses its IPv6 addresses.
 func interfaceLines(name string, a Addresses) []string {
 	return []string{
 		fmt.Sprintf("link set %s up", name),
-		fmt.Sprintf("addr add %s/24 dev %s", a.V4, name),
-		fmt.Sprintf("addr add %s/64 dev %s nodad", a.V6, name),
+		fmt.Sprintf("addr replace %s/24 dev %s", a.V4, name),
+		fmt.Sprintf("addr replace %s/64 dev %s nodad", a.V6, name),
 	}
 }
 
 func defaultRoutes(via Addresses) []string {
 	return []string{fmt.Sprintf("route add default via %s", via.V4), fmt.Sprintf("route add default via %s", via.V6)}
+}
+
+// lanRoutes are those of the hosts on the LAN: to everywhere by the router, and back to what came by the second router by
+// that one, whether or not it is there.
+func lanRoutes() []string {
+	return append(defaultRoutes(RouterAddresses),
+		fmt.Sprintf("route add %s via %s", netip.PrefixFrom(router2FarAddresses.V4, 24).Masked(), Router2Addresses.V4),
+		fmt.Sprintf("route add %s via %s", netip.PrefixFrom(router2FarAddresses.V6, 64).Masked(), Router2Addresses.V6),
+	)
 }
 
 // podRoutes lead to the pods of node i.

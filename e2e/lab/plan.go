@@ -14,7 +14,9 @@ const (
 	HostControlPlane = "cp"     // etcd, API server, controller manager, scheduler
 	HostRouter       = "router" // the LAN's gateway; eth1 leads to ext
 	HostClient       = "client" // a machine on the LAN
-	HostExt          = "ext"    // a machine behind the router
+	HostExt          = "ext"    // a machine behind the routers
+	// HostRouter2 is a second gateway, whose eth1 leads to eth1 of ext. It is there once StartRouter was called for it.
+	HostRouter2 = "router2"
 )
 
 // MaxNodes is the largest number of nodes of a lab: the address plan has one digit for it.
@@ -30,15 +32,27 @@ const (
 // Addresses are a host's two addresses on its eth0.
 type Addresses struct{ V4, V6 netip.Addr }
 
+// LinkLocal is the IPv6 link-local address of the host's eth0, which the kernel makes of the hardware address (RFC 4291,
+// appendix A).
+func (a Addresses) LinkLocal() netip.Addr {
+	b := a.V4.As4()
+	// The bit that says "given by the administrator" is inverted.
+	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: 0, 9: 0, 10: b[0], 11: 0xff, 12: 0xfe, 13: b[1], 14: b[2], 15: b[3]})
+}
+
 // The addresses of the hosts, the same in every lab. ClientAddresses and its neighbours are on the LAN, 10.77.0.0/24 and
-// fd77::/64; ExtAddresses are on the network behind the router, 10.88.0.0/24 and fd88::/64.
+// fd77::/64; ExtAddresses are on the network behind the router, 10.88.0.0/24 and fd88::/64. Behind router2, ext has others
+// in 10.89.0.0/24 and fd89::/64.
 var (
 	RouterAddresses       = lanAddresses(1)
 	ControlPlaneAddresses = lanAddresses(2)
+	Router2Addresses      = lanAddresses(3)
 	ClientAddresses       = lanAddresses(100)
 	ExtAddresses          = Addresses{netip.MustParseAddr("10.88.0.100"), netip.MustParseAddr("fd88::100")}
 
-	routerFarAddresses = Addresses{netip.MustParseAddr("10.88.0.1"), netip.MustParseAddr("fd88::1")}
+	routerFarAddresses  = Addresses{netip.MustParseAddr("10.88.0.1"), netip.MustParseAddr("fd88::1")}
+	router2FarAddresses = Addresses{netip.MustParseAddr("10.89.0.1"), netip.MustParseAddr("fd89::1")}
+	ext2Addresses       = Addresses{netip.MustParseAddr("10.89.0.100"), netip.MustParseAddr("fd89::100")}
 )
 
 // NodeAddresses returns the addresses of node i, counted from 1: 10.77.0.1i and fd77::1i.
@@ -81,7 +95,7 @@ func nodeIndex(name string, nodes int) int {
 
 // hostNames lists the hosts of a lab: the fixed ones first, then the nodes in order.
 func hostNames(nodes int) []string {
-	names := []string{HostSwitch, HostControlPlane, HostRouter, HostClient, HostExt}
+	names := []string{HostSwitch, HostControlPlane, HostRouter, HostClient, HostExt, HostRouter2}
 	for i := range nodes {
 		names = append(names, NodeName(i+1))
 	}

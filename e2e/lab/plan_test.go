@@ -22,6 +22,7 @@ func TestAddressPlan(t *testing.T) {
 		}
 	}
 	take("router", RouterAddresses)
+	take("router2", Router2Addresses)
 	take("cp", ControlPlaneAddresses)
 	take("client", ClientAddresses)
 	for i := 1; i <= MaxNodes; i++ {
@@ -35,6 +36,9 @@ func TestAddressPlan(t *testing.T) {
 		t.Errorf("node3 has %v", got)
 	}
 	if got := mac(NodeAddresses(1).V4); got != "02:00:0a:4d:00:0b" {
+		t.Errorf("node1 has %s", got)
+	}
+	if got := NodeAddresses(1).LinkLocal().String(); got != "fe80::aff:fe4d:b" {
 		t.Errorf("node1 has %s", got)
 	}
 	if ControlPlaneAddresses.V4.String()+":6443" != apiAddress {

@@ -19,8 +19,14 @@ type Outage struct {
 	// Longest is how long the address was not to be reached: the time between two probes in a row that were answered, less
 	// the interval at which probes are sent. It is 0 when nothing was lost.
 	Longest time.Duration
-	// Lost and Sent count probes.
-	Lost, Sent int
+	// Lost and Sent count probes. Late are those of the lost ones that were answered after all.
+	Lost, Late, Sent int
+	// Dropped is as Longest, but what is answered late counts as answered. It tells what the network lost from what hosts
+	// did that had no processor.
+	Dropped time.Duration
+	// Last is how long after the beginning the last lost probe was sent. Where one of several ways is dead, some probes are
+	// answered all the time, and this tells when the way was given up.
+	Last time.Duration
 	// Pause is the longest time between two probes in a row. When it is much more than the interval, the sender did not get
 	// to it, and what was lost meanwhile is not known.
 	Pause time.Duration
@@ -32,41 +38,65 @@ type Outage struct {
 // before from is where the first outage may begin. An outage that has not ended by to is as long as it has lasted then.
 func OutageOf(probes []Probe, from, to, interval time.Duration) Outage {
 	var out Outage
-	var lastGood time.Duration
-	known, missed := false, false
+	lost, dropped := spell{from: from, interval: interval}, spell{from: from, interval: interval}
 	before := from
-	end := func(at time.Duration) {
-		if missed && known {
-			out.Longest = max(out.Longest, at-lastGood-interval)
-		}
-	}
 	for _, p := range probes {
 		if p.Sent >= to {
 			break
 		}
-		inside := p.Sent >= from
-		if inside {
-			out.Sent++
-			out.Pause = max(out.Pause, p.Sent-before)
-			out.Slowest = max(out.Slowest, p.Answered-p.Sent)
-			before = p.Sent
+		answered := p.Answered > 0
+		good := answered && p.Answered-p.Sent <= lateAfter
+		lost.next(p.Sent, good)
+		dropped.next(p.Sent, answered)
+		if p.Sent < from {
+			continue
 		}
-		switch {
-		case p.Answered > 0 && p.Answered-p.Sent <= lateAfter:
-			if inside {
-				end(p.Sent)
-			}
-			known, missed, lastGood = true, false, p.Sent
-		case inside:
-			if !known { // never answered before
-				known, lastGood = true, from
-			}
+		out.Sent++
+		out.Pause = max(out.Pause, p.Sent-before)
+		out.Slowest = max(out.Slowest, p.Answered-p.Sent)
+		before = p.Sent
+		if !good {
 			out.Lost++
-			missed = true
+			out.Last = p.Sent - from
+		}
+		if answered && !good {
+			out.Late++
 		}
 	}
-	end(to)
+	out.Longest, out.Dropped = lost.end(to), dropped.end(to)
 	return out
+}
+
+// A spell finds the longest time without a good probe.
+type spell struct {
+	from, interval time.Duration
+	known, missed  bool // whether there was a good probe, or the time from which on it counts; whether the last was missed
+	lastGood       time.Duration
+	longest        time.Duration
+}
+
+func (s *spell) next(sent time.Duration, good bool) {
+	inside := sent >= s.from
+	switch {
+	case good:
+		if inside {
+			s.end(sent)
+		}
+		s.known, s.missed, s.lastGood = true, false, sent
+	case inside:
+		if !s.known { // never good before
+			s.known, s.lastGood = true, s.from
+		}
+		s.missed = true
+	}
+}
+
+// end tells the longest when the one that goes on, if one does, ends at that time.
+func (s *spell) end(at time.Duration) time.Duration {
+	if s.missed && s.known {
+		s.longest = max(s.longest, at-s.lastGood-s.interval)
+	}
+	return s.longest
 }
 
 // A Summary describes many durations. The percentiles are by nearest rank: each is a value that occurred.

@@ -53,6 +53,21 @@ func TestOutageOf(t *testing.T) {
 	}
 }
 
+func TestOutageTellsDroppedFromLate(t *testing.T) {
+	got := OutageOf(probes("+~~-~+"), 0, time.Second, 10*time.Millisecond)
+	if got.Lost != 4 || got.Late != 3 || got.Longest != 40*time.Millisecond || got.Dropped != 10*time.Millisecond {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestOutageTellsWhenItWasOver(t *testing.T) {
+	for text, want := range map[string]time.Duration{"++++": 0, "+-+++": 10 * time.Millisecond, "+-+-~+++": 40 * time.Millisecond} {
+		if got := OutageOf(probes(text), 0, time.Second, 10*time.Millisecond).Last; got != want {
+			t.Errorf("%s: the last was lost after %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestOutageTellsOfPauses(t *testing.T) {
 	some := probes("++...++")
 	some[1].Answered += 40 * time.Millisecond

@@ -21,14 +21,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"regexp"
 	"slices"
 	"strconv"
 	"syscall"
 	"time"
 
-	"github.com/berth-lb/berth/e2e/lab"
-	"github.com/berth-lb/berth/e2e/product"
+	"github.com/berth-lb/berth/e2e/bench"
 )
 
 func main() {
@@ -42,31 +40,25 @@ func main() {
 
 // settings are what the environment says.
 type settings struct {
-	runs    int
-	which   *regexp.Regexp
+	bench.Settings
 	minutes int
 	window  int // ms
-	out     string
-	lab     string
-	root    string
 }
 
 func readSettings() (settings, error) {
-	s := settings{
-		out:  os.Getenv("OUT"),
-		lab:  cmp.Or(os.Getenv("LAB"), "failover"),
-		root: cmp.Or(os.Getenv("ROOT"), ".."),
+	shared, err := bench.ReadSettings("failover", 20)
+	if err != nil {
+		return settings{}, err
 	}
-	var errs [4]error
-	s.runs, errs[0] = strconv.Atoi(cmp.Or(os.Getenv("RUNS"), "20"))
-	s.minutes, errs[1] = strconv.Atoi(cmp.Or(os.Getenv("MINUTES"), "10"))
-	s.which, errs[2] = regexp.Compile(os.Getenv("SCENARIOS"))
-	s.window, errs[3] = strconv.Atoi(cmp.Or(os.Getenv("WINDOW"), "1000"))
+	s := settings{Settings: shared}
+	var errs [2]error
+	s.minutes, errs[0] = strconv.Atoi(cmp.Or(os.Getenv("MINUTES"), "10"))
+	s.window, errs[1] = strconv.Atoi(cmp.Or(os.Getenv("WINDOW"), "1000"))
 	if err := errors.Join(errs[:]...); err != nil {
-		return s, fmt.Errorf("RUNS, MINUTES, WINDOW or SCENARIOS: %w", err)
+		return s, fmt.Errorf("MINUTES or WINDOW: %w", err)
 	}
-	if s.runs < 1 || s.minutes < 1 {
-		return s, errors.New("RUNS and MINUTES: want at least 1")
+	if s.minutes < 1 {
+		return s, errors.New("MINUTES: want at least 1")
 	}
 	return s, nil
 }
@@ -76,11 +68,11 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	chosen := slices.DeleteFunc(scenarios(s.minutes), func(sc scenario) bool { return !s.which.MatchString(sc.name) })
+	chosen := slices.DeleteFunc(scenarios(s.minutes), func(sc scenario) bool { return !s.Which.MatchString(sc.name) })
 	if len(chosen) == 0 {
-		return fmt.Errorf("no scenario matches %q", s.which)
+		return fmt.Errorf("no scenario matches %q", s.Which)
 	}
-	lines, err := openLines(s.out)
+	lines, err := s.OpenLines("failover")
 	if err != nil {
 		return err
 	}
@@ -89,12 +81,12 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.close(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, b.Close(context.WithoutCancel(ctx))) }()
 	fmt.Printf("Each run as JSON: %s\n\n", lines.Name())
 	printHeader()
 	var failed []error
 	for _, sc := range chosen {
-		results, err := b.runAll(ctx, sc, s.runs, lines)
+		results, err := b.runAll(ctx, sc, s.Runs, lines)
 		printRows(sc, results)
 		if err = errors.Join(err, broken(sc, results, int64(s.window))); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", sc.name, err))
@@ -121,13 +113,6 @@ func broken(sc scenario, results []result, window int64) error {
 	return errors.Join(errs...)
 }
 
-func openLines(path string) (*os.File, error) {
-	if path != "" {
-		return os.Create(path)
-	}
-	return os.CreateTemp("", "failover-*.jsonl")
-}
-
 // runAll runs a scenario so many times. A run that could not be measured is told and counts as none; when the cluster does
 // not come back, the scenario ends.
 func (b *bed) runAll(ctx context.Context, sc scenario, runs int, lines *os.File) (results []result, err error) {
@@ -142,7 +127,7 @@ func (b *bed) runAll(ctx context.Context, sc scenario, runs int, lines *os.File)
 	for i := range runs {
 		r, err := b.runOnce(ctx, sc, set)
 		if err != nil {
-			return results, errors.Join(fmt.Errorf("run %d: %w", i+1, err), sc.restore(context.WithoutCancel(ctx), b.lab, r.Victim))
+			return results, errors.Join(fmt.Errorf("run %d: %w", i+1, err), sc.restore(context.WithoutCancel(ctx), b.Lab, r.Victim))
 		}
 		r.Scenario, r.Run = sc.name, i+1
 		results = append(results, r)
@@ -156,18 +141,4 @@ func (b *bed) runAll(ctx context.Context, sc scenario, runs int, lines *os.File)
 	}
 	fmt.Fprintf(os.Stderr, "%s: %d runs in %.0f s\n", sc.name, runs, time.Since(begin).Seconds())
 	return results, nil
-}
-
-// upLab opens the lab or brings it up with the product installed; started tells which.
-func upLab(ctx context.Context, s settings) (l *lab.Lab, started bool, err error) {
-	if l, err = lab.Open(s.lab); err == nil {
-		return l, false, nil
-	}
-	// Nodes that are away for a moment are to stay Ready: what Kubernetes does to the pods of others is not measured here.
-	l, err = lab.Up(ctx, lab.Options{Name: s.lab, NodeGrace: 40 * time.Second, Progress: os.Stderr})
-	if err != nil {
-		return nil, false, err
-	}
-	_, err = product.Install(ctx, l, s.root)
-	return l, true, err
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/berth-lb/berth/e2e/bench"
 	"github.com/berth-lb/berth/e2e/lab"
 	"github.com/berth-lb/berth/e2e/watch"
 )
@@ -49,16 +50,7 @@ type result struct {
 }
 
 const (
-	probeInterval = 10 * time.Millisecond
-	askInterval   = 50 * time.Millisecond
-	// lead is how long before the fault the measurement begins.
-	lead = 300 * time.Millisecond
-	// calm is how long all must be answered before it counts as over.
-	calm = 500 * time.Millisecond
-	// onTheWay is how long a probe and its answer may take.
-	onTheWay = 100 * time.Millisecond
-	// calmLimit is how long it may take until all is calm.
-	calmLimit = time.Minute
+	askInterval = 50 * time.Millisecond
 	// patience is how long a loss is measured at most.
 	patience = 30 * time.Second
 )
@@ -75,14 +67,14 @@ type watcher struct {
 func (b *bed) watch(sc scenario, s set) (*watcher, error) {
 	w := &watcher{set: s, ask: cmp.Or(sc.ask, askInterval)}
 	var err error
-	if w.capture, err = watch.StartCapture(b.lab, s.addresses); err != nil {
+	if w.capture, err = watch.StartCapture(b.Lab, s.addresses); err != nil {
 		return nil, err
 	}
-	if w.asker, err = watch.StartAsker(b.lab, lab.HostRouter, lab.RouterAddresses, s.probed, w.ask); err != nil {
+	if w.asker, err = watch.StartAsker(b.Lab, lab.HostRouter, lab.RouterAddresses, s.probed, w.ask); err != nil {
 		return nil, errors.Join(err, w.capture.Stop())
 	}
 	w.traffic, err = watch.StartTraffic(watch.TrafficConfig{
-		Lab: b.lab, Host: lab.HostClient, Addresses: s.probed, Port: echoPort, Interval: cmp.Or(sc.probe, probeInterval),
+		Lab: b.Lab, Host: lab.HostClient, Addresses: s.probed, Port: bench.EchoPort, Interval: cmp.Or(sc.probe, bench.ProbeInterval),
 	})
 	if err != nil {
 		w.asker.Stop()
@@ -97,26 +89,14 @@ func (w *watcher) stop() error {
 	return w.capture.Stop()
 }
 
-// served waits until the client has lost nothing for a moment.
-func (w *watcher) served(ctx context.Context, limit time.Duration) error {
-	return poll(ctx, limit, "the client is served at all addresses", func() error {
-		// What was sent in the last moment may still be on its way.
-		to := time.Now().Add(-onTheWay)
-		if steady, silent := w.traffic.Steady(to.Add(-calm), to); !steady {
-			return fmt.Errorf("%d are silent, among them %s", len(silent), silent[0])
-		}
-		return nil
-	})
-}
-
 // calm waits until the client is served at every address and the LAN is of one mind where each is.
 func (w *watcher) calm(ctx context.Context) error {
 	begin := time.Now()
-	if err := w.served(ctx, calmLimit); err != nil {
+	if err := bench.Served(ctx, w.traffic, bench.CalmLimit); err != nil {
 		return err
 	}
-	return poll(ctx, calmLimit, "one node answers for each address", func() error {
-		from := time.Now().Add(-calm)
+	return bench.Poll(ctx, bench.CalmLimit, "one node answers for each address", func() error {
+		from := time.Now().Add(-bench.Calm)
 		if from.Before(begin) {
 			return errors.New("it has hardly begun")
 		}
@@ -133,7 +113,7 @@ func (w *watcher) calm(ctx context.Context) error {
 
 // runOnce breaks and mends, and measures both.
 func (b *bed) runOnce(ctx context.Context, sc scenario, s set) (r result, err error) {
-	if err := b.waitReady(ctx); err != nil {
+	if err := b.WaitReady(ctx); err != nil {
 		return r, err
 	}
 	w, err := b.watch(sc, s)
@@ -145,11 +125,11 @@ func (b *bed) runOnce(ctx context.Context, sc scenario, s set) (r result, err er
 		return r, fmt.Errorf("before: %w", err)
 	}
 	if sc.prepare != nil {
-		if err := errors.Join(sc.prepare(ctx, b.lab), w.calm(ctx)); err != nil {
+		if err := errors.Join(sc.prepare(ctx, b.Lab), w.calm(ctx)); err != nil {
 			return r, fmt.Errorf("prepared: %w", err)
 		}
 	}
-	before := w.owners(time.Now().Add(-calm))
+	before := w.owners(time.Now().Add(-bench.Calm))
 	victim, owned := b.victim(before)
 	r.Victim = victim
 	measured := owned
@@ -158,26 +138,26 @@ func (b *bed) runOnce(ctx context.Context, sc scenario, s set) (r result, err er
 	}
 	r.Addresses = len(measured)
 	from := time.Now()
-	time.Sleep(lead)
+	time.Sleep(bench.Lead)
 	r.At = time.Now()
-	if err := sc.fault(ctx, b.lab, victim); err != nil {
+	if err := sc.fault(ctx, b.Lab, victim); err != nil {
 		return r, err
 	}
 	time.Sleep(max(0, sc.window-time.Since(r.At)))
 	// A loss that does not end is as long as was waited for it.
-	_ = w.served(ctx, patience)
-	mended := time.Now().Add(-onTheWay)
+	_ = bench.Served(ctx, w.traffic, patience)
+	mended := time.Now().Add(-bench.OnTheWay)
 	after := w.owners(from)
-	if err := sc.restore(ctx, b.lab, victim); err != nil {
+	if err := sc.restore(ctx, b.Lab, victim); err != nil {
 		return r, err
 	}
-	if err := errors.Join(b.waitReady(ctx), w.calm(ctx)); err != nil {
+	if err := errors.Join(b.WaitReady(ctx), w.calm(ctx)); err != nil {
 		return r, fmt.Errorf("after: %w", err)
 	}
 	if r.Astray, err = b.astray(ctx, w); err != nil {
 		return r, err
 	}
-	w.judge(&r, measured, times{from, mended, time.Now().Add(-onTheWay)})
+	w.judge(&r, measured, times{from, mended, time.Now().Add(-bench.OnTheWay)})
 	for addr, mac := range before {
 		if after[addr] != mac {
 			r.Moved++
@@ -192,10 +172,10 @@ func (b *bed) begin(ctx context.Context, w *watcher) error {
 	if err := w.calm(ctx); err != nil {
 		return err
 	}
-	if err := watch.ForgetNeighbours(ctx, b.lab, lab.HostClient); err != nil {
+	if err := watch.ForgetNeighbours(ctx, b.Lab, lab.HostClient); err != nil {
 		return err
 	}
-	return poll(ctx, calmLimit, "the client sends to the owners", func() error {
+	return bench.Poll(ctx, bench.CalmLimit, "the client sends to the owners", func() error {
 		if err := w.calm(ctx); err != nil {
 			return err
 		}
@@ -208,8 +188,8 @@ func (b *bed) begin(ctx context.Context, w *watcher) error {
 
 // astray counts for how many addresses the client sends to another node than the owner.
 func (b *bed) astray(ctx context.Context, w *watcher) (int, error) {
-	cache, err := watch.Neighbours(ctx, b.lab, lab.HostClient)
-	return watch.Astray(cache, w.owners(time.Now().Add(-calm))), err
+	cache, err := watch.Neighbours(ctx, b.Lab, lab.HostClient)
+	return watch.Astray(cache, w.owners(time.Now().Add(-bench.Calm))), err
 }
 
 // owners returns the places last stated since then, of the addresses that are sent to.
@@ -230,7 +210,7 @@ func (b *bed) victim(owners map[netip.Addr]watch.MAC) (node string, owned []neti
 	for addr, mac := range owners {
 		byNode[b.macs[mac]] = append(byNode[b.macs[mac]], addr)
 	}
-	for _, name := range b.lab.NodeNames() {
+	for _, name := range b.Lab.NodeNames() {
 		if len(byNode[name]) > len(byNode[node]) {
 			node = name
 		}

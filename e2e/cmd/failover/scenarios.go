@@ -7,10 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"slices"
 	"syscall"
 	"time"
 
+	"github.com/berth-lb/berth/e2e/bench"
 	"github.com/berth-lb/berth/e2e/lab"
 	"github.com/berth-lb/berth/e2e/product"
 )
@@ -54,27 +54,27 @@ func scenarios(minutes int) []scenario {
 		{name: "hang-pods-elsewhere", title: "owner's node hangs, its kernel forwards to pods elsewhere", set: setCluster,
 			window: 5 * time.Second, fault: hang, restore: unhang},
 		{name: "frozen", title: "owner's speaker frozen for 3 s", set: setLocal, window: 5 * time.Second, fault: freeze, restore: nothing},
-		{name: "kill", title: "owner's speaker killed (SIGKILL)", set: setLocal, window: 5 * time.Second, restore: renewSpeaker,
+		{name: "kill", title: "owner's speaker killed (SIGKILL)", set: setLocal, window: 5 * time.Second, restore: bench.RenewSpeaker,
 			fault: func(_ context.Context, l *lab.Lab, victim string) error {
 				return l.KillProcess(victim, product.SpeakerProcess, syscall.SIGKILL)
 			}},
 		{name: "upgrade", title: "speakers upgraded, one after another", set: setLocal, everybody: true, window: 2 * time.Second,
-			fault: upgrade, restore: nothing},
+			fault: func(ctx context.Context, l *lab.Lab, _ string) error { return bench.Upgrade(ctx, l) }, restore: nothing},
 		{name: "drain", title: "owner drained: cordoned and excluded", set: setLocal, window: 4 * time.Second,
 			fault:   func(ctx context.Context, l *lab.Lab, victim string) error { return l.Drain(ctx, victim) },
 			restore: func(ctx context.Context, l *lab.Lab, victim string) error { return l.Undrain(ctx, victim) }},
 		{name: "partition", title: "owner and one other node cannot reach each other", set: setLocal, everybody: true,
 			window: 6 * time.Second, restore: heal,
 			fault: func(ctx context.Context, l *lab.Lab, victim string) error {
-				return l.Part(ctx, victim, otherThan(l, victim))
+				return l.Part(ctx, victim, bench.OtherThan(l, victim))
 			}},
 		{name: "members", title: "no speaker reaches another on its port, the API server is there", set: setLocal, everybody: true,
 			window: 25 * time.Second, // longer than one proof of life counts
 			fault: func(ctx context.Context, l *lab.Lab, _ string) error {
-				return each(l, func(node string) error { return l.Block(ctx, node, product.MemberPort) })
+				return bench.Each(l, func(node string) error { return l.Block(ctx, node, product.MemberPort) })
 			},
 			restore: func(ctx context.Context, l *lab.Lab, _ string) error {
-				return each(l, func(node string) error { return l.Heal(ctx, node) })
+				return bench.Each(l, func(node string) error { return l.Heal(ctx, node) })
 			}},
 		{name: "no-api", title: "API server killed, then owner's node crashes", set: setLocal, window: 3 * time.Second, fault: crash,
 			prepare: func(ctx context.Context, l *lab.Lab) error { return l.KillComponent(ctx, lab.APIServer) },
@@ -91,20 +91,6 @@ func scenarios(minutes int) []scenario {
 	}
 }
 
-// otherThan is the node after the victim.
-func otherThan(l *lab.Lab, victim string) string {
-	nodes := l.NodeNames()
-	return nodes[(slices.Index(nodes, victim)+1)%len(nodes)]
-}
-
-func each(l *lab.Lab, do func(node string) error) error {
-	var errs []error
-	for _, node := range l.NodeNames() {
-		errs = append(errs, do(node))
-	}
-	return errors.Join(errs...)
-}
-
 // freeze stops the speaker for long enough that the others take over, and lets it go on.
 func freeze(ctx context.Context, l *lab.Lab, victim string) error {
 	if err := l.KillProcess(victim, product.SpeakerProcess, syscall.SIGSTOP); err != nil {
@@ -115,23 +101,6 @@ func freeze(ctx context.Context, l *lab.Lab, victim string) error {
 	case <-ctx.Done():
 	}
 	return l.KillProcess(victim, product.SpeakerProcess, syscall.SIGCONT)
-}
-
-// upgrade has the DaemonSet replace all pods.
-func upgrade(ctx context.Context, l *lab.Lab, _ string) error {
-	if _, err := l.Kubectl(ctx, "rollout", "restart", "-n", product.Namespace, product.Speaker); err != nil {
-		return err
-	}
-	_, err := l.Kubectl(ctx, "rollout", "status", "-n", product.Namespace, product.Speaker, "--timeout=120s")
-	return err
-}
-
-// renewSpeaker replaces the speaker's pod: the kubelet starts a container that ends often ever more slowly, and a new pod
-// starts afresh.
-func renewSpeaker(ctx context.Context, l *lab.Lab, victim string) error {
-	_, err := l.Kubectl(ctx, "delete", "pod", "-n", product.Namespace, "-l", product.SpeakerPods,
-		"--field-selector", "spec.nodeName="+victim, "--wait=true")
-	return err
 }
 
 // saturate runs two endless loops for each core.

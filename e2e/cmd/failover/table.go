@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/berth-lb/berth/e2e/bench"
 	"github.com/berth-lb/berth/e2e/watch"
 )
 
@@ -42,19 +43,11 @@ func printRows(sc scenario, results []result) {
 	} {
 		var loss, back []time.Duration
 		for _, r := range results {
-			loss, back = append(loss, durations(family.loss(r))...), append(back, durations(family.back(r))...)
+			loss, back = append(loss, bench.Milliseconds(family.loss(r))...), append(back, bench.Milliseconds(family.back(r))...)
 		}
 		s := watch.SummaryOf(loss)
 		fmt.Printf("| %s | %s | %d | %d | %d | %d | %d | %d | %d | %d ms | %.1f | %d |\n", sc.title, family.name, len(results), s.Count,
 			s.Min.Milliseconds(), s.Median.Milliseconds(), s.P99.Milliseconds(), s.Max.Milliseconds(),
 			watch.SummaryOf(back).Max.Milliseconds(), longest, float64(moved)/float64(len(results)), astray)
 	}
-}
-
-func durations(ms []int64) []time.Duration {
-	out := make([]time.Duration, len(ms))
-	for i, v := range ms {
-		out[i] = time.Duration(v) * time.Millisecond
-	}
-	return out
 }

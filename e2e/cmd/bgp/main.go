@@ -1,0 +1,165 @@
+// Command bgp has the nodes of a lab announce Services by BGP to FRR, breaks the lab in many ways, and measures what a
+// client behind the routers loses, and how fast routes come. It prints a table and writes a line of JSON for each run.
+//
+// It wants the images that `make images` builds, FRR, and root: run it with `make bench-bgp`. What it takes from the
+// environment:
+//
+//	RUNS       how many times each scenario runs; default 5, of slow ones at most 2
+//	SCENARIOS  regular expression of the scenarios to run; default all
+//	BFD        "no" (the default), "yes" or "both": whether scenarios in which something dies have BFD
+//	LOSS       what may be lost at an address where nothing should be, in ms; default 50
+//	OUT        file for the lines of JSON; default bgp-*.jsonl in the system's directory for temporary files
+//	LAB        name of the lab; default "bgp". One that is up is used, and stays
+//	ROOT       folder of the product's sources, with dist and manifests; default the folder above
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/berth-lb/berth/e2e/bench"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bgp:", err)
+		os.Exit(1)
+	}
+}
+
+// settings are what the environment says.
+type settings struct {
+	bench.Settings
+	bfd  []bool // with which scenarios run in which something dies
+	loss int64  // ms
+}
+
+func readSettings() (settings, error) {
+	shared, err := bench.ReadSettings("bgp", 5)
+	if err != nil {
+		return settings{}, err
+	}
+	s := settings{Settings: shared}
+	if s.loss, err = strconv.ParseInt(cmp.Or(os.Getenv("LOSS"), "50"), 10, 64); err != nil {
+		return s, fmt.Errorf("LOSS: %w", err)
+	}
+	switch text := cmp.Or(os.Getenv("BFD"), "no"); text {
+	case "no":
+		s.bfd = []bool{false}
+	case "yes":
+		s.bfd = []bool{true}
+	case "both":
+		s.bfd = []bool{false, true}
+	default:
+		return s, fmt.Errorf("BFD is %q: want no, yes or both", text)
+	}
+	return s, nil
+}
+
+func run(ctx context.Context) (err error) {
+	s, err := readSettings()
+	if err != nil {
+		return err
+	}
+	chosen := slices.DeleteFunc(scenarios(s.bfd), func(sc scenario) bool { return !s.Which.MatchString(sc.name) })
+	latency := s.Which.MatchString(latencyName)
+	if len(chosen) == 0 && !latency {
+		return fmt.Errorf("no scenario matches %q", s.Which)
+	}
+	lines, err := s.OpenLines("bgp")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lines.Close()) }()
+	b, err := makeBed(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close(context.WithoutCancel(ctx))) }()
+	fmt.Printf("Each run as JSON: %s\n\n", lines.Name())
+	var failed []error
+	if len(chosen) > 0 {
+		printHeader()
+	}
+	for _, sc := range chosen {
+		results, err := b.runAll(ctx, sc, s.Runs, lines)
+		printRows(sc, results)
+		if err = errors.Join(err, broken(sc, results, s.loss)); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", sc.name, err))
+		}
+		if ctx.Err() != nil {
+			return errors.Join(failed...)
+		}
+	}
+	if latency {
+		failed = append(failed, b.measureLatency(ctx, lines))
+	}
+	return errors.Join(failed...)
+}
+
+// broken tells of loss where there must be none. Answers that came late do not count: that hosts answer late has other causes
+// than a route that leads nowhere.
+func broken(sc scenario, results []result, limit int64) error {
+	if !sc.lossless {
+		return nil
+	}
+	var errs []error
+	for _, r := range results {
+		if allowed := max(limit, sc.but.Milliseconds()); r.Dropped > allowed {
+			errs = append(errs, fmt.Errorf("run %d: an address was lost for %d ms in the fault, %d are allowed", r.Run, r.Dropped, allowed))
+		}
+		if r.BackDropped > limit {
+			errs = append(errs, fmt.Errorf("run %d: an address was lost for %d ms when it was mended, %d are allowed", r.Run, r.BackDropped, limit))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// runAll runs a scenario so many times. A run that could not be measured is told and counts as none; the scenario ends with
+// it.
+func (b *bed) runAll(ctx context.Context, sc scenario, runs int, lines *os.File) (results []result, err error) {
+	begin := time.Now()
+	if sc.slow {
+		runs = min(runs, slowRuns)
+	}
+	if err := b.settle(ctx, sc.terms); err != nil {
+		return nil, err
+	}
+	for i := range runs {
+		node := b.Lab.NodeNames()[i%len(b.Lab.NodeNames())]
+		r, err := b.runOnce(ctx, sc, node)
+		if err != nil {
+			return results, errors.Join(fmt.Errorf("run %d: %w", i+1, err), b.recover(context.WithoutCancel(ctx), sc, node))
+		}
+		r.Scenario, r.BFD, r.Run = sc.name, sc.terms.bfd, i+1
+		results = append(results, r)
+		text, err := json.Marshal(r)
+		if err != nil {
+			return results, err
+		}
+		if _, err := lines.Write(append(text, '\n')); err != nil {
+			return results, err
+		}
+	}
+	fmt.Fprintf(os.Stderr, "%s: %d runs in %.0f s\n", sc.name, runs, time.Since(begin).Seconds())
+	return results, nil
+}
+
+// slowRuns is how often a slow scenario runs at most.
+const slowRuns = 2
+
+// recover mends what a run has left broken.
+func (b *bed) recover(ctx context.Context, sc scenario, node string) error {
+	return errors.Join(sc.restore(ctx, b, node), b.settle(ctx, sc.terms))
+}

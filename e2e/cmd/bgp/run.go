@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/berth-lb/berth/e2e/bench"
+	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/berth-lb/berth/e2e/watch"
+)
+
+// A result is what one run has measured. Times are in milliseconds.
+type result struct {
+	Scenario string    `json:"scenario"`
+	BFD      bool      `json:"bfd"`
+	Run      int       `json:"run"`
+	At       time.Time `json:"at"`
+	Node     string    `json:"node"` // to which it was done, where it was one
+	// Loss has the longest outage of each address, from the fault until mending begins; Back from then on until all is whole
+	// again.
+	Loss4 []int64 `json:"loss4"`
+	Loss6 []int64 `json:"loss6"`
+	Back4 []int64 `json:"back4"`
+	Back6 []int64 `json:"back6"`
+	// Dropped is the longest outage of any address for which late answers do not count, from the fault until mending begins;
+	// BackDropped from then on.
+	Dropped     int64 `json:"dropped"`
+	BackDropped int64 `json:"backDropped"`
+	// Lost and Sent count probes of the measurement of Loss, Last is how long after the fault the last lost one was sent.
+	Lost4 int   `json:"lost4"`
+	Lost6 int   `json:"lost6"`
+	Sent4 int   `json:"sent4"`
+	Sent6 int   `json:"sent6"`
+	Last4 int64 `json:"last4"`
+	Last6 int64 `json:"last6"`
+	// Late counts the lost probes that were answered after all.
+	Late4 int `json:"late4"`
+	Late6 int `json:"late6"`
+	// BackLost4 and BackLost6 count lost probes of the measurement of Back.
+	BackLost4 int `json:"backLost4"`
+	BackLost6 int `json:"backLost6"`
+	// Fault is how long the fault took.
+	Fault int64 `json:"fault"`
+	// Pause is the longest time in which no probe of an address was sent: the measurement is no finer than that.
+	Pause int64 `json:"pause"`
+}
+
+// patience is how long a loss is measured at most.
+const patience = 2 * time.Minute
+
+// runOnce breaks and mends, and measures both.
+func (b *bed) runOnce(ctx context.Context, sc scenario, node string) (r result, err error) {
+	if err := b.whole(ctx, sc.terms); err != nil {
+		return r, fmt.Errorf("before: %w", err)
+	}
+	var addresses []netip.Addr
+	for _, set := range sc.sets {
+		addresses = append(addresses, b.sets[set]...)
+	}
+	traffic, err := watch.StartTraffic(watch.TrafficConfig{
+		Lab: b.Lab, Host: lab.HostExt, Addresses: addresses, Port: bench.EchoPort, Interval: bench.ProbeInterval,
+	})
+	if err != nil {
+		return r, err
+	}
+	defer traffic.Stop()
+	if err := bench.Served(ctx, traffic, bench.CalmLimit); err != nil {
+		return r, fmt.Errorf("before: %w", err)
+	}
+	r.Node = node
+	from := time.Now()
+	time.Sleep(bench.Lead)
+	r.At = time.Now()
+	if err := sc.fault(ctx, b, node); err != nil {
+		return r, err
+	}
+	r.Fault = time.Since(r.At).Milliseconds()
+	time.Sleep(max(0, sc.window-time.Since(r.At)))
+	if sc.check != nil {
+		if err := sc.check(ctx, b, node); err != nil {
+			return r, err
+		}
+	}
+	// A loss that does not end is as long as was waited for it.
+	_ = bench.Served(ctx, traffic, patience)
+	mended := time.Now().Add(-bench.OnTheWay)
+	if err := sc.restore(ctx, b, node); err != nil {
+		return r, err
+	}
+	if err := errors.Join(b.whole(ctx, sc.terms), bench.Served(ctx, traffic, bench.CalmLimit)); err != nil {
+		return r, fmt.Errorf("after: %w", err)
+	}
+	r.judge(traffic, addresses, from, mended, time.Now().Add(-bench.OnTheWay))
+	return r, nil
+}
+
+// judge fills in what was seen: the measurement began, mending began, all was whole.
+func (r *result) judge(traffic *watch.Traffic, addresses []netip.Addr, from, mended, whole time.Time) {
+	lead := r.At.Sub(from)
+	for _, addr := range addresses {
+		loss := traffic.Outage(addr, from, mended)
+		back := traffic.Outage(addr, mended, whole)
+		r.Pause = max(r.Pause, loss.Pause.Milliseconds())
+		r.Dropped, r.BackDropped = max(r.Dropped, loss.Dropped.Milliseconds()), max(r.BackDropped, back.Dropped.Milliseconds())
+		last := max(0, loss.Last-lead).Milliseconds()
+		if addr.Is4() {
+			r.Loss4, r.Back4 = append(r.Loss4, loss.Longest.Milliseconds()), append(r.Back4, back.Longest.Milliseconds())
+			r.Lost4, r.Late4, r.Sent4, r.Last4 = r.Lost4+loss.Lost, r.Late4+loss.Late, r.Sent4+loss.Sent, max(r.Last4, last)
+			r.BackLost4 += back.Lost
+		} else {
+			r.Loss6, r.Back6 = append(r.Loss6, loss.Longest.Milliseconds()), append(r.Back6, back.Longest.Milliseconds())
+			r.Lost6, r.Late6, r.Sent6, r.Last6 = r.Lost6+loss.Lost, r.Late6+loss.Late, r.Sent6+loss.Sent, max(r.Last6, last)
+			r.BackLost6 += back.Lost
+		}
+	}
+}
+
+// podNodes names the nodes with ready pods of an app.
+func (b *bed) podNodes(ctx context.Context, app string) ([]string, error) {
+	pods, err := b.API.CoreV1().Pods("default").List(ctx, metav1.ListOptions{LabelSelector: "app=" + app})
+	if err != nil {
+		return nil, err
+	}
+	var nodes []string
+	for _, pod := range pods.Items {
+		for _, c := range pod.Status.Conditions {
+			if c.Type == "Ready" && c.Status == "True" && pod.DeletionTimestamp == nil {
+				nodes = append(nodes, pod.Spec.NodeName)
+			}
+		}
+	}
+	return nodes, nil
+}

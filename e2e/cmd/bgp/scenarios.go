@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/berth-lb/berth/e2e/bench"
+	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/berth-lb/berth/e2e/peering"
+	"github.com/berth-lb/berth/e2e/product"
+)
+
+// A step does something to the lab; node is the one that it is this run's turn of.
+type step func(ctx context.Context, b *bed, node string) error
+
+// A scenario breaks something and mends it again.
+type scenario struct {
+	name, title string
+	terms       terms
+	sets        []string // whose addresses are sent to
+	// lossless: nothing may be lost,
+	lossless bool
+	// but for what is lost until the client takes another way, at most this long.
+	but time.Duration
+	// dies: something dies without a word, so that BFD makes a difference.
+	dies bool
+	// slow: it takes minutes, and runs a few times only.
+	slow bool
+	// window is how long the loss is measured after the fault began, at least.
+	window time.Duration
+	// fault breaks something. The measurement begins before it. Check is done at the end of the window; nil means nothing.
+	fault, check step
+	// restore makes everything whole again.
+	restore step
+}
+
+// all are the sets of which each node has a share.
+var all = []string{setLocal, setCluster}
+
+// scenarios lists all, in the order in which they run. Those in which something dies come once with each value of bfd.
+func scenarios(bfd []bool) []scenario {
+	var out []scenario
+	for _, sc := range cases() {
+		if !sc.dies {
+			out = append(out, sc)
+			continue
+		}
+		for _, with := range bfd {
+			sc.terms.bfd = with
+			out = append(out, sc)
+		}
+	}
+	return out
+}
+
+func cases() []scenario {
+	graceful := terms{restart: true}
+	spare := terms{restart: true, second: true}
+	return []scenario{
+		{name: "nothing", title: "nothing happens", terms: graceful, sets: all, lossless: true, window: 5 * time.Second,
+			fault: nothing, restore: nothing},
+		{name: "drain", title: "node drained: cordoned, pods evicted", terms: graceful, sets: all, lossless: true,
+			window: 8 * time.Second, fault: drain, restore: uncordon},
+		{name: "exclude", title: "node cordoned and excluded from load balancers", terms: graceful, sets: all, lossless: true,
+			window: 4 * time.Second, fault: exclude, restore: include},
+		{name: "scale-down", title: "node's only pod ends, others serve (traffic policy Local)", terms: graceful, sets: []string{setMoving},
+			lossless: true, window: 9 * time.Second, fault: scale(1), restore: scale(2)},
+		{name: "crash-hold-3", title: "node crashes, hold time 3 s", terms: terms{hold: "3s"}, sets: []string{setLocal}, dies: true,
+			window: 6 * time.Second, fault: crash, restore: start},
+		{name: "crash-default", title: "node crashes, hold time 90 s (default)", sets: []string{setLocal}, dies: true, slow: true,
+			window: 95 * time.Second, fault: crash, restore: start},
+		{name: "upgrade", title: "speakers upgraded, one after another", terms: graceful, sets: all, lossless: true,
+			window: 3 * time.Second, fault: upgrade, restore: nothing},
+		{name: "kill", title: "speaker killed (SIGKILL), graceful restart", terms: graceful, sets: all, lossless: true,
+			window: 5 * time.Second, fault: kill, restore: renew},
+		{name: "kill-plain", title: "speaker killed (SIGKILL), no graceful restart", sets: all,
+			window: 5 * time.Second, fault: kill, restore: renew},
+		{name: "router-restart", title: "router's daemons restarted, graceful restart on both sides",
+			terms: terms{restart: true, routerRestart: true}, sets: all, window: 5 * time.Second, fault: restartRouter, restore: nothing},
+		{name: "router-killed", title: "router's daemons killed and started, graceful restart on both sides",
+			terms: terms{restart: true, routerRestart: true}, sets: all, window: 5 * time.Second, fault: killRouter, restore: nothing},
+		{name: "unreachable", title: "another peer is not there when speakers start", terms: graceful, sets: all, lossless: true,
+			window: 3 * time.Second, fault: misguided(peering.Peer{Address: nobody}, upgrade), check: badIsDown, restore: forget},
+		{name: "wrong-asn", title: "another peer with a wrong AS number", terms: spare, sets: all, lossless: true, window: 4 * time.Second,
+			fault: misguided(peering.Peer{Address: lab.Router2Addresses.V4, PeerASN: 64999}, nothing), check: badIsDown, restore: forget},
+		{name: "wrong-password", title: "another peer with a wrong password", terms: spare, sets: all, lossless: true, window: 4 * time.Second,
+			fault: misguided(peering.Peer{Address: lab.Router2Addresses.V4, More: "password: wrong"}, nothing), check: badIsDown, restore: forget},
+		{name: "two-routers", title: "one of two routers dies", terms: terms{restart: true, second: true, open: true}, sets: all,
+			lossless: true, but: 250 * time.Millisecond, dies: true, window: 5 * time.Second, fault: crashRouter2, restore: startRouter2},
+		{name: "no-api", title: "API server away for 5 s while a pod moves: others", terms: graceful, sets: all, lossless: true,
+			window: 8 * time.Second, fault: moveWithoutAPI, restore: nothing},
+		{name: "no-api-moved", title: "API server away for 5 s while a pod moves: its own Services", terms: graceful,
+			sets: []string{setMoving}, window: 8 * time.Second, fault: moveWithoutAPI, restore: nothing},
+	}
+}
+
+// nobody is an address on the LAN that no host has.
+var nobody = netip.MustParseAddr("10.77.0.99")
+
+// bad is the name of a BGPPeer with which nothing can come up.
+const bad = "bad"
+
+func nothing(context.Context, *bed, string) error { return nil }
+
+func drain(ctx context.Context, b *bed, node string) error {
+	_, err := b.Lab.Kubectl(ctx, "drain", node, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=60s")
+	return err
+}
+
+func uncordon(ctx context.Context, b *bed, node string) error {
+	_, err := b.Lab.Kubectl(ctx, "uncordon", node)
+	return err
+}
+
+// scale changes how many nodes have a pod of the set that moves.
+func scale(replicas int) step {
+	return func(ctx context.Context, b *bed, _ string) error {
+		_, err := b.Lab.Kubectl(ctx, "scale", "deployment/"+appMoving, fmt.Sprintf("--replicas=%d", replicas))
+		return err
+	}
+}
+
+func exclude(ctx context.Context, b *bed, node string) error { return b.Lab.Drain(ctx, node) }
+func include(ctx context.Context, b *bed, node string) error { return b.Lab.Undrain(ctx, node) }
+func crash(ctx context.Context, b *bed, node string) error   { return b.Lab.Crash(ctx, node) }
+func start(ctx context.Context, b *bed, node string) error   { return b.Lab.Start(ctx, node) }
+func upgrade(ctx context.Context, b *bed, _ string) error    { return bench.Upgrade(ctx, b.Lab) }
+
+func kill(_ context.Context, b *bed, node string) error {
+	return b.Lab.KillProcess(node, product.SpeakerProcess, syscall.SIGKILL)
+}
+
+func renew(ctx context.Context, b *bed, node string) error {
+	return bench.RenewSpeaker(ctx, b.Lab, node)
+}
+
+func restartRouter(ctx context.Context, b *bed, _ string) error {
+	return b.Lab.RestartRouter(ctx, lab.HostRouter)
+}
+
+func killRouter(ctx context.Context, b *bed, _ string) error {
+	if err := b.Lab.KillRouter(ctx, lab.HostRouter); err != nil {
+		return err
+	}
+	return b.Lab.RestartRouter(ctx, lab.HostRouter)
+}
+
+func crashRouter2(ctx context.Context, b *bed, _ string) error {
+	return b.Lab.CrashRouter(ctx, lab.HostRouter2)
+}
+
+// startRouter2 brings the second router back, as routers come: it takes part in forwarding when it has all routes.
+func startRouter2(ctx context.Context, b *bed, _ string) error {
+	r := b.terms.router(lab.HostRouter2, b.Lab.NodeNames())
+	if err := b.Lab.StartRouter(ctx, lab.HostRouter2, r.Config()); err != nil {
+		return err
+	}
+	if err := b.routed(ctx, lab.HostRouter2); err != nil {
+		return err
+	}
+	return b.Lab.OpenRouter(ctx, lab.HostRouter2)
+}
+
+// misguided adds a peer with which no session can come up, and does something more.
+func misguided(p peering.Peer, more step) step {
+	return func(ctx context.Context, b *bed, node string) error {
+		p.Name, p.Restart = bad, true
+		if err := b.Apply(ctx, p.Manifest()); err != nil {
+			return err
+		}
+		return more(ctx, b, node)
+	}
+}
+
+func forget(ctx context.Context, b *bed, _ string) error {
+	return b.Delete(ctx, peering.Peer{Name: bad, Address: nobody}.Manifest())
+}
+
+// badIsDown makes sure that the peer with which nothing can come up was tried, and that the Speaker object says why not.
+func badIsDown(ctx context.Context, b *bed, node string) error {
+	path := fmt.Sprintf(`jsonpath={.status.bgp.sessions[?(@.peer==%[1]q)].state}: {.status.bgp.sessions[?(@.peer==%[1]q)].lastError}`, bad)
+	return bench.Poll(ctx, 10*time.Second, "the bad peer was tried", func() error {
+		out, err := b.Lab.Kubectl(ctx, "get", "speaker", node, "-o", path)
+		if err == nil && (len(out) < len("Connecting: x") || string(out[:len("Connecting")]) != "Connecting") {
+			err = fmt.Errorf("the speaker of %s says %q", node, out)
+		}
+		return err
+	})
+}
+
+// awayFor is how long the API server is away.
+const awayFor = 5 * time.Second
+
+// moveWithoutAPI deletes a pod, and at the same moment the API server dies: nobody hears where the next one is until it is
+// back.
+func moveWithoutAPI(ctx context.Context, b *bed, _ string) error {
+	nodes, err := b.podNodes(ctx, appMoving)
+	if err != nil {
+		return err
+	}
+	if len(nodes) == 0 {
+		return errors.New("there is no pod to move")
+	}
+	out, err := b.Lab.Kubectl(ctx, "get", "pods", "-l", "app="+appMoving, "--field-selector", "spec.nodeName="+nodes[0],
+		"-o", "jsonpath={.items[0].metadata.name}")
+	if err != nil {
+		return err
+	}
+	if _, err := b.Lab.Kubectl(ctx, "delete", "pod", string(out), "--wait=false"); err != nil {
+		return err
+	}
+	if err := b.Lab.KillComponent(ctx, lab.APIServer); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(awayFor):
+	case <-ctx.Done():
+	}
+	return b.Lab.StartComponent(context.WithoutCancel(ctx), lab.APIServer)
+}
