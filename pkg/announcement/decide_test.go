@@ -286,25 +286,41 @@ func TestAllNodesAgree(t *testing.T) {
 
 func TestParseService(t *testing.T) {
 	yes, no := true, false
-	n1, n2, n3, n4 := "n1", "n2", "n3", "n4"
-	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}}
-	s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
-	got := ParseService(s, []discoveryv1.EndpointSlice{
-		{Endpoints: []discoveryv1.Endpoint{
-			{NodeName: &n1, Conditions: discoveryv1.EndpointConditions{}},
-			{NodeName: &n2, Conditions: discoveryv1.EndpointConditions{Ready: &no}},
-		}},
-		{Endpoints: []discoveryv1.Endpoint{
-			{NodeName: &n3, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &yes, Terminating: &yes}},
-			{NodeName: &n4, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &no, Terminating: &yes}},
-		}},
-	})
-	if diff := cmp.Diff(Service{Name: "default/web", Local: true, Ready: true, Endpoints: map[string]int{"n1": 1, "n3": 1}}, got); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
+	at := func(node string, c discoveryv1.EndpointConditions) discoveryv1.Endpoint {
+		return discoveryv1.Endpoint{NodeName: &node, Conditions: c}
 	}
-	nowhere := ParseService(s, []discoveryv1.EndpointSlice{{Endpoints: []discoveryv1.Endpoint{{}}}})
-	if !nowhere.Ready || len(nowhere.Endpoints) != 0 {
-		t.Errorf("an endpoint that no node is named for: %+v", nowhere)
+	ready, unsaid := discoveryv1.EndpointConditions{Ready: &yes}, discoveryv1.EndpointConditions{}
+	notReady := discoveryv1.EndpointConditions{Ready: &no}
+	ending := discoveryv1.EndpointConditions{Ready: &no, Serving: &yes, Terminating: &yes}
+	ended := discoveryv1.EndpointConditions{Ready: &no, Serving: &no, Terminating: &yes}
+	for _, test := range []struct {
+		story  string
+		slices [][]discoveryv1.Endpoint
+		ready  bool
+		want   map[string]int
+	}{
+		{"nothing at all", nil, false, map[string]int{}},
+		{"ready where it is said, or nothing is", [][]discoveryv1.Endpoint{{at("n1", ready), at("n2", notReady)}, {at("n3", unsaid)}},
+			true, map[string]int{"n1": 1, "n3": 1}},
+		{"no node is named", [][]discoveryv1.Endpoint{{{Conditions: ready}}}, true, map[string]int{}},
+		{"a pod that ends does not count beside one that is ready", [][]discoveryv1.Endpoint{{at("n1", ready)}, {at("n1", ending), at("n2", ending)}},
+			true, map[string]int{"n1": 1}},
+		{"when all end, those that still answer count", [][]discoveryv1.Endpoint{{at("n1", ending), at("n2", ended)}, {at("n3", notReady)}},
+			true, map[string]int{"n1": 1}},
+		{"when none answers, none counts", [][]discoveryv1.Endpoint{{at("n1", ended), at("n2", notReady)}}, false, map[string]int{}},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}}
+			s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+			var slices []discoveryv1.EndpointSlice
+			for _, endpoints := range test.slices {
+				slices = append(slices, discoveryv1.EndpointSlice{Endpoints: endpoints})
+			}
+			want := Service{Name: "default/web", Local: true, Ready: test.ready, Endpoints: test.want}
+			if diff := cmp.Diff(want, ParseService(s, slices)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -29,15 +29,25 @@ type Service struct {
 // ParseService reads a Service and its EndpointSlices.
 //
 // An endpoint is usable when it is ready, which is also meant where the
-// condition is missing, or when it is serving: a pod that terminates but
-// still answers keeps its traffic (KEP-1669, KEP-1672).
+// condition is missing. Where the Service has none that is ready, those are that
+// are serving: pods that terminate but still answer (KEP-1669, KEP-1672). So
+// traffic goes to other nodes while the pod that leaves one still answers.
 func ParseService(s *corev1.Service, slices []discoveryv1.EndpointSlice) Service {
 	out := Service{
-		Name:      s.Namespace + "/" + s.Name,
-		Labels:    s.Labels,
-		Local:     s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
-		Endpoints: map[string]int{},
+		Name:   s.Namespace + "/" + s.Name,
+		Labels: s.Labels,
+		Local:  s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
 	}
+	out.Endpoints, out.Ready = count(slices, func(c discoveryv1.EndpointConditions) bool { return c.Ready == nil || *c.Ready })
+	if !out.Ready {
+		out.Endpoints, out.Ready = count(slices, func(c discoveryv1.EndpointConditions) bool { return c.Serving != nil && *c.Serving })
+	}
+	return out
+}
+
+// count counts the usable endpoints of each node, and reports whether there are
+// any at all.
+func count(slices []discoveryv1.EndpointSlice, usable func(discoveryv1.EndpointConditions) bool) (byNode map[string]int, any bool) {
 	counts := map[discoveryv1.AddressType]map[string]int{}
 	for _, slice := range slices {
 		if counts[slice.AddressType] == nil {
@@ -47,25 +57,20 @@ func ParseService(s *corev1.Service, slices []discoveryv1.EndpointSlice) Service
 			if !usable(e.Conditions) {
 				continue
 			}
-			out.Ready = true
+			any = true
 			if e.NodeName != nil {
 				counts[slice.AddressType][*e.NodeName]++
 			}
 		}
 	}
 	// A pod of a dual-stack Service is in a slice of each family.
+	byNode = map[string]int{}
 	for _, ofType := range counts {
 		for node, n := range ofType {
-			out.Endpoints[node] = max(out.Endpoints[node], n)
+			byNode[node] = max(byNode[node], n)
 		}
 	}
-	return out
-}
-
-func usable(c discoveryv1.EndpointConditions) bool {
-	ready := c.Ready == nil || *c.Ready
-	serving := c.Serving != nil && *c.Serving
-	return ready || serving
+	return byNode, any
 }
 
 // Node is what Decide needs to know of a node.

@@ -223,6 +223,17 @@ func (r *relay) takeOpen(message []byte) error {
 	return r.opened(&theirs)
 }
 
+// badAS says which AS number the router has and which it should have, when a
+// NOTIFICATION tells it that it has the wrong one.
+func (r *relay) badAS(message []byte) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if body := message[headerLength:]; len(body) < 2 || body[0] != codeOpen || body[1] != openBadPeerAS || r.theirs == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (it is AS %d, and the peer is to be AS %d)", r.theirs.as, r.peer.PeerASN)
+}
+
 func (r *relay) toGobgp(message []byte) error {
 	if _, err := r.gobgp.Write(message); err != nil {
 		return errEnded // gobgp has said why before, and fromGobgp has noted it
@@ -244,7 +255,7 @@ func (r *relay) fromGobgp() error {
 				return err
 			}
 		case typeNotification:
-			r.say(message, fmt.Errorf("told the router: %s", inWords(message)))
+			r.say(message, fmt.Errorf("told the router: %s%s", inWords(message), r.badAS(message)))
 			continue
 		}
 		if err := r.write(message); err != nil {
