@@ -75,6 +75,7 @@ type view struct {
 	// lookAtLinks found them.
 	local         atomic.Pointer[[]layer2.Link]
 	node          string
+	proxies       *proxies
 	excludeLinks  []*regexp.Regexp
 	ignoreExclude bool
 	// probes is false when addresses are announced without being probed first,
@@ -153,9 +154,13 @@ func (v *view) gatherBGP(ctx context.Context, addr netip.Addr, nodes []announcem
 
 // bgpInput is what DecideBGP wants of what Decide wants.
 func (v *view) bgpInput(in announcement.Input) announcement.BGPInput {
+	var unproxied map[string]bool
+	if len(in.Config.BGPPeers) > 0 {
+		unproxied = v.proxies.unready(in.Address, in.Services)
+	}
 	return announcement.BGPInput{
 		Address: in.Address, Services: in.Services, Config: in.Config, Nodes: in.Nodes, Speakers: in.Speakers, Node: in.Node,
-		Isolated: in.Isolated, Settled: isClosed(v.state.settled), Before: v.state.route(in.Address), Now: in.Now,
+		Isolated: in.Isolated, Settled: isClosed(v.state.settled), Unproxied: unproxied, Before: v.state.route(in.Address), Now: in.Now,
 	}
 }
 

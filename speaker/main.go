@@ -228,6 +228,7 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 		cached: mgr.GetCache(), state: state, fellows: sp.fellows, links: sp.links,
 		node: s.Node, excludeLinks: exclude, ignoreExclude: s.IgnoreExclude, probes: s.ProbeCount > 0, handOver: s.HandOver,
 	}
+	sp.view.proxies = newProxies(s.Node, askProxy(address.Addr()), log)
 	sp.fellows.ownLinks = sp.view.ownLinks
 	sp.watch = &watch{
 		view: sp.view, fellows: sp.fellows, members: members, prober: prober, announcer: announcer, links: sp.links, log: log,
@@ -291,6 +292,7 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 		},
 	}
 	sp.addresses.ask = sp.asking.start
+	sp.view.proxies.ctx, sp.view.proxies.look = ctx, queues.one
 	sp.conflicts.tell = sp.addresses.event
 	sp.watch.all, sp.watch.one, sp.watch.told = queues.all, queues.one, sp.object.tell
 	if err := ctrlmetrics.Registry.Register(sp.metrics); err != nil {

@@ -142,7 +142,8 @@ func (r *routes) plan(ctx context.Context) time.Duration {
 		return retry
 	}
 	// Of a cordoned node it is not known before what it announces.
-	r.complete = r.complete || looked && (settled || !r.cordoned)
+	asking := r.view.proxies.asking()
+	r.complete = r.complete || looked && (settled || !r.cordoned) && !asking
 	now := time.Now()
 	c := r.view.state.configuration()
 	peers, problems := peersOf(&c, r.node)
@@ -158,6 +159,10 @@ func (r *routes) plan(ctx context.Context) time.Duration {
 	r.tellConflicts(planned.Conflicts)
 	r.follow()
 	r.await(decided, serial)
+	if !r.complete && asking {
+		r.stale.Store(true)
+		return retry / 10
+	}
 	if again.IsZero() || !planned.Again.IsZero() && planned.Again.Before(again) {
 		again = planned.Again
 	}

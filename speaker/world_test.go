@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,6 +66,10 @@ type world struct {
 	sessions  *sessions
 	bfd       *fakeBFD
 	paths     *paths
+	// proxy says whether kube-proxy is ready, proxyTold counts how often that was
+	// waited for in the end.
+	proxy     atomic.Bool
+	proxyTold atomic.Int32
 	routes    *routes
 }
 
@@ -110,6 +115,8 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		cached: w.api, state: w.state, fellows: w.fellows, links: w, node: "node1", excludeLinks: layer2.DefaultExclude(),
 		handOver: 3 * time.Second,
 	}
+	w.view.proxies = newProxies("node1", func(context.Context, uint16) bool { return w.proxy.Load() }, log)
+	w.view.proxies.ctx, w.view.proxies.look = t.Context(), func(netip.Addr) { w.proxyTold.Add(1) }
 	w.conflicts = newConflicts(w.view, nil)
 	w.conflicts.announcer = w
 	w.object = &object{

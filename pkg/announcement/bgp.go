@@ -30,6 +30,9 @@ type BGPInput struct {
 	Isolated bool
 	// Settled is set when it is known which speakers are present.
 	Settled bool
+	// Unproxied are the Services for whose endpoints on this node the service
+	// proxy is not known to be ready, by name.
+	Unproxied map[string]bool
 	// Before is the decision before this one, the zero value for none.
 	Before BGPDecision
 	Now    time.Time
@@ -73,7 +76,9 @@ func (d BGPDecision) Equal(o BGPDecision) bool {
 //  3. This node must be selected by such an advertisement, have a network, and
 //     have a usable endpoint of every Service whose externalTrafficPolicy is
 //     Local.
-//  4. A node with the exclude label leaves. A cordoned node leaves when another
+//  4. A node does not begin before its service proxy has taken up the endpoints
+//     that rule 3 asks for.
+//  5. A node with the exclude label leaves. A cordoned node leaves when another
 //     that is neither, and whose speaker is present, passes rule 3; else it goes
 //     on. Who leaves goes on announcing for a while, in another way; who has not
 //     announced before does not begin. A cordoned node does not begin either
@@ -111,6 +116,9 @@ func DecideBGP(in BGPInput) BGPDecision {
 	}
 	node := in.Nodes[self]
 	if d.Reason, d.Message = unfit(node, ads, services); d.Reason != "" {
+		return d
+	}
+	if d.Reason, d.Message = unproxied(in, services); d.Reason != "" && !in.Before.Announce {
 		return d
 	}
 	if d.Reason, d.Message = leaves(in, node, ads, services); d.Reason != "" && !in.Before.Announce {
@@ -184,6 +192,17 @@ func unfit(n Node, ads []*config.BGPAdvertisement, services []Service) (v1beta1.
 		if s.Local && s.Endpoints[n.Name] == 0 {
 			return v1beta1.ReasonNoLocalEndpoint,
 				fmt.Sprintf("externalTrafficPolicy of Service %s is Local, and it has no ready endpoint on this node.", s.Name)
+		}
+	}
+	return "", ""
+}
+
+// unproxied says for which Service traffic would come too early, or "".
+func unproxied(in BGPInput, services []Service) (v1beta1.Reason, string) {
+	for _, s := range services {
+		if in.Unproxied[s.Name] {
+			return v1beta1.ReasonProxyNotReady, fmt.Sprintf(
+				"externalTrafficPolicy of Service %s is Local, and kube-proxy has not taken up its endpoints on this node yet.", s.Name)
 		}
 	}
 	return "", ""

@@ -105,6 +105,14 @@ func TestDecideBGP(t *testing.T) {
 
 		{"Local, without an endpoint here", func(in *BGPInput) { in.Services = []Service{local("default/web", map[string]int{"n2": 1})} }, "NoLocalEndpoint"},
 		{"Local, with endpoints here", func(in *BGPInput) { in.Services = []Service{local("default/web", map[string]int{"n1": 3})} }, "Announced ad0 3"},
+		{"Local, and kube-proxy does not know of the endpoint yet", func(in *BGPInput) {
+			in.Services, in.Unproxied = []Service{local("default/web", map[string]int{"n1": 3})}, map[string]bool{"default/web": true}
+		}, "ProxyNotReady"},
+		{"what is announced already stays", func(in *BGPInput) {
+			in.Services, in.Unproxied = []Service{local("default/web", map[string]int{"n1": 3})}, map[string]bool{"default/web": true}
+			in.Before = announced
+		}, "Announced ad0 3"},
+		{"kube-proxy does not know of an endpoint of another Service", func(in *BGPInput) { in.Unproxied = map[string]bool{"default/other": true} }, "Announced ad0 0"},
 		{"Local is not enough for one of two that share", func(in *BGPInput) {
 			in.Services = []Service{local("default/a", map[string]int{"n1": 3}), local("default/b", map[string]int{"n2": 1})}
 		}, "NoLocalEndpoint"},

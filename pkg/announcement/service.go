@@ -18,6 +18,9 @@ type Service struct {
 	// Local is set for externalTrafficPolicy Local: only a node with a usable
 	// endpoint can take its traffic.
 	Local bool
+	// HealthCheckPort is where each node's service proxy tells whether it has
+	// endpoints of a Local Service there; 0 for none.
+	HealthCheckPort uint16
 	// Ready is set when the Service has a usable endpoint anywhere, also one
 	// that no node is named for.
 	Ready bool
@@ -37,6 +40,8 @@ func ParseService(s *corev1.Service, slices []discoveryv1.EndpointSlice) Service
 		Name:   s.Namespace + "/" + s.Name,
 		Labels: s.Labels,
 		Local:  s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+
+		HealthCheckPort: uint16(s.Spec.HealthCheckNodePort),
 	}
 	out.Endpoints, out.Ready = count(slices, func(c discoveryv1.EndpointConditions) bool { return c.Ready == nil || *c.Ready })
 	if !out.Ready {

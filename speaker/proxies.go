@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/berth-lb/berth/pkg/announcement"
+)
+
+// Times of asking the service proxy.
+const (
+	proxyLook = 50 * time.Millisecond
+	// proxyTimeout bounds one question.
+	proxyTimeout = 500 * time.Millisecond
+	// proxyPatience is how long the proxy is asked. One that does not answer by
+	// then is one that does not serve health checks.
+	proxyPatience = 5 * time.Second
+)
+
+// proxies finds out when this node's service proxy, kube-proxy or another, has
+// taken up the endpoints of this node for a Service whose externalTrafficPolicy
+// is Local. It may be a second late, and a route that comes before it attracts
+// traffic that is dropped. The proxy says so at the Service's health check node
+// port, which is there for external load balancers.
+type proxies struct {
+	ctx  context.Context // of the speaker
+	node string
+	// takesUp asks the proxy at a health check node port of this node.
+	takesUp func(ctx context.Context, port uint16) bool
+	look    func(netip.Addr) // has an address looked at again
+	log     *slog.Logger
+	slots   chan struct{} // bounds how many questions are open
+
+	mu      sync.Mutex
+	known   map[netip.Addr]map[string]*proxied // by address and Service
+	waiting int
+}
+
+// proxied is what is known of one Service with endpoints on this node.
+type proxied struct {
+	port  uint16
+	ready bool
+	stop  context.CancelFunc
+}
+
+// openQuestions is how many the proxy is asked at once.
+const openQuestions = 32
+
+func newProxies(node string, takesUp func(context.Context, uint16) bool, log *slog.Logger) *proxies {
+	return &proxies{
+		node: node, takesUp: takesUp, log: log, slots: make(chan struct{}, openQuestions), known: map[netip.Addr]map[string]*proxied{},
+	}
+}
+
+// unready are the Services with an address for whose endpoints on this node the
+// proxy is not known to be ready. It is asked from the first time on.
+func (p *proxies) unready(addr netip.Addr, services []announcement.Service) map[string]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.known[addr]
+	now, out := map[string]*proxied{}, map[string]bool{}
+	for _, s := range services {
+		if !s.Local || s.HealthCheckPort == 0 || s.Endpoints[p.node] == 0 {
+			continue
+		}
+		one := before[s.Name]
+		if one == nil || one.port != s.HealthCheckPort {
+			one = p.start(addr, s)
+		}
+		now[s.Name] = one
+		if !one.ready {
+			out[s.Name] = true
+		}
+	}
+	for name, one := range before {
+		if now[name] != one {
+			one.stop()
+		}
+	}
+	p.known[addr] = now
+	if len(now) == 0 {
+		delete(p.known, addr)
+	}
+	return out
+}
+
+// start begins to ask the proxy. The caller holds mu.
+func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxied {
+	ctx, stop := context.WithTimeout(p.ctx, proxyPatience)
+	one := &proxied{port: s.HealthCheckPort, stop: stop}
+	p.waiting++
+	go func() {
+		defer stop()
+		took := p.await(ctx, one.port)
+		p.mu.Lock()
+		p.waiting--
+		one.ready = true
+		p.mu.Unlock()
+		if ctx.Err() == context.Canceled { //nolint:errorlint // it is never wrapped
+			return // nobody waits for it any more
+		}
+		if !took {
+			p.log.Warn("the service proxy does not say that it has taken up the endpoints of this node; going on without",
+				"services", []string{s.Name}, "address", addr.String())
+		}
+		p.look(addr)
+	}()
+	return one
+}
+
+// await asks until the proxy says yes or ctx ends.
+func (p *proxies) await(ctx context.Context, port uint16) bool {
+	ticker := time.NewTicker(proxyLook)
+	defer ticker.Stop()
+	for !p.askOnce(ctx, port) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-ticker.C:
+		}
+	}
+	return true
+}
+
+// askOnce asks, and not about all Services at once.
+func (p *proxies) askOnce(ctx context.Context, port uint16) bool {
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+		return p.takesUp(ctx, port)
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// asking reports whether an answer is waited for.
+func (p *proxies) asking() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiting > 0
+}
+
+// askProxy returns a function that asks the proxy of a node for its health check
+// ports: it answers 200 while it has endpoints there.
+func askProxy(node netip.Addr) func(context.Context, uint16) bool {
+	dialer := net.Dialer{Timeout: proxyTimeout}
+	client := http.Client{Timeout: proxyTimeout, Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
+	return func(ctx context.Context, port uint16) bool {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/", netip.AddrPortFrom(node, port)), nil)
+		if err != nil {
+			return false
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return false
+		}
+		_ = response.Body.Close() // the status says it all
+		return response.StatusCode == http.StatusOK
+	}
+}

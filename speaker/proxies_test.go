@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+)
+
+func localService(w *world) {
+	changes(w, "web", &corev1.Service{}, func(s *corev1.Service) {
+		s.Spec.ExternalTrafficPolicy, s.Spec.HealthCheckNodePort = corev1.ServiceExternalTrafficPolicyLocal, 31234
+	})
+}
+
+// TestRouteWaitsForTheProxy: a node with a new endpoint attracts traffic when
+// kube-proxy knows of the endpoint, and not before; and a restarted speaker does
+// not say that it has replayed all routes while it waits.
+func TestRouteWaitsForTheProxy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
+		localService(w)
+		w.look()
+		w.tells("tor")
+		if got := w.state.route(address).Reason; got != v1beta1.ReasonProxyNotReady || w.bgp.complete {
+			t.Errorf("the reason is %q; all is known is %t", got, w.bgp.complete)
+		}
+		time.Sleep(time.Second)
+		w.look()
+		w.tells("tor")
+		w.proxy.Store(true)
+		time.Sleep(proxyLook)
+		synctest.Wait()
+		if w.proxyTold.Load() != 1 {
+			t.Errorf("it is looked again %d times", w.proxyTold.Load())
+		}
+		w.look()
+		w.tells("tor 192.0.2.10/32")
+		if !w.bgp.complete {
+			t.Error("all is known, and the session is not told")
+		}
+
+		// What is announced stays, whatever the proxy says now.
+		w.proxy.Store(false)
+		w.look()
+		w.tells("tor 192.0.2.10/32")
+
+		// The endpoint goes, and comes back.
+		w.ready("web", false)
+		w.look()
+		w.tells("tor")
+		w.ready("web", true)
+		w.look()
+		w.tells("tor")
+		time.Sleep(proxyPatience)
+		synctest.Wait()
+		w.look()
+		w.tells("tor 192.0.2.10/32") // it was waited for long enough
+	})
+}
+
+// TestNobodyWaitsForWhatIsGone: an endpoint that goes while the proxy is asked is
+// not asked for any more.
+func TestNobodyWaitsForWhatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
+		localService(w)
+		w.look()
+		if !w.view.proxies.asking() {
+			t.Fatal("the proxy is not asked")
+		}
+		if err := w.api.DeleteAllOf(t.Context(), &discoveryv1.EndpointSlice{}); err != nil {
+			t.Fatal(err)
+		}
+		w.look()
+		synctest.Wait()
+		if w.view.proxies.asking() || w.proxyTold.Load() != 0 || len(w.view.proxies.known) != 0 {
+			t.Errorf("asked is %t, told %d times, known %v", w.view.proxies.asking(), w.proxyTold.Load(), w.view.proxies.known)
+		}
+	})
+}
+
+func TestAskProxy(t *testing.T) {
+	status := http.StatusServiceUnavailable
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = fmt.Fprint(w, `{"localEndpoints": 0}`)
+	}))
+	at := netip.MustParseAddrPort(server.Listener.Addr().String())
+	ask := askProxy(at.Addr())
+	if ask(t.Context(), at.Port()) {
+		t.Error("a proxy without endpoints is ready")
+	}
+	status = http.StatusOK
+	if !ask(t.Context(), at.Port()) {
+		t.Error("a proxy with endpoints is not ready")
+	}
+	server.Close()
+	if ask(t.Context(), at.Port()) {
+		t.Error("no proxy is ready")
+	}
+}
