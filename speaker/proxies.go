@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -102,7 +103,7 @@ func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxied {
 		p.waiting--
 		one.ready = true
 		p.mu.Unlock()
-		if ctx.Err() == context.Canceled { //nolint:errorlint // it is never wrapped
+		if errors.Is(ctx.Err(), context.Canceled) {
 			return // nobody waits for it any more
 		}
 		if !took {

@@ -438,11 +438,17 @@ type BFDSession struct {
 // +kubebuilder:validation:Enum=AdminDown;Down;Init;Up
 type BFDState string
 
-// BFDUp: packets get through in both directions.
-const BFDUp BFDState = "Up"
-
-// BFDDown: they do not, or the router does not do BFD.
-const BFDDown BFDState = "Down"
+// The states of BFD sessions.
+const (
+	// BFDAdminDown: the session ends in order.
+	BFDAdminDown BFDState = "AdminDown"
+	// BFDDown: nothing is heard, or the router says that it hears nothing.
+	BFDDown BFDState = "Down"
+	// BFDInit: the router is heard, and does not hear this side yet.
+	BFDInit BFDState = "Init"
+	// BFDUp: packets get through in both directions.
+	BFDUp BFDState = "Up"
+)
 
 // BGPFamily is a family of routes.
 //

@@ -61,7 +61,7 @@ spec:
       - name: web
         image: lab.test/web:1
         # A pod that asks for nothing waits for hundreds of milliseconds while containers start on the same processors.
-        resources: {requests: {cpu: 500m}}
+        resources: {requests: {cpu: 200m}}
         env:
         - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
         readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
