@@ -52,7 +52,7 @@ func ParseService(s *corev1.Service, slices []discoveryv1.EndpointSlice) Service
 
 // count counts the usable endpoints of each node, and reports whether there are
 // any at all.
-func count(slices []discoveryv1.EndpointSlice, usable func(discoveryv1.EndpointConditions) bool) (byNode map[string]int, any bool) {
+func count(slices []discoveryv1.EndpointSlice, usable func(discoveryv1.EndpointConditions) bool) (byNode map[string]int, found bool) {
 	counts := map[discoveryv1.AddressType]map[string]int{}
 	for _, slice := range slices {
 		if counts[slice.AddressType] == nil {
@@ -62,7 +62,7 @@ func count(slices []discoveryv1.EndpointSlice, usable func(discoveryv1.EndpointC
 			if !usable(e.Conditions) {
 				continue
 			}
-			any = true
+			found = true
 			if e.NodeName != nil {
 				counts[slice.AddressType][*e.NodeName]++
 			}
@@ -75,7 +75,7 @@ func count(slices []discoveryv1.EndpointSlice, usable func(discoveryv1.EndpointC
 			byNode[node] = max(byNode[node], n)
 		}
 	}
-	return byNode, any
+	return byNode, found
 }
 
 // Node is what Decide needs to know of a node.
