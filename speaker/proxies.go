@@ -151,7 +151,12 @@ func (p *proxies) asking() bool {
 // ports: it answers 200 while it has endpoints there.
 func askProxy(node netip.Addr) func(context.Context, uint16) bool {
 	dialer := net.Dialer{Timeout: proxyTimeout}
-	client := http.Client{Timeout: proxyTimeout, Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
+	client := http.Client{
+		Timeout:   proxyTimeout,
+		Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true},
+		// Whoever has the port does not send the speaker elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	return func(ctx context.Context, port uint16) bool {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/", netip.AddrPortFrom(node, port)), nil)
 		if err != nil {

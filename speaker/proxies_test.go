@@ -67,6 +67,25 @@ func TestRouteWaitsForTheProxy(t *testing.T) {
 	})
 }
 
+// TestNewEndpointsDoNotHoldSessionsBack: where something new comes all the time,
+// sessions that wait until all is known begin nevertheless.
+func TestNewEndpointsDoNotHoldSessionsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
+		localService(w)
+		for begin := time.Now(); !w.bgp.complete; time.Sleep(100 * time.Millisecond) {
+			w.ready("web", false)
+			w.look()
+			w.ready("web", true)
+			w.look()
+			w.planned()
+			if time.Since(begin) > 3*proxyPatience {
+				t.Fatal("all is never known")
+			}
+		}
+	})
+}
+
 // TestNobodyWaitsForWhatIsGone: an endpoint that goes while the proxy is asked is
 // not asked for any more.
 func TestNobodyWaitsForWhatIsGone(t *testing.T) {

@@ -53,6 +53,8 @@ type routes struct {
 	// What follows belongs to run.
 
 	complete  bool // it is known of every address whether it is announced
+	awaiting  bool // but for what the service proxy has yet to say
+	began     time.Time
 	node      config.Node
 	cordoned  bool
 	known     map[netip.Addr]bool     // what was in the last plan
@@ -126,6 +128,10 @@ func (r *routes) run(ctx context.Context) error {
 func (r *routes) plan(ctx context.Context) time.Duration {
 	const idle, retry = time.Hour, time.Second
 	looked, settled := false, isClosed(r.view.state.settled)
+	if r.awaiting && !r.proxyAsked() {
+		r.awaiting = false
+		r.stale.Store(true) // the answers count
+	}
 	for r.stale.Swap(false) {
 		if err := r.lookAtAll(ctx); err != nil {
 			r.log.Error("cannot look at all addresses", "error", err)
@@ -142,8 +148,10 @@ func (r *routes) plan(ctx context.Context) time.Duration {
 		return retry
 	}
 	// Of a cordoned node it is not known before what it announces.
-	asking := r.view.proxies.asking()
-	r.complete = r.complete || looked && (settled || !r.cordoned) && !asking
+	if !r.complete && looked && (settled || !r.cordoned) {
+		r.awaiting = r.proxyAsked()
+		r.complete = !r.awaiting
+	}
 	now := time.Now()
 	c := r.view.state.configuration()
 	peers, problems := peersOf(&c, r.node)
@@ -159,9 +167,8 @@ func (r *routes) plan(ctx context.Context) time.Duration {
 	r.tellConflicts(planned.Conflicts)
 	r.follow()
 	r.await(decided, serial)
-	if !r.complete && asking {
-		r.stale.Store(true)
-		return retry / 10
+	if r.awaiting {
+		return 2 * proxyLook
 	}
 	if again.IsZero() || !planned.Again.IsZero() && planned.Again.Before(again) {
 		again = planned.Again
@@ -170,6 +177,16 @@ func (r *routes) plan(ctx context.Context) time.Duration {
 		return idle
 	}
 	return min(max(again.Sub(now), time.Millisecond), idle)
+}
+
+// proxyAsked reports whether the service proxy has yet to answer about endpoints
+// that were there when this speaker started. What is asked later is not waited
+// for: there may be something new all the time.
+func (r *routes) proxyAsked() bool {
+	if r.began.IsZero() {
+		r.began = time.Now()
+	}
+	return time.Since(r.began) < 2*proxyPatience && r.view.proxies.asking()
 }
 
 // set gives the sessions a plan, unless they have ended for good.
