@@ -43,7 +43,10 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 			services.Add(reconcile.Request{NamespacedName: key})
 		}
 	}
-	recorder := mgr.GetEventRecorder("berth-controller")
+	recorder, err := kube.EventRecorder(mgr, "berth-controller", log)
+	if err != nil {
+		return nil, err
+	}
 	service := &serviceReconciler{
 		state: state, cached: mgr.GetCache(), live: mgr.GetAPIReader(), writer: mgr.GetClient(),
 		events: recorder, log: log, class: s.Kube.Class, wake: wake, metrics: m,
@@ -56,7 +59,7 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 	}
 	status := &statusReconciler{state: state, cached: mgr.GetCache(), writer: mgr.GetClient(), events: recorder, log: log, wake: wake}
 
-	err := ctrl.NewControllerManagedBy(mgr).Named("service").
+	err = ctrl.NewControllerManagedBy(mgr).Named("service").
 		For(&corev1.Service{}).
 		WatchesMetadata(namespaceKind(), waitersOf(state), builder.WithPredicates(predicate.LabelChangedPredicate{})).
 		WatchesRawSource(services).

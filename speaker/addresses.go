@@ -2,17 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
@@ -20,9 +21,9 @@ import (
 	"github.com/berth-lb/berth/pkg/layer2"
 )
 
-// addressReconciler keeps the announcement of one address right: gather,
-// decide, apply.
-type addressReconciler struct {
+// addresses keeps the announcement of all addresses right: gather, decide,
+// apply.
+type addresses struct {
 	view      *view
 	announcer interface {
 		Set(addr netip.Addr, want layer2.Request)
@@ -32,40 +33,114 @@ type addressReconciler struct {
 	}
 	events events.EventRecorder
 	log    *slog.Logger
-	told   func()                             // has the Speaker object written again
-	routed func()                             // has BGP peers told anew
-	ask    func(addr netip.Addr, on []string) // has the LAN probed for an address
+	class  string
+	due    *due
+	later  func(addr netip.Addr, wait time.Duration) // has an address looked at after a while
+	told   func()                                    // has the Speaker object written again
+	routed func()                                    // has BGP peers told anew
+	ask    func(addr netip.Addr, on []string)        // has the LAN probed for an address
 
 	looking sync.Mutex
 }
 
-// Reconcile looks at one address. Until it is known which fellows are alive it
-// decides only about BGP, where each node announces by itself; afterwards every
-// address is looked at again.
-func (r *addressReconciler) Reconcile(ctx context.Context, addr netip.Addr) (reconcile.Result, error) {
+// lookRetry is after how long an address is looked at again for which what its
+// decision depends on could not be read.
+const lookRetry = time.Second
+
+// run looks at addresses that are due until ctx ends.
+func (r *addresses) run(ctx context.Context) error {
 	select {
 	case <-r.view.state.configured:
 	case <-ctx.Done():
-		return reconcile.Result{}, ctx.Err()
+		return nil
 	}
-	if !isClosed(r.view.state.settled) {
-		nodes, err := r.view.nodes(ctx)
-		if err != nil {
-			return reconcile.Result{}, err
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.due.news:
 		}
-		return reconcile.Result{}, r.lookBGP(ctx, addr, nodes)
+		list, all := r.due.take()
+		if all {
+			var err error
+			if list, err = r.view.addresses(ctx, r.class); err != nil {
+				r.log.Error("cannot list addresses", "error", err)
+				time.AfterFunc(lookRetry, r.due.addAll)
+				continue
+			}
+		}
+		if err := r.lookSoFar(ctx, r.view.urgentFirst(list)); err != nil && ctx.Err() == nil {
+			r.log.Error("cannot look at addresses", "error", err)
+			for _, addr := range list {
+				r.later(addr, lookRetry)
+			}
+		}
 	}
-	return r.look(ctx, addr)
 }
 
-// look gathers, decides and applies, one address at a time: a decision must not
-// be recorded after one that saw more.
-func (r *addressReconciler) look(ctx context.Context, addr netip.Addr) (reconcile.Result, error) {
-	r.looking.Lock()
-	defer r.looking.Unlock()
-	in, err := r.view.gather(ctx, addr)
+// lookSoFar looks at addresses as far as that is possible: until it is known
+// which fellows are alive, only about BGP is decided, where each node announces
+// by itself. Afterwards every address is looked at again.
+func (r *addresses) lookSoFar(ctx context.Context, list []netip.Addr) error {
+	if !isClosed(r.view.state.settled) {
+		return r.lookBGP(ctx, list)
+	}
+	return r.look(ctx, list)
+}
+
+// look gathers, decides and applies for some addresses.
+func (r *addresses) look(ctx context.Context, list []netip.Addr) error {
+	return r.inParts(ctx, list, r.lookOne)
+}
+
+// lookBGP does what look does, for BGP only.
+func (r *addresses) lookBGP(ctx context.Context, list []netip.Addr) error {
+	return r.inParts(ctx, list, r.lookOneBGP)
+}
+
+// lookAllBGP looks at every address for BGP.
+func (r *addresses) lookAllBGP(ctx context.Context) error {
+	list, err := r.view.addresses(ctx, r.class)
 	if err != nil {
-		return reconcile.Result{}, err
+		return err
+	}
+	return r.lookBGP(ctx, list)
+}
+
+// partSize is how many addresses are looked at with the same surroundings: to
+// gather these takes as long as to decide for some addresses, and what changes
+// meanwhile has to wait for the part to end.
+const partSize = 64
+
+// inParts looks at addresses, some at a time. No two parts are looked at at
+// once: a decision must not be recorded after one that saw more.
+func (r *addresses) inParts(ctx context.Context, list []netip.Addr, look func(context.Context, netip.Addr, surroundings) error) error {
+	part := func(list []netip.Addr) error {
+		r.looking.Lock()
+		defer r.looking.Unlock()
+		around, err := r.view.surroundings(ctx)
+		if err != nil {
+			return err
+		}
+		for _, addr := range list {
+			if err := look(ctx, addr, around); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var errs []error
+	for list := range slices.Chunk(list, partSize) {
+		errs = append(errs, part(list))
+	}
+	return errors.Join(errs...)
+}
+
+// lookOne looks at one address.
+func (r *addresses) lookOne(ctx context.Context, addr netip.Addr, around surroundings) error {
+	in, err := r.view.gather(ctx, addr, around)
+	if err != nil {
+		return err
 	}
 	forBGP := r.view.bgpInput(in)
 	byBGP := announcement.DecideBGP(forBGP)
@@ -73,47 +148,28 @@ func (r *addressReconciler) look(ctx context.Context, addr netip.Addr) (reconcil
 	d := announcement.Decide(in)
 	r.apply(in, d)
 	r.tellBGP(forBGP, byBGP)
-	if d.Recheck.IsZero() {
-		return reconcile.Result{}, nil
+	if !d.Recheck.IsZero() {
+		r.later(addr, max(d.Recheck.Sub(in.Now), 1))
 	}
-	return reconcile.Result{RequeueAfter: max(d.Recheck.Sub(in.Now), 1)}, nil
-}
-
-// lookBGP does what look does, for BGP only.
-func (r *addressReconciler) lookBGP(ctx context.Context, addr netip.Addr, nodes []announcement.Node) error {
-	r.looking.Lock()
-	defer r.looking.Unlock()
-	in, err := r.view.gatherBGP(ctx, addr, nodes)
-	if err != nil {
-		return err
-	}
-	d := announcement.DecideBGP(in)
-	r.applyBGP(in, d)
-	r.tellBGP(in, d)
 	return nil
 }
 
-// lookAllBGP looks at every address for BGP.
-func (r *addressReconciler) lookAllBGP(ctx context.Context, class string) error {
-	all, err := r.view.addresses(ctx, class)
+// lookOneBGP looks at one address, for BGP only.
+func (r *addresses) lookOneBGP(ctx context.Context, addr netip.Addr, around surroundings) error {
+	in, err := r.view.gather(ctx, addr, around)
 	if err != nil {
 		return err
 	}
-	nodes, err := r.view.nodes(ctx)
-	if err != nil {
-		return err
-	}
-	for _, addr := range all {
-		if err := r.lookBGP(ctx, addr, nodes); err != nil {
-			return err
-		}
-	}
+	forBGP := r.view.bgpInput(in)
+	d := announcement.DecideBGP(forBGP)
+	r.applyBGP(forBGP, d)
+	r.tellBGP(forBGP, d)
 	return nil
 }
 
 // applyBGP remembers a decision, and has BGP peers told where it differs from
 // the one before.
-func (r *addressReconciler) applyBGP(in announcement.BGPInput, d announcement.BGPDecision) {
+func (r *addresses) applyBGP(in announcement.BGPInput, d announcement.BGPDecision) {
 	r.view.state.recordBGP(in.Address, d, in.Now)
 	if !in.Before.Equal(d) {
 		r.routed()
@@ -122,7 +178,7 @@ func (r *addressReconciler) applyBGP(in announcement.BGPInput, d announcement.BG
 
 // tellBGP writes a changed decision to the log, and to the Events of its
 // Services what layer 2 does not tell them already.
-func (r *addressReconciler) tellBGP(in announcement.BGPInput, d announcement.BGPDecision) {
+func (r *addresses) tellBGP(in announcement.BGPInput, d announcement.BGPDecision) {
 	before := in.Before
 	if before.Announce == d.Announce && before.Reason == d.Reason {
 		return
@@ -149,7 +205,7 @@ func (r *addressReconciler) tellBGP(in announcement.BGPInput, d announcement.BGP
 
 // apply gives a decision to the announcer, remembers it, says to the fellows
 // what this node claims, and tells of it where it differs from the one before.
-func (r *addressReconciler) apply(in announcement.Input, d announcement.Decision) {
+func (r *addresses) apply(in announcement.Input, d announcement.Decision) {
 	before, after := r.view.state.record(in, d)
 	if seen := r.view.fellows.current().fellows[d.Before].lastSeen; d.Cause == v1beta1.CauseNodeGone && !seen.IsZero() {
 		r.view.state.missedSince(in.Address, seen)
@@ -176,7 +232,7 @@ func sameClaim(a, b *announcement.Claim) bool {
 }
 
 // tell writes a changed decision to the log and to the Events of its Services.
-func (r *addressReconciler) tell(in announcement.Input, before, d announcement.Decision) {
+func (r *addresses) tell(in announcement.Input, before, d announcement.Decision) {
 	// That an address is for BGP only is no news, and no trouble.
 	onlyBGP := d.Reason == v1beta1.ReasonNoAdvertisement && r.view.state.route(in.Address).Reason != ""
 	if onlyBGP && !owns(before) {
@@ -193,6 +249,8 @@ func (r *addressReconciler) tell(in announcement.Input, before, d announcement.D
 		log.Info("address given up")
 		r.event(before.Services, in.Address.String(), corev1.EventTypeNormal, "Withdrawn",
 			fmt.Sprintf("Node %s no longer announces %s (%s): %s", in.Node, in.Address, d.Reason, d.Message))
+	case d.Reason == v1beta1.ReasonNotOwner && before.Reason == v1beta1.ReasonNotOwner:
+		log.Debug("another node owns the address now")
 	default:
 		log.Info("decision changed", "links", d.Links)
 	}
@@ -221,7 +279,7 @@ func first(speakers map[string]announcement.Speaker) string {
 
 // event tells Services what became of their address. The action names it: two
 // Events that differ in nothing but their note count as one.
-func (r *addressReconciler) event(services []string, address, kind, reason, note string) {
+func (r *addresses) event(services []string, address, kind, reason, note string) {
 	for _, name := range services {
 		namespace, short := splitName(name)
 		var service corev1.Service

@@ -194,8 +194,8 @@ func TestAddressIsHandedOver(t *testing.T) {
 				w.did("192.0.2.10 eth0", true, "web Normal Announcing")
 				w.says("node2")
 				w.view.leaving.Store(true)
-				if got := w.look(); got.RequeueAfter != 3*time.Second {
-					t.Errorf("it is looked at again after %s", got.RequeueAfter)
+				if got := w.look(); got != 3*time.Second {
+					t.Errorf("it is looked at again after %s", got)
 				}
 				w.did("192.0.2.10 eth0", true)
 				w.claims("1")
@@ -203,8 +203,8 @@ func TestAddressIsHandedOver(t *testing.T) {
 					t.Errorf("the reason is %s", w.reason())
 				}
 				time.Sleep(time.Millisecond)
-				if got := w.look(); got.RequeueAfter != 3*time.Second-time.Millisecond {
-					t.Errorf("then after %s: its time starts anew", got.RequeueAfter)
+				if got := w.look(); got != 3*time.Second-time.Millisecond {
+					t.Errorf("then after %s: its time starts anew", got)
 				}
 				w.did("192.0.2.10 eth0", false)
 
@@ -212,8 +212,8 @@ func TestAddressIsHandedOver(t *testing.T) {
 				if test.take {
 					w.says("node2", "claim/192.0.2.10=2")
 				}
-				if got := w.look(); got.RequeueAfter != 0 {
-					t.Errorf("and after %s once more", got.RequeueAfter)
+				if got := w.look(); got != 0 {
+					t.Errorf("and after %s once more", got)
 				}
 				w.did("192.0.2.10", true, "web Normal Withdrawn")
 				w.claims("")

@@ -90,66 +90,64 @@ type view struct {
 	returning atomic.Bool
 }
 
-// gather reads everything that the decision for one address depends on.
-func (v *view) gather(ctx context.Context, addr netip.Addr) (announcement.Input, error) {
+// surroundings are what the decisions for all addresses depend on at one moment.
+type surroundings struct {
+	config   *config.Config
+	nodes    []announcement.Node
+	speakers map[string]announcement.Speaker
+	picture  picture
+	now      time.Time
+}
+
+func (v *view) surroundings(ctx context.Context) (surroundings, error) {
+	nodes, err := v.nodes(ctx)
+	if err != nil {
+		return surroundings{}, err
+	}
+	c := v.state.configuration()
+	out := surroundings{
+		config: &c, nodes: nodes, speakers: map[string]announcement.Speaker{v.node: v.self()}, picture: v.fellows.current(), now: time.Now(),
+	}
+	for name, f := range out.picture.fellows {
+		out.speakers[name] = f.Speaker
+	}
+	return out, nil
+}
+
+// gather reads what the decision for one address depends on.
+func (v *view) gather(ctx context.Context, addr netip.Addr, around surroundings) (announcement.Input, error) {
 	services, err := v.services(ctx, addr)
 	if err != nil {
 		return announcement.Input{}, err
 	}
-	nodes, err := v.nodes(ctx)
-	if err != nil {
-		return announcement.Input{}, err
-	}
-	c := v.state.configuration()
-	p := v.fellows.current()
 	r := v.state.memory(addr)
 	in := announcement.Input{
 		Address:      addr,
 		Services:     services,
-		Config:       &c,
-		Nodes:        nodes,
-		Speakers:     map[string]announcement.Speaker{v.node: v.self()},
+		Config:       around.config,
+		Nodes:        around.nodes,
+		Speakers:     around.speakers,
 		Claims:       map[string]announcement.Claim{},
 		Highest:      r.highest,
 		Node:         v.node,
 		ExcludeLinks: v.excludeLinks,
-		Minority:     p.minority,
+		Minority:     around.picture.minority,
 		Isolated:     v.isolated.Load(),
 		Returning:    v.returning.Load(),
 		Probe:        r.probe,
 		Announcing:   r.Announce && r.StandInFor == "",
 		HandingOver:  r.handingOver,
 		HandOver:     v.handOver,
-		Now:          time.Now(),
+		Now:          around.now,
 	}
 	if !v.probes {
 		in.Probe = announcement.Probe{State: announcement.ProbeFree}
 	}
-	for name, f := range p.fellows {
-		in.Speakers[name] = f.Speaker
-	}
-	maps.Copy(in.Claims, p.claims[addr])
+	maps.Copy(in.Claims, around.picture.claims[addr])
 	if r.Claim != nil {
 		in.Claims[v.node] = *r.Claim
 	}
 	return in, nil
-}
-
-// gatherBGP reads what the decision for one address by BGP depends on.
-func (v *view) gatherBGP(ctx context.Context, addr netip.Addr, nodes []announcement.Node) (announcement.BGPInput, error) {
-	services, err := v.services(ctx, addr)
-	if err != nil {
-		return announcement.BGPInput{}, err
-	}
-	c := v.state.configuration()
-	in := announcement.Input{
-		Address: addr, Services: services, Config: &c, Nodes: nodes, Speakers: map[string]announcement.Speaker{}, Node: v.node,
-		Isolated: v.isolated.Load(), Now: time.Now(),
-	}
-	for name, f := range v.fellows.current().fellows {
-		in.Speakers[name] = f.Speaker
-	}
-	return v.bgpInput(in), nil
 }
 
 // bgpInput is what DecideBGP wants of what Decide wants.
@@ -259,6 +257,25 @@ func (v *view) configObjects(ctx context.Context, namespace string) (config.Obje
 	}
 	objects.Secrets, objects.Namespace = secrets.Items, namespace
 	return objects, nil
+}
+
+// urgentFirst sorts addresses so that those come first whose owner, as it was
+// last decided, is not present any more: their clients wait.
+func (v *view) urgentFirst(list []netip.Addr) []netip.Addr {
+	fellows := v.fellows.current().fellows
+	urgent := func(addr netip.Addr) bool {
+		owner := v.state.memory(addr).Owner
+		return owner != "" && owner != v.node && fellows[owner].Presence != announcement.Present
+	}
+	var first, rest []netip.Addr
+	for _, addr := range list {
+		if urgent(addr) {
+			first = append(first, addr)
+		} else {
+			rest = append(rest, addr)
+		}
+	}
+	return append(first, rest...)
 }
 
 // addresses are all that there may be something to decide about: those that

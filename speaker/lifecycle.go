@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"maps"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,10 +64,8 @@ func (sp *speaker) resume(ctx context.Context) {
 	if err != nil {
 		sp.log.Error("cannot list addresses", "error", err)
 	}
-	for _, addr := range addresses {
-		if _, err := sp.addresses.look(ctx, addr); err != nil {
-			sp.log.Error("cannot look at an address", "address", addr.String(), "error", err)
-		}
+	if err := sp.addresses.look(ctx, addresses); err != nil {
+		sp.log.Error("cannot look at addresses", "error", err)
 	}
 	claims := map[string][]byte{}
 	for addr, r := range sp.view.state.all() {
@@ -164,39 +165,55 @@ const stall = time.Second
 // fellow to answer before it takes itself for alone.
 const confirmTimeout = 3 * time.Second
 
-// guard makes sure of the cluster when the announcer finds that the process
-// was frozen or starved: others may have taken over meanwhile.
+// tellPause is the least time between two looks at what the announcer has done.
+// While thousands of addresses are taken, it has news every few milliseconds.
+const tellPause = 100 * time.Millisecond
+
+// guard follows the announcer: it makes sure of the cluster when the process was
+// frozen or starved, and tells what was announced and which conflicts there are.
 func (sp *speaker) guard(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var next time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-sp.announcer.Changed():
+			if sp.announcer.Suspended() {
+				sp.makeSure(ctx)
+			}
+			if wait := time.Until(next); wait > 0 {
+				timer.Reset(wait)
+				continue
+			}
+		case <-timer.C:
 		}
+		next = time.Now().Add(tellPause)
 		sp.takeovers()
 		sp.conflicts.announce()
 		sp.object.tell()
-		if !sp.announcer.Suspended() {
-			continue
-		}
-		start := time.Now()
-		sp.log.Warn("this process stood still; asking the fellows before anything is answered")
-		bounded, cancel := context.WithTimeout(ctx, confirmTimeout)
-		err := sp.members.Confirm(bounded)
-		cancel()
-		if err != nil {
-			sp.log.Warn("no fellow answers; going on alone", "error", err)
-		}
-		// What they say is looked at before anything is answered.
-		sp.watch.look(ctx)
-		for addr, r := range sp.view.state.announced() {
-			if _, err := sp.addresses.look(ctx, addr); err != nil {
-				sp.log.Error("cannot look at an address", "address", addr.String(), "owner", r.Owner, "error", err)
-			}
-		}
-		sp.announcer.Resume()
-		sp.log.Info("answering again", "duration", time.Since(start).String())
 	}
+}
+
+// makeSure asks the fellows what has become of this node's addresses while the
+// process stood still, and has the announcer go on with what is right now.
+func (sp *speaker) makeSure(ctx context.Context) {
+	start := time.Now()
+	sp.log.Warn("this process stood still; asking the fellows before anything is answered")
+	bounded, cancel := context.WithTimeout(ctx, confirmTimeout)
+	defer cancel()
+	if err := sp.members.Confirm(bounded); err != nil {
+		sp.log.Warn("no fellow answers; going on alone", "error", err)
+	}
+	// What they say is looked at before anything is answered.
+	sp.watch.look(ctx)
+	announced := slices.SortedFunc(maps.Keys(sp.view.state.announced()), netip.Addr.Compare)
+	if err := sp.addresses.look(ctx, announced); err != nil {
+		sp.log.Error("cannot look at addresses", "error", err)
+	}
+	sp.announcer.Resume()
+	sp.log.Info("answering again", "duration", time.Since(start).String())
 }
 
 // Intervals of renewing.

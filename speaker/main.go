@@ -89,7 +89,7 @@ type speaker struct {
 	peers     *fellowReconciler
 	fellows   *fellowship
 	watch     *watch
-	addresses *addressReconciler
+	addresses *addresses
 	asking    *asking
 	checking  *checking
 	conflicts *conflicts
@@ -244,7 +244,7 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 	sp.paths = &paths{speaker: sp.bfd, sessions: sp.bgp, links: sp.links, log: log}
 	sp.routes = &routes{
 		view: sp.view, speaker: sp.bgp, sessions: sp.sessions, paths: sp.paths, log: log, weights: weights{interval: s.Weights}, changed: make(chan struct{}, 1),
-		lookAtAll: func(ctx context.Context) error { return sp.addresses.lookAllBGP(ctx, s.Kube.Class) },
+		lookAtAll: func(ctx context.Context) error { return sp.addresses.lookAllBGP(ctx) },
 	}
 	sp.object = &object{
 		view: sp.view, live: mgr.GetAPIReader(), writer: mgr.GetClient(), log: log, address: address,
@@ -270,19 +270,21 @@ func (sp *speaker) currentStage() announcement.Stage { return *sp.stage.Load() }
 // addTo has the manager run all parts, and wires them to each other. ctx ends
 // with the manager.
 func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
-	recorder := mgr.GetEventRecorder("berth-speaker")
-	sp.sessions.events = recorder
-	sp.addresses = &addressReconciler{
-		view: sp.view, announcer: sp.announcer, members: sp.members, log: sp.log, told: sp.object.tell, routed: sp.routes.again,
-		events: recorder,
-	}
-	queues, err := setupControllers(mgr, sp)
+	recorder, err := kube.EventRecorder(mgr, "berth-speaker", sp.log)
 	if err != nil {
 		return err
 	}
+	sp.sessions.events = recorder
 	s := sp.settings
+	sp.addresses = &addresses{
+		view: sp.view, announcer: sp.announcer, members: sp.members, log: sp.log, told: sp.object.tell, routed: sp.routes.again,
+		events: recorder, class: s.Kube.Class, due: newDue(),
+	}
+	if err := setupControllers(mgr, sp); err != nil {
+		return err
+	}
 	sp.asking = &asking{
-		prober: sp.prober, view: sp.view, log: sp.log, count: s.ProbeCount, interval: s.ProbeInterval, look: queues.one, ctx: ctx,
+		prober: sp.prober, view: sp.view, log: sp.log, count: s.ProbeCount, interval: s.ProbeInterval, look: sp.addresses.due.add, ctx: ctx,
 	}
 	sp.checking = &checking{
 		prober: sp.prober, view: sp.view, found: sp.conflicts.found, log: sp.log, interval: s.CheckInterval,
@@ -292,9 +294,9 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 		},
 	}
 	sp.addresses.ask = sp.asking.start
-	sp.view.proxies.ctx, sp.view.proxies.look = ctx, queues.one
+	sp.view.proxies.ctx, sp.view.proxies.look = ctx, sp.addresses.due.add
 	sp.conflicts.tell = sp.addresses.event
-	sp.watch.all, sp.watch.one, sp.watch.told = queues.all, queues.one, sp.object.tell
+	sp.watch.all, sp.watch.one, sp.watch.told = sp.addresses.due.addAll, sp.addresses.due.add, sp.object.tell
 	if err := ctrlmetrics.Registry.Register(sp.metrics); err != nil {
 		return err
 	}
@@ -308,6 +310,7 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 		sp.paths.run,
 		sp.object.run,
 		sp.watch.run,
+		sp.addresses.run,
 		sp.asking.run,
 		sp.checking.run,
 		sp.settle,

@@ -13,7 +13,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -25,44 +24,35 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
-// addressQueue is where the addresses to look at wait.
+// addressQueue is where addresses wait that a changed object concerns.
 type addressQueue = workqueue.TypedRateLimitingInterface[netip.Addr]
-
-// queues have addresses looked at: all, or one.
-type queues struct {
-	all func()
-	one func(netip.Addr)
-}
 
 // setupControllers wires everything that a decision depends on to the
 // addresses it concerns.
-func setupControllers(mgr manager.Manager, sp *speaker) (queues, error) {
-	r, class := sp.addresses, sp.settings.Kube.Class
-	everything := &kube.Queue[struct{}]{}
-	addresses := &kube.Queue[netip.Addr]{}
-	q := queues{all: func() { everything.Add(struct{}{}) }, one: addresses.Add}
+func setupControllers(mgr manager.Manager, sp *speaker) error {
+	r := sp.addresses
+	waiting := &kube.Queue[netip.Addr]{}
+	r.later = waiting.AddAfter
 
 	err := builder.TypedControllerManagedBy[netip.Addr](mgr).Named("address").
-		Watches(&corev1.Service{}, serviceAddresses(class)).
-		Watches(&discoveryv1.EndpointSlice{}, sliceAddresses(mgr.GetCache(), class)).
-		WatchesRawSource(addresses).
-		WithOptions(controller.TypedOptions[netip.Addr]{MaxConcurrentReconciles: 4}).
-		Complete(r)
+		Watches(&corev1.Service{}, serviceAddresses(r.class)).
+		Watches(&discoveryv1.EndpointSlice{}, sliceAddresses(mgr.GetCache(), r.class)).
+		WatchesRawSource(waiting).
+		Complete(reconcile.TypedFunc[netip.Addr](func(_ context.Context, addr netip.Addr) (reconcile.Result, error) {
+			r.due.add(addr)
+			return reconcile.Result{}, nil
+		}))
 	if err != nil {
-		return q, err
+		return err
 	}
 	err = builder.TypedControllerManagedBy[struct{}](mgr).Named("addresses").
 		Watches(&corev1.Node{}, toEverything(), builder.WithPredicates(nodeChanged(r.view.ignoreExclude))).
-		WatchesRawSource(everything).
-		Complete(reconcile.TypedFunc[struct{}](func(ctx context.Context, _ struct{}) (reconcile.Result, error) {
-			list, err := r.view.addresses(ctx, class)
-			for _, addr := range list {
-				addresses.Add(addr)
-			}
-			return reconcile.Result{}, err
+		Complete(reconcile.TypedFunc[struct{}](func(context.Context, struct{}) (reconcile.Result, error) {
+			r.due.addAll()
+			return reconcile.Result{}, nil
 		}))
 	if err != nil {
-		return q, err
+		return err
 	}
 	// A cluster without any object has a configuration too.
 	first := &kube.Queue[reconcile.Request]{}
@@ -81,14 +71,14 @@ func setupControllers(mgr manager.Manager, sp *speaker) (queues, error) {
 		recheck := r.view.state.setConfig(objects, now)
 		sp.routes.configChanged()
 		sp.watch.again() // links may be named now
-		q.all()
+		r.due.addAll()
 		if recheck.IsZero() {
 			return reconcile.Result{}, nil
 		}
 		return reconcile.Result{RequeueAfter: recheck.Sub(now)}, nil
 	}))
 	if err != nil {
-		return q, err
+		return err
 	}
 	err = ctrl.NewControllerManagedBy(mgr).Named("node").
 		Watches(&corev1.Node{}, kube.ToWholeConfig(), builder.WithPredicates(bgpNodeChanged(sp.settings.Node))).
@@ -97,9 +87,9 @@ func setupControllers(mgr manager.Manager, sp *speaker) (queues, error) {
 			return reconcile.Result{}, nil
 		}))
 	if err != nil {
-		return q, err
+		return err
 	}
-	return q, ctrl.NewControllerManagedBy(mgr).Named("fellows").
+	return ctrl.NewControllerManagedBy(mgr).Named("fellows").
 		Watches(&v1beta1.Speaker{}, kube.ToWholeConfig(), builder.WithPredicates(speakerChanged(sp.settings.Node))).
 		Complete(sp.peers)
 }

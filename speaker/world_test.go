@@ -22,7 +22,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
@@ -59,7 +58,7 @@ type world struct {
 	state     *state
 	view      *view
 	fellows   *fellowship
-	addresses *addressReconciler
+	addresses *addresses
 	object    *object
 	conflicts *conflicts
 	bgp       *fakeBGP
@@ -123,8 +122,8 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		view: w.view, live: w.api, writer: w.api, log: log, address: netip.MustParseAddrPort("192.0.2.1:7947"), profile: membership.Balanced,
 		stage: func() announcement.Stage { return w.stage }, conflicts: w.conflicts.list, changed: make(chan struct{}, 1),
 	}
-	w.addresses = &addressReconciler{
-		view: w.view, announcer: w, members: w, events: w, log: log,
+	w.addresses = &addresses{
+		view: w.view, announcer: w, members: w, events: w, log: log, due: newDue(),
 		told: func() { w.told++ }, routed: func() { w.again++ },
 		ask: func(addr netip.Addr, on []string) { w.asked = append(w.asked, addr.String()+" "+strings.Join(on, ",")) },
 	}
@@ -137,7 +136,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w.object.sessions, w.object.paths = w.sessions, w.paths
 	w.routes = &routes{
 		view: w.view, speaker: w.bgp, sessions: w.sessions, paths: w.paths, log: log, weights: weights{interval: time.Second}, changed: make(chan struct{}, 1),
-		lookAtAll: func(ctx context.Context) error { return w.addresses.lookAllBGP(ctx, "") },
+		lookAtAll: func(ctx context.Context) error { return w.addresses.lookAllBGP(ctx) },
 		toRoute:   func(took time.Duration) { w.bgp.toRoute = append(w.bgp.toRoute, took) },
 	}
 	w.see()
@@ -244,15 +243,17 @@ func (w *world) see() {
 	w.fellows.look(time.Now())
 }
 
-// look has an address looked at, after the links and the fellows.
-func (w *world) look() reconcile.Result {
+// look has an address looked at, after the links and the fellows. It returns
+// after how long it is to be looked at again, 0 for never.
+func (w *world) look() time.Duration {
 	w.t.Helper()
 	w.see()
-	result, err := w.addresses.Reconcile(w.t.Context(), address)
-	if err != nil {
+	again := time.Duration(0)
+	w.addresses.later = func(_ netip.Addr, wait time.Duration) { again = wait }
+	if err := w.addresses.lookSoFar(w.t.Context(), []netip.Addr{address}); err != nil {
 		w.t.Fatal(err)
 	}
-	return result
+	return again
 }
 
 // did checks the last thing given to the announcer, the Events, and whether

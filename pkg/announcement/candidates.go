@@ -94,10 +94,23 @@ func rejected(in Input, n Node, ads []*config.L2Advertisement, services []Servic
 	case slices.ContainsFunc(services, func(s Service) bool { return s.Local && s.Endpoints[n.Name] == 0 }):
 		return v1beta1.ReasonNoLocalEndpoint
 	}
-	if _, claims := in.Claims[n.Name]; speaker.Presence == Held && !claims {
+	if speaker.Presence == Held && !claimsLast(in.Claims, n.Name) {
 		return v1beta1.ReasonNodeHeld
 	}
 	return ""
+}
+
+// claimsLast reports whether a node has claimed the address and no other has
+// since. A node that was away, and whose kernel answers again before its speaker
+// does, still says what it said before others took over.
+func claimsLast(claims map[string]Claim, node string) bool {
+	mine, claimed := claims[node]
+	for _, other := range claims {
+		if other.Generation > mine.Generation {
+			return false
+		}
+	}
+	return claimed
 }
 
 // choose chooses the links of a node for the address.

@@ -39,6 +39,7 @@ func TestOwner(t *testing.T) {
 		}
 	}
 	first, second := others[0], others[1]
+	next := Decide(func() Input { in := lan(); presence(byHash, Gone)(&in); return in }()).Owner
 	immediate := advertise(v1beta1.L2AdvertisementSpec{Failback: v1beta1.FailbackImmediate})
 	at := map[string]int{"n1": 0, "n2": 1, "n3": 2}
 	for _, test := range []struct {
@@ -58,7 +59,11 @@ func TestOwner(t *testing.T) {
 		{"where all are cordoned, the owner stays", all(claims(map[string]uint64{first: 1}), cordon(0), cordon(1), cordon(2)), first},
 		{"an owner whose speaker restarts stays", all(claims(map[string]uint64{first: 1}), presence(first, Held)), first},
 		{"also where nodes take back what is theirs", all(immediate, claims(map[string]uint64{byHash: 1}), presence(byHash, Held)), byHash},
-		{"a restarting speaker gets nothing new", presence(byHash, Held), Decide(func() Input { in := lan(); presence(byHash, Gone)(&in); return in }()).Owner},
+		{"a preferred node that crashed does not get the address back before its speaker does",
+			all(prefer(byHash), claims(map[string]uint64{byHash: 1, second: 2}), presence(byHash, Held)), second},
+		{"nor does one that takes back what is its own",
+			all(immediate, claims(map[string]uint64{byHash: 1, next: 2}), presence(byHash, Held)), next},
+		{"a restarting speaker gets nothing new", presence(byHash, Held), next},
 		{"of two claims the later one wins", claims(map[string]uint64{first: 3, second: 2}), first},
 		{"of two equal ones the hash decides", claims(map[string]uint64{first: 3, byHash: 3}), byHash},
 		{"a weak claim loses to an older strong one", func(in *Input) {

@@ -183,11 +183,11 @@ func (l *loop) begin(p *port, key burstKey, c portClaim, now time.Time) {
 	l.mu.Unlock()
 	if c.as != nil {
 		l.bursts.stop(key)
-		l.log.Info("standing in", "address", key.addr, "link", key.port.link, "mac", c.as.String())
+		l.log.Debug("standing in", "address", key.addr, "link", key.port.link, "mac", c.as.String())
 		return
 	}
 	l.bursts.start(key, c.policy, now)
-	l.log.Info("announcing", "address", key.addr, "link", key.port.link, "mac", p.link.HardwareAddr.String())
+	l.log.Debug("announcing", "address", key.addr, "link", key.port.link, "mac", p.link.HardwareAddr.String())
 }
 
 // retract forgets an announcement.
@@ -196,7 +196,7 @@ func (l *loop) retract(key burstKey, reason string) {
 	l.mu.Lock()
 	delete(l.live, key)
 	l.mu.Unlock()
-	l.log.Info("withdrew", "address", key.addr, "link", key.port.link, "reason", reason)
+	l.log.Debug("withdrew", "address", key.addr, "link", key.port.link, "reason", reason)
 }
 
 // sortedKeys returns port keys by link, then by protocol.
