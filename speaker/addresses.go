@@ -60,22 +60,31 @@ func (r *addresses) run(ctx context.Context) error {
 			return nil
 		case <-r.due.news:
 		}
-		list, all := r.due.take()
-		if all {
-			var err error
-			if list, err = r.view.addresses(ctx, r.class); err != nil {
-				r.log.Error("cannot list addresses", "error", err)
-				time.AfterFunc(lookRetry, r.due.addAll)
-				continue
-			}
-		}
-		if err := r.lookSoFar(ctx, r.view.urgentFirst(list)); err != nil && ctx.Err() == nil {
-			r.log.Error("cannot look at addresses", "error", err)
-			for _, addr := range list {
-				r.later(addr, lookRetry)
-			}
+		for ctx.Err() == nil && r.lookAtDue(ctx) {
 		}
 	}
+}
+
+// lookAtDue looks at some of the addresses that are due, and reports whether
+// there may be more.
+func (r *addresses) lookAtDue(ctx context.Context) bool {
+	if r.due.isAll() {
+		all, err := r.view.addresses(ctx, r.class)
+		if err != nil {
+			r.log.Error("cannot list addresses", "error", err)
+			time.AfterFunc(lookRetry, r.due.addAll)
+			return true
+		}
+		r.due.setRest(r.view.urgentFirst(r.due.waitingFirst(all)))
+	}
+	next := r.due.take(partSize)
+	if err := r.lookSoFar(ctx, next); err != nil && ctx.Err() == nil {
+		r.log.Error("cannot look at addresses", "error", err)
+		for _, addr := range next {
+			r.later(addr, lookRetry)
+		}
+	}
+	return len(next) > 0
 }
 
 // lookSoFar looks at addresses as far as that is possible: until it is known

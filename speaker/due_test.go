@@ -17,27 +17,44 @@ import (
 
 func TestDue(t *testing.T) {
 	d := newDue()
-	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	d.add(b)
-	d.add(a)
-	d.add(b)
-	<-d.news
-	if got, all := d.take(); !slices.Equal(got, []netip.Addr{a, b}) || all {
-		t.Errorf("took %v, all %t", got, all)
+	var a [6]netip.Addr
+	for i := range a {
+		a[i] = netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
 	}
-	if got, all := d.take(); len(got) > 0 || all {
-		t.Errorf("took %v another time, all %t", got, all)
+	takes := func(want ...netip.Addr) {
+		t.Helper()
+		if got := d.take(3); !slices.Equal(got, want) {
+			t.Errorf("took %v, want %v", got, want)
+		}
+	}
+	takes()
+	d.add(a[1])
+	d.add(a[0])
+	d.add(a[1])
+	<-d.news
+	takes(a[0], a[1])
+	takes()
+
+	if d.isAll() {
+		t.Error("all are due")
 	}
 	d.addAll()
+	d.addAll()
 	<-d.news
-	if got, all := d.take(); len(got) > 0 || !all {
-		t.Errorf("took %v, all %t", got, all)
+	if !d.isAll() || d.isAll() {
+		t.Error("all are due once")
 	}
-	select {
-	case <-d.news:
-		t.Error("there is nothing to take, and it is told")
-	default:
-	}
+	// What changes meanwhile comes before the rest, whose order stays.
+	d.setRest([]netip.Addr{a[5], a[4], a[3], a[2], a[1], a[0]})
+	takes(a[5], a[4], a[3])
+	d.add(a[5])
+	takes(a[5], a[2], a[1])
+	// One that waits already is not put off when all begin anew.
+	d.setRest(d.waitingFirst([]netip.Addr{a[1], a[2], a[3], a[0]}))
+	takes(a[0], a[1], a[2])
+	d.setRest(d.waitingFirst([]netip.Addr{a[1], a[2]})) // a[3] is gone
+	takes(a[1], a[2])
+	takes()
 }
 
 // An address whose owner is gone is looked at before all others.

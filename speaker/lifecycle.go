@@ -167,7 +167,7 @@ const confirmTimeout = 3 * time.Second
 
 // tellPause is the least time between two looks at what the announcer has done.
 // While thousands of addresses are taken, it has news every few milliseconds.
-const tellPause = 100 * time.Millisecond
+const tellPause = 250 * time.Millisecond
 
 // guard follows the announcer: it makes sure of the cluster when the process was
 // frozen or starved, and tells what was announced and which conflicts there are.

@@ -40,7 +40,8 @@ const (
 	// pools that do exist are served.
 	ReasonPoolNotFound Reason = "PoolNotFound"
 	// ReasonPeerNotFound: the advertisement names a BGPPeer that does not
-	// exist or is not in force. The others are served.
+	// exist or is not in force, and the others are served; or there is none at
+	// all.
 	ReasonPeerNotFound Reason = "PeerNotFound"
 	// ReasonSecretNotFound: the Secret with the password of a BGPPeer is not
 	// there, or has no password. The last good version of the peer, if this

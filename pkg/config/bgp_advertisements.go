@@ -223,6 +223,10 @@ func (a *BGPAdvertisement) lookForNames(c *Config) []Problem {
 			"spec.ipAddressPools names what is not there or not valid: %s. The other pools are announced. "+
 				"Create the pool or correct the name.", strings.Join(missing, ", "))})
 	}
+	if len(c.BGPPeers) == 0 && len(a.value.Peers) == 0 {
+		out = append(out, Problem{KindBGPAdvertisement, a.Name, v1beta1.ReasonPeerNotFound,
+			"There is no BGPPeer in force, so no router is told. Create a BGPPeer."})
+	}
 	var missing []string
 	for _, name := range a.value.Peers {
 		if c.BGPPeer(name) == nil {

@@ -50,7 +50,7 @@ func TestCommunities(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			ads := []v1beta1.BGPAdvertisement{bgpAd("ad", 0, v1beta1.BGPAdvertisementSpec{Communities: test.asked})}
-			c, problems := Parse(Objects{Communities: test.objects, BGPAdvertisements: ads}, Config{}, start)
+			c, problems := Parse(Objects{Communities: test.objects, BGPPeers: []v1beta1.BGPPeer{peer("tor", nil)}, BGPAdvertisements: ads}, Config{}, start)
 			if diff := cmp.Diff(test.told, lines(problems)); diff != "" {
 				t.Errorf("problems: -want +got:\n%s", diff)
 			}
@@ -70,8 +70,9 @@ func TestCommunities(t *testing.T) {
 
 func TestLastGoodAliasesStay(t *testing.T) {
 	asks := []v1beta1.BGPAdvertisement{bgpAd("ad", 0, v1beta1.BGPAdvertisementSpec{Communities: []string{"x"}})}
-	last, _ := Parse(Objects{Communities: []v1beta1.Community{aliases("c", 0, "x", "1:1")}, BGPAdvertisements: asks}, Config{}, start)
-	c, problems := Parse(Objects{Communities: []v1beta1.Community{aliases("c", 0, "x", "1:70000")}, BGPAdvertisements: asks}, last, start)
+	peers := []v1beta1.BGPPeer{peer("tor", nil)}
+	last, _ := Parse(Objects{Communities: []v1beta1.Community{aliases("c", 0, "x", "1:1")}, BGPPeers: peers, BGPAdvertisements: asks}, Config{}, start)
+	c, problems := Parse(Objects{Communities: []v1beta1.Community{aliases("c", 0, "x", "1:70000")}, BGPPeers: peers, BGPAdvertisements: asks}, last, start)
 	if diff := cmp.Diff([]string{"Community c Invalid"}, lines(problems)); diff != "" || !strings.Contains(problems[0].Message, "last good values") {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -105,8 +106,9 @@ func TestBadBGPAdvertisements(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			good := v1beta1.BGPAdvertisementSpec{LocalPref: 7}
-			last, _ := Parse(Objects{BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("bad", 0, good)}}, Config{}, start)
-			bad := Objects{BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("bad", 0, test.spec), bgpAd("other", 0, v1beta1.BGPAdvertisementSpec{})}}
+			peers := []v1beta1.BGPPeer{peer("tor", nil)}
+			last, _ := Parse(Objects{BGPPeers: peers, BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("bad", 0, good)}}, Config{}, start)
+			bad := Objects{BGPPeers: peers, BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("bad", 0, test.spec), bgpAd("other", 0, v1beta1.BGPAdvertisementSpec{})}}
 			c, problems := Parse(bad, Config{}, start)
 			if len(problems) != 1 || problems[0].Reason != v1beta1.ReasonInvalid || !strings.Contains(problems[0].Message, test.says) {
 				t.Errorf("problems are %+v, want %q", problems, test.says)
@@ -118,6 +120,20 @@ func TestBadBGPAdvertisements(t *testing.T) {
 				t.Error("the last good version does not stay")
 			}
 		})
+	}
+}
+
+// An advertisement without anybody to tell is most likely one half of what
+// somebody meant to write.
+func TestAnAdvertisementWithoutPeers(t *testing.T) {
+	objects := Objects{BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("ad", 0, v1beta1.BGPAdvertisementSpec{})}}
+	c, problems := Parse(objects, Config{}, start)
+	if diff := cmp.Diff([]string{"BGPAdvertisement ad PeerNotFound"}, lines(problems)); diff != "" || len(c.BGPAdvertisements) != 1 {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	objects.BGPPeers = []v1beta1.BGPPeer{peer("tor", nil)}
+	if _, problems := Parse(objects, Config{}, start); len(problems) > 0 {
+		t.Errorf("with a peer, problems are %+v", problems)
 	}
 }
 
@@ -163,6 +179,7 @@ func TestAggregation(t *testing.T) {
 		t.Run(test.story, func(t *testing.T) {
 			c, problems := Parse(Objects{
 				Pools:             []v1beta1.IPAddressPool{pool("p", 0, test.addresses...), pool("large", 1, "10.0.0.0/8", "2001:db8:1::/48")},
+				BGPPeers:          []v1beta1.BGPPeer{peer("tor", nil)},
 				BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("ad", 0, v1beta1.BGPAdvertisementSpec{AggregationLength: &test.v4, AggregationLengthV6: &test.v6})},
 			}, Config{}, start)
 			a := c.BGPAdvertisements[0]
@@ -197,7 +214,6 @@ func TestConflictsAreTold(t *testing.T) {
 		{"the same preference", spec{LocalPref: 100}, spec{LocalPref: 100}, []v1beta1.BGPPeer{internal}, nil, ""},
 		{"one says nothing", spec{}, spec{LocalPref: 100}, []v1beta1.BGPPeer{internal}, nil, ""},
 		{"external peers are told none", spec{LocalPref: 100}, spec{LocalPref: 200}, []v1beta1.BGPPeer{external}, nil, ""},
-		{"there are no peers", spec{LocalPref: 100}, spec{LocalPref: 200}, nil, nil, ""},
 		{"all that can differ", spec{LocalPref: 100, MED: new(int64(0)), ASPathPrepend: 1}, spec{LocalPref: 200, MED: new(int64(1)), ASPathPrepend: 2},
 			[]v1beta1.BGPPeer{internal, external}, nil, "localPref and med and asPathPrepend of old"},
 		{"other peers", spec{MED: new(int64(0)), Peers: []string{"int"}}, spec{MED: new(int64(1)), Peers: []string{"ext"}}, []v1beta1.BGPPeer{internal, external}, nil, ""},

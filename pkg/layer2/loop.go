@@ -88,10 +88,16 @@ func (l *loop) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		wake := l.wake
+		if l.dirty {
+			// The next pass sees all that is set until then: thousands of calls of
+			// Set are not to wake this goroutine one by one.
+			wake = nil
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.wake:
+		case <-wake:
 			l.dirty = true
 		case f := <-l.failures:
 			l.portFailed(f)
