@@ -36,6 +36,9 @@ type Config struct {
 	// announcements go before repetitions, and these before refreshes. Default
 	// 10000: 2000 addresses are all announced once within 0.2 s.
 	BurstRate int
+	// RepeatRate bounds how many of them are repetitions and refreshes: nobody
+	// waits for those, and every host of the LAN has to look at each. Default 1000.
+	RepeatRate int
 	// Stall is how long this process may stand still before it stops to trust
 	// what it knows; see [Announcer.Suspended]. It must be more than the beat of
 	// 50 ms and the pauses of a busy machine. Default 300 ms; negative is never.
@@ -48,6 +51,7 @@ func (c Config) withDefaults() Config {
 	c.BurstInterval = cmp.Or(c.BurstInterval, 500*time.Millisecond)
 	c.RefreshInterval = cmp.Or(c.RefreshInterval, 90*time.Second)
 	c.BurstRate = cmp.Or(c.BurstRate, 10000)
+	c.RepeatRate = cmp.Or(c.RepeatRate, 1000)
 	c.Stall = cmp.Or(c.Stall, 300*time.Millisecond)
 	return c
 }
@@ -67,6 +71,9 @@ func (c Config) validate() error {
 	}
 	if c.BurstRate < 0 {
 		errs = append(errs, fmt.Errorf("burst rate %d is negative", c.BurstRate))
+	}
+	if c.RepeatRate < 0 {
+		errs = append(errs, fmt.Errorf("repeat rate %d is negative", c.RepeatRate))
 	}
 	if c.Stall > 0 && c.Stall <= beatInterval {
 		errs = append(errs, fmt.Errorf("stall %s is not more than the beat of %s", c.Stall, beatInterval))

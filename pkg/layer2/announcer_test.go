@@ -544,6 +544,56 @@ func TestThousandsOfAddressesArePacedAndCoalesced(t *testing.T) {
 	})
 }
 
+// Thousands of repetitions are spread over seconds, and a new address does not
+// wait for them.
+func TestRepetitionsAreNoStorm(t *testing.T) {
+	const count = 3000
+	bubble(t, Config{BurstCount: 2}, func(t *testing.T, a *Announcer, s *segment) {
+		a.SetLinks([]Link{lan(2, "eth0")})
+		pause(time.Second)
+		s.start = time.Now()
+		addr := netip.MustParseAddr("10.0.0.1")
+		for range count {
+			a.Set(addr, on("eth0"))
+			addr = addr.Next()
+		}
+		pause(time.Second)
+		begin := time.Now()
+		a.Set(vip6, on("eth0"))
+		pause(100 * ms)
+		for _, got := range a.State() {
+			if got.Addr == vip6 && (got.Announced.IsZero() || got.Announced.Sub(begin) > 20*ms) {
+				t.Errorf("a new address is first announced at %s", got.Announced.Sub(begin))
+			}
+		}
+		pause(5 * time.Second)
+		perSecond := make(map[time.Duration]int)
+		seen := make(map[[4]byte]int)
+		for _, f := range s.frames() {
+			if f.frame[12] != 0x08 || f.frame[13] != 0x06 {
+				continue // IPv6
+			}
+			seen[[4]byte(f.frame[28:32])]++
+			if seen[[4]byte(f.frame[28:32])] > 2 { // the second announcement
+				perSecond[f.after.Truncate(time.Second)]++
+			}
+		}
+		for second, n := range perSecond {
+			if n > 2*(1000+11) {
+				t.Errorf("%d frames of repetitions in the second from %s", n, second)
+			}
+		}
+		for addr, n := range seen {
+			if n != 4 {
+				t.Errorf("%v: %d frames, want 4", addr, n)
+			}
+		}
+		if len(seen) != count {
+			t.Errorf("%d addresses were announced", len(seen))
+		}
+	})
+}
+
 func TestASlowBurstRateStillDelivers(t *testing.T) {
 	bubble(t, Config{BurstCount: 1, BurstRate: 1}, func(t *testing.T, a *Announcer, s *segment) {
 		a.SetLinks([]Link{lan(2, "eth0")})

@@ -27,11 +27,12 @@ const (
 type bursts struct {
 	// jitter shifts the time of a refresh.
 	jitter func(time.Duration) time.Duration
-	// running are bursts that are not over, earliest first; resting are those
-	// that are, by the time of their next refresh.
-	running, resting burstQueue
-	defences         []burstKey
-	index            map[burstKey]*burst
+	// beginning are bursts of which nothing was sent, running those that are not
+	// over, both earliest first; resting are those that are, by the time of their
+	// next refresh.
+	beginning, running, resting burstQueue
+	defences                    []burstKey
+	index                       map[burstKey]*burst
 }
 
 // burst is the rest of one burst, and then its refreshes.
@@ -52,7 +53,7 @@ func newBursts(jitter func(time.Duration) time.Duration) *bursts {
 // what is left of an earlier one.
 func (b *bursts) start(key burstKey, policy Policy, now time.Time) {
 	b.stop(key)
-	b.enqueue(&b.running, &burst{burstKey: key, policy: policy, due: now})
+	b.enqueue(&b.beginning, &burst{burstKey: key, policy: policy, due: now})
 }
 
 // adjust gives what is left of a burst another policy.
@@ -62,10 +63,11 @@ func (b *bursts) adjust(key burstKey, policy Policy, now time.Time) {
 		// It was over and never to be refreshed.
 		item = &burst{burstKey: key, sent: policy.Count}
 	}
+	queue := item.queue
 	b.stop(key)
 	item.policy = policy
-	if item.sent == 0 || item.queue == &b.running && item.sent < policy.Count {
-		b.enqueue(&b.running, item)
+	if queue == &b.beginning || queue == &b.running && item.sent < policy.Count {
+		b.enqueue(queue, item)
 		return
 	}
 	b.rest(item, now)
@@ -84,54 +86,69 @@ func (b *bursts) stop(key burstKey) {
 
 // next returns when the earliest announcement is due, and false when none is left.
 func (b *bursts) next() (time.Time, bool) {
+	if len(b.defences) > 0 {
+		return time.Time{}, true
+	}
+	var earliest time.Time
+	found := false
+	for _, q := range []burstQueue{b.beginning, b.running, b.resting} {
+		if len(q) > 0 && (!found || q[0].due.Before(earliest)) {
+			earliest, found = q[0].due, true
+		}
+	}
+	return earliest, found
+}
+
+// peek tells what take would return, and false when nothing is due. Defences go
+// first: there is at most one in ten seconds for an address. First announcements
+// come before repetitions, however many of these wait, and refreshes go last.
+func (b *bursts) peek(now time.Time) (occasion, bool) {
+	isDue := func(q burstQueue) bool { return len(q) > 0 && !q[0].due.After(now) }
 	switch {
 	case len(b.defences) > 0:
-		return time.Time{}, true
-	case len(b.running) == 0 && len(b.resting) == 0:
-		return time.Time{}, false
-	case len(b.running) == 0:
-		return b.resting[0].due, true
-	case len(b.resting) == 0 || b.running[0].due.Before(b.resting[0].due):
-		return b.running[0].due, true
-	default:
-		return b.resting[0].due, true
+		return defends, true
+	case isDue(b.beginning):
+		return burstBegins, true
+	case isDue(b.running):
+		return burstRepeats, true
+	case isDue(b.resting):
+		return refreshes, true
 	}
+	return 0, false
 }
 
 // take returns the announcement that is due and goes first, and schedules the
-// next one of its kind. Defences go first: there is at most one in ten seconds
-// for an address. First announcements of later bursts come before repetitions of
-// earlier ones, however many wait, for a repetition is due an interval after the
-// last was sent. Refreshes go last.
+// next one of its kind.
 func (b *bursts) take(now time.Time) (burstKey, occasion, bool) {
-	if len(b.defences) > 0 {
+	why, ok := b.peek(now)
+	if !ok {
+		return burstKey{}, 0, false
+	}
+	var item *burst
+	switch why {
+	case defends:
 		key := b.defences[0]
 		b.defences = b.defences[1:]
-		return key, defends, true
-	}
-	if len(b.running) > 0 && !b.running[0].due.After(now) {
-		item := b.running[0]
-		why := burstRepeats
-		if item.sent == 0 {
-			why = burstBegins
-		}
-		item.sent++
-		if item.sent < item.policy.Count {
-			item.due = now.Add(item.policy.Interval)
-			heap.Fix(&b.running, 0)
-			return item.burstKey, why, true
-		}
-		b.stop(item.burstKey)
-		b.rest(item, now)
-		return item.burstKey, why, true
-	}
-	if len(b.resting) > 0 && !b.resting[0].due.After(now) {
-		item := b.resting[0]
+		return key, why, true
+	case refreshes:
+		item = b.resting[0]
 		item.due = now.Add(b.jitter(item.policy.Refresh))
 		heap.Fix(&b.resting, 0)
-		return item.burstKey, refreshes, true
+		return item.burstKey, why, true
+	case burstBegins:
+		item = b.beginning[0]
+	default:
+		item = b.running[0]
 	}
-	return burstKey{}, 0, false
+	b.stop(item.burstKey)
+	item.sent++
+	if item.sent < item.policy.Count {
+		item.due = now.Add(item.policy.Interval)
+		b.enqueue(&b.running, item)
+	} else {
+		b.rest(item, now)
+	}
+	return item.burstKey, why, true
 }
 
 // rest schedules the first refresh of a burst that is over and in no queue.

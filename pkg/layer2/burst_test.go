@@ -36,7 +36,7 @@ func TestBursts(t *testing.T) {
 	expect("both at once, in order of address", 0, 1, 2)
 	expect("too early for the second", 99)
 	b.start(key(3), policy, after(100))
-	expect("second of both, first of the third", 100, 1, 2, 3)
+	expect("first of the third, then second of both", 100, 3, 1, 2)
 	b.stop(key(2))
 	b.stop(key(9))
 	expect("the withdrawn one is not repeated", 200, 1, 3)

@@ -35,7 +35,8 @@ type loop struct {
 	wanted   map[portKey]map[netip.Addr]portClaim
 	differ   map[portKey]map[netip.Addr]struct{}
 	bursts   *bursts
-	pacer    *rate.Limiter
+	pacer    *rate.Limiter // of all announcements
+	repeats  *rate.Limiter // of those for which nobody waits
 	pause    time.Duration
 	failures chan failure
 	retries  map[portKey]retry
@@ -66,7 +67,6 @@ type retry struct {
 func (r retry) due(now time.Time) bool { return !r.at.IsZero() && !r.at.After(now) }
 
 func newLoop(a *Announcer) *loop {
-	perSecond := rate.Limit(a.config.BurstRate)
 	return &loop{
 		Announcer: a,
 		ports:     make(map[portKey]*port),
@@ -74,12 +74,18 @@ func newLoop(a *Announcer) *loop {
 		wanted:    make(map[portKey]map[netip.Addr]portClaim),
 		differ:    make(map[portKey]map[netip.Addr]struct{}),
 		bursts:    newBursts(jitter),
-		pacer:     rate.NewLimiter(perSecond, 1+int(2*breath.Seconds()*float64(perSecond))),
-		pause:     max(breath, time.Duration(float64(time.Second)/float64(perSecond))),
+		pacer:     newPacer(a.config.BurstRate),
+		repeats:   newPacer(a.config.RepeatRate),
+		pause:     max(breath, time.Second/time.Duration(a.config.BurstRate)),
 		failures:  make(chan failure),
 		retries:   make(map[portKey]retry),
 		dirty:     true,
 	}
+}
+
+// newPacer lets so many announcements go in a second, some at each breath.
+func newPacer(perSecond int) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(perSecond), 1+int(2*breath.Seconds()*float64(perSecond)))
 }
 
 // run is one wait and one look at everything, again and again.

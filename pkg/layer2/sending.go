@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// sendDue sends announcements as far as they are due and the pacer lets them. None
+// sendDue sends announcements as far as they are due and the pacers let them. None
 // are sent, and none are lost but defences, while the announcer is suspended.
 func (l *loop) sendDue(now time.Time) {
 	l.takeDefences()
 	began := false
 	for l.guard.open() {
-		due, ok := l.bursts.next()
-		if !ok || due.After(now) || !l.pacer.AllowN(now, 1) {
+		why, ok := l.bursts.peek(now)
+		if !ok || (why == burstRepeats || why == refreshes) && !l.repeats.AllowN(now, 1) || !l.pacer.AllowN(now, 1) {
 			break
 		}
-		key, why, _ := l.bursts.take(now)
+		key, _, _ := l.bursts.take(now)
 		began = l.send(key, why) || began
 	}
 	if began {
