@@ -18,6 +18,8 @@ type Session struct {
 	RemoteAS uint32 `json:"remoteAs"`
 	// HoldTime is the negotiated one, in milliseconds.
 	HoldTime int64 `json:"bgpTimerHoldTimeMsecs"`
+	// Dropped is how often it has ended since the router's bgpd started.
+	Dropped int `json:"connectionsDropped"`
 	// Families has an entry for each that was negotiated.
 	Families map[string]struct {
 		Accepted int `json:"acceptedPrefixCounter"`
@@ -91,7 +93,7 @@ func Hops(ctx context.Context, l *lab.Lab, router string, addresses ...netip.Add
 		}
 		for _, addr := range addresses {
 			for _, hop := range routes[netip.PrefixFrom(addr, addr.BitLen())] {
-				out[addr] = append(out[addr], nodeOf(l, hop))
+				out[addr] = append(out[addr], NodeOf(l, hop))
 			}
 		}
 	}
@@ -101,8 +103,8 @@ func Hops(ctx context.Context, l *lab.Lab, router string, addresses ...netip.Add
 	return out, nil
 }
 
-// nodeOf names the node with an address on the LAN.
-func nodeOf(l *lab.Lab, addr netip.Addr) string {
+// NodeOf names the node with an address on the LAN; one that no node has by the address itself.
+func NodeOf(l *lab.Lab, addr netip.Addr) string {
 	for _, name := range l.NodeNames() {
 		if a := nodeAddresses(name); a.V4 == addr || a.V6 == addr || a.LinkLocal() == addr {
 			return name

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"github.com/berth-lb/berth/e2e/bench"
 	"github.com/berth-lb/berth/e2e/lab"
 	"github.com/berth-lb/berth/e2e/peering"
+	"github.com/berth-lb/berth/e2e/watch"
 )
 
 const (
@@ -29,37 +28,25 @@ const (
 	setFresh   = "fresh"
 )
 
-// An arrival is how an address came into the router's kernel table.
-type arrival struct {
-	first time.Time // with any next hop
-	full  time.Time // with one for each node
-}
-
-// A routeWatch keeps when routes were seen in a router's kernel table.
-type routeWatch struct {
-	nodes int
-	mu    sync.Mutex
-	seen  map[netip.Addr]arrival
-}
-
 // measureLatency makes Services and measures how long it takes from the request, and from the moment in which a watcher of
 // the API server sees the address, until the router's kernel has the route.
-func (b *bed) measureLatency(ctx context.Context, lines *os.File) error {
+func (b *bed) measureLatency(ctx context.Context, lines *os.File) (err error) {
 	if err := b.settle(ctx, terms{restart: true}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	routes, err := b.watchRoutes(ctx)
+	routes, err := watch.StartRoutes(b.Lab, lab.HostRouter)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, routes.Stop()) }()
 	assigned, err := b.watchServices(ctx)
 	if err != nil {
 		return err
 	}
 	set := bench.Set{Name: setFresh, Count: fresh, App: bench.AppEverywhere, Policy: corev1.ServiceExternalTrafficPolicyCluster}
-	asked := map[string]time.Time{}
+	begin, asked := time.Now(), map[string]time.Time{}
 	for i := range set.Count {
 		service := set.Service(i)
 		asked[service.Name] = time.Now()
@@ -79,7 +66,8 @@ func (b *bed) measureLatency(ctx context.Context, lines *os.File) error {
 	}
 	time.Sleep(bench.Calm)
 	_, deleteErr := b.Lab.Kubectl(ctx, "delete", "services", "-l", "set="+setFresh, "--wait=true")
-	return errors.Join(b.tellLatency(lines, asked, assigned(), routes), deleteErr)
+	arrivals := watch.Arrivals(routes.Events(begin), len(b.Lab.NodeNames()))
+	return errors.Join(tellLatency(lines, asked, assigned(), arrivals), deleteErr)
 }
 
 // A visible Service is one whose addresses a watcher has seen.
@@ -122,62 +110,8 @@ func (b *bed) watchServices(ctx context.Context) (func() map[string]visible, err
 	}, nil
 }
 
-// watchRoutes notes when routes come into the router's kernel table, until the context ends.
-func (b *bed) watchRoutes(ctx context.Context) (*routeWatch, error) {
-	cmd, err := b.Lab.Command(ctx, lab.HostRouter, "ip", "-ts", "-o", "monitor", "route")
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	w := &routeWatch{nodes: len(b.Lab.NodeNames()), seen: map[netip.Addr]arrival{}}
-	go func() {
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			w.note(lines.Text())
-		}
-		_ = cmd.Wait() // it ends with the context
-	}()
-	return w, nil
-}
-
-// note reads a line of `ip -ts -o monitor route`:
-//
-//	[2026-01-02T15:04:05.123456] 198.51.101.1 nhid 9 proto bgp metric 20 \	nexthop via 10.77.0.11 dev eth0 weight 1 …
-func (w *routeWatch) note(line string) {
-	stamp, rest, ok := strings.Cut(strings.TrimPrefix(line, "["), "] ")
-	if !ok {
-		return
-	}
-	at, err := time.ParseInLocation("2006-01-02T15:04:05.999999", stamp, time.Local)
-	fields := strings.Fields(rest)
-	if err != nil || len(fields) == 0 {
-		return
-	}
-	addr, err := netip.ParseAddr(fields[0]) // of a route that is deleted it is the word Deleted
-	if err != nil {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	a := w.seen[addr]
-	if a.first.IsZero() {
-		a.first = at
-	}
-	if a.full.IsZero() && strings.Count(rest, " via ") >= w.nodes {
-		a.full = at
-	}
-	w.seen[addr] = a
-}
-
 // tellLatency prints the figures.
-func (b *bed) tellLatency(lines *os.File, asked map[string]time.Time, assigned map[string]visible, routes *routeWatch) error {
-	routes.mu.Lock()
-	defer routes.mu.Unlock()
+func tellLatency(lines *os.File, asked map[string]time.Time, assigned map[string]visible, arrivals map[netip.Addr]watch.Arrival) error {
 	type figures struct{ address, first, full, asked []time.Duration }
 	var families [2]figures
 	for name, v := range assigned {
@@ -186,14 +120,14 @@ func (b *bed) tellLatency(lines *os.File, asked map[string]time.Time, assigned m
 			if addr.Is6() {
 				f = &families[1]
 			}
-			a := routes.seen[addr]
-			if a.first.IsZero() || a.full.IsZero() {
+			a := arrivals[addr]
+			if a.First.IsZero() || a.Full.IsZero() {
 				return fmt.Errorf("the route to %s of %s was not seen", addr, name)
 			}
 			f.address = append(f.address, v.at.Sub(asked[name]))
-			f.first = append(f.first, a.first.Sub(v.at))
-			f.full = append(f.full, a.full.Sub(v.at))
-			f.asked = append(f.asked, a.full.Sub(asked[name]))
+			f.first = append(f.first, a.First.Sub(v.at))
+			f.full = append(f.full, a.Full.Sub(v.at))
+			f.asked = append(f.asked, a.Full.Sub(asked[name]))
 		}
 	}
 	fmt.Printf("\nService to route in the router's kernel table, ms, %d Services, one every %d ms:\n\n", len(assigned), freshEvery.Milliseconds())

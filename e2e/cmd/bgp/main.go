@@ -4,9 +4,11 @@
 // It wants the images that `make images` builds, FRR, and root: run it with `make bench-bgp`. What it takes from the
 // environment:
 //
-//	RUNS       how many times each scenario runs; default 5, of slow ones at most 2
+//	RUNS       how many times each scenario runs; default 5, of slow ones at most 2, "saturated" once
 //	SCENARIOS  regular expression of the scenarios to run; default all
-//	BFD        "no" (the default), "yes" or "both": whether scenarios in which something dies have BFD
+//	BFD        "no" (the default), "yes" or "both": whether scenarios to which it may make a difference have BFD;
+//	           "crash-restart" and "saturated" always have it
+//	MINUTES    how long the scenario "saturated" lasts; default 10
 //	LOSS       what may be lost at an address where nothing should be, in ms; default 50
 //	OUT        file for the lines of JSON; default bgp-*.jsonl in the system's directory for temporary files
 //	LAB        name of the lab; default "bgp". One that is up is used, and stays
@@ -23,6 +25,7 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -41,8 +44,9 @@ func main() {
 // settings are what the environment says.
 type settings struct {
 	bench.Settings
-	bfd  []bool // with which scenarios run in which something dies
-	loss int64  // ms
+	bfd     []bool // with which scenarios run to which it may make a difference
+	minutes int
+	loss    int64 // ms
 }
 
 func readSettings() (settings, error) {
@@ -53,6 +57,9 @@ func readSettings() (settings, error) {
 	s := settings{Settings: shared}
 	if s.loss, err = strconv.ParseInt(cmp.Or(os.Getenv("LOSS"), "50"), 10, 64); err != nil {
 		return s, fmt.Errorf("LOSS: %w", err)
+	}
+	if s.minutes, err = strconv.Atoi(cmp.Or(os.Getenv("MINUTES"), "10")); err != nil || s.minutes < 1 {
+		return s, fmt.Errorf("MINUTES is %q: want a whole number, at least 1", os.Getenv("MINUTES"))
 	}
 	switch text := cmp.Or(os.Getenv("BFD"), "no"); text {
 	case "no":
@@ -72,7 +79,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	chosen := slices.DeleteFunc(scenarios(s.bfd), func(sc scenario) bool { return !s.Which.MatchString(sc.name) })
+	chosen := slices.DeleteFunc(scenarios(s), func(sc scenario) bool { return !s.Which.MatchString(sc.name) })
 	latency := s.Which.MatchString(latencyName)
 	if len(chosen) == 0 && !latency {
 		return fmt.Errorf("no scenario matches %q", s.Which)
@@ -92,15 +99,25 @@ func run(ctx context.Context) (err error) {
 	if len(chosen) > 0 {
 		printHeader()
 	}
-	for _, sc := range chosen {
+	var same []measured // of one scenario
+	var notes []string
+	for i, sc := range chosen {
 		results, err := b.runAll(ctx, sc, s.Runs, lines)
-		printRows(sc, results)
+		same = append(same, measured{sc, results})
+		if i+1 == len(chosen) || chosen[i+1].name != sc.name || ctx.Err() != nil {
+			fmt.Print(strings.Join(rows(same), ""))
+			same = nil
+		}
+		notes = append(notes, steadyNotes(sc, results)...)
 		if err = errors.Join(err, broken(sc, results, s.loss)); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", sc.name, err))
+			failed = append(failed, fmt.Errorf("%s, BFD %s: %w", sc.name, yesNo(sc.terms.bfd), err))
 		}
 		if ctx.Err() != nil {
 			return errors.Join(failed...)
 		}
+	}
+	if len(notes) > 0 {
+		fmt.Printf("\n%s\n", strings.Join(notes, "\n"))
 	}
 	if latency {
 		failed = append(failed, b.measureLatency(ctx, lines))
@@ -108,14 +125,24 @@ func run(ctx context.Context) (err error) {
 	return errors.Join(failed...)
 }
 
-// broken tells of loss where there must be none. Answers that came late do not count: that hosts answer late has other causes
-// than a route that leads nowhere.
+// broken tells of loss where there must be none, of routes that stayed or went though they must not, and of sessions that went
+// down though they must not. Answers that came late do not count: that hosts answer late has other causes than a route that leads
+// nowhere.
 func broken(sc scenario, results []result, limit int64) error {
-	if !sc.lossless {
-		return nil
-	}
 	var errs []error
 	for _, r := range results {
+		if sc.gone && (r.RouteGone4 == nil || r.RouteGone6 == nil) {
+			errs = append(errs, fmt.Errorf("run %d: the router's kernel went on sending to %s, to %d addresses until the end", r.Run, r.Node, r.Still))
+		}
+		if sc.steady && len(r.Down) > 0 {
+			errs = append(errs, fmt.Errorf("run %d: %s", r.Run, strings.Join(r.Down, ", ")))
+		}
+		if len(r.NotKept) > 0 {
+			errs = append(errs, fmt.Errorf("run %d: the router's kernel did not keep all routes: %s", r.Run, strings.Join(r.NotKept, ", ")))
+		}
+		if !sc.lossless {
+			continue
+		}
 		if allowed := max(limit, sc.but.Milliseconds()); r.Dropped > allowed {
 			errs = append(errs, fmt.Errorf("run %d: an address was lost for %d ms in the fault, %d are allowed", r.Run, r.Dropped, allowed))
 		}
@@ -130,7 +157,10 @@ func broken(sc scenario, results []result, limit int64) error {
 // it.
 func (b *bed) runAll(ctx context.Context, sc scenario, runs int, lines *os.File) (results []result, err error) {
 	begin := time.Now()
-	if sc.slow {
+	switch {
+	case sc.once:
+		runs = 1
+	case sc.slow:
 		runs = min(runs, slowRuns)
 	}
 	if err := b.settle(ctx, sc.terms); err != nil {

@@ -2,9 +2,14 @@ package main
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/berth-lb/berth/e2e/peering"
+	"github.com/berth-lb/berth/e2e/watch"
 )
 
 func TestBroken(t *testing.T) {
@@ -20,6 +25,15 @@ func TestBroken(t *testing.T) {
 		{"a loss without one", scenario{lossless: true}, lost, "run 2: an address was lost for 70 ms in the fault"},
 		{"within what the client takes to notice", scenario{lossless: true, but: 70 * time.Millisecond}, lost, ""},
 		{"a loss while it returns", scenario{lossless: true}, back, "run 1: an address was lost for 80 ms when it was mended"},
+		{"routes that stay where they may", scenario{}, []result{{Run: 3, Still: 2}}, ""},
+		{"routes that stay and must go", scenario{gone: true}, []result{{Run: 3, Node: "node1", Still: 2, RouteGone4: new(int64(250))}},
+			"run 3: the router's kernel went on sending to node1, to 2 addresses until the end"},
+		{"routes that went", scenario{gone: true}, []result{{RouteGone4: new(int64(250)), RouteGone6: new(int64(260))}}, ""},
+		{"routes that went and must stay", scenario{kept: true}, []result{{Run: 1, NotKept: []string{"node3 was taken"}}},
+			"run 1: the router's kernel did not keep all routes: node3 was taken"},
+		{"a session that may go down", scenario{}, []result{{Run: 1, Down: []string{"BFD with fd77::11: went down 1 times"}}}, ""},
+		{"a session that went down", scenario{steady: true}, []result{{Run: 1, Down: []string{"BFD with fd77::11: went down 1 times"}}},
+			"run 1: BFD with fd77::11: went down 1 times"},
 		{"nothing lost, only late", scenario{lossless: true}, []result{{Loss4: []int64{500}, Dropped: 50}}, ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -33,7 +47,7 @@ func TestBroken(t *testing.T) {
 
 func TestScenariosAreComplete(t *testing.T) {
 	names := map[string]bool{}
-	for _, sc := range cases() {
+	for _, sc := range cases(1) {
 		if names[sc.name] {
 			t.Errorf("two are called %s", sc.name)
 		}
@@ -41,34 +55,128 @@ func TestScenariosAreComplete(t *testing.T) {
 		if sc.title == "" || sc.fault == nil || sc.restore == nil || sc.window == 0 || len(sc.sets) == 0 {
 			t.Errorf("%s lacks something", sc.name)
 		}
-	}
-	bfd := 0
-	for _, sc := range scenarios([]bool{false, true}) {
-		if sc.terms.bfd {
-			bfd++
+		if sc.steady && !sc.terms.bfd && !sc.withBFD {
+			t.Errorf("%s says that BFD must not go down, and never has it", sc.name)
 		}
-	}
-	if both := len(scenarios([]bool{false, true})); bfd == 0 || both != len(cases())+bfd {
-		t.Errorf("%d scenarios, %d of them with BFD, of %d", both, bfd, len(cases()))
 	}
 }
 
-func TestRouteWatch(t *testing.T) {
-	w := &routeWatch{nodes: 2, seen: map[netip.Addr]arrival{}}
-	for _, line := range []string{
-		"[2026-01-02T15:04:05.100000] Deleted 198.51.100.2 via 10.77.0.11 dev eth0 proto bgp",
-		"[2026-01-02T15:04:05.100000] 198.51.100.1 nhid 8 via 10.77.0.11 dev eth0 proto bgp metric 20 ",
-		`[2026-01-02T15:04:05.250000] 198.51.100.1 nhid 9 proto bgp metric 20 \	nexthop via 10.77.0.11 dev eth0 weight 1 \	nexthop via 10.77.0.12 dev eth0 weight 1 `,
-		"[2026-01-02T15:04:05.300000] 198.51.100.1 nhid 8 via 10.77.0.11 dev eth0 proto bgp metric 20 ",
-		"nothing of this kind",
+func TestScenariosWithBFD(t *testing.T) {
+	type variant struct{ bfd, lossless, gone bool }
+	without, with := variant{lossless: true}, variant{bfd: true, lossless: true}
+	dead, deadWith := variant{gone: true}, variant{bfd: true, gone: true}
+	for _, test := range []struct {
+		name          string
+		no, yes, both []variant
+	}{
+		{"nothing", []variant{without}, []variant{without}, []variant{without}},
+		{"drain", []variant{without}, []variant{with}, []variant{without, with}},
+		{"upgrade", []variant{without}, []variant{with}, []variant{without, with}},
+		{"kill", []variant{without}, []variant{with}, []variant{without, with}},
+		{"crash-restart", []variant{deadWith}, []variant{deadWith}, []variant{deadWith}},
+		{"crash-hold-3", []variant{dead}, []variant{deadWith}, []variant{dead, deadWith}},
+		{"crash-default", []variant{dead}, []variant{deadWith}, []variant{dead, deadWith}},
+		{"cable", []variant{dead}, []variant{deadWith}, []variant{dead, deadWith}},
+		{"saturated", []variant{{bfd: true}}, []variant{{bfd: true}}, []variant{{bfd: true}}},
 	} {
-		w.note(line)
+		t.Run(test.name, func(t *testing.T) {
+			for _, asked := range []struct {
+				bfd  []bool
+				want []variant
+			}{{[]bool{false}, test.no}, {[]bool{true}, test.yes}, {[]bool{false, true}, test.both}} {
+				var got []variant
+				for _, sc := range scenarios(settings{bfd: asked.bfd, minutes: 1}) {
+					if sc.name == test.name {
+						got = append(got, variant{sc.terms.bfd, sc.lossless, sc.gone})
+					}
+				}
+				if !slices.Equal(got, asked.want) {
+					t.Errorf("BFD %v: %+v, want %+v", asked.bfd, got, asked.want)
+				}
+			}
+		})
 	}
-	if len(w.seen) != 1 {
-		t.Errorf("seen %v", w.seen)
+}
+
+func TestJudgeRoutes(t *testing.T) {
+	addresses := []netip.Addr{
+		netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("2001:db8:100::1"),
 	}
-	a := w.seen[netip.MustParseAddr("198.51.100.1")]
-	if got := a.full.Sub(a.first); got != 150*time.Millisecond {
-		t.Errorf("all next hops %s after the first, want 150ms", got)
+	dead, other := netip.MustParseAddr("10.77.0.11"), netip.MustParseAddr("10.77.0.12")
+	r := result{At: time.Now()}
+	event := func(after time.Duration, i int, hops ...netip.Addr) watch.RouteEvent {
+		return watch.RouteEvent{At: r.At.Add(after), Prefix: netip.PrefixFrom(addresses[i], addresses[i].BitLen()), Hops: hops}
+	}
+	still := r.judgeRoutes([]watch.RouteEvent{
+		event(250*time.Millisecond, 0, other),
+		event(260*time.Millisecond, 2, other, dead),
+		event(300*time.Millisecond, 1, other),
+	}, addresses, func(hop netip.Addr) bool { return hop == dead })
+	if r.RouteGone4 == nil || *r.RouteGone4 != 300 {
+		t.Errorf("IPv4: %v, want 300 ms", r.RouteGone4)
+	}
+	if r.RouteGone6 != nil || r.Still != 1 || !slices.Equal(still, addresses[2:]) {
+		t.Errorf("IPv6: gone %v, %d still at %v", r.RouteGone6, r.Still, still)
+	}
+}
+
+func TestJudgeKept(t *testing.T) {
+	addresses := []netip.Addr{
+		netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("2001:db8:100::1"),
+	}
+	node, other := netip.MustParseAddr("10.77.0.11"), netip.MustParseAddr("10.77.0.12")
+	r := result{At: time.Now()}
+	event := func(after time.Duration, i int, hops ...netip.Addr) watch.RouteEvent {
+		return watch.RouteEvent{At: r.At.Add(after), Prefix: netip.PrefixFrom(addresses[i], addresses[i].BitLen()), Hops: hops}
+	}
+	events := []watch.RouteEvent{
+		event(300*time.Millisecond, 0, other),
+		event(200*time.Millisecond, 1, other),
+		event(900*time.Millisecond, 0, other, node),
+		event(950*time.Millisecond, 1, other, node),
+	}
+	r.judgeKept(events, addresses, "node1", func(hop netip.Addr) bool { return hop == node })
+	r.judgeKept(events, addresses, "node2", func(hop netip.Addr) bool { return hop == other })
+	want := []string{"node1 was taken from the routes to 2 IPv4 addresses, first that to 198.51.100.2 after 200 ms"}
+	if !slices.Equal(r.NotKept, want) {
+		t.Errorf("%q, want %q", r.NotKept, want)
+	}
+}
+
+func TestComplete(t *testing.T) {
+	router := peering.Router{Host: lab.HostRouter, Nodes: []string{"node1"}, BFD: true}
+	downs := peering.Downs{"BGP with 10.77.0.11": {Up: true}, "BGP with fd77::11": {Up: true}, "BFD with 10.77.0.11": {Up: true}}
+	if err := complete(downs, router); err == nil {
+		t.Error("a session is missing, and nobody says so")
+	}
+	downs["BFD with fd77::11"] = peering.Down{Count: 1}
+	if err := complete(downs, router); err == nil || !strings.Contains(err.Error(), "BFD with fd77::11: not up") {
+		t.Errorf("a session is not up: %v", err)
+	}
+	downs["BFD with fd77::11"] = peering.Down{Up: true, Count: 1}
+	if err := complete(downs, router); err != nil {
+		t.Errorf("all is well: %v", err)
+	}
+}
+
+func TestRows(t *testing.T) {
+	sc := scenario{title: "crash"}
+	watched := sc
+	watched.terms.bfd = true
+	got := rows([]measured{
+		{sc, []result{
+			{Loss4: []int64{0, 2500}, Last4: 2900, Lost4: 40, Late4: 1, Sent4: 900, BackLost4: 2, RouteGone4: new(int64(2600)), Loss6: []int64{7}},
+			{Loss4: []int64{2600, 2700}, Last4: 2950, Lost4: 50, Late4: 2, Sent4: 900, RouteGone4: new(int64(2800)), Loss6: []int64{8}},
+		}},
+		{watched, nil},
+	})
+	want := []string{
+		"| crash | IPv4 | no | 2 | 4 | 90 | 3 | 1800 | 0 | 2500 | 2700 | 2700 | 2900 | 2950 | 2 | 2600 | 2600 | 2800 |\n",
+		"| crash | IPv4 | yes | 0 | | | | | | | | | | | | | | |\n",
+		"| crash | IPv6 | no | 2 | 2 | 0 | 0 | 0 | 7 | 7 | 8 | 8 | 0 | 0 | 0 | – | – | – |\n",
+		"| crash | IPv6 | yes | 0 | | | | | | | | | | | | | | |\n",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%swant\n%s", strings.Join(got, ""), strings.Join(want, ""))
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,19 @@ type result struct {
 	// BackLost4 and BackLost6 count lost probes of the measurement of Back.
 	BackLost4 int `json:"backLost4"`
 	BackLost6 int `json:"backLost6"`
+	// RouteGone4 and RouteGone6 are how long after the fault the last of the routes to an address of the family ceased to have the
+	// node as a next hop in the router's kernel, of which the node dies. They are missing where one did not. Still counts the
+	// addresses, of both families, whose routes had it when mending began.
+	RouteGone4 *int64 `json:"routeGone4,omitempty"`
+	RouteGone6 *int64 `json:"routeGone6,omitempty"`
+	Still      int    `json:"still,omitempty"`
+	// NotKept tells of next hops that were taken from routes in the router's kernel where none may be, from the fault until all is
+	// whole again.
+	NotKept []string `json:"notKept,omitempty"`
+	// Watched is how many sessions the router had, of BGP and of BFD, where there is BFD; Down tells of those that went down
+	// before mending began.
+	Watched int      `json:"watched,omitempty"`
+	Down    []string `json:"down,omitempty"`
 	// Fault is how long the fault took.
 	Fault int64 `json:"fault"`
 	// Pause is the longest time in which no probe of an address was sent: the measurement is no finer than that.
@@ -63,7 +77,7 @@ func (b *bed) runOnce(ctx context.Context, sc scenario, node string) (r result, 
 		addresses = append(addresses, b.sets[set]...)
 	}
 	traffic, err := watch.StartTraffic(watch.TrafficConfig{
-		Lab: b.Lab, Host: lab.HostExt, Addresses: addresses, Port: bench.EchoPort, Interval: bench.ProbeInterval,
+		Lab: b.Lab, Host: lab.HostExt, Addresses: addresses, Port: bench.EchoPort, Interval: cmp.Or(sc.probe, bench.ProbeInterval),
 	})
 	if err != nil {
 		return r, err
@@ -72,6 +86,11 @@ func (b *bed) runOnce(ctx context.Context, sc scenario, node string) (r result, 
 	if err := bench.Served(ctx, traffic, bench.CalmLimit); err != nil {
 		return r, fmt.Errorf("before: %w", err)
 	}
+	saw, err := b.watchRouter(ctx, sc, node)
+	if err != nil {
+		return r, fmt.Errorf("before: %w", err)
+	}
+	defer func() { err = errors.Join(err, saw.stop()) }()
 	r.Node = node
 	from := time.Now()
 	time.Sleep(bench.Lead)
@@ -88,6 +107,9 @@ func (b *bed) runOnce(ctx context.Context, sc scenario, node string) (r result, 
 	}
 	// A loss that does not end is as long as was waited for it.
 	_ = bench.Served(ctx, traffic, patience)
+	if err := saw.judge(ctx, &r, addresses); err != nil {
+		return r, err
+	}
 	mended := time.Now().Add(-bench.OnTheWay)
 	if err := sc.restore(ctx, b, node); err != nil {
 		return r, err
@@ -95,6 +117,7 @@ func (b *bed) runOnce(ctx context.Context, sc scenario, node string) (r result, 
 	if err := errors.Join(b.whole(ctx, sc.terms), bench.Served(ctx, traffic, bench.CalmLimit)); err != nil {
 		return r, fmt.Errorf("after: %w", err)
 	}
+	saw.judgeEnd(&r, addresses)
 	r.judge(traffic, addresses, from, mended, time.Now().Add(-bench.OnTheWay))
 	return r, nil
 }

@@ -26,10 +26,20 @@ type scenario struct {
 	lossless bool
 	// but for what is lost until the client takes another way, at most this long.
 	but time.Duration
-	// dies: something dies without a word, so that BFD makes a difference.
-	dies bool
-	// slow: it takes minutes, and runs a few times only.
-	slow bool
+	// withBFD: it runs with BFD as well, if the environment asks for it. Something dies without a word, so that BFD makes a
+	// difference; or nothing may be lost, and BFD must not spoil it.
+	withBFD bool
+	// gone: the node dies. Its routes must leave the router's kernel, and it is measured when the last of them has.
+	gone bool
+	// kept: no route may lose a next hop in the router's kernel, be it for a moment, from the fault until all is whole again. The
+	// client may lose nothing all the same, as others take over; but connections would go to other nodes.
+	kept bool
+	// steady: no session may go down, neither of BGP nor of BFD.
+	steady bool
+	// slow: it takes minutes, and runs a few times only. Once: it runs one time only, whatever RUNS says.
+	slow, once bool
+	// probe is the interval at which addresses are sent to; 0 means bench.ProbeInterval.
+	probe time.Duration
 	// window is how long the loss is measured after the fault began, at least.
 	window time.Duration
 	// fault breaks something. The measurement begins before it. Check is done at the end of the window; nil means nothing.
@@ -41,15 +51,16 @@ type scenario struct {
 // all are the sets of which each node has a share.
 var all = []string{setLocal, setCluster}
 
-// scenarios lists all, in the order in which they run. Those in which something dies come once with each value of bfd.
-func scenarios(bfd []bool) []scenario {
+// scenarios lists all, in the order in which they run. Those to which BFD may make a difference come once with each value of
+// bfd, one after the other.
+func scenarios(s settings) []scenario {
 	var out []scenario
-	for _, sc := range cases() {
-		if !sc.dies {
+	for _, sc := range cases(s.minutes) {
+		if !sc.withBFD {
 			out = append(out, sc)
 			continue
 		}
-		for _, with := range bfd {
+		for _, with := range s.bfd {
 			sc.terms.bfd = with
 			out = append(out, sc)
 		}
@@ -57,44 +68,57 @@ func scenarios(bfd []bool) []scenario {
 	return out
 }
 
-func cases() []scenario {
+// cases lists all without BFD, but for what is about BFD alone. Minutes is how long the saturation lasts.
+func cases(minutes int) []scenario {
 	graceful := terms{restart: true}
 	spare := terms{restart: true, second: true}
 	return []scenario{
-		{name: "nothing", title: "nothing happens", terms: graceful, sets: all, lossless: true, window: 5 * time.Second,
+		{name: "nothing", title: "nothing happens", terms: graceful, sets: all, lossless: true, kept: true, window: 5 * time.Second,
 			fault: nothing, restore: nothing},
 		{name: "drain", title: "node drained: cordoned, pods evicted", terms: graceful, sets: all, lossless: true,
-			window: 8 * time.Second, fault: drain, restore: uncordon},
+			withBFD: true, window: 8 * time.Second, fault: drain, restore: uncordon},
 		{name: "exclude", title: "node cordoned and excluded from load balancers", terms: graceful, sets: all, lossless: true,
 			window: 4 * time.Second, fault: exclude, restore: include},
 		{name: "scale-down", title: "node's only pod ends, others serve (traffic policy Local)", terms: graceful, sets: []string{setMoving},
 			lossless: true, window: 9 * time.Second, fault: scale(1), restore: scale(2)},
-		{name: "crash-hold-3", title: "node crashes, hold time 3 s", terms: terms{hold: "3s"}, sets: []string{setLocal}, dies: true,
-			window: 6 * time.Second, fault: crash, restore: start},
-		{name: "crash-default", title: "node crashes, hold time 90 s (default)", sets: []string{setLocal}, dies: true, slow: true,
-			window: 95 * time.Second, fault: crash, restore: start},
-		{name: "upgrade", title: "speakers upgraded, one after another", terms: graceful, sets: all, lossless: true,
-			window: 3 * time.Second, fault: upgrade, restore: nothing},
-		{name: "kill", title: "speaker killed (SIGKILL), graceful restart", terms: graceful, sets: all, lossless: true,
-			window: 5 * time.Second, fault: kill, restore: renew},
+		{name: "crash-hold-3", title: "node crashes, hold time 3 s", terms: terms{hold: "3s"}, sets: []string{setLocal},
+			withBFD: true, gone: true, window: 6 * time.Second, fault: crash, restore: start},
+		// Unlike a node that crashes it goes on, believes what it knew, and comes back with it.
+		{name: "cable", title: "node's cable pulled at the switch, hold time 3 s", terms: terms{hold: "3s"}, sets: []string{setLocal},
+			withBFD: true, gone: true, window: 6 * time.Second, fault: cut, restore: heal},
+		{name: "crash-default", title: "node crashes, hold time 90 s (default)", sets: []string{setLocal},
+			withBFD: true, gone: true, slow: true, window: 95 * time.Second, fault: crash, restore: start},
+		// Without BFD the router would keep the routes for as long as it waits for the node to restart.
+		{name: "crash-restart", title: "node crashes, hold time 3 s, graceful restart", terms: terms{hold: "3s", restart: true, bfd: true},
+			sets: []string{setLocal}, gone: true, window: 6 * time.Second, fault: crash, restore: start},
+		{name: "upgrade", title: "speakers upgraded, one after another", terms: graceful, sets: all, lossless: true, kept: true,
+			withBFD: true, window: 3 * time.Second, fault: upgrade, restore: nothing},
+		// A speaker that is killed cannot tell the router that its BFD ends (AdminDown). But its kernel closes the connection at
+		// once, and FRR keeps the routes for the graceful restart; BFD fails some 300 ms later, when there is no session that it
+		// could end. Of a router that hears of BFD first, or lets it count, nothing would be promised.
+		{name: "kill", title: "speaker killed (SIGKILL), graceful restart", terms: graceful, sets: all, lossless: true, kept: true,
+			withBFD: true, window: 5 * time.Second, fault: kill, restore: renew},
 		{name: "kill-plain", title: "speaker killed (SIGKILL), no graceful restart", sets: all,
 			window: 5 * time.Second, fault: kill, restore: renew},
 		{name: "router-restart", title: "router's daemons restarted, graceful restart on both sides",
 			terms: terms{restart: true, routerRestart: true}, sets: all, window: 5 * time.Second, fault: restartRouter, restore: nothing},
 		{name: "router-killed", title: "router's daemons killed and started, graceful restart on both sides",
 			terms: terms{restart: true, routerRestart: true}, sets: all, window: 5 * time.Second, fault: killRouter, restore: nothing},
-		{name: "unreachable", title: "another peer is not there when speakers start", terms: graceful, sets: all, lossless: true,
+		{name: "unreachable", title: "another peer is not there when speakers start", terms: graceful, sets: all, lossless: true, kept: true,
 			window: 3 * time.Second, fault: misguided(peering.Peer{Address: nobody}, upgrade), check: badIsDown, restore: forget},
-		{name: "wrong-asn", title: "another peer with a wrong AS number", terms: spare, sets: all, lossless: true, window: 4 * time.Second,
+		{name: "wrong-asn", title: "another peer with a wrong AS number", terms: spare, sets: all, lossless: true, kept: true, window: 4 * time.Second,
 			fault: misguided(peering.Peer{Address: lab.Router2Addresses.V4, PeerASN: 64999}, nothing), check: badIsDown, restore: forget},
-		{name: "wrong-password", title: "another peer with a wrong password", terms: spare, sets: all, lossless: true, window: 4 * time.Second,
+		{name: "wrong-password", title: "another peer with a wrong password", terms: spare, sets: all, lossless: true, kept: true, window: 4 * time.Second,
 			fault: misguided(peering.Peer{Address: lab.Router2Addresses.V4, More: "password: wrong"}, nothing), check: badIsDown, restore: forget},
 		{name: "two-routers", title: "one of two routers dies", terms: terms{restart: true, second: true, open: true}, sets: all,
-			lossless: true, but: 250 * time.Millisecond, dies: true, window: 5 * time.Second, fault: crashRouter2, restore: startRouter2},
+			lossless: true, but: 250 * time.Millisecond, withBFD: true, window: 5 * time.Second, fault: crashRouter2, restore: startRouter2},
 		{name: "no-api", title: "API server away for 5 s while a pod moves: others", terms: graceful, sets: all, lossless: true,
 			window: 8 * time.Second, fault: moveWithoutAPI, restore: nothing},
 		{name: "no-api-moved", title: "API server away for 5 s while a pod moves: its own Services", terms: graceful,
 			sets: []string{setMoving}, window: 8 * time.Second, fault: moveWithoutAPI, restore: nothing},
+		{name: "saturated", title: fmt.Sprintf("every core busy for %d min (probed every 100 ms)", minutes),
+			terms: terms{restart: true, bfd: true}, sets: all, kept: true, steady: true, once: true, window: time.Second,
+			probe: 100 * time.Millisecond, fault: saturate(minutes), restore: nothing},
 	}
 }
 
@@ -128,6 +152,8 @@ func exclude(ctx context.Context, b *bed, node string) error { return b.Lab.Drai
 func include(ctx context.Context, b *bed, node string) error { return b.Lab.Undrain(ctx, node) }
 func crash(ctx context.Context, b *bed, node string) error   { return b.Lab.Crash(ctx, node) }
 func start(ctx context.Context, b *bed, node string) error   { return b.Lab.Start(ctx, node) }
+func cut(ctx context.Context, b *bed, node string) error     { return b.Lab.Cut(ctx, node) }
+func heal(ctx context.Context, b *bed, node string) error    { return b.Lab.Heal(ctx, node) }
 func upgrade(ctx context.Context, b *bed, _ string) error    { return bench.Upgrade(ctx, b.Lab) }
 
 func kill(_ context.Context, b *bed, node string) error {
@@ -136,6 +162,13 @@ func kill(_ context.Context, b *bed, node string) error {
 
 func renew(ctx context.Context, b *bed, node string) error {
 	return bench.RenewSpeaker(ctx, b.Lab, node)
+}
+
+// saturate keeps every core busy.
+func saturate(minutes int) step {
+	return func(ctx context.Context, _ *bed, _ string) error {
+		return bench.Saturate(ctx, time.Duration(minutes)*time.Minute)
+	}
 }
 
 func restartRouter(ctx context.Context, b *bed, _ string) error {
@@ -159,7 +192,7 @@ func startRouter2(ctx context.Context, b *bed, _ string) error {
 	if err := b.Lab.StartRouter(ctx, lab.HostRouter2, r.Config()); err != nil {
 		return err
 	}
-	if err := b.routed(ctx, lab.HostRouter2); err != nil {
+	if err := b.routed(ctx, r); err != nil {
 		return err
 	}
 	return b.Lab.OpenRouter(ctx, lab.HostRouter2)

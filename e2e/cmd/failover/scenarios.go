@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -86,7 +83,7 @@ func scenarios(minutes int) []scenario {
 		{name: "saturated", title: fmt.Sprintf("every core busy for %d min (probed every 100 ms)", minutes), set: setLocal,
 			everybody: true, still: true, once: true, window: time.Second, probe: 100 * time.Millisecond, ask: 250 * time.Millisecond,
 			fault: func(ctx context.Context, _ *lab.Lab, _ string) error {
-				return saturate(ctx, time.Duration(minutes)*time.Minute)
+				return bench.Saturate(ctx, time.Duration(minutes)*time.Minute)
 			}, restore: nothing},
 	}
 }
@@ -101,30 +98,4 @@ func freeze(ctx context.Context, l *lab.Lab, victim string) error {
 	case <-ctx.Done():
 	}
 	return l.KillProcess(victim, product.SpeakerProcess, syscall.SIGCONT)
-}
-
-// saturate runs two endless loops for each core.
-func saturate(ctx context.Context, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	runtime.LockOSThread() // whose death ends the loops
-	defer runtime.UnlockOSThread()
-	var loops []*exec.Cmd
-	for range 2 * runtime.NumCPU() {
-		loop := exec.CommandContext(ctx, "/bin/sh", "-c", "while :; do :; done")
-		loop.Stderr = os.Stderr
-		// They end with this program, whatever ends it.
-		loop.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		if err := loop.Start(); err != nil {
-			cancel()
-			return err
-		}
-		loops = append(loops, loop)
-	}
-	for _, loop := range loops {
-		if err := loop.Wait(); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("busy loop: %w", err)
-		}
-	}
-	return nil
 }
