@@ -326,6 +326,10 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 	return nil
 }
 
+// pathsStay is how long BFD goes on when BGP has closed its connections, so that
+// routers have noticed that before they hear that BFD ends.
+const pathsStay = 200 * time.Millisecond
+
 // runSessions keeps the sessions of BGP and of BFD until ctx ends. Those of BFD
 // end last: many routers take the end of BFD for a failure of the way, and end a
 // BGP session that is still there, with its routes.
@@ -339,6 +343,9 @@ func (sp *speaker) runSessions(ctx context.Context) error {
 		}
 	})
 	sp.bgp.Run(ctx)
+	if len(sp.paths.all()) > 0 {
+		time.Sleep(pathsStay)
+	}
 	stop()
 	bfd.Wait()
 	return nil
