@@ -68,7 +68,7 @@ e2e: deps images ## Run the lab suite: Berth in a real cluster, judged from outs
 bench-failover: deps images ## Measure in the lab what a client loses when nodes fail; RUNS=20 SCENARIOS=regexp MINUTES=10.
 	./hack/bench-failover
 
-bench-bgp: deps images ## Measure in the lab what a client behind BGP routers loses; RUNS=5 SCENARIOS=regexp BFD=no|yes|both.
+bench-bgp: deps images ## Measure in the lab what a client behind BGP routers loses; RUNS=5 SCENARIOS=regexp BFD=no|yes|both MINUTES=10.
 	./hack/bench-bgp
 
 lab: bin/lab ## Build the lab command, bin/lab.

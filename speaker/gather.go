@@ -15,6 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -242,6 +243,16 @@ func (v *view) nodes(ctx context.Context) ([]announcement.Node, error) {
 	}
 	slices.SortFunc(out, func(a, b announcement.Node) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// ownAddresses are those of this node, as the cluster knows it; none when it does
+// not.
+func (v *view) ownAddresses(ctx context.Context) []netip.Addr {
+	var node corev1.Node
+	if v.cached.Get(ctx, types.NamespacedName{Name: v.node}, &node) != nil {
+		return nil
+	}
+	return parseBGPNode(&node).Addresses
 }
 
 // configObjects are those of the configuration, with the Secrets in Berth's own

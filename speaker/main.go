@@ -228,7 +228,7 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 		cached: mgr.GetCache(), state: state, fellows: sp.fellows, links: sp.links,
 		node: s.Node, excludeLinks: exclude, ignoreExclude: s.IgnoreExclude, probes: s.ProbeCount > 0, handOver: s.HandOver,
 	}
-	sp.view.proxies = newProxies(s.Node, askProxy(address.Addr()), log)
+	sp.view.proxies = newProxies(s.Node, askProxy(sp.view.ownAddresses), log)
 	sp.fellows.ownLinks = sp.view.ownLinks
 	sp.watch = &watch{
 		view: sp.view, fellows: sp.fellows, members: members, prober: prober, announcer: announcer, links: sp.links, log: log,

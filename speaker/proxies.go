@@ -32,8 +32,9 @@ const (
 type proxies struct {
 	ctx  context.Context // of the speaker
 	node string
-	// takesUp asks the proxy at a health check node port of this node.
-	takesUp func(ctx context.Context, port uint16) bool
+	// takesUp asks the proxy at a health check node port of this node, for
+	// addresses of one family: kube-proxy works for each family by itself.
+	takesUp func(ctx context.Context, family netip.Addr, port uint16) bool
 	look    func(netip.Addr) // has an address looked at again
 	log     *slog.Logger
 	slots   chan struct{} // bounds how many questions are open
@@ -53,7 +54,7 @@ type proxied struct {
 // openQuestions is how many the proxy is asked at once.
 const openQuestions = 32
 
-func newProxies(node string, takesUp func(context.Context, uint16) bool, log *slog.Logger) *proxies {
+func newProxies(node string, takesUp func(context.Context, netip.Addr, uint16) bool, log *slog.Logger) *proxies {
 	return &proxies{
 		node: node, takesUp: takesUp, log: log, slots: make(chan struct{}, openQuestions), known: map[netip.Addr]map[string]*proxied{},
 	}
@@ -98,7 +99,7 @@ func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxied {
 	p.waiting++
 	go func() {
 		defer stop()
-		took := p.await(ctx, one.port)
+		took := p.await(ctx, addr, one.port)
 		p.mu.Lock()
 		p.waiting--
 		one.ready = true
@@ -116,10 +117,10 @@ func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxied {
 }
 
 // await asks until the proxy says yes or ctx ends.
-func (p *proxies) await(ctx context.Context, port uint16) bool {
+func (p *proxies) await(ctx context.Context, family netip.Addr, port uint16) bool {
 	ticker := time.NewTicker(proxyLook)
 	defer ticker.Stop()
-	for !p.askOnce(ctx, port) {
+	for !p.askOnce(ctx, family, port) {
 		select {
 		case <-ctx.Done():
 			return false
@@ -130,11 +131,11 @@ func (p *proxies) await(ctx context.Context, port uint16) bool {
 }
 
 // askOnce asks, and not about all Services at once.
-func (p *proxies) askOnce(ctx context.Context, port uint16) bool {
+func (p *proxies) askOnce(ctx context.Context, family netip.Addr, port uint16) bool {
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
-		return p.takesUp(ctx, port)
+		return p.takesUp(ctx, family, port)
 	case <-ctx.Done():
 		return false
 	}
@@ -147,9 +148,10 @@ func (p *proxies) asking() bool {
 	return p.waiting > 0
 }
 
-// askProxy returns a function that asks the proxy of a node for its health check
-// ports: it answers 200 while it has endpoints there.
-func askProxy(node netip.Addr) func(context.Context, uint16) bool {
+// askProxy returns a function that asks the proxy of this node for its health
+// check ports: it answers 200 while it has endpoints there. It is asked at the
+// node's own address of the family, as the cluster knows it.
+func askProxy(addresses func(context.Context) []netip.Addr) func(context.Context, netip.Addr, uint16) bool {
 	dialer := net.Dialer{Timeout: proxyTimeout}
 	client := http.Client{
 		Timeout:   proxyTimeout,
@@ -157,8 +159,9 @@ func askProxy(node netip.Addr) func(context.Context, uint16) bool {
 		// Whoever has the port does not send the speaker elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return func(ctx context.Context, port uint16) bool {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/", netip.AddrPortFrom(node, port)), nil)
+	return func(ctx context.Context, family netip.Addr, port uint16) bool {
+		at := ofFamily(addresses(ctx), family)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/", netip.AddrPortFrom(at, port)), nil)
 		if err != nil {
 			return false
 		}
@@ -169,4 +172,18 @@ func askProxy(node netip.Addr) func(context.Context, uint16) bool {
 		_ = response.Body.Close() // the status says it all
 		return response.StatusCode == http.StatusOK
 	}
+}
+
+// ofFamily is the first address of the same family as another, the first of all
+// where none is, and none of none.
+func ofFamily(addresses []netip.Addr, family netip.Addr) netip.Addr {
+	for _, a := range addresses {
+		if a.Is4() == family.Is4() {
+			return a
+		}
+	}
+	if len(addresses) > 0 {
+		return addresses[0]
+	}
+	return netip.Addr{}
 }

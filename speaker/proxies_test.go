@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -114,16 +115,36 @@ func TestAskProxy(t *testing.T) {
 		_, _ = fmt.Fprint(w, `{"localEndpoints": 0}`)
 	}))
 	at := netip.MustParseAddrPort(server.Listener.Addr().String())
-	ask := askProxy(at.Addr())
-	if ask(t.Context(), at.Port()) {
+	ask := askProxy(func(context.Context) []netip.Addr { return []netip.Addr{netip.MustParseAddr("2001:db8::1"), at.Addr()} })
+	if ask(t.Context(), address, at.Port()) {
 		t.Error("a proxy without endpoints is ready")
 	}
 	status = http.StatusOK
-	if !ask(t.Context(), at.Port()) {
+	if !ask(t.Context(), address, at.Port()) {
 		t.Error("a proxy with endpoints is not ready")
 	}
 	server.Close()
-	if ask(t.Context(), at.Port()) {
+	if ask(t.Context(), address, at.Port()) {
 		t.Error("no proxy is ready")
+	}
+}
+
+// kube-proxy takes endpoints up for each family by itself.
+func TestProxyIsAskedInTheFamily(t *testing.T) {
+	v4, v6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	for _, test := range []struct {
+		story     string
+		addresses []netip.Addr
+		family    netip.Addr
+		want      netip.Addr
+	}{
+		{"IPv4 of a node with both", []netip.Addr{v6, v4}, v4.Next(), v4},
+		{"IPv6 of a node with both", []netip.Addr{v4, v6}, v6.Next(), v6},
+		{"the other family, where there is no better", []netip.Addr{v4}, v6.Next(), v4},
+		{"a node that is not known", nil, v4.Next(), netip.Addr{}},
+	} {
+		if got := ofFamily(test.addresses, test.family); got != test.want {
+			t.Errorf("%s: asked at %s, want %s", test.story, got, test.want)
+		}
 	}
 }

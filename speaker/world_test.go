@@ -114,7 +114,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		cached: w.api, state: w.state, fellows: w.fellows, links: w, node: "node1", excludeLinks: layer2.DefaultExclude(),
 		handOver: 3 * time.Second,
 	}
-	w.view.proxies = newProxies("node1", func(context.Context, uint16) bool { return w.proxy.Load() }, log)
+	w.view.proxies = newProxies("node1", func(context.Context, netip.Addr, uint16) bool { return w.proxy.Load() }, log)
 	w.view.proxies.ctx, w.view.proxies.look = t.Context(), func(netip.Addr) { w.proxyTold.Add(1) }
 	w.conflicts = newConflicts(w.view, nil)
 	w.conflicts.announcer = w
