@@ -91,6 +91,8 @@ type pingResult struct {
 	failed  bool
 	refused bool
 	at      time.Time
+	// refusedAt is when connections were refused last.
+	refusedAt time.Time
 }
 
 // current is the last picture that look made.
@@ -265,6 +267,15 @@ func (f *fellowship) pinged(node string, result pingResult) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	before := f.pings[node]
+	switch {
+	case result.refused:
+		result.refusedAt = result.at
+	case result.failed:
+		result.refusedAt = before.refusedAt
+	}
+	// A process that has just been started listens before it answers: it is given
+	// time from then on, not from when the one before it died.
+	result.refused = result.refused || result.failed && result.at.Sub(result.refusedAt) < f.patience.Silence
 	f.pings[node] = result
 	return before.failed != result.failed || before.refused != result.refused
 }

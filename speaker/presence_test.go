@@ -100,7 +100,10 @@ func TestWhatIsExpectedOfAFellow(t *testing.T) {
 				w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
 				w.fellows.pinged("node2", pingResult{failed: true, refused: true, at: time.Now()})
 			}, "Present (NodePresent)"},
-			{"it answers again", func() { w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()} }, "Present (NodePresent)"},
+			{"it answers again", func() {
+				w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+				w.fellows.pinged("node2", pingResult{at: time.Now()})
+			}, "Present (NodePresent)"},
 			{"a ping that failed before its kernel last answered says nothing", func() {
 				w.reach["node2"] = layer2.Reach{State: layer2.Silent, LastAnswer: time.Now(), Missed: 3}
 			}, "Present (NodePresent)"},
@@ -526,5 +529,30 @@ func TestOwnReports(t *testing.T) {
 	want := map[string][]byte{"probe/node2": []byte("answers"), "probe/node3": []byte("silent")}
 	if got := w.fellows.ownReports(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestStartedProcess: a speaker's process that was dead listens again, and does
+// not answer yet. It gets time from then on, not from its predecessor's death.
+func TestStartedProcess(t *testing.T) {
+	f := newFellowship("node1", patience, nil, nil)
+	start := time.Now()
+	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+	for _, test := range []struct {
+		story   string
+		result  pingResult
+		refuses bool
+	}{
+		{"a speaker hangs", pingResult{failed: true, at: at(0)}, false},
+		{"its process is dead", pingResult{failed: true, refused: true, at: at(20)}, true},
+		{"another listens", pingResult{failed: true, at: at(29)}, true},
+		{"and hangs, it seems", pingResult{failed: true, at: at(30)}, false},
+		{"one is dead once more", pingResult{failed: true, refused: true, at: at(40)}, true},
+		{"and another answers", pingResult{at: at(41)}, false},
+	} {
+		f.pinged("node2", test.result)
+		if got := f.pings["node2"].refused; got != test.refuses {
+			t.Errorf("%s: refuses is %t", test.story, got)
+		}
 	}
 }
