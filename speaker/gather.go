@@ -98,6 +98,8 @@ type surroundings struct {
 	speakers map[string]announcement.Speaker
 	picture  picture
 	now      time.Time
+
+	isolated, returning bool
 }
 
 func (v *view) surroundings(ctx context.Context) (surroundings, error) {
@@ -106,9 +108,11 @@ func (v *view) surroundings(ctx context.Context) (surroundings, error) {
 		return surroundings{}, err
 	}
 	c := v.state.configuration()
-	out := surroundings{
-		config: &c, nodes: nodes, speakers: map[string]announcement.Speaker{v.node: v.self()}, picture: v.fellows.current(), now: time.Now(),
-	}
+	// These are read before the picture: whoever is no longer returning has a
+	// picture that was made since.
+	out := surroundings{isolated: v.isolated.Load(), returning: v.returning.Load()}
+	out.config, out.nodes, out.picture, out.now = &c, nodes, v.fellows.current(), time.Now()
+	out.speakers = map[string]announcement.Speaker{v.node: v.self()}
 	for name, f := range out.picture.fellows {
 		out.speakers[name] = f.Speaker
 	}
@@ -133,8 +137,8 @@ func (v *view) gather(ctx context.Context, addr netip.Addr, around surroundings)
 		Node:         v.node,
 		ExcludeLinks: v.excludeLinks,
 		Minority:     around.picture.minority,
-		Isolated:     v.isolated.Load(),
-		Returning:    v.returning.Load(),
+		Isolated:     around.isolated,
+		Returning:    around.returning,
 		Probe:        r.probe,
 		Announcing:   r.Announce && r.StandInFor == "",
 		HandingOver:  r.handingOver,
