@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -340,27 +342,76 @@ func TestLANIsAskedBeforeTheFirstAnnouncement(t *testing.T) {
 // TestLinksThatMayCarryAnnouncements: links of pods come and go all the time.
 func TestLinksThatMayCarryAnnouncements(t *testing.T) {
 	w := newWorld(t)
-	if w.view.lookAtLinks() {
-		t.Error("the same links are news")
+	for _, step := range []struct {
+		story       string
+		change      func()
+		moved, back bool
+		links       int
+	}{
+		{"nothing changes", func() {}, false, false, 1},
+		{"a pod comes", func() { w.local = append(w.local, link("veth1a2b", "10.1.0.1/24")) }, false, false, 1},
+		{"the link gets another address", func() {
+			w.local[0].Prefixes = append(w.local[0].Prefixes, link("", "198.51.100.1/24").Prefixes...)
+		}, true, false, 1},
+		{"an advertisement names the pod's link", func() {
+			objects := everything()
+			objects.L2Advertisements[0].Spec.Interfaces = []string{"veth1a2b"}
+			w.state.setConfig(objects, time.Now())
+		}, true, false, 2},
+		{"the pod goes", func() { w.local = w.local[:1] }, true, false, 1},
+		{"the link goes down", func() { w.local[0].Up = false }, true, false, 0},
+		{"nothing changes, without a link", func() {}, false, false, 0},
+		{"the link is back", func() { w.local[0].Up = true }, true, true, 1},
+		{"nothing changes any more", func() {}, false, false, 1},
+	} {
+		step.change()
+		moved, back := w.view.lookAtLinks()
+		if moved != step.moved || back != step.back || len(w.view.ownLinks()) != step.links {
+			t.Errorf("%s: changed %t, back %t, and the links are %+v", step.story, moved, back, w.view.ownLinks())
+		}
 	}
-	w.local = append(w.local, link("veth1a2b", "10.1.0.1/24"))
-	if w.view.lookAtLinks() {
-		t.Error("a link of a pod is news")
+	if n := w.view.returning.Load(); n != 1 {
+		t.Errorf("%d returns are to be asked about", n)
 	}
-	w.local[0].Prefixes = append(w.local[0].Prefixes, link("", "198.51.100.1/24").Prefixes...)
-	if !w.view.lookAtLinks() || len(w.view.ownLinks()) != 1 {
-		t.Errorf("another address on it is no news: %+v", w.view.ownLinks())
+}
+
+// TestReturningIsNeverMissed: whoever decides while a link comes back sees that
+// the node is returning, or what the fellows said since.
+func TestReturningIsNeverMissed(t *testing.T) {
+	const rounds = 2000
+	w := newWorld(t)
+	var done atomic.Bool
+	go func() {
+		defer done.Store(true)
+		up := w.local[0]
+		for round := 1; round <= rounds; round++ {
+			w.local = nil
+			w.see()
+			w.says("node2", fmt.Sprintf("claim/192.0.2.10=%d", round)) // taken over
+			up.Index = 1 + round
+			w.local = []layer2.Link{up}
+			w.view.lookAtLinks()
+			w.fellows.look(time.Now())
+			w.view.returning.Add(-1)
+		}
+	}()
+	decided := 0
+	for !done.Load() {
+		around, err := w.view.surroundings(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		links := around.speakers["node1"].Links
+		if len(links) == 0 || links[0].Index == 1 || around.returning {
+			continue
+		}
+		decided++
+		if claim := around.picture.claims[address]["node2"]; claim.Generation < uint64(links[0].Index-1) {
+			t.Fatalf("the link is back for the %dth time, and what is known is the claim of the %dth", links[0].Index-1, claim.Generation)
+		}
 	}
-	objects := everything()
-	objects.L2Advertisements[0].Spec.Interfaces = []string{"veth1a2b"}
-	w.state.setConfig(objects, time.Now())
-	if !w.view.lookAtLinks() || len(w.view.ownLinks()) != 2 {
-		t.Errorf("an advertisement names it, and the links are %+v", w.view.ownLinks())
-	}
-	w.local = w.local[:1]
-	w.local[0].Up = false
-	if !w.view.lookAtLinks() || len(w.view.ownLinks()) != 0 {
-		t.Errorf("one link is gone and the other down, and the links are %+v", w.view.ownLinks())
+	if decided == 0 {
+		t.Error("it was never seen to be back")
 	}
 }
 

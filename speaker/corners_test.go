@@ -177,7 +177,7 @@ func TestReturningNodeWarnsNobody(t *testing.T) {
 	w.says("node2", "claim/192.0.2.10=5")
 	w.look()
 	w.set, w.events, w.told = nil, nil, 0
-	w.view.returning.Store(true)
+	w.view.returning.Add(1)
 	w.look()
 	if len(w.events) > 0 {
 		t.Errorf("node2 announces it all the time: %q", w.events)

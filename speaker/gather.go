@@ -84,11 +84,12 @@ type view struct {
 	probes   bool
 	handOver time.Duration
 	// leaving is set when this speaker hands over all it owns, isolated when
-	// it has lost everybody for too long, returning while it asks its fellows
-	// what has become of its addresses since it lost its last link.
+	// it has lost everybody for too long. returning counts the returns of a
+	// link, after there was none, of which the fellows are still asked what has
+	// become of the addresses meanwhile.
 	leaving   atomic.Bool
 	isolated  atomic.Bool
-	returning atomic.Bool
+	returning atomic.Int32
 }
 
 // surroundings are what the decisions for all addresses depend on at one moment.
@@ -108,11 +109,14 @@ func (v *view) surroundings(ctx context.Context) (surroundings, error) {
 		return surroundings{}, err
 	}
 	c := v.state.configuration()
-	// These are read before the picture: whoever is no longer returning has a
-	// picture that was made since.
-	out := surroundings{isolated: v.isolated.Load(), returning: v.returning.Load()}
-	out.config, out.nodes, out.picture, out.now = &c, nodes, v.fellows.current(), time.Now()
-	out.speakers = map[string]announcement.Speaker{v.node: v.self()}
+	// The order counts: whoever sees links that are back sees that the node is
+	// returning, or a picture that was made since it has asked.
+	own := v.self()
+	isolated, returning := v.isolated.Load(), v.returning.Load() > 0
+	out := surroundings{
+		config: &c, nodes: nodes, picture: v.fellows.current(), now: time.Now(), isolated: isolated, returning: returning,
+		speakers: map[string]announcement.Speaker{v.node: own},
+	}
 	for name, f := range out.picture.fellows {
 		out.speakers[name] = f.Speaker
 	}
@@ -187,8 +191,10 @@ func (v *view) ownLinks() []layer2.Link {
 
 // lookAtLinks looks which links of this node may carry announcements: those
 // that are eligible, and those that an advertisement names. It reports whether
-// they changed. Links of pods come and go all the time and are none of them.
-func (v *view) lookAtLinks() bool {
+// they changed, and whether there are some again after there was none: then the
+// node is returning, until the caller has asked the fellows and counts that
+// back. Links of pods come and go all the time and are none of them.
+func (v *view) lookAtLinks() (moved, back bool) {
 	c := v.state.configuration()
 	out := []layer2.Link{}
 	for _, l := range v.links.Links() {
@@ -197,8 +203,12 @@ func (v *view) lookAtLinks() bool {
 			out = append(out, l)
 		}
 	}
-	before := v.local.Swap(&out)
-	return before == nil || !slices.EqualFunc(*before, out, layer2.Link.Equal)
+	before := v.local.Load()
+	if back = before != nil && len(*before) == 0 && len(out) > 0; back {
+		v.returning.Add(1) // before anybody sees the links
+	}
+	v.local.Store(&out)
+	return before == nil || !slices.EqualFunc(*before, out, layer2.Link.Equal), back
 }
 
 // nodeOf names the node that has a link with this hardware address, "" for a

@@ -32,6 +32,7 @@ type watch struct {
 	changed chan struct{}    // of one: objects, configuration or pings changed
 	pinging sync.Map         // node -> struct{}, while it is pinged
 	pings   sync.WaitGroup
+	looking sync.Mutex // what is seen later is told later
 }
 
 // again has watch look again.
@@ -81,12 +82,13 @@ func (*watch) rest(ctx context.Context, took time.Duration) {
 // look looks at everything once, and returns how long nothing will be due.
 func (w *watch) look(ctx context.Context) time.Duration {
 	const idle = time.Hour
-	linkless := len(w.view.ownLinks()) == 0
-	moved := w.view.lookAtLinks()
+	w.looking.Lock()
+	defer w.looking.Unlock()
+	moved, back := w.view.lookAtLinks()
 	if moved {
 		w.say(saysLink, linkValues(w.view.ownLinks()))
 	}
-	if linkless && len(w.view.ownLinks()) > 0 {
+	if back {
 		w.comeBack(ctx)
 	}
 	w.say(saysProbe, w.fellows.ownReports())
@@ -111,21 +113,18 @@ func (w *watch) look(ctx context.Context) time.Duration {
 	return min(max(p.recheck.Sub(now), time.Millisecond), idle)
 }
 
-// comeBack has this node, which has a link again, ask its fellows before it
-// announces anything. Before the speaker has settled it does not announce
-// anyway.
+// comeBack has this node, which is returning, ask its fellows before it
+// announces anything. Each return asks by itself: what an earlier one was told
+// is from before the links were lost again.
 func (w *watch) comeBack(ctx context.Context) {
-	if !isClosed(w.view.state.settled) || !w.view.returning.CompareAndSwap(false, true) {
-		return
-	}
 	w.pings.Go(func() {
 		bounded, cancel := context.WithTimeout(ctx, confirmTimeout)
 		defer cancel()
 		if err := w.members.Confirm(bounded); err != nil && ctx.Err() == nil {
 			w.log.Warn("no fellow answers; going on alone", "error", err)
 		}
-		w.view.returning.Store(false)
 		w.look(ctx)
+		w.view.returning.Add(-1)
 		w.all()
 	})
 }
