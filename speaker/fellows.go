@@ -69,10 +69,9 @@ func (r *fellowReconciler) read(ctx context.Context, reader client.Reader) error
 	return nil
 }
 
-// parseSpeaker reads what a fellow's object says of itself and of this node. A
-// speaker that stopped in order says nothing but where it was.
+// parseSpeaker reads what a fellow's object says of itself and of this node.
 func parseSpeaker(s *v1beta1.Speaker, node string) speakerObject {
-	o := speakerObject{claims: map[netip.Addr]announcement.Claim{}, doubt: doubtOf(s, node)}
+	o := speakerObject{claims: claimsOf(s.Status.Layer2), doubt: doubtOf(s, node)}
 	if peer, err := netip.ParseAddrPort(s.Status.MemberAddress); err == nil {
 		o.peer = peer
 	}
@@ -85,13 +84,19 @@ func parseSpeaker(s *v1beta1.Speaker, node string) speakerObject {
 			o.links = append(o.links, link)
 		}
 	}
-	for _, a := range s.Status.Layer2.Announcements {
-		if addr, err := netip.ParseAddr(a.Address); err == nil && a.StandInFor == "" && a.Generation > 0 {
-			o.claims[addr] = announcement.Claim{Generation: uint64(a.Generation)}
-		}
-	}
 	o.complete = len(s.Status.Layer2.Announcements) == int(s.Status.Layer2.Count)
 	return o
+}
+
+// claimsOf is what a node owns, as its Speaker object tells.
+func claimsOf(l v1beta1.SpeakerLayer2) map[netip.Addr]announcement.Claim {
+	out := map[netip.Addr]announcement.Claim{}
+	for _, c := range l.Owned() {
+		if addr, err := netip.ParseAddr(c.Address); err == nil && c.Generation > 0 {
+			out[addr] = announcement.Claim{Generation: uint64(c.Generation)}
+		}
+	}
+	return out
 }
 
 // doubtOf is what a speaker wrote of a node that it does not hear and that may

@@ -55,11 +55,7 @@ func (sp *speaker) settle(ctx context.Context) error {
 // looks at every address once.
 func (sp *speaker) resume(ctx context.Context) {
 	sp.watch.look(ctx)
-	for _, m := range sp.members.Members() {
-		if m.Name == sp.settings.Node {
-			sp.view.state.adopt(readWord(m).claims, sp.fellows.current().claims)
-		}
-	}
+	sp.adopt()
 	addresses, err := sp.view.addresses(ctx, sp.settings.Kube.Class)
 	if err != nil {
 		sp.log.Error("cannot list addresses", "error", err)
@@ -76,6 +72,19 @@ func (sp *speaker) resume(ctx context.Context) {
 	if err := sp.members.SayAll(saysClaim, claims); err != nil {
 		sp.log.Error("cannot tell the fellows", "error", err)
 	}
+}
+
+// adopt takes in what the speaker before this one claimed: as the fellows remember
+// it, and as its object tells, should they have been started anew too.
+func (sp *speaker) adopt() {
+	own := word{}
+	for _, m := range sp.members.Members() {
+		if m.Name == sp.settings.Node {
+			own = readWord(m)
+		}
+	}
+	own = own.or(speakerObject{claims: sp.object.before}, false)
+	sp.view.state.adopt(own.claims, sp.fellows.current().claims)
 }
 
 // say tells the fellows how far this speaker is with its work.

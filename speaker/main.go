@@ -138,11 +138,13 @@ func speak(ctx context.Context, s processSettings, state *state, log *slog.Logge
 		return err
 	}
 	boot := readBootID(log)
-	restarting, err := hadSessions(ctx, api, s.Node, boot, log)
+	before, err := lastStatus(ctx, api, s.Node, log)
 	if err != nil {
 		return err
 	}
-	sp, err := newSpeaker(mgr, s, state, past{keys: keys, bootID: boot, restarting: restarting}, log)
+	sp, err := newSpeaker(mgr, s, state, past{
+		keys: keys, bootID: boot, restarting: hadSessions(before, boot), claims: claimsOf(before.Layer2),
+	}, log)
 	if err != nil {
 		return err
 	}
@@ -195,6 +197,8 @@ type past struct {
 	// restarting is set when an earlier speaker had BGP sessions in this boot
 	// that it has not ended for good.
 	restarting bool
+	// claims are those of the speaker before this one, as its object tells.
+	claims map[netip.Addr]announcement.Claim
 }
 
 func newSpeaker(mgr manager.Manager, s processSettings, state *state, before past, log *slog.Logger) (*speaker, error) {
@@ -249,7 +253,7 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 	sp.object = &object{
 		view: sp.view, live: mgr.GetAPIReader(), writer: mgr.GetClient(), log: log, address: address,
 		profile: s.Member.profile(), stage: sp.currentStage, conflicts: sp.conflicts.list, sessions: sp.sessions,
-		paths: sp.paths, changed: make(chan struct{}, 1),
+		paths: sp.paths, changed: make(chan struct{}, 1), before: before.claims,
 	}
 	sp.sessions.told, sp.paths.told = sp.object.tell, sp.object.tell
 	sp.peers = &fellowReconciler{cached: mgr.GetCache(), node: s.Node, members: members, fellows: sp.fellows, told: func() {

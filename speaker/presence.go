@@ -77,6 +77,7 @@ type speakerObject struct {
 	doubt   string
 	renewal string
 	renewed time.Time // when the renewal was seen to change, by this node's clock
+	known   time.Time // since when it is there, by this node's clock
 }
 
 // stageHeard is a stage and since when it is known.
@@ -137,8 +138,13 @@ func (f *fellowship) paint(members []membership.Member, reach map[string]layer2.
 		w := words[name]
 		object := f.objects[name]
 		m := byName[name]
-		if m.State != membership.Alive {
+		// One that starts does not say yet what it owns.
+		if m.State != membership.Alive || w.stage == announcement.StageStarting {
 			w = w.or(object, object.renewed.After(m.Since))
+		}
+		since := m.Since
+		if since.IsZero() { // never met: perhaps it starts now, as this speaker does
+			since = object.known
 		}
 		heard := f.stages[name]
 		if heard.stage != w.stage {
@@ -146,7 +152,7 @@ func (f *fellowship) paint(members []membership.Member, reach map[string]layer2.
 			f.stages[name] = heard
 		}
 		verdict := announcement.Judge(announcement.Fellow{
-			Alive: m.State == membership.Alive, Left: m.State == membership.Left, Since: m.Since,
+			Alive: m.State == membership.Alive, Left: m.State == membership.Left, Since: since,
 			Stage: w.stage, StageSince: heard.since,
 			Reports: f.reports(name, alive, words, reach), Probeable: f.probeable(w.links), Renewed: object.renewed,
 		}, f.patience, now)
@@ -161,6 +167,9 @@ func (f *fellowship) paint(members []membership.Member, reach map[string]layer2.
 		}
 		p.fellows[name] = seen
 	}
+	gone := func(name string) bool { return !all.Has(name) }
+	maps.DeleteFunc(f.stages, func(name string, _ stageHeard) bool { return gone(name) })
+	maps.DeleteFunc(f.pings, func(name string, _ pingResult) bool { return gone(name) })
 	known := 1 + len(all.Intersection(sets.KeySet(f.objects)))
 	p.minority = 2*len(alive) < known
 	return p
@@ -314,6 +323,9 @@ func (f *fellowship) setObjects(objects map[string]speakerObject, now time.Time)
 	defer f.mu.Unlock()
 	for name, o := range objects {
 		before, known := f.objects[name]
+		if o.known = now; known {
+			o.known = before.known
+		}
 		switch {
 		case o.renewal == "": // it stopped in order, or misses nobody
 		case known && before.renewal == o.renewal:

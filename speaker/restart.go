@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/announcement"
 )
 
 // bootIDFile has what names the boot of this node: the kernel makes it anew each
@@ -29,14 +33,10 @@ func readBootID(log *slog.Logger) string {
 	return strings.TrimSpace(string(text))
 }
 
-// hadSessions reports whether this node has had BGP sessions in this boot that
-// have not ended for good: then its peers may still have its routes, and the
-// node has forwarded their traffic all the time. It asks the API server, before
-// the Speaker object is written for the first time.
-func hadSessions(ctx context.Context, api client.Reader, node, bootID string, log *slog.Logger) (bool, error) {
-	if bootID == "" {
-		return false, nil
-	}
+// lastStatus is what the Speaker object says before this speaker writes it for the
+// first time: what the one before it did. It asks the API server until that
+// answers.
+func lastStatus(ctx context.Context, api client.Reader, node string, log *slog.Logger) (v1beta1.SpeakerStatus, error) {
 	var have v1beta1.Speaker
 	told := ""
 	err := wait.PollUntilContextCancel(ctx, 500*time.Millisecond, true, func(ctx context.Context) (bool, error) {
@@ -51,7 +51,23 @@ func hadSessions(ctx context.Context, api client.Reader, node, bootID string, lo
 		return false, nil
 	})
 	if err != nil {
-		return false, fmt.Errorf("read the Speaker object: %w", err)
+		return v1beta1.SpeakerStatus{}, fmt.Errorf("read the Speaker object: %w", err)
 	}
-	return have.Status.BGP.BootID == bootID, nil
+	return have.Status, nil
+}
+
+// hadSessions reports whether this node has had BGP sessions in this boot that
+// have not ended for good: then its peers may still have its routes, and the
+// node has forwarded their traffic all the time.
+func hadSessions(before v1beta1.SpeakerStatus, bootID string) bool {
+	return bootID != "" && before.BGP.BootID == bootID
+}
+
+// keptOf lists claims for the Speaker object.
+func keptOf(claims map[netip.Addr]announcement.Claim) []v1beta1.Layer2Claim {
+	var out []v1beta1.Layer2Claim
+	for _, addr := range slices.SortedFunc(maps.Keys(claims), netip.Addr.Compare) {
+		out = append(out, v1beta1.Layer2Claim{Address: addr.String(), Generation: int64(claims[addr].Generation)})
+	}
+	return capped(out)
 }

@@ -46,6 +46,9 @@ type object struct {
 	sessions interface{ status() v1beta1.SpeakerBGP }
 	// paths are the ways to them that BFD watches.
 	paths interface{ bfdStatus() v1beta1.SpeakerBFD }
+	// before is what the speaker before this one claimed. The object says so
+	// until this one has settled, which then knows better.
+	before map[netip.Addr]announcement.Claim
 
 	changed chan struct{} // of one: write again
 	renewed atomic.Pointer[metav1.MicroTime]
@@ -102,14 +105,19 @@ func (o *object) run(ctx context.Context) error {
 	}
 }
 
-// stopped says in the object that nothing is announced any more. A speaker
-// that is killed cannot, so it is said briefly and not insisted on.
+// stopped says in the object that nothing is announced any more, and what the
+// node keeps until the speaker is back. A speaker that is killed cannot, so it is
+// said briefly and not insisted on.
 func (o *object) stopped() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	status := o.status()
 	status.Members = 0
-	status.Layer2, status.Fellows, status.RenewTime = v1beta1.SpeakerLayer2{}, nil, nil
+	status.Layer2 = v1beta1.SpeakerLayer2{}
+	if o.stage() != announcement.StageLeaving {
+		status.Layer2.Kept = keptOf(o.kept())
+	}
+	status.Fellows, status.RenewTime = nil, nil
 	status.BGP = v1beta1.SpeakerBGP{BootID: status.BGP.BootID} // for the one that comes after
 	meta.SetStatusCondition(&status.Conditions, clearCondition(nil))
 	meta.SetStatusCondition(&status.Conditions, kube.Condition(v1beta1.ConditionReady, false,
@@ -195,6 +203,9 @@ func (o *object) status() v1beta1.SpeakerStatus {
 		BGP:           o.sessions.status(),
 		BFD:           o.paths.bfdStatus(),
 	}
+	if !isClosed(o.view.state.settled) {
+		status.Layer2.Kept = keptOf(o.kept())
+	}
 	announced := o.view.state.announced()
 	status.Layer2.Count = int32(len(announced))
 	for addr, r := range announced {
@@ -207,6 +218,20 @@ func (o *object) status() v1beta1.SpeakerStatus {
 	meta.SetStatusCondition(&status.Conditions, o.ready())
 	meta.SetStatusCondition(&status.Conditions, clearCondition(conflicts))
 	return status
+}
+
+// kept is what the node keeps while its speaker does not work.
+func (o *object) kept() map[netip.Addr]announcement.Claim {
+	if !isClosed(o.view.state.settled) {
+		return o.before
+	}
+	out := map[netip.Addr]announcement.Claim{}
+	for addr, r := range o.view.state.all() {
+		if r.Claim != nil {
+			out[addr] = *r.Claim
+		}
+	}
+	return out
 }
 
 // ready is the condition that tells whether the speaker announces what it

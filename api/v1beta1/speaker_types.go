@@ -1,6 +1,8 @@
 package v1beta1
 
 import (
+	"slices"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -170,6 +172,15 @@ type SpeakerLayer2 struct {
 	// +listMapKey=address
 	// +kubebuilder:validation:MaxItems=256
 	Announcements []Layer2Announcement `json:"announcements,omitempty"`
+	// The addresses that this node keeps although its speaker does not work,
+	// because that is started anew or the node is not ready; at most 256 are
+	// listed. Those that no other node has taken meanwhile are its own again
+	// when the speaker works.
+	// +optional
+	// +listType=map
+	// +listMapKey=address
+	// +kubebuilder:validation:MaxItems=256
+	Kept []Layer2Claim `json:"kept,omitempty"`
 	// How many conflicts there are.
 	// +optional
 	ConflictCount int32 `json:"conflictCount"`
@@ -206,6 +217,34 @@ type Layer2Announcement struct {
 	// name, while its speaker restarts; empty when this node owns it itself.
 	// +optional
 	StandInFor string `json:"standInFor,omitempty"`
+}
+
+// Layer2Claim is an address that a node owns.
+type Layer2Claim struct {
+	// The address.
+	// +required
+	Address string `json:"address"`
+	// How many owners the address has had, this one included.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Generation int64 `json:"generation,omitempty"`
+}
+
+// Owned is what the node owns: what it announces for itself, and what it keeps.
+// An address is in it once.
+func (l SpeakerLayer2) Owned() []Layer2Claim {
+	var out []Layer2Claim
+	for _, a := range l.Announcements {
+		if a.StandInFor == "" {
+			out = append(out, Layer2Claim{Address: a.Address, Generation: a.Generation})
+		}
+	}
+	for _, c := range l.Kept {
+		if !slices.ContainsFunc(out, func(o Layer2Claim) bool { return o.Address == c.Address }) {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // Layer2Conflict is an address for which, on one link, not just its owner

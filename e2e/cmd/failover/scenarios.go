@@ -46,6 +46,8 @@ func scenarios(minutes int) []scenario {
 	hang := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Hang(ctx, victim) }
 	unhang := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Unhang(ctx, victim) }
 	return []scenario{
+		{name: "control", title: "nothing: its node gets a label that nobody minds", set: setLocal, still: true, window: 4 * time.Second,
+			fault: control, restore: nothing},
 		{name: "crash", title: "owner's node crashes", set: setLocal, window: 3 * time.Second, fault: crash, restore: start},
 		{name: "cable", title: "owner's cable is pulled", set: setLocal, window: 3 * time.Second, restore: heal,
 			fault: func(ctx context.Context, l *lab.Lab, victim string) error { return l.Cut(ctx, victim) }},
@@ -89,6 +91,18 @@ func scenarios(minutes int) []scenario {
 				return bench.Saturate(ctx, time.Duration(minutes)*time.Minute)
 			}, restore: nothing},
 	}
+}
+
+// control has the machine work as much as a drain does, for nothing. What is lost is lost to the processors that all nodes
+// and the client share.
+func control(ctx context.Context, l *lab.Lab, victim string) error {
+	const label = "example.com/control"
+	for _, change := range []string{label + "=", label + "-"} {
+		if _, err := l.Kubectl(ctx, "label", "node", victim, change); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // freeze stops the speaker for long enough that the others take over, and lets it go on.
