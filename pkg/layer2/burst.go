@@ -119,22 +119,22 @@ func (b *bursts) peek(now time.Time) (occasion, bool) {
 
 // take returns the announcement that is due and goes first, and schedules the
 // next one of its kind.
-func (b *bursts) take(now time.Time) (burstKey, occasion, bool) {
+func (b *bursts) take(now time.Time) (burstKey, bool) {
 	why, ok := b.peek(now)
 	if !ok {
-		return burstKey{}, 0, false
+		return burstKey{}, false
 	}
 	var item *burst
 	switch why {
 	case defends:
 		key := b.defences[0]
 		b.defences = b.defences[1:]
-		return key, why, true
+		return key, true
 	case refreshes:
 		item = b.resting[0]
 		item.due = now.Add(b.jitter(item.policy.Refresh))
 		heap.Fix(&b.resting, 0)
-		return item.burstKey, why, true
+		return item.burstKey, true
 	case burstBegins:
 		item = b.beginning[0]
 	default:
@@ -148,7 +148,7 @@ func (b *bursts) take(now time.Time) (burstKey, occasion, bool) {
 	} else {
 		b.rest(item, now)
 	}
-	return item.burstKey, why, true
+	return item.burstKey, true
 }
 
 // rest schedules the first refresh of a burst that is over and in no queue.

@@ -15,7 +15,7 @@ func TestBursts(t *testing.T) {
 	after := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 	drain := func(b *bursts, now time.Time) (out []byte) {
 		for {
-			k, _, ok := b.take(now)
+			k, ok := b.take(now)
 			if !ok {
 				return out
 			}

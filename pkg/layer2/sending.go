@@ -15,7 +15,7 @@ func (l *loop) sendDue(now time.Time) {
 		if !ok || (why == burstRepeats || why == refreshes) && !l.repeats.AllowN(now, 1) || !l.pacer.AllowN(now, 1) {
 			break
 		}
-		key, _, _ := l.bursts.take(now)
+		key, _ := l.bursts.take(now)
 		began = l.send(key, why) || began
 	}
 	if began {
