@@ -53,6 +53,11 @@ func (s server) serve(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
+	// As large as the kernel lets it be: thousands of datagrams come each second, and a pod that waits for a processor is to
+	// answer them late, not to lose them.
+	if err := packets.(*net.UDPConn).SetReadBuffer(1 << 20); err != nil {
+		return errors.Join(err, packets.Close())
+	}
 	web := &http.Server{
 		Addr:              address,
 		ReadHeaderTimeout: 10 * time.Second,

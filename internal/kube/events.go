@@ -14,11 +14,13 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 )
 
-// The pace of Events, which is that of a kubelet (eventRecordQPS, eventBurst),
-// and how many may wait for their turn.
+// The pace of Events, which is that of a kubelet (eventRecordQPS), how many are
+// told of at once, and how many may wait for their turn. At once are few: what
+// there is to tell comes in the moment in which addresses move, and each costs
+// the API server as much as a write.
 const (
 	eventRate  = 50 // in a second
-	eventBurst = 100
+	eventBurst = 10
 	eventQueue = 10_000
 )
 
