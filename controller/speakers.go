@@ -108,7 +108,7 @@ func mark(s *v1beta1.SpeakerStatus, ready corev1.NodeCondition) {
 		s.Layer2.Count, ready.Reason, ready.LastTransitionTime.UTC().Format(time.RFC3339)), 0))
 	owned := s.Layer2.Owned()
 	s.Layer2.Kept = owned[:min(len(owned), v1beta1.MaxSpeakerAnnouncements)]
-	s.Layer2.Count, s.Layer2.Announcements = 0, nil
+	s.Layer2.Count, s.Layer2.Addresses, s.Layer2.Announcements = 0, "", nil
 	s.BGP = v1beta1.SpeakerBGP{BootID: s.BGP.BootID}
 }
 

@@ -39,7 +39,7 @@ func announcing() v1beta1.SpeakerStatus {
 	return v1beta1.SpeakerStatus{
 		MemberAddress: "10.77.0.11:7947", Members: 3, Stage: v1beta1.StageReady,
 		Layer2: v1beta1.SpeakerLayer2{
-			Count: 2, Announcements: []v1beta1.Layer2Announcement{
+			Count: 2, Addresses: "192.0.2.1,192.0.2.2", Announcements: []v1beta1.Layer2Announcement{
 				{Address: "192.0.2.1", Generation: 7}, {Address: "192.0.2.2", StandInFor: "n2"},
 			},
 		},
@@ -171,6 +171,9 @@ func TestSpeakerOfADeadNodeIsMarkedOnce(t *testing.T) {
 	}
 	if s.MemberAddress != "10.77.0.11:7947" || s.Members != 3 || s.Stage != v1beta1.StageReady || len(s.Conditions) != 2 {
 		t.Errorf("the rest of the status has changed too: %+v", s)
+	}
+	if s.Layer2.Count != 0 || s.Layer2.Addresses != "" || len(s.Layer2.Announcements) > 0 {
+		t.Errorf("it still lists %+v", s.Layer2)
 	}
 	if want := []v1beta1.Layer2Claim{{Address: "192.0.2.1", Generation: 7}}; !slices.Equal(s.Layer2.Kept, want) {
 		t.Errorf("it keeps %v for the speaker that comes back, want %v", s.Layer2.Kept, want)

@@ -369,6 +369,9 @@ func TestLinksThatMayCarryAnnouncements(t *testing.T) {
 		if moved != step.moved || back != step.back || len(w.view.ownLinks()) != step.links {
 			t.Errorf("%s: changed %t, back %t, and the links are %+v", step.story, moved, back, w.view.ownLinks())
 		}
+		if told := w.object.status().Links; len(told) != step.links {
+			t.Errorf("%s: the Speaker object tells of %+v", step.story, told)
+		}
 	}
 	if n := w.view.returning.Load(); n != 1 {
 		t.Errorf("%d returns are to be asked about", n)

@@ -89,7 +89,10 @@ func (c *checking) due() []check {
 	}
 	var out []check
 	for addr, r := range c.view.state.all() {
-		if r.Reason != v1beta1.ReasonNotOwner || p.fellows[r.Owner].Presence != announcement.Present {
+		// An owner without a claim does not announce the address yet: perhaps it
+		// asks whether another host has it.
+		_, claimed := p.claims[addr][r.Owner]
+		if r.Reason != v1beta1.ReasonNotOwner || p.fellows[r.Owner].Presence != announcement.Present || !claimed {
 			c.clear(addr)
 			continue
 		}

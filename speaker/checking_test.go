@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/layer2"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -89,6 +91,10 @@ func TestWhatIsChecked(t *testing.T) {
 	}{
 		{"a fellow owns it", func(*world) {}, 1},
 		{"the fellow restarts", func(w *world) { w.says("node2", "claim/192.0.2.10=5", "stage=restarting") }, 0},
+		{"the fellow is to own it, and does not announce it yet", func(w *world) {
+			w.says("node2")
+			changes(w, "node1", &corev1.Node{}, func(n *corev1.Node) { n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""} })
+		}, 0},
 		{"this node owns it", func(w *world) { w.died("node2", false) }, 0},
 		{"this node is on another LAN", func(w *world) { w.local = []layer2.Link{link("eth0", "198.51.100.1/24")} }, 0},
 		{"this node leaves", func(w *world) { w.view.leaving.Store(true) }, 0},

@@ -40,6 +40,15 @@ func (sp *speaker) settle(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	sp.watch.look(ctx)
+	if sp.hasFellows() {
+		// It gets nothing that its service proxy drops, while others can serve.
+		select {
+		case <-sp.rules.done:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	sp.resume(ctx)
 	sp.say(announcement.StageReady)
 	close(sp.view.state.settled)
@@ -54,6 +63,7 @@ func (sp *speaker) settle(ctx context.Context) error {
 // resume takes up what this speaker announced before it was started anew, and
 // looks at every address once.
 func (sp *speaker) resume(ctx context.Context) {
+	sp.fellows.wasBlind(time.Now())
 	sp.watch.look(ctx)
 	sp.adopt()
 	addresses, err := sp.view.addresses(ctx, sp.settings.Kube.Class)
@@ -210,6 +220,7 @@ func (sp *speaker) guard(ctx context.Context) error {
 func (sp *speaker) makeSure(ctx context.Context) {
 	start := time.Now()
 	sp.log.Warn("this process stood still; asking the fellows before anything is answered")
+	sp.fellows.wasBlind(start)
 	bounded, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	if err := sp.members.Confirm(bounded); err != nil {

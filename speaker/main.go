@@ -99,6 +99,7 @@ type speaker struct {
 	paths     *paths
 	routes    *routes
 	metrics   *metrics
+	rules     *proxyRules
 	stage     atomic.Pointer[announcement.Stage]
 	// keys are the member keys in use; rotateKeys alone reads and writes them.
 	keys [][]byte
@@ -232,7 +233,11 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 		cached: mgr.GetCache(), state: state, fellows: sp.fellows, links: sp.links,
 		node: s.Node, excludeLinks: exclude, ignoreExclude: s.IgnoreExclude, probes: s.ProbeCount > 0, handOver: s.HandOver,
 	}
-	sp.view.proxies = newProxies(s.Node, askProxy(sp.view.ownAddresses), log)
+	sp.rules = &proxyRules{log: log, done: make(chan struct{})}
+	if s.ProxyPort != 0 {
+		sp.rules.written = rulesWritten(s.ProxyPort, sp.view.ownAddresses)
+	}
+	sp.view.proxies = newProxies(s.Node, askProxy(sp.view.ownAddresses), sp.rules.done, log)
 	sp.fellows.ownLinks = sp.view.ownLinks
 	sp.watch = &watch{
 		view: sp.view, fellows: sp.fellows, members: members, prober: prober, announcer: announcer, links: sp.links, log: log,
@@ -300,6 +305,7 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 	sp.addresses.ask = sp.asking.start
 	sp.view.proxies.ctx, sp.view.proxies.look = ctx, sp.addresses.due.add
 	sp.conflicts.tell = sp.addresses.event
+	sp.rules.told = sp.addresses.due.addAll
 	sp.watch.all, sp.watch.one, sp.watch.told = sp.addresses.due.addAll, sp.addresses.due.add, sp.object.tell
 	if err := ctrlmetrics.Registry.Register(sp.metrics); err != nil {
 		return err
@@ -317,6 +323,7 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 		sp.addresses.run,
 		sp.asking.run,
 		sp.checking.run,
+		sp.rules.run,
 		sp.settle,
 		sp.guard,
 		sp.renew,

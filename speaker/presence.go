@@ -54,7 +54,10 @@ type fellowship struct {
 	objects map[string]speakerObject // by node
 	pings   map[string]pingResult
 	stages  map[string]stageHeard
-	last    picture
+	// blind is until when this node could see none of its fellows, whatever
+	// became of them.
+	blind time.Time
+	last  picture
 }
 
 func newFellowship(node string, patience announcement.Patience, members *membership.Membership, prober *layer2.Prober) *fellowship {
@@ -77,7 +80,6 @@ type speakerObject struct {
 	doubt   string
 	renewal string
 	renewed time.Time // when the renewal was seen to change, by this node's clock
-	known   time.Time // since when it is there, by this node's clock
 }
 
 // stageHeard is a stage and since when it is known.
@@ -121,6 +123,15 @@ func sameFellow(a, b fellow) bool {
 	return a.Presence == b.Presence && a.Reason == b.Reason && slices.EqualFunc(a.Links, b.Links, layer2.Link.Equal)
 }
 
+// wasBlind takes in that this node could see none of its fellows until now. Those
+// that it missed meanwhile are judged as if it missed them from now on: nothing is
+// taken from them because of what was not seen.
+func (f *fellowship) wasBlind(until time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.blind = until
+}
+
 // paint is the picture that members, probes and objects make together.
 func (f *fellowship) paint(members []membership.Member, reach map[string]layer2.Reach, now time.Time) picture {
 	words := map[string]word{}
@@ -142,9 +153,12 @@ func (f *fellowship) paint(members []membership.Member, reach map[string]layer2.
 		if m.State != membership.Alive || w.stage == announcement.StageStarting {
 			w = w.or(object, object.renewed.After(m.Since))
 		}
+		// One that this speaker never met, and that is expected back, has left
+		// before this one began to look.
+		left := m.State == membership.Left || m.State == "" && w.stage == announcement.StageRestarting
 		since := m.Since
-		if since.IsZero() { // never met: perhaps it starts now, as this speaker does
-			since = object.known
+		if m.State != membership.Left && since.Before(f.blind) {
+			since = f.blind
 		}
 		heard := f.stages[name]
 		if heard.stage != w.stage {
@@ -152,7 +166,7 @@ func (f *fellowship) paint(members []membership.Member, reach map[string]layer2.
 			f.stages[name] = heard
 		}
 		verdict := announcement.Judge(announcement.Fellow{
-			Alive: m.State == membership.Alive, Left: m.State == membership.Left, Since: since,
+			Alive: m.State == membership.Alive, Left: left, Since: since,
 			Stage: w.stage, StageSince: heard.since,
 			Reports: f.reports(name, alive, words, reach), Probeable: f.probeable(w.links), Renewed: object.renewed,
 		}, f.patience, now)
@@ -323,9 +337,6 @@ func (f *fellowship) setObjects(objects map[string]speakerObject, now time.Time)
 	defer f.mu.Unlock()
 	for name, o := range objects {
 		before, known := f.objects[name]
-		if o.known = now; known {
-			o.known = before.known
-		}
 		switch {
 		case o.renewal == "": // it stopped in order, or misses nobody
 		case known && before.renewal == o.renewal:

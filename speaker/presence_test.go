@@ -126,6 +126,51 @@ func TestWhatIsExpectedOfAFellow(t *testing.T) {
 	})
 }
 
+// TestWhatWasNotSeenMeanwhile: a node that could see nobody for a while, because it
+// had no link or stood still, takes nothing from fellows that it missed then, before
+// it has looked for them as long as for any other.
+func TestWhatWasNotSeenMeanwhile(t *testing.T) {
+	patience := patience
+	patience.Doubt = 500 * time.Millisecond
+	for _, test := range []struct {
+		story string
+		reach layer2.Reach
+		want  string
+		lasts time.Duration
+	}{
+		{"its kernel is not probed yet", layer2.Reach{}, "Held (NodeHeld)", patience.Doubt},
+		{"its kernel answers", layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}, "Held (NodeHeld)", patience.Silence},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.patienceOf(patience)
+				w.says("node2")
+				w.died("node2", false)
+				w.reach["node2"] = test.reach
+				time.Sleep(time.Minute)
+				w.see()
+				if got := w.isFellow("node2"); got != "Gone (SpeakerNotAlive)" {
+					t.Errorf("before, node2 is %s", got)
+				}
+				w.fellows.wasBlind(time.Now())
+				w.see()
+				if got := w.isFellow("node2"); got != test.want {
+					t.Errorf("node2 is %s, want %s", got, test.want)
+				}
+				if again := time.Until(w.fellows.current().recheck); again != test.lasts {
+					t.Errorf("it is looked at again after %s, want %s", again, test.lasts)
+				}
+				time.Sleep(test.lasts)
+				w.see()
+				if got := w.isFellow("node2"); got != "Gone (SpeakerNotAlive)" {
+					t.Errorf("then node2 is %s", got)
+				}
+			})
+		})
+	}
+}
+
 // patienceOf says how long the fellows may take.
 func (w *world) patienceOf(p announcement.Patience) { w.fellows.patience = p }
 

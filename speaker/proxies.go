@@ -28,7 +28,8 @@ const (
 // taken up the endpoints of this node for a Service whose externalTrafficPolicy
 // is Local. It may be a second late, and a route that comes before it attracts
 // traffic that is dropped. The proxy says so at the Service's health check node
-// port, which is there for external load balancers.
+// port, which is there for external load balancers. Before it has written any
+// rules, it is ready for no Service.
 type proxies struct {
 	ctx  context.Context // of the speaker
 	node string
@@ -36,6 +37,7 @@ type proxies struct {
 	// addresses of one family: kube-proxy works for each family by itself.
 	takesUp func(ctx context.Context, family netip.Addr, port uint16) bool
 	look    func(netip.Addr) // has an address looked at again
+	rules   <-chan struct{}  // closed when the proxy has written its rules, as far as that is waited for
 	log     *slog.Logger
 	slots   chan struct{} // bounds how many questions are open
 
@@ -54,9 +56,9 @@ type proxied struct {
 // openQuestions is how many the proxy is asked at once.
 const openQuestions = 32
 
-func newProxies(node string, takesUp func(context.Context, netip.Addr, uint16) bool, log *slog.Logger) *proxies {
+func newProxies(node string, takesUp func(context.Context, netip.Addr, uint16) bool, rules <-chan struct{}, log *slog.Logger) *proxies {
 	return &proxies{
-		node: node, takesUp: takesUp, log: log, slots: make(chan struct{}, openQuestions), known: map[netip.Addr]map[string]*proxied{},
+		node: node, takesUp: takesUp, rules: rules, log: log, slots: make(chan struct{}, openQuestions), known: map[netip.Addr]map[string]*proxied{},
 	}
 }
 
@@ -67,6 +69,12 @@ func (p *proxies) unready(addr netip.Addr, services []announcement.Service) map[
 	defer p.mu.Unlock()
 	before := p.known[addr]
 	now, out := map[string]*proxied{}, map[string]bool{}
+	if !isClosed(p.rules) {
+		for _, s := range services {
+			out[s.Name] = true
+		}
+		return out
+	}
 	for _, s := range services {
 		if !s.Local || s.HealthCheckPort == 0 || s.Endpoints[p.node] == 0 {
 			continue
@@ -118,16 +126,7 @@ func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxied {
 
 // await asks until the proxy says yes or ctx ends.
 func (p *proxies) await(ctx context.Context, family netip.Addr, port uint16) bool {
-	ticker := time.NewTicker(proxyLook)
-	defer ticker.Stop()
-	for !p.askOnce(ctx, family, port) {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-ticker.C:
-		}
-	}
-	return true
+	return until(ctx, func(ctx context.Context) bool { return p.askOnce(ctx, family, port) })
 }
 
 // askOnce asks, and not about all Services at once.
@@ -145,20 +144,14 @@ func (p *proxies) askOnce(ctx context.Context, family netip.Addr, port uint16) b
 func (p *proxies) asking() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.waiting > 0
+	return p.waiting > 0 || !isClosed(p.rules)
 }
 
 // askProxy returns a function that asks the proxy of this node for its health
 // check ports: it answers 200 while it has endpoints there. It is asked at the
 // node's own address of the family, as the cluster knows it.
 func askProxy(addresses func(context.Context) []netip.Addr) func(context.Context, netip.Addr, uint16) bool {
-	dialer := net.Dialer{Timeout: proxyTimeout}
-	client := http.Client{
-		Timeout:   proxyTimeout,
-		Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true},
-		// Whoever has the port does not send the speaker elsewhere.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	client := proxyClient()
 	return func(ctx context.Context, family netip.Addr, port uint16) bool {
 		at := ofFamily(addresses(ctx), family)
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/", netip.AddrPortFrom(at, port)), nil)
@@ -171,6 +164,17 @@ func askProxy(addresses func(context.Context) []netip.Addr) func(context.Context
 		}
 		_ = response.Body.Close() // the status says it all
 		return response.StatusCode == http.StatusOK
+	}
+}
+
+// proxyClient asks the proxy of this node.
+func proxyClient() *http.Client {
+	dialer := net.Dialer{Timeout: proxyTimeout}
+	return &http.Client{
+		Timeout:   proxyTimeout,
+		Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true},
+		// Whoever has the port does not send the speaker elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 

@@ -85,6 +85,7 @@ func TestNothingMovesWhenAllSpeakersRestartAtOnce(t *testing.T) {
 			w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
 			w.reads(test.object)
 			sp, _ := w.process()
+			sp.fellows.wasBlind(time.Now())
 			if got := w.object.status().Layer2; len(got.Announcements) > 0 || len(got.Kept) != 1 || got.Kept[0].Generation != 3 {
 				t.Errorf("while it starts its object says %+v", got)
 			}
@@ -98,6 +99,24 @@ func TestNothingMovesWhenAllSpeakersRestartAtOnce(t *testing.T) {
 				t.Errorf("when it works its object says that it keeps %v", got.Kept)
 			}
 		})
+	}
+}
+
+// TestFellowThatIsExpectedBack: a speaker that is started anew has never met it, and
+// knows of it by its Speaker object only; nor has anybody probed its node yet.
+func TestFellowThatIsExpectedBack(t *testing.T) {
+	for stage, want := range map[v1beta1.SpeakerStage]string{
+		v1beta1.StageRestarting: "Held (NodeHeld)",
+		v1beta1.StageLeaving:    "Gone (NodeLeaving)",
+		v1beta1.StageReady:      "Gone (SpeakerNotAlive)",
+	} {
+		w := newWorld(t)
+		w.patienceOf(patience)
+		w.fellows.wasBlind(time.Now())
+		w.reads(written("node2", keeps("192.0.2.10", 4), in(stage)))
+		if got := w.isFellow("node2"); got != want {
+			t.Errorf("of one whose object says %s it is expected to be %s, want %s", stage, got, want)
+		}
 	}
 }
 

@@ -35,6 +35,7 @@ type processSettings struct {
 	HandOver      time.Duration `mapstructure:"hand-over-timeout"`
 	Isolation     time.Duration `mapstructure:"isolation-timeout"`
 	Weights       time.Duration `mapstructure:"bgp-weight-interval"`
+	ProxyPort     uint16        `mapstructure:"proxy-health-port"`
 }
 
 // memberSettings say how speakers find out which of them are alive.
@@ -94,6 +95,7 @@ func addFlags(cmd *cobra.Command) {
 	flags.Duration("hand-over-timeout", 3*time.Second, "How long an owner that gives an address up waits for the next one to announce it; from 0s to 1m.")
 	flags.Duration("isolation-timeout", 5*time.Minute, "After how long without the API server and without any other speaker nothing is announced any more; from 10s to 24h, or 0 for never.")
 	flags.Duration("bgp-weight-interval", time.Second, "How long changes of routes' weights (weightByEndpoints) are gathered before BGP peers are told; from 0s to 1m. Nothing else waits.")
+	flags.Uint16("proxy-health-port", 10256, "Port at which kube-proxy tells of its health on this node. A speaker that starts asks there whether the rules are written, for 5s at most; 0 where there is no kube-proxy.")
 	flags.String("member-address", "", "IP address of this node at which the other speakers reach this one. Required.")
 	flags.Uint16("member-port", 7947, "TCP and UDP port on which speakers talk to each other; the same on all nodes.")
 	flags.String("member-profile", string(membership.Balanced), "How soon dead nodes are noticed, and how much a busy one is forgiven: fast, balanced or quiet.")

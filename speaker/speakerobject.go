@@ -197,7 +197,7 @@ func (o *object) status() v1beta1.SpeakerStatus {
 		Version:       version.String(),
 		Stage:         stageStatus(o.stage()),
 		RenewTime:     o.renewed.Load(),
-		Links:         linkStatus(layer2.Eligible(o.view.links.Links(), o.view.excludeLinks)),
+		Links:         linkStatus(o.view.ownLinks()),
 		Fellows:       fellowStatus(picture),
 		Layer2:        v1beta1.SpeakerLayer2{ConflictCount: int32(len(conflicts)), Conflicts: capped(conflicts)},
 		BGP:           o.sessions.status(),
@@ -214,6 +214,7 @@ func (o *object) status() v1beta1.SpeakerStatus {
 	slices.SortFunc(status.Layer2.Announcements, func(a, b v1beta1.Layer2Announcement) int {
 		return netip.MustParseAddr(a.Address).Compare(netip.MustParseAddr(b.Address))
 	})
+	status.Layer2.Addresses = inOneLine(status.Layer2.Announcements)
 	status.Layer2.Announcements = capped(status.Layer2.Announcements)
 	meta.SetStatusCondition(&status.Conditions, o.ready())
 	meta.SetStatusCondition(&status.Conditions, clearCondition(conflicts))
@@ -261,6 +262,20 @@ func clearCondition(conflicts []v1beta1.Layer2Conflict) metav1.Condition {
 		told = append(told, fmt.Sprintf("And %d more, see status.layer2.conflicts.", len(conflicts)-most))
 	}
 	return kube.Condition(v1beta1.ConditionAddressesClear, false, v1beta1.ReasonConflicts, strings.Join(told, " "), 0)
+}
+
+// inOneLine names the first addresses, and says how many more there are.
+func inOneLine(all []v1beta1.Layer2Announcement) string {
+	const most = 4
+	var named []string
+	for _, a := range all[:min(len(all), most)] {
+		named = append(named, a.Address)
+	}
+	out := strings.Join(named, ",")
+	if more := len(all) - len(named); more > 0 {
+		out += fmt.Sprintf(" + %d more", more)
+	}
+	return out
 }
 
 func announcementStatus(addr netip.Addr, r remembered) v1beta1.Layer2Announcement {

@@ -61,6 +61,9 @@ func TestStatusIsSorted(t *testing.T) {
 	if fmt.Sprint(got) != "[192.0.2.9 192.0.2.10 2001:db8::1]" || s.Layer2.Count != 3 {
 		t.Errorf("%d announcements: %v", s.Layer2.Count, got)
 	}
+	if s.Layer2.Addresses != "192.0.2.9,192.0.2.10,2001:db8::1" {
+		t.Errorf("in one line: %q", s.Layer2.Addresses)
+	}
 	if len(s.Links) != 2 || s.Links[0].Name != "eth0" || fmt.Sprint(s.Links[1].Prefixes) != "[198.51.100.7/24 192.0.2.7/24 192.0.2.8/24]" {
 		t.Errorf("the links are %v", s.Links)
 	}
@@ -86,6 +89,9 @@ func TestStatusIsCapped(t *testing.T) {
 	}
 	if first := s.Layer2.Announcements[0].Address; first != "192.0.2.0" {
 		t.Errorf("the first that is listed is %s", first)
+	}
+	if s.Layer2.Addresses != "192.0.2.0,192.0.2.1,192.0.2.2,192.0.2.3 + 296 more" {
+		t.Errorf("in one line: %q", s.Layer2.Addresses)
 	}
 }
 

@@ -89,6 +89,7 @@ func (w *watch) look(ctx context.Context) time.Duration {
 		w.say(saysLink, linkValues(w.view.ownLinks()))
 	}
 	if back {
+		w.fellows.wasBlind(time.Now())
 		w.comeBack(ctx)
 	}
 	w.say(saysProbe, w.fellows.ownReports())

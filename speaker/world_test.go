@@ -68,6 +68,7 @@ type world struct {
 	// proxy says whether kube-proxy is ready, proxyTold counts how often that was
 	// waited for in the end.
 	proxy     atomic.Bool
+	rules     chan struct{} // closed: it has written its rules
 	proxyTold atomic.Int32
 	routes    *routes
 }
@@ -99,6 +100,8 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		members: map[string]membership.Member{}, reach: map[string]layer2.Reach{},
 		requests: map[netip.Addr]layer2.Request{}, said: map[string]string{},
 	}
+	w.rules = make(chan struct{})
+	close(w.rules)
 	builder := fake.NewClientBuilder().WithScheme(scheme()).WithObjects(objects...).WithStatusSubresource(&v1beta1.Speaker{})
 	if err := addIndexes(t.Context(), indexes{builder: builder}, ""); err != nil {
 		t.Fatal(err)
@@ -114,7 +117,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		cached: w.api, state: w.state, fellows: w.fellows, links: w, node: "node1", excludeLinks: layer2.DefaultExclude(),
 		handOver: 3 * time.Second,
 	}
-	w.view.proxies = newProxies("node1", func(context.Context, netip.Addr, uint16) bool { return w.proxy.Load() }, log)
+	w.view.proxies = newProxies("node1", func(context.Context, netip.Addr, uint16) bool { return w.proxy.Load() }, w.rules, log)
 	w.view.proxies.ctx, w.view.proxies.look = t.Context(), func(netip.Addr) { w.proxyTold.Add(1) }
 	w.conflicts = newConflicts(w.view, nil)
 	w.conflicts.announcer = w

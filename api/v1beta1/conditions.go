@@ -243,8 +243,9 @@ const (
 	// ReasonNoLocalEndpoint: externalTrafficPolicy is Local and the node has
 	// no usable endpoint.
 	ReasonNoLocalEndpoint Reason = "NoLocalEndpoint"
-	// ReasonProxyNotReady: externalTrafficPolicy is Local, and the node's service
-	// proxy has not taken up the endpoint there yet.
+	// ReasonProxyNotReady: the node's service proxy has not written its rules since
+	// it was started; or externalTrafficPolicy is Local, and it has not taken up the
+	// endpoint there yet.
 	ReasonProxyNotReady Reason = "ProxyNotReady"
 	// ReasonNoLinkForAddress: the node has no usable link that may carry the
 	// address, or none in its subnet while other nodes have one.

@@ -15,7 +15,7 @@ import (
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=spk,categories=berth
 // +kubebuilder:printcolumn:name="Owned",type=integer,JSONPath=`.status.layer2.count`
-// +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.status.layer2.announcements[*].address`
+// +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.status.layer2.addresses`
 // +kubebuilder:printcolumn:name="BGP Sessions",type=integer,JSONPath=`.status.bgp.count`
 // +kubebuilder:printcolumn:name="Established",type=integer,JSONPath=`.status.bgp.established`
 // +kubebuilder:printcolumn:name="Members",type=integer,JSONPath=`.status.members`
@@ -166,6 +166,10 @@ type SpeakerLayer2 struct {
 	// How many addresses this node answers for.
 	// +optional
 	Count int32 `json:"count"`
+	// The first of these addresses, and how many more there are, in one line
+	// for tables.
+	// +optional
+	Addresses string `json:"addresses,omitempty"`
 	// The addresses this node answers for, sorted; at most 256 are listed.
 	// +optional
 	// +listType=map

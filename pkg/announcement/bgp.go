@@ -30,8 +30,8 @@ type BGPInput struct {
 	Isolated bool
 	// Settled is set when it is known which speakers are present.
 	Settled bool
-	// Unproxied are the Services for whose endpoints on this node the service
-	// proxy is not known to be ready, by name.
+	// Unproxied are the Services for which the service proxy of this node is not
+	// known to be ready, by name.
 	Unproxied map[string]bool
 	// Before is the decision before this one, the zero value for none.
 	Before BGPDecision
@@ -201,8 +201,7 @@ func unfit(n Node, ads []*config.BGPAdvertisement, services []Service) (v1beta1.
 func unproxied(in BGPInput, services []Service) (v1beta1.Reason, string) {
 	for _, s := range services {
 		if in.Unproxied[s.Name] {
-			return v1beta1.ReasonProxyNotReady, fmt.Sprintf(
-				"externalTrafficPolicy of Service %s is Local, and kube-proxy has not taken up its endpoints on this node yet.", s.Name)
+			return v1beta1.ReasonProxyNotReady, fmt.Sprintf("The service proxy of this node has not taken up Service %s yet.", s.Name)
 		}
 	}
 	return "", ""
