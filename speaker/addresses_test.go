@@ -342,6 +342,7 @@ func TestLANIsAskedBeforeTheFirstAnnouncement(t *testing.T) {
 // TestLinksThatMayCarryAnnouncements: links of pods come and go all the time.
 func TestLinksThatMayCarryAnnouncements(t *testing.T) {
 	w := newWorld(t)
+	var before []layer2.Link
 	for _, step := range []struct {
 		story       string
 		change      func()
@@ -349,6 +350,8 @@ func TestLinksThatMayCarryAnnouncements(t *testing.T) {
 		links       int
 	}{
 		{"nothing changes", func() {}, false, false, 1},
+		{"they are not known for a moment, as at the start", func() { before, w.local = w.local, nil }, false, false, 1},
+		{"they are", func() { w.local = before }, false, false, 1},
 		{"a pod comes", func() { w.local = append(w.local, link("veth1a2b", "10.1.0.1/24")) }, false, false, 1},
 		{"the link gets another address", func() {
 			w.local[0].Prefixes = append(w.local[0].Prefixes, link("", "198.51.100.1/24").Prefixes...)
@@ -388,7 +391,7 @@ func TestReturningIsNeverMissed(t *testing.T) {
 		defer done.Store(true)
 		up := w.local[0]
 		for round := 1; round <= rounds; round++ {
-			w.local = nil
+			w.local = []layer2.Link{}
 			w.see()
 			w.says("node2", fmt.Sprintf("claim/192.0.2.10=%d", round)) // taken over
 			up.Index = 1 + round

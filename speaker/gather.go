@@ -195,9 +195,13 @@ func (v *view) ownLinks() []layer2.Link {
 // node is returning, until the caller has asked the fellows and counts that
 // back. Links of pods come and go all the time and are none of them.
 func (v *view) lookAtLinks() (moved, back bool) {
+	links := v.links.Links()
+	if links == nil {
+		return false, false // they are not known yet
+	}
 	c := v.state.configuration()
 	out := []layer2.Link{}
-	for _, l := range v.links.Links() {
+	for _, l := range links {
 		named := slices.ContainsFunc(c.L2Advertisements, func(a *config.L2Advertisement) bool { return a.NamesInterface(l.Name) })
 		if l.Usable() && (named || len(layer2.Eligible([]layer2.Link{l}, v.excludeLinks)) > 0) {
 			out = append(out, l)

@@ -21,6 +21,7 @@ import (
 // start at once, at least one finds the other before it announces anything.
 func (sp *speaker) settle(ctx context.Context) error {
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+		sp.watch.look(ctx) // at the links, which the object lists
 		err := sp.object.write(ctx, sp.object.status())
 		if err == nil {
 			// The API server's word, not that of a cache.

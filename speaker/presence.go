@@ -153,9 +153,10 @@ func (f *fellowship) paint(members []membership.Member, reach map[string]layer2.
 		if m.State != membership.Alive || w.stage == announcement.StageStarting {
 			w = w.or(object, object.renewed.After(m.Since))
 		}
-		// One that this speaker never met, and that is expected back, has left
-		// before this one began to look.
-		left := m.State == membership.Left || m.State == "" && w.stage == announcement.StageRestarting
+		// One that said that it comes back, or that it starts, is expected as if it
+		// had said goodbye, also when this speaker was not there to hear it.
+		expected := w.stage == announcement.StageRestarting || w.stage == announcement.StageStarting
+		left := m.State == membership.Left || m.State != membership.Alive && expected
 		since := m.Since
 		if m.State != membership.Left && since.Before(f.blind) {
 			since = f.blind

@@ -237,10 +237,6 @@ func trials() []trial {
 			kubectl(t, "rollout", "restart", "-n", system, product.Speaker)
 			kubectl(t, "rollout", "status", "-n", system, product.Speaker, "--timeout=60s")
 		}, nothing, time.Second, fewLost, false, fewLost},
-		// Nobody stands in, and nobody remembers who owned what.
-		{"restart of all", func(t *testing.T, _ string) {
-			kubectl(t, "delete", "pods", "-n", system, "-l", product.SpeakerPods)
-		}, nothing, 3 * time.Second, lossLimit, false, fewLost},
 		{"drain", try(cluster.Drain), try(cluster.Undrain), 3 * time.Second, fewLost, true, fewLost},
 	}
 }
