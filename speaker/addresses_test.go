@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -235,7 +236,7 @@ func TestStandIn(t *testing.T) {
 	w.look()
 	w.did("192.0.2.10 eth0", true)
 	w.claims("")
-	if got := w.requests[address]; got.As.String() != net6(2).String() || got.Generation != 0 {
+	if got := w.requests[address]; got.As["eth0"].String() != net6(2).String() || got.Generation != 0 {
 		t.Errorf("the announcer was asked for %+v", got)
 	}
 	if w.reason() != v1beta1.ReasonStandIn || w.state.owns() {
@@ -394,7 +395,7 @@ func TestReturningIsNeverMissed(t *testing.T) {
 			w.local = []layer2.Link{}
 			w.see()
 			w.says("node2", fmt.Sprintf("claim/192.0.2.10=%d", round)) // taken over
-			up.Index = 1 + round
+			up.Prefixes = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), 24), netip.PrefixFrom(numbered(round), 32)}
 			w.local = []layer2.Link{up}
 			w.view.lookAtLinks()
 			w.fellows.look(time.Now())
@@ -408,12 +409,14 @@ func TestReturningIsNeverMissed(t *testing.T) {
 			t.Fatal(err)
 		}
 		links := around.speakers["node1"].Links
-		if len(links) == 0 || links[0].Index == 1 || around.returning {
+		if len(links) == 0 || len(links[0].Prefixes) == 1 || around.returning {
 			continue
 		}
 		decided++
-		if claim := around.picture.claims[address]["node2"]; claim.Generation < uint64(links[0].Index-1) {
-			t.Fatalf("the link is back for the %dth time, and what is known is the claim of the %dth", links[0].Index-1, claim.Generation)
+		round := links[0].Prefixes[1].Addr().As4()
+		if at := uint64(round[2])<<8 | uint64(round[3]); around.picture.claims[address]["node2"].Generation < at {
+			t.Fatalf("the link is back for the %dth time, and what is known is the claim of the %dth", at,
+				around.picture.claims[address]["node2"].Generation)
 		}
 	}
 	if decided == 0 {
@@ -434,3 +437,6 @@ func TestNodeOfAHardwareAddress(t *testing.T) {
 		t.Errorf("no hardware address is %q's", got)
 	}
 }
+
+// numbered is an address that tells a number.
+func numbered(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}) }

@@ -21,7 +21,8 @@ const (
 	// taken.
 	askAgain = 10 * time.Second
 	// askFellowAgain is the same where a fellow has it, or asks for it too, of
-	// which gossip should soon tell. After so many tries it is told.
+	// which gossip should soon tell. After so many tries it is told of one that has
+	// it.
 	askFellowAgain = 500 * time.Millisecond
 	fellowTries    = 5
 )
@@ -30,7 +31,7 @@ const (
 // very first time (RFC 5227 2.1, RFC 4862 5.4).
 type asking struct {
 	prober interface {
-		Ask(context.Context, layer2.Question) ([]net.HardwareAddr, error)
+		Ask(context.Context, layer2.Question) (layer2.Found, error)
 	}
 	view     *view
 	log      *slog.Logger
@@ -55,32 +56,84 @@ func (a *asking) run(ctx context.Context) error {
 func (a *asking) start(addr netip.Addr, links []string) {
 	serial := a.view.state.startProbe(addr)
 	a.pending.Go(func() {
-		for tries := 1; a.ctx.Err() == nil && a.view.state.probing(addr, serial); tries++ {
-			holder, err := a.ask(addr, links)
+		answered := 0 // how often a fellow did
+		for a.ctx.Err() == nil && a.view.state.probing(addr, serial) {
+			found, err := a.ask(addr, links)
+			finding := judgeFound(addr, a.view.node, found, a.view.nodeOf)
 			switch {
 			case a.ctx.Err() != nil:
 				return
 			case err != nil:
 				a.log.Info("cannot probe for an address", "address", addr.String(), "error", err)
 				a.wait(askFellowAgain)
-				a.tell(addr, serial, announcement.ProbeNone, nil)
+				a.tell(addr, serial, announcement.Probe{State: announcement.ProbeNone})
 				return
-			case holder == nil:
-				a.tell(addr, serial, announcement.ProbeFree, nil)
+			case finding.verdict == foundFree:
+				a.tell(addr, serial, announcement.Probe{State: announcement.ProbeFree})
 				return
-			case a.view.nodeOf(holder) != "" && tries < fellowTries:
+			case finding.verdict == foundRival:
+				a.wait(askFellowAgain)
+			case finding.verdict == foundFellow:
+				if answered++; answered >= fellowTries {
+					a.tell(addr, serial, announcement.Probe{State: announcement.ProbeTaken, Holder: finding.mac, Node: finding.node})
+				}
 				a.wait(askFellowAgain)
 			default:
-				a.tell(addr, serial, announcement.ProbeTaken, holder)
+				a.tell(addr, serial, announcement.Probe{State: announcement.ProbeTaken, Holder: finding.mac})
 				a.wait(askAgain)
 			}
 		}
 	})
 }
 
+// finding is what the answers of the LAN mean for a node that is about to announce
+// an address for the first time.
+type finding struct {
+	verdict foundVerdict
+	mac     net.HardwareAddr // whose
+	node    string           // "" for a stranger
+}
+
+type foundVerdict int
+
+const (
+	// foundFree: nobody has the address, and of the nodes that ask for it this one
+	// takes it.
+	foundFree foundVerdict = iota
+	// foundRival: another node asks for it as well, and takes it.
+	foundRival
+	// foundFellow: a node answers for it, by its speaker or by its kernel. If it owns
+	// the address, its claim will be heard.
+	foundFellow
+	// foundStranger: another host has it, or is about to.
+	foundStranger
+)
+
+// judgeFound says what was found. Of nodes that ask at the same time, which they do
+// while each takes itself for the owner, the first in the order of [layer2.Rank]
+// takes the address. Each knows of the other what the other knows of it: that both
+// asked.
+func judgeFound(addr netip.Addr, node string, found layer2.Found, nodeOf func(net.HardwareAddr) string) finding {
+	for _, mac := range slices.Concat(found.Holders, found.Probers) {
+		if nodeOf(mac) == "" {
+			return finding{foundStranger, mac, ""}
+		}
+	}
+	if len(found.Holders) > 0 {
+		return finding{foundFellow, found.Holders[0], nodeOf(found.Holders[0])}
+	}
+	for _, mac := range found.Probers {
+		other := nodeOf(mac)
+		if first, _ := layer2.Elect(addr, []layer2.Candidate{{Name: node}, {Name: other}}); first != node {
+			return finding{foundRival, mac, other}
+		}
+	}
+	return finding{}
+}
+
 // tell has the address looked at with what is known of it now.
-func (a *asking) tell(addr netip.Addr, serial uint64, state announcement.ProbeState, holder net.HardwareAddr) {
-	if a.view.state.setProbe(addr, serial, state, holder) {
+func (a *asking) tell(addr netip.Addr, serial uint64, probe announcement.Probe) {
+	if a.view.state.setProbe(addr, serial, probe) {
 		a.look(addr)
 	}
 }
@@ -92,35 +145,34 @@ func (a *asking) wait(d time.Duration) {
 	}
 }
 
-// ask returns who has the address, nil for nobody. An error counts only when
-// nobody is found and no link could be asked.
-func (a *asking) ask(addr netip.Addr, links []string) (net.HardwareAddr, error) {
+// ask returns who has the address on one of the links, or wants it. An error counts
+// only when nobody is found and no link could be asked.
+func (a *asking) ask(addr netip.Addr, links []string) (layer2.Found, error) {
 	type answer struct {
-		holders []net.HardwareAddr
-		err     error
+		found layer2.Found
+		err   error
 	}
 	answers := make(chan answer, len(links))
 	for _, link := range links {
 		go func() {
-			holders, err := a.prober.Ask(a.ctx, layer2.Question{Addr: addr, Link: link, Count: a.count, Interval: a.interval})
-			answers <- answer{holders, err}
+			found, err := a.prober.Ask(a.ctx, layer2.Question{Addr: addr, Link: link, Count: a.count, Interval: a.interval})
+			answers <- answer{found, err}
 		}()
 	}
-	var holders []net.HardwareAddr
+	var all layer2.Found
 	var errs []error
 	for range links {
 		got := <-answers
-		holders = append(holders, got.holders...)
+		all.Holders = append(all.Holders, got.found.Holders...)
+		all.Probers = append(all.Probers, got.found.Probers...)
 		if got.err != nil {
 			errs = append(errs, got.err)
 		}
 	}
-	slices.SortFunc(holders, func(x, y net.HardwareAddr) int { return bytes.Compare(x, y) })
-	switch {
-	case len(holders) > 0:
-		return holders[0], nil
-	case len(errs) == len(links):
-		return nil, fmt.Errorf("no link could be asked: %w", errors.Join(errs...))
+	slices.SortFunc(all.Holders, func(x, y net.HardwareAddr) int { return bytes.Compare(x, y) })
+	slices.SortFunc(all.Probers, func(x, y net.HardwareAddr) int { return bytes.Compare(x, y) })
+	if len(all.Holders)+len(all.Probers) == 0 && len(errs) == len(links) {
+		return layer2.Found{}, fmt.Errorf("no link could be asked: %w", errors.Join(errs...))
 	}
-	return nil, nil
+	return all, nil
 }

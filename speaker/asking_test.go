@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -22,23 +23,24 @@ import (
 type segment struct {
 	mu      sync.Mutex
 	holders map[string][]net.HardwareAddr // of every address, by the link they are asked on
+	probers map[string][]net.HardwareAddr // who asks for it too, in the same way
 	broken  map[string]error              // by link
 	asked   []layer2.Question
 }
 
 // Ask makes the segment a prober. Like it, it takes its time.
-func (s *segment) Ask(ctx context.Context, q layer2.Question) ([]net.HardwareAddr, error) {
+func (s *segment) Ask(ctx context.Context, q layer2.Question) (layer2.Found, error) {
 	s.mu.Lock()
 	s.asked = append(s.asked, q)
 	s.mu.Unlock()
 	select {
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return layer2.Found{}, ctx.Err()
 	case <-time.After(time.Duration(q.Count) * q.Interval):
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.holders[q.Link], s.broken[q.Link]
+	return layer2.Found{Holders: s.holders[q.Link], Probers: s.probers[q.Link]}, s.broken[q.Link]
 }
 
 // has says who has the address on eth0.
@@ -46,6 +48,13 @@ func (s *segment) has(holders ...net.HardwareAddr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.holders = map[string][]net.HardwareAddr{"eth0": holders}
+}
+
+// want says who asks for the address on eth0 too.
+func (s *segment) want(probers ...net.HardwareAddr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.probers = map[string][]net.HardwareAddr{"eth0": probers}
 }
 
 // breaks says with which error eth0 cannot be asked; nil for none.
@@ -158,8 +167,8 @@ func TestFellowThatHasTheAddressGetsTime(t *testing.T) {
 	}{
 		{"for a moment", net6(2), 1, []string{"web Normal Announcing"}},
 		{"until the last try", net6(2), fellowTries - 1, []string{"web Normal Announcing"}},
-		{"for longer", net6(2), fellowTries, []string{"web Warning Conflict"}},
-		{"it is this node itself", net6(1), fellowTries, []string{"web Warning Conflict"}},
+		{"for longer", net6(2), fellowTries, []string{"web Warning NodeAnswers", "web Normal Announcing"}},
+		{"it is this node itself", net6(1), fellowTries, []string{"web Warning NodeAnswers", "web Normal Announcing"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -180,6 +189,48 @@ func TestFellowThatHasTheAddressGetsTime(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestNodesThatAskAtTheSameTime: each takes the other's question for what it is. The
+// first in the order of the election announces the address, and the other waits
+// for its word, for however long.
+func TestNodesThatAskAtTheSameTime(t *testing.T) {
+	names := map[string]byte{"node1": 1, "node2": 2, "node3": 3}
+	var announce []string
+	for self := range names {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, append(service("web"), node("node1"), node("node2"), node("node3"))...)
+			w.view.node, w.fellows.node, w.local = self, self, []layer2.Link{fellowLink(self)}
+			_, lan := w.asks()
+			var others []net.HardwareAddr
+			for name, n := range names {
+				if name != self {
+					// Each has reasons of its own to think that it is the owner.
+					w.says(name, "stage=leaving")
+					others = append(others, net6(n))
+				}
+			}
+			lan.want(others...)
+			w.look()
+			lan.after(time.Minute)
+			if slices.ContainsFunc(w.events, func(e string) bool { return strings.Contains(e, "Warning") }) {
+				t.Errorf("%s emitted %q", self, w.events)
+			}
+			if w.state.memory(address).Announce {
+				announce = append(announce, self)
+				return
+			}
+			// The other does not want it any more.
+			lan.want()
+			lan.after(2 * time.Second)
+			if !w.state.memory(address).Announce {
+				t.Errorf("%s: %s", self, w.reason())
+			}
+		})
+	}
+	if len(announce) != 1 {
+		t.Errorf("%q announce it", announce)
 	}
 }
 
@@ -269,8 +320,12 @@ func TestWhoHasAnAddressOnSeveralLinks(t *testing.T) {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := &asking{prober: &segment{holders: test.holders, broken: test.broken}, ctx: t.Context(), count: 1, interval: time.Second}
-				holder, err := a.ask(address, []string{"eth0", "eth1"})
-				if got := fmt.Sprint(holder, " ", err); got != test.want {
+				found, err := a.ask(address, []string{"eth0", "eth1"})
+				first := net.HardwareAddr(nil)
+				if len(found.Holders) > 0 {
+					first = found.Holders[0]
+				}
+				if got := fmt.Sprint(first, " ", err); got != test.want {
 					t.Errorf("got %q, want %q", got, test.want)
 				}
 			})

@@ -2,10 +2,10 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -29,14 +29,16 @@ const (
 )
 
 // checking asks the LAN now and then who answers for the addresses of fellows,
-// as a client does. For each address one speaker does so, not the owner.
+// as a client does. For each address one speaker does so on each link of the owner,
+// not the owner.
 type checking struct {
 	view   *view
 	prober interface {
-		Ask(context.Context, layer2.Question) ([]net.HardwareAddr, error)
+		Ask(context.Context, layer2.Question) (layer2.Found, error)
 	}
-	found    func(netip.Addr, *v1beta1.Layer2Conflict) bool
-	told     func() // conflicts have changed
+	found    func(addressOn, *v1beta1.Layer2Conflict) bool
+	clear    func(netip.Addr, []string) bool // of what was found elsewhere than on these links
+	told     func()                          // conflicts have changed
 	log      *slog.Logger
 	interval time.Duration // 0 for never
 }
@@ -88,33 +90,27 @@ func (c *checking) due() []check {
 		speakers[name] = f.Speaker
 	}
 	var out []check
+	forget := false
 	for addr, r := range c.view.state.all() {
 		// An owner without a claim does not announce the address yet: perhaps it
 		// asks whether another host has it.
 		_, claimed := p.claims[addr][r.Owner]
 		if r.Reason != v1beta1.ReasonNotOwner || p.fellows[r.Owner].Presence != announcement.Present || !claimed {
-			c.clear(addr)
+			forget = c.clear(addr, nil) || forget
 			continue
 		}
-		owner := speakers[r.Owner]
-		owner.Links = slices.DeleteFunc(slices.Clone(owner.Links), func(l layer2.Link) bool { return !slices.Contains(r.OwnerLinks, l.Name) })
-		speakers := maps.Clone(speakers)
-		speakers[r.Owner] = owner
-		link, mac, ok := announcement.Checker(addr, r.Owner, c.view.node, speakers)
-		if !ok {
-			c.clear(addr)
-			continue
+		var links []string
+		for _, ch := range announcement.Checks(addr, r.Owner, r.OwnerLinks, c.view.node, speakers) {
+			out = append(out, check{addr: addr, link: ch.Link, owner: r.Owner, mac: ch.MAC})
+			links = append(links, ch.Link)
 		}
-		out = append(out, check{addr: addr, link: link, owner: r.Owner, mac: mac})
+		forget = c.clear(addr, links) || forget
 	}
-	slices.SortFunc(out, func(a, b check) int { return a.addr.Compare(b.addr) })
-	return out
-}
-
-func (c *checking) clear(addr netip.Addr) {
-	if c.found(addr, nil) {
+	if forget {
 		c.told()
 	}
+	slices.SortFunc(out, func(a, b check) int { return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.link, b.link)) })
+	return out
 }
 
 // one checks one address. What it finds wrong it tells when it finds it twice
@@ -135,7 +131,7 @@ func (c *checking) one(ctx context.Context, ch check) {
 		c.view.state.memory(ch.addr).Owner != ch.owner {
 		return // it has moved meanwhile; nothing is known of it now
 	}
-	if !c.found(ch.addr, conflict) {
+	if !c.found(addressOn{ch.addr, ch.link}, conflict) {
 		return
 	}
 	if conflict != nil {
@@ -148,11 +144,11 @@ func (c *checking) one(ctx context.Context, ch check) {
 
 // ask asks who has an address, and tells what is wrong with the answer.
 func (c *checking) ask(ctx context.Context, ch check) (*v1beta1.Layer2Conflict, error) {
-	holders, err := c.prober.Ask(ctx, layer2.Question{Addr: ch.addr, Link: ch.link, Count: 2, Interval: 200 * time.Millisecond})
+	found, err := c.prober.Ask(ctx, layer2.Question{Addr: ch.addr, Link: ch.link, Count: 2, Interval: 200 * time.Millisecond})
 	if err != nil {
 		return nil, fmt.Errorf("check %s: %w", ch.addr, err)
 	}
-	return c.judge(ch, holders), nil
+	return c.judge(ch, slices.Concat(found.Holders, found.Probers)), nil
 }
 
 // judge tells what is wrong when these answer for an address.

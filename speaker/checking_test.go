@@ -21,7 +21,7 @@ import (
 func (w *world) checks() (*checking, *segment) {
 	s := &segment{}
 	return &checking{
-		view: w.view, prober: s, found: w.conflicts.found, log: slog.New(slog.DiscardHandler), interval: time.Minute,
+		view: w.view, prober: s, found: w.conflicts.found, clear: w.conflicts.clear, log: slog.New(slog.DiscardHandler), interval: time.Minute,
 		told: func() {
 			w.conflicts.announce()
 			w.told++
@@ -103,7 +103,7 @@ func TestWhatIsChecked(t *testing.T) {
 			w := fellowOwns(t)
 			c, _ := w.checks()
 			// What was found before does not stay for ever.
-			c.found(address, &v1beta1.Layer2Conflict{Address: address.String(), Kind: v1beta1.ConflictDead, Owner: "node2"})
+			c.found(addressOn{address, "eth0"}, &v1beta1.Layer2Conflict{Address: address.String(), Kind: v1beta1.ConflictDead, Owner: "node2"})
 			test.change(w)
 			w.look()
 			w.told = 0

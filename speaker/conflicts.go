@@ -30,64 +30,75 @@ type conflicts struct {
 	tell      func(services []string, address, kind, reason, note string) // emits an Event
 
 	mu      sync.Mutex
-	checked map[netip.Addr]v1beta1.Layer2Conflict
-	told    map[string]bool // by address, kind and hardware address
+	checked map[addressOn]v1beta1.Layer2Conflict
+	told    map[string]bool // by address and kind: one host can make up many Ethernet addresses
 	counts  map[v1beta1.ConflictKind]uint64
+}
+
+// addressOn is an address on a link of this node.
+type addressOn struct {
+	addr netip.Addr
+	link string
 }
 
 func newConflicts(v *view, announcer *layer2.Announcer) *conflicts {
 	return &conflicts{
 		view: v, announcer: announcer,
-		checked: map[netip.Addr]v1beta1.Layer2Conflict{}, told: map[string]bool{}, counts: map[v1beta1.ConflictKind]uint64{},
+		checked: map[addressOn]v1beta1.Layer2Conflict{}, told: map[string]bool{}, counts: map[v1beta1.ConflictKind]uint64{},
 	}
 }
 
 // found takes in the result of a check of a fellow's address; nil for none.
-func (c *conflicts) found(addr netip.Addr, conflict *v1beta1.Layer2Conflict) (changed bool) {
+func (c *conflicts) found(at addressOn, conflict *v1beta1.Layer2Conflict) (changed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before, had := c.checked[addr]
+	before, had := c.checked[at]
 	if conflict == nil {
-		delete(c.checked, addr)
+		delete(c.checked, at)
 		return had
 	}
 	if had && before.Kind == conflict.Kind && before.MACAddress == conflict.MACAddress {
 		return false
 	}
-	c.checked[addr] = *conflict
+	c.checked[at] = *conflict
 	return true
+}
+
+// clear forgets what was found of an address elsewhere than on these links.
+func (c *conflicts) clear(addr netip.Addr, links []string) (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := len(c.checked)
+	maps.DeleteFunc(c.checked, func(at addressOn, _ v1beta1.Layer2Conflict) bool {
+		return at.addr == addr && !slices.Contains(links, at.link)
+	})
+	return len(c.checked) < before
 }
 
 // list lists all conflicts by address and link.
 func (c *conflicts) list() []v1beta1.Layer2Conflict {
 	var out []v1beta1.Layer2Conflict
 	all := c.view.state.all()
+	now := time.Now()
 	for addr, r := range all {
-		if r.Reason == v1beta1.ReasonConflict {
+		switch {
+		case r.Reason == v1beta1.ReasonConflict || r.Reason == v1beta1.ReasonNodeAnswers:
+			node := c.view.nodeOf(r.probe.Holder)
 			out = append(out, v1beta1.Layer2Conflict{
-				Address: addr.String(), MACAddress: r.probe.Holder.String(), Kind: c.kind(c.view.nodeOf(r.probe.Holder)), Owner: r.Owner,
+				Address: addr.String(), MACAddress: r.probe.Holder.String(), Kind: c.kind(node), Owner: r.Owner,
 				Since:   metav1.NewTime(r.changed.Truncate(time.Second)),
-				Message: fmt.Sprintf("%s has %s, so %s is not announced; give one of them another address.", holderName(r.probe.Holder.String(), c.view.nodeOf(r.probe.Holder)), addr, addr),
+				Message: fmt.Sprintf("%s has %s, so %s is not announced; give one of them another address.", holderName(r.probe.Holder.String(), node), addr, addr),
 			})
+		case r.Dispute.Lasts(now):
+			out = append(out, c.contested(addr, r))
 		}
 	}
-	for _, heard := range c.announcer.Conflicts() {
-		if heard.Fellow && heard.Last.Sub(heard.First) < handOverNoise {
-			continue
-		}
-		node := c.view.nodeOf(heard.MAC)
-		out = append(out, v1beta1.Layer2Conflict{
-			Address: heard.Addr.String(), Link: heard.Link, MACAddress: heard.MAC.String(), Kind: c.kind(node), Owner: c.view.node,
-			Since: metav1.NewTime(heard.First.Truncate(time.Second)),
-			Message: fmt.Sprintf("%s claims %s, which this node announces on %s; give one of them another address.",
-				holderName(heard.MAC.String(), node), heard.Addr, heard.Link),
-		})
-	}
+	out = append(out, c.claimed(now)...)
 	c.mu.Lock()
-	for addr, conflict := range c.checked {
+	for at, conflict := range c.checked {
 		// What was found of an owner before, or of an address that no Service
 		// has any more, is over.
-		if r := all[addr]; r.Reason == v1beta1.ReasonNotOwner && r.Owner == conflict.Owner {
+		if r := all[at.addr]; r.Reason == v1beta1.ReasonNotOwner && r.Owner == conflict.Owner {
 			out = append(out, conflict)
 		}
 	}
@@ -95,6 +106,60 @@ func (c *conflicts) list() []v1beta1.Layer2Conflict {
 	slices.SortFunc(out, func(a, b v1beta1.Layer2Conflict) int {
 		return cmp.Or(netip.MustParseAddr(a.Address).Compare(netip.MustParseAddr(b.Address)), cmp.Compare(a.Link, b.Link), cmp.Compare(a.MACAddress, b.MACAddress))
 	})
+	return out
+}
+
+// contested is the dispute of this node and others about an address.
+func (c *conflicts) contested(addr netip.Addr, r remembered) v1beta1.Layer2Conflict {
+	does := "announces it"
+	if r.Reason == v1beta1.ReasonContested {
+		does = "leaves it to " + r.Owner + " for a while"
+	}
+	return v1beta1.Layer2Conflict{
+		Address: addr.String(), Kind: v1beta1.ConflictContested, Owner: r.Owner,
+		Since: metav1.NewTime(r.changed.Truncate(time.Second)),
+		Message: fmt.Sprintf("Node %s and %s both take %s for theirs, again and again; %s %s. "+
+			"Compare the settings and versions of their speakers, and what is between them.",
+			c.view.node, strings.Join(r.Dispute.With, ", "), addr, c.view.node, does),
+	}
+}
+
+// fellowClaimMemory is for how long a claim of a fellow counts that it does not
+// repeat: a little more than the longest time between two refreshes.
+const fellowClaimMemory = 150 * time.Second
+
+// claimed are the claims of others for what this node announces: one for each
+// address, link and kind, as a hostile host can make up Ethernet addresses.
+func (c *conflicts) claimed(now time.Time) []v1beta1.Layer2Conflict {
+	type row struct {
+		at   addressOn
+		kind v1beta1.ConflictKind
+	}
+	first := map[row]layer2.Conflict{}
+	hosts := map[row]int{}
+	for _, heard := range c.announcer.Conflicts() {
+		if heard.Fellow && (heard.Last.Sub(heard.First) < handOverNoise || now.Sub(heard.Last) > fellowClaimMemory) {
+			continue
+		}
+		at := row{addressOn{heard.Addr, heard.Link}, c.kind(c.view.nodeOf(heard.MAC))}
+		hosts[at]++
+		if known, ok := first[at]; !ok || heard.First.Before(known.First) {
+			first[at] = heard
+		}
+	}
+	var out []v1beta1.Layer2Conflict
+	for at, heard := range first {
+		others := ""
+		if more := hosts[at] - 1; more > 0 {
+			others = fmt.Sprintf(" (and at least %d more)", more)
+		}
+		out = append(out, v1beta1.Layer2Conflict{
+			Address: heard.Addr.String(), Link: heard.Link, MACAddress: heard.MAC.String(), Kind: at.kind, Owner: c.view.node,
+			Since: metav1.NewTime(heard.First.Truncate(time.Second)),
+			Message: fmt.Sprintf("%s%s claims %s, which this node announces on %s; give one of them another address.",
+				holderName(heard.MAC.String(), c.view.nodeOf(heard.MAC)), others, heard.Addr, heard.Link),
+		})
+	}
 	return out
 }
 
@@ -121,7 +186,7 @@ func (c *conflicts) announce() (news bool) {
 	all := c.view.state.all()
 	now := map[string]bool{}
 	for _, conflict := range c.list() {
-		key := strings.Join([]string{conflict.Address, string(conflict.Kind), conflict.MACAddress}, " ")
+		key := conflict.Address + " " + string(conflict.Kind)
 		now[key] = true
 		c.mu.Lock()
 		known := c.told[key]
@@ -132,7 +197,7 @@ func (c *conflicts) announce() (news bool) {
 		}
 		c.mu.Unlock()
 		r := all[netip.MustParseAddr(conflict.Address)]
-		if !known && r.Reason != v1beta1.ReasonConflict {
+		if !known && r.Reason != v1beta1.ReasonConflict && r.Reason != v1beta1.ReasonNodeAnswers {
 			c.tell(r.Services, conflict.Address, corev1.EventTypeWarning, "Address"+string(conflict.Kind), conflict.Message)
 		}
 	}

@@ -80,12 +80,24 @@ func parseSpeaker(s *v1beta1.Speaker, node string) speakerObject {
 		o.renewal = t.String()
 	}
 	for _, l := range s.Status.Links {
-		if link, err := parseLink(l.Name, []byte(strings.Join(append([]string{l.MACAddress}, l.Prefixes...), " "))); err == nil && l.Up {
+		if link, err := parseLink(l.Name, fieldsOf(l)); err == nil && l.Up {
 			o.links = append(o.links, link)
 		}
 	}
 	o.complete = len(s.Status.Layer2.Announcements) == int(s.Status.Layer2.Count)
 	return o
+}
+
+// fieldsOf are those that say the same of a link as its row in a Speaker object.
+func fieldsOf(l v1beta1.SpeakerLink) []string {
+	fields := []string{l.MACAddress}
+	if l.OnlyNamed {
+		fields = append(fields, onlyNamed)
+	}
+	for _, subnet := range l.Shadowed {
+		fields = append(fields, shadowedMark+subnet)
+	}
+	return append(fields, l.Prefixes...)
 }
 
 // claimsOf is what a node owns, as its Speaker object tells.

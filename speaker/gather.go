@@ -120,6 +120,8 @@ func (v *view) surroundings(ctx context.Context) (surroundings, error) {
 	for name, f := range out.picture.fellows {
 		out.speakers[name] = f.Speaker
 	}
+	own.SilentLinks = out.picture.silent
+	out.speakers[v.node] = own
 	return out, nil
 }
 
@@ -131,23 +133,23 @@ func (v *view) gather(ctx context.Context, addr netip.Addr, around surroundings)
 	}
 	r := v.state.memory(addr)
 	in := announcement.Input{
-		Address:      addr,
-		Services:     services,
-		Config:       around.config,
-		Nodes:        around.nodes,
-		Speakers:     around.speakers,
-		Claims:       map[string]announcement.Claim{},
-		Highest:      r.highest,
-		Node:         v.node,
-		ExcludeLinks: v.excludeLinks,
-		Minority:     around.picture.minority,
-		Isolated:     around.isolated,
-		Returning:    around.returning,
-		Probe:        r.probe,
-		Announcing:   r.Announce && r.StandInFor == "",
-		HandingOver:  r.handingOver,
-		HandOver:     v.handOver,
-		Now:          around.now,
+		Address:     addr,
+		Services:    services,
+		Config:      around.config,
+		Nodes:       around.nodes,
+		Speakers:    around.speakers,
+		Claims:      map[string]announcement.Claim{},
+		Highest:     r.highest,
+		Node:        v.node,
+		Minority:    around.picture.minority,
+		Isolated:    around.isolated,
+		Returning:   around.returning,
+		Probe:       r.probe,
+		Dispute:     r.Dispute,
+		Announcing:  r.Announce && r.StandInFor == "",
+		HandingOver: r.handingOver,
+		HandOver:    v.handOver,
+		Now:         around.now,
 	}
 	if !v.probes {
 		in.Probe = announcement.Probe{State: announcement.ProbeFree}
@@ -173,15 +175,21 @@ func (v *view) bgpInput(in announcement.Input) announcement.BGPInput {
 
 // self is this node's own speaker.
 func (v *view) self() announcement.Speaker {
-	s := announcement.Speaker{Presence: announcement.Present, Reason: v1beta1.ReasonNodePresent, Links: v.ownLinks()}
+	s := announcement.Speaker{
+		Presence:       announcement.Present,
+		Reason:         v1beta1.ReasonNodePresent,
+		Links:          v.ownLinks(),
+		Heard:          true,
+		IgnoresExclude: v.ignoreExclude,
+	}
 	if v.leaving.Load() {
 		s.Presence, s.Reason = announcement.Leaving, v1beta1.ReasonNodeLeaving
 	}
 	return s
 }
 
-// ownLinks are the links of this node that may carry announcements. They are
-// not to be changed.
+// ownLinks are the links of this node that may carry announcements, as its fellows
+// know them. They are not to be changed.
 func (v *view) ownLinks() []layer2.Link {
 	if links := v.local.Load(); links != nil {
 		return *links
@@ -203,10 +211,12 @@ func (v *view) lookAtLinks() (moved, back bool) {
 	out := []layer2.Link{}
 	for _, l := range links {
 		named := slices.ContainsFunc(c.L2Advertisements, func(a *config.L2Advertisement) bool { return a.NamesInterface(l.Name) })
-		if l.Usable() && (named || len(layer2.Eligible([]layer2.Link{l}, v.excludeLinks)) > 0) {
+		l.Excluded = layer2.IsExcluded(l.Name, v.excludeLinks)
+		if l.Usable() && (named || !l.Excluded) {
 			out = append(out, l)
 		}
 	}
+	out = asSaid(out)
 	before := v.local.Load()
 	if back = before != nil && len(*before) == 0 && len(out) > 0; back {
 		v.returning.Add(1) // before anybody sees the links
@@ -257,7 +267,7 @@ func (v *view) nodes(ctx context.Context) ([]announcement.Node, error) {
 	}
 	var out []announcement.Node
 	for i := range list.Items {
-		out = append(out, announcement.ParseNode(&list.Items[i], v.ignoreExclude))
+		out = append(out, announcement.ParseNode(&list.Items[i]))
 	}
 	slices.SortFunc(out, func(a, b announcement.Node) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil

@@ -1,10 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
-	"net"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -17,21 +16,29 @@ import (
 // membership. Both are text, so that they can be read where they turn up.
 const (
 	saysStage = "stage"  // a stage
-	saysLink  = "link/"  // + name: the hardware address, then prefixes
-	saysProbe = "probe/" // + node: what this node's probes say of its kernel
+	saysLink  = "link/"  // + name: see linkValues
+	saysProbe = "probe/" // + node: what this node's probes say of its kernel and its links, see probeValue
 	saysClaim = "claim/" // + address: the generation, then w for a weak claim
+	// saysIgnoresExclude is said, with any value, where the exclude label means
+	// nothing to the speaker.
+	saysIgnoresExclude = "ignores-exclude-label"
 )
-
-// maxSaidPrefixes bounds what is said of one link. A link has more addresses
-// where they are made by the dozen, and those tell nothing new of its subnets.
-const maxSaidPrefixes = 8
 
 // word is all that one speaker says of itself.
 type word struct {
 	stage   announcement.Stage
 	links   []layer2.Link // by name
-	reports map[string]announcement.Report
+	reports map[string]probeReport
 	claims  map[netip.Addr]announcement.Claim
+
+	ignoresExclude bool
+}
+
+// probeReport is what a speaker says of another node: of its kernel, and on which
+// of its links that answers and is silent.
+type probeReport struct {
+	kernel          announcement.Report
+	answers, silent []string
 }
 
 // readWord reads what a member says. What cannot be understood, because it
@@ -39,17 +46,16 @@ type word struct {
 func readWord(m membership.Member) word {
 	w := word{
 		stage:   announcement.Stage(m.Said[saysStage]),
-		reports: map[string]announcement.Report{},
+		links:   readLinks(m.Said),
+		reports: map[string]probeReport{},
 		claims:  map[netip.Addr]announcement.Claim{},
 	}
+	_, w.ignoresExclude = m.Said[saysIgnoresExclude]
 	for key, value := range m.Said {
-		if name, ok := strings.CutPrefix(key, saysLink); ok {
-			if l, err := parseLink(name, value); err == nil {
-				w.links = append(w.links, l)
-			}
-		}
 		if name, ok := strings.CutPrefix(key, saysProbe); ok {
-			w.reports[name] = announcement.Report(value)
+			if r := parseProbe(value); probeValue(r) != nil {
+				w.reports[name] = r
+			}
 		}
 		if text, ok := strings.CutPrefix(key, saysClaim); ok {
 			addr, err := netip.ParseAddr(text)
@@ -59,8 +65,51 @@ func readWord(m membership.Member) word {
 			}
 		}
 	}
-	slices.SortFunc(w.links, func(a, b layer2.Link) int { return strings.Compare(a.Name, b.Name) })
 	return w
+}
+
+// flagValue is what is said of a flag: nothing when it is not set.
+func flagValue(set bool) []byte {
+	if !set {
+		return nil
+	}
+	return []byte("yes")
+}
+
+// probeValue is what is said of another node: a word about its kernel, "" for
+// nothing, then +NAME for each link on which it answers and -NAME for each on which
+// it is silent. What begins with another sign is for other versions.
+func probeValue(r probeReport) []byte {
+	fields := []string{cmp.Or(string(r.kernel), kernelUnknown)}
+	for _, name := range r.answers {
+		fields = append(fields, "+"+name)
+	}
+	for _, name := range r.silent {
+		fields = append(fields, "-"+name)
+	}
+	if len(fields) == 1 && r.kernel == "" {
+		return nil
+	}
+	return []byte(strings.Join(fields, " "))
+}
+
+// kernelUnknown is said in the place of a word about a kernel.
+const kernelUnknown = "?"
+
+func parseProbe(value []byte) probeReport {
+	fields := strings.Fields(string(value))
+	var out probeReport
+	for i, field := range fields {
+		switch {
+		case i == 0 && field != kernelUnknown:
+			out.kernel = announcement.Report(field)
+		case strings.HasPrefix(field, "+"):
+			out.answers = append(out.answers, field[1:])
+		case strings.HasPrefix(field, "-"):
+			out.silent = append(out.silent, field[1:])
+		}
+	}
+	return out
 }
 
 func claimKey(addr netip.Addr) string { return saysClaim + addr.String() }
@@ -84,41 +133,4 @@ func parseClaim(value []byte) (announcement.Claim, error) {
 		return announcement.Claim{}, fmt.Errorf("no claim: %q", value)
 	}
 	return announcement.Claim{Generation: generation, Weak: weak}, nil
-}
-
-// linkValues is what is said of links.
-func linkValues(links []layer2.Link) map[string][]byte {
-	out := make(map[string][]byte, len(links))
-	for _, l := range links {
-		fields := []string{l.HardwareAddr.String()}
-		for _, p := range l.Prefixes {
-			if !p.Addr().IsLinkLocalUnicast() && len(fields) <= maxSaidPrefixes {
-				fields = append(fields, p.String())
-			}
-		}
-		out[saysLink+l.Name] = []byte(strings.Join(fields, " "))
-	}
-	return out
-}
-
-// parseLink reads what a fellow says of a link of its node. It says so only of
-// links that are usable.
-func parseLink(name string, value []byte) (layer2.Link, error) {
-	fields := strings.Fields(string(value))
-	if len(fields) == 0 {
-		return layer2.Link{}, fmt.Errorf("link %s: nothing is said of it", name)
-	}
-	mac, err := net.ParseMAC(fields[0])
-	if err != nil {
-		return layer2.Link{}, fmt.Errorf("link %s: %w", name, err)
-	}
-	l := layer2.Link{Name: name, HardwareAddr: mac, Up: true, Broadcast: true}
-	for _, text := range fields[1:] {
-		p, err := netip.ParsePrefix(text)
-		if err != nil {
-			return layer2.Link{}, fmt.Errorf("link %s: %w", name, err)
-		}
-		l.Prefixes = append(l.Prefixes, p)
-	}
-	return l, nil
 }

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"fmt"
 	"net/netip"
 	"reflect"
-	"slices"
 	"testing"
 
 	"github.com/berth-lb/berth/pkg/announcement"
@@ -16,16 +14,23 @@ import (
 func TestWhatASpeakerSaysIsRead(t *testing.T) {
 	v4, v6 := netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10")
 	want := word{
-		stage:   announcement.StageRestarting,
-		links:   []layer2.Link{fellowLink("node2"), link("vlan7", "198.51.100.7/24", "2001:db8::7/64")},
-		reports: map[string]announcement.Report{"node3": announcement.KernelAnswers, "node4": announcement.KernelSilent},
-		claims:  map[netip.Addr]announcement.Claim{v4: {Generation: 1}, v6: {Generation: 1<<63 - 1, Weak: true}},
+		stage: announcement.StageRestarting,
+		links: []layer2.Link{fellowLink("node2"), link("vlan7", "198.51.100.7/24", "2001:db8::7/64")},
+		reports: map[string]probeReport{
+			"node3": {kernel: announcement.KernelAnswers, answers: []string{"svc0"}, silent: []string{"svc1", "svc2"}},
+			"node4": {kernel: announcement.KernelSilent},
+			"node5": {silent: []string{"svc0"}},
+		},
+		claims: map[netip.Addr]announcement.Claim{v4: {Generation: 1}, v6: {Generation: 1<<63 - 1, Weak: true}},
 	}
-	want.links[1].Index = 0
+	want.links[1].Index, want.links[1].Excluded = 0, true
+	want.links[1].Shadowed = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	want.ignoresExclude = true
 	said := linkValues(want.links)
 	said[saysStage] = []byte(want.stage)
+	said[saysIgnoresExclude] = flagValue(true)
 	for name, report := range want.reports {
-		said[saysProbe+name] = []byte(report)
+		said[saysProbe+name] = probeValue(report)
 	}
 	for addr, claim := range want.claims {
 		said[claimKey(addr)] = claimValue(&claim)
@@ -33,23 +38,8 @@ func TestWhatASpeakerSaysIsRead(t *testing.T) {
 	if got := readWord(membership.Member{Name: "node2", Said: said}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if claimValue(nil) != nil {
+	if claimValue(nil) != nil || probeValue(probeReport{}) != nil || flagValue(false) != nil {
 		t.Error("what is no claim any more is not taken back")
-	}
-}
-
-func TestWhatIsSaidOfALinkIsBounded(t *testing.T) {
-	l := link("eth0", "fe80::1/64")
-	for n := range 100 {
-		l.Prefixes = append(l.Prefixes, netip.PrefixFrom(netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff:ffff:ffff:ffff:ffff:%x", 0xff00+n)), 128))
-	}
-	value := linkValues([]layer2.Link{l})["link/eth0"]
-	if len(value) > membership.MaxValue {
-		t.Errorf("%d bytes are more than membership takes", len(value))
-	}
-	got, err := parseLink("eth0", value)
-	if err != nil || !slices.Equal(got.Prefixes, l.Prefixes[1:1+maxSaidPrefixes]) {
-		t.Errorf("got %v, %v: want the first that every LAN does not have", got.Prefixes, err)
 	}
 }
 
@@ -70,7 +60,10 @@ func TestNonsenseOfAFellowIsLeftOut(t *testing.T) {
 		{"a claim of nothing", "claim/", "7"},
 		{"a link without a hardware address", "link/eth1", ""},
 		{"one with something else in its place", "link/eth1", "192.0.2.7/24"},
-		{"one with an address without a length", "link/eth1", "02:00:00:00:00:07 192.0.2.7"},
+		{"more of a link of which nothing is said", "link/eth1/1", "192.0.2.7/24"},
+		{"a link of another version, which goes on somewhere else", "link/eth0/x", "192.0.2.7/24"},
+		{"what another version says of a link", "link/eth0", "02:00:00:00:00:02 mtu=9000 192.0.2.2/24 192.0.2.7 vlan!7"},
+		{"a word on another node that says nothing", "probe/node3", "?"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			m := member("node2", membership.Alive, start, "claim/192.0.2.10=3w")
@@ -125,25 +118,6 @@ func FuzzParseClaim(f *testing.F) {
 		}
 		if again, err := parseClaim(claimValue(&claim)); err != nil || again != claim || claim.Generation == 0 {
 			t.Errorf("%q is %+v, then %+v, %v", value, claim, again, err)
-		}
-	})
-}
-
-// FuzzParseLink: what is read as a link is written as one that reads the same.
-func FuzzParseLink(f *testing.F) {
-	for _, seed := range []string{"", "02:00:00:00:00:01", "02:00:00:00:00:01 192.0.2.1/24 2001:db8::1/64", "02:00:00:00:00:01 fe80::1/64", "0200.0000.0001", "eth0"} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, value []byte) {
-		l, err := parseLink("eth0", value)
-		if err != nil {
-			return
-		}
-		l.Prefixes = slices.DeleteFunc(l.Prefixes, func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() })
-		l.Prefixes = l.Prefixes[:min(len(l.Prefixes), maxSaidPrefixes)]
-		again, err := parseLink("eth0", linkValues([]layer2.Link{l})["link/eth0"])
-		if err != nil || !again.Equal(l) {
-			t.Errorf("%q is %+v, then %+v, %v", value, l, again, err)
 		}
 	})
 }

@@ -171,8 +171,8 @@ func (sp *speaker) nodeLeaves() bool {
 	if err := sp.view.cached.Get(context.Background(), types.NamespacedName{Name: sp.settings.Node}, &node); err != nil {
 		return false
 	}
-	parsed := announcement.ParseNode(&node, sp.settings.IgnoreExclude)
-	return parsed.Cordoned || parsed.Excluded || parsed.ShuttingDown || node.DeletionTimestamp != nil
+	parsed := announcement.ParseNode(&node)
+	return parsed.Cordoned || parsed.Excluded && !sp.settings.IgnoreExclude || parsed.ShuttingDown || node.DeletionTimestamp != nil
 }
 
 // stall is how long this process may stand still before it asks its fellows
@@ -314,7 +314,7 @@ func (sp *speaker) doubters(ctx context.Context) map[string]string {
 	for name := range out {
 		var node corev1.Node
 		err := sp.view.cached.Get(ctx, types.NamespacedName{Name: name}, &node)
-		if err != nil || !announcement.ParseNode(&node, true).Ready {
+		if err != nil || !announcement.ParseNode(&node).Ready {
 			delete(out, name)
 		}
 	}

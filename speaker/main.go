@@ -270,6 +270,9 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 	sp.metrics.paths, sp.metrics.watcher = sp.paths, sp.bfd
 	sp.routes.toRoute = sp.metrics.routed
 	sp.say(announcement.StageStarting)
+	if err := members.Say(saysIgnoresExclude, flagValue(s.IgnoreExclude)); err != nil {
+		return nil, err
+	}
 	return sp, nil
 }
 
@@ -296,7 +299,7 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 		prober: sp.prober, view: sp.view, log: sp.log, count: s.ProbeCount, interval: s.ProbeInterval, look: sp.addresses.due.add, ctx: ctx,
 	}
 	sp.checking = &checking{
-		prober: sp.prober, view: sp.view, found: sp.conflicts.found, log: sp.log, interval: s.CheckInterval,
+		prober: sp.prober, view: sp.view, found: sp.conflicts.found, clear: sp.conflicts.clear, log: sp.log, interval: s.CheckInterval,
 		told: func() {
 			sp.conflicts.announce()
 			sp.object.tell()

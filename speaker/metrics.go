@@ -37,6 +37,7 @@ type metrics struct {
 	fellows        *prometheus.Desc
 	inConflict     *prometheus.Desc
 	conflictsTotal *prometheus.Desc
+	contested      *prometheus.Desc
 	suspensions    *prometheus.Desc
 	frames         *prometheus.Desc
 	byLink         []linkMetric
@@ -79,8 +80,10 @@ func newMetrics(v *view, announcer interface{ Stats() layer2.Stats }, prober int
 		fellows:        desc("fellows", "Other nodes' speakers, by what is expected of them.", "presence"),
 		inConflict:     desc("conflicts", "Addresses that another than the owner answers for, or nobody, now.", "kind"),
 		conflictsTotal: desc("conflicts_total", "Conflicts seen.", "kind"),
-		suspensions:    desc("suspensions_total", "How often this process stood still and asked its fellows before it answered again."),
-		frames:         desc("layer2_frames_total", "ARP and NDP frames that the kernel's filter let through, by what became of them.", "link", "protocol", "verdict"),
+		contested: desc("address_contested",
+			"1 for each address that this node and another both take for theirs: 256 at most are listed.", "address", "node", "rival"),
+		suspensions: desc("suspensions_total", "How often this process stood still and asked its fellows before it answered again."),
+		frames:      desc("layer2_frames_total", "ARP and NDP frames that the kernel's filter let through, by what became of them.", "link", "protocol", "verdict"),
 		byLink: []linkMetric{
 			{onLink("requests_total", "Good requests, answered or not."), func(c layer2.Counters) uint64 { return c.Requests }},
 			{onLink("replies_total", "Answers sent."), func(c layer2.Counters) uint64 { return c.Replies }},
@@ -112,7 +115,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.toRoute.Describe(out)
 	m.bgp.describe(out)
 	m.bfd.describe(out)
-	for _, d := range []*prometheus.Desc{m.announced, m.members, m.fellows, m.inConflict, m.conflictsTotal, m.suspensions, m.frames} {
+	for _, d := range []*prometheus.Desc{m.announced, m.members, m.fellows, m.inConflict, m.conflictsTotal, m.contested, m.suspensions, m.frames} {
 		out <- d
 	}
 	for _, l := range m.byLink {
@@ -169,9 +172,21 @@ func (m *metrics) collectConflicts(out chan<- prometheus.Metric) {
 		kinds[c.Kind]++
 	}
 	counted := m.conflicts.counted()
-	for _, kind := range []v1beta1.ConflictKind{v1beta1.ConflictForeign, v1beta1.ConflictFellow, v1beta1.ConflictDead, v1beta1.ConflictTwice} {
+	for _, kind := range []v1beta1.ConflictKind{
+		v1beta1.ConflictForeign, v1beta1.ConflictFellow, v1beta1.ConflictDead, v1beta1.ConflictTwice, v1beta1.ConflictContested,
+	} {
 		gauge(out, m.inConflict, kinds[kind], string(kind))
 		counter(out, m.conflictsTotal, counted[kind], string(kind))
+	}
+	now, listed := time.Now(), 0
+	for addr, r := range m.view.state.all() {
+		if !r.Dispute.Lasts(now) || listed == v1beta1.MaxSpeakerAnnouncements {
+			continue
+		}
+		listed++
+		for _, rival := range r.Dispute.With {
+			gauge(out, m.contested, 1, addr.String(), m.view.node, rival)
+		}
 	}
 }
 

@@ -19,6 +19,9 @@ import (
 type picture struct {
 	fellows map[string]fellow // by node
 	claims  map[netip.Addr]map[string]announcement.Claim
+	// silent are the links of this node on which its kernel does not answer its
+	// witnesses.
+	silent []string
 	// alive counts the speakers that membership sees alive, this one included.
 	alive int
 	// minority is set when that is less than half of those there are.
@@ -47,6 +50,7 @@ type fellowship struct {
 	}
 	prober interface {
 		Reach() map[string]layer2.Reach
+		LinkReach() layer2.LinkReach
 	}
 	ownLinks func() []layer2.Link
 
@@ -109,19 +113,29 @@ func (f *fellowship) current() picture {
 // whether what is known of the fellows themselves did.
 func (f *fellowship) look(now time.Time) (claimed []netip.Addr, fellows bool) {
 	members := f.members.Members()
-	reach := f.prober.Reach()
+	seen := f.seen()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	next := f.paint(members, reach, now)
+	next := f.paint(members, seen, now)
 	claimed = changedClaims(f.last.claims, next.claims)
-	fellows = f.last.minority != next.minority || f.last.alive != next.alive || !maps.EqualFunc(f.last.fellows, next.fellows, sameFellow)
+	fellows = f.last.minority != next.minority || f.last.alive != next.alive || !slices.Equal(f.last.silent, next.silent) ||
+		!maps.EqualFunc(f.last.fellows, next.fellows, sameFellow)
 	f.last = next
 	return claimed, fellows
 }
 
 func sameFellow(a, b fellow) bool {
-	return a.Presence == b.Presence && a.Reason == b.Reason && slices.EqualFunc(a.Links, b.Links, layer2.Link.Equal)
+	return a.Presence == b.Presence && a.Reason == b.Reason && a.Heard == b.Heard && a.IgnoresExclude == b.IgnoresExclude &&
+		slices.Equal(a.SilentLinks, b.SilentLinks) && slices.EqualFunc(a.Links, b.Links, layer2.Link.Equal)
 }
+
+// seen is what this node's prober has found.
+type seen struct {
+	nodes map[string]layer2.Reach
+	links layer2.LinkReach
+}
+
+func (f *fellowship) seen() seen { return seen{f.prober.Reach(), f.prober.LinkReach()} }
 
 // wasBlind takes in that this node could see none of its fellows until now. Those
 // that it missed meanwhile are judged as if it missed them from now on: nothing is
@@ -133,7 +147,7 @@ func (f *fellowship) wasBlind(until time.Time) {
 }
 
 // paint is the picture that members, probes and objects make together.
-func (f *fellowship) paint(members []membership.Member, reach map[string]layer2.Reach, now time.Time) picture {
+func (f *fellowship) paint(members []membership.Member, seen seen, now time.Time) picture {
 	words := map[string]word{}
 	byName := map[string]membership.Member{}
 	var alive []string
@@ -169,19 +183,27 @@ func (f *fellowship) paint(members []membership.Member, reach map[string]layer2.
 		verdict := announcement.Judge(announcement.Fellow{
 			Alive: m.State == membership.Alive, Left: left, Since: since,
 			Stage: w.stage, StageSince: heard.since,
-			Reports: f.reports(name, alive, words, reach), Probeable: f.probeable(w.links), Renewed: object.renewed,
+			Reports: kernelReports(f.reports(name, alive, words, seen)), Probeable: f.probeable(w.links), Renewed: object.renewed,
 		}, f.patience, now)
 		p.add(name, w, verdict)
 		before, known := f.last.fellows[name]
-		seen := fellow{
-			Speaker: announcement.Speaker{Presence: verdict.Presence, Reason: verdict.Reason, Links: w.links},
-			since:   now, lastSeen: reach[name].LastAnswer, alive: m.State == membership.Alive,
+		found := fellow{
+			Speaker: announcement.Speaker{
+				Presence:       verdict.Presence,
+				Reason:         verdict.Reason,
+				Links:          w.links,
+				SilentLinks:    silentLinks(f.reports(name, alive, words, seen)),
+				Heard:          m.State == membership.Alive,
+				IgnoresExclude: w.ignoresExclude,
+			},
+			since: now, lastSeen: seen.nodes[name].LastAnswer, alive: m.State == membership.Alive,
 		}
-		if known && before.Presence == seen.Presence {
-			seen.since = before.since
+		if known && before.Presence == found.Presence {
+			found.since = before.since
 		}
-		p.fellows[name] = seen
+		p.fellows[name] = found
 	}
+	p.silent = silentLinks(f.reports(f.node, alive, words, seen))
 	gone := func(name string) bool { return !all.Has(name) }
 	maps.DeleteFunc(f.stages, func(name string, _ stageHeard) bool { return gone(name) })
 	maps.DeleteFunc(f.pings, func(name string, _ pingResult) bool { return gone(name) })
@@ -232,16 +254,55 @@ func (p *picture) add(name string, w word, v announcement.Verdict) {
 
 // reports are those of a node's witnesses. This node's own are fresh, those of
 // others are what they said.
-func (f *fellowship) reports(name string, alive []string, words map[string]word, reach map[string]layer2.Reach) []announcement.Report {
-	var out []announcement.Report
+func (f *fellowship) reports(name string, alive []string, words map[string]word, seen seen) []probeReport {
+	var out []probeReport
 	for _, witness := range announcement.Witnesses(name, alive) {
 		if witness == f.node {
-			out = append(out, report(reach[name], f.pings[name]))
+			out = append(out, f.ownReport(name, seen))
 			continue
 		}
 		out = append(out, words[witness].reports[name])
 	}
 	return out
+}
+
+// ownReport is what this node says of another. Of the link on which the other
+// speaker is reached as a member it says nothing: there membership tells more.
+func (f *fellowship) ownReport(name string, seen seen) probeReport {
+	other := func(link string) bool {
+		return !slices.ContainsFunc(f.last.fellows[name].Links, func(l layer2.Link) bool {
+			return l.Name == link && l.Holds(f.objects[name].peer.Addr())
+		})
+	}
+	return probeReport{
+		kernel:  report(seen.nodes[name], f.pings[name]),
+		answers: keep(seen.links.Answers[name], other),
+		silent:  keep(seen.links.Silent[name], other),
+	}
+}
+
+// keep is the part of a list for which a condition holds.
+func keep(list []string, condition func(string) bool) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !condition(s) })
+}
+
+func kernelReports(all []probeReport) []announcement.Report {
+	var out []announcement.Report
+	for _, r := range all {
+		out = append(out, r.kernel)
+	}
+	return out
+}
+
+// silentLinks are the links of a node on which its witnesses find its kernel
+// silent: one says so, and none gets an answer there.
+func silentLinks(all []probeReport) []string {
+	var answers, silent []string
+	for _, r := range all {
+		answers, silent = append(answers, r.answers...), append(silent, r.silent...)
+	}
+	slices.Sort(silent)
+	return keep(slices.Compact(silent), func(link string) bool { return !slices.Contains(answers, link) })
 }
 
 // report is what this node says of the kernel of another. It is silent when
@@ -261,13 +322,13 @@ func report(r layer2.Reach, p pingResult) announcement.Report {
 // ownReports is what this node says of the others, as keys and values of
 // membership.
 func (f *fellowship) ownReports() map[string][]byte {
-	reach := f.prober.Reach()
+	seen := f.seen()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	out := map[string][]byte{}
-	for name, r := range reach {
-		if said := report(r, f.pings[name]); said != "" {
-			out[saysProbe+name] = []byte(said)
+	for name := range seen.nodes {
+		if said := probeValue(f.ownReport(name, seen)); said != nil {
+			out[saysProbe+name] = said
 		}
 	}
 	return out
@@ -395,9 +456,12 @@ func changedClaims(a, b map[netip.Addr]map[string]announcement.Claim) []netip.Ad
 	return out
 }
 
-// targets are what this node is to probe: for each node that it is a witness
-// of, an address on every link that both are on.
-func (p picture) targets(node string, links []layer2.Link) []layer2.Target {
+// targets are what this node is to probe: for each node that it is a witness of,
+// an address on every link that both are on. On a link of this node on which one is
+// silent, a few others are probed as well: if none of them answers either, it is
+// this node that has lost the LAN.
+func (p picture) targets(node string, links []layer2.Link, doubtful []string) []layer2.Target {
+	const controls = 2
 	alive := []string{node}
 	for name, f := range p.fellows {
 		if f.alive {
@@ -406,16 +470,33 @@ func (p picture) targets(node string, links []layer2.Link) []layer2.Target {
 	}
 	slices.Sort(alive)
 	var out []layer2.Target
+	left := map[string]int{} // how many controls each doubtful link may have yet
+	for _, link := range doubtful {
+		left[link] = controls
+	}
 	for _, name := range sets.List(sets.KeySet(p.fellows)) {
-		if !slices.Contains(announcement.Witnesses(name, alive), node) {
-			continue
-		}
+		witness := slices.Contains(announcement.Witnesses(name, alive), node)
 		for _, ours := range links {
-			for _, theirs := range p.fellows[name].Links {
-				if addr, ok := announcement.SharedAddress(ours, theirs); ok && ours.Usable() {
-					out = append(out, layer2.Target{Node: name, Link: ours.Name, Addr: addr, MAC: theirs.HardwareAddr})
-				}
+			control := p.fellows[name].alive && left[ours.Name] > 0
+			if !witness && !control {
+				continue
 			}
+			on := targetsOn(name, ours, p.fellows[name].Links)
+			if !witness && len(on) > 0 {
+				left[ours.Name]--
+			}
+			out = append(out, on...)
+		}
+	}
+	return out
+}
+
+// targetsOn are the addresses of a node that can be probed on one of our links.
+func targetsOn(node string, ours layer2.Link, links []layer2.Link) []layer2.Target {
+	var out []layer2.Target
+	for _, theirs := range links {
+		if addr, ok := announcement.SharedAddress(ours, theirs); ok && ours.Usable() {
+			out = append(out, layer2.Target{Node: node, Link: ours.Name, On: theirs.Name, Addr: addr, MAC: theirs.HardwareAddr})
 		}
 	}
 	return out

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -463,7 +464,7 @@ func TestChangedClaims(t *testing.T) {
 // on one LAN.
 func TestTargets(t *testing.T) {
 	mac := net6(2)
-	target := layer2.Target{Node: "node2", Link: "eth0", Addr: netip.MustParseAddr("192.0.2.2"), MAC: mac}
+	target := layer2.Target{Node: "node2", Link: "eth0", On: "eth9", Addr: netip.MustParseAddr("192.0.2.2"), MAC: mac}
 	theirs := func(prefixes ...string) []layer2.Link {
 		l := link("eth9", prefixes...)
 		l.HardwareAddr = mac
@@ -486,11 +487,11 @@ func TestTargets(t *testing.T) {
 		{"a single address is no subnet", []layer2.Link{link("eth0", "192.0.2.1/32")}, theirs("192.0.2.2/24"), true, nil},
 		{"our link is down", []layer2.Link{down}, theirs("192.0.2.2/24"), true, nil},
 		{"two links share it", []layer2.Link{link("eth0", "192.0.2.1/24"), link("eth1", "192.0.2.7/24")}, theirs("192.0.2.2/24"), true,
-			[]layer2.Target{target, {Node: "node2", Link: "eth1", Addr: target.Addr, MAC: mac}}},
+			[]layer2.Target{target, {Node: "node2", Link: "eth1", On: "eth9", Addr: target.Addr, MAC: mac}}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			p := picture{fellows: map[string]fellow{"node2": {Speaker: announcement.Speaker{Links: test.theirs}, alive: test.alive}}}
-			if got := p.targets("node1", test.ours); !reflect.DeepEqual(got, test.want) {
+			if got := p.targets("node1", test.ours, nil); !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 			if got := p.macs(); len(got) != 1 || got[0].String() != mac.String() {
@@ -516,7 +517,7 @@ func TestEveryNodeHasTwoWitnesses(t *testing.T) {
 				p.fellows[name] = fellow{Speaker: announcement.Speaker{Links: []layer2.Link{fellowLink(name)}}, alive: name != dead}
 			}
 		}
-		for _, target := range p.targets(self, []layer2.Link{fellowLink(self)}) {
+		for _, target := range p.targets(self, []layer2.Link{fellowLink(self)}, nil) {
 			probed[target.Node]++
 		}
 	}
@@ -599,5 +600,118 @@ func TestStartedProcess(t *testing.T) {
 		if got := f.pings["node2"].refused; got != test.refuses {
 			t.Errorf("%s: refuses is %t", test.story, got)
 		}
+	}
+}
+
+// TestTheLANOfTheAddressCounts: nodes have a management LAN, on which they are
+// members, and the service LAN of the address.
+func TestTheLANOfTheAddressCounts(t *testing.T) {
+	nics := func(n byte) []layer2.Link {
+		mgmt, svc := link("mgmt0", fmt.Sprintf("203.0.113.%d/24", n)), link("svc0", fmt.Sprintf("192.0.2.%d/24", n))
+		mgmt.HardwareAddr, svc.HardwareAddr = net.HardwareAddr{2, 0, 0, 0, 1, n}, net6(n)
+		return []layer2.Link{mgmt, svc}
+	}
+	on := func(nodes ...string) map[string][]string {
+		out := map[string][]string{}
+		for _, name := range nodes {
+			out[name] = []string{"svc0"}
+		}
+		return out
+	}
+	for _, test := range []struct {
+		story        string
+		owner        string
+		reach        layer2.LinkReach // what node1 finds
+		node2, node3 string           // what the others say: of node1, and of each other
+		want         v1beta1.Reason
+	}{
+		{story: "all is well", owner: "node2", reach: layer2.LinkReach{Answers: on("node2", "node3")}, want: v1beta1.ReasonNotOwner},
+		{
+			story: "its owner is silent there, say both witnesses", owner: "node2",
+			reach: layer2.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0 -svc0",
+			want: v1beta1.ReasonOwner,
+		},
+		{
+			story: "one of them gets an answer", owner: "node2",
+			reach: layer2.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0 +svc0",
+			want: v1beta1.ReasonNotOwner,
+		},
+		{
+			story: "the other cannot tell", owner: "node2",
+			reach: layer2.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0",
+			want: v1beta1.ReasonOwner,
+		},
+		{
+			story: "the management LAN is membership's business", owner: "node2",
+			reach: layer2.LinkReach{Answers: on("node2", "node3"), Silent: map[string][]string{"node2": {"mgmt0"}}},
+			want:  v1beta1.ReasonNotOwner,
+		},
+		{
+			story: "this node owns it and is silent there, as it hears from others", owner: "node1",
+			node2: "probe/node1=answers +mgmt0 -svc0", node3: "probe/node1=answers -svc0",
+			want: v1beta1.ReasonHandingOver,
+		},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(t, append(service("web"), node("node1"), node("node2"), node("node3"))...)
+			w.local, w.linkReach = nics(1), test.reach
+			for _, name := range []string{"node2", "node3"} {
+				words := []string{map[string]string{"node2": test.node2, "node3": test.node3}[name]}
+				if name == test.owner {
+					words = append(words, "claim/192.0.2.10=7")
+				}
+				w.says(name, words...)
+				delete(w.members[name].Said, "link/eth0")
+				for key, value := range linkValues(nics(name[4] - '0')) {
+					w.members[name].Said[key] = value
+				}
+			}
+			w.fellows.objects = map[string]speakerObject{
+				"node2": {peer: netip.MustParseAddrPort("203.0.113.2:7947")}, "node3": {peer: netip.MustParseAddrPort("203.0.113.3:7947")},
+			}
+			if test.owner == "node1" {
+				said := []string{w.members["node2"].Name, w.members["node3"].Name}
+				for _, name := range said {
+					delete(w.members[name].Said, "probe/node1")
+				}
+				w.state.adopt(map[netip.Addr]announcement.Claim{address: {Generation: 7}}, nil)
+				w.look()
+				w.members["node2"].Said["probe/node1"] = []byte(strings.TrimPrefix(test.node2, "probe/node1="))
+				w.members["node3"].Said["probe/node1"] = []byte(strings.TrimPrefix(test.node3, "probe/node1="))
+			}
+			w.see() // the picture before tells which links are whose
+			w.look()
+			if w.reason() != test.want {
+				t.Errorf("the reason is %s: %s", w.reason(), w.state.memory(address).Message)
+			}
+			if test.want == v1beta1.ReasonOwner {
+				if got, _ := w.state.took(address); got.cause != v1beta1.CauseLinkSilent {
+					t.Errorf("the cause is %s", got.cause)
+				}
+			}
+		})
+	}
+}
+
+// TestControls: where one that node1 witnesses is silent, others on the same LAN
+// are probed too.
+func TestControls(t *testing.T) {
+	p := picture{fellows: map[string]fellow{}}
+	for _, name := range []string{"node2", "node3", "node4", "node5", "node6", "node7", "node8", "node9"} {
+		p.fellows[name] = fellow{Speaker: announcement.Speaker{Links: []layer2.Link{fellowLink(name)}}, alive: name != "node9"}
+	}
+	ours := []layer2.Link{fellowLink("node1")}
+	usual := p.targets("node1", ours, nil)
+	more := p.targets("node1", ours, []string{"eth0"})
+	if len(more) != len(usual)+2 {
+		t.Errorf("probed are %v, in doubt %v", usual, more)
+	}
+	for _, target := range more {
+		if target.Node == "node9" && !slices.ContainsFunc(usual, func(t layer2.Target) bool { return t.Node == "node9" }) {
+			t.Error("a dead node proves nothing")
+		}
+	}
+	if again := p.targets("node1", ours, []string{"eth0"}); !reflect.DeepEqual(more, again) {
+		t.Error("they are others each time")
 	}
 }

@@ -46,7 +46,7 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 		return err
 	}
 	err = builder.TypedControllerManagedBy[struct{}](mgr).Named("addresses").
-		Watches(&corev1.Node{}, toEverything(), builder.WithPredicates(nodeChanged(r.view.ignoreExclude))).
+		Watches(&corev1.Node{}, toEverything(), builder.WithPredicates(nodeChanged())).
 		Complete(reconcile.TypedFunc[struct{}](func(context.Context, struct{}) (reconcile.Result, error) {
 			r.due.addAll()
 			return reconcile.Result{}, nil
@@ -131,10 +131,10 @@ func toEverything() handler.TypedEventHandler[client.Object, struct{}] {
 
 // nodeChanged passes changes of what decisions depend on, and not the
 // heartbeats of a node.
-func nodeChanged(ignoreExclude bool) predicate.Predicate {
+func nodeChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		before := announcement.ParseNode(e.ObjectOld.(*corev1.Node), ignoreExclude)
-		after := announcement.ParseNode(e.ObjectNew.(*corev1.Node), ignoreExclude)
+		before := announcement.ParseNode(e.ObjectOld.(*corev1.Node))
+		after := announcement.ParseNode(e.ObjectNew.(*corev1.Node))
 		return !before.Equal(after)
 	}}
 }

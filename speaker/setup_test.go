@@ -89,7 +89,7 @@ func TestHeartbeatsOfNodesWakeNobody(t *testing.T) {
 		{"it is cordoned", node("node1"), cordoned, true},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			if got := nodeChanged(false).Update(event.UpdateEvent{ObjectOld: test.before, ObjectNew: test.after}); got != test.wakes {
+			if got := nodeChanged().Update(event.UpdateEvent{ObjectOld: test.before, ObjectNew: test.after}); got != test.wakes {
 				t.Errorf("it wakes is %t", got)
 			}
 		})

@@ -323,7 +323,10 @@ func fellowStatus(p picture) []v1beta1.SpeakerFellow {
 func linkStatus(links []layer2.Link) []v1beta1.SpeakerLink {
 	var out []v1beta1.SpeakerLink
 	for _, l := range links {
-		s := v1beta1.SpeakerLink{Name: l.Name, MACAddress: l.HardwareAddr.String(), Up: l.Up}
+		s := v1beta1.SpeakerLink{Name: l.Name, MACAddress: l.HardwareAddr.String(), Up: l.Up, OnlyNamed: l.Excluded}
+		for _, subnet := range l.Shadowed {
+			s.Shadowed = append(s.Shadowed, subnet.String())
+		}
 		for _, p := range l.Prefixes {
 			s.Prefixes = append(s.Prefixes, p.String())
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -177,7 +176,9 @@ func (s *state) record(in announcement.Input, d announcement.Decision) (before, 
 	}
 	// What the LAN said is asked anew when this node comes to own the address
 	// another time.
-	if d.Reason != v1beta1.ReasonProbing && d.Reason != v1beta1.ReasonConflict {
+	switch d.Reason {
+	case v1beta1.ReasonProbing, v1beta1.ReasonConflict, v1beta1.ReasonNodeAnswers:
+	default:
 		after.probe, after.asking = announcement.Probe{}, 0
 	}
 	s.addresses[in.Address] = after
@@ -208,17 +209,17 @@ func (s *state) probing(addr netip.Addr, serial uint64) bool {
 
 // setProbe remembers the answer to a question, if it still matters. Who had the
 // address before it was free is remembered too.
-func (s *state) setProbe(addr netip.Addr, serial uint64, state announcement.ProbeState, holder net.HardwareAddr) bool {
+func (s *state) setProbe(addr netip.Addr, serial uint64, probe announcement.Probe) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, known := s.addresses[addr]
 	if !known || r.asking != serial {
 		return false
 	}
-	if holder == nil {
-		holder = r.probe.Holder
+	if probe.Holder == nil {
+		probe.Holder = r.probe.Holder
 	}
-	r.probe = announcement.Probe{State: state, Holder: holder}
+	r.probe = probe
 	s.addresses[addr] = r
 	return true
 }

@@ -97,7 +97,7 @@ func (w *watch) look(ctx context.Context) time.Duration {
 	claimed, fellows := w.fellows.look(now)
 	w.ping(ctx)
 	p := w.fellows.current()
-	w.prober.SetTargets(p.targets(w.view.node, w.view.ownLinks()))
+	w.prober.SetTargets(p.targets(w.view.node, w.view.ownLinks(), w.prober.LinkReach().Doubtful))
 	w.announcer.SetFellows(p.macs())
 	switch {
 	case moved || fellows:

@@ -40,8 +40,10 @@ type world struct {
 	members map[string]membership.Member // the fellows, as membership tells of them
 	reach   map[string]layer2.Reach      // what the prober of node1 found
 	local   []layer2.Link                // links of node1
-	heard   []layer2.Conflict            // what the announcer heard of others
-	stage   announcement.Stage           // of node1
+
+	linkReach layer2.LinkReach   // the same, of links
+	heard     []layer2.Conflict  // what the announcer heard of others
+	stage     announcement.Stage // of node1
 
 	// What the speaker did since the test last asked.
 	set    []string // "address links" given to the announcer
@@ -146,14 +148,15 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	return w
 }
 
-// Members makes the world its own membership, in which node1 is alive.
+// Members makes the world its own membership, in which its node is alive.
 func (w *world) Members() []membership.Member {
 	said := map[string][]byte{}
 	for key, value := range w.said {
 		said[key] = []byte(value)
 	}
 	all := maps.Clone(w.members)
-	all["node1"] = membership.Member{Name: "node1", State: membership.Alive, Said: said}
+	self := w.view.node
+	all[self] = membership.Member{Name: self, State: membership.Alive, Said: said}
 	var out []membership.Member
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		out = append(out, all[name])
@@ -163,6 +166,9 @@ func (w *world) Members() []membership.Member {
 
 // Reach makes the world its own prober.
 func (w *world) Reach() map[string]layer2.Reach { return w.reach }
+
+// LinkReach makes the world its own prober.
+func (w *world) LinkReach() layer2.LinkReach { return w.linkReach }
 
 // Links makes the world its own link watcher.
 func (w *world) Links() []layer2.Link { return w.local }
@@ -359,5 +365,5 @@ func answered(s *state, addr netip.Addr, state announcement.ProbeState, holder n
 		s.startProbe(addr)
 		return
 	}
-	s.setProbe(addr, s.memory(addr).asking, state, holder)
+	s.setProbe(addr, s.memory(addr).asking, announcement.Probe{State: state, Holder: holder})
 }

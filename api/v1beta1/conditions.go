@@ -198,6 +198,12 @@ const (
 	ReasonProbing Reason = "Probing"
 	// ReasonConflict: another host has the address, so it is not announced.
 	ReasonConflict Reason = "Conflict"
+	// ReasonNodeAnswers: another node of the cluster answers for the address, which
+	// nobody claims, so it is not announced here.
+	ReasonNodeAnswers Reason = "NodeAnswers"
+	// ReasonContested: this node and another both take the address for theirs, again
+	// and again. This node leaves it to the other for a while.
+	ReasonContested Reason = "Contested"
 	// ReasonIsolated: this speaker has seen neither the API server nor a
 	// fellow for too long, and announces nothing.
 	ReasonIsolated Reason = "Isolated"
@@ -250,6 +256,9 @@ const (
 	// ReasonNoLinkForAddress: the node has no usable link that may carry the
 	// address, or none in its subnet while other nodes have one.
 	ReasonNoLinkForAddress Reason = "NoLinkForAddress"
+	// ReasonLinkSilent: the node's kernel answers neither ARP nor NDP any more on a
+	// link that is to carry the address, while those of other nodes do.
+	ReasonLinkSilent Reason = "LinkSilent"
 	// ReasonNodeUnknown: the API server has no Node object of the name.
 	ReasonNodeUnknown Reason = "NodeUnknown"
 	// ReasonNodeCordoned: the node is cordoned, and others are not.
@@ -274,6 +283,9 @@ const (
 	// CauseHandOver: the node that owned it is there, and gives it up because
 	// it is leaving, cordoned or no candidate any more.
 	CauseHandOver Cause = "HandOver"
+	// CauseLinkSilent: the node that owned it lives, and does not answer any more
+	// on the LAN of the address.
+	CauseLinkSilent Cause = "LinkSilent"
 	// CausePreferred: preferredNodeSelectors put this node before the one that
 	// owned it.
 	CausePreferred Cause = "Preferred"

@@ -155,10 +155,19 @@ type SpeakerLink struct {
 	// Whether it is up and has a carrier.
 	// +optional
 	Up bool `json:"up"`
-	// Its addresses, each with the length of its prefix, such as 10.77.0.11/24.
+	// One of its addresses in each subnet that it is in, with the length of the
+	// prefix, such as 10.77.0.11/24.
 	// +optional
 	// +listType=atomic
 	Prefixes []string `json:"prefixes,omitempty"`
+	// Addresses are announced on it only where an L2Advertisement names it.
+	// +optional
+	OnlyNamed bool `json:"onlyNamed,omitempty"`
+	// The subnets of it that another link of the node is in too, and to which the
+	// node's route leads out of that one. It does not carry addresses beside it.
+	// +optional
+	// +listType=atomic
+	Shadowed []string `json:"shadowed,omitempty"`
 }
 
 // SpeakerLayer2 is what a speaker announces by ARP and NDP.
@@ -265,7 +274,8 @@ type Layer2Conflict struct {
 	MACAddress string `json:"macAddress,omitempty"`
 	// What is wrong. Foreign: a stranger has or claims the address. Fellow:
 	// another node with Berth answers too. Dead: nobody answers. Twice: the
-	// address is answered for by two.
+	// address is answered for by two. Contested: this node and another both take
+	// it for theirs.
 	// +required
 	Kind ConflictKind `json:"kind"`
 	// The node that should answer.
@@ -281,7 +291,7 @@ type Layer2Conflict struct {
 
 // ConflictKind says what is wrong with an address on a link.
 //
-// +kubebuilder:validation:Enum=Foreign;Fellow;Dead;Twice
+// +kubebuilder:validation:Enum=Foreign;Fellow;Dead;Twice;Contested
 type ConflictKind string
 
 // The kinds of conflicts.
@@ -295,6 +305,9 @@ const (
 	ConflictDead ConflictKind = "Dead"
 	// ConflictTwice: a request for the address is answered by two.
 	ConflictTwice ConflictKind = "Twice"
+	// ConflictContested: two nodes with Berth take the address for theirs, again
+	// and again, and one leaves it to the other for a while.
+	ConflictContested ConflictKind = "Contested"
 )
 
 // SpeakerBGP is what a speaker does by BGP.

@@ -209,7 +209,7 @@ func unproxied(in BGPInput, services []Service) (v1beta1.Reason, string) {
 
 // leaves says why a node that is fit leaves the address to others, or "".
 func leaves(in BGPInput, n Node, ads []*config.BGPAdvertisement, services []Service) (v1beta1.Reason, string) {
-	if n.Excluded {
+	if excluded(n, in.Speakers) {
 		return v1beta1.ReasonNodeExcluded, "This node has the label " + v1beta1.LabelExcludeNode + "."
 	}
 	switch {
@@ -219,7 +219,7 @@ func leaves(in BGPInput, n Node, ads []*config.BGPAdvertisement, services []Serv
 		return v1beta1.ReasonStarting, "This node is cordoned, and it is not known yet whether other nodes can announce the address."
 	}
 	for _, other := range in.Nodes {
-		if other.Name == n.Name || other.Cordoned || other.Excluded || in.Speakers[other.Name].Presence != Present {
+		if other.Name == n.Name || other.Cordoned || excluded(other, in.Speakers) || in.Speakers[other.Name].Presence != Present {
 			continue
 		}
 		if reason, _ := unfit(other, ads, services); reason == "" && hasPeer(in.Config, ads, other) {

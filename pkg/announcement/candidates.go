@@ -19,6 +19,8 @@ type candidate struct {
 	claim    *Claim // nil when it claims nothing
 	links    []layer2.Link
 	why      layer2.LinkReason
+	// silent is set when the node's kernel answers no probes on one of links.
+	silent bool
 }
 
 // filter sorts the nodes into those that may announce, with their weight,
@@ -27,6 +29,9 @@ func filter(in Input, ads []*config.L2Advertisement, services []Service) (may []
 	for _, n := range in.Nodes {
 		c := candidate{name: n.Name, cordoned: n.Cordoned, held: in.Speakers[n.Name].Presence == Held}
 		c.links, c.why = choose(in, ads, n)
+		c.silent = slices.ContainsFunc(c.links, func(l layer2.Link) bool {
+			return slices.Contains(in.Speakers[n.Name].SilentLinks, l.Name)
+		})
 		if reason := rejected(in, n, ads, services); reason != "" {
 			mayNot = append(mayNot, Rejection{n.Name, reason})
 			continue
@@ -46,6 +51,7 @@ func filter(in Input, ads []*config.L2Advertisement, services []Service) (may []
 		may = append(may, c)
 	}
 	may, mayNot = inSubnet(may, mayNot)
+	may, mayNot = answering(may, mayNot)
 	return uncordoned(may, mayNot)
 }
 
@@ -56,6 +62,16 @@ func inSubnet(may []candidate, mayNot []Rejection) ([]candidate, []Rejection) {
 		return may, mayNot
 	}
 	return reject(may, mayNot, v1beta1.ReasonNoLinkForAddress, func(c candidate) bool { return c.why == layer2.AllEligibleLinks })
+}
+
+// answering leaves nodes out whose kernel is silent on a link that is to carry the
+// address where those of others answer: clients there do not reach them, although
+// the node lives on another LAN.
+func answering(may []candidate, mayNot []Rejection) ([]candidate, []Rejection) {
+	if !slices.ContainsFunc(may, func(c candidate) bool { return !c.silent }) {
+		return may, mayNot
+	}
+	return reject(may, mayNot, v1beta1.ReasonLinkSilent, func(c candidate) bool { return c.silent })
 }
 
 // uncordoned leaves cordoned nodes out where there are others.
@@ -83,7 +99,7 @@ func reject(may []candidate, mayNot []Rejection, reason v1beta1.Reason, conditio
 func rejected(in Input, n Node, ads []*config.L2Advertisement, services []Service) v1beta1.Reason {
 	speaker := in.Speakers[n.Name]
 	switch {
-	case n.Excluded:
+	case excluded(n, in.Speakers):
 		return v1beta1.ReasonNodeExcluded
 	case n.NetworkUnavailable:
 		return v1beta1.ReasonNetworkUnavailable
@@ -98,6 +114,13 @@ func rejected(in Input, n Node, ads []*config.L2Advertisement, services []Servic
 		return v1beta1.ReasonNodeHeld
 	}
 	return ""
+}
+
+// excluded reports whether the exclude label keeps a node from announcing. Whether
+// it means anything to a node is what that node's own speaker says, so that all
+// agree while a setting changes from node to node.
+func excluded(n Node, speakers map[string]Speaker) bool {
+	return n.Excluded && !speakers[n.Name].IgnoresExclude
 }
 
 // claimsLast reports whether a node has claimed the address and no other has
@@ -115,19 +138,19 @@ func claimsLast(claims map[string]Claim, node string) bool {
 
 // choose chooses the links of a node for the address.
 func choose(in Input, ads []*config.L2Advertisement, n Node) ([]layer2.Link, layer2.LinkReason) {
-	return layer2.Choose(in.Address, in.Speakers[n.Name].Links, selection(in, ads, n))
+	return layer2.Choose(in.Address, in.Speakers[n.Name].Links, selection(ads, n))
 }
 
 // selection is what the advertisements that select a node say of its
 // interfaces. One that names none leaves the choice open for all.
-func selection(in Input, ads []*config.L2Advertisement, n Node) layer2.Selection {
-	out := layer2.Selection{Exclude: in.ExcludeLinks}
+func selection(ads []*config.L2Advertisement, n Node) layer2.Selection {
+	var out layer2.Selection
 	for _, a := range ads {
 		if !a.SelectsNode(n.Labels) {
 			continue
 		}
 		if len(a.Interfaces) == 0 && len(a.InterfacePatterns) == 0 {
-			return layer2.Selection{Exclude: in.ExcludeLinks}
+			return layer2.Selection{}
 		}
 		out.Names = append(out.Names, a.Interfaces...)
 		out.Patterns = append(out.Patterns, a.InterfacePatterns...)

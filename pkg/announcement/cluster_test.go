@@ -124,6 +124,7 @@ func (s *simulation) decide(sp *simSpeaker, addr netip.Addr) {
 		HandOver: 3 * time.Second,
 		Now:      s.now,
 
+		Dispute:     before.Dispute,
 		Announcing:  before.Announce && before.StandInFor == "",
 		HandingOver: sp.handingOver[addr],
 	}
@@ -137,7 +138,7 @@ func (s *simulation) decide(sp *simSpeaker, addr netip.Addr) {
 			seen++
 		}
 		v := Judge(f, patience, s.now)
-		in.Speakers[other.name] = Speaker{v.Presence, v.Reason, links(byte(i + 1))}
+		in.Speakers[other.name] = Speaker{Presence: v.Presence, Reason: v.Reason, Links: links(byte(i + 1)), Heard: f.Alive}
 		if said := sp.said[other.name][addr]; said.claim != nil {
 			in.Claims[other.name] = *said.claim
 		}

@@ -12,7 +12,9 @@
 //     present, it is neither excluded by label nor without network, it has a
 //     link that may carry the address, and it has a usable endpoint of every
 //     Service whose externalTrafficPolicy is Local. A node whose speaker
-//     restarts or is silent is a candidate for what it owns only.
+//     restarts or is silent is a candidate for what it owns only. A node that
+//     has no link in the address's subnet, or is silent on the link that is to
+//     carry the address, is none where others are better off.
 //  4. Among the candidates those that are not cordoned come first, then the
 //     highest preference weight wins, then the present owner stays, and an
 //     address without one goes by rendezvous hash of address and name.
@@ -20,7 +22,9 @@
 //     there are after a partition, one taken with most speakers in sight beats
 //     one taken without, then the higher generation wins.
 //  6. Before its very first announcement the address is probed.
-//  7. The owner announces on the links that the advertisements name; where
+//  7. A node whose claim others supersede again and again, because they see
+//     something else, leaves the address for a while to the first of them.
+//  8. The owner announces on the links that the advertisements name; where
 //     they name none, on those whose subnet holds the address, else on all
 //     that can carry it. Who is no longer owner announces until the new one
 //     claims the address.
@@ -29,7 +33,6 @@ package announcement
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -56,8 +59,6 @@ type Input struct {
 	Highest uint64
 
 	Node string // this node
-	// ExcludeLinks are not chosen unless an advertisement names them.
-	ExcludeLinks []*regexp.Regexp
 	// Minority is set when this speaker sees fewer than half of the speakers
 	// that there are.
 	Minority bool
@@ -69,6 +70,8 @@ type Input struct {
 	Returning bool
 	// Probe tells what is known of the address on the LAN.
 	Probe Probe
+	// Dispute is what is remembered of fellows that want the address as well.
+	Dispute Dispute
 	// Announcing is set when this node announces the address as its owner, or
 	// did until it handed over; HandingOver is since when it hands over, zero
 	// when it does not.
@@ -84,6 +87,14 @@ type Speaker struct {
 	Presence Presence
 	Reason   v1beta1.Reason // of its presence
 	Links    []layer2.Link  // those that may carry announcements
+	// SilentLinks are the names of those on which the node's kernel answers no
+	// probes any more, while others answer there.
+	SilentLinks []string
+	// Heard is set when membership hears the speaker now, whatever is expected of
+	// its node.
+	Heard bool
+	// IgnoresExclude is set when the exclude label means nothing to it.
+	IgnoresExclude bool
 }
 
 // Claim is a speaker's word that it owns an address.
@@ -100,6 +111,8 @@ type Probe struct {
 	State ProbeState
 	// Holder is who has it when it is taken, or who had it before it was free.
 	Holder layer2.HardwareAddr
+	// Node is the node that Holder is a link of, "" for a stranger's.
+	Node string
 }
 
 // ProbeState is how far the probing of an address is.
@@ -122,10 +135,10 @@ type Decision struct {
 	// Announce is set when this node answers for the address, on Links.
 	Announce bool
 	Links    []string // sorted; empty unless Announce
-	// StandInFor is the node in whose place this one answers, with the
-	// hardware address As; "" when it answers for itself.
+	// StandInFor is the node in whose place this one answers, on each link with
+	// the hardware address that As has for it; "" when it answers for itself.
 	StandInFor string
-	As         layer2.HardwareAddr
+	As         map[string]layer2.HardwareAddr
 	// Owner is the node that owns the address, "" for none; OwnerLinks are the
 	// links on which it is to announce it.
 	Owner      string
@@ -138,6 +151,8 @@ type Decision struct {
 	HandingOver bool
 	// Ask are the links on which the LAN is to be probed for the address.
 	Ask []string
+	// Dispute is what is to be remembered of fellows that want the address as well.
+	Dispute Dispute
 	// Cause is why this node takes the address, "" when it does not or has
 	// it already.
 	Cause v1beta1.Cause
@@ -186,7 +201,10 @@ func Decide(in Input) Decision {
 		in.Highest = max(in.Highest, claim.Generation)
 	}
 	candidates, rejections := filter(in, ads, services)
-	d.Rejections = rejections
+	d.Rejections, d.Dispute = rejections, in.Dispute
+	if by := superseded(in); by != "" {
+		d.Dispute = in.Dispute.again(in.Address, in.Node, by, in.Now)
+	}
 	d.Owner = elect(in.Address, candidates, failbackImmediate(ads))
 	for _, c := range candidates {
 		if c.name == d.Owner {
@@ -201,11 +219,17 @@ func Decide(in Input) Decision {
 		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonReturning
 		d.Message = "This node has a link again, and asks the other speakers first."
 	case d.Owner == in.Node:
-		own(in, ads, candidates, &d)
+		if !rest(in, &d) {
+			own(in, ads, candidates, &d)
+		}
 	case d.Owner == "":
 		d.Reason, d.Message = v1beta1.ReasonNoCandidate, "No node can announce the address: "+listed(rejections)+"."
 	case !handOver(in, ads, &d) && !standIn(in, &d):
 		d.Reason, d.Message = v1beta1.ReasonNotOwner, fmt.Sprintf("Node %s announces the address.", d.Owner)
+		if alone := withoutStandIn(in, d); len(alone) > 0 {
+			d.Message = fmt.Sprintf("Node %s owns the address and its speaker is not there. Nobody can answer in its place on %s, "+
+				"for no present node shares a subnet with it there.", d.Owner, strings.Join(alone, ", "))
+		}
 	}
 	return d
 }
@@ -220,7 +244,7 @@ func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Dec
 	d.Announce, d.Links, d.Reason = true, linkNames(self.links), v1beta1.ReasonOwner
 	d.Message = fmt.Sprintf("This node announces the address on %s: %s.", strings.Join(d.Links, ", "), self.why)
 	if !in.Announcing {
-		d.Cause, d.Before = cause(in, ads, candidates)
+		d.Cause, d.Before = cause(in, ads, candidates, d.Rejections)
 	}
 
 	// The owner's claim is above all that stand against it: so everybody knows
@@ -246,6 +270,13 @@ func free(in Input, links []layer2.Link, d *Decision) bool {
 	case ProbeFree:
 		return true
 	case ProbeTaken:
+		if in.Probe.Node != "" {
+			d.Reason = v1beta1.ReasonNodeAnswers
+			d.Message = fmt.Sprintf("Node %s answers for the address (%s) and does not claim it, so it is not announced here. "+
+				"Either its speaker is not heard, or its kernel answers: then set strictARP in kube-proxy's IPVS mode, "+
+				"and take the address off its interfaces.", in.Probe.Node, in.Probe.Holder)
+			break
+		}
 		d.Reason = v1beta1.ReasonConflict
 		d.Message = fmt.Sprintf("Another host has the address: %s. It is not announced until that host gives it up.", in.Probe.Holder)
 	default:
@@ -291,7 +322,7 @@ func handOver(in Input, ads []*config.L2Advertisement, d *Decision) bool {
 
 // cause is why this node takes the address now: what became of the owner
 // before it.
-func cause(in Input, ads []*config.L2Advertisement, candidates []candidate) (why v1beta1.Cause, before string) {
+func cause(in Input, ads []*config.L2Advertisement, candidates []candidate, rejections []Rejection) (why v1beta1.Cause, before string) {
 	highest := uint64(0)
 	for _, name := range sortedNames(in.Claims) {
 		if generation := in.Claims[name].Generation; name != in.Node && generation > highest {
@@ -312,6 +343,8 @@ func cause(in Input, ads []*config.L2Advertisement, candidates []candidate) (why
 		return v1beta1.CauseFirst, before
 	case in.Speakers[before].Presence == Gone:
 		return v1beta1.CauseNodeGone, before
+	case slices.Contains(rejections, Rejection{before, v1beta1.ReasonLinkSilent}):
+		return v1beta1.CauseLinkSilent, before
 	case at < 0:
 		return v1beta1.CauseHandOver, before
 	case candidates[at].weight < candidates[self].weight:

@@ -56,6 +56,7 @@ func links(last byte) []layer2.Link {
 	}
 	for i := range out {
 		out[i].HardwareAddr = net.HardwareAddr{2, 0, 0, 0, byte(i), last}
+		out[i].Excluded = out[i].Name == "cni0"
 	}
 	return out
 }
@@ -64,7 +65,7 @@ func speaker(p Presence, last byte) Speaker {
 	reason := map[Presence]v1beta1.Reason{
 		Gone: v1beta1.ReasonSpeakerNotAlive, Held: v1beta1.ReasonNodeHeld, Leaving: v1beta1.ReasonNodeLeaving, Present: v1beta1.ReasonNodePresent,
 	}
-	return Speaker{p, reason[p], links(last)}
+	return Speaker{Presence: p, Reason: reason[p], Links: links(last), Heard: p == Present || p == Leaving}
 }
 
 var now = time.Unix(1000, 0)
@@ -83,8 +84,6 @@ func lan() Input {
 		Node:     "n1",
 		HandOver: 3 * time.Second,
 		Now:      now,
-
-		ExcludeLinks: layer2.DefaultExclude(),
 	}
 }
 
@@ -93,7 +92,7 @@ func only(names ...string) func(*Input) {
 	return func(in *Input) {
 		for name, s := range in.Speakers {
 			if !slices.Contains(names, name) {
-				in.Speakers[name] = Speaker{Gone, v1beta1.ReasonSpeakerNotAlive, s.Links}
+				in.Speakers[name] = Speaker{Presence: Gone, Reason: v1beta1.ReasonSpeakerNotAlive, Links: s.Links}
 			}
 		}
 	}
@@ -117,10 +116,19 @@ func all(changes ...func(*Input)) func(*Input) {
 	}
 }
 
+// silent says of a node that its kernel is silent on some links.
+func silent(name string, links ...string) func(*Input) {
+	return func(in *Input) {
+		s := in.Speakers[name]
+		s.SilentLinks = links
+		in.Speakers[name] = s
+	}
+}
+
 func presence(name string, p Presence) func(*Input) {
 	return func(in *Input) {
 		s := in.Speakers[name]
-		in.Speakers[name] = Speaker{p, v1beta1.ReasonNodeHeld, s.Links}
+		in.Speakers[name] = Speaker{Presence: p, Reason: v1beta1.ReasonNodeHeld, Links: s.Links}
 	}
 }
 
@@ -149,6 +157,21 @@ func TestDecide(t *testing.T) {
 			only("n1", "n2")(in)
 			in.Nodes[0].Excluded = true
 		}, v1beta1.ReasonNotOwner, "n2", ""},
+		{"unless the label means nothing to its own speaker, whatever it means to this one", func(in *Input) {
+			only("n1", "n2")(in)
+			in.Nodes[0].Excluded, in.Nodes[1].Excluded = true, true
+			s := in.Speakers["n1"]
+			s.IgnoresExclude = true
+			in.Speakers["n1"] = s
+		}, v1beta1.ReasonOwner, "n1", "eth0"},
+		{"nor is one that is silent on the LAN of the address, where others answer", all(only("n1", "n2"), silent("n1", "eth0")),
+			v1beta1.ReasonNotOwner, "n2", ""},
+		{"silence on another LAN means nothing", all(only("n1"), silent("n1", "eth1")), v1beta1.ReasonOwner, "n1", "eth0"},
+		{"where all are silent, all are alike", all(only("n1"), silent("n1", "eth0")), v1beta1.ReasonOwner, "n1", "eth0"},
+		{"a node that is cordoned and answers is better than one that does not", func(in *Input) {
+			all(only("n1", "n2"), silent("n2", "eth0"))(in)
+			in.Nodes[0].Cordoned = true
+		}, v1beta1.ReasonOwner, "n1", "eth0"},
 		{"nor is one without network", func(in *Input) {
 			only("n1", "n2")(in)
 			in.Nodes[0].NetworkUnavailable = true
@@ -327,10 +350,7 @@ func TestParseService(t *testing.T) {
 func TestParseNode(t *testing.T) {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: map[string]string{v1beta1.LabelExcludeNode: "false"}}}
 	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionFalse}, {Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue}}
-	if got := ParseNode(n, false); !got.Excluded || !got.NetworkUnavailable {
+	if got := ParseNode(n); !got.Excluded || !got.NetworkUnavailable {
 		t.Errorf("got %+v: the label counts with any value", got)
-	}
-	if got := ParseNode(n, true); got.Excluded {
-		t.Error("excluded although the label is to be ignored")
 	}
 }

@@ -1,7 +1,9 @@
 package announcement
 
 import (
+	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,7 +98,7 @@ func TestOwner(t *testing.T) {
 func TestWhatTheNodeDoes(t *testing.T) {
 	mine := claims(map[string]uint64{"n1": 4})
 	taken := func(in *Input) {
-		in.Probe = Probe{ProbeTaken, net.HardwareAddr{2, 0, 0, 0, 0, 99}}
+		in.Probe = Probe{State: ProbeTaken, Holder: net.HardwareAddr{2, 0, 0, 0, 0, 99}}
 	}
 	for _, test := range []struct {
 		story  string
@@ -176,7 +178,7 @@ func TestStandIn(t *testing.T) {
 			continue
 		}
 		answering++
-		if d.Reason != v1beta1.ReasonStandIn || d.StandInFor != "n2" || d.As.String() != "02:00:00:00:00:0c" || strings.Join(d.Links, " ") != "eth0" {
+		if d.Reason != v1beta1.ReasonStandIn || d.StandInFor != "n2" || d.As["eth0"].String() != "02:00:00:00:00:0c" || strings.Join(d.Links, " ") != "eth0" {
 			t.Errorf("%s answers with %+v", name, d)
 		}
 	}
@@ -192,6 +194,76 @@ func TestStandIn(t *testing.T) {
 	})(&in)
 	if d := Decide(in); d.Announce {
 		t.Errorf("a node on another LAN stands in: %+v", d)
+	}
+}
+
+// TestEachLinkOfTheOwnerHasAStandIn: nodes have a management LAN, which comes first,
+// and a service LAN. Who stands in answers where the owner does, with its hardware
+// address there, and nowhere else.
+func TestEachLinkOfTheOwnerHasAStandIn(t *testing.T) {
+	nics := func(n byte) []layer2.Link {
+		out := []layer2.Link{
+			link("mgmt0", fmt.Sprintf("203.0.113.%d/24", n)), link("svc0", fmt.Sprintf("192.0.2.%d/24", n)), link("trunk0", ""),
+		}
+		for i := range out {
+			out[i].HardwareAddr = net.HardwareAddr{2, 0, 0, 0, byte(i), n}
+		}
+		return out
+	}
+	for _, test := range []struct {
+		story      string
+		interfaces []string
+		change     func(*Input)
+		want       string // link and hardware address, of all stand-ins together
+		alone      string // on which nobody can answer
+	}{
+		{story: "the subnet says where", want: "svc0 02:00:00:00:01:02"},
+		{story: "the advertisement says where", interfaces: []string{"svc0"}, want: "svc0 02:00:00:00:01:02"},
+		{story: "on two LANs", interfaces: []string{"svc0", "mgmt0"}, want: "mgmt0 02:00:00:00:00:02, svc0 02:00:00:00:01:02"},
+		{story: "a trunk has no subnet that tells who else is there", interfaces: []string{"trunk0", "svc0"}, want: "svc0 02:00:00:00:01:02", alone: "trunk0"},
+		{story: "and nothing but a trunk", interfaces: []string{"trunk0"}, alone: "trunk0"},
+		{
+			story: "only n3 is on the service LAN", interfaces: []string{"svc0", "mgmt0"},
+			change: func(in *Input) {
+				s := in.Speakers["n1"]
+				s.Links = s.Links[:1]
+				in.Speakers["n1"] = s
+			},
+			want: "mgmt0 02:00:00:00:00:02, svc0 02:00:00:00:01:02",
+		},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			var got []string
+			alone := ""
+			for _, name := range []string{"n1", "n3"} {
+				in := lan()
+				in.Node = name
+				in.Config = parsed(v1beta1.L2AdvertisementSpec{Interfaces: test.interfaces})
+				for n, node := range []string{"n1", "n2", "n3"} {
+					s := in.Speakers[node]
+					s.Links = nics(byte(n + 1))
+					in.Speakers[node] = s
+				}
+				all(presence("n2", Held), claims(map[string]uint64{"n2": 4}))(&in)
+				if test.change != nil {
+					test.change(&in)
+				}
+				d := Decide(in)
+				for _, l := range d.Links {
+					got = append(got, l+" "+d.As[l].String())
+				}
+				if len(d.Links) != len(d.As) {
+					t.Errorf("%s answers on %v as %v", name, d.Links, d.As)
+				}
+				if _, tail, found := strings.Cut(d.Message, "Nobody can answer in its place on "); found {
+					alone, _, _ = strings.Cut(tail, ",")
+				}
+			}
+			slices.Sort(got)
+			if strings.Join(got, ", ") != test.want || alone != test.alone {
+				t.Errorf("stand-ins answer on %q, nobody can on %q; want %q and %q", got, alone, test.want, test.alone)
+			}
+		})
 	}
 }
 

@@ -97,10 +97,10 @@ type Node struct {
 	ShuttingDown bool
 }
 
-// ParseNode reads a Node. ignoreExclude has the exclude label mean nothing.
-func ParseNode(n *corev1.Node, ignoreExclude bool) Node {
+// ParseNode reads a Node.
+func ParseNode(n *corev1.Node) Node {
 	_, labelled := n.Labels[v1beta1.LabelExcludeNode]
-	out := Node{Name: n.Name, Labels: n.Labels, Excluded: labelled && !ignoreExclude, Cordoned: n.Spec.Unschedulable}
+	out := Node{Name: n.Name, Labels: n.Labels, Excluded: labelled, Cordoned: n.Spec.Unschedulable}
 	for _, c := range n.Status.Conditions {
 		switch c.Type {
 		case corev1.NodeNetworkUnavailable:

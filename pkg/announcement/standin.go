@@ -3,6 +3,8 @@ package announcement
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/layer2"
@@ -13,43 +15,93 @@ import (
 // hardware address, so traffic goes where it went, and neighbours that ask in
 // the meantime are not left without an answer. It reports whether that is so.
 //
-// The stand-in is the first by rendezvous hash of the speakers that are
-// present and share a subnet with the owner.
+// Each link on which the owner announces the address gets a stand-in: the first
+// by rendezvous hash of the speakers that are present and share a subnet with
+// that link. Elsewhere nobody answers.
 func standIn(in Input, d *Decision) bool {
 	if in.Speakers[d.Owner].Presence != Held {
 		return false
 	}
-	var candidates []layer2.Candidate
-	for _, n := range in.Nodes {
-		if in.Speakers[n.Name].Presence != Present {
+	for _, theirs := range ownerLinks(in, *d) {
+		first, ok := layer2.Elect(in.Address, neighbours(in.Speakers, d.Owner, theirs))
+		if !ok || first != in.Node {
 			continue
 		}
-		if _, _, ok := sharedLink(in.Speakers[n.Name].Links, in.Speakers[d.Owner].Links); ok {
-			candidates = append(candidates, layer2.Candidate{Name: n.Name})
+		ours, _ := meet(in.Speakers[in.Node].Links, theirs)
+		if d.As[ours] != nil {
+			continue // two of its links are on one LAN: one answer is enough
 		}
+		if d.As == nil {
+			d.As = map[string]layer2.HardwareAddr{}
+		}
+		d.As[ours] = theirs.HardwareAddr
+		d.Links = append(d.Links, ours)
 	}
-	if first, ok := layer2.Elect(in.Address, candidates); !ok || first != in.Node {
+	if len(d.Links) == 0 {
 		return false
 	}
-	link, as, _ := sharedLink(in.Speakers[in.Node].Links, in.Speakers[d.Owner].Links)
-	d.Announce, d.Links, d.StandInFor, d.As = true, []string{link}, d.Owner, as
-	d.Reason = v1beta1.ReasonStandIn
+	slices.Sort(d.Links)
+	d.Announce, d.StandInFor, d.Reason = true, d.Owner, v1beta1.ReasonStandIn
 	d.Message = fmt.Sprintf("Node %s owns the address and forwards its traffic, but its speaker is not there. "+
-		"This node answers on %s in its place, with the hardware address of that node.", d.Owner, link)
+		"This node answers on %s in its place, with the hardware address of that node.", d.Owner, strings.Join(d.Links, ", "))
 	return true
 }
 
-// sharedLink is the first of our links that is in a subnet with one of
-// theirs, and the hardware address of theirs.
-func sharedLink(ours, theirs []layer2.Link) (link string, theirMAC layer2.HardwareAddr, ok bool) {
-	for _, o := range ours {
-		for _, t := range theirs {
-			if _, ok := SharedAddress(o, t); ok && o.Usable() && len(t.HardwareAddr) > 0 {
-				return o.Name, t.HardwareAddr, true
-			}
+// withoutStandIn names the links of a held owner on which nobody can stand in: no
+// present node has an address in one of their subnets, or they have none.
+func withoutStandIn(in Input, d Decision) []string {
+	if in.Speakers[d.Owner].Presence != Held {
+		return nil
+	}
+	var out []string
+	for _, theirs := range ownerLinks(in, d) {
+		if len(neighbours(in.Speakers, d.Owner, theirs)) == 0 {
+			out = append(out, theirs.Name)
 		}
 	}
-	return "", nil, false
+	return out
+}
+
+// ownerLinks are the links on which the owner announces the address, by name.
+func ownerLinks(in Input, d Decision) []layer2.Link {
+	return named(in.Speakers[d.Owner].Links, d.OwnerLinks)
+}
+
+// named are the links with one of these names, by name.
+func named(links []layer2.Link, names []string) []layer2.Link {
+	var out []layer2.Link
+	for _, l := range links {
+		if slices.Contains(names, l.Name) {
+			out = append(out, l)
+		}
+	}
+	slices.SortFunc(out, func(a, b layer2.Link) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// neighbours are the nodes whose speakers are present and that are on one LAN with
+// a link of another node.
+func neighbours(speakers map[string]Speaker, node string, link layer2.Link) []layer2.Candidate {
+	var out []layer2.Candidate
+	for name, s := range speakers {
+		if name == node || s.Presence != Present {
+			continue
+		}
+		if _, ok := meet(s.Links, link); ok {
+			out = append(out, layer2.Candidate{Name: name})
+		}
+	}
+	return out
+}
+
+// meet names the first of our links that is on one LAN with one of theirs.
+func meet(ours []layer2.Link, theirs layer2.Link) (link string, ok bool) {
+	for _, o := range ours {
+		if _, ok := SharedAddress(o, theirs); ok && o.Usable() && len(theirs.HardwareAddr) > 0 {
+			return o.Name, true
+		}
+	}
+	return "", false
 }
 
 // SharedAddress is the first address of a link of another node that is in a
@@ -57,31 +109,36 @@ func sharedLink(ours, theirs []layer2.Link) (link string, theirMAC layer2.Hardwa
 // addresses, which every LAN has, tell nothing.
 func SharedAddress(ours, theirs layer2.Link) (netip.Addr, bool) {
 	for _, p := range theirs.Prefixes {
-		if !p.Addr().IsLinkLocalUnicast() && ours.Holds(p.Addr()) {
+		if !p.Addr().IsLinkLocalUnicast() && ours.Reaches(p.Addr()) {
 			return p.Addr(), true
 		}
 	}
 	return netip.Addr{}, false
 }
 
-// Checker tells whether a node is the one to check, as a client would, who
-// answers for an address that another owns: on which of its links to ask, and
-// with which hardware address the owner should answer. It is the first by
-// rendezvous hash, in an order other than that of owners, of the speakers that
-// are present and share a subnet with the owner.
-func Checker(addr netip.Addr, owner, node string, speakers map[string]Speaker) (link string, mac layer2.HardwareAddr, ok bool) {
-	var candidates []layer2.Candidate
-	for name, s := range speakers {
-		if name == owner || s.Presence != Present {
+// Check is one question that finds out who answers for an address.
+type Check struct {
+	// Link is the link of this node on which to ask.
+	Link string
+	// MAC is the hardware address with which the owner should answer.
+	MAC layer2.HardwareAddr
+}
+
+// Checks tells how a node is to check, as a client would, who answers for an
+// address that another owns: on each link on which the owner announces it, the
+// first by rendezvous hash, in an order other than that of owners, of the speakers
+// that are present and share a subnet with that link. The checks are sorted by
+// link.
+func Checks(addr netip.Addr, owner string, ownerLinks []string, node string, speakers map[string]Speaker) []Check {
+	var out []Check
+	for _, theirs := range named(speakers[owner].Links, ownerLinks) {
+		ranked := layer2.RankFor("check "+addr.String(), neighbours(speakers, owner, theirs))
+		if len(ranked) == 0 || ranked[0].Name != node {
 			continue
 		}
-		if _, _, shared := sharedLink(s.Links, speakers[owner].Links); shared {
-			candidates = append(candidates, layer2.Candidate{Name: name})
-		}
+		ours, _ := meet(speakers[node].Links, theirs)
+		out = append(out, Check{ours, theirs.HardwareAddr})
 	}
-	ranked := layer2.RankFor("check "+addr.String(), candidates)
-	if len(ranked) == 0 || ranked[0].Name != node {
-		return "", nil, false
-	}
-	return sharedLink(speakers[node].Links, speakers[owner].Links)
+	slices.SortFunc(out, func(a, b Check) int { return strings.Compare(a.Link, b.Link) })
+	return slices.CompactFunc(out, func(a, b Check) bool { return a.Link == b.Link })
 }

@@ -18,6 +18,9 @@ const (
 	// maxClaimants bounds the claimants of one address on one link, for a hostile
 	// host can make up Ethernet addresses. The one unheard for longest makes room.
 	maxClaimants = 8
+	// tellInterval is the least time between two times that new claimants of one
+	// address on one link are told of: they may be one host with many addresses.
+	tellInterval = 10 * time.Second
 )
 
 // Conflict is another host that claims an address which is announced here.
@@ -39,7 +42,8 @@ type Conflict struct {
 // Conflicts returns the other hosts that claimed addresses which are announced
 // here, sorted by address, link and Ethernet address. One is forgotten when the
 // address is withdrawn from the link, or when it was silent for ten minutes.
-// Changed tells of new and forgotten ones, not of repeated claims.
+// Changed tells of new and forgotten ones, not of repeated claims, and of new ones
+// for one address on one link every ten seconds at most.
 func (a *Announcer) Conflicts() []Conflict {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -68,43 +72,51 @@ func (a *Announcer) SetFellows(macs []net.HardwareAddr) {
 func (a *Announcer) heard(key burstKey, claimant net.HardwareAddr, now time.Time) {
 	trusted := a.guard.open()
 	a.mu.Lock()
-	w := a.desired[key.addr]
-	_, announced := w.on(key.port.link)
+	c, announced := a.desired[key.addr].on(key.port.link)
 	if !announced { // withdrawn just now
 		a.mu.Unlock()
 		return
 	}
 	_, live := a.live[key]
-	fellow := a.fellows.has(claimant) || bytes.Equal(claimant, w.as)
-	fresh, defend := a.contests.note(foreignClaim{
+	fellow := a.fellows.has(claimant) || bytes.Equal(claimant, c.as)
+	noted := a.contests.note(foreignClaim{
 		place:     place{key.addr, key.port.link},
 		mac:       claimant,
 		fellow:    fellow,
-		defenders: trusted && live && w.as == nil,
+		defenders: trusted && live && c.as == nil,
 	}, now)
-	if defend {
+	if noted.defend {
 		a.defences = append(a.defences, key)
 	}
 	a.mu.Unlock()
-	if fresh && !fellow {
-		a.log.Warn("another host claims the address", "address", key.addr, "link", key.port.link, "mac", claimant.String())
-	}
-	if fresh {
-		signal(a.changed)
-	}
-	if fresh || defend {
+	a.tellClaims(noted.news)
+	if noted.news != nil || noted.later || noted.defend {
 		signal(a.wake)
 	}
+}
+
+// tellClaims tells of claimants that are new, if there are any.
+func (a *Announcer) tellClaims(news *claimNews) {
+	if news == nil {
+		return
+	}
+	if news.foreign != nil {
+		a.log.Warn("another host claims the address", "address", news.addr, "link", news.link, "mac", news.foreign.String(), "count", news.claims)
+	}
+	signal(a.changed)
 }
 
 // forgetSilent forgets conflicts that were not heard of for long, and returns
 // when there may be the next to forget; zero is never.
 func (a *Announcer) forgetSilent(now time.Time) time.Time {
 	a.mu.Lock()
-	forgot, next := a.contests.expire(now)
+	forgot, news, next := a.contests.expire(now)
 	a.mu.Unlock()
 	if forgot {
 		signal(a.changed)
+	}
+	for _, n := range news {
+		a.tellClaims(n)
 	}
 	return next
 }
@@ -136,14 +148,39 @@ type contest struct {
 	claimants []Conflict
 	// defended is when the last defence was ordered.
 	defended time.Time
+	// told is when claimants were last told of, untold what is to be told of those
+	// that were new since, nil for nothing.
+	told   time.Time
+	untold *claimNews
+	// count is how many claims of strangers there were since then.
+	count uint64
+}
+
+// claimNews is what is told of new claimants of one address on one link: the last
+// of the strangers, nil for none, and how many claims of strangers there were since
+// it was last told.
+type claimNews struct {
+	place
+	foreign net.HardwareAddr
+	claims  uint64
 }
 
 func newContests() *contests { return &contests{of: make(map[place]*contest)} }
 
-// note records a claim. It reports whether the claimant is new, or changed sides,
-// and whether the address is to be defended by one announcement (RFC 5227
-// 2.4 (c)).
-func (c *contests) note(heard foreignClaim, now time.Time) (fresh, defend bool) {
+// noted is what is to be done about a claim.
+type noted struct {
+	// news is what is to be told of claimants that are new, or changed sides; nil
+	// for nothing now.
+	news *claimNews
+	// later is set when something came up that is to be told after a while.
+	later bool
+	// defend is set when the address is to be defended by one announcement (RFC
+	// 5227 2.4 (c)).
+	defend bool
+}
+
+// note records a claim.
+func (c *contests) note(heard foreignClaim, now time.Time) noted {
 	at := c.of[heard.place]
 	if at == nil {
 		at = &contest{}
@@ -153,8 +190,8 @@ func (c *contests) note(heard foreignClaim, now time.Time) (fresh, defend bool) 
 		c.next = now.Add(conflictMemory)
 	}
 	i := slices.IndexFunc(at.claimants, func(known Conflict) bool { return bytes.Equal(known.MAC, heard.mac) })
-	if i < 0 {
-		fresh = true
+	fresh := i < 0
+	if fresh {
 		i = at.room()
 		at.claimants[i] = Conflict{
 			Addr: heard.addr, Link: heard.link, MAC: slices.Clone(heard.mac), First: now, Fellow: heard.fellow,
@@ -164,11 +201,38 @@ func (c *contests) note(heard foreignClaim, now time.Time) (fresh, defend bool) 
 	fresh = fresh || known.Fellow != heard.fellow
 	known.Last, known.Fellow = now, heard.fellow
 	known.Count++
+	if !heard.fellow {
+		at.count++
+	}
+	waiting := at.untold != nil
+	if fresh {
+		at.untold = &claimNews{place: heard.place}
+		if !heard.fellow {
+			at.untold.foreign = known.MAC
+		}
+	}
+	out := noted{news: at.take(now)}
+	if at.untold != nil && !waiting {
+		out.later = true
+		c.sooner(at.told.Add(tellInterval))
+	}
 	if heard.fellow || !heard.defenders || (!at.defended.IsZero() && now.Sub(at.defended) < defendInterval) {
-		return fresh, false
+		return out
 	}
 	at.defended = now
-	return fresh, true
+	out.defend = true
+	return out
+}
+
+// take returns what is to be told now, nil for nothing.
+func (c *contest) take(now time.Time) *claimNews {
+	if c.untold == nil || !c.told.IsZero() && now.Sub(c.told) < tellInterval {
+		return nil
+	}
+	news := c.untold
+	news.claims = c.count
+	c.told, c.untold, c.count = now, nil, 0
+	return news
 }
 
 // room returns the index of a free claimant, taken from the one that was unheard
@@ -195,10 +259,11 @@ func (c *contests) forget(p place) bool {
 }
 
 // expire forgets claimants that were silent for long. It reports whether there
-// were any, and when to look again; zero is never.
-func (c *contests) expire(now time.Time) (forgot bool, next time.Time) {
+// were any, and returns what is to be told of others, and when to look again; zero
+// is never.
+func (c *contests) expire(now time.Time) (forgot bool, news []*claimNews, next time.Time) {
 	if c.next.IsZero() || now.Before(c.next) {
-		return false, c.next
+		return false, nil, c.next
 	}
 	c.next = time.Time{}
 	for p, at := range c.of {
@@ -210,13 +275,24 @@ func (c *contests) expire(now time.Time) (forgot bool, next time.Time) {
 		if len(at.claimants) == 0 {
 			delete(c.of, p)
 		}
+		if n := at.take(now); n != nil {
+			news = append(news, n)
+		}
 		for _, known := range at.claimants {
-			if due := known.Last.Add(conflictMemory); c.next.IsZero() || due.Before(c.next) {
-				c.next = due
-			}
+			c.sooner(known.Last.Add(conflictMemory))
+		}
+		if at.untold != nil {
+			c.sooner(at.told.Add(tellInterval))
 		}
 	}
-	return forgot, c.next
+	return forgot, news, c.next
+}
+
+// sooner has the next look not later than a time.
+func (c *contests) sooner(due time.Time) {
+	if c.next.IsZero() || due.Before(c.next) {
+		c.next = due
+	}
 }
 
 // setFellows judges the known claimants anew and reports whether any changed.

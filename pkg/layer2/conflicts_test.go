@@ -24,16 +24,16 @@ func TestContests(t *testing.T) {
 	}{
 		{story: "a stranger claims", mac: otherMAC, at: here, fresh: true, defend: true},
 		{story: "at once again", after: 1 * time.Second, mac: otherMAC, at: here},
-		{story: "another stranger within ten seconds", after: 9 * time.Second, mac: clientMAC, at: here, fresh: true},
-		{story: "ten seconds after the defence", after: 10 * time.Second, mac: otherMAC, at: here, defend: true},
+		{story: "another stranger within ten seconds is told of later", after: 9 * time.Second, mac: clientMAC, at: here},
+		{story: "ten seconds after the defence", after: 10 * time.Second, mac: otherMAC, at: here, fresh: true, defend: true},
 		{story: "a fellow", after: 30 * time.Second, mac: fellowMAC, at: here, fellow: true, fresh: true},
 		{story: "the same place on another link", after: 31 * time.Second, mac: otherMAC, at: place{vip4, "eth1"}, fresh: true, defend: true},
 		{story: "what we do not defend", after: 32 * time.Second, mac: otherMAC, at: place{vip6, "eth0"}, still: true, fresh: true},
 	}
 	for _, tt := range steps {
-		fresh, defend := c.note(foreignClaim{place: tt.at, mac: tt.mac, fellow: tt.fellow, defenders: !tt.still}, start.Add(tt.after))
-		if fresh != tt.fresh || defend != tt.defend {
-			t.Errorf("%s: fresh %t, defend %t", tt.story, fresh, defend)
+		got := c.note(foreignClaim{place: tt.at, mac: tt.mac, fellow: tt.fellow, defenders: !tt.still}, start.Add(tt.after))
+		if (got.news != nil) != tt.fresh || got.defend != tt.defend {
+			t.Errorf("%s: %+v", tt.story, got)
 		}
 	}
 	want := []Conflict{
@@ -50,16 +50,16 @@ func TestContests(t *testing.T) {
 	if c.setFellows(macSet{[6]byte(fellowMAC): {}}) || !c.setFellows(macSet{[6]byte(otherMAC): {}}) {
 		t.Error("fellows are judged wrongly anew")
 	}
-	if forgot, next := c.expire(start.Add(10*time.Minute - 1)); forgot || next.IsZero() {
+	if forgot, _, next := c.expire(start.Add(10*time.Minute - 1)); forgot || next.IsZero() {
 		t.Errorf("forgot too early, or will never: %s", next)
 	}
-	if forgot, next := c.expire(start.Add(10*time.Minute + 9*time.Second)); !forgot || !next.Equal(start.Add(10*time.Minute+10*time.Second)) {
+	if forgot, _, next := c.expire(start.Add(10*time.Minute + 9*time.Second)); !forgot || !next.Equal(start.Add(10*time.Minute+10*time.Second)) {
 		t.Errorf("forgot %t, next %s", forgot, next)
 	}
 	if !c.forget(place{vip4, "eth1"}) || c.forget(place{vip4, "eth1"}) {
 		t.Error("a withdrawn address is not forgotten once")
 	}
-	if forgot, next := c.expire(start.Add(time.Hour)); !forgot || !next.IsZero() || len(c.list()) > 0 {
+	if forgot, _, next := c.expire(start.Add(time.Hour)); !forgot || !next.IsZero() || len(c.list()) > 0 {
 		t.Errorf("forgot %t, next %s, left %v", forgot, next, c.list())
 	}
 }
@@ -73,6 +73,42 @@ func TestClaimantsAreBounded(t *testing.T) {
 	got := c.list()
 	if len(got) != maxClaimants || got[0].MAC[5] != 0xe0 {
 		t.Errorf("%d claimants, the first %v; want the last %d", len(got), got[0], maxClaimants)
+	}
+}
+
+// TestAFloodOfClaimsIsToldInFewLines: a host that makes up Ethernet addresses has
+// one line in ten seconds, with the number of its claims, and nothing is lost of
+// what it claimed last.
+func TestAFloodOfClaimsIsToldInFewLines(t *testing.T) {
+	start := time.Now()
+	c := newContests()
+	var lines int
+	var claims uint64
+	tell := func(news ...*claimNews) {
+		for _, n := range news {
+			if n != nil {
+				lines++
+				claims += n.claims
+			}
+		}
+	}
+	const flood = 100_000
+	for i := range flood {
+		now := start.Add(time.Duration(i) * time.Minute / flood)
+		got := c.note(foreignClaim{
+			place: place{vip4, "eth0"}, mac: net.HardwareAddr{2, 0, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}, defenders: true,
+		}, now)
+		tell(got.news)
+		if _, news, next := c.expire(now); next.Before(now) {
+			t.Fatalf("at %s the next look was due at %s", now, next)
+		} else {
+			tell(news...)
+		}
+	}
+	_, news, _ := c.expire(start.Add(70 * time.Second))
+	tell(news...)
+	if lines > 7 || claims != flood {
+		t.Errorf("%d lines tell of %d claims", lines, claims)
 	}
 }
 

@@ -144,7 +144,7 @@ func TestAStandInIsNotSeen(t *testing.T) {
 	n := startNode(t, Config{})
 	for _, addr := range []netip.Addr{vip4, vip6} {
 		client.Run(t, "ip", "neigh", "replace", addr.String(), "lladdr", ownersMAC, "dev", "eth0", "nud", "stale")
-		n.Set(addr, Request{Links: []string{"eth0"}, As: owner})
+		n.Set(addr, Request{Links: []string{"eth0"}, As: map[string]net.HardwareAddr{"eth0": owner}})
 	}
 	n.waitLive(t)
 	if out, err := arping(client, vip4); err != nil || !strings.Contains(out, ownersMAC) {

@@ -21,11 +21,20 @@ type Link struct {
 	// HardwareAddr is the Ethernet address of the link; empty where it has none.
 	// It can change, for example when a bond fails over.
 	HardwareAddr net.HardwareAddr
-	// Prefixes are the addresses on the link with their prefix lengths, sorted.
-	// The host part is kept: 192.0.2.7/24 says both what this node is called on
-	// the link and which subnet the link is in. A prefix contains an address
-	// whether or not its host part is zero, see [netip.Prefix.Contains].
+	// Prefixes are the addresses on the link with their prefix lengths: first
+	// those that the node keeps, then secondary, temporary and deprecated ones and
+	// those that are not usable yet, each sorted. The host part is kept:
+	// 192.0.2.7/24 says both what this node is called on the link and which subnet
+	// the link is in. A prefix contains an address whether or not its host part is
+	// zero, see [netip.Prefix.Contains].
 	Prefixes []netip.Prefix
+	// Shadowed are the subnets of this link that another usable link of the node
+	// has too, and to which the node's route leads out of that other one, masked
+	// and sorted: both links are on one LAN, and the node speaks on the other.
+	Shadowed []netip.Prefix
+	// Excluded is true when addresses are announced on the link only where an
+	// advertisement names it, as the settings of the node's speaker say.
+	Excluded bool
 	// Up is true when frames can pass: the link is set up by the administrator
 	// and its operational state (RFC 2863) is up, or unknown, which is what
 	// drivers say that do not track it.
@@ -45,7 +54,8 @@ type Link struct {
 func (l Link) Equal(o Link) bool {
 	return l.Index == o.Index && l.Name == o.Name && bytes.Equal(l.HardwareAddr, o.HardwareAddr) &&
 		l.Up == o.Up && l.Loopback == o.Loopback && l.NoARP == o.NoARP && l.Broadcast == o.Broadcast &&
-		l.Master == o.Master && slices.Equal(l.Prefixes, o.Prefixes)
+		l.Master == o.Master && l.Excluded == o.Excluded && slices.Equal(l.Prefixes, o.Prefixes) &&
+		slices.Equal(l.Shadowed, o.Shadowed)
 }
 
 // Holds reports whether addr is in a subnet of the link. A prefix of a single
@@ -53,6 +63,14 @@ func (l Link) Equal(o Link) bool {
 func (l Link) Holds(addr netip.Addr) bool {
 	return slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool {
 		return !p.IsSingleIP() && p.Contains(addr)
+	})
+}
+
+// Reaches reports whether the node speaks on this link with its neighbour addr:
+// addr is in a subnet of the link that is not [Link.Shadowed].
+func (l Link) Reaches(addr netip.Addr) bool {
+	return slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool {
+		return !p.IsSingleIP() && p.Contains(addr) && !slices.Contains(l.Shadowed, p.Masked())
 	})
 }
 
@@ -68,6 +86,7 @@ func (l Link) Usable() bool {
 func (l Link) clone() Link {
 	l.HardwareAddr = slices.Clone(l.HardwareAddr)
 	l.Prefixes = slices.Clone(l.Prefixes)
+	l.Shadowed = slices.Clone(l.Shadowed)
 	return l
 }
 

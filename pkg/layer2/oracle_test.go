@@ -101,7 +101,7 @@ func (w *randomWorld) changeWish(name string) {
 	case 2:
 		wish.Generation++
 	case 3:
-		wish.As = otherMAC
+		wish.As = map[string]net.HardwareAddr{name: otherMAC}
 	case 4:
 		wish.As = nil
 	default:
@@ -127,7 +127,7 @@ func (w *randomWorld) check(t *testing.T, seed uint64, step int) {
 			l, exists := w.links[name]
 			answering := wanted && exists && l.Up
 			got, known := told[place{addr, name}]
-			if known != wanted || known && (got.Problem == "") != answering || got.Announced.IsZero() == (answering && wish.As == nil) {
+			if known != wanted || known && (got.Problem == "") != answering || got.Announced.IsZero() == (answering && wish.As[name] == nil) {
 				t.Errorf("seed %d, step %d: %s on %s is %+v, want answering %t", seed, step, addr, name, got, answering)
 			}
 			if !answering {
@@ -173,7 +173,7 @@ func (w *randomWorld) checkAnswer(t *testing.T, addr netip.Addr, on Link, wish R
 		t.Errorf("%s on %s is not answered", addr, on.Name)
 		return
 	}
-	as := wish.As
+	as := wish.As[on.Name]
 	if as == nil {
 		as = on.HardwareAddr
 	}

@@ -40,7 +40,6 @@ type port struct {
 type portClaim struct {
 	claim
 	policy Policy
-	as     net.HardwareAddr
 }
 
 // sameStation reports whether the link is still the one the port was opened on.

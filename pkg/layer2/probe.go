@@ -59,6 +59,8 @@ type Target struct {
 	Node string
 	// Link is the link of this node on which to ask.
 	Link string
+	// On is the link of the node that has Addr; "" when it does not matter.
+	On string
 	// Addr is the node's own address on that segment, of either family.
 	Addr netip.Addr
 	// MAC is where to send to, so that nobody else on the segment is disturbed;
@@ -141,6 +143,7 @@ type Prober struct {
 	books    map[probeKey]*book
 	asks     map[probeKey]*askBook
 	told     map[string]Reach // what Changed told last
+	toldOn   LinkReach        // the same
 	counters map[probeKey]*probeCounters
 }
 
@@ -247,8 +250,9 @@ func (p *Prober) Reach() map[string]Reach {
 }
 
 // Changed returns a channel of one: a value means that since the last one was
-// taken a node came to another State, came or went, or its Missed became 1 or
-// fell back to 0. There is one channel for all callers.
+// taken a node came to another State, came or went, its Missed became 1 or fell
+// back to 0, or LinkReach returns something else. There is one channel for all
+// callers.
 func (p *Prober) Changed() <-chan struct{} { return p.changed }
 
 // Run probes and asks until ctx ends and then returns nil, when every goroutine
@@ -281,9 +285,11 @@ func (p *Prober) newsLocked() (tell func()) {
 		b.news = false
 	}
 	before, after := p.told, p.reachLocked()
-	p.told = after
+	linksBefore, links := p.toldOn, p.linkReachLocked()
+	p.told, p.toldOn = after, links
 	return func() {
-		if maps.EqualFunc(before, after, func(a, b Reach) bool { return outlookOf(a) == outlookOf(b) }) {
+		sameNodes := maps.EqualFunc(before, after, func(a, b Reach) bool { return outlookOf(a) == outlookOf(b) })
+		if sameNodes && links.Equal(linksBefore) {
 			return
 		}
 		for _, node := range slices.Sorted(maps.Keys(after)) {

@@ -265,7 +265,7 @@ func (p probing) ask(t testing.TB, addr netip.Addr) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	macs, err := p.Ask(ctx, Question{Addr: addr, Link: "eth0", Count: 2, Interval: 100 * time.Millisecond})
+	macs, err := everybody(p.Ask(ctx, Question{Addr: addr, Link: "eth0", Count: 2, Interval: 100 * time.Millisecond}))
 	if err != nil {
 		t.Error(err)
 	}
@@ -331,7 +331,7 @@ func TestAskFindsOneWhoAsksTheSame(t *testing.T) {
 		for link, other := range map[string]string{"eth0": "eth1", "eth1": "eth0"} {
 			want := macOf(t, other)
 			asked.Go(func() {
-				macs, err := p.Ask(t.Context(), Question{Addr: addr, Link: link, Count: 3, Interval: 100 * time.Millisecond})
+				macs, err := everybody(p.Ask(t.Context(), Question{Addr: addr, Link: link, Count: 3, Interval: 100 * time.Millisecond}))
 				if err != nil || len(macs) != 1 || macs[0].String() != want {
 					t.Errorf("%s on %s: %v, %v; want %s", addr, link, macs, err, want)
 				}
@@ -349,7 +349,7 @@ func TestAskFindsOneWhoAsksTheSame(t *testing.T) {
 		ctx, enough := context.WithCancel(t.Context())
 		var asked sync.WaitGroup
 		asked.Go(func() {
-			macs, err := p.Ask(ctx, Question{Addr: addr, Link: "eth0", Count: 1, Interval: time.Minute})
+			macs, err := everybody(p.Ask(ctx, Question{Addr: addr, Link: "eth0", Count: 1, Interval: time.Minute}))
 			if !errors.Is(err, context.Canceled) || len(macs) != 1 || macs[0].String() != hardwareAddr(t, client).String() {
 				t.Errorf("%s asked by the client too: %v, %v", addr, macs, err)
 			}
@@ -359,7 +359,7 @@ func TestAskFindsOneWhoAsksTheSame(t *testing.T) {
 		until(t, "the client was heard", func() bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return slices.ContainsFunc(p.asks[probeKeyOf("eth0", addr)].byAddr[addr], func(a *asking) bool { return len(a.found) > 0 })
+			return slices.ContainsFunc(p.asks[probeKeyOf("eth0", addr)].byAddr[addr], func(a *asking) bool { return len(a.holders)+len(a.probers) > 0 })
 		})
 		enough()
 		asked.Wait()
@@ -412,7 +412,7 @@ func TestAskForThousands(t *testing.T) {
 	var running sync.WaitGroup
 	for _, a := range all {
 		running.Go(func() {
-			macs, err := p.Ask(ctx, Question{Addr: a.addr, Link: "eth0", Count: 2, Interval: 100 * time.Millisecond})
+			macs, err := everybody(p.Ask(ctx, Question{Addr: a.addr, Link: "eth0", Count: 2, Interval: 100 * time.Millisecond}))
 			if err != nil || (len(macs) > 0) != a.taken {
 				t.Errorf("%s: %v, %v; taken: %t", a.addr, macs, err, a.taken)
 			}

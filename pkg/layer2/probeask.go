@@ -76,10 +76,10 @@ var (
 
 // Ask finds out who has an address, without saying that this node wants to have
 // it: by ARP Probes (RFC 5227 2.1.1) or by the solicitations of duplicate
-// address detection (RFC 4862 5.4, with the nonce of RFC 7527). It returns the
-// Ethernet addresses, sorted and each once, of those who say that they have it,
-// by any ARP packet or Neighbor Advertisement, and of those who ask the same at
-// the same time. The link's own is none of them. Empty means that it is free.
+// address detection (RFC 4862 5.4, with the nonce of RFC 7527). It returns who
+// says that he has it, by any ARP packet or Neighbor Advertisement, and who asks
+// the same at the same time. The link's own Ethernet address is none of them. None
+// of either means that it is free.
 // For IPv6 the question is not without effect: a host that is about to take the
 // same address gives it up when it hears of another who asks (RFC 4862 5.4.3).
 //
@@ -92,16 +92,18 @@ var (
 // ended (its error is wrapped), ErrLinkUnusable, ErrFramesLost, ErrStopped, an
 // unusable question, or a socket or device that failed. Before Run, Ask waits.
 // It may be called from any number of goroutines.
-func (p *Prober) Ask(ctx context.Context, q Question) ([]net.HardwareAddr, error) {
+func (p *Prober) Ask(ctx context.Context, q Question) (Found, error) {
 	q = q.withDefaults()
 	if err := q.validate(); err != nil {
-		return nil, fmt.Errorf("ask for %s: %w", q.Addr, err)
+		return Found{}, fmt.Errorf("ask for %s: %w", q.Addr, err)
 	}
-	a := &asking{Question: q, left: q.Count, found: make(map[string]struct{}), done: make(chan struct{})}
+	a := &asking{
+		Question: q, left: q.Count, holders: make(map[string]struct{}), probers: make(map[string]struct{}), done: make(chan struct{}),
+	}
 	if q.Addr.Is6() {
 		group, err := ndp.SolicitedNodeMulticast(q.Addr)
 		if err != nil {
-			return nil, fmt.Errorf("ask for %s: %w", q.Addr, err)
+			return Found{}, fmt.Errorf("ask for %s: %w", q.Addr, err)
 		}
 		a.group, a.nonce = group, ndp.NewNonce()
 	}
@@ -109,7 +111,7 @@ func (p *Prober) Ask(ctx context.Context, q Question) ([]net.HardwareAddr, error
 	p.mu.Lock()
 	if p.ended {
 		p.mu.Unlock()
-		return nil, fmt.Errorf("ask for %s: %w", q.Addr, ErrStopped)
+		return Found{}, fmt.Errorf("ask for %s: %w", q.Addr, ErrStopped)
 	}
 	p.counterLocked(key).asks.Add(1)
 	if p.asks[key] == nil {
@@ -132,9 +134,18 @@ func (p *Prober) Ask(ctx context.Context, q Question) ([]net.HardwareAddr, error
 	}
 	// Nobody else knows of the question any more.
 	if a.err != nil {
-		return a.holders(), fmt.Errorf("ask for %s on %s: %w", q.Addr, q.Link, a.err)
+		return a.found(), fmt.Errorf("ask for %s on %s: %w", q.Addr, q.Link, a.err)
 	}
-	return a.holders(), nil
+	return a.found(), nil
+}
+
+// Found is who was found to have an address, or to want it: their Ethernet
+// addresses, sorted and each once.
+type Found struct {
+	// Holders say that they have it.
+	Holders []net.HardwareAddr
+	// Probers asked whether it is free, and do not say that they have it.
+	Probers []net.HardwareAddr
 }
 
 // asking is one call of Ask.
@@ -150,17 +161,23 @@ type asking struct {
 	due time.Time
 	// lossy is true when frames were lost since it began.
 	lossy    bool
-	found    map[string]struct{}
+	holders  map[string]struct{}
+	probers  map[string]struct{}
 	position int // in its queue; -1 in none
 	err      error
 	done     chan struct{}
 }
 
-// holders are those who were found.
-func (a *asking) holders() []net.HardwareAddr {
-	out := make([]net.HardwareAddr, 0, len(a.found))
-	for _, mac := range slices.Sorted(maps.Keys(a.found)) {
-		out = append(out, net.HardwareAddr(mac))
+// found is who was found.
+func (a *asking) found() Found {
+	var out Found
+	for _, mac := range slices.Sorted(maps.Keys(a.holders)) {
+		out.Holders = append(out.Holders, net.HardwareAddr(mac))
+	}
+	for _, mac := range slices.Sorted(maps.Keys(a.probers)) {
+		if _, has := a.holders[mac]; !has {
+			out.Probers = append(out.Probers, net.HardwareAddr(mac))
+		}
 	}
 	return out
 }
@@ -244,7 +261,11 @@ func (b *askBook) saw(s sighting) {
 	}
 	for _, a := range b.byAddr[s.addr] {
 		if s.nonce == nil || a.nonce == nil || !s.nonce.Equal(a.nonce) {
-			a.found[string(s.mac)] = struct{}{}
+			who := a.holders
+			if s.what == sawProber {
+				who = a.probers
+			}
+			who[string(s.mac)] = struct{}{}
 		}
 	}
 }
@@ -263,7 +284,7 @@ func (b *askBook) lose() {
 func (b *askBook) finish(now time.Time) {
 	for len(b.ends) > 0 && !b.ends[0].due.After(now) {
 		a := b.ends[0]
-		if a.lossy && len(a.found) == 0 {
+		if a.lossy && len(a.holders)+len(a.probers) == 0 {
 			b.end(a, ErrFramesLost)
 			continue
 		}

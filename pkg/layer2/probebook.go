@@ -41,6 +41,7 @@ func (k trackKey) compare(o trackKey) int {
 // track is what is known of one target.
 type track struct {
 	trackKey
+	on  string // the link of the node
 	mac net.HardwareAddr
 	// frame is the probe; nil as long as none can be sent.
 	frame []byte
@@ -92,7 +93,7 @@ func (b *book) set(targets []Target) {
 		if at, ok := slices.BinarySearchFunc(old, key, func(t *track, k trackKey) int { return t.compare(k) }); ok {
 			t = old[at]
 		}
-		t.mac = target.MAC
+		t.mac, t.on = target.MAC, target.On
 		b.tracks = append(b.tracks, t)
 	}
 	slices.SortStableFunc(b.tracks, func(x, y *track) int { return x.compare(y.trackKey) })

@@ -80,7 +80,7 @@ func (l *loop) follow(addr netip.Addr, next wish) {
 		if l.wanted[key] == nil {
 			l.wanted[key] = make(map[netip.Addr]portClaim)
 		}
-		l.wanted[key][addr] = portClaim{claim: c, policy: next.policy, as: next.as}
+		l.wanted[key][addr] = portClaim{claim: c, policy: next.policy}
 		l.markDiffering(key, addr)
 	}
 	if len(next.claims) == 0 {

@@ -47,12 +47,12 @@ type Request struct {
 	Links []string
 	// Policy says how often it is announced unasked.
 	Policy Policy
-	// As is the Ethernet address that answers give; nil is the link's own. With
-	// another one this node stands in for the owner, as a proxy (RFC 4861 7.2.8):
-	// answers still come from the link's own Ethernet address, and nothing is sent
-	// unasked, neither burst nor refresh nor defence. What is no address of one
-	// host is taken for nil.
-	As net.HardwareAddr
+	// As is, by link, the Ethernet address that answers give; on a link that is not
+	// in it, that is the link's own. With another one this node stands in for the
+	// owner, as a proxy (RFC 4861 7.2.8): answers still come from the link's own
+	// Ethernet address, and nothing is sent unasked, neither burst nor refresh nor
+	// defence. What is no address of one host is taken for the link's own.
+	As map[string]net.HardwareAddr
 	// Generation is announced with a new burst whenever it changes, although the
 	// address was announced here before.
 	Generation uint64
@@ -61,7 +61,6 @@ type Request struct {
 // wish is a Request as the announcer keeps it. It is replaced, never changed.
 type wish struct {
 	policy     Policy
-	as         net.HardwareAddr
 	generation uint64
 	// claims are sorted by link.
 	claims []claim
@@ -70,6 +69,8 @@ type wish struct {
 // claim is one link of one address.
 type claim struct {
 	link string
+	// as is the Ethernet address that is answered; nil is the link's own.
+	as net.HardwareAddr
 	// serial is new each time when the address has to be announced anew.
 	serial uint64
 	// born is the serial with which answering began.
@@ -105,12 +106,16 @@ func (a *Announcer) Set(addr netip.Addr, want Request) {
 	slices.Sort(names)
 	names = slices.Compact(names)
 	next := wish{policy: want.Policy.or(a.config.policy()), generation: want.Generation}
-	if isStation(want.As) {
-		next.as = slices.Clone(want.As)
+	for _, name := range names {
+		c := claim{link: name}
+		if as := want.As[name]; isStation(as) {
+			c.as = slices.Clone(as)
+		}
+		next.claims = append(next.claims, c)
 	}
 
 	a.mu.Lock()
-	changed := a.setLocked(addr, names, next)
+	changed := a.setLocked(addr, next)
 	a.mu.Unlock()
 	if changed {
 		signal(a.wake)
@@ -118,36 +123,37 @@ func (a *Announcer) Set(addr netip.Addr, want Request) {
 }
 
 // setLocked changes what is desired of addr and reports whether it had to. The
-// claims of next are still to be made.
-func (a *Announcer) setLocked(addr netip.Addr, names []string, next wish) bool {
+// serials of next are still to be given.
+func (a *Announcer) setLocked(addr netip.Addr, next wish) bool {
 	old := a.desired[addr]
-	sameLinks := slices.EqualFunc(old.claims, names, func(c claim, name string) bool { return c.link == name })
-	sameFace := bytes.Equal(old.as, next.as)
-	sameTerms := sameFace && old.policy == next.policy && old.generation == next.generation
-	if sameLinks && (sameTerms || len(names) == 0) {
+	sameClaims := slices.EqualFunc(old.claims, next.claims, func(x, y claim) bool { return x.link == y.link && bytes.Equal(x.as, y.as) })
+	sameTerms := old.policy == next.policy && old.generation == next.generation
+	if sameClaims && (sameTerms || len(next.claims) == 0) {
 		return false
 	}
 	a.stale[addr] = struct{}{}
 	for _, c := range old.claims {
-		if !slices.Contains(names, c.link) && a.contests.forget(place{addr, c.link}) {
+		if _, still := next.on(c.link); !still && a.contests.forget(place{addr, c.link}) {
 			signal(a.changed)
 		}
 	}
-	if len(names) == 0 {
+	if len(next.claims) == 0 {
 		delete(a.desired, addr)
 		return true
 	}
-	next.claims = make([]claim, len(names))
-	for i, name := range names {
-		c, known := old.on(name)
-		if !known || !sameFace {
+	for i := range next.claims {
+		c := &next.claims[i]
+		before, known := old.on(c.link)
+		switch {
+		case !known || !bytes.Equal(before.as, c.as):
 			a.serial++
-			c = claim{link: name, serial: a.serial, born: a.serial}
-		} else if old.generation != next.generation {
+			c.serial, c.born = a.serial, a.serial
+		case old.generation != next.generation:
 			a.serial++
-			c.serial = a.serial
+			c.serial, c.born = a.serial, before.born
+		default:
+			c.serial, c.born = before.serial, before.born
 		}
-		next.claims[i] = c
 	}
 	a.desired[addr] = next
 	return true
@@ -158,7 +164,6 @@ func (a *Announcer) setLocked(addr netip.Addr, names []string, next wish) bool {
 func (a *Announcer) answer(addr netip.Addr, link string) (as net.HardwareAddr, ok bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	w := a.desired[addr]
-	_, ok = w.on(link)
-	return w.as, ok
+	c, ok := a.desired[addr].on(link)
+	return c.as, ok
 }

@@ -134,7 +134,7 @@ func TestANewGenerationIsAnnouncedAnew(t *testing.T) {
 
 func TestAStandInSaysNothingUnasked(t *testing.T) {
 	bubble(t, Config{BurstCount: 1}, func(t *testing.T, a *Announcer, s *segment) {
-		standIn := Request{Links: []string{"eth0"}, As: otherMAC}
+		standIn := Request{Links: []string{"eth0"}, As: map[string]net.HardwareAddr{"eth0": otherMAC}}
 		a.SetLinks([]Link{lan(2, "eth0")})
 		a.Set(vip4, standIn)
 		pause(time.Hour)
@@ -172,7 +172,7 @@ func TestAStandInSaysNothingUnasked(t *testing.T) {
 		if got := s.frames(); len(got) > 0 {
 			t.Errorf("%d frames of a stand-in", len(got))
 		}
-		a.Set(vip4, Request{Links: []string{"eth0"}, As: net.HardwareAddr{1, 2, 3}})
+		a.Set(vip4, Request{Links: []string{"eth0"}, As: map[string]net.HardwareAddr{"eth0": {1, 2, 3}}})
 		pause(time.Second)
 		s.frames()
 		answers(testMAC)

@@ -54,29 +54,16 @@ func DefaultExclude() []*regexp.Regexp {
 	return out
 }
 
-// Eligible returns the links on which addresses may be announced without being
-// named: the usable ones whose name matches none of the exclusion patterns. The
-// order of links is kept.
-func Eligible(links []Link, exclude []*regexp.Regexp) []Link {
-	var out []Link
-	for _, l := range links {
-		if l.Usable() && !matchesAny(exclude, l.Name) {
-			out = append(out, l)
-		}
-	}
-	return out
-}
+// IsExcluded reports whether the name of a link matches one of the patterns.
+func IsExcluded(link string, patterns []*regexp.Regexp) bool { return matchesAny(patterns, link) }
 
 // Selection is what an advertisement says about links.
 type Selection struct {
 	// Names are the links to use, and so are those whose name matches one of
-	// Patterns. Naming a link overrides Exclude: the user knows better. Both
-	// empty means the default choice.
+	// Patterns. Naming a link overrides [Link.Excluded]: the user knows better.
+	// Both empty means the default choice.
 	Names    []string
 	Patterns []*regexp.Regexp
-	// Exclude are patterns of names that the default choice leaves out, see
-	// [DefaultExclude].
-	Exclude []*regexp.Regexp
 }
 
 // Named reports whether the selection names links at all, and by that leaves no
@@ -90,8 +77,12 @@ func (s Selection) names(link string) bool {
 
 // Choose returns the links that are to carry addr, in the order of links, and
 // the reason. With names, it is every usable link that is named. Without, it is
-// the eligible links that hold addr in one of their subnets or, when none does,
-// all eligible links. A node for which nothing is chosen cannot own the address.
+// the eligible links (usable and not [Link.Excluded]) that hold addr in one of
+// their subnets or, when none does, all eligible links. A node for which nothing
+// is chosen cannot own the address.
+//
+// Of links on one LAN only one is chosen, that with the route, whatever else is
+// said: two that answered would each give its own Ethernet address.
 func Choose(addr netip.Addr, links []Link, sel Selection) ([]Link, LinkReason) {
 	addr = addr.Unmap()
 	if sel.Named() {
@@ -99,16 +90,16 @@ func Choose(addr netip.Addr, links []Link, sel Selection) ([]Link, LinkReason) {
 		if len(named) == 0 {
 			return nil, NoNamedLink
 		}
-		return named, LinksNamed
+		return oneOnEachLAN(addr, named), LinksNamed
 	}
-	eligible := Eligible(links, sel.Exclude)
+	eligible := filterLinks(links, func(l Link) bool { return l.Usable() && !l.Excluded })
 	if len(eligible) == 0 {
 		return nil, NoEligibleLink
 	}
 	if bySubnet := filterLinks(eligible, func(l Link) bool { return l.Holds(addr) }); len(bySubnet) > 0 {
-		return bySubnet, LinksBySubnet
+		return oneOnEachLAN(addr, bySubnet), LinksBySubnet
 	}
-	return eligible, AllEligibleLinks
+	return oneOnEachLAN(addr, eligible), AllEligibleLinks
 }
 
 func filterLinks(links []Link, keep func(Link) bool) []Link {

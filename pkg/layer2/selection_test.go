@@ -24,10 +24,18 @@ func (l Link) but(change func(*Link)) Link {
 	return l
 }
 
+// shadowed is a link of whose subnets some are another's.
+func shadowed(l Link, subnets ...string) Link {
+	for _, s := range subnets {
+		l.Shadowed = append(l.Shadowed, netip.MustParsePrefix(s))
+	}
+	return l
+}
+
 func TestChoose(t *testing.T) {
 	eth0 := lan(2, "eth0", "192.0.2.7/24", "2001:db8::7/64")
 	eth1 := lan(3, "eth1", "198.51.100.7/24")
-	cni0 := lan(4, "cni0", "192.0.2.129/25")
+	cni0 := lan(4, "cni0", "192.0.2.129/25").but(func(l *Link) { l.Excluded = true })
 	tests := []struct {
 		story  string
 		addr   string
@@ -45,8 +53,41 @@ func TestChoose(t *testing.T) {
 			addr:  "2001:db8::10", links: []Link{eth0, eth1}, want: []string{"eth0"}, reason: LinksBySubnet,
 		},
 		{
-			story: "two links in the subnet both carry it",
-			addr:  "192.0.2.10", links: []Link{eth0, lan(9, "eth9", "192.0.2.8/24")}, want: []string{"eth0", "eth9"}, reason: LinksBySubnet,
+			story: "of two links in the subnet the one with the route carries it",
+			addr:  "192.0.2.10", links: []Link{shadowed(eth0, "192.0.2.0/24"), lan(9, "eth9", "192.0.2.8/24")}, want: []string{"eth9"}, reason: LinksBySubnet,
+		},
+		{
+			story: "also when the user names both",
+			addr:  "192.0.2.10", links: []Link{eth0, shadowed(lan(9, "eth9", "192.0.2.8/24"), "192.0.2.0/24")},
+			names: []string{"eth0", "eth9"}, want: []string{"eth0"}, reason: LinksNamed,
+		},
+		{
+			story: "and when the address is in neither's subnet",
+			addr:  "203.0.113.1", links: []Link{eth0, shadowed(lan(9, "eth9", "192.0.2.8/24"), "192.0.2.0/24"), eth1},
+			want: []string{"eth0", "eth1"}, reason: AllEligibleLinks,
+		},
+		{
+			story: "one without the route carries it when it alone is named",
+			addr:  "192.0.2.10", links: []Link{eth0, shadowed(lan(9, "eth9", "192.0.2.8/24"), "192.0.2.0/24")},
+			names: []string{"eth9"}, want: []string{"eth9"}, reason: LinksNamed,
+		},
+		{
+			story: "two links with two subnets in common, each with one of the routes, carry what is theirs",
+			addr:  "192.0.2.10",
+			links: []Link{
+				shadowed(lan(8, "eth8", "192.0.2.7/24", "198.51.100.7/24"), "198.51.100.0/24"),
+				shadowed(lan(9, "eth9", "192.0.2.8/24", "198.51.100.8/24"), "192.0.2.0/24"),
+			},
+			want: []string{"eth8"}, reason: LinksBySubnet,
+		},
+		{
+			story: "and what is nobody's goes out of one of them",
+			addr:  "203.0.113.1",
+			links: []Link{
+				shadowed(lan(8, "eth8", "192.0.2.7/24", "198.51.100.7/24"), "198.51.100.0/24"),
+				shadowed(lan(9, "eth9", "192.0.2.8/24", "198.51.100.8/24"), "192.0.2.0/24"),
+			},
+			want: []string{"eth9"}, reason: AllEligibleLinks,
 		},
 		{
 			story: "an address of no subnet goes everywhere",
@@ -100,7 +141,7 @@ func TestChoose(t *testing.T) {
 		{story: "no links at all", addr: "192.0.2.10", reason: NoEligibleLink},
 	}
 	for _, tt := range tests {
-		chosen, reason := Choose(netip.MustParseAddr(tt.addr), tt.links, Selection{Names: tt.names, Exclude: DefaultExclude()})
+		chosen, reason := Choose(netip.MustParseAddr(tt.addr), tt.links, Selection{Names: tt.names})
 		var got []string
 		for _, l := range chosen {
 			got = append(got, l.Name)
@@ -120,12 +161,12 @@ func TestDefaultExclude(t *testing.T) {
 	}
 	kept := []string{"eth0", "ens3", "enp1s0f0", "eno1", "bond0", "team0", "br0", "br-lan", "br-ex", "vlan100", "eth0.100", "wlan0", "uplink", "local0", "green0", "site0"}
 	for _, name := range excluded {
-		if len(Eligible([]Link{lan(2, name)}, DefaultExclude())) != 0 {
+		if !IsExcluded(name, DefaultExclude()) {
 			t.Errorf("%s is not excluded", name)
 		}
 	}
 	for _, name := range kept {
-		if len(Eligible([]Link{lan(2, name)}, DefaultExclude())) != 1 {
+		if IsExcluded(name, DefaultExclude()) {
 			t.Errorf("%s is excluded", name)
 		}
 	}

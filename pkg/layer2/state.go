@@ -31,8 +31,8 @@ const (
 type Announcement struct {
 	Addr netip.Addr
 	Link string
-	// Generation and As are those of the last Request; As is nil for the link's
-	// own Ethernet address.
+	// Generation and As are those of the last Request for the link; As is nil for
+	// the link's own Ethernet address.
 	Generation uint64
 	As         net.HardwareAddr
 	// Since is when answering began on the link as it is now: a link that comes
@@ -67,7 +67,7 @@ func (a *Announcer) State() []Announcement {
 // announcementLocked describes one claim. The caller holds a.mu.
 func (a *Announcer) announcementLocked(addr netip.Addr, w wish, c claim) Announcement {
 	key := portKey{protocolOf(addr), c.link}
-	out := Announcement{Addr: addr, Link: c.link, Generation: w.generation, As: slices.Clone(w.as)}
+	out := Announcement{Addr: addr, Link: c.link, Generation: w.generation, As: slices.Clone(c.as)}
 	if live, ok := a.live[burstKey{key, addr}]; ok && live.serial == c.serial {
 		out.Since, out.Announced = live.since, live.announced
 		return out

@@ -17,12 +17,15 @@ const (
 	// watchRetry is the delay before a failed subscription or snapshot is tried
 	// again.
 	watchRetry = time.Second
+	// routeInterval is how often the links are looked at when two of them are in
+	// one subnet: then routes count too, of which no event tells.
+	routeInterval = 10 * time.Second
 )
 
 // LinkWatcher knows the links of this node from what the kernel tells of them.
-// It never polls: an event only says "look again", then a whole snapshot is taken
-// and compared with the last one, and who waits on Changed is told when they
-// differ.
+// An event only says "look again", then a whole snapshot is taken and compared
+// with the last one, and who waits on Changed is told when they differ. It does
+// not poll, except on a node that has two links in one subnet.
 type LinkWatcher struct {
 	log     *slog.Logger
 	changed chan struct{}
@@ -118,6 +121,9 @@ func (w *LinkWatcher) follow(ctx context.Context, sub *linkEvents) error {
 		again = nil
 		if links, err := readLinks(); err == nil {
 			w.store(links)
+			if len(sharedSubnets(links)) > 0 {
+				again = time.After(routeInterval)
+			}
 		} else {
 			w.log.Warn("cannot read links", "error", err)
 			again = time.After(watchRetry)

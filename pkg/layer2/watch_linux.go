@@ -1,6 +1,7 @@
 package layer2
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,20 +76,63 @@ func dumpLinks() ([]Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
-	prefixes := make(map[int][]netip.Prefix)
+	type ranked struct {
+		prefix netip.Prefix
+		rank   int
+	}
+	prefixes := make(map[int][]ranked)
 	for _, a := range addrs {
 		if p, ok := prefixOf(a.IPNet); ok {
-			prefixes[a.LinkIndex] = append(prefixes[a.LinkIndex], p)
+			prefixes[a.LinkIndex] = append(prefixes[a.LinkIndex], ranked{p, rankOf(a.Flags)})
 		}
 	}
 	links := make([]Link, 0, len(devices))
 	for _, d := range devices {
 		link := linkOf(d.Attrs())
-		link.Prefixes = prefixes[link.Index]
-		slices.SortFunc(link.Prefixes, netip.Prefix.Compare)
+		all := prefixes[link.Index]
+		slices.SortFunc(all, func(a, b ranked) int { return cmp.Or(cmp.Compare(a.rank, b.rank), a.prefix.Compare(b.prefix)) })
+		for _, r := range all {
+			link.Prefixes = append(link.Prefixes, r.prefix)
+		}
 		links = append(links, link)
 	}
+	if len(sharedSubnets(links)) == 0 {
+		return links, nil
+	}
+	routes, err := subnetRoutes()
+	if err != nil {
+		return nil, err
+	}
+	shadow(links, routes)
 	return links, nil
+}
+
+// rankOf is 0 for an address that the node keeps and can be asked at, 1 for one
+// that comes and goes: secondary ones, such as those of other programs that fail
+// over; temporary ones (the same flag, RFC 8981); deprecated ones; and those that
+// are not usable yet, or never will be.
+func rankOf(flags int) int {
+	const fleeting = unix.IFA_F_SECONDARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
+	if flags&fleeting != 0 {
+		return 1
+	}
+	return 0
+}
+
+// subnetRoutes are the routes of the main table to subnets that a link is in, in
+// the kernel's order.
+func subnetRoutes() ([]subnetRoute, error) {
+	all, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	var out []subnetRoute
+	for _, r := range all {
+		if subnet, ok := prefixOf(r.Dst); ok && r.Gw == nil && r.LinkIndex > 0 {
+			out = append(out, subnetRoute{subnet.Masked(), r.LinkIndex, r.Priority})
+		}
+	}
+	return out, nil
 }
 
 func linkOf(attrs *netlink.LinkAttrs) Link {

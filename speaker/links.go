@@ -1,0 +1,149 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/membership"
+)
+
+// maxSaidPrefixes bounds what is said of one link. What is beyond it nobody knows,
+// this node included: it judges its own links by what it has said of them.
+const maxSaidPrefixes = 256
+
+// Marks in what is said of a link.
+const (
+	// onlyNamed: addresses are announced there only where an advertisement names
+	// the link.
+	onlyNamed = "only-named"
+	// shadowedMark comes before a subnet to which the node's route leads out of
+	// another of its links.
+	shadowedMark = "~"
+)
+
+// asSaid are links as fellows know them: what a node thinks of its own links and
+// what others think of them is the same, whatever is left out.
+func asSaid(links []layer2.Link) []layer2.Link { return readLinks(linkValues(links)) }
+
+// linkValues is what is said of links, as keys and values of membership: under the
+// name the hardware address, marks and prefixes. What is too long for one value
+// goes on under the name, a slash and a number.
+func linkValues(links []layer2.Link) map[string][]byte {
+	out := make(map[string][]byte, len(links))
+	for _, l := range links {
+		var value []byte
+		part := 0
+		for _, field := range linkFields(l) {
+			if len(value)+1+len(field) > membership.MaxValue {
+				out[linkKey(l.Name, part)] = value
+				value, part = nil, part+1
+			}
+			if len(value) > 0 {
+				value = append(value, ' ')
+			}
+			value = append(value, field...)
+		}
+		out[linkKey(l.Name, part)] = value
+	}
+	return out
+}
+
+// linkKey is the key of a part of what is said of a link. No interface has a slash
+// in its name.
+func linkKey(name string, part int) string {
+	if part == 0 {
+		return saysLink + name
+	}
+	return saysLink + name + "/" + strconv.Itoa(part)
+}
+
+// linkFields are the hardware address of a link, its marks, and one address of
+// each of its subnets: more addresses tell nothing new of the LAN that the link is
+// on. Addresses without a subnet come last.
+func linkFields(l layer2.Link) []string {
+	fields := []string{l.HardwareAddr.String()}
+	if l.Excluded {
+		fields = append(fields, onlyNamed)
+	}
+	for _, subnet := range l.Shadowed {
+		fields = append(fields, shadowedMark+subnet.String())
+	}
+	prefixes := onePerSubnet(l.Prefixes)
+	for _, p := range prefixes[:min(len(prefixes), maxSaidPrefixes)] {
+		fields = append(fields, p.String())
+	}
+	return fields
+}
+
+// onePerSubnet is the first address of each subnet, in the order given, then those
+// without a subnet. IPv6 link-local ones, which every LAN has, are left out.
+func onePerSubnet(prefixes []netip.Prefix) []netip.Prefix {
+	var out, single []netip.Prefix
+	seen := map[netip.Prefix]bool{}
+	for _, p := range prefixes {
+		if seen[p.Masked()] || p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		seen[p.Masked()] = true
+		if p.IsSingleIP() {
+			single = append(single, p)
+		} else {
+			out = append(out, p)
+		}
+	}
+	return append(out, single...)
+}
+
+// readLinks reads what a speaker says of the links of its node, sorted by name. A
+// link of which the beginning is missing or cannot be read is left out.
+func readLinks(said map[string][]byte) []layer2.Link {
+	var out []layer2.Link
+	for key, value := range said {
+		name, ok := strings.CutPrefix(key, saysLink)
+		if !ok || strings.Contains(name, "/") {
+			continue
+		}
+		fields := strings.Fields(string(value))
+		for part := 1; said[linkKey(name, part)] != nil; part++ {
+			fields = append(fields, strings.Fields(string(said[linkKey(name, part)]))...)
+		}
+		if l, err := parseLink(name, fields); err == nil {
+			out = append(out, l)
+		}
+	}
+	slices.SortFunc(out, func(a, b layer2.Link) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// parseLink reads what a fellow says of a link of its node. It says so only of
+// links that are usable. A field that this version does not know is left out.
+func parseLink(name string, fields []string) (layer2.Link, error) {
+	if len(fields) == 0 {
+		return layer2.Link{}, fmt.Errorf("link %s: nothing is said of it", name)
+	}
+	mac, err := net.ParseMAC(fields[0])
+	if err != nil {
+		return layer2.Link{}, fmt.Errorf("link %s: %w", name, err)
+	}
+	l := layer2.Link{Name: name, HardwareAddr: mac, Up: true, Broadcast: true}
+	for _, field := range fields[1:] {
+		text, isShadowed := strings.CutPrefix(field, shadowedMark)
+		p, err := netip.ParsePrefix(text)
+		switch {
+		case field == onlyNamed:
+			l.Excluded = true
+		case err != nil || len(l.Prefixes) == maxSaidPrefixes || len(l.Shadowed) == maxSaidPrefixes:
+		case isShadowed:
+			l.Shadowed = append(l.Shadowed, p)
+		default:
+			l.Prefixes = append(l.Prefixes, p)
+		}
+	}
+	return l, nil
+}

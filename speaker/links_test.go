@@ -1,0 +1,173 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/config"
+	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/membership"
+)
+
+// randomLinks are links as the kernel may have them: with any number of addresses,
+// of which many are in one subnet, none in one, or link-local.
+func randomLinks(t *rapid.T) []layer2.Link {
+	var out []layer2.Link
+	for i := range rapid.IntRange(0, 4).Draw(t, "links") {
+		l := link(fmt.Sprint("eth", i))
+		l.Index, l.HardwareAddr = i+1, net.HardwareAddr{2, 0, 0, 0, 1, byte(i)}
+		l.Up = rapid.IntRange(0, 9).Draw(t, "down") > 0
+		if rapid.Bool().Draw(t, "runtime") {
+			l.Name = fmt.Sprint("cni", i)
+		}
+		for range rapid.IntRange(0, 400).Draw(t, "addresses") {
+			net := rapid.IntRange(0, 30).Draw(t, "net")
+			host := rapid.IntRange(1, 250).Draw(t, "host")
+			bits := rapid.SampledFrom([]int{24, 24, 24, 25, 32}).Draw(t, "bits")
+			text := fmt.Sprintf("192.0.%d.%d/%d", net, host, bits)
+			switch rapid.IntRange(0, 3).Draw(t, "family") {
+			case 0:
+				text = fmt.Sprintf("169.254.%d.%d/16", net, host)
+			case 1:
+				text = fmt.Sprintf("2001:db8:%x::%x:%x/%d", net, host, i, 2*bits+64-2*24)
+			case 2:
+				text = fmt.Sprintf("fe80::%x:%x/64", net, host)
+			}
+			l.Prefixes = append(l.Prefixes, netip.MustParsePrefix(text))
+		}
+		if len(l.Prefixes) > 0 && rapid.IntRange(0, 3).Draw(t, "shadow") == 0 {
+			l.Shadowed = append(l.Shadowed, l.Prefixes[0].Masked())
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// TestANodeJudgesItselfByWhatItHasSaid: whatever links a node has, what it thinks
+// of them is what every other node thinks of them, heard as a member or read in
+// its Speaker object.
+func TestANodeJudgesItselfByWhatItHasSaid(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := newState()
+		s.config = config.Config{L2Advertisements: []*config.L2Advertisement{{Interfaces: []string{"cni0"}}}}
+		v := &view{state: s, links: fixedLinks(randomLinks(t)), node: "node1", excludeLinks: layer2.DefaultExclude()}
+		v.lookAtLinks()
+		own := v.self().Links
+		said := linkValues(own)
+		for key, value := range said {
+			if len(key) > membership.MaxKey || len(value) > membership.MaxValue {
+				t.Fatalf("%q: %d bytes", key, len(value))
+			}
+		}
+		heard := readWord(membership.Member{Name: "node1", Said: said}).links
+		var object v1beta1.Speaker
+		object.Status.MemberAddress, object.Status.Links = "192.0.2.1:7947", linkStatus(own)
+		read := parseSpeaker(&object, "node2").links
+		for _, others := range [][]layer2.Link{heard, read} {
+			if !slices.EqualFunc(own, others, layer2.Link.Equal) {
+				t.Fatalf("this node has  %+v\nothers know    %+v", own, others)
+			}
+		}
+		for range 20 {
+			addr := netip.AddrFrom4([4]byte{192, 0, byte(rapid.IntRange(0, 30).Draw(t, "pool")), 77})
+			mine, why := layer2.Choose(addr, own, layer2.Selection{})
+			theirs, because := layer2.Choose(addr, heard, layer2.Selection{})
+			if why != because || !reflect.DeepEqual(mine, theirs) {
+				t.Fatalf("%s: this node chooses %v (%s), others for it %v (%s)", addr, mine, why, theirs, because)
+			}
+		}
+	})
+}
+
+// fixedLinks are links that do not change.
+type fixedLinks []layer2.Link
+
+func (l fixedLinks) Links() []layer2.Link { return l }
+
+func TestOneAddressOfEachSubnetIsSaid(t *testing.T) {
+	prefixes := func(texts ...string) []netip.Prefix {
+		var out []netip.Prefix
+		for _, text := range texts {
+			out = append(out, netip.MustParsePrefix(text))
+		}
+		return out
+	}
+	many := link("eth0")
+	for n := range 100 {
+		many.Prefixes = append(many.Prefixes, netip.MustParsePrefix(fmt.Sprintf("2001:db8:%x:ffff:ffff:ffff:ffff:ffff/64", n)))
+	}
+	for _, test := range []struct {
+		story string
+		link  layer2.Link
+		want  []netip.Prefix
+	}{
+		{"of several in a subnet the first", link("eth0", "192.0.2.7/24", "192.0.2.8/24"), prefixes("192.0.2.7/24")},
+		{"subnets first", link("eth0", "10.0.0.1/32", "10.0.0.2/32", "192.0.2.7/24", "2001:db8::7/64"),
+			prefixes("192.0.2.7/24", "2001:db8::7/64", "10.0.0.1/32", "10.0.0.2/32")},
+		{"an IPv4 link-local subnet is one like others", link("eth0", "169.254.3.4/16"), prefixes("169.254.3.4/16")},
+		{"an IPv6 one is on every LAN", link("eth0", "fe80::1/64", "2001:db8::7/64"), prefixes("2001:db8::7/64")},
+		{"a hundred subnets take more than one value", many, many.Prefixes},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			got := asSaid([]layer2.Link{test.link})
+			if len(got) != 1 || !slices.Equal(got[0].Prefixes, test.want) {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+// TestManyAddressesOnEachNode: each of three nodes has eight more addresses on its
+// link, which sort before the subnet of the pool. They agree on one owner.
+func TestManyAddressesOnEachNode(t *testing.T) {
+	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
+	extra := func(n byte) layer2.Link {
+		l := fellowLink(fmt.Sprint("node", n))
+		var more []netip.Prefix
+		for i := range byte(8) {
+			more = append(more, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, n, i}), 32))
+		}
+		l.Prefixes = append(more, l.Prefixes...)
+		return l
+	}
+	w.local = []layer2.Link{extra(1)}
+	w.says("node2", "claim/192.0.2.10=40")
+	for key, value := range linkValues([]layer2.Link{extra(2)}) {
+		w.members["node2"].Said[key] = value
+	}
+	w.look()
+	if w.reason() != v1beta1.ReasonNotOwner {
+		t.Errorf("the reason is %s", w.reason())
+	}
+	w.claims("")
+}
+
+// FuzzReadLinks: what is read of links is said so that it reads the same.
+func FuzzReadLinks(f *testing.F) {
+	for _, seed := range []string{
+		"", "02:00:00:00:00:01", "02:00:00:00:00:01 192.0.2.1/24 2001:db8::1/64", "02:00:00:00:00:01 only-named fe80::1/64",
+		"0200.0000.0001", "eth0", "02:00:00:00:00:01 ~192.0.2.0/24 192.0.2.1/24 mtu=1500",
+	} {
+		f.Add(seed, "192.0.2.77/32")
+	}
+	f.Fuzz(func(t *testing.T, value, more string) {
+		links := readLinks(map[string][]byte{"link/eth0": []byte(value), "link/eth0/1": []byte(more)})
+		once := asSaid(links)
+		if again := asSaid(once); !slices.EqualFunc(once, again, layer2.Link.Equal) {
+			t.Errorf("%q, %q are %+v, then %+v", value, more, once, again)
+		}
+		for _, l := range links {
+			if len(l.HardwareAddr) == 0 || len(l.Prefixes) > maxSaidPrefixes || strings.Contains(l.Name, "/") {
+				t.Errorf("%q, %q: %+v", value, more, l)
+			}
+		}
+	})
+}
