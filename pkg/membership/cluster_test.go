@@ -19,6 +19,8 @@ import (
 type wires struct {
 	mu  sync.Mutex
 	cut map[[2]netip.Addr]bool
+	// deaf are those who take no connection, though packets reach them.
+	deaf map[netip.Addr]bool
 }
 
 // between cuts or heals all wires between two groups of members.
@@ -35,7 +37,7 @@ func (w *wires) between(a, b []int, cut bool) {
 
 // end is a member's end of the wires.
 type end struct {
-	*memberlist.NetTransport
+	*transport
 	wires *wires
 	self  netip.Addr
 }
@@ -46,18 +48,24 @@ func (e end) isCut(to memberlist.Address) bool {
 	return e.wires.cut[[2]netip.Addr{e.self, netip.MustParseAddrPort(to.Addr).Addr()}]
 }
 
+func (e end) isDeaf(to memberlist.Address) bool {
+	e.wires.mu.Lock()
+	defer e.wires.mu.Unlock()
+	return e.wires.deaf[netip.MustParseAddrPort(to.Addr).Addr()]
+}
+
 func (e end) WriteToAddress(b []byte, to memberlist.Address) (time.Time, error) {
 	if e.isCut(to) {
 		return time.Now(), nil
 	}
-	return e.NetTransport.WriteToAddress(b, to)
+	return e.transport.WriteToAddress(b, to)
 }
 
 func (e end) DialAddressTimeout(to memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	if e.isCut(to) {
+	if e.isCut(to) || e.isDeaf(to) {
 		return nil, errors.New("the wire is cut")
 	}
-	return e.NetTransport.DialAddressTimeout(to, timeout)
+	return e.transport.DialAddressTimeout(to, timeout)
 }
 
 // startOn starts a member whose wires can be cut.
@@ -68,9 +76,7 @@ func (w *wires) startOn(t *testing.T, config Config, peers ...int) member {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
-		BindAddrs: []string{config.BindAddr.String()}, BindPort: int(config.Port), Logger: m.lines.logger(),
-	})
+	transport, err := newTransport(m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,5 +313,141 @@ func TestWhatCannotBeSaid(t *testing.T) {
 	want := []string{"claim/a", "k", long[:MaxKey], "never said"}
 	if got := m.view.store.keys("node2"); !slices.Equal(got, want) {
 		t.Errorf("said %q, want %q", got, want)
+	}
+}
+
+// TestConfirmExchangesOneWholeState: on a node that is short of time, the states of all
+// fellows would stop the process again.
+func TestConfirmExchangesOneWholeState(t *testing.T) {
+	checkLeaks(t)
+	var numbers []int
+	for i := range 12 {
+		numbers = append(numbers, i+10) // sorted by name, too
+	}
+	var all []member
+	for _, n := range numbers {
+		config := configOf(t, n)
+		config.Timing = Quiet.Timing()
+		config.Timing.PushPullInterval = time.Hour // only what is asked for
+		all = append(all, start(t, config, numbers...))
+	}
+	for _, m := range all {
+		m.awaitMembers(t, numbers...)
+	}
+	one := all[0]
+	// Joins may still be under way when all know each other.
+	exchanges := func() uint64 { return accepted(all...) }
+	for before := exchanges(); ; {
+		time.Sleep(500 * time.Millisecond)
+		now := exchanges()
+		if now == before {
+			break
+		}
+		before = now
+	}
+	before, merged := exchanges(), one.view.merges.Load()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := one.Confirm(ctx); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond) // whatever else was begun
+	if got := one.view.merges.Load() - merged; got != 1 {
+		t.Errorf("%d whole states were merged by one Confirm", got)
+	}
+	if got := exchanges() - before; got != 1 {
+		t.Errorf("%d exchanges were begun by one Confirm", got)
+	}
+}
+
+// accepted counts the connections that members have accepted.
+func accepted(all ...member) uint64 {
+	var n uint64
+	for _, m := range all {
+		n += m.Traffic().Connections[Accepted]
+	}
+	return n
+}
+
+// TestConfirmGoesOnWhenAnExchangeFails: a fellow that answers pings, but takes no
+// connection, only delays.
+func TestConfirmGoesOnWhenAnExchangeFails(t *testing.T) {
+	checkLeaks(t)
+	w := &wires{cut: make(map[[2]netip.Addr]bool)}
+	one := w.startOn(t, configOf(t, 2), 3, 4, 5)
+	for _, n := range []int{3, 4, 5} {
+		w.startOn(t, configOf(t, n), 2)
+	}
+	one.awaitMembers(t, 2, 3, 4, 5)
+	w.mu.Lock()
+	w.deaf = map[netip.Addr]bool{addrOf(3): true, addrOf(4): true}
+	w.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	// The order is by chance: none of these may fail.
+	for range 5 {
+		if err := one.Confirm(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.mu.Lock()
+	w.deaf[addrOf(5)] = true
+	w.mu.Unlock()
+	short, stop := context.WithTimeout(ctx, 4*one.config.Timing.ProbeTimeout)
+	defer stop()
+	if err := one.Confirm(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("pings alone are taken for contact: %v", err)
+	}
+}
+
+// TestWhatIsForgedIsContradicted: whoever has the key can say anything of anybody. It is
+// corrected, and counted.
+func TestWhatIsForgedIsContradicted(t *testing.T) {
+	checkLeaks(t)
+	one, two := start(t, configOf(t, 2), 3, 4), start(t, configOf(t, 3), 2, 4)
+	forger := start(t, configOf(t, 4), 2, 3)
+	two.say(t, "stage", "ready")
+	for _, m := range []member{one, two, forger} {
+		m.awaitMembers(t, 2, 3, 4)
+		m.awaitSaid(t, 3, "stage", "ready")
+	}
+	// What it said in an earlier life is no forgery.
+	two.say(t, "stage", "restarting")
+	one.awaitSaid(t, 3, "stage", "restarting")
+	two.stop()
+	two = start(t, configOf(t, 3), 2, 4)
+	two.say(t, "stage", "ready")
+	for _, m := range []member{one, two, forger} {
+		m.awaitMembers(t, 2, 3, 4)
+		m.awaitSaid(t, 3, "stage", "ready")
+	}
+	two.await(t, "settles", two.Settled)
+	if got := two.Traffic().Contradictions; got > 0 {
+		t.Errorf("after a restart %d contradictions are counted", got)
+	}
+
+	now := time.Now()
+	version := uint64(now.Add(time.Minute).UnixNano())
+	p := newPacker(maxMessage)
+	of := about{member: "node3", alive: true}
+	p.add(now, of, lifeKey, statement{value: lifeValue(lifeLeft, netip.AddrPortFrom(addrOf(3), testPort)), version: version})
+	p.add(now, of, "stage", statement{value: []byte("leaving"), version: version})
+	message := p.message()
+	// All believe it, the forger too.
+	for _, m := range []member{one, forger} {
+		m.view.merge(message)
+	}
+	at := time.Now()
+	two.view.merge(message)
+	for _, m := range []member{one, forger, two} {
+		m.awaitSaid(t, 3, "stage", "ready")
+		m.awaitState(t, 3, Alive)
+	}
+	t.Logf("corrected after %s", time.Since(at).Round(time.Millisecond))
+	if got := two.Traffic().Contradictions; got < 2 {
+		t.Errorf("%d contradictions are counted, want at least two", got)
+	}
+	if got := one.Traffic().Contradictions; got > 0 {
+		t.Errorf("%d contradictions of one of whom nothing was said", got)
 	}
 }

@@ -26,7 +26,7 @@ type Config struct {
 	BindAddr netip.Addr
 	// AdvertiseAddr is the address that others reach this member at. Default:
 	// BindAddr. All members of a cluster must use one address family: with mixed
-	// ones they join and then fail every probe.
+	// ones they do not find each other.
 	AdvertiseAddr netip.Addr
 	// Port is the UDP and TCP port of this member. Default: DefaultPort.
 	Port uint16

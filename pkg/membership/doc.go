@@ -7,6 +7,10 @@
 // refutes the suspicion in time. Everything is encrypted with AES-GCM; packets of
 // strangers, without the label or the key, are dropped.
 //
+// Strangers cost little: a TCP connection proves that it has a key before anything
+// else of it is read, and what is read is bounded for those who have one, too. So
+// memberlist works on a transport of this package, and all members must.
+//
 // What memberlist leaves to its user is done here: members that were lost are
 // joined again for as long as they are known, whatever tore them away, and
 // a starting member can tell whether it has asked everybody ([Membership.Settled])

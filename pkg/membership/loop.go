@@ -38,6 +38,15 @@ type loop struct {
 	last []acquaintance
 	// full and cut are true when it was logged that something found no room.
 	full, cut bool
+	// nodes are the addresses that were set.
+	nodes []netip.Addr
+	// refused is when it was last logged that something was refused, contradicted how
+	// many contradictions were logged and when.
+	refused      time.Time
+	contradicted struct {
+		count uint64
+		at    time.Time
+	}
 }
 
 // joinResult is the end of an attempt to join a peer.
@@ -75,8 +84,11 @@ func (l *loop) work(ctx context.Context) {
 			l.readNews()
 		case <-l.view.look:
 			l.lookAtMembers()
-		case <-ticker.C:
+		case now := <-ticker.C:
 			l.enqueueMissing()
+			l.applyKeys(now)
+			l.tellRefused(now)
+			l.tellContradicted(now)
 		case now := <-forget.C:
 			l.view.forget(now)
 		case r := <-l.results:
@@ -90,6 +102,10 @@ func (l *loop) work(ctx context.Context) {
 // readNews takes over what the user has set.
 func (l *loop) readNews() {
 	t := l.takeTask()
+	if t.newNodes {
+		l.nodes = t.nodes
+		l.knowHosts()
+	}
 	if t.newPeers {
 		l.peers, l.told = t.peers, t.told
 		for peer := range l.tried {
@@ -97,10 +113,58 @@ func (l *loop) readNews() {
 				delete(l.tried, peer)
 			}
 		}
+		l.knowHosts()
 		l.enqueueMissing()
 		l.startJoins()
 		l.checkSettled()
 	}
+}
+
+// knowHosts has the transport know whose connections have room of their own: nodes,
+// peers, and members, also those that are dead, for they may come back.
+func (l *loop) knowHosts() {
+	known := append(slices.Clone(l.nodes), l.config.AdvertiseAddr)
+	for _, p := range l.peers {
+		known = append(known, p.Addr())
+	}
+	for _, a := range l.view.acquaintances() {
+		known = append(known, a.addr.Addr())
+	}
+	l.hosts.know(known...)
+}
+
+// applyKeys has the keys be used whose time has come.
+func (l *loop) applyKeys(now time.Time) {
+	changed, err := l.keys.tick(now)
+	if err != nil {
+		l.log.Error("cannot use the member keys", "error", err)
+	}
+	if changed {
+		l.log.Info("another member key encrypts now")
+	}
+}
+
+// tellRefused logs that something was refused, now and then.
+func (l *loop) tellRefused(now time.Time) {
+	if now.Sub(l.refused) < tellEvery {
+		return
+	}
+	if n, last := l.counter.takeRefused(); n > 0 {
+		l.refused = now
+		l.log.Warn("connections or packets to the member port were refused",
+			"count", n, "address", last.source, "reason", string(last.why))
+	}
+}
+
+// tellContradicted logs that this member had to contradict, now and then.
+func (l *loop) tellContradicted(now time.Time) {
+	n := l.view.contradictions()
+	if n == l.contradicted.count || now.Sub(l.contradicted.at) < tellEvery {
+		return
+	}
+	l.log.Warn("others say of this node what it has not said; it was corrected",
+		"count", n-l.contradicted.count, "message", "a second node has this name, the clock went back, or somebody forges")
+	l.contradicted.count, l.contradicted.at = n, now
 }
 
 // enqueueMissing queues the peers that are not alive, and the dead whether they are
@@ -189,6 +253,7 @@ func (l *loop) lookAtMembers() {
 		}
 	}
 	l.last = now
+	l.knowHosts()
 	dropped, cut := l.view.dropped()
 	if dropped > 0 && !l.full {
 		l.full = true

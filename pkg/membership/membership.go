@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -22,8 +23,12 @@ type Membership struct {
 	keys   *keyring
 	view   *view
 	lines  *logWriter
-	// transport is memberlist's own when it is nil; tests cut wires.
+	// transport is what memberlist sends with, a new one when it is nil; tests cut
+	// wires.
 	transport memberlist.Transport
+	// hosts are the addresses that belong to the cluster, counter what came from all.
+	hosts   hosts
+	counter counter
 	// news tells Run that peers were set.
 	news chan struct{}
 
@@ -33,6 +38,8 @@ type Membership struct {
 	peers    []netip.AddrPort
 	told     bool // SetPeers was called
 	newPeers bool // the peers were not looked at yet
+	nodes    []netip.Addr
+	newNodes bool // the nodes were not looked at yet
 	settled  bool
 }
 
@@ -81,8 +88,17 @@ func (m *Membership) Run(ctx context.Context) error {
 // listen makes this member one of the cluster, of which nobody knows yet.
 func (m *Membership) listen() (*loop, error) {
 	m.view.say(lifeKey, lifeValue(lifeHere, netip.AddrPortFrom(m.config.AdvertiseAddr, m.config.Port)))
+	m.hosts.know(m.config.AdvertiseAddr)
+	if m.transport == nil {
+		transport, err := newTransport(m)
+		if err != nil {
+			return nil, fmt.Errorf("membership: %w", err)
+		}
+		m.transport = transport
+	}
 	list, err := memberlist.Create(m.memberlistConfig())
 	if err != nil {
+		_ = m.transport.Shutdown()
 		return nil, fmt.Errorf("membership: listen on %s port %d: %w", m.config.BindAddr, m.config.Port, err)
 	}
 	m.setRunning(list)
@@ -124,6 +140,29 @@ func (m *Membership) SetPeers(peers []netip.AddrPort) {
 	m.peers, m.told = others, true
 	m.newPeers = m.newPeers || changed
 	m.view.setPeers(others)
+	m.mu.Unlock()
+	if changed {
+		signal(m.news)
+	}
+}
+
+// SetNodes says which addresses the nodes of the cluster have, those without a
+// speaker too. Connections and packets from these, from peers and from members have
+// room of their own, which strangers cannot take; others have some too, as a node may
+// be new, or have an address that nobody knows.
+func (m *Membership) SetNodes(addresses []netip.Addr) {
+	nodes := make([]netip.Addr, 0, len(addresses))
+	for _, addr := range addresses {
+		if addr.IsValid() {
+			nodes = append(nodes, addr.Unmap().WithZone(""))
+		}
+	}
+	slices.SortFunc(nodes, netip.Addr.Compare)
+	nodes = slices.Compact(nodes)
+	m.mu.Lock()
+	changed := !slices.Equal(m.nodes, nodes)
+	m.nodes = nodes
+	m.newNodes = m.newNodes || changed
 	m.mu.Unlock()
 	if changed {
 		signal(m.news)
@@ -188,13 +227,14 @@ func validateStatement(key string, value []byte) error {
 	return nil
 }
 
-// SetKeys replaces the keys while members talk: the first encrypts from now on,
-// and those left out are forgotten. To rotate without a loss, first give every
-// member the new key as second one, then as first one, then take the old one
-// away. It is an error when there is no key or one has an impossible length;
-// nothing changes then.
+// SetKeys replaces the keys while members talk. Members may be told at different
+// times, of several changes or of one alone: a first key that was not known before
+// encrypts only when another member is heard to use it, or after ten seconds, by when
+// all should have it; and a key that is left out goes on decrypting for five minutes.
+// Whoever does not get the new key within that time is not understood any more. It is
+// an error when there is no key or one has an impossible length; nothing changes then.
 func (m *Membership) SetKeys(keys [][]byte) error {
-	if err := m.keys.set(keys); err != nil {
+	if err := m.keys.set(keys, time.Now()); err != nil {
 		return fmt.Errorf("membership: %w", err)
 	}
 	return nil
@@ -232,13 +272,15 @@ type task struct {
 	peers    []netip.AddrPort
 	told     bool
 	newPeers bool
+	nodes    []netip.Addr
+	newNodes bool
 }
 
 // takeTask returns what was set and takes note that it was seen.
 func (m *Membership) takeTask() task {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t := task{peers: m.peers, told: m.told, newPeers: m.newPeers}
-	m.newPeers = false
+	t := task{peers: m.peers, told: m.told, newPeers: m.newPeers, nodes: m.nodes, newNodes: m.newNodes}
+	m.newPeers, m.newNodes = false, false
 	return t
 }

@@ -1,14 +1,20 @@
 package membership
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 )
+
+// maxPings bounds how many fellows Confirm pings at one time.
+const maxPings = 32
 
 // errNotRunning is the error of what needs Run.
 var errNotRunning = errors.New("membership: does not run")
@@ -34,8 +40,10 @@ func (m *Membership) Ping(ctx context.Context, name string) error {
 // returns nil once a fellow has answered a ping and exchanged its whole state with
 // this member, or at once when nobody is known but those who have left. It asks
 // all, in rounds of Timing.ProbeTimeout, also those thought dead, because it is
-// for a process that was stopped for a while and cannot trust what it thinks. It
-// returns an error when ctx ends first, and when Run does not run.
+// for a process that was stopped for a while and cannot trust what it thinks. The
+// state is exchanged with the first that answers, and with the next one only
+// when that fails: a whole state of each would stop the process again. It returns
+// an error when ctx ends first, and when Run does not run.
 func (m *Membership) Confirm(ctx context.Context) error {
 	round := time.NewTicker(m.config.Timing.ProbeTimeout)
 	defer round.Stop()
@@ -44,25 +52,12 @@ func (m *Membership) Confirm(ctx context.Context) error {
 		if list == nil {
 			return errNotRunning
 		}
-		var ask []acquaintance
-		lost := false
-		for _, a := range m.view.acquaintances() {
-			if a.name != m.config.Name {
-				lost = lost || a.state != Left
-				ask = append(ask, a)
-			}
-		}
+		ask, lost := m.fellowsToAsk()
 		if !lost {
 			return nil
 		}
-		answers := make(chan error, len(ask))
-		for _, a := range ask {
-			go func() { answers <- meet(ctx, list, a) }()
-		}
-		for range ask {
-			if <-answers == nil {
-				return nil
-			}
+		if meetOne(ctx, list, ask) {
+			return nil
 		}
 		// When nothing can even be sent, a round would be over at once.
 		select {
@@ -73,15 +68,83 @@ func (m *Membership) Confirm(ctx context.Context) error {
 	}
 }
 
-// meet pings a fellow and, when it answers, exchanges the whole state with it.
-func meet(ctx context.Context, list *memberlist.Memberlist, a acquaintance) error {
-	if err := ping(ctx, list, a); err != nil {
+// fellowsToAsk returns all others, those thought alive first and otherwise at random.
+// It reports false when all of them have left.
+func (m *Membership) fellowsToAsk() (ask []acquaintance, lost bool) {
+	for _, a := range m.view.acquaintances() {
+		if a.name != m.config.Name {
+			lost = lost || a.state != Left
+			ask = append(ask, a)
+		}
+	}
+	rand.Shuffle(len(ask), func(i, j int) { ask[i], ask[j] = ask[j], ask[i] })
+	rank := map[State]int{Alive: 0, Dead: 1, Left: 2}
+	slices.SortStableFunc(ask, func(a, b acquaintance) int { return cmp.Compare(rank[a.state], rank[b.state]) })
+	return ask, lost
+}
+
+// meetOne pings all and exchanges the whole state with those that answer, one at a
+// time, until one exchange succeeds.
+func meetOne(ctx context.Context, list *memberlist.Memberlist, ask []acquaintance) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	next := make(chan acquaintance)
+	answers := make(chan acquaintance)
+	ended := make(chan struct{}, len(ask))
+	for range min(maxPings, len(ask)) {
+		go func() {
+			for a := range next {
+				if ping(ctx, list, a) == nil {
+					select {
+					case answers <- a:
+					case <-ctx.Done():
+					}
+				}
+				ended <- struct{}{}
+			}
+		}()
+	}
+	go func() {
+		defer close(next)
+		for _, a := range ask {
+			select {
+			case next <- a:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	for range ask {
+		for waiting := true; waiting; {
+			select {
+			case a := <-answers:
+				if exchangeWith(ctx, list, a) == nil {
+					return true
+				}
+			case <-ended:
+				waiting = false
+			case <-ctx.Done():
+				return false
+			}
+		}
+	}
+	return false
+}
+
+// exchangeWith exchanges the whole state with a fellow. When ctx ends, it does so
+// alone.
+func exchangeWith(ctx context.Context, list *memberlist.Memberlist, a acquaintance) error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := list.Join([]string{a.addr.String()})
+		done <- err
+	}()
+	select {
+	case err := <-done:
 		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	if _, err := list.Join([]string{a.addr.String()}); err != nil {
-		return fmt.Errorf("membership: exchange with %s: %w", a.name, err)
-	}
-	return nil
 }
 
 func ping(ctx context.Context, list *memberlist.Memberlist, a acquaintance) error {

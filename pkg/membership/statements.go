@@ -90,6 +90,10 @@ type statements struct {
 	bytes  int
 	// dropped counts what was not stored for want of room.
 	dropped uint64
+	// contradicted counts statements of this member that were heard and that it cannot
+	// have made in an earlier life: they are later than its first one in this.
+	contradicted uint64
+	first        uint64
 
 	// highest is the highest version of an own statement ever seen.
 	highest uint64
@@ -132,6 +136,9 @@ func (s *statements) say(now time.Time, key string, value []byte) (news, ok bool
 		return false, false
 	}
 	said.version = s.next(now)
+	if s.first == 0 {
+		s.first = said.version
+	}
 	s.put(s.self, key, said)
 	return true, true
 }
@@ -212,6 +219,7 @@ func (s *statements) hearOwn(now time.Time, key string, told statement) hearing 
 		s.put(s.self, key, old)
 		return known
 	case exists && old.anew:
+		s.notice(told)
 		old.version = s.next(now)
 		if old.deleted {
 			old.at = now
@@ -226,6 +234,9 @@ func (s *statements) hearOwn(now time.Time, key string, told statement) hearing 
 			s.dropped++
 			return noRoom
 		}
+		if !s.forgot {
+			s.notice(told)
+		}
 		s.put(s.self, key, statement{deleted: true, version: s.next(now), at: now, anew: true})
 		return objected
 	case !exists && !s.makeRoom(s.self):
@@ -235,6 +246,13 @@ func (s *statements) hearOwn(now time.Time, key string, told statement) hearing 
 	told.value = bytes.Clone(told.value)
 	s.put(s.self, key, told)
 	return heard
+}
+
+// notice counts what this member contradicts and cannot have said.
+func (s *statements) notice(told statement) {
+	if s.first > 0 && told.version > s.first {
+		s.contradicted++
+	}
 }
 
 // outOfDate reports whether an own statement that is not known any more, or not

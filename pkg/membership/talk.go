@@ -46,6 +46,7 @@ func (v *view) MergeRemoteState(message []byte, _ bool) {
 	if !v.merge(message) {
 		return
 	}
+	v.merges.Add(1)
 	v.mu.Lock()
 	v.met = true
 	v.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -71,8 +72,10 @@ type view struct {
 	// pending are own keys that were not sent directly yet.
 	pending map[string]bool
 	peers   map[netip.AddrPort]bool
-	// met is true when the whole state of another member was merged.
-	met bool
+	// met is true when the whole state of another member was merged, merges how many
+	// were.
+	met    bool
+	merges atomic.Uint64
 	// maxState is the largest whole state, in bytes.
 	maxState int
 	// turn is who comes first among the others in the next whole state.
@@ -254,6 +257,13 @@ func (v *view) dropped() (uint64, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.store.dropped, v.cut
+}
+
+// contradictions returns how often this member contradicted what it cannot have said.
+func (v *view) contradictions() uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.store.contradicted
 }
 
 // signal puts a value into a channel of one that has none.
