@@ -1,25 +1,18 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -147,81 +140,37 @@ func settle(ctx context.Context, members *membership.Membership, timeout time.Du
 	log.Info("fellow speakers found", "count", len(members.Members())-1)
 }
 
-// memberKeys waits for the keys with which speakers encrypt what they tell
-// each other. The controller makes the first when Berth is installed.
-func memberKeys(ctx context.Context, api client.Client, name types.NamespacedName, log *slog.Logger) ([][]byte, error) {
-	var keys [][]byte
-	told := ""
-	err := wait.PollUntilContextCancel(ctx, 500*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		var secret corev1.Secret
-		err := api.Get(ctx, name, &secret)
-		if keys = keysOf(&secret); len(keys) > 0 {
-			return true, nil
-		}
-		why := "the controller has not filled it yet"
-		if err != nil {
-			why = err.Error()
-		}
-		if apierrors.IsNotFound(err) {
-			why = "it does not exist: create it empty, as the manifests do"
-		}
-		if why != told {
-			log.Info("waiting for the key in the member Secret", "name", name.String(), "message", why)
-			told = why
-		}
-		return false, nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("wait for the member Secret: %w", err)
-	}
-	return keys, nil
+// nodeReconciler tells membership which addresses belong to nodes: what comes from
+// these does not compete with strangers.
+type nodeReconciler struct {
+	cached  client.Reader
+	members interface{ SetNodes([]netip.Addr) }
 }
 
-// keysOf are the keys in the member Secret: the entry named key, which
-// encrypts, then all others by name, which only decrypt. None without the
-// first.
-func keysOf(secret *corev1.Secret) [][]byte {
-	first := secret.Data[kube.MemberKey]
-	if len(first) == 0 {
-		return nil
+// Reconcile reads all Nodes.
+func (r *nodeReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	var nodes corev1.NodeList
+	if err := r.cached.List(ctx, &nodes); err != nil {
+		return reconcile.Result{}, fmt.Errorf("list Nodes: %w", err)
 	}
-	keys := [][]byte{first}
-	for _, name := range slices.Sorted(maps.Keys(secret.Data)) {
-		if other := secret.Data[name]; name != kube.MemberKey && len(other) > 0 {
-			keys = append(keys, other)
-		}
+	var addresses []netip.Addr
+	for i := range nodes.Items {
+		addresses = append(addresses, nodeAddresses(&nodes.Items[i])...)
 	}
-	return keys
+	r.members.SetNodes(addresses)
+	return reconcile.Result{}, nil
 }
 
-// keysInterval is how often the member Secret is read again.
-const keysInterval = 30 * time.Second
-
-// rotateKeys gives membership the keys of the member Secret whenever they
-// change. Keys that cannot be used change nothing.
-func (sp *speaker) rotateKeys(ctx context.Context) error {
-	name := types.NamespacedName{Namespace: sp.settings.Kube.Namespace, Name: sp.settings.Kube.MemberSecret}
-	ticker := time.NewTicker(keysInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		var secret corev1.Secret
-		if err := sp.object.live.Get(ctx, name, &secret); err != nil {
-			continue // those that are there go on working
-		}
-		keys := keysOf(&secret)
-		if slices.EqualFunc(keys, sp.keys, bytes.Equal) || len(keys) == 0 {
+// nodeAddresses are the IP addresses of a node, as its object tells.
+func nodeAddresses(node *corev1.Node) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range node.Status.Addresses {
+		if a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP {
 			continue
 		}
-		sp.keys = keys
-		if err := sp.members.SetKeys(keys); err != nil {
-			sp.log.Error("the member Secret has keys that cannot be used; going on with those before", "name", name.String(), "error", err)
-			continue
+		if addr, err := netip.ParseAddr(a.Address); err == nil {
+			out = append(out, addr)
 		}
-		sp.log.Info("member keys changed", "name", name.String(), "count", len(keys))
 	}
+	return out
 }

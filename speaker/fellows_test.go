@@ -3,23 +3,18 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"testing"
-	"testing/synctest"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/kube"
 )
 
 // peers are what membership was told last.
@@ -85,36 +80,32 @@ func TestFellowsStayWhenTheyCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestMemberKeyIsWaitedFor: the speaker may start before the install has
-// created the Secret, and before the controller has filled it.
-func TestMemberKeyIsWaitedFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		name := types.NamespacedName{Namespace: "berth-system", Name: "members"}
-		api := fake.NewClientBuilder().Build()
-		type answer struct {
-			keys [][]byte
-			err  error
-		}
-		got := make(chan answer, 1)
-		go func() {
-			keys, err := memberKeys(t.Context(), api, name, slog.New(slog.DiscardHandler))
-			got <- answer{keys, err}
-		}()
-		synctest.Wait()
-		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
-		if err := api.Create(t.Context(), secret); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		if len(got) > 0 {
-			t.Fatalf("an empty Secret is taken: %v", <-got)
-		}
-		secret.Data = map[string][]byte{"old": []byte("the key before"), kube.MemberKey: []byte("the key"), "empty": nil}
-		if err := api.Update(t.Context(), secret); err != nil {
-			t.Fatal(err)
-		}
-		if a := <-got; a.err != nil || fmt.Sprintf("%s", a.keys) != "[the key the key before]" {
-			t.Errorf("got %q, %v", a.keys, a.err)
-		}
-	})
+// nodes are the addresses that membership was told last.
+type nodes []netip.Addr
+
+// SetNodes makes n a membership.
+func (n *nodes) SetNodes(list []netip.Addr) { *n = list }
+
+func TestAddressesOfNodesAreTold(t *testing.T) {
+	node := func(name string, addresses ...corev1.NodeAddress) client.Object {
+		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{Addresses: addresses}}
+	}
+	var got nodes
+	r := &nodeReconciler{members: &got, cached: fake.NewClientBuilder().WithScheme(scheme()).WithObjects(
+		node("node1",
+			corev1.NodeAddress{Type: corev1.NodeHostName, Address: "192.0.2.9"},
+			corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "192.0.2.1"},
+			corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "2001:db8::1"}),
+		node("node2"),
+		node("node3",
+			corev1.NodeAddress{Type: corev1.NodeExternalIP, Address: "198.51.100.3"},
+			corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "nonsense"}),
+	).Build()}
+	if _, err := r.Reconcile(t.Context(), reconcile.Request{}); err != nil {
+		t.Fatal(err)
+	}
+	want := nodes{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("198.51.100.3")}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }

@@ -101,8 +101,9 @@ type speaker struct {
 	metrics   *metrics
 	rules     *proxyRules
 	stage     atomic.Pointer[announcement.Stage]
-	// keys are the member keys in use; rotateKeys alone reads and writes them.
-	keys [][]byte
+	// keys are the member keys at the start; secrets tells of other ones.
+	keys    [][]byte
+	secrets cache.Cache
 }
 
 // run serves until ctx ends.
@@ -268,6 +269,7 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 	sp.metrics = newMetrics(sp.view, announcer, prober, sp.conflicts)
 	sp.metrics.sessions, sp.metrics.speaker = sp.sessions, sp.bgp
 	sp.metrics.paths, sp.metrics.watcher = sp.paths, sp.bfd
+	sp.metrics.traffic = members
 	sp.routes.toRoute = sp.metrics.routed
 	sp.say(announcement.StageStarting)
 	if err := members.Say(saysIgnoresExclude, flagValue(s.IgnoreExclude)); err != nil {
@@ -304,6 +306,9 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 			sp.conflicts.announce()
 			sp.object.tell()
 		},
+	}
+	if sp.secrets, err = memberSecretCache(mgr, sp.memberSecret()); err != nil {
+		return err
 	}
 	sp.addresses.ask = sp.asking.start
 	sp.view.proxies.ctx, sp.view.proxies.look = ctx, sp.addresses.due.add

@@ -10,6 +10,7 @@ import (
 	"github.com/berth-lb/berth/pkg/bfd"
 	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/membership"
 )
 
 // metrics are the speaker's own. All but the takeovers are read from its state
@@ -27,6 +28,7 @@ type metrics struct {
 	speaker  interface{ State() []bgp.Session }
 	paths    interface{ all() []pathRow }
 	watcher  interface{ Stats() bfd.Stats }
+	traffic  interface{ Traffic() membership.Traffic }
 
 	takeovers      *prometheus.HistogramVec
 	toRoute        prometheus.Histogram
@@ -35,6 +37,9 @@ type metrics struct {
 	announced      *prometheus.Desc
 	members        *prometheus.Desc
 	fellows        *prometheus.Desc
+	memberStreams  *prometheus.Desc
+	memberPackets  *prometheus.Desc
+	contradictions *prometheus.Desc
 	inConflict     *prometheus.Desc
 	conflictsTotal *prometheus.Desc
 	contested      *prometheus.Desc
@@ -78,6 +83,9 @@ func newMetrics(v *view, announcer interface{ Stats() layer2.Stats }, prober int
 		announced:      desc("announced", "1 for each address that this node announces by layer 2.", "address"),
 		members:        desc("members", "Speakers seen alive, this one included."),
 		fellows:        desc("fellows", "Other nodes' speakers, by what is expected of them.", "presence"),
+		memberStreams:  desc("member_connections_total", "TCP connections to the member port, by what became of them.", "verdict"),
+		memberPackets:  desc("member_packets_dropped_total", "Packets to the member port that were dropped before they were decrypted.", "verdict"),
+		contradictions: desc("member_contradictions_total", "Statements of this node that others made, and that it corrected."),
 		inConflict:     desc("conflicts", "Addresses that another than the owner answers for, or nobody, now.", "kind"),
 		conflictsTotal: desc("conflicts_total", "Conflicts seen.", "kind"),
 		contested: desc("address_contested",
@@ -115,7 +123,10 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.toRoute.Describe(out)
 	m.bgp.describe(out)
 	m.bfd.describe(out)
-	for _, d := range []*prometheus.Desc{m.announced, m.members, m.fellows, m.inConflict, m.conflictsTotal, m.contested, m.suspensions, m.frames} {
+	for _, d := range []*prometheus.Desc{
+		m.announced, m.members, m.fellows, m.memberStreams, m.memberPackets, m.contradictions,
+		m.inConflict, m.conflictsTotal, m.contested, m.suspensions, m.frames,
+	} {
 		out <- d
 	}
 	for _, l := range m.byLink {
@@ -136,6 +147,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		gauge(out, m.announced, 1, addr.String())
 	}
 	m.collectFellows(out)
+	m.collectTraffic(out)
 	m.collectConflicts(out)
 	stats := m.announcer.Stats()
 	counter(out, m.suspensions, stats.Suspensions)
@@ -164,6 +176,17 @@ func (m *metrics) collectFellows(out chan<- prometheus.Metric) {
 	for _, presence := range []announcement.Presence{announcement.Present, announcement.Leaving, announcement.Held, announcement.Gone} {
 		gauge(out, m.fellows, presences[presence], presence.String())
 	}
+}
+
+func (m *metrics) collectTraffic(out chan<- prometheus.Metric) {
+	traffic := m.traffic.Traffic()
+	for _, v := range membership.Verdicts() {
+		counter(out, m.memberStreams, traffic.Connections[v], string(v))
+	}
+	for _, v := range []membership.Verdict{membership.Crowded, membership.Malformed} {
+		counter(out, m.memberPackets, traffic.Packets[v], string(v))
+	}
+	counter(out, m.contradictions, traffic.Contradictions)
 }
 
 func (m *metrics) collectConflicts(out chan<- prometheus.Metric) {

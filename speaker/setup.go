@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"reflect"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -89,6 +90,12 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 	if err != nil {
 		return err
 	}
+	err = ctrl.NewControllerManagedBy(mgr).Named("members").
+		Watches(&corev1.Node{}, kube.ToWholeConfig(), builder.WithPredicates(nodeAddressesChanged())).
+		Complete(&nodeReconciler{cached: mgr.GetCache(), members: sp.members})
+	if err != nil {
+		return err
+	}
 	return ctrl.NewControllerManagedBy(mgr).Named("fellows").
 		Watches(&v1beta1.Speaker{}, kube.ToWholeConfig(), builder.WithPredicates(speakerChanged(sp.settings.Node))).
 		Complete(sp.peers)
@@ -150,6 +157,13 @@ func bgpNodeChanged(node string) predicate.Predicate {
 		DeleteFunc:  func(event.DeleteEvent) bool { return false },
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}
+}
+
+// nodeAddressesChanged passes changes of the addresses of a node.
+func nodeAddressesChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return !slices.Equal(nodeAddresses(e.ObjectOld.(*corev1.Node)), nodeAddresses(e.ObjectNew.(*corev1.Node)))
+	}}
 }
 
 // speakerChanged passes what membership and the picture of the fellows want to

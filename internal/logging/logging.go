@@ -60,6 +60,7 @@ var Keys = map[string]string{
 	"count":      "how many",
 	"detail":     "text of the memberlist library",
 	"duration":   "how long something took, or may take",
+	"entry":      "name of an entry of a Secret; never what is in it",
 	"error":      "what went wrong",
 	"generation": "of a claim: how many owners the address has had",
 	"kind":       "kind of an API object",

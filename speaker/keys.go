@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/pkg/membership"
+)
+
+// memberKeys waits for the keys with which speakers encrypt what they tell
+// each other. The controller makes the first when Berth is installed.
+func memberKeys(
+	ctx context.Context, api client.Client, name types.NamespacedName, log *slog.Logger,
+) ([][]byte, error) {
+	var keys [][]byte
+	told := ""
+	err := wait.PollUntilContextCancel(ctx, 500*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		var secret corev1.Secret
+		err := api.Get(ctx, name, &secret)
+		var unfit []string
+		if keys, unfit = keysOf(&secret); len(keys) > 0 {
+			warnOfUnfit(log, name, unfit)
+			return true, nil
+		}
+		why := "the controller has not filled it yet"
+		switch {
+		case apierrors.IsNotFound(err):
+			why = "it does not exist: create it empty, as the manifests do"
+		case err != nil:
+			why = err.Error()
+		case len(unfit) > 0:
+			why = fmt.Sprintf("its entry %s is no key, which has 16, 24 or 32 bytes: replace it, "+
+				"or take it out, and the controller fills in one", kube.MemberKey)
+		}
+		if why != told {
+			log.Info("waiting for the key in the member Secret", "name", name.String(), "message", why)
+			told = why
+		}
+		return false, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("wait for the member Secret: %w", err)
+	}
+	return keys, nil
+}
+
+// keysOf are the keys in the member Secret: the entry named key, which
+// encrypts, then all others by name, which only decrypt. There are none without the
+// first. Entries that cannot be a key are skipped, and unfit has their names; it has
+// the first when that is what there are no keys for.
+func keysOf(secret *corev1.Secret) (keys [][]byte, unfit []string) {
+	first := secret.Data[kube.MemberKey]
+	switch {
+	case len(first) == 0:
+		return nil, nil
+	case !membership.IsKey(first):
+		return nil, []string{kube.MemberKey}
+	}
+	keys = [][]byte{first}
+	for _, name := range slices.Sorted(maps.Keys(secret.Data)) {
+		other := secret.Data[name]
+		switch {
+		case name == kube.MemberKey || len(other) == 0:
+		case membership.IsKey(other):
+			keys = append(keys, other)
+		default:
+			unfit = append(unfit, name)
+		}
+	}
+	return keys, unfit
+}
+
+// warnOfUnfit names the entries that are no keys; never what is in them.
+func warnOfUnfit(log *slog.Logger, name types.NamespacedName, unfit []string) {
+	for _, entry := range unfit {
+		log.Warn("an entry of the member Secret is no key, and is not used", "name", name.String(), "entry", entry)
+	}
+}
+
+// memberSecretCache watches the member Secret and no other object. All speakers
+// shall learn of a new key within a moment.
+func memberSecretCache(mgr manager.Manager, name types.NamespacedName) (cache.Cache, error) {
+	c, err := cache.New(mgr.GetConfig(), cache.Options{
+		HTTPClient: mgr.GetHTTPClient(),
+		Scheme:     mgr.GetScheme(),
+		Mapper:     mgr.GetRESTMapper(),
+		ByObject: map[client.Object]cache.ByObject{&corev1.Secret{}: {
+			Namespaces: map[string]cache.Config{name.Namespace: {}},
+			Field:      fields.OneTermEqualSelector("metadata.name", name.Name),
+		}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("prepare to watch the member Secret: %w", err)
+	}
+	return c, nil
+}
+
+// rotateKeys gives membership the keys of the member Secret whenever they
+// change, until ctx ends.
+func (sp *speaker) rotateKeys(ctx context.Context) error {
+	if err := kube.Preload(ctx, sp.secrets, sp.log, &corev1.Secret{}); err != nil {
+		return nil // ctx has ended
+	}
+	informer, err := sp.secrets.GetInformer(ctx, &corev1.Secret{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return fmt.Errorf("watch the member Secret: %w", err)
+	}
+	w := &keyWatch{
+		members: sp.members,
+		name:    sp.memberSecret(),
+		log:     sp.log,
+		keys:    sp.keys,
+	}
+	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { w.look(o.(*corev1.Secret)) },
+		UpdateFunc: func(_, o any) { w.look(o.(*corev1.Secret)) },
+	})
+	if err != nil {
+		return fmt.Errorf("watch the member Secret: %w", err)
+	}
+	return sp.secrets.Start(ctx)
+}
+
+func (sp *speaker) memberSecret() types.NamespacedName {
+	return types.NamespacedName{Namespace: sp.settings.Kube.Namespace, Name: sp.settings.Kube.MemberSecret}
+}
+
+// keyWatch gives membership the keys of the member Secret. A Secret that is deleted,
+// empty, or has no key in its first entry changes nothing: the members go on with the
+// keys they have.
+type keyWatch struct {
+	members interface{ SetKeys([][]byte) error }
+	name    types.NamespacedName
+	log     *slog.Logger
+	// keys are those in use, unfit the entries that were told to be no keys.
+	keys  [][]byte
+	unfit []string
+}
+
+func (w *keyWatch) look(secret *corev1.Secret) {
+	keys, unfit := keysOf(secret)
+	if !slices.Equal(unfit, w.unfit) {
+		w.unfit = unfit
+		warnOfUnfit(w.log, w.name, unfit)
+	}
+	if len(keys) == 0 || slices.EqualFunc(keys, w.keys, bytes.Equal) {
+		return
+	}
+	if err := w.members.SetKeys(keys); err != nil {
+		w.log.Error("the member Secret has keys that cannot be used; going on with those before",
+			"name", w.name.String(), "error", err)
+		return
+	}
+	w.keys = keys
+	w.log.Info("member keys changed", "name", w.name.String(), "count", len(keys))
+}
