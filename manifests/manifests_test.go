@@ -430,3 +430,25 @@ func TestPortsAreTheDefaults(t *testing.T) {
 		t.Error("the default ports have changed: change them in the documentation and in the network policy too")
 	}
 }
+
+// TestGoKnowsTheMemoryLimit: the runtime collects garbage harder before the kernel ends
+// the process, and leaves some room for what it does not count.
+func TestGoKnowsTheMemoryLimit(t *testing.T) {
+	controller, speaker := pods(t)
+	for role, pod := range map[string]corev1.PodSpec{"controller": controller, "speaker": speaker} {
+		c := pod.Containers[0]
+		limit := c.Resources.Limits.Memory().Value()
+		i := slices.IndexFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "GOMEMLIMIT" })
+		if i < 0 {
+			t.Errorf("%s: GOMEMLIMIT is not set", role)
+			continue
+		}
+		var mebibytes int64
+		if _, err := fmt.Sscanf(c.Env[i].Value, "%dMiB", &mebibytes); err != nil {
+			t.Errorf("%s: GOMEMLIMIT is %q: %v", role, c.Env[i].Value, err)
+		}
+		if share := float64(mebibytes<<20) / float64(limit); share < 0.85 || share > 0.92 {
+			t.Errorf("%s: GOMEMLIMIT is %s, %.2f of the memory limit; it should be about 0.9", role, c.Env[i].Value, share)
+		}
+	}
+}
