@@ -2,6 +2,8 @@ package membership
 
 import (
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/memberlist"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -23,6 +26,8 @@ const (
 	labelByte   = 244
 	encryptByte = 10
 	lengthSize  = 4
+	// gcmNonceSize is the size of a nonce of AES-GCM.
+	gcmNonceSize = 12
 	// maxHead is the largest size of what comes before the encrypted bytes.
 	maxHead = 2 + 255 + 1 + lengthSize
 	// maxFrame is the largest length that can be meant: a whole state, and what
@@ -66,6 +71,26 @@ func readHead(head []byte) (missing int, length int64, err error) {
 		return 0, 0, fmt.Errorf("%w: it has %d bytes, at most %d are possible", errFrame, length, maxFrame)
 	}
 	return 0, length, nil
+}
+
+// isSealed reports whether a packet of memberlist is encrypted with a key. A packet is
+// the version of the encryption, a nonce of 12 bytes, and what AES-GCM made, after the
+// label, which is authenticated too.
+func isSealed(packet, key []byte, label string) bool {
+	sealed, found, err := memberlist.RemoveLabelHeaderFromPacket(packet)
+	if err != nil || found != label || len(sealed) < 1+gcmNonceSize {
+		return false
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return false
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		return false
+	}
+	_, err = gcm.Open(nil, sealed[1:1+gcmNonceSize], sealed[1+gcmNonceSize:], []byte(label))
+	return err == nil
 }
 
 // framedConn passes one frame from the other end to memberlist, and nothing after

@@ -169,3 +169,16 @@ func TestLongFramesWaitForRoom(t *testing.T) {
 		}
 	})
 }
+
+// FuzzIsSealed looks at packets of anybody: none is taken for one of a member.
+func FuzzIsSealed(f *testing.F) {
+	f.Add([]byte(nil), "test")
+	f.Add([]byte{1}, "")
+	f.Add(append([]byte{labelByte, 4, 't', 'e', 's', 't', 1}, make([]byte, gcmNonceSize)...), "test")
+	f.Add(append([]byte{1}, make([]byte, 100)...), "")
+	f.Fuzz(func(t *testing.T, packet []byte, label string) {
+		if isSealed(packet, keyA, label) {
+			t.Errorf("%x is taken for a packet of a member", packet)
+		}
+	})
+}

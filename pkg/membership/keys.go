@@ -141,6 +141,17 @@ func (k *keyring) heard(id keyID, now time.Time) {
 	}
 }
 
+// awaited returns the key that is to encrypt and has to wait; nil when there is none.
+func (k *keyring) awaited() *heldKey {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if bytes.Equal(k.held[0].key, k.encrypting) {
+		return nil
+	}
+	h := k.held[0]
+	return &h
+}
+
 // first returns the key that encrypts.
 func (k *keyring) first() proofKey {
 	k.mu.Lock()

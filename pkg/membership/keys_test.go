@@ -284,3 +284,34 @@ func TestTheKeyIsReplacedAtOnce(t *testing.T) {
 	default:
 	}
 }
+
+// TestANewKeySpreadsByUse: when one uses it, all others do within a moment, for what
+// they say to a member that has only the new one must be understood.
+func TestANewKeySpreadsByUse(t *testing.T) {
+	checkLeaks(t)
+	numbers := []int{2, 3, 4}
+	var members []member
+	for _, n := range numbers {
+		members = append(members, start(t, configOf(t, n), numbers...))
+	}
+	for _, m := range members {
+		m.awaitMembers(t, numbers...)
+	}
+	for _, m := range members {
+		if err := m.SetKeys([][]byte{keyB}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := time.Now()
+	members[0].keys.heard(members[0].keys.awaited().proof.id, at)
+	for _, m := range members {
+		for m.keys.awaited() != nil && time.Since(at) < patience {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	took := time.Since(at)
+	t.Logf("all use it after %s", took.Round(time.Millisecond))
+	if took >= ripening {
+		t.Error("it is not heard from packets that somebody uses it")
+	}
+}

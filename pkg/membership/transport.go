@@ -190,6 +190,9 @@ func (t *transport) receive() {
 			t.counter.packet(from.Addr(), Crowded)
 			continue
 		}
+		if key := t.keys.awaited(); key != nil && isSealed(buffer[:n], key.key, t.config.ClusterLabel) {
+			t.keys.heard(key.proof.id, at)
+		}
 		packet := &memberlist.Packet{
 			Buf:       append([]byte(nil), buffer[:n]...),
 			From:      net.UDPAddrFromAddrPort(from),
