@@ -39,7 +39,10 @@ type paths struct {
 
 	mu     sync.Mutex
 	wanted map[string]watchedPeer // by name
-	paths  map[string]path        // by name of the peer
+	// peers are all peers that this node is to have a session with.
+	peers map[string]bool
+	state []bgp.Session   // what the BGP sessions were last doing
+	paths map[string]path // by name of the peer
 }
 
 // watchedPeer is a peer whose BGPPeer names a BFDProfile.
@@ -55,6 +58,9 @@ type path struct {
 	key     bfd.Key
 	config  bfd.SessionConfig
 	problem string
+	// ending is set when the peer does without BFD now, and the router does not:
+	// what BFD finds counts for nothing here any more.
+	ending bool
 }
 
 // watchedPeers are those of the peers whose BGPPeers name a BFDProfile.
@@ -68,11 +74,14 @@ func watchedPeers(c *config.Config, peers []bgp.Peer) map[string]watchedPeer {
 	return out
 }
 
-// configure says which peers are to be watched. state is what the BGP sessions
-// are doing.
-func (p *paths) configure(wanted map[string]watchedPeer, state []bgp.Session) {
+// configure says which of the peers that there are is to be watched. state is
+// what the BGP sessions are doing.
+func (p *paths) configure(wanted map[string]watchedPeer, peers []bgp.Peer, state []bgp.Session) {
 	p.mu.Lock()
-	p.wanted = wanted
+	p.wanted, p.peers = wanted, map[string]bool{}
+	for _, peer := range peers {
+		p.peers[peer.Name] = true
+	}
 	p.mu.Unlock()
 	p.update(state)
 }
@@ -80,9 +89,10 @@ func (p *paths) configure(wanted map[string]watchedPeer, state []bgp.Session) {
 // update takes in what the BGP sessions are doing: where routers were found, and
 // which sessions have ended.
 func (p *paths) update(state []bgp.Session) {
+	found := p.found()
 	p.mu.Lock()
 	before := p.paths
-	p.paths = p.plan(state)
+	p.state, p.paths = state, p.plan(state, found)
 	same := maps.Equal(before, p.paths)
 	sessions := map[bfd.Key]bfd.SessionConfig{}
 	for _, name := range slices.Sorted(maps.Keys(p.paths)) {
@@ -102,21 +112,38 @@ func (p *paths) update(state []bgp.Session) {
 	p.told()
 }
 
-// plan is how each router is watched. The way to one whose peer is gone is
-// watched as long as its BGP session lasts: many routers take the end of BFD for
-// a failure.
-func (p *paths) plan(state []bgp.Session) map[string]path {
+// plan is how each router is watched. found is what BFD finds now.
+//
+// Routers take the end of BFD for a failure and end the BGP session, also when
+// they are told that it is on purpose (AdminDown): FRR 8.4 and BIRD 2.0 do. So
+// the way to a router whose peer is gone is watched as long as its BGP session
+// lasts. Where the peer stays and does without BFD now, BFD only goes on to
+// answer: until the router ends it, or the BGP session has ended for another
+// reason, or the way has failed.
+func (p *paths) plan(state []bgp.Session, found map[bfd.Key]bfd.Status) map[string]path {
 	out := map[string]path{}
 	routers := map[string]netip.Addr{}
 	for _, s := range state {
 		routers[s.Peer] = s.Router
-		if last, watched := p.paths[s.Peer]; watched {
+		last, watched := p.paths[s.Peer]
+		last.ending = p.peers[s.Peer]
+		used := s.State == bgp.SessionEstablished && found[last.key].State == bfd.Up
+		if watched && (!last.ending || used) {
 			out[s.Peer] = last
 		}
 	}
 	links := p.links.Links()
 	for name, w := range p.wanted {
 		out[name] = w.path(routers[name], links)
+	}
+	return out
+}
+
+// found is what BFD finds of each way.
+func (p *paths) found() map[bfd.Key]bfd.Status {
+	out := map[bfd.Key]bfd.Status{}
+	for _, s := range p.speaker.State() {
+		out[s.Key] = s
 	}
 	return out
 }
@@ -167,6 +194,10 @@ func (p *paths) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-p.speaker.Changed():
+			p.mu.Lock()
+			state := p.state
+			p.mu.Unlock()
+			p.update(state) // BFD may have ended that only answered
 			p.follow()
 			p.told()
 		}
@@ -177,7 +208,9 @@ func (p *paths) run(ctx context.Context) error {
 func (p *paths) follow() {
 	found := map[string]bgp.Path{}
 	for _, row := range p.all() {
-		found[row.peer] = row.found()
+		if !row.ending {
+			found[row.peer] = row.found()
+		}
 	}
 	p.sessions.SetPaths(found)
 }
@@ -202,10 +235,7 @@ func (r pathRow) found() bgp.Path {
 
 // all are all ways that are watched, by the names of the peers.
 func (p *paths) all() []pathRow {
-	state := map[bfd.Key]bfd.Status{}
-	for _, s := range p.speaker.State() {
-		state[s.Key] = s
-	}
+	state := p.found()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []pathRow
@@ -249,6 +279,10 @@ func (r pathRow) session() v1beta1.BFDSession {
 		Peer: r.peer, State: v1beta1.BFDState(s.State.String()), Since: whole(s.Since), Problem: r.problem, MultiHop: r.key.Multihop,
 		Ups: int64(s.Ups), Downs: int64(s.Downs), LastDownTime: whole(s.LastDown.At), LastDownCause: string(s.LastDown.Cause),
 		LocalDiagnostic: diagnostic(s.Diagnostic), RemoteDiagnostic: diagnostic(s.RemoteDiagnostic),
+	}
+	if r.ending {
+		out.Problem = "The BGPPeer does without BFD now, but the router does not, and would end the BGP session with it. What BFD finds counts " +
+			"for nothing here, and it ends when the router's does, or with the BGP session. Take BFD out of the router's configuration."
 	}
 	if r.key.Peer.IsValid() {
 		out.RemoteAddress = r.key.Peer.String()

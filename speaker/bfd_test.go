@@ -237,6 +237,83 @@ func TestPathOutlivesItsPeer(t *testing.T) {
 	}
 }
 
+// TestBFDIsTakenAway: the BGP session goes on, also at routers that take the end
+// of BFD for a failure, and what BFD finds counts for nothing any more. BFD ends
+// as soon as that harms nobody.
+func TestBFDIsTakenAway(t *testing.T) {
+	up := bfd.Status{State: bfd.Up, Ups: 1}
+	now := time.Now()
+	silent := bfd.Status{State: bfd.Down, Ups: 1, Downs: 1, LastDown: bfd.Transition{At: now, From: bfd.Up, To: bfd.Down, Cause: bfd.CauseSilence}}
+	byHand := silent
+	byHand.LastDown.Cause, byHand.PeerAdminDown = bfd.CausePeerAdminDown, true
+	established := bgp.Session{Peer: "tor", State: bgp.SessionEstablished}
+	for _, test := range []struct {
+		story string
+		found bfd.Status // when bfdProfile is taken away
+		stays bool       // BFD, for a while
+		then  bfd.Status
+		bgp   bgp.SessionState
+	}{
+		{"the router does no BFD", bfd.Status{State: bfd.Down}, false, bfd.Status{}, bgp.SessionEstablished},
+		{"the way has failed, and the session is back without BFD", silent, false, bfd.Status{}, bgp.SessionEstablished},
+		{"the router goes on, until somebody shuts it down there", up, true, byHand, bgp.SessionEstablished},
+		{"the router goes on, until it is silent", up, true, silent, bgp.SessionEstablished},
+		{"the router goes on, until the BGP session ends", up, true, up, bgp.SessionConnecting},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := routedWorld(t, append(service("web"), node("node1"), profile(nil), peer("tor", withProfile))...)
+				w.tells("tor 192.0.2.10/32")
+				ctx, stop := context.WithCancel(t.Context())
+				done := make(chan error)
+				go func() { done <- w.paths.run(ctx) }()
+				w.bgp.says(established)
+				w.bfd.says(torKey, test.found)
+				synctest.Wait()
+				w.routes.follow()
+				changes(w, "tor", &v1beta1.BGPPeer{}, func(p *v1beta1.BGPPeer) { p.Spec.BFDProfile = "" })
+				w.configure()
+				w.tells("tor 192.0.2.10/32")
+				if stays := len(w.bfd.sessions) == 1; stays != test.stays {
+					t.Fatalf("BFD stays: %v", stays)
+				}
+				if len(w.bgp.paths) != 0 {
+					t.Errorf("the session still hears of its way: %v", w.bgp.paths)
+				}
+				if test.stays {
+					status := w.paths.bfdStatus()
+					if status.Count != 1 || !strings.Contains(status.Sessions[0].Problem, "does without BFD now") {
+						t.Errorf("status is %+v", status)
+					}
+					w.bfd.says(torKey, test.then)
+					synctest.Wait()
+					if len(w.bgp.paths) != 0 {
+						t.Errorf("the session hears of its way: %v", w.bgp.paths)
+					}
+					now := established
+					now.State = test.bgp
+					w.bgp.says(now)
+					w.routes.follow()
+				}
+				if len(w.bfd.sessions) != 0 || w.paths.bfdStatus().Count != 0 {
+					t.Errorf("watched is still %+v", w.bfd.sessions)
+				}
+				// Who wants it again gets it.
+				changes(w, "tor", &v1beta1.BGPPeer{}, func(p *v1beta1.BGPPeer) { p.Spec.BFDProfile = "fast" })
+				w.configure()
+				w.tells("tor 192.0.2.10/32")
+				if len(w.bfd.sessions) != 1 || len(w.bgp.paths) != 1 {
+					t.Errorf("watched is %+v, and the session hears %v", w.bfd.sessions, w.bgp.paths)
+				}
+				stop()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // TestStrictNeedsItsProfile: without it, the session runs as if nobody had asked
 // for BFD, and the condition of the peer says so.
 func TestStrictNeedsItsProfile(t *testing.T) {
@@ -253,5 +330,14 @@ func TestStrictNeedsItsProfile(t *testing.T) {
 	w.planned()
 	if !w.bgp.desired[0].Peer.Strict {
 		t.Error("the session does not wait for BFD")
+	}
+	// A profile that is deleted stays in force.
+	if err := w.api.Delete(t.Context(), profile(nil)); err != nil {
+		t.Fatal(err)
+	}
+	w.configure()
+	w.planned()
+	if !w.bgp.desired[0].Peer.Strict || len(w.bfd.sessions) != 1 {
+		t.Errorf("without the profile: %+v, watched is %+v", w.bgp.desired[0].Peer, w.bfd.sessions)
 	}
 }

@@ -163,7 +163,7 @@ func (r *routes) plan(ctx context.Context) time.Duration {
 		return idle
 	}
 	r.sessions.configure(peers, problems)
-	r.paths.configure(watchedPeers(&c, peers), r.speaker.State())
+	r.paths.configure(watchedPeers(&c, peers), peers, r.speaker.State())
 	r.tellConflicts(planned.Conflicts)
 	r.follow()
 	r.await(decided, serial)
@@ -250,22 +250,21 @@ func parseBGPNode(n *corev1.Node) config.Node {
 // name what of others, or of these, cannot be in force on it.
 func peersOf(c *config.Config, node config.Node) (peers []bgp.Peer, problems map[string]sessionProblem) {
 	problems = map[string]sessionProblem{}
-	for _, p := range c.BGPPeers {
-		if !p.SelectsNode(node.Labels) {
-			continue
-		}
-		peer, err := p.For(node)
+	for _, p := range c.PeersOn(node) {
 		switch {
-		case errors.Is(err, config.ErrNoPassword):
-			problems[p.Name] = sessionProblem{v1beta1.ReasonSecretNotFound, err.Error()}
+		case p.Rival != nil:
+			problems[p.Name] = sessionProblem{v1beta1.ReasonConflicting, p.Conflicting(p.Rival).Message}
 			continue
-		case err != nil:
-			problems[p.Name] = sessionProblem{v1beta1.ReasonNotConfigured, err.Error()}
+		case errors.Is(p.Err, config.ErrNoPassword):
+			problems[p.Name] = sessionProblem{v1beta1.ReasonSecretNotFound, p.Err.Error()}
+			continue
+		case p.Err != nil:
+			problems[p.Name] = sessionProblem{v1beta1.ReasonNotConfigured, p.Err.Error()}
 			continue
 		case p.Problem != "":
 			problems[p.Name] = sessionProblem{v1beta1.ReasonSecretNotFound, p.Problem}
 		}
-		peers = append(peers, peer)
+		peers = append(peers, p.Peer)
 	}
 	return peers, problems
 }

@@ -85,10 +85,22 @@ func (f *fakeBGP) says(sessions ...bgp.Session) {
 
 const namespace = "berth-system"
 
+// routerOf is the address of the router of a name: tor, or another one.
+func routerOf(name string) string {
+	if name == "tor" {
+		return "192.0.2.254"
+	}
+	sum := 0
+	for _, b := range []byte(name) {
+		sum += int(b)
+	}
+	return fmt.Sprintf("192.0.2.%d", 200+sum%50)
+}
+
 // peer is a BGPPeer of all nodes.
 func peer(name string, change func(*v1beta1.BGPPeerSpec)) *v1beta1.BGPPeer {
 	p := &v1beta1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name)},
-		Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: 64513, PeerAddress: "192.0.2.254"}}
+		Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: 64513, PeerAddress: routerOf(name)}}
 	if change != nil {
 		change(&p.Spec)
 	}
@@ -298,6 +310,31 @@ func TestPeerThatThisNodeCannotHave(t *testing.T) {
 	if s := w.sessions.status(); s.Count != 3 || len(s.Sessions) != 0 {
 		t.Errorf("status is %+v", s)
 	}
+}
+
+// TestTwoPeersOfOneRouter: the older one has the session, on those nodes that both
+// select, whether or not the router is there; the Speaker object says why the
+// younger one has none.
+func TestTwoPeersOfOneRouter(t *testing.T) {
+	to := func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "192.0.2.254" }
+	older, younger := peer("z-older", to), peer("a-younger", to)
+	older.Spec.NodeSelectors = []metav1.LabelSelector{{MatchLabels: map[string]string{"rack": "1"}}}
+	younger.CreationTimestamp = metav1.NewTime(older.CreationTimestamp.Add(time.Hour))
+	w := routedWorld(t, append(service("web"), node("node1"), older, younger)...)
+	w.tells("a-younger 192.0.2.10/32")
+	changes(w, "node1", &corev1.Node{}, func(n *corev1.Node) { n.Labels = map[string]string{"rack": "1"} })
+	w.look()
+	w.tells("z-older 192.0.2.10/32")
+	s := w.sessions.status()
+	if s.Count != 2 || len(s.Sessions) != 1 || s.Sessions[0].Peer != "a-younger" || s.Sessions[0].State != v1beta1.BGPNotConfigured ||
+		s.Sessions[0].Reason != string(v1beta1.ReasonConflicting) || !strings.Contains(s.Sessions[0].Problem, "z-older") {
+		t.Errorf("status is %+v", s)
+	}
+	if err := w.api.Delete(t.Context(), older); err != nil {
+		t.Fatal(err)
+	}
+	w.configure()
+	w.tells("a-younger 192.0.2.10/32")
 }
 
 // TestNodeThatIsGone: it is known how to talk to the peers, but not any more

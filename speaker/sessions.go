@@ -54,7 +54,10 @@ type sessionRow struct {
 	error   string
 	errorAt time.Time // when it first failed so
 	failing bool      // error is of attempts since the last session
-	mourned bool      // that there is none was told by an Event
+	ended   string    // why the last session ended
+	endedAt time.Time
+	flaps   int  // sessions in a row that were short, while damped
+	mourned bool // that there is none was told by an Event
 	ups     uint64
 	downs   uint64
 }
@@ -96,8 +99,10 @@ type transition struct {
 	peer  string
 	up    bool
 	never bool
-	why   string // "" when this side wanted it
-	row   bgp.Session
+	// damped is how many short sessions in a row made the next attempt wait.
+	damped int
+	why    string // "" when this side wanted it
+	row    bgp.Session
 }
 
 // follow takes in what all sessions are doing.
@@ -129,8 +134,8 @@ func (s *sessions) update(state []bgp.Session) (changes []transition, differs bo
 		if was && (!is || again) {
 			row.downs++
 			row.mourned = true
-			why := now.LastError
-			if now.LastErrorAt.Equal(before.LastErrorAt) {
+			why := now.Ended // not LastError: attempts may have failed since
+			if now.EndedAt.Equal(before.EndedAt) {
 				why = ""
 			}
 			changes = append(changes, transition{peer: now.Peer, why: why})
@@ -140,6 +145,9 @@ func (s *sessions) update(state []bgp.Session) (changes []transition, differs bo
 			row.mourned = false
 			s.remembered = !s.over
 			changes = append(changes, transition{peer: now.Peer, up: true, row: now})
+		}
+		if now.State == bgp.SessionDamped && before.State != now.State {
+			changes = append(changes, transition{peer: now.Peer, damped: now.Flaps, why: now.Ended})
 		}
 		if !is && now.LastError != "" && !row.mourned {
 			row.mourned = true
@@ -172,6 +180,10 @@ func (r *sessionRow) next(now bgp.Session) *sessionRow {
 		out.error, out.errorAt = now.LastError, now.LastErrorAt
 	}
 	out.failing = now.State != bgp.SessionEstablished
+	out.ended, out.endedAt, out.flaps = now.Ended, now.EndedAt, 0
+	if now.State == bgp.SessionDamped {
+		out.flaps = now.Flaps
+	}
 	return &out
 }
 
@@ -195,6 +207,7 @@ func (r *sessionRow) same(o *sessionRow) bool {
 			row.Session = bgp.Session{}
 		}
 		row.State, row.Since, row.LastError, row.LastErrorAt = "", time.Time{}, "", time.Time{}
+		row.Ended, row.EndedAt, row.Flaps = "", time.Time{}, 0
 		row.Handed, row.HandedAt, row.Ignored, row.failing, row.mourned = 0, time.Time{}, 0, false, false
 	}
 	return a == b
@@ -212,6 +225,10 @@ func (s *sessions) tell(c transition) {
 	case c.up:
 		kind, reason = corev1.EventTypeNormal, "SessionUp"
 		note = fmt.Sprintf("Node %s has a session with %s: %s, AS %d, %s.", node, c.peer, c.row.Remote, c.row.PeerASN, c.row.Families)
+	case c.damped > 0:
+		reason = "SessionDamped"
+		note = fmt.Sprintf("Node %s waits longer before it tries %s again: %d sessions in a row have ended soon, the last with: %s.",
+			node, c.peer, c.damped, why)
 	case c.never:
 		reason, note = "NoSession", fmt.Sprintf("Node %s gets no session with %s: %s.", node, c.peer, why)
 	case c.why == "":
@@ -287,6 +304,7 @@ func (s *sessions) status() v1beta1.SpeakerBGP {
 func (r *sessionRow) status() v1beta1.BGPSession {
 	out := v1beta1.BGPSession{
 		Peer: r.Peer, State: r.state, Since: whole(r.since), LastError: r.error, LastErrorTime: whole(r.errorAt),
+		LastEnd: r.ended, LastEndTime: whole(r.endedAt), Flaps: int32(r.flaps),
 	}
 	if r.State != bgp.SessionEstablished {
 		return out

@@ -32,6 +32,13 @@ func TestSessionsAreTold(t *testing.T) {
 		s.Remote, s.PeerASN, s.Families = netip.MustParseAddr("192.0.2.254"), 64513, bgp.IPv4
 		return s
 	}
+	// ended has a session end with what was the last error then.
+	ended := func(s bgp.Session, why string, when int) bgp.Session {
+		s.Ended, s.EndedAt = why, at(when)
+		return s
+	}
+	damped := ended(trying(bgp.SessionDamped, 58, "closed", 58), "closed", 58)
+	damped.Flaps = 4
 	for _, step := range []struct {
 		story  string
 		now    []bgp.Session
@@ -46,14 +53,20 @@ func TestSessionsAreTold(t *testing.T) {
 		{"in another way", []bgp.Session{trying(bgp.SessionConnecting, 2, "refused", 12)}, "Connecting 0 refused 12", true, nil},
 		{"it is up", []bgp.Session{up(15, "refused", 12)}, "Established 15 refused 12", true, []string{"tor Normal SessionUp"}},
 		{"nothing happens", []bgp.Session{up(15, "refused", 12)}, "Established 15 refused 12", false, nil},
-		{"it is down", []bgp.Session{trying(bgp.SessionConnecting, 20, "closed", 20)}, "Connecting 20 closed 20", true, []string{"tor Warning SessionDown"}},
-		{"and does not come up", []bgp.Session{trying(bgp.SessionConnecting, 20, "refused", 25)}, "Connecting 20 refused 25", true, nil},
-		{"up again", []bgp.Session{up(30, "refused", 25)}, "Established 30 refused 25", true, []string{"tor Normal SessionUp"}},
-		{"down and up between two looks", []bgp.Session{up(40, "closed", 39)}, "Established 40 closed 39", true,
+		{"it is down", []bgp.Session{ended(trying(bgp.SessionConnecting, 20, "closed", 20), "closed", 20)}, "Connecting 20 closed 20, ended 20 closed", true, []string{"tor Warning SessionDown"}},
+		{"and does not come up", []bgp.Session{ended(trying(bgp.SessionConnecting, 20, "refused", 25), "closed", 20)},
+			"Connecting 20 refused 25, ended 20 closed", true, nil},
+		{"up again", []bgp.Session{ended(up(30, "refused", 25), "closed", 20)}, "Established 30 refused 25, ended 20 closed", true, []string{"tor Normal SessionUp"}},
+		{"down and up between two looks", []bgp.Session{ended(up(40, "closed", 39), "shut down", 38)}, "Established 40 closed 39, ended 38 shut down", true,
 			[]string{"tor Warning SessionDown", "tor Normal SessionUp"}},
-		{"the same once more", []bgp.Session{up(50, "closed", 49)}, "Established 50 closed 49", true,
+		{"the same once more", []bgp.Session{ended(up(50, "closed", 49), "closed", 49)}, "Established 50 closed 49, ended 49 closed", true,
 			[]string{"tor Warning SessionDown", "tor Normal SessionUp"}},
-		{"this side ends it", []bgp.Session{trying(bgp.SessionLeaving, 60, "closed", 49)}, "Leaving 60 closed 49", true, []string{"tor Normal SessionDown"}},
+		{"again, and it is damped", []bgp.Session{damped}, "Damped 58 closed 58, ended 58 closed, flaps 4", true,
+			[]string{"tor Warning SessionDown", "tor Warning SessionDamped"}},
+		{"it is still", []bgp.Session{damped}, "Damped 58 closed 58, ended 58 closed, flaps 4", false, nil},
+		{"up once more", []bgp.Session{ended(up(59, "closed", 58), "closed", 58)}, "Established 59 closed 58, ended 58 closed", true,
+			[]string{"tor Normal SessionUp"}},
+		{"this side ends it", []bgp.Session{ended(trying(bgp.SessionLeaving, 60, "closed", 58), "closed", 58)}, "Leaving 60 closed 58, ended 58 closed", true, []string{"tor Normal SessionDown"}},
 		{"and it is gone", nil, "", true, nil},
 	} {
 		t.Run(step.story, func(t *testing.T) {
@@ -65,6 +78,12 @@ func TestSessionsAreTold(t *testing.T) {
 				got = fmt.Sprintf("%s %d", s.State, s.Since.Unix()-1000)
 				if s.LastError != "" {
 					got += fmt.Sprintf(" %s %d", s.LastError, s.LastErrorTime.Unix()-1000)
+				}
+				if s.LastEnd != "" {
+					got += fmt.Sprintf(", ended %d %s", s.LastEndTime.Unix()-1000, s.LastEnd)
+				}
+				if s.Flaps > 0 {
+					got += fmt.Sprintf(", flaps %d", s.Flaps)
 				}
 			}
 			if got != step.want {

@@ -48,7 +48,8 @@ const (
 	// process has seen one, stays in force.
 	ReasonSecretNotFound Reason = "SecretNotFound"
 	// ReasonBFDProfileNotFound: the peer names a BFDProfile that does not exist
-	// or is not in force. Its sessions run without BFD.
+	// or is not in force. Its last version, if this process has seen one, stays in
+	// force; else the sessions run without BFD.
 	ReasonBFDProfileNotFound Reason = "BFDProfileNotFound"
 	// ReasonBFDEchoUnusable: the peer is several hops away, so its BFDProfile
 	// is in force without echo mode.
@@ -71,7 +72,8 @@ const (
 	// selects.
 	ReasonNoNodeSelected Reason = "NoNodeSelected"
 	// ReasonConflicting: an older advertisement gives the same routes another
-	// localPref, med or asPathPrepend, and its values count.
+	// localPref, med or asPathPrepend, and its values count. Of a BGPPeer: an older
+	// one has the session with its router, so this one is not in force.
 	ReasonConflicting Reason = "Conflicting"
 )
 

@@ -358,6 +358,17 @@ type BGPSession struct {
 	// When that was first so. Attempts that fail alike do not change it.
 	// +optional
 	LastErrorTime metav1.Time `json:"lastErrorTime,omitzero"`
+	// Why the last session that was established has ended; empty when none has.
+	// What attempts fail with afterwards is in lastError only.
+	// +optional
+	LastEnd string `json:"lastEnd,omitempty"`
+	// When that was.
+	// +optional
+	LastEndTime metav1.Time `json:"lastEndTime,omitzero"`
+	// How many sessions in a row have ended within a minute of their start, while
+	// the next attempt waits for that reason (state Damped).
+	// +optional
+	Flaps int32 `json:"flaps,omitempty"`
 	// Address of this side, while the session is established, as all that
 	// follows.
 	// +optional
@@ -403,13 +414,14 @@ type BGPSession struct {
 
 // BGPSessionState is what a session is doing.
 //
-// +kubebuilder:validation:Enum=NotConfigured;Held;AwaitingBFD;Connecting;Listening;Established;Leaving
+// +kubebuilder:validation:Enum=NotConfigured;Held;AwaitingBFD;Connecting;Damped;Listening;Established;Leaving
 type BGPSessionState string
 
 // The states of sessions.
 const (
-	// BGPNotConfigured: the BGPPeer asks for what this node does not have, or
-	// the password is missing. Nothing is tried; problem says why.
+	// BGPNotConfigured: the BGPPeer asks for what this node does not have, the
+	// password is missing, or an older BGPPeer has the session. Nothing is tried;
+	// problem says why.
 	BGPNotConfigured BGPSessionState = "NotConfigured"
 	// BGPHeld: the session waits until all routes are known.
 	BGPHeld BGPSessionState = "Held"
@@ -418,6 +430,9 @@ const (
 	// BGPConnecting: there is no session yet; lastError says why the last
 	// attempt failed.
 	BGPConnecting BGPSessionState = "Connecting"
+	// BGPDamped: sessions have ended again and again soon after they began, so
+	// the next attempt waits, up to a minute.
+	BGPDamped BGPSessionState = "Damped"
 	// BGPListening: a passive session waits for the router.
 	BGPListening BGPSessionState = "Listening"
 	// BGPEstablished: routes are announced.

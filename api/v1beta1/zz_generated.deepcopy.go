@@ -483,6 +483,7 @@ func (in *BGPSession) DeepCopyInto(out *BGPSession) {
 	*out = *in
 	in.Since.DeepCopyInto(&out.Since)
 	in.LastErrorTime.DeepCopyInto(&out.LastErrorTime)
+	in.LastEndTime.DeepCopyInto(&out.LastEndTime)
 	if in.Families != nil {
 		in, out := &in.Families, &out.Families
 		*out = make([]BGPFamily, len(*in))

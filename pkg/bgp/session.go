@@ -19,6 +19,9 @@ const (
 	// SessionConnecting: no TCP connection yet. Session.LastError says why the
 	// last attempt failed.
 	SessionConnecting SessionState = "Connecting"
+	// SessionDamped: the session has ended again and again soon after it began, so
+	// the next attempt waits longer than usual.
+	SessionDamped SessionState = "Damped"
 	// SessionListening: a passive session waits for the router.
 	SessionListening SessionState = "Listening"
 	// SessionOpening: there is a connection, and both sides agree on terms.
@@ -40,6 +43,13 @@ type Session struct {
 	// success: LastErrorAt tells how old it is.
 	LastError   string
 	LastErrorAt time.Time
+	// Ended says in words why the last session ended that was established, "" when
+	// none has. What attempts fail with afterwards does not change it.
+	Ended   string
+	EndedAt time.Time
+	// Flaps is how many sessions in a row were short, while State is
+	// SessionDamped.
+	Flaps int
 
 	// Router is where a router was found that is only known by the link that it
 	// is on, without a zone; the zero Addr before.

@@ -41,6 +41,8 @@ type BGPPeer struct {
 	both     bool              // dualStackAddressFamily
 	perNode  map[string]source // by field
 	bfd      string            // name of the profile
+	profile  *BFDProfile       // as it is written
+	rival    *BGPPeer          // an older one that certainly has the session
 	strict   bool              // strictBFD
 	multiHop bool
 	unusable error // why no node can have a session
@@ -147,6 +149,11 @@ func (p *BGPPeer) For(n Node) (bgp.Peer, error) {
 	if p.unusable != nil {
 		return bgp.Peer{}, p.unusable
 	}
+	return p.on(n)
+}
+
+// on is For, also without a password.
+func (p *BGPPeer) on(n Node) (bgp.Peer, error) {
 	out := p.peer
 	var errs []error
 	number := func(field string, plain uint32) uint32 {

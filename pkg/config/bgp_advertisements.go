@@ -229,7 +229,7 @@ func (a *BGPAdvertisement) lookForNames(c *Config) []Problem {
 	}
 	var missing []string
 	for _, name := range a.value.Peers {
-		if c.BGPPeer(name) == nil {
+		if p := c.BGPPeer(name); p == nil || p.rival != nil {
 			missing = append(missing, name)
 		}
 	}

@@ -200,7 +200,7 @@ func TestAggregation(t *testing.T) {
 func TestConflictsAreTold(t *testing.T) {
 	gold := []metav1.LabelSelector{{MatchLabels: map[string]string{"tier": "gold"}}}
 	red := []metav1.LabelSelector{{MatchLabels: map[string]string{"colour": "red"}}}
-	internal := peer("int", func(s *v1beta1.BGPPeerSpec) { s.PeerASN = 64512 })
+	internal := peer("int", func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.PeerAddress = 64512, "192.0.2.2" })
 	external := peer("ext", nil)
 	type spec = v1beta1.BGPAdvertisementSpec
 	for _, test := range []struct {

@@ -111,6 +111,7 @@ func parseInterval(v *intstr.IntOrString, otherwise time.Duration) (time.Duratio
 
 func parseBGPPeers(c *Config, objects Objects, last Config) []Problem {
 	var problems []Problem
+	told := map[*BGPPeer][]Problem{} // of those that are understood
 	for i := range objects.BGPPeers {
 		o := &objects.BGPPeers[i]
 		p, err := parseBGPPeer(o, objects)
@@ -125,7 +126,7 @@ func parseBGPPeers(c *Config, objects Objects, last Config) []Problem {
 			if before != nil {
 				again := *before
 				p = &again
-				p.Problem = ""
+				p.Problem, p.rival = "", nil
 				if problem.Reason == v1beta1.ReasonSecretNotFound {
 					p.Problem = problem.Message
 				}
@@ -134,16 +135,25 @@ func parseBGPPeers(c *Config, objects Objects, last Config) []Problem {
 		if p == nil {
 			continue
 		}
-		mine := p.findBFD(c)
+		mine := p.findBFD(c, last)
 		if selectsNone(p.Nodes, objects.NodeLabels) {
 			mine = append(mine, noNode(KindBGPPeer, o.Name))
 		}
-		if len(mine) > 0 && err == nil {
-			problems = append(problems, joined(mine))
+		if err == nil {
+			told[p] = mine
 		}
 		c.BGPPeers = append(c.BGPPeers, p)
 	}
 	slices.SortFunc(c.BGPPeers, func(a, b *BGPPeer) int { return cmp.Compare(a.Name, b.Name) })
+	c.findRivals()
+	for p, mine := range told {
+		if p.rival != nil {
+			mine = append([]Problem{p.Conflicting(p.rival)}, mine...) // the worst
+		}
+		if len(mine) > 0 {
+			problems = append(problems, joined(mine))
+		}
+	}
 	return problems
 }
 
@@ -165,26 +175,36 @@ func noNode(kind, name string) Problem {
 		"spec.nodeSelectors selects no node of the cluster. Correct them, or label nodes."}
 }
 
-// findBFD finds the profile that a peer names, and says what is wrong with it.
-func (p *BGPPeer) findBFD(c *Config) []Problem {
-	p.BFD = nil
+// findBFD finds the profile that a peer names, and says what is wrong with it. Of
+// one that is gone, the last version stays in force: to end BFD, which is to say
+// to have the peer's failure noticed later, somebody has to edit the peer.
+func (p *BGPPeer) findBFD(c *Config, last Config) []Problem {
+	p.BFD, p.profile = nil, nil
 	if p.bfd == "" {
 		return nil
 	}
+	var problems []Problem
 	i, found := slices.BinarySearchFunc(c.BFDProfiles, p.bfd, func(b *BFDProfile, n string) int { return cmp.Compare(b.Name, n) })
-	if !found {
-		return []Problem{{KindBGPPeer, p.Name, v1beta1.ReasonBFDProfileNotFound, fmt.Sprintf("spec.bfdProfile: BFDProfile %s is not "+
-			"there or not valid. The sessions run without BFD. Create the profile or correct the name.", p.bfd)}}
+	if found {
+		p.profile = c.BFDProfiles[i]
+	} else {
+		inForce := "The sessions run without BFD."
+		if before := lastGood(last.BGPPeers, func(b *BGPPeer) bool { return b.bfd == p.bfd && b.profile != nil }); before != nil {
+			p.profile, inForce = before.profile, "Its last version stays in force."
+		}
+		problems = append(problems, Problem{KindBGPPeer, p.Name, v1beta1.ReasonBFDProfileNotFound, fmt.Sprintf("spec.bfdProfile: "+
+			"BFDProfile %s is not there or not valid. %s Create the profile, correct the name, or take bfdProfile out of the peer.",
+			p.bfd, inForce)})
 	}
-	p.BFD = c.BFDProfiles[i]
-	if p.multiHop && p.BFD.Echo > 0 {
+	p.BFD = p.profile
+	if p.BFD != nil && p.multiHop && p.BFD.Echo > 0 {
 		without := *p.BFD
 		without.Echo = 0
 		p.BFD = &without
-		return []Problem{{KindBGPPeer, p.Name, v1beta1.ReasonBFDEchoUnusable, fmt.Sprintf("spec.bfdProfile: BFDProfile %s has echoMode, "+
-			"which does not work with a peer several hops away. BFD runs without it. Use a profile without echoMode.", p.bfd)}}
+		problems = append(problems, Problem{KindBGPPeer, p.Name, v1beta1.ReasonBFDEchoUnusable, fmt.Sprintf("spec.bfdProfile: BFDProfile "+
+			"%s has echoMode, which does not work with a peer several hops away. BFD runs without it. Use a profile without echoMode.", p.bfd)})
 	}
-	return nil
+	return problems
 }
 
 // parseBGPPeer reads a peer. The error wraps ErrNoPassword when the password is

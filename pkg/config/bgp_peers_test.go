@@ -358,7 +358,9 @@ func TestBFDProfiles(t *testing.T) {
 	t.Run("a peer that names one gets it", func(t *testing.T) {
 		names := func(s *v1beta1.BGPPeerSpec) { s.BFDProfile = "f" }
 		multihop := func(s *v1beta1.BGPPeerSpec) { s.BFDProfile, s.EBGPMultiHop = "f", true }
-		objects := Objects{BGPPeers: []v1beta1.BGPPeer{peer("far", multihop), peer("p", names), peer("q", nil)}}
+		other := func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "192.0.2.3" }
+		objects := Objects{BGPPeers: []v1beta1.BGPPeer{peer("far", multihop), peer("p", names), peer("q", other)}}
+		objects.BGPPeers[1].Spec.PeerAddress = "192.0.2.2"
 		c, problems := Parse(objects, Config{}, start)
 		if diff := cmp.Diff([]string{"BGPPeer far BFDProfileNotFound", "BGPPeer p BFDProfileNotFound"}, lines(problems)); diff != "" || c.BGPPeer("p").BFD != nil {
 			t.Errorf("without the profile: -want +got:\n%s", diff)
@@ -370,6 +372,40 @@ func TestBFDProfiles(t *testing.T) {
 		}
 		if c.BGPPeer("p").BFD != c.BFDProfiles[0] || c.BGPPeer("q").BFD != nil || c.BGPPeer("far").BFD.Echo != 0 || c.BGPPeer("p").BFD.Echo == 0 {
 			t.Error("peers have other profiles than they name")
+		}
+	})
+	t.Run("of one that is deleted, the last version stays until the peer does without", func(t *testing.T) {
+		names := func(s *v1beta1.BGPPeerSpec) { s.BFDProfile, s.StrictBFD = "f", true }
+		objects := Objects{
+			BGPPeers:    []v1beta1.BGPPeer{peer("p", names)},
+			BFDProfiles: []v1beta1.BFDProfile{profile("f", v1beta1.BFDProfileSpec{ReceiveInterval: number(50)})},
+		}
+		c, _ := Parse(objects, Config{}, start)
+		objects.BFDProfiles = nil
+		for range 3 { // each Parse knows the one before only
+			var problems []Problem
+			c, problems = Parse(objects, c, start)
+			if b := c.BGPPeer("p").BFD; b == nil || b.Receive != 50*time.Millisecond {
+				t.Fatalf("the profile is %+v", b)
+			}
+			if len(problems) != 1 || problems[0].Reason != v1beta1.ReasonBFDProfileNotFound || !strings.Contains(problems[0].Message, "last version stays") {
+				t.Errorf("problems are %+v", problems)
+			}
+		}
+		if one, err := c.BGPPeer("p").For(Node{Name: "n1"}); err != nil || !one.Strict {
+			t.Errorf("the session does not wait for BFD any more: %+v, %v", one, err)
+		}
+		// A new one of the name counts, and also for who named the old one.
+		objects.BFDProfiles = []v1beta1.BFDProfile{profile("f", v1beta1.BFDProfileSpec{ReceiveInterval: number(70)})}
+		objects.BFDProfiles[0].UID = "another"
+		again, problems := Parse(objects, c, start)
+		if b := again.BGPPeer("p").BFD; b.Receive != 70*time.Millisecond || len(problems) != 0 {
+			t.Errorf("the profile is %+v, problems %+v", b, problems)
+		}
+		objects.BFDProfiles, objects.BGPPeers[0].Spec.BFDProfile, objects.BGPPeers[0].Spec.StrictBFD = nil, "", false
+		c, problems = Parse(objects, c, start)
+		if b := c.BGPPeer("p").BFD; b != nil || len(problems) != 0 {
+			t.Errorf("the profile is %+v, problems %+v", b, problems)
 		}
 	})
 }

@@ -11,8 +11,38 @@ import (
 	"github.com/berth-lb/berth/pkg/bgp"
 )
 
-// connect makes or awaits the router's connection.
-func (s *session) connect(ctx context.Context, p bgp.Peer) (net.Conn, error) {
+// connect makes or awaits the router's connection. Until leave is called, no other
+// session has its pair of addresses.
+func (s *session) connect(ctx context.Context, p bgp.Peer) (c net.Conn, leave func(), err error) {
+	at := pair{}
+	leave = func() { s.pairs.leave(at, s.name) }
+	remote, err := s.router(ctx, p)
+	if err != nil {
+		return nil, leave, err
+	}
+	local := p.Source
+	if !local.IsValid() {
+		if local, err = localFor(p, remote); err != nil && p.Passive {
+			return nil, leave, err
+		}
+	}
+	at = pair{local.WithZone(""), remote.WithZone(""), p.Interface, p.VRF, p.Port}
+	if p.Passive {
+		at.port = 0
+	}
+	if err := s.pairs.take(at, s.name); err != nil {
+		return nil, leave, err
+	}
+	if p.Passive {
+		c, err = s.listeners.accept(ctx, p, local, remote)
+	} else {
+		c, err = s.dial(ctx, p, remote)
+	}
+	return c, leave, err
+}
+
+// router finds the router, and waits for the way to it where that is asked for.
+func (s *session) router(ctx context.Context, p bgp.Peer) (netip.Addr, error) {
 	s.show(func(v *bgp.Session) {
 		v.State = bgp.SessionConnecting
 		if p.Passive {
@@ -23,25 +53,20 @@ func (s *session) connect(ctx context.Context, p bgp.Peer) (net.Conn, error) {
 	if p.Interface != "" {
 		var err error
 		if remote, err = neighbour(ctx, p.Interface); err != nil {
-			return nil, err
+			return remote, err
 		}
 		s.show(func(v *bgp.Session) { v.Router = remote.WithZone("") })
 	}
 	if p.Strict {
 		if err := s.awaitPath(ctx); err != nil {
-			return nil, err
+			return remote, err
 		}
 	}
-	if p.Passive {
-		local := p.Source
-		if !local.IsValid() {
-			var err error
-			if local, err = localFor(p, remote); err != nil {
-				return nil, err
-			}
-		}
-		return s.listeners.accept(ctx, p, local, remote)
-	}
+	return remote, nil
+}
+
+// dial connects to the router.
+func (s *session) dial(ctx context.Context, p bgp.Peer, remote netip.Addr) (net.Conn, error) {
 	to := netip.AddrPortFrom(remote, p.Port)
 	d := net.Dialer{Timeout: s.connecting, KeepAlive: -1, Control: options(p, remote)}
 	d.SetMultipathTCP(false) // which knows neither MD5 nor a minimal TTL

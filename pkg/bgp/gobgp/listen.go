@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/berth-lb/berth/pkg/bgp"
 )
@@ -32,6 +33,9 @@ type listener struct {
 	// that is in the listener's own address.
 	waiting map[netip.Addr]chan net.Conn
 }
+
+// acceptPause is how long nothing is accepted after a failure to.
+const acceptPause = 100 * time.Millisecond
 
 // accept waits for a router to connect.
 func (l *listeners) accept(ctx context.Context, p bgp.Peer, local, remote netip.Addr) (net.Conn, error) {
@@ -108,8 +112,12 @@ func (l *listeners) leave(at listenAt, remote netip.Addr) {
 func (l *listeners) serve(s *listener) {
 	for {
 		c, err := s.Accept()
-		if err != nil {
-			return // closed
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil: // too many files are open, or the router has gone already
+			time.Sleep(acceptPause)
+			continue
 		}
 		l.mu.Lock()
 		select {

@@ -1,6 +1,7 @@
 package gobgp
 
 import (
+	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -48,33 +49,43 @@ func badMessage(code, subcode byte, format string, args ...any) error {
 
 // readMessage reads one message into buffer, which holds maxLength bytes. The
 // body of an UPDATE is thrown away unless keepUpdates is set; then buffer must
-// hold 65535 bytes. The result is valid until the next call.
-func readMessage(r io.Reader, buffer []byte, keepUpdates bool) (typ byte, message []byte, err error) {
+// hold 65535 bytes. The result is valid until the next call. length is what the
+// message has on the wire.
+func readMessage(r io.Reader, buffer []byte, keepUpdates bool) (typ byte, message []byte, length int, err error) {
 	header := buffer[:headerLength]
 	if _, err := io.ReadFull(r, header); err != nil {
-		return 0, nil, err
+		return 0, nil, 0, err
 	}
 	for _, b := range header[:16] {
 		if b != 0xff {
-			return 0, nil, badMessage(codeHeader, 1, "the marker is missing")
+			return 0, nil, 0, badMessage(codeHeader, 1, "the marker is missing")
 		}
 	}
-	length, typ := int(binary.BigEndian.Uint16(header[16:])), header[18]
+	length, typ = int(binary.BigEndian.Uint16(header[16:])), header[18]
 	limit := maxLength
 	if typ == typeUpdate {
 		limit = math.MaxUint16
 	}
 	switch {
 	case typ < typeOpen || typ > typeRefresh:
-		return 0, nil, badMessage(codeHeader, 3, "a message of type %d", typ)
-	case length < headerLength || length > limit:
-		return 0, nil, badMessage(codeHeader, 2, "a message of type %d with %d bytes", typ, length)
+		return 0, nil, 0, badMessage(codeHeader, 3, "a message of type %d", typ)
+	case length < headerLength || length > limit || typ == typeKeepalive && length > headerLength:
+		return 0, nil, 0, badMessage(codeHeader, 2, "a message of type %d with %d bytes", typ, length)
 	case typ == typeUpdate && !keepUpdates:
-		_, err := io.CopyN(io.Discard, r, int64(length-headerLength))
-		return typ, header, err
+		return typ, header, length, discard(r, length-headerLength)
 	}
 	_, err = io.ReadFull(r, buffer[headerLength:length])
-	return typ, buffer[:length], err
+	return typ, buffer[:length], length, err
+}
+
+// discard throws n bytes away.
+func discard(r io.Reader, n int) error {
+	if b, ok := r.(*bufio.Reader); ok {
+		_, err := b.Discard(n)
+		return err
+	}
+	_, err := io.CopyN(io.Discard, r, int64(n))
+	return err
 }
 
 // open is an OPEN message. The slices are parts of the message.
@@ -127,6 +138,9 @@ func parseOpen(message []byte) (open, error) {
 			o.take(code, c)
 			multiprotocol = multiprotocol || code == capMultiprotocol
 		}
+	}
+	if o.as == 0 {
+		return open{}, badMessage(codeOpen, openBadPeerAS, "AS 0, which nobody may have (RFC 7607)")
 	}
 	if !multiprotocol {
 		o.families = bgp.IPv4 // RFC 4271 knows no other

@@ -1,6 +1,7 @@
 package gobgp
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -60,6 +61,14 @@ func TestAnOpenWithoutCapabilitiesIsIPv4(t *testing.T) {
 	o, err := parseOpen(serialized(t, m, err))
 	if err != nil || o.as != 64512 || o.families != bgp.IPv4 || o.restart || o.nextHop6 {
 		t.Errorf("got %+v, %v", o, err)
+	}
+}
+
+func TestAnOpenOfAS0IsRefused(t *testing.T) {
+	m, err := packet.NewBGPOpenMessage(0, 90, netip.MustParseAddr("1.2.3.4"), nil)
+	_, err = parseOpen(serialized(t, m, err))
+	if bad := (messageError{}); !errors.As(err, &bad) || bad.code != codeOpen || bad.subcode != openBadPeerAS {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -123,11 +132,12 @@ func TestReadMessage(t *testing.T) {
 		{"no marker", make([]byte, 19), 0, 0, 1},
 		{"shorter than its header", header(18, typeKeepalive), 0, 0, 2},
 		{"too long", header(4097, typeNotification), 0, 0, 2},
+		{"a KEEPALIVE with a body", header(20, typeKeepalive), 0, 0, 2},
 		{"an unknown type", header(19, 6), 0, 0, 3},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			in := bytes.NewReader(append(test.in, 'x'))
-			typ, m, err := readMessage(in, make([]byte, maxLength), false)
+			typ, m, _, err := readMessage(in, make([]byte, maxLength), false)
 			var bad messageError
 			switch {
 			case test.subcode != 0:
@@ -139,7 +149,7 @@ func TestReadMessage(t *testing.T) {
 			}
 		})
 	}
-	if _, _, err := readMessage(bytes.NewReader(header(30, typeNotification)), make([]byte, maxLength), false); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+	if _, _, _, err := readMessage(bytes.NewReader(header(30, typeNotification)), make([]byte, maxLength), false); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		t.Errorf("half a message: %v", err)
 	}
 }
@@ -185,15 +195,27 @@ func FuzzRead(f *testing.F) {
 	f.Add(notification(codeCease, ceaseShutdown, "x"))
 	f.Add(hardened(notification(codeCease, ceaseShutdown, "x")))
 	f.Add(keepalive())
+	f.Add(refreshOf(1, 0, 1))
+	f.Add(append(message(typeUpdate, make([]byte, 60)), keepalive()...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		in := bytes.NewReader(b)
-		buffer := make([]byte, maxLength)
+		// Read as the relay does, with a buffer in between, and without one: both
+		// find the same messages.
+		plain, in := bytes.NewReader(b), bufio.NewReaderSize(bytes.NewReader(b), 64)
+		buffer, other := make([]byte, maxLength), make([]byte, maxLength)
 		for {
-			typ, m, err := readMessage(in, buffer, false)
+			typ, m, length, err := readMessage(in, buffer, false)
+			if t2, m2, l2, err2 := readMessage(plain, other, false); t2 != typ || !bytes.Equal(m2, m) || l2 != length ||
+				(err2 == nil) != (err == nil) {
+				t.Fatalf("type %d of %d bytes, %v; without a buffer type %d of %d bytes, %v", typ, length, err, t2, l2, err2)
+			}
 			if err != nil {
 				return
 			}
 			switch typ {
+			case typeRefresh:
+				if (&relay{}).asksForAll(m) {
+					t.Fatal("all routes are asked for, of a session without families")
+				}
 			case typeOpen:
 				o, err := parseOpen(m)
 				if err != nil {

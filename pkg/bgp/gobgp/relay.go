@@ -1,6 +1,7 @@
 package gobgp
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -10,13 +11,20 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/berth-lb/berth/pkg/bgp"
 )
 
-// writeTimeout is how long the router may take nothing of what it is sent.
-const writeTimeout = 60 * time.Second
+const (
+	// livesEvery is how often gobgp is told at most that the router lives.
+	livesEvery = 250 * time.Millisecond
+	// readBuffer and sendBuffer are the sizes of buffers, one of them here and
+	// the other the kernel's, in bytes.
+	readBuffer = 32 << 10
+	sendBuffer = 256 << 10
+)
 
 // relay joins a router's connection with gobgp's. It has two goroutines, one
 // for each direction.
@@ -36,21 +44,33 @@ type relay struct {
 	// called when the router and gobgp have both agreed.
 	opened      func(*open) error
 	established func(terms)
-	// establish passes the router's first KEEPALIVE on, and waits for gobgp;
-	// refresh has gobgp send all routes again.
+	// establish passes the router's first KEEPALIVE on, and waits for gobgp.
 	establish func(do func() error, over func() bool) error
-	refresh   func() error
+	// asked is of one, and gets a value when the router asks for all routes.
+	asked chan struct{}
 
 	writing sync.Mutex // one message at a time goes to the router
 	ended   bool       // nothing goes to it any more
+	cut     bool       // it has half a message, and would not understand another
 
 	mu           sync.Mutex
 	mine, theirs *open
-	agreed       [2]bool // gobgp, router
-	reason       error   // why the session ends, the first that is known
+	agreed       [2]bool      // gobgp, router
+	reason       error        // why the session ends, the first that is known
+	families     bgp.Families // that both sides carry
 
 	ignored *atomic.Uint64 // UPDATEs that were thrown away
-	sent    atomic.Int64   // when the last message went to the router, in Unix nanoseconds
+	blocked atomic.Bool    // a message is on its way to the router
+	sent    atomic.Int64   // when the last message went, in Unix nanoseconds
+	hold    atomic.Int64   // sendHold, in nanoseconds
+}
+
+// line is what is known of the connection to the router.
+func (r *relay) line() line {
+	// In this order: who reads it in between sees one that is blocked for a
+	// moment too long.
+	last := time.Unix(0, r.sent.Load())
+	return line{blocked: r.blocked.Load(), last: last}
 }
 
 // terms are what both sides have agreed on.
@@ -74,6 +94,10 @@ var errClosed = errors.New("the router closed the connection")
 // drained is closed: gobgp leaks what it could not send.
 func (r *relay) run() error {
 	_ = r.router.SetReadDeadline(time.Now().Add(r.opening))
+	r.hold.Store(int64(r.opening))
+	if c, ok := r.router.(*net.TCPConn); ok {
+		_ = c.SetWriteBuffer(sendBuffer) // else it is longer, and what is in it older
+	}
 	go func() {
 		defer close(r.drained)
 		if err := r.fromGobgp(); !r.over() {
@@ -113,7 +137,9 @@ func (r *relay) say(message []byte, why error) {
 		return
 	}
 	r.ended = true
-	_, _ = r.router.Write(message) // who does not listen is not told
+	if !r.cut {
+		_, _ = r.router.Write(message) // who does not listen is not told
+	}
 	// With what the router has sent unread, closing would take the message
 	// back. So the reader goes on until the router has closed too.
 	if c, ok := r.router.(interface{ CloseWrite() error }); ok {
@@ -129,18 +155,39 @@ func (r *relay) write(message []byte) error {
 	if r.ended {
 		return nil
 	}
-	_ = r.router.SetWriteDeadline(time.Now().Add(writeTimeout))
-	r.sent.Store(time.Now().UnixNano())
+	hold := time.Duration(r.hold.Load())
+	_ = r.router.SetWriteDeadline(time.Now().Add(hold))
+	r.blocked.Store(true)
 	_, err := r.router.Write(message)
-	return err
+	r.sent.Store(time.Now().UnixNano())
+	r.blocked.Store(false)
+	r.cut = err != nil
+	return r.stuck(err)
+}
+
+// stuck says in words that the router takes nothing, if that is what an error
+// means. The kernel then keeps nothing for it.
+func (r *relay) stuck(err error) error {
+	if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, syscall.ETIMEDOUT) {
+		return err
+	}
+	if c, ok := r.router.(*net.TCPConn); ok {
+		_ = c.SetLinger(0)
+	}
+	return fmt.Errorf("the router has taken nothing of what it was sent for %s", time.Duration(r.hold.Load()))
 }
 
 // fromRouter passes on what keeps the session, and nothing else.
 func (r *relay) fromRouter() error {
-	buffer := make([]byte, maxLength)
+	in, buffer := bufio.NewReaderSize(r.router, readBuffer), make([]byte, maxLength)
 	var bad messageError
+	var pace pace
 	for last := time.Now(); ; {
-		typ, message, err := readMessage(r.router, buffer, false)
+		typ, message, length, err := readMessage(in, buffer, false)
+		now := time.Now()
+		if pause := pace.take(now, length); pause > 0 {
+			time.Sleep(pause)
+		}
 		switch {
 		case errors.As(err, &bad):
 			r.say(notification(bad.code, bad.subcode, ""), fmt.Errorf("the router sent what is %w", err))
@@ -149,17 +196,27 @@ func (r *relay) fromRouter() error {
 			return errClosed
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return fmt.Errorf("the router has not opened a session within %s of the connection", r.opening)
+		case errors.Is(err, syscall.ETIMEDOUT):
+			return r.stuck(err)
 		case err != nil:
 			return fmt.Errorf("read from the router: %w", plain(err))
 		case typ == typeNotification:
 			r.note(fmt.Errorf("the router says: %s", inWords(message)))
 		case typ == typeUpdate:
 			r.ignored.Add(1)
-			if !r.agree(-1) || time.Since(last) < time.Second {
+			if !r.agree(-1) || now.Sub(last) < livesEvery {
 				continue
 			}
 			// It proves that the router lives, as much as a KEEPALIVE.
 			typ, message = typeKeepalive, keepalive()
+		case typ == typeRefresh:
+			// Before the session, all routes are about to be sent anyway.
+			if r.agree(-1) && r.asksForAll(message) {
+				signal(r.asked)
+			}
+			continue
+		case typ == typeKeepalive && r.agree(-1) && now.Sub(last) < livesEvery:
+			continue
 		case typ == typeOpen:
 			if err := r.takeOpen(message); err != nil {
 				return err
@@ -167,8 +224,6 @@ func (r *relay) fromRouter() error {
 		}
 		var passed error
 		switch {
-		case typ == typeRefresh && r.agree(-1):
-			passed = r.refresh()
 		case typ == typeKeepalive && !r.agree(-1):
 			if passed = r.establish(func() error { return r.toGobgp(message) }, r.over); passed == nil {
 				r.agree(1)
@@ -179,8 +234,22 @@ func (r *relay) fromRouter() error {
 		if passed != nil {
 			return passed
 		}
-		last = time.Now()
+		last = now
 	}
+}
+
+// asksForAll tells whether a ROUTE-REFRESH asks for routes of a family that the
+// session carries. Others are passed over (RFC 2918, 4), and so are the marks of
+// a router's own refresh, which it may send only to those that ask for them (RFC
+// 7313, 4).
+func (r *relay) asksForAll(message []byte) bool {
+	if len(message) != headerLength+4 || message[headerLength+2] != 0 {
+		return false
+	}
+	asked := family(message[headerLength:])
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return asked != 0 && r.families.Has(asked)
 }
 
 // plain is an error without the addresses and ports of the connection, which
@@ -245,7 +314,7 @@ func (r *relay) toGobgp(message []byte) error {
 func (r *relay) fromGobgp() error {
 	buffer := make([]byte, math.MaxUint16)
 	for {
-		typ, message, err := readMessage(r.gobgp, buffer, true)
+		typ, message, _, err := readMessage(r.gobgp, buffer, true)
 		if err != nil {
 			return errEnded
 		}
@@ -258,7 +327,7 @@ func (r *relay) fromGobgp() error {
 			r.say(message, fmt.Errorf("told the router: %s%s", inWords(message), r.badAS(message)))
 			continue
 		}
-		if err := r.write(message); err != nil {
+		if err := r.write(message); err != nil && !r.over() {
 			r.end(fmt.Errorf("write to the router: %w", plain(err))) // and go on reading: see run
 		}
 		if typ == typeKeepalive {
@@ -317,12 +386,19 @@ func (r *relay) agree(side int) bool {
 	var t terms
 	if now && !before {
 		t = r.terms()
+		r.families = t.families
 	}
 	r.mu.Unlock()
 	if now && !before {
 		r.writing.Lock()
 		if !r.ended {
 			_ = r.router.SetReadDeadline(time.Time{}) // from here on gobgp's hold timer counts
+			r.hold.Store(int64(sendHold(t.hold)))
+			if c, ok := r.router.(*net.TCPConn); ok {
+				// Also of what is in the kernel's buffer. A kernel that does not know
+				// it leaves the write above.
+				_ = control(c, func(fd int) error { return setSendHold(fd, sendHold(t.hold)) })
+			}
 		}
 		r.writing.Unlock()
 		r.established(t)

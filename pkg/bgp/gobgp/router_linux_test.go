@@ -30,6 +30,7 @@ type wanted struct {
 	weights      bool
 	plain4       bool // no IPv6 next hops for IPv4
 	flood        int  // so many routes it announces itself (BIRD only)
+	bfd          bool
 }
 
 // seen is a route as a router tells of it.
@@ -56,6 +57,8 @@ type router interface {
 	heard(t *testing.T) string
 	// reconnect has it close the session and begin anew.
 	reconnect(t *testing.T)
+	// withoutBFD has it do without BFD.
+	withoutBFD(t *testing.T)
 }
 
 // routers are those that are installed. Without any the test is skipped.
@@ -130,6 +133,7 @@ func (f *frr) start(t *testing.T, h *netnstest.Host, w wanted) {
 	line(isAddr == nil, " neighbor %s remote-as %s", n, remote)
 	line(isAddr != nil, " neighbor %s interface remote-as %s", n, remote)
 	line(w.password != "", " neighbor %s password %s", n, w.password)
+	line(w.bfd, " neighbor %s bfd", n)
 	line(w.gtsm, " neighbor %s ttl-security hops 1", n)
 	line(w.multihop, " neighbor %s ebgp-multihop", n)
 	line(!w.passive, " neighbor %s passive", n)
@@ -144,7 +148,11 @@ func (f *frr) start(t *testing.T, h *netnstest.Host, w wanted) {
 	if err := os.WriteFile(config, []byte(c.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, program := range []string{"zebra", "bgpd"} {
+	programs := []string{"zebra", "bgpd"}
+	if w.bfd {
+		programs = []string{"zebra", "bfdd", "bgpd"}
+	}
+	for _, program := range programs {
 		f.stop = append(f.stop, h.Start(t, "/usr/lib/frr/"+program, "-N", space, "-f", config, "-P", "0",
 			"-i", filepath.Join(f.dir, program+".pid"), "--log", "stdout"))
 		eventually(t, program+" answers", func() bool {
@@ -259,9 +267,14 @@ func (f *frr) reconnect(t *testing.T) {
 	f.host.Run(t, "vtysh", "--vty_socket", f.dir, "-d", "bgpd", "-c", "clear bgp *")
 }
 
+func (f *frr) withoutBFD(t *testing.T) {
+	f.host.Run(t, "vtysh", "--vty_socket", f.dir, "-d", "bgpd", "-c", "configure terminal", "-c", "router bgp", "-c", "no neighbor "+node4+" bfd")
+}
+
 type bird struct {
 	host   *netnstest.Host
 	socket string
+	config string
 }
 
 func (b *bird) start(t *testing.T, h *netnstest.Host, w wanted) {
@@ -287,6 +300,7 @@ func (b *bird) start(t *testing.T, h *netnstest.Host, w wanted) {
 		line(true, " neighbor %s %s;", w.peer, remote)
 	}
 	line(w.password != "", " password \"%s\";", w.password)
+	line(w.bfd, " bfd on;")
 	line(w.gtsm, " ttl security on;")
 	line(w.multihop, " multihop;")
 	line(!w.passive, " passive on;")
@@ -303,7 +317,9 @@ func (b *bird) start(t *testing.T, h *netnstest.Host, w wanted) {
 		}
 		line(true, "}")
 	}
+	line(w.bfd, "protocol bfd { interface \"*\" { min rx interval 100 ms; min tx interval 100 ms; multiplier 30; }; }")
 	config := filepath.Join(dir, "bird.conf")
+	b.config = config
 	if err := os.WriteFile(config, []byte(c.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -379,6 +395,17 @@ func lastLine(text string) string {
 }
 
 func (b *bird) reconnect(t *testing.T) { b.ask(t, "restart", "berth") }
+
+func (b *bird) withoutBFD(t *testing.T) {
+	text, err := os.ReadFile(b.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(b.config, []byte(strings.Replace(string(text), " bfd on;", " bfd off;", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.ask(t, "configure")
+}
 
 // linkLocal is a host's own link-local address on a link.
 func linkLocal(t *testing.T, h *netnstest.Host, link string) string {

@@ -47,6 +47,7 @@ type engine struct {
 	announced []bgp.Route
 	via       nextHops
 	armed     bool
+	refreshes int // how often all routes were sent again
 }
 
 func startEngine(ctx context.Context, peer bgp.Peer, globals *sync.RWMutex) (*engine, error) {
@@ -120,7 +121,7 @@ func (e *engine) open(ctx context.Context) (net.Conn, error) {
 		}
 		// It closes what comes before it is ready, a moment after AddPeer.
 		_ = c.SetReadDeadline(time.Now().Add(openWait))
-		if _, first, err := readMessage(c, buffer, false); err == nil {
+		if _, first, _, err := readMessage(c, buffer, false); err == nil {
 			_ = c.SetReadDeadline(time.Time{})
 			return &primed{c, io.MultiReader(bytes.NewReader(first), c)}, nil
 		}
@@ -179,21 +180,37 @@ func (e *engine) disarm() {
 	}
 }
 
-// announce has exactly these routes announced, sorted by prefix, as far as
-// they have a next hop, and sends what differs from before. When next hops
-// have changed, all go anew.
-func (e *engine) announce(routes []bgp.Route, via nextHops) error {
-	e.globals.RLock()
-	defer e.globals.RUnlock()
+// change is what has gobgp announce other routes than before.
+type change struct {
+	routes   []bgp.Route // all of them
+	via      nextHops
+	announce []bgp.Route
+	withdraw []netip.Prefix
+}
+
+// size is how many routes change.
+func (c change) size() int { return len(c.announce) + len(c.withdraw) }
+
+// changeTo is what has exactly these routes announced, sorted by prefix, as far
+// as they have a next hop. When next hops have changed, all go anew.
+func (e *engine) changeTo(routes []bgp.Route, via nextHops) change {
 	if !via.v4.IsValid() || !via.v6.IsValid() {
 		routes = slices.DeleteFunc(slices.Clone(routes), func(r bgp.Route) bool { return !via.of(r.Prefix).IsValid() })
 	}
-	change, withdraw := bgp.DiffRoutes(e.announced, routes)
+	c := change{routes: routes, via: via}
+	c.announce, c.withdraw = bgp.DiffRoutes(e.announced, routes)
 	if via != e.via {
-		change = routes
+		c.announce = routes
 	}
-	gone := make([]*apiutil.Path, 0, len(withdraw))
-	for _, prefix := range withdraw {
+	return c
+}
+
+// announce has gobgp announce what changes.
+func (e *engine) announce(c change) error {
+	e.globals.RLock()
+	defer e.globals.RUnlock()
+	gone := make([]*apiutil.Path, 0, len(c.withdraw))
+	for _, prefix := range c.withdraw {
 		p, err := pathOf(prefix)
 		if err != nil {
 			return err
@@ -206,7 +223,7 @@ func (e *engine) announce(routes []bgp.Route, via nextHops) error {
 			return fmt.Errorf("withdraw routes: %w", err)
 		}
 	}
-	added, err := paths(e.peer, change, via)
+	added, err := paths(e.peer, c.announce, c.via)
 	if err != nil {
 		return err
 	}
@@ -215,7 +232,7 @@ func (e *engine) announce(routes []bgp.Route, via nextHops) error {
 			return fmt.Errorf("announce routes: %w", err)
 		}
 	}
-	e.announced, e.via = routes, via
+	e.announced, e.via = c.routes, c.via
 	return nil
 }
 
@@ -246,8 +263,9 @@ func (e *engine) establish(do func() error, over func() bool) error {
 	}
 }
 
-// refresh sends all routes again.
+// refresh sends all routes again, of both families: gobgp's API names none.
 func (e *engine) refresh() error {
+	e.refreshes++
 	e.globals.RLock()
 	defer e.globals.RUnlock()
 	err := e.server.ResetPeer(context.Background(), &api.ResetPeerRequest{Address: inside, Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT})

@@ -21,9 +21,7 @@ const (
 	openTimeout    = 15 * time.Second
 	// minPause is the least time from one session to the next.
 	minPause = time.Second
-	// quiet is how long nothing is sent when all has been sent.
-	quiet = 100 * time.Millisecond
-	// flushTimeout bounds the wait for it.
+	// flushTimeout bounds the wait until all has been sent.
 	flushTimeout = 2 * time.Second
 )
 
@@ -47,6 +45,7 @@ type common struct {
 	opening    time.Duration
 	hurry      chan struct{} // closed when there is no more time for graceful shutdown
 	changed    func()        // something of the state has
+	pairs      pairs
 }
 
 // session keeps one peer's session, over all its connections. Its goroutine
@@ -76,6 +75,7 @@ type session struct {
 	engine   *engine
 	choose   func(bgp.Peer) (nextHops, string) // hopsFor the present connection
 	prepared bool                              // the session is established
+	output   output
 
 	before  bool // there was a session in this process
 	ignored atomic.Uint64
@@ -158,26 +158,42 @@ func (s *session) run(old *session) {
 			s.engine.stop()
 		}
 	}()
+	retry := newRetry()
 	for s.over.Err() == nil {
 		began := time.Now()
 		was, err := s.once(s.over)
 		if s.over.Err() != nil {
 			return
 		}
+		peer, _ := s.wanted()
+		var wait time.Duration
+		damped := false
+		if was {
+			wait, damped = retry.after(time.Since(began), peer.Connect)
+		} else {
+			wait = retry.failed(peer.Connect)
+		}
 		s.failed(was, err)
-		if !was {
-			s.pause()
-		} else if since := time.Since(began); since < minPause {
-			s.rest(minPause - since) // a router that ends every session at once
+		if damped {
+			s.damp(retry.flaps, wait)
+		}
+		if wait > 0 {
+			s.rest(unlike(wait))
 		}
 	}
 }
 
-// pause waits before the next attempt, less than connectTime by chance, so
-// that the nodes of a cluster do not all come at once.
-func (s *session) pause() {
-	peer, _ := s.wanted()
-	s.rest(time.Duration((0.75 + 0.25*rand.Float64()) * float64(peer.Connect)))
+// unlike is a time, less by up to a quarter by chance, so that the nodes of a
+// cluster do not all come at once.
+func unlike(d time.Duration) time.Duration {
+	return time.Duration((0.75 + 0.25*rand.Float64()) * float64(d))
+}
+
+// damp tells that the session is not tried again for a while, because it ends
+// again and again.
+func (s *session) damp(flaps int, wait time.Duration) {
+	s.show(func(v *bgp.Session) { v.State, v.Flaps = bgp.SessionDamped, flaps })
+	s.log.Warn("BGP session ends again and again: the next attempt waits", "name", s.name, "count", flaps, "duration", wait)
 }
 
 // rest waits, unless there is something to do.
@@ -195,7 +211,15 @@ func (s *session) rest(d time.Duration) {
 func (s *session) failed(was bool, err error) {
 	text := err.Error()
 	s.show(func(v *bgp.Session) {
-		*v = bgp.Session{Peer: v.Peer, State: bgp.SessionConnecting, Since: v.Since, Router: v.Router, LastError: text, LastErrorAt: time.Now()}
+		now := time.Now()
+		next := bgp.Session{
+			Peer: v.Peer, State: bgp.SessionConnecting, Since: v.Since, Router: v.Router,
+			LastError: text, LastErrorAt: now, Ended: v.Ended, EndedAt: v.EndedAt,
+		}
+		if was {
+			next.Ended, next.EndedAt = text, now
+		}
+		*v = next
 	})
 	s.mu.Lock()
 	again := s.told == text
@@ -213,7 +237,8 @@ func (s *session) failed(was bool, err error) {
 // there was a session.
 func (s *session) once(ctx context.Context) (was bool, err error) {
 	peer, _ := s.wanted()
-	router, err := s.connect(ctx, peer)
+	router, leave, err := s.connect(ctx, peer)
+	defer leave()
 	if err != nil {
 		return false, err
 	}
@@ -230,6 +255,7 @@ func (s *session) once(ctx context.Context) (was bool, err error) {
 	drained := make(chan struct{})
 	defer s.closeInside(gobgp, drained)
 	r := &relay{peer: peer, router: router, gobgp: gobgp, drained: drained, opening: s.opening, ignored: &s.ignored,
+		asked:     make(chan struct{}, 1),
 		restarted: s.restarting && !s.before, preserved: s.restarting || s.before}
 	local, remote := addrOf(router.LocalAddr()), addrOf(router.RemoteAddr())
 	if peer.Interface != "" {
@@ -245,22 +271,22 @@ func (s *session) once(ctx context.Context) (was bool, err error) {
 		defer s.engineMu.Unlock()
 		takes := theirs.nextHop6
 		s.choose = func(p bgp.Peer) (nextHops, string) { return hopsFor(p, local, takes) }
-		_, err := s.announce()
-		return err
+		change, _ := s.change()
+		return s.engine.announce(change)
 	}
-	r.establish, r.refresh = s.engine.establish, s.engine.refresh
+	r.establish = s.engine.establish
 	begun := make(chan terms, 1)
 	r.established = func(t terms) { begun <- t }
 	return s.serve(r, begun, failures, bgp.Session{Peer: s.name, State: bgp.SessionEstablished, Local: local, Remote: remote,
 		LocalASN: peer.LocalASN, MD5: peer.Password.Set()})
 }
 
-// announce gives gobgp what is wanted now, and says in words what of it has no
-// next hop. The caller holds engineMu.
-func (s *session) announce() (withheld string, err error) {
+// change is what gobgp has to be given so that it announces what is wanted now,
+// and in words what of that has no next hop. The caller holds engineMu.
+func (s *session) change() (c change, withheld string) {
 	peer, routes := s.wanted()
 	via, withheld := s.choose(peer)
-	return withheld, s.engine.announce(routes, via)
+	return s.engine.changeTo(routes, via), withheld
 }
 
 // openInside begins the session with gobgp, which it starts when need be.
@@ -302,35 +328,61 @@ func (s *session) serve(r *relay, begun <-chan terms, failures uint64, view bgp.
 	go func() { ended <- outcome{r.run()} }()
 	var t terms
 	for {
+		var later <-chan time.Time
+		if s.due() {
+			later = time.After(quiet / 4)
+		}
 		select {
 		case o := <-ended:
 			return was, o.why
 		case t = <-begun:
 			was, s.before = true, true
 			s.begin(t, view)
+			continue
 		case <-s.wake:
 			if _, now := s.pathNow(); now != failures {
 				failures = now
 				s.lose(r, t)
 				continue
 			}
-			if err := s.follow(); err != nil {
-				r.end(err)
-			}
+			s.want(func(o *output) { o.routesDue = true })
+		case <-r.asked:
+			s.want(func(o *output) { o.refreshDue = true })
+		case <-later:
 		case <-s.over.Done():
 			s.depart(r, ended, was, t)
 			return was, errEnded
 		}
+		if err := s.follow(r); err != nil {
+			r.end(err)
+		}
 	}
+}
+
+// due tells whether something is to be sent that had to wait.
+func (s *session) due() bool {
+	s.engineMu.Lock()
+	defer s.engineMu.Unlock()
+	return s.prepared && s.output.waiting()
+}
+
+// want notes that something is to be sent.
+func (s *session) want(what func(*output)) {
+	s.engineMu.Lock()
+	defer s.engineMu.Unlock()
+	what(&s.output)
 }
 
 // begin tells of a session that has just been established.
 func (s *session) begin(t terms, view bgp.Session) {
 	s.engineMu.Lock()
 	s.prepared = true
+	s.output = output{}
+	s.output.gave(time.Now(), len(s.engine.announced)) // gobgp sends all of them now
 	s.engineMu.Unlock()
 	s.show(func(v *bgp.Session) {
 		view.Since, view.Router, view.LastError, view.LastErrorAt = v.Since, v.Router, v.LastError, v.LastErrorAt
+		view.Ended, view.EndedAt = v.Ended, v.EndedAt
 		view.PeerASN, view.Families, view.Hold, view.Keepalive = t.peerASN, t.families, t.hold, t.keepalive
 		view.GracefulRestart, view.LongLived = t.restart, t.longLived
 		*v = view
@@ -342,21 +394,47 @@ func (s *session) begin(t terms, view bgp.Session) {
 	s.log.Info("BGP session established", "name", s.name, "address", view.Remote)
 }
 
-// follow announces what is wanted now, once the session is established. What
-// gobgp is given while it establishes a session may get lost.
-func (s *session) follow() error {
+// follow announces what is wanted now, as far as the router takes it, once the
+// session is established. What gobgp is given while it establishes a session may
+// get lost.
+func (s *session) follow(r *relay) error {
 	s.engineMu.Lock()
 	defer s.engineMu.Unlock()
 	if !s.prepared {
 		return nil
 	}
+	if s.output.routesDue {
+		if err := s.hand(r); err != nil {
+			return err
+		}
+	}
+	if now := time.Now(); s.output.mayRefresh(now, r.line()) {
+		s.output.refreshDue, s.output.refreshed = false, now
+		s.output.gave(now, len(s.engine.announced))
+		return s.engine.refresh()
+	}
+	return nil
+}
+
+// hand gives gobgp the routes that are wanted now, unless the router has yet to
+// take others. The caller holds engineMu.
+func (s *session) hand(r *relay) error {
 	s.mu.Lock()
 	serial := s.serial
 	s.mu.Unlock()
-	withheld, err := s.announce()
-	if err != nil {
+	now := time.Now()
+	if s.output.waits(now, r.line()) {
+		return nil
+	}
+	change, withheld := s.change()
+	if !s.output.mayGive(now, r.line(), change.size()) {
+		return nil
+	}
+	if err := s.engine.announce(change); err != nil {
 		return err
 	}
+	s.output.routesDue = false
+	s.output.gave(now, change.size())
 	four, six := counts(s.engine.announced)
 	s.show(func(v *bgp.Session) {
 		v.Advertised4, v.Advertised6, v.Withheld = four, six, withheld
@@ -400,7 +478,7 @@ func (s *session) withdraw(r *relay, ended <-chan outcome, after time.Duration) 
 	defer s.engineMu.Unlock()
 	peer, routes := s.wanted()
 	via, _ := s.choose(peer)
-	if after > 0 && len(routes) > 0 && s.engine.announce(asLeaving(routes), via) == nil {
+	if after > 0 && len(routes) > 0 && s.engine.announce(s.engine.changeTo(asLeaving(routes), via)) == nil {
 		select {
 		case <-ended:
 			return true
@@ -409,18 +487,15 @@ func (s *session) withdraw(r *relay, ended <-chan outcome, after time.Duration) 
 		}
 	}
 	start := time.Now()
-	if s.engine.announce(nil, via) != nil {
+	s.output.given = start
+	if s.engine.announce(s.engine.changeTo(nil, via)) != nil {
 		return false
 	}
-	// Nothing tells when gobgp has sent all, but it does so at once.
-	for time.Since(start) < flushTimeout {
+	for time.Since(start) < flushTimeout && !s.output.taken(time.Now(), r.line()) {
 		select {
 		case <-ended:
 			return true
 		case <-time.After(quiet / 4):
-		}
-		if since := time.Since(time.Unix(0, r.sent.Load())); time.Since(start) > quiet && since > quiet {
-			break
 		}
 	}
 	return false

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -81,6 +82,12 @@ func setKey(fd int, remote netip.Addr, key string) error {
 		return fmt.Errorf("set the password of the connection (does the kernel have TCP_MD5SIG?): %w", err)
 	}
 	return nil
+}
+
+// setSendHold has the kernel end a connection whose other side takes nothing for
+// a time, by its window or by not confirming.
+func setSendHold(fd int, after time.Duration) error {
+	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(after.Milliseconds()))
 }
 
 // control does something to a socket that exists.
