@@ -70,8 +70,9 @@ func run(ctx context.Context, s processSettings, log *slog.Logger) error {
 	state := newState()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return kube.Health{Address: s.Kube.HealthAddress, Missing: state.missing}.Run(ctx)
+		return kube.Health{Address: s.Kube.HealthAddress, Missing: state.missing, Loops: &state.loops, Log: log}.Run(ctx)
 	})
+	group.Go(func() error { return state.loops.Loop("decisions").Watch(ctx, state.passBy) })
 	group.Go(func() error { return control(ctx, s, state, log) })
 	err := group.Wait()
 	log.Info("controller stops")

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -33,8 +34,10 @@ const serviceWorkers = 16
 // Services, whose adopt is still to be run.
 func setupControllers(mgr manager.Manager, s processSettings, state *state, log *slog.Logger) (*serviceReconciler, error) {
 	m := newMetrics(state)
-	if err := ctrlmetrics.Registry.Register(m); err != nil {
-		return nil, err
+	for _, collector := range []prometheus.Collector{m, &state.loops} {
+		if err := ctrlmetrics.Registry.Register(collector); err != nil {
+			return nil, err
+		}
 	}
 	configurations := &kube.Queue[reconcile.Request]{}
 	services, statuses := &kube.Queue[reconcile.Request]{}, &kube.Queue[objectKey]{}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/allocator"
 	"github.com/berth-lb/berth/pkg/assignment"
 	"github.com/berth-lb/berth/pkg/config"
@@ -25,6 +27,10 @@ import (
 // configuration is, who waits. A decision is taken and recorded under its
 // lock; no call to the API server is made under it.
 type state struct {
+	// loops are the main loops of the process. Writes to the API server may wait
+	// for long; decisions may not.
+	loops kube.Loops
+
 	mu        sync.Mutex
 	addresses *allocator.Allocator
 	config    config.Config
@@ -81,6 +87,12 @@ func (s *state) setConfig(objects config.Objects, now time.Time) (recheck time.T
 		close(s.configured)
 	}
 	return s.config.Recheck, s.problems
+}
+
+// passBy returns when the lock is free: decisions are taken.
+func (s *state) passBy(context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 }
 
 // missing says what this replica waits for before it is of use: one that

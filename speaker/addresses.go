@@ -54,13 +54,17 @@ func (r *addresses) run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	pass := r.view.state.loops.Loop("addresses")
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.due.news:
 		}
-		for ctx.Err() == nil && r.lookAtDue(ctx) {
+		for more := true; more && ctx.Err() == nil; {
+			pass.Begin()
+			more = r.lookAtDue(ctx)
+			pass.End()
 		}
 	}
 }
