@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -32,7 +33,9 @@ const serviceWorkers = 16
 
 // setupControllers wires watches to reconcilers. It returns the reconciler of
 // Services, whose adopt is still to be run.
-func setupControllers(mgr manager.Manager, s processSettings, state *state, log *slog.Logger) (*serviceReconciler, error) {
+func setupControllers(
+	mgr manager.Manager, recorder events.EventRecorder, s processSettings, state *state, log *slog.Logger,
+) (*serviceReconciler, error) {
 	m := newMetrics(state)
 	for _, collector := range []prometheus.Collector{m, &state.loops} {
 		if err := ctrlmetrics.Registry.Register(collector); err != nil {
@@ -46,10 +49,6 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 			services.Add(reconcile.Request{NamespacedName: key})
 		}
 	}
-	recorder, err := kube.EventRecorder(mgr, "berth-controller", log)
-	if err != nil {
-		return nil, err
-	}
 	service := &serviceReconciler{
 		state: state, cached: mgr.GetCache(), live: mgr.GetAPIReader(), writer: mgr.GetClient(),
 		events: recorder, log: log, class: s.Kube.Class, wake: wake, metrics: m,
@@ -62,7 +61,7 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 	}
 	status := &statusReconciler{state: state, cached: mgr.GetCache(), writer: mgr.GetClient(), events: recorder, log: log, wake: wake}
 
-	err = ctrl.NewControllerManagedBy(mgr).Named("service").
+	err := ctrl.NewControllerManagedBy(mgr).Named("service").
 		For(&corev1.Service{}).
 		WatchesMetadata(namespaceKind(), waitersOf(state), builder.WithPredicates(predicate.LabelChangedPredicate{})).
 		WatchesRawSource(services).

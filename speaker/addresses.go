@@ -131,6 +131,11 @@ func (r *addresses) inParts(ctx context.Context, list []netip.Addr, look func(co
 	part := func(list []netip.Addr) error {
 		r.looking.Lock()
 		defer r.looking.Unlock()
+		// All of them may take longer than a loop may stand still, and whoever
+		// waits for this part does not.
+		for _, loop := range []string{"addresses", "routes"} {
+			r.view.state.loops.Loop(loop).Step()
+		}
 		around, err := r.view.surroundings(ctx)
 		if err != nil {
 			return err

@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -28,23 +27,26 @@ const lookInterval = 5 * time.Second
 // The zero Loops is ready. It is safe for concurrent use.
 type Loops struct {
 	mu    sync.Mutex
-	loops []*Loop
+	loops map[string]*Loop
 }
 
 // Loop is one main loop. It is idle until Begin is called.
 type Loop struct {
-	name  string
 	mu    sync.Mutex
 	since time.Time // of the pass that it is at; zero while it is idle
 }
 
-// Loop adds a loop by its name, which must be one word.
+// Loop returns the loop of a name, which must be one word.
 func (l *Loops) Loop(name string) *Loop {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	loop := &Loop{name: name}
-	l.loops = append(l.loops, loop)
-	return loop
+	if l.loops == nil {
+		l.loops = map[string]*Loop{}
+	}
+	if l.loops[name] == nil {
+		l.loops[name] = &Loop{}
+	}
+	return l.loops[name]
 }
 
 // Begin says that a pass begins. Passes of one loop do not overlap.
@@ -54,6 +56,16 @@ func (l *Loop) Begin() {
 	l.since = time.Now()
 }
 
+// Step says that the pass, if the loop is at one, gets on: what it does may take
+// long, but no step of it does.
+func (l *Loop) Step() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.since.IsZero() {
+		l.since = time.Now()
+	}
+}
+
 // End says that the pass has ended, and the loop waits.
 func (l *Loop) End() {
 	l.mu.Lock()
@@ -61,7 +73,8 @@ func (l *Loop) End() {
 	l.since = time.Time{}
 }
 
-// lasts is how long the pass that the loop is at has lasted; 0 while it is idle.
+// lasts is how long the pass that the loop is at, or the present step of it, has
+// lasted; 0 while it is idle.
 func (l *Loop) lasts(now time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -101,15 +114,13 @@ func (l *Loops) Stalled(now time.Time) string {
 	return strings.Join(out, ", ")
 }
 
-// lasting is how long the passes that the loops are at have lasted. Of loops of
-// one name the longest counts.
+// lasting is how long the passes that the loops are at have lasted.
 func (l *Loops) lasting(now time.Time) map[string]time.Duration {
 	l.mu.Lock()
-	loops := slices.Clone(l.loops)
-	l.mu.Unlock()
+	defer l.mu.Unlock()
 	out := map[string]time.Duration{}
-	for _, loop := range loops {
-		out[loop.name] = max(out[loop.name], loop.lasts(now))
+	for name, loop := range l.loops {
+		out[name] = loop.lasts(now)
 	}
 	return out
 }
@@ -122,13 +133,7 @@ func (*Loops) Describe(out chan<- *prometheus.Desc) { out <- passSeconds }
 
 // Collect reads the values.
 func (l *Loops) Collect(out chan<- prometheus.Metric) {
-	lasting := l.lasting(time.Now())
-	names := make([]string, 0, len(lasting))
-	for name := range lasting {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, cmp.Compare[string])
-	for _, name := range names {
-		out <- prometheus.MustNewConstMetric(passSeconds, prometheus.GaugeValue, lasting[name].Seconds(), name)
+	for name, lasts := range l.lasting(time.Now()) {
+		out <- prometheus.MustNewConstMetric(passSeconds, prometheus.GaugeValue, lasts.Seconds(), name)
 	}
 }

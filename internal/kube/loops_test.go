@@ -81,6 +81,27 @@ func TestALoopThatWaitsIsWell(t *testing.T) {
 	})
 }
 
+// TestAPassOfManyStepsIsWell: however long all of them take; and a step alone begins
+// no pass.
+func TestAPassOfManyStepsIsWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loops := &Loops{}
+		loops.Loop("works").Begin()
+		for range 10 {
+			time.Sleep(StallAfter / 2)
+			loops.Loop("works").Step()
+			loops.Loop("waits").Step()
+		}
+		if text := loops.Stalled(time.Now()); text != "" {
+			t.Errorf("it is told that %s", text)
+		}
+		time.Sleep(StallAfter)
+		if text := loops.Stalled(time.Now()); text != "works has stood still for 1m0s" {
+			t.Errorf("it is told that %q", text)
+		}
+	})
+}
+
 // TestWatchedLoop: a loop that shows by a channel that it waits, and then does so
 // no more.
 func TestWatchedLoop(t *testing.T) {
