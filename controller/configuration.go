@@ -196,10 +196,6 @@ func (r *statusReconciler) pool(ctx context.Context, key objectKey) (time.Durati
 	return again, r.write(ctx, &pool, p, changed)
 }
 
-// maxOutOfRange is how many addresses status.outOfRange holds. More than
-// these would not be known again after a restart, and be moved.
-const maxOutOfRange = 4096
-
 // fill writes counts into the status of a pool.
 func fill(s *v1beta1.IPAddressPoolStatus, c poolCounts) {
 	s.AssignedIPv4, s.AssignedIPv6, s.Assigned = c.Assigned4, c.Assigned6, c.Assigned4+c.Assigned6
@@ -207,8 +203,8 @@ func fill(s *v1beta1.IPAddressPoolStatus, c poolCounts) {
 	s.RestingIPv4, s.RestingIPv6 = c.Resting4, c.Resting6
 	s.ExcludedIPv4, s.ExcludedIPv6 = c.Excluded4, c.Excluded6
 	s.OutOfRange = nil
-	for _, addr := range c.Outside[:min(len(c.Outside), maxOutOfRange)] {
-		s.OutOfRange = append(s.OutOfRange, addr.String())
+	for _, r := range c.OutsideRanges {
+		s.OutOfRange = append(s.OutOfRange, config.RangeText(r))
 	}
 	if len(c.Outside) == 0 {
 		meta.RemoveStatusCondition(&s.Conditions, v1beta1.ConditionOutOfRange)

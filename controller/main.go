@@ -70,8 +70,9 @@ func run(ctx context.Context, s processSettings, log *slog.Logger) error {
 	state := newState()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return kube.Health{Address: s.Kube.HealthAddress, Missing: state.missing}.Run(ctx)
+		return kube.Health{Address: s.Kube.HealthAddress, Missing: state.missing, Loops: &state.loops, Log: log}.Run(ctx)
 	})
+	group.Go(func() error { return state.loops.Loop("decisions").Watch(ctx, state.passBy) })
 	group.Go(func() error { return control(ctx, s, state, log) })
 	err := group.Wait()
 	log.Info("controller stops")
@@ -96,15 +97,25 @@ func control(ctx context.Context, s processSettings, state *state, log *slog.Log
 	if err := kube.Preload(ctx, mgr.GetCache(), log, kinds...); err != nil {
 		return err
 	}
-	services, err := setupControllers(mgr, s, state, log)
+	recorder, err := kube.EventRecorder(mgr, "berth-controller", log)
 	if err != nil {
 		return err
 	}
-	secret := types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret}
+	services, err := setupControllers(mgr, recorder, s, state, log)
+	if err != nil {
+		return err
+	}
+	secret := &memberSecret{
+		api:    api,
+		name:   types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret},
+		leads:  state.leads,
+		events: recorder,
+		log:    log,
+	}
 	for _, part := range []manager.Runnable{
 		// On every replica, once the caches are filled.
 		everywhere(func(context.Context) error { close(state.synced); return nil }),
-		everywhere(func(ctx context.Context) error { return fillMemberSecret(ctx, api, secret, log) }),
+		everywhere(secret.run),
 		// On the replica that leads.
 		manager.RunnableFunc(func(ctx context.Context) error {
 			close(state.leads)

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -31,10 +33,14 @@ const serviceWorkers = 16
 
 // setupControllers wires watches to reconcilers. It returns the reconciler of
 // Services, whose adopt is still to be run.
-func setupControllers(mgr manager.Manager, s processSettings, state *state, log *slog.Logger) (*serviceReconciler, error) {
+func setupControllers(
+	mgr manager.Manager, recorder events.EventRecorder, s processSettings, state *state, log *slog.Logger,
+) (*serviceReconciler, error) {
 	m := newMetrics(state)
-	if err := ctrlmetrics.Registry.Register(m); err != nil {
-		return nil, err
+	for _, collector := range []prometheus.Collector{m, &state.loops} {
+		if err := ctrlmetrics.Registry.Register(collector); err != nil {
+			return nil, err
+		}
 	}
 	configurations := &kube.Queue[reconcile.Request]{}
 	services, statuses := &kube.Queue[reconcile.Request]{}, &kube.Queue[objectKey]{}
@@ -42,10 +48,6 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 		for _, key := range keys {
 			services.Add(reconcile.Request{NamespacedName: key})
 		}
-	}
-	recorder, err := kube.EventRecorder(mgr, "berth-controller", log)
-	if err != nil {
-		return nil, err
 	}
 	service := &serviceReconciler{
 		state: state, cached: mgr.GetCache(), live: mgr.GetAPIReader(), writer: mgr.GetClient(),
@@ -59,7 +61,7 @@ func setupControllers(mgr manager.Manager, s processSettings, state *state, log 
 	}
 	status := &statusReconciler{state: state, cached: mgr.GetCache(), writer: mgr.GetClient(), events: recorder, log: log, wake: wake}
 
-	err = ctrl.NewControllerManagedBy(mgr).Named("service").
+	err := ctrl.NewControllerManagedBy(mgr).Named("service").
 		For(&corev1.Service{}).
 		WatchesMetadata(namespaceKind(), waitersOf(state), builder.WithPredicates(predicate.LabelChangedPredicate{})).
 		WatchesRawSource(services).

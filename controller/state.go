@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,12 +10,14 @@ import (
 	"sync"
 	"time"
 
+	"go4.org/netipx"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/allocator"
 	"github.com/berth-lb/berth/pkg/assignment"
 	"github.com/berth-lb/berth/pkg/config"
@@ -24,6 +27,10 @@ import (
 // configuration is, who waits. A decision is taken and recorded under its
 // lock; no call to the API server is made under it.
 type state struct {
+	// loops are the main loops of the process. Writes to the API server may wait
+	// for long; decisions may not.
+	loops kube.Loops
+
 	mu        sync.Mutex
 	addresses *allocator.Allocator
 	config    config.Config
@@ -80,6 +87,12 @@ func (s *state) setConfig(objects config.Objects, now time.Time) (recheck time.T
 		close(s.configured)
 	}
 	return s.config.Recheck, s.problems
+}
+
+// passBy returns when the lock is free: decisions are taken.
+func (s *state) passBy(context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 }
 
 // missing says what this replica waits for before it is of use: one that
@@ -208,10 +221,15 @@ func (s *state) effect(before, after allocator.Holding, pools []string) effect {
 		}
 	}
 	for _, addr := range after.Addresses {
-		if !slices.Contains(before.Addresses, addr) {
-			pool, _ := s.addresses.PoolOf(addr)
-			e.Pools = append(e.Pools, pool)
+		if slices.Contains(before.Addresses, addr) {
+			continue
 		}
+		pool, ok := s.addresses.PoolOf(addr)
+		if !ok { // it must not be taken for one that a pool keeps
+			e.Pools = append(e.Pools, s.addresses.Keeping()...)
+			continue
+		}
+		e.Pools = append(e.Pools, pool)
 	}
 	return e
 }
@@ -225,13 +243,24 @@ func (s *state) ready(pool string) []types.NamespacedName {
 }
 
 // adopt records the addresses in a Service's status, except those that
-// another Service holds; these it returns.
+// another Service holds; these it returns. Each stays with the pool that the
+// Service's condition names, or else the status of a pool, as if the controller
+// had seen all edits of that pool.
 func (s *state) adopt(service *corev1.Service, now time.Time) []*allocator.ConflictError {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	parsed, _ := assignment.ParseService(service, nil) // what is wrong with it is told when it is looked at
 	free, conflicts := s.undisputed(parsed.Status, parsed.Holder, parsed.Terms)
-	_ = s.addresses.Assign(parsed.Holder, free, parsed.Terms, now) // each was checked
+	from := map[netip.Addr]string{}
+	for _, addr := range free {
+		if from[addr] = parsed.From[addr]; from[addr] != "" || !parsed.Given {
+			continue
+		}
+		if p := s.config.KeptBy(addr); p != nil {
+			from[addr] = p.Name
+		}
+	}
+	_ = s.addresses.Adopt(parsed.Holder, free, parsed.Terms, from, now) // each was checked
 	return conflicts
 }
 
@@ -336,12 +365,17 @@ type poolCounts struct {
 	allocator.Counts
 	Excluded4, Excluded6 int64
 	Outside              []netip.Addr // held, though no longer in the pool
-	Rested               time.Time    // when the first resting address is free; zero for none
+	OutsideRanges        []netipx.IPRange
+	Rested               time.Time // when the first resting address is free; zero for none
 }
 
 // countsLocked counts one pool. The caller holds the lock.
 func (s *state) countsLocked(p *config.Pool, now time.Time) poolCounts {
-	c := poolCounts{Counts: s.addresses.Counts(p.Name, now), Outside: s.addresses.Outside(p.Name)}
+	c := poolCounts{
+		Counts:        s.addresses.Counts(p.Name, now),
+		Outside:       s.addresses.Outside(p.Name),
+		OutsideRanges: s.addresses.OutsideRanges(p.Name, v1beta1.MaxOutOfRange),
+	}
 	c.Excluded4, c.Excluded6 = sum(p.Excluded4, c.KeptBack4), p.Excluded6
 	c.Rested, _ = s.addresses.Rested(p.Name)
 	return c

@@ -54,13 +54,17 @@ func (r *addresses) run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	pass := r.view.state.loops.Loop("addresses")
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.due.news:
 		}
-		for ctx.Err() == nil && r.lookAtDue(ctx) {
+		for more := true; more && ctx.Err() == nil; {
+			pass.Begin()
+			more = r.lookAtDue(ctx)
+			pass.End()
 		}
 	}
 }
@@ -127,6 +131,11 @@ func (r *addresses) inParts(ctx context.Context, list []netip.Addr, look func(co
 	part := func(list []netip.Addr) error {
 		r.looking.Lock()
 		defer r.looking.Unlock()
+		// All of them may take longer than a loop may stand still, and whoever
+		// waits for this part does not.
+		for _, loop := range []string{"addresses", "routes"} {
+			r.view.state.loops.Loop(loop).Step()
+		}
 		around, err := r.view.surroundings(ctx)
 		if err != nil {
 			return err

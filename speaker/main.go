@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -112,7 +113,7 @@ func run(ctx context.Context, s processSettings, log *slog.Logger) error {
 	state := newState()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return kube.Health{Address: s.Kube.HealthAddress, Missing: state.missing}.Run(ctx)
+		return kube.Health{Address: s.Kube.HealthAddress, Missing: state.missing, Loops: &state.loops, Log: log}.Run(ctx)
 	})
 	group.Go(func() error { return speak(ctx, s, state, log) })
 	err := group.Wait()
@@ -211,11 +212,12 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 	address := netip.AddrPortFrom(netip.MustParseAddr(s.Member.Address), s.Member.Port)
 	members, err := membership.New(membership.Config{
 		Name: s.Node, BindAddr: address.Addr(), Port: address.Port(), Keys: before.keys, Timing: s.Member.timing(), Logger: log,
+		Pass: state.loops.Loop("membership"),
 	})
 	if err != nil {
 		return nil, err
 	}
-	announcer, err := layer2.NewAnnouncer(layer2.Config{Logger: log, Stall: stall})
+	announcer, err := layer2.NewAnnouncer(layer2.Config{Logger: log, Stall: stall, Pass: state.loops.Loop("announcer")})
 	if err != nil {
 		return nil, err
 	}
@@ -315,8 +317,10 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 	sp.conflicts.tell = sp.addresses.event
 	sp.rules.told = sp.addresses.due.addAll
 	sp.watch.all, sp.watch.one, sp.watch.told = sp.addresses.due.addAll, sp.addresses.due.add, sp.object.tell
-	if err := ctrlmetrics.Registry.Register(sp.metrics); err != nil {
-		return err
+	for _, collector := range []prometheus.Collector{sp.metrics, &sp.view.state.loops} {
+		if err := ctrlmetrics.Registry.Register(collector); err != nil {
+			return err
+		}
 	}
 	for _, part := range []func(context.Context) error{
 		sp.links.Run,

@@ -96,6 +96,7 @@ func (r *routes) run(ctx context.Context) error {
 		return nil
 	}
 	r.stale.Store(true)
+	pass := r.view.state.loops.Loop("routes")
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for due := true; ; due = false {
@@ -104,14 +105,18 @@ func (r *routes) run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case <-r.speaker.Changed():
+				pass.Begin()
 				r.follow()
+				pass.End()
 				continue
 			case <-r.changed:
 			case <-timer.C:
 			}
 		}
 		start := time.Now()
+		pass.Begin()
 		wait := r.plan(ctx)
+		pass.End()
 		// Plans take no more than a third of the time, however many changes come.
 		pause := max(gatherChanges, 2*time.Since(start))
 		select {

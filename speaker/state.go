@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/config"
 )
@@ -15,6 +16,9 @@ import (
 // state is what the speaker remembers: the configuration in force, and of each
 // address its last decision and what came before.
 type state struct {
+	// loops are the main loops of the process, none of which may stand still.
+	loops kube.Loops
+
 	mu        sync.Mutex
 	config    config.Config
 	addresses map[netip.Addr]remembered

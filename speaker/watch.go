@@ -46,6 +46,7 @@ func (w *watch) again() {
 // run watches until ctx ends.
 func (w *watch) run(ctx context.Context) error {
 	defer w.pings.Wait()
+	pass := w.view.state.loops.Loop("watch")
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -62,7 +63,9 @@ func (w *watch) run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		begin := time.Now()
+		pass.Begin()
 		due := w.look(ctx)
+		pass.End()
 		w.rest(ctx, time.Since(begin))
 		timer.Reset(due)
 	}

@@ -175,6 +175,10 @@ type ServiceAllocation struct {
 	ServiceSelectors []metav1.LabelSelector `json:"serviceSelectors,omitempty"`
 }
 
+// MaxOutOfRange is how many entries status.outOfRange of a pool has at most. What
+// they cost is read by every speaker at each change of a pool's counts.
+const MaxOutOfRange = 1024
+
 // IPAddressPoolStatus counts the addresses of a pool. Counts that do not fit
 // are capped at 9223372036854775807. Each address of spec.addresses that no
 // older pool has is either assigned, available, resting or excluded.
@@ -211,10 +215,13 @@ type IPAddressPoolStatus struct {
 	// +optional
 	ExcludedIPv6 int64 `json:"excludedIPv6"`
 	// Addresses that Services hold of the pool although it no longer contains
-	// them, sorted; see spec.onShrink. They are announced as before.
+	// them, sorted; see spec.onShrink. They are announced as before. Each entry
+	// is an address, a CIDR or an inclusive range. Where more than 1024 would be
+	// needed, neighbouring ones are joined, and then contain addresses too that
+	// nobody holds, or that belong to another pool.
 	// +optional
 	// +listType=set
-	// +kubebuilder:validation:MaxItems=4096
+	// +kubebuilder:validation:MaxItems=1024
 	OutOfRange []string `json:"outOfRange,omitempty"`
 
 	// Whether all of the pool is in force (type Ready), and whether Services

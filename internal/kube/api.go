@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -57,9 +58,12 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	}
 }
 
-// NewManager makes a manager. It waits for the API server while that is away.
+// NewManager makes a manager that serves metrics at the address in its options. It
+// waits for the API server while that is away.
 func NewManager(ctx context.Context, config *rest.Config, options ctrl.Options, log *slog.Logger) (manager.Manager, error) {
 	var mgr manager.Manager
+	metricsAddress := options.Metrics.BindAddress
+	options.Metrics.BindAddress = "0"
 	told := ""
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(context.Context) (bool, error) {
 		var err error
@@ -73,5 +77,16 @@ func NewManager(ctx context.Context, config *rest.Config, options ctrl.Options, 
 	if err != nil {
 		return nil, fmt.Errorf("wait for the API server: %w", err)
 	}
-	return mgr, nil
+	if metricsAddress == "0" {
+		return mgr, nil
+	}
+	api, err := kubernetes.NewForConfigAndClient(config, mgr.GetHTTPClient())
+	if err != nil {
+		return nil, fmt.Errorf("prepare to authenticate readers of metrics: %w", err)
+	}
+	server, err := metricsServer(ctx, metricsAddress, api, log)
+	if err != nil {
+		return nil, err
+	}
+	return mgr, mgr.Add(server)
 }

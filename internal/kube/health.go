@@ -4,10 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
+
+// healthBounds bound the connections of the health port. Whoever asks opens one
+// for each question, and has it for a millisecond.
+var healthBounds = bounds{source: 16, all: 64}
+
+// healthPatience is how long a question and its answer may take to be sent.
+const healthPatience = 2 * time.Second
 
 // Health answers /healthz and /readyz from the moment a process starts,
 // whatever it waits for.
@@ -17,6 +26,9 @@ type Health struct {
 	// Missing says what the process waits for before it is of use, "" when
 	// for nothing.
 	Missing func() string
+	// Loops are those of which none may stand still.
+	Loops *Loops
+	Log   *slog.Logger
 }
 
 // Run answers until ctx ends.
@@ -29,10 +41,22 @@ func (h Health) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for health checks (see --health-bind-address): %w", err)
 	}
-	server := &http.Server{Handler: h.handler(), ReadHeaderTimeout: 5 * time.Second}
+	return h.serve(ctx, listener)
+}
+
+// serve answers at a listener until ctx ends.
+func (h Health) serve(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler:           h.handler(),
+		ReadHeaderTimeout: healthPatience,
+		ReadTimeout:       healthPatience,
+		WriteTimeout:      healthPatience,
+		MaxHeaderBytes:    8 << 10,
+	}
+	server.SetKeepAlivesEnabled(false)
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(&newestWins{Listener: listener, bounds: healthBounds}); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("answer health checks: %w", err)
 	}
 	return nil
@@ -40,15 +64,41 @@ func (h Health) Run(ctx context.Context) error {
 
 func (h Health) handler() http.Handler {
 	mux := http.NewServeMux()
+	told := &onChange{}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "ok")
-	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if missing := h.Missing(); missing != "" {
-			http.Error(w, missing, http.StatusServiceUnavailable)
-			return
+		stalled := h.Loops.Stalled(time.Now())
+		switch {
+		case !told.is(stalled != ""):
+		case stalled != "":
+			h.Log.Error("liveness fails: this process no longer does its work", "message", stalled)
+		default:
+			h.Log.Info("liveness is back")
 		}
-		fmt.Fprintln(w, "ok")
+		answer(w, stalled)
 	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, h.Missing()) })
 	return mux
+}
+
+// answer says that all is well, or what is not.
+func answer(w http.ResponseWriter, wrong string) {
+	if wrong != "" {
+		http.Error(w, wrong, http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+// onChange tells whether something is otherwise than the last time; at first it
+// is not so.
+type onChange struct {
+	mu  sync.Mutex
+	was bool
+}
+
+func (c *onChange) is(now bool) (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changed, c.was = now != c.was, now
+	return changed
 }

@@ -87,11 +87,8 @@ func ManagerOptions(s Settings) ctrl.Options {
 	options := ctrl.Options{
 		Scheme:                 Scheme(),
 		HealthProbeBindAddress: "0", // Health answers before the manager starts
-		Metrics: metricsserver.Options{
-			BindAddress:    s.MetricsAddress,
-			SecureServing:  true,
-			FilterProvider: authenticated,
-		},
+		// NewManager serves them in place of controller-runtime.
+		Metrics: metricsserver.Options{BindAddress: s.MetricsAddress},
 	}
 	options.Cache.DefaultTransform = trim
 	options.Cache.ReaderFailOnMissingInformer = true

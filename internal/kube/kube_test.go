@@ -19,7 +19,7 @@ import (
 
 func TestHealth(t *testing.T) {
 	missing := "the caches are not filled yet"
-	handler := Health{Missing: func() string { return missing }}.handler()
+	handler := Health{Missing: func() string { return missing }, Loops: &Loops{}}.handler()
 	ask := func(path string) (int, string) {
 		answer := httptest.NewRecorder()
 		handler.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))

@@ -2,65 +2,238 @@ package kube
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
-	"github.com/go-logr/logr"
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-// reviewRate bounds how many requests a second the API server is asked about,
-// and reviewBurst how many at once, so that strangers cannot make Berth flood
-// it. Every scraper there may be fits in.
 const (
-	reviewRate  = 5
-	reviewBurst = 20
+	// goodFor is how long a token that may read metrics passes before the API
+	// server is asked about it again; badFor is the same of one that may not, so
+	// that a role that was forgotten helps soon.
+	goodFor = 2 * time.Minute
+	badFor  = 10 * time.Second
+	// provenFor is how long it counts that a token, or somebody at a source, was
+	// let in: reviews of them have reserves that strangers cannot spend. Tokens of
+	// pods are replaced within the hour.
+	provenFor = 2 * time.Hour
+	// outageFor is how long a token that was let in passes while the API server
+	// does not answer: metrics are wanted most when it is away.
+	outageFor = time.Hour
+	// maxTokens and maxSources bound what is remembered of each kind. What was
+	// used last stays.
+	maxTokens  = 256
+	maxSources = 1024
+	// reviewPatience is how long the API server may take to answer.
+	reviewPatience = 5 * time.Second
 )
 
-// authenticated lets only those read metrics whose bearer token the API
-// server knows, and whom it lets get the path.
-//
-// It does what controller-runtime's own filter does, without linking the
-// whole of k8s.io/apiserver with it.
-func authenticated(config *rest.Config, client *http.Client) (metricsserver.Filter, error) {
-	api, err := kubernetes.NewForConfigAndClient(config, client)
-	if err != nil {
-		return nil, fmt.Errorf("prepare to authenticate readers of metrics: %w", err)
-	}
-	limit := rate.NewLimiter(reviewRate, reviewBurst)
-	return func(log logr.Logger, next http.Handler) (http.Handler, error) {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-			if !ok || token == "" {
-				http.Error(w, "a bearer token is required", http.StatusUnauthorized)
-				return
-			}
-			if !limit.Allow() {
-				http.Error(w, "too many requests", http.StatusTooManyRequests)
-				return
-			}
-			ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
-			defer cancel()
-			status, err := review(ctx, api, token, r.URL.Path)
-			if err != nil {
-				log.Error(err, "cannot tell who reads metrics")
-			}
-			if status != http.StatusOK {
-				http.Error(w, http.StatusText(status), status)
-				return
-			}
-			next.ServeHTTP(w, r)
-		}), nil
-	}, nil
+// pace is how many reviews there may be in a second, and how many at once.
+type pace struct {
+	perSecond rate.Limit
+	burst     int
 }
+
+// The API server is asked at most so often about tokens that were let in before,
+// about others from where somebody was let in, about one source of strangers, and
+// about all strangers.
+var (
+	paceKnown     = pace{5, 20}
+	paceNeighbour = pace{5, 20}
+	paceSource    = pace{0.5, 5}
+	paceStranger  = pace{5, 20}
+)
+
+func (p pace) limiter() *rate.Limiter { return rate.NewLimiter(p.perSecond, p.burst) }
+
+// readers knows who may read metrics. It asks the API server about each token,
+// remembers the answer for a while, and bounds how often it asks: strangers can
+// neither make it flood the API server, nor keep out those who were let in.
+//
+// It does what controller-runtime's own filter does, without linking the whole
+// of k8s.io/apiserver with it.
+type readers struct {
+	review func(ctx context.Context, token, path string) (status int, err error)
+	log    *slog.Logger
+	asking singleflight.Group
+
+	mu      sync.Mutex
+	tokens  recent[tokenHash, answered]         // that were let in once
+	refused recent[tokenHash, answered]         // that were not
+	proven  recent[netip.Prefix, time.Time]     // sources from which somebody was let in, and when
+	sources recent[netip.Prefix, *rate.Limiter] // of strangers
+
+	known, neighbours, strangers *rate.Limiter
+}
+
+// tokenHash stands for a token and a path: tokens are not kept.
+type tokenHash [sha256.Size]byte
+
+// answered is what the API server said of a token, and when.
+type answered struct {
+	status int
+	at     time.Time
+}
+
+func newReaders(review func(ctx context.Context, token, path string) (int, error), log *slog.Logger) *readers {
+	return &readers{
+		review: review, log: log,
+		tokens:     recent[tokenHash, answered]{most: maxTokens},
+		refused:    recent[tokenHash, answered]{most: maxTokens},
+		proven:     recent[netip.Prefix, time.Time]{most: maxSources},
+		sources:    recent[netip.Prefix, *rate.Limiter]{most: maxSources},
+		known:      paceKnown.limiter(),
+		neighbours: paceNeighbour.limiter(),
+		strangers:  paceStranger.limiter(),
+	}
+}
+
+// only lets those through to next who may read what they ask for.
+func (r *readers) only(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		token, ok := strings.CutPrefix(request.Header.Get("Authorization"), "Bearer ")
+		if !ok || token == "" {
+			http.Error(w, "a bearer token is required", http.StatusUnauthorized)
+			return
+		}
+		remote, _ := netip.ParseAddrPort(request.RemoteAddr)
+		if status := r.judge(token, request.URL.Path, sourceOfAddr(remote.Addr()), time.Now()); status != http.StatusOK {
+			http.Error(w, http.StatusText(status), status)
+			return
+		}
+		next.ServeHTTP(w, request)
+	})
+}
+
+// judge is the HTTP status for somebody with a token who asks for a path.
+func (r *readers) judge(token, path string, source netip.Prefix, now time.Time) int {
+	hash := sha256.Sum256([]byte(path + "\x00" + token))
+	if status, known := r.remembered(hash, now); known {
+		return status
+	}
+	// Many who come with one token at once make one review.
+	answer, _, _ := r.asking.Do(string(hash[:]), func() (any, error) {
+		if status, known := r.remembered(hash, now); known {
+			return status, nil
+		}
+		if !r.mayAsk(hash, source, now) {
+			return http.StatusTooManyRequests, nil
+		}
+		// What one reader waits for is for all of them.
+		ctx, cancel := context.WithTimeout(context.Background(), reviewPatience)
+		defer cancel()
+		status, err := r.review(ctx, token, path)
+		if err != nil {
+			r.log.Error("cannot tell who reads metrics", "error", err)
+		}
+		return r.remember(hash, source, answered{status, now}), nil
+	})
+	return answer.(int)
+}
+
+// remembered is what the API server said not long ago.
+func (r *readers) remembered(hash tokenHash, now time.Time) (status int, known bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if j, ok := r.tokens.get(hash, now); ok && now.Sub(j.at) < goodFor {
+		return j.status, true
+	}
+	if j, ok := r.refused.get(hash, now); ok && now.Sub(j.at) < badFor {
+		return j.status, true
+	}
+	return 0, false
+}
+
+// mayAsk tells whether the API server may be asked about somebody now.
+func (r *readers) mayAsk(hash tokenHash, source netip.Prefix, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if j, ok := r.tokens.get(hash, now); ok && now.Sub(j.at) < provenFor {
+		return r.known.AllowN(now, 1)
+	}
+	if was, ok := r.proven.get(source, now); ok && now.Sub(was) < provenFor {
+		return r.neighbours.AllowN(now, 1)
+	}
+	limit, ok := r.sources.get(source, now)
+	if !ok {
+		limit = paceSource.limiter()
+		r.sources.put(source, limit, now)
+	}
+	return limit.AllowN(now, 1) && r.strangers.AllowN(now, 1)
+}
+
+// remember takes in what the API server said of a token, and returns the status
+// to answer with. When it said nothing, what it said before counts for a while.
+func (r *readers) remember(hash tokenHash, source netip.Prefix, said answered) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch said.status {
+	case http.StatusOK:
+		r.tokens.put(hash, said, said.at)
+		r.proven.put(source, said.at, said.at)
+		r.refused.drop(hash)
+	case http.StatusUnauthorized, http.StatusForbidden:
+		r.tokens.drop(hash)
+		r.refused.put(hash, said, said.at)
+	default:
+		if before, ok := r.tokens.get(hash, said.at); ok && said.at.Sub(before.at) < outageFor {
+			return before.status
+		}
+	}
+	return said.status
+}
+
+// recent is a bounded map. Where one more would be too many, what was not used
+// for longest goes.
+type recent[K comparable, V any] struct {
+	most    int
+	entries map[K]*used[V]
+}
+
+type used[V any] struct {
+	value V
+	last  time.Time
+}
+
+func (m *recent[K, V]) get(key K, now time.Time) (value V, ok bool) {
+	e, ok := m.entries[key]
+	if !ok {
+		return value, false
+	}
+	e.last = now
+	return e.value, true
+}
+
+func (m *recent[K, V]) put(key K, value V, now time.Time) {
+	if m.entries == nil {
+		m.entries = map[K]*used[V]{}
+	}
+	if _, there := m.entries[key]; !there && len(m.entries) >= m.most {
+		var oldest K
+		first := true
+		for k, e := range m.entries {
+			if first || e.last.Before(m.entries[oldest].last) {
+				oldest, first = k, false
+			}
+		}
+		delete(m.entries, oldest)
+	}
+	m.entries[key] = &used[V]{value, now}
+}
+
+func (m *recent[K, V]) drop(key K) { delete(m.entries, key) }
 
 // review asks the API server who has a token and whether they may get a path.
 // It returns the HTTP status to answer with.

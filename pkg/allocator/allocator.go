@@ -80,8 +80,6 @@ type Pool struct {
 	// KeepOutside has addresses that the pool's ranges no longer contain stay
 	// with the pool as long as somebody holds them.
 	KeepOutside bool
-	// Outside are addresses known to stay with the pool in this way.
-	Outside []netip.Addr
 }
 
 // Counts are numbers of addresses, capped at math.MaxInt64. Of the addresses
@@ -100,6 +98,7 @@ type Allocator struct {
 	order    []span                  // ranges of all pools, sorted, for PoolOf
 	outside  map[netip.Addr]*pool    // held, in no range, but still with a pool
 	expelled map[netip.Addr]struct{} // held, and in no pool any more
+	from     map[netip.Addr]string   // the pool that a held address is in, or was in last
 	holdings map[Holder]Holding
 	holders  map[netip.Addr][]Holder            // sorted
 	resting  map[netip.Addr]rest                // of all pools; some may be over
@@ -124,6 +123,7 @@ func New() *Allocator {
 		pools:    map[string]*pool{},
 		outside:  map[netip.Addr]*pool{},
 		expelled: map[netip.Addr]struct{}{},
+		from:     map[netip.Addr]string{},
 		holdings: map[Holder]Holding{},
 		holders:  map[netip.Addr][]Holder{},
 		resting:  map[netip.Addr]rest{},
@@ -135,8 +135,12 @@ func New() *Allocator {
 // contains any more. The cost is in proportion to the ranges and to the
 // addresses held and resting.
 func (a *Allocator) SetPools(pools []Pool) {
-	before := a.heldPools()
-	maps.DeleteFunc(a.expelled, func(addr netip.Addr, _ struct{}) bool { return len(a.holders[addr]) == 0 })
+	had := map[netip.Addr]struct{}{} // held, and in a pool until now
+	for addr := range a.holders {
+		if a.poolOf(addr) != nil {
+			had[addr] = struct{}{}
+		}
+	}
 	a.pools = make(map[string]*pool, len(pools))
 	a.order, a.outside = nil, map[netip.Addr]*pool{}
 	for _, p := range pools {
@@ -145,21 +149,11 @@ func (a *Allocator) SetPools(pools []Pool) {
 		for _, r := range np.ranges {
 			a.order = append(a.order, span{r, np})
 		}
-		for _, addr := range p.Outside {
-			before[addr] = p.Name
-		}
 	}
 	slices.SortFunc(a.order, func(x, y span) int { return x.From().Compare(y.From()) })
-	for addr, name := range before {
-		switch p := a.pools[name]; {
-		case a.poolOf(addr) != nil:
-			delete(a.expelled, addr)
-		case p != nil && p.keepOutside:
-			a.outside[addr] = p
-			delete(a.expelled, addr)
-		default:
-			a.expelled[addr] = struct{}{}
-		}
+	for addr := range a.holders {
+		_, was := had[addr]
+		a.place(addr, was)
 	}
 	for addr, r := range a.resting {
 		if p := a.poolOf(addr); p != nil {
@@ -171,15 +165,22 @@ func (a *Allocator) SetPools(pools []Pool) {
 	}
 }
 
-// heldPools tells of every held address which pool has it.
-func (a *Allocator) heldPools() map[netip.Addr]string {
-	out := make(map[netip.Addr]string, len(a.holders))
-	for addr := range a.holders {
-		if p := a.poolOf(addr); p != nil {
-			out[addr] = p.name
-		}
+// place sorts a held address into one of: in a pool's ranges, outside, expelled.
+// What no pool contains, and a pool had that is not there, is expelled only if
+// it was in a pool until now: an adopted one waits for its pool.
+func (a *Allocator) place(addr netip.Addr, was bool) {
+	if p := a.inRange(addr); p != nil {
+		a.from[addr] = p.name
+		delete(a.expelled, addr)
+		return
 	}
-	return out
+	switch p := a.pools[a.from[addr]]; {
+	case p != nil && p.keepOutside:
+		a.outside[addr] = p
+		delete(a.expelled, addr)
+	case p != nil || was:
+		a.expelled[addr] = struct{}{}
+	}
 }
 
 // mark tells the pools what a holding has of them.
@@ -187,6 +188,7 @@ func (a *Allocator) mark(h Holding) {
 	for _, addr := range h.Addresses {
 		a.wakened(addr)
 		if p := a.poolOf(addr); p != nil {
+			a.from[addr] = p.name
 			p.take(addr)
 			if p.contains(addr) { // nobody joins one that is outside
 				p.share(h.Terms.SharingKey, addr)
@@ -206,15 +208,27 @@ func (a *Allocator) PoolOf(addr netip.Addr) (name string, ok bool) {
 }
 
 func (a *Allocator) poolOf(addr netip.Addr) *pool {
+	if p := a.inRange(addr); p != nil {
+		return p
+	}
+	return a.outside[addr]
+}
+
+// inRange is the pool whose ranges contain an address, or nil.
+func (a *Allocator) inRange(addr netip.Addr) *pool {
 	i, found := slices.BinarySearchFunc(a.order, addr, func(s span, t netip.Addr) int { return s.From().Compare(t) })
 	if !found {
 		i--
 	}
 	if i < 0 || !a.order[i].Contains(addr) {
-		return a.outside[addr]
+		return nil
 	}
 	return a.order[i].pool
 }
+
+// From names the pool that a held address is in, or was in last: "" when it was
+// in none as far as is known.
+func (a *Allocator) From(addr netip.Addr) string { return a.from[addr] }
 
 // Expelled tells whether a held address was in a pool once and is in none any
 // more. One that was never in a pool is not expelled.
@@ -234,6 +248,45 @@ func (a *Allocator) Outside(pool string) []netip.Addr {
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return out
+}
+
+// Keeping names the pools that keep addresses outside their ranges, sorted.
+func (a *Allocator) Keeping() []string {
+	names := map[string]struct{}{}
+	for addr, p := range a.outside {
+		if len(a.holders[addr]) > 0 {
+			names[p.name] = struct{}{}
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// OutsideRanges returns what Outside does as ranges that do not touch, sorted,
+// at most so many (two or more). Where there would be more, those that are
+// closest to each other are joined. The ranges then contain more than what is
+// outside: addresses that nobody holds, or that are in the ranges of a pool.
+// Those that are held and belong to no pool, or outside to another, come between
+// two ranges as long as the number permits it.
+func (a *Allocator) OutsideRanges(pool string, most int) []netipx.IPRange {
+	var out []netipx.IPRange
+	for _, addr := range a.Outside(pool) {
+		if last := len(out) - 1; last >= 0 && out[last].To().Next() == addr {
+			out[last] = netipx.IPRangeFrom(out[last].From(), addr)
+			continue
+		}
+		out = append(out, netipx.IPRangeFrom(addr, addr))
+	}
+	if len(out) <= most {
+		return out
+	}
+	var others []netip.Addr
+	for addr := range a.holders {
+		if p := a.poolOf(addr); p == nil || p.name != pool && !p.contains(addr) {
+			others = append(others, addr)
+		}
+	}
+	slices.SortFunc(others, netip.Addr.Compare)
+	return join(out, others, most)
 }
 
 // Lowest returns the lowest address of a pool's family that is free and does
@@ -405,6 +458,32 @@ func unshareable(a, b Terms) string {
 	return ""
 }
 
+// Adopt is Assign for what holder was given by an Allocator before this one. from
+// names the pool that an address was of, as far as that is known: an address that
+// its ranges no longer contain stays with it, or is expelled, as if it had been
+// held when they were changed.
+func (a *Allocator) Adopt(holder Holder, addrs []netip.Addr, terms Terms, from map[netip.Addr]string, now time.Time) error {
+	for _, addr := range addrs {
+		if err := a.conflict(addr, holder, terms); err != nil {
+			return err
+		}
+	}
+	for _, addr := range addrs {
+		name, known := from[addr], a.from[addr] != ""
+		if name == "" || known || a.inRange(addr) != nil {
+			continue
+		}
+		a.from[addr] = name
+		a.place(addr, false)
+		for _, other := range a.holders[addr] { // who holds it on nobody's word
+			if p := a.outside[addr]; p != nil && other != holder {
+				p.count(a.holdings[other].Terms.Group, addr, 1)
+			}
+		}
+	}
+	return a.Assign(holder, addrs, terms, now)
+}
+
 // Assign makes holder hold exactly addrs on the given terms, in place of what
 // it held before. The error is a *ConflictError for one of the addresses, and
 // then nothing changes. Addresses outside every pool can be held too: a pool
@@ -459,6 +538,7 @@ func (a *Allocator) giveUp(holder Holder, again []netip.Addr, now time.Time) []n
 		if !slices.Contains(again, addr) {
 			delete(a.outside, addr)
 			delete(a.expelled, addr)
+			delete(a.from, addr)
 		}
 		if p == nil {
 			continue

@@ -1,6 +1,7 @@
 package allocator
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 	"math/bits"
@@ -36,6 +37,9 @@ func (c count) minus(n int64) count {
 	lo, borrow := bits.Sub64(c.lo, uint64(n), 0)
 	return count{c.hi - borrow, lo}
 }
+
+// compare orders counts.
+func (c count) compare(d count) int { return cmp.Or(cmp.Compare(c.hi, d.hi), cmp.Compare(c.lo, d.lo)) }
 
 // capped is the count as an int64, at most math.MaxInt64.
 func (c count) capped() int64 {

@@ -34,6 +34,7 @@ type oracle struct {
 	rests    map[netip.Addr]rest
 	outside  map[netip.Addr]string // no range contains it, but the pool keeps it
 	had      map[netip.Addr]bool   // held while it was in a pool
+	from     map[netip.Addr]string // of the held: the pool, or the last one
 }
 
 func newOracle() *oracle {
@@ -43,6 +44,7 @@ func newOracle() *oracle {
 		rests:    map[netip.Addr]rest{},
 		outside:  map[netip.Addr]string{},
 		had:      map[netip.Addr]bool{},
+		from:     map[netip.Addr]string{},
 	}
 }
 
@@ -228,44 +230,45 @@ func (o *oracle) assign(holder Holder, addrs []netip.Addr, terms Terms) {
 		}
 		delete(o.outside, addr)
 		delete(o.had, addr)
+		delete(o.from, addr)
 	}
 	for _, addr := range addrs {
 		delete(o.rests, addr)
-		if o.poolOf(addr) != "" {
-			o.had[addr] = true
+		if name := o.poolOf(addr); name != "" {
+			o.had[addr], o.from[addr] = true, name
 		}
 	}
 }
 
-func (o *oracle) setPools(pools []Pool) {
-	before := map[netip.Addr]string{}
-	for _, h := range o.holdings {
-		for _, addr := range h.Addresses {
-			if name := o.poolOf(addr); name != "" {
-				before[addr] = name
+// there tells whether there is a pool of a name.
+func (o *oracle) there(name string) bool {
+	return slices.ContainsFunc(o.pools, func(p Pool) bool { return p.Name == name })
+}
+
+// adopt is assign by one who knows where the addresses are from.
+func (o *oracle) adopt(holder Holder, addrs []netip.Addr, terms Terms, from map[netip.Addr]string) {
+	for _, addr := range addrs {
+		if name := from[addr]; name != "" && o.from[addr] == "" && o.inRange(addr) == "" {
+			o.from[addr] = name
+			if o.pool(name).KeepOutside {
+				o.outside[addr] = name
 			}
+			o.had[addr] = o.there(name)
 		}
 	}
-	for addr := range o.had {
-		if len(o.holders(addr)) == 0 {
-			delete(o.had, addr)
-		}
-	}
+	o.assign(holder, addrs, terms)
+}
+
+func (o *oracle) setPools(pools []Pool) {
 	o.pools, o.outside = pools, map[netip.Addr]string{}
-	for _, p := range pools {
-		for _, addr := range p.Outside {
-			before[addr] = p.Name
-			o.had[addr] = true
-		}
-	}
-	for addr, name := range before {
-		if o.inRange(addr) == "" && o.pool(name).KeepOutside {
-			o.outside[addr] = name
-		}
-	}
 	for _, h := range o.holdings {
 		for _, addr := range h.Addresses {
-			if o.poolOf(addr) != "" {
+			if name := o.inRange(addr); name != "" {
+				o.from[addr] = name
+			} else if o.pool(o.from[addr]).KeepOutside {
+				o.outside[addr] = o.from[addr]
+			}
+			if o.there(o.from[addr]) {
 				o.had[addr] = true
 			}
 		}
@@ -281,7 +284,7 @@ var plans = [][]Pool{
 	{{Name: "a", Ranges: ranges("192.0.2.252-192.0.3.2"), AvoidBuggy: true, ReuseDelay: 5 * time.Second}, {Name: "b", Ranges: ranges("198.51.100.2/31"), KeepOutside: true}},
 	{{Name: "a", Ranges: ranges("192.0.2.250-192.0.2.252", "192.0.2.254-192.0.3.1", "192.0.3.3-192.0.3.4"), KeepOutside: true, Quota: 2},
 		{Name: "b", Ranges: ranges("2001:db8::/127", "2001:db8::4/126"), ReuseDelay: 2 * time.Second, KeepOutside: true}},
-	{{Name: "b", Ranges: ranges("192.0.2.250-192.0.2.255", "192.0.3.1-192.0.3.3", "2001:db8::2/127"), KeepOutside: true, Outside: []netip.Addr{ip("198.51.100.1")}}},
+	{{Name: "b", Ranges: ranges("192.0.2.250-192.0.2.255", "192.0.3.1-192.0.3.3", "2001:db8::2/127"), KeepOutside: true}},
 	{{Name: "a", KeepOutside: true}, {Name: "b", Ranges: ranges("198.51.100.0/31", "2001:db8::/125"), AvoidBuggy: true}},
 	{},
 }
@@ -366,20 +369,29 @@ func TestAgainstTheOracle(t *testing.T) {
 			},
 			"restart with a stale view": func(t *rapid.T) {
 				// What survives are the objects, and the statuses of some of
-				// the holders, in any order.
-				plan := slices.Clone(o.pools)
-				for i := range plan {
-					plan[i].Outside = a.Outside(plan[i].Name)
-				}
+				// the holders, in any order. They tell of some addresses where
+				// these are from.
 				names := rapid.Permutation(slices.Sorted(keys(o.holdings))).Draw(t, "order")
 				names = names[:rapid.IntRange(0, len(names)).Draw(t, "survivors")]
-				old, at := o.holdings, o.now
+				old, plan, at := *o, o.pools, o.now
+				if rapid.Bool().Draw(t, "pools were edited meanwhile") {
+					plan = rapid.SampledFrom(plans).Draw(t, "plan")
+				}
 				a, o = New(), newOracle()
 				o.now = at
 				a.SetPools(plan)
 				o.setPools(plan)
 				for _, name := range names {
-					assign(t, name, old[name].Addresses, old[name].Terms)
+					h, from := old.holdings[name], map[netip.Addr]string{}
+					for _, addr := range h.Addresses {
+						if was := old.from[addr]; was != "" && rapid.IntRange(0, 3).Draw(t, "told") > 0 {
+							from[addr] = was
+						}
+					}
+					if err := a.Adopt(name, h.Addresses, h.Terms, from, o.now); err != nil {
+						t.Fatalf("what %s has cannot be adopted: %v", name, err)
+					}
+					o.adopt(name, h.Addresses, h.Terms, from)
 				}
 			},
 			"": func(t *rapid.T) {
@@ -453,6 +465,9 @@ func compare(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
 		}
 		if got, _ := a.PoolOf(addr); got != o.poolOf(addr) {
 			t.Fatalf("pool of %s is %q, want %q", addr, got, o.poolOf(addr))
+		}
+		if got := a.From(addr); got != o.from[addr] {
+			t.Fatalf("%s is from %q, want %q", addr, got, o.from[addr])
 		}
 		if got, want := a.Expelled(addr), o.had[addr] && o.poolOf(addr) == ""; len(o.holders(addr)) > 0 && got != want {
 			t.Fatalf("expelled %s is %v, want %v", addr, got, want)

@@ -2,12 +2,15 @@ package allocator
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go4.org/netipx"
+	"pgregory.net/rapid"
 )
 
 // after is the time s seconds later than now.
@@ -386,33 +389,213 @@ func TestShrinking(t *testing.T) {
 	}
 }
 
-func TestOutsideIsKnownFromTheStatusAtStart(t *testing.T) {
-	a := New()
-	kept := Pool{Name: "p", Ranges: ranges("192.0.2.0/31"), KeepOutside: true, Outside: []netip.Addr{ip("192.0.2.9"), ip("192.0.2.1"), ip("192.0.2.8")}}
-	a.SetPools([]Pool{kept})
-	s := story{t, a}
-	if got := a.Outside("p"); got != nil {
-		t.Errorf("nobody holds %v", got)
+// TestAdoptedAddressesStayWithTheirPool: pools were edited while nobody knew who
+// holds what.
+func TestAdoptedAddressesStayWithTheirPool(t *testing.T) {
+	whole := Pool{Name: "p", Ranges: ranges("192.0.2.0/30"), KeepOutside: true}
+	half := Pool{Name: "p", Ranges: ranges("192.0.2.0/31"), KeepOutside: true}
+	moves := Pool{Name: "p", Ranges: ranges("192.0.2.0/31")}
+	other := Pool{Name: "q", Ranges: ranges("192.0.2.2/31")}
+	for _, test := range []struct {
+		story    string
+		pools    []Pool // at the adoption
+		from     string // the pool that the holder's word names
+		then     func(s story)
+		pool     string // that 192.0.2.3 belongs to then
+		known    string // where it is known to be from
+		expelled bool
+	}{
+		{"the pool was not edited", []Pool{whole}, "p", nil, "p", "p", false},
+		{"the pool has shrunk", []Pool{half}, "p", nil, "p", "p", false},
+		{"it has shrunk, and has such addresses moved", []Pool{moves}, "p", nil, "", "p", true},
+		{"another pool has taken the address over", []Pool{half, other}, "p", nil, "q", "q", false},
+		{"the pool is gone: it may come back", nil, "p", nil, "", "p", false},
+		{"it comes back, smaller", nil, "p", func(s story) { s.SetPools([]Pool{half}) }, "p", "p", false},
+		{"it comes back, smaller, and has such addresses moved", nil, "p", func(s story) { s.SetPools([]Pool{moves}) }, "", "p", true},
+		{"it is gone for good", nil, "p", func(s story) { s.SetPools([]Pool{other}); s.SetPools(nil) }, "", "q", true},
+		{"to be moved, it stays when that is taken back", []Pool{moves}, "p", func(s story) { s.SetPools([]Pool{half}) }, "p", "p", false},
+		{"nobody knows where it is from", []Pool{half}, "", nil, "", "", false},
+		{"given back, it is forgotten", []Pool{half}, "p", func(s story) {
+			s.Release("a", now)
+			s.hold(now, "a", Terms{}, "192.0.2.3")
+		}, "", "", false},
+		{"of two who share it, the first one's word counts", []Pool{half, {Name: "q", KeepOutside: true}}, "p", func(s story) {
+			key := Terms{SharingKey: "k", Ports: []Port{{"TCP", 1}}}
+			if err := s.Adopt("b", []netip.Addr{ip("192.0.2.3")}, key, map[netip.Addr]string{ip("192.0.2.3"): "q"}, now); err != nil {
+				s.Fatal(err)
+			}
+		}, "p", "p", false},
+		{"of two who share it, only the second knows", []Pool{half}, "", func(s story) {
+			key := Terms{SharingKey: "k", Ports: []Port{{"TCP", 1}}}
+			if err := s.Adopt("b", []netip.Addr{ip("192.0.2.3")}, key, map[netip.Addr]string{ip("192.0.2.3"): "p"}, now); err != nil {
+				s.Fatal(err)
+			}
+		}, "p", "p", false},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			addr, from := ip("192.0.2.3"), map[netip.Addr]string{}
+			if test.from != "" {
+				from[addr] = test.from
+			}
+			a := withPools(test.pools...)
+			if err := a.Adopt("a", []netip.Addr{addr}, Terms{SharingKey: "k"}, from, now); err != nil {
+				t.Fatal(err)
+			}
+			if test.then != nil {
+				test.then(story{t, a})
+			}
+			if name, _ := a.PoolOf(addr); name != test.pool {
+				t.Errorf("pool is %q, want %q", name, test.pool)
+			}
+			if got := a.From(addr); got != test.known {
+				t.Errorf("it is known to be from %q, want %q", got, test.known)
+			}
+			if got := a.Expelled(addr); got != test.expelled {
+				t.Errorf("expelled is %v", got)
+			}
+			outside := test.pool == "p" && !a.pools["p"].contains(addr)
+			if got := a.Outside("p"); slices.Contains(got, addr) != outside {
+				t.Errorf("outside are %v", got)
+			}
+		})
 	}
-	s.hold(now, "a", Terms{}, "192.0.2.9")
-	s.hold(now, "b", Terms{}, "192.0.2.1")
-	if got := a.Outside("p"); !slices.Equal(got, []netip.Addr{ip("192.0.2.9")}) {
-		t.Errorf("outside are %v: the one in range is none of them", got)
+}
+
+func TestAdoptionCountsForTheQuota(t *testing.T) {
+	a := withPools(Pool{Name: "p", Ranges: ranges("192.0.2.0/31"), KeepOutside: true, Quota: 3})
+	shared := func(port uint16) Terms { return Terms{SharingKey: "k", Group: "g", Ports: []Port{{"TCP", port}}} }
+	from := map[netip.Addr]string{ip("192.0.2.3"): "p"}
+	for i, names := range []map[netip.Addr]string{nil, from, from} {
+		if err := a.Adopt(Holder(fmt.Sprint("s", i)), []netip.Addr{ip("192.0.2.3")}, shared(uint16(i+1)), names, now); err != nil {
+			t.Fatal(err)
+		}
 	}
-	s.counts(now, Counts{Assigned4: 1, Available4: 1})
-	// The same of a pool that has such addresses moved: they were the pool's.
-	a = New()
-	kept.KeepOutside = false
-	a.SetPools([]Pool{kept})
-	s = story{t, a}
-	s.hold(now, "a", Terms{}, "192.0.2.9")
-	if _, ok := a.PoolOf(ip("192.0.2.9")); ok || !a.Expelled(ip("192.0.2.9")) {
-		t.Error("an address to be moved is not expelled")
+	if used, _ := a.Used("p", "g", "me", nil); used != 1 {
+		t.Errorf("the group uses %d", used)
 	}
-	s.hold(now, "stranger", Terms{}, "203.0.113.1")
-	if a.Expelled(ip("203.0.113.1")) {
-		t.Error("an address that was in no pool is expelled")
+	for i := range 3 {
+		a.Release(Holder(fmt.Sprint("s", i)), now)
 	}
+	if used, _ := a.Used("p", "g", "me", nil); used != 0 {
+		t.Errorf("when all is given back the group uses %d", used)
+	}
+}
+
+func TestOutsideRanges(t *testing.T) {
+	for _, test := range []struct {
+		story  string
+		kept   []string // held outside of pool p
+		others []string // held by somebody, of no pool
+		most   int
+		want   []string
+	}{
+		{"nothing is outside", nil, nil, 4, nil},
+		{"neighbours are one range", []string{"192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.9"}, nil, 4, []string{"192.0.2.3-192.0.2.5", "192.0.2.9-192.0.2.9"}},
+		{"as many as there may be are exact", []string{"192.0.2.1", "192.0.2.5", "192.0.2.7"}, nil, 3,
+			[]string{"192.0.2.1-192.0.2.1", "192.0.2.5-192.0.2.5", "192.0.2.7-192.0.2.7"}},
+		{"of more, the closest are joined", []string{"192.0.2.1", "192.0.2.5", "192.0.2.7"}, nil, 2, []string{"192.0.2.1-192.0.2.1", "192.0.2.5-192.0.2.7"}},
+		{"but not across one that is another's", []string{"192.0.2.1", "192.0.2.5", "192.0.2.7"}, []string{"192.0.2.6"}, 2,
+			[]string{"192.0.2.1-192.0.2.5", "192.0.2.7-192.0.2.7"}},
+		{"unless nothing else fits", []string{"192.0.2.1", "192.0.2.3", "192.0.2.5", "192.0.2.7"}, []string{"192.0.2.2", "192.0.2.4", "192.0.2.6"}, 2,
+			[]string{"192.0.2.1-192.0.2.5", "192.0.2.7-192.0.2.7"}},
+		{"families are not joined", []string{"192.0.2.1", "192.0.2.9", "2001:db8::1", "2001:db8::ffff:1"}, nil, 2,
+			[]string{"192.0.2.1-192.0.2.9", "2001:db8::1-2001:db8::ffff:1"}},
+		{"the ends of the families do not touch", []string{"255.255.255.255", "::"}, nil, 2, []string{"255.255.255.255-255.255.255.255", "::-::"}},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			a := withPools(Pool{Name: "p", KeepOutside: true})
+			for _, addr := range test.kept {
+				if err := a.Adopt(Holder(addr), []netip.Addr{ip(addr)}, Terms{}, map[netip.Addr]string{ip(addr): "p"}, now); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, addr := range test.others {
+				story{t, a}.hold(now, Holder(addr), Terms{}, addr)
+			}
+			var got []string
+			for _, r := range a.OutsideRanges("p", test.most) {
+				got = append(got, r.String())
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+// TestOutsideRangesContainEverything: however many there are and whoever else
+// holds what, no address that a pool keeps is left out, and what is another's is
+// only taken in when there is no other way.
+func TestOutsideRangesContainEverything(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := New()
+		a.SetPools([]Pool{{Name: "p", KeepOutside: true}, {Name: "q", KeepOutside: true}, {Name: "r", Ranges: ranges("192.0.2.64/28")}})
+		address := rapid.Custom(func(t *rapid.T) netip.Addr {
+			base := rapid.SampledFrom([]netip.Addr{ip("192.0.2.0"), ip("2001:db8::")}).Draw(t, "family").AsSlice()
+			base[len(base)-1] = byte(rapid.IntRange(0, 127).Draw(t, "address"))
+			addr, _ := netip.AddrFromSlice(base)
+			return addr
+		})
+		for i, addr := range rapid.SliceOfNDistinct(address, 0, 60, rapid.ID).Draw(t, "addresses") {
+			from := rapid.SampledFrom([]string{"p", "p", "p", "q", ""}).Draw(t, "from")
+			if err := a.Adopt(Holder(fmt.Sprint(i)), []netip.Addr{addr}, Terms{}, map[netip.Addr]string{addr: from}, now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		most := rapid.IntRange(2, 12).Draw(t, "most")
+		got, exact := a.OutsideRanges("p", most), a.OutsideRanges("p", 1000)
+		if len(got) > most {
+			t.Fatalf("%d ranges of at most %d", len(got), most)
+		}
+		if len(exact) <= most && !slices.Equal(got, exact) {
+			t.Fatalf("got %v, though %v fit", got, exact)
+		}
+		in := func(addr netip.Addr) bool {
+			return slices.ContainsFunc(got, func(r netipx.IPRange) bool { return r.Contains(addr) })
+		}
+		alien := 0 // gaps that another's address is in
+		for i, r := range got {
+			if i > 0 && !got[i-1].To().Less(r.From()) {
+				t.Fatalf("not sorted: %v", got)
+			}
+		}
+		for _, addr := range a.Outside("p") {
+			if !in(addr) {
+				t.Fatalf("%s is in none of %v", addr, got)
+			}
+		}
+		for i := 1; i < len(exact); i++ {
+			if exact[i-1].To().Is4() != exact[i].From().Is4() {
+				alien++
+				continue
+			}
+			for addr := exact[i-1].To().Next(); addr != exact[i].From(); addr = addr.Next() {
+				if pool, _ := a.PoolOf(addr); len(a.Holders(addr)) > 0 && pool != "r" {
+					alien++
+					break
+				}
+			}
+		}
+		if alien+1 > most {
+			return
+		}
+		for _, addr := range append(a.Outside("q"), a.unknown()...) {
+			if in(addr) {
+				t.Fatalf("%s is not of the pool, but in %v", addr, got)
+			}
+		}
+	})
+}
+
+// unknown are the held addresses of no pool.
+func (a *Allocator) unknown() []netip.Addr {
+	var out []netip.Addr
+	for addr := range a.holders {
+		if a.poolOf(addr) == nil {
+			out = append(out, addr)
+		}
+	}
+	return out
 }
 
 func TestAConflictChangesNothing(t *testing.T) {

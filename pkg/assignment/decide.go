@@ -37,6 +37,7 @@ import (
 // *allocator.Allocator is one, and tells what each method means.
 type Addresses interface {
 	PoolOf(netip.Addr) (string, bool)
+	From(netip.Addr) string
 	Has(pool string, is6 bool) bool
 	Lowest(pool string, is6 bool, now time.Time) (netip.Addr, bool)
 	Former(pool string, is6 bool, holder allocator.Holder, now time.Time) (netip.Addr, bool)
@@ -105,7 +106,7 @@ func Decide(in Input) Decision {
 				"Add the address to an IPAddressPool, or take it out of the Service's status.", in.Service.Status)}
 	}
 	if in.Invalid != nil {
-		return Decision{Addresses: keepHeld(in, has), Reason: v1beta1.ReasonInvalidRequest, Message: sentence(in.Invalid.Error())}
+		return tellKept(in, Decision{Addresses: keepHeld(in, has), Reason: v1beta1.ReasonInvalidRequest, Message: sentence(in.Invalid.Error())})
 	}
 	if len(in.Service.Families) == 0 {
 		return Decision{Reason: v1beta1.ReasonNoClusterIP,
@@ -234,6 +235,21 @@ func conclude(in Input, d Decision, kept []netip.Addr) Decision {
 		// RequireDualStack: half of what is asked for is of no use, but what
 		// the Service had is not taken from it.
 		d.Addresses = kept
+		return tellKept(in, d)
+	}
+	return d
+}
+
+// keptBegins begins the message of a Service that has not all it asks for and
+// keeps what it had; see Service.From.
+const keptBegins = "The Service keeps "
+
+// tellKept has the message begin with the addresses that a Service keeps: the
+// condition always tells which pool an address is from, and so does a controller
+// that reads nothing else.
+func tellKept(in Input, d Decision) Decision {
+	if len(d.Addresses) > 0 {
+		d.Message = keptBegins + describe(in, d.Addresses) + " " + d.Message
 	}
 	return d
 }
@@ -481,15 +497,26 @@ func refuse(family Family, rejections []Rejection) Decision {
 // and well within the 32,768 characters that Kubernetes allows.
 const maxTold = 20
 
+// What describe says around the name of a pool; see Service.From.
+const (
+	fromPool = "from pool "
+	away     = "(not there at present)"
+	ofNoPool = "of no pool at present"
+)
+
 // describe says which addresses come from which pools.
 func describe(in Input, addrs []netip.Addr) string {
 	var parts []string
 	for _, addr := range addrs {
-		from := "of no pool at present"
-		if pool, ok := in.Addresses.PoolOf(addr); ok {
-			from = "from pool " + pool
+		pool, ok := in.Addresses.PoolOf(addr)
+		switch last := in.Addresses.From(addr); {
+		case ok:
+			parts = append(parts, addr.String()+" "+fromPool+pool)
+		case last != "":
+			parts = append(parts, addr.String()+" "+fromPool+last+" "+away)
+		default:
+			parts = append(parts, addr.String()+" "+ofNoPool)
 		}
-		parts = append(parts, fmt.Sprintf("%s %s", addr, from))
 	}
 	return strings.Join(parts, ", ") + "."
 }

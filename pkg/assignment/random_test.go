@@ -13,6 +13,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/allocator"
+	"github.com/berth-lb/berth/pkg/config"
 )
 
 // Random runs are many unless the command line says otherwise, and leave no
@@ -252,12 +253,6 @@ func TestAnythingGoes(t *testing.T) {
 		}
 		setPools := func() {
 			before := c.holdings("")
-			for i := range c.pools { // the status that the controller has written
-				c.pools[i].Status.OutOfRange = nil
-				for _, addr := range c.record.Outside(c.pools[i].Name) {
-					c.pools[i].Status.OutOfRange = append(c.pools[i].Status.OutOfRange, addr.String())
-				}
-			}
 			c.setPools(c.pools...)
 			if after := c.holdings(""); fmt.Sprint(after) != fmt.Sprint(before) {
 				panic("an edit of pools changes holdings")
@@ -267,7 +262,7 @@ func TestAnythingGoes(t *testing.T) {
 			"create or edit a Service": func(t *rapid.T) {
 				name := rapid.SampledFrom([]string{"s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"}).Draw(t, "service")
 				s, old := aService(t, name), c.services[name]
-				s.Status, s.Given, s.Lost = old.Status, old.Given, old.Lost
+				s.Status, s.Given, s.Lost, s.From = old.Status, old.Given, old.Lost, old.From
 				c.services[name], c.looked[name] = s, false
 				c.lookAt(t, name, rapid.Bool().Draw(t, "stale"))
 			},
@@ -331,7 +326,7 @@ func TestAnythingGoes(t *testing.T) {
 				c.setPools(c.pools...)
 				for _, name := range rapid.Permutation(c.names()).Draw(t, "order") {
 					s := c.services[name]
-					if err := c.record.Assign(s.Holder, s.Status, s.Terms, c.now); err != nil {
+					if err := c.record.Adopt(s.Holder, s.Status, s.Terms, s.From, c.now); err != nil {
 						t.Fatalf("what %s has cannot be adopted: %v", name, err)
 					}
 				}
@@ -354,6 +349,93 @@ func TestAnythingGoes(t *testing.T) {
 			},
 			"": func(t *rapid.T) { c.lawful(t) },
 		})
+	})
+}
+
+// Pools are edited, with a controller that leads or with none. In both histories
+// every Service has the same addresses afterwards.
+func TestARestartBetweenAnEditAndItsEffectChangesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var services []Service
+		for i := range rapid.IntRange(1, 8).Draw(t, "services") {
+			services = append(services, aService(t, fmt.Sprint("s", i)))
+		}
+		draw := func(label string, always bool) []v1beta1.IPAddressPool {
+			var out []v1beta1.IPAddressPool
+			for i, name := range []string{"a", "b", "c"} {
+				if !always && rapid.IntRange(0, 4).Draw(t, label) == 0 {
+					continue
+				}
+				p := aPool(t, name, i)
+				p.Spec.ReuseDelay = nil // that an address rests is forgotten
+				out = append(out, p)
+			}
+			return out
+		}
+		before := draw("there before", true)
+		between := draw("there between", true)
+		after := draw("there after", rapid.Bool().Draw(t, "none is deleted"))
+		order := rapid.Permutation(services).Draw(t, "order of adoption")
+		deleted := len(after) < len(between)
+
+		history := func(restart bool) (had, soon, late map[string][]netip.Addr) {
+			w := newWorld(before...)
+			now := map[string]Service{}
+			look := func(patient bool) map[string][]netip.Addr {
+				out := map[string][]netip.Addr{}
+				for _, s := range services {
+					if was, ok := now[string(s.Holder)]; ok {
+						s = was
+					}
+					held, _ := w.record.Held(s.Holder)
+					d := Decide(Input{Service: s, Held: held.Addresses, Config: &w.config, Addresses: w.record, Now: w.now, Patient: patient})
+					if err := w.record.Assign(s.Holder, d.Addresses, s.Terms, w.now); err != nil {
+						t.Fatal(err)
+					}
+					now[string(s.Holder)], out[string(s.Holder)] = written(s, d), d.Addresses
+				}
+				return out
+			}
+			look(false)
+			w.setPools(between...)
+			had = look(false)
+			if restart {
+				w = &world{record: allocator.New(), now: w.now}
+				w.setPools(after...)
+				for _, s := range order {
+					s := now[string(s.Holder)]
+					if err := w.record.Adopt(s.Holder, s.Status, s.Terms, s.From, w.now); err != nil {
+						t.Fatal(err)
+					}
+				}
+			} else {
+				w.setPools(after...)
+			}
+			look(restart)
+			soon = look(restart)
+			w.pass(config.ReplaceGrace)
+			w.setPools(after...)
+			look(false)
+			return had, soon, look(false)
+		}
+		had, soon, late := history(false)
+		_, soonToo, lateToo := history(true)
+		if !deleted {
+			if fmt.Sprint(soon) != fmt.Sprint(soonToo) || fmt.Sprint(late) != fmt.Sprint(lateToo) {
+				t.Fatalf("had %v\nwithout a restart %v, then %v\nwith one %v, then %v", had, soon, late, soonToo, lateToo)
+			}
+			return
+		}
+		// Of a deleted pool another pool may get what was free in it, later or
+		// sooner. What Services had they keep or lose all the same.
+		for name, addrs := range had {
+			for _, addr := range addrs {
+				if kept, keptToo := slices.Contains(late[name], addr), slices.Contains(lateToo[name], addr); kept != keptToo {
+					t.Fatalf("%s keeps %s without a restart: %v, with one: %v\nhad %v\nwithout a restart %v, then %v\nwith one %v, then %v", name, addr, kept, keptToo,
+						had, soon, late, soonToo, lateToo)
+				}
+			}
+		}
 	})
 }
 

@@ -3,6 +3,7 @@ package assignment
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -38,6 +39,9 @@ type Service struct {
 	// Given is set when Berth has decided about the Service before, so that
 	// the addresses in its status are Berth's doing.
 	Given bool
+	// From names the pool of each address that the Service had when Berth decided
+	// about it last, as far as that is known.
+	From map[netip.Addr]string
 	// Lost is an address that the Service had lost with its pool, and had no
 	// other for, when Berth decided about it last; the zero Addr for none.
 	Lost netip.Addr
@@ -89,6 +93,7 @@ func ParseService(s *corev1.Service, nsLabels labels.Set) (Service, error) {
 		Optional:        s.Spec.IPFamilyPolicy != nil && *s.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyPreferDualStack,
 		Status:          StatusAddresses(s),
 		Given:           given(s),
+		From:            from(s),
 		Lost:            lost(s),
 	}
 	out.Terms = allocator.Terms{Backends: backends(s), Group: s.Namespace}
@@ -128,6 +133,33 @@ func given(s *corev1.Service) bool {
 	c := meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionAddressAssigned)
 	return c != nil && c.Reason != string(v1beta1.ReasonForeignAddress)
 }
+
+// from reads from Berth's condition which pools a Service has its addresses of.
+// It stands at the beginning of the message, where nothing is quoted that a user
+// wrote, and nothing is cut off.
+func from(s *corev1.Service) map[netip.Addr]string {
+	c := meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionAddressAssigned)
+	if c == nil || c.Reason == string(v1beta1.ReasonForeignAddress) {
+		return nil
+	}
+	out := map[netip.Addr]string{}
+	rest := strings.TrimPrefix(c.Message, keptBegins)
+	for more := true; more; {
+		m := described.FindStringSubmatch(rest)
+		if m == nil {
+			break
+		}
+		addr, err := netip.ParseAddr(m[1])
+		if err == nil && m[2] != "" {
+			out[addr] = m[2]
+		}
+		rest, more = rest[len(m[0]):], m[3] == ", "
+	}
+	return out
+}
+
+// described is what describe says of one address.
+var described = regexp.MustCompile(`^(\S+) (?:` + fromPool + `(\S+?)(?: ` + regexp.QuoteMeta(away) + `)?|` + ofNoPool + `)(, |\. |\.$)`)
 
 // lost reads from Berth's condition which address the Service lost with its
 // pool.

@@ -82,9 +82,10 @@ func says(t *testing.T, d Decision, message string) {
 // status.
 func written(s Service, d Decision) Service {
 	s.Status, s.Given = d.Addresses, d.Reason != v1beta1.ReasonForeignAddress
-	s.Lost = lost(&corev1.Service{Status: corev1.ServiceStatus{Conditions: []v1.Condition{
+	o := &corev1.Service{Status: corev1.ServiceStatus{Conditions: []v1.Condition{
 		{Type: v1beta1.ConditionAddressAssigned, Reason: string(d.Reason), Message: d.Message},
-	}}})
+	}}}
+	s.Lost, s.From = lost(o), from(o)
 	return s
 }
 
@@ -516,8 +517,78 @@ func TestWhatTheStatusOfAPoolListsButNobodyHolds(t *testing.T) {
 	p.Status.OutOfRange = []string{"192.0.2.9"}
 	w := newWorld(p)
 	want(t, w.look(t, asking(service("new"), "", "192.0.2.9")), v1beta1.ReasonAddressNotInPool)
-	adopted := with(service("had"), func(s *Service) { s.Status, s.Given = []netip.Addr{ip("192.0.2.9")}, true })
-	gives(t, w.look(t, adopted), "192.0.2.9")
+}
+
+// TestTheConditionTellsThePool: whatever the reason, a Service with addresses is
+// told which pools they are from, and that can be read again.
+func TestTheConditionTellsThePool(t *testing.T) {
+	p, six := pool("my.pool", addresses("192.0.2.0/30")), pool("six", addresses("2001:db8::/126"))
+	last := map[netip.Addr]string{ip("192.0.2.0"): "my.pool"}
+	s := service("s")
+	for _, test := range []struct {
+		story   string
+		look    func(w *world) Decision
+		message string
+		want    map[netip.Addr]string
+	}{
+		{"it has all it asks for", func(w *world) Decision { return w.look(t, dual(s, false)) },
+			"192.0.2.0 from pool my.pool, 2001:db8:: from pool six.",
+			map[netip.Addr]string{ip("192.0.2.0"): "my.pool", ip("2001:db8::"): "six"}},
+		{"it has one of two families", func(w *world) Decision {
+			w.setPools(p)
+			w.pass(time.Hour)
+			w.setPools(p)
+			return w.look(t, dual(s, true))
+		},
+			"192.0.2.0 from pool my.pool. The other family is missing: No pool gives an IPv6 address: pool my.pool: has no IPv6 addresses (FamilyMissing).", last},
+		{"it asks for what cannot be read", func(w *world) Decision {
+			return w.lookInvalid(t, s, errors.New(`"192.0.2.0 from pool evil. The Service keeps 192.0.2.0 from pool evil." is no address`))
+		}, `The Service keeps 192.0.2.0 from pool my.pool. "192.0.2.0 from pool evil. The Service keeps 192.0.2.0 from pool evil." is no address.`, last},
+		{"it waits for the second family, and keeps the first", func(w *world) Decision {
+			return w.look(t, asking(dual(s, false), "", "2001:db8::99"))
+		}, "The Service keeps 192.0.2.0 from pool my.pool. The Service asks for 2001:db8::99, which no pool contains. Add it to an IPAddressPool, or ask for another.", last},
+		{"its pool is away when the controller starts", func(w *world) Decision {
+			w.record = allocator.New()
+			if err := w.record.Adopt(s.Holder, []netip.Addr{ip("192.0.2.0")}, s.Terms, last, w.now); err != nil {
+				t.Fatal(err)
+			}
+			return Decide(Input{Service: s, Held: []netip.Addr{ip("192.0.2.0")}, Config: &w.config, Addresses: w.record, Patient: true})
+		}, "192.0.2.0 from pool my.pool (not there at present).", last},
+		{"nobody knows where one is from", func(w *world) Decision {
+			w.record = allocator.New()
+			both := []netip.Addr{ip("203.0.113.1"), ip("2001:db8::")}
+			if err := w.record.Adopt(s.Holder, both, s.Terms, map[netip.Addr]string{ip("2001:db8::"): "six"}, w.now); err != nil {
+				t.Fatal(err)
+			}
+			return Decide(Input{Service: dual(s, false), Held: both, Config: &w.config, Addresses: w.record, Patient: true})
+		}, "203.0.113.1 of no pool at present, 2001:db8:: from pool six (not there at present).", map[netip.Addr]string{ip("2001:db8::"): "six"}},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(p, six)
+			gives(t, w.look(t, s), "192.0.2.0")
+			d := test.look(w)
+			says(t, d, test.message)
+			if diff := cmp.Diff(test.want, written(s, d).From, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+				t.Errorf("read again (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func FuzzFrom(f *testing.F) {
+	for _, text := range []string{"", "192.0.2.0 from pool p.", "192.0.2.0 from pool p, 2001:db8:: from pool q (not there at present). No.", keptBegins + "x of no pool at present."} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		o := &corev1.Service{Status: corev1.ServiceStatus{Conditions: []v1.Condition{
+			{Type: v1beta1.ConditionAddressAssigned, Reason: string(v1beta1.ReasonAssigned), Message: text},
+		}}}
+		for addr, name := range from(o) {
+			if !addr.IsValid() || name == "" {
+				t.Fatalf("%q: %s is from %q", text, addr, name)
+			}
+		}
+	})
 }
 
 // Every reason of a Service's condition, with its message in full.

@@ -83,8 +83,7 @@ type Config struct {
 	// when the grace of a deleted pool ends. Zero for never.
 	Recheck time.Time
 
-	spans   []span               // ranges of all pools, sorted, for PoolOf
-	outside map[netip.Addr]*Pool // kept by pools that no longer contain them
+	spans   []span // ranges of all pools, sorted, for PoolOf
 	nodes   map[netip.Addr]string
 	aliases map[string]alias // of communities
 }
@@ -107,9 +106,10 @@ type Pool struct {
 	// Quota is how many addresses a namespace may hold; 0 for any number.
 	Quota int
 	// KeepOutside lets Services keep addresses that the pool no longer
-	// contains, and Outside are those they are known to keep.
+	// contains. Those they are known to keep are in Outside, which is sorted;
+	// not everything in it need be held, or of this pool.
 	KeepOutside bool
-	Outside     []netip.Addr
+	Outside     []netipx.IPRange
 	// Excluded4 and Excluded6 count the addresses that spec.exclude and nodes
 	// take from Ranges.
 	Excluded4, Excluded6 int64
@@ -187,7 +187,7 @@ func (c *Config) PoolOf(addr netip.Addr) *Pool {
 	if i >= 0 && c.spans[i].Contains(addr) {
 		return c.spans[i].pool
 	}
-	if p := c.outside[addr]; p != nil {
+	if p := c.KeptBy(addr); p != nil {
 		return p
 	}
 	for _, p := range c.Pools {
@@ -196,6 +196,27 @@ func (c *Config) PoolOf(addr netip.Addr) *Pool {
 		}
 	}
 	return nil
+}
+
+// KeptBy returns the pool that keeps an address although it does not contain it,
+// by what the controller wrote last, or nil. Where ranges of two pools contain it,
+// the one that lies within the other is the more exact.
+func (c *Config) KeptBy(addr netip.Addr) *Pool {
+	var best *Pool
+	var by netipx.IPRange
+	for _, p := range c.Pools {
+		i, found := slices.BinarySearchFunc(p.Outside, addr, func(r netipx.IPRange, t netip.Addr) int { return r.From().Compare(t) })
+		if !found {
+			i--
+		}
+		if i < 0 || !p.Outside[i].Contains(addr) {
+			continue
+		}
+		if r := p.Outside[i]; best == nil || r.From().Compare(by.From()) >= 0 && r.To().Compare(by.To()) <= 0 {
+			best, by = p, r
+		}
+	}
+	return best
 }
 
 // Withheld says why no pool gives out an address that one of them lists; ""
@@ -236,7 +257,6 @@ func (p *Pool) Allocatable() allocator.Pool {
 		ReuseDelay:  p.ReuseDelay,
 		Quota:       p.Quota,
 		KeepOutside: p.KeepOutside,
-		Outside:     p.Outside,
 	}
 }
 

@@ -123,18 +123,22 @@ func TestFieldsOfAPool(t *testing.T) {
 	o := pool("p", 0, "192.0.2.0/24")
 	o.Spec.ReuseDelay = &metav1.Duration{Duration: time.Minute}
 	o.Spec.Quota, o.Spec.Drain, o.Spec.AvoidBuggyIPs = 3, true, true
-	o.Status.OutOfRange = []string{"198.51.100.1", "no address", "::ffff:198.51.100.2"}
+	o.Status.OutOfRange = []string{"198.51.100.1", "no address", "198.51.100.8/31", "2001:db8::1-2001:db8::3"}
 	c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{o}}, Config{}, start)
 	p := c.Pools[0]
-	outside := []netip.Addr{ip("198.51.100.1"), ip("198.51.100.2")}
-	if a := p.Allocatable(); a.Name != "p" || a.ReuseDelay != time.Minute || a.Quota != 3 || !a.AvoidBuggy || !a.KeepOutside || !slices.Equal(a.Outside, outside) || len(a.Ranges) != 1 {
+	outside := "198.51.100.1/32 198.51.100.8/31 2001:db8::1-2001:db8::3"
+	if a := p.Allocatable(); a.Name != "p" || a.ReuseDelay != time.Minute || a.Quota != 3 || !a.AvoidBuggy || !a.KeepOutside || len(a.Ranges) != 1 {
 		t.Errorf("allocatable is %+v", a)
 	}
-	if !p.Drain || !p.AutoAssign || !p.Gone.IsZero() {
+	if !p.Drain || !p.AutoAssign || !p.Gone.IsZero() || ranges(p.Outside) != outside {
 		t.Errorf("pool is %+v", p)
 	}
-	if poolOf(c, "198.51.100.1") != "p" || poolOf(c, "198.51.100.3") != "" {
-		t.Error("the pool of what status.outOfRange lists is not known")
+	for addr, want := range map[string]string{
+		"198.51.100.1": "p", "198.51.100.3": "", "198.51.100.9": "p", "198.51.100.10": "", "2001:db8::2": "p", "2001:db8::4": "", "192.0.2.1": "p",
+	} {
+		if got := poolOf(c, addr); got != want {
+			t.Errorf("the pool of %s is %q, want %q", addr, got, want)
+		}
 	}
 	o.Spec.OnShrink = v1beta1.OnShrinkMove
 	if c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{o}}, Config{}, start); c.Pools[0].KeepOutside {
@@ -227,6 +231,14 @@ func TestADeletedPoolStaysForAWhile(t *testing.T) {
 			t.Errorf("%v", told(c, nil))
 		}
 	})
+	t.Run("it takes nothing over that an older pool gives up", func(t *testing.T) {
+		older, smaller := pool("o", -1, "192.0.2.0/25"), pool("o", -1, "192.0.2.0/26")
+		c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{older, p}}, Config{}, start)
+		c = parse(t, c, start, generation(smaller, 1, 1))
+		if poolOf(c, "192.0.2.100") != "" || poolOf(c, "192.0.2.200") != "p" || poolOf(c, "192.0.2.1") != "o" {
+			t.Errorf("%v", told(c, nil))
+		}
+	})
 	t.Run("what it excluded stays so", func(t *testing.T) {
 		c := parse(t, Config{}, start, excluding(p, "192.0.2.1"))
 		c = parse(t, c, start)
@@ -268,6 +280,34 @@ func TestAnEditCountsOnceItIsJudged(t *testing.T) {
 	want("excluded, not judged", "p", "p", "p")
 	c = parse(t, c, start, excluding(generation(pool("p", 0, "192.0.2.0/24"), 2, 2), "192.0.2.1"))
 	want("excluded, judged", "", "p", "p")
+}
+
+func TestOfTwoPoolsThatKeepAnAddressTheMoreExactCounts(t *testing.T) {
+	p, q := pool("p", 0, "192.0.2.0/25"), pool("q", 1, "192.0.2.128/25")
+	p.Status.OutOfRange, q.Status.OutOfRange = []string{"198.51.100.1-198.51.100.99"}, []string{"198.51.100.7", "192.0.2.5"}
+	c := parse(t, Config{}, start, p, q)
+	for addr, want := range map[string]string{"198.51.100.6": "p", "198.51.100.7": "q", "198.51.100.8": "p", "192.0.2.5": "p", "198.51.100.100": ""} {
+		if got := poolOf(c, addr); got != want {
+			t.Errorf("the pool of %s is %q, want %q", addr, got, want)
+		}
+	}
+}
+
+// TestAPoolThatCannotBeReadMovesNothing: what the rest of it says is not known.
+func TestAPoolThatCannotBeReadMovesNothing(t *testing.T) {
+	broken := pool("p", 0, "192.0.2.0/25", "192.0.2.300/32")
+	broken.Spec.OnShrink = v1beta1.OnShrinkMove
+	broken.Status.OutOfRange = []string{"198.51.100.1"}
+	c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{broken}}, Config{}, start)
+	if !c.Pools[0].KeepOutside || poolOf(c, "198.51.100.1") != "p" {
+		t.Errorf("without a good version: keeps %v, pool %q", c.Pools[0].KeepOutside, poolOf(c, "198.51.100.1"))
+	}
+	good := pool("p", 0, "192.0.2.0/24")
+	good.Spec.OnShrink = v1beta1.OnShrinkMove
+	c, _ = Parse(Objects{Pools: []v1beta1.IPAddressPool{broken}}, parse(t, Config{}, start, good), start)
+	if c.Pools[0].KeepOutside || poolOf(c, "192.0.2.200") != "p" || poolOf(c, "198.51.100.1") != "p" {
+		t.Errorf("with one: keeps %v, pools %q and %q", c.Pools[0].KeepOutside, poolOf(c, "192.0.2.200"), poolOf(c, "198.51.100.1"))
+	}
 }
 
 func TestABadEditKeepsWhatTheLastGoodVersionExcludes(t *testing.T) {

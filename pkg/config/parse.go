@@ -60,7 +60,11 @@ func parsePools(c *Config, objects Objects, last Config, now time.Time) []Proble
 			inForce := "What can be understood of it is in force."
 			if before != nil {
 				again := *before
+				again.Outside = p.Outside
 				p, inForce = &again, "Its last good version stays in force."
+			} else {
+				// What the rest of it says is not known, so nothing is moved.
+				p.KeepOutside = true
 			}
 			problems[o.Name] = invalid(KindIPAddressPool, o.Name, err, inForce)
 		} else if namesake != nil && !judged(o) {
@@ -112,6 +116,7 @@ func stillThere(c *Config, last Config, now time.Time) []*Pool {
 		ghost := *p
 		if ghost.Gone.IsZero() {
 			ghost.Gone = now
+			ghost.set = p.withoutOthers(last.Pools)
 		}
 		end := ghost.Gone.Add(ReplaceGrace)
 		if !end.After(now) {
@@ -123,6 +128,24 @@ func stillThere(c *Config, last Config, now time.Time) []*Pool {
 		out = append(out, &ghost)
 	}
 	return out
+}
+
+// withoutOthers is what a pool lists but for what other pools contain. A deleted
+// pool gives nothing new, and takes nothing over: not what an older pool had of
+// it and gives up.
+func (p *Pool) withoutOthers(pools []*Pool) *netipx.IPSet {
+	var b netipx.IPSetBuilder
+	b.AddSet(p.set)
+	for _, other := range pools {
+		if other.Name == p.Name {
+			continue
+		}
+		for _, r := range other.Ranges {
+			b.RemoveRange(r)
+		}
+	}
+	set, _ := b.IPSet()
+	return set
 }
 
 // withhold takes out of each pool what it excludes and what nodes have, and
@@ -147,13 +170,9 @@ func (c *Config) withhold(nodes map[netip.Addr]string) {
 
 // index prepares PoolOf.
 func (c *Config) index() {
-	c.outside = map[netip.Addr]*Pool{}
 	for _, p := range c.Pools {
 		for _, r := range p.Ranges {
 			c.spans = append(c.spans, span{r, p})
-		}
-		for _, addr := range p.Outside {
-			c.outside[addr] = p
 		}
 	}
 	slices.SortFunc(c.spans, func(a, b span) int { return a.From().Compare(b.From()) })
@@ -232,11 +251,14 @@ func parsePool(o *v1beta1.IPAddressPool) (*Pool, error) {
 	if o.Spec.ReuseDelay != nil {
 		p.ReuseDelay = o.Spec.ReuseDelay.Duration
 	}
+	var outside netipx.IPSetBuilder
 	for _, text := range o.Status.OutOfRange {
-		if addr, err := netip.ParseAddr(text); err == nil {
-			p.Outside = append(p.Outside, addr.Unmap())
+		if r, err := ParseExcluded(text); err == nil {
+			outside.AddRange(r)
 		}
 	}
+	kept, _ := outside.IPSet()
+	p.Outside = kept.Ranges()
 	var errs []error
 	if len(o.Spec.Addresses) == 0 {
 		errs = append(errs, errors.New("spec.addresses is empty"))

@@ -52,6 +52,18 @@ func ParseExcluded(text string) (netipx.IPRange, error) {
 	return r, err
 }
 
+// RangeText writes a range as ParseExcluded reads it: an address, a CIDR, or
+// FROM-TO.
+func RangeText(r netipx.IPRange) string {
+	if r.From() == r.To() {
+		return r.From().String()
+	}
+	if prefix, ok := r.Prefix(); ok {
+		return prefix.String()
+	}
+	return r.String()
+}
+
 func parseRange(text string) (netipx.IPRange, error) {
 	from, to, isRange := strings.Cut(text, "-")
 	if !isRange {

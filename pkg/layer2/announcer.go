@@ -19,6 +19,9 @@ type Config struct {
 	// socket that failed, another host that claims an address, a stall. Default:
 	// nothing is logged.
 	Logger *slog.Logger
+	// Pass is told of each pass of the loop that sends and opens sockets, so that
+	// somebody notices when one does not end. Default: nobody is told.
+	Pass Pass
 	// BurstCount is how many times an address is announced unasked when it comes
 	// to a link, so that one lost frame does not leave a neighbour with the old
 	// place; at least 1. Each is two frames for IPv4, one for IPv6. Default 5.
@@ -45,8 +48,24 @@ type Config struct {
 	Stall time.Duration
 }
 
+// Pass is told when a pass of a loop begins, and when it has ended and the loop
+// waits. Its methods return at once.
+type Pass interface {
+	Begin()
+	End()
+}
+
+// noPass tells nobody.
+type noPass struct{}
+
+func (noPass) Begin() {}
+func (noPass) End()   {}
+
 func (c Config) withDefaults() Config {
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	if c.Pass == nil {
+		c.Pass = noPass{}
+	}
 	c.BurstCount = cmp.Or(c.BurstCount, 5)
 	c.BurstInterval = cmp.Or(c.BurstInterval, 500*time.Millisecond)
 	c.RefreshInterval = cmp.Or(c.RefreshInterval, 90*time.Second)

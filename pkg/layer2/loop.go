@@ -106,9 +106,11 @@ func (l *loop) run(ctx context.Context) {
 		case <-wake:
 			l.dirty = true
 		case f := <-l.failures:
+			l.config.Pass.Begin()
 			l.portFailed(f)
 		case <-timer.C:
 		}
+		l.config.Pass.Begin()
 		now := time.Now()
 		l.dirty = l.dirty || l.retryDue(now)
 		if l.dirty && !now.Before(l.passAllowed) {
@@ -120,6 +122,7 @@ func (l *loop) run(ctx context.Context) {
 		l.forget = l.forgetSilent(now)
 		l.sendDue(now)
 		timer.Reset(l.untilNext(time.Now()))
+		l.config.Pass.End()
 	}
 }
 

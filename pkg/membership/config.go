@@ -45,6 +45,9 @@ type Config struct {
 	// Logger gets members that came and went, and what memberlist has to say.
 	// Default: nothing is logged.
 	Logger *slog.Logger
+	// Pass is told of each pass of the loop that looks at members and joins them,
+	// so that somebody notices when one does not end. Default: nobody is told.
+	Pass Pass
 }
 
 // withDefaults fills in what was left out.
@@ -53,6 +56,9 @@ func (c Config) withDefaults() Config {
 		c.AdvertiseAddr = c.BindAddr
 	}
 	c.BindAddr, c.AdvertiseAddr = c.BindAddr.Unmap(), c.AdvertiseAddr.Unmap()
+	if c.Pass == nil {
+		c.Pass = noPass{}
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -144,3 +150,16 @@ func (m *Membership) memberlistConfig() *memberlist.Config {
 	out.DeadNodeReclaimTime = time.Second
 	return out
 }
+
+// Pass is told when a pass of a loop begins, and when it has ended and the loop
+// waits. Its methods return at once.
+type Pass interface {
+	Begin()
+	End()
+}
+
+// noPass tells nobody.
+type noPass struct{}
+
+func (noPass) Begin() {}
+func (noPass) End()   {}

@@ -77,21 +77,27 @@ func (l *loop) work(ctx context.Context) {
 	defer forget.Stop()
 	l.readNews()
 	for {
+		l.config.Pass.End()
 		select {
 		case <-ctx.Done():
 			return
 		case <-l.news:
+			l.config.Pass.Begin()
 			l.readNews()
 		case <-l.view.look:
+			l.config.Pass.Begin()
 			l.lookAtMembers()
 		case now := <-ticker.C:
+			l.config.Pass.Begin()
 			l.enqueueMissing()
 			l.applyKeys(now)
 			l.tellRefused(now)
 			l.tellContradicted(now)
 		case now := <-forget.C:
+			l.config.Pass.Begin()
 			l.view.forget(now)
 		case r := <-l.results:
+			l.config.Pass.Begin()
 			l.joined(r)
 		}
 		l.startJoins()

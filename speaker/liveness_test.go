@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/pkg/layer2"
+)
+
+// stuck is an announcer that takes nothing while its channel is open.
+type stuck chan struct{}
+
+func (s stuck) Set(netip.Addr, layer2.Request) { <-s }
+
+// TestADecisionThatNeverEndsFailsLiveness: something that the loop of addresses
+// calls does not come back. That is noticed although everything else works.
+func TestADecisionThatNeverEndsFailsLiveness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		w := newWorld(t, append(service("web"), node("node1"))...)
+		announcer := make(stuck)
+		w.addresses.announcer = announcer
+		w.addresses.later = func(netip.Addr, time.Duration) {}
+		var parts sync.WaitGroup
+		for _, run := range []func(context.Context) error{w.addresses.run, w.routes.run} {
+			parts.Go(func() {
+				if err := run(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(time.Hour)
+		if got := w.state.loops.Stalled(time.Now()); got != "" {
+			t.Errorf("without anything to do it is told that %s", got)
+		}
+		w.addresses.due.addAll()
+		time.Sleep(kube.StallAfter - time.Second)
+		if got := w.state.loops.Stalled(time.Now()); got != "" {
+			t.Errorf("before a minute is over it is told that %s", got)
+		}
+		time.Sleep(2 * time.Second)
+		got := w.state.loops.Stalled(time.Now())
+		if !strings.Contains(got, "addresses has stood still for 1m1s") {
+			t.Errorf("after a minute it is told that %q", got)
+		}
+		close(announcer)
+		synctest.Wait()
+		if got := w.state.loops.Stalled(time.Now()); got != "" {
+			t.Errorf("when it goes on it is told that %s", got)
+		}
+		stop()
+		parts.Wait()
+	})
+}
