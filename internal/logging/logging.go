@@ -61,6 +61,7 @@ var Keys = map[string]string{
 	"detail":     "text of the memberlist library",
 	"duration":   "how long something took, or may take",
 	"error":      "what went wrong",
+	"format":     "format in which a fellow speaker says what it says",
 	"generation": "of a claim: how many owners the address has had",
 	"kind":       "kind of an API object",
 	"link":       "network interface of the node",
