@@ -28,9 +28,7 @@ type addresses struct {
 	announcer interface {
 		Set(addr netip.Addr, want layer2.Request)
 	}
-	members interface {
-		Say(key string, value []byte) error
-	}
+	claims *claims
 	events events.EventRecorder
 	log    *slog.Logger
 	class  string
@@ -140,6 +138,8 @@ func (r *addresses) inParts(ctx context.Context, list []netip.Addr, look func(co
 		if err != nil {
 			return err
 		}
+		// Addresses of one block are said together.
+		defer r.sayClaims()
 		for _, addr := range list {
 			if err := look(ctx, addr, around); err != nil {
 				return err
@@ -221,19 +221,27 @@ func (r *addresses) tellBGP(in announcement.BGPInput, d announcement.BGPDecision
 	}
 }
 
-// apply gives a decision to the announcer, remembers it, says to the fellows
-// what this node claims, and tells of it where it differs from the one before.
+// sayClaims says to the fellows what this node claims. Who is to own what changes
+// when it has no more room to say so, or has some again.
+func (r *addresses) sayClaims() {
+	if r.claims.say() {
+		r.due.addAll()
+		r.told()
+	}
+}
+
+// apply gives a decision to the announcer, remembers it, has the fellows told what
+// this node claims, and tells of it where it differs from the one before. What the
+// fellows cannot be told is not announced: they might announce it too.
 func (r *addresses) apply(in announcement.Input, d announcement.Decision) {
+	if !r.claims.set(in.Address, d.Claim) {
+		d = announcement.Unclaimable(d)
+	}
 	before, after := r.view.state.record(in, d)
 	if seen := r.view.fellows.current().fellows[d.Before].lastSeen; d.Cause == v1beta1.CauseNodeGone && !seen.IsZero() {
 		r.view.state.missedSince(in.Address, seen)
 	}
 	r.announcer.Set(in.Address, layer2.Request{Links: d.Links, Policy: d.Policy, As: d.As, Generation: after.burst})
-	if !sameClaim(before.Claim, d.Claim) {
-		if err := r.members.Say(claimKey(in.Address), claimValue(d.Claim)); err != nil {
-			r.log.Error("cannot tell the fellows", "address", in.Address.String(), "error", err)
-		}
-	}
 	if len(d.Ask) > 0 {
 		r.ask(in.Address, d.Ask)
 	}
@@ -276,7 +284,7 @@ func (r *addresses) tell(in announcement.Input, before, d announcement.Decision)
 	// first of all speakers where it has none.
 	unannounced := d.Owner == in.Node || d.Owner == "" && in.Node == first(in.Speakers)
 	if unannounced && !onlyBGP && !d.Announce && d.Reason != before.Reason &&
-		d.Reason != v1beta1.ReasonProbing && d.Reason != v1beta1.ReasonReturning {
+		d.Reason != v1beta1.ReasonProbing && d.Reason != v1beta1.ReasonReturning && d.Reason != v1beta1.ReasonClaimsUnknown {
 		r.event(d.Services, in.Address.String(), corev1.EventTypeWarning, string(d.Reason), fmt.Sprintf("%s is not announced: %s", in.Address, d.Message))
 	}
 }

@@ -142,12 +142,13 @@ func TestADisputeIsTold(t *testing.T) {
 	generation := uint64(0)
 	for range 10 {
 		w.look()
-		claim, err := parseClaim([]byte(w.said[claimKey(address)]))
+		b, err := parseBlock([]byte(w.said["claims/192.0.2.0"]))
+		claim := b[10]
 		if err != nil {
 			break // it yields
 		}
 		generation = claim.Generation + 1
-		w.members["node2"].Said[claimKey(address)] = claimValue(&announcement.Claim{Generation: generation})
+		w.members["node2"].Said["claims/192.0.2.0"] = block{10: {Generation: generation}}.value()
 	}
 	first, _ := layer2.Elect(address, []layer2.Candidate{{Name: "node1"}, {Name: "node2"}})
 	if yields := w.reason() == v1beta1.ReasonContested; yields != (first == "node2") || generation > 12 {

@@ -77,7 +77,8 @@ func parseSpeaker(s *v1beta1.Speaker, node string) speakerObject {
 			o.links = append(o.links, link)
 		}
 	}
-	o.complete = len(s.Status.Layer2.Announcements) == int(s.Status.Layer2.Count)
+	l2 := s.Status.Layer2
+	o.complete = len(l2.Announcements) == int(l2.Count) && len(l2.Kept) < v1beta1.MaxSpeakerAnnouncements
 	return o
 }
 
@@ -104,8 +105,8 @@ func claimsOf(l v1beta1.SpeakerLayer2) map[netip.Addr]announcement.Claim {
 	return out
 }
 
-// doubtOf is what a speaker wrote of a node that it does not hear and that may
-// prove by the API that it works; "" when it hears it. What it wrote before of
+// doubtOf is what a speaker wrote of a node that it does not hear, or does not
+// understand, and that may prove by the API that it works; "" when it hears it. What it wrote before of
 // the same node differs.
 func doubtOf(s *v1beta1.Speaker, node string) string {
 	for _, f := range s.Status.Fellows {
@@ -113,7 +114,7 @@ func doubtOf(s *v1beta1.Speaker, node string) string {
 			continue
 		}
 		switch v1beta1.Reason(f.Reason) {
-		case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeHeard, v1beta1.ReasonSpeakerNotAlive:
+		case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeHeard, v1beta1.ReasonSpeakerNotAlive, v1beta1.ReasonFormatUnknown:
 			return string(f.Presence) + " since " + f.Since.UTC().Format(time.RFC3339)
 		}
 	}

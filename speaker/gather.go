@@ -72,6 +72,7 @@ type view struct {
 	links   interface {
 		Links() []layer2.Link
 	}
+	claims interface{ isFull() bool }
 	// local are the links of this node that may carry announcements, as
 	// lookAtLinks found them.
 	local         atomic.Pointer[[]layer2.Link]
@@ -181,6 +182,7 @@ func (v *view) self() announcement.Speaker {
 		Links:          v.ownLinks(),
 		Heard:          true,
 		IgnoresExclude: v.ignoreExclude,
+		Full:           v.claims.isFull(),
 	}
 	if v.leaving.Load() {
 		s.Presence, s.Reason = announcement.Leaving, v1beta1.ReasonNodeLeaving

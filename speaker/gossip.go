@@ -2,9 +2,7 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"github.com/berth-lb/berth/pkg/announcement"
@@ -18,10 +16,10 @@ const (
 	saysStage = "stage"  // a stage
 	saysLink  = "link/"  // + name: see linkValues
 	saysProbe = "probe/" // + node: what this node's probes say of its kernel and its links, see probeValue
-	saysClaim = "claim/" // + address: the generation, then w for a weak claim
 	// saysIgnoresExclude is said, with any value, where the exclude label means
 	// nothing to the speaker.
 	saysIgnoresExclude = "ignores-exclude-label"
+	// saysClaims and saysFull are in claims.go.
 )
 
 // word is all that one speaker says of itself.
@@ -30,6 +28,10 @@ type word struct {
 	links   []layer2.Link // by name
 	reports map[string]probeReport
 	claims  map[netip.Addr]announcement.Claim
+	// unknown is set when there may be more claims than could be read.
+	unknown bool
+	// full is set when the node must get no address that it does not claim.
+	full bool
 
 	ignoresExclude bool
 }
@@ -42,7 +44,7 @@ type probeReport struct {
 }
 
 // readWord reads what a member says. What cannot be understood, because it
-// comes from another version, is left out.
+// comes from another version, is left out; of claims it is known that they were.
 func readWord(m membership.Member) word {
 	w := word{
 		stage:   announcement.Stage(m.Said[saysStage]),
@@ -57,14 +59,11 @@ func readWord(m membership.Member) word {
 				w.reports[name] = r
 			}
 		}
-		if text, ok := strings.CutPrefix(key, saysClaim); ok {
-			addr, err := netip.ParseAddr(text)
-			claim, claimErr := parseClaim(value)
-			if err == nil && claimErr == nil {
-				w.claims[addr] = claim
-			}
+		if text, ok := strings.CutPrefix(key, saysClaims); ok {
+			w.unknown = !w.readClaims(text, value) || w.unknown
 		}
 	}
+	_, w.full = m.Said[saysFull]
 	return w
 }
 
@@ -112,25 +111,18 @@ func parseProbe(value []byte) probeReport {
 	return out
 }
 
-func claimKey(addr netip.Addr) string { return saysClaim + addr.String() }
-
-// claimValue is what is said of a claim; nil takes it back.
-func claimValue(c *announcement.Claim) []byte {
-	if c == nil {
-		return nil
+// readClaims reads what is said of one block, and reports whether all of it could
+// be read.
+func (w *word) readClaims(text string, value []byte) bool {
+	first, err := parseBlockKey(text)
+	if err != nil {
+		return false
 	}
-	value := strconv.AppendUint(nil, c.Generation, 10)
-	if c.Weak {
-		value = append(value, 'w')
+	b, err := parseBlock(value)
+	for at, claim := range b {
+		if claim.Generation > 0 {
+			w.claims[addressAt(first, at)] = claim
+		}
 	}
-	return value
-}
-
-func parseClaim(value []byte) (announcement.Claim, error) {
-	text, weak := strings.CutSuffix(string(value), "w")
-	generation, err := strconv.ParseUint(text, 10, 63)
-	if err != nil || generation == 0 {
-		return announcement.Claim{}, fmt.Errorf("no claim: %q", value)
-	}
-	return announcement.Claim{Generation: generation, Weak: weak}, nil
+	return err == nil
 }

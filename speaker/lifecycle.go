@@ -74,15 +74,7 @@ func (sp *speaker) resume(ctx context.Context) {
 	if err := sp.addresses.look(ctx, addresses); err != nil {
 		sp.log.Error("cannot look at addresses", "error", err)
 	}
-	claims := map[string][]byte{}
-	for addr, r := range sp.view.state.all() {
-		if r.Claim != nil {
-			claims[claimKey(addr)] = claimValue(r.Claim)
-		}
-	}
-	if err := sp.members.SayAll(saysClaim, claims); err != nil {
-		sp.log.Error("cannot tell the fellows", "error", err)
-	}
+	sp.claims.sayAll()
 }
 
 // adopt takes in what the speaker before this one claimed: as the fellows remember
@@ -96,6 +88,12 @@ func (sp *speaker) adopt() {
 	}
 	own = own.or(speakerObject{claims: sp.object.before}, false)
 	sp.view.state.adopt(own.claims, sp.fellows.current().claims)
+	// Before the first is said, all others of its block are known.
+	for addr, r := range sp.view.state.all() {
+		if r.Claim != nil {
+			sp.claims.set(addr, r.Claim)
+		}
+	}
 }
 
 // say tells the fellows how far this speaker is with its work.

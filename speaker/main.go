@@ -89,6 +89,7 @@ type speaker struct {
 	object    *object
 	peers     *fellowReconciler
 	fellows   *fellowship
+	claims    *claims
 	watch     *watch
 	addresses *addresses
 	asking    *asking
@@ -232,8 +233,9 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 	sp.fellows = newFellowship(s.Node, announcement.Patience{
 		Restart: s.RestartHold, Silence: s.SilenceHold, Doubt: time.Duration(misses+2) * interval, Renewal: renewalTrust,
 	}, members, prober)
+	sp.claims = newClaims(members, maxBlocks, log)
 	sp.view = &view{
-		cached: mgr.GetCache(), state: state, fellows: sp.fellows, links: sp.links,
+		cached: mgr.GetCache(), state: state, fellows: sp.fellows, links: sp.links, claims: sp.claims,
 		node: s.Node, excludeLinks: exclude, ignoreExclude: s.IgnoreExclude, probes: s.ProbeCount > 0, handOver: s.HandOver,
 	}
 	sp.rules = &proxyRules{log: log, done: make(chan struct{})}
@@ -293,7 +295,7 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 	sp.sessions.events = recorder
 	s := sp.settings
 	sp.addresses = &addresses{
-		view: sp.view, announcer: sp.announcer, members: sp.members, log: sp.log, told: sp.object.tell, routed: sp.routes.again,
+		view: sp.view, announcer: sp.announcer, claims: sp.claims, log: sp.log, told: sp.object.tell, routed: sp.routes.again,
 		events: recorder, class: s.Kube.Class, due: newDue(),
 	}
 	if err := setupControllers(mgr, sp); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/sets"
 
+	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -22,6 +23,8 @@ type picture struct {
 	// silent are the links of this node on which its kernel does not answer its
 	// witnesses.
 	silent []string
+	// owned are the same claims by node.
+	owned map[string]map[netip.Addr]announcement.Claim
 	// alive counts the speakers that membership sees alive, this one included.
 	alive int
 	// minority is set when that is less than half of those there are.
@@ -38,6 +41,9 @@ type fellow struct {
 	since    time.Time
 	lastSeen time.Time
 	alive    bool
+	// unread is set while it is alive and speaks a format that this version does
+	// not read.
+	unread bool
 }
 
 // fellowship watches the fellows: it makes a picture of what membership,
@@ -58,6 +64,7 @@ type fellowship struct {
 	objects map[string]speakerObject // by node
 	pings   map[string]pingResult
 	stages  map[string]stageHeard
+	words   map[string]readBefore
 	// blind is until when this node could see none of its fellows, whatever
 	// became of them.
 	blind time.Time
@@ -67,7 +74,7 @@ type fellowship struct {
 func newFellowship(node string, patience announcement.Patience, members *membership.Membership, prober *layer2.Prober) *fellowship {
 	return &fellowship{
 		node: node, patience: patience, members: members, prober: prober,
-		pings: map[string]pingResult{}, stages: map[string]stageHeard{},
+		pings: map[string]pingResult{}, stages: map[string]stageHeard{}, words: map[string]readBefore{},
 	}
 }
 
@@ -84,6 +91,12 @@ type speakerObject struct {
 	doubt   string
 	renewal string
 	renewed time.Time // when the renewal was seen to change, by this node's clock
+}
+
+// readBefore is a word that was read, and of which revision of what a member says.
+type readBefore struct {
+	revision uint64
+	word     word
 }
 
 // stageHeard is a stage and since when it is known.
@@ -117,7 +130,7 @@ func (f *fellowship) look(now time.Time) (claimed []netip.Addr, fellows bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	next := f.paint(members, seen, now)
-	claimed = changedClaims(f.last.claims, next.claims)
+	next.claims, claimed = changedClaims(f.last, next.owned)
 	fellows = f.last.minority != next.minority || f.last.alive != next.alive || !slices.Equal(f.last.silent, next.silent) ||
 		!maps.EqualFunc(f.last.fellows, next.fellows, sameFellow)
 	f.last = next
@@ -126,6 +139,7 @@ func (f *fellowship) look(now time.Time) (claimed []netip.Addr, fellows bool) {
 
 func sameFellow(a, b fellow) bool {
 	return a.Presence == b.Presence && a.Reason == b.Reason && a.Heard == b.Heard && a.IgnoresExclude == b.IgnoresExclude &&
+		a.Full == b.Full && a.ClaimsUnknown == b.ClaimsUnknown &&
 		slices.Equal(a.SilentLinks, b.SilentLinks) && slices.EqualFunc(a.Links, b.Links, layer2.Link.Equal)
 }
 
@@ -152,21 +166,17 @@ func (f *fellowship) paint(members []membership.Member, seen seen, now time.Time
 	byName := map[string]membership.Member{}
 	var alive []string
 	for _, m := range members {
-		words[m.Name], byName[m.Name] = readWord(m), m
+		words[m.Name], byName[m.Name] = f.read(m), m
 		if m.State == membership.Alive {
 			alive = append(alive, m.Name)
 		}
 	}
-	p := picture{fellows: map[string]fellow{}, claims: map[netip.Addr]map[string]announcement.Claim{}, alive: len(alive)}
+	p := picture{fellows: map[string]fellow{}, owned: map[string]map[netip.Addr]announcement.Claim{}, alive: len(alive)}
 	all := sets.KeySet(byName).Union(sets.KeySet(f.objects)).Delete(f.node)
 	for _, name := range sets.List(all) {
-		w := words[name]
 		object := f.objects[name]
 		m := byName[name]
-		// One that starts does not say yet what it owns.
-		if m.State != membership.Alive || w.stage == announcement.StageStarting {
-			w = w.or(object, object.renewed.After(m.Since))
-		}
+		w := words[name].completed(m, object)
 		// One that said that it comes back, or that it starts, is expected as if it
 		// had said goodbye, also when this speaker was not there to hear it.
 		expected := w.stage == announcement.StageRestarting || w.stage == announcement.StageStarting
@@ -195,8 +205,13 @@ func (f *fellowship) paint(members []membership.Member, seen seen, now time.Time
 				SilentLinks:    silentLinks(f.reports(name, alive, words, seen)),
 				Heard:          m.State == membership.Alive,
 				IgnoresExclude: w.ignoresExclude,
+				Full:           w.full,
+				ClaimsUnknown:  w.unknown,
 			},
-			since: now, lastSeen: seen.nodes[name].LastAnswer, alive: m.State == membership.Alive,
+			since: now, lastSeen: seen.nodes[name].LastAnswer, alive: m.State == membership.Alive, unread: unread(m),
+		}
+		if found.unread && found.Presence == announcement.Present {
+			found.Reason = v1beta1.ReasonFormatUnknown
 		}
 		if known && before.Presence == found.Presence {
 			found.since = before.since
@@ -206,10 +221,55 @@ func (f *fellowship) paint(members []membership.Member, seen seen, now time.Time
 	p.silent = silentLinks(f.reports(f.node, alive, words, seen))
 	gone := func(name string) bool { return !all.Has(name) }
 	maps.DeleteFunc(f.stages, func(name string, _ stageHeard) bool { return gone(name) })
+	maps.DeleteFunc(f.words, func(name string, _ readBefore) bool { _, member := byName[name]; return !member })
 	maps.DeleteFunc(f.pings, func(name string, _ pingResult) bool { return gone(name) })
 	known := 1 + len(all.Intersection(sets.KeySet(f.objects)))
 	p.minority = 2*len(alive) < known
 	return p
+}
+
+// read reads what a member says, unless it was read before.
+func (f *fellowship) read(m membership.Member) word {
+	if before, known := f.words[m.Name]; known && before.revision == m.Revision && m.Revision != 0 {
+		return before.word
+	}
+	w := readWord(m)
+	f.words[m.Name] = readBefore{m.Revision, w}
+	return w
+}
+
+// unread reports whether a member is alive and speaks a format that this version
+// does not read. What is known of it by membership is from before.
+func unread(m membership.Member) bool { return m.State == membership.Alive && !m.Format.Readable() }
+
+// completed fills in what a fellow cannot be heard to say with what its object
+// tells, and finds out whether it may own more than is known.
+func (w word) completed(m membership.Member, o speakerObject) word {
+	renewed := o.renewed.After(m.Since)
+	switch {
+	case unread(m):
+		w.stage = "" // it said that before it spoke so
+		w = w.or(o, true)
+		if w.stage == "" {
+			w.stage = "unknown"
+		}
+		w.unknown = true // the object may be some seconds old
+	case m.State != membership.Alive && renewed:
+		// It has worked since it was heard last.
+		w = w.or(o, true)
+		w.unknown = !o.complete
+	case m.State != membership.Alive:
+		heard := len(m.Said) > 0
+		w = w.or(o, false)
+		w.unknown = heard && (w.unknown || m.Incomplete) || !heard && !o.complete
+	default:
+		// One that starts does not say yet what it owns.
+		if w.stage == announcement.StageStarting {
+			w = w.or(o, renewed)
+		}
+		w.unknown = w.unknown || m.Incomplete
+	}
+	return w
 }
 
 // or fills in what a fellow does not say with what its object tells. An object
@@ -241,11 +301,8 @@ func (w word) or(o speakerObject, renewed bool) word {
 
 // add takes in what one fellow claims and until when its verdict holds.
 func (p *picture) add(name string, w word, v announcement.Verdict) {
-	for addr, claim := range w.claims {
-		if p.claims[addr] == nil {
-			p.claims[addr] = map[string]announcement.Claim{}
-		}
-		p.claims[addr][name] = claim
+	if len(w.claims) > 0 {
+		p.owned[name] = w.claims
 	}
 	if !v.Until.IsZero() && (p.recheck.IsZero() || v.Until.Before(p.recheck)) {
 		p.recheck = v.Until
@@ -439,21 +496,55 @@ func (f *fellowship) doubters() map[string]string {
 	return out
 }
 
-// changedClaims are the addresses that are not claimed alike.
-func changedClaims(a, b map[netip.Addr]map[string]announcement.Claim) []netip.Addr {
-	var out []netip.Addr
-	for addr, claims := range a {
-		if !maps.Equal(claims, b[addr]) {
-			out = append(out, addr)
+// changedClaims makes of the claims by node those by address, and returns the
+// addresses that are not claimed as they were. What did not change is shared with the
+// picture before: most looks see the same claims.
+func changedClaims(before picture, owned map[string]map[netip.Addr]announcement.Claim) (
+	claims map[netip.Addr]map[string]announcement.Claim, changed []netip.Addr,
+) {
+	differ := map[netip.Addr]bool{}
+	var nodes []string
+	for node := range sets.KeySet(before.owned).Union(sets.KeySet(owned)) {
+		was, is := before.owned[node], owned[node]
+		if maps.Equal(was, is) {
+			continue
+		}
+		nodes = append(nodes, node)
+		for addr, claim := range is {
+			if was[addr] != claim { // none has generation 0
+				differ[addr] = true
+			}
+		}
+		for addr := range was {
+			if _, both := is[addr]; !both {
+				differ[addr] = true
+			}
 		}
 	}
-	for addr := range b {
-		if _, both := a[addr]; !both {
-			out = append(out, addr)
+	if len(differ) == 0 && before.claims != nil {
+		return before.claims, nil
+	}
+	claims = maps.Clone(before.claims)
+	if claims == nil {
+		claims = map[netip.Addr]map[string]announcement.Claim{}
+	}
+	for addr := range differ {
+		byNode := maps.Clone(claims[addr])
+		if byNode == nil {
+			byNode = map[string]announcement.Claim{}
+		}
+		for _, node := range nodes {
+			if claim, claimed := owned[node][addr]; claimed {
+				byNode[node] = claim
+			} else {
+				delete(byNode, node)
+			}
+		}
+		if claims[addr] = byNode; len(byNode) == 0 {
+			delete(claims, addr)
 		}
 	}
-	slices.SortFunc(out, netip.Addr.Compare)
-	return out
+	return claims, slices.SortedFunc(maps.Keys(differ), netip.Addr.Compare)
 }
 
 // targets are what this node is to probe: for each node that it is a witness of,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"reflect"
@@ -19,6 +20,7 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2"
 	"github.com/berth-lb/berth/pkg/membership"
+	"pgregory.net/rapid"
 )
 
 // start is when stories begin that have their own clock.
@@ -432,32 +434,52 @@ func TestMinority(t *testing.T) {
 	}
 }
 
+// TestChangedClaims has fellows claim and take back at random: the claims by address
+// are those by node turned round, whatever was shared with the picture before, which
+// stays as it was; and the addresses that changed are those that differ.
 func TestChangedClaims(t *testing.T) {
-	type claims = map[string]announcement.Claim
-	a1, a2, a3 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
-	for _, test := range []struct {
-		story  string
-		before map[netip.Addr]claims
-		after  map[netip.Addr]claims
-		want   []netip.Addr
-	}{
-		{"nothing at all", nil, nil, nil},
-		{"the same", map[netip.Addr]claims{a1: {"node2": {Generation: 1}}}, map[netip.Addr]claims{a1: {"node2": {Generation: 1}}}, nil},
-		{"new ones", nil, map[netip.Addr]claims{a3: {"node2": {Generation: 1}}, a1: {"node2": {Generation: 1}}}, []netip.Addr{a1, a3}},
-		{"one taken back", map[netip.Addr]claims{a1: {"node2": {Generation: 1}}, a2: {"node2": {Generation: 1}}},
-			map[netip.Addr]claims{a2: {"node2": {Generation: 1}}}, []netip.Addr{a1}},
-		{"a second fellow claims it", map[netip.Addr]claims{a1: {"node2": {Generation: 1}}},
-			map[netip.Addr]claims{a1: {"node2": {Generation: 1}, "node3": {Generation: 2}}}, []netip.Addr{a1}},
-		{"another fellow claims it", map[netip.Addr]claims{a1: {"node2": {Generation: 1}}}, map[netip.Addr]claims{a1: {"node3": {Generation: 1}}}, []netip.Addr{a1}},
-		{"a claim is no longer weak", map[netip.Addr]claims{a1: {"node2": {Generation: 1, Weak: true}}},
-			map[netip.Addr]claims{a1: {"node2": {Generation: 1}}}, []netip.Addr{a1}},
-	} {
-		t.Run(test.story, func(t *testing.T) {
-			if got := changedClaims(test.before, test.after); !slices.Equal(got, test.want) {
-				t.Errorf("got %v, want %v", got, test.want)
+	turned := func(owned map[string]map[netip.Addr]announcement.Claim) map[netip.Addr]map[string]announcement.Claim {
+		out := map[netip.Addr]map[string]announcement.Claim{}
+		for node, claims := range owned {
+			for addr, claim := range claims {
+				if out[addr] == nil {
+					out[addr] = map[string]announcement.Claim{}
+				}
+				out[addr][node] = claim
 			}
-		})
+		}
+		return out
 	}
+	rapid.Check(t, func(t *rapid.T) {
+		claim := rapid.Custom(func(t *rapid.T) announcement.Claim {
+			return announcement.Claim{Generation: rapid.Uint64Range(1, 3).Draw(t, "generation"), Weak: rapid.Bool().Draw(t, "weak")}
+		})
+		addr := rapid.Map(rapid.ByteRange(1, 5), func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, n}) })
+		word := rapid.MapOfN(addr, claim, 0, 5)
+		last := picture{}
+		for range rapid.IntRange(1, 5).Draw(t, "looks") {
+			before := turned(last.owned)
+			owned := rapid.MapOfN(rapid.SampledFrom([]string{"node2", "node3", "node4"}), word, 0, 3).Draw(t, "owned")
+			claims, changed := changedClaims(last, owned)
+			want := turned(owned)
+			if !reflect.DeepEqual(claims, want) {
+				t.Fatalf("got %v, want %v", claims, want)
+			}
+			var differ []netip.Addr
+			for n := range byte(6) {
+				if addr := netip.AddrFrom4([4]byte{192, 0, 2, n}); !maps.Equal(before[addr], want[addr]) {
+					differ = append(differ, addr)
+				}
+			}
+			if !slices.Equal(changed, differ) {
+				t.Fatalf("changed %v, want %v", changed, differ)
+			}
+			if last.claims != nil && !reflect.DeepEqual(last.claims, before) {
+				t.Fatalf("the picture before was changed to %v, it was %v", last.claims, before)
+			}
+			last = picture{claims: claims, owned: owned}
+		}
+	})
 }
 
 // TestTargets: node1 probes the nodes that it is a witness of, where both are

@@ -181,7 +181,7 @@ func (s *state) record(in announcement.Input, d announcement.Decision) (before, 
 	// What the LAN said is asked anew when this node comes to own the address
 	// another time.
 	switch d.Reason {
-	case v1beta1.ReasonProbing, v1beta1.ReasonConflict, v1beta1.ReasonNodeAnswers:
+	case v1beta1.ReasonProbing, v1beta1.ReasonConflict, v1beta1.ReasonNodeAnswers, v1beta1.ReasonClaimsUnknown:
 	default:
 		after.probe, after.asking = announcement.Probe{}, 0
 	}

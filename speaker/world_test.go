@@ -60,6 +60,7 @@ type world struct {
 	state     *state
 	view      *view
 	fellows   *fellowship
+	claimed   *claims
 	addresses *addresses
 	object    *object
 	conflicts *conflicts
@@ -119,6 +120,8 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		cached: w.api, state: w.state, fellows: w.fellows, links: w, node: "node1", excludeLinks: layer2.DefaultExclude(),
 		handOver: 3 * time.Second,
 	}
+	w.claimed = newClaims(w, maxBlocks, log)
+	w.view.claims = w.claimed
 	w.view.proxies = newProxies("node1", func(context.Context, netip.Addr, uint16) bool { return w.proxy.Load() }, w.rules, log)
 	w.view.proxies.ctx, w.view.proxies.look = t.Context(), func(netip.Addr) { w.proxyTold.Add(1) }
 	w.conflicts = newConflicts(w.view, nil)
@@ -128,7 +131,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		stage: func() announcement.Stage { return w.stage }, conflicts: w.conflicts.list, changed: make(chan struct{}, 1),
 	}
 	w.addresses = &addresses{
-		view: w.view, announcer: w, members: w, events: w, log: log, due: newDue(),
+		view: w.view, announcer: w, claims: w.claimed, events: w, log: log, due: newDue(),
 		told: func() { w.told++ }, routed: func() { w.again++ },
 		ask: func(addr netip.Addr, on []string) { w.asked = append(w.asked, addr.String()+" "+strings.Join(on, ",")) },
 	}
@@ -193,6 +196,16 @@ func (w *world) Say(key string, value []byte) error {
 	return nil
 }
 
+// SayAll makes the world its own membership.
+func (w *world) SayAll(prefix string, values map[string][]byte) error {
+	w.sayings++
+	maps.DeleteFunc(w.said, func(key, _ string) bool { return strings.HasPrefix(key, prefix) })
+	for key, value := range values {
+		w.said[key] = string(value)
+	}
+	return nil
+}
+
 // Eventf makes the world an event recorder.
 func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, note string, args ...any) {
 	text := fmt.Sprintf(note, args...)
@@ -204,7 +217,7 @@ func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, note string
 }
 
 // says makes a fellow one that is alive and says these things of itself, given
-// as "key=value"; it is ready unless it says otherwise. It has a link in the
+// as "key=value", of which "claim/ADDRESS=2w" is said with the others of its block; it is ready unless it says otherwise. It has a link in the
 // subnet of node1, and nothing is known of its kernel.
 func (w *world) says(name string, words ...string) {
 	delete(w.reach, name)
@@ -219,6 +232,11 @@ func member(name string, state membership.State, since time.Time, words ...strin
 	}}
 	for _, text := range words {
 		key, value, _ := strings.Cut(text, "=")
+		if addr, ok := strings.CutPrefix(key, "claim/"); ok {
+			first, at := blockOf(netip.MustParseAddr(addr))
+			key = blockKey(first)
+			value = strings.TrimPrefix(fmt.Sprintf("%s,%s:%x", m.Said[key], value, at), ",")
+		}
 		m.Said[key] = []byte(value)
 	}
 	return m
@@ -284,7 +302,13 @@ func (w *world) did(set string, told bool, events ...string) {
 // claims checks what node1 says of address; "" for nothing.
 func (w *world) claims(want string) {
 	w.t.Helper()
-	if got := w.said[claimKey(address)]; got != want {
+	got := ""
+	first, at := blockOf(address)
+	if b, err := parseBlock([]byte(w.said[blockKey(first)])); err == nil && b[at].Generation > 0 {
+		head, _, _ := strings.Cut(string(block{b[at]}.value()), ":")
+		got = head
+	}
+	if got != want {
 		w.t.Errorf("node1 claims %q, want %q", got, want)
 	}
 }

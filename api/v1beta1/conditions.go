@@ -206,6 +206,9 @@ const (
 	// ReasonContested: this node and another both take the address for theirs, again
 	// and again. This node leaves it to the other for a while.
 	ReasonContested Reason = "Contested"
+	// ReasonClaimsUnknown: a node may own the address of whose claims not all are
+	// known, as its speaker is not heard and owns more than its object lists.
+	ReasonClaimsUnknown Reason = "ClaimsUnknown"
 	// ReasonIsolated: this speaker has seen neither the API server nor a
 	// fellow for too long, and announces nothing.
 	ReasonIsolated Reason = "Isolated"
@@ -225,6 +228,10 @@ const (
 	// ReasonNodeHeard: the node's speaker is no longer heard as a member, but
 	// renews its Speaker object; so it works.
 	ReasonNodeHeard Reason = "NodeHeard"
+	// ReasonFormatUnknown: the node's speaker is a member, but what it says is in
+	// a format that this speaker's version does not read. What its object tells
+	// counts instead.
+	ReasonFormatUnknown Reason = "FormatUnknown"
 	// ReasonNodeHeld: the node's speaker restarts or is silent, and the node
 	// may go on forwarding. It keeps what it owns for a while and takes nothing
 	// new.
@@ -241,6 +248,9 @@ const (
 const (
 	// ReasonSpeakerNotAlive: no speaker of the node is a live member.
 	ReasonSpeakerNotAlive Reason = "SpeakerNotAlive"
+	// ReasonNodeFull: the node claims as many addresses as its speaker can tell
+	// the others of, so it gets no more.
+	ReasonNodeFull Reason = "NodeFull"
 	// ReasonNodeExcluded: the node carries LabelExcludeNode.
 	ReasonNodeExcluded Reason = "NodeExcluded"
 	// ReasonNetworkUnavailable: the node's NetworkUnavailable condition is

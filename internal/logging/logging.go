@@ -62,6 +62,7 @@ var Keys = map[string]string{
 	"duration":   "how long something took, or may take",
 	"entry":      "name of an entry of a Secret; never what is in it",
 	"error":      "what went wrong",
+	"format":     "format in which a fellow speaker says what it says",
 	"generation": "of a claim: how many owners the address has had",
 	"kind":       "kind of an API object",
 	"link":       "network interface of the node",

@@ -110,6 +110,9 @@ func rejected(in Input, n Node, ads []*config.L2Advertisement, services []Servic
 	case slices.ContainsFunc(services, func(s Service) bool { return s.Local && s.Endpoints[n.Name] == 0 }):
 		return v1beta1.ReasonNoLocalEndpoint
 	}
+	if _, claimed := in.Claims[n.Name]; speaker.Full && !claimed {
+		return v1beta1.ReasonNodeFull
+	}
 	if speaker.Presence == Held && !claimsLast(in.Claims, n.Name) {
 		return v1beta1.ReasonNodeHeld
 	}

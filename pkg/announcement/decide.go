@@ -12,16 +12,19 @@
 //     present, it is neither excluded by label nor without network, it has a
 //     link that may carry the address, and it has a usable endpoint of every
 //     Service whose externalTrafficPolicy is Local. A node whose speaker
-//     restarts or is silent is a candidate for what it owns only. A node that
-//     has no link in the address's subnet, or is silent on the link that is to
-//     carry the address, is none where others are better off.
+//     restarts or is silent is a candidate for what it owns only, and so is
+//     one that can say no more claims. A node that has no link in the
+//     address's subnet, or is silent on the link that is to carry the address,
+//     is none where others are better off.
 //  4. Among the candidates those that are not cordoned come first, then the
 //     highest preference weight wins, then the present owner stays, and an
 //     address without one goes by rendezvous hash of address and name.
 //  5. The present owner is who claims the address. Of several claims, which
 //     there are after a partition, one taken with most speakers in sight beats
 //     one taken without, then the higher generation wins.
-//  6. Before its very first announcement the address is probed.
+//  6. Before its very first announcement the address is probed. So it is before
+//     this node begins to announce it while a fellow of which not all claims are
+//     known may own it; while such a fellow is held, nothing is taken.
 //  7. A node whose claim others supersede again and again, because they see
 //     something else, leaves the address for a while to the first of them.
 //  8. The owner announces on the links that the advertisements name; where
@@ -95,6 +98,11 @@ type Speaker struct {
 	Heard bool
 	// IgnoresExclude is set when the exclude label means nothing to it.
 	IgnoresExclude bool
+	// Full is set when it cannot say more claims than it says: it gets nothing new.
+	Full bool
+	// ClaimsUnknown is set when it may claim more than is known: it is not heard,
+	// and its Speaker object does not list everything.
+	ClaimsUnknown bool
 }
 
 // Claim is a speaker's word that it owns an address.
@@ -238,6 +246,9 @@ func Decide(in Input) Decision {
 func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Decision) {
 	mine, claimed := in.Claims[in.Node]
 	self := candidates[slices.IndexFunc(candidates, func(c candidate) bool { return c.name == in.Node })]
+	if suspect := unknownOwner(in); suspect != "" && !mayTake(in, suspect, self.links, d) {
+		return
+	}
 	if in.Highest == 0 && !free(in, self.links, d) {
 		return
 	}
@@ -261,6 +272,65 @@ func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Dec
 		return
 	}
 	d.Claim = &Claim{in.Highest + 1, in.Minority}
+}
+
+// unknownOwner is the fellow that may own the address as far as this node can tell,
+// which is about to announce it: one of which not all claims are known, when nobody
+// else is known to have it. It is "" when there is none. One that is held comes
+// first, then it goes by name.
+func unknownOwner(in Input) string {
+	if in.Announcing {
+		return ""
+	}
+	for name, claim := range in.Claims {
+		if name != in.Node && in.Speakers[name].Presence != Gone && claim.Generation >= in.Claims[in.Node].Generation {
+			return ""
+		}
+	}
+	out := ""
+	for name, s := range in.Speakers {
+		if name == in.Node || !s.ClaimsUnknown || s.Presence == Gone {
+			continue
+		}
+		held, had := s.Presence == Held, out != "" && in.Speakers[out].Presence == Held
+		if out == "" || held && !had || held == had && name < out {
+			out = name
+		}
+	}
+	return out
+}
+
+// mayTake reports whether the address may be taken although a fellow may own it of
+// which not all claims are known: when nobody answers for it. The kernel of a held
+// node does not, whatever it owns. If not, the decision says so; what this node
+// claimed before, it goes on claiming until somebody answers.
+func mayTake(in Input, suspect string, links []layer2.Link, d *Decision) bool {
+	if mine, claimed := in.Claims[in.Node]; claimed && mine.Generation == in.Highest {
+		d.Claim = &mine
+	}
+	if in.Speakers[suspect].Presence == Held {
+		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonClaimsUnknown
+		d.Message = fmt.Sprintf("Node %s may own the address: its speaker is not there, and not all of its claims are known.", suspect)
+		return false
+	}
+	taken := in.Probe.State == ProbeTaken
+	if taken && in.Probe.Node == in.Node || free(in, links, d) { // with its own hardware address another stands in for it
+		return true
+	}
+	if taken && in.Probe.Node != "" {
+		d.Owner, d.OwnerLinks, d.Claim, d.Reason = in.Probe.Node, nil, nil, v1beta1.ReasonClaimsUnknown
+		d.Message = fmt.Sprintf("Node %s answers for the address, and not all claims of node %s are known.", in.Probe.Node, suspect)
+	}
+	return false
+}
+
+// Unclaimable is the decision instead of one for which the claim cannot be said:
+// what the fellows do not know of, they may announce too.
+func Unclaimable(d Decision) Decision {
+	return Decision{
+		Services: d.Services, Policy: d.Policy, Rejections: d.Rejections, Reason: v1beta1.ReasonNodeFull,
+		Message: "This node claims as many addresses as it can tell the other speakers of.",
+	}
 }
 
 // free reports whether the LAN has been found not to have the address yet. If

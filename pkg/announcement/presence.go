@@ -45,6 +45,17 @@ const (
 	StageLeaving Stage = "leaving"
 )
 
+// works reports whether a speaker at this stage announces what it owns. One that is
+// not known is of a later version, and a step to, or a kind of, being ready: all
+// that ends is told by the stages that are known.
+func (s Stage) works() bool {
+	switch s {
+	case "", StageStarting, StageRestarting, StageLeaving:
+		return false
+	}
+	return true
+}
+
 // Report is what a witness says of the kernel of another node, which it
 // probes by ARP or NDP.
 type Report string
@@ -68,7 +79,8 @@ type Fellow struct {
 	Alive bool
 	Left  bool
 	Since time.Time
-	// Stage is what the speaker said last, StageSince when that was heard.
+	// Stage is what the speaker said last, "" for nothing yet; StageSince is when
+	// that was heard.
 	Stage      Stage
 	StageSince time.Time
 	// Reports are those of the witnesses that are alive, in the order of
@@ -116,7 +128,7 @@ func Judge(f Fellow, p Patience, now time.Time) Verdict {
 	switch {
 	case kernel == KernelSilent:
 		return Verdict{Gone, v1beta1.ReasonNodeSilent, time.Time{}}
-	case f.Alive && f.Stage == StageReady:
+	case f.Alive && f.Stage.works():
 		return Verdict{Present, v1beta1.ReasonNodePresent, time.Time{}}
 	case f.Alive && f.Stage == StageLeaving:
 		return Verdict{Leaving, v1beta1.ReasonNodeLeaving, time.Time{}}
@@ -129,7 +141,7 @@ func Judge(f Fellow, p Patience, now time.Time) Verdict {
 	}
 	// What was renewed before the speaker fell silent proves nothing.
 	renewed := f.Renewed.Add(p.Renewal)
-	if f.Stage == StageReady && f.Renewed.After(f.Since) && renewed.After(now) {
+	if f.Stage.works() && f.Renewed.After(f.Since) && renewed.After(now) {
 		return Verdict{Present, v1beta1.ReasonNodeHeard, renewed}
 	}
 	switch kernel {

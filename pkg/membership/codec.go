@@ -10,11 +10,13 @@ import (
 
 // A message carries statements of any number of members:
 //
-//	message  = format (1 byte), section...
-//	section  = size of the name, name, gone, entry..., 0
-//	entry    = 1 + bytes of the key shared with the last one, size of the rest,
-//	           rest of the key, version minus the last one's, what
-//	what     = 1 + size of the value, value; or 0, age, for a deletion
+//	message = major (1 byte), minor (1 byte), record...
+//	record  = kind (1 byte), size (4 bytes, big endian), body
+//	section = the body of a record of kind 1: head, entry...
+//	head    = size, size of the name, name, gone
+//	entry   = size, 1 + bytes of the key shared with the last one, size of the
+//	          rest, rest of the key, version minus the last one's, what
+//	what    = 1 + size of the value, value; or 0, age, for a deletion
 //
 // Numbers are varints, as in encoding/binary; the difference of versions has a
 // sign. gone is 0 when the sender thinks that the member is alive, otherwise 1 +
@@ -22,11 +24,28 @@ import (
 // because clocks differ; and they must travel, or two members would remind each
 // other of what each was about to forget, for ever.
 //
+// Versions of Berth that run side by side understand each other by these rules.
+// A later one with the same major may add kinds of records, and bytes at the end
+// of a head or an entry: a reader passes over what it does not know, whatever the
+// minor, which is there to be told only. New things to say need none of this: a
+// key that a member does not know it keeps and passes on, byte by byte. An entry
+// that is larger than a reader takes (MaxKey, MaxValue) is passed over too, and
+// its member known to be known incompletely. Only what cannot be read by these
+// rules has another major. A message with one is refused as a whole; by NodeMeta
+// everybody knows of each member which major it writes, and which it reads.
+//
 // Whatever a member knows it passes on, so a section need not be of its sender.
 // It is not signed by the one it is of either: all members hold the one key that
 // encrypts the packet, and trust each other as they do in memberlist itself.
 const (
-	format = 1
+	formatMajor = 1
+	formatMinor = 0
+	// kindSection is the kind of a record that has statements of one member.
+	kindSection = 1
+	// recordHead is the size of what precedes the body of a record, in bytes.
+	recordHead = 5
+	// messageHead is the size of what precedes the first record.
+	messageHead = 2
 	// maxMessage is the largest message that goes into a datagram, in bytes. With
 	// what memberlist and IPv6 put around it, it fits into an Ethernet frame.
 	maxMessage = 1200
@@ -38,18 +57,25 @@ const (
 	maxSeconds = 1 << 32
 )
 
+// errFormat is the error for a message of a major that this version does not read.
+var errFormat = errors.New("a format that this version does not read")
+
 // packer writes a message.
 type packer struct {
 	buf    []byte
 	limit  int // in bytes, for the finished message; 0 for none
 	member string
-	open   bool // a section is begun
+	// section is where the record that is begun starts, 0 for none.
+	section int
 	// key and version are of the last entry.
 	key     string
 	version uint64
+	scratch []byte
 }
 
-func newPacker(limit int) *packer { return &packer{buf: []byte{format}, limit: limit} }
+func newPacker(limit int) *packer {
+	return &packer{buf: []byte{formatMajor, formatMinor}, limit: limit}
+}
 
 // about is the member that a section is about, as its sender sees it.
 type about struct {
@@ -63,59 +89,67 @@ type about struct {
 // sorted keys make it short.
 func (p *packer) add(now time.Time, of about, key string, e statement) bool {
 	before := *p
-	if !p.open || p.member != of.member {
+	if p.section == 0 || p.member != of.member {
 		p.begin(of)
 	}
 	shared := 0
 	for shared < len(key) && shared < len(p.key) && key[shared] == p.key[shared] {
 		shared++
 	}
-	p.buf = binary.AppendUvarint(p.buf, uint64(shared)+1)
-	p.buf = binary.AppendUvarint(p.buf, uint64(len(key)-shared))
-	p.buf = append(p.buf, key[shared:]...)
-	p.buf = binary.AppendVarint(p.buf, int64(e.version)-int64(p.version)) // both are below maxVersion
+	entry := binary.AppendUvarint(p.scratch[:0], uint64(shared)+1)
+	entry = appendText(entry, key[shared:])
+	entry = binary.AppendVarint(entry, int64(e.version)-int64(p.version)) // both are below maxVersion
 	if e.deleted {
-		p.buf = append(p.buf, 0)
-		p.buf = binary.AppendUvarint(p.buf, seconds(now.Sub(e.at)))
+		entry = append(entry, 0)
+		entry = binary.AppendUvarint(entry, seconds(now.Sub(e.at)))
 	} else {
-		p.buf = binary.AppendUvarint(p.buf, uint64(len(e.value))+1)
-		p.buf = append(p.buf, e.value...)
+		entry = binary.AppendUvarint(entry, uint64(len(e.value))+1)
+		entry = append(entry, e.value...)
 	}
-	if p.limit > 0 && len(p.buf)+1 > p.limit {
-		before.buf = p.buf[:len(before.buf)]
+	p.buf = appendText(p.buf, entry)
+	if p.limit > 0 && len(p.buf) > p.limit {
+		before.buf, before.scratch = p.buf[:len(before.buf)], entry
 		*p = before
 		return false
 	}
-	p.key, p.version = key, e.version
+	p.key, p.version, p.scratch = key, e.version, entry
 	return true
 }
 
+// begin ends the record before and begins one about a member.
 func (p *packer) begin(of about) {
 	p.end()
-	p.open, p.member, p.key, p.version = true, of.member, "", 0
-	p.buf = binary.AppendUvarint(p.buf, uint64(len(of.member)))
-	p.buf = append(p.buf, of.member...)
+	p.section, p.member, p.key, p.version = len(p.buf), of.member, "", 0
+	p.buf = append(p.buf, kindSection, 0, 0, 0, 0)
 	gone := uint64(0)
 	if !of.alive {
 		gone = seconds(of.gone) + 1
 	}
-	p.buf = binary.AppendUvarint(p.buf, gone)
+	head := binary.AppendUvarint(appendText(p.scratch[:0], of.member), gone)
+	p.buf = appendText(p.buf, head)
+	p.scratch = head
 }
 
+// end writes the size of the record that was begun.
 func (p *packer) end() {
-	if p.open {
-		p.buf = append(p.buf, 0)
-		p.open = false
+	if p.section > 0 {
+		binary.BigEndian.PutUint32(p.buf[p.section+1:], uint32(len(p.buf)-p.section-recordHead)) // maxState is far less
+		p.section = 0
 	}
 }
 
 // message returns the message, nil when nothing was added.
 func (p *packer) message() []byte {
 	p.end()
-	if len(p.buf) == 1 {
+	if len(p.buf) == messageHead {
 		return nil
 	}
 	return p.buf
+}
+
+// appendText appends the size of a text, and the text.
+func appendText[T string | []byte](to []byte, text T) []byte {
+	return append(binary.AppendUvarint(to, uint64(len(text))), text...)
 }
 
 // seconds rounds up: nothing becomes younger by being passed on.
@@ -125,15 +159,18 @@ func seconds(d time.Duration) uint64 {
 
 // unpack reads a message and calls visit for each statement in it. The value is a
 // part of the message. After an error visit may have been called for what came
-// before; with a nil visit it is a check. Nothing is allocated by what the message
-// says of its sizes.
+// before; with a nil visit it is a check. What is allocated is bounded by the
+// message's own size, whatever it says of sizes.
 func unpack(message []byte, now time.Time, visit func(of about, key string, e statement)) error {
-	if len(message) == 0 || message[0] != format {
-		return errors.New("unknown format")
+	if len(message) < messageHead {
+		return errors.New("message is cut off")
 	}
-	r := &reader{rest: message[1:]}
+	if message[0] != formatMajor {
+		return errFormat
+	}
+	r := &reader{rest: message[messageHead:]}
 	for len(r.rest) > 0 && r.err == nil {
-		r.section(now, visit)
+		r.record(now, visit)
 	}
 	return r.err
 }
@@ -144,36 +181,84 @@ type reader struct {
 	err  error
 }
 
+// record reads one record, and passes over one of a kind that is not known.
+func (r *reader) record(now time.Time, visit func(of about, key string, e statement)) {
+	head := r.take("record", recordHead)
+	if r.err != nil {
+		return
+	}
+	size := int64(binary.BigEndian.Uint32(head[1:]))
+	if size > int64(len(r.rest)) {
+		r.fail("record is cut off")
+		return
+	}
+	body := r.take("record", int(size))
+	if head[0] != kindSection {
+		return
+	}
+	section := &reader{rest: body}
+	section.section(now, visit)
+	r.adopt(section)
+}
+
+// section reads what is said of one member.
 func (r *reader) section(now time.Time, visit func(of about, key string, e statement)) {
-	name := r.text("name", 1, maxName)
-	gone := r.number("time gone", maxSeconds)
+	head := r.part("head")
+	name := head.text("name")
+	gone := head.number("time gone", maxSeconds)
+	if head.err == nil && len(name) == 0 {
+		head.fail("name is empty")
+	}
+	if r.adopt(head); r.err != nil {
+		return
+	}
 	of := about{alive: gone == 0}
-	if visit != nil {
+	if visit != nil && len(name) <= maxName {
 		of.member = string(name)
 	}
 	if gone > 0 {
 		of.gone = time.Duration(gone-1) * time.Second
 	}
-	var key [MaxKey]byte
-	size, version := 0, int64(0)
-	for r.err == nil {
-		shared := int(r.number("shared bytes", uint64(size)+1)) // at most MaxKey + 1
+	var key []byte
+	version := int64(0)
+	for len(r.rest) > 0 && r.err == nil {
+		entry := r.part("entry")
+		shared := entry.number("shared bytes", uint64(len(key))+1)
 		if shared == 0 {
-			return
+			entry.fail("shared bytes are missing")
 		}
-		rest := r.text("key", 0, MaxKey-shared+1)
-		size = shared - 1 + copy(key[shared-1:], rest)
-		version = r.difference(version)
+		rest := entry.text("key")
+		version = entry.difference(version)
 		e := statement{version: uint64(version)} // difference returns none below zero
-		if length := r.number("size of a value", MaxValue+1); length > 0 {
-			e.value = r.take("value", int(length)-1) // at most MaxValue
+		if length := entry.number("size of a value", math.MaxInt32); length > 0 {
+			e.value = entry.take("value", int(length)-1)
 		} else {
 			e.deleted = true
-			e.at = now.Add(-time.Duration(r.number("age", maxSeconds)) * time.Second) // at most maxSeconds
+			e.at = now.Add(-time.Duration(entry.number("age", maxSeconds)) * time.Second) // at most maxSeconds
 		}
-		if r.err == nil && visit != nil {
-			visit(of, string(key[:size]), e)
+		if r.adopt(entry); r.err != nil {
+			return
 		}
+		key = append(key[:shared-1], rest...)
+		if e.beyond = len(key) > MaxKey || len(e.value) > MaxValue; e.beyond {
+			e.value = nil
+		}
+		if of.member != "" {
+			visit(of, string(key[:min(len(key), MaxKey)]), e)
+		}
+	}
+}
+
+// part is a reader of the bytes whose size comes first.
+func (r *reader) part(what string) *reader {
+	return &reader{rest: r.text(what), err: r.err}
+}
+
+// adopt takes over the error of a part. What is left of the part is of a later
+// version, and is passed over.
+func (r *reader) adopt(part *reader) {
+	if part.err != nil {
+		r.err, r.rest = part.err, nil
 	}
 }
 
@@ -207,12 +292,8 @@ func (r *reader) difference(last int64) int64 {
 }
 
 // text reads a size and that many bytes.
-func (r *reader) text(what string, least, most int) []byte {
-	size := int(r.number("size of a "+what, uint64(most))) // most is small
-	if size < least {
-		r.fail("%s is empty", what)
-	}
-	return r.take(what, size)
+func (r *reader) text(what string) []byte {
+	return r.take(what, int(r.number("size of a "+what, math.MaxInt32)))
 }
 
 // take reads a number of bytes. They are a part of the message.

@@ -2,7 +2,6 @@ package membership
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -87,7 +86,7 @@ func TestWhatGoesInComesOut(t *testing.T) {
 		for _, l := range in {
 			// The time gone is told once for a section.
 			of := about{member: l.Member, alive: l.Alive, gone: l.Gone}
-			if p.open && p.member == l.Member {
+			if p.section > 0 && p.member == l.Member {
 				last := want[len(want)-1]
 				l.Alive, l.Gone = last.Alive, last.Gone
 				of.alive, of.gone = last.Alive, last.Gone
@@ -117,35 +116,43 @@ func TestMessagesThatAreRefused(t *testing.T) {
 	good := newPacker(0)
 	good.add(noon, about{member: "n", alive: true}, "k", value(5, "v"))
 	message := good.message()
-	if want := []byte{format, 1, 'n', 0, 1, 1, 'k', 10, 2, 'v', 0}; !bytes.Equal(message, want) {
+	if want := []byte{1, 0, 1, 0, 0, 0, 11, 3, 1, 'n', 0, 6, 1, 1, 'k', 10, 2, 'v'}; !bytes.Equal(message, want) {
 		t.Fatalf("message %v, want %v", message, want)
 	}
+	section := func(body ...byte) []byte { return record(kindSection, body) }
+	entry := func(body ...byte) []byte { return section(append([]byte{3, 1, 'n', 0, byte(len(body))}, body...)...) }
 	tests := []struct {
 		story   string
 		message []byte
 		want    string
 	}{
-		{"empty", nil, "format"},
-		{"another format", []byte{2, 1, 'n'}, "format"},
-		{"no name", []byte{format, 0, 0}, "name is empty"},
-		{"a name that is cut off", []byte{format, 9, 'n'}, "name is cut off"},
-		{"a long name", []byte{format, 0x80, 2}, "name"},
-		{"no end", message[:len(message)-1], "shared bytes"},
-		{"more shared bytes than there were", []byte{format, 1, 'n', 0, 2, 0}, "shared bytes"},
-		{"a long key", binary.AppendUvarint([]byte{format, 1, 'n', 0, 1}, MaxKey+1), "key"},
-		{"a version below zero", []byte{format, 1, 'n', 0, 1, 1, 'k', 1}, "version"},
-		{"a version out of range", []byte{format, 1, 'n', 0, 1, 1, 'k', 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, "version"},
-		{"a long value", []byte{format, 1, 'n', 0, 1, 1, 'k', 10, 0x82, 4}, "size of a value"},
-		{"a value that is cut off", []byte{format, 1, 'n', 0, 1, 1, 'k', 10, 9, 'v'}, "value is cut off"},
-		{"no age", []byte{format, 1, 'n', 0, 1, 1, 'k', 10, 0}, "age"},
+		{"empty", nil, "cut off"},
+		{"nothing but a major", []byte{formatMajor}, "cut off"},
+		{"another major", []byte{2, 0, 1}, "format"},
+		{"one before the first", []byte{0, 0, 1}, "format"},
+		{"a record that is cut off", []byte{1, 0, kindSection, 0, 0, 0, 7, 3}, "record is cut off"},
+		{"one of more than four billion bytes", []byte{1, 0, kindSection, 255, 255, 255, 255}, "record is cut off"},
+		{"no name", section(2, 0, 0), "name is empty"},
+		{"a name that is cut off", section(3, 9, 'n', 0), "name is cut off"},
+		{"no time gone", section(2, 1, 'n'), "time gone"},
+		{"a head that is cut off", section(9, 1, 'n', 0), "head is cut off"},
+		{"an entry that is cut off", section(3, 1, 'n', 0, 9, 1), "entry is cut off"},
+		{"an entry with nothing", entry(), "shared bytes"},
+		{"no shared bytes", entry(0, 1, 'k', 10, 2, 'v'), "shared bytes"},
+		{"more shared bytes than there were", entry(2, 0), "shared bytes"},
+		{"a key that is cut off", entry(1, 9, 'k'), "key is cut off"},
+		{"a version below zero", entry(1, 1, 'k', 1, 1), "version"},
+		{"a version out of range", entry(1, 1, 'k', 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1), "version"},
+		{"a value that is cut off", entry(1, 1, 'k', 10, 9, 'v'), "value is cut off"},
+		{"no age", entry(1, 1, 'k', 10, 0), "age"},
 	}
 	for _, tt := range tests {
 		if err := unpack(tt.message, noon, nil); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v, want one that says %q", tt.story, err, tt.want)
 		}
 	}
-	for cut := 1; cut < len(message); cut++ {
-		if err := unpack(message[:cut], noon, nil); err == nil && cut > 1 {
+	for cut := range message {
+		if err := unpack(message[:cut], noon, nil); err == nil && cut != messageHead {
 			t.Errorf("cut off at %d, it is accepted", cut)
 		}
 	}
@@ -190,7 +197,8 @@ func FuzzUnpack(f *testing.F) {
 	p.add(noon, about{member: "a", alive: true}, "claim/192.0.2.1", deletion(7, noon))
 	p.add(noon, about{member: "me", gone: time.Hour}, "stage", value(maxVersion, "ready"))
 	f.Add(p.message())
-	f.Add([]byte{format, 1, 'n', 0, 1, 1, 'k', 10, 2, 'v', 0})
+	f.Add(record(kindSection, []byte{3, 1, 'n', 0, 6, 1, 1, 'k', 10, 2, 'v'}))
+	f.Add(nextMinor(p.message()))
 	f.Fuzz(func(t *testing.T, message []byte) {
 		read, err := lines(noon, message)
 		if check := unpack(message, noon, nil); (check == nil) != (err == nil) {
@@ -208,7 +216,7 @@ func FuzzUnpack(f *testing.F) {
 		// What was read can be said again.
 		p := newPacker(0)
 		for _, l := range read {
-			if len(l.Key) > MaxKey || len(l.Value) > MaxValue || l.Version > maxVersion {
+			if len(l.Key) > MaxKey || len(l.Value) > MaxValue || l.Version > maxVersion || len(l.Member) > maxName {
 				t.Fatalf("out of bounds: %+v", l)
 			}
 			p.add(noon, about{member: l.Member, alive: l.Alive, gone: l.Gone}, l.Key, l.statement(noon))

@@ -36,8 +36,8 @@ type loop struct {
 	results chan joinResult
 	// last are the members as they were last logged.
 	last []acquaintance
-	// full and cut are true when it was logged that something found no room.
-	full, cut bool
+	// lost are the losses that were logged.
+	lost losses
 	// nodes are the addresses that were set.
 	nodes []netip.Addr
 	// refused is when it was last logged that something was refused, contradicted how
@@ -214,7 +214,10 @@ func (l *loop) joined(r joinResult) {
 	first := !l.tried[r.peer]
 	l.tried[r.peer] = true
 	if r.err == nil {
-		l.settle("joined a peer")
+		// Not with one that was not understood.
+		if l.view.hasMet() {
+			l.settle("joined a peer")
+		}
 		return
 	}
 	if first {
@@ -231,7 +234,7 @@ func (l *loop) checkSettled() {
 	case len(l.peers) == 0:
 		l.settle("no peers")
 	case !slices.ContainsFunc(l.peers, func(p netip.AddrPort) bool { return !l.tried[p] }):
-		l.settle("no peer answers")
+		l.settle("no peer answers, or none that is understood")
 	}
 }
 
@@ -247,6 +250,7 @@ func (l *loop) lookAtMembers() {
 		switch {
 		case a.state == Alive && was != Alive:
 			l.log.Info("member alive", "node", a.name, "address", a.addr.Addr())
+			l.lookAtFormat(a)
 		case a.state == Alive && l.last[i].addr != a.addr:
 			l.log.Info("member moved", "node", a.name, "address", a.addr.Addr())
 		case a.state != Alive && was == Alive:
@@ -260,15 +264,34 @@ func (l *loop) lookAtMembers() {
 	}
 	l.last = now
 	l.knowHosts()
-	dropped, cut := l.view.dropped()
-	if dropped > 0 && !l.full {
-		l.full = true
-		l.log.Warn("members say more than is remembered", "count", dropped)
+	l.lookAtLosses()
+}
+
+// lookAtFormat logs that a member and this one do not understand each other.
+func (l *loop) lookAtFormat(a acquaintance) {
+	if !a.format.Readable() {
+		l.log.Warn("member speaks a format that this version does not read; what it says is not known",
+			"node", a.name, "format", a.format)
 	}
-	if cut && !l.cut {
-		l.cut = true
+	if !a.format.reads(formatMajor) {
+		l.log.Warn("member does not read the format of this version; it does not know what this one says",
+			"node", a.name, "format", a.format)
+	}
+}
+
+// lookAtLosses logs each kind of loss once.
+func (l *loop) lookAtLosses() {
+	now := l.view.losses()
+	if now.dropped > 0 && l.lost.dropped == 0 {
+		l.log.Warn("members say more than is remembered", "count", now.dropped)
+	}
+	if now.refused > 0 && l.lost.refused == 0 {
+		l.log.Warn("messages of members cannot be read", "count", now.refused)
+	}
+	if now.cut && !l.lost.cut {
 		l.log.Warn("members say more than fits into an exchange")
 	}
+	l.lost = now
 }
 
 // leave says what is left to say, and goodbye.

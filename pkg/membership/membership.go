@@ -182,7 +182,7 @@ func (m *Membership) Members() []Member { return m.view.members() }
 // are back. It stays known to the others when this member has left or died, and
 // comes back to it when it starts again, until it says something else. A key has 1
 // to MaxKey bytes, a value at most MaxValue; it is an error when they have not, and
-// when this member says more than 16,384 things.
+// when this member says more than MaxStatements things.
 func (m *Membership) Say(key string, value []byte) error {
 	if err := validateStatement(key, value); err != nil {
 		return err
@@ -246,8 +246,9 @@ func (m *Membership) SetKeys(keys [][]byte) error {
 func (m *Membership) Changed() <-chan struct{} { return m.view.changed }
 
 // Settled reports whether this member knows enough to act as one of the cluster:
-// it has exchanged all that is known with another member, or every known peer was tried and none answers, or
-// it was told that there are no peers. Before that, being alone in Members means
+// it has exchanged all that is known with another member, or every known peer was
+// tried and none answers in a format that this version reads, or it was told that
+// there are no peers. Before that, being alone in Members means
 // nothing. Once true it stays so.
 func (m *Membership) Settled() bool {
 	m.mu.Lock()

@@ -14,6 +14,9 @@ const (
 	MaxKey = 300
 	// MaxValue is the largest size of a statement's value in bytes.
 	MaxValue = 512
+	// MaxStatements is how many things a member can say. What it has taken back
+	// counts only as long as there is room: it gives way to what is said.
+	MaxStatements = 65536
 
 	// memory is how long a deletion is remembered, so that the older value cannot
 	// come back from a member that was away, and how long a member that is gone.
@@ -25,6 +28,10 @@ const (
 	// their texts, about.
 	entryCost = 128
 	bookCost  = 512
+	// missing is for how long a member counts as incompletely known after
+	// something that it says could not be kept. Whole states are exchanged more
+	// often, and what still finds no room is missed again.
+	missing = time.Minute
 )
 
 // limits bound what is remembered; members share a key and trust each other, but
@@ -34,7 +41,7 @@ type limits struct {
 	bytes   int // of all others together; what this one says is bounded by entries
 }
 
-var defaultLimits = limits{entries: 16384, bytes: 64 << 20}
+var defaultLimits = limits{entries: MaxStatements, bytes: 64 << 20}
 
 // statement is one thing that a member says of itself, or takes back.
 type statement struct {
@@ -45,6 +52,9 @@ type statement struct {
 	at time.Time
 	// anew is true for own ones said or taken back in this life.
 	anew bool
+	// beyond is true for one just read that is larger than this version takes. Its
+	// value is missing.
+	beyond bool
 }
 
 // supersedes reports whether a is said after b: by its version, and for equal
@@ -70,11 +80,17 @@ func (a statement) expired(now time.Time) bool { return a.deleted && now.Sub(a.a
 
 // book holds what one member says.
 type book struct {
-	entries map[string]statement
-	bytes   int
+	entries   map[string]statement
+	deletions int // among entries
+	bytes     int
 	// said is what users get to see of entries, shared with them; nil when it must
 	// be made anew.
 	said map[string][]byte
+	// revision is another after each change of entries; no two books share one.
+	revision uint64
+	// missed is when something of this member was last not kept, for want of room
+	// or because it was too large.
+	missed time.Time
 }
 
 // statements is what this member knows of what all say. It is pure: whoever owns
@@ -88,12 +104,15 @@ type statements struct {
 	limits limits
 	books  map[string]*book
 	bytes  int
-	// dropped counts what was not stored for want of room.
+	// dropped counts what was not stored, for want of room or because it was too
+	// large.
 	dropped uint64
 	// contradicted counts statements of this member that were heard and that it cannot
 	// have made in an earlier life: they are later than its first one in this.
 	contradicted uint64
 	first        uint64
+	// revision is that of the book changed last.
+	revision uint64
 
 	// highest is the highest version of an own statement ever seen.
 	highest uint64
@@ -185,6 +204,10 @@ const (
 // The value is copied.
 func (s *statements) hear(now time.Time, member, key string, told statement) hearing {
 	told.anew = false
+	if told.beyond {
+		s.miss(now, member)
+		return noRoom
+	}
 	if member == s.self {
 		s.highest = max(s.highest, told.version)
 		return s.hearOwn(now, key, told)
@@ -198,7 +221,7 @@ func (s *statements) hear(now time.Time, member, key string, told statement) hea
 	case exists && !told.supersedes(old), !exists && told.expired(now):
 		return known
 	case !exists && !s.makeRoom(member), s.bytes+cost(key, told)-costIf(exists, key, old) > s.limits.bytes:
-		s.dropped++
+		s.miss(now, member)
 		return noRoom
 	}
 	told.value = bytes.Clone(told.value)
@@ -231,7 +254,7 @@ func (s *statements) hearOwn(now time.Time, key string, told statement) hearing 
 			return known
 		}
 		if !s.makeRoom(s.self) {
-			s.dropped++
+			s.miss(now, s.self)
 			return noRoom
 		}
 		if !s.forgot {
@@ -240,7 +263,7 @@ func (s *statements) hearOwn(now time.Time, key string, told statement) hearing 
 		s.put(s.self, key, statement{deleted: true, version: s.next(now), at: now, anew: true})
 		return objected
 	case !exists && !s.makeRoom(s.self):
-		s.dropped++
+		s.miss(now, s.self)
 		return noRoom
 	}
 	told.value = bytes.Clone(told.value)
@@ -253,6 +276,20 @@ func (s *statements) notice(told statement) {
 	if s.first > 0 && told.version > s.first {
 		s.contradicted++
 	}
+}
+
+// miss takes down that something that a member says was not kept. Of a member that
+// is not known at all nothing is taken down: strangers must not take memory.
+func (s *statements) miss(now time.Time, member string) {
+	s.dropped++
+	if b := s.books[member]; b != nil {
+		b.missed = now
+	}
+}
+
+// incomplete reports whether the member may say more than is known of it.
+func (b *book) incomplete(now time.Time) bool {
+	return !b.missed.IsZero() && now.Sub(b.missed) < missing
 }
 
 // outOfDate reports whether an own statement that is not known any more, or not
@@ -328,6 +365,9 @@ func (s *statements) makeRoom(member string) bool {
 	if b == nil || len(b.entries) < s.limits.entries {
 		return true
 	}
+	if b.deletions == 0 {
+		return false
+	}
 	var deletions []string
 	for key, e := range b.entries {
 		if e.deleted {
@@ -344,7 +384,7 @@ func (s *statements) makeRoom(member string) bool {
 	for _, key := range deletions[:(len(deletions)+1)/2] {
 		s.remove(member, key)
 	}
-	return len(deletions) > 0
+	return true
 }
 
 func (s *statements) book(member string) *book {
@@ -352,6 +392,7 @@ func (s *statements) book(member string) *book {
 	if b == nil {
 		b = &book{entries: make(map[string]statement), bytes: bookCost + len(member)}
 		s.books[member] = b
+		s.changed(b)
 		if member != s.self {
 			s.bytes += b.bytes
 		}
@@ -363,7 +404,8 @@ func (s *statements) put(member, key string, e statement) {
 	b := s.book(member)
 	old, exists := b.entries[key]
 	b.entries[key] = e
-	b.said = nil
+	b.deletions += count(e.deleted) - count(exists && old.deleted)
+	s.changed(b)
 	s.account(b, member, cost(key, e)-costIf(exists, key, old))
 }
 
@@ -374,8 +416,22 @@ func (s *statements) remove(member, key string) {
 		s.forgot = true
 	}
 	delete(b.entries, key)
-	b.said = nil
+	b.deletions -= count(e.deleted)
+	s.changed(b)
 	s.account(b, member, -cost(key, e))
+}
+
+// changed has what users get to see of a book made anew.
+func (s *statements) changed(b *book) {
+	s.revision++
+	b.said, b.revision = nil, s.revision
+}
+
+func count(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 func (s *statements) account(b *book, member string, delta int) {

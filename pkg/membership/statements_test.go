@@ -209,6 +209,37 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestWhatWasTakenBackGivesWay has a member say all that it can, take it back, and say
+// as much again: others follow, and what it says last is all that counts.
+func TestWhatWasTakenBackGivesWay(t *testing.T) {
+	const most = 100
+	l := limits{entries: most, bytes: 1 << 20}
+	me, other := newStatements("me", l), newStatements("other", l)
+	for round := range 5 {
+		want := map[string]string{}
+		all := map[string][]byte{}
+		for i := range most {
+			key := fmt.Sprintf("claims/%d/%d", round, i)
+			want[key], all[key] = "1", []byte("1")
+		}
+		if _, ok := me.sayAll(noon, "claims/", all); !ok {
+			t.Fatalf("round %d: no room", round)
+		}
+		if _, ok := me.say(noon, "one more", []byte("1")); ok {
+			t.Fatalf("round %d: there is room for more", round)
+		}
+		exchange(noon, me, other)
+		for _, s := range []*statements{me, other} {
+			if diff := cmp.Diff(want, s.texts("me")); diff != "" {
+				t.Fatalf("round %d, %s (-want +got):\n%s", round, s.self, diff)
+			}
+			if b := s.books["me"]; len(b.entries) > most || b.incomplete(noon) {
+				t.Fatalf("round %d, %s: %d entries, incomplete %t", round, s.self, len(b.entries), b.incomplete(noon))
+			}
+		}
+	}
+}
+
 // TestEverybodyAgreesInTheEnd has members speak, fall silent, restart, forget, meet
 // and miss each other at random, with clocks that are wrong. When all have met,
 // they agree, and each is known to say exactly what it said in its last life.
@@ -297,12 +328,13 @@ func TestEverybodyAgreesInTheEnd(t *testing.T) {
 		for _, s := range stores {
 			sum := 0
 			for member, b := range s.books {
-				bytes := bookCost + len(member)
+				bytes, deletions := bookCost+len(member), 0
 				for key, e := range b.entries {
 					bytes += cost(key, e)
+					deletions += count(e.deleted)
 				}
-				if bytes != b.bytes {
-					t.Fatalf("%s has %d bytes, counted %d", member, bytes, b.bytes)
+				if bytes != b.bytes || deletions != b.deletions {
+					t.Fatalf("%s has %d bytes, %d deletions, counted %d, %d", member, bytes, deletions, b.bytes, b.deletions)
 				}
 				if member != s.self {
 					sum += bytes

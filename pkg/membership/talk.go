@@ -35,8 +35,9 @@ func (v *view) tell(keys ...string) {
 	}
 }
 
-// NodeMeta implements memberlist.Delegate; what is to be said goes by statements.
-func (*view) NodeMeta(int) []byte { return nil }
+// NodeMeta implements memberlist.Delegate. It tells the format of this member to
+// those who cannot read its statements; all else goes by these.
+func (*view) NodeMeta(int) []byte { return ownFormat.meta() }
 
 // NotifyMsg implements memberlist.Delegate.
 func (v *view) NotifyMsg(message []byte) { v.merge(message) }
@@ -57,11 +58,14 @@ func (v *view) MergeRemoteState(message []byte, _ bool) {
 // a message that cannot be read; nothing of it is taken in.
 func (v *view) merge(message []byte) bool {
 	now := time.Now()
-	if unpack(message, now, nil) != nil {
-		return false
-	}
+	err := unpack(message, now, nil)
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if err != nil {
+		v.refused++
+		signal(v.look)
+		return false
+	}
 	if v.closed {
 		return true
 	}
@@ -87,6 +91,7 @@ func (v *view) merge(message []byte) bool {
 			signal(v.spread)
 		case noRoom:
 			signal(v.look)
+			signal(v.changed)
 		}
 	})
 	for member := range touched {
@@ -117,22 +122,23 @@ func (v *view) about(name string, now time.Time) about {
 	return of
 }
 
-// The value of lifeKey is one byte, port and address.
+// The value of lifeKey is one byte, the port, and the address after its size. What
+// follows is of a later version.
 const (
 	lifeHere = 1
 	lifeLeft = 0
 )
 
 func lifeValue(state byte, addr netip.AddrPort) []byte {
-	return append([]byte{state, byte(addr.Port() >> 8), byte(addr.Port())}, addr.Addr().AsSlice()...)
+	return appendText([]byte{state, byte(addr.Port() >> 8), byte(addr.Port())}, addr.Addr().AsSlice())
 }
 
 func hasLeft(value []byte) bool { return len(value) > 0 && value[0] == lifeLeft }
 
 func lifeAddr(value []byte) (netip.AddrPort, bool) {
-	if len(value) < 3 {
+	if len(value) < 4 {
 		return netip.AddrPort{}, false
 	}
-	addr, ok := netip.AddrFromSlice(value[3:])
+	addr, ok := netip.AddrFromSlice(value[4:min(len(value), 4+int(value[3]))])
 	return netip.AddrPortFrom(addr.Unmap(), uint16(value[1])<<8|uint16(value[2])), ok
 }

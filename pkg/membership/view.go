@@ -39,6 +39,12 @@ type Member struct {
 	// Said is what it says of itself: key to value. It is shared and never changed:
 	// do not change it.
 	Said map[string][]byte
+	// Revision is another whenever Said is.
+	Revision uint64
+	// Incomplete is set when the member says more than this one could keep.
+	Incomplete bool
+	// Format is how it writes what it says; zero until it is known.
+	Format Format
 }
 
 // person is a member as the view holds it.
@@ -50,6 +56,8 @@ type person struct {
 	alive bool
 	state State
 	since time.Time
+	// format is the one that it told last.
+	format Format
 }
 
 // view is this member's picture of the cluster: who is alive, and what they say.
@@ -82,6 +90,8 @@ type view struct {
 	turn int
 	// cut is true when a whole state was too large and something was left out.
 	cut bool
+	// refused counts messages that could not be read.
+	refused uint64
 }
 
 var (
@@ -116,10 +126,15 @@ func (v *view) members() []Member {
 	if !v.here() {
 		return nil
 	}
+	now := time.Now()
 	out := make([]Member, 0, len(v.people))
 	for _, name := range slices.Sorted(maps.Keys(v.people)) {
 		p := v.people[name]
-		out = append(out, Member{Name: name, Addr: p.addr.Addr(), State: p.state, Since: p.since, Said: v.store.said(name)})
+		m := Member{Name: name, Addr: p.addr.Addr(), State: p.state, Since: p.since, Said: v.store.said(name), Format: p.format}
+		if b := v.store.books[name]; b != nil {
+			m.Revision, m.Incomplete = b.revision, b.incomplete(now)
+		}
+		out = append(out, m)
 	}
 	return out
 }
@@ -131,7 +146,8 @@ type acquaintance struct {
 	addr  netip.AddrPort
 	state State
 	// alive is what memberlist says, which hears of a goodbye a little later.
-	alive bool
+	alive  bool
+	format Format
 }
 
 // acquaintances returns the members, sorted by name; none before and after Run.
@@ -144,7 +160,7 @@ func (v *view) acquaintances() []acquaintance {
 	out := make([]acquaintance, 0, len(v.people))
 	for _, name := range slices.Sorted(maps.Keys(v.people)) {
 		p := v.people[name]
-		out = append(out, acquaintance{name: name, addr: p.addr, state: p.state, alive: p.alive})
+		out = append(out, acquaintance{name: name, addr: p.addr, state: p.state, alive: p.alive, format: p.format})
 	}
 	return out
 }
@@ -235,6 +251,7 @@ func (v *view) NotifyJoin(n *memberlist.Node) {
 	defer v.mu.Unlock()
 	p := v.person(n.Name)
 	p.addr, p.alive = netip.AddrPortFrom(addr.Unmap(), n.Port), true
+	p.format = readFormat(n.Meta)
 	p.node = memberlist.Node{Name: n.Name, Addr: slices.Clone(n.Addr), Port: n.Port, PMin: n.PMin, PMax: n.PMax, PCur: n.PCur}
 	v.judge(n.Name, time.Now())
 }
@@ -251,12 +268,17 @@ func (v *view) NotifyLeave(n *memberlist.Node) {
 	v.judge(n.Name, time.Now())
 }
 
-// dropped returns how many statements found no room, and whether a whole state was
-// too large.
-func (v *view) dropped() (uint64, bool) {
+// losses are what this member could not take in or tell.
+type losses struct {
+	dropped uint64 // statements that could not be kept
+	refused uint64 // messages that could not be read
+	cut     bool   // a whole state was too large
+}
+
+func (v *view) losses() losses {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.store.dropped, v.cut
+	return losses{v.store.dropped, v.refused, v.cut}
 }
 
 // contradictions returns how often this member contradicted what it cannot have said.

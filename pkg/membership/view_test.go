@@ -179,7 +179,7 @@ func TestAMessageThatIsTooLargeTakesTurns(t *testing.T) {
 	if len(complete) != 3 {
 		t.Errorf("told completely: %v", complete)
 	}
-	if dropped, cut := v.dropped(); !cut || dropped != 0 {
-		t.Errorf("dropped %d, cut %t", dropped, cut)
+	if lost := v.losses(); !lost.cut || lost.dropped != 0 {
+		t.Errorf("lost %+v", lost)
 	}
 }

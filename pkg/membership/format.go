@@ -1,0 +1,41 @@
+package membership
+
+import "fmt"
+
+// Format is how a member writes what it says, and what it reads. Members tell it
+// beside their addresses, so it is known of those too that are not understood.
+type Format struct {
+	// Major and Minor are those of the messages that it writes. Those with one
+	// major understand each other, whatever the minor.
+	Major, Minor uint8
+	// Oldest and Newest are the first and the last major that it reads.
+	Oldest, Newest uint8
+}
+
+// ownFormat is that of this version. A version with another major should read this
+// one too, and write it until all members read the other: Oldest and Newest are
+// there for that.
+var ownFormat = Format{Major: formatMajor, Minor: formatMinor, Oldest: formatMajor, Newest: formatMajor}
+
+// String is the format as it is written in logs.
+func (f Format) String() string { return fmt.Sprintf("%d.%d", f.Major, f.Minor) }
+
+// Readable reports whether this version reads what a member with this format
+// writes. One that has not told its format is given the benefit of the doubt.
+func (f Format) Readable() bool { return f.Major == 0 || ownFormat.reads(f.Major) }
+
+// reads reports whether a member with this format reads a major.
+func (f Format) reads(major uint8) bool {
+	return f.Newest == 0 || f.Oldest <= major && major <= f.Newest
+}
+
+// meta is the format as it travels. Later versions may append to it.
+func (f Format) meta() []byte { return []byte{f.Major, f.Minor, f.Oldest, f.Newest} }
+
+// readFormat reads what a member tells of its format; zero when it tells nothing.
+func readFormat(meta []byte) Format {
+	if len(meta) < 4 {
+		return Format{}
+	}
+	return Format{Major: meta[0], Minor: meta[1], Oldest: meta[2], Newest: meta[3]}
+}
