@@ -21,7 +21,6 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/membership"
 )
 
 // fellowReconciler tells membership where the other speakers are, and the
@@ -108,7 +107,7 @@ func doubtOf(s *v1beta1.Speaker, node string) string {
 			continue
 		}
 		switch v1beta1.Reason(f.Reason) {
-		case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeHeard, v1beta1.ReasonSpeakerNotAlive:
+		case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeHeard, v1beta1.ReasonNodeAssumed, v1beta1.ReasonSpeakerNotAlive:
 			return string(f.Presence) + " since " + f.Since.UTC().Format(time.RFC3339)
 		}
 	}
@@ -117,7 +116,7 @@ func doubtOf(s *v1beta1.Speaker, node string) string {
 
 // settle waits until it is known which fellows are alive, at most for
 // timeout.
-func settle(ctx context.Context, members *membership.Membership, timeout time.Duration, log *slog.Logger) {
+func settle(ctx context.Context, members members, timeout time.Duration, log *slog.Logger) {
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
 	again := time.NewTicker(20 * time.Millisecond)
@@ -137,7 +136,7 @@ func settle(ctx context.Context, members *membership.Membership, timeout time.Du
 
 // memberKeys waits for the keys with which speakers encrypt what they tell
 // each other. The controller makes the first when Berth is installed.
-func memberKeys(ctx context.Context, api client.Client, name types.NamespacedName, log *slog.Logger) ([][]byte, error) {
+func memberKeys(ctx context.Context, api client.Reader, name types.NamespacedName, log *slog.Logger) ([][]byte, error) {
 	var keys [][]byte
 	told := ""
 	err := wait.PollUntilContextCancel(ctx, 500*time.Millisecond, true, func(ctx context.Context) (bool, error) {
@@ -189,6 +188,11 @@ const keysInterval = 30 * time.Second
 // change. Keys that cannot be used change nothing.
 func (sp *speaker) rotateKeys(ctx context.Context) error {
 	name := types.NamespacedName{Namespace: sp.settings.Kube.Namespace, Name: sp.settings.Kube.MemberSecret}
+	select {
+	case <-sp.keyed:
+	case <-ctx.Done():
+		return nil
+	}
 	ticker := time.NewTicker(keysInterval)
 	defer ticker.Stop()
 	for {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2"
@@ -32,6 +33,9 @@ type word struct {
 	links   []layer2.Link // by name
 	reports map[string]announcement.Report
 	claims  map[netip.Addr]announcement.Claim
+	// until is when what a Speaker object lends to it does not count any more; zero
+	// for nothing lent, or for as long as the speaker is not heard.
+	until time.Time
 }
 
 // readWord reads what a member says. What cannot be understood, because it

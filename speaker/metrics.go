@@ -35,6 +35,9 @@ type metrics struct {
 	announced      *prometheus.Desc
 	members        *prometheus.Desc
 	fellows        *prometheus.Desc
+	unheard        *prometheus.Desc
+	isolated       *prometheus.Desc
+	writeFailures  *prometheus.Desc
 	inConflict     *prometheus.Desc
 	conflictsTotal *prometheus.Desc
 	suspensions    *prometheus.Desc
@@ -77,6 +80,9 @@ func newMetrics(v *view, announcer interface{ Stats() layer2.Stats }, prober int
 		announced:      desc("announced", "1 for each address that this node announces by layer 2.", "address"),
 		members:        desc("members", "Speakers seen alive, this one included."),
 		fellows:        desc("fellows", "Other nodes' speakers, by what is expected of them.", "presence"),
+		unheard:        desc("members_unheard", "Other speakers that work, as the API server tells, and are not heard at the port of speakers."),
+		isolated:       desc("isolated", "1 while neither the API server nor another speaker is heard for --isolation-timeout."),
+		writeFailures:  desc("object_write_failures_total", "Writes of the Speaker object that failed."),
 		inConflict:     desc("conflicts", "Addresses that another than the owner answers for, or nobody, now.", "kind"),
 		conflictsTotal: desc("conflicts_total", "Conflicts seen.", "kind"),
 		suspensions:    desc("suspensions_total", "How often this process stood still and asked its fellows before it answered again."),
@@ -112,7 +118,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.toRoute.Describe(out)
 	m.bgp.describe(out)
 	m.bfd.describe(out)
-	for _, d := range []*prometheus.Desc{m.announced, m.members, m.fellows, m.inConflict, m.conflictsTotal, m.suspensions, m.frames} {
+	for _, d := range []*prometheus.Desc{m.announced, m.members, m.fellows, m.unheard, m.isolated, m.writeFailures, m.inConflict, m.conflictsTotal, m.suspensions, m.frames} {
 		out <- d
 	}
 	for _, l := range m.byLink {
@@ -154,6 +160,13 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 func (m *metrics) collectFellows(out chan<- prometheus.Metric) {
 	p := m.view.fellows.current()
 	gauge(out, m.members, max(p.alive, 1))
+	gauge(out, m.unheard, len(p.unheard()))
+	isolated := 0
+	if m.view.isolated.Load() {
+		isolated = 1
+	}
+	gauge(out, m.isolated, isolated)
+	counter(out, m.writeFailures, m.view.writeFailures.Load())
 	presences := map[announcement.Presence]int{}
 	for _, f := range p.fellows {
 		presences[f.Presence]++

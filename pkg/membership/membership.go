@@ -58,8 +58,8 @@ func New(config Config) (*Membership, error) {
 // Run takes part in the cluster until ctx ends. It then says goodbye, for a
 // second at most, so that the others need not detect a failure, and returns nil
 // when nothing listens, sends or logs any more; the last goroutines of memberlist
-// end within a probe interval. It returns an error when it cannot listen. It can
-// run once.
+// end within a probe interval. It returns an error when it cannot listen, and may
+// run again then; else it can run once.
 func (m *Membership) Run(ctx context.Context) error {
 	m.mu.Lock()
 	started := m.started
@@ -70,6 +70,9 @@ func (m *Membership) Run(ctx context.Context) error {
 	}
 	l, err := m.listen()
 	if err != nil {
+		m.mu.Lock()
+		m.started = false
+		m.mu.Unlock()
 		return err
 	}
 	l.work(ctx)
