@@ -218,15 +218,6 @@ func TestLeave(t *testing.T) {
 	}
 }
 
-// unreachable is an API server that takes nothing.
-type unreachable struct{ client.Client }
-
-// Create implements client.Client.
-func (unreachable) Create(ctx context.Context, _ client.Object, _ ...client.CreateOption) error {
-	<-ctx.Done()
-	return ctx.Err()
-}
-
 func TestPingsOfASilentNodeBecomeFewer(t *testing.T) {
 	last := time.Duration(0)
 	for _, silent := range []time.Duration{0, time.Second, 10 * time.Second, time.Hour} {

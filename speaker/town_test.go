@@ -33,6 +33,7 @@ type town struct {
 	t         *testing.T
 	random    *rand.Rand
 	api       client.Client
+	quick     quick
 	addresses []netip.Addr
 	shells    map[string]*shell
 	// owners are whose the addresses are, once they are not to move any more; story
@@ -80,15 +81,21 @@ func newTown(t *testing.T, seed uint64, nodes, addresses int) *town {
 		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + i)})
 		name := fmt.Sprintf("web%d", i)
 		w.addresses = append(w.addresses, addr)
-		objects = append(objects, &corev1.Service{
+		service := &corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
 			Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer},
 			Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{
 				Ingress: []corev1.LoadBalancerIngress{{IP: addr.String()}},
 			}},
-		}, &discoveryv1.EndpointSlice{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: name}},
-			Endpoints:  []discoveryv1.Endpoint{{NodeName: &on, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
+		}
+		w.quick.services = append(w.quick.services, *service)
+		w.quick.slices = append(w.quick.slices, discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "default",
+				Name:      name,
+				Labels:    map[string]string{discoveryv1.LabelServiceName: name},
+			},
+			Endpoints: []discoveryv1.Endpoint{{NodeName: &on, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
 		})
 	}
 	for i := range nodes {
@@ -97,18 +104,71 @@ func newTown(t *testing.T, seed uint64, nodes, addresses int) *town {
 		for at := i; at < addresses; at += nodes {
 			keeps(w.addresses[at].String(), 1)(&last.Status)
 		}
-		objects = append(objects, nodeThat(name, func(*corev1.Node) {}), last)
+		there := nodeThat(name, func(*corev1.Node) {})
+		w.quick.nodes = append(w.quick.nodes, *there)
+		objects = append(objects, there, last)
 	}
 	builder := fake.NewClientBuilder().WithScheme(scheme()).WithObjects(objects...).WithStatusSubresource(&v1beta1.Speaker{})
-	if err := addIndexes(t.Context(), indexes{builder: builder}, ""); err != nil {
-		t.Fatal(err)
-	}
 	w.api = gate{builder.Build(), w}
+	w.quick.Reader = w.api
 	for i := range nodes {
 		name := fmt.Sprintf("node%d", i+1)
 		w.shells[name] = &shell{town: w, name: name}
 	}
 	return w
+}
+
+// quick is the cache of Services, EndpointSlices and Nodes, of which none changes.
+type quick struct {
+	client.Reader
+	services []corev1.Service
+	slices   []discoveryv1.EndpointSlice
+	nodes    []corev1.Node
+}
+
+// Get implements client.Reader.
+func (q *quick) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+	if out, ok := into.(*corev1.Node); ok {
+		for _, n := range q.nodes {
+			if n.Name == key.Name {
+				*out = n
+				return nil
+			}
+		}
+	}
+	return q.Reader.Get(ctx, key, into, opts...)
+}
+
+// List implements client.Reader.
+func (q *quick) List(ctx context.Context, into client.ObjectList, opts ...client.ListOption) error {
+	var o client.ListOptions
+	o.ApplyOptions(opts)
+	is := func(index, value string) bool {
+		if o.FieldSelector == nil {
+			return true
+		}
+		want, asked := o.FieldSelector.RequiresExactMatch(index)
+		return asked && want == value
+	}
+	switch list := into.(type) {
+	case *corev1.ServiceList:
+		for _, s := range q.services {
+			if is(byAddress, s.Status.LoadBalancer.Ingress[0].IP) {
+				list.Items = append(list.Items, s)
+			}
+		}
+	case *discoveryv1.EndpointSliceList:
+		for _, s := range q.slices {
+			if is(byService, s.Namespace+"/"+s.Labels[discoveryv1.LabelServiceName]) {
+				list.Items = append(list.Items, s)
+			}
+		}
+	case *corev1.NodeList:
+		list.Items = append(list.Items, q.nodes...)
+	default:
+		return q.Reader.List(ctx, into, opts...)
+	}
+	return nil
 }
 
 // gate is the API server of a town.
@@ -201,7 +261,7 @@ func (s *shell) begin() {
 		Restart: time.Minute, Silence: 3 * time.Second, Doubt: 500 * time.Millisecond, Renewal: renewalTrust, Contact: contactPatience,
 	}, nil, nil)
 	sp.view = &view{
-		cached: s.api, state: state, fellows: sp.fellows, links: s, node: s.name, excludeLinks: layer2.DefaultExclude(), handOver: 3 * time.Second,
+		cached: &s.quick, state: state, fellows: sp.fellows, links: s, node: s.name, excludeLinks: layer2.DefaultExclude(), handOver: 3 * time.Second,
 	}
 	sp.fellows.members, sp.fellows.prober, sp.fellows.ownLinks = s, s, sp.view.ownLinks
 	sp.view.proxies = newProxies(s.name, func(context.Context, netip.Addr, uint16) bool { return true }, rules, log)
