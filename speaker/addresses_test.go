@@ -66,8 +66,6 @@ func TestWithdrawal(t *testing.T) {
 			[]string{"web Normal Withdrawn", "web Warning NoEndpoint"}},
 		{"the link goes down", func(w *world) { w.local[0].Up = false }, v1beta1.ReasonNoCandidate,
 			[]string{"web Normal Withdrawn", "web Warning NoCandidate"}},
-		{"the speaker has lost everybody for too long", func(w *world) { w.view.isolated.Store(true) }, v1beta1.ReasonIsolated,
-			[]string{"web Normal Withdrawn", "web Warning Isolated"}},
 		{"it leaves, and nobody can take over", func(w *world) { w.view.leaving.Store(true) }, v1beta1.ReasonNoCandidate,
 			[]string{"web Normal Withdrawn"}},
 	} {

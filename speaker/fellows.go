@@ -14,7 +14,6 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/membership"
 )
 
 // fellowReconciler tells membership where the other speakers are, and the
@@ -114,7 +113,8 @@ func doubtOf(s *v1beta1.Speaker, node string) string {
 			continue
 		}
 		switch v1beta1.Reason(f.Reason) {
-		case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeHeard, v1beta1.ReasonSpeakerNotAlive, v1beta1.ReasonFormatUnknown:
+		case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeHeard, v1beta1.ReasonNodeAssumed, v1beta1.ReasonSpeakerNotAlive,
+			v1beta1.ReasonFormatUnknown:
 			return string(f.Presence) + " since " + f.Since.UTC().Format(time.RFC3339)
 		}
 	}
@@ -123,7 +123,7 @@ func doubtOf(s *v1beta1.Speaker, node string) string {
 
 // settle waits until it is known which fellows are alive, at most for
 // timeout.
-func settle(ctx context.Context, members *membership.Membership, timeout time.Duration, log *slog.Logger) {
+func settle(ctx context.Context, members members, timeout time.Duration, log *slog.Logger) {
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
 	again := time.NewTicker(20 * time.Millisecond)

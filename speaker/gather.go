@@ -84,13 +84,20 @@ type view struct {
 	// handOver how long another may take to take an address over.
 	probes   bool
 	handOver time.Duration
-	// leaving is set when this speaker hands over all it owns, isolated when
-	// it has lost everybody for too long. returning counts the returns of a
+	// leaving is set when this speaker hands over all it owns, isolated while it
+	// has lost everybody for long; yielded is what it leaves to others then.
+	// returning counts the returns of a
 	// link, after there was none, of which the fellows are still asked what has
 	// become of the addresses meanwhile.
 	leaving   atomic.Bool
 	isolated  atomic.Bool
+	yielded   yielded
 	returning atomic.Int32
+	// joining is why this speaker does not take part in the membership; nil when it
+	// does, or is about to.
+	joining atomic.Pointer[problem]
+	// writeFailures counts writes of the Speaker object that failed.
+	writeFailures atomic.Uint64
 }
 
 // surroundings are what the decisions for all addresses depend on at one moment.
@@ -101,7 +108,7 @@ type surroundings struct {
 	picture  picture
 	now      time.Time
 
-	isolated, returning bool
+	returning bool
 }
 
 func (v *view) surroundings(ctx context.Context) (surroundings, error) {
@@ -113,9 +120,9 @@ func (v *view) surroundings(ctx context.Context) (surroundings, error) {
 	// The order counts: whoever sees links that are back sees that the node is
 	// returning, or a picture that was made since it has asked.
 	own := v.self()
-	isolated, returning := v.isolated.Load(), v.returning.Load() > 0
+	returning := v.returning.Load() > 0
 	out := surroundings{
-		config: &c, nodes: nodes, picture: v.fellows.current(), now: time.Now(), isolated: isolated, returning: returning,
+		config: &c, nodes: nodes, picture: v.fellows.current(), now: time.Now(), returning: returning,
 		speakers: map[string]announcement.Speaker{v.node: own},
 	}
 	for name, f := range out.picture.fellows {
@@ -143,7 +150,7 @@ func (v *view) gather(ctx context.Context, addr netip.Addr, around surroundings)
 		Highest:     r.highest,
 		Node:        v.node,
 		Minority:    around.picture.minority,
-		Isolated:    around.isolated,
+		YieldedTo:   v.yieldedTo(addr, around.picture),
 		Returning:   around.returning,
 		Probe:       r.probe,
 		Dispute:     r.Dispute,
@@ -162,6 +169,16 @@ func (v *view) gather(ctx context.Context, addr netip.Addr, around surroundings)
 	return in, nil
 }
 
+// yieldedTo is the node to which an address is left because this speaker knows
+// nothing of the others; "" for none, or for one that is gone since.
+func (v *view) yieldedTo(addr netip.Addr, p picture) string {
+	node := v.yielded.node(addr)
+	if node != "" && p.fellows[node].Presence == announcement.Gone {
+		return ""
+	}
+	return node
+}
+
 // bgpInput is what DecideBGP wants of what Decide wants.
 func (v *view) bgpInput(in announcement.Input) announcement.BGPInput {
 	var unproxied map[string]bool
@@ -170,7 +187,7 @@ func (v *view) bgpInput(in announcement.Input) announcement.BGPInput {
 	}
 	return announcement.BGPInput{
 		Address: in.Address, Services: in.Services, Config: in.Config, Nodes: in.Nodes, Speakers: in.Speakers, Node: in.Node,
-		Isolated: in.Isolated, Settled: isClosed(v.state.settled), Unproxied: unproxied, Before: v.state.route(in.Address), Now: in.Now,
+		Settled: isClosed(v.state.settled), Unproxied: unproxied, Before: v.state.route(in.Address), Now: in.Now,
 	}
 }
 

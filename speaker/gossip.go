@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2"
@@ -32,6 +33,9 @@ type word struct {
 	unknown bool
 	// full is set when the node must get no address that it does not claim.
 	full bool
+	// until is when what a Speaker object lends to it does not count any more; zero
+	// for nothing lent, or for as long as the speaker is not heard.
+	until time.Time
 
 	ignoresExclude bool
 }

@@ -26,7 +26,7 @@ import (
 // memberKeys waits for the keys with which speakers encrypt what they tell
 // each other. The controller makes the first when Berth is installed.
 func memberKeys(
-	ctx context.Context, api client.Client, name types.NamespacedName, log *slog.Logger,
+	ctx context.Context, api client.Reader, name types.NamespacedName, log *slog.Logger,
 ) ([][]byte, error) {
 	var keys [][]byte
 	told := ""
@@ -114,6 +114,11 @@ func memberSecretCache(mgr manager.Manager, name types.NamespacedName) (cache.Ca
 // rotateKeys gives membership the keys of the member Secret whenever they
 // change, until ctx ends.
 func (sp *speaker) rotateKeys(ctx context.Context) error {
+	select {
+	case <-sp.keyed:
+	case <-ctx.Done():
+		return nil
+	}
 	if err := kube.Preload(ctx, sp.secrets, sp.log, &corev1.Secret{}); err != nil {
 		return nil // ctx has ended
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -12,28 +13,23 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 
+	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/membership"
 )
 
 // settle finds out which fellows are alive and what was claimed, and looks at
-// every address once; nothing is announced before. Each speaker first says
-// where it is itself and then looks for the others, so that of any two that
+// every address once; nothing is announced by layer 2 before. Each speaker first
+// says where it is itself and then looks for the others, so that of any two that
 // start at once, at least one finds the other before it announces anything.
 func (sp *speaker) settle(ctx context.Context) error {
-	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
-		sp.watch.look(ctx) // at the links, which the object lists
-		err := sp.object.write(ctx, sp.object.status())
-		if err == nil {
-			// The API server's word, not that of a cache.
-			err = sp.peers.read(ctx, sp.object.live)
-		}
+	for _, known := range []func(context.Context) bool{sp.linksKnown, sp.introduced, sp.takesPart} {
+		err := wait.PollUntilContextCancel(ctx, settleLook, true, func(ctx context.Context) (bool, error) {
+			return known(ctx), nil
+		})
 		if err != nil {
-			sp.log.Warn("cannot look for fellow speakers; trying again", "error", err)
+			return nil // ctx has ended
 		}
-		return err == nil, nil
-	})
-	if err != nil {
-		return nil // ctx has ended
 	}
 	settle(ctx, sp.members, sp.settings.Member.SettleTimeout, sp.log)
 	select {
@@ -59,6 +55,85 @@ func (sp *speaker) settle(ctx context.Context) error {
 	sp.watch.all()
 	sp.object.tell()
 	return nil
+}
+
+// settleLook is how often a speaker that starts looks whether it can go on.
+const settleLook = 20 * time.Millisecond
+
+// linksKnown reports whether the links of this node are known. Before that, it
+// would give up what it had for want of a link.
+func (sp *speaker) linksKnown(ctx context.Context) bool {
+	sp.watch.look(ctx)
+	return sp.view.local.Load() != nil
+}
+
+// introduced reports whether this speaker has said where it is, and read where the
+// others are. It does not insist on writing for longer than --member-settle-timeout:
+// an API server that is full, a webhook that fails and a CustomResourceDefinition of
+// another version refuse writes for long, and clients are not to pay for it. It then
+// goes on when the others find it all the same.
+func (sp *speaker) introduced(ctx context.Context) bool {
+	if sp.introducing.IsZero() {
+		sp.introducing = time.Now()
+	}
+	if time.Now().Before(sp.introduceNext) {
+		return false
+	}
+	sp.introduceNext = time.Now().Add(time.Second)
+	sp.watch.look(ctx) // at the links, which the object lists
+	writeErr := sp.object.write(ctx, sp.object.status())
+	// The API server's word, not that of a cache.
+	readErr := sp.peers.read(ctx, sp.object.live)
+	why := ""
+	switch {
+	case readErr != nil:
+		why = fmt.Sprintf("the Speaker objects cannot be read: %v", readErr)
+	case writeErr != nil:
+		why = fmt.Sprintf("the Speaker object of this node cannot be written: %v", writeErr)
+	default:
+		sp.view.state.setUnsettled("")
+		return true
+	}
+	if sp.view.state.setUnsettled(why) {
+		sp.log.Warn("cannot look for fellow speakers as it should be; trying again", "message", why)
+	}
+	if time.Since(sp.introducing) < sp.settings.Member.SettleTimeout || readErr != nil || !sp.canBeFound(ctx) {
+		return false
+	}
+	sp.log.Warn("going on, though the Speaker object cannot be written; that is tried again and again",
+		"name", sp.settings.Node, "error", writeErr)
+	sp.view.state.setUnsettled("")
+	return true
+}
+
+// canBeFound reports whether this speaker and the others find each other although it
+// cannot write where it is: an earlier one of this node has written the same, this one
+// has met another, or there is no other node.
+func (sp *speaker) canBeFound(ctx context.Context) bool {
+	for _, m := range sp.members.Members() {
+		if m.Name != sp.settings.Node && m.State == membership.Alive {
+			return true
+		}
+	}
+	var own v1beta1.Speaker
+	err := sp.object.live.Get(ctx, types.NamespacedName{Name: sp.settings.Node}, &own)
+	if err == nil && own.Status.MemberAddress == sp.object.address.String() {
+		return true
+	}
+	nodes, err := sp.view.nodes(ctx)
+	return err == nil && len(nodes) <= 1
+}
+
+// takesPart reports whether this speaker takes part in the membership.
+func (sp *speaker) takesPart(context.Context) bool {
+	if sp.joined() {
+		sp.view.state.setUnsettled("")
+		return true
+	}
+	if why := sp.view.joining.Load(); why != nil {
+		sp.view.state.setUnsettled(why.message)
+	}
+	return false
 }
 
 // resume takes up what this speaker announced before it was started anew, and
@@ -132,13 +207,20 @@ func (sp *speaker) leave() {
 
 // leaveLayer2 does so for addresses that this node owns.
 func (sp *speaker) leaveLayer2(leaves bool) {
-	if !isClosed(sp.view.state.settled) || !sp.hasFellows() {
+	if !isClosed(sp.view.state.settled) {
 		return
 	}
 	if !leaves {
-		sp.log.Info("expected back: another speaker answers meanwhile")
+		// It says so also when nobody works who could hear it: the last of all that
+		// are restarted at once. Who starts before it is back reads it in its object.
 		sp.say(announcement.StageRestarting)
-		time.Sleep(standInTime)
+		if sp.hasFellows() {
+			sp.log.Info("expected back: another speaker answers meanwhile")
+			time.Sleep(standInTime)
+		}
+		return
+	}
+	if !sp.hasFellows() {
 		return
 	}
 	sp.log.Info("handing over, because the node is about to go")
@@ -244,6 +326,9 @@ const (
 	// object, renewRetry how soon it tries again when it could not.
 	renewInterval = 8 * time.Second
 	renewRetry    = time.Second
+	// contactInterval is how often a speaker that does not hear somebody, and has
+	// not for a while, finds out whether it hears anybody.
+	contactInterval = 4 * time.Second
 	// renewalTrust is how long a renewal seen proves that its writer works.
 	renewalTrust = 20 * time.Second
 )
@@ -251,39 +336,56 @@ const (
 // renew writes the Speaker object as soon as a fellow writes in its own that it
 // does not hear this speaker, and again and again while it does. Only what is
 // written after a fellow began to doubt proves anything to it, so each new doubt
-// is answered. It also finds out whether this speaker has lost both the API
-// server and all fellows for so long that it must not announce any more.
+// is answered. It also finds out whether it is this speaker that hears nothing,
+// when it does not hear somebody.
 func (sp *speaker) renew(ctx context.Context) error {
+	defer sp.background.Wait()
 	ticker := time.NewTicker(renewLook)
 	defer ticker.Stop()
-	contact := time.Now()
-	var next, ask time.Time
-	var answered map[string]string
+	r := renewal{contact: time.Now()}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
-		doubters := sp.doubters(ctx)
-		if anyNew(doubters, answered) || len(doubters) > 0 && !time.Now().Before(next) {
-			next = time.Now().Add(renewRetry)
-			if sp.proveAlive(ctx) {
-				contact, next = time.Now(), time.Now().Add(renewInterval)
-			}
-		}
-		answered = doubters
-		switch {
-		case sp.fellows.current().alive > 1 || len(sp.fellows.missing()) == 0:
-			contact = time.Now()
-		case !time.Now().Before(ask):
-			if sp.object.reachable(ctx) {
-				contact = time.Now()
-			}
-			ask = time.Now().Add(renewInterval)
-		}
-		sp.isolate(time.Since(contact))
+		sp.renewOnce(ctx, &r)
 	}
+}
+
+// renewal is what renew remembers.
+type renewal struct {
+	// contact is when anybody was heard last, next when the object is to be renewed
+	// again while a fellow doubts, ask when the next look for contact is due.
+	contact, next, ask time.Time
+	// answered are the doubts of fellows that were answered.
+	answered map[string]string
+}
+
+// renewOnce does what renew does each time.
+func (sp *speaker) renewOnce(ctx context.Context, r *renewal) {
+	doubters := sp.doubters(ctx)
+	if anyNew(doubters, r.answered) || len(doubters) > 0 && !time.Now().Before(r.next) {
+		r.next = time.Now().Add(renewRetry)
+		if sp.proveAlive(ctx) {
+			sp.fellows.sawAPI(true, time.Now())
+			r.next = time.Now().Add(renewInterval)
+		}
+	}
+	r.answered = doubters
+	doubt, alive, askAPI := sp.fellows.inDoubt()
+	switch {
+	case doubt == noDoubt:
+		sp.fellows.hearsAll(time.Now())
+	case doubt == freshDoubt, !time.Now().Before(r.ask):
+		r.ask = time.Now().Add(contactInterval)
+		sp.lookForContact(ctx, alive, askAPI)
+	}
+	if len(alive) > 0 {
+		r.contact = time.Now()
+	}
+	r.contact = later(r.contact, sp.fellows.lastContact())
+	sp.isolate(r.contact, time.Now())
 }
 
 // anyNew reports whether a fellow doubts that did not before, or does so again.
@@ -317,23 +419,6 @@ func (sp *speaker) doubters(ctx context.Context) map[string]string {
 		}
 	}
 	return out
-}
-
-// isolate stops all announcing when there has been no contact with the API
-// server or a fellow for too long, and has it go on when there is again.
-func (sp *speaker) isolate(lonely time.Duration) {
-	limit := sp.settings.Isolation
-	isolated := limit > 0 && isClosed(sp.view.state.settled) && lonely > limit
-	if sp.view.isolated.Swap(isolated) == isolated {
-		return
-	}
-	if isolated {
-		sp.log.Warn("isolated: nothing is announced any more", "duration", limit.String())
-	} else {
-		sp.log.Info("no longer isolated")
-	}
-	sp.watch.all()
-	sp.object.tell()
 }
 
 // conflictLook is how often conflicts are looked at that nothing else tells of:

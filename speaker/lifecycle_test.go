@@ -13,7 +13,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
@@ -32,7 +31,7 @@ func (w *world) process() (sp *speaker, looks *atomic.Int32) {
 	sp = &speaker{
 		settings: processSettings{Node: "node1", HandOver: w.view.handOver}, log: slog.New(slog.DiscardHandler), members: members,
 		view: w.view, fellows: w.fellows, addresses: w.addresses, object: w.object, conflicts: w.conflicts,
-		routes: w.routes, sessions: w.sessions,
+		routes: w.routes, sessions: w.sessions, keyed: make(chan struct{}),
 		watch: &watch{view: w.view, fellows: w.fellows, all: func() { looks.Add(1) }, changed: make(chan struct{}, 1)},
 	}
 	sp.say(announcement.StageReady)
@@ -182,6 +181,7 @@ func TestLeave(t *testing.T) {
 	}{
 		{"it is alone", drained, func(w *world) { delete(w.members, "node2") }, time.Hour, announcement.StageReady, 0},
 		{"its only fellow restarts", drained, func(w *world) { w.says("node2", "stage=restarting") }, time.Hour, announcement.StageReady, 0},
+		{"it restarts, and nobody is there: who comes back reads it", stays, func(w *world) { w.says("node2", "stage=restarting") }, time.Hour, announcement.StageRestarting, 0},
 		{"it has not settled", drained, func(w *world) { w.state.settled = make(chan struct{}) }, time.Hour, announcement.StageReady, 0},
 		{"it restarts: a fellow stands in soon", stays, func(*world) {}, time.Hour, announcement.StageRestarting, standInTime},
 		{"the node is drained: others take over", drained, func(*world) {}, 45 * time.Millisecond, announcement.StageLeaving, 50 * time.Millisecond},
@@ -216,78 +216,6 @@ func TestLeave(t *testing.T) {
 			})
 		})
 	}
-}
-
-// TestIsolation: a speaker that sees neither a fellow nor the API server for
-// long may have been replaced.
-func TestIsolation(t *testing.T) {
-	for _, test := range []struct {
-		story            string
-		fellow, api      bool
-		others           []string // that there should be
-		limit            time.Duration
-		isolated, renews bool
-	}{
-		{"a fellow is heard", true, false, []string{"node2"}, time.Minute, false, false},
-		{"one is heard, another does not hear", true, true, []string{"node2", "node3"}, time.Minute, false, true},
-		{"the API server is there", false, true, []string{"node2"}, time.Minute, false, true},
-		{"neither", false, false, []string{"node2"}, time.Minute, true, false},
-		{"neither, and that does not count", false, false, []string{"node2"}, 0, false, false},
-		{"a cluster of one", false, false, nil, time.Minute, false, false},
-	} {
-		t.Run(test.story, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, nodeThat("node1", func(*corev1.Node) {}), nodeThat("node2", func(*corev1.Node) {}), nodeThat("node3", func(*corev1.Node) {}))
-				if test.fellow {
-					w.says("node2")
-				}
-				var objects []*v1beta1.Speaker
-				for _, name := range test.others {
-					objects = append(objects, written(name, doubts("node1", v1beta1.ReasonNodeHeard)))
-				}
-				w.reads(objects...)
-				sp, looks := w.process()
-				sp.settings.Isolation = test.limit
-				cut := fake.NewClientBuilder().WithScheme(scheme()).WithInterceptorFuncs(away()).Build()
-				if !test.api {
-					// The cache stays as it was.
-					w.object.live, w.object.writer = cut, unreachable{cut}
-				}
-				ctx, stop := context.WithCancel(t.Context())
-				done := make(chan error)
-				go func() { done <- sp.renew(ctx) }()
-
-				time.Sleep(50 * time.Second)
-				synctest.Wait()
-				if w.view.isolated.Load() {
-					t.Error("it is isolated too soon")
-				}
-				time.Sleep(time.Minute)
-				synctest.Wait()
-				if got := w.view.isolated.Load(); got != test.isolated || (looks.Load() == 1) != test.isolated {
-					t.Errorf("it is isolated is %t; all was looked at %d times", got, looks.Load())
-				}
-				var own v1beta1.Speaker
-				_ = w.api.Get(t.Context(), client.ObjectKey{Name: "node1"}, &own)
-				if got := own.Status.RenewTime != nil; got != test.renews {
-					t.Errorf("it renews its object is %t", got)
-				}
-				stop()
-				if err := <-done; err != nil {
-					t.Error(err)
-				}
-			})
-		})
-	}
-}
-
-// unreachable is an API server that takes nothing.
-type unreachable struct{ client.Client }
-
-// Create implements client.Client.
-func (unreachable) Create(ctx context.Context, _ client.Object, _ ...client.CreateOption) error {
-	<-ctx.Done()
-	return ctx.Err()
 }
 
 func TestPingsOfASilentNodeBecomeFewer(t *testing.T) {

@@ -22,7 +22,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -83,7 +82,7 @@ type speaker struct {
 	log       *slog.Logger
 	view      *view
 	links     *layer2.LinkWatcher
-	members   *membership.Membership
+	members   members
 	announcer *layer2.Announcer
 	prober    *layer2.Prober
 	object    *object
@@ -103,9 +102,18 @@ type speaker struct {
 	metrics   *metrics
 	rules     *proxyRules
 	stage     atomic.Pointer[announcement.Stage]
-	// keys are the member keys at the start; secrets tells of other ones.
+	// keys are the first member keys; join sets them and then closes keyed. secrets
+	// tells of other ones.
 	keys    [][]byte
+	keyed   chan struct{}
 	secrets cache.Cache
+	// introducing is since when this speaker has tried to say where it is, and
+	// introduceNext when it tries again.
+	introducing, introduceNext time.Time
+	// askingAPI is set while it is found out whether the API server answers, which
+	// one of the background tasks of renew does.
+	askingAPI  atomic.Bool
+	background sync.WaitGroup
 }
 
 // run serves until ctx ends.
@@ -136,18 +144,13 @@ func speak(ctx context.Context, s processSettings, state *state, log *slog.Logge
 	if err != nil {
 		return fmt.Errorf("prepare client: %w", err)
 	}
-	secret := types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret}
-	keys, err := memberKeys(ctx, api, secret, log)
-	if err != nil {
-		return err
-	}
 	boot := readBootID(log)
 	before, err := lastStatus(ctx, api, s.Node, log)
 	if err != nil {
 		return err
 	}
 	sp, err := newSpeaker(mgr, s, state, past{
-		keys: keys, bootID: boot, restarting: hadSessions(before, boot), claims: claimsOf(before.Layer2),
+		bootID: boot, restarting: hadSessions(before, boot), claims: claimsOf(before.Layer2), links: before.Links,
 	}, log)
 	if err != nil {
 		return err
@@ -196,13 +199,14 @@ func managerOptions(s processSettings) ctrl.Options {
 
 // past is what a speaker knows before it begins.
 type past struct {
-	keys   [][]byte // of members
-	bootID string   // of this node
+	bootID string // of this node
 	// restarting is set when an earlier speaker had BGP sessions in this boot
 	// that it has not ended for good.
 	restarting bool
-	// claims are those of the speaker before this one, as its object tells.
+	// claims and links are those of the speaker before this one, as its object
+	// tells.
 	claims map[netip.Addr]announcement.Claim
+	links  []v1beta1.SpeakerLink
 }
 
 func newSpeaker(mgr manager.Manager, s processSettings, state *state, before past, log *slog.Logger) (*speaker, error) {
@@ -212,7 +216,7 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 	}
 	address := netip.AddrPortFrom(netip.MustParseAddr(s.Member.Address), s.Member.Port)
 	members, err := membership.New(membership.Config{
-		Name: s.Node, BindAddr: address.Addr(), Port: address.Port(), Keys: before.keys, Timing: s.Member.timing(), Logger: log,
+		Name: s.Node, BindAddr: address.Addr(), Port: address.Port(), Keys: unusedKey(), Timing: s.Member.timing(), Logger: log,
 		Pass: state.loops.Loop("membership"),
 	})
 	if err != nil {
@@ -228,10 +232,11 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 		return nil, err
 	}
 	sp := &speaker{
-		settings: s, log: log, keys: before.keys, members: members, announcer: announcer, prober: prober, links: layer2.NewLinkWatcher(log),
+		settings: s, log: log, keyed: make(chan struct{}), members: members, announcer: announcer, prober: prober, links: layer2.NewLinkWatcher(log),
 	}
 	sp.fellows = newFellowship(s.Node, announcement.Patience{
 		Restart: s.RestartHold, Silence: s.SilenceHold, Doubt: time.Duration(misses+2) * interval, Renewal: renewalTrust,
+		Contact: contactPatience,
 	}, members, prober)
 	sp.claims = newClaims(members, maxBlocks, log)
 	sp.view = &view{
@@ -263,7 +268,7 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 	sp.object = &object{
 		view: sp.view, live: mgr.GetAPIReader(), writer: mgr.GetClient(), log: log, address: address,
 		profile: s.Member.profile(), stage: sp.currentStage, conflicts: sp.conflicts.list, sessions: sp.sessions,
-		paths: sp.paths, changed: make(chan struct{}, 1), before: before.claims,
+		paths: sp.paths, changed: make(chan struct{}, 1), before: before.claims, linksBefore: before.links,
 	}
 	sp.sessions.told, sp.paths.told = sp.object.tell, sp.object.tell
 	sp.peers = &fellowReconciler{cached: mgr.GetCache(), node: s.Node, members: members, fellows: sp.fellows, told: func() {
@@ -328,7 +333,7 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 		sp.links.Run,
 		sp.announcer.Run,
 		sp.prober.Run,
-		sp.members.Run,
+		sp.join,
 		sp.runSessions,
 		sp.routes.run,
 		sp.paths.run,
@@ -342,6 +347,7 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 		sp.guard,
 		sp.renew,
 		sp.tellConflicts,
+		sp.tellReachable,
 		sp.rotateKeys,
 	} {
 		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {

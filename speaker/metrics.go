@@ -40,6 +40,9 @@ type metrics struct {
 	memberStreams  *prometheus.Desc
 	memberPackets  *prometheus.Desc
 	contradictions *prometheus.Desc
+	unheard        *prometheus.Desc
+	isolated       *prometheus.Desc
+	writeFailures  *prometheus.Desc
 	inConflict     *prometheus.Desc
 	conflictsTotal *prometheus.Desc
 	contested      *prometheus.Desc
@@ -86,6 +89,9 @@ func newMetrics(v *view, announcer interface{ Stats() layer2.Stats }, prober int
 		memberStreams:  desc("member_connections_total", "TCP connections to the member port, by what became of them.", "verdict"),
 		memberPackets:  desc("member_packets_dropped_total", "Packets to the member port that were dropped before they were decrypted.", "verdict"),
 		contradictions: desc("member_contradictions_total", "Statements of this node that others made, and that it corrected."),
+		unheard:        desc("members_unheard", "Other speakers that work, as the API server tells, and are not heard at the port of speakers."),
+		isolated:       desc("isolated", "1 while neither the API server nor another speaker is heard for --isolation-timeout."),
+		writeFailures:  desc("object_write_failures_total", "Writes of the Speaker object that failed."),
 		inConflict:     desc("conflicts", "Addresses that another than the owner answers for, or nobody, now.", "kind"),
 		conflictsTotal: desc("conflicts_total", "Conflicts seen.", "kind"),
 		contested: desc("address_contested",
@@ -124,7 +130,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.bgp.describe(out)
 	m.bfd.describe(out)
 	for _, d := range []*prometheus.Desc{
-		m.announced, m.members, m.fellows, m.memberStreams, m.memberPackets, m.contradictions,
+		m.announced, m.members, m.fellows, m.unheard, m.isolated, m.writeFailures, m.memberStreams, m.memberPackets, m.contradictions,
 		m.inConflict, m.conflictsTotal, m.contested, m.suspensions, m.frames,
 	} {
 		out <- d
@@ -169,6 +175,13 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 func (m *metrics) collectFellows(out chan<- prometheus.Metric) {
 	p := m.view.fellows.current()
 	gauge(out, m.members, max(p.alive, 1))
+	gauge(out, m.unheard, len(p.unheard()))
+	isolated := 0
+	if m.view.isolated.Load() {
+		isolated = 1
+	}
+	gauge(out, m.isolated, isolated)
+	counter(out, m.writeFailures, m.view.writeFailures.Load())
 	presences := map[announcement.Presence]int{}
 	for _, f := range p.fellows {
 		presences[f.Presence]++

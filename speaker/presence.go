@@ -43,7 +43,8 @@ type fellow struct {
 	alive    bool
 	// unread is set while it is alive and speaks a format that this version does
 	// not read.
-	unread bool
+	unread   bool
+	expected bool // back: it said so
 }
 
 // fellowship watches the fellows: it makes a picture of what membership,
@@ -68,7 +69,10 @@ type fellowship struct {
 	// blind is until when this node could see none of its fellows, whatever
 	// became of them.
 	blind time.Time
-	last  picture
+	// api and others are the ways to the rest of the cluster.
+	api    contact
+	others contact
+	last   picture
 }
 
 func newFellowship(node string, patience announcement.Patience, members *membership.Membership, prober *layer2.Prober) *fellowship {
@@ -174,9 +178,10 @@ func (f *fellowship) paint(members []membership.Member, seen seen, now time.Time
 	p := picture{fellows: map[string]fellow{}, owned: map[string]map[netip.Addr]announcement.Claim{}, alive: len(alive)}
 	all := sets.KeySet(byName).Union(sets.KeySet(f.objects)).Delete(f.node)
 	for _, name := range sets.List(all) {
+		m, met := byName[name]
 		object := f.objects[name]
-		m := byName[name]
-		w := words[name].completed(m, object)
+		w, stageSince := f.believe(name, m, words[name], object, now)
+		p.lookAgain(w.until)
 		// One that said that it comes back, or that it starts, is expected as if it
 		// had said goodbye, also when this speaker was not there to hear it.
 		expected := w.stage == announcement.StageRestarting || w.stage == announcement.StageStarting
@@ -185,15 +190,11 @@ func (f *fellowship) paint(members []membership.Member, seen seen, now time.Time
 		if m.State != membership.Left && since.Before(f.blind) {
 			since = f.blind
 		}
-		heard := f.stages[name]
-		if heard.stage != w.stage {
-			heard = stageHeard{w.stage, now}
-			f.stages[name] = heard
-		}
 		verdict := announcement.Judge(announcement.Fellow{
 			Alive: m.State == membership.Alive, Left: left, Since: since,
-			Stage: w.stage, StageSince: heard.since,
+			Stage: w.stage, StageSince: stageSince, Unmet: !met,
 			Reports: kernelReports(f.reports(name, alive, words, seen)), Probeable: f.probeable(w.links), Renewed: object.renewed,
+			SeenAPI: f.api.trusted, Contact: later(f.api.trusted, f.others.trusted),
 		}, f.patience, now)
 		p.add(name, w, verdict)
 		before, known := f.last.fellows[name]
@@ -208,7 +209,7 @@ func (f *fellowship) paint(members []membership.Member, seen seen, now time.Time
 				Full:           w.full,
 				ClaimsUnknown:  w.unknown,
 			},
-			since: now, lastSeen: seen.nodes[name].LastAnswer, alive: m.State == membership.Alive, unread: unread(m),
+			since: now, lastSeen: seen.nodes[name].LastAnswer, alive: m.State == membership.Alive, unread: unread(m), expected: left,
 		}
 		if found.unread && found.Presence == announcement.Present {
 			found.Reason = v1beta1.ReasonFormatUnknown
@@ -264,12 +265,52 @@ func (w word) completed(m membership.Member, o speakerObject) word {
 		w.unknown = heard && (w.unknown || m.Incomplete) || !heard && !o.complete
 	default:
 		// One that starts does not say yet what it owns.
-		if w.stage == announcement.StageStarting {
+		if w.stage == "" || w.stage == announcement.StageStarting {
 			w = w.or(o, renewed)
 		}
 		w.unknown = w.unknown || m.Incomplete
 	}
 	return w
+}
+
+// later is the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// wordsTake is how long what a speaker says may take to arrive after the word that
+// it is ready. Each thing that it says travels by itself.
+const wordsTake = 10 * time.Second
+
+// believe is what a fellow says, filled in with what its Speaker object tells where
+// it does not say all yet: when it is not heard, when it starts, and for a moment
+// after it has become ready. What has not arrived is unknown, it is not nothing. It
+// also returns since when its stage is known.
+func (f *fellowship) believe(
+	name string, m membership.Member, w word, object speakerObject, now time.Time,
+) (word, time.Time) {
+	silent := m.State != membership.Alive || w.stage == "" || w.stage == announcement.StageStarting
+	w = w.completed(m, object)
+	heard, known := f.stages[name]
+	if !known || heard.stage != w.stage {
+		heard = stageHeard{w.stage, now}
+		f.stages[name] = heard
+	}
+	if end := later(heard.since, m.Since).Add(wordsTake); !silent && end.After(now) {
+		filled := w.or(object, false)
+		if len(filled.claims) > len(w.claims) || len(filled.links) > len(w.links) {
+			filled.until = end
+		}
+		w = filled
+	}
+	// Links that are not known yet are those of before.
+	if before, known := f.last.fellows[name]; known && silent && len(w.links) == 0 {
+		w.links = before.Links
+	}
+	return w, heard.since
 }
 
 // or fills in what a fellow does not say with what its object tells. An object
@@ -304,8 +345,13 @@ func (p *picture) add(name string, w word, v announcement.Verdict) {
 	if len(w.claims) > 0 {
 		p.owned[name] = w.claims
 	}
-	if !v.Until.IsZero() && (p.recheck.IsZero() || v.Until.Before(p.recheck)) {
-		p.recheck = v.Until
+	p.lookAgain(v.Until)
+}
+
+// lookAgain takes in when the picture may change by itself; zero for never.
+func (p *picture) lookAgain(at time.Time) {
+	if !at.IsZero() && (p.recheck.IsZero() || at.Before(p.recheck)) {
+		p.recheck = at
 	}
 }
 
@@ -466,20 +512,6 @@ func (f *fellowship) setObjects(objects map[string]speakerObject, now time.Time)
 		objects[name] = o
 	}
 	f.objects = objects
-}
-
-// missing are the fellows that the API tells of and membership does not see.
-func (f *fellowship) missing() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var out []string
-	for name := range f.objects {
-		if !f.last.fellows[name].alive {
-			out = append(out, name)
-		}
-	}
-	slices.Sort(out)
-	return out
 }
 
 // doubters are the fellows that do not hear this speaker, as they write, with

@@ -93,7 +93,7 @@ func addFlags(cmd *cobra.Command) {
 	flags.Duration("restart-hold", time.Minute, "How long a node keeps its addresses while its speaker, which said so, restarts; from 0s to 10m.")
 	flags.Duration("silence-hold", 3*time.Second, "How long a node keeps its addresses while its speaker is silent and its kernel still answers; from 0s to 10m.")
 	flags.Duration("hand-over-timeout", 3*time.Second, "How long an owner that gives an address up waits for the next one to announce it; from 0s to 1m.")
-	flags.Duration("isolation-timeout", 5*time.Minute, "After how long without the API server and without any other speaker nothing is announced any more; from 10s to 24h, or 0 for never.")
+	flags.Duration("isolation-timeout", 10*time.Second, "After how long without the API server and without any other speaker a node leaves addresses to others that have announced them since; from 10s to 24h, or 0 for never.")
 	flags.Duration("bgp-weight-interval", time.Second, "How long changes of routes' weights (weightByEndpoints) are gathered before BGP peers are told; from 0s to 1m. Nothing else waits.")
 	flags.Uint16("proxy-health-port", 10256, "Port at which kube-proxy tells of its health on this node. A speaker that starts asks there whether the rules are written, for 5s at most; 0 where there is no kube-proxy.")
 	flags.String("member-address", "", "IP address of this node at which the other speakers reach this one. Required.")
@@ -104,7 +104,7 @@ func addFlags(cmd *cobra.Command) {
 	flags.Int("member-suspicion", 0, "How many probe intervals a silent speaker has to refute that it is dead; from 1 to 20, or 0 for what the profile says. More is calmer and slower.")
 	flags.Duration("node-probe-interval", 0, "Time between two ARP or NDP probes of another node's own address; from 10ms to 1m, or 0 for what the profile says.")
 	flags.Int("node-probe-misses", 0, "How many of these in a row stay unanswered before the node is silent; from 2 to 20, or 0 for what the profile says.")
-	flags.Duration("member-settle-timeout", 5*time.Second, "How long a starting speaker looks for its fellows before it takes itself for alone; from 0s to 5m.")
+	flags.Duration("member-settle-timeout", 5*time.Second, "How long a starting speaker looks for its fellows before it takes itself for alone, and tries to write its Speaker object before it goes on without; from 0s to 5m.")
 }
 
 // validate tells by name which settings cannot be used.

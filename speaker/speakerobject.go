@@ -3,8 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,8 +29,12 @@ import (
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
-// objectInterval is the least time between two writes of the Speaker object.
-const objectInterval = time.Second
+const (
+	// objectInterval is the least time between two writes of the Speaker object.
+	objectInterval = time.Second
+	// objectRetry is how soon a write is tried again that failed.
+	objectRetry = 2 * time.Second
+)
 
 // object keeps this node's Speaker object, which tells what the speaker is
 // doing.
@@ -49,9 +55,13 @@ type object struct {
 	// before is what the speaker before this one claimed. The object says so
 	// until this one has settled, which then knows better.
 	before map[netip.Addr]announcement.Claim
+	// linksBefore are the node's links as the speaker before this one wrote them.
+	// The object lists them until this one has looked for them.
+	linksBefore []v1beta1.SpeakerLink
 
 	changed chan struct{} // of one: write again
 	renewed atomic.Pointer[metav1.MicroTime]
+	failed  atomic.Pointer[string] // why the last write failed, "" when it did not
 }
 
 // renew writes the object with the time of now, to prove that this speaker
@@ -71,6 +81,9 @@ func (o *object) reachable(ctx context.Context) bool {
 	var have v1beta1.Speaker
 	return client.IgnoreNotFound(o.live.Get(ctx, types.NamespacedName{Name: o.view.node}, &have)) == nil
 }
+
+// writeTimeout bounds a write. A webhook may take half a minute to fail.
+const writeTimeout = 10 * time.Second
 
 // apiTimeout bounds a call that finds out whether the API server is there.
 const apiTimeout = 3 * time.Second
@@ -93,14 +106,15 @@ func (o *object) run(ctx context.Context) error {
 			return o.stopped()
 		case <-o.changed:
 		}
+		pause := objectInterval
 		if err := o.write(ctx, o.status()); err != nil && ctx.Err() == nil {
-			o.log.Warn("cannot write the Speaker object", "name", o.view.node, "error", err)
+			pause = objectRetry
 			o.tell()
 		}
 		select {
 		case <-ctx.Done():
 			return o.stopped()
-		case <-time.After(objectInterval):
+		case <-time.After(pause):
 		}
 	}
 }
@@ -131,11 +145,30 @@ func (o *object) stopped() error {
 // write makes the status of the object what it should be. It creates the
 // object where there is none.
 func (o *object) write(ctx context.Context, status v1beta1.SpeakerStatus) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
 	err := o.writeOver(ctx, o.view.cached, status)
 	if apierrors.IsConflict(err) { // the cache lags behind
 		err = o.writeOver(ctx, o.live, status)
 	}
+	o.wrote(err)
 	return err
+}
+
+// wrote takes in how a write ended. Only what is new is logged.
+func (o *object) wrote(err error) {
+	why := ""
+	if err != nil {
+		o.view.writeFailures.Add(1)
+		why = err.Error()
+	}
+	switch before := o.failed.Swap(&why); {
+	case before != nil && *before == why, before == nil && err == nil, errors.Is(err, context.Canceled):
+	case err != nil:
+		o.log.Warn("cannot write the Speaker object", "name", o.view.node, "error", err)
+	default:
+		o.log.Info("the Speaker object can be written again", "name", o.view.node)
+	}
 }
 
 func (o *object) writeOver(ctx context.Context, reader client.Reader, status v1beta1.SpeakerStatus) error {
@@ -197,16 +230,19 @@ func (o *object) status() v1beta1.SpeakerStatus {
 		Version:       version.String(),
 		Stage:         stageStatus(o.stage()),
 		RenewTime:     o.renewed.Load(),
-		Links:         linkStatus(o.view.ownLinks()),
+		Links:         o.links(),
 		Fellows:       fellowStatus(picture),
 		Layer2:        v1beta1.SpeakerLayer2{ConflictCount: int32(len(conflicts)), Conflicts: capped(conflicts)},
 		BGP:           o.sessions.status(),
 		BFD:           o.paths.bfdStatus(),
 	}
-	if !isClosed(o.view.state.settled) {
-		status.Layer2.Kept = keptOf(o.kept())
-	}
 	announced := o.view.state.announced()
+	kept := o.kept()
+	maps.DeleteFunc(kept, func(addr netip.Addr, _ announcement.Claim) bool {
+		r, listed := announced[addr]
+		return listed && r.Claim != nil
+	})
+	status.Layer2.Kept = keptOf(kept)
 	status.Layer2.Count = int32(len(announced))
 	for addr, r := range announced {
 		status.Layer2.Announcements = append(status.Layer2.Announcements, announcementStatus(addr, r))
@@ -218,13 +254,16 @@ func (o *object) status() v1beta1.SpeakerStatus {
 	status.Layer2.Announcements = capped(status.Layer2.Announcements)
 	meta.SetStatusCondition(&status.Conditions, o.ready())
 	meta.SetStatusCondition(&status.Conditions, clearCondition(conflicts))
+	if why := o.view.joining.Load(); why != nil || isClosed(o.view.state.settled) {
+		meta.SetStatusCondition(&status.Conditions, reachableCondition(why, picture, o.address.Port()))
+	}
 	return status
 }
 
 // kept is what the node keeps while its speaker does not work.
 func (o *object) kept() map[netip.Addr]announcement.Claim {
 	if !isClosed(o.view.state.settled) {
-		return o.before
+		return maps.Clone(o.before)
 	}
 	out := map[netip.Addr]announcement.Claim{}
 	for addr, r := range o.view.state.all() {
@@ -235,15 +274,20 @@ func (o *object) kept() map[netip.Addr]announcement.Claim {
 	return out
 }
 
+// links are those of the node, as far as this speaker knows them.
+func (o *object) links() []v1beta1.SpeakerLink {
+	if o.view.local.Load() == nil {
+		return o.linksBefore
+	}
+	return linkStatus(o.view.ownLinks())
+}
+
 // ready is the condition that tells whether the speaker announces what it
 // should.
 func (o *object) ready() metav1.Condition {
-	switch missing := o.view.state.missing(); {
-	case missing != "":
-		return kube.Condition(v1beta1.ConditionReady, false, v1beta1.ReasonStarting, "The speaker announces nothing yet: "+missing+".", 0)
-	case o.view.isolated.Load():
-		return kube.Condition(v1beta1.ConditionReady, false, v1beta1.ReasonIsolated,
-			"The speaker has seen neither the API server nor another speaker for too long, so it announces nothing.", 0)
+	if missing := o.view.state.missing(); missing != "" {
+		return kube.Condition(v1beta1.ConditionReady, false, v1beta1.ReasonStarting,
+			"The speaker announces nothing by layer 2 yet: "+missing+".", 0)
 	}
 	return kube.Condition(v1beta1.ConditionReady, true, v1beta1.ReasonAnnouncing, "The speaker sees the cluster and announces what this node owns.", 0)
 }

@@ -247,7 +247,6 @@ func TestConditions(t *testing.T) {
 		says   string // in the message of AddressesClear
 	}{
 		{"all is well", func(*world) {}, v1beta1.ReasonAnnouncing, v1beta1.ReasonNoConflicts, ""},
-		{"it is isolated", func(w *world) { w.view.isolated.Store(true) }, v1beta1.ReasonIsolated, v1beta1.ReasonNoConflicts, ""},
 		{"it starts", func(w *world) { w.state.settled = make(chan struct{}) }, v1beta1.ReasonStarting, v1beta1.ReasonNoConflicts, ""},
 		{"there is a conflict", func(w *world) { w.hears("192.0.2.10", "eth0", 9, false, 0) },
 			v1beta1.ReasonAnnouncing, v1beta1.ReasonConflicts, "Another host (02:00:00:00:00:09) claims 192.0.2.10"},

@@ -30,6 +30,8 @@ type state struct {
 	// announced before both.
 	configured chan struct{}
 	settled    chan struct{}
+	// unsettled is why the latter is not known yet, "" for no reason in particular.
+	unsettled string
 }
 
 // remembered is what the speaker remembers of one address.
@@ -93,9 +95,25 @@ func (s *state) missing() string {
 	case !isClosed(s.configured):
 		return "the configuration is not read yet"
 	case !isClosed(s.settled):
-		return "it is not known yet which other speakers are alive"
+		const missing = "it is not known yet which other speakers are alive"
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.unsettled != "" {
+			return missing + ": " + s.unsettled
+		}
+		return missing
 	}
 	return ""
+}
+
+// setUnsettled says why it is not known yet which fellows are alive. It reports
+// whether that is news.
+func (s *state) setUnsettled(why string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	news := s.unsettled != why
+	s.unsettled = why
+	return news
 }
 
 func isClosed(c <-chan struct{}) bool {

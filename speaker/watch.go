@@ -20,10 +20,10 @@ import (
 type watch struct {
 	view      *view
 	fellows   *fellowship
-	members   *membership.Membership
-	prober    *layer2.Prober
-	announcer *layer2.Announcer
-	links     *layer2.LinkWatcher
+	members   members
+	prober    nodeProber
+	announcer fellowListener
+	links     linkSource
 	log       *slog.Logger
 
 	all     func()           // has every address looked at
@@ -33,6 +33,41 @@ type watch struct {
 	pinging sync.Map         // node -> struct{}, while it is pinged
 	pings   sync.WaitGroup
 	looking sync.Mutex // what is seen later is told later
+}
+
+// members is the membership of speakers, of which this one is a member.
+type members interface {
+	Run(context.Context) error
+	Changed() <-chan struct{}
+	Members() []membership.Member
+	Settled() bool
+	SetPeers([]netip.AddrPort)
+	SetNodes([]netip.Addr)
+	SetKeys([][]byte) error
+	Say(key string, value []byte) error
+	SayAll(prefix string, values map[string][]byte) error
+	Ping(ctx context.Context, node string) error
+	Confirm(context.Context) error
+}
+
+// nodeProber probes the kernels of other nodes.
+type nodeProber interface {
+	Changed() <-chan struct{}
+	SetLinks([]layer2.Link)
+	SetTargets([]layer2.Target)
+	LinkReach() layer2.LinkReach
+}
+
+// fellowListener tells fellows' frames from those of strangers.
+type fellowListener interface {
+	SetLinks([]layer2.Link)
+	SetFellows([]net.HardwareAddr)
+}
+
+// linkSource knows the links of this node.
+type linkSource interface {
+	Changed() <-chan struct{}
+	Links() []layer2.Link
 }
 
 // again has watch look again.

@@ -44,6 +44,7 @@ type world struct {
 	linkReach layer2.LinkReach   // the same, of links
 	heard     []layer2.Conflict  // what the announcer heard of others
 	stage     announcement.Stage // of node1
+	away      bool               // the API server
 
 	// What the speaker did since the test last asked.
 	set    []string // "address links" given to the announcer
@@ -266,6 +267,7 @@ func (w *world) died(name string, kernelAnswers bool) {
 
 // see makes a new picture of the links and the fellows.
 func (w *world) see() {
+	w.fellows.sawAPI(!w.away, time.Now())
 	w.view.lookAtLinks()
 	w.fellows.look(time.Now())
 }
@@ -390,4 +392,12 @@ func answered(s *state, addr netip.Addr, state announcement.ProbeState, holder n
 		return
 	}
 	s.setProbe(addr, s.memory(addr).asking, announcement.Probe{State: state, Holder: holder})
+}
+
+// clientKey is the key of an object that has no namespace.
+func clientKey(name string) client.ObjectKey { return client.ObjectKey{Name: name} }
+
+// conflictAt is a claim of address by a hardware address that ends in n.
+func conflictAt(addr netip.Addr, n byte, at time.Time) layer2.Conflict {
+	return layer2.Conflict{Addr: addr, Link: "eth0", MAC: net6(n), First: at, Last: at, Count: 1}
 }

@@ -16,6 +16,11 @@ const ConditionOutOfRange = "OutOfRange"
 // with link-layer addresses in the message.
 const ConditionAddressesClear = "AddressesClear"
 
+// ConditionMembersReachable is a condition of Speaker. True: it hears every other
+// speaker that works, at the port of speakers. False: it does not, and the message
+// says whom or why.
+const ConditionMembersReachable = "MembersReachable"
+
 // ConditionAddressAssigned is the condition that the controller writes into
 // the status of a Service of type LoadBalancer. True: the Service holds every
 // address it asks for; the message names pool and addresses. False: the
@@ -167,6 +172,23 @@ const (
 	ReasonNotRequested Reason = "NotRequested"
 )
 
+// Reasons of ConditionMembersReachable on Speaker.
+const (
+	// ReasonMembersHeard: every other speaker that works is heard.
+	ReasonMembersHeard Reason = "MembersHeard"
+	// ReasonNoMemberHeard: the API tells that other speakers work, and none of
+	// them is heard.
+	ReasonNoMemberHeard Reason = "NoMemberHeard"
+	// ReasonSomeMembersNotHeard: the API tells that other speakers work, and some
+	// of them are not heard.
+	ReasonSomeMembersNotHeard Reason = "SomeMembersNotHeard"
+	// ReasonMemberKeyMissing: the member Secret has no key that can be used.
+	ReasonMemberKeyMissing Reason = "MemberKeyMissing"
+	// ReasonMemberPortUnavailable: this speaker cannot listen on the port of
+	// speakers, as another process does.
+	ReasonMemberPortUnavailable Reason = "MemberPortUnavailable"
+)
+
 // Reasons of a speaker's decision for one address.
 const (
 	// ReasonOwner: this node answers for the address.
@@ -209,8 +231,8 @@ const (
 	// ReasonClaimsUnknown: a node may own the address of whose claims not all are
 	// known, as its speaker is not heard and owns more than its object lists.
 	ReasonClaimsUnknown Reason = "ClaimsUnknown"
-	// ReasonIsolated: this speaker has seen neither the API server nor a
-	// fellow for too long, and announces nothing.
+	// ReasonIsolated: this speaker hears neither the API server nor a fellow, and
+	// another node has taken the address meanwhile.
 	ReasonIsolated Reason = "Isolated"
 	// ReasonReturning: this node had no link for a while, so others may have
 	// taken over. It asks its fellows before it announces again.
@@ -232,6 +254,10 @@ const (
 	// a format that this speaker's version does not read. What its object tells
 	// counts instead.
 	ReasonFormatUnknown Reason = "FormatUnknown"
+	// ReasonNodeAssumed: this speaker has no contact with any other and with the
+	// API server, so it cannot know whether the node's speaker works. The node's
+	// kernel answers as far as it is probed; what was known last counts.
+	ReasonNodeAssumed Reason = "NodeAssumed"
 	// ReasonNodeHeld: the node's speaker restarts or is silent, and the node
 	// may go on forwarding. It keeps what it owns for a while and takes nothing
 	// new.

@@ -86,7 +86,8 @@ type SpeakerStatus struct {
 	BFD SpeakerBFD `json:"bfd,omitempty"`
 
 	// Whether the speaker announces what it should: type Ready. Whether nobody
-	// else uses what it announces: type AddressesClear.
+	// else uses what it announces: type AddressesClear. Whether it hears the other
+	// speakers: type MembersReachable.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

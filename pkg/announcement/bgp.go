@@ -25,9 +25,6 @@ type BGPInput struct {
 	Speakers map[string]Speaker
 
 	Node string // this node
-	// Isolated is set when this speaker has seen neither the API server nor a
-	// fellow for so long that it must not announce.
-	Isolated bool
 	// Settled is set when it is known which speakers are present.
 	Settled bool
 	// Unproxied are the Services for which the service proxy of this node is not
@@ -68,6 +65,9 @@ func (d BGPDecision) Equal(o BGPDecision) bool {
 // DecideBGP says whether this node announces an address by BGP, and how. Every
 // node decides for itself, and the routers spread traffic over all that do.
 //
+// It does so whoever else is heard: the session with a router tells better than
+// membership or the API server whether traffic can come this way.
+//
 // The rules, in their order:
 //
 //  1. A pool must contain the address, a Service must have it, and a
@@ -105,10 +105,6 @@ func DecideBGP(in BGPInput) BGPDecision {
 	switch {
 	case len(services) == 0:
 		d.Reason, d.Message = v1beta1.ReasonNoEndpoint, "No Service with the address has a ready endpoint."
-		return d
-	case in.Isolated:
-		d.Reason = v1beta1.ReasonIsolated
-		d.Message = "This speaker has seen neither the API server nor another speaker for too long, so it announces nothing."
 		return d
 	case self < 0:
 		d.Reason, d.Message = v1beta1.ReasonNodeUnknown, "The API server does not know this node."

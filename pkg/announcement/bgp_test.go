@@ -96,7 +96,7 @@ func TestDecideBGP(t *testing.T) {
 				v1beta1.BGPAdvertisementSpec{NodeSelectors: selector("name", "n2")})
 			in.Services = append(in.Services, Service{Name: "default/down", Labels: labels.Set{"public": "true"}})
 		}, "NodeNotSelected"},
-		{"isolated", func(in *BGPInput) { in.Isolated = true }, "Isolated"},
+		{"no other speaker is heard", func(in *BGPInput) { in.Speakers, in.Settled = nil, false }, "Announced ad0 0"},
 		{"the node is not known", func(in *BGPInput) { in.Node = "n9" }, "NodeUnknown"},
 		{"the node is not selected", func(in *BGPInput) {
 			in.Config = routed(v1beta1.BGPAdvertisementSpec{NodeSelectors: selector("name", "n2")})

@@ -51,7 +51,7 @@ func filter(in Input, ads []*config.L2Advertisement, services []Service) (may []
 		may = append(may, c)
 	}
 	may, mayNot = inSubnet(may, mayNot)
-	may, mayNot = answering(may, mayNot)
+	may, mayNot = onTheLAN(may, mayNot)
 	return uncordoned(may, mayNot)
 }
 
@@ -64,10 +64,10 @@ func inSubnet(may []candidate, mayNot []Rejection) ([]candidate, []Rejection) {
 	return reject(may, mayNot, v1beta1.ReasonNoLinkForAddress, func(c candidate) bool { return c.why == layer2.AllEligibleLinks })
 }
 
-// answering leaves nodes out whose kernel is silent on a link that is to carry the
+// onTheLAN leaves nodes out whose kernel is silent on a link that is to carry the
 // address where those of others answer: clients there do not reach them, although
 // the node lives on another LAN.
-func answering(may []candidate, mayNot []Rejection) ([]candidate, []Rejection) {
+func onTheLAN(may []candidate, mayNot []Rejection) ([]candidate, []Rejection) {
 	if !slices.ContainsFunc(may, func(c candidate) bool { return !c.silent }) {
 		return may, mayNot
 	}

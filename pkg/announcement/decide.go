@@ -65,9 +65,10 @@ type Input struct {
 	// Minority is set when this speaker sees fewer than half of the speakers
 	// that there are.
 	Minority bool
-	// Isolated is set when it has seen neither the API server nor a fellow for
-	// so long that it must not announce.
-	Isolated bool
+	// YieldedTo is the node to which this one leaves the address, because it has
+	// lost contact with all others and that one announces it on the LAN since; ""
+	// for none.
+	YieldedTo string
 	// Returning is set while this node, which had no link, asks what has become
 	// of its addresses.
 	Returning bool
@@ -220,9 +221,9 @@ func Decide(in Input) Decision {
 		}
 	}
 	switch {
-	case in.Isolated:
-		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonIsolated
-		d.Message = "This speaker has seen neither the API server nor another speaker for too long, so it announces nothing."
+	case in.YieldedTo != "":
+		d.Owner, d.OwnerLinks, d.Reason = in.YieldedTo, nil, v1beta1.ReasonIsolated
+		d.Message = fmt.Sprintf("This speaker hears neither the API server nor another speaker, and node %s has taken the address meanwhile.", in.YieldedTo)
 	case in.Returning:
 		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonReturning
 		d.Message = "This node has a link again, and asks the other speakers first."

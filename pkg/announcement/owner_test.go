@@ -134,7 +134,7 @@ func TestWhatTheNodeDoes(t *testing.T) {
 		}), v1beta1.ReasonNotOwner, nil, ""},
 		{"who does not announce has nothing to hand over", all(mine, cordon(0)), v1beta1.ReasonNotOwner, nil, ""},
 		{"a node that has a link again asks first", all(mine, func(in *Input) { in.Returning = true }), v1beta1.ReasonReturning, nil, ""},
-		{"an isolated speaker announces nothing", all(mine, announcing, func(in *Input) { in.Isolated = true }), v1beta1.ReasonIsolated, nil, ""},
+		{"who hears nobody leaves the address to one that has taken it", all(mine, announcing, func(in *Input) { in.YieldedTo = "n2" }), v1beta1.ReasonIsolated, nil, ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			in := lan()

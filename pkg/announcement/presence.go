@@ -79,6 +79,9 @@ type Fellow struct {
 	Alive bool
 	Left  bool
 	Since time.Time
+	// Unmet is set when this speaker, since it was started, has not heard of the
+	// other from any member: all may have been started anew at once.
+	Unmet bool
 	// Stage is what the speaker said last, "" for nothing yet; StageSince is when
 	// that was heard.
 	Stage      Stage
@@ -92,6 +95,11 @@ type Fellow struct {
 	// Renewed is when the speaker last renewed its Speaker object, as seen
 	// from here. Speakers do so while a fellow says that it does not hear them.
 	Renewed time.Time
+	// SeenAPI is when this speaker last knew that it sees what others write to the
+	// API, Contact when it last knew that it hears others in any way. What did not
+	// arrive after that is unknown.
+	SeenAPI time.Time
+	Contact time.Time
 }
 
 // Patience is how long a node may keep what it owns without its speaker.
@@ -109,6 +117,9 @@ type Patience struct {
 	// Renewal is how long a renewed Speaker object proves that the speaker
 	// works although it is not heard.
 	Renewal time.Duration
+	// Contact is how long this speaker may take to find out whether it hears
+	// anybody.
+	Contact time.Duration
 }
 
 // Verdict is the outcome of Judge.
@@ -122,7 +133,8 @@ type Verdict struct {
 // Judge says what to expect of a node. It asks two witnesses two questions:
 // membership whether the speaker is there, and the node's kernel whether the
 // node is. A kernel that falls silent together with its speaker is gone at
-// once. One that answers goes on forwarding, so its speaker is given time.
+// once. One that answers goes on forwarding, so its speaker is given time. A speaker
+// that could not have heard of another judges it as it did last.
 func Judge(f Fellow, p Patience, now time.Time) Verdict {
 	kernel := kernelOf(f)
 	switch {
@@ -137,18 +149,31 @@ func Judge(f Fellow, p Patience, now time.Time) Verdict {
 	case f.Stage == StageLeaving:
 		return Verdict{Gone, v1beta1.ReasonNodeLeaving, time.Time{}}
 	case f.Left:
-		return heldUntil(f.Since.Add(p.Restart), now)
+		return heldUntil(later(f.Since, f.StageSince).Add(p.Restart), now)
 	}
 	// What was renewed before the speaker fell silent proves nothing.
-	renewed := f.Renewed.Add(p.Renewal)
-	if f.Stage.works() && f.Renewed.After(f.Since) && renewed.After(now) {
-		return Verdict{Present, v1beta1.ReasonNodeHeard, renewed}
+	if f.Stage.works() && f.Renewed.After(f.Since) {
+		renewed := f.Renewed.Add(p.Renewal)
+		switch {
+		case renewed.After(now):
+			return Verdict{Present, v1beta1.ReasonNodeHeard, renewed}
+		case !f.SeenAPI.After(renewed):
+			return Verdict{Present, v1beta1.ReasonNodeAssumed, time.Time{}}
+		}
 	}
 	switch kernel {
 	case KernelRefuses:
+		// A firewall refuses connections too. A stand-in answers meanwhile, with the
+		// node's own hardware address, so that either is well.
+		if !f.Since.Add(p.Restart).After(now) && !hadContact(f, p.Restart) {
+			return Verdict{Held, v1beta1.ReasonNodeHeld, time.Time{}}
+		}
 		return heldUntil(f.Since.Add(p.Restart), now)
 	case KernelAnswers:
-		return heldUntil(f.Since.Add(p.Silence), now)
+		if f.Unmet {
+			return answering(f, p, p.Restart, now)
+		}
+		return answering(f, p, p.Silence, now)
 	}
 	if f.Probeable {
 		return heldUntil(f.Since.Add(p.Doubt), now)
@@ -156,12 +181,42 @@ func Judge(f Fellow, p Patience, now time.Time) Verdict {
 	return Verdict{Gone, v1beta1.ReasonSpeakerNotAlive, time.Time{}}
 }
 
+// answering is the verdict of a node whose speaker is silent and whose kernel
+// answers. It is held for a while. After that it is gone, but only for a speaker
+// that was in contact with the rest meanwhile: one that hears nobody knows nothing
+// of anybody, and what it knew last goes on. So the loss of the API server, of the
+// speakers' port or of both takes no address from a node that forwards.
+func answering(f Fellow, p Patience, hold time.Duration, now time.Time) Verdict {
+	end := f.Since.Add(hold)
+	switch {
+	case end.After(now):
+		return heldUntil(end, now)
+	case f.Stage != StageReady || hadContact(f, hold):
+		return Verdict{Gone, v1beta1.ReasonSpeakerNotAlive, time.Time{}}
+	case end.Add(p.Contact).After(now):
+		return Verdict{Held, v1beta1.ReasonNodeHeld, end.Add(p.Contact)}
+	}
+	return Verdict{Present, v1beta1.ReasonNodeAssumed, time.Time{}}
+}
+
+// hadContact reports whether this speaker heard others late enough in the time for
+// which one is held: it would have heard of that one too.
+func hadContact(f Fellow, hold time.Duration) bool { return f.Contact.After(f.Since.Add(hold / 2)) }
+
 // heldUntil holds a node until a time, after which it is gone.
 func heldUntil(end, now time.Time) Verdict {
 	if !end.After(now) {
 		return Verdict{Gone, v1beta1.ReasonSpeakerNotAlive, time.Time{}}
 	}
 	return Verdict{Held, v1beta1.ReasonNodeHeld, end}
+}
+
+// later is the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // kernelOf sums up the reports. One witness that gets answers is believed, also

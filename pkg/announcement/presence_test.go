@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-var patience = Patience{Restart: time.Minute, Silence: 10 * time.Second, Doubt: time.Second, Renewal: 15 * time.Second}
+var patience = Patience{Restart: time.Minute, Silence: 10 * time.Second, Doubt: time.Second, Renewal: 15 * time.Second, Contact: 5 * time.Second}
 
 func TestJudge(t *testing.T) {
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
@@ -49,9 +49,44 @@ func TestJudge(t *testing.T) {
 		{"it has handed over", Fellow{Left: true, Stage: StageLeaving, Since: ago(0), Reports: both(KernelAnswers)}, Gone, 0},
 		{"it died while it handed over", Fellow{Stage: StageLeaving, Since: ago(0), Reports: both(KernelAnswers)}, Gone, 0},
 		{"nothing is known of it", Fellow{}, Gone, 0},
+
+		{"nobody has told of it since this speaker was started, and its kernel answers",
+			Fellow{Unmet: true, Stage: StageReady, Since: ago(30 * time.Second), Reports: both(KernelAnswers)}, Held, 30 * time.Second},
+		{"the same, for too long", Fellow{Unmet: true, Stage: StageReady, Since: ago(time.Minute), Reports: both(KernelAnswers)}, Gone, 0},
+		{"nobody has told of it, and its kernel has not answered yet",
+			Fellow{Unmet: true, Stage: StageReady, Since: ago(time.Second), Probeable: true, Reports: []Report{""}}, Gone, 0},
+		{"that it restarts was written long after it was last heard",
+			Fellow{Left: true, Stage: StageRestarting, Since: ago(time.Hour), StageSince: ago(time.Second), Reports: both(KernelAnswers)}, Held, 59 * time.Second},
+
+		{"the API server is away: nobody can renew an object",
+			Fellow{Stage: StageReady, Since: ago(2 * time.Hour), Renewed: ago(time.Hour), Reports: both(KernelAnswers), SeenAPI: ago(time.Hour), Contact: ago(time.Hour)}, Present, 0},
+		{"it is away, other members are heard: it was not heard before",
+			Fellow{Stage: StageReady, Since: ago(2 * time.Hour), Renewed: ago(time.Hour), Reports: both(KernelAnswers), SeenAPI: ago(time.Hour), Contact: now}, Present, 0},
+		{"it is away, and the node dies",
+			Fellow{Stage: StageReady, Since: ago(2 * time.Hour), Renewed: ago(time.Hour), Reports: both(KernelSilent), SeenAPI: ago(time.Hour), Contact: ago(time.Hour)}, Gone, 0},
+		{"it is away, and the node cannot be probed",
+			Fellow{Stage: StageReady, Since: ago(2 * time.Hour), Renewed: ago(time.Hour), SeenAPI: ago(time.Hour), Contact: ago(time.Hour)}, Present, 0},
+		{"it was away when the object should have been renewed, and is back",
+			Fellow{Stage: StageReady, Since: ago(time.Hour), Renewed: ago(time.Minute), Reports: both(KernelAnswers), SeenAPI: ago(time.Second), Contact: now}, Gone, 0},
+		{"nobody is heard in any way, for long",
+			Fellow{Stage: StageReady, Since: ago(time.Hour), Reports: both(KernelAnswers), SeenAPI: ago(2 * time.Hour), Contact: ago(2 * time.Hour)}, Present, 0},
+		{"at first it is held",
+			Fellow{Stage: StageReady, Since: ago(time.Second), Reports: both(KernelAnswers), Contact: ago(time.Minute)}, Held, 9 * time.Second},
+		{"then it is found out whether anybody is heard",
+			Fellow{Stage: StageReady, Since: ago(11 * time.Second), Reports: both(KernelAnswers), Contact: ago(time.Minute)}, Held, 4 * time.Second},
+		{"others were heard while it was held",
+			Fellow{Stage: StageReady, Since: ago(11 * time.Second), Reports: both(KernelAnswers), Contact: ago(5 * time.Second)}, Gone, 0},
+		{"others were heard when it had just fallen silent, and not since",
+			Fellow{Stage: StageReady, Since: ago(time.Hour), Reports: both(KernelAnswers), Contact: ago(time.Hour - time.Second)}, Present, 0},
+		{"nobody is heard, and its process is dead or behind a firewall",
+			Fellow{Stage: StageReady, Since: ago(time.Hour), Reports: both(KernelRefuses), Contact: ago(2 * time.Hour)}, Held, 0},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			got := Judge(test.fellow, patience, now)
+			f := test.fellow
+			if f.Contact.IsZero() {
+				f.SeenAPI, f.Contact = now, now
+			}
+			got := Judge(f, patience, now)
 			until := time.Duration(0)
 			if !got.Until.IsZero() {
 				until = got.Until.Sub(now)

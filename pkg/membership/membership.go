@@ -34,6 +34,7 @@ type Membership struct {
 
 	mu       sync.Mutex
 	started  bool
+	ran      bool // Run was called, whether or not it could listen
 	list     *memberlist.Memberlist // while Run runs
 	peers    []netip.AddrPort
 	told     bool // SetPeers was called
@@ -65,18 +66,21 @@ func New(config Config) (*Membership, error) {
 // Run takes part in the cluster until ctx ends. It then says goodbye, for a
 // second at most, so that the others need not detect a failure, and returns nil
 // when nothing listens, sends or logs any more; the last goroutines of memberlist
-// end within a probe interval. It returns an error when it cannot listen. It can
-// run once.
+// end within a probe interval. It returns an error when it cannot listen, and may
+// run again then; else it can run once.
 func (m *Membership) Run(ctx context.Context) error {
 	m.mu.Lock()
 	started := m.started
-	m.started = true
+	m.started, m.ran = true, true
 	m.mu.Unlock()
 	if started {
 		return errors.New("membership: already ran")
 	}
 	l, err := m.listen()
 	if err != nil {
+		m.mu.Lock()
+		m.started = false
+		m.mu.Unlock()
 		return err
 	}
 	l.work(ctx)
@@ -231,10 +235,20 @@ func validateStatement(key string, value []byte) error {
 // times, of several changes or of one alone: a first key that was not known before
 // encrypts only when another member is heard to use it, or after ten seconds, by when
 // all should have it; and a key that is left out goes on decrypting for five minutes.
+// Before Run they replace those of the Config at once.
 // Whoever does not get the new key within that time is not understood any more. It is
 // an error when there is no key or one has an impossible length; nothing changes then.
 func (m *Membership) SetKeys(keys [][]byte) error {
-	if err := m.keys.set(keys, time.Now()); err != nil {
+	m.mu.Lock()
+	ran := m.ran
+	m.mu.Unlock()
+	var err error
+	if ran {
+		err = m.keys.set(keys, time.Now())
+	} else {
+		err = m.keys.begin(keys)
+	}
+	if err != nil {
 		return fmt.Errorf("membership: %w", err)
 	}
 	return nil

@@ -393,6 +393,22 @@ func TestAPortInUseIsAnError(t *testing.T) {
 	if err := second.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "127.0.0.2") {
 		t.Errorf("error %v, want one that names the address", err)
 	}
+	// Who waits for the port has what it said meanwhile when it gets it.
+	if err := second.Say("stage", []byte("ready")); err != nil {
+		t.Fatal(err)
+	}
+	first.stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- second.Run(ctx) }()
+	member{Membership: second}.awaitMembers(t, 2)
+	if said := string(second.Members()[0].Said["stage"]); said != "ready" {
+		t.Errorf("it says %q", said)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestRun(t *testing.T) {

@@ -1,0 +1,88 @@
+package suite
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/berth-lb/berth/e2e/product"
+)
+
+// TestNobodyIsHeard: the port of speakers is blocked between all nodes, which each
+// speaker tells; then the API server stops. For a minute each address is answered by
+// its owner and by nobody else, and when both are back nothing has moved.
+func TestNobodyIsHeard(t *testing.T) {
+	names := twenty(t, "deaf", "10.77.0.180-10.77.0.199")
+	apply(t, web("deaf", "node1", "node2", "node3"))
+	kubectl(t, "rollout", "status", "deployment/deaf", "--timeout=60s")
+	owners := map[string]string{}
+	for _, n := range names {
+		addr := hasAddress(t, n)
+		owners[addr] = ownedBy(t, addr)
+	}
+	check := func(when string) {
+		t.Helper()
+		for addr, owner := range owners {
+			if got := answers(t, addr); len(got) != 1 || got[0] != owner {
+				t.Errorf("%s: %s is answered by %v, and was by %s", when, addr, got, owner)
+			}
+		}
+	}
+	heard := func(want string) {
+		t.Helper()
+		for _, node := range cluster.NodeNames() {
+			eventually(t, 2*time.Minute, "the Speaker of "+node+" says "+want, func() (bool, string) {
+				got := condition(t, "speaker "+node, "MembersReachable")
+				return strings.HasPrefix(got, want), got
+			})
+		}
+	}
+
+	for _, node := range cluster.NodeNames() {
+		if err := cluster.Block(t.Context(), node, product.MemberPort); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		for _, node := range cluster.NodeNames() {
+			if err := cluster.Heal(context.WithoutCancel(t.Context()), node); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	start := time.Now()
+	heard("NoMemberHeard")
+	fmt.Printf("figure: port blocked to the condition of all speakers %.1f s\n", time.Since(start).Seconds())
+	check("the port is blocked")
+
+	if err := cluster.StopComponent(t.Context(), lab.APIServer); err != nil {
+		t.Fatal(err)
+	}
+	for until := time.Now().Add(time.Minute); time.Now().Before(until); {
+		check("the API server is away too")
+	}
+	if err := cluster.StartComponent(t.Context(), lab.APIServer); err != nil {
+		t.Fatal(err)
+	}
+	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); {
+		check("the API server is back")
+	}
+	for _, node := range cluster.NodeNames() {
+		if err := cluster.Heal(t.Context(), node); err != nil {
+			t.Fatal(err)
+		}
+	}
+	heard("MembersHeard")
+	check("all is well again")
+	after := map[string]string{}
+	for addr := range owners {
+		after[addr] = ownedBy(t, addr)
+	}
+	if !maps.Equal(owners, after) {
+		t.Errorf("owned were %v, and are %v", owners, after)
+	}
+}

@@ -1,0 +1,690 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/membership"
+)
+
+// town is a cluster of speakers without sockets. What one says reaches the others
+// word by word, in any order, and so does what the API server tells.
+type town struct {
+	t         *testing.T
+	random    *rand.Rand
+	api       client.Client
+	quick     quick
+	addresses []netip.Addr
+	shells    map[string]*shell
+	// owners are whose the addresses are, once they are not to move any more; story
+	// is what happened since.
+	owners map[netip.Addr]string
+	story  []string
+	// apiAway is set while the API server does not answer, readOnly while it takes no
+	// writes; blocked while speakers do not hear each other, rejected while a firewall
+	// says so.
+	apiAway, readOnly, blocked, rejected bool
+}
+
+// shell is one node, and the speaker that runs there.
+type shell struct {
+	*town
+	name string
+	*speaker
+	objects   map[string]*v1beta1.Speaker // as the watch has brought them
+	said      map[string]map[string]word1 // by speaker and key
+	people    map[string]membership.Member
+	listens   bool
+	exchanged bool // the whole state with another one
+	tried     bool // to join all
+	seesLinks bool
+	targets   map[string]time.Time
+	dead      bool // the node
+	renewal   renewal
+	renewedAt time.Time
+}
+
+// word1 is one thing said.
+type word1 struct {
+	value   string
+	taken   bool // back
+	version int64
+}
+
+var errDown = errors.New("down")
+
+func newTown(t *testing.T, seed uint64, nodes, addresses int) *town {
+	w := &town{t: t, random: rand.New(rand.NewPCG(seed, 9)), shells: map[string]*shell{}}
+	var objects []client.Object
+	on, ready := "node1", true
+	for i := range addresses {
+		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + i)})
+		name := fmt.Sprintf("web%d", i)
+		w.addresses = append(w.addresses, addr)
+		service := &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+			Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer},
+			Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{
+				Ingress: []corev1.LoadBalancerIngress{{IP: addr.String()}},
+			}},
+		}
+		w.quick.services = append(w.quick.services, *service)
+		w.quick.slices = append(w.quick.slices, discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "default",
+				Name:      name,
+				Labels:    map[string]string{discoveryv1.LabelServiceName: name},
+			},
+			Endpoints: []discoveryv1.Endpoint{{NodeName: &on, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
+		})
+	}
+	for i := range nodes {
+		name := fmt.Sprintf("node%d", i+1)
+		last := written(name, in(v1beta1.StageRestarting))
+		for at := i; at < addresses; at += nodes {
+			keeps(w.addresses[at].String(), 1)(&last.Status)
+		}
+		there := nodeThat(name, func(*corev1.Node) {})
+		w.quick.nodes = append(w.quick.nodes, *there)
+		objects = append(objects, there, last)
+	}
+	builder := fake.NewClientBuilder().WithScheme(scheme()).WithObjects(objects...).WithStatusSubresource(&v1beta1.Speaker{})
+	w.api = gate{builder.Build(), w}
+	w.quick.Reader = w.api
+	for i := range nodes {
+		name := fmt.Sprintf("node%d", i+1)
+		w.shells[name] = &shell{town: w, name: name}
+	}
+	return w
+}
+
+// quick is the cache of Services, EndpointSlices and Nodes, of which none changes.
+type quick struct {
+	client.Reader
+	services []corev1.Service
+	slices   []discoveryv1.EndpointSlice
+	nodes    []corev1.Node
+}
+
+// Get implements client.Reader.
+func (q *quick) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+	if out, ok := into.(*corev1.Node); ok {
+		for _, n := range q.nodes {
+			if n.Name == key.Name {
+				*out = n
+				return nil
+			}
+		}
+	}
+	return q.Reader.Get(ctx, key, into, opts...)
+}
+
+// List implements client.Reader.
+func (q *quick) List(ctx context.Context, into client.ObjectList, opts ...client.ListOption) error {
+	var o client.ListOptions
+	o.ApplyOptions(opts)
+	is := func(index, value string) bool {
+		if o.FieldSelector == nil {
+			return true
+		}
+		want, asked := o.FieldSelector.RequiresExactMatch(index)
+		return asked && want == value
+	}
+	switch list := into.(type) {
+	case *corev1.ServiceList:
+		for _, s := range q.services {
+			if is(byAddress, s.Status.LoadBalancer.Ingress[0].IP) {
+				list.Items = append(list.Items, s)
+			}
+		}
+	case *discoveryv1.EndpointSliceList:
+		for _, s := range q.slices {
+			if is(byService, s.Namespace+"/"+s.Labels[discoveryv1.LabelServiceName]) {
+				list.Items = append(list.Items, s)
+			}
+		}
+	case *corev1.NodeList:
+		list.Items = append(list.Items, q.nodes...)
+	default:
+		return q.Reader.List(ctx, into, opts...)
+	}
+	return nil
+}
+
+// gate is the API server of a town.
+type gate struct {
+	client.WithWatch
+	town *town
+}
+
+// Get implements client.Client. What the speaker has a cache for is always there.
+func (g gate) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+	if _, speaker := into.(*v1beta1.Speaker); speaker && g.town.apiAway {
+		return errDown
+	}
+	return g.WithWatch.Get(ctx, key, into, opts...)
+}
+
+// List implements client.Client.
+func (g gate) List(ctx context.Context, into client.ObjectList, opts ...client.ListOption) error {
+	if _, speakers := into.(*v1beta1.SpeakerList); speakers && g.town.apiAway {
+		return errDown
+	}
+	return g.WithWatch.List(ctx, into, opts...)
+}
+
+// Create implements client.Client.
+func (g gate) Create(ctx context.Context, object client.Object, opts ...client.CreateOption) error {
+	if g.town.apiAway || g.town.readOnly {
+		return errDown
+	}
+	return g.WithWatch.Create(ctx, object, opts...)
+}
+
+// Status implements client.Client.
+func (g gate) Status() client.SubResourceWriter { return gatedStatus{g.WithWatch.Status(), g.town} }
+
+type gatedStatus struct {
+	client.SubResourceWriter
+	town *town
+}
+
+// Update implements client.SubResourceWriter.
+func (g gatedStatus) Update(ctx context.Context, object client.Object, opts ...client.SubResourceUpdateOption) error {
+	if g.town.apiAway || g.town.readOnly {
+		return errDown
+	}
+	return g.SubResourceWriter.Update(ctx, object, opts...)
+}
+
+// names are those of the nodes, sorted.
+func (w *town) names() []string { return slices.Sorted(maps.Keys(w.shells)) }
+
+func (w *town) happened(format string, args ...any) {
+	w.story = append(w.story, fmt.Sprintf("%s ", time.Now().Format("05.000"))+fmt.Sprintf(format, args...))
+}
+
+// still is a context that ended: nothing that is begun with it goes on.
+func still() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// begin starts a process of the speaker.
+func (s *shell) begin() {
+	log := slog.New(slog.DiscardHandler)
+	before, err := lastStatus(s.t.Context(), s.api, s.name, log)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.happened("%s starts; its object says %s, %v", s.name, before.Stage, claimsOf(before.Layer2))
+	s.objects, s.said = map[string]*v1beta1.Speaker{}, map[string]map[string]word1{}
+	var all v1beta1.SpeakerList
+	if err := s.api.List(s.t.Context(), &all); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, object := range all.Items {
+		s.objects[object.Name] = &object
+	}
+	s.people, s.targets = map[string]membership.Member{}, map[string]time.Time{}
+	s.listens, s.exchanged, s.tried, s.seesLinks = false, false, false, false
+
+	state := newState()
+	state.setConfig(everything(), time.Now())
+	rules := make(chan struct{})
+	close(rules)
+	sp := &speaker{settings: processSettings{Node: s.name, HandOver: 3 * time.Second}, log: log, members: s}
+	sp.settings.Member.SettleTimeout = 5 * time.Second
+	s.speaker = sp
+	sp.fellows = newFellowship(s.name, announcement.Patience{
+		Restart: time.Minute, Silence: 3 * time.Second, Doubt: 500 * time.Millisecond, Renewal: renewalTrust, Contact: contactPatience,
+	}, nil, nil)
+	sp.claims = newClaims(s, maxBlocks, log)
+	sp.view = &view{
+		claims: sp.claims,
+		cached: &s.quick, state: state, fellows: sp.fellows, links: s, node: s.name, excludeLinks: layer2.DefaultExclude(), handOver: 3 * time.Second,
+	}
+	sp.fellows.members, sp.fellows.prober, sp.fellows.ownLinks = s, s, sp.view.ownLinks
+	sp.view.proxies = newProxies(s.name, func(context.Context, netip.Addr, uint16) bool { return true }, rules, log)
+	sp.conflicts = newConflicts(sp.view, nil)
+	sp.conflicts.announcer = s
+	sp.sessions = newSessions(sp.view, "", false)
+	sp.sessions.told = func() {}
+	bgp := &fakeBGP{changed: make(chan struct{}, 1)}
+	sp.paths = &paths{speaker: &fakeBFD{changed: make(chan struct{}, 1)}, sessions: bgp, links: s, log: log, told: func() {}}
+	sp.object = &object{
+		view: sp.view, live: s.api, writer: s.api, log: log, address: netip.MustParseAddrPort(fmt.Sprintf("192.0.2.%s:7947", s.name[4:])),
+		profile: membership.Balanced, stage: sp.currentStage, conflicts: sp.conflicts.list, sessions: sp.sessions, paths: sp.paths,
+		changed: make(chan struct{}, 1), before: claimsOf(before.Layer2), linksBefore: before.Links,
+	}
+	sp.peers = &fellowReconciler{cached: s.api, node: s.name, members: s, fellows: sp.fellows, told: func() {}}
+	sp.addresses = &addresses{
+		view: sp.view, announcer: s, claims: sp.claims, events: s, log: log, due: newDue(), told: sp.object.tell, routed: func() {},
+		ask: func(netip.Addr, []string) {}, later: func(netip.Addr, time.Duration) {},
+	}
+	sp.watch = &watch{
+		view: sp.view, fellows: sp.fellows, members: s, prober: s, announcer: s, links: s, log: log, changed: make(chan struct{}, 1),
+		all: func() {}, one: func(netip.Addr) {}, told: sp.object.tell,
+	}
+	sp.say(announcement.StageStarting)
+}
+
+// runs reports whether there is a process.
+func (s *shell) runs() bool { return s.speaker != nil }
+
+// ready reports whether it has settled.
+func (s *shell) ready() bool { return s.runs() && isClosed(s.view.state.settled) }
+
+// end ends the process. One that is killed says nothing more.
+func (s *shell) end(killed bool) {
+	s.happened("%s ends, killed: %t", s.name, killed)
+	if !killed {
+		if err := s.object.stopped(); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	for _, name := range s.names() {
+		other := s.shells[name]
+		if m, known := other.people[s.name]; other != s && other.runs() && known {
+			m.State, m.Since = membership.Dead, time.Now()
+			if !killed {
+				m.State = membership.Left
+			}
+			other.people[s.name] = m
+		}
+	}
+	s.speaker, s.listens = nil, false
+}
+
+// settleSome does the next of what settle does.
+func (s *shell) settleSome() {
+	switch {
+	case !s.linksKnown(still()), s.introduceNext.IsZero() && !s.introduced(still()):
+	case !s.listens:
+		s.listens = true
+	case !s.tried:
+		s.tried = true
+		s.meet()
+	default:
+		s.resume(still())
+		s.say(announcement.StageReady)
+		close(s.view.state.settled)
+		s.object.tell()
+		s.happened("%s is ready", s.name)
+	}
+}
+
+// meet exchanges the whole state with one that it can join, if there is one.
+func (s *shell) meet() {
+	for _, name := range s.names() {
+		other := s.shells[name]
+		if other != s && other.listens {
+			s.learns(other)
+			other.learns(s)
+			if s.random.IntN(2) == 0 {
+				s.watch.look(still()) // between hearing that one lives and what it says
+				s.decide()
+			}
+			s.exchanged = true
+			for who := range other.said {
+				for key := range other.said[who] {
+					s.hears(other, who, key)
+				}
+			}
+			return
+		}
+	}
+}
+
+// learns hears that another lives.
+func (s *shell) learns(other *shell) {
+	if m := s.people[other.name]; m.State != membership.Alive {
+		s.people[other.name] = membership.Member{Name: other.name, State: membership.Alive, Since: time.Now()}
+	}
+}
+
+// misses finds another dead, as far as membership knows.
+func (s *shell) misses(other *shell) {
+	if m, known := s.people[other.name]; known && m.State == membership.Alive {
+		m.State, m.Since = membership.Dead, time.Now()
+		s.people[other.name] = m
+	}
+}
+
+// hears takes in one thing that another knows.
+func (s *shell) hears(from *shell, who, key string) {
+	news := from.said[who][key]
+	if s.said[who] == nil {
+		s.said[who] = map[string]word1{}
+	}
+	if news.version > s.said[who][key].version {
+		s.said[who][key] = news
+	}
+	if _, known := s.people[who]; who != s.name && !known {
+		s.people[who] = membership.Member{Name: who, State: membership.Dead, Since: time.Now()}
+	}
+}
+
+// decide looks at all addresses.
+func (s *shell) decide() {
+	if s.ready() {
+		if err := s.speaker.addresses.look(still(), s.town.addresses); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// happen has one thing happen at a node.
+func (w *town) happen() {
+	time.Sleep(time.Duration(w.random.IntN(16)) * time.Millisecond)
+	names := w.names()
+	s, other := w.shells[names[w.random.IntN(len(names))]], w.shells[names[w.random.IntN(len(names))]]
+	if !s.runs() {
+		return
+	}
+	if s.ready() && time.Since(s.renewedAt) >= renewLook {
+		s.renewedAt = time.Now()
+		s.renewOnce(s.t.Context(), &s.renewal)
+		s.background.Wait()
+	}
+	switch w.random.IntN(8) {
+	case 0:
+		s.seesLinks = true
+		if !s.ready() {
+			s.settleSome()
+		}
+	case 1:
+		switch {
+		case w.blocked && w.random.IntN(4) == 0:
+			s.misses(other)
+		case s.listens && other.listens && other != s && !w.blocked:
+			s.learns(other)
+		}
+	case 2, 3: // some words
+		for range 6 {
+			if !s.listens || !other.listens || other == s || w.blocked {
+				break
+			}
+			whos := slices.Sorted(maps.Keys(other.said))
+			who := whos[w.random.IntN(len(whos))]
+			if keys := slices.Sorted(maps.Keys(other.said[who])); len(keys) > 0 {
+				s.hears(other, who, keys[w.random.IntN(len(keys))])
+			}
+		}
+	case 4: // the watch of the API server
+		if w.apiAway {
+			return
+		}
+		for _, name := range names {
+			var have v1beta1.Speaker
+			if w.random.IntN(3) > 0 && w.api.Get(w.t.Context(), client.ObjectKey{Name: name}, &have) == nil {
+				s.objects[name] = &have
+			}
+		}
+		if len(s.objects) > 0 {
+			if err := s.peers.read(still(), s); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	case 5:
+		select {
+		case <-s.object.changed:
+			if err := s.object.write(still(), s.object.status()); err != nil && !w.apiAway && !w.readOnly {
+				w.t.Fatal(err)
+			} else if err != nil {
+				s.object.tell()
+			}
+		default:
+		}
+	case 6:
+		for _, name := range names {
+			if down := w.shells[name]; down != s && (!down.listens || w.blocked) {
+				refused := !down.dead && (w.rejected || !w.blocked)
+				s.fellows.pinged(name, pingResult{failed: true, refused: refused, at: time.Now()})
+			} else if down != s {
+				s.fellows.pinged(name, pingResult{at: time.Now()})
+			}
+		}
+		s.watch.look(still())
+	case 7:
+		s.decide()
+	}
+}
+
+// calm lets everything come to an end.
+func (w *town) calm() {
+	for range 3 {
+		for _, a := range w.names() {
+			s := w.shells[a]
+			if !s.runs() {
+				s.begin()
+			}
+			s.seesLinks = true
+			for !s.ready() {
+				s.settleSome()
+			}
+		}
+		for _, a := range w.names() {
+			s := w.shells[a]
+			for _, b := range w.names() {
+				other := w.shells[b]
+				if other == s {
+					continue
+				}
+				s.learns(other)
+				for who := range other.said {
+					for key := range other.said[who] {
+						s.hears(other, who, key)
+					}
+				}
+			}
+			if err := s.object.write(still(), s.object.status()); err != nil {
+				w.t.Fatal(err)
+			}
+			if err := s.peers.read(still(), s.api); err != nil {
+				w.t.Fatal(err)
+			}
+			s.watch.look(still())
+			s.decide()
+		}
+		time.Sleep(time.Minute)
+	}
+}
+
+// has are whose the addresses are.
+func (w *town) has() map[netip.Addr]string {
+	out := map[netip.Addr]string{}
+	for _, name := range w.names() {
+		if !w.shells[name].runs() {
+			continue
+		}
+		for addr, r := range w.shells[name].view.state.announced() {
+			if r.StandInFor == "" {
+				out[addr] += name
+			}
+		}
+	}
+	return out
+}
+
+// What follows makes a shell the membership, the sockets and the API server's cache of
+// its speaker.
+
+// Run implements members.
+func (s *shell) Run(context.Context) error { return nil }
+
+// Changed implements members, nodeProber and linkSource.
+func (s *shell) Changed() <-chan struct{} { return nil }
+
+// Members implements members.
+func (s *shell) Members() []membership.Member {
+	if !s.listens {
+		return nil
+	}
+	all := maps.Clone(s.people)
+	all[s.name] = membership.Member{Name: s.name, State: membership.Alive}
+	var out []membership.Member
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		m := all[name]
+		m.Said = map[string][]byte{}
+		for key, word := range s.said[name] {
+			if !word.taken {
+				m.Said[key] = []byte(word.value)
+			}
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// Settled implements members.
+func (s *shell) Settled() bool { return s.exchanged || s.tried }
+
+// SetPeers implements members.
+func (s *shell) SetPeers([]netip.AddrPort) {}
+
+// SetNodes implements members.
+func (s *shell) SetNodes([]netip.Addr) {}
+
+// SetKeys implements members.
+func (s *shell) SetKeys([][]byte) error { return nil }
+
+// Say implements members.
+func (s *shell) Say(key string, value []byte) error {
+	if text, ok := strings.CutPrefix(key, saysClaims); ok && value != nil && s.owners != nil {
+		claimed, err := parseBlock(value)
+		if err != nil {
+			s.t.Error(err)
+		}
+		for at, claim := range claimed {
+			addr := addressAt(netip.MustParseAddr(text), at)
+			if owner := s.owners[addr]; claim.Generation > 0 && owner != s.name {
+				s.happened("%s claims %s of %s", s.name, addr, owner)
+				s.t.Errorf("%s claims %s of %s", s.name, addr, owner)
+			}
+		}
+	}
+	if s.said[s.name] == nil {
+		s.said[s.name] = map[string]word1{}
+	}
+	before := s.said[s.name][key]
+	if before.version > 0 && before.taken == (value == nil) && before.value == string(value) {
+		return nil
+	}
+	s.said[s.name][key] = word1{string(value), value == nil, max(before.version+1, time.Now().UnixNano())}
+	return nil
+}
+
+// SayAll implements members.
+func (s *shell) SayAll(prefix string, values map[string][]byte) error {
+	for _, key := range slices.Sorted(maps.Keys(s.said[s.name])) {
+		if _, stays := values[key]; strings.HasPrefix(key, prefix) && !stays {
+			_ = s.Say(key, nil)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		_ = s.Say(key, values[key])
+	}
+	return nil
+}
+
+// Ping implements members.
+func (s *shell) Ping(_ context.Context, node string) error {
+	if other := s.shells[node]; other != nil && other.listens && !s.blocked {
+		return nil
+	}
+	return errDown
+}
+
+// Confirm implements members.
+func (s *shell) Confirm(context.Context) error { return nil }
+
+// SetLinks implements nodeProber and fellowListener.
+func (s *shell) SetLinks([]layer2.Link) {}
+
+// SetFellows implements fellowListener.
+func (s *shell) SetFellows([]net.HardwareAddr) {}
+
+// LinkReach implements nodeProber. Nobody loses a LAN alone.
+func (s *shell) LinkReach() layer2.LinkReach { return layer2.LinkReach{} }
+
+// SetTargets implements nodeProber.
+func (s *shell) SetTargets(targets []layer2.Target) {
+	before := s.targets
+	s.targets = map[string]time.Time{}
+	for _, target := range targets {
+		s.targets[target.Node] = time.Now()
+		if since, known := before[target.Node]; known {
+			s.targets[target.Node] = since
+		}
+	}
+}
+
+// Reach makes a shell its own prober: kernels answer all the time.
+func (s *shell) Reach() map[string]layer2.Reach {
+	out := map[string]layer2.Reach{}
+	for name, since := range s.targets {
+		out[name] = layer2.Reach{}
+		switch {
+		case s.shells[name].dead:
+			out[name] = layer2.Reach{State: layer2.Silent, LastAnswer: since, Missed: 3}
+		case time.Since(since) > 100*time.Millisecond:
+			out[name] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+		}
+	}
+	return out
+}
+
+// Links implements linkSource.
+func (s *shell) Links() []layer2.Link {
+	if !s.seesLinks {
+		return nil
+	}
+	l := fellowLink(s.name)
+	l.Index = 1
+	return []layer2.Link{l}
+}
+
+// Conflicts makes a shell its own announcer.
+func (s *shell) Conflicts() []layer2.Conflict { return nil }
+
+// Set makes a shell its own announcer.
+func (s *shell) Set(netip.Addr, layer2.Request) {}
+
+// Eventf makes a shell its own event recorder.
+func (s *shell) Eventf(_, _ runtime.Object, _, _, _, _ string, _ ...any) {}
+
+// Get implements client.Reader; a watch brings lists only.
+func (s *shell) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+	return s.api.Get(ctx, key, into, opts...)
+}
+
+// List implements client.Reader: the Speaker objects as far as the watch is.
+func (s *shell) List(_ context.Context, into client.ObjectList, _ ...client.ListOption) error {
+	list := into.(*v1beta1.SpeakerList)
+	for _, name := range slices.Sorted(maps.Keys(s.objects)) {
+		list.Items = append(list.Items, *s.objects[name])
+	}
+	return nil
+}
