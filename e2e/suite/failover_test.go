@@ -51,10 +51,18 @@ type eyes struct {
 	addresses []netip.Addr
 	traffic   *watch.Traffic
 	capture   *watch.Capture
+	// cutOff is the port of the switch, if any, whose frames nobody gets.
+	cutOff string
 }
 
-// watched begins to look at addresses, until the test ends.
+// watched begins to look at addresses on the LAN of eth0, until the test ends.
 func watched(t *testing.T, addresses []netip.Addr) *eyes {
+	t.Helper()
+	return watchedBy(t, addresses, lab.HostRouter, "eth0", lab.RouterAddresses)
+}
+
+// watchedBy is watched with the host, its link and its addresses there that asks for the addresses.
+func watchedBy(t *testing.T, addresses []netip.Addr, host, link string, from lab.Addresses) *eyes {
 	t.Helper()
 	capture, err := watch.StartCapture(cluster, addresses)
 	if err != nil {
@@ -65,7 +73,7 @@ func watched(t *testing.T, addresses []netip.Addr) *eyes {
 			t.Error(err)
 		}
 	})
-	asker, err := watch.StartAsker(cluster, lab.HostRouter, lab.RouterAddresses, addresses, askEvery)
+	asker, err := watch.StartAskerOn(cluster, host, link, from, addresses, askEvery)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +85,7 @@ func watched(t *testing.T, addresses []netip.Addr) *eyes {
 		t.Fatal(err)
 	}
 	t.Cleanup(traffic.Stop)
-	return &eyes{addresses, traffic, capture}
+	return &eyes{addresses: addresses, traffic: traffic, capture: capture}
 }
 
 // served waits until the client has lost nothing for a moment, and returns when that moment began.
