@@ -64,6 +64,10 @@ func (r Router) Serve(ctx context.Context, listener net.Listener, howLong time.D
 		}
 		all.Go(func() {
 			defer conn.Close() //nolint:errcheck // nothing more is to be sent
+			if tcp, ok := conn.(*net.TCPConn); ok && !r.Reads {
+				// What waits in this kernel's buffer does not wait in the other's memory.
+				_ = tcp.SetReadBuffer(16 << 10)
+			}
 			end := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
 			defer end()
 			if err := r.establish(conn); err != nil {

@@ -36,6 +36,9 @@ type StreamResult struct {
 	Open int
 }
 
+// dialing is how many streams connect at the same moment.
+const dialing = 32
+
 // again is how long a stream waits before it connects anew: the harm is to be the load of those that are served, and not of
 // this machine.
 const again = 50 * time.Millisecond
@@ -113,10 +116,20 @@ func (s Streams) run(ctx context.Context, use func(context.Context, net.Conn, *a
 	var opened, failed, closed, open atomic.Int64
 	var sent atomic.Int64
 	var all sync.WaitGroup
+	turn := make(chan struct{}, dialing)
+	dial := func() (net.Conn, error) {
+		select {
+		case turn <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		defer func() { <-turn }()
+		return s.Dial(ctx, "tcp", s.Target)
+	}
 	for range s.Count {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				conn, err := s.Dial(ctx, "tcp", s.Target)
+				conn, err := dial()
 				if err != nil {
 					if ctx.Err() == nil {
 						failed.Add(1)

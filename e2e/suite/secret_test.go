@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"strings"
@@ -39,14 +40,8 @@ func TestMemberSecret(t *testing.T) {
 	e := watched(t, addresses)
 	from := e.served(t)
 	before := e.owners(t)
-	t.Cleanup(func() {
-		if memberKey(t) == "" {
-			// The tests after this one need speakers that hear each other.
-			kubectl(t, "rollout", "restart", "-n", system, product.Controller)
-		}
-	})
-
 	t.Run("emptied", func(t *testing.T) {
+		t.Cleanup(func() { refilled(t) })
 		replaceSecret(t, memberSecret())
 		filled := eventually(t, 15*time.Second, "the Secret is filled", func() (bool, string) {
 			key, err := base64.StdEncoding.DecodeString(memberKey(t))
@@ -64,11 +59,40 @@ func TestMemberSecret(t *testing.T) {
 			t.Fatal("there is no key")
 		}
 		replaceSecret(t, memberSecret("key: "+key, "note: "+base64.StdEncoding.EncodeToString([]byte("do not touch"))))
-		t.Cleanup(func() { replaceSecret(t, memberSecret("key: "+key)) })
+		t.Cleanup(func() {
+			text := strings.NewReader(memberSecret("key: " + key))
+			if _, err := cluster.KubectlInput(context.WithoutCancel(t.Context()), text, "replace", "-f", "-"); err != nil {
+				t.Error("clean up:", err)
+			}
+		})
 		from := e.served(t)
 		restartEach(t, e, before)
 		checkSecretLoss(t, e, from)
 	})
+}
+
+// refilled makes sure that there is a key: what comes after needs speakers that hear each other. A controller that starts fills the
+// Secret whatever else it does.
+func refilled(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	defer cancel()
+	key := func() string {
+		out, _ := cluster.Kubectl(ctx, "get", "secret", "-n", system, "berth-memberlist", "-o", "jsonpath={.data.key}")
+		return string(out)
+	}
+	if key() != "" {
+		return
+	}
+	if _, err := cluster.Kubectl(ctx, "rollout", "restart", "-n", system, product.Controller); err != nil {
+		t.Error("clean up:", err)
+	}
+	for key() == "" {
+		if ctx.Err() != nil {
+			t.Error("clean up: the Secret is not filled")
+			return
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
 }
 
 // restartEach restarts the speakers one by one. Each comes back, sees the others, and has the addresses that its node had.

