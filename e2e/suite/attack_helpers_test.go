@@ -83,12 +83,6 @@ func bearable(t *testing.T, node string) int {
 	return peak
 }
 
-// members is how many speakers each speaker sees, by what its object says.
-func members(t *testing.T) []string {
-	t.Helper()
-	return strings.Fields(get(t, "get speakers", ".items[*].status.members"))
-}
-
 // conflicts lists, as JSON, what all speakers say is wrong with any of these addresses.
 func conflicts(t *testing.T, addresses ...netip.Addr) []string {
 	t.Helper()

@@ -212,6 +212,14 @@ func TestTwoLinksInOneSubnet(t *testing.T) {
 		})
 	}
 	addresses := aDualStack(t, "twin", "10.78.0.216/32, fd78::216/128")
+	defer func() {
+		if t.Failed() {
+			t.Log("conflicts:", conflicts(t, addresses...))
+			for _, addr := range addresses {
+				t.Log(addr, "is announced by", announcers(t, addr), "and answered by", answerers(t, lab.HostClient, lab.ServiceLink, addr, 3))
+			}
+		}
+	}()
 	for _, addr := range addresses {
 		served(t, addr.String())
 	}
