@@ -22,6 +22,8 @@ type Streams struct {
 	For time.Duration
 	// Rate is how many bytes a second all streams send together.
 	Rate int
+	// First is what Idle sends on each connection before it falls silent, such as a request.
+	First []byte
 }
 
 // StreamResult is what came of streams.
@@ -96,13 +98,18 @@ func Trickle(ctx context.Context, s Streams) StreamResult {
 	})
 }
 
-// Idle keeps connections open on which nothing is ever sent.
+// Idle keeps connections open on which nothing is sent after First.
 func Idle(ctx context.Context, s Streams) StreamResult {
-	return s.run(ctx, func(ctx context.Context, conn net.Conn, _ *atomic.Int64) {
+	return s.run(ctx, func(ctx context.Context, conn net.Conn, sent *atomic.Int64) {
+		n, err := conn.Write(s.First)
+		sent.Add(int64(n))
+		if err != nil {
+			return
+		}
 		// It ends with what the other side does, or with the time.
-		one := make([]byte, 1)
+		answer := make([]byte, 512)
 		for ctx.Err() == nil {
-			if _, err := conn.Read(one); err != nil {
+			if _, err := conn.Read(answer); err != nil {
 				return
 			}
 		}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -296,8 +298,57 @@ func TestFailover(t *testing.T) {
 			e.clear(t, from)
 		})
 	}
+	t.Run("all restart at once", func(t *testing.T) { checkAllRestart(t, addresses) })
 	t.Run("frozen speaker", func(t *testing.T) { checkFrozen(t, addresses) })
 	t.Run("failback", func(t *testing.T) { checkFailback(t, addresses) })
+}
+
+// allRestarts is how often all speakers are restarted at once; $BERTH_E2E_RESTARTS says another number.
+const allRestarts = 3
+
+// checkAllRestart deletes the pods of all speakers at once, again and again. No address moves.
+func checkAllRestart(t *testing.T, addresses []netip.Addr) {
+	runs := allRestarts
+	if n, err := strconv.Atoi(os.Getenv("BERTH_E2E_RESTARTS")); err == nil {
+		runs = n
+	}
+	whole(t)
+	e := watched(t, addresses)
+	e.known(t)
+	from := e.served(t)
+	before := e.owners(t)
+	moved := 0
+	var longest time.Duration
+	for run := range runs {
+		pods := speakers(t)
+		kubectl(t, "delete", "pods", "-n", system, "-l", product.SpeakerPods, "--wait=false")
+		eventually(t, time.Minute, "all are other pods", func() (bool, string) {
+			now := speakers(t)
+			for node, was := range pods {
+				if now[node].pod == "" || now[node].pod == was.pod || !now[node].ready {
+					return false, fmt.Sprint(now)
+				}
+			}
+			return true, ""
+		})
+		whole(t)
+		to := e.served(t)
+		loss, _ := e.longest(addresses, from, to)
+		longest = max(longest, loss)
+		from = to
+		for addr, node := range e.owners(t) {
+			if node != before[addr] {
+				t.Errorf("run %d: %s moved from %s to %s", run+1, addr, before[addr], node)
+				moved++
+			}
+			before[addr] = node
+		}
+	}
+	fmt.Printf("figure: all speakers restarted at once %d times: %d addresses moved, the client lost one for %d ms at most\n",
+		runs, moved, longest.Milliseconds())
+	if longest > lossLimit {
+		t.Errorf("the client lost an address for %d ms", longest.Milliseconds())
+	}
 }
 
 // checkFrozen stops the owner's speaker only, for so long that its addresses are looked after by others. When it goes on

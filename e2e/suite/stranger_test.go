@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -171,9 +172,22 @@ spec:
 	return "{" + kubectl(t, "logs", "stranger") + "}"
 }
 
-// TestStrangerAtHealthPort: four thousand connections to the health port on which nothing is sent. The kubelet's probes are answered
-// all the while.
+// TestStrangerAtHealthPort: four thousand connections to the health port on which nothing is sent, and then as many on which nothing
+// comes after a first request. The kubelet's probes are answered all the while, and no connection is kept for long.
 func TestStrangerAtHealthPort(t *testing.T) {
+	for _, test := range []struct {
+		name, first string
+		lasts       time.Duration
+	}{
+		{"silent", "", 12 * time.Second},
+		// Three probes in a row that fail are ten seconds each apart.
+		{"silent after a request", "GET /healthz HTTP/1.1\r\nHost: stranger\r\n\r\n", 42 * time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) { checkHealthPort(t, test.name, test.first, test.lasts) })
+	}
+}
+
+func checkHealthPort(t *testing.T, name, first string, lasts time.Duration) {
 	whole(t)
 	const victim, connections = "node1", 4000
 	before := speakers(t)
@@ -186,11 +200,11 @@ func TestStrangerAtHealthPort(t *testing.T) {
 			Dial:   from(lab.HostStranger),
 			Target: target(t, victim, healthPort),
 			Count:  connections,
-			// Three probes in a row that fail are ten seconds each apart.
-			For: 42 * time.Second,
+			First:  []byte(first),
+			For:    lasts,
 		})
 	}()
-	unready, asked, slowest := 0, 0, time.Duration(0)
+	unready, asked, files, slowest := 0, 0, 0, time.Duration(0)
 	probe := http.Client{Timeout: time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext:       from(victim),
@@ -215,14 +229,35 @@ func TestStrangerAtHealthPort(t *testing.T) {
 		}
 		_ = response.Body.Close()
 		slowest = max(slowest, time.Since(sent))
+		files = max(files, openFiles(t, victim))
 	}
-	fmt.Printf("figure: %d idle connections to the health port: %+v; %d questions answered, the slowest after %d ms; the speaker had %d MiB at most\n",
-		connections, result, asked, slowest.Milliseconds(), bearable(t, victim))
+	fmt.Printf("figure: %d connections to the health port, %s: %+v; %d questions answered, the slowest after %d ms; the speaker had %d files open and %d MiB at most\n",
+		connections, name, result, asked, slowest.Milliseconds(), files, bearable(t, victim))
+	if files > openLimit {
+		t.Errorf("the speaker had %d files open, want at most %d", files, openLimit)
+	}
 	if unready > 0 {
 		t.Errorf("the speaker was not ready %d of %d times", unready, asked)
 	}
 	unharmed(t, before)
 	whole(t)
+}
+
+// openLimit is how many files and connections a speaker may have open, whoever connects.
+const openLimit = 500
+
+// openFiles is how many the speaker of a node has open.
+func openFiles(t *testing.T, node string) int {
+	t.Helper()
+	out, err := cluster.Exec(t.Context(), node, "sh", "-c", "ls /proc/$(pgrep -o -x speaker)/fd | wc -l")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // TestStrangerAtMetrics: six requests a second with tokens that nobody gave out, and then a hundred. Whoever has a good one is answered

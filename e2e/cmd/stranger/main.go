@@ -40,7 +40,7 @@ func newCommand() *cobra.Command {
 	root.AddCommand(
 		newStreams("flood", "Open streams that announce an encrypted message of 20 MiB, and send zeros", stranger.Flood),
 		newStreams("trickle", "Open streams that announce such a message, and send a byte a second", stranger.Trickle),
-		newStreams("idle", "Open connections and send nothing", stranger.Idle),
+		newStreams("idle", "Open connections and send nothing, or no more than --first", stranger.Idle),
 		newDatagrams(),
 		newRequests(),
 		newClaim(),
@@ -59,6 +59,7 @@ const howLong = 20 * time.Second
 
 func newStreams(use, short string, attack func(context.Context, stranger.Streams) stranger.StreamResult) *cobra.Command {
 	s := stranger.Streams{Dial: dial}
+	var first string
 	cmd := &cobra.Command{
 		Use:   use,
 		Short: short,
@@ -67,6 +68,7 @@ func newStreams(use, short string, attack func(context.Context, stranger.Streams
 			if _, err := netip.ParseAddrPort(s.Target); err != nil {
 				return fmt.Errorf("--target: %w", err)
 			}
+			s.First = []byte(first)
 			r := attack(cmd.Context(), s)
 			fmt.Fprintf(cmd.OutOrStdout(), "%d connections, %d could not be made, %d closed by the other side, %d open at the end, %d bytes sent\n",
 				r.Opened, r.Failed, r.Closed, r.Open, r.Bytes)
@@ -78,6 +80,7 @@ func newStreams(use, short string, attack func(context.Context, stranger.Streams
 	flags.IntVar(&s.Count, "count", 60, "how many at once")
 	flags.DurationVar(&s.For, "for", howLong, "for how long")
 	flags.IntVar(&s.Rate, "rate", 125_000_000, "how many bytes a second all of them send together")
+	flags.StringVar(&first, "first", "", "what an idle connection sends before it falls silent")
 	return cmd
 }
 
