@@ -385,7 +385,6 @@ func TestRefreshFlood(t *testing.T) {
 	e := watched(t, addresses)
 	e.known(t)
 	begin := e.served(t)
-	before, sessions := speakers(t), calmSessions(t)
 	const victim = "node1"
 	flooder := peering.Peer{
 		Name:    "flooder",
@@ -397,6 +396,7 @@ func TestRefreshFlood(t *testing.T) {
 	for _, reads := range []bool{false, true} {
 		name := map[bool]string{false: "it reads nothing", true: "it reads"}[reads]
 		t.Run(name, func(t *testing.T) {
+			before, sessions := speakers(t), calmSessions(t)
 			var listener net.Listener
 			err := cluster.RunIn(lab.HostStranger, func() (err error) {
 				listener, err = net.Listen("tcp", netip.AddrPortFrom(lab.StrangerAddresses.V4, 179).String())
