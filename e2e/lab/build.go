@@ -115,25 +115,34 @@ func reportEvery(interval time.Duration, finished <-chan struct{}, report func()
 	}
 }
 
-// buildImages returns the paths of the pause and the web image.
+// buildImages returns the paths of the pause, the web and the stranger's image.
 func buildImages(ctx context.Context, progress *progress) ([]string, error) {
 	sources, err := sourceDir()
 	if err != nil {
 		return nil, err
 	}
 	var archives []string
-	for _, program := range []struct{ name, ref, user string }{
-		{"pause", pauseRef, "65535:65535"},
-		{"web", WebImage, "65532:65532"},
+	for _, program := range []struct {
+		name, ref, user string
+		// folders of the program's own sources; the first is its main package.
+		folders []string
+	}{
+		{"pause", pauseRef, "65535:65535", []string{"pause"}},
+		{"web", WebImage, "65532:65532", []string{"web"}},
+		{"stranger", StrangerImage, "65532:65532", []string{"cmd/stranger", "stranger"}},
 	} {
-		key, err := cacheKey(filepath.Join(sources, program.name), filepath.Join(sources, "image"))
+		folders := []string{filepath.Join(sources, "image")}
+		for _, folder := range program.folders {
+			folders = append(folders, filepath.Join(sources, folder))
+		}
+		key, err := cacheKey(folders...)
 		if err != nil {
 			return nil, err
 		}
 		archive, err := cached(ctx, progress, program.name+"-"+key+".tar", func(target string) error {
 			binary := target + ".bin"
 			defer os.Remove(binary) //nolint:errcheck // it is not there if it was not built
-			cmd := goBuild(ctx, sources, "-trimpath", "-ldflags", "-s -w", "-o", binary, "./"+program.name)
+			cmd := goBuild(ctx, sources, "-trimpath", "-ldflags", "-s -w", "-o", binary, "./"+program.folders[0])
 			if out, err := cmd.CombinedOutput(); err != nil {
 				return goError(ctx, err, string(out))
 			}

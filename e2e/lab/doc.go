@@ -6,14 +6,17 @@
 //	router 10.77.0.1   fd77::1  ──┘              └─ node3 10.77.0.13 fd77::13   pods 10.244.3.0/24 fd44:0:0:3::/64
 //	   └─ 10.88.0.1 fd88::1 ── ext 10.88.0.100 fd88::100
 //
+// There is also a stranger, 10.77.0.66 fd77::66, a machine on the LAN that belongs to nobody of the cluster. With
+// Options.ServiceLAN, nodes, client and stranger are on a second LAN as well, see LAN.
+//
 // On request there is a second router, 10.77.0.3 fd77::3, with a cable of its own to ext, and both run FRR; see StartRouter.
 //
 // Nothing is imitated: etcd and the control plane run in the namespace cp; every node has network, mount, process, host
 // name and IPC namespaces of its own, with containerd, kubelet and kube-proxy under a PID 1 whose end is the end of the
 // node. Only the registry is missing: images are loaded from files.
 //
-// Words used here. A host is anything with a namespace: sw, cp, router, router2, client, ext and the nodes. A port is a host's
-// end of a cable at the switch; it carries the name of the host. A component is a process of the control plane.
+// Words used here. A host is anything with a namespace: sw, cp, router, router2, client, ext, stranger and the nodes. A port is
+// a host's end of a cable at the switch; it carries the name of the host, with the link in front if that is not eth0. A component is a process of the control plane.
 //
 // A lab has a name, and several run side by side with the same addresses. The host's own interfaces are never touched.
 // The processes outlive the program that called Up; Open attaches to them again. Everything the lab keeps is in one

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Cut pulls the node's cable at the switch: both ends lose their carrier. The node itself runs on.
+// Cut pulls the node's cable at the switch, that of its first interface: both ends lose their carrier. The node itself runs on.
 func (l *Lab) Cut(ctx context.Context, node string) error { return l.setCable(ctx, node, "down") }
 
-// Heal plugs the node's cable in again, and takes back what Block and Part did to it.
+// Heal plugs the node's cable in again, and takes back what Block, Part and LeaveVLAN did to it.
 func (l *Lab) Heal(ctx context.Context, node string) error {
 	if err := l.setCable(ctx, node, "up"); err != nil {
 		return err
@@ -31,6 +31,19 @@ func (l *Lab) setCable(ctx context.Context, node, state string) error {
 	return ipBatch(ctx, l.netns(HostSwitch), "link set "+node+" "+state)
 }
 
+// setCables is setCable for all interfaces of a node.
+func (l *Lab) setCables(ctx context.Context, node, state string) error {
+	ports, err := l.portsOf(node)
+	if err != nil {
+		return err
+	}
+	var lines []string
+	for _, port := range ports {
+		lines = append(lines, "link set "+port+" "+state)
+	}
+	return ipBatch(ctx, l.netns(HostSwitch), lines...)
+}
+
 // Crash takes the power from a node: its cable goes dead and all its processes end at the same moment, without a word to
 // anybody. What its kernel knew is gone; its disk stays. It returns when nothing of the node is left.
 func (l *Lab) Crash(ctx context.Context, node string) error {
@@ -41,7 +54,7 @@ func (l *Lab) Crash(ctx context.Context, node string) error {
 	if err != nil {
 		return err
 	}
-	if err := l.setCable(ctx, node, "down"); err != nil {
+	if err := l.setCables(ctx, node, "down"); err != nil {
 		return err
 	}
 	if err := p.signal(syscall.SIGKILL); err != nil {

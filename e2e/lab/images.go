@@ -18,6 +18,9 @@ const (
 	// and node from the environment, POD_NAME and NODE_NAME, and runs as user 65532.
 	WebImage = "lab.test/web:1"
 
+	// StrangerImage is the program stranger, which attacks what it is told to, as user 65532.
+	StrangerImage = "lab.test/stranger:1"
+
 	pauseRef = "lab.test/pause:1"
 )
 

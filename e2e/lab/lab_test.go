@@ -66,7 +66,12 @@ func up(t *testing.T) *lab.Lab {
 		t.Fatal(err)
 	}
 	t.Setenv("BERTH_LAB_DIR", dir)
-	l, err := lab.Up(t.Context(), lab.Options{Name: "labtest", Nodes: 2, Progress: t.Output()})
+	l, err := lab.Up(t.Context(), lab.Options{
+		Name:       "labtest",
+		Nodes:      2,
+		ServiceLAN: true,
+		Progress:   t.Output(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,6 +182,8 @@ func TestLab(t *testing.T) {
 	})
 	t.Run("block and heal", func(t *testing.T) { checkBlock(t, l) })
 	t.Run("part and heal", func(t *testing.T) { checkPart(t, l) })
+	t.Run("leave the service LAN and join it", func(t *testing.T) { checkLeave(t, l) })
+	t.Run("more links and addresses", func(t *testing.T) { checkLinks(t, l) })
 	t.Run("drain and undrain", func(t *testing.T) {
 		spec := func() string {
 			return kubectl(t, "get", "node", "node1", "-o", "jsonpath={.spec.unschedulable} {.metadata.labels}")
@@ -196,6 +203,97 @@ func TestLab(t *testing.T) {
 	})
 	t.Run("routers speak BGP, end and come back", func(t *testing.T) { checkRouters(t, l) })
 	t.Run("components stop and start", func(t *testing.T) { checkComponents(t, l) })
+}
+
+// pings tells whether a host answers another.
+func pings(t *testing.T, l *lab.Lab, from string, to netip.Addr) bool {
+	t.Helper()
+	_, err := l.Exec(t.Context(), from, "ping", "-c1", "-W1", to.String())
+	return err == nil
+}
+
+// checkLeave: a node that has left the service LAN is heard there no more, keeps its carrier, and is on the other LAN all the
+// while. What it had is as before once it is back.
+func checkLeave(t *testing.T, l *lab.Lab) {
+	ctx := t.Context()
+	there, other := lab.OnServiceLAN(lab.NodeAddresses(1)), lab.OnServiceLAN(lab.NodeAddresses(2))
+	expect := func(reached bool) {
+		t.Helper()
+		for _, addr := range []netip.Addr{there.V4, there.V6} {
+			for _, from := range []string{lab.HostStranger, "node2"} {
+				if got := pings(t, l, from, addr); got != reached {
+					t.Errorf("%s reaches %s: %t, want %t", from, addr, got, reached)
+				}
+			}
+		}
+		if !pings(t, l, lab.HostClient, lab.NodeAddresses(1).V4) || !pings(t, l, lab.HostClient, other.V4) {
+			t.Error("node1 is not on the management LAN, or node2 not on the service LAN")
+		}
+	}
+	expect(true)
+	for _, back := range []func(context.Context, string) error{
+		func(ctx context.Context, node string) error { return l.JoinVLAN(ctx, node, lab.ServiceLAN) }, l.Heal,
+	} {
+		if err := l.LeaveVLAN(ctx, "node1", lab.ServiceLAN); err != nil {
+			t.Fatal(err)
+		}
+		expect(false)
+		out, err := l.Exec(ctx, "node1", "cat", "/sys/class/net/svc0/carrier")
+		if err != nil || strings.TrimSpace(string(out)) != "1" {
+			t.Errorf("carrier %s, %v", out, err)
+		}
+		if err := back(ctx, "node1"); err != nil {
+			t.Fatal(err)
+		}
+		expect(true)
+	}
+	if err := l.LeaveVLAN(ctx, "node1", "other"); err == nil {
+		t.Error("leaving no LAN is no error")
+	}
+}
+
+// checkLinks: a node gets one more interface and more addresses, and loses them again.
+func checkLinks(t *testing.T, l *lab.Lab) {
+	ctx := t.Context()
+	more := lab.OnServiceLAN(lab.NodeAddresses(20))
+	if err := l.AddLink(ctx, "node1", "svc1", lab.ServiceLAN, more); err != nil {
+		t.Fatal(err)
+	}
+	if !pings(t, l, lab.HostClient, more.V4) || !pings(t, l, lab.HostClient, more.V6) {
+		t.Error("the new link does not answer")
+	}
+	if err := l.RemoveLink(ctx, "node1", "svc1"); err != nil {
+		t.Fatal(err)
+	}
+	if pings(t, l, lab.HostClient, more.V4) {
+		t.Error("the link answers after it was removed")
+	}
+	for _, err := range []error{
+		l.AddLink(ctx, "node1", "eth1", lab.ServiceLAN, more), l.AddLink(ctx, "node1", "svc1", lab.ManagementLAN, more),
+		l.RemoveLink(ctx, "node1", "svc0"), l.RemoveLink(ctx, "node1", "svc1"),
+	} {
+		if err == nil {
+			t.Error("no error for what cannot be")
+		}
+	}
+	addresses := []netip.Prefix{netip.MustParsePrefix("10.77.0.140/32"), netip.MustParsePrefix("fd77::140/128")}
+	for _, test := range []struct {
+		do   func(context.Context, string, string, ...netip.Prefix) error
+		want bool
+	}{{l.AddAddresses, true}, {l.RemoveAddresses, false}} {
+		if err := test.do(ctx, "node1", "eth0", addresses...); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range addresses {
+			// Whoever has asked before believes what it heard for a while.
+			if _, err := l.Exec(ctx, lab.HostClient, "ip", "neigh", "flush", "dev", "eth0"); err != nil {
+				t.Log(err)
+			}
+			if got := pings(t, l, lab.HostClient, a.Addr()); got != test.want {
+				t.Errorf("%s answers: %t, want %t", a, got, test.want)
+			}
+		}
+	}
 }
 
 // checkAnswer fetches a page from a node port and compares the beginning of what matters.
@@ -223,20 +321,24 @@ func checkAnswer(t *testing.T, l *lab.Lab, from, address, want string) {
 
 func checkEcho(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	conn, err := l.DialFrom(t.Context(), lab.HostClient, "udp", lab.NodeAddresses(2).V4.String()+":30007")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-	if _, err := conn.Write([]byte("hi")); err != nil {
-		t.Fatal(err)
-	}
-	answer := make([]byte, 500)
-	n, err := conn.Read(answer)
-	if err != nil || !strings.Contains(string(answer[:n]), "node=node2") || !strings.Contains(string(answer[:n]), `data="hi"`) {
-		t.Errorf("answer %q, %v", answer[:n], err)
-	}
+	// A datagram that came before the node's proxy had its rules is lost, and so is what comes from that port after it.
+	eventually(t, "an echo", func() error {
+		conn, err := l.DialFrom(t.Context(), lab.HostClient, "udp", lab.NodeAddresses(2).V4.String()+":30007")
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(time.Second))
+		if _, err := conn.Write([]byte("hi")); err != nil {
+			return err
+		}
+		answer := make([]byte, 500)
+		n, err := conn.Read(answer)
+		if text := string(answer[:n]); err == nil && (!strings.Contains(text, "node=node2") || !strings.Contains(text, `data="hi"`)) {
+			t.Fatalf("answer %q", text)
+		}
+		return err
+	})
 }
 
 func checkAPI(t *testing.T, l *lab.Lab) {

@@ -39,18 +39,16 @@ func (l *Lab) makeNetwork(ctx context.Context) error {
 	if err := l.addNamespace(ctx, HostSwitch, "ipv6/conf/default/disable_ipv6=1"); err != nil {
 		return err
 	}
-	// A port forwards at once: no spanning tree, and no waiting for multicast group members.
-	err := ipBatch(ctx, l.netns(HostSwitch),
-		"link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-		"link set br0 up")
-	if err != nil {
+	if err := l.addBridge(ctx, ManagementLAN); err != nil {
 		return err
 	}
 	return errors.Join(
 		l.addLANHost(ctx, HostControlPlane, ControlPlaneAddresses, nil, l.controlPlaneRoutes()...),
 		l.addLANHost(ctx, HostRouter, RouterAddresses, routerSettings()),
 		l.addLANHost(ctx, HostClient, ClientAddresses, nil, lanRoutes()...),
+		l.addLANHost(ctx, HostStranger, StrangerAddresses, nil, lanRoutes()...),
 		l.addFarHost(ctx),
+		l.makeServiceLAN(ctx),
 	)
 }
 
@@ -70,13 +68,24 @@ func (l *Lab) addNodeNetwork(ctx context.Context, i int) error {
 			lines = append(lines, podRoutes(j)...)
 		}
 	}
-	return l.addLANHost(ctx, NodeName(i), NodeAddresses(i), forwardSettings, lines...)
+	if err := l.addLANHost(ctx, NodeName(i), NodeAddresses(i), forwardSettings, lines...); err != nil {
+		return err
+	}
+	return l.plugService(ctx, NodeName(i), NodeAddresses(i))
 }
 
 // removeNodeNetwork takes the memory of a node's kernel: addresses, routes, rules, neighbours.
 func (l *Lab) removeNodeNetwork(ctx context.Context, node string) error {
-	// The cable first: a namespace goes in the background, and the port's name must be free at once.
-	if err := ipBatch(ctx, l.netns(HostSwitch), "link del "+node); err != nil {
+	// The cables first: a namespace goes in the background, and the ports' names must be free at once.
+	ports, err := l.portsOf(node)
+	if err != nil {
+		return err
+	}
+	var lines []string
+	for _, port := range ports {
+		lines = append(lines, "link del "+port)
+	}
+	if err := ipBatch(ctx, l.netns(HostSwitch), lines...); err != nil {
 		return err
 	}
 	return run(ctx, "ip", "netns", "del", l.netns(node))
@@ -87,14 +96,23 @@ func (l *Lab) addLANHost(ctx context.Context, host string, a Addresses, settings
 	if err := l.addNamespace(ctx, host, settings...); err != nil {
 		return err
 	}
+	if err := l.plug(ctx, host, managementLink, ManagementLAN, a); err != nil {
+		return err
+	}
+	return ipBatch(ctx, l.netns(host), lines...)
+}
+
+// plug gives a host an interface on a LAN, with addresses.
+func (l *Lab) plug(ctx context.Context, host, link string, lan LAN, a Addresses) error {
 	// Both ends are made where they belong, and so never appear among the machine's own interfaces.
+	port := portName(host, link)
 	err := ipBatch(ctx, l.netns(HostSwitch),
-		fmt.Sprintf("link add %s type veth peer name eth0 address %s netns %s", host, mac(a.V4), l.netns(host)),
-		fmt.Sprintf("link set %s master br0 up", host))
+		fmt.Sprintf("link add %s type veth peer name %s address %s netns %s", port, link, mac(a.V4), l.netns(host)),
+		fmt.Sprintf("link set %s master %s up", port, lan.bridge()))
 	if err != nil {
 		return err
 	}
-	return ipBatch(ctx, l.netns(host), append(interfaceLines("eth0", a), lines...)...)
+	return ipBatch(ctx, l.netns(host), interfaceLines(link, a)...)
 }
 
 // addFarHost makes ext and the network between it and the router.

@@ -19,6 +19,8 @@ type Options struct {
 	Nodes int
 	// ProxyMode is the mode of kube-proxy, "nftables" (the default) or "iptables".
 	ProxyMode string
+	// ServiceLAN gives every node, the client and the stranger a second interface, svc0, on a network of its own: see LAN.
+	ServiceLAN bool
 	// NodeGrace is how long a node may be silent before Kubernetes calls it NotReady; default 8 s, at least 5 s. On a
 	// machine with little CPU to spare a short time makes healthy nodes flap: 30 s suits tests that do not wait for it.
 	NodeGrace time.Duration

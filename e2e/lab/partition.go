@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -36,10 +37,11 @@ func (l *Lab) Block(ctx context.Context, node string, port uint16, others ...str
 	return l.replaceTable(ctx, node, fmt.Sprintf("inet %s%d", blockPrefix, port), lines)
 }
 
-// blockPrefix and partPrefix start the names of the tables that Heal removes.
+// These start the names of the tables that Heal removes.
 const (
 	blockPrefix = "lab-block-"
 	partPrefix  = "lab-part-"
+	leavePrefix = "lab-leave-"
 )
 
 // blockRules drop what has the port at either end: a connection that a node opens has it at the other.
@@ -106,11 +108,14 @@ func (l *Lab) removeTables(ctx context.Context, host string, match func(name str
 	return errors.Join(errs...)
 }
 
-// mend removes what Block and Part have made for a node.
+// mend removes what Block, Part and LeaveVLAN have made for a node.
 func (l *Lab) mend(ctx context.Context, node string) error {
 	return errors.Join(
 		l.removeTables(ctx, node, func(name string) bool { return strings.HasPrefix(name, blockPrefix) }),
 		l.removeTables(ctx, HostSwitch, func(name string) bool {
+			if lans := []string{leaveTable(node, ManagementLAN), leaveTable(node, ServiceLAN)}; slices.Contains(lans, name) {
+				return true
+			}
 			return strings.HasPrefix(name, partPrefix) && (strings.HasSuffix(name, "-"+node) || strings.Contains(name, "-"+node+"-"))
 		}),
 	)

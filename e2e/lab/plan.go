@@ -15,6 +15,8 @@ const (
 	HostRouter       = "router" // the LAN's gateway; eth1 leads to ext
 	HostClient       = "client" // a machine on the LAN
 	HostExt          = "ext"    // a machine behind the routers
+	// HostStranger is a machine on the LAN that belongs to nobody of the cluster, to attack it from.
+	HostStranger = "stranger"
 	// HostRouter2 is a second gateway, whose eth1 leads to eth1 of ext. It is there once StartRouter was called for it.
 	HostRouter2 = "router2"
 )
@@ -41,13 +43,14 @@ func (a Addresses) LinkLocal() netip.Addr {
 }
 
 // The addresses of the hosts, the same in every lab. ClientAddresses and its neighbours are on the LAN, 10.77.0.0/24 and
-// fd77::/64; ExtAddresses are on the network behind the router, 10.88.0.0/24 and fd88::/64. Behind router2, ext has others
+// fd77::/64, and OnServiceLAN tells what they have on the service LAN; ExtAddresses are on the network behind the router, 10.88.0.0/24 and fd88::/64. Behind router2, ext has others
 // in 10.89.0.0/24 and fd89::/64.
 var (
 	RouterAddresses       = lanAddresses(1)
 	ControlPlaneAddresses = lanAddresses(2)
 	Router2Addresses      = lanAddresses(3)
 	ClientAddresses       = lanAddresses(100)
+	StrangerAddresses     = lanAddresses(66)
 	ExtAddresses          = Addresses{netip.MustParseAddr("10.88.0.100"), netip.MustParseAddr("fd88::100")}
 
 	routerFarAddresses  = Addresses{netip.MustParseAddr("10.88.0.1"), netip.MustParseAddr("fd88::1")}
@@ -93,9 +96,14 @@ func nodeIndex(name string, nodes int) int {
 	return i
 }
 
+// fixedHosts lists the hosts that every lab has, besides its nodes.
+func fixedHosts() []string {
+	return []string{HostSwitch, HostControlPlane, HostRouter, HostClient, HostExt, HostRouter2, HostStranger}
+}
+
 // hostNames lists the hosts of a lab: the fixed ones first, then the nodes in order.
 func hostNames(nodes int) []string {
-	names := []string{HostSwitch, HostControlPlane, HostRouter, HostClient, HostExt, HostRouter2}
+	names := fixedHosts()
 	for i := range nodes {
 		names = append(names, NodeName(i+1))
 	}

@@ -25,6 +25,7 @@ func TestAddressPlan(t *testing.T) {
 	take("router2", Router2Addresses)
 	take("cp", ControlPlaneAddresses)
 	take("client", ClientAddresses)
+	take("stranger", StrangerAddresses)
 	for i := 1; i <= MaxNodes; i++ {
 		take(NodeName(i), NodeAddresses(i))
 		v4, v6 := podSubnets(i)
@@ -43,6 +44,33 @@ func TestAddressPlan(t *testing.T) {
 	}
 	if ControlPlaneAddresses.V4.String()+":6443" != apiAddress {
 		t.Errorf("the API server is expected at %s, cp has %s", apiAddress, ControlPlaneAddresses.V4)
+	}
+}
+
+func TestServiceLAN(t *testing.T) {
+	on := OnServiceLAN(NodeAddresses(3))
+	if on.V4.String() != "10.78.0.13" || on.V6.String() != "fd78::13" || mac(on.V4) != "02:00:0a:4e:00:0d" {
+		t.Errorf("node3 has %v and %s there", on, mac(on.V4))
+	}
+	for _, test := range []struct {
+		host, link, port string
+		lan              LAN
+	}{
+		{"node1", "eth0", "node1", ManagementLAN},
+		{"node1", "svc0", "svc0-node1", ServiceLAN},
+		{"node1", "svc1", "svc1-node1", ServiceLAN},
+		{"client", "svc0", "svc0-client", ServiceLAN},
+		{"node1", "eth9", "eth9-node1", ManagementLAN},
+	} {
+		port := portName(test.host, test.link)
+		if lan, is := LANOfPort(port); port != test.port || lan != test.lan || !is {
+			t.Errorf("%s of %s is port %s on the %s LAN, %t", test.link, test.host, port, lan, is)
+		}
+	}
+	for _, lan := range []LAN{ManagementLAN, ServiceLAN} {
+		if _, is := LANOfPort(lan.bridge()); is {
+			t.Errorf("%s is a port", lan.bridge())
+		}
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -51,10 +53,18 @@ type eyes struct {
 	addresses []netip.Addr
 	traffic   *watch.Traffic
 	capture   *watch.Capture
+	// cutOff is the port of the switch, if any, whose frames nobody gets.
+	cutOff string
 }
 
-// watched begins to look at addresses, until the test ends.
+// watched begins to look at addresses on the LAN of eth0, until the test ends.
 func watched(t *testing.T, addresses []netip.Addr) *eyes {
+	t.Helper()
+	return watchedBy(t, addresses, lab.HostRouter, "eth0", lab.RouterAddresses)
+}
+
+// watchedBy is watched with the host, its link and its addresses there that asks for the addresses.
+func watchedBy(t *testing.T, addresses []netip.Addr, host, link string, from lab.Addresses) *eyes {
 	t.Helper()
 	capture, err := watch.StartCapture(cluster, addresses)
 	if err != nil {
@@ -65,7 +75,7 @@ func watched(t *testing.T, addresses []netip.Addr) *eyes {
 			t.Error(err)
 		}
 	})
-	asker, err := watch.StartAsker(cluster, lab.HostRouter, lab.RouterAddresses, addresses, askEvery)
+	asker, err := watch.StartAskerOn(cluster, host, link, from, addresses, askEvery)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +87,7 @@ func watched(t *testing.T, addresses []netip.Addr) *eyes {
 		t.Fatal(err)
 	}
 	t.Cleanup(traffic.Stop)
-	return &eyes{addresses, traffic, capture}
+	return &eyes{addresses: addresses, traffic: traffic, capture: capture}
 }
 
 // served waits until the client has lost nothing for a moment, and returns when that moment began.
@@ -288,8 +298,57 @@ func TestFailover(t *testing.T) {
 			e.clear(t, from)
 		})
 	}
+	t.Run("all restart at once", func(t *testing.T) { checkAllRestart(t, addresses) })
 	t.Run("frozen speaker", func(t *testing.T) { checkFrozen(t, addresses) })
 	t.Run("failback", func(t *testing.T) { checkFailback(t, addresses) })
+}
+
+// allRestarts is how often all speakers are restarted at once; $BERTH_E2E_RESTARTS says another number.
+const allRestarts = 3
+
+// checkAllRestart deletes the pods of all speakers at once, again and again. No address moves.
+func checkAllRestart(t *testing.T, addresses []netip.Addr) {
+	runs := allRestarts
+	if n, err := strconv.Atoi(os.Getenv("BERTH_E2E_RESTARTS")); err == nil {
+		runs = n
+	}
+	whole(t)
+	e := watched(t, addresses)
+	e.known(t)
+	from := e.served(t)
+	before := e.owners(t)
+	moved := 0
+	var longest time.Duration
+	for run := range runs {
+		pods := speakers(t)
+		kubectl(t, "delete", "pods", "-n", system, "-l", product.SpeakerPods, "--wait=false")
+		eventually(t, time.Minute, "all are other pods", func() (bool, string) {
+			now := speakers(t)
+			for node, was := range pods {
+				if now[node].pod == "" || now[node].pod == was.pod || !now[node].ready {
+					return false, fmt.Sprint(now)
+				}
+			}
+			return true, ""
+		})
+		whole(t)
+		to := e.served(t)
+		loss, _ := e.longest(addresses, from, to)
+		longest = max(longest, loss)
+		from = to
+		for addr, node := range e.owners(t) {
+			if node != before[addr] {
+				t.Errorf("run %d: %s moved from %s to %s", run+1, addr, before[addr], node)
+				moved++
+			}
+			before[addr] = node
+		}
+	}
+	fmt.Printf("figure: all speakers restarted at once %d times: %d addresses moved, the client lost one for %d ms at most\n",
+		runs, moved, longest.Milliseconds())
+	if longest > lossLimit {
+		t.Errorf("the client lost an address for %d ms", longest.Milliseconds())
+	}
 }
 
 // checkFrozen stops the owner's speaker only, for so long that its addresses are looked after by others. When it goes on

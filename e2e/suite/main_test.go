@@ -43,7 +43,12 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) (code int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
-	cluster, err = lab.Up(ctx, lab.Options{Name: cmp.Or(os.Getenv("BERTH_E2E_LAB"), "e2e"), Progress: os.Stdout})
+	cluster, err = lab.Up(ctx, lab.Options{
+		Name: cmp.Or(os.Getenv("BERTH_E2E_LAB"), "e2e"),
+		// Every test runs on nodes with two interfaces, and must not mind.
+		ServiceLAN: true,
+		Progress:   os.Stdout,
+	})
 	if err != nil {
 		return 0, err
 	}

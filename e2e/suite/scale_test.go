@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -260,9 +261,19 @@ func watchAddresses(t *testing.T, api *kubernetes.Clientset) *sightings {
 	return out
 }
 
+// readPattern matches the requests that only read.
+var readPattern = regexp.MustCompile(`verb="(GET|LIST|WATCH)"`)
+
 // statusWrites is how many writes of Service statuses the API server has
 // served, by its own metrics.
 func statusWrites(t *testing.T, api *kubernetes.Clientset) int {
+	t.Helper()
+	return requestsServed(t, api, `resource="services"`, `subresource="status"`, `code="200"`)
+}
+
+// requestsServed is how many requests with these labels, other than to read,
+// the API server has served, by its own metrics.
+func requestsServed(t *testing.T, api *kubernetes.Clientset, labels ...string) int {
 	t.Helper()
 	text, err := api.RESTClient().Get().AbsPath("/metrics").DoRaw(context.WithoutCancel(t.Context()))
 	if err != nil {
@@ -270,8 +281,8 @@ func statusWrites(t *testing.T, api *kubernetes.Clientset) int {
 	}
 	sum := 0
 	for line := range strings.SplitSeq(string(text), "\n") {
-		if !strings.HasPrefix(line, "apiserver_request_total{") || !strings.Contains(line, `resource="services"`) ||
-			!strings.Contains(line, `subresource="status"`) || strings.Contains(line, `verb="GET"`) || !strings.Contains(line, `code="200"`) {
+		if !strings.HasPrefix(line, "apiserver_request_total{") || readPattern.MatchString(line) ||
+			slices.ContainsFunc(labels, func(label string) bool { return !strings.Contains(line, label) }) {
 			continue
 		}
 		n, err := strconv.ParseFloat(line[strings.LastIndex(line, " ")+1:], 64)

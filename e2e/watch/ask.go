@@ -19,12 +19,19 @@ type Asker struct {
 	done sync.WaitGroup
 }
 
-// StartAsker begins to ask. The host must not be the one whose loss is measured: its kernel learns from the answers.
+// StartAsker begins to ask by eth0. The host must not be the one whose loss is measured: its kernel learns from the answers.
 func StartAsker(l *lab.Lab, host string, from lab.Addresses, addresses []netip.Addr, interval time.Duration) (*Asker, error) {
+	return StartAskerOn(l, host, "eth0", from, addresses, interval)
+}
+
+// StartAskerOn is StartAsker for another interface of the host.
+func StartAskerOn(
+	l *lab.Lab, host, name string, from lab.Addresses, addresses []netip.Addr, interval time.Duration,
+) (*Asker, error) {
 	var fd, index int
 	var mac MAC
 	err := l.RunIn(host, func() error {
-		link, err := net.InterfaceByName("eth0")
+		link, err := net.InterfaceByName(name)
 		if err != nil {
 			return err
 		}

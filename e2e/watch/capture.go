@@ -136,10 +136,11 @@ func (c *Capture) read(fd int) error {
 				ports[link.Ifindex] = port
 			}
 		}
-		if port == "br0" {
+		lan, ok := lab.LANOfPort(port)
+		if !ok {
 			continue // the bridge's own view of what came through a port
 		}
-		claim := Claim{At: arrival(control[:controlLen]), Addr: addr, MAC: mac, Port: port}
+		claim := Claim{At: arrival(control[:controlLen]), Addr: addr, MAC: mac, Port: port, LAN: lan}
 		c.mu.Lock()
 		c.claims = append(c.claims, claim)
 		c.mu.Unlock()

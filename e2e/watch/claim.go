@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/berth-lb/berth/e2e/lab"
 )
 
 // A MAC is an Ethernet address.
@@ -19,8 +21,10 @@ type Claim struct {
 	// MAC is what the frame states, and that is where clients send: of an ARP frame the sender hardware address, of a Neighbor
 	// Advertisement the option with the target's link-layer address.
 	MAC MAC
-	// Port is the switch port by which the frame came: the name of the host that sent it.
+	// Port is the switch port by which the frame came: the name of the host that sent it, or LINK-HOST.
 	Port string
+	// LAN is what the port is on.
+	LAN lab.LAN
 }
 
 // Ethernet types and offsets behind the 14 bytes of the Ethernet header.

@@ -18,7 +18,13 @@ func newFaults(name *string) []*cobra.Command {
 	components := strings.Join(lab.ComponentNames(), ", ")
 	return []*cobra.Command{
 		newFault(name, "cut NODE...", "Pull a node's cable at the switch", "", (*lab.Lab).Cut),
-		newFault(name, "heal NODE...", "Plug a node's cable in again; undo block and part", "", (*lab.Lab).Heal),
+		newFault(name, "heal NODE...", "Plug a node's cable in again; undo block, part and leave", "", (*lab.Lab).Heal),
+		newFault(name, "leave NODE...", "Take a node's ports out of the service LAN; its carrier stays", "",
+			func(l *lab.Lab, ctx context.Context, node string) error {
+				return l.LeaveVLAN(ctx, node, lab.ServiceLAN)
+			}),
+		newFault(name, "join NODE...", "Put a node's ports back into the service LAN", "",
+			func(l *lab.Lab, ctx context.Context, node string) error { return l.JoinVLAN(ctx, node, lab.ServiceLAN) }),
 		newPart(name),
 		newBlock(name),
 		newFault(name, "drain NODE...", "Cordon a node and label it for load balancers to leave it", "", (*lab.Lab).Drain),

@@ -36,6 +36,8 @@ Ctrl-C, or a failure, takes everything down again.`,
 	flags := cmd.Flags()
 	flags.IntVar(&options.Nodes, "nodes", 3, fmt.Sprintf("number of nodes, 1 to %d", lab.MaxNodes))
 	flags.StringVar(&options.ProxyMode, "proxy-mode", "nftables", "mode of kube-proxy: nftables or iptables")
+	flags.BoolVar(&options.ServiceLAN, "service-lan", false,
+		"give nodes, client and stranger a second interface, svc0, on a network of its own: 10.78.0.0/24, fd78::/64")
 	flags.DurationVar(&options.NodeGrace, "node-grace", 8*time.Second, "how long a node may be silent before it is NotReady")
 	flags.StringVar(&options.KubernetesBinary, "kubernetes", "", "multi-call Kubernetes binary to use instead of building one")
 	flags.StringArrayVar(&options.APIServerFlags, "apiserver-flag", nil, "a further flag of the API server; may be repeated")

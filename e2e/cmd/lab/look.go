@@ -89,9 +89,9 @@ func mebibytes(bytes int64) string { return fmt.Sprintf("%d MiB", bytes>>20) }
 func newExec(name *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec HOST -- COMMAND [ARGUMENT...]",
-		Short: "Run a command on a host: sw, cp, router, router2, client, ext, node1, ...",
+		Short: "Run a command on a host: sw, cp, router, router2, client, ext, stranger, node1, ...",
 		Long: `Run a command on a host of the lab: sw (the switch), cp (the control plane), router, router2 if it
-was started, client, ext, or a node.
+was started, client, ext, stranger, or a node.
 
 On a node, ps shows that node, ctr talks to its containerd, and files below /run and /var/lib are its own. On the others
 only the network is different. KUBECONFIG is set and kubectl is in PATH; it works where the network leads to cp.`,
