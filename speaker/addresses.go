@@ -226,7 +226,6 @@ func (r *addresses) tellBGP(in announcement.BGPInput, d announcement.BGPDecision
 func (r *addresses) sayClaims() {
 	if r.claims.say() {
 		r.due.addAll()
-		r.told()
 	}
 }
 

@@ -300,6 +300,7 @@ func TestWhatAFellowMayOwnIsNotTaken(t *testing.T) {
 	begin := time.Now()
 	start := func(t *testing.T) *world {
 		w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
+		w.view.probes = true
 		w.state.adopt(map[netip.Addr]announcement.Claim{address: {Generation: 1}}, nil)
 		w.claimed.set(address, &announcement.Claim{Generation: 1})
 		w.reads(hidden(begin))

@@ -31,7 +31,7 @@ func (w *world) process() (sp *speaker, looks *atomic.Int32) {
 	sp = &speaker{
 		settings: processSettings{Node: "node1", HandOver: w.view.handOver}, log: slog.New(slog.DiscardHandler), members: members,
 		view: w.view, fellows: w.fellows, addresses: w.addresses, object: w.object, conflicts: w.conflicts,
-		routes: w.routes, sessions: w.sessions, keyed: make(chan struct{}),
+		claims: w.claimed, routes: w.routes, sessions: w.sessions, keyed: make(chan struct{}),
 		watch: &watch{view: w.view, fellows: w.fellows, all: func() { looks.Add(1) }, changed: make(chan struct{}, 1)},
 	}
 	sp.say(announcement.StageReady)

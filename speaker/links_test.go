@@ -58,7 +58,7 @@ func TestANodeJudgesItselfByWhatItHasSaid(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newState()
 		s.config = config.Config{L2Advertisements: []*config.L2Advertisement{{Interfaces: []string{"cni0"}}}}
-		v := &view{state: s, links: fixedLinks(randomLinks(t)), node: "node1", excludeLinks: layer2.DefaultExclude()}
+		v := &view{state: s, claims: newClaims(nil, maxBlocks, nil), links: fixedLinks(randomLinks(t)), node: "node1", excludeLinks: layer2.DefaultExclude()}
 		v.lookAtLinks()
 		own := v.self().Links
 		said := linkValues(own)
