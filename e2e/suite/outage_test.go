@@ -16,7 +16,7 @@ import (
 // speaker tells; then the API server stops. For a minute each address is answered by
 // its owner and by nobody else, and when both are back nothing has moved.
 func TestNobodyIsHeard(t *testing.T) {
-	names := twenty(t, "deaf", "10.77.0.180-10.77.0.199")
+	names := twenty(t, "deaf", "10.77.0.60-10.77.0.79")
 	apply(t, web("deaf", "node1", "node2", "node3"))
 	kubectl(t, "rollout", "status", "deployment/deaf", "--timeout=60s")
 	owners := map[string]string{}

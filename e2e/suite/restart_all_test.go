@@ -57,7 +57,7 @@ func TestRestartOfAll(t *testing.T) {
 	}
 	apply(t, web("flock", "node1", "node2", "node3"))
 	kubectl(t, "rollout", "status", "deployment/flock", "--timeout=60s")
-	names := twenty(t, "flock", "10.77.0.180-10.77.0.199")
+	names := twenty(t, "flock", "10.77.0.30-10.77.0.49")
 	var all []string
 	for _, n := range names {
 		all = append(all, hasAddress(t, n))
