@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,7 +34,7 @@ type keeper struct {
 	ctx    context.Context
 	parts  sync.WaitGroup
 	api    client.WithWatch
-	away   bool                                   // the API server
+	away   atomic.Bool                            // the API server
 	before func(client.WithWatch, *corev1.Secret) // the next update
 	log    strings.Builder
 	mu     sync.Mutex
@@ -50,7 +51,7 @@ func keepers(t *testing.T, story func(k *keeper)) {
 		defer stop()
 		k.api = fake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
 			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
-				if k.away {
+				if k.away.Load() {
 					return errors.New("the API server is away")
 				}
 				return c.Get(ctx, key, o, options...)
@@ -213,9 +214,9 @@ func TestMemberSecretThatIsEmptied(t *testing.T) {
 		}, entries{kube.MemberKey: "the key that was written first.."}, nil},
 		{"the API server is away meanwhile", func(k *keeper) {
 			k.put(nil)
-			k.away = true
+			k.away.Store(true)
 			time.Sleep(time.Hour)
-			k.away = false
+			k.away.Store(false)
 		}, seen, []string{"members Warning MemberKeyRestored"}},
 		{"it is deleted, and created an hour later", func(k *keeper) {
 			if err := k.api.Delete(k.ctx, secretOf(nil)); err != nil {
