@@ -62,6 +62,7 @@ func written(name string, change ...func(*v1beta1.SpeakerStatus)) *v1beta1.Speak
 func announcesIn(addr string, generation int64) func(*v1beta1.SpeakerStatus) {
 	return func(s *v1beta1.SpeakerStatus) {
 		s.Layer2.Announcements = append(s.Layer2.Announcements, v1beta1.Layer2Announcement{Address: addr, Generation: generation})
+		s.Layer2.Count++
 	}
 }
 

@@ -285,7 +285,7 @@ func TestAnUnreadableRequestChangesNothing(t *testing.T) {
 	want(t, w.look(t, service("s")), v1beta1.ReasonAssigned, "192.0.2.0")
 	d := w.lookInvalid(t, service("s"), errors.New("the annotations contradict each other"))
 	want(t, d, v1beta1.ReasonInvalidRequest, "192.0.2.0")
-	if d.Message != "The annotations contradict each other." {
+	if d.Message != "The Service keeps 192.0.2.0 from pool p. The annotations contradict each other." {
 		t.Errorf("message = %q", d.Message)
 	}
 	want(t, w.lookInvalid(t, service("new"), errors.New("x")), v1beta1.ReasonInvalidRequest)
