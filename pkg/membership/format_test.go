@@ -195,6 +195,9 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if other.transport, err = newTransport(other); err != nil {
+		t.Fatal(err)
+	}
 	c := other.memberlistConfig()
 	c.Delegate, c.Events = foreigner{}, nil
 	list, err := memberlist.Create(c)

@@ -34,7 +34,7 @@ type Membership struct {
 
 	mu       sync.Mutex
 	started  bool
-	ran      bool // Run was called, whether or not it could listen
+	ran      bool // it has tried to listen, so others may have heard it
 	list     *memberlist.Memberlist // while Run runs
 	peers    []netip.AddrPort
 	told     bool // SetPeers was called
@@ -71,7 +71,7 @@ func New(config Config) (*Membership, error) {
 func (m *Membership) Run(ctx context.Context) error {
 	m.mu.Lock()
 	started := m.started
-	m.started, m.ran = true, true
+	m.started = true
 	m.mu.Unlock()
 	if started {
 		return errors.New("membership: already ran")
@@ -91,6 +91,9 @@ func (m *Membership) Run(ctx context.Context) error {
 
 // listen makes this member one of the cluster, of which nobody knows yet.
 func (m *Membership) listen() (*loop, error) {
+	m.mu.Lock()
+	m.ran = true
+	m.mu.Unlock()
 	m.view.say(lifeKey, lifeValue(lifeHere, netip.AddrPortFrom(m.config.AdvertiseAddr, m.config.Port)))
 	m.hosts.know(m.config.AdvertiseAddr)
 	if m.transport == nil {
