@@ -92,7 +92,7 @@ func (s *state) setConfig(objects config.Objects, now time.Time) (recheck time.T
 // passBy returns when the lock is free: decisions are taken.
 func (s *state) passBy(context.Context) {
 	s.mu.Lock()
-	s.mu.Unlock() //nolint:staticcheck // to have had it is all
+	defer s.mu.Unlock() //nolint:gocritic // to have had it is all
 }
 
 // missing says what this replica waits for before it is of use: one that

@@ -272,7 +272,7 @@ func TestFamilies(t *testing.T) {
 	w.setPools(pool("four", addresses("192.0.2.0/30")))
 	d := w.look(t, dual("required", false))
 	want(t, d, v1beta1.ReasonPoolGone, "192.0.2.2")
-	if !strings.HasPrefix(d.Message, "The pool that had 2001:db8:: is gone or contains it no more. No pool gives an IPv6 address") {
+	if !strings.HasPrefix(d.Message, "The Service keeps 192.0.2.2 from pool four. The pool that had 2001:db8:: is gone or contains it no more. No pool gives an IPv6 address") {
 		t.Errorf("message = %q", d.Message)
 	}
 
@@ -285,7 +285,7 @@ func TestAnUnreadableRequestChangesNothing(t *testing.T) {
 	want(t, w.look(t, service("s")), v1beta1.ReasonAssigned, "192.0.2.0")
 	d := w.lookInvalid(t, service("s"), errors.New("the annotations contradict each other"))
 	want(t, d, v1beta1.ReasonInvalidRequest, "192.0.2.0")
-	if d.Message != "The annotations contradict each other." {
+	if d.Message != "The Service keeps 192.0.2.0 from pool p. The annotations contradict each other." {
 		t.Errorf("message = %q", d.Message)
 	}
 	want(t, w.lookInvalid(t, service("new"), errors.New("x")), v1beta1.ReasonInvalidRequest)
