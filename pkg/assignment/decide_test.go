@@ -272,7 +272,7 @@ func TestFamilies(t *testing.T) {
 	w.setPools(pool("four", addresses("192.0.2.0/30")))
 	d := w.look(t, dual("required", false))
 	want(t, d, v1beta1.ReasonPoolGone, "192.0.2.2")
-	if !strings.HasPrefix(d.Message, "The pool that had 2001:db8:: is gone or contains it no more. No pool gives an IPv6 address") {
+	if !strings.HasPrefix(d.Message, "The Service keeps 192.0.2.2 from pool four. The pool that had 2001:db8:: is gone or contains it no more. No pool gives an IPv6 address") {
 		t.Errorf("message = %q", d.Message)
 	}
 
