@@ -47,11 +47,13 @@ fuzz: ## Fuzz every parser of foreign input, FUZZ=10s each.
 bench: ## Run the benchmarks and print their figures.
 	go test -run '^$$' -bench . -benchmem ./...
 
-images: bin/lab ## Build both images into dist/, as archives, without a container engine.
+images: bin/lab ## Build the images into dist/, as archives, without a container engine; one is of a version to come.
 	mkdir -p dist
 	$(STATIC) -o dist/ ./controller ./speaker
 	bin/lab image build --ref $(IMAGES)/controller:$(TAG) --out dist/controller.tar --user 65532:65532 dist/controller
 	bin/lab image build --ref $(IMAGES)/speaker:$(TAG) --out dist/speaker.tar --user 0:0 dist/speaker
+	cd e2e && go run ./cmd/nextversion .. ../dist/speaker-next
+	bin/lab image build --ref $(IMAGES)/speaker:next --out dist/speaker-next.tar --user 0:0 dist/speaker-next:/speaker
 
 deps: bin/lab ## Install the Debian packages that namespace tests and the lab need.
 	bin/lab deps --install

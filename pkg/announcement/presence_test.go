@@ -50,6 +50,16 @@ func TestJudge(t *testing.T) {
 		{"it died while it handed over", Fellow{Stage: StageLeaving, Since: ago(0), Reports: both(KernelAnswers)}, Gone, 0},
 		{"nothing is known of it", Fellow{}, Gone, 0},
 
+		{"it works at a stage of a later version", Fellow{Alive: true, Stage: "warming", Reports: both(KernelAnswers)}, Present, 0},
+		{"the same, and its node dies", Fellow{Alive: true, Stage: "warming", Reports: both(KernelSilent)}, Gone, 0},
+		{"it was at such a stage and is silent, and its kernel answers",
+			Fellow{Stage: "warming", Since: ago(time.Second), Reports: both(KernelAnswers)}, Held, 9 * time.Second},
+		{"but it writes its object still",
+			Fellow{Stage: "warming", Since: ago(time.Hour), Renewed: ago(5 * time.Second), Reports: both(KernelAnswers)}, Present, 10 * time.Second},
+		{"both witnesses say what a later version says: they cannot tell", Fellow{Alive: true, Stage: StageReady, Reports: both("dozes")}, Present, 0},
+		{"one does, the other finds it silent, and membership hears it", Fellow{Alive: true, Stage: StageReady, Reports: []Report{"dozes", KernelSilent}}, Present, 0},
+		{"it has not said its stage yet", Fellow{Alive: true, StageSince: ago(time.Second)}, Held, 59 * time.Second},
+
 		{"nobody has told of it since this speaker was started, and its kernel answers",
 			Fellow{Unmet: true, Stage: StageReady, Since: ago(30 * time.Second), Reports: both(KernelAnswers)}, Held, 30 * time.Second},
 		{"the same, for too long", Fellow{Unmet: true, Stage: StageReady, Since: ago(time.Minute), Reports: both(KernelAnswers)}, Gone, 0},

@@ -3,7 +3,10 @@ package membership
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -171,6 +174,49 @@ func packClaims(claims int) [][]byte {
 	}
 	messages, _ := v.takePending(false)
 	return messages
+}
+
+// TestClaimsInBlocksTakeFewDatagrams measures what a takeover costs: each of two
+// survivors of three nodes says every third address anew, in blocks of sixteen as the
+// speaker does, or one by one.
+func TestClaimsInBlocksTakeFewDatagrams(t *testing.T) {
+	for _, tt := range []struct{ claims, every, most int }{{2000, 1, 4}, {2000, 3, 9}, {20000, 1, 35}, {20000, 3, 82}} {
+		cost := func(blocks bool) (statements, datagrams, bytes int) {
+			v := newView("worker-17.example.internal")
+			said := noon
+			blockOf := map[string]string{}
+			for i := range tt.claims {
+				n := i * tt.every
+				addr := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+				if !blocks {
+					blockOf["claim/"+addr.String()] = "2"
+					continue
+				}
+				key := "claims/" + netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n &^ 15)}).String()
+				if blockOf[key] == "" {
+					blockOf[key] = "2:"
+				}
+				blockOf[key] += fmt.Sprintf("%x", n%16)
+			}
+			for _, key := range slices.Sorted(maps.Keys(blockOf)) {
+				said = said.Add(100 * time.Microsecond)
+				v.store.say(said, key, []byte(blockOf[key]))
+				v.pending[key] = true
+			}
+			messages, _ := v.takePending(false)
+			for _, m := range messages {
+				bytes += len(m)
+			}
+			return len(blockOf), len(messages), bytes
+		}
+		s1, m1, b1 := cost(false)
+		s2, m2, b2 := cost(true)
+		t.Logf("%d claims, of every address in %d: one by one %d statements, %d datagrams, %d bytes; in blocks %d, %d, %d",
+			tt.claims, tt.every, s1, m1, b1, s2, m2, b2)
+		if m2 > tt.most {
+			t.Errorf("%d claims, of every address in %d: %d datagrams, want at most %d", tt.claims, tt.every, m2, tt.most)
+		}
+	}
 }
 
 func TestTwoThousandClaimsTakeFewDatagrams(t *testing.T) {

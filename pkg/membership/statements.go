@@ -14,8 +14,8 @@ const (
 	MaxKey = 300
 	// MaxValue is the largest size of a statement's value in bytes.
 	MaxValue = 512
-	// MaxStatements is how many things a member can say. What it has taken back
-	// counts only as long as there is room: it gives way to what is said.
+	// MaxStatements is how many things a member can say. What it has taken back is
+	// counted apart.
 	MaxStatements = 65536
 
 	// memory is how long a deletion is remembered, so that the older value cannot
@@ -37,7 +37,10 @@ const (
 // limits bound what is remembered; members share a key and trust each other, but
 // a bug in one must not exhaust the memory of all.
 type limits struct {
-	entries int // of one member, deletions included
+	// entries is how much one member may say, and how many deletions of it are
+	// remembered. Of others twice as much is kept: what is said anew may be heard
+	// before what was taken back to make room for it.
+	entries int
 	bytes   int // of all others together; what this one says is bounded by entries
 }
 
@@ -151,7 +154,7 @@ func (s *statements) say(now time.Time, key string, value []byte) (news, ok bool
 		s.books[s.self].entries[key] = old
 		return false, true
 	}
-	if !known && !s.makeRoom(s.self) {
+	if !s.makeRoom(s.self, old, known, said) {
 		return false, false
 	}
 	said.version = s.next(now)
@@ -220,7 +223,7 @@ func (s *statements) hear(now time.Time, member, key string, told statement) hea
 	switch {
 	case exists && !told.supersedes(old), !exists && told.expired(now):
 		return known
-	case !exists && !s.makeRoom(member), s.bytes+cost(key, told)-costIf(exists, key, old) > s.limits.bytes:
+	case !s.makeRoom(member, old, exists, told), s.bytes+cost(key, told)-costIf(exists, key, old) > s.limits.bytes:
 		s.miss(now, member)
 		return noRoom
 	}
@@ -253,16 +256,14 @@ func (s *statements) hearOwn(now time.Time, key string, told statement) hearing 
 		if told.deleted {
 			return known
 		}
-		if !s.makeRoom(s.self) {
-			s.miss(now, s.self)
-			return noRoom
-		}
 		if !s.forgot {
 			s.notice(told)
 		}
-		s.put(s.self, key, statement{deleted: true, version: s.next(now), at: now, anew: true})
+		anew := statement{deleted: true, version: s.next(now), at: now, anew: true}
+		s.makeRoom(s.self, old, exists, anew)
+		s.put(s.self, key, anew)
 		return objected
-	case !exists && !s.makeRoom(s.self):
+	case !s.makeRoom(s.self, old, exists, told):
 		s.miss(now, s.self)
 		return noRoom
 	}
@@ -358,15 +359,22 @@ func (s *statements) expire(now time.Time) {
 	}
 }
 
-// makeRoom reports whether there is room for one more entry of a member. When
-// there is none, its oldest deletions go.
-func (s *statements) makeRoom(member string) bool {
+// makeRoom reports whether a statement may take the place of an old one of its
+// member, if there is one. For a deletion there always is room: when there are too
+// many, the oldest half goes, so that this work is not done again with the next.
+func (s *statements) makeRoom(member string, old statement, exists bool, e statement) bool {
 	b := s.books[member]
-	if b == nil || len(b.entries) < s.limits.entries {
-		return true
+	most := s.limits.entries
+	if member != s.self {
+		most *= 2
 	}
-	if b.deletions == 0 {
-		return false
+	switch {
+	case b == nil || exists && old.deleted == e.deleted:
+		return true
+	case !e.deleted:
+		return len(b.entries)-b.deletions < most
+	case b.deletions < most:
+		return true
 	}
 	var deletions []string
 	for key, e := range b.entries {
@@ -380,7 +388,6 @@ func (s *statements) makeRoom(member string) bool {
 		}
 		return strings.Compare(x, y)
 	})
-	// Half of them, so that this work is not done again with the next entry.
 	for _, key := range deletions[:(len(deletions)+1)/2] {
 		s.remove(member, key)
 	}

@@ -166,7 +166,7 @@ func TestDeletionsAreForgottenButNotResurrected(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	s := newStatements("me", limits{entries: 4, bytes: 2*(bookCost+8) + 6*(entryCost+16)})
+	s := newStatements("me", limits{entries: 4, bytes: 2*(bookCost+8) + 10*(entryCost+16)})
 	for i := range 4 {
 		if news, ok := s.say(noon, fmt.Sprint(i), []byte("x")); !news || !ok {
 			t.Fatalf("statement %d: %t %t", i, news, ok)
@@ -178,17 +178,20 @@ func TestLimits(t *testing.T) {
 	if _, ok := s.say(noon, "0", []byte("y")); !ok {
 		t.Error("a new value finds no room")
 	}
-	// Deletions make room when it is needed.
+	// What is taken back makes room.
 	s.say(noon, "1", nil)
 	if _, ok := s.say(noon, "5", []byte("x")); !ok {
 		t.Error("a deletion keeps out a statement")
 	}
-	if got := s.hear(noon, "me", "1", value(1, "old")); got != noRoom {
-		t.Errorf("hearing what was taken back, with no room to say so: %v", got)
+	if got := s.hear(noon, "me", "7", value(1, "old")); got != noRoom {
+		t.Errorf("hearing what was said before a restart, with no room for it: %v", got)
 	}
-	for i := range 5 {
+	if got := s.hear(noon, "me", "1", value(maxVersion, "old")); got != objected {
+		t.Errorf("hearing what was taken back: %v", got)
+	}
+	for i := range 9 {
 		want := heard
-		if i == 4 {
+		if i == 8 {
 			want = noRoom
 		}
 		if got := s.hear(noon, "other", fmt.Sprint(i), value(1, "x")); got != want {
@@ -233,7 +236,7 @@ func TestWhatWasTakenBackGivesWay(t *testing.T) {
 			if diff := cmp.Diff(want, s.texts("me")); diff != "" {
 				t.Fatalf("round %d, %s (-want +got):\n%s", round, s.self, diff)
 			}
-			if b := s.books["me"]; len(b.entries) > most || b.incomplete(noon) {
+			if b := s.books["me"]; len(b.entries) > 3*most || b.incomplete(noon) {
 				t.Fatalf("round %d, %s: %d entries, incomplete %t", round, s.self, len(b.entries), b.incomplete(noon))
 			}
 		}
