@@ -37,6 +37,8 @@ type metrics struct {
 	announced      *prometheus.Desc
 	members        *prometheus.Desc
 	fellows        *prometheus.Desc
+	unread         *prometheus.Desc
+	full           *prometheus.Desc
 	memberStreams  *prometheus.Desc
 	memberPackets  *prometheus.Desc
 	contradictions *prometheus.Desc
@@ -85,6 +87,8 @@ func newMetrics(v *view, announcer interface{ Stats() layer2.Stats }, prober int
 		bfd:            newBFDMetrics(desc),
 		announced:      desc("announced", "1 for each address that this node announces by layer 2.", "address"),
 		members:        desc("members", "Speakers seen alive, this one included."),
+		unread:         desc("fellows_not_understood", "Other speakers that are members and speak a format that this version does not read."),
+		full:           desc("claims_full", "1 while this node claims about as many addresses as it can tell the others of, and gets no more."),
 		fellows:        desc("fellows", "Other nodes' speakers, by what is expected of them.", "presence"),
 		memberStreams:  desc("member_connections_total", "TCP connections to the member port, by what became of them.", "verdict"),
 		memberPackets:  desc("member_packets_dropped_total", "Packets to the member port that were dropped before they were decrypted.", "verdict"),
@@ -130,7 +134,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.bgp.describe(out)
 	m.bfd.describe(out)
 	for _, d := range []*prometheus.Desc{
-		m.announced, m.members, m.fellows, m.unheard, m.isolated, m.writeFailures, m.memberStreams, m.memberPackets, m.contradictions,
+		m.announced, m.members, m.fellows, m.unread, m.full, m.unheard, m.isolated, m.writeFailures, m.memberStreams, m.memberPackets, m.contradictions,
 		m.inConflict, m.conflictsTotal, m.contested, m.suspensions, m.frames,
 	} {
 		out <- d
@@ -183,9 +187,19 @@ func (m *metrics) collectFellows(out chan<- prometheus.Metric) {
 	gauge(out, m.isolated, isolated)
 	counter(out, m.writeFailures, m.view.writeFailures.Load())
 	presences := map[announcement.Presence]int{}
+	unread := 0
 	for _, f := range p.fellows {
 		presences[f.Presence]++
+		if f.unread {
+			unread++
+		}
 	}
+	gauge(out, m.unread, unread)
+	full := 0
+	if m.view.claims.isFull() {
+		full = 1
+	}
+	gauge(out, m.full, full)
 	for _, presence := range []announcement.Presence{announcement.Present, announcement.Leaving, announcement.Held, announcement.Gone} {
 		gauge(out, m.fellows, presences[presence], presence.String())
 	}
