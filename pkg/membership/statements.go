@@ -254,7 +254,7 @@ func (s *statements) hearOwn(now time.Time, key string, told statement) hearing 
 			return known
 		}
 		if !s.makeRoom(s.self) {
-			s.miss(now, s.self)
+			s.dropped++ // of others, who know of it all the same
 			return noRoom
 		}
 		if !s.forgot {
@@ -263,7 +263,7 @@ func (s *statements) hearOwn(now time.Time, key string, told statement) hearing 
 		s.put(s.self, key, statement{deleted: true, version: s.next(now), at: now, anew: true})
 		return objected
 	case !exists && !s.makeRoom(s.self):
-		s.miss(now, s.self)
+		s.dropped++
 		return noRoom
 	}
 	told.value = bytes.Clone(told.value)
