@@ -34,7 +34,7 @@ type Membership struct {
 
 	mu       sync.Mutex
 	started  bool
-	ran      bool // it has tried to listen, so others may have heard it
+	ran      bool                   // it has tried to listen, so others may have heard it
 	list     *memberlist.Memberlist // while Run runs
 	peers    []netip.AddrPort
 	told     bool // SetPeers was called
