@@ -370,10 +370,10 @@ func (f *fellowship) reports(name string, alive []string, words map[string]word,
 }
 
 // ownReport is what this node says of another. Of the link on which the other
-// speaker is reached as a member it says nothing: there membership tells more.
+// speaker is reached as a member it says nothing as long as that answers pings.
 func (f *fellowship) ownReport(name string, seen seen) probeReport {
 	other := func(link string) bool {
-		return !slices.ContainsFunc(f.last.fellows[name].Links, func(l layer2.Link) bool {
+		return f.pings[name].failed || !slices.ContainsFunc(f.last.fellows[name].Links, func(l layer2.Link) bool {
 			return l.Name == link && l.Holds(f.objects[name].peer.Addr())
 		})
 	}
@@ -469,18 +469,18 @@ func (f *fellowship) pinged(node string, result pingResult) bool {
 }
 
 // questionable are the nodes whose speaker is to be pinged: their kernel misses
-// probes, or membership misses them while their kernel answers. The time is
+// probes, on one link or on all, or membership misses them while their kernel answers. The time is
 // that of the kernel's last answer.
 func (f *fellowship) questionable() map[string]time.Time {
 	out := map[string]time.Time{}
-	reach := f.prober.Reach()
+	seen := f.seen()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for node, r := range reach {
+	for node, r := range seen.nodes {
 		fellow := f.last.fellows[node]
 		held := !fellow.alive && fellow.Presence == announcement.Held
 		switch {
-		case r.State != layer2.Unknown && (r.Missed > 0 || held):
+		case r.State != layer2.Unknown && (r.Missed > 0 || held || len(seen.links.Silent[node]) > 0):
 			out[node] = r.LastAnswer
 		case fellow.alive:
 			delete(f.pings, node)

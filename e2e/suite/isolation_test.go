@@ -27,7 +27,7 @@ func TestControlPlaneOutage(t *testing.T) {
 	router(t, peering.Router{Host: lab.HostRouter})
 	apply(t, peering.Peer{Name: "outage", Address: lab.RouterAddresses.V4}.Manifest()+
 		peering.Peer{Name: "outage6", Address: lab.RouterAddresses.V6}.Manifest())
-	addresses := aDualStack(t, "outage", "10.77.0.207/32, fd77::207/128")
+	addresses := aDualStack(t, "outage", "10.77.0.247/32, fd77::247/128")
 	apply(t, peering.Announced("outage-bgp", "198.51.100.32/32, 2001:db8:100::32/128", ""))
 	apply(t, echo("outage-bgp", "outage", "externalTrafficPolicy: Local"))
 	routed := addressesOf(t, "outage-bgp")

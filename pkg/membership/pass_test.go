@@ -46,6 +46,7 @@ func TestPassesAreTold(t *testing.T) {
 		var running sync.WaitGroup
 		running.Go(func() { newLoop(m, nil).work(ctx) })
 		time.Sleep(time.Minute)
+		synctest.Wait() // a tick is due at the same moment
 		begun, all := p.told()
 		if begun != 0 || all == 0 {
 			t.Errorf("while it waits: %d begun, %d in all", begun, all)

@@ -264,7 +264,7 @@ func (s *statements) hearOwn(now time.Time, key string, told statement) hearing 
 		s.put(s.self, key, anew)
 		return objected
 	case !s.makeRoom(s.self, old, exists, told):
-		s.miss(now, s.self)
+		s.dropped++ // of others, who know of it all the same
 		return noRoom
 	}
 	told.value = bytes.Clone(told.value)
