@@ -190,10 +190,11 @@ func (f *fellowship) paint(members []membership.Member, seen seen, now time.Time
 		if m.State != membership.Left && since.Before(f.blind) {
 			since = f.blind
 		}
+		reports := f.reports(name, alive, words, seen)
 		verdict := announcement.Judge(announcement.Fellow{
 			Alive: m.State == membership.Alive, Left: left, Since: since,
 			Stage: w.stage, StageSince: stageSince, Unmet: !met,
-			Reports: kernelReports(f.reports(name, alive, words, seen)), Probeable: f.probeable(w.links), Renewed: object.renewed,
+			Reports: kernelReports(reports), Probeable: f.probeable(w.links), Renewed: object.renewed,
 			SeenAPI: f.api.trusted, Contact: later(f.api.trusted, f.others.trusted),
 		}, f.patience, now)
 		p.add(name, w, verdict)
@@ -203,7 +204,7 @@ func (f *fellowship) paint(members []membership.Member, seen seen, now time.Time
 				Presence:       verdict.Presence,
 				Reason:         verdict.Reason,
 				Links:          w.links,
-				SilentLinks:    silentLinks(f.reports(name, alive, words, seen)),
+				SilentLinks:    silentLinks(reports),
 				Heard:          m.State == membership.Alive,
 				IgnoresExclude: w.ignoresExclude,
 				Full:           w.full,

@@ -249,19 +249,9 @@ const maxWitnesses = 2
 // those alive, in an order that each node has for itself, so that the work is
 // spread evenly. Every speaker names the same. alive is sorted.
 func Witnesses(node string, alive []string) []string {
-	candidates := make([]layer2.Candidate, 0, len(alive))
-	for _, name := range alive {
-		if name != node {
-			candidates = append(candidates, layer2.Candidate{Name: name})
-		}
-	}
-	var out []string
-	for _, c := range layer2.RankFor(node, candidates) {
-		if len(out) == maxWitnesses {
-			break
-		}
-		out = append(out, c.Name)
-	}
+	out := layer2.FirstFor(node, alive, maxWitnesses+1) // it may be among them itself
+	out = slices.DeleteFunc(out, func(name string) bool { return name == node })
+	out = out[:min(len(out), maxWitnesses)]
 	slices.Sort(out)
 	return out
 }

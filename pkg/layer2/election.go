@@ -59,6 +59,26 @@ func RankFor(name string, candidates []Candidate) []Candidate {
 	return rank(scorer(fnvOffset).add(name).add("\x00"), candidates)
 }
 
+// FirstFor returns the first names of [RankFor], at most so many, for candidates
+// without weights. It costs less than to rank them all.
+func FirstFor(name string, candidates []string, most int) []string {
+	s := scorer(fnvOffset).add(name).add("\x00")
+	first := make([]string, 0, most+1)
+	scores := make([]uint64, 0, most+1)
+	for _, candidate := range candidates {
+		score := s.score(candidate)
+		at := len(first)
+		for at > 0 && cmp.Or(cmp.Compare(scores[at-1], score), cmp.Compare(candidate, first[at-1])) < 0 {
+			at--
+		}
+		if at < most {
+			first, scores = slices.Insert(first, at, candidate), slices.Insert(scores, at, score)
+			first, scores = first[:min(len(first), most)], scores[:min(len(scores), most)]
+		}
+	}
+	return first
+}
+
 func rank(s scorer, candidates []Candidate) []Candidate {
 	type scored struct {
 		Candidate

@@ -147,3 +147,23 @@ func BenchmarkElect100Nodes(b *testing.B) {
 		Elect(addr, candidates)
 	}
 }
+
+// TestFirstFor: the first of all are those of the whole order.
+func TestFirstFor(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		name := rapid.String().Draw(t, "name")
+		names := rapid.SliceOfNDistinct(rapid.StringN(0, 4, -1), 0, 20, rapid.ID).Draw(t, "names")
+		most := rapid.IntRange(0, 5).Draw(t, "most")
+		var candidates []Candidate
+		for _, n := range names {
+			candidates = append(candidates, Candidate{Name: n})
+		}
+		var want []string
+		for _, c := range RankFor(name, candidates)[:min(most, len(names))] {
+			want = append(want, c.Name)
+		}
+		if got := FirstFor(name, names, most); !slices.Equal(got, want) {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	})
+}
