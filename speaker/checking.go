@@ -85,7 +85,9 @@ func (c *checking) round(ctx context.Context) {
 // due are the checks that are this node's now.
 func (c *checking) due() []check {
 	p := c.view.fellows.current()
-	speakers := map[string]announcement.Speaker{c.view.node: c.view.self()}
+	self := c.view.self()
+	self.SilentLinks = p.silent
+	speakers := map[string]announcement.Speaker{c.view.node: self}
 	for name, f := range p.fellows {
 		speakers[name] = f.Speaker
 	}
@@ -128,8 +130,8 @@ func (c *checking) one(ctx context.Context, ch check) {
 	}
 	p := c.view.fellows.current()
 	if err != nil || p.claims[ch.addr][ch.owner] != before || p.fellows[ch.owner].Presence != announcement.Present ||
-		c.view.state.memory(ch.addr).Owner != ch.owner {
-		return // it has moved meanwhile; nothing is known of it now
+		c.view.state.memory(ch.addr).Owner != ch.owner || slices.Contains(p.silent, ch.link) {
+		return // it has moved meanwhile, or this node has lost the LAN; nothing is known of it now
 	}
 	if !c.found(addressOn{ch.addr, ch.link}, conflict) {
 		return

@@ -80,14 +80,14 @@ func named(links []layer2.Link, names []string) []layer2.Link {
 }
 
 // neighbours are the nodes whose speakers are present and that are on one LAN with
-// a link of another node.
+// a link of another node, and have not lost it.
 func neighbours(speakers map[string]Speaker, node string, link layer2.Link) []layer2.Candidate {
 	var out []layer2.Candidate
 	for name, s := range speakers {
 		if name == node || s.Presence != Present {
 			continue
 		}
-		if _, ok := meet(s.Links, link); ok {
+		if ours, ok := meet(s.Links, link); ok && !slices.Contains(s.SilentLinks, ours) {
 			out = append(out, layer2.Candidate{Name: name})
 		}
 	}
