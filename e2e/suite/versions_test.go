@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -33,7 +34,9 @@ func TestTwoVersions(t *testing.T) {
 			{"patch", "-n", system, product.Speaker, "--type=merge", "-p", `{"spec":{"updateStrategy":{"type":"RollingUpdate"}}}`},
 			{"set", "image", "-n", system, product.Speaker, "speaker=" + before},
 		} {
-			kubectl(t, args...)
+			if _, err := cluster.Kubectl(context.WithoutCancel(t.Context()), args...); err != nil {
+				t.Error("clean up:", err)
+			}
 		}
 	})
 	addresses := eight(t)
@@ -119,6 +122,7 @@ func takeOver(t *testing.T, e *eyes, victim string) {
 	if err := cluster.Cut(t.Context(), victim); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(time.Second) // a moment ago all were served
 	eventually(t, holdLimit, "others own what "+victim+" had", func() (bool, string) {
 		now := e.owners(t)
 		for addr, node := range before {
