@@ -25,13 +25,24 @@ func listen(t *testing.T, use func(net.Conn)) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = listener.Close() })
+	// A connection that nobody refers to any more would be closed by the garbage collector.
+	var kept []net.Conn
+	ended := make(chan struct{})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		<-ended
+		for _, conn := range kept {
+			_ = conn.Close()
+		}
+	})
 	go func() {
+		defer close(ended)
 		for {
 			conn, err := listener.Accept()
 			if err != nil {
 				return
 			}
+			kept = append(kept, conn)
 			go use(conn)
 		}
 	}()

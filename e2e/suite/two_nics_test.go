@@ -40,8 +40,9 @@ func TestStandInOnServiceLAN(t *testing.T) {
 	go func() {
 		n := 0
 		for ctx.Err() == nil {
-			// It is an error while entries come back as soon as they are gone.
-			_, _ = cluster.Exec(ctx, lab.HostClient, "ip", "neigh", "flush", "dev", lab.ServiceLink)
+			// Only what it knows: to take away what it is asking for fails the requests that wait for the answer. It is an
+			// error while entries come back as soon as they are gone.
+			_, _ = cluster.Exec(ctx, lab.HostClient, "ip", "neigh", "flush", "dev", lab.ServiceLink, "nud", "reachable")
 			n++
 			time.Sleep(50 * time.Millisecond)
 		}
