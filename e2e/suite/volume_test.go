@@ -45,7 +45,7 @@ func clientset(t *testing.T) *kubernetes.Clientset {
 func TestFiveThousandServices(t *testing.T) {
 	api := clientset(t)
 	kubectl(t, "create", "namespace", "many")
-	// So many take minutes to delete; nothing comes after this test.
+	// So many take minutes to delete; nothing comes after this test, as the name of its file is the last.
 	cleanup(t, "delete", "namespace", "many", "--wait=false")
 	apply(t, `
 apiVersion: berth.io/v1beta1
