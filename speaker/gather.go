@@ -75,8 +75,13 @@ type view struct {
 	claims interface{ isFull() bool }
 	// local are the links of this node that may carry announcements, as
 	// lookAtLinks found them.
-	local         atomic.Pointer[[]layer2.Link]
-	node          string
+	local atomic.Pointer[[]layer2.Link]
+	node  string
+	// member is the address at which this speaker is a member; onLAN is set once a
+	// link had a subnet with it, and cutOff while none has that is up, or while no
+	// link is left at all.
+	member        netip.Addr
+	onLAN, cutOff atomic.Bool
 	proxies       *proxies
 	excludeLinks  []*regexp.Regexp
 	ignoreExclude bool
@@ -218,9 +223,10 @@ func (v *view) ownLinks() []layer2.Link {
 
 // lookAtLinks looks which links of this node may carry announcements: those
 // that are eligible, and those that an advertisement names. It reports whether
-// they changed, and whether there are some again after there was none: then the
-// node is returning, until the caller has asked the fellows and counts that
-// back. Links of pods come and go all the time and are none of them.
+// they changed, and whether this node is back on the LAN of its fellows, which it
+// had lost: then it is returning, until the caller has asked them and counts that
+// back. It may have kept other links all the while. Links of pods come and go all
+// the time and are none of them.
 func (v *view) lookAtLinks() (moved, back bool) {
 	links := v.links.Links()
 	if links == nil {
@@ -237,11 +243,22 @@ func (v *view) lookAtLinks() (moved, back bool) {
 	}
 	out = asSaid(out)
 	before := v.local.Load()
-	if back = before != nil && len(*before) == 0 && len(out) > 0; back {
+	cutOff := len(out) == 0 || v.offLAN(links)
+	if back = v.cutOff.Swap(cutOff) && !cutOff && before != nil; back {
 		v.returning.Add(1) // before anybody sees the links
 	}
 	v.local.Store(&out)
 	return before == nil || !slices.EqualFunc(*before, out, layer2.Link.Equal), back
+}
+
+// offLAN reports whether this node has lost the LAN over which it is a member.
+func (v *view) offLAN(links []layer2.Link) bool {
+	on := func(l layer2.Link) bool { return v.member.IsValid() && l.Holds(v.member) }
+	if slices.ContainsFunc(links, func(l layer2.Link) bool { return on(l) && l.Up }) {
+		v.onLAN.Store(true)
+		return false
+	}
+	return v.onLAN.Load()
 }
 
 // nodeOf names the node that has a link with this hardware address, "" for a

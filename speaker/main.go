@@ -241,7 +241,7 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 	sp.claims = newClaims(members, maxBlocks, log)
 	sp.view = &view{
 		cached: mgr.GetCache(), state: state, fellows: sp.fellows, links: sp.links, claims: sp.claims,
-		node: s.Node, excludeLinks: exclude, ignoreExclude: s.IgnoreExclude, probes: s.ProbeCount > 0, handOver: s.HandOver,
+		node: s.Node, member: address.Addr(), excludeLinks: exclude, ignoreExclude: s.IgnoreExclude, probes: s.ProbeCount > 0, handOver: s.HandOver,
 	}
 	sp.rules = &proxyRules{log: log, done: make(chan struct{})}
 	if s.ProxyPort != 0 {

@@ -750,3 +750,36 @@ func TestControls(t *testing.T) {
 		t.Error("they are others each time")
 	}
 }
+
+// TestReturningWithAnotherLink: node1 loses the LAN over which it is a member, and
+// keeps a second one. When the first is back it asks before it announces.
+func TestReturningWithAnotherLink(t *testing.T) {
+	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
+	w.view.member = netip.MustParseAddr("192.0.2.1")
+	eth0, svc0 := link("eth0", "192.0.2.1/24"), link("svc0", "198.51.100.1/24")
+	down := eth0
+	down.Up = false
+	for _, step := range []struct {
+		story string
+		links []layer2.Link
+		back  bool
+	}{
+		{"both links", []layer2.Link{eth0, svc0}, false},
+		{"the second goes", []layer2.Link{eth0}, false},
+		{"and comes back", []layer2.Link{eth0, svc0}, false},
+		{"the first has no carrier", []layer2.Link{down, svc0}, false},
+		{"and has it again", []layer2.Link{eth0, svc0}, true},
+		{"the first is taken away", []layer2.Link{svc0}, false},
+		{"and is made again", []layer2.Link{eth0, svc0}, true},
+		{"none is left", []layer2.Link{}, false},
+		{"the second alone", []layer2.Link{svc0}, false},
+		{"all are back", []layer2.Link{eth0, svc0}, true},
+	} {
+		w.local = step.links
+		before := w.view.returning.Load()
+		_, back := w.view.lookAtLinks()
+		if asks := w.view.returning.Load() > before; back != step.back || asks != step.back {
+			t.Errorf("%s: back %t, returning %t", step.story, back, asks)
+		}
+	}
+}

@@ -234,7 +234,7 @@ const (
 	// ReasonIsolated: this speaker hears neither the API server nor a fellow, and
 	// another node has taken the address meanwhile.
 	ReasonIsolated Reason = "Isolated"
-	// ReasonReturning: this node had no link for a while, so others may have
+	// ReasonReturning: this node had lost the network of its fellows, so others may have
 	// taken over. It asks its fellows before it announces again.
 	ReasonReturning Reason = "Returning"
 	// ReasonSuspended: this speaker was frozen, so others may have taken over.

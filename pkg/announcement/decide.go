@@ -69,7 +69,7 @@ type Input struct {
 	// lost contact with all others and that one announces it on the LAN since; ""
 	// for none.
 	YieldedTo string
-	// Returning is set while this node, which had no link, asks what has become
+	// Returning is set while this node, which had lost its fellows' LAN, asks what has become
 	// of its addresses.
 	Returning bool
 	// Probe tells what is known of the address on the LAN.
@@ -226,7 +226,7 @@ func Decide(in Input) Decision {
 		d.Message = fmt.Sprintf("This speaker hears neither the API server nor another speaker, and node %s has taken the address meanwhile.", in.YieldedTo)
 	case in.Returning:
 		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonReturning
-		d.Message = "This node has a link again, and asks the other speakers first."
+		d.Message = "This node is back on the network of the other speakers, and asks them first."
 	case d.Owner == in.Node:
 		if !rest(in, &d) {
 			own(in, ads, candidates, &d)
@@ -381,14 +381,24 @@ func handOver(in Input, ads []*config.L2Advertisement, d *Decision) bool {
 		return false
 	}
 	links, why := choose(in, ads, in.Nodes[self])
-	if len(links) == 0 {
-		return false
+	if len(links) == 0 || why == layer2.AllEligibleLinks && ownerWhy(in, ads, d.Owner) == layer2.LinksBySubnet {
+		return false // the links that are left are on other LANs
 	}
 	d.Announce, d.Links, d.HandingOver, d.Recheck = true, linkNames(links), true, end
 	d.Claim = &Claim{mine.Generation, mine.Weak}
 	d.Reason = v1beta1.ReasonHandingOver
 	d.Message = fmt.Sprintf("This node announces the address on %s until node %s does: %s.", strings.Join(d.Links, ", "), d.Owner, why)
 	return true
+}
+
+// ownerWhy is why the links of the owner are chosen.
+func ownerWhy(in Input, ads []*config.L2Advertisement, owner string) layer2.LinkReason {
+	at := slices.IndexFunc(in.Nodes, func(n Node) bool { return n.Name == owner })
+	if at < 0 {
+		return ""
+	}
+	_, why := choose(in, ads, in.Nodes[at])
+	return why
 }
 
 // cause is why this node takes the address now: what became of the owner

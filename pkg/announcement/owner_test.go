@@ -296,3 +296,21 @@ func TestPolicy(t *testing.T) {
 		})
 	}
 }
+
+// TestWhoHasLostTheLANHandsNothingOver: what is left to n1 is a link on another LAN,
+// where the address must not be seen.
+func TestWhoHasLostTheLANHandsNothingOver(t *testing.T) {
+	in := lan()
+	all(only("n1", "n2"), claims(map[string]uint64{"n1": 4}))(&in)
+	in.Announcing = true
+	s := in.Speakers["n1"]
+	s.Links = s.Links[1:]
+	in.Speakers["n1"] = s
+	if d := Decide(in); d.Announce || d.Owner != "n2" || d.Reason != v1beta1.ReasonNotOwner {
+		t.Errorf("announces on %v: %s, %s", d.Links, d.Reason, d.Message)
+	}
+	in.Speakers["n2"] = Speaker{Presence: Present, Links: []layer2.Link{link("eth0", "203.0.113.2/24")}}
+	if d := Decide(in); !d.Announce {
+		t.Errorf("in nobody's subnet: %s, %s", d.Reason, d.Message)
+	}
+}
