@@ -37,6 +37,7 @@ type keeper struct {
 	away   atomic.Bool                            // the API server
 	before func(client.WithWatch, *corev1.Secret) // the next update
 	log    strings.Builder
+	logger *slog.Logger // one for all replicas: its handler serialises what they write
 	mu     sync.Mutex
 	events []string
 }
@@ -47,6 +48,7 @@ func keepers(t *testing.T, story func(k *keeper)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		k := &keeper{T: t, ctx: ctx}
+		k.logger = slog.New(slog.NewTextHandler(&k.log, nil))
 		defer k.parts.Wait()
 		defer stop()
 		k.api = fake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
@@ -71,7 +73,7 @@ func keepers(t *testing.T, story func(k *keeper)) {
 // replica starts one that leads when its channel is closed, and ends with ctx.
 func (k *keeper) replica(ctx context.Context, leads chan struct{}) (ended <-chan error) {
 	out := make(chan error, 1)
-	m := &memberSecret{api: k.api, name: key("members"), leads: leads, events: k, log: slog.New(slog.NewTextHandler(&k.log, nil))}
+	m := &memberSecret{api: k.api, name: key("members"), leads: leads, events: k, log: k.logger}
 	k.parts.Go(func() { out <- m.run(ctx) })
 	return out
 }
