@@ -8,6 +8,7 @@
 //	SCENARIOS  regular expression of the scenarios to run; default all
 //	WINDOW     for how long two Ethernet addresses may be stated for one address, in ms; default 1000. Where thousands are handed
 //	           over at once it is --hand-over-timeout, 3 s
+//	SEED       the faults of the first run of the scenario "chaos"; the second has the next number. Default 1
 //	MINUTES    how long the scenario "saturated" lasts; default 10
 //	OUT        file for the lines of JSON; default failover-*.jsonl in the system's directory for temporary files
 //	LAB        name of the lab; default "failover". One that is up is used, and stays
@@ -44,6 +45,7 @@ type settings struct {
 	bench.Settings
 	minutes int
 	window  int // ms
+	seed    uint64
 }
 
 func readSettings() (settings, error) {
@@ -52,11 +54,12 @@ func readSettings() (settings, error) {
 		return settings{}, err
 	}
 	s := settings{Settings: shared}
-	var errs [2]error
+	var errs [3]error
 	s.minutes, errs[0] = strconv.Atoi(cmp.Or(os.Getenv("MINUTES"), "10"))
 	s.window, errs[1] = strconv.Atoi(cmp.Or(os.Getenv("WINDOW"), "1000"))
+	s.seed, errs[2] = strconv.ParseUint(cmp.Or(os.Getenv("SEED"), "1"), 10, 32)
 	if err := errors.Join(errs[:]...); err != nil {
-		return s, fmt.Errorf("MINUTES or WINDOW: %w", err)
+		return s, fmt.Errorf("MINUTES, WINDOW or SEED: %w", err)
 	}
 	if s.minutes < 1 {
 		return s, errors.New("MINUTES: want at least 1")
@@ -87,7 +90,7 @@ func run(ctx context.Context) (err error) {
 	printHeader()
 	var failed []error
 	for _, sc := range chosen {
-		results, err := b.runAll(ctx, sc, s.Runs, lines)
+		results, err := b.runAll(ctx, sc, s, lines)
 		printRows(sc, results)
 		if err = errors.Join(err, broken(sc, results, int64(s.window))); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", sc.name, err))
@@ -117,8 +120,9 @@ func broken(sc scenario, results []result, window int64) error {
 
 // runAll runs a scenario so many times. A run that could not be measured is told and counts as none; when the cluster does
 // not come back, the scenario ends.
-func (b *bed) runAll(ctx context.Context, sc scenario, runs int, lines *os.File) (results []result, err error) {
+func (b *bed) runAll(ctx context.Context, sc scenario, s settings, lines *os.File) (results []result, err error) {
 	begin := time.Now()
+	runs := s.Runs
 	if sc.once {
 		runs = 1
 	}
@@ -127,9 +131,9 @@ func (b *bed) runAll(ctx context.Context, sc scenario, runs int, lines *os.File)
 		return nil, err
 	}
 	for i := range runs {
-		r, err := b.runOnce(ctx, sc, set)
+		r, err := b.runBy(ctx, sc, set, s.seed+uint64(i))
 		if err != nil {
-			return results, errors.Join(fmt.Errorf("run %d: %w", i+1, err), sc.restore(context.WithoutCancel(ctx), b.Lab, r.Victim))
+			return results, fmt.Errorf("run %d: %w", i+1, err)
 		}
 		r.Scenario, r.Run = sc.name, i+1
 		results = append(results, r)
@@ -143,4 +147,16 @@ func (b *bed) runAll(ctx context.Context, sc scenario, runs int, lines *os.File)
 	}
 	fmt.Fprintf(os.Stderr, "%s: %d runs in %.0f s\n", sc.name, runs, time.Since(begin).Seconds())
 	return results, nil
+}
+
+// runBy is one run of a scenario. When it fails, what was broken is mended.
+func (b *bed) runBy(ctx context.Context, sc scenario, set set, seed uint64) (result, error) {
+	if sc.chaos {
+		return b.runChaos(ctx, sc, set, seed)
+	}
+	r, err := b.runOnce(ctx, sc, set)
+	if err != nil {
+		err = errors.Join(err, sc.restore(context.WithoutCancel(ctx), b.Lab, r.Victim))
+	}
+	return r, err
 }

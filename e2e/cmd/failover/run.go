@@ -47,6 +47,11 @@ type result struct {
 	Overlaps     []string `json:"overlaps,omitempty"`
 	OverlapCount int      `json:"overlapCount"`
 	Longest      int64    `json:"longestOverlap"`
+	// Seed and Faults are those of a run of many faults; Settled is the time from when all were mended until the client was
+	// served at every address and one node answered for each.
+	Seed    uint64   `json:"seed,omitempty"`
+	Faults  []string `json:"faults,omitempty"`
+	Settled int64    `json:"settled,omitempty"`
 }
 
 const (
@@ -89,13 +94,14 @@ func (w *watcher) stop() error {
 	return w.capture.Stop()
 }
 
-// calm waits until the client is served at every address and the LAN is of one mind where each is.
+// calm waits until the client is served at every address and the LAN is of one mind where each is, for
+// bench.CalmLimit at most.
 func (w *watcher) calm(ctx context.Context) error {
 	begin := time.Now()
 	if err := bench.Served(ctx, w.traffic, bench.CalmLimit); err != nil {
 		return err
 	}
-	return bench.Poll(ctx, bench.CalmLimit, "one node answers for each address", func() error {
+	return bench.Poll(ctx, bench.CalmLimit-time.Since(begin), "one node answers for each address", func() error {
 		from := time.Now().Add(-bench.Calm)
 		if from.Before(begin) {
 			return errors.New("it has hardly begun")
@@ -158,12 +164,19 @@ func (b *bed) runOnce(ctx context.Context, sc scenario, s set) (r result, err er
 		return r, err
 	}
 	w.judge(&r, measured, times{from, mended, time.Now().Add(-bench.OnTheWay)})
+	r.Moved = moved(before, after)
+	return r, nil
+}
+
+// moved counts the addresses that have another place than before, or none.
+func moved(before, after map[netip.Addr]watch.MAC) int {
+	n := 0
 	for addr, mac := range before {
 		if after[addr] != mac {
-			r.Moved++
+			n++
 		}
 	}
-	return r, nil
+	return n
 }
 
 // begin waits until all is calm and the client knows where each address is now. A client that was led astray in the run

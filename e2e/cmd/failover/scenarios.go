@@ -22,6 +22,8 @@ type scenario struct {
 	still bool
 	// once: it runs one time only, whatever RUNS says.
 	once bool
+	// chaos: faults of a seed happen in place of fault and restore, which are nil.
+	chaos bool
 	// window is how long the loss is measured after the fault at least; it goes on until all addresses are answered again.
 	window time.Duration
 	// overlap is for how long two Ethernet addresses may be stated for one address; 0 means what the environment says.
@@ -90,6 +92,9 @@ func scenarios(minutes int) []scenario {
 			fault: func(ctx context.Context, _ *lab.Lab, _ string) error {
 				return bench.Saturate(ctx, time.Duration(minutes)*time.Minute)
 			}, restore: nothing},
+		// Nothing is asked of what happens meanwhile: a part that is cut off announces too.
+		{name: "chaos", title: fmt.Sprintf("%d faults at a time, one upon the other, then all is mended", faultCount), set: setLocal,
+			everybody: true, chaos: true, overlap: time.Hour, window: faultsWithin + longestFault},
 	}
 }
 

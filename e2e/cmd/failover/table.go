@@ -50,4 +50,17 @@ func printRows(sc scenario, results []result) {
 			s.Min.Milliseconds(), s.Median.Milliseconds(), s.P99.Milliseconds(), s.Max.Milliseconds(),
 			watch.SummaryOf(back).Max.Milliseconds(), longest, float64(moved)/float64(len(results)), astray)
 	}
+	if sc.chaos {
+		printSettled(results)
+	}
+}
+
+// printSettled prints how long it took until all was well after everything was mended.
+func printSettled(results []result) {
+	var settled []int64
+	for _, r := range results {
+		settled = append(settled, r.Settled)
+	}
+	fmt.Printf("\nFrom the end of mending until one node answered for each address and the client was served at all, seeds %d to %d: %s\n\n",
+		results[0].Seed, results[len(results)-1].Seed, watch.SummaryOf(bench.Milliseconds(settled)))
 }
