@@ -35,7 +35,8 @@ type configReconciler struct {
 	namespace string
 
 	wake          func([]types.NamespacedName)
-	objectChanged func(objectKey) // has an object's status written again
+	wakeLast      func([]types.NamespacedName) // when no other waits to be looked at
+	objectChanged func(objectKey)              // has an object's status written again
 }
 
 // objectKey names a configuration object.
@@ -75,7 +76,8 @@ func (r *configReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (
 			rest = append(rest, client.ObjectKeyFromObject(&services.Items[i]))
 		}
 	}
-	r.wake(rest)
+	// They may all have to be written. A new Service does not wait for that.
+	r.wakeLast(rest)
 	if recheck.IsZero() {
 		return reconcile.Result{}, nil
 	}

@@ -32,9 +32,10 @@ type serviceReconciler struct {
 	log    *slog.Logger
 	class  string // spec.loadBalancerClass served
 
-	// wake has Services looked at again; poolChanged has a pool's status
-	// written again.
+	// wake has Services looked at again, wakeLast when no other waits to be;
+	// poolChanged has a pool's status written again.
 	wake        func([]types.NamespacedName)
+	wakeLast    func([]types.NamespacedName)
 	poolChanged func(name string)
 	lookAgain   func(time.Duration) // has every Service looked at after a while
 
@@ -170,7 +171,7 @@ func (r *serviceReconciler) adopt(ctx context.Context) error {
 	close(r.state.adopted)
 	r.lookAgain(config.ReplaceGrace)
 	// One that was deleted since may never have been in the cache.
-	r.wake(adopted)
+	r.wakeLast(adopted)
 	return nil
 }
 

@@ -49,14 +49,19 @@ func setupControllers(
 			services.Add(reconcile.Request{NamespacedName: key})
 		}
 	}
+	wakeLast := func(keys []types.NamespacedName) {
+		for _, key := range keys {
+			services.AddLast(reconcile.Request{NamespacedName: key})
+		}
+	}
 	service := &serviceReconciler{
 		state: state, cached: mgr.GetCache(), live: mgr.GetAPIReader(), writer: mgr.GetClient(),
-		events: recorder, log: log, class: s.Kube.Class, wake: wake, metrics: m,
+		events: recorder, log: log, class: s.Kube.Class, wake: wake, wakeLast: wakeLast, metrics: m,
 		poolChanged: func(name string) { statuses.AddAfter(objectKey{config.KindIPAddressPool, name}, statusDelay) },
 		lookAgain:   func(wait time.Duration) { configurations.AddAfter(kube.WholeConfig, wait) },
 	}
 	configuration := &configReconciler{
-		state: state, cached: mgr.GetCache(), live: mgr.GetAPIReader(), log: log, class: s.Kube.Class, wake: wake,
+		state: state, cached: mgr.GetCache(), live: mgr.GetAPIReader(), log: log, class: s.Kube.Class, wake: wake, wakeLast: wakeLast,
 		namespace: s.Kube.Namespace, objectChanged: statuses.Add,
 	}
 	status := &statusReconciler{state: state, cached: mgr.GetCache(), writer: mgr.GetClient(), events: recorder, log: log, wake: wake}

@@ -103,11 +103,11 @@ func (w *world) start() {
 		}
 	}
 	w.services = &serviceReconciler{
-		state: w.state, cached: w.cache, live: w.api, writer: w.api, events: w, log: log, wake: wake,
+		state: w.state, cached: w.cache, live: w.api, writer: w.api, events: w, log: log, wake: wake, wakeLast: wake,
 		poolChanged: func(name string) { w.pools = append(w.pools, name) }, metrics: newMetrics(w.state), lookAgain: func(time.Duration) {},
 	}
 	w.config = &configReconciler{
-		state: w.state, cached: w.cache, live: w.api, log: log, wake: wake,
+		state: w.state, cached: w.cache, live: w.api, log: log, wake: wake, wakeLast: wake,
 		namespace: "berth-system", objectChanged: func(objectKey) {},
 	}
 	w.status = &statusReconciler{state: w.state, cached: w.cache, writer: w.api, events: w, log: log, wake: wake}

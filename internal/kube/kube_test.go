@@ -1,8 +1,10 @@
 package kube
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,6 +15,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 )
@@ -69,6 +72,35 @@ func TestQueueKeepsWhatComesEarly(t *testing.T) {
 			t.Errorf("%d keys after a while, want 3", to.Len())
 		}
 	})
+}
+
+// TestQueueLooksAtSomeLast: what thousands of keys are added for does not delay
+// one that is new.
+func TestQueueLooksAtSomeLast(t *testing.T) {
+	var q Queue[string]
+	q.AddLast("early and last")
+	to := priorityqueue.New[string]("test")
+	defer to.ShutDown()
+	if err := q.Start(t.Context(), to); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		q.AddLast(fmt.Sprint("last ", i))
+	}
+	q.Add("new")
+	q.Add("last 1") // has a reason of its own now
+	var order []string
+	for range 5 {
+		key, shutdown := to.Get()
+		if shutdown {
+			t.Fatal("the queue ended")
+		}
+		order = append(order, key)
+		to.Done(key)
+	}
+	if want := []string{"new", "last 1", "early and last", "last 0", "last 2"}; !slices.Equal(order, want) {
+		t.Errorf("looked at in the order %q, want %q", order, want)
+	}
 }
 
 func TestCacheHoldsOnlyWhatIsRead(t *testing.T) {

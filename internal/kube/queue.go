@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 )
 
 // Queue is a source of keys that come from Berth itself rather than from a
@@ -14,7 +16,14 @@ import (
 type Queue[Key comparable] struct {
 	mu    sync.Mutex
 	to    workqueue.TypedRateLimitingInterface[Key]
-	early []Key
+	early []added[Key]
+}
+
+// added is a key and how it is added.
+type added[Key comparable] struct {
+	key  Key
+	wait time.Duration
+	last bool
 }
 
 // Start is called by the controller that works the queue off.
@@ -22,27 +31,44 @@ func (q *Queue[Key]) Start(_ context.Context, to workqueue.TypedRateLimitingInte
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.to = to
-	for _, key := range q.early {
-		to.Add(key)
+	for _, a := range q.early {
+		q.pass(added[Key]{key: a.key, last: a.last})
 	}
 	q.early = nil
 	return nil
 }
 
 // Add has a key looked at.
-func (q *Queue[Key]) Add(key Key) { q.AddAfter(key, 0) }
+func (q *Queue[Key]) Add(key Key) { q.add(added[Key]{key: key}) }
+
+// AddLast has a key looked at when no other waits. A key that is added in another
+// way meanwhile is looked at as that says.
+func (q *Queue[Key]) AddLast(key Key) { q.add(added[Key]{key: key, last: true}) }
 
 // AddAfter has a key looked at after a while. A key that waits already is
 // looked at once, at the earlier time.
-func (q *Queue[Key]) AddAfter(key Key, wait time.Duration) {
+func (q *Queue[Key]) AddAfter(key Key, wait time.Duration) { q.add(added[Key]{key: key, wait: wait}) }
+
+func (q *Queue[Key]) add(a added[Key]) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.to == nil {
+		q.early = append(q.early, a)
+		return
+	}
+	q.pass(a)
+}
+
+// pass hands a key to the controller, of which the queue is one with priorities
+// unless a test has another.
+func (q *Queue[Key]) pass(a added[Key]) {
+	queue, priorities := q.to.(priorityqueue.PriorityQueue[Key])
 	switch {
-	case q.to == nil:
-		q.early = append(q.early, key)
-	case wait == 0:
-		q.to.Add(key)
+	case a.last && priorities:
+		queue.AddWithOpts(priorityqueue.AddOpts{Priority: new(handler.LowPriority)}, a.key)
+	case a.wait > 0:
+		q.to.AddAfter(a.key, a.wait)
 	default:
-		q.to.AddAfter(key, wait)
+		q.to.Add(a.key)
 	}
 }
