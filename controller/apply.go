@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,21 +28,25 @@ import (
 // cached.
 func (r *serviceReconciler) apply(ctx context.Context, service *corev1.Service, d assignment.Decision) error {
 	want := service.DeepCopy()
-	if !slices.Equal(assignment.StatusAddresses(service), d.Addresses) {
-		want.Status.LoadBalancer.Ingress = ingress(d.Addresses)
+	if !d.LeaveStatus {
+		want.Status.LoadBalancer.Ingress = ingress(service.Status.LoadBalancer.Ingress, d.Addresses)
 	}
+	// What nobody acts on comes last: at the beginning stands what is read at adoption.
+	message := strings.TrimSpace(d.Message + " " + assignment.UnknownAnnotations(service.Annotations))
 	meta.SetStatusCondition(&want.Status.Conditions, kube.Condition(
-		v1beta1.ConditionAddressAssigned, d.Assigned(), d.Reason, d.Message, 0))
+		v1beta1.ConditionAddressAssigned, d.Assigned(), d.Reason, message, 0))
+	r.bgp.put(client.ObjectKeyFromObject(service), &want.Status.Conditions)
 	written, err := r.write(ctx, service, want)
 	if err != nil || !written {
 		return err
 	}
-	if len(d.Addresses) > 0 {
+	if len(d.Addresses) > 0 && !d.LeaveStatus {
 		if waited, ok := r.state.waited(client.ObjectKeyFromObject(service), time.Now()); ok {
 			r.metrics.latency.Observe(waited.Seconds())
 		}
 	}
 	r.announce(service, d)
+	r.announceBGP(service, want)
 	return nil
 }
 
@@ -50,8 +55,9 @@ func (r *serviceReconciler) apply(ctx context.Context, service *corev1.Service, 
 func (r *serviceReconciler) clear(ctx context.Context, service *corev1.Service, freed []netip.Addr) error {
 	want := service.DeepCopy()
 	meta.RemoveStatusCondition(&want.Status.Conditions, v1beta1.ConditionAddressAssigned)
+	meta.RemoveStatusCondition(&want.Status.Conditions, v1beta1.ConditionBGPAnnounced)
 	if len(freed) > 0 && slices.Equal(assignment.StatusAddresses(service), freed) {
-		want.Status.LoadBalancer.Ingress = nil
+		want.Status.LoadBalancer.Ingress = ingress(service.Status.LoadBalancer.Ingress, nil)
 	}
 	_, err := r.write(ctx, service, want)
 	return err
@@ -117,7 +123,17 @@ func difference(have, want *corev1.Service) (client.Patch, error) {
 // only the wording of the message has changed.
 func (r *serviceReconciler) announce(service *corev1.Service, d assignment.Decision) {
 	before := meta.FindStatusCondition(service.Status.Conditions, v1beta1.ConditionAddressAssigned)
-	if before != nil && before.Reason == string(d.Reason) && slices.Equal(assignment.StatusAddresses(service), d.Addresses) {
+	hint := assignment.UnknownAnnotations(service.Annotations)
+	if hint != "" && (before == nil || !strings.Contains(before.Message, hint)) {
+		r.events.Eventf(service, nil, corev1.EventTypeWarning, string(v1beta1.ReasonUnknownAnnotation), "AssignAddress", "%s", kube.Note(hint))
+	}
+	if d.Leaving != "" && (before == nil || !strings.Contains(before.Message, d.Leaving)) {
+		r.events.Eventf(service, nil, corev1.EventTypeWarning, string(v1beta1.ReasonPoolDeleted), "AssignAddress", "%s", kube.Note(d.Leaving))
+		r.log.Warn("addresses are about to be lost", "service", string(assignment.HolderOf(service)),
+			"addresses", d.Addresses, "reason", string(v1beta1.ReasonPoolDeleted), "message", d.Leaving)
+	}
+	same := d.LeaveStatus || slices.Equal(assignment.StatusAddresses(service), d.Addresses)
+	if before != nil && before.Reason == string(d.Reason) && same {
 		return
 	}
 	kind := corev1.EventTypeNormal
@@ -130,11 +146,51 @@ func (r *serviceReconciler) announce(service *corev1.Service, d assignment.Decis
 	r.metrics.decisions.WithLabelValues(string(d.Reason)).Inc()
 }
 
-func ingress(addrs []netip.Addr) []corev1.LoadBalancerIngress {
+// announceBGP tells of a change that was written of what becomes of a Service by BGP,
+// unless only the wording has changed.
+func (r *serviceReconciler) announceBGP(before, after *corev1.Service) {
+	was := meta.FindStatusCondition(before.Status.Conditions, v1beta1.ConditionBGPAnnounced)
+	is := meta.FindStatusCondition(after.Status.Conditions, v1beta1.ConditionBGPAnnounced)
+	if is == nil || was != nil && was.Reason == is.Reason {
+		return
+	}
+	kind := corev1.EventTypeNormal
+	if is.Status == metav1.ConditionFalse {
+		kind = corev1.EventTypeWarning
+	}
+	r.events.Eventf(after, nil, kind, is.Reason, "Announce", "%s", kube.Note(is.Message))
+	r.log.Info("announcement by BGP changed", "service", string(assignment.HolderOf(after)),
+		"reason", is.Reason, "message", is.Message)
+}
+
+// ingress are the entries of a status that shall have these addresses, in place of
+// those that it has. They stay as they are where they name the same addresses, and
+// so do host names, which are somebody else's. But the mode is Berth's: packets come
+// to nodes with the address as their destination, so it is VIP (KEP-1860); an entry
+// that says Proxy has clients within the cluster leave the cluster for nothing.
+func ingress(have []corev1.LoadBalancerIngress, addrs []netip.Addr) []corev1.LoadBalancerIngress {
 	mode := corev1.LoadBalancerIPModeVIP
-	var out []corev1.LoadBalancerIngress
+	var out, names []corev1.LoadBalancerIngress
+	var had []netip.Addr
+	for _, entry := range have {
+		addr, err := netip.ParseAddr(entry.IP)
+		if err != nil {
+			names = append(names, entry)
+			continue
+		}
+		had = append(had, addr.Unmap())
+	}
+	if slices.Equal(had, addrs) {
+		out = slices.Clone(have)
+		for i, entry := range out {
+			if entry.IP != "" && entry.IPMode != nil && *entry.IPMode != mode {
+				out[i].IPMode = &mode
+			}
+		}
+		return out
+	}
 	for _, addr := range addrs {
 		out = append(out, corev1.LoadBalancerIngress{IP: addr.String(), IPMode: &mode})
 	}
-	return out
+	return append(out, names...)
 }

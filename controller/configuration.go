@@ -37,6 +37,7 @@ type configReconciler struct {
 	wake          func([]types.NamespacedName)
 	wakeLast      func([]types.NamespacedName) // when no other waits to be looked at
 	objectChanged func(objectKey)              // has an object's status written again
+	bgp           *bgpTeller
 }
 
 // objectKey names a configuration object.
@@ -65,6 +66,7 @@ func (r *configReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (
 	for key := range generations(objects) {
 		r.objectChanged(key)
 	}
+	r.bgp.again()
 	var services corev1.ServiceList
 	if err := r.cached.List(ctx, &services); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list Services: %w", err)
@@ -139,6 +141,8 @@ type statusReconciler struct {
 	events events.EventRecorder
 	log    *slog.Logger
 	wake   func([]types.NamespacedName)
+
+	missing missingSince
 }
 
 // statusDelay gathers many changes of a pool's counts into one write.
@@ -156,7 +160,7 @@ func (r *statusReconciler) Reconcile(ctx context.Context, key objectKey) (reconc
 	if key.Kind == config.KindIPAddressPool {
 		again, err = r.pool(ctx, key)
 	} else {
-		err = r.conditions(ctx, key)
+		again, err = r.conditions(ctx, key)
 	}
 	if apierrors.IsConflict(err) {
 		// The cache lags behind the object.
@@ -204,6 +208,7 @@ func fill(s *v1beta1.IPAddressPoolStatus, c poolCounts) {
 	s.AvailableIPv4, s.AvailableIPv6, s.Available = c.Available4, c.Available6, sum(c.Available4, c.Available6)
 	s.RestingIPv4, s.RestingIPv6 = c.Resting4, c.Resting6
 	s.ExcludedIPv4, s.ExcludedIPv6 = c.Excluded4, c.Excluded6
+	tellOfNodes(s, c)
 	s.OutOfRange = nil
 	for _, r := range c.OutsideRanges {
 		s.OutOfRange = append(s.OutOfRange, config.RangeText(r))
@@ -217,28 +222,77 @@ func fill(s *v1beta1.IPAddressPoolStatus, c poolCounts) {
 			"set onShrink to Move to have them moved.", len(c.Outside)), 0))
 }
 
-// conditions writes the status of an object that has only conditions.
-func (r *statusReconciler) conditions(ctx context.Context, key objectKey) error {
+// tellOfNodes sets the condition that tells which addresses of a pool nodes have.
+func tellOfNodes(s *v1beta1.IPAddressPoolStatus, c poolCounts) {
+	if c.OfNodesTold == "" {
+		meta.RemoveStatusCondition(&s.Conditions, v1beta1.ConditionNodeAddresses)
+		return
+	}
+	reason, what := v1beta1.ReasonNotGivenOut, "are not given out, but Services that have one of them keep it"
+	if c.GivesOfNodes {
+		reason, what = v1beta1.ReasonGivenOut, "are given out and announced by nobody (allowNodeAddresses)"
+	}
+	meta.SetStatusCondition(&s.Conditions, kube.Condition(v1beta1.ConditionNodeAddresses, true, reason,
+		fmt.Sprintf("Nodes have addresses of the pool, which %s: %s.", what, c.OfNodesTold), 0))
+}
+
+// conditions writes the status of an object that has only conditions. It returns
+// when to look again; 0 for not at all.
+func (r *statusReconciler) conditions(ctx context.Context, key objectKey) (again time.Duration, err error) {
 	o, conditions := newObject(key.Kind)
 	if err := r.cached.Get(ctx, types.NamespacedName{Name: key.Name}, o); err != nil {
-		return err
+		return 0, err
 	}
-	have := slices.Clone(*conditions)
+	have, before := o.DeepCopyObject(), slices.Clone(*conditions)
 	p, generation := r.problem(key)
-	if key.Kind == config.KindBGPPeer && p.Reason == v1beta1.ReasonAccepted {
-		worse, err := onNodes(ctx, r.cached, key.Name)
+	if peer, is := o.(*v1beta1.BGPPeer); is {
+		seen, err := r.onNodes(ctx, key.Name)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		if worse.Reason != "" {
-			p = worse
+		peer.Status.Sessions, peer.Status.Established = seen.sessions, seen.established
+		p = worse(p, seen.problem)
+	}
+	advertisement := key.Kind == config.KindL2Advertisement || key.Kind == config.KindBGPAdvertisement
+	if advertisement && p.Reason == v1beta1.ReasonAccepted {
+		found, err := r.reaches(ctx, key)
+		if err != nil {
+			return 0, err
+		}
+		again = r.missing.wait(key, found.Reason, time.Now())
+		if again == 0 || saysAlready(before, found.Reason, generation) {
+			p.Reason, p.Message = found.Reason, found.Message
 		}
 	}
 	changed := setReady(p, generation, conditions)
-	if equality.Semantic.DeepEqual(have, *conditions) {
-		return nil
+	if equality.Semantic.DeepEqual(have, o) {
+		return again, nil
 	}
-	return r.write(ctx, o, p, changed)
+	return again, r.write(ctx, o, p, changed)
+}
+
+// saysAlready reports whether the Ready condition of an object has a reason that was
+// found for this generation of it.
+func saysAlready(conditions []metav1.Condition, reason v1beta1.Reason, generation int64) bool {
+	c := meta.FindStatusCondition(conditions, v1beta1.ConditionReady)
+	return c != nil && c.Reason == string(reason) && c.ObservedGeneration == generation
+}
+
+// worse is what a BGPPeer's condition says of what is wrong with it, and of what is
+// wrong on nodes, where its reason is not "": there they have no session. Beside what
+// sessions run with all the same, that comes first.
+func worse(p, onNodes config.Problem) config.Problem {
+	if onNodes.Reason == "" {
+		return p
+	}
+	switch p.Reason {
+	case v1beta1.ReasonAccepted:
+		return onNodes
+	case v1beta1.ReasonSameRouterID, v1beta1.ReasonBFDProfileNotFound, v1beta1.ReasonBFDEchoUnusable:
+		onNodes.Message += " " + p.Message
+		return onNodes
+	}
+	return p
 }
 
 // setReady sets the Ready condition to what is known of an object, and tells
@@ -261,7 +315,7 @@ func (r *statusReconciler) problem(key objectKey) (config.Problem, int64) {
 			return p, r.state.judged[key]
 		}
 	}
-	return config.Problem{Kind: key.Kind, Name: key.Name, Reason: v1beta1.ReasonAccepted, Message: "In force as written."}, r.state.judged[key]
+	return config.Problem{Kind: key.Kind, Name: key.Name, Reason: v1beta1.ReasonAccepted, Message: inForce}, r.state.judged[key]
 }
 
 // write sends a changed status, and an Event when the Ready condition is

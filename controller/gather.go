@@ -10,6 +10,9 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/config"
 )
 
 // namespaceKind is how namespaces are cached: Berth reads nothing of them
@@ -20,23 +23,24 @@ func namespaceKind() *metav1.PartialObjectMetadata {
 	return o
 }
 
-// ofNodes are the addresses that nodes have, with the node's name, and the
-// labels of each node.
-func ofNodes(ctx context.Context, reader client.Reader) (addresses map[netip.Addr]string, labels map[string]map[string]string, err error) {
+// ofNodes are the addresses that nodes have, as their statuses and their Speakers
+// tell, and the labels of each node.
+func ofNodes(
+	ctx context.Context, reader client.Reader,
+) (map[netip.Addr]config.NodeAddress, map[string]map[string]string, error) {
 	var nodes corev1.NodeList
 	if err := reader.List(ctx, &nodes); err != nil {
 		return nil, nil, fmt.Errorf("list Nodes: %w", err)
 	}
-	addresses, labels = map[netip.Addr]string{}, map[string]map[string]string{}
+	var speakers v1beta1.SpeakerList
+	if err := reader.List(ctx, &speakers); err != nil {
+		return nil, nil, fmt.Errorf("list Speakers: %w", err)
+	}
+	labels := map[string]map[string]string{}
 	for _, n := range nodes.Items {
 		labels[n.Name] = n.Labels
-		for _, a := range n.Status.Addresses {
-			if addr, err := netip.ParseAddr(a.Address); err == nil {
-				addresses[addr.Unmap()] = n.Name
-			}
-		}
 	}
-	return addresses, labels, nil
+	return config.NodeAddresses(nodes.Items, speakers.Items), labels, nil
 }
 
 // namespaceLabels reads the labels of a namespace; none when it is gone.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -49,16 +50,14 @@ func command() *cobra.Command {
 	addFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var s processSettings
-		if err := settings.Load(cmd, &s); err != nil {
-			return err
-		}
-		if err := s.validate(); err != nil {
+		if err := settings.LoadValid(cmd, &s, func() error { return s.validate() }); err != nil { //nolint:gocritic // s.validate would be of s before
 			return err
 		}
 		log, err := logging.New(s.Log, os.Stderr)
 		if err != nil {
 			return err
 		}
+		settings.WarnOfUnknown(log, cmd, os.Environ())
 		return run(cmd.Context(), s, log)
 	}
 	return cmd
@@ -89,7 +88,7 @@ func control(ctx context.Context, s processSettings, state *state, log *slog.Log
 	if err != nil {
 		return err
 	}
-	api, err := client.New(config, client.Options{Scheme: mgr.GetScheme()})
+	api, err := client.NewWithWatch(config, client.Options{Scheme: mgr.GetScheme()})
 	if err != nil {
 		return fmt.Errorf("prepare client: %w", err)
 	}
@@ -105,6 +104,9 @@ func control(ctx context.Context, s processSettings, state *state, log *slog.Log
 	if err != nil {
 		return err
 	}
+	others := newOtherServices(func(key types.NamespacedName, addrs []netip.Addr) {
+		services.told(state.names(key, ofOthers, addrs))
+	})
 	secret := &memberSecret{
 		api:    api,
 		name:   types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret},
@@ -114,13 +116,22 @@ func control(ctx context.Context, s processSettings, state *state, log *slog.Log
 	}
 	for _, part := range []manager.Runnable{
 		// On every replica, once the caches are filled.
-		everywhere(func(context.Context) error { close(state.synced); return nil }),
+		everywhere(func(ctx context.Context) error {
+			select {
+			case <-others.synced:
+				close(state.synced)
+			case <-ctx.Done():
+			}
+			return nil
+		}),
+		everywhere(func(ctx context.Context) error { return others.run(ctx, otherThanLoadBalancers(api)) }),
 		everywhere(secret.run),
 		// On the replica that leads.
 		manager.RunnableFunc(func(ctx context.Context) error {
 			close(state.leads)
 			return services.adopt(ctx)
 		}),
+		manager.RunnableFunc(services.bgp.run),
 	} {
 		if err := mgr.Add(part); err != nil {
 			return err

@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -17,8 +19,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/assignment"
-	"github.com/berth-lb/berth/pkg/config"
 )
 
 // serviceReconciler keeps the status of one Service right: gather, decide,
@@ -37,9 +39,10 @@ type serviceReconciler struct {
 	wake        func([]types.NamespacedName)
 	wakeLast    func([]types.NamespacedName)
 	poolChanged func(name string)
-	lookAgain   func(time.Duration) // has every Service looked at after a while
 
 	metrics *metrics
+	// bgp is what Services are to say of what becomes of them by BGP.
+	bgp *bgpTeller
 }
 
 // Reconcile looks at one Service.
@@ -53,10 +56,13 @@ func (r *serviceReconciler) Reconcile(ctx context.Context, request reconcile.Req
 	err := r.cached.Get(ctx, request.NamespacedName, &service)
 	switch {
 	case apierrors.IsNotFound(err):
+		r.told(r.state.names(request.NamespacedName, ofLoadBalancers, nil))
 		return reconcile.Result{}, r.gone(ctx, request.NamespacedName)
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("read Service: %w", err)
-	case !assignment.Serves(&service, r.class):
+	}
+	r.told(r.state.names(request.NamespacedName, ofLoadBalancers, assignment.ExternalIPsOf(&service)))
+	if !assignment.Serves(&service, r.class) {
 		return reconcile.Result{}, r.leave(ctx, &service)
 	}
 	nsLabels, err := namespaceLabels(ctx, r.cached, service.Namespace)
@@ -69,6 +75,7 @@ func (r *serviceReconciler) Reconcile(ctx context.Context, request reconcile.Req
 	}
 	r.told(decided.effect)
 	err = r.apply(ctx, &service, decided.Decision)
+	r.bgp.again()
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		// The Service has changed or gone since it was cached; its event is
 		// on the way.
@@ -112,7 +119,11 @@ func (r *serviceReconciler) gone(ctx context.Context, key types.NamespacedName) 
 // Service are in use all the same.
 func (r *serviceReconciler) leave(ctx context.Context, service *corev1.Service) error {
 	key := client.ObjectKeyFromObject(service)
-	if err := r.clear(ctx, service, r.state.given(key)); err != nil {
+	given := r.state.given(key)
+	if len(given) == 0 && service.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		given, _ = assignment.Wrote(service) // nobody else gives a Service of another type anything
+	}
+	if err := r.clear(ctx, service, given); err != nil {
 		return err
 	}
 	if r.state.reserve(service, time.Now()) {
@@ -140,6 +151,11 @@ func (r *serviceReconciler) adopt(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	select {
+	case <-r.state.synced:
+	case <-ctx.Done():
+		return nil
+	}
 	services, err := r.servicesWithAddresses(ctx)
 	if err != nil {
 		return err
@@ -151,8 +167,15 @@ func (r *serviceReconciler) adopt(ctx context.Context) error {
 		}
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
+	for i := range services {
+		s := &services[i]
+		r.state.names(client.ObjectKeyFromObject(s), ofLoadBalancers, assignment.ExternalIPsOf(s))
+	}
 	var adopted []types.NamespacedName
 	for i := range services {
+		if len(services[i].Status.LoadBalancer.Ingress) == 0 {
+			continue
+		}
 		if !assignment.Serves(&services[i], r.class) {
 			r.state.reserve(&services[i], time.Now())
 			continue
@@ -165,44 +188,63 @@ func (r *serviceReconciler) adopt(ctx context.Context) error {
 		adopted = append(adopted, client.ObjectKeyFromObject(&services[i]))
 	}
 	r.log.Info("addresses adopted", "count", len(adopted))
-	r.state.mu.Lock()
-	r.state.patience = time.Now().Add(config.ReplaceGrace)
-	r.state.mu.Unlock()
 	close(r.state.adopted)
-	r.lookAgain(config.ReplaceGrace)
 	// One that was deleted since may never have been in the cache.
 	r.wakeLast(adopted)
-	return nil
+	return r.findLeft(ctx)
 }
 
-// servicesWithAddresses asks the API server for the Services that have
-// addresses, whoever gave them. It tries until it succeeds or ctx ends.
-func (r *serviceReconciler) servicesWithAddresses(ctx context.Context) ([]corev1.Service, error) {
-	var out []corev1.Service
-	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
-		out = nil
-		page := &client.ListOptions{
-			FieldSelector: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)),
-			Limit:         500,
+// findLeft has Services looked at that are not of type LoadBalancer any more, but were
+// when Berth decided about them last, as their condition shows: no cache has them. It
+// asks for all Services of other types, once for each time that a replica begins to
+// lead, while others are served already.
+func (r *serviceReconciler) findLeft(ctx context.Context) error {
+	var left []types.NamespacedName
+	err := r.list(ctx, fields.OneTermNotEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)), func(page []corev1.Service) {
+		for i := range page {
+			if meta.FindStatusCondition(page[i].Status.Conditions, v1beta1.ConditionAddressAssigned) != nil {
+				left = append(left, client.ObjectKeyFromObject(&page[i]))
+			}
 		}
+	})
+	r.state.leave(left)
+	r.wakeLast(left)
+	return err
+}
+
+// servicesWithAddresses asks the API server for the Services of type LoadBalancer
+// that have addresses, whoever gave them, or name external IPs. It tries until it succeeds or ctx ends.
+func (r *serviceReconciler) servicesWithAddresses(ctx context.Context) ([]corev1.Service, error) {
+	found := map[types.NamespacedName]corev1.Service{}
+	err := r.list(ctx, fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)), func(page []corev1.Service) {
+		for _, s := range page {
+			if len(s.Status.LoadBalancer.Ingress) > 0 || len(s.Spec.ExternalIPs) > 0 {
+				found[client.ObjectKeyFromObject(&s)] = s
+			}
+		}
+	})
+	return slices.Collect(maps.Values(found)), err
+}
+
+// list asks the API server for Services, page by page. It begins anew until all of
+// them were listed or ctx ends, so one may be in several pages.
+func (r *serviceReconciler) list(ctx context.Context, selector fields.Selector, each func(page []corev1.Service)) error {
+	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+		page := &client.ListOptions{FieldSelector: selector, Limit: 500}
 		for {
 			var list corev1.ServiceList
 			if err := r.live.List(ctx, &list, page); err != nil {
-				r.log.Warn("cannot list Services to adopt their addresses; trying again", "error", err)
+				r.log.Warn("cannot list Services; trying again", "error", err)
 				return false, nil
 			}
-			for _, s := range list.Items {
-				if len(s.Status.LoadBalancer.Ingress) > 0 {
-					out = append(out, s)
-				}
-			}
+			each(list.Items)
 			if page.Continue = list.Continue; page.Continue == "" {
 				return true, nil
 			}
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list Services to adopt their addresses: %w", err)
+		return fmt.Errorf("list Services: %w", err)
 	}
-	return out, nil
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -16,95 +17,158 @@ import (
 	"github.com/berth-lb/berth/pkg/config"
 )
 
-// trimSpeaker keeps of a cached Speaker what nodes say of BGPPeers that cannot
-// be in force on them.
+// trimSpeaker keeps of a cached Speaker what its node does by BGP, what it says of
+// BGPPeers that cannot be in force on it, the addresses of its links, and what
+// advertisements ask of nodes. Counts of routes, which change with every Service, are
+// not kept.
 func trimSpeaker(in any) (any, error) {
 	s, ok := in.(*v1beta1.Speaker)
 	if !ok {
 		return in, nil
 	}
 	s.ManagedFields, s.Annotations, s.Labels = nil, nil, nil
-	var sessions []v1beta1.BGPSession
+	said := s.Status.BGP
+	kept := v1beta1.SpeakerBGP{Count: said.Count, AddressCount: said.AddressCount, Addresses: said.Addresses}
 	for _, session := range s.Status.BGP.Sessions {
-		if session.Problem != "" {
-			sessions = append(sessions, v1beta1.BGPSession{Peer: session.Peer, Reason: session.Reason, Problem: session.Problem})
+		short := v1beta1.BGPSession{Peer: session.Peer, Reason: session.Reason, Problem: session.Problem}
+		if session.State == v1beta1.BGPEstablished {
+			short.State = session.State
+			for _, f := range familiesOf(session).List() {
+				short.Families = append(short.Families, v1beta1.BGPFamily(f.String()))
+			}
 		}
+		kept.Sessions = append(kept.Sessions, short)
 	}
-	s.Status = v1beta1.SpeakerStatus{BGP: v1beta1.SpeakerBGP{Sessions: sessions}}
+	var links []v1beta1.SpeakerLink
+	for _, l := range s.Status.Links {
+		links = append(links, v1beta1.SpeakerLink{Name: l.Name, Up: l.Up, Prefixes: l.Prefixes})
+	}
+	s.Status = v1beta1.SpeakerStatus{
+		HasWorked:    s.Status.Worked(),
+		ExcludeLabel: s.Status.ExcludeLabel,
+		Links:        links,
+		BGP:          kept,
+	}
 	return s, nil
 }
 
-// problemsOf is what a speaker says of BGPPeers that cannot be in force on its
-// node, by peer.
-func problemsOf(s *v1beta1.Speaker) map[string]string {
-	out := map[string]string{}
+// saidOfPeer is what a speaker says of one BGPPeer.
+type saidOfPeer struct {
+	problem string // why it cannot be in force on the node
+	up      bool   // whether it has a session
+}
+
+// saidOfPeers is what a speaker says of BGPPeers, by their names.
+func saidOfPeers(s *v1beta1.Speaker) map[string]saidOfPeer {
+	out := map[string]saidOfPeer{}
 	for _, session := range s.Status.BGP.Sessions {
-		if session.Problem != "" {
-			out[session.Peer] = session.Problem
-		}
+		out[session.Peer] = saidOfPeer{session.Problem, session.State == v1beta1.BGPEstablished}
 	}
 	return out
 }
 
+// sessionsDelay gathers changes of many sessions into one write to a BGPPeer.
+const sessionsDelay = time.Second
+
 // peersOfSpeakers has the status of those BGPPeers looked at of which a speaker
-// says something else than before.
-func peersOfSpeakers() handler.TypedEventHandler[client.Object, objectKey] {
+// says something else than before, and of all when there is a speaker more or less.
+// again is called when what it announces has changed.
+func peersOfSpeakers(state *state, again func()) handler.TypedEventHandler[client.Object, objectKey] {
 	type queue = workqueue.TypedRateLimitingInterface[objectKey]
-	differ := func(before, after map[string]string, q queue) {
-		for _, of := range []map[string]string{before, after} {
-			for peer := range of {
-				if before[peer] != after[peer] {
-					q.AddAfter(objectKey{config.KindBGPPeer, peer}, statusDelay)
-				}
-			}
+	all := func(q queue) {
+		again()
+		c, _ := state.configuration()
+		for _, p := range c.BGPPeers {
+			q.AddAfter(objectKey{config.KindBGPPeer, p.Name}, sessionsDelay)
 		}
 	}
-	of := func(o client.Object) map[string]string { return problemsOf(o.(*v1beta1.Speaker)) }
 	return handler.TypedFuncs[client.Object, objectKey]{
-		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { differ(nil, of(e.Object), q) },
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) { differ(of(e.ObjectOld), of(e.ObjectNew), q) },
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { differ(of(e.Object), nil, q) },
+		CreateFunc: func(_ context.Context, _ event.CreateEvent, q queue) { all(q) },
+		DeleteFunc: func(_ context.Context, _ event.DeleteEvent, q queue) { all(q) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+			before, after := e.ObjectOld.(*v1beta1.Speaker), e.ObjectNew.(*v1beta1.Speaker)
+			if saysOtherOfBGP(before, after) {
+				again()
+			}
+			was, is := saidOfPeers(before), saidOfPeers(after)
+			for _, of := range []map[string]saidOfPeer{was, is} {
+				for peer := range of {
+					if was[peer] != is[peer] {
+						q.AddAfter(objectKey{config.KindBGPPeer, peer}, sessionsDelay)
+					}
+				}
+			}
+		},
 	}
 }
 
-// onNodes is what is wrong with a BGPPeer on nodes, by what their speakers say;
-// the reason is "" when nothing is.
-func onNodes(ctx context.Context, cached client.Reader, peer string) (config.Problem, error) {
+// seenOfPeer is what is known of a BGPPeer on all nodes.
+type seenOfPeer struct {
+	// problem says on which nodes it is not in force; its reason is "" when on none.
+	problem config.Problem
+	// sessions is on how many nodes with a speaker it should have one, established on
+	// how many it has.
+	sessions, established int32
+}
+
+// onNodes reads what speakers say of a BGPPeer.
+func (r *statusReconciler) onNodes(ctx context.Context, peer string) (seenOfPeer, error) {
 	var speakers v1beta1.SpeakerList
-	if err := cached.List(ctx, &speakers); err != nil {
-		return config.Problem{}, fmt.Errorf("list Speakers: %w", err)
+	if err := r.cached.List(ctx, &speakers, client.UnsafeDisableDeepCopy); err != nil {
+		return seenOfPeer{}, fmt.Errorf("list Speakers: %w", err)
 	}
-	out := config.Problem{Kind: config.KindBGPPeer, Name: peer}
-	nodes := map[string][]string{} // by problem
+	c, nodes := r.state.configuration()
+	return seenOnNodes(c.BGPPeer(peer), peer, nodes, speakers.Items), nil
+}
+
+// seenOnNodes sums up what speakers say of a BGPPeer. It has no parsed form, nil,
+// when it is not in force and never was.
+func seenOnNodes(
+	p *config.BGPPeer, peer string, nodes map[string]map[string]string, speakers []v1beta1.Speaker,
+) seenOfPeer {
+	out := seenOfPeer{problem: config.Problem{Kind: config.KindBGPPeer, Name: peer}}
+	named := map[string][]string{} // nodes, by problem
 	count := 0
-	for _, s := range speakers.Items {
+	for i := range speakers {
+		s := &speakers[i]
+		if nodeLabels, known := nodes[s.Name]; known && p != nil && p.SelectsNode(nodeLabels) {
+			out.sessions++
+		}
 		for _, session := range s.Status.BGP.Sessions {
-			if session.Peer != peer || session.Problem == "" {
+			switch {
+			case session.Peer != peer:
+				continue
+			case session.State == v1beta1.BGPEstablished:
+				out.established++
+			}
+			if session.Problem == "" {
 				continue
 			}
-			if reason := v1beta1.Reason(session.Reason); out.Reason != v1beta1.ReasonSecretNotFound {
-				out.Reason = reason
+			if reason := v1beta1.Reason(session.Reason); out.problem.Reason != v1beta1.ReasonSecretNotFound {
+				out.problem.Reason = reason
 			}
-			nodes[session.Problem] = append(nodes[session.Problem], s.Name)
+			named[session.Problem] = append(named[session.Problem], s.Name)
 			count++
 		}
 	}
 	var told []string
-	for _, problem := range slices.Sorted(maps.Keys(nodes)) {
-		told = append(told, fmt.Sprintf("On %s: %s", someOf(nodes[problem]), strings.TrimSuffix(problem, ".")))
+	for _, problem := range slices.Sorted(maps.Keys(named)) {
+		told = append(told, fmt.Sprintf("On %s: %s", someOf(named[problem]), strings.TrimSuffix(problem, ".")))
 	}
 	if count > 0 {
-		out.Message = fmt.Sprintf("Not in force as written on nodes, of which there are %d. %s.", count, strings.Join(told, ". "))
+		out.problem.Message = fmt.Sprintf("Not in force as written on nodes, of which there are %d. %s.", count, strings.Join(told, ". "))
 	}
-	return out, nil
+	return out
 }
+
+// mostNodes is how many nodes a message names.
+const mostNodes = 20
 
 // someOf lists nodes for a person, a few of many.
 func someOf(nodes []string) string {
-	const most = 20
 	slices.Sort(nodes)
-	if len(nodes) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(nodes[:most], ", "), len(nodes)-most)
+	if len(nodes) > mostNodes {
+		return fmt.Sprintf("%s and %d more", strings.Join(nodes[:mostNodes], ", "), len(nodes)-mostNodes)
 	}
 	return strings.Join(nodes, ", ")
 }

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
@@ -54,15 +53,15 @@ func setupControllers(
 			services.AddLast(reconcile.Request{NamespacedName: key})
 		}
 	}
+	teller := newBGPTeller(state, mgr.GetCache(), s.Kube.Class, wakeLast, log)
 	service := &serviceReconciler{
 		state: state, cached: mgr.GetCache(), live: mgr.GetAPIReader(), writer: mgr.GetClient(),
-		events: recorder, log: log, class: s.Kube.Class, wake: wake, wakeLast: wakeLast, metrics: m,
+		events: recorder, log: log, class: s.Kube.Class, wake: wake, wakeLast: wakeLast, metrics: m, bgp: teller,
 		poolChanged: func(name string) { statuses.AddAfter(objectKey{config.KindIPAddressPool, name}, statusDelay) },
-		lookAgain:   func(wait time.Duration) { configurations.AddAfter(kube.WholeConfig, wait) },
 	}
 	configuration := &configReconciler{
 		state: state, cached: mgr.GetCache(), live: mgr.GetAPIReader(), log: log, class: s.Kube.Class, wake: wake, wakeLast: wakeLast,
-		namespace: s.Kube.Namespace, objectChanged: statuses.Add,
+		namespace: s.Kube.Namespace, objectChanged: statuses.Add, bgp: teller,
 	}
 	status := &statusReconciler{state: state, cached: mgr.GetCache(), writer: mgr.GetClient(), events: recorder, log: log, wake: wake}
 
@@ -78,7 +77,8 @@ func setupControllers(
 	// A cluster without any object has a configuration too.
 	configurations.Add(kube.WholeConfig)
 	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").WatchesRawSource(configurations).
-		Watches(&corev1.Node{}, kube.ToWholeConfig(), builder.WithPredicates(nodeChanged()))
+		Watches(&corev1.Node{}, kube.ToWholeConfig(), builder.WithPredicates(nodeChanged())).
+		Watches(&v1beta1.Speaker{}, kube.ToWholeConfig(), builder.WithPredicates(linksChanged()))
 	for _, kind := range kube.ConfigKinds() {
 		whole = whole.Watches(kind, kube.ToWholeConfig(), builder.WithPredicates(kube.ConfigChanged()))
 	}
@@ -94,7 +94,8 @@ func setupControllers(
 	}
 	return service, builder.TypedControllerManagedBy[objectKey](mgr).Named("status").
 		WatchesRawSource(statuses).
-		Watches(&v1beta1.Speaker{}, peersOfSpeakers()).
+		Watches(&v1beta1.Speaker{}, peersOfSpeakers(state, teller.again)).
+		Watches(&v1beta1.Speaker{}, advertisementsOfSpeakers(state)).
 		Complete(status)
 }
 
@@ -104,6 +105,17 @@ func nodeChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return !slices.Equal(e.ObjectOld.(*corev1.Node).Status.Addresses, e.ObjectNew.(*corev1.Node).Status.Addresses) ||
 			!maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels())
+	}}
+}
+
+// linksChanged passes changes of what a Speaker lists of its node's links, as far
+// as that is cached.
+func linksChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, after := e.ObjectOld.(*v1beta1.Speaker), e.ObjectNew.(*v1beta1.Speaker)
+		return !slices.EqualFunc(before.Status.Links, after.Status.Links, func(a, b v1beta1.SpeakerLink) bool {
+			return a.Name == b.Name && slices.Equal(a.Prefixes, b.Prefixes)
+		})
 	}}
 }
 

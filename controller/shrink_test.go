@@ -27,15 +27,6 @@ func (w *world) editPool(name string, edit func(*v1beta1.IPAddressPoolSpec)) {
 	}
 }
 
-// takeover has a new leader take over, and goes on when its patience is over.
-func (w *world) takeover() {
-	w.t.Helper()
-	w.restart()
-	w.state.mu.Lock()
-	w.state.patience = time.Time{}
-	w.state.mu.Unlock()
-}
-
 // TestPoolEditedWhileNobodyLeads: whether the controller sees an edit, or only
 // finds it done, Services end with the same addresses, and so do the words about
 // them.
@@ -57,7 +48,7 @@ func TestPoolEditedWhileNobodyLeads(t *testing.T) {
 		{"a node takes the address", service("web", 0), nil, func(w *world) {
 			w.create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"},
 				Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.10"}}}})
-		}, []string{"192.0.2.10"}, []string{"192.0.2.10"}},
+		}, []string{"192.0.2.10"}, []string{}},
 		{"such addresses are moved", service("web", 0), nil, func(w *world) {
 			w.editPool("lan", func(s *v1beta1.IPAddressPoolSpec) { shrink(s); s.OnShrink = v1beta1.OnShrinkMove })
 		}, []string{"192.0.2.100"}, nil},
@@ -94,7 +85,7 @@ func TestPoolEditedWhileNobodyLeads(t *testing.T) {
 				w.judge(config.KindIPAddressPool, "lan")
 				test.edit(w)
 				if away {
-					w.takeover()
+					w.restart()
 				} else {
 					w.configure()
 				}
@@ -115,7 +106,7 @@ func TestPoolEditedWhileNobodyLeads(t *testing.T) {
 				}
 
 				// It goes on so: with the next leader, and when all is as before.
-				w.takeover()
+				w.restart()
 				w.look("web")
 				w.has("web", v1beta1.Reason(c.Reason), test.want...)
 			})
@@ -128,6 +119,18 @@ func TestPoolEditedWhileNobodyLeads(t *testing.T) {
 
 // TestWithoutTheConditionTheStatusOfThePoolCounts: somebody has rewritten the
 // condition, so that it names no pool.
+// As an earlier version left them: link-local addresses are refused now.
+func TestLinkLocalAddressesStay(t *testing.T) {
+	w := newWorld(t, lan("169.254.7.0/24"), service("web", 0, having("169.254.7.9"), func(s *corev1.Service) {
+		s.Status.Conditions = []metav1.Condition{{Type: v1beta1.ConditionAddressAssigned, Status: metav1.ConditionTrue,
+			Reason: string(v1beta1.ReasonAssigned), Message: "169.254.7.9 from pool lan."}}
+	}), service("new", 1))
+	w.look("web", "new")
+	w.has("web", v1beta1.ReasonAssigned, "169.254.7.9")
+	w.has("new", v1beta1.ReasonNoEligiblePool)
+	w.did([]string{"new"}, []string{"new Warning NoEligiblePool"})
+}
+
 func TestWithoutTheConditionTheStatusOfThePoolCounts(t *testing.T) {
 	w := newWorld(t, lan("192.0.2.10-192.0.2.20"), service("web", 0))
 	w.look("web")
@@ -139,7 +142,7 @@ func TestWithoutTheConditionTheStatusOfThePoolCounts(t *testing.T) {
 	if err := w.api.Status().Update(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	w.takeover()
+	w.restart()
 	w.look("web")
 	w.has("web", v1beta1.ReasonAssigned, "192.0.2.10")
 }

@@ -106,9 +106,9 @@ func mark(s *v1beta1.SpeakerStatus, ready corev1.NodeCondition) {
 			"BGP sessions, are not listed any more: see which the Speakers of other nodes list. If this speaker works, it corrects this by itself. "+
 			"Find out why the node has not been ready (%s) since %s.",
 		s.Layer2.Count, ready.Reason, ready.LastTransitionTime.UTC().Format(time.RFC3339)), 0))
-	owned := s.Layer2.Owned()
+	owned := s.Layer2.Claims()
 	s.Layer2.Kept = owned[:min(len(owned), v1beta1.MaxSpeakerAnnouncements)]
-	s.Layer2.Count, s.Layer2.Addresses, s.Layer2.Announcements = 0, "", nil
+	s.Layer2.Count, s.Layer2.Owned, s.Layer2.Addresses, s.Layer2.Announcements = 0, 0, "", nil
 	s.BGP = v1beta1.SpeakerBGP{BootID: s.BGP.BootID}
 }
 

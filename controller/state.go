@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,19 +37,27 @@ type state struct {
 	config    config.Config
 	problems  []config.Problem
 	judged    map[objectKey]int64 // generation of each object that config is of
-	waiters   *waiters
+	// nodeLabels are the labels of each node when config was read. The map is
+	// replaced, never changed.
+	nodeLabels map[string]map[string]string
+	waiters    *waiters
+	// ofNodes are the addresses in pools that are not given out because of nodes,
+	// external those that Services name in spec.externalIPs.
+	ofNodes  map[netip.Addr]allocator.Withholding
+	external assignment.ExternalIPs
 
+	// left are Services that Berth's condition was found on although they are not
+	// of type LoadBalancer.
+	left map[types.NamespacedName]bool
 	// seen is when a Service without an address was seen first.
 	seen map[types.NamespacedName]time.Time
 	// written is the resource version of the Service that the last status
 	// write was based on. While the cache still shows that version, it does
 	// not show the write.
 	written map[types.NamespacedName]string
-	// patience is until when addresses of no pool stay with their Services.
-	patience time.Time
 
-	// synced is closed when the caches are filled, leads when this replica
-	// leads.
+	// synced is closed when the caches are filled and the Services are read that
+	// may name addresses in spec.externalIPs, leads when this replica leads.
 	synced, leads chan struct{}
 	// adopted is closed when the addresses found in Service statuses are
 	// recorded. Nothing is assigned before.
@@ -62,6 +71,7 @@ func newState() *state {
 	return &state{
 		addresses:  allocator.New(),
 		waiters:    newWaiters(),
+		left:       map[types.NamespacedName]bool{},
 		seen:       map[types.NamespacedName]time.Time{},
 		written:    map[types.NamespacedName]string{},
 		synced:     make(chan struct{}),
@@ -77,16 +87,67 @@ func (s *state) setConfig(objects config.Objects, now time.Time) (recheck time.T
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.config, s.problems = config.Parse(objects, s.config, now)
-	s.judged = generations(objects)
+	s.judged, s.nodeLabels = generations(objects), objects.NodeLabels
 	pools := make([]allocator.Pool, 0, len(s.config.Pools))
 	for _, p := range s.config.Pools {
 		pools = append(pools, p.Allocatable())
+	}
+	before := s.ofNodes
+	s.ofNodes = s.config.Withheld()
+	for addr := range before {
+		s.withhold(addr)
+	}
+	for addr := range s.ofNodes {
+		s.withhold(addr)
 	}
 	s.addresses.SetPools(pools)
 	if !isClosed(s.configured) {
 		close(s.configured)
 	}
 	return s.config.Recheck, s.problems
+}
+
+// withhold has an address given out or not, as nodes and Services say. The caller
+// holds the lock.
+func (s *state) withhold(addr netip.Addr) {
+	node, isOfNode := s.ofNodes[addr]
+	if w, ok := assignment.Withholding(node, isOfNode, &s.external, addr); ok {
+		s.addresses.Withhold(addr, w)
+		return
+	}
+	s.addresses.Permit(addr)
+}
+
+// names notes which addresses a Service names in spec.externalIPs. Who has one of
+// them is to be told, and who waits for one may have it now.
+func (s *state) names(key types.NamespacedName, source string, addrs []netip.Addr) effect {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var e effect
+	const all = 1 << 62
+	namer := assignment.Namer{Service: allocator.Holder(key.String()), Source: source}
+	for _, addr := range s.external.Set(namer, addrs) {
+		s.withhold(addr)
+		for _, holder := range s.addresses.Holders(addr) {
+			namespace, name, _ := strings.Cut(string(holder), "/")
+			e.Wake = append(e.Wake, types.NamespacedName{Namespace: namespace, Name: name})
+		}
+		e.Wake = append(e.Wake, s.waiters.oldest(cause{address: addr}, all)...)
+		if pool, ok := s.addresses.PoolOf(addr); ok {
+			e.Wake = append(e.Wake, s.ready(pool)...)
+			e.Pools = append(e.Pools, pool)
+		}
+	}
+	return e
+}
+
+// configuration is the one in force, and the labels of the nodes. Neither is ever
+// changed.
+func (s *state) configuration() (*config.Config, map[string]map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.config
+	return &c, s.nodeLabels
 }
 
 // passBy returns when the lock is free: decisions are taken.
@@ -144,7 +205,6 @@ func (s *state) decide(service *corev1.Service, nsLabels labels.Set, now time.Ti
 		Config:    &s.config,
 		Addresses: s.addresses,
 		Now:       now,
-		Patient:   now.Before(s.patience),
 	})
 	waited := s.waiters.causesOf(key)
 	if decision.Assigned() {
@@ -186,6 +246,7 @@ func (s *state) release(key types.NamespacedName, now time.Time) ([]netip.Addr, 
 	s.waiters.remove(key)
 	delete(s.written, key)
 	delete(s.seen, key)
+	delete(s.left, key)
 	return freed, s.effect(before, allocator.Holding{}, pools)
 }
 
@@ -250,7 +311,7 @@ func (s *state) adopt(service *corev1.Service, now time.Time) []*allocator.Confl
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	parsed, _ := assignment.ParseService(service, nil) // what is wrong with it is told when it is looked at
-	free, conflicts := s.undisputed(parsed.Status, parsed.Holder, parsed.Terms)
+	free, conflicts := s.undisputed(assignment.Had(parsed, &s.config, s.addresses), parsed.Holder, parsed.Terms)
 	from := map[netip.Addr]string{}
 	for _, addr := range free {
 		if from[addr] = parsed.From[addr]; from[addr] != "" || !parsed.Given {
@@ -283,15 +344,11 @@ func (s *state) given(key types.NamespacedName) []netip.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h, _ := s.addresses.Held(allocator.Holder(key.String()))
-	if h.Terms.Group == inUse {
+	if h.Terms.Group == assignment.InUse {
 		return nil
 	}
 	return h.Addresses
 }
-
-// inUse is the group of holdings that Berth did not give: no namespace has
-// this name.
-const inUse = "in use by others"
 
 // reserve records what another load balancer has given a Service, so that
 // Berth does not give it to anybody. It returns false when there is nothing.
@@ -301,10 +358,10 @@ func (s *state) reserve(service *corev1.Service, now time.Time) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	holder, terms := assignment.HolderOf(service), allocator.Terms{Group: inUse}
+	holder, terms := assignment.HolderOf(service), allocator.Terms{Group: assignment.InUse}
 	h, _ := s.addresses.Held(holder)
 	theirs := slices.DeleteFunc(assignment.StatusAddresses(service), func(addr netip.Addr) bool {
-		return h.Terms.Group != inUse && slices.Contains(h.Addresses, addr) // Berth gave it, and has taken it back
+		return h.Terms.Group != assignment.InUse && slices.Contains(h.Addresses, addr) // Berth gave it, and has taken it back
 	})
 	free, _ := s.undisputed(theirs, holder, terms)
 	if len(free) == 0 {
@@ -314,13 +371,22 @@ func (s *state) reserve(service *corev1.Service, now time.Time) bool {
 	return true
 }
 
-// knows tells whether a Service holds or waits for addresses.
+// leave remembers Services that Berth is to leave.
+func (s *state) leave(keys []types.NamespacedName) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range keys {
+		s.left[key] = true
+	}
+}
+
+// knows tells whether a Service holds or waits for addresses, or is to be left.
 func (s *state) knows(key types.NamespacedName) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, waits := s.waiters.services[key]
 	_, holds := s.addresses.Held(allocator.Holder(key.String()))
-	return waits || holds
+	return waits || holds || s.left[key]
 }
 
 // waitingOldestFirst are the Services that wait for addresses, in the order
@@ -364,6 +430,8 @@ func (s *state) counts(now time.Time) map[string]poolCounts {
 type poolCounts struct {
 	allocator.Counts
 	Excluded4, Excluded6 int64
+	OfNodesTold          string       // addresses of it that nodes have, "" for none
+	GivesOfNodes         bool         // it gives them out
 	Outside              []netip.Addr // held, though no longer in the pool
 	OutsideRanges        []netipx.IPRange
 	Rested               time.Time // when the first resting address is free; zero for none
@@ -376,7 +444,11 @@ func (s *state) countsLocked(p *config.Pool, now time.Time) poolCounts {
 		Outside:       s.addresses.Outside(p.Name),
 		OutsideRanges: s.addresses.OutsideRanges(p.Name, v1beta1.MaxOutOfRange),
 	}
-	c.Excluded4, c.Excluded6 = sum(p.Excluded4, c.KeptBack4), p.Excluded6
+	c.Excluded4, c.Excluded6 = sum(p.Excluded4, c.KeptBack4), sum(p.Excluded6, c.KeptBack6)
+	c.OfNodesTold, c.GivesOfNodes = s.config.TellNodes(p.OfNodes), p.AllowNodeAddresses
+	if p.Closed { // what is free is for nobody
+		c.Available4, c.Available6 = 0, 0
+	}
 	c.Rested, _ = s.addresses.Rested(p.Name)
 	return c
 }

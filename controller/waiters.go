@@ -124,7 +124,7 @@ func causesOf(s assignment.Service, d assignment.Decision) []cause {
 	}
 	for _, r := range d.Rejections {
 		switch r.Reason {
-		case v1beta1.ReasonPoolFull, v1beta1.ReasonResting:
+		case v1beta1.ReasonPoolFull, v1beta1.ReasonResting, v1beta1.ReasonExternalIP, v1beta1.ReasonNodeAddresses:
 			out = append(out, cause{pool: r.Pool, family: r.Family})
 		case v1beta1.ReasonQuotaReached:
 			out = append(out, cause{pool: r.Pool, group: s.Terms.Group})

@@ -14,7 +14,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -38,6 +40,7 @@ type world struct {
 	events []string // "object type reason"
 	woken  []string // Services, in this order
 	pools  []string // whose status is to be written again
+	lists  int      // how often it asked the API server for a list
 
 	refuse error // what the API server answers to status writes, if not nil
 
@@ -45,6 +48,7 @@ type world struct {
 	services *serviceReconciler
 	config   *configReconciler
 	status   *statusReconciler
+	bgp      *bgpTeller
 }
 
 // newWorld starts a controller at an API server with these objects.
@@ -55,6 +59,10 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		WithStatusSubresource(append(kube.ConfigKinds(), &corev1.Service{})...).
 		WithIndex(&corev1.Service{}, "spec.type", func(o client.Object) []string { return []string{string(o.(*corev1.Service).Spec.Type)} }).
 		WithInterceptorFuncs(interceptor.Funcs{
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+				w.lists++
+				return listOf(ctx, c, list, options)
+			},
 			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, options ...client.SubResourcePatchOption) error {
 				if w.refuse != nil {
 					return w.refuse
@@ -81,6 +89,24 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	return w
 }
 
+// listOf lists objects. The selector "spec.type is not" is one that API servers know
+// and the fake one does not.
+func listOf(ctx context.Context, c client.WithWatch, list client.ObjectList, options []client.ListOption) error {
+	var o client.ListOptions
+	o.ApplyOptions(options)
+	services, ok := list.(*corev1.ServiceList)
+	if !ok || o.FieldSelector == nil || o.FieldSelector.Requirements()[0].Operator != selection.NotEquals {
+		return c.List(ctx, list, options...)
+	}
+	if err := c.List(ctx, services); err != nil {
+		return err
+	}
+	services.Items = slices.DeleteFunc(services.Items, func(s corev1.Service) bool {
+		return !o.FieldSelector.Matches(fields.Set{"spec.type": string(s.Spec.Type)})
+	})
+	return nil
+}
+
 // restart puts a new process in place of the controller. Its caches are
 // filled, and it has adopted what it found.
 func (w *world) restart() {
@@ -102,15 +128,17 @@ func (w *world) start() {
 			w.woken = append(w.woken, key.Name)
 		}
 	}
+	w.bgp = newBGPTeller(w.state, w.cache, "", wake, log)
 	w.services = &serviceReconciler{
 		state: w.state, cached: w.cache, live: w.api, writer: w.api, events: w, log: log, wake: wake, wakeLast: wake,
-		poolChanged: func(name string) { w.pools = append(w.pools, name) }, metrics: newMetrics(w.state), lookAgain: func(time.Duration) {},
+		poolChanged: func(name string) { w.pools = append(w.pools, name) }, metrics: newMetrics(w.state), bgp: w.bgp,
 	}
 	w.config = &configReconciler{
 		state: w.state, cached: w.cache, live: w.api, log: log, wake: wake, wakeLast: wake,
-		namespace: "berth-system", objectChanged: func(objectKey) {},
+		namespace: "berth-system", objectChanged: func(objectKey) {}, bgp: w.bgp,
 	}
 	w.status = &statusReconciler{state: w.state, cached: w.cache, writer: w.api, events: w, log: log, wake: wake}
+	close(w.state.synced)
 	w.configure()
 }
 
@@ -298,7 +326,7 @@ func having(addresses ...string) func(*corev1.Service) {
 		for _, a := range addresses {
 			list = append(list, netip.MustParseAddr(a))
 		}
-		s.Status.LoadBalancer.Ingress = ingress(list)
+		s.Status.LoadBalancer.Ingress = ingress(nil, list)
 	}
 }
 

@@ -136,6 +136,7 @@ func TestMetalLBPeersMeanTheSame(t *testing.T) {
 		Name: "rack-1", LocalASN: 64512, PeerASN: 64513, RouterID: ip("10.0.0.11"), Address: ip("10.0.0.1"), Port: 1179, Source: ip("10.0.0.11"),
 		VRF: "red", Multihop: true, Password: bgp.NewPassword("geheim"), Hold: 30 * time.Second, Keepalive: 10 * time.Second,
 		Connect: 7 * time.Second, Families: bgp.DualStack, NextHop4: ip("10.0.0.11"), NextHop6: ip("fd00::11"),
+		Offer:           bgp.Offer{ExtendedMessage: true},
 		GracefulRestart: config.DefaultRestartTime,
 	}
 	if err != nil || got != want {
@@ -151,6 +152,7 @@ func TestMetalLBPeersMeanTheSame(t *testing.T) {
 		Name: "unnumbered", LocalASN: 64600, RouterID: ip("10.0.0.11"), Interface: "eth1", Port: 179, Password: bgp.NewPassword("plain"),
 		Hold: 90 * time.Second, Keepalive: 30 * time.Second, Connect: config.DefaultConnectTime, Families: bgp.DualStack,
 		NextHop4: ip("10.0.0.11"), NextHop6: ip("fd00::11"),
+		Offer: bgp.Offer{ExtendedMessage: true},
 	}
 	if err != nil || got != want {
 		t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
@@ -162,7 +164,7 @@ func TestMetalLBAdvertisementsMeanTheSame(t *testing.T) {
 	pool := c.Pool("production")
 	names := func(service, node labels.Set) []string {
 		var out []string
-		for _, a := range c.BGPAdvertisementsFor(pool, []labels.Set{service}, node) {
+		for _, a := range c.BGPAdvertisementsFor(netip.MustParseAddr("198.51.100.7"), pool, []labels.Set{service}, node) {
 			out = append(out, a.Name)
 		}
 		return out
@@ -176,7 +178,7 @@ func TestMetalLBAdvertisementsMeanTheSame(t *testing.T) {
 	if got := names(labels.Set{"public": "true"}, nil); !slices.Equal(got, []string{"public"}) {
 		t.Errorf("on another node a public Service is announced by %v", got)
 	}
-	wide := c.BGPAdvertisementsFor(pool, []labels.Set{nil}, labels.Set{"rack": "1"})[0]
+	wide := c.BGPAdvertisementsFor(netip.MustParseAddr("198.51.100.7"), pool, []labels.Set{nil}, labels.Set{"rack": "1"})[0]
 	if wide.Length4 != 24 || wide.Length6 != 64 || wide.LocalPref != 100 || !slices.Equal(wide.Peers, []string{"rack-1"}) {
 		t.Errorf("got %+v", wide)
 	}

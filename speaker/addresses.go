@@ -189,6 +189,9 @@ func (r *addresses) lookOneBGP(ctx context.Context, addr netip.Addr, around surr
 // the one before.
 func (r *addresses) applyBGP(in announcement.BGPInput, d announcement.BGPDecision) {
 	r.view.state.recordBGP(in.Address, d, in.Now)
+	if in.Before.Announce != d.Announce {
+		r.told() // the Speaker object lists it
+	}
 	if !in.Before.Equal(d) {
 		r.routed()
 	}
@@ -198,9 +201,27 @@ func (r *addresses) applyBGP(in announcement.BGPInput, d announcement.BGPDecisio
 // Services what layer 2 does not tell them already.
 func (r *addresses) tellBGP(in announcement.BGPInput, d announcement.BGPDecision) {
 	before := in.Before
-	if before.Announce == d.Announce && before.Reason == d.Reason {
+	wait, due := r.view.state.incompleteBGP(in.Address, in.Now)
+	if wait > 0 {
+		r.later(in.Address, wait)
+	}
+	if before.Announce != d.Announce || before.Reason != d.Reason {
+		r.logBGP(in, d)
+	} else if !due {
 		return
 	}
+	// What holds for all nodes is told by the first of all speakers.
+	switch d.Reason {
+	case v1beta1.ReasonNoEndpoint, v1beta1.ReasonNoAdvertisement:
+		if wait == 0 && isClosed(r.view.state.settled) && in.Node == first(in.Speakers) && d.Reason != r.view.state.memory(in.Address).Reason {
+			r.event(d.Services, in.Address.String(), corev1.EventTypeWarning, string(d.Reason), fmt.Sprintf("%s is not announced: %s", in.Address, d.Message))
+		}
+	}
+}
+
+// logBGP writes a changed decision to the log.
+func (r *addresses) logBGP(in announcement.BGPInput, d announcement.BGPDecision) {
+	before := in.Before
 	log := r.log.With("address", in.Address.String(), "services", d.Services, "reason", string(d.Reason), "message", d.Message)
 	switch {
 	case d.Announce && !d.LeavingSince.IsZero():
@@ -211,13 +232,6 @@ func (r *addresses) tellBGP(in announcement.BGPInput, d announcement.BGPDecision
 		log.Info("address withdrawn from BGP")
 	default:
 		log.Info("address not announced by BGP")
-	}
-	// What holds for all nodes is told by the first of all speakers.
-	switch d.Reason {
-	case v1beta1.ReasonNoEndpoint, v1beta1.ReasonNoAdvertisement:
-		if isClosed(r.view.state.settled) && in.Node == first(in.Speakers) && d.Reason != r.view.state.memory(in.Address).Reason {
-			r.event(d.Services, in.Address.String(), corev1.EventTypeWarning, string(d.Reason), fmt.Sprintf("%s is not announced: %s", in.Address, d.Message))
-		}
 	}
 }
 
@@ -240,16 +254,24 @@ func (r *addresses) apply(in announcement.Input, d announcement.Decision) {
 	if seen := r.view.fellows.current().fellows[d.Before].lastSeen; d.Cause == v1beta1.CauseNodeGone && !seen.IsZero() {
 		r.view.state.missedSince(in.Address, seen)
 	}
-	r.announcer.Set(in.Address, layer2.Request{Links: d.Links, Policy: d.Policy, As: d.As, Generation: after.burst})
+	r.announcer.Set(in.Address, layer2.Request{
+		Links: d.Links, Policy: d.Policy, As: d.As, Generation: after.burst, Promiscuous: d.Promiscuous,
+	})
 	if len(d.Ask) > 0 {
 		r.ask(in.Address, d.Ask)
 	}
-	if before.Announce == d.Announce && before.Reason == d.Reason && before.Owner == d.Owner && sameClaim(before.Claim, d.Claim) &&
-		slices.Equal(before.Links, d.Links) && slices.Equal(before.Services, d.Services) {
-		return
+	wait, due := r.view.state.incomplete(in.Address, in.Now)
+	if wait > 0 {
+		r.later(in.Address, wait)
 	}
-	r.told()
-	r.tell(in, before.Decision, d)
+	if before.Announce != d.Announce || before.Reason != d.Reason || before.Owner != d.Owner || !sameClaim(before.Claim, d.Claim) ||
+		!slices.Equal(before.Links, d.Links) || !slices.Equal(before.Services, d.Services) {
+		r.told()
+		r.tell(in, before.Decision, d)
+	}
+	if due || wait == 0 && d.Reason != before.Reason {
+		r.warn(in, d)
+	}
 }
 
 func sameClaim(a, b *announcement.Claim) bool {
@@ -258,9 +280,7 @@ func sameClaim(a, b *announcement.Claim) bool {
 
 // tell writes a changed decision to the log and to the Events of its Services.
 func (r *addresses) tell(in announcement.Input, before, d announcement.Decision) {
-	// That an address is for BGP only is no news, and no trouble.
-	onlyBGP := d.Reason == v1beta1.ReasonNoAdvertisement && r.view.state.route(in.Address).Reason != ""
-	if onlyBGP && !owns(before) {
+	if r.onlyBGP(in, d) && !owns(before) {
 		return
 	}
 	log := r.log.With("address", in.Address.String(), "owner", d.Owner, "services", d.Services, "reason", string(d.Reason), "message", d.Message)
@@ -269,7 +289,7 @@ func (r *addresses) tell(in announcement.Input, before, d announcement.Decision)
 	case took:
 		log.Info("address taken", "links", d.Links, "cause", string(d.Cause), "generation", d.Claim.Generation)
 		r.event(d.Services, in.Address.String(), corev1.EventTypeNormal, "Announcing",
-			fmt.Sprintf("Node %s announces %s on %s (%s).", in.Node, in.Address, strings.Join(d.Links, ", "), d.Cause))
+			strings.TrimSpace(fmt.Sprintf("Node %s announces %s on %s (%s). %s", in.Node, in.Address, strings.Join(d.Links, ", "), d.Cause, d.Unseen)))
 	case gaveUp:
 		log.Info("address given up")
 		r.event(before.Services, in.Address.String(), corev1.EventTypeNormal, "Withdrawn",
@@ -279,13 +299,26 @@ func (r *addresses) tell(in announcement.Input, before, d announcement.Decision)
 	default:
 		log.Info("decision changed", "links", d.Links)
 	}
-	// Why nobody announces an address is told once: by its owner, or by the
-	// first of all speakers where it has none.
-	unannounced := d.Owner == in.Node || d.Owner == "" && in.Node == first(in.Speakers)
-	if unannounced && !onlyBGP && !d.Announce && d.Reason != before.Reason &&
-		d.Reason != v1beta1.ReasonProbing && d.Reason != v1beta1.ReasonReturning && d.Reason != v1beta1.ReasonClaimsUnknown {
-		r.event(d.Services, in.Address.String(), corev1.EventTypeWarning, string(d.Reason), fmt.Sprintf("%s is not announced: %s", in.Address, d.Message))
+}
+
+// onlyBGP tells whether an address is for BGP only: that is no news, and no trouble.
+func (r *addresses) onlyBGP(in announcement.Input, d announcement.Decision) bool {
+	return d.Reason == v1beta1.ReasonNoAdvertisement && r.view.state.route(in.Address).Reason != ""
+}
+
+// warn tells Services why nobody announces their address, once: its owner does, or
+// the first of all speakers where it has none.
+func (r *addresses) warn(in announcement.Input, d announcement.Decision) {
+	ours := d.Owner == in.Node || d.Owner == "" && in.Node == first(in.Speakers)
+	if !ours || d.Announce || r.onlyBGP(in, d) {
+		return
 	}
+	switch d.Reason {
+	case v1beta1.ReasonProbing, v1beta1.ReasonReturning, v1beta1.ReasonClaimsUnknown:
+		return
+	}
+	r.event(d.Services, in.Address.String(), corev1.EventTypeWarning, string(d.Reason),
+		fmt.Sprintf("%s is not announced: %s", in.Address, d.Message))
 }
 
 // owns tells whether a node announces an address by a decision as its owner.

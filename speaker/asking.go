@@ -33,11 +33,12 @@ type asking struct {
 	prober interface {
 		Ask(context.Context, layer2.Question) (layer2.Found, error)
 	}
-	view     *view
-	log      *slog.Logger
-	count    int
-	interval time.Duration
-	look     func(netip.Addr) // has an address looked at
+	proxyHosts *proxyFinder
+	view       *view
+	log        *slog.Logger
+	count      int
+	interval   time.Duration
+	look       func(netip.Addr) // has an address looked at
 
 	ctx     context.Context // ends with the speaker
 	pending sync.WaitGroup
@@ -60,6 +61,9 @@ func (a *asking) start(addr netip.Addr, links []string) {
 		for a.ctx.Err() == nil && a.view.state.probing(addr, serial) {
 			found, err := a.ask(addr, links)
 			finding := judgeFound(addr, a.view.node, found, a.view.nodeOf)
+			taken := announcement.Probe{
+				State: announcement.ProbeTaken, Holder: finding.mac, Node: finding.node, Nodes: finding.nodes, Here: a.view.linkWith(addr),
+			}
 			switch {
 			case a.ctx.Err() != nil:
 				return
@@ -69,17 +73,18 @@ func (a *asking) start(addr netip.Addr, links []string) {
 				a.tell(addr, serial, announcement.Probe{State: announcement.ProbeNone})
 				return
 			case finding.verdict == foundFree:
-				a.tell(addr, serial, announcement.Probe{State: announcement.ProbeFree})
+				a.tell(addr, serial, announcement.Probe{State: announcement.ProbeFree, Unseen: found.Unsourced})
 				return
 			case finding.verdict == foundRival:
 				a.wait(askFellowAgain)
 			case finding.verdict == foundFellow:
 				if answered++; answered >= fellowTries {
-					a.tell(addr, serial, announcement.Probe{State: announcement.ProbeTaken, Holder: finding.mac, Node: finding.node})
+					a.tell(addr, serial, taken)
 				}
 				a.wait(askFellowAgain)
 			default:
-				a.tell(addr, serial, announcement.Probe{State: announcement.ProbeTaken, Holder: finding.mac})
+				taken.Everything = a.proxyHosts.answers(a.ctx, addr, links, finding.mac)
+				a.tell(addr, serial, taken)
 				a.wait(askAgain)
 			}
 		}
@@ -92,6 +97,7 @@ type finding struct {
 	verdict foundVerdict
 	mac     net.HardwareAddr // whose
 	node    string           // "" for a stranger
+	nodes   []string         // all that answer
 }
 
 type foundVerdict int
@@ -114,18 +120,26 @@ const (
 // takes the address. Each knows of the other what the other knows of it: that both
 // asked.
 func judgeFound(addr netip.Addr, node string, found layer2.Found, nodeOf func(net.HardwareAddr) string) finding {
+	var nodes []string
+	for _, mac := range found.Holders {
+		if name := nodeOf(mac); name != "" {
+			nodes = append(nodes, name)
+		}
+	}
+	slices.Sort(nodes)
+	nodes = slices.Compact(nodes)
 	for _, mac := range slices.Concat(found.Holders, found.Probers) {
 		if nodeOf(mac) == "" {
-			return finding{foundStranger, mac, ""}
+			return finding{foundStranger, mac, "", nodes}
 		}
 	}
 	if len(found.Holders) > 0 {
-		return finding{foundFellow, found.Holders[0], nodeOf(found.Holders[0])}
+		return finding{foundFellow, found.Holders[0], nodeOf(found.Holders[0]), nodes}
 	}
 	for _, mac := range found.Probers {
 		other := nodeOf(mac)
 		if first, _ := layer2.Elect(addr, []layer2.Candidate{{Name: node}, {Name: other}}); first != node {
-			return finding{foundRival, mac, other}
+			return finding{verdict: foundRival, mac: mac, node: other}
 		}
 	}
 	return finding{}
@@ -145,17 +159,47 @@ func (a *asking) wait(d time.Duration) {
 	}
 }
 
-// ask returns who has the address on one of the links, or wants it. An error counts
-// only when nobody is found and no link could be asked.
+// ask returns who has the address on one of the links, or wants it. It probes for
+// it first, as RFC 5227 2.1 and RFC 4862 5.4 say. When nobody is found, the last
+// question is that of a host, from an address of this node: bridges that suppress
+// ARP and NDP pass no other. A host that answers that one only, and does so for every
+// address, has this one no more than others: it proxies. An error counts only when
+// nobody is found and no link could be asked.
 func (a *asking) ask(addr netip.Addr, links []string) (layer2.Found, error) {
+	last := layer2.Question{Addr: addr, Count: 1, Interval: a.interval, AsHost: true}
+	probe := layer2.Question{Addr: addr, Count: max(a.count-last.Count, 1), Interval: a.interval}
+	found, err := a.round(probe, links)
+	if err != nil || len(found.Holders)+len(found.Probers) > 0 {
+		return found, err
+	}
+	if a.count == probe.Count {
+		found.Unsourced = true
+		return found, nil
+	}
+	if found, err = a.round(last, links); err != nil {
+		return found, err
+	}
+	if len(found.Holders) > controlAnswers {
+		return found, nil
+	}
+	found.Holders = slices.DeleteFunc(found.Holders, func(mac net.HardwareAddr) bool {
+		return a.view.nodeOf(mac) == "" && a.proxyHosts.answers(a.ctx, addr, links, mac).IsValid()
+	})
+	return found, nil
+}
+
+// round asks once on each of the links.
+func (a *asking) round(q layer2.Question, links []string) (layer2.Found, error) {
 	type answer struct {
 		found layer2.Found
 		err   error
 	}
 	answers := make(chan answer, len(links))
 	for _, link := range links {
+		on := q
+		on.Link = link
 		go func() {
-			found, err := a.prober.Ask(a.ctx, layer2.Question{Addr: addr, Link: link, Count: a.count, Interval: a.interval})
+			found, err := a.prober.Ask(a.ctx, on)
 			answers <- answer{found, err}
 		}()
 	}
@@ -165,6 +209,7 @@ func (a *asking) ask(addr netip.Addr, links []string) (layer2.Found, error) {
 		got := <-answers
 		all.Holders = append(all.Holders, got.found.Holders...)
 		all.Probers = append(all.Probers, got.found.Probers...)
+		all.Unsourced = all.Unsourced || got.found.Unsourced
 		if got.err != nil {
 			errs = append(errs, got.err)
 		}

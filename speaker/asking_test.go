@@ -25,7 +25,12 @@ type segment struct {
 	holders map[string][]net.HardwareAddr // of every address, by the link they are asked on
 	probers map[string][]net.HardwareAddr // who asks for it too, in the same way
 	broken  map[string]error              // by link
-	asked   []layer2.Question
+	// behind are those on eth0 that hear only what a host asks, everything is one that
+	// answers for all addresses when a host asks.
+	behind     []net.HardwareAddr
+	everything net.HardwareAddr
+	unsourced  bool // there is no address to ask from
+	asked      []layer2.Question
 }
 
 // Ask makes the segment a prober. Like it, it takes its time.
@@ -40,7 +45,19 @@ func (s *segment) Ask(ctx context.Context, q layer2.Question) (layer2.Found, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return layer2.Found{Holders: s.holders[q.Link], Probers: s.probers[q.Link]}, s.broken[q.Link]
+	out := layer2.Found{Unsourced: q.AsHost && s.unsourced}
+	if q.Addr == address {
+		out.Holders, out.Probers = slices.Clone(s.holders[q.Link]), slices.Clone(s.probers[q.Link])
+	}
+	if q.AsHost && !s.unsourced {
+		if q.Addr == address {
+			out.Holders = append(out.Holders, s.behind...)
+		}
+		if s.everything != nil {
+			out.Holders = append(out.Holders, s.everything)
+		}
+	}
+	return out, s.broken[q.Link]
 }
 
 // has says who has the address on eth0.
@@ -64,11 +81,31 @@ func (s *segment) breaks(err error) {
 	s.broken = map[string]error{"eth0": err}
 }
 
-// questions is how often it was asked.
+// questions is how often it was asked for the address, the last question of a round
+// not counted.
 func (s *segment) questions() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.asked)
+	n := 0
+	for _, q := range s.asked {
+		if q.Addr == address && (q.Count > 1 || !q.AsHost) {
+			n++
+		}
+	}
+	return n
+}
+
+// controls are the other addresses that it was asked for.
+func (s *segment) controls() []netip.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []netip.Addr
+	for _, q := range s.asked {
+		if q.Addr != address {
+			out = append(out, q.Addr)
+		}
+	}
+	return out
 }
 
 // asks has node1 probe a segment before it announces. Each round takes 300 ms.
@@ -76,7 +113,7 @@ func (w *world) asks() (*asking, *segment) {
 	s := &segment{}
 	ctx, stop := context.WithCancel(w.t.Context())
 	a := &asking{
-		prober: s, view: w.view, log: slog.New(slog.DiscardHandler), count: 3, interval: 100 * time.Millisecond, ctx: ctx,
+		prober: s, proxyHosts: w.proxyHosts(s), view: w.view, log: slog.New(slog.DiscardHandler), count: 3, interval: 100 * time.Millisecond, ctx: ctx,
 		look: func(addr netip.Addr) {
 			if addr != address {
 				w.t.Errorf("%s is looked at", addr)
@@ -90,6 +127,11 @@ func (w *world) asks() (*asking, *segment) {
 		a.pending.Wait()
 	})
 	return a, s
+}
+
+// proxyHosts asks a segment for addresses that nobody should have.
+func (w *world) proxyHosts(s *segment) *proxyFinder {
+	return &proxyFinder{prober: s, view: w.view, known: map[hostOn]*control{}}
 }
 
 // after lets time go by and all that is due happen. What the test did before
@@ -112,7 +154,10 @@ func TestFreeAddressIsAnnounced(t *testing.T) {
 		}
 		lan.after(time.Millisecond)
 		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
-		if want := (layer2.Question{Addr: address, Link: "eth0", Count: 3, Interval: 100 * time.Millisecond}); !slices.Equal(lan.asked, []layer2.Question{want}) {
+		if want := []layer2.Question{
+			{Addr: address, Link: "eth0", Count: 2, Interval: 100 * time.Millisecond},
+			{Addr: address, Link: "eth0", Count: 1, Interval: 100 * time.Millisecond, AsHost: true},
+		}; !slices.Equal(lan.asked, want) {
 			t.Errorf("asked %v", lan.asked)
 		}
 		lan.after(time.Hour)
@@ -133,32 +178,181 @@ func TestTakenAddressIsAskedForAgain(t *testing.T) {
 		lan.has(net6(9))
 		w.look()
 		w.did("192.0.2.10", true)
-		lan.after(300 * time.Millisecond)
+		lan.after(400 * time.Millisecond) // it is asked whether the host answers for every address
 		w.did("192.0.2.10", true, "web Warning Conflict")
 		if got := w.state.memory(address).probe.Holder; got.String() != net6(9).String() {
 			t.Errorf("%s has it", got)
 		}
 
 		lan.after(askAgain - time.Millisecond)
-		if lan.questions() != 1 {
+		if lan.questions() != 1 || len(lan.controls()) != controlCount {
 			t.Errorf("asked %d times", lan.questions())
 		}
-		lan.after(301 * time.Millisecond)
+		lan.after(201 * time.Millisecond)
 		w.did("192.0.2.10", false)
 
 		lan.has()
 		lan.after(askAgain + 300*time.Millisecond)
 		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
-		if lan.questions() != 3 {
-			t.Errorf("asked %d times", lan.questions())
+		if lan.questions() != 3 || len(lan.controls()) != controlCount {
+			t.Errorf("asked %d times, and for %v", lan.questions(), lan.controls())
 		}
 	})
+}
+
+// TestHostsBehindSuppression: who hears no probe hears the last question.
+func TestHostsBehindSuppression(t *testing.T) {
+	for _, test := range []struct {
+		story string
+		given func(*segment)
+		event string
+		says  string
+	}{
+		{"nobody", func(*segment) {}, "web Normal Announcing", ""},
+		{"nobody, and this node has no address to ask from", func(s *segment) { s.unsourced = true },
+			"web Normal Announcing", "Whether a host behind a switch that suppresses ARP or NDP has it is not known"},
+		{"a host", func(s *segment) { s.behind = []net.HardwareAddr{net6(9)} }, "web Warning Conflict", "Another host has the address: 02:00:00:00:00:09."},
+		{"a fellow", func(s *segment) { s.behind = []net.HardwareAddr{net6(2)} }, "web Warning NodeAnswers", "Node node2 answers for the address"},
+		{"a router that answers for every address, and no probe", func(s *segment) { s.everything = net6(9) }, "web Normal Announcing", ""},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, append(service("web"), node("node1"))...)
+				w.says("node2")
+				_, lan := w.asks()
+				test.given(lan)
+				w.look()
+				lan.after(9 * time.Second)
+				if len(w.events) != 1 || w.events[0] != test.event {
+					t.Errorf("emitted %q, want %q", w.events, test.event)
+				}
+				if got := w.state.memory(address).Message; !strings.Contains(got, test.says) || !strings.Contains(w.notes[0], test.says) {
+					t.Errorf("the message is %q, the Event %q", got, w.notes[0])
+				}
+			})
+		})
+	}
+}
+
+// TestAHostThatAnswersForEveryAddress is told as such, with the way out, also where
+// it answers for many at once: it is asked about once.
+func TestAHostThatAnswersForEveryAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, append(service("web"), node("node1"))...)
+		a, lan := w.asks()
+		lan.has(net6(9))
+		lan.everything = net6(9)
+		w.look()
+		lan.after(time.Second)
+		w.did("192.0.2.10", true, "web Warning Conflict")
+		r := w.state.memory(address)
+		for _, part := range []string{"02:00:00:00:00:09", r.probe.Everything.String(), "proxy ARP", "--conflict-probe-count=0"} {
+			if !strings.Contains(r.Message, part) {
+				t.Errorf("%q is not in the message %q", part, r.Message)
+			}
+		}
+		if list := w.conflicts.list(); len(list) != 1 || !strings.Contains(list[0].Message, r.Message) {
+			t.Errorf("the conflicts are %+v", list)
+		}
+		if e := r.probe.Everything; !netip.MustParsePrefix("192.0.2.0/24").Contains(e) || e == address {
+			t.Errorf("asked for %s", r.probe.Everything)
+		}
+		var asked sync.WaitGroup
+		for range 100 {
+			asked.Go(func() { a.proxyHosts.answers(t.Context(), address, []string{"eth0"}, net6(9)) })
+		}
+		asked.Wait()
+		if got := lan.controls(); len(got) != controlCount {
+			t.Errorf("asked for %v", got)
+		}
+	})
+}
+
+// TestWhatIsKnownOfHostsThatAnswerForAll is bounded, as one host can make up others; is
+// forgotten after a while; and is not known where it could not be asked.
+func TestWhatIsKnownOfHostsThatAnswerForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, node("node1"))
+		lan := &segment{everything: net6(9)}
+		finder := w.proxyHosts(lan)
+		answers := func(story string, mac net.HardwareAddr, want bool) {
+			t.Helper()
+			if got := finder.answers(t.Context(), address, []string{"eth0"}, mac); got.IsValid() != want {
+				t.Errorf("%s: answers for %q as well", story, got)
+			}
+		}
+		lan.breaks(layer2.ErrLinkUnusable)
+		answers("the link cannot be asked", net6(9), false)
+		lan.breaks(nil)
+		answers("the failure is not taken for an answer", net6(9), true)
+		for n := range 2 * controlHosts {
+			answers("another host", net.HardwareAddr{2, 0, 0, 1, byte(n >> 8), byte(n)}, false)
+		}
+		if n := len(finder.known); n != controlHosts {
+			t.Errorf("%d hosts are known", n)
+		}
+		lan.everything = nil
+		answers("it was set right, which is not known yet", net6(9), true)
+		time.Sleep(controlMemory)
+		answers("it was set right", net6(9), false)
+	})
+}
+
+// TestNodesThatAnswer: all are named, with the likely cause and what to do.
+func TestNodesThatAnswer(t *testing.T) {
+	for _, test := range []struct {
+		story string
+		here  string // the interface of this node that has the address
+		holds []net.HardwareAddr
+		event string
+		says  []string
+	}{
+		{"kube-proxy in IPVS mode", "kube-ipvs0", []net.HardwareAddr{net6(2), net6(3)}, "web Warning NodeAnswers",
+			[]string{"Nodes node2, node3 answer for the address", "do not claim it", "strictARP: true"}},
+		{"kube-router", "kube-dummy-if", []net.HardwareAddr{net6(3)}, "web Warning NodeAnswers",
+			[]string{"Node node3 answers", "does not claim it", "kube-router", "arp_ignore=1"}},
+		{"an address left on an interface", "lo:1", []net.HardwareAddr{net6(2)}, "web Warning NodeAnswers",
+			[]string{"Node node2 answers", "on its interface lo:1 as well", "take it off"}},
+		{"another load balancer there", "", []net.HardwareAddr{net6(2)}, "web Warning NodeAnswers",
+			[]string{"Node node2 answers", "another load balancer", "strictARP", "MembersReachable"}},
+		{"a node without a speaker among them", "kube-ipvs0", []net.HardwareAddr{net6(2), net6(9)}, "web Warning Conflict",
+			[]string{"02:00:00:00:00:09, perhaps a node without a speaker", "Node node2 answers for it too", "strictARP: true"}},
+		{"nothing but a node without a speaker", "kube-ipvs0", []net.HardwareAddr{net6(9)}, "web Warning Conflict",
+			[]string{"Another host has the address: 02:00:00:00:00:09", "If it is a node without a speaker", "strictARP: true"}},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, append(service("web"), node("node1"))...)
+				w.says("node2")
+				w.says("node3")
+				if test.here != "" {
+					w.local = append(w.local, layer2.Link{Name: test.here, NoARP: true, Prefixes: []netip.Prefix{netip.PrefixFrom(address, 32)}})
+				}
+				_, lan := w.asks()
+				lan.has(test.holds...)
+				w.look()
+				lan.after(9 * time.Second)
+				if len(w.events) != 1 || w.events[0] != test.event {
+					t.Fatalf("emitted %q, want %q", w.events, test.event)
+				}
+				list := w.conflicts.list()
+				if len(list) != 1 {
+					t.Fatalf("the conflicts are %+v", list)
+				}
+				for _, part := range test.says {
+					if !strings.Contains(w.notes[0], part) || !strings.Contains(list[0].Message, part) {
+						t.Errorf("%q is not in the Event %q and the conflict %q", part, w.notes[0], list[0].Message)
+					}
+				}
+			})
+		})
+	}
 }
 
 // TestFellowThatHasTheAddressGetsTime: gossip should soon tell of it. Only one
 // that goes on is told of.
 func TestFellowThatHasTheAddressGetsTime(t *testing.T) {
-	const try = 300 * time.Millisecond
+	const try, free = 200 * time.Millisecond, 300 * time.Millisecond
 	for _, test := range []struct {
 		story  string
 		holder net.HardwareAddr
@@ -183,7 +377,7 @@ func TestFellowThatHasTheAddressGetsTime(t *testing.T) {
 					t.Errorf("emitted %q after %d tries", w.events, test.tries)
 				}
 				lan.has()
-				lan.after(askFellowAgain + try)
+				lan.after(askFellowAgain + free)
 				if !slices.Equal(w.events, test.events) {
 					t.Errorf("emitted %q, want %q", w.events, test.events)
 				}

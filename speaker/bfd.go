@@ -224,11 +224,16 @@ type pathRow struct {
 
 // found is what BFD finds of the way.
 func (r pathRow) found() bgp.Path {
+	silent := r.status.RemoteDiscriminator == 0
 	switch {
 	case r.status.State == bfd.Up:
 		return bgp.PathUp
+	case r.status.Failed() && silent:
+		return bgp.PathLost
 	case r.status.Failed():
 		return bgp.PathFailed
+	case silent:
+		return bgp.PathSilent
 	}
 	return bgp.PathPending
 }

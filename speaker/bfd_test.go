@@ -170,14 +170,16 @@ func TestSessionsHearOfTheirPaths(t *testing.T) {
 			want   bgp.Path
 			state  v1beta1.BFDState
 		}{
-			{"nothing is heard", bfd.Status{State: bfd.Down}, bgp.PathPending, v1beta1.BFDDown},
-			{"half is", bfd.Status{State: bfd.Init}, bgp.PathPending, "Init"},
+			{"nothing is heard", bfd.Status{State: bfd.Down}, bgp.PathSilent, v1beta1.BFDDown},
+			{"half is", bfd.Status{State: bfd.Init, RemoteDiscriminator: 7}, bgp.PathPending, "Init"},
 			{"it is up", bfd.Status{State: bfd.Up, Since: now, Ups: 1, DetectionTime: time.Second}, bgp.PathUp, v1beta1.BFDUp},
 			{"the router is silent", bfd.Status{State: bfd.Down, Since: now, Ups: 1, Downs: 1, LastDown: down, Diagnostic: bfd.DiagTimeExpired},
-				bgp.PathFailed, v1beta1.BFDDown},
+				bgp.PathLost, v1beta1.BFDDown},
+			{"it is heard again", bfd.Status{State: bfd.Down, Since: now, Ups: 1, Downs: 1, LastDown: down, Diagnostic: bfd.DiagTimeExpired,
+				RemoteDiscriminator: 7}, bgp.PathFailed, v1beta1.BFDDown},
 			{"it is back", bfd.Status{State: bfd.Up, Ups: 2, Downs: 1, LastDown: down}, bgp.PathUp, v1beta1.BFDUp},
-			{"somebody shut it down there", bfd.Status{State: bfd.Down, Ups: 2, Downs: 2, LastDown: byHand, PeerAdminDown: true},
-				bgp.PathPending, v1beta1.BFDDown},
+			{"somebody shut it down there", bfd.Status{State: bfd.Down, Ups: 2, Downs: 2, LastDown: byHand, PeerAdminDown: true,
+				RemoteDiscriminator: 7}, bgp.PathPending, v1beta1.BFDDown},
 		} {
 			w.told = 0
 			w.bfd.says(torKey, step.status)
@@ -189,7 +191,7 @@ func TestSessionsHearOfTheirPaths(t *testing.T) {
 			if got.Count != 1 || got.Sessions[0].State != step.state || (got.Up == 1) != (step.state == v1beta1.BFDUp) || w.told == 0 {
 				t.Errorf("%s: status is %+v, told %d times", step.story, got, w.told)
 			}
-			if failed := step.want == bgp.PathFailed; failed && (got.Sessions[0].LastDownCause != "DetectionTimeExpired" ||
+			if failed := step.want.Failed(); failed && (got.Sessions[0].LastDownCause != "DetectionTimeExpired" ||
 				got.Sessions[0].LocalDiagnostic == "" || got.Sessions[0].DetectionTime != nil) {
 				t.Errorf("%s: status is %+v", step.story, got.Sessions[0])
 			}

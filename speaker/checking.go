@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,11 +37,12 @@ type checking struct {
 	prober interface {
 		Ask(context.Context, layer2.Question) (layer2.Found, error)
 	}
-	found    func(addressOn, *v1beta1.Layer2Conflict) bool
-	clear    func(netip.Addr, []string) bool // of what was found elsewhere than on these links
-	told     func()                          // conflicts have changed
-	log      *slog.Logger
-	interval time.Duration // 0 for never
+	proxyHosts *proxyFinder
+	found      func(addressOn, *v1beta1.Layer2Conflict) bool
+	clear      func(netip.Addr, []string) bool // of what was found elsewhere than on these links
+	told       func()                          // conflicts have changed
+	log        *slog.Logger
+	interval   time.Duration // 0 for never
 }
 
 // check is one address to check: on which link, and whose answer is right.
@@ -49,6 +51,9 @@ type check struct {
 	link  string
 	owner string
 	mac   net.HardwareAddr
+	// balances is set when the owner's link is a bond that answers with the addresses
+	// of its ports.
+	balances bool
 }
 
 // run checks until ctx ends.
@@ -103,7 +108,8 @@ func (c *checking) due() []check {
 		}
 		var links []string
 		for _, ch := range announcement.Checks(addr, r.Owner, r.OwnerLinks, c.view.node, speakers) {
-			out = append(out, check{addr: addr, link: ch.Link, owner: r.Owner, mac: ch.MAC})
+			balances := slices.ContainsFunc(p.fellows[r.Owner].Links, func(l layer2.Link) bool { return l.Balances && bytes.Equal(l.HardwareAddr, ch.MAC) })
+			out = append(out, check{addr: addr, link: ch.Link, owner: r.Owner, mac: ch.MAC, balances: balances})
 			links = append(links, ch.Link)
 		}
 		forget = c.clear(addr, links) || forget
@@ -144,42 +150,81 @@ func (c *checking) one(ctx context.Context, ch check) {
 	c.told()
 }
 
-// ask asks who has an address, and tells what is wrong with the answer.
+// ask asks who has an address, as a host of the LAN does, and tells what is wrong
+// with the answer.
 func (c *checking) ask(ctx context.Context, ch check) (*v1beta1.Layer2Conflict, error) {
-	found, err := c.prober.Ask(ctx, layer2.Question{Addr: ch.addr, Link: ch.link, Count: 2, Interval: 200 * time.Millisecond})
+	found, err := c.prober.Ask(ctx, layer2.Question{Addr: ch.addr, Link: ch.link, Count: 2, Interval: 200 * time.Millisecond, AsHost: true})
 	if err != nil {
 		return nil, fmt.Errorf("check %s: %w", ch.addr, err)
 	}
-	return c.judge(ch, slices.Concat(found.Holders, found.Probers)), nil
+	holders := slices.Concat(found.Holders, found.Probers)
+	why := reasons{here: c.view.linkWith(ch.addr), balances: ch.balances && ch.addr.Is4()}
+	if wrong := ch.wrong(holders); wrong != nil && c.view.nodeOf(wrong) == "" {
+		why.everything = c.proxyHosts.answers(ctx, ch.addr, []string{ch.link}, wrong)
+	}
+	return c.judge(ch, holders, why), nil
 }
 
-// judge tells what is wrong when these answer for an address.
-func (c *checking) judge(ch check, holders []net.HardwareAddr) *v1beta1.Layer2Conflict {
+// wrong is the first who answers with another hardware address than the owner's, nil
+// for nobody.
+func (ch check) wrong(holders []net.HardwareAddr) net.HardwareAddr {
+	for _, h := range holders {
+		if !bytes.Equal(h, ch.mac) {
+			return h
+		}
+	}
+	return nil
+}
+
+// reasons are what is known of why another answers for an address.
+type reasons struct {
+	// everything is an address that nobody should have, for which it answers as well;
+	// invalid for none.
+	everything netip.Addr
+	here       string // the interface of this node that has the address, "" for none
+	balances   bool   // the owner's link answers with the addresses of its ports
+}
+
+// judge tells what is wrong when these answer for an address, and for what reasons.
+func (c *checking) judge(ch check, holders []net.HardwareAddr, why reasons) *v1beta1.Layer2Conflict {
 	out := &v1beta1.Layer2Conflict{Address: ch.addr.String(), Link: ch.link, Owner: ch.owner, Since: metav1.NewTime(time.Now().Truncate(time.Second))}
 	right := slices.ContainsFunc(holders, func(h net.HardwareAddr) bool { return bytes.Equal(h, ch.mac) })
-	wrong := slices.IndexFunc(holders, func(h net.HardwareAddr) bool { return !bytes.Equal(h, ch.mac) })
-	if wrong >= 0 {
-		out.MACAddress = holders[wrong].String()
+	wrong, node := ch.wrong(holders), ""
+	if wrong != nil {
+		out.MACAddress, node = wrong.String(), c.view.nodeOf(wrong)
 	}
-	node := ""
-	if wrong >= 0 {
-		node = c.view.nodeOf(holders[wrong])
-	}
+	place := "in the place of"
 	switch {
 	case len(holders) == 0:
 		out.Kind = v1beta1.ConflictDead
-		out.Message = fmt.Sprintf("Nobody answers for %s, which node %s announces; look at what is between the nodes, and at the log of its speaker.", ch.addr, ch.owner)
-	case right && wrong < 0:
+		out.Message = fmt.Sprintf("Nobody answers for %s, which node %s announces; look at what is between the nodes, and at the log of its speaker. "+
+			"Wi-Fi and some hypervisors bring no questions to a node that its L2Advertisement does not make promiscuous.", ch.addr, ch.owner)
+		return out
+	case right && wrong == nil:
 		return nil
 	case right:
-		out.Kind = v1beta1.ConflictTwice
-		out.Message = fmt.Sprintf("%s answers for %s, beside node %s, which announces it.", holderName(out.MACAddress, node), ch.addr, ch.owner)
+		out.Kind, place = v1beta1.ConflictTwice, "beside"
 	case node != "":
 		out.Kind = v1beta1.ConflictFellow
-		out.Message = fmt.Sprintf("%s answers for %s in the place of node %s, which announces it.", holderName(out.MACAddress, node), ch.addr, ch.owner)
 	default:
 		out.Kind = v1beta1.ConflictForeign
-		out.Message = fmt.Sprintf("%s answers for %s in the place of node %s, which announces it.", holderName(out.MACAddress, node), ch.addr, ch.owner)
 	}
+	out.Message = fmt.Sprintf("%s answers for %s %s node %s, which announces it. %s",
+		holderName(out.MACAddress, node), ch.addr, place, ch.owner, why.message(ch, node))
+	out.Message = strings.TrimSpace(out.Message)
 	return out
+}
+
+// message says for which cause another than the owner answers, a node or a stranger,
+// and what to do; "" for nothing that is known.
+func (why reasons) message(ch check, node string) string {
+	switch {
+	case node != "":
+		return announcement.WhyNodeAnswers(ch.addr, why.here)
+	case why.everything.IsValid():
+		return fmt.Sprintf("It answers for any address, also for %s, which nobody should have. %s", why.everything, announcement.ProxyRemedy(ch.addr))
+	case why.balances:
+		return "The link of that node is a bond in mode balance-alb, which answers with the addresses of its ports. Give the bond another mode."
+	}
+	return ""
 }

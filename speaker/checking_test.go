@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -21,7 +22,7 @@ import (
 func (w *world) checks() (*checking, *segment) {
 	s := &segment{}
 	return &checking{
-		view: w.view, prober: s, found: w.conflicts.found, clear: w.conflicts.clear, log: slog.New(slog.DiscardHandler), interval: time.Minute,
+		proxyHosts: w.proxyHosts(s), view: w.view, prober: s, found: w.conflicts.found, clear: w.conflicts.clear, log: slog.New(slog.DiscardHandler), interval: time.Minute,
 		told: func() {
 			w.conflicts.announce()
 			w.told++
@@ -61,7 +62,7 @@ func TestJudgeAnswers(t *testing.T) {
 			w.says("node3")
 			w.see()
 			c, _ := w.checks()
-			got := c.judge(check{addr: address, link: "eth0", owner: "node2", mac: owner}, test.holders)
+			got := c.judge(check{addr: address, link: "eth0", owner: "node2", mac: owner}, test.holders, reasons{})
 			if test.kind == "" {
 				if got != nil {
 					t.Errorf("got %+v", got)
@@ -76,6 +77,35 @@ func TestJudgeAnswers(t *testing.T) {
 			}
 			if !strings.Contains(got.Message, test.says) {
 				t.Errorf("the message is %q, want %q in it", got.Message, test.says)
+			}
+		})
+	}
+}
+
+// TestWhyAnotherAnswers: the message says it, with what to do.
+func TestWhyAnotherAnswers(t *testing.T) {
+	control := netip.MustParseAddr("192.0.2.77")
+	for _, test := range []struct {
+		story   string
+		holders []net.HardwareAddr
+		why     reasons
+		says    string
+	}{
+		{"a node, in IPVS mode", []net.HardwareAddr{net6(2), net6(3)}, reasons{here: "kube-ipvs0"}, "strictARP: true"},
+		{"a node, nothing more is known", []net.HardwareAddr{net6(2), net6(3)}, reasons{}, "keepalived"},
+		{"a router with proxy ARP", []net.HardwareAddr{net6(2), net6(9)}, reasons{everything: control}, "for any address, also for 192.0.2.77"},
+		{"the owner's own bond", []net.HardwareAddr{net6(9)}, reasons{balances: true}, "balance-alb"},
+		{"nobody", nil, reasons{}, "promiscuous"},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(t)
+			w.says("node2")
+			w.says("node3")
+			w.see()
+			c, _ := w.checks()
+			got := c.judge(check{addr: address, link: "eth0", owner: "node2", mac: net6(2)}, test.holders, test.why)
+			if got == nil || !strings.Contains(got.Message, test.says) {
+				t.Errorf("%q is not in %+v", test.says, got)
 			}
 		})
 	}

@@ -87,7 +87,7 @@ func (c *conflicts) list() []v1beta1.Layer2Conflict {
 			out = append(out, v1beta1.Layer2Conflict{
 				Address: addr.String(), MACAddress: r.probe.Holder.String(), Kind: c.kind(node), Owner: r.Owner,
 				Since:   metav1.NewTime(r.changed.Truncate(time.Second)),
-				Message: fmt.Sprintf("%s has %s, so %s is not announced; give one of them another address.", holderName(r.probe.Holder.String(), node), addr, addr),
+				Message: fmt.Sprintf("%s is not announced: %s", addr, r.Message),
 			})
 		case r.Dispute.Lasts(now):
 			out = append(out, c.contested(addr, r))

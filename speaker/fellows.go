@@ -68,8 +68,11 @@ func parseSpeaker(s *v1beta1.Speaker, node string) speakerObject {
 		o.peer = peer
 	}
 	o.stage = announcement.Stage(strings.ToLower(string(s.Status.Stage)))
+	o.worked = s.Status.Worked()
+	o.ignoresExclude = s.Status.ExcludeLabel == v1beta1.MarkIgnored
+	o.ignoresCordon = s.Status.Cordon == v1beta1.MarkIgnored
 	if t := s.Status.RenewTime; t != nil {
-		o.renewal = t.String()
+		o.renewal = t.Time
 	}
 	for _, l := range s.Status.Links {
 		if link, err := parseLink(l.Name, fieldsOf(l)); err == nil && l.Up {
@@ -84,6 +87,9 @@ func parseSpeaker(s *v1beta1.Speaker, node string) speakerObject {
 // fieldsOf are those that say the same of a link as its row in a Speaker object.
 func fieldsOf(l v1beta1.SpeakerLink) []string {
 	fields := []string{l.MACAddress}
+	if l.Balances {
+		fields = append(fields, balances)
+	}
 	if l.OnlyNamed {
 		fields = append(fields, onlyNamed)
 	}
@@ -96,7 +102,7 @@ func fieldsOf(l v1beta1.SpeakerLink) []string {
 // claimsOf is what a node owns, as its Speaker object tells.
 func claimsOf(l v1beta1.SpeakerLayer2) map[netip.Addr]announcement.Claim {
 	out := map[netip.Addr]announcement.Claim{}
-	for _, c := range l.Owned() {
+	for _, c := range l.Claims() {
 		if addr, err := netip.ParseAddr(c.Address); err == nil && c.Generation > 0 {
 			out[addr] = announcement.Claim{Generation: uint64(c.Generation)}
 		}

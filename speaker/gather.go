@@ -73,6 +73,8 @@ type view struct {
 		Links() []layer2.Link
 	}
 	claims interface{ isFull() bool }
+	// others are Secrets that BGPPeers may name by mistake.
+	others *otherSecrets
 	// local are the links of this node that may carry announcements, as
 	// lookAtLinks found them.
 	local atomic.Pointer[[]layer2.Link]
@@ -85,6 +87,7 @@ type view struct {
 	proxies       *proxies
 	excludeLinks  []*regexp.Regexp
 	ignoreExclude bool
+	ignoreCordon  bool
 	// probes is false when addresses are announced without being probed first,
 	// handOver how long another may take to take an address over.
 	probes   bool
@@ -203,7 +206,9 @@ func (v *view) self() announcement.Speaker {
 		Reason:         v1beta1.ReasonNodePresent,
 		Links:          v.ownLinks(),
 		Heard:          true,
+		Worked:         isClosed(v.state.settled),
 		IgnoresExclude: v.ignoreExclude,
+		IgnoresCordon:  v.ignoreCordon,
 		Full:           v.claims.isFull(),
 	}
 	if v.leaving.Load() {
@@ -276,6 +281,17 @@ func (v *view) nodeOf(mac net.HardwareAddr) string {
 	return ""
 }
 
+// linkWith names the interface of this node that has the address, "" for none. Berth
+// puts addresses on none, but service proxies and other programs do.
+func (v *view) linkWith(addr netip.Addr) string {
+	for _, l := range v.links.Links() {
+		if slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool { return p.Addr() == addr }) {
+			return l.Name
+		}
+	}
+	return ""
+}
+
 // services are those that have an address, by name.
 func (v *view) services(ctx context.Context, addr netip.Addr) ([]announcement.Service, error) {
 	var list corev1.ServiceList
@@ -289,7 +305,7 @@ func (v *view) services(ctx context.Context, addr netip.Addr) ([]announcement.Se
 		if err := v.cached.List(ctx, &endpoints, client.MatchingFields{byService: s.Namespace + "/" + s.Name}); err != nil {
 			return nil, fmt.Errorf("list EndpointSlices of %s/%s: %w", s.Namespace, s.Name, err)
 		}
-		out = append(out, announcement.ParseService(s, endpoints.Items))
+		out = append(out, announcement.ParseService(s, endpoints.Items, addr))
 	}
 	slices.SortFunc(out, func(a, b announcement.Service) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
@@ -330,7 +346,7 @@ func (v *view) configObjects(ctx context.Context, namespace string) (config.Obje
 	if err := v.cached.List(ctx, &secrets, client.InNamespace(namespace)); err != nil {
 		return config.Objects{}, fmt.Errorf("list Secrets: %w", err)
 	}
-	objects.Secrets, objects.Namespace = secrets.Items, namespace
+	objects.Secrets, objects.Namespace = slices.Concat(secrets.Items, v.others.list()), namespace
 	return objects, nil
 }
 

@@ -20,6 +20,8 @@ const (
 	// saysIgnoresExclude is said, with any value, where the exclude label means
 	// nothing to the speaker.
 	saysIgnoresExclude = "ignores-exclude-label"
+	// saysIgnoresCordon is the same for a cordon.
+	saysIgnoresCordon = "ignores-cordon"
 	// saysClaims and saysFull are in claims.go.
 )
 
@@ -38,6 +40,7 @@ type word struct {
 	until time.Time
 
 	ignoresExclude bool
+	ignoresCordon  bool
 }
 
 // probeReport is what a speaker says of another node: of its kernel, and on which
@@ -57,6 +60,7 @@ func readWord(m membership.Member) word {
 		claims:  map[netip.Addr]announcement.Claim{},
 	}
 	_, w.ignoresExclude = m.Said[saysIgnoresExclude]
+	_, w.ignoresCordon = m.Said[saysIgnoresCordon]
 	for key, value := range m.Said {
 		if name, ok := strings.CutPrefix(key, saysProbe); ok {
 			if r := parseProbe(value); probeValue(r) != nil {

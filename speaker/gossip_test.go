@@ -25,10 +25,10 @@ func TestWhatASpeakerSaysIsRead(t *testing.T) {
 	}
 	want.links[1].Index, want.links[1].Excluded = 0, true
 	want.links[1].Shadowed = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
-	want.ignoresExclude = true
+	want.ignoresExclude, want.ignoresCordon = true, true
 	said := linkValues(want.links)
 	said[saysStage] = []byte(want.stage)
-	said[saysIgnoresExclude] = flagValue(true)
+	said[saysIgnoresExclude], said[saysIgnoresCordon] = flagValue(true), flagValue(true)
 	for name, report := range want.reports {
 		said[saysProbe+name] = probeValue(report)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -66,7 +67,7 @@ func (sp *speaker) join(ctx context.Context) error {
 		sp.cannotJoin(&problem{v1beta1.ReasonMemberPortUnavailable, fmt.Sprintf(
 			"This speaker cannot listen on port %d of %s: %s. "+
 				"See which other process does, or choose another port with --member-port on all nodes.",
-			sp.settings.Member.Port, sp.settings.Member.Address, err)})
+			sp.object.address.Port(), sp.object.address.Addr(), err)})
 		select {
 		case <-ctx.Done():
 			return nil
@@ -131,7 +132,7 @@ func (p picture) unheard() []string {
 }
 
 // reachableCondition tells whether this speaker hears all others that work.
-func reachableCondition(why *problem, p picture, port uint16) metav1.Condition {
+func reachableCondition(why *problem, p picture, own netip.AddrPort) metav1.Condition {
 	const most = 10
 	if why != nil {
 		return kube.Condition(v1beta1.ConditionMembersReachable, false, why.reason, why.message, 0)
@@ -141,8 +142,11 @@ func reachableCondition(why *problem, p picture, port uint16) metav1.Condition {
 		return kube.Condition(v1beta1.ConditionMembersReachable, true, v1beta1.ReasonMembersHeard,
 			"Every other speaker that works is heard.", 0)
 	}
+	if other := p.otherFamily(own.Addr()); len(other) > 0 {
+		return kube.Condition(v1beta1.ConditionMembersReachable, false, v1beta1.ReasonOtherFamily, p.familyMessage(other, own), 0)
+	}
 	help := fmt.Sprintf("See that no firewall or network policy keeps port %d, TCP and UDP, from getting through "+
-		"between the nodes. Until then they know of each other by the API server only.", port)
+		"between the nodes. Until then they know of each other by the API server only.", own.Port())
 	if p.alive <= 1 {
 		return kube.Condition(v1beta1.ConditionMembersReachable, false, v1beta1.ReasonNoMemberHeard,
 			fmt.Sprintf("The API server tells of %d other speakers that work, and none is heard. %s",
@@ -168,7 +172,7 @@ func (sp *speaker) tellReachable(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		now := reachableCondition(sp.view.joining.Load(), sp.fellows.current(), sp.settings.Member.Port)
+		now := reachableCondition(sp.view.joining.Load(), sp.fellows.current(), sp.object.address)
 		if now.Reason == before {
 			continue
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -127,6 +128,7 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 func withBGP() config.Objects {
 	out := everything()
 	out.BGPAdvertisements = []v1beta1.BGPAdvertisement{{ObjectMeta: metav1.ObjectMeta{Name: "all"}}}
+	out.BGPPeers = []v1beta1.BGPPeer{*peer("tor", nil)}
 	return out
 }
 
@@ -161,7 +163,7 @@ func TestMembersReachable(t *testing.T) {
 		{"many are not heard", fellows(1, 12, 0), v1beta1.ReasonSomeMembersNotHeard, "n10 and 2 more."},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			c := reachableCondition(nil, test.p, 7947)
+			c := reachableCondition(nil, test.p, netip.MustParseAddrPort("192.0.2.1:7947"))
 			if c.Reason != string(test.reason) || (c.Status == metav1.ConditionTrue) != (test.reason == v1beta1.ReasonMembersHeard) ||
 				!strings.Contains(c.Message, test.says) {
 				t.Errorf("got %+v", c)

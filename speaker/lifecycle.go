@@ -251,8 +251,11 @@ func (sp *speaker) nodeLeaves() bool {
 	if err := sp.view.cached.Get(context.Background(), types.NamespacedName{Name: sp.settings.Node}, &node); err != nil {
 		return false
 	}
-	parsed := announcement.ParseNode(&node)
-	return parsed.Cordoned || parsed.Excluded && !sp.settings.IgnoreExclude || parsed.ShuttingDown || node.DeletionTimestamp != nil
+	around, err := sp.view.surroundings(context.Background())
+	if err != nil {
+		return false
+	}
+	return node.DeletionTimestamp != nil || announcement.Leaves(announcement.ParseNode(&node), around.nodes, around.speakers)
 }
 
 // stall is how long this process may stand still before it asks its fellows

@@ -59,15 +59,28 @@ func TestNodeLeaves(t *testing.T) {
 			n.Status.Conditions[0].Status, n.Status.Conditions[0].Message = corev1.ConditionFalse, "node is shutting down"
 		}), true},
 		{"it is not ready for another reason", nodeThat("node1", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse }), false},
-		{"another node is drained", nodeThat("node2", func(n *corev1.Node) { n.Spec.Unschedulable = true }), false},
+		{"another node is drained", nodeThat("node4", func(n *corev1.Node) { n.Spec.Unschedulable = true }), false},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			w := newWorld(t, test.node)
+			w := newWorld(t, test.node, node("node2"))
+			w.says("node2")
+			w.see()
 			sp, _ := w.process()
 			if got := sp.nodeLeaves(); got != test.leaves {
 				t.Errorf("it leaves is %t", got)
 			}
 		})
+	}
+	drained := nodeThat("node1", func(n *corev1.Node) { n.Spec.Unschedulable = true })
+	w := newWorld(t, drained)
+	w.view.ignoreCordon = true
+	if sp, _ := w.process(); sp.nodeLeaves() {
+		t.Error("it is drained, and ignores a cordon: it leaves")
+	}
+	labelled := nodeThat("node1", func(n *corev1.Node) { n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""} })
+	w = newWorld(t, labelled)
+	if sp, _ := w.process(); sp.nodeLeaves() {
+		t.Error("it has the label that all nodes have: it leaves")
 	}
 }
 

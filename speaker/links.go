@@ -9,19 +9,22 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/layer2"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
 // maxSaidPrefixes bounds what is said of one link. What is beyond it nobody knows,
 // this node included: it judges its own links by what it has said of them.
-const maxSaidPrefixes = 256
+const maxSaidPrefixes = v1beta1.MaxLinkPrefixes
 
 // Marks in what is said of a link.
 const (
 	// onlyNamed: addresses are announced there only where an advertisement names
 	// the link.
 	onlyNamed = "only-named"
+	// balances: the link is a bond that answers ARP with the addresses of its ports.
+	balances = "balance-alb"
 	// shadowedMark comes before a subnet to which the node's route leads out of
 	// another of its links.
 	shadowedMark = "~"
@@ -70,6 +73,9 @@ func linkFields(l layer2.Link) []string {
 	fields := []string{l.HardwareAddr.String()}
 	if l.Excluded {
 		fields = append(fields, onlyNamed)
+	}
+	if l.Balances {
+		fields = append(fields, balances)
 	}
 	for _, subnet := range l.Shadowed {
 		fields = append(fields, shadowedMark+subnet.String())
@@ -138,6 +144,8 @@ func parseLink(name string, fields []string) (layer2.Link, error) {
 		switch {
 		case field == onlyNamed:
 			l.Excluded = true
+		case field == balances:
+			l.Balances = true
 		case err != nil || len(l.Prefixes) == maxSaidPrefixes || len(l.Shadowed) == maxSaidPrefixes:
 		case isShadowed:
 			l.Shadowed = append(l.Shadowed, p)
@@ -146,4 +154,18 @@ func parseLink(name string, fields []string) (layer2.Link, error) {
 		}
 	}
 	return l, nil
+}
+
+// linkProblem is what about a link keeps addresses from being announced on it as they
+// should be, and what to do; "" for nothing.
+func linkProblem(l layer2.Link) string {
+	switch {
+	case l.Balances:
+		return "A bond in mode balance-alb answers ARP with the addresses of its ports, a different one for each neighbour, " +
+			"so an IPv4 address seems to be answered by strangers. Give the bond another mode, such as active-backup or 802.3ad."
+	case l.Alone():
+		return "Its addresses are in no subnet, and no route without a gateway leads to one out of it. So nobody knows which nodes are on its LAN: " +
+			"this node is not probed there, nobody can stand in for it, and its addresses are not checked."
+	}
+	return ""
 }

@@ -25,6 +25,8 @@ func randomLinks(t *rapid.T) []layer2.Link {
 		l := link(fmt.Sprint("eth", i))
 		l.Index, l.HardwareAddr = i+1, net.HardwareAddr{2, 0, 0, 0, 1, byte(i)}
 		l.Up = rapid.IntRange(0, 9).Draw(t, "down") > 0
+		l.Balances = rapid.IntRange(0, 3).Draw(t, "balances") == 0
+		l.VRF = rapid.IntRange(0, 2).Draw(t, "VRF")
 		if rapid.Bool().Draw(t, "runtime") {
 			l.Name = fmt.Sprint("cni", i)
 		}
@@ -125,6 +127,31 @@ func TestOneAddressOfEachSubnetIsSaid(t *testing.T) {
 	}
 }
 
+// TestProblemsOfLinks: the Speaker object says what of a link is in the way.
+func TestProblemsOfLinks(t *testing.T) {
+	for _, test := range []struct {
+		story string
+		link  layer2.Link
+		says  string // "" for no problem
+	}{
+		{"an ordinary link", link("eth0", "192.0.2.7/24", "2001:db8::7/64"), ""},
+		{"a trunk without addresses", link("eth0"), ""},
+		{"a single address beside a subnet", link("eth0", "192.0.2.7/24", "2001:db8::7/128"), ""},
+		{"single addresses only", link("eth0", "192.0.2.7/32", "2001:db8::7/128", "fe80::7/64"), "in no subnet"},
+		{"a bond that balances", layer2.Link{Name: "bond0", HardwareAddr: net6(1), Up: true, Broadcast: true, Balances: true}, "balance-alb"},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(t, node("node1"))
+			w.local = []layer2.Link{test.link}
+			w.see()
+			links := w.object.status().Links
+			if len(links) != 1 || (links[0].Problem == "") != (test.says == "") || !strings.Contains(links[0].Problem, test.says) {
+				t.Errorf("%+v", links)
+			}
+		})
+	}
+}
+
 // TestManyAddressesOnEachNode: each of three nodes has eight more addresses on its
 // link, which sort before the subnet of the pool. They agree on one owner.
 func TestManyAddressesOnEachNode(t *testing.T) {
@@ -154,7 +181,7 @@ func TestManyAddressesOnEachNode(t *testing.T) {
 func FuzzReadLinks(f *testing.F) {
 	for _, seed := range []string{
 		"", "02:00:00:00:00:01", "02:00:00:00:00:01 192.0.2.1/24 2001:db8::1/64", "02:00:00:00:00:01 only-named fe80::1/64",
-		"0200.0000.0001", "eth0", "02:00:00:00:00:01 ~192.0.2.0/24 192.0.2.1/24 mtu=1500",
+		"0200.0000.0001", "eth0", "02:00:00:00:00:01 balance-alb 192.0.2.1/24", "02:00:00:00:00:01 ~192.0.2.0/24 192.0.2.1/24 mtu=1500",
 	} {
 		f.Add(seed, "192.0.2.77/32")
 	}

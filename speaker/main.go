@@ -61,16 +61,14 @@ func command() *cobra.Command {
 	addFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var s processSettings
-		if err := settings.Load(cmd, &s); err != nil {
-			return err
-		}
-		if err := s.validate(); err != nil {
+		if err := settings.LoadValid(cmd, &s, func() error { return s.validate() }); err != nil { //nolint:gocritic // s.validate would be of s before
 			return err
 		}
 		log, err := logging.New(s.Log, os.Stderr)
 		if err != nil {
 			return err
 		}
+		settings.WarnOfUnknown(log, cmd, os.Environ())
 		return run(cmd.Context(), s, log)
 	}
 	return cmd
@@ -149,8 +147,13 @@ func speak(ctx context.Context, s processSettings, state *state, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	sp, err := newSpeaker(mgr, s, state, past{
+	address, err := memberAddress(ctx, api, s, log)
+	if err != nil {
+		return err
+	}
+	sp, err := newSpeaker(mgr, s, address, state, past{
 		bootID: boot, restarting: hadSessions(before, boot), claims: claimsOf(before.Layer2), links: before.Links,
+		worked: before.Worked(),
 	}, log)
 	if err != nil {
 		return err
@@ -207,14 +210,18 @@ type past struct {
 	// tells.
 	claims map[netip.Addr]announcement.Claim
 	links  []v1beta1.SpeakerLink
+	// worked is set when a speaker of this node has been ready.
+	worked bool
 }
 
-func newSpeaker(mgr manager.Manager, s processSettings, state *state, before past, log *slog.Logger) (*speaker, error) {
+func newSpeaker(
+	mgr manager.Manager, s processSettings, at netip.Addr, state *state, before past, log *slog.Logger,
+) (*speaker, error) {
 	exclude, err := s.excludedLinks()
 	if err != nil {
 		return nil, err
 	}
-	address := netip.AddrPortFrom(netip.MustParseAddr(s.Member.Address), s.Member.Port)
+	address := netip.AddrPortFrom(at, s.Member.Port)
 	members, err := membership.New(membership.Config{
 		Name: s.Node, BindAddr: address.Addr(), Port: address.Port(), Keys: unusedKey(), Timing: s.Member.timing(), Logger: log,
 		Pass: state.loops.Loop("membership"),
@@ -240,8 +247,9 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 	}, members, prober)
 	sp.claims = newClaims(members, maxBlocks, log)
 	sp.view = &view{
-		cached: mgr.GetCache(), state: state, fellows: sp.fellows, links: sp.links, claims: sp.claims,
-		node: s.Node, member: address.Addr(), excludeLinks: exclude, ignoreExclude: s.IgnoreExclude, probes: s.ProbeCount > 0, handOver: s.HandOver,
+		cached: mgr.GetCache(), state: state, fellows: sp.fellows, links: sp.links, claims: sp.claims, others: newOtherSecrets(),
+		node: s.Node, member: address.Addr(), excludeLinks: exclude, ignoreExclude: s.IgnoreExclude, ignoreCordon: s.IgnoreCordon,
+		probes: s.ProbeCount > 0, handOver: s.HandOver,
 	}
 	sp.rules = &proxyRules{log: log, done: make(chan struct{})}
 	if s.ProxyPort != 0 {
@@ -254,7 +262,7 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 		changed: make(chan struct{}, 1),
 	}
 	sp.conflicts = newConflicts(sp.view, announcer)
-	sp.bgp = gobgp.New(gobgp.Config{Logger: log, Restarting: before.restarting})
+	sp.bgp = gobgp.New(gobgp.Config{Logger: log, Restarting: before.restarting, Software: "Berth/" + version.String()})
 	sp.sessions = newSessions(sp.view, before.bootID, before.restarting)
 	// Without the capability for it, the sessions run as well as they can.
 	if sp.bfd, err = bfd.New(bfd.Config{Logger: log, Realtime: true}); err != nil {
@@ -269,6 +277,7 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 		view: sp.view, live: mgr.GetAPIReader(), writer: mgr.GetClient(), log: log, address: address,
 		profile: s.Member.profile(), stage: sp.currentStage, conflicts: sp.conflicts.list, sessions: sp.sessions,
 		paths: sp.paths, changed: make(chan struct{}, 1), before: before.claims, linksBefore: before.links,
+		workedBefore: before.worked,
 	}
 	sp.sessions.told, sp.paths.told = sp.object.tell, sp.object.tell
 	sp.peers = &fellowReconciler{cached: mgr.GetCache(), node: s.Node, members: members, fellows: sp.fellows, told: func() {
@@ -281,8 +290,10 @@ func newSpeaker(mgr manager.Manager, s processSettings, state *state, before pas
 	sp.metrics.traffic = members
 	sp.routes.toRoute = sp.metrics.routed
 	sp.say(announcement.StageStarting)
-	if err := members.Say(saysIgnoresExclude, flagValue(s.IgnoreExclude)); err != nil {
-		return nil, err
+	for key, set := range map[string]bool{saysIgnoresExclude: s.IgnoreExclude, saysIgnoresCordon: s.IgnoreCordon} {
+		if err := members.Say(key, flagValue(set)); err != nil {
+			return nil, err
+		}
 	}
 	return sp, nil
 }
@@ -306,11 +317,12 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 	if err := setupControllers(mgr, sp); err != nil {
 		return err
 	}
+	hosts := newProxyFinder(sp.prober, sp.view)
 	sp.asking = &asking{
-		prober: sp.prober, view: sp.view, log: sp.log, count: s.ProbeCount, interval: s.ProbeInterval, look: sp.addresses.due.add, ctx: ctx,
+		prober: sp.prober, proxyHosts: hosts, view: sp.view, log: sp.log, count: s.ProbeCount, interval: s.ProbeInterval, look: sp.addresses.due.add, ctx: ctx,
 	}
 	sp.checking = &checking{
-		prober: sp.prober, view: sp.view, found: sp.conflicts.found, clear: sp.conflicts.clear, log: sp.log, interval: s.CheckInterval,
+		prober: sp.prober, proxyHosts: hosts, view: sp.view, found: sp.conflicts.found, clear: sp.conflicts.clear, log: sp.log, interval: s.CheckInterval,
 		told: func() {
 			sp.conflicts.announce()
 			sp.object.tell()
@@ -349,6 +361,7 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 		sp.tellConflicts,
 		sp.tellReachable,
 		sp.rotateKeys,
+		func(ctx context.Context) error { return sp.view.others.watch(ctx, mgr, s.Kube.Namespace, sp.log) },
 	} {
 		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {
 			return err

@@ -45,6 +45,9 @@ type fellow struct {
 	// not read.
 	unread   bool
 	expected bool // back: it said so
+	// peer is where its speaker is reached, as its object tells; the zero Addr when
+	// it does not.
+	peer netip.Addr
 }
 
 // fellowship watches the fellows: it makes a picture of what membership,
@@ -91,10 +94,16 @@ type speakerObject struct {
 	claims map[netip.Addr]announcement.Claim
 	// complete is set when claims are all that it has.
 	complete bool
+	// worked is set when a speaker of the node has been ready.
+	worked bool
+	// ignoresExclude and ignoresCordon are what the speaker says of its settings.
+	ignoresExclude, ignoresCordon bool
 	// doubt is what it says of this node, when it does not hear it.
-	doubt   string
-	renewal string
-	renewed time.Time // when the renewal was seen to change, by this node's clock
+	doubt string
+	// renewal is the last renewal, by the fellow's clock; seen when it was first
+	// seen, by this node's. renewed is the latest that it may have been made, by
+	// this node's clock; zero while that may be any time before this node looked.
+	renewal, seen, renewed time.Time
 }
 
 // readBefore is a word that was read, and of which revision of what a member says.
@@ -143,7 +152,7 @@ func (f *fellowship) look(now time.Time) (claimed []netip.Addr, fellows bool) {
 
 func sameFellow(a, b fellow) bool {
 	return a.Presence == b.Presence && a.Reason == b.Reason && a.Heard == b.Heard && a.IgnoresExclude == b.IgnoresExclude &&
-		a.Full == b.Full && a.ClaimsUnknown == b.ClaimsUnknown &&
+		a.IgnoresCordon == b.IgnoresCordon && a.Worked == b.Worked && a.Full == b.Full && a.ClaimsUnknown == b.ClaimsUnknown &&
 		slices.Equal(a.SilentLinks, b.SilentLinks) && slices.EqualFunc(a.Links, b.Links, layer2.Link.Equal)
 }
 
@@ -206,11 +215,14 @@ func (f *fellowship) paint(members []membership.Member, seen seen, now time.Time
 				Links:          w.links,
 				SilentLinks:    silentLinks(reports),
 				Heard:          m.State == membership.Alive,
+				Worked:         object.worked || w.stage != "" && w.stage != announcement.StageStarting,
 				IgnoresExclude: w.ignoresExclude,
+				IgnoresCordon:  w.ignoresCordon,
 				Full:           w.full,
 				ClaimsUnknown:  w.unknown,
 			},
 			since: now, lastSeen: seen.nodes[name].LastAnswer, alive: m.State == membership.Alive, unread: unread(m), expected: left,
+			peer: object.peer.Addr(),
 		}
 		if found.unread && found.Presence == announcement.Present {
 			found.Reason = v1beta1.ReasonFormatUnknown
@@ -302,7 +314,8 @@ func (f *fellowship) believe(
 	}
 	if end := later(heard.since, m.Since).Add(wordsTake); !silent && end.After(now) {
 		filled := w.or(object, false)
-		if len(filled.claims) > len(w.claims) || len(filled.links) > len(w.links) {
+		if len(filled.claims) > len(w.claims) || len(filled.links) > len(w.links) ||
+			filled.ignoresExclude != w.ignoresExclude || filled.ignoresCordon != w.ignoresCordon {
 			filled.until = end
 		}
 		w = filled
@@ -324,6 +337,8 @@ func (w word) or(o speakerObject, renewed bool) word {
 	if len(w.links) == 0 || renewed {
 		w.links = o.links
 	}
+	w.ignoresExclude = w.ignoresExclude || o.ignoresExclude
+	w.ignoresCordon = w.ignoresCordon || o.ignoresCordon
 	if renewed && o.complete {
 		w.claims = o.claims
 		return w
@@ -504,15 +519,34 @@ func (f *fellowship) setObjects(objects map[string]speakerObject, now time.Time)
 	for name, o := range objects {
 		before, known := f.objects[name]
 		switch {
-		case o.renewal == "": // it stopped in order, or misses nobody
-		case known && before.renewal == o.renewal:
-			o.renewed = before.renewed
-		case known: // one that was there before we looked proves nothing
-			o.renewed = now
+		case o.renewal.IsZero(): // it stopped in order, or misses nobody
+		case known && before.renewal.Equal(o.renewal):
+			o.seen, o.renewed = before.seen, before.renewed
+		default:
+			o.seen = now
+			if known { // one that was there before we looked proves nothing
+				o.renewed = madeBy(before, o.renewal, now)
+			}
 		}
 		objects[name] = o
 	}
 	f.objects = objects
+}
+
+// madeBy is the latest that a renewal may have been made which is seen now. Where the
+// API could not be watched for a while it may be an old one, of a node that has died
+// since. The fellow's own clock tells how long after the renewal before it was; both
+// clocks may differ in their speed by one in a thousand, and one that was set back
+// tells nothing.
+func madeBy(before speakerObject, renewal, now time.Time) time.Time {
+	after := renewal.Sub(before.renewal)
+	if before.renewal.IsZero() || after <= 0 {
+		return now
+	}
+	if made := before.seen.Add(after + after/1000); made.Before(now) {
+		return made
+	}
+	return now
 }
 
 // doubters are the fellows that do not hear this speaker, as they write, with

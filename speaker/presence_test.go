@@ -783,3 +783,44 @@ func TestReturningWithAnotherLink(t *testing.T) {
 		}
 	}
 }
+
+// TestARenewalCountsFromWhenItWasMade: where the API could not be watched for a while, the
+// last renewal of a node that has died since is seen late, and is no sign of life. By
+// what the clock of the other node says does not matter.
+func TestARenewalCountsFromWhenItWasMade(t *testing.T) {
+	for _, theirClock := range []time.Duration{0, -time.Hour, time.Hour} {
+		for _, test := range []struct {
+			story   string
+			seen    time.Duration // after which the second renewal is seen; it is made after 8 s
+			renewed time.Duration // from when it counts
+		}{
+			{"at once", renewInterval, renewInterval},
+			{"a little late", renewInterval + time.Second, renewInterval + renewInterval/1000},
+			{"a minute late", time.Minute, renewInterval + renewInterval/1000},
+		} {
+			t.Run(fmt.Sprint(test.story, ", ", theirClock), func(t *testing.T) {
+				begin := time.Unix(1e9, 0)
+				f := newFellowship("node1", announcement.Patience{}, nil, nil)
+				renewed := func(made, seen time.Duration) time.Time {
+					s := written("node2", renewedAt(begin.Add(theirClock+made)))
+					f.setObjects(map[string]speakerObject{"node2": parseSpeaker(s, "node1")}, begin.Add(seen))
+					return f.objects["node2"].renewed
+				}
+				if got := renewed(0, 0); !got.IsZero() {
+					t.Errorf("one that was made at an unknown time counts from %s", got)
+				}
+				if got := renewed(renewInterval, test.seen); !got.Equal(begin.Add(test.renewed)) {
+					t.Errorf("it counts from %s after the first, want %s", got.Sub(begin), test.renewed)
+				}
+				// The next one, seen at once, counts from now again.
+				if got, now := renewed(2*time.Minute, 2*time.Minute), begin.Add(2*time.Minute); !got.Equal(now) {
+					t.Errorf("the next counts from %s, want now", got.Sub(begin))
+				}
+				// So does one by a clock that was set back meanwhile.
+				if got, now := renewed(time.Minute, 3*time.Minute), begin.Add(3*time.Minute); !got.Equal(now) {
+					t.Errorf("by a clock that was set back one counts from %s, want now", got.Sub(begin))
+				}
+			})
+		}
+	}
+}

@@ -129,7 +129,7 @@ func TestWhatALeavingSpeakerLeaves(t *testing.T) {
 	w.announces("192.0.2.10", time.Now())
 	w.stage = announcement.StageLeaving
 	w.stop()
-	if got := w.speaker().Status.Layer2; len(got.Owned()) > 0 {
+	if got := w.speaker().Status.Layer2; len(got.Claims()) > 0 {
 		t.Errorf("its object says %+v", got)
 	}
 }

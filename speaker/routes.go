@@ -60,6 +60,7 @@ type routes struct {
 	known     map[netip.Addr]bool     // what was in the last plan
 	waiting   map[netip.Addr]handover // on the way to a session
 	conflicts []bgp.Conflict          // that were told
+	overdue   time.Time               // when to follow the sessions although they do not change; zero for never
 
 	mu      sync.Mutex
 	left    bool          // the sessions have ended for good
@@ -97,14 +98,23 @@ func (r *routes) run(ctx context.Context) error {
 	}
 	r.stale.Store(true)
 	pass := r.view.state.loops.Loop("routes")
-	timer := time.NewTimer(0)
+	timer, overdue := time.NewTimer(0), time.NewTimer(0)
 	defer timer.Stop()
+	defer overdue.Stop()
 	for due := true; ; due = false {
+		if overdue.Stop(); !r.overdue.IsZero() {
+			overdue.Reset(time.Until(r.overdue))
+		}
 		if !due {
 			select {
 			case <-ctx.Done():
 				return nil
 			case <-r.speaker.Changed():
+				pass.Begin()
+				r.follow()
+				pass.End()
+				continue
+			case <-overdue.C:
 				pass.Begin()
 				r.follow()
 				pass.End()
@@ -167,7 +177,7 @@ func (r *routes) plan(ctx context.Context) time.Duration {
 	if !ok {
 		return idle
 	}
-	r.sessions.configure(peers, problems)
+	r.sessions.configure(planned.Desired, problems)
 	r.paths.configure(watchedPeers(&c, peers), peers, r.speaker.State())
 	r.tellConflicts(planned.Conflicts)
 	r.follow()
@@ -274,11 +284,12 @@ func peersOf(c *config.Config, node config.Node) (peers []bgp.Peer, problems map
 	return peers, problems
 }
 
-// addressesOf are those of all decisions that announce, sorted.
+// addressesOf are those of all decisions that announce, sorted, and those that would
+// if a session carried their family: their peers are told of that.
 func addressesOf(decided map[netip.Addr]decidedRoute) []bgp.Address {
 	var out []bgp.Address
 	for addr, d := range decided {
-		if d.Announce {
+		if d.Announce || d.Reason == v1beta1.ReasonNoPeerForFamily {
 			out = append(out, bgp.Address{
 				Address: addr, Advertisements: d.Advertisements, Endpoints: d.Endpoints, LeavingSince: d.LeavingSince,
 			})
@@ -314,7 +325,7 @@ func (r *routes) await(decided map[netip.Addr]decidedRoute, serial uint64) {
 // follow takes in what became of the sessions.
 func (r *routes) follow() {
 	state := r.speaker.State()
-	r.sessions.follow(state)
+	r.overdue = r.sessions.follow(time.Now(), state)
 	r.paths.update(state)
 	for addr, w := range r.waiting {
 		for _, s := range state {
@@ -391,4 +402,6 @@ func (w *weights) apply(now time.Time, addresses []bgp.Address) (out []bgp.Addre
 type decidedRoute struct {
 	announcement.BGPDecision
 	since time.Time // when this node began to announce it; zero when it does not
+	// incomplete is what it is in remembered.
+	incomplete time.Time
 }

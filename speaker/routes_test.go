@@ -540,6 +540,43 @@ func TestWeightsAreHeldBack(t *testing.T) {
 	}
 }
 
+// TestALostSessionIsToldThoughNothingChanges: the time for that comes by itself, once.
+func TestALostSessionIsToldThoughNothingChanges(t *testing.T) {
+	down := []string{"tor Normal SessionUp", "tor Warning SessionDown"}
+	for _, test := range []struct {
+		after time.Duration
+		want  []string
+	}{
+		{lostPatience - time.Second, down},
+		{lostPatience + time.Second, append(slices.Clone(down), "tor Warning NoSession")},
+		{time.Hour, append(slices.Clone(down), "tor Warning NoSession")},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
+			done := make(chan error)
+			ctx, stop := context.WithCancel(t.Context())
+			go func() { done <- w.routes.run(ctx) }()
+			time.Sleep(time.Second)
+			w.bgp.says(bgp.Session{Peer: "tor", State: bgp.SessionEstablished, Since: time.Now()})
+			time.Sleep(time.Second)
+			now := time.Now()
+			w.bgp.says(bgp.Session{
+				Peer:        "tor",
+				State:       bgp.SessionConnecting,
+				Ended:       "closed",
+				EndedAt:     now,
+				LastError:   "refused",
+				LastErrorAt: now.Add(time.Millisecond),
+			})
+			time.Sleep(test.after)
+			stop()
+			if err := <-done; err != nil || !slices.Equal(w.events, test.want) {
+				t.Errorf("after %s %q is told, want %q (%v)", test.after, w.events, test.want, err)
+			}
+		})
+	}
+}
+
 // TestManyChangesMakeFewPlans, and one is not held back by it.
 func TestManyChangesMakeFewPlans(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"go4.org/netipx"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -18,6 +20,8 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/bgp"
+	"github.com/berth-lb/berth/pkg/config"
+	"github.com/berth-lb/berth/pkg/layer2"
 )
 
 // sessions tells what this node's sessions are doing: in the Speaker object, in
@@ -32,6 +36,7 @@ type sessions struct {
 	mu       sync.Mutex
 	rows     map[string]*sessionRow // by peer
 	wanted   map[string]bool        // peers that this node is to have a session with
+	plans    map[string]sessionPlan // by peer
 	problems map[string]sessionProblem
 	// remembered is set while a session was up in this boot and has not ended
 	// for good, over when all shall.
@@ -45,6 +50,13 @@ type sessionProblem struct {
 	message string
 }
 
+// sessionPlan is what of the plan for a peer explains what its session lacks.
+type sessionPlan struct {
+	source    netip.Addr   // the address to connect from, if one is given
+	routes    bgp.Families // of routes that there are for it
+	uncarried bgp.Families // of routes that no session carries
+}
+
 // sessionRow is what is told of one session. What a failing session repeats
 // every few seconds is left out.
 type sessionRow struct {
@@ -56,32 +68,44 @@ type sessionRow struct {
 	failing bool      // error is of attempts since the last session
 	ended   string    // why the last session ended
 	endedAt time.Time
-	flaps   int  // sessions in a row that were short, while damped
-	mourned bool // that there is none was told by an Event
-	ups     uint64
-	downs   uint64
+	// notification is what the router said last.
+	notification   string
+	notificationAt time.Time
+	flaps          int // sessions in a row that were short, while damped
+	// down is since when there is no session, zero while it is up. lost is set when
+	// one has ended then that this side wanted to keep.
+	down  time.Time
+	lost  bool
+	told  bool // that there is none was told by an Event
+	ups   uint64
+	downs uint64
 }
+
+// lostPatience is after how long a session that was lost, or that waits for the
+// other side, counts as one that does not come up.
+const lostPatience = 10 * time.Second
 
 func newSessions(v *view, bootID string, restarting bool) *sessions {
 	return &sessions{view: v, bootID: bootID, remembered: restarting, rows: map[string]*sessionRow{}}
 }
 
-// configure says which peers this node has sessions with, and what is wrong
-// with these or with others, by name.
-func (s *sessions) configure(peers []bgp.Peer, problems map[string]sessionProblem) {
-	wanted := map[string]bool{}
-	for _, p := range peers {
-		wanted[p.Name] = true
+// configure says which peers this node has sessions with and what they shall be
+// told, and what is wrong with these or with others, by name.
+func (s *sessions) configure(desired []bgp.Desired, problems map[string]sessionProblem) {
+	wanted, plans := map[string]bool{}, map[string]sessionPlan{}
+	for _, d := range desired {
+		wanted[d.Peer.Name] = true
+		plans[d.Peer.Name] = sessionPlan{d.Peer.Source, d.Families(), d.Uncarried}
 	}
 	for name := range problems {
 		wanted[name] = true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !maps.Equal(s.wanted, wanted) || !maps.Equal(s.problems, problems) {
+	if !maps.Equal(s.wanted, wanted) || !maps.Equal(s.problems, problems) || !maps.Equal(s.plans, plans) {
 		s.told()
 	}
-	s.wanted, s.problems = wanted, problems
+	s.wanted, s.problems, s.plans = wanted, problems, plans
 	if len(wanted) == 0 {
 		s.remembered = false // nobody keeps a route of this node
 	}
@@ -105,27 +129,29 @@ type transition struct {
 	row    bgp.Session
 }
 
-// follow takes in what all sessions are doing.
-func (s *sessions) follow(state []bgp.Session) {
-	changes, differs := s.update(state)
+// follow takes in what all sessions are doing. It returns when there is something
+// to tell although nothing changes; zero for never.
+func (s *sessions) follow(now time.Time, state []bgp.Session) (again time.Time) {
+	changes, differs, again := s.update(now, state)
 	for _, c := range changes {
 		s.tell(c)
 	}
 	if differs {
 		s.told()
 	}
+	return again
 }
 
 // update takes in a state, and returns the transitions since the one before,
-// and whether there is anything new to tell.
-func (s *sessions) update(state []bgp.Session) (changes []transition, differs bool) {
+// whether there is anything new to tell, and when there will be if nothing changes.
+func (s *sessions) update(at time.Time, state []bgp.Session) (changes []transition, differs bool, next time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	rows := map[string]*sessionRow{}
 	for _, now := range state {
 		before := s.rows[now.Peer]
 		if before == nil {
-			before, differs = &sessionRow{}, true
+			before, differs = &sessionRow{down: at}, true
 		}
 		row := before.next(now)
 		rows[now.Peer] = row
@@ -133,25 +159,31 @@ func (s *sessions) update(state []bgp.Session) (changes []transition, differs bo
 		again := was && is && !before.Since.Equal(now.Since)
 		if was && (!is || again) {
 			row.downs++
-			row.mourned = true
 			why := now.Ended // not LastError: attempts may have failed since
 			if now.EndedAt.Equal(before.EndedAt) {
 				why = ""
 			}
+			row.down, row.lost, row.told = at, why != "", false
 			changes = append(changes, transition{peer: now.Peer, why: why})
 		}
 		if is && (!was || again) {
 			row.ups++
-			row.mourned = false
+			row.down, row.lost, row.told = time.Time{}, false, false
 			s.remembered = !s.over
 			changes = append(changes, transition{peer: now.Peer, up: true, row: now})
 		}
 		if now.State == bgp.SessionDamped && before.State != now.State {
 			changes = append(changes, transition{peer: now.Peer, damped: now.Flaps, why: now.Ended})
 		}
-		if !is && now.LastError != "" && !row.mourned {
-			row.mourned = true
-			changes = append(changes, transition{peer: now.Peer, never: true, why: now.LastError})
+		switch why, due := row.missing(); {
+		case why == "":
+		case due.After(at):
+			if next.IsZero() || due.Before(next) {
+				next = due
+			}
+		default:
+			row.told = true
+			changes = append(changes, transition{peer: now.Peer, never: true, why: why})
 		}
 		differs = differs || !row.same(before)
 	}
@@ -164,7 +196,32 @@ func (s *sessions) update(state []bgp.Session) (changes []transition, differs bo
 		}
 	}
 	s.rows = rows
-	return changes, differs
+	return changes, differs, next
+}
+
+// missing says why there is no session, and from when on that is to be told; ""
+// when it is not, or was. What does not come up at all is told when an attempt has
+// failed. A session that was lost may be back soon, and one that waits for the
+// other side does not fail.
+func (r *sessionRow) missing() (why string, due time.Time) {
+	failed := r.LastError != "" && r.LastErrorAt.After(r.EndedAt) // an attempt since
+	switch {
+	case r.told:
+	case r.State == bgp.SessionEstablished, r.State == bgp.SessionLeaving, r.State == bgp.SessionHeld:
+	case r.State == bgp.SessionDamped: // told as such
+	case r.State == bgp.SessionAwaitingBFD:
+		if failed {
+			why = r.LastError
+		}
+		return cmp.Or(why, "BFD has not found the way to the router to work"), r.down.Add(lostPatience)
+	case failed && !r.lost:
+		return r.LastError, r.down
+	case failed:
+		return r.LastError, r.down.Add(lostPatience)
+	case r.State == bgp.SessionListening:
+		return "the router has not connected", r.down.Add(lostPatience)
+	}
+	return "", time.Time{}
 }
 
 // next is the row that follows with the state of now.
@@ -179,8 +236,11 @@ func (r *sessionRow) next(now bgp.Session) *sessionRow {
 	if another && !now.LastErrorAt.Equal(r.LastErrorAt) {
 		out.error, out.errorAt = now.LastError, now.LastErrorAt
 	}
-	out.failing = now.State != bgp.SessionEstablished
+	if out.failing = now.State != bgp.SessionEstablished; !out.failing {
+		out.error, out.errorAt = "", time.Time{} // over; ended tells of the session before
+	}
 	out.ended, out.endedAt, out.flaps = now.Ended, now.EndedAt, 0
+	out.notification, out.notificationAt = now.Notification, now.NotificationAt
 	if now.State == bgp.SessionDamped {
 		out.flaps = now.Flaps
 	}
@@ -208,7 +268,9 @@ func (r *sessionRow) same(o *sessionRow) bool {
 		}
 		row.State, row.Since, row.LastError, row.LastErrorAt = "", time.Time{}, "", time.Time{}
 		row.Ended, row.EndedAt, row.Flaps = "", time.Time{}, 0
-		row.Handed, row.HandedAt, row.Ignored, row.failing, row.mourned = 0, time.Time{}, 0, false, false
+		row.Notification, row.NotificationAt = "", time.Time{}
+		row.Handed, row.HandedAt, row.Ignored, row.failing = 0, time.Time{}, 0, false
+		row.down, row.lost, row.told = time.Time{}, false, false
 	}
 	return a == b
 }
@@ -267,6 +329,7 @@ func (s *sessions) all() []sessionRow {
 
 // status is what the Speaker object says of the sessions.
 func (s *sessions) status() v1beta1.SpeakerBGP {
+	links, routes := s.view.links.Links(), s.view.state.routes()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := v1beta1.SpeakerBGP{Count: int32(len(s.wanted))}
@@ -278,7 +341,14 @@ func (s *sessions) status() v1beta1.SpeakerBGP {
 			out.Established++
 		}
 		shown := row.status()
-		shown.Reason, shown.Problem = string(s.problems[name].reason), s.problems[name].message
+		problem := s.problems[name]
+		if problem.message == "" && row.State != bgp.SessionEstablished {
+			problem = s.plans[name].foreignSource(links)
+		}
+		if row.State == bgp.SessionEstablished {
+			shown.Withheld = s.plans[name].withheld(row.Session)
+		}
+		shown.Reason, shown.Problem = string(problem.reason), problem.message
 		out.Sessions = append(out.Sessions, shown)
 	}
 	for name, problem := range s.problems {
@@ -296,8 +366,60 @@ func (s *sessions) status() v1beta1.SpeakerBGP {
 	}
 	slices.SortFunc(out.Sessions, func(a, b v1beta1.BGPSession) int { return cmp.Or(up(a)-up(b), cmp.Compare(a.Peer, b.Peer)) })
 	out.Sessions = capped(out.Sessions)
+	count, ranges := announcedRanges(routes)
+	out.AddressCount, out.Addresses = &count, ranges
 	slices.SortFunc(out.Sessions, func(a, b v1beta1.BGPSession) int { return cmp.Compare(a.Peer, b.Peer) })
 	return out
+}
+
+// announcedRanges are the addresses that decisions announce: how many, and as ranges,
+// the first of many.
+func announcedRanges(decided map[netip.Addr]decidedRoute) (count int32, ranges []string) {
+	var addrs []netip.Addr
+	for addr, d := range decided {
+		if d.Announce {
+			addrs = append(addrs, addr)
+		}
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	for from := 0; from < len(addrs) && len(ranges) < v1beta1.MaxSpeakerAnnouncements; {
+		to := from
+		for to+1 < len(addrs) && addrs[to].Next() == addrs[to+1] {
+			to++
+		}
+		ranges = append(ranges, config.RangeText(netipx.IPRangeFrom(addrs[from], addrs[to])))
+		from = to + 1
+	}
+	return int32(len(addrs)), ranges
+}
+
+// withheld says which routes an established session does not carry although no
+// other does or the router should, "" for none.
+func (p sessionPlan) withheld(s bgp.Session) string {
+	var out []string
+	if s.Withheld != "" {
+		out = append(out, s.Withheld)
+	}
+	for _, f := range p.uncarried.List() {
+		out = append(out, fmt.Sprintf("%s routes: the session is for %s, and no other of this node's carries them: set "+
+			"dualStackAddressFamily, or create a BGPPeer with an %s peerAddress", f, s.Families, f))
+	}
+	for _, f := range (p.routes &^ s.Families).List() {
+		out = append(out, fmt.Sprintf("%s routes: the router does not take this family in the session: activate it there", f))
+	}
+	return strings.Join(out, "; ")
+}
+
+// foreignSource says that a session is to come from an address that none of the
+// node's links has. While the links are not known, nothing is wrong.
+func (p sessionPlan) foreignSource(links []layer2.Link) sessionProblem {
+	if !p.source.IsValid() || len(links) == 0 || slices.ContainsFunc(links, func(l layer2.Link) bool {
+		return slices.ContainsFunc(l.Prefixes, func(has netip.Prefix) bool { return has.Addr() == p.source })
+	}) {
+		return sessionProblem{}
+	}
+	return sessionProblem{v1beta1.ReasonNotConfigured, fmt.Sprintf("sourceAddress: %s is not an address of this node, so it cannot connect "+
+		"from there. Have nodeSelectors select only the node that has it, or give each node its own with perNode.sourceAddress.", p.source)}
 }
 
 // status is a row as the API writes it.
@@ -305,6 +427,7 @@ func (r *sessionRow) status() v1beta1.BGPSession {
 	out := v1beta1.BGPSession{
 		Peer: r.Peer, State: r.state, Since: whole(r.since), LastError: r.error, LastErrorTime: whole(r.errorAt),
 		LastEnd: r.ended, LastEndTime: whole(r.endedAt), Flaps: int32(r.flaps),
+		LastNotification: r.notification, LastNotificationTime: whole(r.notificationAt),
 	}
 	if r.State != bgp.SessionEstablished {
 		return out
@@ -316,6 +439,9 @@ func (r *sessionRow) status() v1beta1.BGPSession {
 	}
 	out.HoldTime, out.KeepaliveTime, out.LongLivedStaleTime = longer(r.Hold), longer(r.Keepalive), longer(r.LongLived)
 	out.AdvertisedIPv4, out.AdvertisedIPv6, out.Withheld = int32(r.Advertised4), int32(r.Advertised6), r.Withheld
+	if r.Omitted != "" {
+		out.OmittedCapabilities = strings.Split(r.Omitted, ", ")
+	}
 	out.MD5, out.GracefulRestart = r.MD5, r.GracefulRestart
 	return out
 }

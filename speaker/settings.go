@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/netip"
 	"regexp"
 	"slices"
 	"time"
@@ -27,6 +26,7 @@ type processSettings struct {
 	Node          string        `mapstructure:"node-name"`
 	ExcludeLinks  []string      `mapstructure:"exclude-interfaces"`
 	IgnoreExclude bool          `mapstructure:"ignore-exclude-label"`
+	IgnoreCordon  bool          `mapstructure:"ignore-cordon"`
 	ProbeCount    int           `mapstructure:"conflict-probe-count"`
 	ProbeInterval time.Duration `mapstructure:"conflict-probe-interval"`
 	CheckInterval time.Duration `mapstructure:"self-check-interval"`
@@ -86,7 +86,8 @@ func addFlags(cmd *cobra.Command) {
 	flags.StringArray("exclude-interfaces", nil, "Regular expression for interfaces that are never chosen unless an L2Advertisement names them; "+
 		"repeat the flag for several. The environment separates several by white space; the file does too, or has a list. "+
 		"Default: those of container runtimes, network plugins and tunnels.")
-	flags.Bool("ignore-exclude-label", false, "Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers.")
+	flags.Bool("ignore-exclude-label", false, "Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers, although other nodes are without it.")
+	flags.Bool("ignore-cordon", false, "Announce from cordoned nodes (kubectl cordon, kubectl drain) like from any other. For clusters whose nodes stay cordoned for long.")
 	flags.Int("conflict-probe-count", 3, "How many times the network is asked whether an address is free before it is announced for the first time; from 0, for not at all, to 10.")
 	flags.Duration("conflict-probe-interval", 100*time.Millisecond, "Time between two of these questions, and after the last; from 10ms to 10s. RFC 5227 has 1s to 2s, for networks slower than today's.")
 	flags.Duration("self-check-interval", time.Minute, "How often another speaker asks the network who answers for an address; from 10s to 24h, or 0 for never.")
@@ -96,7 +97,8 @@ func addFlags(cmd *cobra.Command) {
 	flags.Duration("isolation-timeout", 10*time.Second, "After how long without the API server and without any other speaker a node leaves addresses to others that have announced them since; from 10s to 24h, or 0 for never.")
 	flags.Duration("bgp-weight-interval", time.Second, "How long changes of routes' weights (weightByEndpoints) are gathered before BGP peers are told; from 0s to 1m. Nothing else waits.")
 	flags.Uint16("proxy-health-port", 10256, "Port at which kube-proxy tells of its health on this node. A speaker that starts asks there whether the rules are written, for 5s at most; 0 where there is no kube-proxy.")
-	flags.String("member-address", "", "IP address of this node at which the other speakers reach this one. Required.")
+	flags.String("member-address", "", "IP address of this node at which the other speakers reach this one. Required. "+
+		"Of one of each family, separated by a comma, the speaker chooses when it starts: the family that all nodes have.")
 	flags.Uint16("member-port", 7947, "TCP and UDP port on which speakers talk to each other; the same on all nodes.")
 	flags.String("member-profile", string(membership.Balanced), "How soon dead nodes are noticed, and how much a busy one is forgiven: fast, balanced or quiet.")
 	flags.Duration("member-probe-interval", 0, "Time between two probes of a fellow speaker; from 50ms to 1m, or 0 for what the profile says.")
@@ -128,8 +130,8 @@ func (s processSettings) validate() error {
 	if s.Node == "" {
 		errs = append(errs, settings.Invalid("node-name", s.Node, "it is required"))
 	}
-	if a, err := netip.ParseAddr(s.Member.Address); err != nil || a.IsUnspecified() || a.Zone() != "" {
-		errs = append(errs, settings.Invalid("member-address", s.Member.Address, "an IP address of this node is required"))
+	if _, err := s.Member.addresses(); err != nil {
+		errs = append(errs, settings.Invalid("member-address", s.Member.Address, err.Error()))
 	}
 	if s.Member.Port == 0 {
 		errs = append(errs, settings.Invalid("member-port", s.Member.Port, "from 1 to 65535"))

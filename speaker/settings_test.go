@@ -117,9 +117,14 @@ func TestBadValuesAreRefusedByName(t *testing.T) {
 func TestBadVariablesAreRefusedByName(t *testing.T) {
 	t.Setenv("BERTH_MEMBER_PORT", "70000")
 	t.Setenv("BERTH_MEMBER_SUSPICION", "three")
+	t.Setenv("BERTH_MEMBER_PROFILE", "fst")
 	err := process.Refusal(t, required...)
+	settingstest.CheckNames(t, err, "member-profile")
 	settingstest.CheckNames(t, err, "member-port")
 	settingstest.CheckNames(t, err, "member-suspicion")
+	if lines := strings.Split(err.Error(), "\n"); len(lines) != 3 {
+		t.Errorf("of three settings it says %q", lines)
+	}
 }
 
 func TestAllBadValuesAreToldAtOnce(t *testing.T) {

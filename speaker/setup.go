@@ -58,7 +58,7 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 	// A cluster without any object has a configuration too.
 	first := &kube.Queue[reconcile.Request]{}
 	first.Add(kube.WholeConfig)
-	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").WatchesRawSource(first)
+	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").WatchesRawSource(first).WatchesRawSource(r.view.others.queue)
 	for _, kind := range kube.ConfigKinds() {
 		whole = whole.Watches(kind, kube.ToWholeConfig(), builder.WithPredicates(kube.ConfigChanged()))
 	}
@@ -173,6 +173,7 @@ func speakerChanged(node string) predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, after := e.ObjectOld.(*v1beta1.Speaker).Status, e.ObjectNew.(*v1beta1.Speaker).Status
 		return e.ObjectNew.GetName() == node || before.MemberAddress != after.MemberAddress || before.Stage != after.Stage ||
+			before.HasWorked != after.HasWorked || before.ExcludeLabel != after.ExcludeLabel || before.Cordon != after.Cordon ||
 			!before.RenewTime.Equal(after.RenewTime) ||
 			doubtOf(e.ObjectOld.(*v1beta1.Speaker), node) != doubtOf(e.ObjectNew.(*v1beta1.Speaker), node)
 	}}

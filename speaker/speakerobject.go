@@ -58,6 +58,8 @@ type object struct {
 	// linksBefore are the node's links as the speaker before this one wrote them.
 	// The object lists them until this one has looked for them.
 	linksBefore []v1beta1.SpeakerLink
+	// workedBefore is set when a speaker before this one has been ready.
+	workedBefore bool
 
 	changed chan struct{} // of one: write again
 	renewed atomic.Pointer[metav1.MicroTime]
@@ -230,6 +232,9 @@ func (o *object) status() v1beta1.SpeakerStatus {
 		Version:       version.String(),
 		Stage:         stageStatus(o.stage()),
 		RenewTime:     o.renewed.Load(),
+		HasWorked:     o.workedBefore || isClosed(o.view.state.settled),
+		ExcludeLabel:  markStatus(o.view.ignoreExclude),
+		Cordon:        markStatus(o.view.ignoreCordon),
 		Links:         o.links(),
 		Fellows:       fellowStatus(picture),
 		Layer2:        v1beta1.SpeakerLayer2{ConflictCount: int32(len(conflicts)), Conflicts: capped(conflicts)},
@@ -245,6 +250,9 @@ func (o *object) status() v1beta1.SpeakerStatus {
 	status.Layer2.Kept = keptOf(kept)
 	status.Layer2.Count = int32(len(announced))
 	for addr, r := range announced {
+		if r.StandInFor == "" && !r.HandingOver {
+			status.Layer2.Owned++
+		}
 		status.Layer2.Announcements = append(status.Layer2.Announcements, announcementStatus(addr, r))
 	}
 	slices.SortFunc(status.Layer2.Announcements, func(a, b v1beta1.Layer2Announcement) int {
@@ -255,7 +263,7 @@ func (o *object) status() v1beta1.SpeakerStatus {
 	meta.SetStatusCondition(&status.Conditions, o.ready())
 	meta.SetStatusCondition(&status.Conditions, clearCondition(conflicts))
 	if why := o.view.joining.Load(); why != nil || isClosed(o.view.state.settled) {
-		meta.SetStatusCondition(&status.Conditions, reachableCondition(why, picture, o.address.Port()))
+		meta.SetStatusCondition(&status.Conditions, reachableCondition(why, picture, o.address))
 	}
 	return status
 }
@@ -341,6 +349,14 @@ func stageStatus(s announcement.Stage) v1beta1.SpeakerStage {
 	}[s]
 }
 
+// markStatus is what a mark of the node means to this speaker, as the API writes it.
+func markStatus(ignored bool) v1beta1.NodeMark {
+	if ignored {
+		return v1beta1.MarkIgnored
+	}
+	return v1beta1.MarkHeeded
+}
+
 // fellowStatus lists the fellows: of more than can be listed, those that are
 // not present first; then all by name.
 func fellowStatus(p picture) []v1beta1.SpeakerFellow {
@@ -367,7 +383,9 @@ func fellowStatus(p picture) []v1beta1.SpeakerFellow {
 func linkStatus(links []layer2.Link) []v1beta1.SpeakerLink {
 	var out []v1beta1.SpeakerLink
 	for _, l := range links {
-		s := v1beta1.SpeakerLink{Name: l.Name, MACAddress: l.HardwareAddr.String(), Up: l.Up, OnlyNamed: l.Excluded}
+		s := v1beta1.SpeakerLink{
+			Name: l.Name, MACAddress: l.HardwareAddr.String(), Up: l.Up, OnlyNamed: l.Excluded, Balances: l.Balances, Problem: linkProblem(l),
+		}
 		for _, subnet := range l.Shadowed {
 			s.Shadowed = append(s.Shadowed, subnet.String())
 		}

@@ -295,7 +295,7 @@ func TestObjectIsReadAsItIsWritten(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.look()
 	o := parseSpeaker(&v1beta1.Speaker{Status: w.object.status()}, "node9")
-	if o.stage != announcement.StageReady || o.peer.String() != "192.0.2.1:7947" || o.renewal != "" || !o.renewed.IsZero() {
+	if o.stage != announcement.StageReady || o.peer.String() != "192.0.2.1:7947" || !o.renewal.IsZero() || !o.renewed.IsZero() {
 		t.Errorf("got %+v", o)
 	}
 	if claim := o.claims[address]; len(o.claims) != 1 || claim != (announcement.Claim{Generation: 1}) {

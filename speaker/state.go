@@ -54,6 +54,49 @@ type remembered struct {
 	// takeover is why and since when it was being taken, until it was
 	// announced for the first time.
 	takeover takeover
+	// incomplete is since when it has lacked what may be about to come, and nobody
+	// was told; see newService.
+	incomplete time.Time
+}
+
+// newService is how long an address that was not announced before may lack what
+// comes after a Service by itself, before that is told: EndpointSlices are written a
+// second or so later, and pools and advertisements may be created beside it.
+const newService = 5 * time.Second
+
+// comes tells whether what the reason of a decision says is missing may be about to
+// come for a new Service.
+func comes(reason v1beta1.Reason) bool {
+	switch reason {
+	case v1beta1.ReasonNoPool, v1beta1.ReasonNoAdvertisement, v1beta1.ReasonNoEndpoint:
+		return true
+	}
+	return false
+}
+
+// incompleteSince is since when an address has been incomplete, by that time before
+// and the reasons before and now; zero when it is not, or that was told.
+func incompleteSince(since time.Time, before, after v1beta1.Reason, now time.Time) time.Time {
+	switch {
+	case !comes(after):
+		return time.Time{}
+	case before == "" || before == v1beta1.ReasonNoService:
+		return now
+	}
+	return since
+}
+
+// overdue says how much longer nobody is to be told that an address is incomplete, and,
+// once, that the time has come.
+func overdue(since *time.Time, now time.Time) (wait time.Duration, due bool) {
+	if since.IsZero() {
+		return 0, false
+	}
+	if wait = newService - now.Sub(*since); wait > 0 {
+		return wait, false
+	}
+	*since = time.Time{}
+	return 0, true
 }
 
 // takeover is one address on its way to this node.
@@ -174,6 +217,7 @@ func (s *state) record(in announcement.Input, d announcement.Decision) (before, 
 	if before.Reason != d.Reason {
 		after.changed = in.Now
 	}
+	after.incomplete = incompleteSince(before.incomplete, before.Reason, d.Reason, in.Now)
 	if !d.Announce {
 		after.since = time.Time{}
 	} else if !before.Announce || before.StandInFor != d.StandInFor {
@@ -208,6 +252,33 @@ func (s *state) record(in announcement.Input, d announcement.Decision) (before, 
 		delete(s.addresses, in.Address)
 	}
 	return before, after
+}
+
+// incomplete says how much longer nobody is to be told what an address lacks, 0 for
+// no longer, and, once, that the time has come.
+func (s *state) incomplete(addr netip.Addr, now time.Time) (wait time.Duration, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, known := s.addresses[addr]
+	if !known {
+		return 0, false
+	}
+	wait, due = overdue(&r.incomplete, now)
+	s.addresses[addr] = r
+	return wait, due
+}
+
+// incompleteBGP is the same for BGP.
+func (s *state) incompleteBGP(addr netip.Addr, now time.Time) (wait time.Duration, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, known := s.bgp[addr]
+	if !known {
+		return 0, false
+	}
+	wait, due = overdue(&r.incomplete, now)
+	s.bgp[addr] = r
+	return wait, due
 }
 
 // startProbe remembers that the LAN is being asked for an address, and returns
@@ -281,7 +352,11 @@ func (s *state) recordBGP(addr netip.Addr, d announcement.BGPDecision, now time.
 		delete(s.bgp, addr)
 		return
 	}
-	after := decidedRoute{BGPDecision: d, since: old.since}
+	after := decidedRoute{
+		BGPDecision: d,
+		since:       old.since,
+		incomplete:  incompleteSince(old.incomplete, old.Reason, d.Reason, now),
+	}
 	switch {
 	case !d.Announce:
 		after.since = time.Time{}

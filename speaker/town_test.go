@@ -95,7 +95,8 @@ func newTown(t *testing.T, seed uint64, nodes, addresses int) *town {
 				Name:      name,
 				Labels:    map[string]string{discoveryv1.LabelServiceName: name},
 			},
-			Endpoints: []discoveryv1.Endpoint{{NodeName: &on, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
+			AddressType: discoveryv1.AddressTypeIPv4,
+			Endpoints:   []discoveryv1.Endpoint{{NodeName: &on, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
 		})
 	}
 	for i := range nodes {

@@ -1,8 +1,9 @@
 package v1beta1
 
-// Annotations that a user may put on a Service. Each is also honoured in its
-// metallb.io spelling; a Service that carries both spellings with different
-// values is refused with reason InvalidRequest.
+// Annotations that a user may put on a Service. Each is also read with the other
+// prefixes of AnnotationPrefixes in place of its own, and means the same; a Service
+// that carries several spellings with different values is refused with reason
+// InvalidRequest.
 const (
 	// AnnotationAddressPool asks for an address of the named IPAddressPool,
 	// also of one with autoAssign false.
@@ -18,13 +19,13 @@ const (
 	AnnotationAllowSharedIP = "berth.io/allow-shared-ip"
 )
 
-// The spellings of the same annotations that users of MetalLB have in their
-// manifests.
-const (
-	MetalLBAnnotationAddressPool     = "metallb.io/address-pool"
-	MetalLBAnnotationLoadBalancerIPs = "metallb.io/loadBalancerIPs"
-	MetalLBAnnotationAllowSharedIP   = "metallb.io/allow-shared-ip"
-)
+// AnnotationPrefixes are the prefixes by which annotations are read: Berth's own,
+// and the two that manifests written for MetalLB have, of which the last is the
+// older one.
+var AnnotationPrefixes = [...]string{"berth.io/", "metallb.io/", LegacyAnnotationPrefix}
+
+// LegacyAnnotationPrefix is the older prefix of MetalLB's annotations.
+const LegacyAnnotationPrefix = "metallb.universe.tf/"
 
 // LabelExcludeNode on a Node, with any value, says that the node takes no
 // traffic for Services of type LoadBalancer (KEP-1143).

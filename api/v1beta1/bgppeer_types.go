@@ -15,6 +15,8 @@ import (
 // +kubebuilder:printcolumn:name="Interface",type=string,JSONPath=`.spec.interface`
 // +kubebuilder:printcolumn:name="Peer ASN",type=integer,JSONPath=`.spec.peerASN`
 // +kubebuilder:printcolumn:name="My ASN",type=integer,JSONPath=`.spec.myASN`
+// +kubebuilder:printcolumn:name="Sessions",type=integer,JSONPath=`.status.sessions`
+// +kubebuilder:printcolumn:name="Established",type=integer,JSONPath=`.status.established`
 // +kubebuilder:printcolumn:name="BFD Profile",type=string,JSONPath=`.spec.bfdProfile`,priority=1
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
@@ -26,8 +28,8 @@ type BGPPeer struct {
 	// How to reach the router, and on what terms.
 	// +required
 	Spec BGPPeerSpec `json:"spec"`
-	// Whether the peer is in force. Written by the controller. The sessions
-	// themselves are in the Speaker objects.
+	// Whether the peer is in force, and how many of its sessions are established.
+	// Written by the controller. The sessions themselves are in the Speaker objects.
 	// +optional
 	Status BGPPeerStatus `json:"status,omitempty"`
 }
@@ -37,7 +39,7 @@ type BGPPeer struct {
 // +kubebuilder:validation:XValidation:rule="has(self.myASN) || (has(self.perNode) && has(self.perNode.myASN))",message="myASN is missing: give it, or say with perNode.myASN where each node has it"
 // +kubebuilder:validation:XValidation:rule="(has(self.peerAddress) || (has(self.perNode) && has(self.perNode.peerAddress))) != has(self.interface)",message="give exactly one of peerAddress (here or in perNode) and interface"
 // +kubebuilder:validation:XValidation:rule="(has(self.peerASN) || (has(self.perNode) && has(self.perNode.peerASN))) != has(self.dynamicASN)",message="give exactly one of peerASN (here or in perNode) and dynamicASN"
-// +kubebuilder:validation:XValidation:rule="!has(self.password) || !has(self.passwordSecret)",message="give password or passwordSecret, not both"
+// +kubebuilder:validation:XValidation:rule="!has(self.password) || !has(self.passwordSecret) || !has(self.passwordSecret.name) || size(self.passwordSecret.name) == 0",message="give password or passwordSecret, not both"
 // +kubebuilder:validation:XValidation:rule="!has(self.ebgpMultiHop) || !self.ebgpMultiHop || !has(self.ttlSecurity)",message="ttlSecurity already says how far away the peer is: leave out ebgpMultiHop"
 // +kubebuilder:validation:XValidation:rule="!has(self.ebgpMultiHop) || !self.ebgpMultiHop || !has(self.interface)",message="ebgpMultiHop needs peerAddress: with interface the peer is on the link"
 // +kubebuilder:validation:XValidation:rule="!has(self.ebgpMultiHop) || !self.ebgpMultiHop || !(has(self.dynamicASN) ? self.dynamicASN == 'internal' : (has(self.peerASN) && !(has(self.perNode) && (has(self.perNode.myASN) || has(self.perNode.peerASN))) && self.peerASN == (has(self.localASN) ? self.localASN : self.myASN)))",message="ebgpMultiHop is for external peers: an internal one may always be several hops away"
@@ -158,7 +160,8 @@ type BGPPeerSpec struct {
 	Password string `json:"password,omitempty"`
 
 	// Secret with the password. It is of type kubernetes.io/basic-auth and in
-	// Berth's own namespace; its key password counts.
+	// Berth's own namespace; its key password counts. An empty one ({}) means
+	// none.
 	// +optional
 	PasswordSecret *SecretReference `json:"passwordSecret,omitempty"`
 
@@ -169,8 +172,10 @@ type BGPPeerSpec struct {
 	BFDProfile string `json:"bfdProfile,omitempty"`
 
 	// Begin the session only while BFD finds that the way to the router works.
-	// Without it, BFD can come up after the session, or never where the router
-	// does not do it. Needs bfdProfile.
+	// Where BFD hears nothing, the session begins and nothing is announced on it
+	// before BFD is up, since routers begin BFD with dynamic neighbours only
+	// when BGP connects. Without strictBFD, BFD can come up after the session,
+	// or never where the router does not do it. Needs bfdProfile.
 	// +optional
 	// +kubebuilder:default=false
 	StrictBFD bool `json:"strictBFD,omitempty"`
@@ -195,6 +200,11 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('4660h')",message="must be from 1s to 4660h"
 	// +kubebuilder:validation:XValidation:rule="duration(self).getMilliseconds() % 1000 == 0",message="must be whole seconds"
 	LongLivedStaleTime *metav1.Duration `json:"longLivedStaleTime,omitempty"`
+
+	// Which capabilities the router is offered, of those that a session can do
+	// without.
+	// +optional
+	Capabilities BGPCapabilities `json:"capabilities,omitzero"`
 
 	// How long routes carry the community GRACEFUL_SHUTDOWN (RFC 8326) before
 	// they are withdrawn, when the node is drained or the peer deleted. Other
@@ -240,6 +250,29 @@ type BGPPeerSpec struct {
 	// +optional
 	// +kubebuilder:default=false
 	DisableMP bool `json:"disableMP,omitempty"`
+}
+
+// BGPCapabilities says which capabilities a router is offered (RFC 5492), of those
+// that a session can do without. What follows from other fields, such as graceful
+// restart, is not here.
+type BGPCapabilities struct {
+	// Extended Message (RFC 8654): messages may have up to 65535 octets, where
+	// the router offers it too. Default: true.
+	// +optional
+	// +kubebuilder:default=true
+	ExtendedMessage *bool `json:"extendedMessage,omitempty"`
+
+	// FQDN (draft-walton-bgp-hostname-capability): tell the router the name of
+	// the node's host. Default: false.
+	// +optional
+	// +kubebuilder:default=false
+	FQDN bool `json:"fqdn,omitempty"`
+
+	// Software Version (draft-abraitis-bgp-version-capability): tell the router
+	// Berth's version. Default: false.
+	// +optional
+	// +kubebuilder:default=false
+	SoftwareVersion bool `json:"softwareVersion,omitempty"`
 }
 
 // DynamicASN says which AS numbers are taken from a router.
@@ -288,22 +321,31 @@ type NodeValue struct {
 	Annotation string `json:"annotation,omitempty"`
 }
 
-// SecretReference names a Secret.
+// SecretReference names a Secret, or none.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.name) && size(self.name) > 0) || !has(self.__namespace__) || size(self.__namespace__) == 0",message="name the Secret, or leave out its namespace too"
 type SecretReference struct {
-	// Name of the Secret.
-	// +required
-	// +kubebuilder:validation:MinLength=1
+	// Name of the Secret. Empty: there is none.
+	// +optional
 	// +kubebuilder:validation:MaxLength=253
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
 	// Namespace of the Secret. It can only be Berth's own, which is the
-	// default: read so that existing manifests keep working.
+	// default; metallb-system means Berth's own too. It is read so that existing
+	// manifests keep working.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	Namespace string `json:"namespace,omitempty"`
 }
 
-// BGPPeerStatus tells whether the peer is in force.
+// BGPPeerStatus tells whether the peer is in force, and how many sessions it has.
 type BGPPeerStatus struct {
+	// How many sessions there should be: one for each node that the peer selects and
+	// that has a speaker.
+	// +optional
+	Sessions int32 `json:"sessions"`
+	// How many of them are established, as the speakers say.
+	// +optional
+	Established int32 `json:"established"`
 	// Whether all of the peer is in force, also on the nodes that it selects. Type
 	// Ready.
 	// +optional

@@ -10,6 +10,11 @@ const ConditionReady = "Ready"
 // status.outOfRange. It is absent where there are none.
 const ConditionOutOfRange = "OutOfRange"
 
+// ConditionNodeAddresses is a condition of IPAddressPool. True: nodes have
+// addresses of the pool; the message names some of them, and the reason says
+// whether they are given out. It is absent where there are none.
+const ConditionNodeAddresses = "NodeAddresses"
+
 // ConditionAddressesClear is a condition of Speaker. True: nobody but their
 // owners answers for the addresses that the speaker looks after. False: some
 // are in conflict; they are listed in status.layer2.conflicts, a few of them
@@ -27,6 +32,13 @@ const ConditionMembersReachable = "MembersReachable"
 // message says, pool by pool, why not.
 const ConditionAddressAssigned = "berth.io/AddressAssigned"
 
+// ConditionBGPAnnounced is a condition that the controller writes into the status
+// of a Service with an address that a BGPAdvertisement selects. True: nodes announce
+// every such address to routers; the message says which nodes, and to how many
+// sessions. False: it says why some address is announced to nobody. Unknown: the
+// Speaker objects do not list all addresses. The message may be some time behind.
+const ConditionBGPAnnounced = "berth.io/BGPAnnounced"
+
 // A Reason is one word for an outcome. The same word stands in conditions,
 // Events, logs and metrics.
 type Reason string
@@ -41,15 +53,18 @@ const (
 	// ReasonOverlapping: some addresses of the pool belong to an older pool,
 	// which keeps them. The rest of the pool is in use.
 	ReasonOverlapping Reason = "Overlapping"
+	// ReasonNodeAddresses: nodes have every address of a family of the pool, so it
+	// gives none of them. It is also why such a pool is passed over for a Service.
+	ReasonNodeAddresses Reason = "NodeAddresses"
 	// ReasonPoolNotFound: the object names a pool that does not exist. The
 	// pools that do exist are served.
 	ReasonPoolNotFound Reason = "PoolNotFound"
 	// ReasonPeerNotFound: the advertisement names a BGPPeer that does not
 	// exist or is not in force, and the others are served; or there is none at
-	// all.
+	// all, or none that has sessions with a node of the advertisement.
 	ReasonPeerNotFound Reason = "PeerNotFound"
 	// ReasonSecretNotFound: the Secret with the password of a BGPPeer is not
-	// there, or has no password. The last good version of the peer, if this
+	// there, is of another type, or has no password. The last good version of the peer, if this
 	// process has seen one, stays in force.
 	ReasonSecretNotFound Reason = "SecretNotFound"
 	// ReasonBFDProfileNotFound: the peer names a BFDProfile that does not exist
@@ -71,11 +86,24 @@ const (
 	// not in the pool. Its addresses are announced one by one.
 	ReasonAggregationTooWide Reason = "AggregationTooWide"
 	// ReasonNotConfigured: the BGPPeer asks for what some of its nodes do not
-	// have. They have no session; the others do.
+	// have, such as its sourceAddress. They have no session; the others do.
 	ReasonNotConfigured Reason = "NotConfigured"
 	// ReasonNoNodeSelected: no node of the cluster has labels that the object
 	// selects.
 	ReasonNoNodeSelected Reason = "NoNodeSelected"
+	// ReasonNodesExcluded: every node that the advertisement selects carries
+	// LabelExcludeNode, and others do not; so no node announces by it.
+	ReasonNodesExcluded Reason = "NodesExcluded"
+	// ReasonNoInterface: no node that the L2Advertisement selects has a usable
+	// interface that it names.
+	ReasonNoInterface Reason = "NoInterface"
+	// ReasonNoPeerForFamily: pools of the advertisement have addresses of a family
+	// that no session with its peers carries, so no router is told of these. As a
+	// decision of a speaker: no session of this node carries the address's family.
+	ReasonNoPeerForFamily Reason = "NoPeerForFamily"
+	// ReasonSameRouterID: the BGPPeer gives several nodes the same BGP identifier.
+	// Their sessions are tried, and routers may refuse them.
+	ReasonSameRouterID Reason = "SameRouterID"
 	// ReasonConflicting: an older advertisement gives the same routes another
 	// localPref, med or asPathPrepend, and its values count. Of a BGPPeer: an older
 	// one has the session with its router, so this one is not in force.
@@ -84,6 +112,16 @@ const (
 
 // ReasonHeldOutside is the reason of ConditionOutOfRange.
 const ReasonHeldOutside Reason = "HeldOutside"
+
+// Reasons of ConditionNodeAddresses.
+const (
+	// ReasonNotGivenOut: nodes have addresses of the pool, which it does not give
+	// out.
+	ReasonNotGivenOut Reason = "NotGivenOut"
+	// ReasonGivenOut: nodes have addresses of the pool, and it gives them out;
+	// nobody announces them.
+	ReasonGivenOut Reason = "GivenOut"
+)
 
 // Reasons of ConditionReady on Speaker.
 const (
@@ -131,18 +169,55 @@ const (
 	// ReasonAddressInUse: the address asked for is held by another Service
 	// with which it may not be shared.
 	ReasonAddressInUse Reason = "AddressInUse"
+	// ReasonNodeAddress: the address asked for is a node's own, and its pool does
+	// not give out such addresses. Of a speaker's decision: the address is a
+	// node's own, so nobody announces it.
+	ReasonNodeAddress Reason = "NodeAddress"
+	// ReasonExternalIP: the address asked for stands in spec.externalIPs of another
+	// Service; or every free address of a pool does.
+	ReasonExternalIP Reason = "ExternalIP"
 	// ReasonForeignAddress: the Service has addresses that no pool contains
-	// and that Berth did not give. They are left alone.
+	// and no node has, or host names, and Berth did not give them. They are left
+	// alone.
 	ReasonForeignAddress Reason = "ForeignAddress"
+	// ReasonStatusOverwritten: somebody else has put addresses or host names in
+	// the place of those that Berth had written into the Service's status. Berth
+	// does not write in turn with them.
+	ReasonStatusOverwritten Reason = "StatusOverwritten"
+	// ReasonPoolMissing: the Service keeps an address that no pool contains: its
+	// pool was not there when the controller started. Nobody announces it.
+	ReasonPoolMissing Reason = "PoolMissing"
+	// ReasonPoolDeleted: the pool of the Service's address was deleted, and the
+	// Service is about to lose the address. A reason of Events only.
+	ReasonPoolDeleted Reason = "PoolDeleted"
 	// ReasonPoolGone: the pool of the Service's address is gone, and no other
 	// pool has one for it.
 	ReasonPoolGone Reason = "PoolGone"
 	// ReasonInvalidRequest: annotations or fields of the Service contradict
 	// each other or cannot be read.
 	ReasonInvalidRequest Reason = "InvalidRequest"
+	// ReasonUnknownAnnotation, of Events: an annotation of the Service begins like
+	// those of Berth or MetalLB, and has a name that Berth does not know. The message
+	// of the condition says so too, whatever its reason.
+	ReasonUnknownAnnotation Reason = "UnknownAnnotation"
 	// ReasonNoClusterIP: the Service has no cluster IP yet, so its families
 	// are not known.
 	ReasonNoClusterIP Reason = "NoClusterIP"
+)
+
+// Reasons of ConditionBGPAnnounced on a Service. ReasonAnnounced,
+// ReasonNoPeerForFamily and ReasonPeerNotFound are three more.
+const (
+	// ReasonNoSession: nodes would announce an address, and none of them has an
+	// established session that carries it.
+	ReasonNoSession Reason = "NoSession"
+	// ReasonNoNodeAnnounces: sessions could carry an address, and no node announces
+	// it, for want of ready endpoints or because the nodes may not. The logs of the
+	// speakers have the reason of each node.
+	ReasonNoNodeAnnounces Reason = "NoNodeAnnounces"
+	// ReasonNotListed: no Speaker object lists an address, and some have no room to
+	// list all that their nodes announce.
+	ReasonNotListed Reason = "NotListed"
 )
 
 // Reasons for which one pool is passed over for a Service.
@@ -182,6 +257,9 @@ const (
 	// ReasonSomeMembersNotHeard: the API tells that other speakers work, and some
 	// of them are not heard.
 	ReasonSomeMembersNotHeard Reason = "SomeMembersNotHeard"
+	// ReasonOtherFamily: other speakers work, and are reached by another IP family
+	// than this one; so neither hears the other.
+	ReasonOtherFamily Reason = "OtherFamily"
 	// ReasonMemberKeyMissing: the member Secret has no key that can be used.
 	ReasonMemberKeyMissing Reason = "MemberKeyMissing"
 	// ReasonMemberPortUnavailable: this speaker cannot listen on the port of
@@ -199,7 +277,8 @@ const (
 	ReasonNoService Reason = "NoService"
 	// ReasonNoPool: no pool contains the address.
 	ReasonNoPool Reason = "NoPool"
-	// ReasonAnnounced: this node announces the address by BGP.
+	// ReasonAnnounced: this node announces the address by BGP. Of a Service: nodes
+	// announce all its addresses that are for BGP.
 	ReasonAnnounced Reason = "Announced"
 	// ReasonNoAdvertisement: no L2Advertisement, or no BGPAdvertisement, selects
 	// the pool and the Service.

@@ -13,7 +13,8 @@ import (
 // +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.spec.addresses`
 // +kubebuilder:printcolumn:name="Auto Assign",type=boolean,JSONPath=`.spec.autoAssign`
 // +kubebuilder:printcolumn:name="Assigned",type=integer,JSONPath=`.status.assigned`
-// +kubebuilder:printcolumn:name="Available",type=integer,JSONPath=`.status.available`
+// +kubebuilder:printcolumn:name="Available IPv4",type=integer,JSONPath=`.status.availableIPv4`
+// +kubebuilder:printcolumn:name="Available IPv6",type=integer,JSONPath=`.status.availableIPv6`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -56,8 +57,8 @@ type IPAddressPoolSpec struct {
 	AvoidBuggyIPs bool `json:"avoidBuggyIPs,omitempty"`
 
 	// Addresses of the pool that are never given out: each entry is an
-	// address, a CIDR or an inclusive range. The addresses of nodes are never
-	// given out either, and need not stand here.
+	// address, a CIDR or an inclusive range. The addresses of nodes are not
+	// given out either, and need not stand here; see allowNodeAddresses.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=50
@@ -76,6 +77,23 @@ type IPAddressPoolSpec struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	Quota int32 `json:"quota,omitempty"`
+
+	// Give out addresses of the pool that nodes have. Nobody announces such an
+	// address: it is where its node is, and the node's service proxy serves it
+	// there. This is for clusters of one node, whose only address is the node's:
+	// of several nodes, only the one that has the address takes its traffic, and
+	// nobody takes over when it fails. Without it, addresses of nodes are not
+	// given out.
+	// +optional
+	// +kubebuilder:default=false
+	AllowNodeAddresses bool `json:"allowNodeAddresses,omitempty"`
+
+	// Which Services with the same sharing key may share an address of the pool:
+	// Cluster, those of any namespace; Namespace, those of one namespace only.
+	// Services that share an address already go on doing so.
+	// +optional
+	// +kubebuilder:default=Cluster
+	Sharing Sharing `json:"sharing,omitempty"`
 
 	// Give nothing new. Services keep what they have of the pool.
 	// +optional
@@ -135,6 +153,17 @@ type OnShrink string
 const (
 	OnShrinkKeep OnShrink = "Keep"
 	OnShrinkMove OnShrink = "Move"
+)
+
+// Sharing says which Services with the same sharing key may share an address.
+//
+// +kubebuilder:validation:Enum=Cluster;Namespace
+type Sharing string
+
+// The values of Sharing.
+const (
+	SharingCluster   Sharing = "Cluster"
+	SharingNamespace Sharing = "Namespace"
 )
 
 // ServiceAllocation says which Services a pool serves and how early it is
@@ -207,11 +236,11 @@ type IPAddressPoolStatus struct {
 	// IPv6 addresses that were given back and rest; see spec.reuseDelay.
 	// +optional
 	RestingIPv6 int64 `json:"restingIPv6"`
-	// IPv4 addresses of spec.addresses that are never chosen: excluded, held
-	// by a node, or kept back by avoidBuggyIPs.
+	// IPv4 addresses of spec.addresses that are not chosen: excluded, of a node,
+	// named in spec.externalIPs of a Service, or kept back by avoidBuggyIPs.
 	// +optional
 	ExcludedIPv4 int64 `json:"excludedIPv4"`
-	// IPv6 addresses of spec.addresses that are never chosen.
+	// IPv6 addresses of spec.addresses that are not chosen.
 	// +optional
 	ExcludedIPv6 int64 `json:"excludedIPv6"`
 	// Addresses that Services hold of the pool although it no longer contains
@@ -224,8 +253,9 @@ type IPAddressPoolStatus struct {
 	// +kubebuilder:validation:MaxItems=1024
 	OutOfRange []string `json:"outOfRange,omitempty"`
 
-	// Whether all of the pool is in force (type Ready), and whether Services
-	// hold addresses that it no longer contains (type OutOfRange).
+	// Whether all of the pool is in force (type Ready), whether Services hold
+	// addresses that it no longer contains (type OutOfRange), and whether nodes
+	// have addresses of it (type NodeAddresses).
 	// +optional
 	// +listType=map
 	// +listMapKey=type

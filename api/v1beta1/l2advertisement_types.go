@@ -111,6 +111,14 @@ type L2AdvertisementSpec struct {
 	// Needed only where switches or hosts miss what the defaults send.
 	// +optional
 	Announcement *AnnouncementPolicy `json:"announcement,omitempty"`
+
+	// Whether the links on which the addresses are announced take all frames that
+	// reach them (promiscuous mode). Needed where a network adapter or hypervisor
+	// does not deliver what hosts ask: Wi-Fi adapters that drop broadcasts of
+	// others, virtual switches. It costs the node the time to drop what is not for
+	// it. Of several advertisements of an address, one with true is enough.
+	// +optional
+	Promiscuous bool `json:"promiscuous,omitempty"`
 }
 
 // Failback says whether a node that returns takes back addresses from the

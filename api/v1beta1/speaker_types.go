@@ -14,7 +14,7 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=spk,categories=berth
-// +kubebuilder:printcolumn:name="Owned",type=integer,JSONPath=`.status.layer2.count`
+// +kubebuilder:printcolumn:name="Owned",type=integer,JSONPath=`.status.layer2.owned`
 // +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.status.layer2.addresses`
 // +kubebuilder:printcolumn:name="BGP Sessions",type=integer,JSONPath=`.status.bgp.count`
 // +kubebuilder:printcolumn:name="Established",type=integer,JSONPath=`.status.bgp.established`
@@ -34,10 +34,13 @@ type Speaker struct {
 	Status SpeakerStatus `json:"status,omitempty"`
 }
 
-// MaxSpeakerAnnouncements is how many announcements, conflicts, BGP sessions,
-// links and fellows a Speaker object lists at most, of each; the counts beside
+// MaxSpeakerAnnouncements is how many announcements, conflicts, BGP sessions, ranges
+// of addresses, links and fellows a Speaker object lists at most, of each; the counts beside
 // the lists are always complete.
 const MaxSpeakerAnnouncements = 256
+
+// MaxLinkPrefixes is how many prefixes of one link a Speaker object lists at most.
+const MaxLinkPrefixes = 256
 
 // SpeakerStatus is what a speaker tells of itself.
 type SpeakerStatus struct {
@@ -59,6 +62,19 @@ type SpeakerStatus struct {
 	// and again while a fellow writes that it does not hear it.
 	// +optional
 	RenewTime *metav1.MicroTime `json:"renewTime,omitempty"`
+	// Set once a speaker of this node has been ready; it stays as long as the Node
+	// exists. The label node.kubernetes.io/exclude-from-external-load-balancers keeps
+	// nodes from announcing where this is set on a node without the label.
+	// +optional
+	HasWorked bool `json:"hasWorked,omitempty"`
+	// What the label node.kubernetes.io/exclude-from-external-load-balancers on this
+	// node means to its speaker: Ignored with the setting --ignore-exclude-label.
+	// +optional
+	ExcludeLabel NodeMark `json:"excludeLabel,omitempty"`
+	// What a cordon of this node means to its speaker: Ignored with the setting
+	// --ignore-cordon.
+	// +optional
+	Cordon NodeMark `json:"cordon,omitempty"`
 	// What this speaker thinks of those of the other nodes, by name of the
 	// node; at most 256 are listed, those that are not present first.
 	// +optional
@@ -93,6 +109,25 @@ type SpeakerStatus struct {
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
+
+// Worked reports whether a speaker of the node has been ready. One of an earlier
+// version tells it by its stage only.
+func (s SpeakerStatus) Worked() bool {
+	return s.HasWorked || s.Stage == StageReady || s.Stage == StageRestarting || s.Stage == StageLeaving
+}
+
+// NodeMark is whether what keeps addresses away from a node counts for its speaker.
+//
+// +kubebuilder:validation:Enum=Heeded;Ignored
+type NodeMark string
+
+// What a mark of a node means to its speaker.
+const (
+	// MarkHeeded: it counts.
+	MarkHeeded NodeMark = "Heeded"
+	// MarkIgnored: a setting of the speaker leaves it out.
+	MarkIgnored NodeMark = "Ignored"
+)
 
 // SpeakerStage is how far a speaker is with its work.
 //
@@ -169,13 +204,24 @@ type SpeakerLink struct {
 	// +optional
 	// +listType=atomic
 	Shadowed []string `json:"shadowed,omitempty"`
+	// It is a bond that answers ARP with the addresses of its ports (balance-alb).
+	// +optional
+	Balances bool `json:"balances,omitempty"`
+	// What about it keeps addresses from being announced on it as they should be,
+	// and what to do; empty for nothing.
+	// +optional
+	Problem string `json:"problem,omitempty"`
 }
 
 // SpeakerLayer2 is what a speaker announces by ARP and NDP.
 type SpeakerLayer2 struct {
-	// How many addresses this node answers for.
+	// How many addresses this node answers for, those included for which it stands
+	// in.
 	// +optional
 	Count int32 `json:"count"`
+	// How many of them it owns: those for which it stands in are not counted.
+	// +optional
+	Owned int32 `json:"owned"`
 	// The first of these addresses, and how many more there are, in one line
 	// for tables.
 	// +optional
@@ -244,9 +290,9 @@ type Layer2Claim struct {
 	Generation int64 `json:"generation,omitempty"`
 }
 
-// Owned is what the node owns: what it announces for itself, and what it keeps.
+// Claims is what the node owns: what it announces for itself, and what it keeps.
 // An address is in it once.
-func (l SpeakerLayer2) Owned() []Layer2Claim {
+func (l SpeakerLayer2) Claims() []Layer2Claim {
 	var out []Layer2Claim
 	for _, a := range l.Announcements {
 		if a.StandInFor == "" {
@@ -327,6 +373,16 @@ type SpeakerBGP struct {
 	// +listMapKey=peer
 	// +kubebuilder:validation:MaxItems=256
 	Sessions []BGPSession `json:"sessions,omitempty"`
+	// How many addresses this node announces by BGP, to those of its sessions
+	// that BGPAdvertisements reach and that carry the address's family.
+	// +optional
+	AddressCount *int32 `json:"addressCount,omitempty"`
+	// These addresses, sorted, each an address, a CIDR or FROM-TO; at most 256 such
+	// ranges are listed.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=256
+	Addresses []string `json:"addresses,omitempty"`
 	// The boot of the node (its kernel's boot_id) in which this speaker had
 	// sessions that it has not ended for good. A speaker that starts in the same
 	// boot asks its peers to go on with the routes of before.
@@ -353,7 +409,7 @@ type BGPSession struct {
 	// +optional
 	Problem string `json:"problem,omitempty"`
 	// Why the session ended, or the last attempt failed; empty when nothing has
-	// gone wrong yet. It outlives the next success.
+	// gone wrong yet, and while the session is established.
 	// +optional
 	LastError string `json:"lastError,omitempty"`
 	// When that was first so. Attempts that fail alike do not change it.
@@ -366,6 +422,14 @@ type BGPSession struct {
 	// When that was.
 	// +optional
 	LastEndTime metav1.Time `json:"lastEndTime,omitzero"`
+	// What the router has said last, in a NOTIFICATION, when it ended a session or
+	// refused one, such as the text of an administrative shutdown. Attempts that
+	// fail in other ways afterwards do not change it.
+	// +optional
+	LastNotification string `json:"lastNotification,omitempty"`
+	// When it said so first since it had a session.
+	// +optional
+	LastNotificationTime metav1.Time `json:"lastNotificationTime,omitzero"`
 	// How many sessions in a row have ended within a minute of their start, while
 	// the next attempt waits for that reason (state Damped).
 	// +optional
@@ -393,13 +457,20 @@ type BGPSession struct {
 	// How often this side speaks.
 	// +optional
 	KeepaliveTime *metav1.Duration `json:"keepaliveTime,omitempty"`
-	// How many IPv4 prefixes are announced.
+	// Which capabilities this side leaves out because the router has refused them.
+	// +optional
+	// +listType=atomic
+	OmittedCapabilities []string `json:"omittedCapabilities,omitempty"`
+	// How many IPv4 prefixes are sent. What the router does with them is not known
+	// here.
 	// +optional
 	AdvertisedIPv4 int32 `json:"advertisedIPv4,omitempty"`
-	// How many IPv6 prefixes are announced.
+	// How many IPv6 prefixes are sent.
 	// +optional
 	AdvertisedIPv6 int32 `json:"advertisedIPv6,omitempty"`
-	// Which routes are not announced, for want of a next hop.
+	// Which routes the session does not carry: for want of a next hop; because it is
+	// not for their family, and no other of the node's is; or because the router does
+	// not take the family.
 	// +optional
 	Withheld string `json:"withheld,omitempty"`
 	// The connection is authenticated (TCP MD5).

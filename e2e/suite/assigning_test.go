@@ -174,15 +174,17 @@ func TestExcludedNode(t *testing.T) {
 }
 
 // TestRequests: a Service gets the address or pool it asks for, in Berth's,
-// MetalLB's and Kubernetes' spelling.
+// MetalLB's two and Kubernetes' spelling.
 func TestRequests(t *testing.T) {
 	apply(t, pool("asked", "10.77.0.170-10.77.0.179"))
 	kubectl(t, "patch", "ipaddresspool", "asked", "--type=merge", "-p", `{"spec":{"autoAssign":false}}`)
 	for i, test := range []struct{ annotation, field, want string }{
 		{"berth.io/address-pool: asked", "", "10.77.0.170"},
 		{"metallb.io/address-pool: asked", "", "10.77.0.171"},
+		{"metallb.universe.tf/address-pool: asked", "", "10.77.0.172"},
 		{"berth.io/loadBalancerIPs: 10.77.0.175", "", "10.77.0.175"},
 		{"metallb.io/loadBalancerIPs: 10.77.0.176", "", "10.77.0.176"},
+		{"metallb.universe.tf/loadBalancerIPs: 10.77.0.174", "", "10.77.0.174"},
 		{"", "loadBalancerIP: 10.77.0.177", "10.77.0.177"},
 	} {
 		name := fmt.Sprintf("asked%d", i)

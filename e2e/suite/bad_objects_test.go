@@ -43,6 +43,8 @@ func TestRefusedByTheAPIServer(t *testing.T) {
 		{"IPAddressPool", "addresses: [10.77.0.0/24], serviceAllocation: {namespaces: [a, a]}", "Duplicate value"},
 		{"IPAddressPool", "addresses: [10.77.0.0/24], serviceAllocation: {namespaces: [Shop]}", "should match"},
 		{"IPAddressPool", "addresses: [10.77.0.0/24], serviceAllocation: {priority: -1}", "greater than or equal to 0"},
+		{"BGPPeer", "myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, passwordSecret: {namespace: berth-system}", "name the Secret"},
+		{"BGPPeer", "myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, password: x, passwordSecret: {name: x}", "not both"},
 		{"L2Advertisement", "ipAddressPools: [a, a]", "Duplicate value"},
 		{"L2Advertisement", "interfaces: [a-name-that-is-too-long]", "may not be more than 15"},
 		{"L2Advertisement", "preferredNodeSelectors: [{weight: 101, preference: {}}]", "less than or equal to 100"},
@@ -51,6 +53,14 @@ func TestRefusedByTheAPIServer(t *testing.T) {
 		got := refused(t, fmt.Sprintf("apiVersion: berth.io/v1beta1\nkind: %s\nmetadata: {name: bad}\nspec: {%s}\n", test.kind, test.spec))
 		if !strings.Contains(got, test.says) {
 			t.Errorf("%s: refused with\n%s\nwant %q in it", test.spec, got, test.says)
+		}
+	}
+	// What Go clients of MetalLB's types write where there is no Secret.
+	for _, empty := range []string{"passwordSecret: {}", "password: x, passwordSecret: {}", `passwordSecret: {name: ""}`} {
+		manifest := "apiVersion: berth.io/v1beta1\nkind: BGPPeer\nmetadata: {name: empty}\n" +
+			"spec: {myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, " + empty + "}\n"
+		if _, err := cluster.KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "--dry-run=server", "-f", "-"); err != nil {
+			t.Errorf("%s is refused: %v", empty, err)
 		}
 	}
 }

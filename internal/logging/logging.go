@@ -56,6 +56,7 @@ var Keys = map[string]string{
 	"address":    "IP address of a Service, or of a fellow speaker",
 	"addresses":  "several of these",
 	"bytes":      "size of a message",
+	"capability": "capabilities of BGP, by IANA's names",
 	"cause":      "cause of a takeover, as in conditions and Events",
 	"count":      "how many",
 	"detail":     "text of the memberlist library",
@@ -78,5 +79,6 @@ var Keys = map[string]string{
 	"service":    "Service, as namespace/name",
 	"services":   "several of these",
 	"up":         "whether a link is up and has a carrier",
+	"variable":   "name of an environment variable; never its value",
 	"version":    "version of the program",
 }

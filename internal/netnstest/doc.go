@@ -15,6 +15,9 @@
 // the kernel drops the mounts, the namespaces and everything in them; nothing of
 // the machine's own network is ever read or changed.
 //
+// A package whose tests wait for most of their time says [MainParallel] instead: each
+// test function gets a process and namespaces of its own.
+//
 // Tests and benchmarks call [Require] first, then build a topology:
 //
 //	lan := netnstest.NewLAN(t)

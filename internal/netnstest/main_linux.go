@@ -3,6 +3,7 @@ package netnstest
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -19,6 +20,7 @@ const (
 	insideEnv  = "BERTH_NETNSTEST_INSIDE"
 	netnsDir   = "/run/netns"
 	insideMark = "1"
+	listMark   = "list" // the tests are only listed
 )
 
 // unavailable says why there are no namespaces, and is nil inside of one.
@@ -32,6 +34,9 @@ func Main(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "netnstest:", unavailable)
 			os.Exit(2)
 		}
+		os.Exit(m.Run())
+	}
+	if os.Getenv(insideEnv) == listMark {
 		os.Exit(m.Run())
 	}
 	code, err := reexec()
@@ -50,9 +55,9 @@ func reexec() (int, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	child, err := start(0)
+	child, err := start(0, os.Args[1:], os.Stdout)
 	if err != nil {
-		child, err = start(syscall.CLONE_NEWUSER)
+		child, err = start(syscall.CLONE_NEWUSER, os.Args[1:], os.Stdout)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("cannot make network namespaces (needs root or unprivileged user namespaces): %w", err)
@@ -73,15 +78,19 @@ func reexec() (int, error) {
 	}
 }
 
-// start starts the child with CLONE_NEWNET, CLONE_NEWNS and the extra flags.
-func start(extra uintptr) (*exec.Cmd, error) {
+// start starts the child with CLONE_NEWNET, CLONE_NEWNS and the extra flags. What
+// it writes goes to out.
+func start(extra uintptr, args []string, out io.Writer) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find the test binary: %w", err)
 	}
-	cmd := exec.Command(self, os.Args[1:]...)
+	cmd := exec.Command(self, args...)
 	cmd.Env = append(os.Environ(), insideEnv+"="+insideMark)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, out, os.Stderr
+	if out != os.Stdout {
+		cmd.Stderr = out
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | extra,
 		Pdeathsig:  syscall.SIGKILL,

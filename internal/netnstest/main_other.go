@@ -13,3 +13,6 @@ var unavailable = errors.New("network namespaces exist on Linux only")
 
 // Main is the body of TestMain: on this system it only runs the tests.
 func Main(m *testing.M) { os.Exit(m.Run()) }
+
+// MainParallel is Main.
+func MainParallel(m *testing.M, _ int) { Main(m) }

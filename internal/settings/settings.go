@@ -38,6 +38,13 @@ func AddFileFlag(flags *pflag.FlagSet) {
 // too or has a list. The error has a line for each setting that cannot be
 // read, and for each key of the file that is no setting.
 func Load(cmd *cobra.Command, into any) error {
+	return LoadValid(cmd, into, func() error { return nil })
+}
+
+// LoadValid is Load, and adds to the error what validate says of into, in which
+// settings that cannot be read have their default: so all that is wrong is told at
+// once.
+func LoadValid(cmd *cobra.Command, into any, validate func() error) error {
 	flags := cmd.Flags()
 	v, err := sources(flags)
 	if err != nil {
@@ -52,10 +59,10 @@ func Load(cmd *cobra.Command, into any) error {
 			errs = append(errs, set(f, value))
 		}
 	})
-	if err := errors.Join(errs...); err != nil {
-		return err
+	if err := decode(flags, into); err != nil {
+		return errors.Join(append(errs, err)...)
 	}
-	return decode(flags, into)
+	return errors.Join(append(errs, validate())...)
 }
 
 // sources are the environment and, where one is named, the file; the
@@ -109,6 +116,7 @@ func set(f *pflag.Flag, value any) error {
 			return Invalid(f.Name, value, wanted(f, errors.New("use a single value, in quotes")))
 		}
 		if err := f.Value.Set(word); err != nil {
+			_ = f.Value.Set(f.DefValue) // which is valid; what cannot be read may have changed it
 			return Invalid(f.Name, word, wanted(f, err))
 		}
 		return nil
@@ -197,6 +205,5 @@ func decode(flags *pflag.FlagSet, into any) error {
 // Invalid is the error for a setting whose value cannot be used: it names the
 // flag, the value and what would be right.
 func Invalid(flag string, value any, want string) error {
-	return fmt.Errorf("--%s (%s_%s): %q is not valid: %s",
-		flag, EnvPrefix, strings.ToUpper(strings.ReplaceAll(flag, "-", "_")), fmt.Sprint(value), want)
+	return fmt.Errorf("--%s (%s): %q is not valid: %s", flag, variable(flag), fmt.Sprint(value), want)
 }

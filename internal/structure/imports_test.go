@@ -53,13 +53,13 @@ var (
 // rules is the table of DESIGN.md. Every package of the module matches one;
 // the first counts.
 var rules = []rule{
-	{of: "controller", may: []string{"api/...", "internal/...", "pkg/assignment", "pkg/config", "pkg/allocator"}, never: wire,
+	{of: "controller", may: []string{"api/...", "internal/...", "pkg/assignment", "pkg/config", "pkg/allocator", "pkg/bgp"}, never: wire,
 		why: "the controller assigns addresses and sends no frames: it must not link what announces them"},
 	{of: "speaker", may: []string{"api/...", "internal/...", "pkg/announcement", "pkg/assignment", "pkg/bfd", "pkg/bgp", "pkg/bgp/gobgp", "pkg/config",
 		"pkg/layer2", "pkg/membership"},
 		why: "the speaker announces; of assignment it asks only which Services are served and what addresses they have"},
 
-	{of: "pkg/assignment", may: []string{"api/...", "pkg/allocator", "pkg/config"}, never: slices.Concat(wire, effects), pure: true,
+	{of: "pkg/assignment", may: []string{"api/...", "pkg/allocator", "pkg/config", "internal/nearest"}, never: slices.Concat(wire, effects), pure: true,
 		why: "the decision for a Service is a pure function, so that tests and kubectl-berth can ask it"},
 	// layer2 holds the election beside the sockets, so its libraries come along.
 	{of: "pkg/announcement", may: []string{"api/...", "pkg/bgp", "pkg/config", "pkg/layer2"}, never: effects, pure: true,
@@ -79,7 +79,8 @@ var rules = []rule{
 	{of: "internal/kube", may: []string{"api/...", "pkg/config", "internal/settings"}, never: wire,
 		why: "it is what both binaries need of a cluster, and nothing of what only one does"},
 	{of: "internal/logging", may: []string{"internal/settings"}, never: wire, why: "it is the same in both binaries"},
-	{of: "internal/settings", never: slices.Concat(wire, kubernetes), why: "settings are of a process, not of a cluster"},
+	{of: "internal/nearest", never: slices.Concat(wire, kubernetes, effects), pure: true, why: "it compares words"},
+	{of: "internal/settings", may: []string{"internal/nearest"}, never: slices.Concat(wire, kubernetes), why: "settings are of a process, not of a cluster"},
 	{of: "internal/settings/settingstest", may: []string{"internal/settings"}, never: slices.Concat(wire, kubernetes), why: "it serves the tests of settings"},
 	{of: "internal/version", never: slices.Concat(wire, kubernetes), why: "it has to know nothing"},
 	{of: "internal/netnstest", never: kubernetes, why: "it serves the tests of packages that know nothing of Kubernetes"},

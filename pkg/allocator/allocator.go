@@ -80,6 +80,20 @@ type Pool struct {
 	// KeepOutside has addresses that the pool's ranges no longer contain stay
 	// with the pool as long as somebody holds them.
 	KeepOutside bool
+	// ShareInGroup has addresses shared only among holders of one group. Assign
+	// does not enforce it: see Shareable and Outsider.
+	ShareInGroup bool
+}
+
+// Withholding is why an address is not given out, whoever holds it.
+type Withholding struct {
+	Reason string // one word for it
+	Why    string // for a person, such as "node a has it"
+	// OnRequest has who asks for the address get it all the same, and who may share
+	// it join: it is only not chosen among the free.
+	OnRequest bool
+	// For may have it all the same, on request; "" for nobody.
+	For Holder
 }
 
 // Counts are numbers of addresses, capped at math.MaxInt64. Of the addresses
@@ -87,7 +101,7 @@ type Pool struct {
 type Counts struct {
 	Assigned4, Assigned6   int64
 	Resting4, Resting6     int64 // freed, and not chosen again yet
-	KeptBack4              int64 // by AvoidBuggy, and not assigned
+	KeptBack4, KeptBack6   int64 // by AvoidBuggy or Withhold, and not assigned
 	Available4, Available6 int64
 }
 
@@ -103,6 +117,8 @@ type Allocator struct {
 	holders  map[netip.Addr][]Holder            // sorted
 	resting  map[netip.Addr]rest                // of all pools; some may be over
 	had      map[Holder]map[netip.Addr]struct{} // of the resting, by former holder
+	crowds   map[netip.Addr]*crowd              // of addresses that are held under a sharing key
+	withheld map[netip.Addr]Withholding
 }
 
 // rest is why a free address is not chosen.
@@ -128,6 +144,8 @@ func New() *Allocator {
 		holders:  map[netip.Addr][]Holder{},
 		resting:  map[netip.Addr]rest{},
 		had:      map[Holder]map[netip.Addr]struct{}{},
+		crowds:   map[netip.Addr]*crowd{},
+		withheld: map[netip.Addr]Withholding{},
 	}
 }
 
@@ -151,6 +169,11 @@ func (a *Allocator) SetPools(pools []Pool) {
 		}
 	}
 	slices.SortFunc(a.order, func(x, y span) int { return x.From().Compare(y.From()) })
+	for addr := range a.withheld {
+		if p := a.inRange(addr); p != nil {
+			p.withhold(addr)
+		}
+	}
 	for addr := range a.holders {
 		_, was := had[addr]
 		a.place(addr, was)
@@ -191,7 +214,7 @@ func (a *Allocator) mark(h Holding) {
 			a.from[addr] = p.name
 			p.take(addr)
 			if p.contains(addr) { // nobody joins one that is outside
-				p.share(h.Terms.SharingKey, addr)
+				p.enter(addr, h.Terms)
 			}
 			p.count(h.Terms.Group, addr, 1)
 		}
@@ -392,21 +415,6 @@ func (a *Allocator) Used(pool, group string, holder Holder, has []netip.Addr) (u
 	return used, p.quota
 }
 
-// Shareable returns the lowest held address of a pool's family that holder
-// may join on the given terms. Without a sharing key there is none.
-func (a *Allocator) Shareable(pool string, is6 bool, holder Holder, terms Terms) (netip.Addr, bool) {
-	p := a.pools[pool]
-	if p == nil || terms.SharingKey == "" {
-		return netip.Addr{}, false
-	}
-	for _, addr := range slices.SortedFunc(maps.Keys(p.shared[terms.SharingKey]), netip.Addr.Compare) {
-		if addr.Is6() == is6 && a.Check(addr, holder, terms) == nil {
-			return addr, true
-		}
-	}
-	return netip.Addr{}, false
-}
-
 // Has tells whether a pool has any address of a family, free or not.
 func (a *Allocator) Has(pool string, is6 bool) bool {
 	p := a.pools[pool]
@@ -429,33 +437,10 @@ func (a *Allocator) Check(addr netip.Addr, holder Holder, terms Terms) error {
 // conflict is a *ConflictError for the first holder of addr with whom holder
 // cannot share it.
 func (a *Allocator) conflict(addr netip.Addr, holder Holder, terms Terms) error {
-	for _, other := range a.holders[addr] {
-		if other == holder {
-			continue
-		}
-		if why := unshareable(terms, a.holdings[other].Terms); why != "" {
-			return &ConflictError{Address: addr, Holder: other, Why: why}
-		}
+	if r := a.rival(addr, holder, terms); r.why != compatible {
+		return &ConflictError{Address: addr, Holder: r.with, Why: r.tell(terms)}
 	}
 	return nil
-}
-
-// unshareable says why two holders cannot share an address, or "".
-func unshareable(a, b Terms) string {
-	switch {
-	case a.SharingKey == "" || b.SharingKey == "":
-		return "both must carry the same sharing key to share an address"
-	case a.SharingKey != b.SharingKey:
-		return fmt.Sprintf("its sharing key is %q, not %q", b.SharingKey, a.SharingKey)
-	case a.Backends != b.Backends:
-		return "with externalTrafficPolicy Local only Services of the same pods can share an address"
-	}
-	for _, p := range a.Ports {
-		if slices.Contains(b.Ports, p) {
-			return fmt.Sprintf("both use port %s/%d", p.Protocol, p.Number)
-		}
-	}
-	return ""
 }
 
 // Adopt is Assign for what holder was given by an Allocator before this one. from
@@ -505,6 +490,7 @@ func (a *Allocator) Assign(holder Holder, addrs []netip.Addr, terms Terms, now t
 		hs := a.holders[addr]
 		i, _ := slices.BinarySearch(hs, holder)
 		a.holders[addr] = slices.Insert(hs, i, holder)
+		a.gather(addr, holder, terms)
 	}
 	a.mark(h)
 	return nil
@@ -529,7 +515,14 @@ func (a *Allocator) giveUp(holder Holder, again []netip.Addr, now time.Time) []n
 		if p != nil {
 			p.count(h.Terms.Group, addr, -1)
 		}
-		hs := slices.DeleteFunc(a.holders[addr], func(o Holder) bool { return o == holder })
+		hs := a.holders[addr]
+		if i, found := slices.BinarySearch(hs, holder); found {
+			hs = slices.Delete(hs, i, i+1)
+		}
+		last := a.scatter(addr, holder, h.Terms)
+		if p != nil && p.contains(addr) {
+			p.leave(addr, h.Terms, len(hs) == 0 || p.shareInGroup && last)
+		}
 		if len(hs) > 0 {
 			a.holders[addr] = hs
 			continue
@@ -543,12 +536,60 @@ func (a *Allocator) giveUp(holder Holder, again []netip.Addr, now time.Time) []n
 		if p == nil {
 			continue
 		}
-		p.unshare(h.Terms.SharingKey, addr)
 		if until := p.give(addr, now); until.After(now) {
 			a.rested(addr, rest{until, holder})
 		}
 	}
 	return h.Addresses
+}
+
+// Withhold has an address not be given out from now on, whichever pool comes to
+// contain it. Who holds it keeps it. Assign does not enforce it: see Withheld.
+func (a *Allocator) Withhold(addr netip.Addr, w Withholding) {
+	if _, already := a.withheld[addr]; !already {
+		a.wakened(addr)
+		if p := a.inRange(addr); p != nil {
+			p.withhold(addr)
+		}
+	}
+	a.withheld[addr] = w
+}
+
+// Permit ends what Withhold began. An address that rested before does not rest any
+// more.
+func (a *Allocator) Permit(addr netip.Addr) {
+	if _, ok := a.withheld[addr]; !ok {
+		return
+	}
+	delete(a.withheld, addr)
+	if p := a.inRange(addr); p != nil {
+		p.permit(addr)
+	}
+}
+
+// Withheld tells whether an address is withheld, and why.
+func (a *Allocator) Withheld(addr netip.Addr) (Withholding, bool) {
+	w, ok := a.withheld[addr]
+	return w, ok
+}
+
+// WithheldOf tells how many addresses of a pool's family nobody has because they are
+// withheld, and which is the lowest of them.
+func (a *Allocator) WithheldOf(pool string, is6 bool) (lowest netip.Addr, n int) {
+	p := a.pools[pool]
+	if p == nil {
+		return netip.Addr{}, 0
+	}
+	for addr := range p.withheld {
+		if _, taken := p.taken[addr]; taken || addr.Is6() != is6 {
+			continue
+		}
+		n++
+		if !lowest.IsValid() || addr.Less(lowest) {
+			lowest = addr
+		}
+	}
+	return lowest, n
 }
 
 // Held returns what holder has. The caller must not change it.

@@ -126,7 +126,7 @@ func TestASharedAddressIsFreeWhenTheLastHolderGoes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if addr, ok := a.Shareable("p", false, "s3", Terms{SharingKey: "k"}); !ok || addr != vip[0] {
+	if addr, ok := a.Shareable("p", false, "s3", Terms{SharingKey: "k"}, false); !ok || addr != vip[0] {
 		t.Errorf("shareable = %v %v", addr, ok)
 	}
 	a.Release("s1", now)
@@ -137,7 +137,7 @@ func TestASharedAddressIsFreeWhenTheLastHolderGoes(t *testing.T) {
 	if _, free := a.Lowest("p", false, now); !free {
 		t.Error("not free although nobody holds it")
 	}
-	if _, ok := a.Shareable("p", false, "s3", Terms{SharingKey: "k"}); ok {
+	if _, ok := a.Shareable("p", false, "s3", Terms{SharingKey: "k"}, false); ok {
 		t.Error("shareable although nobody holds it")
 	}
 }

@@ -1,8 +1,10 @@
 package allocator
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -35,6 +37,7 @@ type oracle struct {
 	outside  map[netip.Addr]string // no range contains it, but the pool keeps it
 	had      map[netip.Addr]bool   // held while it was in a pool
 	from     map[netip.Addr]string // of the held: the pool, or the last one
+	withheld map[netip.Addr]Withholding
 }
 
 func newOracle() *oracle {
@@ -45,6 +48,7 @@ func newOracle() *oracle {
 		outside:  map[netip.Addr]string{},
 		had:      map[netip.Addr]bool{},
 		from:     map[netip.Addr]string{},
+		withheld: map[netip.Addr]Withholding{},
 	}
 }
 
@@ -114,7 +118,7 @@ func (o *oracle) kind(addr netip.Addr) kind {
 	switch {
 	case len(o.holders(addr)) > 0:
 		return assigned
-	case o.pool(o.inRange(addr)).AvoidBuggy && buggy(addr):
+	case o.pool(o.inRange(addr)).AvoidBuggy && buggy(addr), o.isWithheld(addr):
 		return keptBack
 	case o.rests[addr].until.After(o.now):
 		return resting
@@ -122,22 +126,91 @@ func (o *oracle) kind(addr netip.Addr) kind {
 	return available
 }
 
+func (o *oracle) isWithheld(addr netip.Addr) bool {
+	_, ok := o.withheld[addr]
+	return ok
+}
+
+// withhold has an address not be given out. What rested is forgotten.
+func (o *oracle) withhold(addr netip.Addr, w Withholding) {
+	if !o.isWithheld(addr) {
+		delete(o.rests, addr)
+	}
+	o.withheld[addr] = w
+}
+
+// outsider is the first of another group who has an address.
+func (o *oracle) outsider(addr netip.Addr, holder Holder, group string) Holder {
+	for _, other := range o.holders(addr) {
+		if t := o.holdings[other].Terms; other != holder && t.Group != group && t.SharingKey != "" && o.pool(o.poolOf(addr)).ShareInGroup {
+			return other
+		}
+	}
+	return ""
+}
+
+// elsewhere tells whether another group holds addresses of a pool under a key.
+func (o *oracle) elsewhere(pool, key, group string) bool {
+	for _, h := range o.holdings {
+		for _, addr := range h.Addresses {
+			if key != "" && h.Terms.SharingKey == key && h.Terms.Group != group && o.inRange(addr) == pool && o.pool(pool).ShareInGroup {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// mayJoin tells whether an address that others have is given to one more.
+func (o *oracle) mayJoin(addr netip.Addr, holder Holder, terms Terms, counted bool) bool {
+	if w := o.withheld[addr]; o.isWithheld(addr) && !w.OnRequest && w.For != holder {
+		return false
+	}
+	others, sameGroup := 0, 0
+	for _, other := range o.holders(addr) {
+		if other == holder {
+			continue
+		}
+		others++
+		if o.holdings[other].Terms.Group == terms.Group {
+			sameGroup++
+		}
+	}
+	if others == 0 || counted && sameGroup == 0 || o.pool(o.inRange(addr)).ShareInGroup && sameGroup < others {
+		return false
+	}
+	return terms.SharingKey != "" && o.mayHave(addr, holder, terms)
+}
+
 func (o *oracle) mayHave(addr netip.Addr, holder Holder, terms Terms) bool {
 	for _, other := range o.holders(addr) {
 		if other == holder {
 			continue
 		}
-		theirs := o.holdings[other].Terms
-		if terms.SharingKey == "" || terms.SharingKey != theirs.SharingKey || terms.Backends != theirs.Backends {
+		if !compatibleTerms(terms, o.holdings[other].Terms) {
 			return false
-		}
-		for _, p := range terms.Ports {
-			if slices.Contains(theirs.Ports, p) {
-				return false
-			}
 		}
 	}
 	return true
+}
+
+// rival is the first address that holder may not have, and the first with whom it
+// may not share it.
+func (o *oracle) rival(addrs []netip.Addr, holder Holder, terms Terms) (netip.Addr, Holder) {
+	for _, addr := range addrs {
+		for _, other := range o.holders(addr) {
+			if other != holder && !compatibleTerms(terms, o.holdings[other].Terms) {
+				return addr, other
+			}
+		}
+	}
+	return netip.Addr{}, ""
+}
+
+// compatibleTerms tells whether two holders may share an address.
+func compatibleTerms(a, b Terms) bool {
+	return a.SharingKey != "" && a.SharingKey == b.SharingKey && a.Backends == b.Backends &&
+		!slices.ContainsFunc(a.Ports, func(p Port) bool { return slices.Contains(b.Ports, p) })
 }
 
 func (o *oracle) lowest(pool string, is6 bool) (netip.Addr, bool) {
@@ -169,10 +242,9 @@ func (o *oracle) rested(pool string, families ...bool) (first time.Time, ok bool
 	return first, ok
 }
 
-func (o *oracle) shareable(pool string, is6 bool, holder Holder, terms Terms) (netip.Addr, bool) {
+func (o *oracle) shareable(pool string, is6 bool, holder Holder, terms Terms, counted bool) (netip.Addr, bool) {
 	for _, a := range o.addresses(pool, is6) {
-		hs := o.holders(a)
-		if len(hs) > 0 && terms.SharingKey != "" && o.holdings[hs[0]].Terms.SharingKey == terms.SharingKey && o.mayHave(a, holder, terms) {
+		if o.mayJoin(a, holder, terms, counted) {
 			return a, true
 		}
 	}
@@ -210,7 +282,7 @@ func (o *oracle) counts(pool string) Counts {
 		*map[kind]*int64{assigned: &c.Assigned4, keptBack: &c.KeptBack4, resting: &c.Resting4, available: &c.Available4}[o.kind(addr)]++
 	}
 	for _, addr := range o.addresses(pool, true) {
-		*map[kind]*int64{assigned: &c.Assigned6, resting: &c.Resting6, available: &c.Available6}[o.kind(addr)]++
+		*map[kind]*int64{assigned: &c.Assigned6, keptBack: &c.KeptBack6, resting: &c.Resting6, available: &c.Available6}[o.kind(addr)]++
 	}
 	return c
 }
@@ -225,7 +297,7 @@ func (o *oracle) assign(holder Holder, addrs []netip.Addr, terms Terms) {
 		if len(o.holders(addr)) > 0 {
 			continue
 		}
-		if p := o.pool(o.inRange(addr)); p.ReuseDelay > 0 && !(p.AvoidBuggy && buggy(addr)) {
+		if p := o.pool(o.inRange(addr)); p.ReuseDelay > 0 && !(p.AvoidBuggy && buggy(addr)) && !o.isWithheld(addr) {
 			o.rests[addr] = rest{o.now.Add(p.ReuseDelay), holder}
 		}
 		delete(o.outside, addr)
@@ -284,6 +356,8 @@ var plans = [][]Pool{
 	{{Name: "a", Ranges: ranges("192.0.2.252-192.0.3.2"), AvoidBuggy: true, ReuseDelay: 5 * time.Second}, {Name: "b", Ranges: ranges("198.51.100.2/31"), KeepOutside: true}},
 	{{Name: "a", Ranges: ranges("192.0.2.250-192.0.2.252", "192.0.2.254-192.0.3.1", "192.0.3.3-192.0.3.4"), KeepOutside: true, Quota: 2},
 		{Name: "b", Ranges: ranges("2001:db8::/127", "2001:db8::4/126"), ReuseDelay: 2 * time.Second, KeepOutside: true}},
+	{{Name: "a", Ranges: ranges("192.0.2.250-192.0.3.4"), ShareInGroup: true, ReuseDelay: 4 * time.Second, KeepOutside: true},
+		{Name: "b", Ranges: ranges("2001:db8::/125", "198.51.100.0/30"), ShareInGroup: true, AvoidBuggy: true}},
 	{{Name: "b", Ranges: ranges("192.0.2.250-192.0.2.255", "192.0.3.1-192.0.3.3", "2001:db8::2/127"), KeepOutside: true}},
 	{{Name: "a", KeepOutside: true}, {Name: "b", Ranges: ranges("198.51.100.0/31", "2001:db8::/125"), AvoidBuggy: true}},
 	{},
@@ -305,11 +379,12 @@ func allOf(plans [][]Pool) []netip.Addr {
 func TestAgainstTheOracle(t *testing.T) {
 	everything := allOf(plans)
 	holder := rapid.Custom(func(t *rapid.T) Holder { return Holder(fmt.Sprint("s", rapid.IntRange(0, 7).Draw(t, "n"))) })
+	port := rapid.Custom(func(t *rapid.T) Port { return Port{"TCP", uint16(rapid.IntRange(1, 7).Draw(t, "port"))} })
 	termsOf := func(t *rapid.T) Terms {
 		return Terms{
 			SharingKey: rapid.SampledFrom([]string{"", "k", "k", "l"}).Draw(t, "key"),
 			Backends:   rapid.SampledFrom([]string{"", "", "", "pods"}).Draw(t, "backends"),
-			Ports:      []Port{{"TCP", uint16(rapid.IntRange(1, 5).Draw(t, "port"))}},
+			Ports:      rapid.SliceOfN(port, 1, 3).Draw(t, "ports"),
 			Group:      rapid.SampledFrom([]string{"g", "g", "h"}).Draw(t, "group"),
 		}
 	}
@@ -322,6 +397,13 @@ func TestAgainstTheOracle(t *testing.T) {
 			legal := !slices.ContainsFunc(addrs, func(x netip.Addr) bool { return !o.mayHave(x, h, terms) })
 			if legal != (err == nil) {
 				t.Fatalf("assign %v to %s: %v, but legal is %v", addrs, h, err, legal)
+			}
+			if !legal {
+				var conflict *ConflictError
+				addr, with := o.rival(addrs, h, terms)
+				if !errors.As(err, &conflict) || conflict.Address != addr || conflict.Holder != with || conflict.Why == "" {
+					t.Fatalf("assign %v to %s: %v, want to hear of %s and %s", addrs, h, err, addr, with)
+				}
 			}
 			if legal {
 				o.assign(h, addrs, terms)
@@ -351,13 +433,32 @@ func TestAgainstTheOracle(t *testing.T) {
 				h := holder.Draw(t, "holder")
 				terms := termsOf(t)
 				pool, is6 := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "pool"), rapid.Bool().Draw(t, "is6")
-				addr, ok := a.Shareable(pool, is6, h, terms)
-				if want, wantOK := o.shareable(pool, is6, h, terms); addr != want || ok != wantOK {
+				counted := rapid.IntRange(0, 3).Draw(t, "counted") == 0
+				addr, ok := a.Shareable(pool, is6, h, terms, counted)
+				if want, wantOK := o.shareable(pool, is6, h, terms, counted); addr != want || ok != wantOK {
 					t.Fatalf("%s may share %v %v of %s, want %v %v", h, addr, ok, pool, want, wantOK)
 				}
 				if ok {
 					assign(t, h, []netip.Addr{addr}, terms)
 				}
+			},
+			"withhold": func(t *rapid.T) {
+				addr := rapid.SampledFrom(everything).Draw(t, "address")
+				w := Withholding{Reason: "Word", Why: "somebody has it", OnRequest: rapid.Bool().Draw(t, "on request")}
+				if rapid.Bool().Draw(t, "but for one") {
+					w.For = holder.Draw(t, "holder")
+				}
+				a.Withhold(addr, w)
+				o.withhold(addr, w)
+			},
+			"permit": func(t *rapid.T) {
+				if len(o.withheld) == 0 {
+					return
+				}
+				all := slices.SortedFunc(maps.Keys(o.withheld), netip.Addr.Compare)
+				addr := rapid.SampledFrom(all).Draw(t, "address")
+				a.Permit(addr)
+				delete(o.withheld, addr)
 			},
 			"release": func(t *rapid.T) {
 				h := holder.Draw(t, "holder")
@@ -379,8 +480,21 @@ func TestAgainstTheOracle(t *testing.T) {
 				}
 				a, o = New(), newOracle()
 				o.now = at
+				withhold := func() {
+					for addr, w := range old.withheld {
+						a.Withhold(addr, w)
+						o.withhold(addr, w)
+					}
+				}
+				early := rapid.Bool().Draw(t, "what is withheld is known before the pools")
+				if early {
+					withhold()
+				}
 				a.SetPools(plan)
 				o.setPools(plan)
+				if !early {
+					withhold()
+				}
 				for _, name := range names {
 					h, from := old.holdings[name], map[netip.Addr]string{}
 					for _, addr := range h.Addresses {
@@ -449,6 +563,25 @@ func compare(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
 				}
 			}
 		}
+		for _, is6 := range []bool{false, true} {
+			var withheld []netip.Addr
+			for _, addr := range o.addresses(pool, is6) {
+				if o.isWithheld(addr) && len(o.holders(addr)) == 0 {
+					withheld = append(withheld, addr)
+				}
+			}
+			lowest, n := a.WithheldOf(pool, is6)
+			if n != len(withheld) || n > 0 && lowest != withheld[0] {
+				t.Fatalf("of %s (IPv6 %v) %d are withheld, the lowest %s; want %v", pool, is6, n, lowest, withheld)
+			}
+		}
+		for _, group := range []string{"g", "h"} {
+			for _, key := range []string{"", "k", "l"} {
+				if got, want := a.HeldElsewhere(pool, key, group), o.elsewhere(pool, key, group); got != want {
+					t.Fatalf("of %s others than %s hold addresses under %q: %v, want %v", pool, group, key, got, want)
+				}
+			}
+		}
 		var outside []netip.Addr
 		for _, addr := range everything {
 			if o.outside[addr] == pool && len(o.holders(addr)) > 0 {
@@ -469,6 +602,14 @@ func compare(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
 		if got := a.From(addr); got != o.from[addr] {
 			t.Fatalf("%s is from %q, want %q", addr, got, o.from[addr])
 		}
+		for _, h := range []Holder{"s0", "s1", "s9"} {
+			if got, want := a.Outsider(addr, h, "g"), o.outsider(addr, h, "g"); got != want {
+				t.Fatalf("the first of others than g that keeps %s from %s is %q, want %q", h, addr, got, want)
+			}
+		}
+		if got, ok := a.Withheld(addr); ok != o.isWithheld(addr) || got != o.withheld[addr] {
+			t.Fatalf("%s is withheld %v %+v, want %+v", addr, ok, got, o.withheld[addr])
+		}
 		if got, want := a.Expelled(addr), o.had[addr] && o.poolOf(addr) == ""; len(o.holders(addr)) > 0 && got != want {
 			t.Fatalf("expelled %s is %v, want %v", addr, got, want)
 		}
@@ -486,8 +627,8 @@ func invariants(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
 			}
 			for _, other := range hs[:i] {
 				theirs, _ := a.Held(other)
-				if why := unshareable(held.Terms, theirs.Terms); why != "" {
-					t.Fatalf("%s and %s hold %s: %s", h, other, addr, why)
+				if !compatibleTerms(held.Terms, theirs.Terms) {
+					t.Fatalf("%s and %s hold %s on terms %+v and %+v", h, other, addr, held.Terms, theirs.Terms)
 				}
 			}
 		}
@@ -498,10 +639,10 @@ func invariants(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
 		if sum := c.Assigned4 + c.Resting4 + c.KeptBack4 + c.Available4; sum != size4 {
 			t.Fatalf("%s has %d IPv4 addresses, counted are %+v", p.Name, size4, c)
 		}
-		if sum := c.Assigned6 + c.Resting6 + c.Available6; sum != size6 {
+		if sum := c.Assigned6 + c.Resting6 + c.KeptBack6 + c.Available6; sum != size6 {
 			t.Fatalf("%s has %d IPv6 addresses, counted are %+v", p.Name, size6, c)
 		}
-		if c.Assigned4 < 0 || c.Assigned6 < 0 || c.Resting4 < 0 || c.Resting6 < 0 || c.KeptBack4 < 0 || c.Available4 < 0 || c.Available6 < 0 {
+		if c.Assigned4 < 0 || c.Assigned6 < 0 || c.Resting4 < 0 || c.Resting6 < 0 || c.KeptBack4 < 0 || c.KeptBack6 < 0 || c.Available4 < 0 || c.Available6 < 0 {
 			t.Fatalf("%s: a count is negative: %+v", p.Name, c)
 		}
 	}

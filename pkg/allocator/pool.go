@@ -10,27 +10,32 @@ import (
 )
 
 // pool is the free and the taken of one Pool. An address of its ranges is in
-// exactly one of: taken, resting, kept back (by avoidBuggy), a gap.
+// exactly one of: taken, resting, kept back (by avoidBuggy or withheld), a gap.
 type pool struct {
-	name        string
-	ranges      []netipx.IPRange // sorted, not touching
-	avoidBuggy  bool
-	reuseDelay  time.Duration
-	quota       int
-	keepOutside bool
-	free4       *btree.BTreeG[netipx.IPRange] // gaps between taken addresses, not touching
-	free6       *btree.BTreeG[netipx.IPRange]
-	taken       map[netip.Addr]struct{}
-	taken4      int64
-	rests       *btree.BTreeG[restUntil] // the resting, first to end first
-	restAt      map[netip.Addr]time.Time // their ends by address
-	rests4      int64
-	shared      map[string]map[netip.Addr]struct{} // sharing key -> addresses held with it
-	groups      map[string]map[netip.Addr]int      // group -> its addresses -> how often held
-	capacity4   count                              // without those that avoidBuggy keeps back
-	capacity6   count
-	buggy       int64 // that avoidBuggy keeps back
-	buggyTaken  int64 // of these
+	name         string
+	ranges       []netipx.IPRange // sorted, not touching
+	avoidBuggy   bool
+	reuseDelay   time.Duration
+	quota        int
+	keepOutside  bool
+	shareInGroup bool
+	free4        *btree.BTreeG[netipx.IPRange] // gaps between taken addresses, not touching
+	free6        *btree.BTreeG[netipx.IPRange]
+	taken        map[netip.Addr]struct{}
+	taken4       int64
+	rests        *btree.BTreeG[restUntil] // the resting, first to end first
+	restAt       map[netip.Addr]time.Time // their ends by address
+	rests4       int64
+	clubs        map[clubName]*club
+	byKey        map[string]map[string]int     // sharing key -> group -> holdings; with shareInGroup
+	groups       map[string]map[netip.Addr]int // group -> its addresses -> how often held
+	capacity4    count                         // without those that avoidBuggy keeps back
+	capacity6    count
+	buggy        int64 // that avoidBuggy keeps back
+	buggyTaken   int64 // of these
+	withheld     map[netip.Addr]struct{}
+	withheld4    int64 // of these, neither taken nor kept back by avoidBuggy
+	withheld6    int64
 }
 
 // restUntil is a resting address.
@@ -57,19 +62,22 @@ func newPool(p Pool) *pool {
 		return x.addr.Less(y.addr)
 	}
 	np := &pool{
-		name:        p.Name,
-		ranges:      set.Ranges(),
-		avoidBuggy:  p.AvoidBuggy,
-		reuseDelay:  p.ReuseDelay,
-		quota:       p.Quota,
-		keepOutside: p.KeepOutside,
-		free4:       btree.NewG(degree, byStart),
-		free6:       btree.NewG(degree, byStart),
-		taken:       map[netip.Addr]struct{}{},
-		rests:       btree.NewG(degree, byEnd),
-		restAt:      map[netip.Addr]time.Time{},
-		shared:      map[string]map[netip.Addr]struct{}{},
-		groups:      map[string]map[netip.Addr]int{},
+		name:         p.Name,
+		ranges:       set.Ranges(),
+		avoidBuggy:   p.AvoidBuggy,
+		reuseDelay:   p.ReuseDelay,
+		quota:        p.Quota,
+		keepOutside:  p.KeepOutside,
+		shareInGroup: p.ShareInGroup,
+		free4:        btree.NewG(degree, byStart),
+		free6:        btree.NewG(degree, byStart),
+		taken:        map[netip.Addr]struct{}{},
+		rests:        btree.NewG(degree, byEnd),
+		restAt:       map[netip.Addr]time.Time{},
+		clubs:        map[clubName]*club{},
+		byKey:        map[string]map[string]int{},
+		groups:       map[string]map[netip.Addr]int{},
+		withheld:     map[netip.Addr]struct{}{},
 	}
 	for _, r := range np.ranges {
 		np.free(r.From()).ReplaceOrInsert(r)
@@ -106,7 +114,7 @@ func (p *pool) lowest(is6 bool) (netip.Addr, bool) {
 		if !ok {
 			return netip.Addr{}, false
 		}
-		if !p.avoidBuggy || !buggy(gap.From()) {
+		if !p.avoids(gap.From()) {
 			return gap.From(), true
 		}
 		p.cut(gap.From())
@@ -122,8 +130,44 @@ func (p *pool) contains(addr netip.Addr) bool {
 	return i >= 0 && p.ranges[i].Contains(addr)
 }
 
-// keepsBack tells whether an address is never chosen.
-func (p *pool) keepsBack(addr netip.Addr) bool { return p.avoidBuggy && buggy(addr) }
+// avoids tells whether avoidBuggy keeps an address from being chosen.
+func (p *pool) avoids(addr netip.Addr) bool { return p.avoidBuggy && buggy(addr) }
+
+// withholds tells whether only that it is withheld keeps an address from being
+// chosen when nobody has it.
+func (p *pool) withholds(addr netip.Addr) bool {
+	_, ok := p.withheld[addr]
+	return ok && !p.avoids(addr)
+}
+
+// withhold has an address of the pool's ranges not be chosen any more.
+func (p *pool) withhold(addr netip.Addr) {
+	p.withheld[addr] = struct{}{}
+	if _, taken := p.taken[addr]; taken || p.avoids(addr) {
+		return
+	}
+	p.unrest(addr)
+	p.cut(addr)
+	p.countWithheld(addr, 1)
+}
+
+// permit is the opposite of withhold.
+func (p *pool) permit(addr netip.Addr) {
+	delete(p.withheld, addr)
+	if _, taken := p.taken[addr]; taken || p.avoids(addr) {
+		return
+	}
+	p.countWithheld(addr, -1)
+	p.join(addr)
+}
+
+func (p *pool) countWithheld(addr netip.Addr, n int64) {
+	if addr.Is4() {
+		p.withheld4 += n
+		return
+	}
+	p.withheld6 += n
+}
 
 // take marks an address as held. One outside the pool's ranges is not counted.
 func (p *pool) take(addr netip.Addr) {
@@ -133,9 +177,12 @@ func (p *pool) take(addr netip.Addr) {
 	p.taken[addr] = struct{}{}
 	if addr.Is4() {
 		p.taken4++
-		if p.keepsBack(addr) {
+		if p.avoids(addr) {
 			p.buggyTaken++
 		}
+	}
+	if p.withholds(addr) {
+		p.countWithheld(addr, -1)
 	}
 	p.unrest(addr)
 	p.cut(addr)
@@ -169,8 +216,10 @@ func (p *pool) give(addr netip.Addr, now time.Time) time.Time {
 		p.taken4--
 	}
 	switch {
-	case p.keepsBack(addr):
+	case p.avoids(addr):
 		p.buggyTaken--
+	case p.withholds(addr):
+		p.countWithheld(addr, 1)
 	case p.reuseDelay > 0:
 		p.rest(addr, now.Add(p.reuseDelay))
 		return now.Add(p.reuseDelay)
@@ -182,7 +231,7 @@ func (p *pool) give(addr netip.Addr, now time.Time) time.Time {
 
 // rest keeps a free address from being chosen for a while.
 func (p *pool) rest(addr netip.Addr, until time.Time) {
-	if !p.contains(addr) || p.keepsBack(addr) {
+	if !p.contains(addr) || p.avoids(addr) || p.withholds(addr) {
 		return
 	}
 	p.cut(addr)
@@ -236,23 +285,6 @@ func (p *pool) join(addr netip.Addr) {
 	tree.ReplaceOrInsert(gap)
 }
 
-func (p *pool) share(key string, addr netip.Addr) {
-	if key == "" {
-		return
-	}
-	if p.shared[key] == nil {
-		p.shared[key] = map[netip.Addr]struct{}{}
-	}
-	p.shared[key][addr] = struct{}{}
-}
-
-func (p *pool) unshare(key string, addr netip.Addr) {
-	delete(p.shared[key], addr)
-	if len(p.shared[key]) == 0 {
-		delete(p.shared, key)
-	}
-}
-
 // count adds n to how often a group holds an address, if there is a quota.
 func (p *pool) count(group string, addr netip.Addr, n int) {
 	if p.quota == 0 {
@@ -275,9 +307,9 @@ func (p *pool) counts() Counts {
 	c := Counts{
 		Assigned4: p.taken4, Assigned6: int64(len(p.taken)) - p.taken4,
 		Resting4: p.rests4, Resting6: rests6,
-		KeptBack4: p.buggy - p.buggyTaken,
+		KeptBack4: p.buggy - p.buggyTaken + p.withheld4, KeptBack6: p.withheld6,
 	}
-	c.Available4 = p.capacity4.minus(c.Assigned4 - p.buggyTaken + c.Resting4).capped()
-	c.Available6 = p.capacity6.minus(c.Assigned6 + c.Resting6).capped()
+	c.Available4 = p.capacity4.minus(c.Assigned4 - p.buggyTaken + c.Resting4 + p.withheld4).capped()
+	c.Available6 = p.capacity6.minus(c.Assigned6 + c.Resting6 + p.withheld6).capped()
 	return c
 }

@@ -177,7 +177,7 @@ func TestReuseDelay(t *testing.T) {
 		{"nobody joins an address that rests", func(s story) {
 			s.hold(now, "a", shares(80), "192.0.2.1")
 			s.Release("a", now)
-			if addr, ok := s.Shareable("p", false, "b", shares(443)); ok {
+			if addr, ok := s.Shareable("p", false, "b", shares(443), false); ok {
 				s.Errorf("%s can be joined", addr)
 			}
 		}},
@@ -342,7 +342,7 @@ func TestShrinking(t *testing.T) {
 		{"nobody joins one that is outside", func(s story) {
 			s.hold(now, "a", Terms{SharingKey: "k"}, "192.0.2.3")
 			s.SetPools([]Pool{half})
-			if addr, ok := s.Shareable("p", false, "b", Terms{SharingKey: "k"}); ok {
+			if addr, ok := s.Shareable("p", false, "b", Terms{SharingKey: "k"}, false); ok {
 				s.Errorf("%s can be joined", addr)
 			}
 		}, "p", []string{"192.0.2.3"}, false},

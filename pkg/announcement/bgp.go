@@ -42,7 +42,8 @@ type BGPDecision struct {
 	// LeavingSince is since when it does so only to ask routers to prefer other
 	// nodes, until the route is withdrawn; zero when it does not.
 	LeavingSince time.Time
-	// Advertisements say how, by name; empty unless Announce.
+	// Advertisements say how, by name; empty unless Announce, or where no session
+	// carries the family.
 	Advertisements []*bgp.Advertisement
 	// Endpoints are the usable ones on this node, of all the Services with the
 	// address.
@@ -71,36 +72,43 @@ func (d BGPDecision) Equal(o BGPDecision) bool {
 // The rules, in their order:
 //
 //  1. A pool must contain the address, a Service must have it, and a
-//     BGPAdvertisement must select both.
+//     BGPAdvertisement must select both. What is a node's own is announced by
+//     nobody.
 //  2. Some Service with the address must have a usable endpoint.
 //  3. This node must be selected by such an advertisement, have a network, and
 //     have a usable endpoint of every Service whose externalTrafficPolicy is
 //     Local.
-//  4. A node does not begin before its service proxy has taken up the endpoints
+//  4. This node must have a peer of such an advertisement, and one whose session
+//     may carry the address's family.
+//  5. A node does not begin before its service proxy has taken up the endpoints
 //     that rule 3 asks for.
-//  5. A node with the exclude label leaves. A cordoned node leaves when another
-//     that is neither, and whose speaker is present, passes rule 3; else it goes
+//  6. A node with the exclude label leaves, where other nodes are without it (see
+//     marksOf). A cordoned node leaves when another
+//     that is neither, and whose speaker is present, passes rules 3 and 4; else it goes
 //     on. Who leaves goes on announcing for a while, in another way; who has not
 //     announced before does not begin. A cordoned node does not begin either
 //     before it knows which speakers are present.
 func DecideBGP(in BGPInput) BGPDecision {
-	pool := in.Config.PoolOf(in.Address)
+	pools := poolsOf(in.Config, in.Address)
 	switch {
 	case len(in.Services) == 0:
 		return BGPDecision{Reason: v1beta1.ReasonNoService, Message: "No Service that Berth serves has the address."}
-	case pool == nil:
+	case len(pools) == 0:
 		return BGPDecision{Services: names(in.Services), Reason: v1beta1.ReasonNoPool, Message: "No IPAddressPool contains the address."}
-	case !slices.ContainsFunc(in.Config.BGPAdvertisements, func(a *config.BGPAdvertisement) bool { return a.SelectsPool(pool) }):
+	case !slices.ContainsFunc(in.Config.BGPAdvertisements, func(a *config.BGPAdvertisement) bool { return slices.ContainsFunc(pools, a.SelectsPool) }):
 		return BGPDecision{}
 	}
-	_, services := advertisedByBGP(in.Config, pool, in.Services)
+	if reason, message := nodeOwn(in.Address, pools[0], in.Nodes, in.Speakers); reason != "" {
+		return BGPDecision{Services: names(in.Services), Reason: reason, Message: message}
+	}
+	_, services := advertisedByBGP(in.Config, pools, in.Services)
 	if len(services) == 0 {
 		return BGPDecision{Services: names(in.Services), Reason: v1beta1.ReasonNoAdvertisement,
-			Message: fmt.Sprintf("No BGPAdvertisement selects pool %s and a Service with the address.", pool.Name)}
+			Message: fmt.Sprintf("No BGPAdvertisement selects pool %s and a Service with the address.", pools[0].Name)}
 	}
 	d := BGPDecision{Services: names(services)}
 	services = slices.DeleteFunc(services, func(s Service) bool { return !s.Ready })
-	ads, _ := advertisedByBGP(in.Config, pool, services)
+	ads, _ := advertisedByBGP(in.Config, pools, services)
 	self := slices.IndexFunc(in.Nodes, func(n Node) bool { return n.Name == in.Node })
 	switch {
 	case len(services) == 0:
@@ -112,6 +120,14 @@ func DecideBGP(in BGPInput) BGPDecision {
 	}
 	node := in.Nodes[self]
 	if d.Reason, d.Message = unfit(node, ads, services); d.Reason != "" {
+		return d
+	}
+	switch d.Reason, d.Message = unreached(in, node, ads); d.Reason {
+	case "":
+	case v1beta1.ReasonNoPeerForFamily:
+		d.Advertisements = in.Config.BGPAdvertisementsFor(in.Address, pools[0], labelsOf(services), node.Labels)
+		return d
+	default:
 		return d
 	}
 	if d.Reason, d.Message = unproxied(in, services); d.Reason != "" && !in.Before.Announce {
@@ -126,19 +142,17 @@ func DecideBGP(in BGPInput) BGPDecision {
 			d.LeavingSince = in.Now
 		}
 	}
-	d.announce(in, pool, node, services)
+	d.announce(in, pools[0], node, services)
 	return d
 }
 
 // announce fills in how the address is announced.
 func (d *BGPDecision) announce(in BGPInput, pool *config.Pool, node Node, services []Service) {
 	d.Announce = true
-	var ofServices []labels.Set
 	for _, s := range services {
-		ofServices = append(ofServices, s.Labels)
 		d.Endpoints += s.Endpoints[node.Name]
 	}
-	d.Advertisements = in.Config.BGPAdvertisementsFor(pool, ofServices, node.Labels)
+	d.Advertisements = in.Config.BGPAdvertisementsFor(in.Address, pool, labelsOf(services), node.Labels)
 	if d.Reason == "" {
 		var by []string
 		for _, a := range d.Advertisements {
@@ -149,12 +163,20 @@ func (d *BGPDecision) announce(in BGPInput, pool *config.Pool, node Node, servic
 	}
 }
 
+func labelsOf(services []Service) []labels.Set {
+	var out []labels.Set
+	for _, s := range services {
+		out = append(out, s.Labels)
+	}
+	return out
+}
+
 // advertisedByBGP are the advertisements that apply to the address on some
 // node, and the Services that at least one of them selects.
-func advertisedByBGP(c *config.Config, pool *config.Pool, all []Service) (ads []*config.BGPAdvertisement, services []Service) {
+func advertisedByBGP(c *config.Config, pools []*config.Pool, all []Service) (ads []*config.BGPAdvertisement, services []Service) {
 	selected := sets.New[string]()
 	for _, a := range c.BGPAdvertisements {
-		if !a.SelectsPool(pool) {
+		if !slices.ContainsFunc(pools, a.SelectsPool) {
 			continue
 		}
 		applies := false
@@ -193,6 +215,20 @@ func unfit(n Node, ads []*config.BGPAdvertisement, services []Service) (v1beta1.
 	return "", ""
 }
 
+// unreached says why no router can be told of the address by a node, or "".
+func unreached(in BGPInput, n Node, ads []*config.BGPAdvertisement) (v1beta1.Reason, string) {
+	reached, families := in.Config.Reached(ads, n.Labels)
+	family := bgp.FamilyOf(in.Address)
+	switch {
+	case !reached:
+		return v1beta1.ReasonPeerNotFound, "No BGPPeer of the BGPAdvertisements of the address selects this node."
+	case !families.Has(family):
+		return v1beta1.ReasonNoPeerForFamily, fmt.Sprintf("No session of this node with a peer of the address's BGPAdvertisements carries "+
+			"%s: set dualStackAddressFamily at a BGPPeer, or create one with an %s peerAddress.", family, family)
+	}
+	return "", ""
+}
+
 // unproxied says for which Service traffic would come too early, or "".
 func unproxied(in BGPInput, services []Service) (v1beta1.Reason, string) {
 	for _, s := range services {
@@ -205,32 +241,30 @@ func unproxied(in BGPInput, services []Service) (v1beta1.Reason, string) {
 
 // leaves says why a node that is fit leaves the address to others, or "".
 func leaves(in BGPInput, n Node, ads []*config.BGPAdvertisement, services []Service) (v1beta1.Reason, string) {
-	if excluded(n, in.Speakers) {
+	marks := marksOf(in.Nodes, in.Speakers)
+	if !in.Settled { // of no other speaker is it known that it has not worked
+		marks.excludes = slices.ContainsFunc(in.Nodes, func(other Node) bool { return !other.Excluded })
+	}
+	if marks.excluded(n) {
 		return v1beta1.ReasonNodeExcluded, "This node has the label " + v1beta1.LabelExcludeNode + "."
 	}
 	switch {
-	case !n.Cordoned, !in.Settled && in.Before.Announce:
+	case !marks.cordoned(n), !in.Settled && in.Before.Announce:
 		return "", ""
 	case !in.Settled:
 		return v1beta1.ReasonStarting, "This node is cordoned, and it is not known yet whether other nodes can announce the address."
 	}
 	for _, other := range in.Nodes {
-		if other.Name == n.Name || other.Cordoned || excluded(other, in.Speakers) || in.Speakers[other.Name].Presence != Present {
+		if other.Name == n.Name || marks.cordoned(other) || marks.excluded(other) || in.Speakers[other.Name].Presence != Present {
 			continue
 		}
-		if reason, _ := unfit(other, ads, services); reason == "" && hasPeer(in.Config, ads, other) {
+		reason, _ := unfit(other, ads, services)
+		if reason == "" {
+			reason, _ = unreached(in, other, ads)
+		}
+		if reason == "" {
 			return v1beta1.ReasonNodeCordoned, fmt.Sprintf("This node is cordoned, and others are not, such as %s.", other.Name)
 		}
 	}
 	return "", ""
-}
-
-// hasPeer tells whether a node has a session to which one of the
-// advertisements announces.
-func hasPeer(c *config.Config, ads []*config.BGPAdvertisement, n Node) bool {
-	return slices.ContainsFunc(c.BGPPeers, func(p *config.BGPPeer) bool {
-		return p.SelectsNode(n.Labels) && slices.ContainsFunc(ads, func(a *config.BGPAdvertisement) bool {
-			return a.SelectsNode(n.Labels) && a.Reaches(p.Name)
-		})
-	})
 }

@@ -2,6 +2,7 @@ package announcement
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -29,7 +30,7 @@ func routedTo(peer v1beta1.BGPPeerSpec, specs ...v1beta1.BGPAdvertisementSpec) *
 	objects := config.Objects{
 		Pools: []v1beta1.IPAddressPool{{
 			ObjectMeta: metav1.ObjectMeta{Name: "lan"},
-			Spec:       v1beta1.IPAddressPoolSpec{Addresses: []v1beta1.AddressRange{"192.0.2.0/24"}},
+			Spec:       v1beta1.IPAddressPoolSpec{Addresses: []v1beta1.AddressRange{"192.0.2.0/24", "2001:db8::/64"}},
 		}},
 		BGPPeers: []v1beta1.BGPPeer{{ObjectMeta: metav1.ObjectMeta{Name: "tor"}, Spec: peer}},
 	}
@@ -103,6 +104,19 @@ func TestDecideBGP(t *testing.T) {
 		}, "NodeNotSelected"},
 		{"the network of the node is not there", func(in *BGPInput) { in.Nodes[0].NetworkUnavailable = true }, "NetworkUnavailable"},
 
+		{"no peer selects the node", func(in *BGPInput) {
+			in.Config = routedTo(v1beta1.BGPPeerSpec{NodeSelectors: selector("name", "n2")}, v1beta1.BGPAdvertisementSpec{})
+		}, "PeerNotFound"},
+		{"the peer that does is not asked", func(in *BGPInput) {
+			in.Config = routed(v1beta1.BGPAdvertisementSpec{Peers: []string{"spine"}})
+		}, "PeerNotFound"},
+		{"no session for its family", func(in *BGPInput) { in.Address = netip.MustParseAddr("2001:db8::7") }, "NoPeerForFamily"},
+		{"a session for both families", func(in *BGPInput) {
+			in.Address = netip.MustParseAddr("2001:db8::7")
+			in.Config = routedTo(v1beta1.BGPPeerSpec{DualStackAddressFamily: true}, v1beta1.BGPAdvertisementSpec{})
+		}, "Announced ad0 0"},
+		{"what was announced, too", func(in *BGPInput) { in.Address, in.Before = netip.MustParseAddr("2001:db8::7"), announced }, "NoPeerForFamily"},
+
 		{"Local, without an endpoint here", func(in *BGPInput) { in.Services = []Service{local("default/web", map[string]int{"n2": 1})} }, "NoLocalEndpoint"},
 		{"Local, with endpoints here", func(in *BGPInput) { in.Services = []Service{local("default/web", map[string]int{"n1": 3})} }, "Announced ad0 3"},
 		{"Local, and kube-proxy does not know of the endpoint yet", func(in *BGPInput) {
@@ -163,9 +177,34 @@ func TestDecideBGP(t *testing.T) {
 			in.Config = routedTo(v1beta1.BGPPeerSpec{NodeSelectors: selector("name", "n1")}, v1beta1.BGPAdvertisementSpec{})
 		}, "Announced ad0 0"},
 		{"excluded: it leaves whatever the others do", func(in *BGPInput) {
-			in.Nodes, in.Before = in.Nodes[:1], announced
-			in.Nodes[0].Excluded = true
+			in.Nodes[0].Excluded, in.Before = true, announced
+			in.Speakers["n2"], in.Speakers["n3"] = speaker(Gone, 12), speaker(Gone, 13)
 		}, "NodeExcluded ad0 0 leaving 0"},
+		{"all nodes are excluded, as on a cluster of control planes: the label tells none apart", func(in *BGPInput) {
+			for i := range in.Nodes {
+				in.Nodes[i].Excluded = true
+			}
+		}, "Announced ad0 0"},
+		{"so it is where no other speaker is known yet", func(in *BGPInput) {
+			in.Nodes, in.Settled, in.Speakers = in.Nodes[:1], false, nil
+			in.Nodes[0].Excluded = true
+		}, "Announced ad0 0"},
+		{"the only node without the label has no speaker yet", func(in *BGPInput) {
+			in.Nodes[0].Excluded, in.Nodes[1].Excluded = true, true
+			delete(in.Speakers, "n3")
+		}, "Announced ad0 0"},
+		{"or it is not known yet whether it has", func(in *BGPInput) {
+			in.Nodes[0].Excluded, in.Nodes[1].Excluded = true, true
+			in.Settled, in.Speakers = false, nil
+		}, "NodeExcluded"},
+		{"cordoned, where its own speaker ignores that", func(in *BGPInput) {
+			cordoned("n1")(in)
+			in.Speakers["n1"] = ignoresCordon(in.Speakers["n1"])
+		}, "Announced ad0 0"},
+		{"cordoned, and so are the others, which ignore it", func(in *BGPInput) {
+			cordoned("n1", "n2", "n3")(in)
+			in.Speakers["n2"] = ignoresCordon(in.Speakers["n2"])
+		}, "NodeCordoned"},
 		{"and does not begin", func(in *BGPInput) { in.Nodes[0].Excluded = true }, "NodeExcluded"},
 		{"who leaves and loses its last endpoint withdraws at once", func(in *BGPInput) {
 			cordoned("n1")(in)
@@ -191,7 +230,7 @@ func TestDecideBGP(t *testing.T) {
 			if got != test.want {
 				t.Errorf("got %q, want %q (%s)", got, test.want, d.Message)
 			}
-			if d.Announce != (len(d.Advertisements) > 0) {
+			if (d.Announce || d.Reason == v1beta1.ReasonNoPeerForFamily) != (len(d.Advertisements) > 0) {
 				t.Errorf("announced is %t with %d advertisements", d.Announce, len(d.Advertisements))
 			}
 			if (d.Reason == "") != (d.Message == "") {
@@ -210,10 +249,16 @@ func TestDualStackEndpointsCountOnce(t *testing.T) {
 		}
 		return s
 	}
-	s := ParseService(&corev1.Service{}, []discoveryv1.EndpointSlice{
+	slices := []discoveryv1.EndpointSlice{
 		slice(discoveryv1.AddressTypeIPv4, &on, &on), slice(discoveryv1.AddressTypeIPv4, &on, &other),
 		slice(discoveryv1.AddressTypeIPv6, &on, &on, &on, &other),
-	})
+		slice(discoveryv1.AddressTypeFQDN, &on),
+	}
+	s := ParseService(&corev1.Service{}, slices, netip.MustParseAddr("192.0.2.1"))
+	if s.Endpoints["n1"] != 3 || s.Endpoints["n2"] != 1 {
+		t.Errorf("endpoints are %v", s.Endpoints)
+	}
+	s = ParseService(&corev1.Service{}, slices, netip.MustParseAddr("2001:db8::1"))
 	if s.Endpoints["n1"] != 3 || s.Endpoints["n2"] != 1 {
 		t.Errorf("endpoints are %v", s.Endpoints)
 	}

@@ -26,13 +26,14 @@ type candidate struct {
 // filter sorts the nodes into those that may announce, with their weight,
 // and those that may not.
 func filter(in Input, ads []*config.L2Advertisement, services []Service) (may []candidate, mayNot []Rejection) {
+	marks := marksOf(in.Nodes, in.Speakers)
 	for _, n := range in.Nodes {
-		c := candidate{name: n.Name, cordoned: n.Cordoned, held: in.Speakers[n.Name].Presence == Held}
+		c := candidate{name: n.Name, cordoned: marks.cordoned(n), held: in.Speakers[n.Name].Presence == Held}
 		c.links, c.why = choose(in, ads, n)
 		c.silent = slices.ContainsFunc(c.links, func(l layer2.Link) bool {
 			return slices.Contains(in.Speakers[n.Name].SilentLinks, l.Name)
 		})
-		if reason := rejected(in, n, ads, services); reason != "" {
+		if reason := rejected(in, marks, n, ads, services); reason != "" {
 			mayNot = append(mayNot, Rejection{n.Name, reason})
 			continue
 		}
@@ -96,10 +97,10 @@ func reject(may []candidate, mayNot []Rejection, reason v1beta1.Reason, conditio
 }
 
 // rejected says why a node may not announce, or "".
-func rejected(in Input, n Node, ads []*config.L2Advertisement, services []Service) v1beta1.Reason {
+func rejected(in Input, marks marks, n Node, ads []*config.L2Advertisement, services []Service) v1beta1.Reason {
 	speaker := in.Speakers[n.Name]
 	switch {
-	case excluded(n, in.Speakers):
+	case marks.excluded(n):
 		return v1beta1.ReasonNodeExcluded
 	case n.NetworkUnavailable:
 		return v1beta1.ReasonNetworkUnavailable
@@ -117,13 +118,6 @@ func rejected(in Input, n Node, ads []*config.L2Advertisement, services []Servic
 		return v1beta1.ReasonNodeHeld
 	}
 	return ""
-}
-
-// excluded reports whether the exclude label keeps a node from announcing. Whether
-// it means anything to a node is what that node's own speaker says, so that all
-// agree while a setting changes from node to node.
-func excluded(n Node, speakers map[string]Speaker) bool {
-	return n.Excluded && !speakers[n.Name].IgnoresExclude
 }
 
 // claimsLast reports whether a node has claimed the address and no other has

@@ -29,6 +29,7 @@ type simSpeaker struct {
 	name     string
 	up       bool
 	cordoned bool
+	excluded bool
 	segment  int // of the network; nodes of one segment reach each other
 
 	// What the speaker knows.
@@ -130,7 +131,7 @@ func (s *simulation) decide(sp *simSpeaker, addr netip.Addr) {
 	}
 	seen := 0
 	for i, other := range s.speakers {
-		in.Nodes = append(in.Nodes, Node{Name: other.name, Labels: map[string]string{"name": other.name}, Cordoned: other.cordoned})
+		in.Nodes = append(in.Nodes, Node{Name: other.name, Labels: map[string]string{"name": other.name}, Cordoned: other.cordoned, Excluded: other.excluded})
 		f := Fellow{Alive: sp.alive[other.name], Stage: StageReady, Since: sp.since[other.name]}
 		if !f.Alive {
 			f.Reports = []Report{KernelSilent}
@@ -138,7 +139,13 @@ func (s *simulation) decide(sp *simSpeaker, addr netip.Addr) {
 			seen++
 		}
 		v := Judge(f, patience, s.now)
-		in.Speakers[other.name] = Speaker{Presence: v.Presence, Reason: v.Reason, Links: links(byte(i + 1)), Heard: f.Alive}
+		in.Speakers[other.name] = Speaker{
+			Presence: v.Presence,
+			Reason:   v.Reason,
+			Links:    links(byte(i + 1)),
+			Heard:    f.Alive,
+			Worked:   true,
+		}
 		if said := sp.said[other.name][addr]; said.claim != nil {
 			in.Claims[other.name] = *said.claim
 		}
@@ -183,7 +190,11 @@ func (s *simulation) event() {
 		}
 	case 4:
 		sp.cordoned = !sp.cordoned
-	case 5, 6, 7:
+	case 5: // often all of them, and then the label means nothing
+		for _, each := range s.speakers {
+			each.excluded = s.random.IntN(4) > 0
+		}
+	case 6, 7:
 		s.look(sp)
 	case 8, 9, 10, 11, 12, 13, 14, 15:
 		s.gossip(other, sp)
@@ -302,7 +313,8 @@ func (s *simulation) owners(t *testing.T) map[netip.Addr]string {
 }
 
 // TestClusterConverges: whatever happens in whatever order, once the network
-// is whole and all news are told, each address has one owner.
+// is whole and all news are told, each address has one owner, which is not excluded
+// unless all are.
 func TestClusterConverges(t *testing.T) {
 	runs := 300
 	if testing.Short() {
@@ -319,7 +331,17 @@ func TestClusterConverges(t *testing.T) {
 		if !s.settle() {
 			t.Fatalf("seed %d: no end of changes: %v", seed, s.picture())
 		}
-		s.owners(t)
+		byName := map[string]*simSpeaker{}
+		free := false
+		for _, sp := range s.speakers {
+			byName[sp.name], free = sp, free || !sp.excluded
+		}
+		owners := s.owners(t)
+		for _, addr := range s.addresses {
+			if owner := byName[owners[addr]]; owner == nil || free && owner.excluded {
+				t.Fatalf("seed %d: %s is announced by %q", seed, addr, owners[addr])
+			}
+		}
 	}
 }
 

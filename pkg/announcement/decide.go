@@ -6,10 +6,13 @@
 // The rules for layer 2, in their order:
 //
 //  1. A pool must contain the address, a Service must have it, and an
-//     L2Advertisement must select both.
+//     L2Advertisement must select both. For a while after a pool was deleted whose
+//     addresses another contains, it may as well select the former.
+//     What is a node's own is announced by nobody.
 //  2. Some Service with the address must have a usable endpoint.
 //  3. A node is a candidate when an advertisement selects it, its speaker is
-//     present, it is neither excluded by label nor without network, it has a
+//     present, it is neither excluded by label, where nodes without that label
+//     have a speaker, nor without network, it has a
 //     link that may carry the address, and it has a usable endpoint of every
 //     Service whose externalTrafficPolicy is Local. A node whose speaker
 //     restarts or is silent is a candidate for what it owns only, and so is
@@ -97,8 +100,13 @@ type Speaker struct {
 	// Heard is set when membership hears the speaker now, whatever is expected of
 	// its node.
 	Heard bool
-	// IgnoresExclude is set when the exclude label means nothing to it.
+	// Worked is set when a speaker of this node has been ready, now or at any time
+	// since the Node exists.
+	Worked bool
+	// IgnoresExclude is set when the exclude label means nothing to it, IgnoresCordon
+	// when a cordon does not.
 	IgnoresExclude bool
+	IgnoresCordon  bool
 	// Full is set when it cannot say more claims than it says: it gets nothing new.
 	Full bool
 	// ClaimsUnknown is set when it may claim more than is known: it is not heard,
@@ -122,6 +130,17 @@ type Probe struct {
 	Holder layer2.HardwareAddr
 	// Node is the node that Holder is a link of, "" for a stranger's.
 	Node string
+	// Nodes are all nodes that answer for it, Node among them.
+	Nodes []string
+	// Everything is an address that nobody should have and that Holder answers for as
+	// well: it answers for every one, as a router does with proxy ARP.
+	Everything netip.Addr
+	// Here is the interface of this node that has the address, "" for none. Berth puts
+	// it on none.
+	Here string
+	// Unseen is set when it is free as far as could be asked, and hosts behind bridges
+	// that suppress ARP or NDP could not be.
+	Unseen bool
 }
 
 // ProbeState is how far the probing of an address is.
@@ -167,8 +186,13 @@ type Decision struct {
 	Cause v1beta1.Cause
 	// Before is the node that owned it before, "" for none.
 	Before string
-	// Policy is how the address is announced.
-	Policy layer2.Policy
+	// Unseen says what probing could not see before the first announcement, "" for
+	// nothing.
+	Unseen string
+	// Policy is how the address is announced, Promiscuous whether the links take all
+	// frames for it.
+	Policy      layer2.Policy
+	Promiscuous bool
 	// Services are the names of those that are concerned.
 	Services []string
 	Reason   v1beta1.Reason
@@ -188,19 +212,25 @@ type Rejection struct {
 // Decide says which node answers for an address and, if it is this one, on
 // which links.
 func Decide(in Input) Decision {
-	pool := in.Config.PoolOf(in.Address)
+	pools := poolsOf(in.Config, in.Address)
 	switch {
 	case len(in.Services) == 0:
 		return Decision{Reason: v1beta1.ReasonNoService, Message: "No Service that Berth serves has the address."}
-	case pool == nil:
+	case len(pools) == 0:
 		return Decision{Services: names(in.Services), Reason: v1beta1.ReasonNoPool, Message: "No IPAddressPool contains the address."}
 	}
-	ads, services := advertised(in, pool)
+	if reason, message := nodeOwn(in.Address, pools[0], in.Nodes, in.Speakers); reason != "" {
+		return Decision{Services: names(in.Services), Reason: reason, Message: message}
+	}
+	ads, services := advertised(in, pools)
 	if len(services) == 0 {
 		return Decision{Services: names(in.Services), Reason: v1beta1.ReasonNoAdvertisement,
-			Message: fmt.Sprintf("No L2Advertisement selects pool %s and a Service with the address.", pool.Name)}
+			Message: fmt.Sprintf("No L2Advertisement selects pool %s and a Service with the address.", pools[0].Name)}
 	}
-	d := Decision{Services: names(services), Policy: policy(ads)}
+	d := Decision{
+		Services: names(services), Policy: policy(ads),
+		Promiscuous: slices.ContainsFunc(ads, func(a *config.L2Advertisement) bool { return a.Promiscuous }),
+	}
 	services = slices.DeleteFunc(services, func(s Service) bool { return !s.Ready })
 	if len(services) == 0 {
 		d.Reason, d.Message = v1beta1.ReasonNoEndpoint, "No Service with the address has a ready endpoint."
@@ -255,6 +285,11 @@ func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Dec
 	}
 	d.Announce, d.Links, d.Reason = true, linkNames(self.links), v1beta1.ReasonOwner
 	d.Message = fmt.Sprintf("This node announces the address on %s: %s.", strings.Join(d.Links, ", "), self.why)
+	if in.Probe.State == ProbeFree && in.Probe.Unseen {
+		d.Unseen = "Whether a host behind a switch that suppresses ARP or NDP has it is not known: it was asked for by probes only, " +
+			"as this node has no address in its subnet, or as --conflict-probe-count is 1."
+		d.Message += " " + d.Unseen
+	}
 	if !in.Announcing {
 		d.Cause, d.Before = cause(in, ads, candidates, d.Rejections)
 	}
@@ -343,13 +378,11 @@ func free(in Input, links []layer2.Link, d *Decision) bool {
 	case ProbeTaken:
 		if in.Probe.Node != "" {
 			d.Reason = v1beta1.ReasonNodeAnswers
-			d.Message = fmt.Sprintf("Node %s answers for the address (%s) and does not claim it, so it is not announced here. "+
-				"Either its speaker is not heard, or its kernel answers: then set strictARP in kube-proxy's IPVS mode, "+
-				"and take the address off its interfaces.", in.Probe.Node, in.Probe.Holder)
+			d.Message = nodeAnswers(in.Address, in.Probe)
 			break
 		}
 		d.Reason = v1beta1.ReasonConflict
-		d.Message = fmt.Sprintf("Another host has the address: %s. It is not announced until that host gives it up.", in.Probe.Holder)
+		d.Message = strangerAnswers(in.Address, in.Probe)
 	default:
 		d.Reason = v1beta1.ReasonProbing
 		if in.Probe.State == ProbeNone {
@@ -436,12 +469,24 @@ func cause(in Input, ads []*config.L2Advertisement, candidates []candidate, reje
 	return v1beta1.CausePartitionHealed, before
 }
 
+// poolsOf are the pool that an address belongs to and, after it, the deleted ones
+// that had it lately: an advertisement that selects one of them announces it, so
+// that a pool can be renamed or split without a pause. There are none of an address
+// that no pool contains.
+func poolsOf(c *config.Config, addr netip.Addr) []*config.Pool {
+	pool := c.PoolOf(addr)
+	if pool == nil {
+		return nil
+	}
+	return append([]*config.Pool{pool}, c.Predecessors(pool, addr)...)
+}
+
 // advertised are the advertisements that apply to the address, and the
 // Services that at least one of them selects.
-func advertised(in Input, pool *config.Pool) (ads []*config.L2Advertisement, services []Service) {
+func advertised(in Input, pools []*config.Pool) (ads []*config.L2Advertisement, services []Service) {
 	selected := sets.New[string]()
 	for _, a := range in.Config.L2Advertisements {
-		if !a.SelectsPool(pool) {
+		if !slices.ContainsFunc(pools, a.SelectsPool) {
 			continue
 		}
 		applies := false

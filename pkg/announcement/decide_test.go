@@ -65,7 +65,7 @@ func speaker(p Presence, last byte) Speaker {
 	reason := map[Presence]v1beta1.Reason{
 		Gone: v1beta1.ReasonSpeakerNotAlive, Held: v1beta1.ReasonNodeHeld, Leaving: v1beta1.ReasonNodeLeaving, Present: v1beta1.ReasonNodePresent,
 	}
-	return Speaker{Presence: p, Reason: reason[p], Links: links(last), Heard: p == Present || p == Leaving}
+	return Speaker{Presence: p, Reason: reason[p], Links: links(last), Heard: p == Present || p == Leaving, Worked: true}
 }
 
 var now = time.Unix(1000, 0)
@@ -92,7 +92,7 @@ func only(names ...string) func(*Input) {
 	return func(in *Input) {
 		for name, s := range in.Speakers {
 			if !slices.Contains(names, name) {
-				in.Speakers[name] = Speaker{Presence: Gone, Reason: v1beta1.ReasonSpeakerNotAlive, Links: s.Links}
+				in.Speakers[name] = Speaker{Presence: Gone, Reason: v1beta1.ReasonSpeakerNotAlive, Links: s.Links, Worked: s.Worked}
 			}
 		}
 	}
@@ -125,10 +125,16 @@ func silent(name string, links ...string) func(*Input) {
 	}
 }
 
+// ignoresCordon is a speaker to which a cordon means nothing.
+func ignoresCordon(s Speaker) Speaker {
+	s.IgnoresCordon = true
+	return s
+}
+
 func presence(name string, p Presence) func(*Input) {
 	return func(in *Input) {
 		s := in.Speakers[name]
-		in.Speakers[name] = Speaker{Presence: p, Reason: v1beta1.ReasonNodeHeld, Links: s.Links}
+		in.Speakers[name] = Speaker{Presence: p, Reason: v1beta1.ReasonNodeHeld, Links: s.Links, Worked: s.Worked}
 	}
 }
 
@@ -157,6 +163,33 @@ func TestDecide(t *testing.T) {
 			only("n1", "n2")(in)
 			in.Nodes[0].Excluded = true
 		}, v1beta1.ReasonNotOwner, "n2", ""},
+		{"nor is one while those without the label are dead", func(in *Input) {
+			only("n1")(in)
+			in.Nodes[0].Excluded = true
+		}, v1beta1.ReasonNoCandidate, "", ""},
+		{"where all nodes have the label, as on a cluster of control planes, it tells none apart", func(in *Input) {
+			only("n1")(in)
+			in.Nodes[0].Excluded, in.Nodes[1].Excluded, in.Nodes[2].Excluded = true, true, true
+		}, v1beta1.ReasonOwner, "n1", "eth0"},
+		{"a node without it counts when its speaker has worked: one that joins darkens nothing", func(in *Input) {
+			only("n1", "n2")(in)
+			in.Nodes[0].Excluded, in.Nodes[2].Excluded = true, true
+			s := speaker(Held, 12)
+			s.Worked = false
+			in.Speakers["n2"] = s
+		}, v1beta1.ReasonOwner, "n1", "eth0"},
+		{"a cordoned node is candidate where its own speaker ignores that", func(in *Input) {
+			only("n1", "n2")(in)
+			in.Nodes[0].Cordoned = true
+			in.Speakers["n1"] = ignoresCordon(in.Speakers["n1"])
+			prefer("n1")(in)
+		}, v1beta1.ReasonOwner, "n1", "eth0"},
+		{"what this node's speaker ignores, another's may not", func(in *Input) {
+			only("n1", "n2")(in)
+			in.Nodes[1].Cordoned = true
+			in.Speakers["n1"] = ignoresCordon(in.Speakers["n1"])
+			prefer("n2")(in)
+		}, v1beta1.ReasonOwner, "n1", "eth0"},
 		{"unless the label means nothing to its own speaker, whatever it means to this one", func(in *Input) {
 			only("n1", "n2")(in)
 			in.Nodes[0].Excluded, in.Nodes[1].Excluded = true, true
@@ -281,8 +314,13 @@ func TestAllNodesAgree(t *testing.T) {
 		for i := range count {
 			n := node(fmt.Sprint("n", i))
 			n.Excluded = rapid.Bool().Draw(t, "excluded")
+			n.Cordoned = rapid.Bool().Draw(t, "cordoned")
 			in.Nodes = append(in.Nodes, n)
-			in.Speakers[n.Name] = speaker(rapid.SampledFrom([]Presence{Gone, Held, Leaving, Present}).Draw(t, "presence"), byte(i+1))
+			s := speaker(rapid.SampledFrom([]Presence{Gone, Held, Leaving, Present}).Draw(t, "presence"), byte(i+1))
+			s.Worked = s.Presence != Held || rapid.Bool().Draw(t, "worked")
+			s.IgnoresExclude = rapid.Bool().Draw(t, "ignores the label")
+			s.IgnoresCordon = rapid.Bool().Draw(t, "ignores a cordon")
+			in.Speakers[n.Name] = s
 			if rapid.Bool().Draw(t, "claims") {
 				in.Claims[n.Name] = Claim{rapid.Uint64Range(1, 4).Draw(t, "generation"), rapid.Bool().Draw(t, "weak")}
 			}
@@ -303,6 +341,38 @@ func TestAllNodesAgree(t *testing.T) {
 		}
 		if len(owners) != 1 || announcing > 1 {
 			t.Fatalf("owners %v, %d announce", sets.List(owners), announcing)
+		}
+	})
+}
+
+// TestALabelOnAllNodesIsNone: what all nodes carry decides as if none did, for every
+// address, and what some carry keeps just those out.
+func TestALabelOnAllNodesIsNone(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := lan()
+		in.Address = netip.AddrFrom4([4]byte{192, 0, 2, rapid.Byte().Draw(t, "address")})
+		for _, n := range in.Nodes {
+			s := speaker(rapid.SampledFrom([]Presence{Gone, Held, Present}).Draw(t, "presence"), n.Name[1]-'0')
+			s.Worked = rapid.Bool().Draw(t, "worked")
+			in.Speakers[n.Name] = s
+		}
+		plain := Decide(in)
+		labelled := 0
+		for i := range in.Nodes {
+			in.Nodes[i].Excluded = rapid.Bool().Draw(t, "excluded")
+			if in.Nodes[i].Excluded || !in.Speakers[in.Nodes[i].Name].Worked {
+				labelled++
+			}
+		}
+		got := Decide(in)
+		if labelled == len(in.Nodes) {
+			if got.Owner != plain.Owner || got.Message != plain.Message {
+				t.Fatalf("the label on all has %q own the address, without it %q: %s", got.Owner, plain.Owner, got.Message)
+			}
+			return
+		}
+		if at := slices.IndexFunc(in.Nodes, func(n Node) bool { return n.Name == got.Owner }); at >= 0 && in.Nodes[at].Excluded {
+			t.Fatalf("%s owns the address, which has the label that others have not", got.Owner)
 		}
 	})
 }
@@ -337,11 +407,16 @@ func TestParseService(t *testing.T) {
 			s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 			var slices []discoveryv1.EndpointSlice
 			for _, endpoints := range test.slices {
-				slices = append(slices, discoveryv1.EndpointSlice{Endpoints: endpoints})
+				slices = append(slices, discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv6, Endpoints: endpoints})
 			}
 			want := Service{Name: "default/web", Local: true, Ready: test.ready, Endpoints: test.want}
-			if diff := cmp.Diff(want, ParseService(s, slices)); diff != "" {
+			if diff := cmp.Diff(want, ParseService(s, slices, netip.MustParseAddr("2001:db8::1"))); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
+			}
+			// To an address of the other family they are of no use.
+			want = Service{Name: "default/web", Local: true, Endpoints: map[string]int{}}
+			if diff := cmp.Diff(want, ParseService(s, slices, netip.MustParseAddr("192.0.2.1"))); diff != "" {
+				t.Errorf("for the other family -want +got:\n%s", diff)
 			}
 		})
 	}

@@ -297,6 +297,29 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
+// TestPromiscuous: one of several advertisements is enough, for a stand-in too.
+func TestPromiscuous(t *testing.T) {
+	wants := v1beta1.L2AdvertisementSpec{Promiscuous: true}
+	for _, test := range []struct {
+		story string
+		ads   []v1beta1.L2AdvertisementSpec
+		want  bool
+	}{
+		{"nobody wants it", []v1beta1.L2AdvertisementSpec{{}}, false},
+		{"one of two does", []v1beta1.L2AdvertisementSpec{{}, wants}, true},
+		{"one for other pools does", []v1beta1.L2AdvertisementSpec{{}, {Promiscuous: true, IPAddressPools: []string{"other"}}}, false},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			in := lan()
+			in.Config = parsed(test.ads...)
+			all(only("n1", "n2"), claims(map[string]uint64{"n2": 4}), presence("n2", Held))(&in)
+			if d := Decide(in); d.StandInFor != "n2" || d.Promiscuous != test.want {
+				t.Errorf("stands in for %q, promiscuous: %t", d.StandInFor, d.Promiscuous)
+			}
+		})
+	}
+}
+
 // TestWhoHasLostTheLANHandsNothingOver: what is left to n1 is a link on another LAN,
 // where the address must not be seen.
 func TestWhoHasLostTheLANHandsNothingOver(t *testing.T) {

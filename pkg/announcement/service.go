@@ -2,6 +2,8 @@ package announcement
 
 import (
 	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -9,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/config"
 )
 
 // Service is what Decide needs to know of a Service that has the address.
@@ -24,18 +27,19 @@ type Service struct {
 	// Ready is set when the Service has a usable endpoint anywhere, also one
 	// that no node is named for.
 	Ready bool
-	// Endpoints are the nodes with usable endpoints, and how many each has. Of
-	// a dual-stack Service an endpoint counts once.
+	// Endpoints are the nodes with usable endpoints, and how many each has. Only
+	// those of the address's family count, here and in Ready: the service proxy
+	// sends nothing from one family to the other.
 	Endpoints map[string]int
 }
 
-// ParseService reads a Service and its EndpointSlices.
+// ParseService reads a Service, as one that has an address, and its EndpointSlices.
 //
 // An endpoint is usable when it is ready, which is also meant where the
 // condition is missing. Where the Service has none that is ready, those are that
 // are serving: pods that terminate but still answer (KEP-1669, KEP-1672). So
 // traffic goes to other nodes while the pod that leaves one still answers.
-func ParseService(s *corev1.Service, slices []discoveryv1.EndpointSlice) Service {
+func ParseService(s *corev1.Service, slices []discoveryv1.EndpointSlice, addr netip.Addr) Service {
 	out := Service{
 		Name:   s.Namespace + "/" + s.Name,
 		Labels: s.Labels,
@@ -43,20 +47,26 @@ func ParseService(s *corev1.Service, slices []discoveryv1.EndpointSlice) Service
 
 		HealthCheckPort: uint16(s.Spec.HealthCheckNodePort),
 	}
-	out.Endpoints, out.Ready = count(slices, func(c discoveryv1.EndpointConditions) bool { return c.Ready == nil || *c.Ready })
+	family := discoveryv1.AddressTypeIPv4
+	if addr.Is6() {
+		family = discoveryv1.AddressTypeIPv6
+	}
+	out.Endpoints, out.Ready = count(slices, family, func(c discoveryv1.EndpointConditions) bool { return c.Ready == nil || *c.Ready })
 	if !out.Ready {
-		out.Endpoints, out.Ready = count(slices, func(c discoveryv1.EndpointConditions) bool { return c.Serving != nil && *c.Serving })
+		out.Endpoints, out.Ready = count(slices, family, func(c discoveryv1.EndpointConditions) bool { return c.Serving != nil && *c.Serving })
 	}
 	return out
 }
 
-// count counts the usable endpoints of each node, and reports whether there are
-// any at all.
-func count(slices []discoveryv1.EndpointSlice, usable func(discoveryv1.EndpointConditions) bool) (byNode map[string]int, found bool) {
-	counts := map[discoveryv1.AddressType]map[string]int{}
+// count counts the usable endpoints of a family on each node, and reports whether
+// there are any at all.
+func count(
+	slices []discoveryv1.EndpointSlice, family discoveryv1.AddressType, usable func(discoveryv1.EndpointConditions) bool,
+) (byNode map[string]int, found bool) {
+	byNode = map[string]int{}
 	for _, slice := range slices {
-		if counts[slice.AddressType] == nil {
-			counts[slice.AddressType] = map[string]int{}
+		if slice.AddressType != family {
+			continue
 		}
 		for _, e := range slice.Endpoints {
 			if !usable(e.Conditions) {
@@ -64,15 +74,8 @@ func count(slices []discoveryv1.EndpointSlice, usable func(discoveryv1.EndpointC
 			}
 			found = true
 			if e.NodeName != nil {
-				counts[slice.AddressType][*e.NodeName]++
+				byNode[*e.NodeName]++
 			}
-		}
-	}
-	// A pod of a dual-stack Service is in a slice of each family.
-	byNode = map[string]int{}
-	for _, ofType := range counts {
-		for node, n := range ofType {
-			byNode[node] = max(byNode[node], n)
 		}
 	}
 	return byNode, found
@@ -82,13 +85,16 @@ func count(slices []discoveryv1.EndpointSlice, usable func(discoveryv1.EndpointC
 type Node struct {
 	Name   string
 	Labels labels.Set
+	// Addresses are those that the node's status names.
+	Addresses []netip.Addr
 	// NetworkUnavailable is the condition of that name.
 	NetworkUnavailable bool
 	// Excluded is set when the node carries v1beta1.LabelExcludeNode, with
 	// whatever value.
 	Excluded bool
 	// Cordoned is set when the node takes no new pods: it is being drained, or
-	// about to be. Others own its addresses as long as there are others.
+	// about to be. Others own its addresses as long as there are others, unless its
+	// speaker ignores that.
 	Cordoned bool
 	// Ready is the condition of that name; ShuttingDown is set when the kubelet
 	// says in it that the node is being shut down (KEP-2000). Neither counts in
@@ -100,7 +106,13 @@ type Node struct {
 // ParseNode reads a Node.
 func ParseNode(n *corev1.Node) Node {
 	_, labelled := n.Labels[v1beta1.LabelExcludeNode]
-	out := Node{Name: n.Name, Labels: n.Labels, Excluded: labelled, Cordoned: n.Spec.Unschedulable}
+	out := Node{
+		Name:      n.Name,
+		Labels:    n.Labels,
+		Excluded:  labelled,
+		Cordoned:  n.Spec.Unschedulable,
+		Addresses: config.AddressesOf(n),
+	}
 	for _, c := range n.Status.Conditions {
 		switch c.Type {
 		case corev1.NodeNetworkUnavailable:
@@ -116,5 +128,5 @@ func ParseNode(n *corev1.Node) Node {
 // Equal tells whether two nodes are the same to every decision.
 func (n Node) Equal(o Node) bool {
 	return n.Name == o.Name && n.NetworkUnavailable == o.NetworkUnavailable && n.Excluded == o.Excluded &&
-		n.Cordoned == o.Cordoned && maps.Equal(n.Labels, o.Labels)
+		n.Cordoned == o.Cordoned && maps.Equal(n.Labels, o.Labels) && slices.Equal(n.Addresses, o.Addresses)
 }

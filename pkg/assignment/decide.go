@@ -5,17 +5,25 @@
 //
 //  1. A Service keeps every address it has as long as that address is still
 //     right: of a family it asks for, in a pool, what it requests if it
-//     requests anything, and not in conflict with another Service.
+//     requests anything, and not in conflict with another Service. What cannot be
+//     judged takes nothing away: a pool that was not seen to go or to shrink, as
+//     after a start before all pools are created again, and a request for a pool or
+//     an address that is not there, or for a pool without addresses of the family.
 //  2. For a family without an address: the requested address; else one of the
 //     requested pool; else of the pools that select the Service by
 //     serviceAllocation, by priority and then by name; else of the pools with
-//     autoAssign and without serviceAllocation, by name. A dual-stack Service
-//     takes both addresses from the first pool that has both, if one has:
-//     they are then announced and filtered alike.
+//     autoAssign and without serviceAllocation, by name. Among the former, and
+//     then among the latter, the pool goes first that a dual-stack Service takes
+//     both addresses from: they are then announced and filtered alike.
 //  3. Of a pool: the lowest address that the Service may share, if it asks to
 //     share; else the one it had before, if that rests; else the lowest that
-//     is free and does not rest.
+//     is free and does not rest. What nodes have, and what other Services name in
+//     spec.externalIPs, is not given out; but what a node only reports goes to
+//     who asks for it. A pool may forbid to share across namespaces.
 //  4. A RequireDualStack Service gets both families or nothing new.
+//
+// Before all of them: what somebody else has written into the Service's status is
+// left alone; see other.
 package assignment
 
 import (
@@ -41,13 +49,24 @@ type Addresses interface {
 	Has(pool string, is6 bool) bool
 	Lowest(pool string, is6 bool, now time.Time) (netip.Addr, bool)
 	Former(pool string, is6 bool, holder allocator.Holder, now time.Time) (netip.Addr, bool)
-	Shareable(pool string, is6 bool, holder allocator.Holder, terms allocator.Terms) (netip.Addr, bool)
+	Shareable(
+		pool string, is6 bool, holder allocator.Holder, terms allocator.Terms, counted bool,
+	) (netip.Addr, bool)
 	FirstRested(pool string, is6 bool) (time.Time, bool)
 	Used(pool, group string, holder allocator.Holder, has []netip.Addr) (used, quota int)
 	Expelled(netip.Addr) bool
 	Check(addr netip.Addr, holder allocator.Holder, terms allocator.Terms) error
-	Holders(netip.Addr) []allocator.Holder
+	Held(allocator.Holder) (allocator.Holding, bool)
+	Outsider(addr netip.Addr, holder allocator.Holder, group string) allocator.Holder
+	HeldElsewhere(pool, key, group string) bool
+	Withheld(netip.Addr) (allocator.Withholding, bool)
+	WithheldOf(pool string, is6 bool) (lowest netip.Addr, n int)
+	Counts(pool string, now time.Time) allocator.Counts
 }
+
+// InUse is the group of holdings that Berth did not give: no namespace has this
+// name.
+const InUse = "in use by others"
 
 // Input is everything that Decide looks at.
 type Input struct {
@@ -61,16 +80,15 @@ type Input struct {
 	Config    *config.Config
 	Addresses Addresses
 	Now       time.Time
-	// Patient has addresses that no pool is known to have contained stay with
-	// the Service: for a while after the controller started, when their pool
-	// may be about to be created again.
-	Patient bool
 }
 
 // Decision is the outcome for one Service.
 type Decision struct {
 	// Addresses that the Service shall have, in the order of its families.
 	Addresses []netip.Addr
+	// LeaveStatus is set when the Service's status is not to show them: somebody
+	// else has written something else there.
+	LeaveStatus bool
 	// Reason is ReasonAssigned when the Service has all it asks for.
 	Reason v1beta1.Reason
 	// Message is for the Service's condition: pool and addresses, or why
@@ -81,6 +99,9 @@ type Decision struct {
 	Rejections []Rejection
 	// Wanted is the address whose holder is in the way, if it is only that.
 	Wanted netip.Addr
+	// Leaving is what Message says of addresses that the Service is about to
+	// lose, as their pool was deleted; "" where there are none.
+	Leaving string
 }
 
 // Rejection says why one pool does not give a Service an address.
@@ -96,15 +117,161 @@ func (d Decision) Assigned() bool { return d.Reason == v1beta1.ReasonAssigned }
 
 // Decide says which addresses a Service shall have.
 func Decide(in Input) Decision {
+	d := tellLeaving(in, decide(in))
+	for _, more := range []string{besides(in, d), in.Service.Remark} {
+		if more != "" {
+			d.Message += " " + more
+		}
+	}
+	return d
+}
+
+// decide decides between what others have written into the Service's status and
+// what Berth would.
+func decide(in Input) Decision {
+	s := in.Service
 	has := in.Held
 	if has == nil {
-		has = in.Service.Status
+		has = Had(s, in.Config, in.Addresses)
 	}
-	if foreign(in) {
-		return Decision{Addresses: in.Service.Status, Reason: v1beta1.ReasonForeignAddress, Message: fmt.Sprintf(
-			"The Service has %v, which no pool contains and Berth did not give: it is left alone. "+
-				"Add the address to an IPAddressPool, or take it out of the Service's status.", in.Service.Status)}
+	switch other := otherOf(s, in.Config, in.Addresses); other {
+	case overwritten:
+		d := own(in, has)
+		d.LeaveStatus, d.Reason = true, v1beta1.ReasonStatusOverwritten
+		d.Message = fmt.Sprintf("The status has %s instead of what Berth wrote: another load balancer serves the Service too, and the two "+
+			"would write in turn for ever. Give one of them a spec.loadBalancerClass, or end the other (k3s: --disable=servicelb). "+
+			"Then clear the status, and Berth writes it: %s.", entries(s), ClearCommand(s.Holder))
+		return tellKept(in, d)
+	case foreign:
+		var why string
+		if len(s.RequestedAddresses) > 0 || s.RequestedPool != "" {
+			d := own(in, inPools(in, has))
+			refused := func(addr netip.Addr) bool { return !slices.Contains(d.Addresses, addr) }
+			if len(d.Addresses) > 0 && !slices.ContainsFunc(s.RequestedAddresses, refused) {
+				return d
+			}
+			why = " What it asks for, it does not get: " + d.Message
+		}
+		return Decision{Addresses: s.Status, LeaveStatus: true, Reason: v1beta1.ReasonForeignAddress, Message: fmt.Sprintf(
+			"The Service has %s, which no pool contains and Berth did not give: it is left alone. To have Berth serve the Service, "+
+				"ask for an address or a pool by annotation, or add the address to an IPAddressPool. Where the other load balancer is gone, "+
+				"clear the status: %s.%s", entries(s), ClearCommand(s.Holder), why)}
+	case ofNodes:
+		d := own(in, inPools(in, has))
+		// While there is nothing better, they stay: they may well work.
+		d.LeaveStatus = len(d.Addresses) == 0
+		return d
 	}
+	return own(in, has)
+}
+
+// other is what somebody else has written into a Service's status, where nothing of
+// Berth's is beside it.
+type other int
+
+const (
+	nothing     other = iota
+	overwritten       // something in the place of what Berth wrote
+	foreign           // addresses or host names, of another load balancer
+	ofNodes           // addresses of nodes only, as k3s's ServiceLB writes them
+)
+
+// otherOf says what somebody else has written into a Service's status. Where there
+// is an address that a pool contains, or that Berth wrote, the Service is Berth's.
+func otherOf(s Service, c *config.Config, a Addresses) other {
+	if len(s.Status) == 0 && len(s.Hostnames) == 0 {
+		return nothing
+	}
+	nodesOnly := len(s.Hostnames) == 0
+	for _, addr := range s.Status {
+		own := ofNode(c, addr)
+		if _, inPool := a.PoolOf(addr); inPool && !own || slices.Contains(s.Wrote, addr) {
+			return nothing
+		}
+		nodesOnly = nodesOnly && own
+	}
+	switch {
+	case len(s.Wrote) > 0:
+		return overwritten
+	case s.Given: // Berth wrote what is not known any more, so it may be this
+		return nothing
+	case nodesOnly:
+		return ofNodes
+	}
+	return foreign
+}
+
+// Had are the addresses that a Service has by its status, where there is no record
+// of what it holds: those that Berth wrote, where somebody else has overwritten them,
+// and else those that stand there, but for those of nodes that Berth did not give.
+func Had(s Service, c *config.Config, a Addresses) []netip.Addr {
+	if otherOf(s, c, a) == overwritten {
+		return s.Wrote
+	}
+	var out []netip.Addr
+	for _, addr := range s.Status {
+		if !ofNode(c, addr) || slices.Contains(s.Wrote, addr) {
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+// ofNode tells whether an address is a node's own, and no pool gives it out all the
+// same. What a node only reports may be what another load balancer gave.
+func ofNode(c *config.Config, addr netip.Addr) bool {
+	node, has := c.OfNode(addr)
+	p := c.PoolOf(addr)
+	return has && (p == nil || !node.Reported && !p.AllowNodeAddresses)
+}
+
+// inPools are those addresses that a pool contains and no node has. The others, of
+// another load balancer, are nothing that a Service could keep.
+func inPools(in Input, addrs []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, addr := range addrs {
+		if _, ok := in.Addresses.PoolOf(addr); ok && !ofNode(in.Config, addr) {
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+// entries writes for a person what is in a Service's status.
+func entries(s Service) string {
+	var out []string
+	for _, addr := range s.Status {
+		out = append(out, addr.String())
+	}
+	return strings.Join(append(out, s.Hostnames...), ", ")
+}
+
+// besides tells of host names that stand in the status beside what Berth writes; ""
+// when there are none.
+func besides(in Input, d Decision) string {
+	if len(in.Service.Hostnames) == 0 || d.LeaveStatus || len(d.Addresses) == 0 {
+		return ""
+	}
+	var ours []string
+	for _, addr := range d.Addresses {
+		ours = append(ours, fmt.Sprintf(`{"ip":%q,"ipMode":"VIP"}`, addr))
+	}
+	return fmt.Sprintf("The status also names %s, which Berth did not write and leaves there. If no other load balancer serves the Service, "+
+		"take it out: %s.", strings.Join(in.Service.Hostnames, ", "), patchCommand(in.Service.Holder, "["+strings.Join(ours, ",")+"]"))
+}
+
+// ClearCommand is the command, between backquotes, that takes everything out of a
+// Service's load balancer status: kubectl edit does not reach it.
+func ClearCommand(holder allocator.Holder) string { return patchCommand(holder, "null") }
+
+func patchCommand(holder allocator.Holder, ingress string) string {
+	namespace, name, _ := strings.Cut(string(holder), "/")
+	return fmt.Sprintf("`"+`kubectl -n %s patch service %s --subresource=status --type=merge -p '{"status":{"loadBalancer":{"ingress":%s}}}'`+"`",
+		namespace, name, ingress)
+}
+
+// own says which addresses a Service that has some shall have by the rules.
+func own(in Input, has []netip.Addr) Decision {
 	if in.Invalid != nil {
 		return tellKept(in, Decision{Addresses: keepHeld(in, has), Reason: v1beta1.ReasonInvalidRequest, Message: sentence(in.Invalid.Error())})
 	}
@@ -138,7 +305,7 @@ func Decide(in Input) Decision {
 		_, refusal := c.pick(missing)
 		d.refused(refusal)
 	}
-	return conclude(in, tellGone(in, d, has), kept)
+	return c.conclude(tellGone(in, d, has), kept)
 }
 
 // refused takes over why there is no address of a family.
@@ -177,7 +344,28 @@ func tellGone(in Input, d Decision, has []netip.Addr) Decision {
 type choice struct {
 	Input
 	has   []netip.Addr // found so far, or kept
-	first string       // the pool to try before all others, if any
+	first string       // the pool to try before others, if any: see order
+}
+
+// order are the pools in the order in which they are tried. The first comes before
+// all others when the Service asks for an address of it, and before all others
+// that are not pinned when it is not pinned either: whoever pins a pool wants its
+// addresses to be used.
+func (c choice) order() []*config.Pool {
+	pools := inOrder(c.Config.Pools)
+	p := c.Config.Pool(c.first)
+	if p == nil {
+		return pools
+	}
+	pools = slices.DeleteFunc(pools, func(q *config.Pool) bool { return q == p })
+	at := 0
+	if p.Allocation == nil && len(c.Service.RequestedAddresses) == 0 {
+		at = slices.IndexFunc(pools, func(q *config.Pool) bool { return q.Allocation == nil })
+		if at < 0 {
+			at = len(pools)
+		}
+	}
+	return slices.Insert(pools, at, p)
 }
 
 // poolForAll names the pool in which a dual-stack Service finds every family
@@ -209,23 +397,15 @@ func poolForAll(in Input, kept []netip.Addr) string {
 	return ""
 }
 
-// foreign tells whether what the Service has was given by somebody else, such
-// as another load balancer that Berth is to replace. Berth must not take away
-// what it did not give.
-func foreign(in Input) bool {
-	if in.Service.Given || len(in.Service.Status) == 0 {
-		return false
-	}
-	return !slices.ContainsFunc(in.Service.Status, func(addr netip.Addr) bool {
-		_, ours := in.Addresses.PoolOf(addr)
-		return ours
-	})
-}
-
 // conclude turns what was found for each family into the outcome.
-func conclude(in Input, d Decision, kept []netip.Addr) Decision {
+func (c choice) conclude(d Decision, kept []netip.Addr) Decision {
+	in := c.Input
 	switch {
 	case d.Reason == "":
+		d.refused(c.doubt(kept))
+		if d.Reason != "" {
+			return tellKept(in, d)
+		}
 		d.Reason = v1beta1.ReasonAssigned
 		d.Message = describe(in, d.Addresses)
 	case len(d.Addresses) > 0 && in.Service.Optional:
@@ -236,6 +416,70 @@ func conclude(in Input, d Decision, kept []netip.Addr) Decision {
 		// the Service had is not taken from it.
 		d.Addresses = kept
 		return tellKept(in, d)
+	}
+	return d
+}
+
+// doubt says why a Service that has an address of each family has not all it asks
+// for: it keeps what it cannot be judged to have lost. The Reason of the Decision is
+// "" where there is no doubt.
+func (c choice) doubt(kept []netip.Addr) Decision {
+	s := c.Service
+	var poolless []string
+	for _, addr := range slices.SortedFunc(slices.Values(kept), netip.Addr.Compare) {
+		if requested, ok := requestedOf(s, FamilyOf(addr)); ok && requested != addr {
+			_, refusal := c.pickRequested(requested)
+			return refusal
+		}
+		pool, inPool := c.Addresses.PoolOf(addr)
+		switch {
+		case s.RequestedPool == "" || inPool && pool == s.RequestedPool:
+		case !exists(c.Config, s.RequestedPool):
+			return poolNotFound(s)
+		case !c.Addresses.Has(s.RequestedPool, FamilyOf(addr).Is6()):
+			_, refusal := c.pick(FamilyOf(addr))
+			return refusal
+		}
+		if !inPool {
+			poolless = append(poolless, addr.String())
+		}
+	}
+	if len(poolless) == 0 {
+		return Decision{}
+	}
+	return Decision{Reason: v1beta1.ReasonPoolMissing, Message: fmt.Sprintf(
+		"Nobody announces %s, which no IPAddressPool contains. Create the pool again, or add this to another. "+
+			"Until then the Service keeps it, unless it asks for another address.", strings.Join(poolless, " and "))}
+}
+
+// exists tells whether there is a pool of a name, and it was not deleted.
+func exists(c *config.Config, name string) bool {
+	p := c.Pool(name)
+	return p != nil && p.Exists()
+}
+
+// poolNotFound is the refusal of a request for a pool that is not there.
+func poolNotFound(s Service) Decision {
+	return Decision{Reason: v1beta1.ReasonPoolNotFoundForService, Message: fmt.Sprintf(
+		"The Service asks for pool %s, which does not exist. Create it, or change the annotation %s.",
+		s.RequestedPool, v1beta1.AnnotationAddressPool)}
+}
+
+// tellLeaving has the message end with the addresses that the Service is about to
+// lose, and when. Nothing is said of a pool that may still be about to be created
+// again.
+func tellLeaving(in Input, d Decision) Decision {
+	var told []string
+	for _, addr := range d.Addresses {
+		name, _ := in.Addresses.PoolOf(addr)
+		if p := in.Config.Pool(name); p != nil && p.Told {
+			told = append(told, fmt.Sprintf("Pool %s was deleted: the Service loses %s at %s, unless a pool contains it by then.",
+				name, addr, p.GraceEnds().UTC().Format(time.RFC3339)))
+		}
+	}
+	if len(told) > 0 {
+		d.Leaving = strings.Join(told, " ")
+		d.Message += " " + d.Leaving
 	}
 	return d
 }
@@ -266,18 +510,27 @@ func keepHeld(in Input, has []netip.Addr) []netip.Addr {
 	return kept
 }
 
-// mayHave tells whether the Service may go on having an address: a pool
-// contains it, and nobody else has a right to it.
+// mayHave tells whether the Service may go on having an address: nobody else has
+// a right to it, and a pool contains it, or none was seen to lose it. What only its
+// status says that it has counts as long as a pool contains it.
 func mayHave(in Input, addr netip.Addr) bool {
 	err := in.Addresses.Check(addr, in.Service.Holder, in.Service.Terms)
-	return err == nil || in.Patient && errors.Is(err, allocator.ErrNotInPool) && !in.Addresses.Expelled(addr)
+	return err == nil ||
+		errors.Is(err, allocator.ErrNotInPool) && slices.Contains(in.Held, addr) && !in.Addresses.Expelled(addr)
 }
 
 // keepRight are the addresses that the Service has and that are still right,
-// at most one of a family.
+// at most one of a family: one that a pool contains before one that none does.
 func keepRight(in Input, has []netip.Addr) []netip.Addr {
+	poolless := func(addr netip.Addr) int {
+		if _, inPool := in.Addresses.PoolOf(addr); inPool {
+			return 0
+		}
+		return 1
+	}
+	byPool := slices.SortedStableFunc(slices.Values(has), func(a, b netip.Addr) int { return poolless(a) - poolless(b) })
 	var kept []netip.Addr
-	for _, addr := range has {
+	for _, addr := range byPool {
 		family := FamilyOf(addr)
 		same := func(a netip.Addr) bool { return FamilyOf(a) == family }
 		if slices.Contains(in.Service.Families, family) && !slices.ContainsFunc(kept, same) && stillRight(in, addr) {
@@ -288,15 +541,31 @@ func keepRight(in Input, has []netip.Addr) []netip.Addr {
 }
 
 func stillRight(in Input, addr netip.Addr) bool {
-	s := in.Service
-	if requested, ok := requestedOf(s, FamilyOf(addr)); ok && requested != addr {
+	s, family := in.Service, FamilyOf(addr)
+	if requested, ok := requestedOf(s, family); ok && requested != addr && !unknown(in, requested) {
 		return false
 	}
 	pool, inPool := in.Addresses.PoolOf(addr)
-	if inPool && s.RequestedPool != "" && s.RequestedPool != pool {
-		return false
+	if s.RequestedPool != "" && s.RequestedPool != pool && offers(in, s.RequestedPool, family) {
+		// What was not Berth's to give is left to the Service.
+		if inPool || in.Addresses.From(addr) != "" {
+			return false
+		}
 	}
 	return mayHave(in, addr)
+}
+
+// offers tells whether a pool that a Service asks for is there and has addresses of
+// a family. It has none while an older pool has all that it lists.
+func offers(in Input, pool string, family Family) bool {
+	return exists(in.Config, pool) && in.Addresses.Has(pool, family.Is6())
+}
+
+// unknown tells whether no pool that exists lists an address. Who asks for it has
+// mistyped it, or its pool is yet to be created.
+func unknown(in Input, addr netip.Addr) bool {
+	pool, ok := in.Addresses.PoolOf(addr)
+	return !(ok && exists(in.Config, pool)) && in.Config.Excluded(addr) == ""
 }
 
 // requestedOf is the address of a family that a Service asks for. Asking for
@@ -318,9 +587,7 @@ func (c choice) pick(family Family) (netip.Addr, Decision) {
 		return c.pickRequested(requested)
 	}
 	if s.RequestedPool != "" && c.Config.Pool(s.RequestedPool) == nil {
-		return netip.Addr{}, Decision{Reason: v1beta1.ReasonPoolNotFoundForService, Message: fmt.Sprintf(
-			"The Service asks for pool %s, which does not exist. Create it, or change the annotation %s.",
-			s.RequestedPool, v1beta1.AnnotationAddressPool)}
+		return netip.Addr{}, poolNotFound(s)
 	}
 	told := func(p *config.Pool) bool { // of the deleted nobody else expects an address
 		return p.Gone.IsZero() || p.Name == s.RequestedPool
@@ -329,19 +596,18 @@ func (c choice) pick(family Family) (netip.Addr, Decision) {
 		return netip.Addr{}, Decision{Reason: v1beta1.ReasonNoPools,
 			Message: "There is no usable IPAddressPool. Create one, or look at the conditions of those there are."}
 	}
-	if p := c.Config.Pool(c.first); p != nil {
-		if addr, no := c.fromPool(p, family); no.Reason == "" {
-			return addr, Decision{}
-		}
-	}
-	var rejections []Rejection
-	for _, p := range inOrder(c.Config.Pools) {
+	rejected := map[string]Rejection{}
+	for _, p := range c.order() {
 		addr, no := c.fromPool(p, family)
 		if no.Reason == "" {
 			return addr, Decision{}
 		}
+		rejected[p.Name] = no
+	}
+	var rejections []Rejection
+	for _, p := range inOrder(c.Config.Pools) { // which pool goes first changes with what the Service has
 		if told(p) {
-			rejections = append(rejections, no)
+			rejections = append(rejections, rejected[p.Name])
 		}
 	}
 	return netip.Addr{}, refuse(family, rejections)
@@ -358,10 +624,14 @@ func (c choice) fromPool(p *config.Pool, family Family) (netip.Addr, Rejection) 
 		return reject(reason, message)
 	}
 	if !c.Addresses.Has(p.Name, is6) {
+		if is6 && p.Excluded6 > 0 || !is6 && p.Excluded4 > 0 {
+			return reject(v1beta1.ReasonFamilyMissing, fmt.Sprintf("exclude takes every %s address out of it", family))
+		}
 		return reject(v1beta1.ReasonFamilyMissing, fmt.Sprintf("has no %s addresses", family))
 	}
-	shared, shares := c.Addresses.Shareable(p.Name, is6, s.Holder, s.Terms)
-	if c.quotaLeaves(p.Name) < 1 && !shares {
+	atQuota := c.quotaLeaves(p.Name) < 1
+	shared, shares := c.Addresses.Shareable(p.Name, is6, s.Holder, s.Terms, atQuota)
+	if atQuota && !shares {
 		_, quota := c.Addresses.Used(p.Name, s.Terms.Group, s.Holder, nil)
 		return reject(v1beta1.ReasonQuotaReached, fmt.Sprintf("namespace %s holds as many addresses as it may, %d", s.Namespace, quota))
 	}
@@ -378,7 +648,31 @@ func (c choice) fromPool(p *config.Pool, family Family) (netip.Addr, Rejection) 
 		return reject(v1beta1.ReasonResting, fmt.Sprintf("every %s address is held or rests, the first until %s",
 			family, until.UTC().Format(time.RFC3339)))
 	}
-	return reject(v1beta1.ReasonPoolFull, fmt.Sprintf("every %s address is held", family))
+	reason, message := c.full(p.Name, family)
+	if c.Addresses.HeldElsewhere(p.Name, s.Terms.SharingKey, s.Terms.Group) {
+		message += ", those under the same sharing key by other namespaces, " +
+			"with which none is shared (sharing: Namespace)"
+	}
+	return reject(reason, message)
+}
+
+// full says why a pool has no free address of a family, and none that rests.
+func (c choice) full(pool string, family Family) (v1beta1.Reason, string) {
+	lowest, n := c.Addresses.WithheldOf(pool, family.Is6())
+	if n == 0 {
+		return v1beta1.ReasonPoolFull, fmt.Sprintf("every %s address is held", family)
+	}
+	w, _ := c.Addresses.Withheld(lowest)
+	why := fmt.Sprintf("such as %s: %s", lowest, w.Why)
+	counts := c.Addresses.Counts(pool, c.Now)
+	if family.Is6() && counts.Assigned6 > 0 || !family.Is6() && counts.Assigned4 > 0 {
+		return v1beta1.ReasonPoolFull, fmt.Sprintf("every %s address is held or not given out, %s", family, why)
+	}
+	reason := v1beta1.ReasonNodeAddresses
+	if w.Reason == string(v1beta1.ReasonExternalIP) {
+		reason = v1beta1.ReasonExternalIP
+	}
+	return reason, fmt.Sprintf("no %s address is given out, %s", family, why)
 }
 
 // quotaLeaves is how many more addresses of a pool the Service's namespace
@@ -391,6 +685,15 @@ func (c choice) quotaLeaves(pool string) int {
 	return quota - used
 }
 
+// quotaAllows tells whether the Service's namespace may hold an address of a pool:
+// the quota leaves one more, or the namespace holds it already.
+func (c choice) quotaAllows(pool string, addr netip.Addr) bool {
+	s, has := c.Service, append(slices.Clone(c.has), addr)
+	before, quota := c.Addresses.Used(pool, s.Terms.Group, s.Holder, c.has)
+	after, _ := c.Addresses.Used(pool, s.Terms.Group, s.Holder, has)
+	return after <= max(before, quota)
+}
+
 func (c choice) pickRequested(addr netip.Addr) (netip.Addr, Decision) {
 	s := c.Service
 	pool, ok := c.Addresses.PoolOf(addr)
@@ -400,7 +703,7 @@ func (c choice) pickRequested(addr netip.Addr) (netip.Addr, Decision) {
 	refuse := func(reason v1beta1.Reason, format string, args ...any) (netip.Addr, Decision) {
 		return netip.Addr{}, Decision{Reason: reason, Message: fmt.Sprintf(format, args...)}
 	}
-	if why := c.Config.Withheld(addr); !ok && why != "" {
+	if why := c.Config.Excluded(addr); !ok && why != "" {
 		return refuse(v1beta1.ReasonAddressNotInPool, "The Service asks for %s, which is not given out: %s. Ask for another.", addr, why)
 	}
 	switch {
@@ -414,13 +717,31 @@ func (c choice) pickRequested(addr netip.Addr) (netip.Addr, Decision) {
 	if reason, message := permitted(c.Config.Pool(pool), s); reason != "" {
 		return refuse(v1beta1.ReasonNoEligiblePool, "The Service asks for %s of pool %s, which may not serve it: %s.", addr, pool, message)
 	}
+	if w, withheld := c.Addresses.Withheld(addr); withheld && !w.OnRequest && w.For != s.Holder {
+		none, d := refuse(v1beta1.Reason(w.Reason),
+			"The Service asks for %s, which is not given out: %s. Ask for another.", addr, w.Why)
+		d.Wanted = addr
+		return none, d
+	}
 	var conflict *allocator.ConflictError
 	if err := c.Addresses.Check(addr, s.Holder, s.Terms); errors.As(err, &conflict) {
+		if h, _ := c.Addresses.Held(conflict.Holder); h.Terms.Group == InUse {
+			none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, which is in the status of Service %s, where another load "+
+				"balancer than Berth has put it. If that is gone, clear the status: %s.", addr, conflict.Holder, ClearCommand(conflict.Holder))
+			d.Wanted = addr
+			return none, d
+		}
 		none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, which Service %s holds: %s.", addr, conflict.Holder, conflict.Why)
 		d.Wanted = addr
 		return none, d
 	}
-	if len(c.Addresses.Holders(addr)) == 0 && c.quotaLeaves(pool) < 1 {
+	if other := c.Addresses.Outsider(addr, s.Holder, s.Terms.Group); other != "" {
+		none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, "+
+			"which Service %s of another namespace holds: pool %s is shared within a namespace only (sharing: Namespace).", addr, other, pool)
+		d.Wanted = addr
+		return none, d
+	}
+	if !c.quotaAllows(pool, addr) {
 		return refuse(v1beta1.ReasonNoEligiblePool,
 			"The Service asks for %s, but namespace %s holds as many addresses of pool %s as it may.", addr, s.Namespace, pool)
 	}
@@ -474,12 +795,38 @@ func permitted(p *config.Pool, s Service) (v1beta1.Reason, string) {
 	return "", ""
 }
 
-// refuse sums up why no pool gives an address.
+// nearestFirst are the reasons for which pools are passed over, those first of which
+// least is missing: what comes by itself, what comes when others give something
+// back, what an edit of the pool would change, and what is meant to be so.
+var nearestFirst = []v1beta1.Reason{
+	v1beta1.ReasonResting,
+	v1beta1.ReasonPoolFull,
+	v1beta1.ReasonExternalIP,
+	v1beta1.ReasonQuotaReached,
+	v1beta1.ReasonPoolDraining,
+	v1beta1.ReasonPoolInvalid,
+	v1beta1.ReasonServiceNotSelected,
+	v1beta1.ReasonNamespaceNotSelected,
+	v1beta1.ReasonAutoAssignFalse,
+	v1beta1.ReasonNodeAddress,
+	v1beta1.ReasonFamilyMissing,
+	v1beta1.ReasonNotRequested,
+}
+
+// refuse sums up why no pool gives an address, the nearest to it first.
 func refuse(family Family, rejections []Rejection) Decision {
 	d := Decision{Reason: v1beta1.ReasonNoEligiblePool, Rejections: rejections}
+	rank := func(r Rejection) int {
+		if i := slices.Index(nearestFirst, r.Reason); i >= 0 {
+			return i
+		}
+		return len(nearestFirst)
+	}
+	inOrder := slices.SortedStableFunc(slices.Values(rejections), func(a, b Rejection) int { return rank(a) - rank(b) })
 	var told []string
-	for _, r := range rejections {
-		if r.Reason == v1beta1.ReasonPoolFull || r.Reason == v1beta1.ReasonResting {
+	for _, r := range inOrder {
+		switch r.Reason {
+		case v1beta1.ReasonPoolFull, v1beta1.ReasonResting, v1beta1.ReasonExternalIP:
 			d.Reason = v1beta1.ReasonPoolsExhausted
 		}
 		if len(told) == maxTold {
@@ -504,7 +851,8 @@ const (
 	ofNoPool = "of no pool at present"
 )
 
-// describe says which addresses come from which pools.
+// describe says which addresses come from which pools, and then what is special
+// about them.
 func describe(in Input, addrs []netip.Addr) string {
 	var parts []string
 	for _, addr := range addrs {
@@ -518,7 +866,37 @@ func describe(in Input, addrs []netip.Addr) string {
 			parts = append(parts, addr.String()+" "+ofNoPool)
 		}
 	}
-	return strings.Join(parts, ", ") + "."
+	return strings.Join(append([]string{strings.Join(parts, ", ") + "."}, remarks(in, addrs)...), " ")
+}
+
+// remarks say of addresses that a Service has or gets what its owner may not expect.
+func remarks(in Input, addrs []netip.Addr) []string {
+	var out []string
+	s := in.Service
+	for _, addr := range addrs {
+		pool, _ := in.Addresses.PoolOf(addr)
+		p := in.Config.Pool(pool)
+		if p == nil {
+			continue
+		}
+		if node, ok := in.Config.OfNode(addr); ok && p.AllowNodeAddresses {
+			out = append(out, fmt.Sprintf("%s is an address of node %s: nobody announces it, "+
+				"and that node's service proxy serves it.", addr, node.Node))
+		}
+		if w, ok := in.Addresses.Withheld(addr); ok && w.For != s.Holder {
+			out = append(out, fmt.Sprintf("%s is not given out to others, as %s. The Service keeps it.", addr, w.Why))
+		}
+		switch {
+		case in.Addresses.Outsider(addr, s.Holder, s.Terms.Group) != "":
+			out = append(out, fmt.Sprintf("Services of other namespaces have %s too, which they keep "+
+				"although pool %s is shared within a namespace only (sharing: Namespace).", addr, pool))
+		case in.Addresses.HeldElsewhere(pool, s.Terms.SharingKey, s.Terms.Group):
+			out = append(out, fmt.Sprintf("It is not shared with other namespaces, "+
+				"which hold addresses under the same sharing key: "+
+				"pool %s is shared within a namespace only (sharing: Namespace).", pool))
+		}
+	}
+	return out
 }
 
 // sentence makes an error's text a sentence for a condition.

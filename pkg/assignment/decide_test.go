@@ -20,6 +20,10 @@ type world struct {
 	config config.Config
 	record *allocator.Allocator
 	now    time.Time
+
+	nodes    map[netip.Addr]config.NodeAddress
+	external ExternalIPs
+	withheld map[netip.Addr]bool
 }
 
 func pool(name string, spec v1beta1.IPAddressPoolSpec) v1beta1.IPAddressPool {
@@ -48,12 +52,40 @@ func newWorld(pools ...v1beta1.IPAddressPool) *world {
 }
 
 func (w *world) setPools(pools ...v1beta1.IPAddressPool) {
-	w.config, _ = config.Parse(config.Objects{Pools: pools}, w.config, w.now)
+	w.config, _ = config.Parse(config.Objects{Pools: pools, NodeAddresses: w.nodes}, w.config, w.now)
+	w.setRecord()
+}
+
+// setRecord has the record know the pools of the configuration.
+func (w *world) setRecord() {
 	var out []allocator.Pool
 	for _, p := range w.config.Pools {
 		out = append(out, p.Allocatable())
 	}
 	w.record.SetPools(out)
+	w.withhold()
+}
+
+// withhold tells the record what is not given out, as the controller does.
+func (w *world) withhold() {
+	ofNodes, before := w.config.Withheld(), w.withheld
+	w.withheld = map[netip.Addr]bool{}
+	for addr := range ofNodes {
+		w.withheld[addr] = true
+	}
+	for addr := range w.external.namers {
+		w.withheld[addr] = true
+	}
+	for addr := range before {
+		if !w.withheld[addr] {
+			w.record.Permit(addr)
+		}
+	}
+	for addr := range w.withheld {
+		node, isOfNode := ofNodes[addr]
+		why, _ := Withholding(node, isOfNode, &w.external, addr)
+		w.record.Withhold(addr, why)
+	}
 }
 
 // look decides about a Service and records the decision, as the controller
@@ -145,8 +177,8 @@ func TestAPendingServiceIsToldWhyPoolByPool(t *testing.T) {
 	d := w.look(t, service("second"))
 	want(t, d, v1beta1.ReasonPoolsExhausted)
 	message := "No pool gives an IPv4 address: " +
-		"pool shop: serviceAllocation does not select namespace default (NamespaceNotSelected); " +
 		"pool full: every IPv4 address is held (PoolFull); " +
+		"pool shop: serviceAllocation does not select namespace default (NamespaceNotSelected); " +
 		"pool hand: autoAssign is false and the Service does not ask for this pool (AutoAssignFalse); " +
 		"pool six: has no IPv4 addresses (FamilyMissing)."
 	if diff := cmp.Diff(message, d.Message); diff != "" {

@@ -33,18 +33,23 @@ type Service struct {
 	RequestedAddresses []netip.Addr // nil for any; at most one of a family
 	Terms              allocator.Terms
 
-	// Status are the addresses in status.loadBalancer, sorted out of
-	// everything that is no address.
-	Status []netip.Addr
-	// Given is set when Berth has decided about the Service before, so that
-	// the addresses in its status are Berth's doing.
+	// Status are the addresses in status.loadBalancer, Hostnames the host names
+	// of entries there that have no address. Berth writes no host names.
+	Status    []netip.Addr
+	Hostnames []string
+	// Given is set when Berth gave the Service addresses when it decided about it
+	// last, so that those in its status are Berth's doing.
 	Given bool
-	// From names the pool of each address that the Service had when Berth decided
-	// about it last, as far as that is known.
-	From map[netip.Addr]string
+	// Wrote are the addresses that the Service had when Berth decided about it
+	// last; From names the pool of each, as far as that is known.
+	Wrote []netip.Addr
+	From  map[netip.Addr]string
 	// Lost is an address that the Service had lost with its pool, and had no
 	// other for, when Berth decided about it last; the zero Addr for none.
 	Lost netip.Addr
+	// Remark is what there is to say of the Service's annotations whatever is
+	// decided: a sentence for the end of the message, or "".
+	Remark string
 }
 
 // Family is an address family.
@@ -92,20 +97,27 @@ func ParseService(s *corev1.Service, nsLabels labels.Set) (Service, error) {
 		Families:        families(s),
 		Optional:        s.Spec.IPFamilyPolicy != nil && *s.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyPreferDualStack,
 		Status:          StatusAddresses(s),
+		Hostnames:       hostnames(s),
 		Given:           given(s),
-		From:            from(s),
 		Lost:            lost(s),
 	}
+	out.Wrote, out.From = Wrote(s)
 	out.Terms = allocator.Terms{Backends: backends(s), Group: s.Namespace}
 	for _, p := range s.Spec.Ports {
 		out.Terms.Ports = append(out.Terms.Ports, allocator.Port{Protocol: string(p.Protocol), Number: uint16(p.Port)})
 	}
-	var err error
-	if out.Terms.SharingKey, err = annotation(s, v1beta1.AnnotationAllowSharedIP, v1beta1.MetalLBAnnotationAllowSharedIP); err != nil {
+	out.Remark = remark(s)
+	key, err := annotation(s, v1beta1.AnnotationAllowSharedIP)
+	out.Terms.SharingKey = key.value
+	if err != nil {
 		return out, err
 	}
-	if out.RequestedPool, err = annotation(s, v1beta1.AnnotationAddressPool, v1beta1.MetalLBAnnotationAddressPool); err != nil {
+	pool, err := annotation(s, v1beta1.AnnotationAddressPool)
+	if err != nil {
 		return out, err
+	}
+	if !unfollowed(s, pool) {
+		out.RequestedPool = pool.value
 	}
 	out.RequestedAddresses, err = requestedAddresses(s, out.Families)
 	return out, err
@@ -127,35 +139,50 @@ func StatusAddresses(s *corev1.Service) []netip.Addr {
 	return out
 }
 
+// hostnames are the host names in a Service's status that stand there instead of an
+// address, in their order.
+func hostnames(s *corev1.Service) []string {
+	var out []string
+	for _, ingress := range s.Status.LoadBalancer.Ingress {
+		if ingress.IP == "" && ingress.Hostname != "" {
+			out = append(out, ingress.Hostname)
+		}
+	}
+	return out
+}
+
 // given reads from Berth's condition whether Berth has given the Service its
 // addresses.
 func given(s *corev1.Service) bool {
 	c := meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionAddressAssigned)
-	return c != nil && c.Reason != string(v1beta1.ReasonForeignAddress)
+	wrote, _ := Wrote(s)
+	return len(wrote) > 0 || c != nil && c.Reason == string(v1beta1.ReasonAssigned)
 }
 
-// from reads from Berth's condition which pools a Service has its addresses of.
-// It stands at the beginning of the message, where nothing is quoted that a user
-// wrote, and nothing is cut off.
-func from(s *corev1.Service) map[netip.Addr]string {
+// Wrote reads from Berth's condition which addresses a Service had by it, and which
+// pools they are of, as far as that is known. It stands at the beginning of the
+// message, where nothing is quoted that a user wrote, and nothing is cut off.
+func Wrote(s *corev1.Service) (addrs []netip.Addr, from map[netip.Addr]string) {
 	c := meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionAddressAssigned)
 	if c == nil || c.Reason == string(v1beta1.ReasonForeignAddress) {
-		return nil
+		return nil, nil
 	}
-	out := map[netip.Addr]string{}
+	from = map[netip.Addr]string{}
 	rest := strings.TrimPrefix(c.Message, keptBegins)
 	for more := true; more; {
 		m := described.FindStringSubmatch(rest)
 		if m == nil {
 			break
 		}
-		addr, err := netip.ParseAddr(m[1])
-		if err == nil && m[2] != "" {
-			out[addr] = m[2]
+		if addr, err := netip.ParseAddr(m[1]); err == nil {
+			addrs = append(addrs, addr)
+			if m[2] != "" {
+				from[addr] = m[2]
+			}
 		}
 		rest, more = rest[len(m[0]):], m[3] == ", "
 	}
-	return out
+	return addrs, from
 }
 
 // described is what describe says of one address.
@@ -199,32 +226,128 @@ func backends(s *corev1.Service) string {
 	return s.Namespace + "/" + labels.SelectorFromSet(s.Spec.Selector).String()
 }
 
-// annotation reads a value that may be spelled in two ways.
-func annotation(s *corev1.Service, ours, metallb string) (string, error) {
-	a, hasA := s.Annotations[ours]
-	b, hasB := s.Annotations[metallb]
-	a, b = strings.TrimSpace(a), strings.TrimSpace(b)
-	if hasA && hasB && a != b {
-		return "", fmt.Errorf("the annotations %s %q and %s %q contradict each other: remove one", ours, a, metallb, b)
+// request is the value of an annotation, and by which name it was read; both are
+// "" where there is none.
+type request struct{ name, value string }
+
+// annotation reads an annotation, which may be spelled in several ways. With an
+// error it returns the first of them.
+func annotation(s *corev1.Service, ours string) (request, error) {
+	var first request
+	_, key, _ := strings.Cut(ours, "/")
+	for _, prefix := range v1beta1.AnnotationPrefixes {
+		text, has := s.Annotations[prefix+key]
+		switch text = strings.TrimSpace(text); {
+		case !has:
+		case first.name == "":
+			first = request{prefix + key, text}
+		case first.value != text:
+			return first, fmt.Errorf("the annotations %s %q and %s %q contradict each other: remove one",
+				first.name, first.value, prefix+key, text)
+		}
 	}
-	if hasA {
-		return a, nil
-	}
-	return b, nil
+	return first, nil
 }
 
+// What the remark about annotations of the older prefix says. Berth did not read
+// that prefix always: a condition without it is of a decision that did not.
+const (
+	legacyRead     = "Annotations with the prefix " + v1beta1.LegacyAnnotationPrefix + " are read: write berth.io/ in new manifests."
+	legacyUnfollow = "Not followed: "
+	legacyWhy      = ", which contradicts what the Service had before Berth read this prefix, and keeps. " +
+		"Write it with the prefix berth.io/ to have the Service moved."
+)
+
+// remark is what there is to say of a Service's annotations of the older prefix,
+// or "".
+func remark(s *corev1.Service) string {
+	var some bool
+	var not []string
+	for _, ours := range []string{v1beta1.AnnotationAddressPool, v1beta1.AnnotationLoadBalancerIPs, v1beta1.AnnotationAllowSharedIP} {
+		r, _ := annotation(s, ours) // an error is told elsewhere
+		some = some || strings.HasPrefix(r.name, v1beta1.LegacyAnnotationPrefix)
+		if unfollowed(s, r) {
+			not = append(not, r.String())
+		}
+	}
+	switch {
+	case len(not) > 0:
+		return legacyUnfollow + strings.Join(not, " and ") + legacyWhy
+	case some:
+		return legacyRead
+	}
+	return ""
+}
+
+// String writes a request as it is told, and found again.
+func (r request) String() string { return fmt.Sprintf("%s %q", r.name, r.value) }
+
+// unfollowed tells whether an annotation of the older prefix asks for another
+// address or pool than the Service was given when Berth did not read that prefix:
+// no new version of Berth takes an address away. It stays so until the annotation
+// is changed.
+func unfollowed(s *corev1.Service, r request) bool {
+	if r.value == "" || !strings.HasPrefix(r.name, v1beta1.LegacyAnnotationPrefix) {
+		return false
+	}
+	c := meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionAddressAssigned)
+	if c == nil || !given(s) {
+		return false
+	}
+	if _, told, before := strings.Cut(c.Message, legacyUnfollow); before {
+		return len(s.Status.LoadBalancer.Ingress) > 0 && strings.Contains(told, r.String())
+	}
+	if strings.Contains(c.Message, v1beta1.LegacyAnnotationPrefix) {
+		return false
+	}
+	switch _, key, _ := strings.Cut(r.name, "/"); "berth.io/" + key {
+	case v1beta1.AnnotationAddressPool:
+		_, from := Wrote(s)
+		for _, pool := range from {
+			if pool != r.value {
+				return true
+			}
+		}
+	case v1beta1.AnnotationLoadBalancerIPs:
+		asked, err := parseAddresses(r.name, r.value)
+		return err == nil && slices.ContainsFunc(asked, func(a netip.Addr) bool {
+			return slices.ContainsFunc(StatusAddresses(s), func(has netip.Addr) bool { return has.Is4() == a.Is4() && has != a })
+		})
+	}
+	return false
+}
+
+// requestedAddresses are those that a Service with these families asks for.
 func requestedAddresses(s *corev1.Service, families []Family) ([]netip.Addr, error) {
-	text, err := annotation(s, v1beta1.AnnotationLoadBalancerIPs, v1beta1.MetalLBAnnotationLoadBalancerIPs)
+	asked, err := annotation(s, v1beta1.AnnotationLoadBalancerIPs)
 	if err != nil {
 		return nil, err
 	}
-	where := "annotation " + v1beta1.AnnotationLoadBalancerIPs
+	where, text := "annotation "+asked.name, asked.value
+	if unfollowed(s, asked) {
+		text = ""
+	}
 	if field := s.Spec.LoadBalancerIP; field != "" {
 		if text != "" && text != field {
 			return nil, fmt.Errorf("%s %q and spec.loadBalancerIP %q contradict each other: remove one", where, text, field)
 		}
 		text, where = field, "spec.loadBalancerIP"
 	}
+	out, err := parseAddresses(where, text)
+	if err != nil {
+		return nil, err
+	}
+	for _, addr := range out {
+		if family := FamilyOf(addr); len(families) > 0 && !slices.Contains(families, family) {
+			return nil, fmt.Errorf("%s asks for %s, but the Service has no %s cluster IP: see spec.ipFamilies", where, addr, family)
+		}
+	}
+	return out, nil
+}
+
+// parseAddresses reads a list of addresses, at most one of a family, which stands
+// where the error shall say.
+func parseAddresses(where, text string) ([]netip.Addr, error) {
 	if text == "" {
 		return nil, nil
 	}
@@ -232,15 +355,13 @@ func requestedAddresses(s *corev1.Service, families []Family) ([]netip.Addr, err
 	for part := range strings.SplitSeq(text, ",") {
 		addr, err := netip.ParseAddr(strings.TrimSpace(part))
 		if err != nil || addr.Zone() != "" {
-			return nil, fmt.Errorf("%s: %q is no address: write one, or one IPv4 and one IPv6 separated by a comma", where, strings.TrimSpace(part))
+			return nil, fmt.Errorf("%s: %q is no address: write one, or one IPv4 and one IPv6 separated by a comma",
+				where, strings.TrimSpace(part))
 		}
 		addr = addr.Unmap()
 		family := FamilyOf(addr)
 		if slices.ContainsFunc(out, func(o netip.Addr) bool { return FamilyOf(o) == family }) {
 			return nil, fmt.Errorf("%s asks for two %s addresses: a Service has at most one of each family", where, family)
-		}
-		if len(families) > 0 && !slices.Contains(families, family) {
-			return nil, fmt.Errorf("%s asks for %s, but the Service has no %s cluster IP: see spec.ipFamilies", where, addr, family)
 		}
 		out = append(out, addr)
 	}

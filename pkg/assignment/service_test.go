@@ -65,7 +65,8 @@ func TestParseService(t *testing.T) {
 		RequestedAddresses: []netip.Addr{ip("192.0.2.9"), ip("2001:db8::9")},
 		Terms: allocator.Terms{SharingKey: "k", Backends: "shop/app=web", Group: "shop",
 			Ports: []allocator.Port{{Protocol: "TCP", Number: 80}, {Protocol: "UDP", Number: 53}}},
-		Status: []netip.Addr{ip("192.0.2.9")},
+		Status:    []netip.Addr{ip("192.0.2.9")},
+		Hostnames: []string{"x"},
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -81,11 +82,14 @@ func says(t *testing.T, d Decision, message string) {
 // written is the Service as it is read back once a decision stands in its
 // status.
 func written(s Service, d Decision) Service {
-	s.Status, s.Given = d.Addresses, d.Reason != v1beta1.ReasonForeignAddress
+	if !d.LeaveStatus {
+		s.Status = d.Addresses
+	}
 	o := &corev1.Service{Status: corev1.ServiceStatus{Conditions: []v1.Condition{
 		{Type: v1beta1.ConditionAddressAssigned, Reason: string(d.Reason), Message: d.Message},
 	}}}
-	s.Lost, s.From = lost(o), from(o)
+	s.Given, s.Lost = given(o), lost(o)
+	s.Wrote, s.From = Wrote(o)
 	return s
 }
 
@@ -223,15 +227,14 @@ func TestAddressesThatAreNeverGiven(t *testing.T) {
 	p := pool("p", spec(func(s *v1beta1.IPAddressPoolSpec) {
 		s.Exclude, s.AvoidBuggyIPs = []v1beta1.ExcludedRange{"192.0.2.1", "192.0.2.4/30"}, true
 	}, "192.0.2.0/28"))
-	w.config, _ = config.Parse(config.Objects{Pools: []v1beta1.IPAddressPool{p}, NodeAddresses: map[netip.Addr]string{ip("192.0.2.2"): "n1"}}, w.config, w.now)
-	w.record.SetPools([]allocator.Pool{w.config.Pools[0].Allocatable()})
+	w.nodes = map[netip.Addr]config.NodeAddress{ip("192.0.2.2"): {Node: "n1"}}
+	w.setPools(p)
 	for _, addr := range []string{"192.0.2.3", "192.0.2.8", "192.0.2.9"} {
 		gives(t, w.look(t, service("for-"+addr)), addr)
 	}
 	for addr, message := range map[string]string{
 		"192.0.2.1": "The Service asks for 192.0.2.1, which is not given out: pool p excludes it. Ask for another.",
 		"192.0.2.7": "The Service asks for 192.0.2.7, which is not given out: pool p excludes it. Ask for another.",
-		"192.0.2.2": "The Service asks for 192.0.2.2, which is not given out: node n1 has it. Ask for another.",
 	} {
 		d := w.look(t, asking(service("named"), "", addr))
 		want(t, d, v1beta1.ReasonAddressNotInPool)
@@ -447,28 +450,265 @@ func TestADeletedPool(t *testing.T) {
 	})
 }
 
-func TestPatienceAfterARestart(t *testing.T) {
-	w := newWorld(pool("q", addresses("198.51.100.0/30")))
-	s := with(service("s"), func(s *Service) { s.Status, s.Given = []netip.Addr{ip("192.0.2.0")}, true })
-	look := func(patient bool) Decision {
-		held, _ := w.record.Held(s.Holder)
-		d := Decide(Input{Service: s, Held: held.Addresses, Config: &w.config, Addresses: w.record, Now: w.now, Patient: patient})
-		if err := w.record.Assign(s.Holder, d.Addresses, s.Terms, w.now); err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
-	d := look(true)
-	gives(t, d, "192.0.2.0") // its pool may be about to be created again
-	says(t, d, "192.0.2.0 of no pool at present.")
-	gives(t, look(true), "192.0.2.0")
-	gives(t, look(false), "198.51.100.0")
+// nobody is what a Service is told that keeps addresses of no pool.
+func nobody(addrs string) string {
+	return "Nobody announces " + addrs + ", which no IPAddressPool contains. Create the pool again, or add this to another. " +
+		"Until then the Service keeps it, unless it asks for another address."
+}
 
-	// What a pool is known to have moved has no claim to patience.
-	w = newWorld(pool("p", addresses("192.0.2.0/30")), pool("q", addresses("198.51.100.0/30")))
-	gives(t, look(true), "192.0.2.0")
-	w.setPools(pool("p", spec(moving, "192.0.2.2/31")), pool("q", addresses("198.51.100.0/30")))
-	gives(t, look(true), "192.0.2.2")
+// adopt has a new controller start with these pools, and find a Service with
+// addresses, which are from the pools that its condition names.
+func adopt(t *testing.T, s Service, from map[netip.Addr]string, pools ...v1beta1.IPAddressPool) *world {
+	t.Helper()
+	w := newWorld(pools...)
+	if err := w.record.Adopt(s.Holder, s.Status, s.Terms, from, w.now); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// hasStatus is a Service to which Berth has given addresses, or another has.
+func hasStatus(s Service, given bool, addrs ...string) Service {
+	s.Given, s.Status = given, nil
+	for _, a := range addrs {
+		s.Status = append(s.Status, ip(a))
+	}
+	return s
+}
+
+// TestAPoolThatIsNotThereTakesNothingAway: when a controller starts, it is not
+// known whether what is not there was deleted or is yet to be created again.
+func TestAPoolThatIsNotThereTakesNothingAway(t *testing.T) {
+	gold, lan := pool("gold", addresses("192.0.2.0/30")), pool("lan", addresses("198.51.100.0/30"))
+	wide := pool("lan", addresses("192.0.2.0/24", "2001:db8::/120"))
+	wide.CreationTimestamp.Time = time.Unix(1e9, 0)
+	older := pool("older", addresses("192.0.2.0/24"))
+	gold.CreationTimestamp.Time, older.CreationTimestamp.Time = time.Unix(1e9, 0), time.Unix(9e8, 0)
+	lan6 := pool("lan", addresses("198.51.100.0/30", "2001:db8:9::/120"))
+	of := map[netip.Addr]string{ip("192.0.2.1"): "gold", ip("2001:db8::1"): "six"}
+	s := hasStatus(service("s"), true, "192.0.2.1")
+	both := hasStatus(dual(service("s"), false), true, "198.51.100.1", "2001:db8::1")
+	migrated := hasStatus(dual(service("s"), false), false, "198.51.100.1", "2001:db8::1")
+	keeps := "The Service keeps 192.0.2.1 from pool gold (not there at present). "
+	for _, test := range []struct {
+		story   string
+		service Service
+		pools   []v1beta1.IPAddressPool
+		reason  v1beta1.Reason
+		has     []string
+		message string // "" for any
+	}{
+		{"there is no pool at all", s, nil, v1beta1.ReasonPoolMissing, []string{"192.0.2.1"}, keeps + nobody("192.0.2.1")},
+		{"another would have an address for it", s, []v1beta1.IPAddressPool{lan},
+			v1beta1.ReasonPoolMissing, []string{"192.0.2.1"}, keeps + nobody("192.0.2.1")},
+		{"the pool that it asks for is not there", asking(s, "gold"), []v1beta1.IPAddressPool{lan},
+			v1beta1.ReasonPoolNotFoundForService, []string{"192.0.2.1"},
+			keeps + "The Service asks for pool gold, which does not exist. Create it, or change the annotation berth.io/address-pool."},
+		{"the pool that it asks for is not there, and another contains the address", asking(s, "gold"),
+			[]v1beta1.IPAddressPool{wide}, v1beta1.ReasonPoolNotFoundForService, []string{"192.0.2.1"},
+			"The Service keeps 192.0.2.1 from pool lan. The Service asks for pool gold, which does not exist. " +
+				"Create it, or change the annotation berth.io/address-pool."},
+		{"the pool that it asks for is there, and an older one has all of it", asking(s, "gold"),
+			[]v1beta1.IPAddressPool{older, gold}, v1beta1.ReasonNoEligiblePool, []string{"192.0.2.1"},
+			"The Service keeps 192.0.2.1 from pool older. No pool gives an IPv4 address: pool gold: has no IPv4 addresses (FamilyMissing); " +
+				"pool older: the Service asks for pool gold (NotRequested)."},
+		{"its pool is there", asking(s, "gold"), []v1beta1.IPAddressPool{lan, gold}, v1beta1.ReasonAssigned, []string{"192.0.2.1"}, ""},
+		{"another pool contains it", s, []v1beta1.IPAddressPool{wide}, v1beta1.ReasonAssigned, []string{"192.0.2.1"}, ""},
+		{"it asks for that very address", asking(s, "", "192.0.2.1"), []v1beta1.IPAddressPool{lan},
+			v1beta1.ReasonPoolMissing, []string{"192.0.2.1"}, ""},
+		{"it asks for another pool", asking(s, "lan"), []v1beta1.IPAddressPool{lan}, v1beta1.ReasonAssigned, []string{"198.51.100.0"}, ""},
+		{"it asks for another address", asking(s, "", "198.51.100.2"), []v1beta1.IPAddressPool{lan},
+			v1beta1.ReasonAssigned, []string{"198.51.100.2"}, ""},
+		{"one of two families is of no pool", both, []v1beta1.IPAddressPool{lan}, v1beta1.ReasonPoolMissing,
+			[]string{"198.51.100.1", "2001:db8::1"},
+			"The Service keeps 198.51.100.1 from pool lan, 2001:db8::1 from pool six (not there at present). " + nobody("2001:db8::1")},
+		{"so it is where another load balancer gave both", migrated, []v1beta1.IPAddressPool{lan},
+			v1beta1.ReasonPoolMissing, []string{"198.51.100.1", "2001:db8::1"}, ""},
+		{"and where it asks for the pool that has only one of them", asking(migrated, "lan"), []v1beta1.IPAddressPool{lan},
+			v1beta1.ReasonNoEligiblePool, []string{"198.51.100.1", "2001:db8::1"}, ""},
+		{"it has another of the family, which is in a pool", hasStatus(s, false, "203.0.113.9", "198.51.100.1"),
+			[]v1beta1.IPAddressPool{lan}, v1beta1.ReasonAssigned, []string{"198.51.100.1"}, ""},
+		{"it asks for a pool that has another for it", asking(both, "lan"), []v1beta1.IPAddressPool{lan6},
+			v1beta1.ReasonAssigned, []string{"198.51.100.1", "2001:db8:9::"}, ""},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w, now := adopt(t, test.service, of, test.pools...), test.service
+			for range 3 {
+				w.pass(time.Hour)
+				w.setPools(test.pools...)
+				d := w.look(t, now)
+				want(t, d, test.reason, test.has...)
+				if test.message != "" {
+					says(t, d, test.message)
+				}
+				now = written(now, d)
+			}
+		})
+	}
+	t.Run("in the end it is created again", func(t *testing.T) {
+		w := adopt(t, s, of, lan)
+		want(t, w.look(t, s), v1beta1.ReasonPoolMissing, "192.0.2.1")
+		w.setPools(lan, gold)
+		gives(t, w.look(t, s), "192.0.2.1")
+		gives(t, w.look(t, asking(service("t"), "gold")), "192.0.2.0")
+		w.setPools(lan) // now it is seen to go
+		w.pass(config.ReplaceGrace)
+		w.setPools(lan)
+		gives(t, w.look(t, s), "198.51.100.0")
+	})
+	t.Run("what only the status says is no right to it", func(t *testing.T) {
+		gives(t, newWorld(lan).look(t, s), "198.51.100.0")
+	})
+	t.Run("what a pool is seen to move is moved", func(t *testing.T) {
+		w := adopt(t, s, of, gold, lan)
+		gives(t, w.look(t, s), "192.0.2.1")
+		w.setPools(pool("gold", spec(moving, "192.0.2.2/31")), lan)
+		gives(t, w.look(t, s), "192.0.2.2")
+	})
+}
+
+// TestARequestForWhatIsNotThereMovesNothing: it is mistyped, or what it names is
+// yet to be created.
+func TestARequestForWhatIsNotThereMovesNothing(t *testing.T) {
+	p, q := pool("p", addresses("192.0.2.0/30", "2001:db8::/126")), pool("q", addresses("198.51.100.0/30"))
+	s := service("s")
+	for _, test := range []struct {
+		story  string
+		asks   Service
+		reason v1beta1.Reason
+		has    []string
+		told   string
+	}{
+		{"a pool", asking(s, "nowhere"), v1beta1.ReasonPoolNotFoundForService, []string{"192.0.2.0"},
+			"The Service keeps 192.0.2.0 from pool p. The Service asks for pool nowhere, which does not exist. " +
+				"Create it, or change the annotation berth.io/address-pool."},
+		{"an address", asking(s, "", "203.0.113.1"), v1beta1.ReasonAddressNotInPool, []string{"192.0.2.0"},
+			"The Service keeps 192.0.2.0 from pool p. The Service asks for 203.0.113.1, which no pool contains. " +
+				"Add it to an IPAddressPool, or ask for another."},
+		{"a pool, for two families", asking(dual(s, false), "nowhere"), v1beta1.ReasonPoolNotFoundForService, []string{"192.0.2.0"},
+			"The Service keeps 192.0.2.0 from pool p. The Service asks for pool nowhere, which does not exist. " +
+				"Create it, or change the annotation berth.io/address-pool."},
+		{"an address that the pool withholds can be judged", asking(s, "", "192.0.2.3"), v1beta1.ReasonAddressNotInPool, nil,
+			"The Service asks for 192.0.2.3, which is not given out: pool p excludes it. Ask for another."},
+		{"so can one that is in another pool than asked for", asking(s, "q", "192.0.2.1"), v1beta1.ReasonAddressNotInPool, nil,
+			"The Service asks for 192.0.2.1 and for pool q, but the address is in pool p."},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			p := p
+			p.Spec.Exclude = []v1beta1.ExcludedRange{"192.0.2.3"}
+			w := newWorld(p, q)
+			gives(t, w.look(t, s), "192.0.2.0")
+			for range 2 {
+				w.pass(time.Hour)
+				d := w.look(t, test.asks)
+				want(t, d, test.reason, test.has...)
+				says(t, d, test.told)
+			}
+		})
+	}
+	t.Run("it moves when what it asks for comes", func(t *testing.T) {
+		w := newWorld(p)
+		gives(t, w.look(t, s), "192.0.2.0")
+		want(t, w.look(t, asking(s, "q")), v1beta1.ReasonPoolNotFoundForService, "192.0.2.0")
+		w.setPools(p, q)
+		gives(t, w.look(t, asking(s, "q")), "198.51.100.0")
+	})
+}
+
+// TestAPoolThatIsRenamed: its Services stay, and are of the new pool at once.
+func TestAPoolThatIsRenamed(t *testing.T) {
+	sel := pool("sel", addresses("192.0.2.0/30"))
+	renamed := func(name string, ranges ...v1beta1.AddressRange) v1beta1.IPAddressPool {
+		p := pool(name, addresses(ranges...))
+		p.UID, p.CreationTimestamp.Time = "another", time.Unix(2e9, 0) // the younger
+		return p
+	}
+	for _, test := range []struct {
+		story string
+		after []v1beta1.IPAddressPool
+		want  string
+	}{
+		{"renamed", []v1beta1.IPAddressPool{renamed("sel2", "192.0.2.0/30")}, "192.0.2.0 from pool sel2."},
+		{"split", []v1beta1.IPAddressPool{renamed("b", "192.0.2.2/31"), renamed("a", "192.0.2.0/31")}, "192.0.2.0 from pool a."},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(sel)
+			gives(t, w.look(t, service("s")), "192.0.2.0")
+			w.setPools()
+			w.pass(3 * time.Second)
+			says(t, w.look(t, service("s")), "192.0.2.0 from pool sel.")
+			w.setPools(test.after...)
+			for range 3 {
+				d := w.look(t, service("s"))
+				gives(t, d, "192.0.2.0")
+				says(t, d, test.want)
+				w.pass(config.ReplaceGrace)
+				w.setPools(test.after...)
+			}
+			gives(t, w.look(t, service("new")), "192.0.2.1")
+		})
+	}
+	t.Run("its Services ask for the old name", func(t *testing.T) {
+		w := newWorld(sel)
+		s := asking(service("s"), "sel")
+		gives(t, w.look(t, s), "192.0.2.0")
+		w.setPools(renamed("sel2", "192.0.2.0/30"))
+		for range 3 {
+			d := w.look(t, s)
+			want(t, d, v1beta1.ReasonPoolNotFoundForService, "192.0.2.0")
+			says(t, d, "The Service keeps 192.0.2.0 from pool sel2. The Service asks for pool sel, which does not exist. "+
+				"Create it, or change the annotation berth.io/address-pool.")
+			w.pass(config.ReplaceGrace)
+			w.setPools(renamed("sel2", "192.0.2.0/30"))
+		}
+		gives(t, w.look(t, asking(s, "sel2")), "192.0.2.0")
+	})
+	t.Run("the new one excludes what a Service has", func(t *testing.T) {
+		w := newWorld(pool("sel", spec(moving, "192.0.2.0/30")))
+		gives(t, w.look(t, service("s")), "192.0.2.0")
+		smaller := renamed("sel2", "192.0.2.0/30")
+		smaller.Spec.Exclude = []v1beta1.ExcludedRange{"192.0.2.0"}
+		w.setPools(smaller)
+		gives(t, w.look(t, service("s")), "192.0.2.0") // until the grace ends
+		w.pass(config.ReplaceGrace)
+		w.setPools(smaller)
+		gives(t, w.look(t, service("s")), "192.0.2.1")
+	})
+}
+
+// TestTheDeletionOfAPoolIsTold: who is about to lose an address hears of it, but
+// not while the pool may well be created again.
+func TestTheDeletionOfAPoolIsTold(t *testing.T) {
+	p, q := pool("p", addresses("192.0.2.0/30")), pool("q", addresses("2001:db8::/126"))
+	w := newWorld(p, q)
+	s := dual(service("s"), false)
+	gives(t, w.look(t, s), "192.0.2.0", "2001:db8::")
+	w.setPools(q)
+	w.pass(config.ReplaceQuiet - 1)
+	w.setPools(q)
+	d := w.look(t, s)
+	says(t, d, "192.0.2.0 from pool p, 2001:db8:: from pool q.")
+	if d.Leaving != "" {
+		t.Errorf("told too early: %s", d.Leaving)
+	}
+	w.pass(1)
+	w.setPools(q)
+	d = w.look(t, s)
+	gives(t, d, "192.0.2.0", "2001:db8::")
+	leaving := "Pool p was deleted: the Service loses 192.0.2.0 at 2001-09-09T01:47:10Z, unless a pool contains it by then."
+	says(t, d, "192.0.2.0 from pool p, 2001:db8:: from pool q. "+leaving)
+	if d.Leaving != leaving {
+		t.Errorf("told %q", d.Leaving)
+	}
+	if of := written(s, d).From; of[ip("192.0.2.0")] != "p" || of[ip("2001:db8::")] != "q" {
+		t.Errorf("read again, its pools are %v", of)
+	}
+	// Whatever else it is told.
+	d = w.lookInvalid(t, s, errors.New("x"))
+	says(t, d, "The Service keeps 192.0.2.0 from pool p, 2001:db8:: from pool q. X. "+leaving)
+	// Another that contains the address ends the matter.
+	w.setPools(pool("r", addresses("192.0.2.0/24")), q)
+	says(t, w.look(t, s), "192.0.2.0 from pool r, 2001:db8:: from pool q.")
 }
 
 func TestOnShrink(t *testing.T) {
@@ -552,16 +792,17 @@ func TestTheConditionTellsThePool(t *testing.T) {
 			if err := w.record.Adopt(s.Holder, []netip.Addr{ip("192.0.2.0")}, s.Terms, last, w.now); err != nil {
 				t.Fatal(err)
 			}
-			return Decide(Input{Service: s, Held: []netip.Addr{ip("192.0.2.0")}, Config: &w.config, Addresses: w.record, Patient: true})
-		}, "192.0.2.0 from pool my.pool (not there at present).", last},
+			return Decide(Input{Service: s, Held: []netip.Addr{ip("192.0.2.0")}, Config: &w.config, Addresses: w.record})
+		}, "The Service keeps 192.0.2.0 from pool my.pool (not there at present). " + nobody("192.0.2.0"), last},
 		{"nobody knows where one is from", func(w *world) Decision {
 			w.record = allocator.New()
 			both := []netip.Addr{ip("203.0.113.1"), ip("2001:db8::")}
 			if err := w.record.Adopt(s.Holder, both, s.Terms, map[netip.Addr]string{ip("2001:db8::"): "six"}, w.now); err != nil {
 				t.Fatal(err)
 			}
-			return Decide(Input{Service: dual(s, false), Held: both, Config: &w.config, Addresses: w.record, Patient: true})
-		}, "203.0.113.1 of no pool at present, 2001:db8:: from pool six (not there at present).", map[netip.Addr]string{ip("2001:db8::"): "six"}},
+			return Decide(Input{Service: dual(s, false), Held: both, Config: &w.config, Addresses: w.record})
+		}, "The Service keeps 203.0.113.1 of no pool at present, 2001:db8:: from pool six (not there at present). " +
+			nobody("203.0.113.1 and 2001:db8::"), map[netip.Addr]string{ip("2001:db8::"): "six"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(p, six)
@@ -583,7 +824,11 @@ func FuzzFrom(f *testing.F) {
 		o := &corev1.Service{Status: corev1.ServiceStatus{Conditions: []v1.Condition{
 			{Type: v1beta1.ConditionAddressAssigned, Reason: string(v1beta1.ReasonAssigned), Message: text},
 		}}}
-		for addr, name := range from(o) {
+		addrs, from := Wrote(o)
+		for addr, name := range from {
+			if !slices.Contains(addrs, addr) {
+				t.Fatalf("%q: %s is from a pool and not had", text, addr)
+			}
 			if !addr.IsValid() || name == "" {
 				t.Fatalf("%q: %s is from %q", text, addr, name)
 			}
@@ -611,10 +856,12 @@ func TestReasonsInFull(t *testing.T) {
 		{v1beta1.ReasonAddressNotInPool, []v1beta1.IPAddressPool{four, pool("five", addresses("198.51.100.0/24"))}, asking(service("s"), "five", "192.0.2.1"),
 			"The Service asks for 192.0.2.1 and for pool five, but the address is in pool four."},
 		{v1beta1.ReasonForeignAddress, []v1beta1.IPAddressPool{four}, with(service("s"), func(s *Service) { s.Status = []netip.Addr{ip("203.0.113.1")} }),
-			"The Service has [203.0.113.1], which no pool contains and Berth did not give: it is left alone. Add the address to an IPAddressPool, or take it out of the Service's status."},
+			"The Service has 203.0.113.1, which no pool contains and Berth did not give: it is left alone. To have Berth serve the Service, " +
+				"ask for an address or a pool by annotation, or add the address to an IPAddressPool. Where the other load balancer is gone, " +
+				"clear the status: " + ClearCommand("default/s") + "."},
 		{v1beta1.ReasonNoEligiblePool, []v1beta1.IPAddressPool{pool("bad", pinned(addresses("192.0.2.0/24"), badSelector)), pool("gold", pinned(addresses("198.51.100.0/24"), golden))}, service("s"),
-			"No pool gives an IPv4 address: pool gold: serviceAllocation does not select the Service's labels (ServiceNotSelected); " +
-				"pool bad: it cannot be read whom the pool is for; see its Ready condition (PoolInvalid)."},
+			"No pool gives an IPv4 address: pool bad: it cannot be read whom the pool is for; see its Ready condition (PoolInvalid); " +
+				"pool gold: serviceAllocation does not select the Service's labels (ServiceNotSelected)."},
 	} {
 		t.Run(string(test.reason), func(t *testing.T) {
 			d := newWorld(test.pools...).look(t, test.service)
@@ -659,8 +906,8 @@ func TestTheOrderWithinAFullCluster(t *testing.T) {
 	d := w.look(t, service("third"))
 	want(t, d, v1beta1.ReasonPoolsExhausted)
 	says(t, d, "No pool gives an IPv4 address: pool z-first: every IPv4 address is held (PoolFull); "+
-		"pool y-asked: autoAssign is false and the Service does not ask for this pool (AutoAssignFalse); "+
-		"pool a-open: every IPv4 address is held (PoolFull); pool b-open: every IPv4 address is held (PoolFull).")
+		"pool a-open: every IPv4 address is held (PoolFull); pool b-open: every IPv4 address is held (PoolFull); "+
+		"pool y-asked: autoAssign is false and the Service does not ask for this pool (AutoAssignFalse).")
 }
 
 func TestBothSpellingsOfARequest(t *testing.T) {
@@ -695,4 +942,48 @@ func TestTheConditionTellsWhatWasLost(t *testing.T) {
 			t.Errorf("%q: lost is %v, want %q", message, s.Lost, addr)
 		}
 	}
+}
+
+func TestAPinnedPoolComesBeforeOneWithBothFamilies(t *testing.T) {
+	shop := v1beta1.ServiceAllocation{Namespaces: []string{"shop"}}
+	firewalled := pool("pinned", pinned(addresses("192.0.2.0/24"), shop))
+	firewalledSix := pool("pinned-six", pinned(addresses("2001:db8:1::/120"), shop))
+	firewalledBoth := pool("pinned-zz-both", pinned(addresses("203.0.113.0/24", "2001:db8:2::/120"), shop))
+	both := pool("both", addresses("198.51.100.0/24", "2001:db8::/120"))
+	six := pool("a-six", addresses("2001:db8:3::/120"))
+	for _, test := range []struct {
+		story   string
+		pools   []v1beta1.IPAddressPool
+		service Service
+		addrs   []string
+	}{
+		{"the other family comes from elsewhere", []v1beta1.IPAddressPool{both, firewalled},
+			dual(of("shop", "s"), true), []string{"192.0.2.0", "2001:db8::"}},
+		{"also where IPv6 is the first family", []v1beta1.IPAddressPool{both, firewalled},
+			dual(of("shop", "s"), true, IPv6, IPv4), []string{"2001:db8::", "192.0.2.0"}},
+		{"also where both families are required", []v1beta1.IPAddressPool{both, firewalled},
+			dual(of("shop", "s"), false), []string{"192.0.2.0", "2001:db8::"}},
+		{"elsewhere a pool with both still goes before one of its family", []v1beta1.IPAddressPool{both, firewalled, six},
+			dual(of("shop", "s"), true), []string{"192.0.2.0", "2001:db8::"}},
+		{"of pinned pools, one with both goes first", []v1beta1.IPAddressPool{both, firewalled, firewalledSix, firewalledBoth},
+			dual(of("shop", "s"), true), []string{"203.0.113.0", "2001:db8:2::"}},
+		{"two pinned pools before another with both", []v1beta1.IPAddressPool{both, firewalled, firewalledSix},
+			dual(of("shop", "s"), true), []string{"192.0.2.0", "2001:db8:1::"}},
+		{"a namespace that it is not pinned to", []v1beta1.IPAddressPool{both, firewalled},
+			dual(of("yard", "s"), true), []string{"198.51.100.0", "2001:db8::"}},
+		{"who asks for an address has both of its pool", []v1beta1.IPAddressPool{both, firewalledSix},
+			asking(dual(of("shop", "s"), true), "", "198.51.100.7"), []string{"198.51.100.7", "2001:db8::"}},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(test.pools...)
+			gives(t, w.look(t, test.service), test.addrs...)
+			gives(t, w.look(t, test.service), test.addrs...)
+		})
+	}
+
+	// What a Service has, it keeps.
+	w := newWorld(both)
+	gives(t, w.look(t, dual(of("shop", "s"), true)), "198.51.100.0", "2001:db8::")
+	w.setPools(both, firewalled)
+	gives(t, w.look(t, dual(of("shop", "s"), true)), "198.51.100.0", "2001:db8::")
 }

@@ -60,12 +60,13 @@ type visible struct {
 	state, remoteState           State
 	diagnostic, remoteDiagnostic Diagnostic
 	peerAdminDown                bool
+	heard                        bool // is the peer, at present
 	ups, downs                   uint64
 }
 
 func (s *session) visible() visible {
 	return visible{
 		s.state, s.remoteState, s.diagnostic, s.remoteDiagnostic,
-		s.history.peerAdminDown, s.history.ups, s.history.downs,
+		s.history.peerAdminDown, s.remoteDiscr != 0, s.history.ups, s.history.downs,
 	}
 }

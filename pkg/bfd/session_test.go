@@ -624,3 +624,34 @@ func TestPollSequences(t *testing.T) {
 		})
 	}
 }
+
+// TestWatchersHearThatAPeerIsHeard: also while the session is down, since who waits
+// for a peer wants to know whether there is one.
+func TestWatchersHearThatAPeerIsHeard(t *testing.T) {
+	s := newSubject(t, fast())
+	shut := peer(AdminDown)
+	for range 2 {
+		if out := s.hear(shut); !out.changed || s.state != Down || s.remoteDiscr == 0 {
+			t.Errorf("a peer that is shut down is heard, told: %v: %+v", out.changed, s.session)
+		}
+		if out := s.hear(shut); out.changed {
+			t.Error("the same again is told")
+		}
+		told := false
+		for range 20 {
+			before := s.visible()
+			s.pass(100 * ms)
+			told = told || s.visible() != before
+		}
+		if !told || s.remoteDiscr != 0 {
+			t.Errorf("the peer is silent, told: %v: %+v", told, s.session)
+		}
+	}
+	// One that goes from Up to silence was Down when it was heard last.
+	s = up(t, fast())
+	s.hear(peer(Down))
+	s.now = s.now.Add(time.Minute)
+	if out := s.take(s.tick(s.now)); !out.changed {
+		t.Error("that a peer that was Down is heard no more is not told")
+	}
+}

@@ -34,6 +34,19 @@ type Planned struct {
 type Desired struct {
 	Peer   Peer
 	Routes []Route // by prefix
+	// Uncarried are the families of prefixes that advertisements would announce to
+	// this peer, and that no peer of the plan is told of as none carries the family.
+	Uncarried Families
+}
+
+// Families are those of the routes.
+func (d Desired) Families() (out Families) {
+	for _, r := range d.Routes {
+		if out |= FamilyOf(r.Prefix.Addr()); out == DualStack {
+			break
+		}
+	}
+	return out
 }
 
 // Conflict tells that two advertisements say different things of one route.
@@ -69,7 +82,9 @@ const (
 //     decides. Prepend goes to external peers, LocalPref to internal ones.
 //  4. When one of them asks for a weight, the route has a link bandwidth in
 //     proportion to the endpoints of all its addresses.
-//  5. A route all of whose addresses this node leaves carries GRACEFUL_SHUTDOWN
+//  5. Where the session of none of its peers carries the family of a prefix, each
+//     of them has it among the uncarried.
+//  6. A route all of whose addresses this node leaves carries GRACEFUL_SHUTDOWN
 //     for as long as its peer says, counted from the last of them, and is
 //     withdrawn then.
 func Plan(now time.Time, peers []Peer, addresses []Address) Planned {
@@ -77,9 +92,10 @@ func Plan(now time.Time, peers []Peer, addresses []Address) Planned {
 	sorted := slices.Clone(peers)
 	slices.SortStableFunc(sorted, func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) })
 	sorted = slices.CompactFunc(sorted, func(a, b Peer) bool { return a.Name == b.Name })
+	uncarried := findUncarried(sorted, prefixes)
 	var out Planned
 	for _, peer := range sorted {
-		d := Desired{Peer: peer}
+		d := Desired{Peer: peer, Uncarried: uncarried[peer.Name]}
 		// Most routes are made by the same few advertisements: compute once.
 		known := map[string]Attributes{}
 		for _, p := range prefixes {
@@ -158,6 +174,34 @@ func collect(addresses []Address) []*prefix {
 		out = append(out, p)
 	}
 	slices.SortFunc(out, func(a, b *prefix) int { return comparePrefix(a.prefix, b.prefix) })
+	return out
+}
+
+// findUncarried finds for each peer, by name, the families of prefixes that it
+// would be told of if its session carried them, where that of no peer does.
+func findUncarried(peers []Peer, prefixes []*prefix) map[string]Families {
+	out := map[string]Families{}
+	// Most prefixes have the same few advertisements.
+	type kind struct {
+		ads    string
+		family Families
+	}
+	known := map[kind]bool{}
+	for _, p := range prefixes {
+		family := FamilyOf(p.prefix.Addr())
+		this := kind{keyOf(p.ads), family}
+		if known[this] {
+			continue
+		}
+		known[this] = true
+		reached := slices.DeleteFunc(slices.Clone(peers), func(peer Peer) bool { return len(p.reaching(peer.Name)) == 0 })
+		if slices.ContainsFunc(reached, func(peer Peer) bool { return peer.Families.Has(family) }) {
+			continue
+		}
+		for _, peer := range reached {
+			out[peer.Name] |= family
+		}
+	}
 	return out
 }
 

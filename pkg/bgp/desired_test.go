@@ -74,6 +74,47 @@ func writtenRoute(r Route) string {
 	return text
 }
 
+// TestUncarried: where no peer carries the family of an address, all that would be
+// told of it have it among the uncarried; where one does, none has.
+func TestUncarried(t *testing.T) {
+	four, six := Peer{Name: "four", Families: IPv4}, Peer{Name: "six", Families: IPv6}
+	both := Peer{Name: "both", Families: DualStack}
+	all := ad("all", 0, nil)
+	only := func(peers ...string) *Advertisement { return ad("only", 1, func(a *Advertisement) { a.Peers = peers }) }
+	address := func(text string, ads ...*Advertisement) Address {
+		return Address{Address: ip(text), Advertisements: ads}
+	}
+	for _, test := range []struct {
+		story     string
+		peers     []Peer
+		addresses []Address
+		want      string
+	}{
+		{"nothing to announce", []Peer{four}, nil, ""},
+		{"IPv4 over IPv4", []Peer{four}, []Address{address("192.0.2.1", all)}, ""},
+		{"IPv6 over IPv4", []Peer{four}, []Address{address("192.0.2.1", all), address("2001:db8::1", all)}, "four IPv6"},
+		{"each by its own", []Peer{four, six}, []Address{address("192.0.2.1", all), address("2001:db8::1", all)}, ""},
+		{"one for both beside", []Peer{four, both}, []Address{address("2001:db8::1", all)}, ""},
+		{"the one for both is not asked", []Peer{both, four}, []Address{address("2001:db8::1", only("four"))}, "four IPv6"},
+		{"of two addresses one", []Peer{both, four}, []Address{address("2001:db8::1", only("four")), address("2001:db8::2", all)}, "four IPv6"},
+		{"neither family", []Peer{four, six}, []Address{address("2001:db8::1", only("four")), address("192.0.2.1", only("six"))}, "four IPv6, six IPv4"},
+		{"who is not asked has nothing to carry", []Peer{four, {Name: "other", Families: IPv4}}, []Address{address("2001:db8::1", only("four"))}, "four IPv6"},
+	} {
+		var got []string
+		for _, d := range Plan(time.Unix(0, 0), test.peers, test.addresses).Desired {
+			if d.Uncarried != 0 {
+				got = append(got, d.Peer.Name+" "+d.Uncarried.String())
+			}
+			if d.Families()&^d.Peer.Families != 0 {
+				t.Errorf("%s: %s has routes of %s", test.story, d.Peer.Name, d.Families())
+			}
+		}
+		if strings.Join(got, ", ") != test.want {
+			t.Errorf("%s: uncarried are %q, want %q", test.story, got, test.want)
+		}
+	}
+}
+
 func TestPlan(t *testing.T) {
 	external := Peer{Name: "ext", LocalASN: 64512, PeerASN: 64513, Families: IPv4}
 	internal := Peer{Name: "int", LocalASN: 64512, PeerASN: 64512, Families: DualStack}
@@ -388,6 +429,7 @@ func TestWhatNeedsAReset(t *testing.T) {
 		{"another password", func(p *Peer) { p.Password = NewPassword("x") }, Reset, "password", 1},
 		{"another hold time", func(p *Peer) { p.Hold = 0 }, Reset, "holdTime", 1},
 		{"one more family", func(p *Peer) { p.Families = DualStack }, Reset, "dualStackAddressFamily", 1},
+		{"capabilities", func(p *Peer) { p.Offer.FQDN = true }, Reset, "capabilities", 1},
 		{"graceful restart", func(p *Peer) { p.GracefulRestart = time.Minute }, Reset, "enableGracefulRestart", 1},
 		{"the pause between attempts", func(p *Peer) { p.Connect = time.Second }, Retry, "connectTime", 1},
 		{"what is done in the end", func(p *Peer) { p.GracefulShutdown = time.Second }, Keep, "", 0},
@@ -395,7 +437,7 @@ func TestWhatNeedsAReset(t *testing.T) {
 	} {
 		changed := base
 		test.change(&changed)
-		got := Diff([]Desired{{base, routes}}, []Desired{{changed, routes}})
+		got := Diff([]Desired{{Peer: base, Routes: routes}}, []Desired{{Peer: changed, Routes: routes}})
 		if len(got) != 1 || got[0].Action != test.want || got[0].Field != test.field || len(got[0].Announce) != test.routes || got[0].Peer != changed {
 			t.Errorf("%s: %+v, want %s because of %q with %d routes", test.story, got, test.want, test.field, test.routes)
 		}

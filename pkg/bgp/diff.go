@@ -91,6 +91,7 @@ func actionFor(from, to Peer) (Action, string) {
 		{"holdTime", from.Hold == to.Hold},
 		{"keepaliveTime", from.Keepalive == to.Keepalive},
 		{"dualStackAddressFamily", from.Families == to.Families},
+		{"capabilities", from.Offer == to.Offer},
 		{"enableGracefulRestart", from.GracefulRestart == to.GracefulRestart},
 		{"longLivedStaleTime", from.LongLived == to.LongLived},
 	} {

@@ -58,6 +58,8 @@ type Peer struct {
 	Hold, Keepalive, Connect time.Duration
 
 	Families Families
+	// Offer is what of the capabilities that a session can do without is offered.
+	Offer Offer
 	// NextHop4 and NextHop6 are next hops for routes of the family that is not
 	// the session's, where the link of the session's own address has none of
 	// that family. The zero Addr is none.
@@ -69,6 +71,15 @@ type Peer struct {
 	// GracefulShutdown is how long routes carry GRACEFUL_SHUTDOWN before they
 	// are withdrawn.
 	GracefulShutdown time.Duration
+}
+
+// Offer is which capabilities a router is offered, of those that a session can do
+// without and that not everybody wants.
+type Offer struct {
+	// ExtendedMessage allows messages of up to 65535 octets (RFC 8654). FQDN tells
+	// the router the name of the host, SoftwareVersion that of the program and its
+	// version.
+	ExtendedMessage, FQDN, SoftwareVersion bool
 }
 
 // Internal tells whether the session is one within an AS (iBGP).

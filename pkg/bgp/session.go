@@ -14,7 +14,8 @@ const (
 	// graceful restart ends with all of them.
 	SessionHeld SessionState = "Held"
 	// SessionAwaitingBFD: a strict session waits until BFD finds that the way to
-	// the router works.
+	// the router works. Where BFD hears nothing, there may be a session
+	// meanwhile, on which nothing is announced.
 	SessionAwaitingBFD SessionState = "AwaitingBFD"
 	// SessionConnecting: no TCP connection yet. Session.LastError says why the
 	// last attempt failed.
@@ -47,6 +48,12 @@ type Session struct {
 	// none has. What attempts fail with afterwards does not change it.
 	Ended   string
 	EndedAt time.Time
+	// Notification is what the router has said last when it ended a session or
+	// refused one, in words and with nothing that could confuse a terminal, "" when
+	// it never has. What attempts fail with afterwards does not change it.
+	// NotificationAt is when it said so first since there was a session.
+	Notification   string
+	NotificationAt time.Time
 	// Flaps is how many sessions in a row were short, while State is
 	// SessionDamped.
 	Flaps int
@@ -62,6 +69,9 @@ type Session struct {
 	Families          Families      // that both sides carry
 	Hold, Keepalive   time.Duration // agreed; 0 for no limit
 	MD5               bool          // the connection is authenticated
+	// Omitted names the capabilities that were left out because the router has
+	// refused them, "" for none.
+	Omitted string
 	// GracefulRestart tells that the router keeps routes over a restart, and
 	// LongLived for how long as a last resort.
 	GracefulRestart bool

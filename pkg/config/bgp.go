@@ -79,12 +79,17 @@ type BGPAdvertisement struct {
 	PoolSelectors []labels.Selector
 	Nodes         []labels.Selector
 	Services      []labels.Selector
+	// Carried are the families in which its addresses can reach a router: what no
+	// session with its peers carries is missing.
+	Carried bgp.Families
 
 	value *bgp.Advertisement
 	// forPool has another value for each pool that is too small for the
 	// aggregate: one prefix for each address.
 	forPool map[string]*bgp.Advertisement
-	object  *v1beta1.BGPAdvertisement
+	// single is the value that makes no aggregates.
+	single *bgp.Advertisement
+	object *v1beta1.BGPAdvertisement
 }
 
 // BGPPeer returns the peer of a name, or nil.
@@ -96,15 +101,19 @@ func (c *Config) BGPPeer(name string) *BGPPeer {
 	return c.BGPPeers[i]
 }
 
-// BGPAdvertisementsFor are the advertisements that have an address announced
-// by BGP: those that select its pool, at least one of its Services, each given
-// by its labels, and the node with nodeLabels. They are in the order of their
-// names.
-func (c *Config) BGPAdvertisementsFor(pool *Pool, services []labels.Set, nodeLabels labels.Set) []*bgp.Advertisement {
+// BGPAdvertisementsFor are the advertisements that have an address of a pool
+// announced by BGP: those that select the pool or one of its Predecessors, at least
+// one of the Services with the address, each given by its labels, and the node with
+// nodeLabels. They are in the order of their names.
+func (c *Config) BGPAdvertisementsFor(
+	addr netip.Addr, pool *Pool, services []labels.Set, nodeLabels labels.Set,
+) []*bgp.Advertisement {
+	pools := append([]*Pool{pool}, c.Predecessors(pool, addr)...)
 	var out []*bgp.Advertisement
 	for _, a := range c.BGPAdvertisements {
-		if a.SelectsPool(pool) && a.SelectsNode(nodeLabels) && slices.ContainsFunc(services, a.SelectsService) {
-			out = append(out, a.Value(pool))
+		i := slices.IndexFunc(pools, a.SelectsPool)
+		if i >= 0 && a.SelectsNode(nodeLabels) && slices.ContainsFunc(services, a.SelectsService) {
+			out = append(out, a.valueFor(addr, pools[i]))
 		}
 	}
 	return out
@@ -113,6 +122,22 @@ func (c *Config) BGPAdvertisementsFor(pool *Pool, services []labels.Set, nodeLab
 // Value is how the advertisement announces addresses of a pool.
 func (a *BGPAdvertisement) Value(pool *Pool) *bgp.Advertisement {
 	return cmp.Or(a.forPool[pool.Name], a.value)
+}
+
+// valueFor is how the advertisement announces one address of a pool: by itself where
+// its aggregate would hold addresses that are not in the pool, as at the ends of a
+// range that is wider elsewhere.
+func (a *BGPAdvertisement) valueFor(addr netip.Addr, pool *Pool) *bgp.Advertisement {
+	v := a.Value(pool)
+	length := v.Length4
+	if addr.Is6() {
+		length = v.Length6
+	}
+	aggregate, err := addr.Prefix(length)
+	if err != nil || length == addr.BitLen() || pool.set.ContainsPrefix(aggregate) {
+		return v
+	}
+	return a.single
 }
 
 // SelectsPool tells whether addresses of a pool are announced.

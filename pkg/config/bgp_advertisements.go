@@ -106,11 +106,11 @@ func parseBGPAdvertisements(c *Config, objects Objects, last Config) []Problem {
 			}
 		}
 		again := *a // pools may have changed since
-		mine := again.lookAtPools(c)
+		mine, unreached := again.lookAtPools(c), again.lookForFamilies(c, objects.NodeLabels)
 		if err == nil {
-			told[&again] = append(again.lookForNames(c), mine...)
+			told[&again] = slices.Concat(again.lookForNames(c), unreached, mine)
 			if selectsNone(again.Nodes, objects.NodeLabels) {
-				told[&again] = append(told[&again], noNode(KindBGPAdvertisement, o.Name))
+				told[&again] = append(told[&again], NoNodeSelected(KindBGPAdvertisement, o.Name))
 			}
 		}
 		c.BGPAdvertisements = append(c.BGPAdvertisements, &again)
@@ -218,10 +218,8 @@ func communitiesOf(texts []string, aliases map[string]alias) ([]bgp.Community, e
 // lookForNames tells which pools and peers an advertisement names in vain.
 func (a *BGPAdvertisement) lookForNames(c *Config) []Problem {
 	var out []Problem
-	if missing := missingPools(c, sets.List(a.Pools)); len(missing) > 0 {
-		out = append(out, Problem{KindBGPAdvertisement, a.Name, v1beta1.ReasonPoolNotFound, fmt.Sprintf(
-			"spec.ipAddressPools names what is not there or not valid: %s. The other pools are announced. "+
-				"Create the pool or correct the name.", strings.Join(missing, ", "))})
+	if missing := missingPools(c, sets.List(a.Pools)); missing != "" {
+		out = append(out, Problem{KindBGPAdvertisement, a.Name, v1beta1.ReasonPoolNotFound, missing})
 	}
 	if len(c.BGPPeers) == 0 && len(a.value.Peers) == 0 {
 		out = append(out, Problem{KindBGPAdvertisement, a.Name, v1beta1.ReasonPeerNotFound,
@@ -246,6 +244,9 @@ func (a *BGPAdvertisement) lookForNames(c *Config) []Problem {
 // their addresses announced one by one.
 func (a *BGPAdvertisement) lookAtPools(c *Config) []Problem {
 	a.forPool = map[string]*bgp.Advertisement{}
+	single := *a.value
+	single.Length4, single.Length6 = 32, 128
+	a.single = &single
 	variants := map[[2]int]*bgp.Advertisement{}
 	var small []string
 	for _, p := range c.Pools {

@@ -179,7 +179,7 @@ func TestAggregation(t *testing.T) {
 		t.Run(test.story, func(t *testing.T) {
 			c, problems := Parse(Objects{
 				Pools:             []v1beta1.IPAddressPool{pool("p", 0, test.addresses...), pool("large", 1, "10.0.0.0/8", "2001:db8:1::/48")},
-				BGPPeers:          []v1beta1.BGPPeer{peer("tor", nil)},
+				BGPPeers:          []v1beta1.BGPPeer{peer("tor", dualStack)},
 				BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("ad", 0, v1beta1.BGPAdvertisementSpec{AggregationLength: &test.v4, AggregationLengthV6: &test.v6})},
 			}, Config{}, start)
 			a := c.BGPAdvertisements[0]
@@ -197,11 +197,16 @@ func TestAggregation(t *testing.T) {
 	}
 }
 
+// dualStack has a peer's sessions carry both families.
+func dualStack(s *v1beta1.BGPPeerSpec) { s.DualStackAddressFamily = true }
+
 func TestConflictsAreTold(t *testing.T) {
 	gold := []metav1.LabelSelector{{MatchLabels: map[string]string{"tier": "gold"}}}
 	red := []metav1.LabelSelector{{MatchLabels: map[string]string{"colour": "red"}}}
-	internal := peer("int", func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.PeerAddress = 64512, "192.0.2.2" })
-	external := peer("ext", nil)
+	internal := peer("int", func(s *v1beta1.BGPPeerSpec) {
+		s.PeerASN, s.PeerAddress, s.DualStackAddressFamily = 64512, "192.0.2.2", true
+	})
+	external := peer("ext", dualStack)
 	type spec = v1beta1.BGPAdvertisementSpec
 	for _, test := range []struct {
 		story        string
@@ -229,10 +234,10 @@ func TestConflictsAreTold(t *testing.T) {
 		{"Services that may be others", spec{MED: new(int64(0)), ServiceSelectors: gold}, spec{MED: new(int64(1)), ServiceSelectors: red}, []v1beta1.BGPPeer{external}, nil, ""},
 		{"the same Services", spec{MED: new(int64(0)), ServiceSelectors: gold}, spec{MED: new(int64(1)), ServiceSelectors: gold}, []v1beta1.BGPPeer{external}, nil, "med of old"},
 		{"a peer that is internal on some nodes", spec{LocalPref: 100}, spec{LocalPref: 200}, []v1beta1.BGPPeer{peer("p", func(s *v1beta1.BGPPeerSpec) {
-			s.PerNode = &v1beta1.PerNodeValues{MyASN: &v1beta1.NodeValue{Label: "asn"}}
+			s.PerNode, s.DualStackAddressFamily = &v1beta1.PerNodeValues{MyASN: &v1beta1.NodeValue{Label: "asn"}}, true
 		})}, nil, "localPref of old"},
 		{"a peer that is always external", spec{LocalPref: 100}, spec{LocalPref: 200}, []v1beta1.BGPPeer{peer("p", func(s *v1beta1.BGPPeerSpec) {
-			s.PeerASN, s.DynamicASN = 0, v1beta1.DynamicASNExternal
+			s.PeerASN, s.DynamicASN, s.DualStackAddressFamily = 0, v1beta1.DynamicASNExternal, true
 		})}, nil, ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -249,6 +254,66 @@ func TestConflictsAreTold(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An aggregate brings traffic for all its addresses, so it is made only where the pool
+// has all of them.
+func TestNoAggregateHoldsAddressesOfOthers(t *testing.T) {
+	for _, test := range []struct {
+		addresses []v1beta1.AddressRange
+		length    int32
+		aggregate []string
+		single    []string
+	}{
+		{[]v1beta1.AddressRange{"203.0.112.0-203.0.113.9"}, 24, []string{"203.0.112.0", "203.0.112.255"}, []string{"203.0.113.0", "203.0.113.9"}},
+		{[]v1beta1.AddressRange{"192.0.2.1-192.0.2.254"}, 26, []string{"192.0.2.64", "192.0.2.191"}, []string{"192.0.2.1", "192.0.2.63", "192.0.2.192"}},
+		{[]v1beta1.AddressRange{"192.0.2.1-192.0.2.127", "192.0.2.128/25"}, 25, []string{"192.0.2.128"}, nil},
+		{[]v1beta1.AddressRange{"2001:db8::-2001:db8:0:1::9"}, 64, []string{"2001:db8::1"}, []string{"2001:db8:0:1::1"}},
+		{[]v1beta1.AddressRange{"192.0.2.0/25"}, 24, nil, []string{"192.0.2.1"}},
+	} {
+		c, _ := Parse(Objects{
+			Pools:    []v1beta1.IPAddressPool{pool("p", 0, test.addresses...)},
+			BGPPeers: []v1beta1.BGPPeer{peer("tor", nil)},
+			BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("ad", 0, v1beta1.BGPAdvertisementSpec{
+				AggregationLength: new(min(test.length, 32)), AggregationLengthV6: &test.length})},
+		}, Config{}, start)
+		lengthOf := func(text string) int {
+			addr := ip(text)
+			v := c.BGPAdvertisementsFor(addr, c.Pool("p"), []labels.Set{nil}, nil)[0]
+			if addr.Is6() {
+				return v.Length6
+			}
+			return v.Length4
+		}
+		for _, addr := range test.aggregate {
+			if got := lengthOf(addr); got != int(test.length) {
+				t.Errorf("%v: %s is announced in a /%d, want /%d", test.addresses, addr, got, test.length)
+			}
+		}
+		for _, addr := range test.single {
+			if got := lengthOf(addr); got != ip(addr).BitLen() {
+				t.Errorf("%v: %s is announced in a /%d, want by itself", test.addresses, addr, got)
+			}
+		}
+	}
+
+	// What the pool does not contain any more, and a Service keeps, is none of its aggregates.
+	length := int32(24)
+	c, _ := Parse(Objects{
+		Pools:             []v1beta1.IPAddressPool{keeping(pool("p", 0, "192.0.2.0/24"), "198.51.100.7")},
+		BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("ad", 0, v1beta1.BGPAdvertisementSpec{AggregationLength: &length})},
+		BGPPeers:          []v1beta1.BGPPeer{peer("tor", nil)},
+	}, Config{}, start)
+	kept := ip("198.51.100.7")
+	if v := c.BGPAdvertisementsFor(kept, c.PoolOf(kept), []labels.Set{nil}, nil)[0]; v.Length4 != 32 {
+		t.Errorf("an address outside of the pool is announced in a /%d", v.Length4)
+	}
+}
+
+// keeping is a pool of which Services keep an address that it does not contain.
+func keeping(p v1beta1.IPAddressPool, outside string) v1beta1.IPAddressPool {
+	p.Status.OutOfRange = []string{outside}
+	return p
 }
 
 func TestBGPAdvertisementsForAnAddress(t *testing.T) {
@@ -274,7 +339,7 @@ func TestBGPAdvertisementsForAnAddress(t *testing.T) {
 		{"q", []labels.Set{nil}, labels.Set{"tier": "gold"}, "all nodes pools"},
 	} {
 		var got []string
-		for _, a := range c.BGPAdvertisementsFor(c.Pool(test.pool), test.services, test.node) {
+		for _, a := range c.BGPAdvertisementsFor(c.Pool(test.pool).Ranges[0].From(), c.Pool(test.pool), test.services, test.node) {
 			got = append(got, a.Name)
 		}
 		if strings.Join(got, " ") != test.want {

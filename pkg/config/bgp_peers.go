@@ -137,7 +137,7 @@ func parseBGPPeers(c *Config, objects Objects, last Config) []Problem {
 		}
 		mine := p.findBFD(c, last)
 		if selectsNone(p.Nodes, objects.NodeLabels) {
-			mine = append(mine, noNode(KindBGPPeer, o.Name))
+			mine = append(mine, NoNodeSelected(KindBGPPeer, o.Name))
 		}
 		if err == nil {
 			told[p] = mine
@@ -146,7 +146,11 @@ func parseBGPPeers(c *Config, objects Objects, last Config) []Problem {
 	}
 	slices.SortFunc(c.BGPPeers, func(a, b *BGPPeer) int { return cmp.Compare(a.Name, b.Name) })
 	c.findRivals()
+	sameIDs := findSameRouterIDs(c, objects.NodeLabels)
 	for p, mine := range told {
+		if problem, same := sameIDs[p]; same {
+			mine = append(mine, problem)
+		}
 		if p.rival != nil {
 			mine = append([]Problem{p.Conflicting(p.rival)}, mine...) // the worst
 		}
@@ -170,7 +174,8 @@ func selectsNone(selectors []labels.Selector, nodes map[string]map[string]string
 	return true
 }
 
-func noNode(kind, name string) Problem {
+// NoNodeSelected is the problem of an object the nodeSelectors of which select none.
+func NoNodeSelected(kind, name string) Problem {
 	return Problem{kind, name, v1beta1.ReasonNoNodeSelected,
 		"spec.nodeSelectors selects no node of the cluster. Correct them, or label nodes."}
 }
@@ -214,6 +219,11 @@ func parseBGPPeer(o *v1beta1.BGPPeer, objects Objects) (*BGPPeer, error) {
 	p := &BGPPeer{Name: o.Name, dynamic: string(s.DynamicASN), both: s.DualStackAddressFamily, bfd: s.BFDProfile,
 		strict: s.StrictBFD, multiHop: s.EBGPMultiHop, object: o}
 	p.peer = bgp.Peer{Name: o.Name, Interface: s.Interface, VRF: s.VRF, Passive: s.Passive, TTLSecurity: uint8(s.TTLSecurity)}
+	p.peer.Offer = bgp.Offer{
+		ExtendedMessage: s.Capabilities.ExtendedMessage == nil || *s.Capabilities.ExtendedMessage,
+		FQDN:            s.Capabilities.FQDN,
+		SoftwareVersion: s.Capabilities.SoftwareVersion,
+	}
 	errs := p.parseWho(s)
 	errs = append(errs, p.parseTimes(s)...)
 	var err error
@@ -229,21 +239,22 @@ func parseBGPPeer(o *v1beta1.BGPPeer, objects Objects) (*BGPPeer, error) {
 	if s.DisableMP && s.DualStackAddressFamily {
 		errs = append(errs, errors.New("spec.disableMP contradicts dualStackAddressFamily"))
 	}
-	if ns := s.PasswordSecret; ns != nil && ns.Namespace != "" && ns.Namespace != objects.Namespace {
+	secret := secretOf(s)
+	if secret.Namespace != "" && secret.Namespace != objects.Namespace && secret.Namespace != namespaceOfMetalLB {
 		errs = append(errs, fmt.Errorf("spec.passwordSecret.namespace: Secrets are read in namespace %q only", objects.Namespace))
 	}
 	if len(s.Password) > maxPassword {
 		errs = append(errs, fmt.Errorf("spec.password has %d bytes, and may have %d", len(s.Password), maxPassword))
 	}
-	if s.Password != "" && s.PasswordSecret != nil {
+	if s.Password != "" && secret.Name != "" {
 		errs = append(errs, errors.New("spec.password and passwordSecret exclude each other"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	p.peer.Password = bgp.NewPassword(s.Password)
-	if s.PasswordSecret != nil && !objects.SecretsUnread {
-		if p.peer.Password, err = passwordOf(s.PasswordSecret.Name, objects.Secrets); err != nil {
+	if secret.Name != "" && !objects.SecretsUnread {
+		if p.peer.Password, err = passwordOf(secret.Name, objects.Secrets); err != nil {
 			return p, fmt.Errorf("spec.passwordSecret: %w", err)
 		}
 	}
@@ -363,6 +374,19 @@ func (p *BGPPeer) parseTimes(s *v1beta1.BGPPeerSpec) (errs []error) {
 // limits is a range of times, both ends included.
 type limits struct{ from, to time.Duration }
 
+// namespaceOfMetalLB is where manifests that were written for MetalLB have the Secrets
+// of peers. Berth reads those of its own namespace in their place.
+const namespaceOfMetalLB = "metallb-system"
+
+// secretOf is the Secret that a peer names, without a name where it names none. Go
+// clients of MetalLB's types write an empty reference where there is none.
+func secretOf(s *v1beta1.BGPPeerSpec) v1beta1.SecretReference {
+	if s.PasswordSecret == nil || s.PasswordSecret.Name == "" {
+		return v1beta1.SecretReference{}
+	}
+	return *s.PasswordSecret
+}
+
 // passwordOf finds a password. No error says anything of what a Secret holds.
 func passwordOf(name string, secrets []corev1.Secret) (bgp.Password, error) {
 	i := slices.IndexFunc(secrets, func(s corev1.Secret) bool { return s.Name == name })
@@ -370,7 +394,9 @@ func passwordOf(name string, secrets []corev1.Secret) (bgp.Password, error) {
 	case i < 0:
 		return bgp.Password{}, fmt.Errorf("%w: Secret %s is not there: create it in Berth's own namespace, of type %s", ErrNoPassword, name, corev1.SecretTypeBasicAuth)
 	case secrets[i].Type != corev1.SecretTypeBasicAuth:
-		return bgp.Password{}, fmt.Errorf("%w: Secret %s is not of type %s", ErrNoPassword, name, corev1.SecretTypeBasicAuth)
+		return bgp.Password{}, fmt.Errorf("%w: Secret %s is not of type %s, and a type cannot be changed: delete it, and create it anew with "+
+			"kubectl create secret generic %s --type=%s --from-literal=password=TEXT", ErrNoPassword, name, corev1.SecretTypeBasicAuth,
+			name, corev1.SecretTypeBasicAuth)
 	}
 	text := secrets[i].Data[corev1.BasicAuthPasswordKey]
 	if len(text) == 0 || len(text) > maxPassword {

@@ -55,7 +55,7 @@ func TestPeers(t *testing.T) {
 		Addresses:   []netip.Addr{ip("2001:db8::a"), ip("10.0.0.1"), ip("10.0.0.2")}}
 	plain := bgp.Peer{Name: "p", LocalASN: 64512, PeerASN: 64513, RouterID: ip("10.0.0.1"), Address: ip("192.0.2.1"), Port: 179,
 		Hold: 90 * time.Second, Keepalive: 30 * time.Second, Connect: 5 * time.Second, Families: bgp.IPv4,
-		NextHop4: ip("10.0.0.1"), NextHop6: ip("2001:db8::a")}
+		Offer: bgp.Offer{ExtendedMessage: true}, NextHop4: ip("10.0.0.1"), NextHop6: ip("2001:db8::a")}
 	label := func(key string) *v1beta1.NodeValue { return &v1beta1.NodeValue{Label: key} }
 	annotation := func(key string) *v1beta1.NodeValue { return &v1beta1.NodeValue{Annotation: key} }
 	for _, test := range []struct {
@@ -78,6 +78,12 @@ func TestPeers(t *testing.T) {
 				p.GracefulRestart, p.LongLived, p.GracefulShutdown = time.Minute, time.Hour, 4*time.Second
 				p.Families = bgp.DualStack
 			}, ""},
+		{"capabilities that are not offered, and such as are",
+			func(s *v1beta1.BGPPeerSpec) {
+				no := false
+				s.Capabilities = v1beta1.BGPCapabilities{ExtendedMessage: &no, FQDN: true, SoftwareVersion: true}
+			},
+			func(p *bgp.Peer) { p.Offer = bgp.Offer{FQDN: true, SoftwareVersion: true} }, ""},
 		{"an AS number of four octets", func(s *v1beta1.BGPPeerSpec) { s.PeerASN = 4294967295 }, func(p *bgp.Peer) { p.PeerASN = 4294967295 }, ""},
 		{"any external AS number", func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.DynamicASN = 0, "external" }, func(p *bgp.Peer) { p.PeerASN = 0 }, ""},
 		{"our own AS number", func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.DynamicASN = 0, "internal" }, func(p *bgp.Peer) { p.PeerASN = 64512 }, ""},
@@ -199,6 +205,40 @@ func TestBadPeers(t *testing.T) {
 			c, problems = Parse(bad, last, start)
 			if c.BGPPeer("bad") == nil || !strings.Contains(problems[0].Message, "Its last good version stays in force.") {
 				t.Errorf("the last good version does not stay: %v", problems)
+			}
+		})
+	}
+}
+
+// What manifests and Go clients that were made for MetalLB say of a password.
+func TestPasswordSecretsAsMetalLBHasThem(t *testing.T) {
+	secrets := []corev1.Secret{{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "berth-system", Name: "tor"}, Type: corev1.SecretTypeBasicAuth,
+		Data: map[string][]byte{corev1.BasicAuthPasswordKey: []byte("secret")},
+	}}
+	for _, test := range []struct {
+		story    string
+		password string
+		secret   v1beta1.SecretReference
+		want     string
+	}{
+		{"an empty reference is none", "", v1beta1.SecretReference{}, ""},
+		{"also beside a password", "plain", v1beta1.SecretReference{}, "plain"},
+		{"MetalLB's namespace means Berth's own", "", v1beta1.SecretReference{Name: "tor", Namespace: "metallb-system"}, "secret"},
+		{"Berth's own", "", v1beta1.SecretReference{Name: "tor", Namespace: "berth-system"}, "secret"},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			c, problems := Parse(Objects{
+				BGPPeers: []v1beta1.BGPPeer{peer("tor", func(s *v1beta1.BGPPeerSpec) {
+					s.Password, s.PasswordSecret = test.password, &test.secret
+				})},
+				Secrets: secrets, Namespace: "berth-system",
+			}, Config{}, start)
+			if len(problems) > 0 || len(c.BGPPeers) != 1 {
+				t.Fatalf("%d peers, problems %+v", len(c.BGPPeers), problems)
+			}
+			if got := c.BGPPeers[0].peer.Password; got != bgp.NewPassword(test.want) {
+				t.Error("it has another password")
 			}
 		})
 	}

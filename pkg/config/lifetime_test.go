@@ -36,6 +36,19 @@ func excluding(p v1beta1.IPAddressPool, excluded ...v1beta1.ExcludedRange) v1bet
 	return p
 }
 
+func allowing(p v1beta1.IPAddressPool) v1beta1.IPAddressPool {
+	p.Spec.AllowNodeAddresses = true
+	return p
+}
+
+// withheld says why no pool gives out an address, be it excluded or a node's.
+func withheld(c Config, addr netip.Addr) string {
+	if w, ok := c.Withheld()[addr]; ok {
+		return w.Why
+	}
+	return c.Excluded(addr)
+}
+
 // generation makes an object one that was edited to be of a generation, and
 // whose Ready condition is about another.
 func generation(p v1beta1.IPAddressPool, is, observed int64) v1beta1.IPAddressPool {
@@ -53,11 +66,13 @@ func poolOf(c Config, addr string) string {
 }
 
 func TestExclude(t *testing.T) {
-	nodes := map[netip.Addr]string{ip("192.0.2.9"): "n1", ip("203.0.113.1"): "n2", ip("2001:db8::9"): "n1"}
+	nodes := map[netip.Addr]NodeAddress{
+		ip("192.0.2.9"): {Node: "n1"}, ip("203.0.113.1"): {Node: "n2"}, ip("2001:db8::9"): {Node: "n1"},
+	}
 	for _, test := range []struct {
 		story               string
 		pools               []v1beta1.IPAddressPool
-		nodes               map[netip.Addr]string
+		nodes               map[netip.Addr]NodeAddress
 		want                []string
 		excluded, excluded6 int64 // of the first pool by name
 		withheld            map[string]string
@@ -82,10 +97,12 @@ func TestExclude(t *testing.T) {
 			[]v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.0/30"), "192.0.2.2/31"), pool("q", 1, "192.0.2.0/29")}, nil,
 			[]string{"p: 192.0.2.0/31", "q: 192.0.2.4/30", "! q Overlapping"}, 2, 0, map[string]string{"192.0.2.3": "pool p excludes it"}},
 		{"the addresses of nodes", []v1beta1.IPAddressPool{pool("p", 0, "192.0.2.8/30", "2001:db8::8/126")}, nodes,
-			[]string{"p: 192.0.2.8/32 192.0.2.10/31 2001:db8::8/128 2001:db8::a/127"}, 1, 1,
+			[]string{"p: 192.0.2.8/30 2001:db8::8/126"}, 0, 0,
 			map[string]string{"192.0.2.9": "node n1 has it", "2001:db8::9": "node n1 has it", "203.0.113.1": "", "192.0.2.10": ""}},
 		{"an excluded address of a node counts once", []v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.8/30"), "192.0.2.9")}, nodes,
-			[]string{"p: 192.0.2.8/32 192.0.2.10/31"}, 1, 0, map[string]string{"192.0.2.9": "node n1 has it"}},
+			[]string{"p: 192.0.2.8/32 192.0.2.10/31"}, 1, 0, map[string]string{"192.0.2.9": "pool p excludes it"}},
+		{"a pool that gives out addresses of nodes", []v1beta1.IPAddressPool{allowing(pool("p", 0, "192.0.2.8/30"))}, nodes,
+			[]string{"p: 192.0.2.8/30"}, 0, 0, map[string]string{"192.0.2.9": ""}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			c, problems := Parse(Objects{Pools: test.pools, NodeAddresses: test.nodes}, Config{}, start)
@@ -102,7 +119,7 @@ func TestExclude(t *testing.T) {
 				t.Errorf("excluded are %d and %d, want %d and %d", p.Excluded4, p.Excluded6, test.excluded, test.excluded6)
 			}
 			for addr, want := range test.withheld {
-				if got := c.Withheld(ip(addr)); got != want {
+				if got := withheld(c, ip(addr)); got != want {
 					t.Errorf("%s is withheld because %q, want %q", addr, got, want)
 				}
 			}
@@ -166,14 +183,21 @@ func TestADeletedPoolStaysForAWhile(t *testing.T) {
 	}
 
 	gone := parse(t, both, start.Add(time.Second), q)
-	end := start.Add(time.Second + ReplaceGrace)
-	if !gone.Recheck.Equal(end) || poolOf(gone, "192.0.2.1") != "p" || !gone.Pool("p").Gone.Equal(start.Add(time.Second)) {
+	tell, end := start.Add(time.Second+ReplaceQuiet), start.Add(time.Second+ReplaceGrace)
+	if !gone.Recheck.Equal(tell) || gone.Pool("p").Told || poolOf(gone, "192.0.2.1") != "p" || !gone.Pool("p").Gone.Equal(start.Add(time.Second)) {
 		t.Errorf("recheck at %s, pool %q, gone %v", gone.Recheck, poolOf(gone, "192.0.2.1"), gone.Pool("p").Gone)
 	}
 	if !gone.Pool("q").Gone.IsZero() || !both.Pool("p").Gone.IsZero() {
 		t.Error("a pool counts as deleted that is not, or was not then")
 	}
 
+	t.Run("after a while it is told", func(t *testing.T) {
+		early := parse(t, gone, tell.Add(-time.Nanosecond), q)
+		told := parse(t, gone, tell, q)
+		if early.Pool("p").Told || !early.Recheck.Equal(tell) || !told.Pool("p").Told || !told.Recheck.Equal(end) || gone.Pool("p").Told {
+			t.Errorf("told %v, recheck at %s; then %v, %s", early.Pool("p").Told, early.Recheck, told.Pool("p").Told, told.Recheck)
+		}
+	})
 	t.Run("looking again does not prolong it", func(t *testing.T) {
 		late := parse(t, gone, end.Add(-time.Nanosecond), q)
 		if !late.Recheck.Equal(end) || poolOf(late, "192.0.2.1") != "p" {
@@ -209,6 +233,7 @@ func TestADeletedPoolStaysForAWhile(t *testing.T) {
 	})
 	t.Run("two go at different times, the first to end is rechecked", func(t *testing.T) {
 		none := parse(t, gone, start.Add(5*time.Second))
+		none = parse(t, none, start.Add(5*time.Second+ReplaceQuiet))
 		if !none.Recheck.Equal(end) {
 			t.Errorf("recheck at %s", none.Recheck)
 		}
@@ -220,8 +245,8 @@ func TestADeletedPoolStaysForAWhile(t *testing.T) {
 	t.Run("deleted, back, deleted: the grace begins anew", func(t *testing.T) {
 		back := parse(t, gone, start.Add(20*time.Second), q, again)
 		gone := parse(t, back, start.Add(25*time.Second), q)
-		if !gone.Recheck.Equal(start.Add(25*time.Second + ReplaceGrace)) {
-			t.Errorf("recheck at %s", gone.Recheck)
+		if !gone.Pool("p").GraceEnds().Equal(start.Add(25*time.Second+ReplaceGrace)) || gone.Pool("p").Told {
+			t.Errorf("the grace ends at %s, told %v", gone.Pool("p").GraceEnds(), gone.Pool("p").Told)
 		}
 	})
 	t.Run("no problem is told of an object that is not there", func(t *testing.T) {
@@ -242,10 +267,173 @@ func TestADeletedPoolStaysForAWhile(t *testing.T) {
 	t.Run("what it excluded stays so", func(t *testing.T) {
 		c := parse(t, Config{}, start, excluding(p, "192.0.2.1"))
 		c = parse(t, c, start)
-		if poolOf(c, "192.0.2.1") != "" || c.Withheld(ip("192.0.2.1")) != "pool p excludes it" {
-			t.Errorf("pool is %q, withheld because %q", poolOf(c, "192.0.2.1"), c.Withheld(ip("192.0.2.1")))
+		if poolOf(c, "192.0.2.1") != "" || withheld(c, ip("192.0.2.1")) != "pool p excludes it" {
+			t.Errorf("pool is %q, withheld because %q", poolOf(c, "192.0.2.1"), withheld(c, ip("192.0.2.1")))
 		}
 	})
+}
+
+// TestAPoolThatExistsComesBeforeADeletedOne: whatever their ages, and whether it
+// was there before or is created now.
+func TestAPoolThatExistsComesBeforeADeletedOne(t *testing.T) {
+	const hour = 60
+	sel := pool("sel", 0, "192.0.2.0/28")
+	names := func(pools []*Pool) string {
+		var out []string
+		for _, p := range pools {
+			out = append(out, p.Name)
+		}
+		return strings.Join(out, " ")
+	}
+	for _, test := range []struct {
+		story         string
+		before, after []v1beta1.IPAddressPool
+		want          map[string]string // pool of an address, and those that had it
+	}{
+		{"renamed", []v1beta1.IPAddressPool{sel}, []v1beta1.IPAddressPool{pool("sel2", hour, "192.0.2.0/28")},
+			map[string]string{"192.0.2.1": "sel2 < sel", "192.0.2.16": ""}},
+		{"split, and a part is left out", []v1beta1.IPAddressPool{sel},
+			[]v1beta1.IPAddressPool{pool("a", hour, "192.0.2.0/29"), pool("b", hour, "192.0.2.8/30")},
+			map[string]string{"192.0.2.1": "a < sel", "192.0.2.9": "b < sel", "192.0.2.13": "sel"}},
+		{"two are joined", []v1beta1.IPAddressPool{sel, pool("more", 1, "192.0.2.16/28")},
+			[]v1beta1.IPAddressPool{pool("all", hour, "192.0.2.0/27")},
+			map[string]string{"192.0.2.1": "all < sel", "192.0.2.17": "all < more"}},
+		{"a younger one that overlaps was there before", []v1beta1.IPAddressPool{sel, pool("lan", 1, "192.0.2.8-192.0.2.23")},
+			[]v1beta1.IPAddressPool{pool("lan", 1, "192.0.2.8-192.0.2.23")},
+			map[string]string{"192.0.2.1": "sel", "192.0.2.9": "lan < sel", "192.0.2.16": "lan"}},
+		{"of two deleted ones with one address the older had it", []v1beta1.IPAddressPool{sel, pool("lan", 1, "192.0.2.8-192.0.2.23")},
+			[]v1beta1.IPAddressPool{pool("new", hour, "192.0.2.9/32")},
+			map[string]string{"192.0.2.1": "sel", "192.0.2.9": "new < sel", "192.0.2.8": "sel", "192.0.2.16": "lan"}},
+		{"the new one excludes an address: the deleted one keeps it for its grace", []v1beta1.IPAddressPool{sel},
+			[]v1beta1.IPAddressPool{excluding(pool("sel2", hour, "192.0.2.0/28"), "192.0.2.1")},
+			map[string]string{"192.0.2.1": "sel", "192.0.2.2": "sel2 < sel"}},
+		{"what was excluded, the deleted one did not have", []v1beta1.IPAddressPool{excluding(sel, "192.0.2.1")},
+			[]v1beta1.IPAddressPool{pool("sel2", hour, "192.0.2.0/28")},
+			map[string]string{"192.0.2.1": "sel2", "192.0.2.2": "sel2 < sel"}},
+		{"what the deleted one kept outside", []v1beta1.IPAddressPool{keepsOutside(sel, "198.51.100.1", "198.51.100.9")},
+			[]v1beta1.IPAddressPool{pool("sel2", hour, "198.51.100.0/29")},
+			map[string]string{"198.51.100.1": "sel2 < sel", "198.51.100.9": "sel", "198.51.100.2": "sel2"}},
+		{"what another keeps outside", []v1beta1.IPAddressPool{keepsOutside(sel, "198.51.100.1"), keepsOutside(pool("lan", 1, "192.0.2.64/28"), "198.51.100.0/28")},
+			[]v1beta1.IPAddressPool{keepsOutside(pool("lan", 1, "192.0.2.64/28"), "198.51.100.0/28")},
+			map[string]string{"198.51.100.1": "lan < sel", "198.51.100.2": "lan"}},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			before, _ := Parse(Objects{Pools: test.before}, Config{}, start)
+			gone, _ := Parse(Objects{}, before, start) // in between there is none of them
+			for story, last := range map[string]Config{"at once": before, "by and by": gone} {
+				c, problems := Parse(Objects{Pools: test.after}, last, start.Add(time.Second))
+				if len(problems) > 0 {
+					t.Errorf("%s: problems are %+v", story, problems)
+				}
+				for addr, want := range test.want {
+					got := poolOf(c, addr)
+					if p := c.PoolOf(ip(addr)); p != nil {
+						if had := names(c.Predecessors(p, ip(addr))); had != "" {
+							got += " < " + had
+						}
+					}
+					if got != want {
+						t.Errorf("%s: %s is of %q, want %q", story, addr, got, want)
+					}
+				}
+				over, _ := Parse(Objects{Pools: test.after}, c, start.Add(time.Second+ReplaceGrace))
+				for addr, want := range test.want {
+					of, _, _ := strings.Cut(want, " < ")
+					if of == "sel" || of == "lan" && len(test.after) > 0 && test.after[0].Name != "lan" {
+						of = ""
+					}
+					if got := poolOf(over, addr); got != of {
+						t.Errorf("%s: in the end %s is of %q, want %q", story, addr, got, of)
+					}
+				}
+			}
+		})
+	}
+}
+
+// keepsOutside makes a pool one of which Services hold addresses that it no longer
+// contains.
+func keepsOutside(p v1beta1.IPAddressPool, outside ...string) v1beta1.IPAddressPool {
+	p = generation(p, 1, 1)
+	p.Status.OutOfRange = outside
+	return p
+}
+
+// TestAnAdvertisementOfADeletedPool: it serves what the pool had until the grace
+// ends, and says so.
+func TestAnAdvertisementOfADeletedPool(t *testing.T) {
+	objects := Objects{
+		Pools:             []v1beta1.IPAddressPool{pool("p", 0, "192.0.2.0/24")},
+		L2Advertisements:  []v1beta1.L2Advertisement{{ObjectMeta: metav1.ObjectMeta{Name: "l2"}, Spec: v1beta1.L2AdvertisementSpec{IPAddressPools: []string{"p", "none"}}}},
+		BGPAdvertisements: []v1beta1.BGPAdvertisement{{ObjectMeta: metav1.ObjectMeta{Name: "bgp"}, Spec: v1beta1.BGPAdvertisementSpec{IPAddressPools: []string{"p"}}}},
+		BGPPeers:          []v1beta1.BGPPeer{{ObjectMeta: metav1.ObjectMeta{Name: "tor"}, Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: 64513, PeerAddress: "10.0.0.1"}}},
+	}
+	told := func(problems []Problem) (out []string) {
+		for _, p := range problems {
+			if p.Reason == v1beta1.ReasonPoolNotFound {
+				out = append(out, p.Name+": "+p.Message)
+			}
+		}
+		return out
+	}
+	const end = " The other pools are announced. Create the pool or correct the name."
+	const none = "spec.ipAddressPools names what is not there or not valid: none."
+	const deleted = "spec.ipAddressPools names what was deleted: p, whose addresses are announced until 2001-09-09T01:47:10Z."
+	c, _ := Parse(objects, Config{}, start)
+	objects.Pools = nil
+	for _, step := range []struct {
+		after time.Duration
+		want  []string
+	}{
+		{0, []string{"l2: " + none + end}},
+		{ReplaceQuiet, []string{"bgp: " + deleted + end, "l2: " + none + " " + deleted + end}},
+		{ReplaceGrace, []string{
+			"bgp: spec.ipAddressPools names what is not there or not valid: p." + end,
+			"l2: spec.ipAddressPools names what is not there or not valid: none, p." + end,
+		}},
+	} {
+		var problems []Problem
+		c, problems = Parse(objects, c, start.Add(step.after))
+		if diff := cmp.Diff(step.want, told(problems)); diff != "" {
+			t.Errorf("after %s (-want +got):\n%s", step.after, diff)
+		}
+	}
+}
+
+// TestAPoolThatNeverWasGood: however often it is read, it has no last good version.
+func TestAPoolThatNeverWasGood(t *testing.T) {
+	half := pool("p", 0, "192.0.2.0/25", "192.0.2.300/32")
+	closed := pool("q", 0, "198.51.100.0/24")
+	closed.Spec.ServiceAllocation = &v1beta1.ServiceAllocation{ServiceSelectors: []metav1.LabelSelector{
+		{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Is"}}},
+	}}
+	var c Config
+	for range 3 {
+		var problems []Problem
+		c, problems = Parse(Objects{Pools: []v1beta1.IPAddressPool{half, closed}}, c, start)
+		if len(problems) != 2 || !strings.HasSuffix(problems[0].Message, "What can be understood of it is in force.") ||
+			!strings.HasSuffix(problems[1].Message, "it gives nothing new; Services keep what they have of it.") {
+			t.Errorf("problems are %+v", problems)
+		}
+	}
+	// An edit counts, though not all of it can be understood; and the speakers wait
+	// for the controller's word of it.
+	half.Spec.Addresses = []v1beta1.AddressRange{"192.0.2.128/25", "192.0.2.300/32"}
+	c, _ = Parse(Objects{Pools: []v1beta1.IPAddressPool{generation(half, 2, 1)}}, c, start)
+	if poolOf(c, "192.0.2.200") != "p" || poolOf(c, "192.0.2.1") != "p" || c.Pool("p").Contains(ip("192.0.2.1")) {
+		t.Errorf("%v", told(c, nil))
+	}
+	c, _ = Parse(Objects{Pools: []v1beta1.IPAddressPool{generation(half, 2, 2)}}, c, start)
+	if poolOf(c, "192.0.2.1") != "" {
+		t.Errorf("%v", told(c, nil))
+	}
+	// Once it was good, that version stays.
+	good := pool("p", 0, "192.0.2.0/25")
+	c, _ = Parse(Objects{Pools: []v1beta1.IPAddressPool{good}}, c, start)
+	c, problems := Parse(Objects{Pools: []v1beta1.IPAddressPool{half}}, c, start)
+	if poolOf(c, "192.0.2.1") != "p" || !strings.HasSuffix(problems[0].Message, "Its last good version stays in force.") {
+		t.Errorf("%v", told(c, problems))
+	}
 }
 
 func TestAnEditCountsOnceItIsJudged(t *testing.T) {
@@ -333,7 +521,7 @@ func everythingTold(c Config, problems []Problem) []string {
 	}
 	for i := range 64 {
 		addr := fmt.Sprintf("192.0.2.%d", i)
-		out = append(out, addr+" "+poolOf(c, addr)+" "+c.Withheld(ip(addr)))
+		out = append(out, addr+" "+poolOf(c, addr)+" "+withheld(c, ip(addr)))
 	}
 	return append(out, c.Recheck.String())
 }
@@ -381,9 +569,9 @@ func TestTheOrderOfObjectsDoesNotMatter(t *testing.T) {
 		return out
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		nodes := map[netip.Addr]string{}
+		nodes := map[netip.Addr]NodeAddress{}
 		for _, n := range rapid.SliceOfN(address, 0, 3).Draw(t, "nodes") {
-			nodes[ip(fmt.Sprintf("192.0.2.%d", n))] = fmt.Sprint("n", n)
+			nodes[ip(fmt.Sprintf("192.0.2.%d", n))] = NodeAddress{Node: fmt.Sprint("n", n)}
 		}
 		first, second := some(t, "first"), some(t, "second")
 		last, _ := Parse(Objects{Pools: first, NodeAddresses: nodes}, Config{}, start)
@@ -404,8 +592,12 @@ func TestTheOrderOfObjectsDoesNotMatter(t *testing.T) {
 					}
 				}
 			}
-			if len(in) > 1 || len(in) == 1 && nodes[addr] != "" {
-				t.Fatalf("%s is in pools %v, and node %q has it", addr, in, nodes[addr])
+			if len(in) > 1 {
+				t.Fatalf("%s is in pools %v", addr, in)
+			}
+			_, ofNode := nodes[addr]
+			if _, withheld := c.Withheld()[addr]; withheld != (ofNode && len(in) == 1) {
+				t.Fatalf("%s is in pools %v, and of a node: %v; withheld: %v", addr, in, ofNode, withheld)
 			}
 			if len(in) == 1 && poolOf(c, addr.String()) != in[0] {
 				t.Fatalf("%s is in the ranges of pool %s, but of pool %q", addr, in[0], poolOf(c, addr.String()))

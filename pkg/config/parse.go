@@ -29,7 +29,8 @@ import (
 //
 // Where pools overlap, the older object (by creation time, then by name)
 // keeps the addresses. A pool of last that is no longer among the objects
-// stays for ReplaceGrace, and gives nothing new. Where two Community objects
+// stays for ReplaceGrace: it gives nothing new, takes nothing away, and has no
+// address that a pool contains which exists. Where two Community objects
 // give the same alias, or two BGPAdvertisements the same routes with other
 // attributes, the older object's count too.
 func Parse(objects Objects, last Config, now time.Time) (Config, []Problem) {
@@ -53,21 +54,26 @@ func parsePools(c *Config, objects Objects, last Config, now time.Time) []Proble
 		p, err := parsePool(o)
 		namesake := last.Pool(o.Name)
 		before := namesake
-		if before != nil && before.object.UID != o.UID {
-			before = nil
+		if before != nil && (before.partial || before.object.UID != o.UID) {
+			before = nil // it was never good
 		}
 		if err != nil {
 			inForce := "What can be understood of it is in force."
-			if before != nil {
+			switch {
+			case before != nil:
 				again := *before
 				again.Outside = p.Outside
 				p, inForce = &again, "Its last good version stays in force."
-			} else {
+			case p.Closed:
+				inForce = "As it cannot be read whom the pool is for, it gives nothing new; Services keep what they have of it."
+				p.partial, p.KeepOutside = true, true
+			default:
 				// What the rest of it says is not known, so nothing is moved.
-				p.KeepOutside = true
+				p.partial, p.KeepOutside = true, true
 			}
 			problems[o.Name] = invalid(KindIPAddressPool, o.Name, err, inForce)
-		} else if namesake != nil && !judged(o) {
+		}
+		if (err == nil || p.partial) && namesake != nil && !judged(o) {
 			p.before = namesake.allBefore() // also of one that this one replaces
 		}
 		c.Pools = append(c.Pools, p)
@@ -79,7 +85,13 @@ func parsePools(c *Config, objects Objects, last Config, now time.Time) []Proble
 		}
 	}
 	slices.SortFunc(c.Pools, func(a, b *Pool) int { return cmp.Compare(a.Name, b.Name) })
-	c.withhold(objects.NodeAddresses)
+	c.withhold()
+	for _, p := range c.Pools {
+		told := c.onlyOfNodes(p)
+		if _, worse := problems[p.Name]; told != "" && !worse {
+			problems[p.Name] = Problem{KindIPAddressPool, p.Name, v1beta1.ReasonNodeAddresses, told}
+		}
+	}
 	c.index()
 	return slices.Collect(maps.Values(problems))
 }
@@ -114,20 +126,39 @@ func stillThere(c *Config, last Config, now time.Time) []*Pool {
 			continue
 		}
 		ghost := *p
-		if ghost.Gone.IsZero() {
+		if ghost.Exists() {
 			ghost.Gone = now
+			ghost.had = p.all()
 			ghost.set = p.withoutOthers(last.Pools)
+			ghost.KeepOutside = true
 		}
-		end := ghost.Gone.Add(ReplaceGrace)
-		if !end.After(now) {
+		next := ghost.GraceEnds()
+		if !next.After(now) {
 			continue
 		}
-		if c.Recheck.IsZero() || end.Before(c.Recheck) {
-			c.Recheck = end
+		if tell := ghost.Gone.Add(ReplaceQuiet); tell.After(now) {
+			next = tell
+		} else {
+			ghost.Told = true
+		}
+		if c.Recheck.IsZero() || next.Before(c.Recheck) {
+			c.Recheck = next
 		}
 		out = append(out, &ghost)
 	}
 	return out
+}
+
+// all is everything that a pool has: what it contains, did so before edits that
+// are not judged yet, or keeps although it does not.
+func (p *Pool) all() *netipx.IPSet {
+	var b netipx.IPSetBuilder
+	b.AddSet(p.allBefore())
+	for _, r := range p.Outside {
+		b.AddRange(r)
+	}
+	set, _ := b.IPSet()
+	return set
 }
 
 // withoutOthers is what a pool lists but for what other pools contain. A deleted
@@ -148,9 +179,9 @@ func (p *Pool) withoutOthers(pools []*Pool) *netipx.IPSet {
 	return set
 }
 
-// withhold takes out of each pool what it excludes and what nodes have, and
-// counts it.
-func (c *Config) withhold(nodes map[netip.Addr]string) {
+// withhold takes out of each pool what it excludes, counts it, and finds out what
+// nodes have of the rest.
+func (c *Config) withhold() {
 	for _, p := range c.Pools {
 		all4, all6 := allocator.Size(p.Ranges)
 		var b netipx.IPSetBuilder
@@ -158,14 +189,46 @@ func (c *Config) withhold(nodes map[netip.Addr]string) {
 			b.AddRange(r)
 		}
 		b.RemoveSet(p.exclude)
-		for addr := range nodes {
-			b.Remove(addr)
-		}
 		rest, _ := b.IPSet()
 		p.Ranges = rest.Ranges()
 		left4, left6 := allocator.Size(p.Ranges)
 		p.Excluded4, p.Excluded6 = all4-left4, all6-left6
+		p.OfNodes = nil
+		for addr := range c.nodes {
+			if rest.Contains(addr) {
+				p.OfNodes = append(p.OfNodes, addr)
+			}
+		}
+		slices.SortFunc(p.OfNodes, netip.Addr.Compare)
 	}
+}
+
+// onlyOfNodes says of which family nodes have every address of a pool, so that it
+// gives none; "" where that is not so.
+func (c *Config) onlyOfNodes(p *Pool) string {
+	if p.AllowNodeAddresses || !p.Gone.IsZero() {
+		return ""
+	}
+	// What a node only reports may be what Services have.
+	onlyReported := func(addr netip.Addr) bool { return c.nodes[addr].Reported }
+	sure := slices.DeleteFunc(slices.Clone(p.OfNodes), onlyReported)
+	of4 := slices.DeleteFunc(slices.Clone(sure), netip.Addr.Is6)
+	size4, size6 := allocator.Size(p.Ranges)
+	var none []string
+	var addrs []netip.Addr
+	if size4 > 0 && size4 == int64(len(of4)) {
+		none, addrs = append(none, "IPv4"), append(addrs, of4...)
+	}
+	if size6 > 0 && size6 == int64(len(sure)-len(of4)) {
+		none, addrs = append(none, "IPv6"), append(addrs, sure[len(of4):]...)
+	}
+	if len(none) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Nodes have every %s address of the pool, so none is given out: %s. "+
+		"List addresses that no node has; or set allowNodeAddresses to have them given out "+
+		"and announced by nobody, as a cluster of one node may want.",
+		strings.Join(none, " and "), c.TellNodes(addrs))
 }
 
 // index prepares PoolOf.
@@ -178,12 +241,19 @@ func (c *Config) index() {
 	slices.SortFunc(c.spans, func(a, b span) int { return a.From().Compare(b.From()) })
 }
 
-// settleOverlaps takes from each pool what older ones hold, and returns for
-// each pool that lost something which addresses went to whom.
+// settleOverlaps takes from each pool what older ones hold, and from deleted ones
+// what those hold that exist. It returns for each pool that lost something which
+// addresses went to whom.
 func settleOverlaps(pools []*Pool) map[string]string {
+	deleted := func(p *Pool) int {
+		if p.Exists() {
+			return 0
+		}
+		return 1
+	}
 	byAge := slices.Clone(pools)
 	slices.SortFunc(byAge, func(a, b *Pool) int {
-		return cmp.Or(a.object.CreationTimestamp.Compare(b.object.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(deleted(a)-deleted(b), a.object.CreationTimestamp.Compare(b.object.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
 	told := map[string]string{}
 	for i, p := range byAge {
@@ -203,7 +273,7 @@ func settleOverlaps(pools []*Pool) map[string]string {
 		}
 		left, _ := rest.IPSet()
 		p.Ranges = left.Ranges()
-		if len(lost) == 0 || !p.Gone.IsZero() {
+		if len(lost) == 0 || !p.Exists() {
 			continue
 		}
 		told[p.Name] = fmt.Sprintf("Addresses belong to older pools, which keep them: %s. %s "+
@@ -246,7 +316,11 @@ func parsePool(o *v1beta1.IPAddressPool) (*Pool, error) {
 		Drain:         o.Spec.Drain,
 		Quota:         int(o.Spec.Quota),
 		KeepOutside:   o.Spec.OnShrink != v1beta1.OnShrinkMove,
-		object:        o,
+
+		AllowNodeAddresses: o.Spec.AllowNodeAddresses,
+		ShareInNamespace:   o.Spec.Sharing == v1beta1.SharingNamespace,
+
+		object: o,
 	}
 	if o.Spec.ReuseDelay != nil {
 		p.ReuseDelay = o.Spec.ReuseDelay.Duration
@@ -257,8 +331,6 @@ func parsePool(o *v1beta1.IPAddressPool) (*Pool, error) {
 			outside.AddRange(r)
 		}
 	}
-	kept, _ := outside.IPSet()
-	p.Outside = kept.Ranges()
 	var errs []error
 	if len(o.Spec.Addresses) == 0 {
 		errs = append(errs, errors.New("spec.addresses is empty"))
@@ -266,12 +338,20 @@ func parsePool(o *v1beta1.IPAddressPool) (*Pool, error) {
 	var b netipx.IPSetBuilder
 	for i, text := range o.Spec.Addresses {
 		r, err := ParseRange(string(text))
+		if errors.Is(err, errLinkLocal4) {
+			// Earlier versions gave these out. Services that have one keep it.
+			if r, err := parseRange(string(text)); err == nil {
+				outside.AddRange(r)
+			}
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("spec.addresses[%d]: %w", i, err))
 			continue
 		}
 		b.AddRange(r)
 	}
+	kept, _ := outside.IPSet()
+	p.Outside = kept.Ranges()
 	set, err := b.IPSet()
 	if err != nil {
 		errs = append(errs, fmt.Errorf("spec.addresses: %w", err))
@@ -329,10 +409,8 @@ func parseL2Advertisements(c *Config, objects []v1beta1.L2Advertisement, last Co
 				continue
 			}
 			a = last.L2Advertisements[at]
-		} else if missing := missingPools(c, objects[i].Spec.IPAddressPools); len(missing) > 0 {
-			problems = append(problems, Problem{KindL2Advertisement, o.Name, v1beta1.ReasonPoolNotFound, fmt.Sprintf(
-				"spec.ipAddressPools names what is not there or not valid: %s. The other pools are announced. "+
-					"Create the pool or correct the name.", strings.Join(missing, ", "))})
+		} else if missing := missingPools(c, objects[i].Spec.IPAddressPools); missing != "" {
+			problems = append(problems, Problem{KindL2Advertisement, o.Name, v1beta1.ReasonPoolNotFound, missing})
 		}
 		c.L2Advertisements = append(c.L2Advertisements, a)
 	}
@@ -340,15 +418,30 @@ func parseL2Advertisements(c *Config, objects []v1beta1.L2Advertisement, last Co
 	return problems
 }
 
-func missingPools(c *Config, names []string) []string {
-	var missing []string
-	for _, name := range names {
-		if c.Pool(name) == nil {
+// missingPools says which of the pools that spec.ipAddressPools names are not
+// there, or "". One that was deleted lately counts once that is to be told.
+func missingPools(c *Config, names []string) string {
+	var missing, deleted []string
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		switch p := c.Pool(name); {
+		case p == nil:
 			missing = append(missing, name)
+		case p.Told:
+			deleted = append(deleted, fmt.Sprintf("%s, whose addresses are announced until %s",
+				name, p.GraceEnds().UTC().Format(time.RFC3339)))
 		}
 	}
-	slices.Sort(missing)
-	return missing
+	var parts []string
+	if len(missing) > 0 {
+		parts = append(parts, "spec.ipAddressPools names what is not there or not valid: "+strings.Join(missing, ", ")+".")
+	}
+	if len(deleted) > 0 {
+		parts = append(parts, "spec.ipAddressPools names what was deleted: "+strings.Join(deleted, "; ")+".")
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return strings.Join(parts, " ") + " The other pools are announced. Create the pool or correct the name."
 }
 
 func parseL2Advertisement(o *v1beta1.L2Advertisement) (*L2Advertisement, error) {
@@ -358,6 +451,7 @@ func parseL2Advertisement(o *v1beta1.L2Advertisement) (*L2Advertisement, error) 
 		Interfaces:        slices.Sorted(slices.Values(o.Spec.Interfaces)),
 		FailbackImmediate: o.Spec.Failback == v1beta1.FailbackImmediate,
 		Announcement:      parseAnnouncement(o.Spec.Announcement),
+		Promiscuous:       o.Spec.Promiscuous,
 		object:            o,
 	}
 	var err error

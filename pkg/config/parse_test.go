@@ -44,6 +44,18 @@ func told(c Config, problems []Problem) []string {
 	return out
 }
 
+// Earlier versions gave IPv4 link-local addresses out: who has one keeps it, and nobody
+// else gets one.
+func TestALinkLocalAddressStaysWithItsService(t *testing.T) {
+	c, problems := Parse(Objects{Pools: []v1beta1.IPAddressPool{pool("p", 0, "169.254.7.0/24", "192.0.2.0/30")}}, Config{}, start)
+	if len(problems) != 1 || problems[0].Reason != v1beta1.ReasonInvalid || !strings.Contains(problems[0].Message, "169.254.0.0/16, which is link-local") {
+		t.Errorf("problems %+v", problems)
+	}
+	if p := c.Pool("p"); poolOf(c, "169.254.7.9") != "p" || p.Contains(ip("169.254.7.9")) || !p.Contains(ip("192.0.2.1")) || !p.KeepOutside {
+		t.Errorf("the pool is %+v", p)
+	}
+}
+
 func TestParsePools(t *testing.T) {
 	for _, test := range []struct {
 		story string

@@ -1,12 +1,16 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	"go4.org/netipx"
 )
+
+// errLinkLocal4 is wrapped by the error for IPv4 link-local addresses.
+var errLinkLocal4 = errors.New("link-local: no router passes it on (RFC 3927)")
 
 // unusable are addresses that no Service can have.
 var unusable = []struct {
@@ -23,6 +27,8 @@ var unusable = []struct {
 	{netip.MustParsePrefix("ff00::/8"), "multicast"},
 }
 
+var linkLocal4 = netip.MustParsePrefix("169.254.0.0/16")
+
 // ParseRange reads a CIDR (192.0.2.0/24) or an inclusive range of one family
 // (192.0.2.10-192.0.2.20; blanks around the dash do not matter). The error
 // says what is wrong with the text and how to write it.
@@ -35,6 +41,9 @@ func ParseRange(text string) (netipx.IPRange, error) {
 		if r.Overlaps(netipx.RangeOfPrefix(u.prefix)) {
 			return netipx.IPRange{}, fmt.Errorf("%q touches %s, which is %s", text, u.prefix, u.what)
 		}
+	}
+	if r.Overlaps(netipx.RangeOfPrefix(linkLocal4)) {
+		return netipx.IPRange{}, fmt.Errorf("%q touches %s, which is %w", text, linkLocal4, errLinkLocal4)
 	}
 	return r, nil
 }

@@ -33,6 +33,9 @@ func TestParseRange(t *testing.T) {
 		{"192.0.2.0-230.0.0.1", "", "multicast"},
 		{"0.0.0.0/0", "", "this network"},
 		{"fe80::/64", "", "link-local"},
+		{"169.254.0.0/16", "", "link-local"},
+		{"169.253.255.0-169.254.0.0", "", "link-local"},
+		{"169.255.0.0/16", "169.255.0.0-169.255.255.255", ""},
 		{"::ffff:192.0.2.0/120", "", "IPv4-mapped"},
 	} {
 		r, err := ParseRange(test.text)

@@ -24,7 +24,7 @@ type Config struct {
 	Pass Pass
 	// BurstCount is how many times an address is announced unasked when it comes
 	// to a link, so that one lost frame does not leave a neighbour with the old
-	// place; at least 1. Each is two frames for IPv4, one for IPv6. Default 5.
+	// place; at least 1. Each is three frames for IPv4, two for IPv6. Default 5.
 	BurstCount int
 	// BurstInterval is the time between two announcements of a burst; the first
 	// is sent at once. With BurstCount it bounds how long neighbours may be cut

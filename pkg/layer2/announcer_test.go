@@ -52,6 +52,7 @@ type fakeSocket struct {
 	mu      sync.Mutex
 	out     []sent
 	filters int
+	promisc bool
 	groups  []netip.Addr
 	closed  bool
 }
@@ -88,6 +89,20 @@ func (f *fakeSocket) setFilter([]bpf.Instruction) error {
 	defer f.mu.Unlock()
 	f.filters++
 	return nil
+}
+
+func (f *fakeSocket) router() router { return router{} }
+
+func (f *fakeSocket) setPromiscuous(on bool) error {
+	f.segment.mu.Lock()
+	err := f.segment.noJoin
+	f.segment.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil {
+		f.promisc = on
+	}
+	return err
 }
 
 func (f *fakeSocket) join(group netip.Addr) error {
@@ -450,6 +465,40 @@ func TestAGroupThatCannotBeJoinedIsTriedAgain(t *testing.T) {
 		if len(sock.groups) != 1 {
 			t.Errorf("groups %v", sock.groups)
 		}
+	})
+}
+
+// TestALinkIsPromiscuousWhileAnAddressWantsIt, and when the kernel refuses that, the
+// addresses are announced all the same and it is tried again.
+func TestALinkIsPromiscuousWhileAnAddressWantsIt(t *testing.T) {
+	bubble(t, Config{BurstCount: 1}, func(t *testing.T, a *Announcer, s *segment) {
+		is := func(story string, want bool) {
+			t.Helper()
+			pause(50 * ms)
+			if got := s.opened(t).promisc; got != want {
+				t.Errorf("%s: it is promiscuous: %t", story, got)
+			}
+		}
+		wants := on("eth0")
+		wants.Promiscuous = true
+		a.SetLinks([]Link{lan(2, "eth0")})
+		a.Set(vip4, on("eth0"))
+		is("nobody wants it", false)
+		s.set(nil, errors.New("not with this driver"))
+		a.Set(foreign4, wants)
+		is("it is refused", false)
+		if !s.opened(t).ask(arpRequest(t, client4, foreign4)) {
+			t.Error("not answered")
+		}
+		s.set(nil, nil)
+		pause(time.Second)
+		is("one of two wants it", true)
+		a.Set(vip4, wants)
+		is("both want it", true)
+		a.Set(foreign4, Request{})
+		is("one is left that wants it", true)
+		a.Set(vip4, on("eth0"))
+		is("none wants it any more", false)
 	})
 }
 

@@ -76,8 +76,11 @@ func (arpProtocol) handle(b []byte, on station) outcome {
 
 // announcement is a request and a reply, both broadcast and both saying that
 // addr is at mac. RFC 5227 2.3 asks for the request; some hosts and switches
-// update their tables from replies only.
-func (arpProtocol) announcement(addr netip.Addr, mac net.HardwareAddr) ([][]byte, error) {
+// update their tables from replies only. The third is a request from addr for
+// another address: hosts that have an entry for addr update it from any request's
+// sender (RFC 826), and bridges that suppress ARP drop the first two, in which
+// sender and target are the same.
+func (arpProtocol) announcement(addr netip.Addr, mac net.HardwareAddr, to beyond) ([][]byte, error) {
 	us := arpSide{mac, addr}
 	// The target hardware address of a request is ignored (RFC 826); all ones is
 	// what the codec accepts for an unknown one.
@@ -89,7 +92,14 @@ func (arpProtocol) announcement(addr netip.Addr, mac net.HardwareAddr) ([][]byte
 	if err != nil {
 		return nil, err
 	}
-	return [][]byte{request, reply}, nil
+	if !to.subnet.IsValid() {
+		return [][]byte{request, reply}, nil
+	}
+	third, err := arpRequestFrame(us, to.subnet, nil)
+	if err != nil {
+		return nil, err
+	}
+	return [][]byte{request, reply, third}, nil
 }
 
 // parseARP decodes an ARP packet for Ethernet and IPv4. The lengths are checked

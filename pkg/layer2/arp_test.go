@@ -173,9 +173,19 @@ func TestAStandInAnswersAsTheOwner(t *testing.T) {
 }
 
 func TestARPAnnouncement(t *testing.T) {
-	frames, err := arpProtocol{}.announcement(vip4, ourMAC)
-	if err != nil || len(frames) != 2 {
+	subnet := netip.MustParseAddr("192.0.2.0")
+	frames, err := arpProtocol{}.announcement(vip4, ourMAC, beyond{subnet: subnet})
+	if err != nil || len(frames) != 3 {
 		t.Fatalf("%d frames, error %v", len(frames), err)
+	}
+	third := slices.Concat(
+		ethernet.Broadcast, ourMAC, []byte{0x08, 0x06}, []byte{0, 1, 8, 0, 6, 4, 0, 1},
+		ourMAC, vip4.AsSlice(), make([]byte, macLen), subnet.AsSlice(), make([]byte, 18))
+	if !bytes.Equal(frames[2], third) {
+		t.Errorf("the third frame\n% x, want\n% x", frames[2], third)
+	}
+	if frames, err := (arpProtocol{}).announcement(vip4, ourMAC, beyond{}); err != nil || len(frames) != 2 {
+		t.Errorf("without another address: %d frames, error %v", len(frames), err)
 	}
 	for i, op := range []byte{1, 2} {
 		want := slices.Concat(

@@ -13,27 +13,77 @@ type subnetRoute struct {
 	metric int          // the lower one is used
 }
 
-// sharedSubnets returns the subnets that two or more usable links have, sorted.
-// The links are on one LAN then, such as two ports of a server that are plugged
-// into one switch. Link-local subnets, which every LAN has, tell nothing.
-func sharedSubnets(links []Link) []netip.Prefix {
-	count := make(map[netip.Prefix]int)
+// lanSubnet is a subnet in one routing domain. In another VRF the same subnet is most
+// likely that of another LAN.
+type lanSubnet struct {
+	vrf    int
+	subnet netip.Prefix
+}
+
+// sharedSubnets returns the subnets that two or more usable links of one routing
+// domain have, sorted. The links are on one LAN then, such as two ports of a server
+// that are plugged into one switch. Link-local subnets, which every LAN has, tell
+// nothing.
+func sharedSubnets(links []Link) []lanSubnet {
+	count := make(map[lanSubnet]int)
 	for _, l := range links {
 		if !l.Usable() {
 			continue
 		}
 		for _, subnet := range l.subnets() {
-			count[subnet]++
+			count[lanSubnet{l.VRF, subnet}]++
 		}
 	}
-	var out []netip.Prefix
+	var out []lanSubnet
 	for subnet, n := range count {
 		if n > 1 {
 			out = append(out, subnet)
 		}
 	}
-	slices.SortFunc(out, netip.Prefix.Compare)
+	slices.SortFunc(out, func(a, b lanSubnet) int { return cmp.Or(cmp.Compare(a.vrf, b.vrf), a.subnet.Compare(b.subnet)) })
 	return out
+}
+
+// routesCount reports whether what the links are depends on the node's routes: two
+// are in one subnet, or one has an address that is in none.
+func routesCount(links []Link) bool {
+	return len(sharedSubnets(links)) > 0 || slices.ContainsFunc(links, func(l Link) bool {
+		return l.Usable() && slices.ContainsFunc(l.Prefixes, l.isAlone)
+	})
+}
+
+// isAlone reports whether an address of the link is in no subnet of it. Link-local
+// ones are of no interest.
+func (l Link) isAlone(p netip.Prefix) bool {
+	return p.IsSingleIP() && !p.Addr().IsLinkLocalUnicast() && !l.Holds(p.Addr())
+}
+
+// widen gives addresses that are in no subnet of their link the longest subnet to
+// which a route leads out of it without a gateway: what DHCPv6 (RFC 8415) and some
+// providers assign is a single address, and which neighbours are on the LAN routes
+// tell, from router advertisements (RFC 4861 6.3.4) or from configuration.
+func widen(links []Link, routes []subnetRoute) {
+	for i := range links {
+		l := &links[i]
+		if !l.Usable() {
+			continue
+		}
+		narrow := l.clone()
+		for at, p := range narrow.Prefixes {
+			if !narrow.isAlone(p) {
+				continue
+			}
+			bits := 0
+			for _, r := range routes {
+				if r.link == l.Index && r.subnet.Bits() > bits && !r.subnet.IsSingleIP() && r.subnet.Contains(p.Addr()) {
+					bits = r.subnet.Bits()
+				}
+			}
+			if bits > 0 {
+				l.Prefixes[at] = netip.PrefixFrom(p.Addr(), bits)
+			}
+		}
+	}
 }
 
 // subnets returns the subnets of a link, masked, sorted and each once, without
@@ -53,10 +103,11 @@ func (l Link) subnets() []netip.Prefix {
 // out of another. The route with the lowest metric counts, and of several such
 // the first; a subnet without a route belongs to the link with the lowest index.
 func shadow(links []Link, routes []subnetRoute) {
-	for _, subnet := range sharedSubnets(links) {
+	for _, shared := range sharedSubnets(links) {
+		subnet := shared.subnet
 		var on []int // positions in links
 		for i, l := range links {
-			if l.Usable() && slices.Contains(l.subnets(), subnet) {
+			if l.Usable() && l.VRF == shared.vrf && slices.Contains(l.subnets(), subnet) {
 				on = append(on, i)
 			}
 		}

@@ -47,6 +47,15 @@ func TestShadow(t *testing.T) {
 			story: "the same address twice on a link is no second link",
 			links: []Link{lan(2, "eth0", "192.0.2.7/24", "192.0.2.9/24")},
 		},
+		{
+			story: "the same subnet in another VRF is another LAN",
+			links: []Link{eth0.but(func(l *Link) { l.VRF = 9 }), eth1},
+		},
+		{
+			story: "and in the same VRF the same one",
+			links: []Link{eth0.but(func(l *Link) { l.VRF = 9 }), eth1.but(func(l *Link) { l.VRF = 9 })},
+			want:  map[string][]netip.Prefix{"eth1": {subnet, other}},
+		},
 	} {
 		links := cloneLinks(tt.links)
 		shadow(links, tt.routes)
@@ -54,6 +63,47 @@ func TestShadow(t *testing.T) {
 			if !slices.Equal(l.Shadowed, tt.want[l.Name]) {
 				t.Errorf("%s: %s is shadowed for %v, want %v", tt.story, l.Name, l.Shadowed, tt.want[l.Name])
 			}
+		}
+	}
+}
+
+// TestWiden: an address without a subnet is in that to which a route leads out of its
+// link.
+func TestWiden(t *testing.T) {
+	routes := func(texts ...string) []subnetRoute {
+		var out []subnetRoute
+		for _, text := range texts {
+			out = append(out, subnetRoute{subnet: netip.MustParsePrefix(text), link: 2})
+		}
+		return out
+	}
+	for _, tt := range []struct {
+		story  string
+		link   Link
+		routes []subnetRoute
+		want   []string
+		alone  bool
+	}{
+		{"DHCPv6 gives an address, the router's advertisement a subnet", lan(2, "eth0", "2001:db8::7/128", "fe80::7/64"),
+			routes("2001:db8::/64"), []string{"2001:db8::7/64", "fe80::7/64"}, false},
+		{"a provider's single address", lan(2, "eth0", "192.0.2.7/32"), routes("192.0.2.1/32"), []string{"192.0.2.7/32"}, true},
+		{"no route at all", lan(2, "eth0", "192.0.2.7/32"), nil, []string{"192.0.2.7/32"}, true},
+		{"the longest route counts", lan(2, "eth0", "192.0.2.7/32"), routes("192.0.0.0/16", "192.0.2.0/24", "192.0.2.128/25"), []string{"192.0.2.7/24"}, false},
+		{"the default route is no subnet", lan(2, "eth0", "192.0.2.7/32"), routes("0.0.0.0/0"), []string{"192.0.2.7/32"}, true},
+		{"a route out of another link", lan(3, "eth1", "192.0.2.7/32"), routes("192.0.2.0/24"), []string{"192.0.2.7/32"}, true},
+		{"an address in a subnet of the link needs none", lan(2, "eth0", "192.0.2.7/24", "192.0.2.240/32"),
+			routes("192.0.2.0/24", "192.0.2.192/26"), []string{"192.0.2.7/24", "192.0.2.240/32"}, false},
+		{"a link that is down", lan(2, "eth0", "192.0.2.7/32").but(func(l *Link) { l.Up = false }), routes("192.0.2.0/24"), []string{"192.0.2.7/32"}, true},
+		{"a link without addresses is not alone", lan(2, "eth0", "fe80::7/64"), nil, []string{"fe80::7/64"}, false},
+	} {
+		links := []Link{tt.link.clone()}
+		widen(links, tt.routes)
+		var got []string
+		for _, p := range links[0].Prefixes {
+			got = append(got, p.String())
+		}
+		if !slices.Equal(got, tt.want) || links[0].Alone() != tt.alone {
+			t.Errorf("%s: %v, alone: %t; want %v", tt.story, got, links[0].Alone(), tt.want)
 		}
 	}
 }

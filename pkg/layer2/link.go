@@ -45,16 +45,21 @@ type Link struct {
 	NoARP bool
 	// Broadcast is true for links that can send to all neighbours at once.
 	Broadcast bool
-	// Master is the index of the bridge, bond or VRF that the link is a port of,
-	// or 0. The frames of a port belong to its master.
+	// Master is the index of the bridge or bond that the link is a port of, or 0. The
+	// frames of a port belong to its master.
 	Master int
+	// VRF is the index of the VRF that the link is in, or 0. Its frames are its own.
+	VRF int
+	// Balances is true for a bond in mode balance-alb. It puts the Ethernet addresses
+	// of its ports into the ARP replies that it sends, another one for each neighbour.
+	Balances bool
 }
 
 // Equal reports whether two links are the same in every respect.
 func (l Link) Equal(o Link) bool {
 	return l.Index == o.Index && l.Name == o.Name && bytes.Equal(l.HardwareAddr, o.HardwareAddr) &&
 		l.Up == o.Up && l.Loopback == o.Loopback && l.NoARP == o.NoARP && l.Broadcast == o.Broadcast &&
-		l.Master == o.Master && l.Excluded == o.Excluded && slices.Equal(l.Prefixes, o.Prefixes) &&
+		l.Master == o.Master && l.VRF == o.VRF && l.Balances == o.Balances && l.Excluded == o.Excluded && slices.Equal(l.Prefixes, o.Prefixes) &&
 		slices.Equal(l.Shadowed, o.Shadowed)
 }
 
@@ -64,6 +69,22 @@ func (l Link) Holds(addr netip.Addr) bool {
 	return slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool {
 		return !p.IsSingleIP() && p.Contains(addr)
 	})
+}
+
+// Alone reports whether the link has addresses and none of them is in a subnet, so
+// that nobody can tell who else is on its LAN. Link-local ones do not count.
+func (l Link) Alone() bool {
+	alone := false
+	for _, p := range l.Prefixes {
+		if p.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		if !p.IsSingleIP() {
+			return false
+		}
+		alone = true
+	}
+	return alone
 }
 
 // Reaches reports whether the node speaks on this link with its neighbour addr:

@@ -180,6 +180,7 @@ func (l *loop) openPort(key portKey, link Link, now time.Time) (*port, error) {
 		key:      key,
 		link:     link,
 		opened:   now,
+		prefixes: link.Prefixes,
 		sock:     sock,
 		counters: l.counter(key),
 		groups:   make(map[netip.Addr]int),

@@ -114,6 +114,8 @@ type deafSocket struct{ closed chan struct{} }
 func (s *deafSocket) read([]byte) (int, error)            { <-s.closed; return 0, os.ErrClosed }
 func (s *deafSocket) send([]byte) error                   { return nil }
 func (s *deafSocket) setFilter(p []bpf.Instruction) error { _, err := bpf.Assemble(p); return err }
+func (s *deafSocket) setPromiscuous(bool) error           { return nil }
+func (s *deafSocket) router() router                      { return router{} }
 func (s *deafSocket) join(netip.Addr) error               { return nil }
 func (s *deafSocket) leave(netip.Addr) error              { return nil }
 func (s *deafSocket) close() error                        { close(s.closed); return nil }

@@ -116,15 +116,25 @@ func (ndpProtocol) handleAdvertisement(packet *icmpPacket, on station) outcome {
 }
 
 // announcement is one unsolicited Neighbor Advertisement to all nodes, with
-// Override set so that it replaces what they have (RFC 4861 7.2.6).
-func (ndpProtocol) announcement(addr netip.Addr, mac net.HardwareAddr) ([][]byte, error) {
+// Override set so that it replaces what they have (RFC 4861 7.2.6). Bridges that
+// suppress NDP drop it; the same to the router alone they pass.
+func (ndpProtocol) announcement(addr netip.Addr, mac net.HardwareAddr, to beyond) ([][]byte, error) {
 	frame, err := advertisementFrame(advertisement{
 		target: addr, mac: mac, from: mac, to: allNodes, toMAC: groupMAC(allNodes), override: true,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return [][]byte{frame}, nil
+	if !isStation(to.router.mac) {
+		return [][]byte{frame}, nil
+	}
+	second, err := advertisementFrame(advertisement{
+		target: addr, mac: mac, from: mac, to: to.router.ip, toMAC: to.router.mac, override: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return [][]byte{frame, second}, nil
 }
 
 // solicitation is what a valid Neighbor Solicitation says.

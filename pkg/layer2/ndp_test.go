@@ -225,11 +225,16 @@ func TestNDPReply(t *testing.T) {
 }
 
 func TestNDPAnnouncement(t *testing.T) {
-	frames, err := ndpProtocol{}.announcement(vip6, ourMAC)
-	if err != nil || len(frames) != 1 {
+	gateway := router{netip.MustParseAddr("fe80::1"), otherMAC}
+	frames, err := ndpProtocol{}.announcement(vip6, ourMAC, beyond{router: gateway})
+	if err != nil || len(frames) != 2 {
 		t.Fatalf("%d frames, error %v", len(frames), err)
 	}
 	checkAdvertisement(t, frames[0], allNodes, net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, false)
+	checkAdvertisement(t, frames[1], gateway.ip, gateway.mac, false)
+	if frames, err := (ndpProtocol{}).announcement(vip6, ourMAC, beyond{}); err != nil || len(frames) != 1 {
+		t.Errorf("without another address: %d frames, error %v", len(frames), err)
+	}
 }
 
 func TestSolicitedNodeGroup(t *testing.T) {

@@ -25,12 +25,21 @@ type port struct {
 	sock     frameSocket
 	counters *linkCounters
 	opened   time.Time
+	// prefixes are those of the link now, router is that of the link when it was looked
+	// for last; the loop's own.
+	prefixes   []netip.Prefix
+	router     router
+	routerSeen time.Time
 	// claims are the addresses that the filter passes.
 	claims map[netip.Addr]portClaim
 	// groups counts the addresses of each group, and unjoined are those of them
 	// that could not be joined yet.
 	groups   map[netip.Addr]int
 	unjoined map[netip.Addr]struct{}
+	// promiscuous counts the addresses for which the link is to take all frames, and
+	// isPromiscuous is set when it does.
+	promiscuous   int
+	isPromiscuous bool
 	// closing is closed before the socket, done when the reader has ended.
 	closing chan struct{}
 	done    chan struct{}
@@ -40,6 +49,8 @@ type port struct {
 type portClaim struct {
 	claim
 	policy Policy
+	// promiscuous is set when the link is to take all frames for it.
+	promiscuous bool
 }
 
 // sameStation reports whether the link is still the one the port was opened on.
@@ -93,7 +104,7 @@ func (p *port) close() error {
 // sendAnnouncement tells the segment once that addr is here, and reports whether
 // at least one frame was sent.
 func (p *port) sendAnnouncement(addr netip.Addr) (sent bool) {
-	frames, err := p.key.protocol.announcement(addr, p.link.HardwareAddr)
+	frames, err := p.key.protocol.announcement(addr, p.link.HardwareAddr, p.beyond(addr, time.Now()))
 	if err != nil {
 		p.counters.sendErrors.Add(1)
 		return false
@@ -117,9 +128,9 @@ func addresses[V any](set map[netip.Addr]V) []netip.Addr {
 // pass makes the kernel pass requests for exactly the wanted addresses, which
 // differ from those of the port in the given ones at most: it joins the groups
 // that are missing, then replaces the filter, then leaves the groups that are not
-// needed any more. Groups that could not be joined or left are in groupErr, and
-// joining is tried again the next time; the filter's error is in err and leaves
-// the port to be closed.
+// needed any more, and sets whether the link is promiscuous. Groups that could not be
+// joined or left, and that mode, are in groupErr, and are tried again the next time;
+// the filter's error is in err and leaves the port to be closed.
 func (p *port) pass(wanted map[netip.Addr]portClaim, differ []netip.Addr) (groupErr, err error) {
 	var added, removed []netip.Addr
 	for _, addr := range differ {
@@ -145,10 +156,23 @@ func (p *port) pass(wanted map[netip.Addr]portClaim, differ []netip.Addr) (group
 		p.claims = make(map[netip.Addr]portClaim, len(wanted))
 	}
 	for _, addr := range differ {
+		if p.claims[addr].promiscuous {
+			p.promiscuous--
+		}
 		if c, wants := wanted[addr]; wants {
 			p.claims[addr] = c
 		} else {
 			delete(p.claims, addr)
+		}
+		if p.claims[addr].promiscuous {
+			p.promiscuous++
+		}
+	}
+	if on := p.promiscuous > 0; on != p.isPromiscuous {
+		if err := p.sock.setPromiscuous(on); err != nil {
+			groupErrs = append(groupErrs, err)
+		} else {
+			p.isPromiscuous = on
 		}
 	}
 	return errors.Join(groupErrs...), nil

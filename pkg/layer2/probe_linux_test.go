@@ -448,7 +448,7 @@ func TestForeignClaimsDuringAsk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	advertised, err := ndpProtocol{}.announcement(vip6, ifi.HardwareAddr)
+	advertised, err := ndpProtocol{}.announcement(vip6, ifi.HardwareAddr, beyond{})
 	if err != nil {
 		t.Fatal(err)
 	}

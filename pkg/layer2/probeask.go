@@ -41,6 +41,11 @@ type Question struct {
 	// Count*Interval at least. Default 200 ms: RFC 5227 waits for a second or two,
 	// for hosts that are slow to answer and ports that a switch has yet to open.
 	Interval time.Duration
+	// AsHost asks as a client does, from an address of the link in whose subnet Addr
+	// is or, for IPv6, from any that it has. Bridges that suppress ARP and NDP drop
+	// what is asked from 0.0.0.0 and ::. Without such an address, it is asked from
+	// there all the same, and Found tells so. Default: it is asked from 0.0.0.0 or ::.
+	AsHost bool
 }
 
 func (q Question) withDefaults() Question {
@@ -82,6 +87,8 @@ var (
 // of either means that it is free.
 // For IPv6 the question is not without effect: a host that is about to take the
 // same address gives it up when it hears of another who asks (RFC 4862 5.4.3).
+// A question [Question.AsHost] tells hosts where the node's own address is, and of
+// Addr nothing. Who probes for the address does not hear it.
 //
 // Ask always waits for the whole time, Count*Interval since the first frame was
 // sent, and longer when many ask at once: all questions of a prober together
@@ -146,6 +153,10 @@ type Found struct {
 	Holders []net.HardwareAddr
 	// Probers asked whether it is free, and do not say that they have it.
 	Probers []net.HardwareAddr
+	// Unsourced is set when it was to be asked AsHost, and a frame was sent from
+	// 0.0.0.0 or ::, since the link has no address to ask from. Who is behind a
+	// bridge that suppresses ARP and NDP has not heard it.
+	Unsourced bool
 }
 
 // asking is one call of Ask.
@@ -160,17 +171,19 @@ type asking struct {
 	// due is when to send the next frame or, when none is left, to end.
 	due time.Time
 	// lossy is true when frames were lost since it began.
-	lossy    bool
-	holders  map[string]struct{}
-	probers  map[string]struct{}
-	position int // in its queue; -1 in none
-	err      error
-	done     chan struct{}
+	lossy bool
+	// unsourced is true when a frame was sent without the sender that was asked for.
+	unsourced bool
+	holders   map[string]struct{}
+	probers   map[string]struct{}
+	position  int // in its queue; -1 in none
+	err       error
+	done      chan struct{}
 }
 
 // found is who was found.
 func (a *asking) found() Found {
-	var out Found
+	out := Found{Unsourced: a.unsourced}
 	for _, mac := range slices.Sorted(maps.Keys(a.holders)) {
 		out.Holders = append(out.Holders, net.HardwareAddr(mac))
 	}
@@ -300,9 +313,10 @@ func (b *askBook) take(now time.Time) (*asking, bool) {
 	return b.sends[0], true
 }
 
-// asked notes that the frame of a question was sent, or why it could not be. It
-// is tried again then, after an interval, as many times as it is to be asked.
-func (b *askBook) asked(a *asking, now time.Time, sendErr error) {
+// asked notes that the frame of a question was sent, from an address of the link or
+// not, or why it could not be. It is tried again then, after an interval, as many
+// times as it is to be asked.
+func (b *askBook) asked(a *asking, now time.Time, sourced bool, sendErr error) {
 	if !slices.Contains(b.byAddr[a.Addr], a) {
 		return // nobody waits for it any more
 	}
@@ -315,6 +329,7 @@ func (b *askBook) asked(a *asking, now time.Time, sendErr error) {
 	heap.Remove(&b.sends, a.position)
 	if sendErr == nil {
 		a.left--
+		a.unsourced = a.unsourced || a.AsHost && !sourced
 	}
 	a.due = now.Add(a.Interval)
 	heap.Push(b.queueOf(a), a)

@@ -199,6 +199,24 @@ func askFrame(from net.HardwareAddr, addr netip.Addr, nonce *ndp.Nonce) ([]byte,
 	return solicitationFrame(solicitationTo{target: addr, source: netip.IPv6Unspecified(), from: from, option: nonce})
 }
 
+// hostFrame asks for addr from an address of this node, as a host does that has
+// something to send there.
+func hostFrame(from net.HardwareAddr, source, addr netip.Addr) ([]byte, error) {
+	if addr.Is4() {
+		return arpRequestFrame(arpSide{from, source}, addr, nil)
+	}
+	return solicitationFrame(solicitationTo{
+		target: addr, source: source, from: from, option: &ndp.LinkLayerAddress{Direction: ndp.Source, Addr: from},
+	})
+}
+
+// hostSource chooses the address from which to ask for addr as a host, false when
+// the link has none that others would answer, or addr is its own.
+func hostSource(link Link, addr netip.Addr) (netip.Addr, bool) {
+	source, ok := probeSource(link, addr)
+	return source, ok && !source.IsUnspecified() && source != addr
+}
+
 // probeSource chooses the address to ask from: one in whose subnet the target
 // is. Without one, a kernel still answers a request from 0.0.0.0, which it takes
 // for an ARP Probe, and a solicitation from a link-local or any other address.

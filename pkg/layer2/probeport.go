@@ -198,19 +198,31 @@ func (p *probePort) ask(now time.Time, lost bool) time.Time {
 		if moment := time.Now(); !p.pacer.AllowN(moment, 1) {
 			return moment.Add(askPause)
 		}
-		err := p.question(a)
+		sourced, err := p.question(a)
 		p.mu.Lock()
-		b.asked(a, time.Now(), err)
+		b.asked(a, time.Now(), sourced, err)
 		p.mu.Unlock()
 	}
 }
 
 // question sends one frame of a question, from when on answers and the same
-// question of others are heard.
-func (p *probePort) question(a *asking) error {
-	err := p.join(a.group)
+// question of others are heard. It reports whether that came from an address of the
+// link.
+func (p *probePort) question(a *asking) (sourced bool, err error) {
+	err = p.join(a.group)
+	var source netip.Addr
+	if a.AsHost {
+		p.mu.Lock()
+		link := p.links[p.key.link] // its addresses may be others than when the port was opened
+		p.mu.Unlock()
+		source, sourced = hostSource(link, a.Addr)
+	}
 	var frame []byte
-	if err == nil {
+	switch {
+	case err != nil:
+	case sourced:
+		frame, err = hostFrame(p.link.HardwareAddr, source, a.Addr)
+	default:
 		frame, err = askFrame(p.link.HardwareAddr, a.Addr, a.nonce)
 	}
 	if err == nil {
@@ -218,10 +230,10 @@ func (p *probePort) question(a *asking) error {
 	}
 	if err != nil {
 		p.counters.unsent.Add(1)
-		return err
+		return sourced, err
 	}
 	p.counters.questions.Add(1)
-	return nil
+	return sourced, nil
 }
 
 // join joins a group that is valid and not joined yet.

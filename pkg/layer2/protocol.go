@@ -26,8 +26,9 @@ type protocol interface {
 	// handle decides about one received frame, which it neither keeps nor changes.
 	handle(frame []byte, on station) outcome
 	// announcement returns the frames that tell every host on the segment that
-	// addr is now at mac, in the order in which to send them.
-	announcement(addr netip.Addr, mac net.HardwareAddr) ([][]byte, error)
+	// addr is now at mac, in the order in which to send them. The last of them, if to
+	// says to whom, passes bridges that suppress the others.
+	announcement(addr netip.Addr, mac net.HardwareAddr, to beyond) ([][]byte, error)
 	// filter is the kernel program that passes the requests for the addresses
 	// which arrive on the link with that index, and as little else as can be.
 	filter(addrs []netip.Addr, ifindex int) []bpf.Instruction

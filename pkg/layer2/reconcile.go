@@ -23,6 +23,8 @@ func (l *loop) reconcile(now time.Time) {
 			l.closePort(p, "link is down")
 		case !p.sameStation(link):
 			l.closePort(p, "link has changed")
+		default:
+			p.prefixes = link.Prefixes
 		}
 	}
 	maps.DeleteFunc(l.retries, func(key portKey, _ retry) bool { return len(l.wanted[key]) == 0 })
@@ -80,7 +82,7 @@ func (l *loop) follow(addr netip.Addr, next wish) {
 		if l.wanted[key] == nil {
 			l.wanted[key] = make(map[netip.Addr]portClaim)
 		}
-		l.wanted[key][addr] = portClaim{claim: c, policy: next.policy}
+		l.wanted[key][addr] = portClaim{claim: c, policy: next.policy, promiscuous: next.promiscuous}
 		l.markDiffering(key, addr)
 	}
 	if len(next.claims) == 0 {
@@ -128,7 +130,7 @@ func (l *loop) announceOn(key portKey, links map[string]Link, now time.Time) Pro
 		differ = addresses(l.wanted[key])
 	}
 	delete(l.differ, key)
-	if len(differ) == 0 && len(p.unjoined) == 0 {
+	if len(differ) == 0 && len(p.unjoined) == 0 && p.isPromiscuous == (p.promiscuous > 0) {
 		l.retries[key] = retry{delay: l.retries[key].delay}
 		return ""
 	}

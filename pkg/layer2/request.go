@@ -56,12 +56,16 @@ type Request struct {
 	// Generation is announced with a new burst whenever it changes, although the
 	// address was announced here before.
 	Generation uint64
+	// Promiscuous has the links take all frames that reach them, for devices that do
+	// not deliver requests for addresses which no interface carries.
+	Promiscuous bool
 }
 
 // wish is a Request as the announcer keeps it. It is replaced, never changed.
 type wish struct {
-	policy     Policy
-	generation uint64
+	policy      Policy
+	generation  uint64
+	promiscuous bool
 	// claims are sorted by link.
 	claims []claim
 }
@@ -105,7 +109,7 @@ func (a *Announcer) Set(addr netip.Addr, want Request) {
 	names := slices.Clone(want.Links)
 	slices.Sort(names)
 	names = slices.Compact(names)
-	next := wish{policy: want.Policy.or(a.config.policy()), generation: want.Generation}
+	next := wish{policy: want.Policy.or(a.config.policy()), generation: want.Generation, promiscuous: want.Promiscuous}
 	for _, name := range names {
 		c := claim{link: name}
 		if as := want.As[name]; isStation(as) {
@@ -127,7 +131,7 @@ func (a *Announcer) Set(addr netip.Addr, want Request) {
 func (a *Announcer) setLocked(addr netip.Addr, next wish) bool {
 	old := a.desired[addr]
 	sameClaims := slices.EqualFunc(old.claims, next.claims, func(x, y claim) bool { return x.link == y.link && bytes.Equal(x.as, y.as) })
-	sameTerms := old.policy == next.policy && old.generation == next.generation
+	sameTerms := old.policy == next.policy && old.generation == next.generation && old.promiscuous == next.promiscuous
 	if sameClaims && (sameTerms || len(next.claims) == 0) {
 		return false
 	}

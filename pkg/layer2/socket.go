@@ -21,6 +21,12 @@ type frameSocket interface {
 	// join and leave change the link's membership of an IPv6 group.
 	join(group netip.Addr) error
 	leave(group netip.Addr) error
+	// setPromiscuous has the link take all frames that reach it, as long as the socket
+	// is open, or ends that.
+	setPromiscuous(on bool) error
+	// router is the IPv6 router to which this node's default route leads out of the
+	// link, as the kernel knows it; the zero value when it knows none.
+	router() router
 	// close frees everything and ends a waiting read.
 	close() error
 }

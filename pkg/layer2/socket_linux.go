@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mdlayher/packet"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
 )
 
@@ -16,8 +17,9 @@ const sendTimeout = 50 * time.Millisecond
 
 // packetSocket is a socket of the kernel's AF_PACKET family.
 type packetSocket struct {
-	conn   *packet.Conn
-	groups *memberships
+	conn    *packet.Conn
+	groups  *memberships
+	ifindex int
 }
 
 // openSocket opens a packet socket that is bound to the link's index, so it goes
@@ -32,7 +34,7 @@ func openSocket(spec socketSpec) (frameSocket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
-	return &packetSocket{conn: conn, groups: newMemberships(spec.link.Index)}, nil
+	return &packetSocket{conn: conn, groups: newMemberships(spec.link.Index), ifindex: spec.link.Index}, nil
 }
 
 func (s *packetSocket) read(b []byte) (int, error) {
@@ -62,6 +64,38 @@ func (s *packetSocket) setFilter(program []bpf.Instruction) error {
 		return fmt.Errorf("set filter of packet socket: %w", err)
 	}
 	return nil
+}
+
+func (s *packetSocket) setPromiscuous(on bool) error {
+	if err := s.conn.SetPromiscuous(on); err != nil {
+		return fmt.Errorf("set promiscuous mode: %w", err)
+	}
+	return nil
+}
+
+// anywhere is an address that no LAN has: a route to it is the default route, or one
+// as wide.
+var anywhere = net.ParseIP("2000::")
+
+func (s *packetSocket) router() router {
+	routes, err := netlink.RouteGetWithOptions(anywhere, &netlink.RouteGetOptions{OifIndex: s.ifindex})
+	if err != nil || len(routes) == 0 {
+		return router{} // there is no such route
+	}
+	gateway, ok := netip.AddrFromSlice(routes[0].Gw)
+	if !ok || !gateway.Is6() {
+		return router{}
+	}
+	neighbours, err := netlink.NeighList(s.ifindex, netlink.FAMILY_V6)
+	if err != nil {
+		return router{}
+	}
+	for _, n := range neighbours {
+		if n.IP.Equal(routes[0].Gw) && isStation(n.HardwareAddr) && n.State&(netlink.NUD_FAILED|netlink.NUD_INCOMPLETE) == 0 {
+			return router{gateway, n.HardwareAddr}
+		}
+	}
+	return router{}
 }
 
 func (s *packetSocket) join(group netip.Addr) error  { return s.groups.join(group) }

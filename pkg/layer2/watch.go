@@ -18,14 +18,15 @@ const (
 	// again.
 	watchRetry = time.Second
 	// routeInterval is how often the links are looked at when two of them are in
-	// one subnet: then routes count too, of which no event tells.
+	// one subnet or one has an address without a subnet: then routes count too, of
+	// which no event tells.
 	routeInterval = 10 * time.Second
 )
 
 // LinkWatcher knows the links of this node from what the kernel tells of them.
 // An event only says "look again", then a whole snapshot is taken and compared
 // with the last one, and who waits on Changed is told when they differ. It does
-// not poll, except on a node that has two links in one subnet.
+// not poll, except on a node where routes count, see routesCount.
 type LinkWatcher struct {
 	log     *slog.Logger
 	changed chan struct{}
@@ -121,7 +122,7 @@ func (w *LinkWatcher) follow(ctx context.Context, sub *linkEvents) error {
 		again = nil
 		if links, err := readLinks(); err == nil {
 			w.store(links)
-			if len(sharedSubnets(links)) > 0 {
+			if routesCount(links) {
 				again = time.After(routeInterval)
 			}
 		} else {

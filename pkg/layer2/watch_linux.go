@@ -86,23 +86,23 @@ func dumpLinks() ([]Link, error) {
 			prefixes[a.LinkIndex] = append(prefixes[a.LinkIndex], ranked{p, rankOf(a.Flags)})
 		}
 	}
-	links := make([]Link, 0, len(devices))
-	for _, d := range devices {
-		link := linkOf(d.Attrs())
+	links := linksOf(devices)
+	for i := range links {
+		link := &links[i]
 		all := prefixes[link.Index]
 		slices.SortFunc(all, func(a, b ranked) int { return cmp.Or(cmp.Compare(a.rank, b.rank), a.prefix.Compare(b.prefix)) })
 		for _, r := range all {
 			link.Prefixes = append(link.Prefixes, r.prefix)
 		}
-		links = append(links, link)
 	}
-	if len(sharedSubnets(links)) == 0 {
+	if !routesCount(links) {
 		return links, nil
 	}
 	routes, err := subnetRoutes()
 	if err != nil {
 		return nil, err
 	}
+	widen(links, routes)
 	shadow(links, routes)
 	return links, nil
 }
@@ -133,6 +133,29 @@ func subnetRoutes() ([]subnetRoute, error) {
 		}
 	}
 	return out, nil
+}
+
+// linksOf are the kernel's devices as links, without their addresses.
+func linksOf(devices []netlink.Link) []Link {
+	vrfs := make(map[int]bool)
+	for _, d := range devices {
+		if d.Type() == "vrf" {
+			vrfs[d.Attrs().Index] = true
+		}
+	}
+	links := make([]Link, 0, len(devices))
+	for _, d := range devices {
+		link := linkOf(d.Attrs())
+		if vrfs[link.Master] {
+			// The VRF is a routing domain and takes no frames from its port.
+			link.VRF, link.Master = link.Master, 0
+		}
+		if bond, ok := d.(*netlink.Bond); ok {
+			link.Balances = bond.Mode == netlink.BOND_MODE_BALANCE_ALB
+		}
+		links = append(links, link)
+	}
+	return links
 }
 
 func linkOf(attrs *netlink.LinkAttrs) Link {

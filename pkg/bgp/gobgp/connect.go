@@ -44,9 +44,13 @@ func (s *session) connect(ctx context.Context, p bgp.Peer) (c net.Conn, leave fu
 // router finds the router, and waits for the way to it where that is asked for.
 func (s *session) router(ctx context.Context, p bgp.Peer) (netip.Addr, error) {
 	s.show(func(v *bgp.Session) {
-		v.State = bgp.SessionConnecting
-		if p.Passive {
+		switch {
+		case p.Strict && s.path != bgp.PathUp: // show holds mu
+			v.State = bgp.SessionAwaitingBFD
+		case p.Passive:
 			v.State = bgp.SessionListening
+		default:
+			v.State = bgp.SessionConnecting
 		}
 	})
 	remote := p.Address
@@ -58,7 +62,7 @@ func (s *session) router(ctx context.Context, p bgp.Peer) (netip.Addr, error) {
 		s.show(func(v *bgp.Session) { v.Router = remote.WithZone("") })
 	}
 	if p.Strict {
-		if err := s.awaitPath(ctx); err != nil {
+		if err := s.awaitRouter(ctx, p.Passive); err != nil {
 			return remote, err
 		}
 	}
@@ -92,5 +96,6 @@ func inShort(err error, p bgp.Peer) error {
 	case p.Password.Set():
 		return errors.New("no answer: is the router there, and has it the same password?")
 	}
-	return errors.New("no answer")
+	return errors.New("no answer: is the router there, and does nothing drop this node's packets? A router that " +
+		"wants a password (TCP MD5) or ttlSecurity drops them all from a peer without")
 }

@@ -94,7 +94,7 @@ func (h *handmade) establish(hold uint16) net.Conn {
 	}
 	buffer := make([]byte, 65535)
 	for {
-		typ, m, _, err := readMessage(c, buffer, true)
+		typ, m, _, err := readMessage(c, buffer, true, false)
 		if err != nil {
 			h.t.Fatal(err)
 		}
@@ -133,7 +133,7 @@ func listen(c net.Conn) *heard {
 	go func() {
 		buffer := make([]byte, 65535)
 		for {
-			typ, m, _, err := readMessage(c, buffer, true)
+			typ, m, _, err := readMessage(c, buffer, true, false)
 			h.mu.Lock()
 			if err != nil {
 				h.over = true
@@ -379,7 +379,7 @@ func TestARouterThatTakesNothing(t *testing.T) {
 			case <-stop:
 				return
 			case <-time.After(time.Millisecond):
-				_, _ = attacked.Write(bytes.Repeat(refreshOf(1, 0, 1), 20))
+				_, _ = attacked.Write(append(bytes.Repeat(refreshOf(1, 0, 1), 20), keepalive()...))
 			}
 		}
 	})

@@ -34,7 +34,7 @@ func network(t *testing.T) *netnstest.Host {
 func tor(change func(*bgp.Peer)) bgp.Peer {
 	p := bgp.Peer{Name: "tor", LocalASN: 64512, PeerASN: 64513, RouterID: netip.MustParseAddr("1.1.1.1"),
 		Address: netip.MustParseAddr(router4), Port: 179, Hold: 9 * time.Second, Keepalive: 3 * time.Second,
-		Connect: time.Second, Families: bgp.IPv4}
+		Connect: time.Second, Families: bgp.IPv4, Offer: bgp.Offer{ExtendedMessage: true}}
 	if change != nil {
 		change(&p)
 	}
@@ -188,13 +188,16 @@ func TestBothFamiliesOverIPv6(t *testing.T) {
 	})
 }
 
+// agreement is terms of a session, and what becomes of it.
+type agreement struct {
+	story  string
+	router wanted
+	change func(*bgp.Peer)
+	says   string // "" when there is a session
+}
+
 func TestWhoIsWho(t *testing.T) {
-	for _, test := range []struct {
-		story  string
-		router wanted
-		change func(*bgp.Peer)
-		says   string // "" when there is a session
-	}{
+	agree(t, []agreement{
 		{"AS numbers of four octets", wanted{asn: 4200000002, peerASN: 4200000001, peer: node4},
 			func(p *bgp.Peer) { p.LocalASN, p.PeerASN = 4200000001, 4200000002 }, ""},
 		{"any external AS number", wanted{asn: 4200000002, peerASN: 64512, peer: node4}, func(p *bgp.Peer) { p.PeerASN = 0 }, ""},
@@ -205,6 +208,11 @@ func TestWhoIsWho(t *testing.T) {
 		{"from another address, several hops away", wanted{asn: 64513, peerASN: 64512, peer: "10.9.0.77", multihop: true},
 			func(p *bgp.Peer) { p.Source, p.Multihop = netip.MustParseAddr("10.9.0.77"), true }, ""},
 		{"a router that holds no session for ever", wanted{asn: 64513, peerASN: 64512, peer: node4, hold: 9}, func(p *bgp.Peer) { p.Hold, p.Keepalive = 0, 0 }, ""},
+	})
+}
+
+func TestWhoConnectsAndHow(t *testing.T) {
+	agree(t, []agreement{
 		{"a router that connects", wanted{asn: 64513, peerASN: 64512, peer: node4, passive: true}, func(p *bgp.Peer) { p.Passive = true }, ""},
 		{"one with a password", wanted{asn: 64513, peerASN: 64512, peer: node4, passive: true, password: "x"},
 			func(p *bgp.Peer) { p.Passive, p.Password = true, bgp.NewPassword("x") }, ""},
@@ -212,7 +220,13 @@ func TestWhoIsWho(t *testing.T) {
 		{"GTSM on both sides, passive", wanted{asn: 64513, peerASN: 64512, peer: node4, gtsm: true, passive: true},
 			func(p *bgp.Peer) { p.TTLSecurity, p.Passive = 1, true }, ""},
 		{"GTSM on this side only", wanted{asn: 64513, peerASN: 64512, peer: node4}, func(p *bgp.Peer) { p.TTLSecurity = 1 }, "has not opened a session"},
-	} {
+	})
+}
+
+// agree tries which terms lead to a session.
+func agree(t *testing.T, terms []agreement) {
+	t.Helper()
+	for _, test := range terms {
 		t.Run(test.story, func(t *testing.T) {
 			each(t, func(t *testing.T, r router) {
 				h := network(t)

@@ -6,4 +6,5 @@ import (
 	"github.com/berth-lb/berth/internal/netnstest"
 )
 
-func TestMain(m *testing.M) { netnstest.Main(m) }
+// The tests mostly wait for routers, each for its own.
+func TestMain(m *testing.M) { netnstest.MainParallel(m, 8) }

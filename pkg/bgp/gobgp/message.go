@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -24,15 +25,6 @@ const (
 	typeRefresh      = 5
 )
 
-// Capabilities that matter here.
-const (
-	capMultiprotocol   = 1  // RFC 4760
-	capExtendedNextHop = 5  // RFC 8950
-	capGracefulRestart = 64 // RFC 4724, RFC 8538
-	capFourOctetAS     = 65 // RFC 6793
-	capLongLived       = 71 // RFC 9494
-)
-
 // messageError is a message that breaks the rules, with the codes by which its
 // sender is told.
 type messageError struct {
@@ -49,9 +41,12 @@ func badMessage(code, subcode byte, format string, args ...any) error {
 
 // readMessage reads one message into buffer, which holds maxLength bytes. The
 // body of an UPDATE is thrown away unless keepUpdates is set; then buffer must
-// hold 65535 bytes. The result is valid until the next call. length is what the
-// message has on the wire.
-func readMessage(r io.Reader, buffer []byte, keepUpdates bool) (typ byte, message []byte, length int, err error) {
+// hold 65535 bytes. A NOTIFICATION and a ROUTE-REFRESH may be longer than maxLength
+// where that is agreed on (RFC 8654), and are cut to the buffer. The result is
+// valid until the next call. length is what the message has on the wire.
+func readMessage(r io.Reader, buffer []byte, keepUpdates, agreed bool) (
+	typ byte, message []byte, length int, err error,
+) {
 	header := buffer[:headerLength]
 	if _, err := io.ReadFull(r, header); err != nil {
 		return 0, nil, 0, err
@@ -63,7 +58,7 @@ func readMessage(r io.Reader, buffer []byte, keepUpdates bool) (typ byte, messag
 	}
 	length, typ = int(binary.BigEndian.Uint16(header[16:])), header[18]
 	limit := maxLength
-	if typ == typeUpdate {
+	if typ == typeUpdate || agreed && (typ == typeNotification || typ == typeRefresh) {
 		limit = math.MaxUint16
 	}
 	switch {
@@ -74,8 +69,12 @@ func readMessage(r io.Reader, buffer []byte, keepUpdates bool) (typ byte, messag
 	case typ == typeUpdate && !keepUpdates:
 		return typ, header, length, discard(r, length-headerLength)
 	}
-	_, err = io.ReadFull(r, buffer[headerLength:length])
-	return typ, buffer[:length], length, err
+	kept := min(length, len(buffer))
+	if _, err = io.ReadFull(r, buffer[headerLength:kept]); err == nil && kept < length {
+		binary.BigEndian.PutUint16(header[16:], uint16(kept))
+		err = discard(r, length-kept)
+	}
+	return typ, buffer[:kept], length, err
 }
 
 // discard throws n bytes away.
@@ -94,6 +93,7 @@ type open struct {
 	id             [4]byte
 	hold           []byte // two octets
 	families       bgp.Families
+	extended       bool // takes long messages
 	nextHop6       bool // takes IPv6 next hops for IPv4 routes
 	restart        bool // knows graceful restart
 	notification   bool // and keeps routes over a NOTIFICATION, too
@@ -106,46 +106,64 @@ type open struct {
 // parseOpen reads an OPEN message, its header included. Capabilities that do
 // not matter here are passed over.
 func parseOpen(message []byte) (open, error) {
-	if len(message) < headerLength+10 {
-		return open{}, badMessage(codeOpen, 0, "an OPEN of %d bytes", len(message))
+	list, err := capabilitiesOf(message)
+	if err != nil {
+		return open{}, err
 	}
 	body := message[headerLength:]
-	if body[0] != 4 {
-		return open{}, badMessage(codeOpen, 1, "version %d", body[0])
-	}
 	o := open{as: uint32(binary.BigEndian.Uint16(body[1:])), hold: body[3:5], id: [4]byte(body[5:9])}
-	parameters, size := body[10:], int(body[9])
-	extended := size == 255 && len(parameters) >= 3 && parameters[0] == 255 // RFC 9072
-	if extended {
-		size = int(binary.BigEndian.Uint16(parameters[1:]))
-		parameters = parameters[3:]
-	}
-	if len(parameters) != size {
-		return open{}, badMessage(codeOpen, 0, "an OPEN with %d bytes of parameters instead of %d", len(parameters), size)
-	}
+	zero := o.as == 0
 	multiprotocol := false
-	for len(parameters) > 0 {
-		typ, value, rest, ok := cut(parameters, extended)
-		if !ok {
-			return open{}, badMessage(codeOpen, 0, "an OPEN with a broken parameter")
-		}
-		for parameters = rest; typ == 2 && len(value) > 0; {
-			var code byte
-			var c []byte
-			if code, c, value, ok = cut(value, false); !ok {
-				return open{}, badMessage(codeOpen, 0, "an OPEN with a broken capability")
-			}
-			o.take(code, c)
-			multiprotocol = multiprotocol || code == capMultiprotocol
-		}
+	for _, c := range list {
+		o.take(c.code, c.value)
+		multiprotocol = multiprotocol || c.code == capMultiprotocol
 	}
-	if o.as == 0 {
+	if zero || o.as == 0 {
 		return open{}, badMessage(codeOpen, openBadPeerAS, "AS 0, which nobody may have (RFC 7607)")
 	}
 	if !multiprotocol {
 		o.families = bgp.IPv4 // RFC 4271 knows no other
 	}
 	return o, nil
+}
+
+// capabilitiesOf are those of an OPEN message, its header included, in the
+// ordinary form or in the extended one (RFC 9072).
+func capabilitiesOf(message []byte) ([]capability, error) {
+	if len(message) < headerLength+10 {
+		return nil, badMessage(codeOpen, 0, "an OPEN of %d bytes", len(message))
+	}
+	body := message[headerLength:]
+	if body[0] != 4 {
+		return nil, badMessage(codeOpen, 1, "version %d", body[0])
+	}
+	parameters, size := body[10:], int(body[9])
+	// The length of the ordinary form counts for nothing then, but is not 0.
+	extended := size > 0 && len(parameters) >= 3 && parameters[0] == 255
+	if extended {
+		size = int(binary.BigEndian.Uint16(parameters[1:]))
+		parameters = parameters[3:]
+	}
+	if len(parameters) != size {
+		return nil, badMessage(codeOpen, 0, "an OPEN with %d bytes of parameters instead of %d", len(parameters), size)
+	}
+	var out []capability
+	for len(parameters) > 0 {
+		typ, value, rest, ok := cut(parameters, extended)
+		if !ok {
+			return nil, badMessage(codeOpen, 0, "an OPEN with a broken parameter")
+		}
+		parameters = rest
+		if typ != 2 {
+			continue
+		}
+		list, ok := readCapabilities(value)
+		if !ok {
+			return nil, badMessage(codeOpen, 0, "an OPEN with a broken capability")
+		}
+		out = append(out, list...)
+	}
+	return out, nil
 }
 
 // cut splits the first of several values, each behind its type and length.
@@ -177,6 +195,8 @@ func (o *open) take(code byte, c []byte) {
 			// IPv4 (1), unicast (1, in two octets), over IPv6 (2).
 			o.nextHop6 = o.nextHop6 || [6]byte(c) == [6]byte{0, 1, 0, 1, 0, 2}
 		}
+	case code == capExtendedMessage:
+		o.extended = true
 	case code == capFourOctetAS && len(c) == 4:
 		o.as = binary.BigEndian.Uint32(c)
 	case code == capGracefulRestart && len(c) >= 2:
@@ -210,8 +230,12 @@ const (
 	codeStateMachine = 5
 	codeCease        = 6
 
-	openBadPeerAS = 2
+	openBadPeerAS  = 2
+	openParameter  = 4
+	openHoldTime   = 6
+	openCapability = 7
 
+	ceasePrefixes      = 1
 	ceaseShutdown      = 2
 	ceaseDeconfigured  = 3
 	ceaseConfiguration = 6
@@ -249,21 +273,68 @@ var notificationNames = map[byte]string{
 }
 
 var subcodeNames = map[[2]byte]string{
-	{codeOpen, 1}: "unsupported version", {codeOpen, openBadPeerAS}: "bad peer AS", {codeOpen, 3}: "bad BGP identifier",
-	{codeOpen, 4}: "unsupported optional parameter", {codeOpen, 6}: "unacceptable hold time", {codeOpen, 7}: "unsupported capability",
-	{codeCease, 1}: "maximum number of prefixes reached", {codeCease, ceaseShutdown}: "administrative shutdown",
-	{codeCease, ceaseDeconfigured}: "peer de-configured", {codeCease, 4}: "administrative reset", {codeCease, 5}: "connection rejected",
-	{codeCease, ceaseConfiguration}: "other configuration change", {codeCease, 7}: "connection collision resolution",
-	{codeCease, 8}: "out of resources", {codeCease, ceaseHardReset}: "hard reset", {codeCease, ceaseBFDDown}: "BFD down",
+	{codeHeader, 1}:                 "connection not synchronised",
+	{codeHeader, 2}:                 "bad message length",
+	{codeHeader, 3}:                 "bad message type",
+	{codeOpen, 1}:                   "unsupported version",
+	{codeOpen, openBadPeerAS}:       "bad peer AS",
+	{codeOpen, 3}:                   "bad BGP identifier",
+	{codeOpen, openParameter}:       "unsupported optional parameter",
+	{codeOpen, openHoldTime}:        "unacceptable hold time",
+	{codeOpen, openCapability}:      "unsupported capability",
+	{codeOpen, 11}:                  "role mismatch",
+	{3, 1}:                          "malformed attribute list",
+	{3, 2}:                          "unrecognised well-known attribute",
+	{3, 3}:                          "missing well-known attribute",
+	{3, 4}:                          "attribute flags",
+	{3, 5}:                          "attribute length",
+	{3, 6}:                          "invalid ORIGIN",
+	{3, 8}:                          "invalid NEXT_HOP",
+	{3, 9}:                          "optional attribute",
+	{3, 10}:                         "invalid network field",
+	{3, 11}:                         "malformed AS_PATH",
+	{codeStateMachine, 1}:           "unexpected message in OpenSent",
+	{codeStateMachine, 2}:           "unexpected message in OpenConfirm",
+	{codeStateMachine, 3}:           "unexpected message in Established",
+	{codeCease, ceasePrefixes}:      "maximum number of prefixes reached",
+	{codeCease, ceaseShutdown}:      "administrative shutdown",
+	{codeCease, ceaseDeconfigured}:  "peer de-configured",
+	{codeCease, 4}:                  "administrative reset",
+	{codeCease, 5}:                  "connection rejected",
+	{codeCease, ceaseConfiguration}: "other configuration change",
+	{codeCease, 7}:                  "connection collision resolution",
+	{codeCease, 8}:                  "out of resources",
+	{codeCease, ceaseHardReset}:     "hard reset",
+	{codeCease, ceaseBFDDown}:       "BFD down",
 }
 
 // inWords writes a NOTIFICATION message for a person. What the router wrote
 // into it may be anything: only printable text is shown, and not much of it.
-func inWords(message []byte) string {
-	if len(message) < headerLength+2 {
+func inWords(message []byte) string { return saidInWords(message[headerLength:]) }
+
+// saidInWords is the body of a NOTIFICATION for a person.
+func saidInWords(body []byte) string {
+	if len(body) < 2 {
 		return "a NOTIFICATION that is too short"
 	}
-	return wordsFor(message[headerLength:])
+	return wordsFor(body)
+}
+
+// disagrees tells whether a router that has sent a NOTIFICATION, without its header,
+// will say the same again until somebody changes something. FRR, for example, says
+// "state machine error" only while it starts.
+func disagrees(body []byte) bool {
+	if len(body) < 2 {
+		return false
+	}
+	lasting := []byte{ceasePrefixes, ceaseShutdown, ceaseDeconfigured}
+	return body[0] == codeOpen || body[0] == codeCease && slices.Contains(lasting, body[1])
+}
+
+// refusal tells whether a NOTIFICATION, without its header, refuses parameters or
+// capabilities.
+func refusal(body []byte) bool {
+	return len(body) >= 2 && body[0] == codeOpen && (body[1] == openParameter || body[1] == openCapability)
 }
 
 func wordsFor(body []byte) string {
@@ -283,8 +354,31 @@ func wordsFor(body []byte) string {
 		words += ": " + wordsFor(data)
 	case code == codeCease && (subcode == ceaseShutdown || subcode == 4) && len(data) > 1 && len(data) > int(data[0]):
 		words += fmt.Sprintf(" (%q)", printable(string(data[1:1+int(data[0])])))
+	case code == codeCease && subcode == ceasePrefixes && len(data) == 7: // RFC 4486, 4
+		of := capability{capMultiprotocol, []byte{data[0], data[1], 0, data[2]}}
+		words += fmt.Sprintf(" (%d for %s)", binary.BigEndian.Uint32(data[3:]), of)
+	case code == codeOpen && subcode == openCapability:
+		words += named(data)
 	}
 	return words
+}
+
+// named are in words the capabilities that a NOTIFICATION names, the first of
+// them where they are many.
+func named(data []byte) string {
+	const most = 6
+	list, _ := readCapabilities(data)
+	if len(list) == 0 {
+		return ""
+	}
+	var out []string
+	for _, c := range list[:min(len(list), most)] {
+		out = append(out, c.String())
+	}
+	if len(list) > most {
+		out = append(out, "…")
+	}
+	return " (" + strings.Join(out, ", ") + ")"
 }
 
 // printable is text without what could confuse a terminal or a log.

@@ -65,10 +65,26 @@ func TestAnOpenWithoutCapabilitiesIsIPv4(t *testing.T) {
 }
 
 func TestAnOpenOfAS0IsRefused(t *testing.T) {
-	m, err := packet.NewBGPOpenMessage(0, 90, netip.MustParseAddr("1.2.3.4"), nil)
-	_, err = parseOpen(serialized(t, m, err))
-	if bad := (messageError{}); !errors.As(err, &bad) || bad.code != codeOpen || bad.subcode != openBadPeerAS {
-		t.Errorf("got %v", err)
+	for _, test := range []struct {
+		story  string
+		number uint16 // of two octets
+		four   []byte // "" for none
+	}{
+		{"two octets", 0, nil},
+		{"four octets", packet.AS_TRANS, make([]byte, 4)},
+		{"two octets, beside four others", 0, []byte{0, 0, 0xfc, 1}},
+	} {
+		m, err := packet.NewBGPOpenMessage(test.number, 90, netip.MustParseAddr("1.2.3.4"), nil)
+		b := serialized(t, m, err)
+		if test.four != nil {
+			if b, err = withCapabilities(b, []capability{{capFourOctetAS, test.four}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err = parseOpen(b)
+		if bad := (messageError{}); !errors.As(err, &bad) || bad.code != codeOpen || bad.subcode != openBadPeerAS {
+			t.Errorf("%s: got %v", test.story, err)
+		}
 	}
 }
 
@@ -80,9 +96,9 @@ func TestFit(t *testing.T) {
 		restarted, preserved bool
 	}{{"the first session of a node that has just booted", false, false}, {"after a restart", true, true}, {"after a lost connection", false, true}} {
 		t.Run(test.story, func(t *testing.T) {
-			m := anOpen(t)
 			r := &relay{peer: bgp.Peer{Hold: 0}, restarted: test.restarted, preserved: test.preserved}
-			if err := r.fit(m); err != nil {
+			m, err := r.fit(anOpen(t))
+			if err != nil {
 				t.Fatal(err)
 			}
 			read, err := packet.ParseBGPMessage(m)
@@ -137,7 +153,7 @@ func TestReadMessage(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			in := bytes.NewReader(append(test.in, 'x'))
-			typ, m, _, err := readMessage(in, make([]byte, maxLength), false)
+			typ, m, _, err := readMessage(in, make([]byte, maxLength), false, false)
 			var bad messageError
 			switch {
 			case test.subcode != 0:
@@ -149,8 +165,38 @@ func TestReadMessage(t *testing.T) {
 			}
 		})
 	}
-	if _, _, _, err := readMessage(bytes.NewReader(header(30, typeNotification)), make([]byte, maxLength), false); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+	if _, _, _, err := readMessage(bytes.NewReader(header(30, typeNotification)), make([]byte, maxLength), false, false); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		t.Errorf("half a message: %v", err)
+	}
+}
+
+// TestLongMessages: where both sides take them, some messages may be long (RFC
+// 8654, 4). Nobody needs more of them than fits into an ordinary one.
+func TestLongMessages(t *testing.T) {
+	for _, test := range []struct {
+		story string
+		typ   byte
+		says  string // of the error; "" for none
+	}{
+		{"a NOTIFICATION", typeNotification, ""},
+		{"a ROUTE-REFRESH", typeRefresh, ""},
+		{"an OPEN", typeOpen, "with 60000 bytes"},
+		{"a KEEPALIVE", typeKeepalive, "with 60000 bytes"},
+	} {
+		long := append(message(test.typ, make([]byte, 60000-headerLength)), 'x')
+		in := bytes.NewReader(long)
+		typ, m, length, err := readMessage(in, make([]byte, maxLength), false, true)
+		switch {
+		case test.says != "":
+			if err == nil || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("%s: %v", test.story, err)
+			}
+		case err != nil || typ != test.typ || length != 60000 || len(m) != maxLength || number(m[16:]) != maxLength || in.Len() != 1:
+			t.Errorf("%s: type %d, %d bytes of %d, %v", test.story, typ, len(m), length, err)
+		}
+		if _, _, _, err := readMessage(bytes.NewReader(long), make([]byte, maxLength), false, false); err == nil {
+			t.Errorf("%s is taken though it was not agreed on", test.story)
+		}
 	}
 }
 
@@ -192,6 +238,8 @@ func TestNotificationsAreUnderstood(t *testing.T) {
 
 func FuzzRead(f *testing.F) {
 	f.Add(anOpen(f))
+	f.Add(ordinaryOpen(f, evpn))
+	f.Add(extendedOpen(f, multi4, evpn, fourOctets, restarts, stale, nextHops6, hostName))
 	f.Add(notification(codeCease, ceaseShutdown, "x"))
 	f.Add(hardened(notification(codeCease, ceaseShutdown, "x")))
 	f.Add(keepalive())
@@ -203,8 +251,8 @@ func FuzzRead(f *testing.F) {
 		plain, in := bytes.NewReader(b), bufio.NewReaderSize(bytes.NewReader(b), 64)
 		buffer, other := make([]byte, maxLength), make([]byte, maxLength)
 		for {
-			typ, m, length, err := readMessage(in, buffer, false)
-			if t2, m2, l2, err2 := readMessage(plain, other, false); t2 != typ || !bytes.Equal(m2, m) || l2 != length ||
+			typ, m, length, err := readMessage(in, buffer, false, false)
+			if t2, m2, l2, err2 := readMessage(plain, other, false, false); t2 != typ || !bytes.Equal(m2, m) || l2 != length ||
 				(err2 == nil) != (err == nil) {
 				t.Fatalf("type %d of %d bytes, %v; without a buffer type %d of %d bytes, %v", typ, length, err, t2, l2, err2)
 			}
@@ -221,12 +269,29 @@ func FuzzRead(f *testing.F) {
 				if err != nil {
 					continue
 				}
-				r := &relay{restarted: true, preserved: true}
-				if err := r.fit(m); err != nil {
+				list, err := capabilitiesOf(m)
+				if err != nil {
 					t.Fatalf("what was read once cannot be read again: %v", err)
 				}
-				if again, _ := parseOpen(m); again.as != o.as || again.families != o.families || again.longLived != o.longLived {
-					t.Fatalf("%+v became %+v", o, again)
+				m, err := withCapabilities(m, known(list))
+				if err != nil {
+					t.Fatalf("what gobgp is to see does not fit: %v", err)
+				}
+				if _, err := packet.ParseBGPMessage(m); err != nil {
+					t.Fatalf("gobgp does not understand it: %v", err)
+				}
+				// A router with other families only is refused.
+				seen, err := parseOpen(m)
+				if err != nil || seen.as != o.as || o.families != 0 && seen.families != o.families {
+					t.Fatalf("of %+v gobgp sees %+v, %v", o, seen, err)
+				}
+				r := &relay{restarted: true, preserved: true}
+				if m, err = r.fit(m); err != nil {
+					t.Fatalf("what was read once cannot be read again: %v", err)
+				}
+				again, _ := parseOpen(m)
+				if again.as != o.as || again.families != seen.families || again.longLived != seen.longLived {
+					t.Fatalf("%+v became %+v", seen, again)
 				}
 			case typeNotification:
 				if words := inWords(m); len(words) > 1024 || strings.ContainsAny(words, "\n\x1b") {

@@ -13,8 +13,10 @@ import (
 func TestPathFails(t *testing.T) {
 	each(t, func(t *testing.T, r router) {
 		r.start(t, network(t), wanted{asn: 64513, peerASN: 64512, peer: node4, restart: true})
-		p := tor(func(p *bgp.Peer) { p.GracefulRestart = time.Minute })
+		// While it is strict, there is time to ask the router what it has heard.
+		p := tor(func(p *bgp.Peer) { p.GracefulRestart, p.Strict = time.Minute, true })
 		s, _ := speak(t, Config{}, to(p, route("192.0.2.1/32", nil)))
+		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathUp})
 		since := up(t, s, "tor").Since
 		eventually(t, "the route is there", func() bool { return r.count(t, false) == 1 })
 		for _, path := range []bgp.Path{bgp.PathPending, bgp.PathUp, bgp.PathPending, bgp.PathUnwatched, bgp.PathUp} {
@@ -36,6 +38,8 @@ func TestPathFails(t *testing.T) {
 			})
 		}
 		// BFD may stay down where the router does not do it any more.
+		p.Strict = false
+		s.Set(to(p, route("192.0.2.1/32", nil)), true)
 		eventually(t, "there is a new session", func() bool {
 			now := sessionOf(s, "tor")
 			return now.State == bgp.SessionEstablished && now.Since.After(since)

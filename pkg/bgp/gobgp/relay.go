@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -39,6 +40,10 @@ type relay struct {
 	// restarted and preserved are flags for the router: the speaker is back
 	// from a restart, and what it announced before still works.
 	restarted, preserved bool
+	// software is what a router is told that is to hear of it, and omitted what is
+	// left out of the OPEN.
+	software string
+	omitted  omission
 	// opened is called with the router's OPEN before gobgp sees it. It gives
 	// gobgp the routes, or says why there can be no session. established is
 	// called when the router and gobgp have both agreed.
@@ -51,18 +56,23 @@ type relay struct {
 
 	writing sync.Mutex // one message at a time goes to the router
 	ended   bool       // nothing goes to it any more
+	told    bool       // the last word to it was a NOTIFICATION
 	cut     bool       // it has half a message, and would not understand another
 
 	mu           sync.Mutex
 	mine, theirs *open
 	agreed       [2]bool      // gobgp, router
 	reason       error        // why the session ends, the first that is known
+	guess        bool         // reason only follows from another that is not known
+	offered      []capability // in the OPEN, with what was omitted
+	said         []byte       // the router's last NOTIFICATION, without its header
 	families     bgp.Families // that both sides carry
 
-	ignored *atomic.Uint64 // UPDATEs that were thrown away
-	blocked atomic.Bool    // a message is on its way to the router
-	sent    atomic.Int64   // when the last message went, in Unix nanoseconds
-	hold    atomic.Int64   // sendHold, in nanoseconds
+	ignored  *atomic.Uint64 // UPDATEs that were thrown away
+	extended atomic.Bool    // both sides take long messages
+	blocked  atomic.Bool    // a message is on its way to the router
+	sent     atomic.Int64   // when the last message went, in Unix nanoseconds
+	hold     atomic.Int64   // sendHold, in nanoseconds
 }
 
 // line is what is known of the connection to the router.
@@ -79,12 +89,16 @@ type terms struct {
 	families        bgp.Families
 	hold, keepalive time.Duration
 	restart         bool
-	hard            bool // a NOTIFICATION does not make the router forget
+	hard            bool   // a NOTIFICATION does not make the router forget
+	omitted         string // of this side's capabilities, in words
 	longLived       time.Duration
 }
 
 // errEnded: the session was ended from this side.
 var errEnded = errors.New("ended by this side")
+
+// errTakesNothing: what is written to the router stays in the kernel.
+var errTakesNothing = errors.New("the router has taken nothing of what it was sent")
 
 // errClosed: nothing was said before the connection ended.
 var errClosed = errors.New("the router closed the connection")
@@ -136,7 +150,7 @@ func (r *relay) say(message []byte, why error) {
 	if r.ended {
 		return
 	}
-	r.ended = true
+	r.ended, r.told = true, true
 	if !r.cut {
 		_, _ = r.router.Write(message) // who does not listen is not told
 	}
@@ -174,7 +188,7 @@ func (r *relay) stuck(err error) error {
 	if c, ok := r.router.(*net.TCPConn); ok {
 		_ = c.SetLinger(0)
 	}
-	return fmt.Errorf("the router has taken nothing of what it was sent for %s", time.Duration(r.hold.Load()))
+	return fmt.Errorf("%w for %s", errTakesNothing, time.Duration(r.hold.Load()))
 }
 
 // fromRouter passes on what keeps the session, and nothing else.
@@ -183,7 +197,7 @@ func (r *relay) fromRouter() error {
 	var bad messageError
 	var pace pace
 	for last := time.Now(); ; {
-		typ, message, length, err := readMessage(in, buffer, false)
+		typ, message, length, err := readMessage(in, buffer, false, r.extended.Load())
 		now := time.Now()
 		if pause := pace.take(now, length); pause > 0 {
 			time.Sleep(pause)
@@ -201,7 +215,7 @@ func (r *relay) fromRouter() error {
 		case err != nil:
 			return fmt.Errorf("read from the router: %w", plain(err))
 		case typ == typeNotification:
-			r.note(fmt.Errorf("the router says: %s", inWords(message)))
+			r.hear(message)
 		case typ == typeUpdate:
 			r.ignored.Add(1)
 			if !r.agree(-1) || now.Sub(last) < livesEvery {
@@ -218,7 +232,7 @@ func (r *relay) fromRouter() error {
 		case typ == typeKeepalive && r.agree(-1) && now.Sub(last) < livesEvery:
 			continue
 		case typ == typeOpen:
-			if err := r.takeOpen(message); err != nil {
+			if message, err = r.takeOpen(message); err != nil {
 				return err
 			}
 		}
@@ -268,28 +282,83 @@ func keepalive() []byte {
 	return m
 }
 
-// takeOpen looks at the router's OPEN before gobgp does.
-func (r *relay) takeOpen(message []byte) error {
-	o, err := parseOpen(message)
+// takeOpen looks at the router's OPEN before gobgp does, and returns what gobgp is
+// to see of it.
+func (r *relay) takeOpen(message []byte) ([]byte, error) {
+	all, err := parseOpen(message)
+	if err == nil {
+		var list []capability
+		if list, err = capabilitiesOf(message); err == nil {
+			message, err = withCapabilities(message, r.heeded(known(list)))
+		}
+	}
+	var o open
+	if err == nil {
+		o, err = parseOpen(message)
+	}
 	var bad messageError
-	if errors.As(err, &bad) {
+	switch {
+	case errors.As(err, &bad):
 		r.say(notification(bad.code, bad.subcode, ""), fmt.Errorf("the router sent what is %w", err))
-		return errEnded
+		return nil, errEnded
+	case err != nil:
+		return nil, err
 	}
 	theirs := o
-	theirs.hold = []byte{o.hold[0], o.hold[1]} // message is overwritten
+	theirs.hold = []byte{o.hold[0], o.hold[1]} // message is changed
+	if r.omitted.multiprotocol(r.peer.Families) {
+		theirs.families &= all.families // which are none where it has only others
+	}
 	r.mu.Lock()
 	second := r.theirs != nil
 	r.theirs = &theirs
 	r.mu.Unlock()
 	if second {
 		r.say(notification(codeStateMachine, 0, ""), errors.New("the router sent a second OPEN"))
-		return errEnded
+		return nil, errEnded
+	}
+	if err := r.acceptable(&theirs); err != nil {
+		return nil, err
 	}
 	if r.peer.Hold == 0 {
 		o.hold[0], o.hold[1] = 0, 0
 	}
-	return r.opened(&theirs)
+	return message, r.opened(&theirs)
+}
+
+// heeded are those of a router's capabilities that count: what is left out here
+// is used by neither side. Without any multiprotocol capability here, the session
+// carries IPv4, whatever the router has.
+func (r *relay) heeded(list []capability) []capability {
+	out := r.omitted.from(list)
+	if !r.omitted.multiprotocol(r.peer.Families) {
+		out = slices.DeleteFunc(out, func(c capability) bool { return c.code == capMultiprotocol })
+	}
+	if !r.peer.Offer.ExtendedMessage {
+		out = slices.DeleteFunc(out, func(c capability) bool { return c.code == capExtendedMessage })
+	}
+	return out
+}
+
+// acceptable refuses what gobgp would let pass, or could not explain.
+func (r *relay) acceptable(theirs *open) error {
+	if hold := number(theirs.hold); hold == 1 || hold == 2 {
+		r.say(notification(codeOpen, openHoldTime, ""),
+			fmt.Errorf("told the router: OPEN error: unacceptable hold time (it is %d s, and 3 s is the least)", hold))
+		return errEnded
+	}
+	wanted := r.omitted.carried(r.peer.Families)
+	if wanted&theirs.families != 0 {
+		return nil
+	}
+	var needed []byte
+	for _, f := range wanted.List() {
+		needed = appendCapabilities(needed, multiprotocol(f))
+	}
+	r.say(notification(codeOpen, openCapability, string(needed)),
+		fmt.Errorf("told the router: OPEN error: unsupported capability (the session is to carry %s, and the router carries %s)",
+			wanted, theirs.families))
+	return errEnded
 }
 
 // badAS says which AS number the router has and which it should have, when a
@@ -314,13 +383,13 @@ func (r *relay) toGobgp(message []byte) error {
 func (r *relay) fromGobgp() error {
 	buffer := make([]byte, math.MaxUint16)
 	for {
-		typ, message, _, err := readMessage(r.gobgp, buffer, true)
+		typ, message, _, err := readMessage(r.gobgp, buffer, true, false)
 		if err != nil {
 			return errEnded
 		}
 		switch typ {
 		case typeOpen:
-			if err := r.fit(message); err != nil {
+			if message, err = r.fit(message); err != nil {
 				return err
 			}
 		case typeNotification:
@@ -328,7 +397,7 @@ func (r *relay) fromGobgp() error {
 			continue
 		}
 		if err := r.write(message); err != nil && !r.over() {
-			r.end(fmt.Errorf("write to the router: %w", plain(err))) // and go on reading: see run
+			r.falter(err) // and go on reading: see run
 		}
 		if typ == typeKeepalive {
 			r.agree(0)
@@ -336,11 +405,20 @@ func (r *relay) fromGobgp() error {
 	}
 }
 
-// fit writes into gobgp's OPEN what gobgp cannot be asked for.
-func (r *relay) fit(message []byte) error {
+// fit writes into gobgp's OPEN what gobgp cannot be asked for, and takes out of it
+// what the router is not to be told, or has refused.
+func (r *relay) fit(message []byte) ([]byte, error) {
+	list, err := capabilitiesOf(message)
+	if err != nil {
+		return nil, fmt.Errorf("gobgp's OPEN: %w", err)
+	}
+	offered := r.offer(list)
+	if message, err = withCapabilities(message, r.omitted.from(offered)); err != nil {
+		return nil, err
+	}
 	o, err := parseOpen(message)
 	if err != nil {
-		return fmt.Errorf("gobgp's OPEN: %w", err)
+		return nil, fmt.Errorf("gobgp's OPEN: %w", err)
 	}
 	if r.peer.Hold == 0 {
 		o.hold[0], o.hold[1] = 0, 0
@@ -360,18 +438,81 @@ func (r *relay) fit(message []byte) error {
 	mine := o
 	mine.hold = []byte{o.hold[0], o.hold[1]}
 	r.mu.Lock()
-	r.mine = &mine
+	r.mine, r.offered = &mine, offered
 	r.mu.Unlock()
-	return nil
+	return message, nil
+}
+
+// offer is what of gobgp's capabilities is offered to the router. gobgp tells
+// everybody the name of the host, and internal peers its own version.
+func (r *relay) offer(list []capability) []capability {
+	offer := r.peer.Offer
+	out := slices.DeleteFunc(slices.Clone(list), func(c capability) bool {
+		return c.code == capFQDN && !offer.FQDN || c.code == capSoftwareVersion ||
+			c.code == capExtendedMessage && !offer.ExtendedMessage
+	})
+	for i := range out {
+		out[i].value = slices.Clone(out[i].value) // the message is overwritten
+	}
+	if offer.SoftwareVersion && r.software != "" {
+		out = append(out, softwareVersion(r.software))
+	}
+	return out
 }
 
 // note remembers why the session is about to end.
 func (r *relay) note(why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.reason == nil {
-		r.reason = why
+	if r.reason == nil || r.guess && errors.Is(why, errTakesNothing) {
+		r.reason, r.guess = why, false
 	}
+}
+
+// hear takes in a NOTIFICATION of the router: that is why the session ends, unless
+// this side has ended it.
+func (r *relay) hear(message []byte) {
+	why := fmt.Errorf("the router says: %s", inWords(message))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.said = slices.Clone(message[headerLength:])
+	if r.reason == nil || r.guess {
+		r.reason, r.guess = why, false
+	}
+}
+
+// falter ends the connection after an error of a write to it. What the router has
+// said before it closed the connection is read first: that is the reason.
+func (r *relay) falter(err error) {
+	why := fmt.Errorf("write to the router: %w", plain(err))
+	if errors.Is(err, errTakesNothing) {
+		r.end(why)
+		return
+	}
+	r.mu.Lock()
+	if r.reason == nil {
+		r.reason, r.guess = why, true
+	}
+	r.mu.Unlock()
+	r.writing.Lock()
+	r.ended = true
+	r.writing.Unlock()
+	_ = r.router.SetReadDeadline(time.Now().Add(time.Second))
+}
+
+// notified is what the router has said in its last NOTIFICATION, in octets, and
+// what it had been offered.
+func (r *relay) notified() (said []byte, offered []capability) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.said, r.offered
+}
+
+// refused tells whether this side has ended the connection with a NOTIFICATION.
+func (r *relay) refused() bool {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	return r.told
 }
 
 // agree notes that a side has agreed to the other's OPEN, 0 for gobgp and 1
@@ -387,6 +528,7 @@ func (r *relay) agree(side int) bool {
 	if now && !before {
 		t = r.terms()
 		r.families = t.families
+		r.extended.Store(r.mine.extended && r.theirs.extended)
 	}
 	r.mu.Unlock()
 	if now && !before {
@@ -411,6 +553,7 @@ func (r *relay) terms() terms {
 	t := terms{peerASN: r.theirs.as, families: r.mine.families & r.theirs.families}
 	t.hold = time.Second * time.Duration(min(number(r.mine.hold), number(r.theirs.hold)))
 	t.keepalive = min(r.peer.Keepalive, t.hold/3)
+	t.omitted = r.omitted.inWords(r.offered)
 	t.restart = r.mine.restart && r.theirs.restart
 	t.hard = t.restart && r.mine.notification && r.theirs.notification
 	if t.restart && r.theirs.longLived+r.mine.longLived > 0 && len(r.theirs.longLivedFlags) > 0 {

@@ -12,43 +12,50 @@ const (
 	maxDamping = time.Minute
 )
 
-// soon is when a router is tried again that was there a moment ago: most are back
-// soon. After that, it is tried every connectTime.
-var soon = []time.Duration{0, 300 * time.Millisecond, time.Second, 2 * time.Second}
+// A router that was there a moment ago is tried again soon: most are back soon. The
+// longer it is away, the longer an attempt waits: a sixteenth of that time, at
+// least soonest, and connectTime at most. So a router that was away for up to 16 s
+// has its routes within a second of its return, and whoever is away for long is
+// tried no more often than connectTime says.
+const (
+	soonest    = 200 * time.Millisecond
+	awayShares = 16
+)
 
 // retry decides when a session is tried again. It is pure.
 type retry struct {
 	// flaps is how many sessions in a row have been short.
 	flaps int
-	// attempts is how many have failed since the last session; many before the
-	// first.
-	attempts int
+	// patient is set while there is no reason to hurry: before the first session,
+	// and after one that was damped.
+	patient bool
 }
 
-func newRetry() retry { return retry{attempts: len(soon)} }
+func newRetry() retry { return retry{patient: true} }
 
 // after returns how long to wait after a session that has lasted, of a peer that
 // is tried every connect, and whether that is damping (RFC 4271, 8.1.1,
 // DampPeerOscillations): the wait doubles with each short session.
 func (r *retry) after(lasted, connect time.Duration) (wait time.Duration, damped bool) {
-	r.attempts = 0
+	r.patient = false
 	if lasted >= steady {
 		r.flaps = 0
-		return soon[0], false
+		return 0, false
 	}
 	r.flaps++
 	if r.flaps <= freeFlaps {
 		return max(0, minPause-lasted), false
 	}
-	r.attempts = len(soon)
+	r.patient = true
 	return max(connect, min(maxDamping, minPause<<min(r.flaps-freeFlaps, 10))), true
 }
 
-// failed returns how long to wait after an attempt that has failed.
-func (r *retry) failed(connect time.Duration) time.Duration {
-	r.attempts++
-	if r.attempts < len(soon) {
-		return min(connect, soon[r.attempts])
+// failed returns how long to wait after an attempt that has failed, when there has
+// been no session for the time away. A router that has answered is there, and the
+// two sides do not agree.
+func (r *retry) failed(away, connect time.Duration, answered bool) time.Duration {
+	if r.patient || answered {
+		return connect
 	}
-	return connect
+	return min(connect, max(soonest, away/awayShares))
 }

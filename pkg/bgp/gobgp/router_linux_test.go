@@ -31,6 +31,8 @@ type wanted struct {
 	plain4       bool // no IPv6 next hops for IPv4
 	flood        int  // so many routes it announces itself (BIRD only)
 	bfd          bool
+	dynamic      bool // it learns of the speaker when that connects
+	limit        int  // so many prefixes it takes; 0 for any number
 }
 
 // seen is a route as a router tells of it.
@@ -57,6 +59,11 @@ type router interface {
 	heard(t *testing.T) string
 	// reconnect has it close the session and begin anew.
 	reconnect(t *testing.T)
+	// restart ends it without a word, and has it begin again after a pause. It
+	// returns when it answers.
+	restart(t *testing.T, after time.Duration)
+	// shutDown has its operator end the session, with a text.
+	shutDown(t *testing.T, text string)
 	// withoutBFD has it do without BFD.
 	withoutBFD(t *testing.T)
 }
@@ -103,16 +110,16 @@ func eventually(t *testing.T, what string, is func() bool) {
 }
 
 type frr struct {
-	host *netnstest.Host
-	dir  string
-	stop []func() string
+	host       *netnstest.Host
+	dir, space string
+	stop       []func() string
 }
 
 func (f *frr) start(t *testing.T, h *netnstest.Host, w wanted) {
 	t.Helper()
 	// Other tests may run at the same time, and FRR insists on its place.
 	space := fmt.Sprintf("berth-%d-%s", os.Getpid(), h)
-	f.host, f.dir = h, "/var/run/frr/"+space
+	f.host, f.dir, f.space = h, "/var/run/frr/"+space, space
 	remote := fmt.Sprint(w.peerASN)
 	if w.peerASN == 0 {
 		remote = "external"
@@ -130,7 +137,11 @@ func (f *frr) start(t *testing.T, h *netnstest.Host, w wanted) {
 	line(true, "router bgp %d\n bgp router-id 9.9.9.9\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast", w.asn)
 	line(w.longLived, " bgp long-lived-graceful-restart stale-time 600")
 	line(w.weights, " bgp bestpath as-path multipath-relax")
-	line(isAddr == nil, " neighbor %s remote-as %s", n, remote)
+	line(w.dynamic, " neighbor NODES peer-group\n neighbor NODES remote-as %s\n bgp listen range %s/32 peer-group NODES", remote, n)
+	if w.dynamic {
+		n = "NODES"
+	}
+	line(isAddr == nil && !w.dynamic, " neighbor %s remote-as %s", n, remote)
 	line(isAddr != nil, " neighbor %s interface remote-as %s", n, remote)
 	line(w.password != "", " neighbor %s password %s", n, w.password)
 	line(w.bfd, " neighbor %s bfd", n)
@@ -141,7 +152,9 @@ func (f *frr) start(t *testing.T, h *netnstest.Host, w wanted) {
 	line(!w.plain4, " neighbor %s capability extended-nexthop", n)
 	line(true, " neighbor %s timers connect 1", n)
 	for _, family := range []string{"ipv4", "ipv6"} {
-		line(true, " address-family %s unicast\n  neighbor %s activate\n exit-address-family", family, n)
+		line(true, " address-family %s unicast\n  neighbor %s activate", family, n)
+		line(w.limit > 0, "  neighbor %s maximum-prefix %d", n, w.limit)
+		line(true, " exit-address-family")
 	}
 	h.Run(t, "install", "-d", "-o", "frr", "-g", "frr", f.dir)
 	config := filepath.Join(f.dir, "test.conf")
@@ -153,12 +166,7 @@ func (f *frr) start(t *testing.T, h *netnstest.Host, w wanted) {
 		programs = []string{"zebra", "bfdd", "bgpd"}
 	}
 	for _, program := range programs {
-		f.stop = append(f.stop, h.Start(t, "/usr/lib/frr/"+program, "-N", space, "-f", config, "-P", "0",
-			"-i", filepath.Join(f.dir, program+".pid"), "--log", "stdout"))
-		eventually(t, program+" answers", func() bool {
-			_, err := h.Try("vtysh", "--vty_socket", f.dir, "-d", program, "-c", "show version")
-			return err == nil
-		})
+		f.run(t, program)
 	}
 	t.Cleanup(func() {
 		for _, stop := range slices.Backward(f.stop) {
@@ -168,6 +176,33 @@ func (f *frr) start(t *testing.T, h *netnstest.Host, w wanted) {
 		}
 		_ = os.RemoveAll(f.dir)
 	})
+}
+
+// run starts one of its programs, and waits until it answers.
+func (f *frr) run(t *testing.T, program string) {
+	t.Helper()
+	f.stop = append(f.stop, f.host.Start(t, "/usr/lib/frr/"+program, "-N", f.space, "-f", filepath.Join(f.dir, "test.conf"), "-P", "0",
+		"-i", filepath.Join(f.dir, program+".pid"), "--log", "stdout"))
+	eventually(t, program+" answers", func() bool {
+		_, err := f.host.Try("vtysh", "--vty_socket", f.dir, "-d", program, "-c", "show version")
+		return err == nil
+	})
+}
+
+func (f *frr) restart(t *testing.T, after time.Duration) {
+	t.Helper()
+	pid, err := os.ReadFile(filepath.Join(f.dir, "bgpd.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.host.Run(t, "kill", "-9", strings.TrimSpace(string(pid)))
+	time.Sleep(after)
+	f.run(t, "bgpd")
+}
+
+func (f *frr) shutDown(t *testing.T, text string) {
+	f.host.Run(t, "vtysh", "--vty_socket", f.dir, "-d", "bgpd", "-c", "configure terminal", "-c", "router bgp",
+		"-c", "neighbor "+node4+" shutdown message "+text)
 }
 
 // ask has bgpd answer in JSON.
@@ -275,6 +310,7 @@ type bird struct {
 	host   *netnstest.Host
 	socket string
 	config string
+	stop   func() string
 }
 
 func (b *bird) start(t *testing.T, h *netnstest.Host, w wanted) {
@@ -292,7 +328,9 @@ func (b *bird) start(t *testing.T, h *netnstest.Host, w wanted) {
 		remote = "external"
 	}
 	line(true, "log stderr all;\nrouter id 8.8.8.8;\nprotocol device {}\nprotocol bgp berth {\n local as %d;", w.asn)
-	if _, err := netip.ParseAddr(w.peer); err != nil {
+	if w.dynamic {
+		line(true, " neighbor range %s/32 %s; dynamic name \"berth\";", w.peer, remote)
+	} else if _, err := netip.ParseAddr(w.peer); err != nil {
 		// BIRD 2.0 knows no unnumbered sessions: the address has to be told.
 		own := linkLocal(t, netnstest.Local(), w.peer)
 		line(true, " neighbor %s%%%s %s;\n interface \"%s\";", own, w.peer, remote, w.peer)
@@ -308,8 +346,12 @@ func (b *bird) start(t *testing.T, h *netnstest.Host, w wanted) {
 	line(w.restart, " graceful restart on;")
 	line(w.longLived, " long lived graceful restart on;")
 	line(true, " connect delay time 1; connect retry time 1; error wait time 1, 2; error forget time 1;")
-	line(true, " ipv4 { import all; export %s; extended next hop %s; };\n ipv6 { import all; export none; };\n}",
-		map[bool]string{false: "none", true: "where source = RTS_STATIC"}[w.flood > 0], map[bool]string{false: "on", true: "off"}[w.plain4])
+	limit := ""
+	if w.limit > 0 {
+		limit = fmt.Sprintf("import limit %d action disable; ", w.limit)
+	}
+	line(true, " ipv4 { %simport all; export %s; extended next hop %s; };\n ipv6 { import all; export none; };\n}",
+		limit, map[bool]string{false: "none", true: "where source = RTS_STATIC"}[w.flood > 0], map[bool]string{false: "on", true: "off"}[w.plain4])
 	if w.flood > 0 {
 		line(true, "protocol static {\n ipv4;")
 		for i := range w.flood {
@@ -323,13 +365,29 @@ func (b *bird) start(t *testing.T, h *netnstest.Host, w wanted) {
 	if err := os.WriteFile(config, []byte(c.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	stop := h.Start(t, "bird", "-f", "-c", config, "-s", b.socket)
+	b.run(t)
 	t.Cleanup(func() {
-		if out := stop(); t.Failed() {
+		if out := b.stop(); t.Failed() {
 			t.Logf("%s", out)
 		}
 	})
-	eventually(t, "bird answers", func() bool { _, err := h.Try("birdc", "-s", b.socket, "show status"); return err == nil })
+}
+
+func (b *bird) run(t *testing.T) {
+	t.Helper()
+	b.stop = b.host.Start(t, "bird", "-f", "-c", b.config, "-s", b.socket)
+	eventually(t, "bird answers", func() bool { _, err := b.host.Try("birdc", "-s", b.socket, "show status"); return err == nil })
+}
+
+func (b *bird) restart(t *testing.T, after time.Duration) {
+	t.Helper()
+	b.stop()
+	time.Sleep(after)
+	b.run(t)
+}
+
+func (b *bird) shutDown(t *testing.T, text string) {
+	b.ask(t, "disable", "berth", fmt.Sprintf("%q", text))
 }
 
 func (b *bird) ask(t *testing.T, command ...string) string {

@@ -121,7 +121,7 @@ func (e *engine) open(ctx context.Context) (net.Conn, error) {
 		}
 		// It closes what comes before it is ready, a moment after AddPeer.
 		_ = c.SetReadDeadline(time.Now().Add(openWait))
-		if _, first, _, err := readMessage(c, buffer, false); err == nil {
+		if _, first, _, err := readMessage(c, buffer, false, false); err == nil {
 			_ = c.SetReadDeadline(time.Time{})
 			return &primed{c, io.MultiReader(bytes.NewReader(first), c)}, nil
 		}

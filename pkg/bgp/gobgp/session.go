@@ -40,6 +40,7 @@ type common struct {
 	globals    sync.RWMutex // see engine
 	listeners  listeners
 	restarting bool
+	software   string
 	replayed   chan struct{} // closed when all routes are known
 	connecting time.Duration // connectTimeout, and openTimeout; less in tests
 	opening    time.Duration
@@ -74,8 +75,16 @@ type session struct {
 	engineMu sync.Mutex
 	engine   *engine
 	choose   func(bgp.Peer) (nextHops, string) // hopsFor the present connection
+	held     bool                              // nothing is announced before the path is up
 	prepared bool                              // the session is established
 	output   output
+
+	// omitted is what the OPEN leaves out because the router has refused it, until
+	// a session has ended. again is set when the next attempt is worth making at
+	// once, and answered when the last ended because the two sides do not agree.
+	// They are of run alone.
+	omitted         omission
+	again, answered bool
 
 	before  bool // there was a session in this process
 	ignored atomic.Uint64
@@ -158,9 +167,10 @@ func (s *session) run(old *session) {
 			s.engine.stop()
 		}
 	}()
-	retry := newRetry()
+	retry, lost := newRetry(), time.Now()
 	for s.over.Err() == nil {
 		began := time.Now()
+		s.again, s.answered = false, false
 		was, err := s.once(s.over)
 		if s.over.Err() != nil {
 			return
@@ -168,10 +178,12 @@ func (s *session) run(old *session) {
 		peer, _ := s.wanted()
 		var wait time.Duration
 		damped := false
-		if was {
+		switch {
+		case was:
+			lost = time.Now()
 			wait, damped = retry.after(time.Since(began), peer.Connect)
-		} else {
-			wait = retry.failed(peer.Connect)
+		case !s.again:
+			wait = retry.failed(time.Since(lost), peer.Connect, s.answered)
 		}
 		s.failed(was, err)
 		if damped {
@@ -215,9 +227,12 @@ func (s *session) failed(was bool, err error) {
 		next := bgp.Session{
 			Peer: v.Peer, State: bgp.SessionConnecting, Since: v.Since, Router: v.Router,
 			LastError: text, LastErrorAt: now, Ended: v.Ended, EndedAt: v.EndedAt,
+			Notification: v.Notification, NotificationAt: v.NotificationAt,
 		}
 		if was {
 			next.Ended, next.EndedAt = text, now
+		} else if v.State == bgp.SessionAwaitingBFD {
+			next.State = v.State // attempts come and go meanwhile
 		}
 		*v = next
 	})
@@ -244,10 +259,12 @@ func (s *session) once(ctx context.Context) (was bool, err error) {
 	}
 	defer func() { _ = router.Close() }()
 	path, failures := s.pathNow()
-	if peer.Strict && path != bgp.PathUp {
-		return false, errNoPath
-	}
-	s.show(func(v *bgp.Session) { v.State = bgp.SessionOpening })
+	held := peer.Strict && path != bgp.PathUp
+	s.show(func(v *bgp.Session) {
+		if !held {
+			v.State = bgp.SessionOpening
+		}
+	})
 	gobgp, err := s.openInside(ctx)
 	if err != nil {
 		return false, err
@@ -255,7 +272,7 @@ func (s *session) once(ctx context.Context) (was bool, err error) {
 	drained := make(chan struct{})
 	defer s.closeInside(gobgp, drained)
 	r := &relay{peer: peer, router: router, gobgp: gobgp, drained: drained, opening: s.opening, ignored: &s.ignored,
-		asked:     make(chan struct{}, 1),
+		asked: make(chan struct{}, 1), software: s.software, omitted: s.omitted,
 		restarted: s.restarting && !s.before, preserved: s.restarting || s.before}
 	local, remote := addrOf(router.LocalAddr()), addrOf(router.RemoteAddr())
 	if peer.Interface != "" {
@@ -270,6 +287,7 @@ func (s *session) once(ctx context.Context) (was bool, err error) {
 		s.engineMu.Lock()
 		defer s.engineMu.Unlock()
 		takes := theirs.nextHop6
+		s.held = held
 		s.choose = func(p bgp.Peer) (nextHops, string) { return hopsFor(p, local, takes) }
 		change, _ := s.change()
 		return s.engine.announce(change)
@@ -277,14 +295,44 @@ func (s *session) once(ctx context.Context) (was bool, err error) {
 	r.establish = s.engine.establish
 	begun := make(chan terms, 1)
 	r.established = func(t terms) { begun <- t }
+	defer func() { s.heed(r, was) }()
 	return s.serve(r, begun, failures, bgp.Session{Peer: s.name, State: bgp.SessionEstablished, Local: local, Remote: remote,
 		LocalASN: peer.LocalASN, MD5: peer.Password.Set()})
+}
+
+// heed takes in what the router has said when it ended a connection: that is shown
+// until it says something else, whatever attempts fail with afterwards, and decides
+// what the next OPEN leaves out. was tells whether there was a session.
+func (s *session) heed(r *relay, was bool) {
+	said, offered := r.notified()
+	s.answered = disagrees(said) || r.refused()
+	if len(said) > 0 {
+		text := saidInWords(said)
+		s.show(func(v *bgp.Session) {
+			if v.Notification != text || was {
+				v.Notification, v.NotificationAt = text, time.Now()
+			}
+		})
+	}
+	if was {
+		s.omitted = omission{} // another router may be there next time, or a newer one
+		return
+	}
+	if s.again = s.omitted.refused(said, offered, r.peer.Families); s.again {
+		s.log.Warn("the router refuses a capability: the next attempt leaves it out", "name", s.name,
+			"capability", s.omitted.inWords(offered))
+	} else if refusal(said) {
+		s.omitted = omission{} // it did not help
+	}
 }
 
 // change is what gobgp has to be given so that it announces what is wanted now,
 // and in words what of that has no next hop. The caller holds engineMu.
 func (s *session) change() (c change, withheld string) {
 	peer, routes := s.wanted()
+	if s.held {
+		routes = nil
+	}
 	via, withheld := s.choose(peer)
 	return s.engine.changeTo(routes, via), withheld
 }
@@ -327,6 +375,7 @@ func (s *session) serve(r *relay, begun <-chan terms, failures uint64, view bgp.
 	ended := make(chan outcome, 1)
 	go func() { ended <- outcome{r.run()} }()
 	var t terms
+	var patience <-chan time.Time // while the session is held
 	for {
 		var later <-chan time.Time
 		if s.due() {
@@ -336,14 +385,26 @@ func (s *session) serve(r *relay, begun <-chan terms, failures uint64, view bgp.
 		case o := <-ended:
 			return was, o.why
 		case t = <-begun:
-			was, s.before = true, true
-			s.begin(t, view)
+			s.before = true
+			if s.begin() {
+				patience = time.After(pathTimeout)
+			} else {
+				was = true
+				s.tell(t, view)
+			}
+			continue
+		case <-patience:
+			s.giveUp(r)
 			continue
 		case <-s.wake:
 			if _, now := s.pathNow(); now != failures {
 				failures = now
 				s.lose(r, t)
 				continue
+			}
+			if patience != nil && s.release() {
+				patience, was = nil, true
+				s.tell(t, view)
 			}
 			s.want(func(o *output) { o.routesDue = true })
 		case <-r.asked:
@@ -373,21 +434,29 @@ func (s *session) want(what func(*output)) {
 	what(&s.output)
 }
 
-// begin tells of a session that has just been established.
-func (s *session) begin(t terms, view bgp.Session) {
+// begin notes that a session has just been established, and tells whether it is
+// held.
+func (s *session) begin() (held bool) {
 	s.engineMu.Lock()
+	defer s.engineMu.Unlock()
 	s.prepared = true
 	s.output = output{}
 	s.output.gave(time.Now(), len(s.engine.announced)) // gobgp sends all of them now
-	s.engineMu.Unlock()
+	signal(s.wake)                                     // for what has changed since the router's OPEN, and the counts
+	return s.held
+}
+
+// tell tells of a session that is established, and announces.
+func (s *session) tell(t terms, view bgp.Session) {
 	s.show(func(v *bgp.Session) {
 		view.Since, view.Router, view.LastError, view.LastErrorAt = v.Since, v.Router, v.LastError, v.LastErrorAt
 		view.Ended, view.EndedAt = v.Ended, v.EndedAt
+		view.Notification, view.NotificationAt = v.Notification, v.NotificationAt
+		view.Omitted = t.omitted
 		view.PeerASN, view.Families, view.Hold, view.Keepalive = t.peerASN, t.families, t.hold, t.keepalive
 		view.GracefulRestart, view.LongLived = t.restart, t.longLived
 		*v = view
 	})
-	signal(s.wake) // for what has changed since the router's OPEN, and the counts
 	s.mu.Lock()
 	s.told = ""
 	s.mu.Unlock()

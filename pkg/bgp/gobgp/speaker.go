@@ -20,6 +20,9 @@ type Config struct {
 	// speaker ran: the first session of each peer asks its router to go on
 	// with the routes of before (RFC 4724, 4.1).
 	Restarting bool
+	// Software is the name and version of this program, for routers that are to be
+	// told.
+	Software string
 	// ListenPort is where passive sessions listen; 0 means DefaultListenPort.
 	ListenPort uint16
 }
@@ -48,7 +51,7 @@ type Speaker struct {
 func New(c Config) *Speaker {
 	s := &Speaker{changes: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		sessions: map[string]*session{}, ending: map[string]*session{}}
-	s.common = common{log: c.Logger, restarting: c.Restarting, connecting: connectTimeout, opening: openTimeout,
+	s.common = common{log: c.Logger, restarting: c.Restarting, software: c.Software, connecting: connectTimeout, opening: openTimeout,
 		replayed: make(chan struct{}), hurry: make(chan struct{}), changed: func() { signal(s.changes) },
 		listeners: listeners{port: cmp.Or(c.ListenPort, DefaultListenPort), open: map[listenAt]*listener{}}}
 	return s

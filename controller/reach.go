@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/config"
+)
+
+// Which nodes an advertisement reaches is not known from it alone: nodes have labels
+// that keep them out, and only their speakers tell what links they have.
+
+// place is a node, and what its speaker tells of it.
+type place struct {
+	name   string
+	labels labels.Set
+	// speaks is set when the node has a Speaker object, worked when a speaker of it
+	// has been ready.
+	speaks, worked bool
+	// excludeLabel is what the exclude label means to its speaker, "" when it does not
+	// say.
+	excludeLabel v1beta1.NodeMark
+	// links are the names of the links that may carry announcements, nil when they
+	// are not known, or not all of them.
+	links []string
+}
+
+func (p place) labelled() bool {
+	_, labelled := p.labels[v1beta1.LabelExcludeNode]
+	return labelled
+}
+
+// reach is what an advertisement asks of nodes.
+type reach struct {
+	kind, name string
+	selects    func(labels.Set) bool
+	// interfaces are those that it names, as they are written, and names tells which
+	// are meant; none for any.
+	interfaces []string
+	names      func(string) bool
+}
+
+// judge says which nodes the advertisement reaches: the reason is ReasonAccepted when
+// there are some, or when it is not known.
+func (r reach) judge(places []place) config.Problem {
+	accepted := config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonAccepted, Message: inForce}
+	selected := slices.DeleteFunc(slices.Clone(places), func(p place) bool { return !r.selects(p.labels) })
+	if len(places) == 0 {
+		return accepted // none are known
+	}
+	if len(selected) == 0 {
+		return config.NoNodeSelected(r.kind, r.name)
+	}
+	// See marksOf in pkg/announcement, which decides the same.
+	counts := slices.ContainsFunc(places, func(p place) bool { return !p.labelled() && p.worked })
+	excluded := slices.DeleteFunc(slices.Clone(selected), func(p place) bool {
+		return !p.labelled() || p.speaks && p.excludeLabel != v1beta1.MarkHeeded
+	})
+	switch {
+	case counts && len(excluded) == len(selected):
+		return r.excluded(excluded)
+	case !counts && len(excluded) == len(selected):
+		accepted.Message = inForce + " Every node with a speaker carries the label " + v1beta1.LabelExcludeNode +
+			", so the label keeps none of them from announcing."
+	}
+	if len(r.interfaces) > 0 {
+		if missing := r.missing(selected); missing != "" {
+			return config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonNoInterface, Message: missing}
+		}
+	}
+	return accepted
+}
+
+// inForce is said of an object of which nothing is wrong.
+const inForce = "In force as written."
+
+// excluded is the problem of an advertisement all nodes of which have the exclude
+// label, while others have not.
+func (r reach) excluded(places []place) config.Problem {
+	names := namesOf(places)
+	return config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonNodesExcluded, Message: fmt.Sprintf(
+		"All nodes that it selects carry the label %[1]s, and other nodes do not: so no node announces by it. On them: %[2]s. "+
+			"Take the label off: kubectl label node %[3]s %[1]s-. Or have the speakers ignore it, with --ignore-exclude-label.",
+		v1beta1.LabelExcludeNode, someOf(names), strings.Join(names[:min(len(names), mostNodes)], " "))}
+}
+
+// missing says that no node has an interface that is named; "" when one has, or when
+// that is not known. A node without a speaker announces nothing anyway.
+func (r reach) missing(selected []place) string {
+	there := map[string]bool{}
+	speak := false
+	for _, p := range selected {
+		if !p.speaks {
+			continue
+		}
+		speak = true
+		if p.links == nil || slices.ContainsFunc(p.links, r.names) {
+			return ""
+		}
+		for _, link := range p.links {
+			there[link] = true
+		}
+	}
+	if !speak {
+		return ""
+	}
+	return fmt.Sprintf("No node that it selects has an interface named %s that is up and can carry ARP or NDP. "+
+		"Correct spec.interfaces or spec.interfacePatterns, or spec.nodeSelectors. The nodes have: %s.",
+		strings.Join(r.interfaces, ", "), someOf(slices.Collect(maps.Keys(there))))
+}
+
+func namesOf(places []place) []string {
+	var out []string
+	for _, p := range places {
+		out = append(out, p.name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// interfacePatience is how long no node must have an interface before that is told.
+// Speakers list links that are excluded by their name only once an advertisement
+// names them, and those that start do not know yet which do.
+const interfacePatience = 10 * time.Second
+
+// missingSince remembers since when advertisements name interfaces that no node has.
+type missingSince struct {
+	mu    sync.Mutex
+	since map[objectKey]time.Time
+}
+
+// wait takes in what was found of an advertisement just now, and returns how long it
+// is to be waited before that is told.
+func (m *missingSince) wait(key objectKey, reason v1beta1.Reason, now time.Time) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if reason != v1beta1.ReasonNoInterface {
+		delete(m.since, key)
+		return 0
+	}
+	if m.since == nil {
+		m.since = map[objectKey]time.Time{}
+	}
+	if m.since[key].IsZero() {
+		m.since[key] = now
+	}
+	return max(m.since[key].Add(interfacePatience).Sub(now), 0)
+}
+
+// reachOf is what an advertisement in force asks of nodes.
+func (s *state) reachOf(key objectKey) (r reach, nodes map[string]map[string]string, found bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	nodes = s.nodeLabels
+	switch key.Kind {
+	case config.KindL2Advertisement:
+		for _, a := range s.config.L2Advertisements {
+			if a.Name != key.Name {
+				continue
+			}
+			named := slices.Clone(a.Interfaces)
+			for _, p := range a.InterfacePatterns {
+				named = append(named, p.String())
+			}
+			return reach{key.Kind, key.Name, func(l labels.Set) bool { return a.SelectsNode(l) }, named, a.NamesInterface}, nodes, true
+		}
+	case config.KindBGPAdvertisement:
+		for _, a := range s.config.BGPAdvertisements {
+			if a.Name == key.Name {
+				return reach{kind: key.Kind, name: key.Name, selects: func(l labels.Set) bool { return a.SelectsNode(l) }}, nodes, true
+			}
+		}
+	}
+	return reach{}, nil, false
+}
+
+// reaches is what is wrong with an advertisement for want of nodes, by their labels
+// and what their speakers say.
+func (r *statusReconciler) reaches(ctx context.Context, key objectKey) (config.Problem, error) {
+	asks, nodes, found := r.state.reachOf(key)
+	if !found {
+		return config.Problem{Reason: v1beta1.ReasonAccepted, Message: inForce}, nil
+	}
+	var speakers v1beta1.SpeakerList
+	if err := r.cached.List(ctx, &speakers, client.UnsafeDisableDeepCopy); err != nil {
+		return config.Problem{}, fmt.Errorf("list Speakers: %w", err)
+	}
+	return asks.judge(placesOf(nodes, speakers.Items)), nil
+}
+
+// placesOf puts nodes and speakers together.
+func placesOf(nodes map[string]map[string]string, speakers []v1beta1.Speaker) []place {
+	status := map[string]*v1beta1.SpeakerStatus{}
+	for i := range speakers {
+		status[speakers[i].Name] = &speakers[i].Status
+	}
+	var out []place
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
+		p := place{name: name, labels: nodes[name]}
+		if s := status[name]; s != nil {
+			p.speaks, p.worked, p.excludeLabel = true, s.Worked(), s.ExcludeLabel
+			if len(s.Links) < v1beta1.MaxSpeakerAnnouncements { // else not all are listed
+				p.links = linkNames(s.Links)
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func linkNames(links []v1beta1.SpeakerLink) []string {
+	var out []string
+	for _, l := range links {
+		if l.Up {
+			out = append(out, l.Name)
+		}
+	}
+	return out
+}
+
+// advertisementsOfSpeakers has the status of all advertisements looked at when a
+// speaker says something else than before of what they ask of nodes.
+func advertisementsOfSpeakers(s *state) handler.TypedEventHandler[client.Object, objectKey] {
+	type queue = workqueue.TypedRateLimitingInterface[objectKey]
+	all := func(q queue) {
+		for _, key := range s.advertisements() {
+			q.AddAfter(key, statusDelay)
+		}
+	}
+	return handler.TypedFuncs[client.Object, objectKey]{
+		CreateFunc: func(_ context.Context, _ event.CreateEvent, q queue) { all(q) },
+		DeleteFunc: func(_ context.Context, _ event.DeleteEvent, q queue) { all(q) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+			before, after := e.ObjectOld.(*v1beta1.Speaker).Status, e.ObjectNew.(*v1beta1.Speaker).Status
+			if before.Worked() != after.Worked() || before.ExcludeLabel != after.ExcludeLabel ||
+				!slices.Equal(linkNames(before.Links), linkNames(after.Links)) {
+				all(q)
+			}
+		},
+	}
+}
+
+// advertisements are the keys of all that are in force.
+func (s *state) advertisements() []objectKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []objectKey
+	for _, a := range s.config.L2Advertisements {
+		out = append(out, objectKey{config.KindL2Advertisement, a.Name})
+	}
+	for _, a := range s.config.BGPAdvertisements {
+		out = append(out, objectKey{config.KindBGPAdvertisement, a.Name})
+	}
+	return out
+}

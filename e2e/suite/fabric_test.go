@@ -1,0 +1,141 @@
+package suite
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-lb/berth/e2e/lab"
+)
+
+// suppress has ports of the switch suppress ARP and NDP, as those do that lead to other leaves of an EVPN fabric: what another port
+// sends does not leave there when it looks like a probe or a gratuitous ARP.
+func suppress(t *testing.T, hosts ...string) (end func()) {
+	t.Helper()
+	set := func(ctx context.Context, state string) (err error) {
+		for _, host := range hosts {
+			if _, err = cluster.Exec(ctx, lab.HostSwitch, "bridge", "link", "set", "dev", host, "neigh_suppress", state); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := set(t.Context(), "on"); err != nil {
+		t.Fatal(err)
+	}
+	end = func() {
+		if err := set(context.WithoutCancel(t.Context()), "off"); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(end)
+	return end
+}
+
+// TestSuppressingSwitch: hosts behind ports that suppress ARP and NDP learn of a new place of an address, one of them that has an
+// address is found before it is announced, and the check of an owner behind one takes it for no dead one.
+func TestSuppressingSwitch(t *testing.T) {
+	withSettings(t, "BERTH_SELF_CHECK_INTERVAL=10s")
+	end := suppress(t, lab.HostClient, lab.HostRouter)
+
+	const hidden = "10.77.0.224"
+	stranger := strings.TrimSpace(string(must(t)(cluster.Exec(t.Context(), lab.HostRouter, "cat", "/sys/class/net/eth0/address"))))
+	single := netip.PrefixFrom(netip.MustParseAddr(hidden), 32)
+	if err := cluster.AddAddresses(t.Context(), lab.HostRouter, "eth0", single); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.RemoveAddresses(context.WithoutCancel(t.Context()), lab.HostRouter, "eth0", single); err != nil {
+			t.Error(err)
+		}
+	})
+
+	// The IPv6 entry of the nodes' router moves, and IPv4 ones of everybody. The nodes know their router when they have used it.
+	for _, node := range cluster.NodeNames() {
+		must(t)(cluster.Exec(t.Context(), node, "sh", "-c", `ping -6 -c1 -W5 "$(ip -6 route show default | sed -n 's/.* via \([^ ]*\).*/\1/p' | head -n1)"`))
+	}
+	addresses := []netip.Addr{netip.MustParseAddr("10.77.0.223"), netip.MustParseAddr("fd77::223")}
+	learner := map[netip.Addr]string{addresses[0]: lab.HostClient, addresses[1]: lab.HostRouter}
+	for addr, host := range learner {
+		must(t)(cluster.Exec(t.Context(), host, "ip", "neigh", "replace", addr.String(), "lladdr", "02:00:00:00:00:77", "dev", "eth0", "nud", "stale"))
+	}
+	apply(t, web("fabric", "node1"))
+	kubectl(t, "rollout", "status", "deployment/fabric", "--timeout=60s")
+	apply(t, pool("fabric", "10.77.0.223/32, fd77::223/128"))
+	apply(t, pool("hidden", hidden+"/32"))
+	apply(t, echo("fabric", "fabric", ""))
+	apply(t, service("hidden", "fabric", "loadBalancerIP: "+hidden))
+	for addr, host := range learner {
+		took := eventually(t, 20*time.Second, host+" learns where "+addr.String()+" is", func() (bool, string) {
+			out := string(must(t)(cluster.Exec(t.Context(), host, "ip", "neigh", "show", addr.String(), "dev", "eth0")))
+			for _, node := range cluster.NodeNames() {
+				if strings.Contains(out, macOf(t, node)) {
+					return true, ""
+				}
+			}
+			return false, out
+		})
+		fmt.Printf("figure: %s behind a port that suppresses ARP and NDP has learned the place of %s after %.1f s\n", host, addr, took.Seconds())
+	}
+	eventually(t, 15*time.Second, "an Event tells of the host that has "+hidden, func() (bool, string) {
+		out := kubectl(t, "get", "events", "-A", "-o", `jsonpath={range .items[*]}{.reason}{" "}{.message}{"\n"}{end}`)
+		for line := range strings.Lines(out) {
+			if strings.HasPrefix(line, "Conflict "+hidden) && strings.Contains(line, stranger) {
+				return true, ""
+			}
+		}
+		return false, out
+	})
+
+	// Now the owner is behind such a port, and who checks it is not.
+	end()
+	owner := ownedBy(t, addresses[0].String(), cluster.NodeNames()...)
+	suppress(t, owner)
+	for start := time.Now(); time.Since(start) < 25*time.Second; time.Sleep(time.Second) {
+		if got := conflicts(t, addresses...); len(got) > 0 {
+			t.Fatalf("conflicts: %v", got)
+		}
+	}
+}
+
+// TestKernelOfANodeAnswers: a node has the address of a new Service on an interface, as in IPVS mode. It is not announced elsewhere, and
+// who looks at the Service is told which node it is and what to do. When it is taken off, it is announced.
+func TestKernelOfANodeAnswers(t *testing.T) {
+	const addr = "10.77.0.225"
+	single := netip.PrefixFrom(netip.MustParseAddr(addr), 32)
+	if err := cluster.AddAddresses(t.Context(), "node3", "lo", single); err != nil {
+		t.Fatal(err)
+	}
+	off := false
+	takeOff := func(ctx context.Context) {
+		if !off {
+			off = true
+			if err := cluster.RemoveAddresses(ctx, "node3", "lo", single); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(func() { takeOff(context.WithoutCancel(t.Context())) })
+	apply(t, web("ipvs", "node1"))
+	kubectl(t, "rollout", "status", "deployment/ipvs", "--timeout=60s")
+	apply(t, pool("ipvs", addr+"/32", "node2"))
+	apply(t, service("ipvs", "ipvs", "loadBalancerIP: "+addr))
+	eventually(t, 20*time.Second, "an Event names the node and what to do", func() (bool, string) {
+		out := kubectl(t, "get", "events", "-A", "-o", `jsonpath={range .items[*]}{.reason}{" "}{.message}{"\n"}{end}`)
+		for line := range strings.Lines(out) {
+			if strings.HasPrefix(line, "NodeAnswers "+addr) && strings.Contains(line, "Node node3 answers") && strings.Contains(line, "strictARP") {
+				return true, ""
+			}
+		}
+		return false, out
+	})
+	if got := get(t, "get speaker node2", `.status.layer2.conflicts[*].message`); !strings.Contains(got, "Node node3 answers") {
+		t.Errorf("the Speaker says: %s", got)
+	}
+	takeOff(t.Context())
+	ownedBy(t, addr, "node2")
+	served(t, addr)
+}

@@ -1,0 +1,69 @@
+package suite
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/berth-lb/berth/e2e/product"
+)
+
+// TestOneNode: a cluster of one node with the label that kubeadm, Talos and kind put on control planes. An address of a pool is
+// announced all the same, and another pool gives out the node's own address, which only the node's kernel answers for.
+func TestOneNode(t *testing.T) {
+	useLab(t, lab.Options{Name: cluster.Name() + "-one", Nodes: 1, Progress: os.Stdout})
+	const label = "node.kubernetes.io/exclude-from-external-load-balancers"
+	kubectl(t, "label", "node", "node1", label+"=")
+	apply(t, web("only", "node1"))
+	apply(t, pool("announced", "10.77.0.120/32, fd77::120/128"))
+	apply(t, service("announced", "only", "ipFamilyPolicy: RequireDualStack"))
+	hasAddress(t, "announced")
+	for _, addr := range []string{"10.77.0.120", "fd77::120"} {
+		served(t, addr)
+	}
+	ownedBy(t, "10.77.0.120", "node1")
+	if got := condition(t, "l2advertisement announced", "Ready"); !strings.HasPrefix(got, "Accepted: ") {
+		t.Errorf("the advertisement says %q", got)
+	}
+
+	own := lab.NodeAddresses(1).V4.String()
+	given := strings.Replace(pool("own", own+"/32"), "spec: {", "spec: {allowNodeAddresses: true, ", 1)
+	apply(t, pool("own", own+"/32"))
+	eventually(t, 5*time.Second, "the pool says that the node has its only address", func() (bool, string) {
+		got := condition(t, "ipaddresspool own", "Ready")
+		return strings.HasPrefix(got, "NodeAddresses: ") && strings.Contains(got, "node1") && strings.Contains(got, "allowNodeAddresses"), got
+	})
+	apply(t, given)
+	apply(t, service("own", "only", "loadBalancerIP: "+own))
+	if got := hasAddress(t, "own"); got != own {
+		t.Fatalf("the Service has %s, want the node's address %s", got, own)
+	}
+	served(t, own)
+	eventually(t, 10*time.Second, "the Speaker announces only the other address", func() (bool, string) {
+		got := get(t, "get speaker node1", ".status.layer2.announcements[*].address")
+		return got == "10.77.0.120 fd77::120", got
+	})
+}
+
+// useLab has the rest of a test use a lab of its own in place of the one that all tests share.
+func useLab(t *testing.T, options lab.Options) {
+	t.Helper()
+	own, err := lab.Up(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := cluster
+	cluster = own
+	t.Cleanup(func() {
+		cluster = shared
+		if err := own.Down(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := product.Install(t.Context(), own, root); err != nil {
+		t.Fatal(err)
+	}
+}

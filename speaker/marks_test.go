@@ -1,0 +1,165 @@
+package main
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/announcement"
+)
+
+func labelledNode(name string) *corev1.Node {
+	n := node(name)
+	n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""}
+	return n
+}
+
+// TestTheFirstWorkerTakesOver: on a cluster of control planes, all with the exclude
+// label, addresses are announced. A worker that joins darkens nothing: it gets them
+// once its speaker works. When it dies, the label is heeded all the same, until its Node
+// is deleted.
+func TestTheFirstWorkerTakesOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, append(service("web"), labelledNode("node1"))...)
+		w.look()
+		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+
+		if err := w.api.Create(t.Context(), node("node2")); err != nil {
+			t.Fatal(err)
+		}
+		w.look()
+		w.reads(written("node2", func(s *v1beta1.SpeakerStatus) { s.Stage = v1beta1.StageStarting }))
+		w.says("node2", "stage=starting")
+		w.look()
+		if got := w.reason(); got != v1beta1.ReasonOwner {
+			t.Errorf("while a worker starts, this node is %s", got)
+		}
+
+		w.says("node2")
+		w.look()
+		if got := w.reason(); got != v1beta1.ReasonHandingOver {
+			t.Errorf("once the worker's speaker works, this node is %s", got)
+		}
+		w.says("node2", "claim/192.0.2.10=2")
+		w.look()
+		if got := w.reason(); got != v1beta1.ReasonNotOwner {
+			t.Errorf("once the worker has claimed, this node is %s", got)
+		}
+
+		w.reads(written("node2", func(s *v1beta1.SpeakerStatus) { s.HasWorked = true }))
+		w.died("node2", false)
+		w.look()
+		if got := w.reason(); got != v1beta1.ReasonNoCandidate {
+			t.Errorf("when the worker is dead, this node is %s", got)
+		}
+		w.reads(written("node2", func(s *v1beta1.SpeakerStatus) { s.Stage, s.HasWorked = v1beta1.StageStarting, true }))
+		w.look()
+		if got := w.reason(); got != v1beta1.ReasonNoCandidate {
+			t.Errorf("when the worker boots again, this node is %s", got)
+		}
+
+		delete(w.members, "node2")
+		for _, o := range []client.Object{node("node2"), written("node2")} {
+			if err := w.api.Delete(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.reads()
+		w.look()
+		if got := w.reason(); got != v1beta1.ReasonOwner {
+			t.Errorf("without the worker's Node, this node is %s", got)
+		}
+	})
+}
+
+// TestWhatAFellowIgnoresIsKnownWithoutIt: its object tells while it is not heard, so
+// that it keeps what it owns through a restart.
+func TestWhatAFellowIgnoresIsKnownWithoutIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		knows := func(want bool) {
+			t.Helper()
+			f := w.fellows.current().fellows["node2"]
+			if f.IgnoresCordon != want || f.IgnoresExclude != want {
+				t.Errorf("it ignores a cordon is %t, the label %t", f.IgnoresCordon, f.IgnoresExclude)
+			}
+		}
+		both := func(s *v1beta1.SpeakerStatus) { s.ExcludeLabel, s.Cordon = v1beta1.MarkIgnored, v1beta1.MarkIgnored }
+		w.reads(written("node2", both))
+		knows(true)
+		w.says("node2", "ignores-cordon=yes", "ignores-exclude-label=yes")
+		w.see()
+		knows(true)
+		w.died("node2", true)
+		w.see()
+		knows(true)
+		// It is started anew without these settings.
+		w.reads(written("node2", func(s *v1beta1.SpeakerStatus) {
+			s.ExcludeLabel, s.Cordon = v1beta1.MarkHeeded, v1beta1.MarkHeeded
+		}))
+		w.says("node2")
+		w.see()
+		knows(false)
+		// What it says may arrive a moment after the word that it is ready.
+		w.reads(written("node2", both))
+		knows(true)
+		if p := w.fellows.current(); !p.recheck.Equal(time.Now().Add(wordsTake)) {
+			t.Errorf("it is looked again in %s", time.Until(p.recheck))
+		}
+		time.Sleep(wordsTake)
+		w.see()
+		knows(false)
+	})
+}
+
+// TestTheObjectTellsOfMarks and of what the node has done before.
+func TestTheObjectTellsOfMarks(t *testing.T) {
+	w := newWorld(t, node("node1"))
+	s := w.object.status()
+	if !s.HasWorked || s.ExcludeLabel != v1beta1.MarkHeeded || s.Cordon != v1beta1.MarkHeeded {
+		t.Errorf("got %t, %s, %s", s.HasWorked, s.ExcludeLabel, s.Cordon)
+	}
+	w.view.ignoreExclude, w.view.ignoreCordon = true, true
+	w.state.settled = make(chan struct{})
+	s = w.object.status()
+	if s.HasWorked || s.ExcludeLabel != v1beta1.MarkIgnored || s.Cordon != v1beta1.MarkIgnored {
+		t.Errorf("before it has settled: %t, %s, %s", s.HasWorked, s.ExcludeLabel, s.Cordon)
+	}
+	w.object.workedBefore = true
+	if s = w.object.status(); !s.HasWorked {
+		t.Error("what a speaker before this one did is forgotten")
+	}
+	for stage, worked := range map[v1beta1.SpeakerStage]bool{
+		"": false, v1beta1.StageStarting: false, v1beta1.StageReady: true, v1beta1.StageRestarting: true, v1beta1.StageLeaving: true,
+	} {
+		if (v1beta1.SpeakerStatus{Stage: stage}).Worked() != worked {
+			t.Errorf("one of an earlier version that is %q has worked: want %t", stage, worked)
+		}
+	}
+}
+
+// TestStandInsAreNotOwned: a node that answers for another, or until another does, does
+// not count the address as its own.
+func TestStandInsAreNotOwned(t *testing.T) {
+	w := newWorld(t)
+	w.announces("192.0.2.10", time.Now())
+	w.announces("192.0.2.11", time.Now())
+	w.announces("192.0.2.12", time.Now())
+	for text, change := range map[string]func(*announcement.Decision){
+		"192.0.2.11": func(d *announcement.Decision) { d.StandInFor, d.Claim = "node2", nil },
+		"192.0.2.12": func(d *announcement.Decision) { d.HandingOver = true },
+	} {
+		in := announcement.Input{Address: netip.MustParseAddr(text), Now: time.Now()}
+		d := w.state.memory(in.Address).Decision
+		change(&d)
+		w.state.record(in, d)
+	}
+	if l := w.object.status().Layer2; l.Count != 3 || l.Owned != 1 {
+		t.Errorf("%d answered for, %d owned: want 3 and 1", l.Count, l.Owned)
+	}
+}
