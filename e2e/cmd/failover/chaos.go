@@ -248,17 +248,11 @@ func (b *bed) runChaos(ctx context.Context, sc scenario, s set, seed uint64) (r 
 			err = fmt.Errorf("SEED=%d (%v): %w", seed, r.Faults, err)
 		}
 	}()
-	if err := b.WaitReady(ctx); err != nil {
-		return r, err
-	}
-	w, err := b.watch(sc, s)
+	w, err := b.watchCalm(ctx, sc, s)
 	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, w.stop()) }()
-	if err := b.begin(ctx, w); err != nil {
 		return r, fmt.Errorf("before: %w", err)
 	}
+	defer func() { err = errors.Join(err, w.stop()) }()
 	before := w.owners(time.Now().Add(-bench.Calm))
 	from := time.Now()
 	time.Sleep(bench.Lead)

@@ -117,19 +117,28 @@ func (w *watcher) calm(ctx context.Context) error {
 	})
 }
 
-// runOnce breaks and mends, and measures both.
-func (b *bed) runOnce(ctx context.Context, sc scenario, s set) (r result, err error) {
+// watchCalm waits until the cluster is whole, begins to look on, and waits until all is calm.
+func (b *bed) watchCalm(ctx context.Context, sc scenario, s set) (*watcher, error) {
 	if err := b.WaitReady(ctx); err != nil {
-		return r, err
+		return nil, err
 	}
 	w, err := b.watch(sc, s)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, w.stop()) }()
 	if err := b.begin(ctx, w); err != nil {
+		return nil, errors.Join(err, w.stop())
+	}
+	return w, nil
+}
+
+// runOnce breaks and mends, and measures both.
+func (b *bed) runOnce(ctx context.Context, sc scenario, s set) (r result, err error) {
+	w, err := b.watchCalm(ctx, sc, s)
+	if err != nil {
 		return r, fmt.Errorf("before: %w", err)
 	}
+	defer func() { err = errors.Join(err, w.stop()) }()
 	if sc.prepare != nil {
 		if err := errors.Join(sc.prepare(ctx, b.Lab), w.calm(ctx)); err != nil {
 			return r, fmt.Errorf("prepared: %w", err)
