@@ -36,6 +36,11 @@ func TestBGP(t *testing.T) {
 	t.Run("cluster", func(t *testing.T) {
 		routedTo(t, lab.HostRouter, cluster4, cluster.NodeNames()...)
 		fetched(t, cluster4, false)
+		// Other numbers are told after half a minute.
+		eventually(t, time.Minute, "the Service says which nodes announce it", func() (bool, string) {
+			got := condition(t, "service routed-cluster", "berth.io/BGPAnnounced")
+			return strings.HasPrefix(got, "Announced: ") && strings.Contains(got, "from 3 nodes (node1, node2, node3) to "), got
+		})
 	})
 	t.Run("local", func(t *testing.T) { checkLocal(t, local, cluster4) })
 	t.Run("second router", func(t *testing.T) { checkSecondRouter(t, cluster4) })
