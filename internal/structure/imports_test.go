@@ -80,6 +80,7 @@ var rules = []rule{
 		why: "it is what both binaries need of a cluster, and nothing of what only one does"},
 	{of: "internal/logging", may: []string{"internal/settings"}, never: wire, why: "it is the same in both binaries"},
 	{of: "internal/nearest", never: slices.Concat(wire, kubernetes, effects), pure: true, why: "it compares words"},
+	{of: "internal/notify", never: slices.Concat(wire, kubernetes, effects), why: "it wakes goroutines and knows nothing of what for"},
 	{of: "internal/settings", may: []string{"internal/nearest"}, never: slices.Concat(wire, kubernetes), why: "settings are of a process, not of a cluster"},
 	{of: "internal/settings/settingstest", may: []string{"internal/settings"}, never: slices.Concat(wire, kubernetes), why: "it serves the tests of settings"},
 	{of: "internal/version", never: slices.Concat(wire, kubernetes), why: "it has to know nothing"},
