@@ -196,6 +196,7 @@ func (r *statusReconciler) pool(ctx context.Context, key objectKey) (time.Durati
 	fill(&pool.Status, c)
 	p, generation := r.problem(key)
 	changed := setReady(p, generation, &pool.Status.Conditions)
+	setObserved(&pool, p, generation)
 	if equality.Semantic.DeepEqual(have.Status, pool.Status) {
 		return again, nil
 	}
@@ -239,6 +240,9 @@ func tellOfNodes(s *v1beta1.IPAddressPoolStatus, c poolCounts) {
 // conditions writes the status of an object that has only conditions. It returns
 // when to look again; 0 for not at all.
 func (r *statusReconciler) conditions(ctx context.Context, key objectKey) (again time.Duration, err error) {
+	if !r.state.hasRead(key) {
+		return 0, nil // it is looked at again once it was read
+	}
 	o, conditions := newObject(key.Kind)
 	if err := r.cached.Get(ctx, types.NamespacedName{Name: key.Name}, o); err != nil {
 		return 0, err
@@ -265,6 +269,7 @@ func (r *statusReconciler) conditions(ctx context.Context, key objectKey) (again
 		}
 	}
 	changed := setReady(p, generation, conditions)
+	setObserved(o, p, generation)
 	if equality.Semantic.DeepEqual(have, o) {
 		return again, nil
 	}

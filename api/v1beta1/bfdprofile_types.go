@@ -27,6 +27,7 @@ type BFDProfile struct {
 	Spec BFDProfileSpec `json:"spec,omitempty"`
 	// Whether the profile is in force. Written by the controller.
 	// +optional
+	// +kubebuilder:default={observedGeneration:-1}
 	Status BFDProfileStatus `json:"status,omitempty"`
 }
 
@@ -80,7 +81,12 @@ type BFDProfileSpec struct {
 
 // BFDProfileStatus tells whether the profile is in force.
 type BFDProfileStatus struct {
-	// Whether all of the profile is in force. Type Ready.
+	// Generation of the object that the rest of this status is about; -1 until the
+	// controller has read the object.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Whether all of the profile is in force: type Ready. Whether only an edit of it
+	// can help: type Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

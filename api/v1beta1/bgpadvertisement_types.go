@@ -26,6 +26,7 @@ type BGPAdvertisement struct {
 	Spec BGPAdvertisementSpec `json:"spec,omitempty"`
 	// Whether all of the advertisement is in force. Written by the controller.
 	// +optional
+	// +kubebuilder:default={observedGeneration:-1}
 	Status BGPAdvertisementStatus `json:"status,omitempty"`
 }
 
@@ -140,7 +141,12 @@ type BGPAdvertisementSpec struct {
 
 // BGPAdvertisementStatus tells whether the advertisement is in force.
 type BGPAdvertisementStatus struct {
-	// Whether all of the advertisement is in force. Type Ready.
+	// Generation of the object that the rest of this status is about; -1 until the
+	// controller has read the object.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Whether all of the advertisement is in force: type Ready. Whether only an edit
+	// of it can help: type Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

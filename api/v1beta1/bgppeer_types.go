@@ -31,6 +31,7 @@ type BGPPeer struct {
 	// Whether the peer is in force, and how many of its sessions are established.
 	// Written by the controller. The sessions themselves are in the Speaker objects.
 	// +optional
+	// +kubebuilder:default={observedGeneration:-1}
 	Status BGPPeerStatus `json:"status,omitempty"`
 }
 
@@ -339,6 +340,10 @@ type SecretReference struct {
 
 // BGPPeerStatus tells whether the peer is in force, and how many sessions it has.
 type BGPPeerStatus struct {
+	// Generation of the object that the rest of this status is about; -1 until the
+	// controller has read the object.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// How many sessions there should be: one for each node that the peer selects and
 	// that has a speaker.
 	// +optional
@@ -346,8 +351,8 @@ type BGPPeerStatus struct {
 	// How many of them are established, as the speakers say.
 	// +optional
 	Established int32 `json:"established"`
-	// Whether all of the peer is in force, also on the nodes that it selects. Type
-	// Ready.
+	// Whether all of the peer is in force, also on the nodes that it selects: type
+	// Ready. Whether only an edit of it can help: type Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -23,6 +23,7 @@ type Community struct {
 	Spec CommunitySpec `json:"spec,omitempty"`
 	// Whether all of the names are in force. Written by the controller.
 	// +optional
+	// +kubebuilder:default={observedGeneration:-1}
 	Status CommunityStatus `json:"status,omitempty"`
 }
 
@@ -56,7 +57,12 @@ type CommunityAlias struct {
 
 // CommunityStatus tells whether the names are in force.
 type CommunityStatus struct {
-	// Whether all of the names are in force. Type Ready.
+	// Generation of the object that the rest of this status is about; -1 until the
+	// controller has read the object.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Whether all of the names are in force: type Ready. Whether only an edit of the
+	// object can help: type Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -5,6 +5,12 @@ package v1beta1
 // message say which part, why, and what to do. What can be in force is.
 const ConditionReady = "Ready"
 
+// ConditionStalled is a condition of every kind that users write. True: the object is
+// not in force as written, and waiting does not help, only an edit of the object does.
+// It is absent otherwise. Tools that wait for objects to get ready (Flux, Helm, all
+// that read them as kstatus does) give up when they see it.
+const ConditionStalled = "Stalled"
+
 // ConditionOutOfRange is a condition of IPAddressPool. True: Services hold
 // addresses of the pool that it no longer contains; they are listed in
 // status.outOfRange. It is absent where there are none.

@@ -28,6 +28,7 @@ type IPAddressPool struct {
 	// How much of the pool is in use, and whether all of it is in force.
 	// Written by the controller.
 	// +optional
+	// +kubebuilder:default={observedGeneration:-1}
 	Status IPAddressPoolStatus `json:"status,omitempty"`
 }
 
@@ -212,6 +213,10 @@ const MaxOutOfRange = 1024
 // are capped at 9223372036854775807. Each address of spec.addresses that no
 // older pool has is either assigned, available, resting or excluded.
 type IPAddressPoolStatus struct {
+	// Generation of the object that the rest of this status is about; -1 until the
+	// controller has read the object.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// Addresses that Services hold, of both families.
 	// +optional
 	Assigned int64 `json:"assigned"`
@@ -253,9 +258,9 @@ type IPAddressPoolStatus struct {
 	// +kubebuilder:validation:MaxItems=1024
 	OutOfRange []string `json:"outOfRange,omitempty"`
 
-	// Whether all of the pool is in force (type Ready), whether Services hold
-	// addresses that it no longer contains (type OutOfRange), and whether nodes
-	// have addresses of it (type NodeAddresses).
+	// Whether all of the pool is in force: type Ready. Whether only an edit of it can
+	// help: type Stalled. Whether Services hold addresses that it no longer contains:
+	// type OutOfRange. Whether nodes have addresses of it: type NodeAddresses.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

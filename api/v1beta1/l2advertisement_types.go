@@ -27,6 +27,7 @@ type L2Advertisement struct {
 	Spec L2AdvertisementSpec `json:"spec,omitempty"`
 	// Whether all of the advertisement is in force. Written by the controller.
 	// +optional
+	// +kubebuilder:default={observedGeneration:-1}
 	Status L2AdvertisementStatus `json:"status,omitempty"`
 }
 
@@ -173,7 +174,12 @@ type PreferredNodeSelector struct {
 
 // L2AdvertisementStatus tells whether the advertisement is in force.
 type L2AdvertisementStatus struct {
-	// Whether all of the advertisement is in force. Type Ready.
+	// Generation of the object that the rest of this status is about; -1 until the
+	// controller has read the object.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Whether all of the advertisement is in force: type Ready. Whether only an edit
+	// of it can help: type Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
