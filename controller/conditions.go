@@ -44,6 +44,7 @@ func commonOf(o client.Object) commonStatus {
 // setObserved writes into an object's status which generation the problem is about,
 // and whether waiting can cure it.
 func setObserved(o client.Object, p config.Problem, generation int64) {
+	summarize(o)
 	s := commonOf(o)
 	*s.observed = generation
 	if !p.Stalled() {
@@ -52,6 +53,18 @@ func setObserved(o client.Object, p config.Problem, generation int64) {
 	}
 	meta.SetStatusCondition(s.conditions, kube.Condition(
 		v1beta1.ConditionStalled, true, p.Reason, p.Message, generation))
+}
+
+// summarize writes into an object's status what tables print of its spec.
+func summarize(o client.Object) {
+	switch o := o.(type) {
+	case *v1beta1.L2Advertisement:
+		o.Status.Summary = config.SummarizeL2Advertisement(&o.Spec)
+	case *v1beta1.BGPAdvertisement:
+		o.Status.Summary = config.SummarizeBGPAdvertisement(&o.Spec)
+	case *v1beta1.Community:
+		o.Status.Summary = config.SummarizeCommunity(&o.Spec)
+	}
 }
 
 // hasRead reports whether the configuration in force is made from a version of the

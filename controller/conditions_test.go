@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -237,5 +238,61 @@ func TestKstatusOfWhatBerthWritesBeside(t *testing.T) {
 	var none corev1.Service
 	if s := commonOf(&none); s.observed != nil || s.conditions != nil {
 		t.Error("a Service has the common status of Berth's kinds")
+	}
+}
+
+// TestTablesSayWhatEmptyMeans: kubectl prints nothing for an empty list.
+func TestTablesSayWhatEmptyMeans(t *testing.T) {
+	l2 := &v1beta1.L2Advertisement{ObjectMeta: metav1.ObjectMeta{Name: "x", Generation: 1}}
+	bgp := &v1beta1.BGPAdvertisement{
+		ObjectMeta: metav1.ObjectMeta{Name: "x", Generation: 1},
+		Spec:       v1beta1.BGPAdvertisementSpec{Peers: []string{"router"}},
+	}
+	w := newWorld(t, l2, bgp)
+	w.judge(config.KindL2Advertisement, "x")
+	w.judge(config.KindBGPAdvertisement, "x")
+	w.kstatus(l2)
+	w.kstatus(bgp)
+	if got, want := l2.Status.Summary, (v1beta1.L2AdvertisementSummary{Pools: "*", Nodes: "*", Interfaces: "by subnet"}); got != want {
+		t.Errorf("of the L2Advertisement: %+v, want %+v", got, want)
+	}
+	if got, want := bgp.Status.Summary, (v1beta1.BGPAdvertisementSummary{Pools: "*", Nodes: "*", Peers: "router"}); got != want {
+		t.Errorf("of the BGPAdvertisement: %+v, want %+v", got, want)
+	}
+}
+
+// TestPeerSaysWhichFamiliesItsSessionsCarry: an operator sees in the table that IPv6
+// goes nowhere by a peer.
+func TestPeerSaysWhichFamiliesItsSessionsCarry(t *testing.T) {
+	speaks := func(node string, state v1beta1.BGPSessionState, families ...v1beta1.BGPFamily) *v1beta1.Speaker {
+		s := &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: node}}
+		s.Status.BGP.Sessions = []v1beta1.BGPSession{{Peer: "x", State: state, Families: families}}
+		return s
+	}
+	for _, test := range []struct {
+		story    string
+		speakers []client.Object
+		want     []v1beta1.BGPFamily
+	}{
+		{"no session is established", []client.Object{speaks("n1", v1beta1.BGPConnecting)}, nil},
+		{"sessions for IPv4", []client.Object{
+			speaks("n1", v1beta1.BGPEstablished, v1beta1.BGPFamilyIPv4),
+			speaks("n2", v1beta1.BGPEstablished, v1beta1.BGPFamilyIPv4),
+		}, []v1beta1.BGPFamily{v1beta1.BGPFamilyIPv4}},
+		{"one node's session carries both", []client.Object{
+			speaks("n1", v1beta1.BGPEstablished, v1beta1.BGPFamilyIPv4),
+			speaks("n2", v1beta1.BGPEstablished, v1beta1.BGPFamilyIPv4, v1beta1.BGPFamilyIPv6),
+		}, []v1beta1.BGPFamily{v1beta1.BGPFamilyIPv4, v1beta1.BGPFamilyIPv6}},
+	} {
+		peer := bgpPeer("x", nil)
+		w := newWorld(t, append(test.speakers, peer)...)
+		w.judge(config.KindBGPPeer, "x")
+		w.kstatus(peer)
+		if !slices.Equal(peer.Status.Families, test.want) {
+			t.Errorf("%s: %v, want %v", test.story, peer.Status.Families, test.want)
+		}
+		w.forget()
+		w.judge(config.KindBGPPeer, "x")
+		w.didNothing()
 	}
 }

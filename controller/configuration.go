@@ -206,11 +206,11 @@ func (r *statusReconciler) pool(ctx context.Context, key objectKey) (time.Durati
 // fill writes counts into the status of a pool.
 func fill(s *v1beta1.IPAddressPoolStatus, c poolCounts) {
 	s.AssignedIPv4, s.AssignedIPv6, s.Assigned = c.Assigned4, c.Assigned6, c.Assigned4+c.Assigned6
-	s.AvailableIPv4, s.AvailableIPv6, s.Available = c.Available4, c.Available6, sum(c.Available4, c.Available6)
+	s.AvailableIPv4, s.AvailableIPv6 = c.Available4, c.Available6
 	s.RestingIPv4, s.RestingIPv6 = c.Resting4, c.Resting6
 	s.ExcludedIPv4, s.ExcludedIPv6 = c.Excluded4, c.Excluded6
 	tellOfNodes(s, c)
-	s.OutOfRange = nil
+	s.OutOfRange, s.OutOfRangeCount = nil, int64(len(c.Outside))
 	for _, r := range c.OutsideRanges {
 		s.OutOfRange = append(s.OutOfRange, config.RangeText(r))
 	}
@@ -255,6 +255,7 @@ func (r *statusReconciler) conditions(ctx context.Context, key objectKey) (again
 			return 0, err
 		}
 		peer.Status.Sessions, peer.Status.Established = seen.sessions, seen.established
+		peer.Status.Families = familyNames(seen.families)
 		p = worse(p, seen.problem)
 	}
 	advertisement := key.Kind == config.KindL2Advertisement || key.Kind == config.KindBGPAdvertisement

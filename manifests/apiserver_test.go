@@ -7,9 +7,11 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -275,6 +277,9 @@ var valid = map[string]string{
 func TestAPIServer(t *testing.T) {
 	s := newAPIServer(t)
 	t.Run("a new object has been observed by nobody", s.testNotObserved)
+	t.Run("tables", s.testTables)
+	t.Run("defaults", s.testDefaults)
+	t.Run("what is refused", s.testRefused)
 	t.Run("samples are accepted", s.testSamples)
 }
 
@@ -330,6 +335,164 @@ func observed(o unstructured.Unstructured) string {
 		return fmt.Sprintf("nothing (%v)", err)
 	}
 	return fmt.Sprint(n)
+}
+
+// row is what a table of kubectl prints of an object, by the names of the columns;
+// those that only -o wide prints are in it too.
+func (s *apiServer) row(t *testing.T, resource, name string) map[string]string {
+	t.Helper()
+	hc, err := rest.HTTPClientFor(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+		s.config.Host+"/apis/berth.io/v1beta1/"+resource+"/"+name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+	response, err := hc.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var table metav1.Table
+	if err := json.NewDecoder(response.Body).Decode(&table); err != nil || len(table.Rows) != 1 {
+		t.Fatalf("%s %s: %s, %v", resource, name, response.Status, err)
+	}
+	out := map[string]string{}
+	for i, column := range table.ColumnDefinitions {
+		out[column.Name] = fmt.Sprint(table.Rows[0].Cells[i])
+	}
+	return out
+}
+
+// create has an object with a spec and a status at the server.
+func (s *apiServer) create(t *testing.T, kind, name, spec, status string) {
+	t.Helper()
+	o := of(t, kind, name, spec)
+	if err := s.apply(t, o); err != nil {
+		t.Fatalf("%s: %v", kind, err)
+	}
+	t.Cleanup(func() { _ = s.Delete(context.Background(), o) })
+	if status == "" {
+		return
+	}
+	var value map[string]any
+	if err := yaml.Unmarshal([]byte(status), &value); err != nil {
+		t.Fatal(err)
+	}
+	o.Object["status"] = value
+	if err := s.Status().Update(t.Context(), o); err != nil {
+		t.Fatalf("%s: %v", kind, err)
+	}
+}
+
+// testTables: what an operator looks for stands in the table.
+func (s *apiServer) testTables(t *testing.T) {
+	for _, test := range []struct {
+		kind, resource, spec, status string
+		want                         map[string]string
+	}{
+		{
+			"IPAddressPool", "ipaddresspools", "{addresses: [192.0.2.0/24], drain: true}",
+			"{assigned: 3, availableIPv4: 253, availableIPv6: 0, outOfRangeCount: 2}",
+			map[string]string{"Drain": "true", "Out Of Range": "2", "Assigned": "3", "Available IPv4": "253", "Auto Assign": "true"},
+		},
+		{
+			"L2Advertisement", "l2advertisements", "{}",
+			`{summary: {pools: "*", nodes: "*", interfaces: by subnet}}`,
+			map[string]string{"Pools": "*", "Nodes": "*", "Interfaces": "by subnet", "Failback": "Never"},
+		},
+		{
+			"BGPAdvertisement", "bgpadvertisements", "{}", `{summary: {pools: "lan,gold", nodes: "*", peers: "*"}}`,
+			map[string]string{"Pools": "lan,gold", "Peers": "*", "Nodes": "*"},
+		},
+		{
+			"BGPPeer", "bgppeers", valid["BGPPeer"], "{sessions: 3, established: 2, families: [IPv4]}",
+			map[string]string{"Sessions": "3", "Established": "2", "Families": `["IPv4"]`},
+		},
+		{
+			"BFDProfile", "bfdprofiles", "{}", "",
+			map[string]string{"Transmit": "300ms", "Receive": "300ms", "Multiplier": "3"},
+		},
+		{
+			"Community", "communities", "{communities: [{name: a, value: '65000:1'}, {name: b, value: '65000:2'}]}",
+			`{summary: {aliases: "a,b"}}`,
+			map[string]string{"Aliases": "a,b"},
+		},
+	} {
+		s.create(t, test.kind, "table", test.spec, test.status)
+		got := s.row(t, test.resource, "table")
+		for column, want := range test.want {
+			if got[column] != want {
+				t.Errorf("%s: column %q has %q, want %q; the row is %v", test.kind, column, got[column], want, got)
+			}
+		}
+	}
+}
+
+// testDefaults: what is left out is there, with the value that counts, also where all
+// of spec is left out.
+func (s *apiServer) testDefaults(t *testing.T) {
+	for _, test := range []struct{ kind, path, want string }{
+		{"L2Advertisement", "spec.failback", "Never"},
+		{"BGPAdvertisement", "spec.aggregationLength", "32"},
+		{"BFDProfile", "spec.receiveInterval", "300ms"},
+		{"BFDProfile", "spec.echoInterval", "50ms"},
+		{"BFDProfile", "spec.minimumTtl", "254"},
+	} {
+		o := object("berth.io/v1beta1", test.kind, "without-spec")
+		if err := s.apply(t, o); err != nil {
+			t.Fatalf("%s: %v", test.kind, err)
+		}
+		value, _, _ := unstructured.NestedFieldNoCopy(o.Object, strings.Split(test.path, ".")...)
+		if got := fmt.Sprint(value); got != test.want {
+			t.Errorf("%s: %s is %s, want %s", test.kind, test.path, got, test.want)
+		}
+		if err := s.Delete(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// testRefused: what one object can decide alone is refused when it is applied, in
+// words that say what is wrong. More of it is in the lab suite.
+func (s *apiServer) testRefused(t *testing.T) {
+	for _, test := range []struct{ kind, spec, says string }{
+		{"IPAddressPool", "{addresses: [192.0.2.0/24], quota: 0}", "greater than or equal to 1"},
+		{"IPAddressPool", "{addresses: [192.0.2.0/24], reuseDelay: -1s}", "must be from 0s to 8760h"},
+		{"IPAddressPool", "{addresses: [192.0.2.0/24], onShrink: Drop}", "Unsupported value"},
+		{"IPAddressPool", "{addresses: [192.0.2.0/24], exclude: [192.0.2.9-192.0.2.1]}", "the range is inverted"},
+		{"L2Advertisement", "{failback: Sometimes}", "Unsupported value"},
+		{"L2Advertisement", "{announcement: {interval: 1ms}}", "must be from 10ms to 1m"},
+		{"L2Advertisement", "{announcement: {count: 0}}", "greater than or equal to 1"},
+		{"BGPPeer", "{myASN: 64512, peerASN: 64513}", "exactly one of peerAddress"},
+		{"BGPPeer", "{myASN: 0, peerASN: 64513, peerAddress: 192.0.2.1}", "greater than or equal to 1"},
+		{"BGPPeer", "{myASN: 64512, peerASN: 64513, peerAddress: 192.0.2.1, holdTime: 2s}", "must be 0s, or from 3s"},
+		{"BGPPeer", "{myASN: 64512, peerASN: 64513, peerAddress: 192.0.2.1, strictBFD: true}", "strictBFD needs bfdProfile"},
+		{"BGPPeer", "{myASN: 64512, dynamicASN: External, peerAddress: 192.0.2.1}", "Unsupported value"},
+		{"BGPAdvertisement", "{aggregationLength: 33}", "less than or equal to 32"},
+		{"BGPAdvertisement", "{aggregationLength: 24, serviceSelectors: [{}]}", "cannot be combined with aggregation"},
+		{"BGPAdvertisement", "{asPathPrepend: 33}", "less than or equal to 32"},
+		{"BFDProfile", "{receiveInterval: 5}", "must be from 10ms to 60s"},
+		{"BFDProfile", "{transmitInterval: 2m}", "must be from 10ms to 60s"},
+		{"BFDProfile", "{detectMultiplier: 1}", "greater than or equal to 2"},
+		{"Community", "{communities: [{name: 'a:b', value: '65000:1'}]}", "should match"},
+		{"Community", "{communities: [{name: a, value: no-export}]}", "should match"},
+		{"Community", "{communities: [{name: a, value: '65000:1'}, {name: a, value: '65000:2'}]}", "Duplicate value"},
+	} {
+		o := of(t, test.kind, "refused", test.spec)
+		err := s.apply(t, o)
+		if err == nil {
+			t.Errorf("%s with %s is accepted", test.kind, test.spec)
+			_ = s.Delete(t.Context(), o)
+			continue
+		}
+		if !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s with %s: refused with\n%v\nwant %q in it", test.kind, test.spec, err, test.says)
+		}
+	}
 }
 
 // testSamples: what users copy is accepted as it stands.

@@ -24,6 +24,7 @@ type BFDProfile struct {
 	// The timers. An empty spec has the defaults: failure is noticed after
 	// 900ms.
 	// +optional
+	// +kubebuilder:default={}
 	Spec BFDProfileSpec `json:"spec,omitempty"`
 	// Whether the profile is in force. Written by the controller.
 	// +optional
@@ -35,14 +36,16 @@ type BFDProfile struct {
 // its unit (300ms) or as a number of milliseconds (300).
 type BFDProfileSpec struct {
 	// Shortest time between two packets of the router that this side can
-	// take, 10ms to 60s. Default: 300ms.
+	// take, 10ms to 60s.
 	// +optional
+	// +kubebuilder:default="300ms"
 	// +kubebuilder:validation:XValidation:rule="type(self) == int ? (self >= 10 && self <= 60000) : (duration(self) >= duration('10ms') && duration(self) <= duration('60s'))",message="must be from 10ms to 60s"
 	ReceiveInterval *intstr.IntOrString `json:"receiveInterval,omitempty"`
 
 	// Shortest time between two packets that this side sends, 10ms to 60s. A
-	// router that wants fewer gets fewer. Default: 300ms.
+	// router that wants fewer gets fewer.
 	// +optional
+	// +kubebuilder:default="300ms"
 	// +kubebuilder:validation:XValidation:rule="type(self) == int ? (self >= 10 && self <= 60000) : (duration(self) >= duration('10ms') && duration(self) <= duration('60s'))",message="must be from 10ms to 60s"
 	TransmitInterval *intstr.IntOrString `json:"transmitInterval,omitempty"`
 
@@ -54,8 +57,9 @@ type BFDProfileSpec struct {
 	// +kubebuilder:validation:Maximum=255
 	DetectMultiplier *int32 `json:"detectMultiplier,omitempty"`
 
-	// Time between two echo packets, 10ms to 60s. Default: 50ms.
+	// Time between two echo packets, 10ms to 60s. Only echoMode sends any.
 	// +optional
+	// +kubebuilder:default="50ms"
 	// +kubebuilder:validation:XValidation:rule="type(self) == int ? (self >= 10 && self <= 60000) : (duration(self) >= duration('10ms') && duration(self) <= duration('60s'))",message="must be from 10ms to 60s"
 	EchoInterval *intstr.IntOrString `json:"echoInterval,omitempty"`
 
@@ -71,7 +75,7 @@ type BFDProfileSpec struct {
 	PassiveMode bool `json:"passiveMode,omitempty"`
 
 	// Of a router several hops away: the lowest TTL with which its packets may
-	// arrive. Default: 254.
+	// arrive.
 	// +optional
 	// +kubebuilder:default=254
 	// +kubebuilder:validation:Minimum=1

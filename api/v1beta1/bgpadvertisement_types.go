@@ -10,8 +10,9 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=bgpadv,categories=berth
-// +kubebuilder:printcolumn:name="Pools",type=string,JSONPath=`.spec.ipAddressPools`
-// +kubebuilder:printcolumn:name="Peers",type=string,JSONPath=`.spec.peers`
+// +kubebuilder:printcolumn:name="Pools",type=string,JSONPath=`.status.summary.pools`
+// +kubebuilder:printcolumn:name="Peers",type=string,JSONPath=`.status.summary.peers`
+// +kubebuilder:printcolumn:name="Nodes",type=string,JSONPath=`.status.summary.nodes`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -23,6 +24,7 @@ type BGPAdvertisement struct {
 	// how. An empty spec announces every address from every node to every
 	// peer.
 	// +optional
+	// +kubebuilder:default={}
 	Spec BGPAdvertisementSpec `json:"spec,omitempty"`
 	// Whether all of the advertisement is in force. Written by the controller.
 	// +optional
@@ -145,12 +147,28 @@ type BGPAdvertisementStatus struct {
 	// controller has read the object.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// What the advertisement selects, for tables.
+	// +optional
+	Summary BGPAdvertisementSummary `json:"summary,omitzero"`
 	// Whether all of the advertisement is in force: type Ready. Whether only an edit
 	// of it can help: type Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// BGPAdvertisementSummary is what an advertisement selects, each in one line.
+type BGPAdvertisementSummary struct {
+	// Pools by name, and in parentheses by label; * for every pool.
+	// +optional
+	Pools string `json:"pools,omitempty"`
+	// Nodes, by label; * for every node.
+	// +optional
+	Nodes string `json:"nodes,omitempty"`
+	// BGPPeers, by name; * for every peer.
+	// +optional
+	Peers string `json:"peers,omitempty"`
 }
 
 // BGPAdvertisementList is a list of BGPAdvertisement.

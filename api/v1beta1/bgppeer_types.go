@@ -17,6 +17,7 @@ import (
 // +kubebuilder:printcolumn:name="My ASN",type=integer,JSONPath=`.spec.myASN`
 // +kubebuilder:printcolumn:name="Sessions",type=integer,JSONPath=`.status.sessions`
 // +kubebuilder:printcolumn:name="Established",type=integer,JSONPath=`.status.established`
+// +kubebuilder:printcolumn:name="Families",type=string,JSONPath=`.status.families`
 // +kubebuilder:printcolumn:name="BFD Profile",type=string,JSONPath=`.spec.bfdProfile`,priority=1
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
@@ -351,6 +352,11 @@ type BGPPeerStatus struct {
 	// How many of them are established, as the speakers say.
 	// +optional
 	Established int32 `json:"established"`
+	// The families of routes that its established sessions carry, on any node. What
+	// nodes announce of the other family goes to other peers, or nowhere.
+	// +optional
+	// +listType=set
+	Families []BGPFamily `json:"families,omitempty"`
 	// Whether all of the peer is in force, also on the nodes that it selects: type
 	// Ready. Whether only an edit of it can help: type Stalled.
 	// +optional

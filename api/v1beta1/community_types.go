@@ -10,7 +10,7 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=berth
-// +kubebuilder:printcolumn:name="Aliases",type=string,JSONPath=`.spec.communities[*].name`
+// +kubebuilder:printcolumn:name="Aliases",type=string,JSONPath=`.status.summary.aliases`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -61,12 +61,22 @@ type CommunityStatus struct {
 	// controller has read the object.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// What the object gives, for tables.
+	// +optional
+	Summary CommunitySummary `json:"summary,omitzero"`
 	// Whether all of the names are in force: type Ready. Whether only an edit of the
 	// object can help: type Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// CommunitySummary is what a Community gives, in one line.
+type CommunitySummary struct {
+	// The names.
+	// +optional
+	Aliases string `json:"aliases,omitempty"`
 }
 
 // CommunityList is a list of Community.

@@ -232,8 +232,8 @@ const (
 	ReasonPoolFull Reason = "PoolFull"
 	// ReasonResting: what is free of the pool was given back lately and rests.
 	ReasonResting Reason = "Resting"
-	// ReasonQuotaReached: the Service's namespace holds as many addresses of
-	// the pool as it may.
+	// ReasonQuotaReached: the Service's namespace holds as many addresses of the
+	// pool as quota allows.
 	ReasonQuotaReached Reason = "QuotaReached"
 	// ReasonPoolDraining: the pool gives nothing new.
 	ReasonPoolDraining Reason = "PoolDraining"

@@ -15,6 +15,8 @@ import (
 // +kubebuilder:printcolumn:name="Assigned",type=integer,JSONPath=`.status.assigned`
 // +kubebuilder:printcolumn:name="Available IPv4",type=integer,JSONPath=`.status.availableIPv4`
 // +kubebuilder:printcolumn:name="Available IPv6",type=integer,JSONPath=`.status.availableIPv6`
+// +kubebuilder:printcolumn:name="Out Of Range",type=integer,JSONPath=`.status.outOfRangeCount`
+// +kubebuilder:printcolumn:name="Drain",type=boolean,JSONPath=`.spec.drain`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -72,9 +74,10 @@ type IPAddressPoolSpec struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('8760h')",message="must be from 0s to 8760h (a year)"
 	ReuseDelay *metav1.Duration `json:"reuseDelay,omitempty"`
 
-	// How many addresses of the pool the Services of one namespace may hold
-	// together. An address that several of them share counts once. Default:
-	// any number.
+	// How many addresses of this pool the Services of one namespace may hold
+	// together. An address that several of them share counts once. It does not cap
+	// the namespace: a Service beyond it gets an address of another pool that serves
+	// it, or waits when there is none. Default: any number.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	Quota int32 `json:"quota,omitempty"`
@@ -108,8 +111,11 @@ type IPAddressPoolSpec struct {
 	// +kubebuilder:default=Keep
 	OnShrink OnShrink `json:"onShrink,omitempty"`
 
-	// Which Services the pool prefers. A pool without it serves every
-	// Service; a pool with it serves only those it selects, before the others.
+	// Whom the pool is for. A pool without it serves every Service. A pool with it
+	// serves only the Services that it selects, and they get its addresses before
+	// those of other pools. It does not confine them to it: when it has no address
+	// for one, because it is full or its quota is reached, other pools that serve the
+	// Service give it one.
 	// +optional
 	ServiceAllocation *ServiceAllocation `json:"serviceAllocation,omitempty"`
 }
@@ -217,12 +223,9 @@ type IPAddressPoolStatus struct {
 	// controller has read the object.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// Addresses that Services hold, of both families.
+	// Addresses that Services hold, of both families, without those of outOfRange.
 	// +optional
 	Assigned int64 `json:"assigned"`
-	// Addresses that could be given out now, of both families.
-	// +optional
-	Available int64 `json:"available"`
 	// IPv4 addresses that Services hold.
 	// +optional
 	AssignedIPv4 int64 `json:"assignedIPv4"`
@@ -248,6 +251,10 @@ type IPAddressPoolStatus struct {
 	// IPv6 addresses of spec.addresses that are not chosen.
 	// +optional
 	ExcludedIPv6 int64 `json:"excludedIPv6"`
+	// How many addresses Services hold of the pool although it no longer contains
+	// them, of both families; see outOfRange.
+	// +optional
+	OutOfRangeCount int64 `json:"outOfRangeCount"`
 	// Addresses that Services hold of the pool although it no longer contains
 	// them, sorted; see spec.onShrink. They are announced as before. Each entry
 	// is an address, a CIDR or an inclusive range. Where more than 1024 would be

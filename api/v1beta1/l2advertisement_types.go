@@ -10,9 +10,9 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=l2adv,categories=berth
-// +kubebuilder:printcolumn:name="Pools",type=string,JSONPath=`.spec.ipAddressPools`
-// +kubebuilder:printcolumn:name="Interfaces",type=string,JSONPath=`.spec.interfaces`
-// +kubebuilder:printcolumn:name="Patterns",type=string,JSONPath=`.spec.interfacePatterns`,priority=1
+// +kubebuilder:printcolumn:name="Pools",type=string,JSONPath=`.status.summary.pools`
+// +kubebuilder:printcolumn:name="Nodes",type=string,JSONPath=`.status.summary.nodes`
+// +kubebuilder:printcolumn:name="Interfaces",type=string,JSONPath=`.status.summary.interfaces`
 // +kubebuilder:printcolumn:name="Failback",type=string,JSONPath=`.spec.failback`,priority=1
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
@@ -24,6 +24,7 @@ type L2Advertisement struct {
 	// Which addresses are announced, from which nodes, on which links. An
 	// empty spec announces every pool from every node.
 	// +optional
+	// +kubebuilder:default={}
 	Spec L2AdvertisementSpec `json:"spec,omitempty"`
 	// Whether all of the advertisement is in force. Written by the controller.
 	// +optional
@@ -178,12 +179,29 @@ type L2AdvertisementStatus struct {
 	// controller has read the object.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// What the advertisement selects, for tables.
+	// +optional
+	Summary L2AdvertisementSummary `json:"summary,omitzero"`
 	// Whether all of the advertisement is in force: type Ready. Whether only an edit
 	// of it can help: type Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// L2AdvertisementSummary is what an advertisement selects, each in one line.
+type L2AdvertisementSummary struct {
+	// Pools by name, and in parentheses by label; * for every pool.
+	// +optional
+	Pools string `json:"pools,omitempty"`
+	// Nodes, by label; * for every node.
+	// +optional
+	Nodes string `json:"nodes,omitempty"`
+	// Interfaces by name, and between slashes by regular expression; "by subnet" where
+	// none is named.
+	// +optional
+	Interfaces string `json:"interfaces,omitempty"`
 }
 
 // L2AdvertisementList is a list of L2Advertisement.

@@ -80,7 +80,7 @@ func TestPoolRules(t *testing.T) {
 		`{"spec":{"exclude":["10.77.0.10","10.77.0.104-10.77.0.105"],"quota":1,"reuseDelay":"3s"}}`)
 	// The nodes have 10.77.0.11 to .13; .10, .104 and .105 are excluded.
 	eventually(t, 5*time.Second, "excluded are counted", func() (bool, string) {
-		got := get(t, "get ipaddresspool rules", ".status.excludedIPv4") + " " + get(t, "get ipaddresspool rules", ".status.available")
+		got := get(t, "get ipaddresspool rules", ".status.excludedIPv4") + " " + get(t, "get ipaddresspool rules", ".status.availableIPv4")
 		return got == "6 2", got
 	})
 	apply(t, service("rules1", "rules", ""))
@@ -95,7 +95,7 @@ func TestPoolRules(t *testing.T) {
 			return strings.Contains(got, want), got
 		})
 	}
-	pending("pool rules: namespace default holds as many addresses as it may, 1 (QuotaReached)")
+	pending("pool rules: namespace default holds as many of its addresses as quota allows, 1 (QuotaReached)")
 	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p", `{"spec":{"quota":2,"drain":true}}`)
 	pending("pool rules: drain is true: the pool gives nothing new (PoolDraining)")
 	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p", `{"spec":{"drain":false,"exclude":["10.77.0.10","10.77.0.104-10.77.0.105","10.77.0.107"]}}`)
