@@ -460,7 +460,7 @@ func (s *apiServer) testDefaults(t *testing.T) {
 // words that say what is wrong. More of it is in the lab suite.
 func (s *apiServer) testRefused(t *testing.T) {
 	for _, test := range []struct{ kind, spec, says string }{
-		{"IPAddressPool", "{addresses: [192.0.2.0/24], quota: 0}", "greater than or equal to 1"},
+		{"IPAddressPool", "{addresses: [192.0.2.0/24], quotaPerNamespace: 0}", "greater than or equal to 1"},
 		{"IPAddressPool", "{addresses: [192.0.2.0/24], reuseDelay: -1s}", "must be from 0s to 8760h"},
 		{"IPAddressPool", "{addresses: [192.0.2.0/24], onShrink: Drop}", "Unsupported value"},
 		{"IPAddressPool", "{addresses: [192.0.2.0/24], exclude: [192.0.2.9-192.0.2.1]}", "the range is inverted"},

@@ -233,7 +233,7 @@ const (
 	// ReasonResting: what is free of the pool was given back lately and rests.
 	ReasonResting Reason = "Resting"
 	// ReasonQuotaReached: the Service's namespace holds as many addresses of the
-	// pool as quota allows.
+	// pool as quotaPerNamespace allows.
 	ReasonQuotaReached Reason = "QuotaReached"
 	// ReasonPoolDraining: the pool gives nothing new.
 	ReasonPoolDraining Reason = "PoolDraining"

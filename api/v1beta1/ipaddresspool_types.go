@@ -80,7 +80,7 @@ type IPAddressPoolSpec struct {
 	// it, or waits when there is none. Default: any number.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
-	Quota int32 `json:"quota,omitempty"`
+	QuotaPerNamespace int32 `json:"quotaPerNamespace,omitempty"`
 
 	// Give out addresses of the pool that nodes have. Nobody announces such an
 	// address: it is where its node is, and the node's service proxy serves it

@@ -77,7 +77,7 @@ func TestReplacedPool(t *testing.T) {
 func TestPoolRules(t *testing.T) {
 	apply(t, pool("rules", "10.77.0.10-10.77.0.13, 10.77.0.104-10.77.0.107"))
 	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p",
-		`{"spec":{"exclude":["10.77.0.10","10.77.0.104-10.77.0.105"],"quota":1,"reuseDelay":"3s"}}`)
+		`{"spec":{"exclude":["10.77.0.10","10.77.0.104-10.77.0.105"],"quotaPerNamespace":1,"reuseDelay":"3s"}}`)
 	// The nodes have 10.77.0.11 to .13; .10, .104 and .105 are excluded.
 	eventually(t, 5*time.Second, "excluded are counted", func() (bool, string) {
 		got := get(t, "get ipaddresspool rules", ".status.excludedIPv4") + " " + get(t, "get ipaddresspool rules", ".status.availableIPv4")
@@ -95,8 +95,8 @@ func TestPoolRules(t *testing.T) {
 			return strings.Contains(got, want), got
 		})
 	}
-	pending("pool rules: namespace default holds as many of its addresses as quota allows, 1 (QuotaReached)")
-	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p", `{"spec":{"quota":2,"drain":true}}`)
+	pending("pool rules: namespace default holds as many of its addresses as quotaPerNamespace allows, 1 (QuotaReached)")
+	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p", `{"spec":{"quotaPerNamespace":2,"drain":true}}`)
 	pending("pool rules: drain is true: the pool gives nothing new (PoolDraining)")
 	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p", `{"spec":{"drain":false,"exclude":["10.77.0.10","10.77.0.104-10.77.0.105","10.77.0.107"]}}`)
 	pending("pool rules: every IPv4 address is held or not given out, such as 10.77.0.11: node node1 has it")
