@@ -214,7 +214,7 @@ func (r *addresses) tellBGP(in announcement.BGPInput, d announcement.BGPDecision
 	switch d.Reason {
 	case v1beta1.ReasonNoEndpoint, v1beta1.ReasonNoAdvertisement:
 		if wait == 0 && isClosed(r.view.state.settled) && in.Node == first(in.Speakers) && d.Reason != r.view.state.memory(in.Address).Reason {
-			r.event(d.Services, in.Address.String(), corev1.EventTypeWarning, string(d.Reason), fmt.Sprintf("%s is not announced: %s", in.Address, d.Message))
+			r.event(d.Services, in.Address.String(), corev1.EventTypeWarning, d.Reason, fmt.Sprintf("%s is not announced: %s", in.Address, d.Message))
 		}
 	}
 }
@@ -288,11 +288,11 @@ func (r *addresses) tell(in announcement.Input, before, d announcement.Decision)
 	switch {
 	case took:
 		log.Info("address taken", "links", d.Links, "cause", string(d.Cause), "generation", d.Claim.Generation)
-		r.event(d.Services, in.Address.String(), corev1.EventTypeNormal, "Announcing",
-			strings.TrimSpace(fmt.Sprintf("Node %s announces %s on %s (%s). %s", in.Node, in.Address, strings.Join(d.Links, ", "), d.Cause, d.Unseen)))
+		r.event(d.Services, in.Address.String(), corev1.EventTypeNormal, v1beta1.ReasonAnnouncing,
+			strings.TrimSpace(fmt.Sprintf("Node %s announces %s on %s (%s). %s", in.Node, in.Address, strings.Join(d.Links, ", "), d.CauseText(), d.Unseen)))
 	case gaveUp:
 		log.Info("address given up")
-		r.event(before.Services, in.Address.String(), corev1.EventTypeNormal, "Withdrawn",
+		r.event(before.Services, in.Address.String(), corev1.EventTypeNormal, v1beta1.ReasonWithdrawn,
 			fmt.Sprintf("Node %s no longer announces %s (%s): %s", in.Node, in.Address, d.Reason, d.Message))
 	case d.Reason == v1beta1.ReasonNotOwner && before.Reason == v1beta1.ReasonNotOwner:
 		log.Debug("another node owns the address now")
@@ -317,7 +317,7 @@ func (r *addresses) warn(in announcement.Input, d announcement.Decision) {
 	case v1beta1.ReasonProbing, v1beta1.ReasonReturning, v1beta1.ReasonClaimsUnknown:
 		return
 	}
-	r.event(d.Services, in.Address.String(), corev1.EventTypeWarning, string(d.Reason),
+	r.event(d.Services, in.Address.String(), corev1.EventTypeWarning, d.Reason,
 		fmt.Sprintf("%s is not announced: %s", in.Address, d.Message))
 }
 
@@ -337,13 +337,13 @@ func first(speakers map[string]announcement.Speaker) string {
 
 // event tells Services what became of their address. The action names it: two
 // Events that differ in nothing but their note count as one.
-func (r *addresses) event(services []string, address, kind, reason, note string) {
+func (r *addresses) event(services []string, address, kind string, reason v1beta1.Reason, note string) {
 	for _, name := range services {
 		namespace, short := splitName(name)
 		var service corev1.Service
 		// One that is gone has nobody to be told.
 		if r.view.cached.Get(context.Background(), types.NamespacedName{Namespace: namespace, Name: short}, &service) == nil {
-			r.events.Eventf(&service, nil, kind, reason, "Announce/"+address, "%s", kube.Note(note))
+			r.events.Eventf(&service, nil, kind, string(reason), "Announce/"+address, "%s", kube.Note(note))
 		}
 	}
 }

@@ -27,7 +27,7 @@ const handOverNoise = 5 * time.Second
 type conflicts struct {
 	view      *view
 	announcer interface{ Conflicts() []layer2.Conflict }
-	tell      func(services []string, address, kind, reason, note string) // emits an Event
+	tell      func(services []string, address, kind string, reason v1beta1.Reason, note string) // emits an Event
 
 	mu      sync.Mutex
 	checked map[addressOn]v1beta1.Layer2Conflict
@@ -198,7 +198,7 @@ func (c *conflicts) announce() (news bool) {
 		c.mu.Unlock()
 		r := all[netip.MustParseAddr(conflict.Address)]
 		if !known && r.Reason != v1beta1.ReasonConflict && r.Reason != v1beta1.ReasonNodeAnswers {
-			c.tell(r.Services, conflict.Address, corev1.EventTypeWarning, "Address"+string(conflict.Kind), conflict.Message)
+			c.tell(r.Services, conflict.Address, corev1.EventTypeWarning, conflict.Kind.Reason(), conflict.Message)
 		}
 	}
 	c.mu.Lock()

@@ -44,7 +44,7 @@ func TestConflictIsToldOnceByTwo(t *testing.T) {
 	w.events = nil
 	w.hears("192.0.2.10", "eth0", 9, false, 0)
 	events, inside := 0, false
-	w.conflicts.tell = func([]string, string, string, string, string) {
+	w.conflicts.tell = func([]string, string, string, v1beta1.Reason, string) {
 		events++
 		if !inside {
 			inside = true
