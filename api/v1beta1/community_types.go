@@ -4,8 +4,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Community gives names to BGP communities, which BGPAdvertisements use in
-// their place.
+// Community defines names (aliases) for BGP communities, for use in BGPAdvertisements.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -18,7 +17,7 @@ type Community struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// The names and what they stand for.
+	// The aliases.
 	// +optional
 	Spec CommunitySpec `json:"spec,omitempty"`
 	// Whether all of the names are in force. Written by the controller.
@@ -27,10 +26,9 @@ type Community struct {
 	Status CommunityStatus `json:"status,omitempty"`
 }
 
-// CommunitySpec has names and what they stand for.
+// CommunitySpec has the aliases.
 type CommunitySpec struct {
-	// The names. A name that two Community objects give belongs to the older
-	// one.
+	// The aliases. If several Community objects define one, the oldest object counts.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
