@@ -7,10 +7,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
+
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/layer2"
-	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // TestConflictEndsWithItsService: what was found wrong with an address is forgotten when no Service

@@ -221,8 +221,50 @@ type past struct {
 	worked bool
 }
 
+// engines are what talks to the network. Each takes what it is to do and says what it sees.
+type engines struct {
+	members   *membership.Membership
+	announcer *layer2.Announcer
+	prober    *layer2.Prober
+	bgp       *gobgp.Speaker
+	bfd       *bfd.Speaker
+}
+
+func newEngines(s processSettings, address netip.AddrPort, loops *kube.Loops, restarting bool, log *slog.Logger) (engines, error) {
+	var e engines
+	var err error
+	e.members, err = membership.New(membership.Config{
+		Name:     s.Node,
+		BindAddr: address.Addr(),
+		Port:     address.Port(),
+		Keys:     unusedKey(),
+		Timing:   s.Member.timing(),
+		Logger:   log,
+		Pass:     loops.Loop("membership"),
+	})
+	if err != nil {
+		return engines{}, err
+	}
+	e.announcer, err = layer2.NewAnnouncer(layer2.Config{Logger: log, Stall: stall, Pass: loops.Loop("announcer")})
+	if err != nil {
+		return engines{}, err
+	}
+	interval, misses := s.Member.nodeProbes()
+	e.prober, err = layer2.NewProber(layer2.ProberConfig{Logger: log, Interval: interval, Misses: misses})
+	if err != nil {
+		return engines{}, err
+	}
+	// Without the capability for it, the sessions run as well as they can.
+	e.bfd, err = bfd.New(bfd.Config{Logger: log, Realtime: true})
+	if err != nil {
+		return engines{}, err
+	}
+	e.bgp = gobgp.New(gobgp.Config{Logger: log, Restarting: restarting, Software: "Berth/" + version.String()})
+	return e, nil
+}
+
 // newSpeaker makes all parts. ctx ends with the manager.
-func newSpeaker(
+func newSpeaker( //nolint:funlen // one part after the other, one field a line
 	ctx context.Context, mgr manager.Manager, s processSettings, at netip.Addr, configuration *cluster.Config, state *state,
 	before past, log *slog.Logger,
 ) (*speaker, error) {
@@ -235,27 +277,12 @@ func newSpeaker(
 		return nil, err
 	}
 	address := netip.AddrPortFrom(at, s.Member.Port)
-	members, err := membership.New(membership.Config{
-		Name: s.Node, BindAddr: address.Addr(), Port: address.Port(), Keys: unusedKey(), Timing: s.Member.timing(), Logger: log,
-		Pass: state.loops.Loop("membership"),
-	})
-	if err != nil {
-		return nil, err
-	}
-	announcer, err := layer2.NewAnnouncer(layer2.Config{Logger: log, Stall: stall, Pass: state.loops.Loop("announcer")})
+	e, err := newEngines(s, address, &state.loops, before.restarting, log)
 	if err != nil {
 		return nil, err
 	}
 	interval, misses := s.Member.nodeProbes()
-	prober, err := layer2.NewProber(layer2.ProberConfig{Logger: log, Interval: interval, Misses: misses})
-	if err != nil {
-		return nil, err
-	}
-	// Without the capability for it, the sessions run as well as they can.
-	watcher, err := bfd.New(bfd.Config{Logger: log, Realtime: true})
-	if err != nil {
-		return nil, err
-	}
+	members, announcer, prober := e.members, e.announcer, e.prober
 
 	sp := &speaker{
 		settings: s, log: log, keyed: make(chan struct{}), members: members, announcer: announcer, prober: prober, links: layer2.NewLinkWatcher(log),
@@ -282,8 +309,8 @@ func newSpeaker(
 		Settled:        state.settled,
 		Queue:          sp.queue,
 		Links:          sp.links,
-		Speaker:        gobgp.New(gobgp.Config{Logger: log, Restarting: before.restarting, Software: "Berth/" + version.String()}),
-		BFD:            watcher,
+		Speaker:        e.bgp,
+		BFD:            e.bfd,
 		Events:         recorder,
 		Status:         status,
 		Loops:          &state.loops,

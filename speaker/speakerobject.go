@@ -398,9 +398,3 @@ func linkStatus(links []layer2.Link) []v1beta1.SpeakerLink {
 func capped[T any](list []T) []T {
 	return list[:min(len(list), v1beta1.MaxSpeakerAnnouncements)]
 }
-
-// splitName takes namespace/name apart.
-func splitName(name string) (namespace, short string) {
-	namespace, short, _ = strings.Cut(name, "/")
-	return namespace, short
-}

@@ -44,13 +44,14 @@ func TestSecretsOfAnotherType(t *testing.T) {
 			t.Fatal(err)
 		}
 		c, _ := config.Parse(read, config.Config{}, time.Unix(0, 0))
-		for _, p := range c.PeersOn(config.Node{Name: "node1"}) {
-			if p.Err != nil {
-				return p.Err.Error()
-			}
-			return p.Problem
+		peers := c.PeersOn(config.Node{Name: "node1"})
+		if len(peers) != 1 {
+			return "the node has no peer"
 		}
-		return "the node has no peer"
+		if peers[0].Err != nil {
+			return peers[0].Err.Error()
+		}
+		return peers[0].Problem
 	}
 	for _, step := range []struct {
 		story string

@@ -72,7 +72,7 @@ func TestLater(t *testing.T) {
 			if got := q.take(1); len(got) > 0 {
 				t.Error("it is reconciled too early")
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			if got := q.take(1); len(got) != 1 {
 				t.Error("it is not reconciled in time")
