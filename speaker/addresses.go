@@ -18,7 +18,7 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
 )
 
 // addresses keeps the announcement of all addresses right: gather, decide,
@@ -26,7 +26,7 @@ import (
 type addresses struct {
 	view      *view
 	announcer interface {
-		Set(addr netip.Addr, want layer2.Request)
+		Set(addr netip.Addr, want announcer.Request)
 	}
 	claims *claims
 	events events.EventRecorder
@@ -254,8 +254,8 @@ func (r *addresses) apply(in announcement.Input, d announcement.Decision) {
 	if seen := r.view.fellows.current().fellows[d.Before].lastSeen; d.Cause == v1beta1.CauseNodeGone && !seen.IsZero() {
 		r.view.state.missedSince(in.Address, seen)
 	}
-	r.announcer.Set(in.Address, layer2.Request{
-		Links: d.Links, Policy: d.Policy, As: d.As, Generation: after.burst, Promiscuous: d.Promiscuous,
+	r.announcer.Set(in.Address, announcer.Request{
+		Links: d.Links, Policy: announcer.Policy(d.Policy), As: d.As, Generation: after.burst, Promiscuous: d.Promiscuous,
 	})
 	if len(d.Ask) > 0 {
 		r.ask(in.Address, d.Ask)

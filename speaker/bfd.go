@@ -14,7 +14,7 @@ import (
 	"github.com/berth-lb/berth/pkg/bfd"
 	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // bfdSpeaker keeps BFD sessions; package bfd has it.
@@ -32,7 +32,7 @@ type paths struct {
 		SetPaths(map[string]bgp.Path)
 	}
 	links interface {
-		Links() []layer2.Link
+		Links() []links.Link
 	}
 	log  *slog.Logger
 	told func() // has the Speaker object written again
@@ -150,7 +150,7 @@ func (p *paths) found() map[bfd.Key]bfd.Status {
 
 // path is the way to the router of one peer. found is where the router is when
 // the peer names only a link.
-func (w watchedPeer) path(found netip.Addr, links []layer2.Link) path {
+func (w watchedPeer) path(found netip.Addr, links []links.Link) path {
 	out := path{
 		key: bfd.Key{Peer: w.Address, Local: w.Source, Multihop: w.several(links)},
 		config: bfd.SessionConfig{
@@ -180,8 +180,8 @@ func (w watchedPeer) path(found netip.Addr, links []layer2.Link) path {
 // several tells whether the router may be several hops away. Both ends must
 // think the same of it, so it is as FRR does it: by what the peer says, and an
 // internal peer is several hops away when it is in no subnet of this node.
-func (w watchedPeer) several(links []layer2.Link) bool {
-	near := slices.ContainsFunc(links, func(l layer2.Link) bool {
+func (w watchedPeer) several(own []links.Link) bool {
+	near := slices.ContainsFunc(own, func(l links.Link) bool {
 		return slices.ContainsFunc(l.Prefixes, func(prefix netip.Prefix) bool { return prefix.Contains(w.Address) })
 	})
 	return w.Multihop || w.TTLSecurity > 1 || w.Internal() && !near

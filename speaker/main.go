@@ -36,7 +36,9 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/bfd"
 	"github.com/berth-lb/berth/pkg/bgp/gobgp"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
+	linkwatch "github.com/berth-lb/berth/pkg/layer2/links/watch"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -79,10 +81,10 @@ type speaker struct {
 	settings  processSettings
 	log       *slog.Logger
 	view      *view
-	links     *layer2.LinkWatcher
+	links     *linkwatch.Watcher
 	members   members
-	announcer *layer2.Announcer
-	prober    *layer2.Prober
+	announcer *announcer.Announcer
+	prober    *prober.Prober
 	object    *object
 	peers     *fellowReconciler
 	fellows   *fellowship
@@ -229,17 +231,17 @@ func newSpeaker(
 	if err != nil {
 		return nil, err
 	}
-	announcer, err := layer2.NewAnnouncer(layer2.Config{Logger: log, Stall: stall, Pass: state.loops.Loop("announcer")})
+	announcer, err := announcer.New(announcer.Config{Logger: log, Stall: stall, Pass: state.loops.Loop("announcer")})
 	if err != nil {
 		return nil, err
 	}
 	interval, misses := s.Member.nodeProbes()
-	prober, err := layer2.NewProber(layer2.ProberConfig{Logger: log, Interval: interval, Misses: misses})
+	prober, err := prober.New(prober.Config{Logger: log, Interval: interval, Misses: misses})
 	if err != nil {
 		return nil, err
 	}
 	sp := &speaker{
-		settings: s, log: log, keyed: make(chan struct{}), members: members, announcer: announcer, prober: prober, links: layer2.NewLinkWatcher(log),
+		settings: s, log: log, keyed: make(chan struct{}), members: members, announcer: announcer, prober: prober, links: linkwatch.New(log),
 	}
 	sp.fellows = newFellowship(s.Node, announcement.Patience{
 		Restart: s.RestartHold, Silence: s.SilenceHold, Doubt: time.Duration(misses+2) * interval, Renewal: renewalTrust,
