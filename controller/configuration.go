@@ -214,13 +214,7 @@ func fill(s *v1beta1.IPAddressPoolStatus, c poolCounts) {
 	for _, r := range c.OutsideRanges {
 		s.OutOfRange = append(s.OutOfRange, config.RangeText(r))
 	}
-	if len(c.Outside) == 0 {
-		meta.RemoveStatusCondition(&s.Conditions, v1beta1.ConditionOutOfRange)
-		return
-	}
-	meta.SetStatusCondition(&s.Conditions, kube.Condition(v1beta1.ConditionOutOfRange, true, v1beta1.ReasonHeldOutside, fmt.Sprintf(
-		"Services hold %d addresses that the pool no longer contains: see status.outOfRange. They keep them until they give them back; "+
-			"set onShrink to Move to have them moved.", len(c.Outside)), 0))
+	setOutOfRange(s, len(c.Outside), c.OutsideTold)
 }
 
 // tellOfNodes sets the condition that tells which addresses of a pool nodes have.

@@ -23,7 +23,7 @@ func TestShrunkPool(t *testing.T) {
 	kubectl(t, "patch", "ipaddresspool", "shrunk", "--type=merge", "-p", `{"spec":{"addresses":["10.77.0.112-10.77.0.114"]}}`)
 	eventually(t, 5*time.Second, "the pool tells of it", func() (bool, string) {
 		got := get(t, "get ipaddresspool shrunk", ".status.outOfRange") + condition(t, "ipaddresspool shrunk", "OutOfRange")
-		return strings.HasPrefix(got, `["10.77.0.115"]HeldOutside: Services hold 1 addresses`), got
+		return strings.HasPrefix(got, `["10.77.0.115"]HeldOutside: Services hold 1 address that`), got
 	})
 	eventually(t, 5*time.Second, "more traffic", func() (bool, string) {
 		requests, _, _ := client.count()
