@@ -2,7 +2,9 @@ package membership
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -177,21 +179,20 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// foreigner speaks another major: a delegate of memberlist.
-type foreigner struct{}
+// foreigner speaks another major: a delegate of memberlist. What it tells of its
+// format is meta.
+type foreigner struct{ meta []byte }
 
-func (foreigner) NodeMeta(int) []byte             { return []byte{2, 7, 2, 3} }
+func (f foreigner) NodeMeta(int) []byte           { return f.meta }
 func (foreigner) NotifyMsg([]byte)                {}
 func (foreigner) GetBroadcasts(int, int) [][]byte { return nil }
 func (foreigner) LocalState(bool) []byte          { return []byte{2, 7, 1, 0, 0, 0, 0} }
 func (foreigner) MergeRemoteState([]byte, bool)   {}
 
-// TestAMemberThatIsNotUnderstood joins one that speaks another major: it is alive,
-// its format is known and logged, and that it was met counts for nothing.
-func TestAMemberThatIsNotUnderstood(t *testing.T) {
-	checkLeaks(t)
-	config := configOf(t, 3)
-	other, err := New(config)
+// startForeigner starts node3, which speaks another major.
+func startForeigner(t *testing.T, meta []byte) {
+	t.Helper()
+	other, err := New(configOf(t, 3))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +200,7 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := other.memberlistConfig()
-	c.Delegate, c.Events = foreigner{}, nil
+	c.Delegate, c.Events = foreigner{meta}, nil
 	list, err := memberlist.Create(c)
 	if err != nil {
 		t.Fatal(err)
@@ -209,9 +210,47 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
 
+// TestOnlyWhatIsUnderstoodIsContact: who was stopped for a while has missed what the
+// others said; one whose state cannot be read does not tell it.
+func TestOnlyWhatIsUnderstoodIsContact(t *testing.T) {
+	for _, tt := range []struct {
+		story string
+		meta  []byte
+		want  error // while there is nobody else
+	}{
+		{"it is known that it is not understood", []byte{2, 7, 2, 3}, errNotUnderstood},
+		{"it has not told its format", nil, context.DeadlineExceeded},
+	} {
+		t.Run(tt.story, func(t *testing.T) {
+			checkLeaks(t)
+			startForeigner(t, tt.meta)
+			m := start(t, configOf(t, 2), 3)
+			m.awaitMembers(t, 2, 3)
+			short, stop := context.WithTimeout(context.Background(), time.Second)
+			defer stop()
+			if err := m.Confirm(short); !errors.Is(err, tt.want) {
+				t.Errorf("with nobody else, Confirm says %v, want %v", err, tt.want)
+			}
+			start(t, configOf(t, 4), 2, 3)
+			m.awaitMembers(t, 2, 3, 4)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			if err := m.Confirm(ctx); err != nil {
+				t.Errorf("with one that is understood: %v", err)
+			}
+		})
+	}
+}
+
+// TestAMemberThatIsNotUnderstood joins one that speaks another major: it is alive,
+// its format is known and logged, and that it was met counts for nothing.
+func TestAMemberThatIsNotUnderstood(t *testing.T) {
+	checkLeaks(t)
+	startForeigner(t, []byte{2, 7, 2, 3})
 	var lines bytes.Buffer
-	config = configOf(t, 2)
+	config := configOf(t, 2)
 	config.Logger = slog.New(slog.NewTextHandler(&lines, nil))
 	m := start(t, config, 3)
 	m.awaitMembers(t, 2, 3)
