@@ -14,8 +14,6 @@ import (
 const (
 	// leaveTimeout bounds the goodbye.
 	leaveTimeout = time.Second
-	// maxJoins bounds how many joins are under way at one time.
-	maxJoins = 16
 	// forgetEvery is how often is looked for what is old.
 	forgetEvery = time.Minute
 )
@@ -28,10 +26,9 @@ type loop struct {
 	// peers are the known ones, told is true when they were ever set.
 	peers []netip.AddrPort
 	told  bool
-	// queue are the peers to try next, joining those being tried, and tried those
-	// that were tried at least once since they became known.
-	queue   []netip.AddrPort
-	joining map[netip.AddrPort]bool
+	// queue has the members to join, tried those that were tried at least once since
+	// they became known.
+	queue   *joinQueue
 	tried   map[netip.AddrPort]bool
 	results chan joinResult
 	// last are the members as they were last logged.
@@ -60,7 +57,7 @@ func newLoop(m *Membership, list *memberlist.Memberlist) *loop {
 		Membership: m,
 		list:       list,
 		spreader:   &spreader{view: m.view, send: list.SendBestEffort},
-		joining:    make(map[netip.AddrPort]bool),
+		queue:      newJoinQueue(),
 		tried:      make(map[netip.AddrPort]bool),
 		results:    make(chan joinResult),
 	}
@@ -178,28 +175,27 @@ func (l *loop) tellContradicted(now time.Time) {
 // one does not, and then only the latter asks.
 func (l *loop) enqueueMissing() {
 	all := l.view.acquaintances()
-	l.queue = slices.DeleteFunc(slices.Clone(l.peers), func(p netip.AddrPort) bool { return isAlive(all, p) })
+	missing := slices.DeleteFunc(slices.Clone(l.peers), func(p netip.AddrPort) bool { return isAlive(all, p) })
 	for _, a := range all {
-		if a.state == Dead && a.addr.IsValid() && !slices.Contains(l.queue, a.addr) {
-			l.queue = append(l.queue, a.addr)
+		if a.state == Dead && a.addr.IsValid() && !slices.Contains(missing, a.addr) {
+			missing = append(missing, a.addr)
 		}
 	}
+	l.queue.set(missing)
 }
 
 // startJoins starts joins from the queue as far as the limit lets it.
 func (l *loop) startJoins() {
-	if len(l.queue) == 0 {
+	if len(l.queue.waiting) == 0 {
 		return
 	}
 	alive := l.view.acquaintances()
-	for len(l.queue) > 0 && len(l.joining) < maxJoins {
-		peer := l.queue[0]
-		l.queue = l.queue[1:]
+	for {
 		// The last join may have brought more than its peer.
-		if l.joining[peer] || isAlive(alive, peer) {
-			continue
+		peer, ok := l.queue.next(func(p netip.AddrPort) bool { return isAlive(alive, p) })
+		if !ok {
+			return
 		}
-		l.joining[peer] = true
 		go func() {
 			_, err := l.list.Join([]string{peer.String()})
 			l.results <- joinResult{peer, err}
@@ -210,7 +206,7 @@ func (l *loop) startJoins() {
 // joined handles the end of a join. Failures are logged when a peer is first
 // found to be missing, not with every try.
 func (l *loop) joined(r joinResult) {
-	delete(l.joining, r.peer)
+	l.queue.done(r.peer)
 	first := !l.tried[r.peer]
 	l.tried[r.peer] = true
 	if r.err == nil {
@@ -253,6 +249,9 @@ func (l *loop) lookAtMembers() {
 			l.lookAtFormat(a)
 		case a.state == Alive && l.last[i].addr != a.addr:
 			l.log.Info("member moved", "node", a.name, "address", a.addr.Addr())
+			l.lookAtFormat(a)
+		case a.state == Alive && l.last[i].format != a.format: // it was away for too short to be seen
+			l.lookAtFormat(a)
 		case a.state != Alive && was == Alive:
 			l.log.Info("member gone", "node", a.name, "address", a.addr.Addr(), "reason", a.state)
 		}
@@ -309,9 +308,8 @@ func (l *loop) end() {
 	if err := l.list.Shutdown(); err != nil {
 		l.log.Warn("cannot shut down", "error", err)
 	}
-	for len(l.joining) > 0 {
-		r := <-l.results
-		delete(l.joining, r.peer)
+	for len(l.queue.underWay) > 0 {
+		l.queue.done((<-l.results).peer)
 	}
 	l.lines.muted.Store(true)
 	l.view.close()

@@ -106,6 +106,7 @@ func (m *Membership) listen() (*loop, error) {
 	list, err := memberlist.Create(m.memberlistConfig())
 	if err != nil {
 		_ = m.transport.Shutdown()
+		m.transport = nil // the next Run has another
 		return nil, fmt.Errorf("membership: listen on %s port %d: %w", m.config.BindAddr, m.config.Port, err)
 	}
 	m.setRunning(list)
