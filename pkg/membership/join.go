@@ -33,7 +33,9 @@ func (q *joinQueue) set(missing []netip.AddrPort) {
 	maps.DeleteFunc(q.begun, func(addr netip.AddrPort, _ uint64) bool {
 		return !q.underWay[addr] && !slices.Contains(missing, addr)
 	})
-	slices.SortStableFunc(q.waiting, func(a, b netip.AddrPort) int { return cmp.Compare(q.begun[a], q.begun[b]) })
+	slices.SortStableFunc(q.waiting, func(a, b netip.AddrPort) int {
+		return cmp.Compare(q.begun[a], q.begun[b])
+	})
 }
 
 // next begins an attempt. ok is false when there is nobody to ask, or as many attempts
