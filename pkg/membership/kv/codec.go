@@ -236,7 +236,8 @@ func (r *reader) section(now time.Time, visit func(of Section, key string, e Ent
 			e.Value = entry.take("value", int(length)-1)
 		} else {
 			e.Deleted = true
-			e.DeletedAt = now.Add(-time.Duration(entry.number("age", maxSeconds)) * time.Second) // at most maxSeconds
+			age := time.Duration(entry.number("age", maxSeconds)) * time.Second // does not overflow
+			e.DeletedAt = now.Add(-age)
 		}
 		if r.adopt(entry); r.err != nil {
 			return

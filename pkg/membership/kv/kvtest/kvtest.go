@@ -33,8 +33,9 @@ func NextMinor(message []byte) []byte {
 		var next []byte
 		for len(body) > 0 { // the head, then the entries: each begins with its size
 			length, n := binary.Uvarint(body)
-			part := append(slices.Clone(body[n:n+int(length)]), "and more"...) //nolint:gosec // it is part of the message
-			body = body[n+int(length):]                                        //nolint:gosec // as above
+			end := n + int(length) //nolint:gosec // within body
+			part := append(slices.Clone(body[n:end]), "and more"...)
+			body = body[end:]
 			next = append(binary.AppendUvarint(next, uint64(len(part))), part...)
 		}
 		out = append(out, Record(rest[0], next)[messageHead:]...)
