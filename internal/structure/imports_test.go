@@ -87,7 +87,12 @@ var rules = []rule{
 		why: "what is announced to which peer is a pure function, so that tests and kubectl-berth can ask it"},
 	{of: "pkg/bgp/gobgp", may: []string{"pkg/bgp"}, never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
 	{of: "pkg/bfd", never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
-	{of: "pkg/membership", never: kubernetes, why: "membership works while the API server is away, so it knows nothing of it"},
+	{of: "pkg/membership", may: []string{"internal/notify", "pkg/membership/kv"}, never: kubernetes,
+		why: "membership works while the API server is away, so it knows nothing of it"},
+	{of: "pkg/membership/kv", never: slices.Concat(wire, kubernetes, effects), pure: true,
+		why: "what members know of each other is merged by pure functions, so that any order of messages can be tested"},
+	{of: "pkg/membership/kv/kvtest", never: slices.Concat(wire, kubernetes, effects), pure: true,
+		why: "it makes messages for tests, which those of kv must be able to import"},
 
 	{of: "internal/cluster", may: []string{"api/...", "internal/kube", "internal/notify", "pkg/announcement", "pkg/assignment", "pkg/config"},
 		why: "it reads a cluster or a snapshot, and knows no protocol and no speaker"},
