@@ -41,7 +41,7 @@ func (l *Lab) get(ctx context.Context, host, url string, v any) error {
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(url, apiURL) {
+	if strings.HasPrefix(url, l.apiURL()) {
 		request.Header.Set("Authorization", "Bearer "+string(token))
 	}
 	response, err := client.Do(request)
@@ -72,7 +72,7 @@ func (l *Lab) checkNodeReady(ctx context.Context, node string, since time.Time) 
 			RenewTime time.Time `json:"renewTime"`
 		} `json:"spec"`
 	}
-	url := apiURL + "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/" + node
+	url := l.apiURL() + "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/" + node
 	if err := l.get(ctx, HostControlPlane, url, &lease); err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (l *Lab) nodeConditions(ctx context.Context, node string) (nodeConditions, 
 			Conditions nodeConditions `json:"conditions"`
 		} `json:"status"`
 	}
-	err := l.get(ctx, HostControlPlane, apiURL+"/api/v1/nodes/"+node, &object)
+	err := l.get(ctx, HostControlPlane, l.apiURL()+"/api/v1/nodes/"+node, &object)
 	return object.Status.Conditions, err
 }
 
@@ -137,5 +137,5 @@ func (l *Lab) checkProxyReady(ctx context.Context, node string) error {
 
 // checkDefaultServiceAccount returns nil once pods can be created in the namespace default.
 func (l *Lab) checkDefaultServiceAccount(ctx context.Context) error {
-	return l.get(ctx, HostControlPlane, apiURL+"/api/v1/namespaces/default/serviceaccounts/default", nil)
+	return l.get(ctx, HostControlPlane, l.apiURL()+"/api/v1/namespaces/default/serviceaccounts/default", nil)
 }

@@ -25,18 +25,21 @@ const startLimit = 90 * time.Second
 // A component is a process of the control plane, in the namespace cp.
 type component struct {
 	name string
-	// health is the URL that answers 200 when it is ready.
-	health string
+	// health gives the URL that answers 200 when it is ready.
+	health func(*Lab) string
 	// args gives the program in the multi-call binary and its flags.
 	args func(*Lab) []string
 }
 
 var components = []component{
-	{Etcd, "http://127.0.0.1:2379/health", (*Lab).etcdArgs},
-	{APIServer, apiURL + "/readyz", (*Lab).apiServerArgs},
-	{ControllerManager, "https://127.0.0.1:10257/healthz", (*Lab).controllerManagerArgs},
-	{Scheduler, "https://127.0.0.1:10259/healthz", (*Lab).schedulerArgs},
+	{Etcd, at("http://127.0.0.1:2379/health"), (*Lab).etcdArgs},
+	{APIServer, func(l *Lab) string { return l.apiURL() + "/readyz" }, (*Lab).apiServerArgs},
+	{ControllerManager, at("https://127.0.0.1:10257/healthz"), (*Lab).controllerManagerArgs},
+	{Scheduler, at("https://127.0.0.1:10259/healthz"), (*Lab).schedulerArgs},
 }
+
+// at is a URL that is the same in every lab.
+func at(url string) func(*Lab) string { return func(*Lab) string { return url } }
 
 // ComponentNames lists the components in the order in which they are started.
 func ComponentNames() []string {
@@ -140,7 +143,7 @@ func (l *Lab) waitComponent(ctx context.Context, c component) error {
 		if p, err := readProcess(l.recordFile(c.name)); err != nil || !p.alive() {
 			return finalError{errors.New("it has ended")}
 		}
-		return l.get(ctx, HostControlPlane, c.health, nil)
+		return l.get(ctx, HostControlPlane, c.health(l), nil)
 	})
 	if err != nil && ctx.Err() == nil {
 		return withLog(err, l.componentLog(c.name))
@@ -183,8 +186,8 @@ func (l *Lab) apiServerArgs() []string {
 		"kube-apiserver",
 		"--etcd-servers=http://127.0.0.1:2379",
 		"--bind-address=::",
-		"--advertise-address=" + ControlPlaneAddresses.V4.String(),
-		"--secure-port=6443",
+		"--advertise-address=" + l.apiAddress().String(),
+		fmt.Sprintf("--secure-port=%d", apiPort),
 		"--tls-cert-file=" + pki("serving.crt"), "--tls-private-key-file=" + pki("serving.key"),
 		"--client-ca-file=" + pki("ca.crt"),
 		"--token-auth-file=" + pki("tokens.csv"),
@@ -193,7 +196,7 @@ func (l *Lab) apiServerArgs() []string {
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + pki("service-account.pub"),
 		"--service-account-signing-key-file=" + pki("service-account.key"),
-		"--service-cluster-ip-range=" + serviceCIDRs,
+		"--service-cluster-ip-range=" + l.serviceCIDRs(),
 		// For kubectl logs and exec.
 		"--kubelet-client-certificate=" + pki("kubelet-client.crt"), "--kubelet-client-key=" + pki("kubelet-client.key"),
 		"--kubelet-preferred-address-types=InternalIP",
@@ -214,7 +217,7 @@ func (l *Lab) controllerManagerArgs() []string {
 		"--service-account-private-key-file="+l.path("pki", "service-account.key"),
 		"--root-ca-file="+l.path("pki", "ca.crt"),
 		"--cluster-signing-cert-file="+l.path("pki", "ca.crt"), "--cluster-signing-key-file="+l.path("pki", "ca.key"),
-		"--cluster-cidr="+clusterCIDRs, "--service-cluster-ip-range="+serviceCIDRs,
+		"--cluster-cidr="+l.clusterCIDRs(), "--service-cluster-ip-range="+l.serviceCIDRs(),
 		// With the default of 20 requests a second EndpointSlices lag seconds behind when there are many Services.
 		"--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-service-endpoint-syncs=20",
 		"--node-monitor-period=1s", "--node-monitor-grace-period="+l.options.NodeGrace.String(),

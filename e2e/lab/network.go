@@ -45,8 +45,8 @@ func (l *Lab) makeNetwork(ctx context.Context) error {
 	return errors.Join(
 		l.addLANHost(ctx, HostControlPlane, ControlPlaneAddresses, nil, l.controlPlaneRoutes()...),
 		l.addLANHost(ctx, HostRouter, RouterAddresses, routerSettings()),
-		l.addLANHost(ctx, HostClient, ClientAddresses, nil, lanRoutes()...),
-		l.addLANHost(ctx, HostStranger, StrangerAddresses, nil, lanRoutes()...),
+		l.addLANHost(ctx, HostClient, ClientAddresses, nil, l.lanRoutes()...),
+		l.addLANHost(ctx, HostStranger, StrangerAddresses, nil, l.lanRoutes()...),
 		l.addFarHost(ctx),
 		l.makeServiceLAN(ctx),
 	)
@@ -55,17 +55,19 @@ func (l *Lab) makeNetwork(ctx context.Context) error {
 // addNodeNetwork makes the namespace of node i and plugs it in.
 func (l *Lab) addNodeNetwork(ctx context.Context, i int) error {
 	pods4, pods6 := podSubnets(i)
-	lines := append(lanRoutes(),
+	lines := append(l.lanRoutes(),
 		// With an address of its own. Else it has the lowest of its ports', and each pod that comes or goes may change it: the
 		// other pods then send to an address that is nobody's, for half a minute if over IPv6.
 		fmt.Sprintf("link add cni0 address %s type bridge forward_delay 0", mac(pods4.Addr().Next())),
 		"link set cni0 up",
+	)
+	lines = append(lines, pick(l.options.Families,
 		fmt.Sprintf("addr add %s/%d dev cni0", pods4.Addr().Next(), pods4.Bits()),
 		fmt.Sprintf("addr add %s/%d dev cni0 nodad", pods6.Addr().Next(), pods6.Bits()),
-	)
+	)...)
 	for j := 1; j <= l.options.Nodes; j++ {
 		if j != i {
-			lines = append(lines, podRoutes(j)...)
+			lines = append(lines, l.podRoutes(j)...)
 		}
 	}
 	if err := l.addLANHost(ctx, NodeName(i), NodeAddresses(i), forwardSettings, lines...); err != nil {
@@ -112,7 +114,7 @@ func (l *Lab) plug(ctx context.Context, host, link string, lan LAN, a Addresses)
 	if err != nil {
 		return err
 	}
-	return ipBatch(ctx, l.netns(host), interfaceLines(link, a)...)
+	return ipBatch(ctx, l.netns(host), l.interfaceLines(link, a)...)
 }
 
 // addFarHost makes ext and the network between it and the router.
@@ -123,11 +125,11 @@ func (l *Lab) addFarHost(ctx context.Context) error {
 	}
 	cable := fmt.Sprintf("link add eth1 address %s type veth peer name eth0 address %s netns %s",
 		mac(routerFarAddresses.V4), mac(ExtAddresses.V4), l.netns(HostExt))
-	err := ipBatch(ctx, l.netns(HostRouter), append([]string{cable}, interfaceLines("eth1", routerFarAddresses)...)...)
+	err := ipBatch(ctx, l.netns(HostRouter), append([]string{cable}, l.interfaceLines("eth1", routerFarAddresses)...)...)
 	if err != nil {
 		return err
 	}
-	return ipBatch(ctx, l.netns(HostExt), append(interfaceLines("eth0", ExtAddresses), defaultRoutes(routerFarAddresses)...)...)
+	return ipBatch(ctx, l.netns(HostExt), append(l.interfaceLines("eth0", ExtAddresses), l.defaultRoutes(routerFarAddresses)...)...)
 }
 
 // addNamespace makes a network namespace with these settings, given as paths below /proc/sys/net with values.
@@ -153,40 +155,39 @@ func (l *Lab) addNamespace(ctx context.Context, host string, settings ...string)
 
 // controlPlaneRoutes let the API server call webhooks in pods.
 func (l *Lab) controlPlaneRoutes() []string {
-	lines := lanRoutes()
+	lines := l.lanRoutes()
 	for i := 1; i <= l.options.Nodes; i++ {
-		lines = append(lines, podRoutes(i)...)
+		lines = append(lines, l.podRoutes(i)...)
 	}
 	return lines
 }
 
 // interfaceLines bring an interface up, for the first time or again: one that goes down loses its IPv6 addresses.
-func interfaceLines(name string, a Addresses) []string {
-	return []string{
-		fmt.Sprintf("link set %s up", name),
+func (l *Lab) interfaceLines(name string, a Addresses) []string {
+	return append([]string{fmt.Sprintf("link set %s up", name)}, pick(l.options.Families,
 		fmt.Sprintf("addr replace %s/24 dev %s", a.V4, name),
 		fmt.Sprintf("addr replace %s/64 dev %s nodad", a.V6, name),
-	}
+	)...)
 }
 
-func defaultRoutes(via Addresses) []string {
-	return []string{fmt.Sprintf("route add default via %s", via.V4), fmt.Sprintf("route add default via %s", via.V6)}
+func (l *Lab) defaultRoutes(via Addresses) []string {
+	return pick(l.options.Families, fmt.Sprintf("route add default via %s", via.V4), fmt.Sprintf("route add default via %s", via.V6))
 }
 
 // lanRoutes are those of the hosts on the LAN: to everywhere by the router, and back to what came by the second router by
 // that one, whether or not it is there.
-func lanRoutes() []string {
-	return append(defaultRoutes(RouterAddresses),
+func (l *Lab) lanRoutes() []string {
+	return append(l.defaultRoutes(RouterAddresses), pick(l.options.Families,
 		fmt.Sprintf("route add %s via %s", netip.PrefixFrom(router2FarAddresses.V4, 24).Masked(), Router2Addresses.V4),
 		fmt.Sprintf("route add %s via %s", netip.PrefixFrom(router2FarAddresses.V6, 64).Masked(), Router2Addresses.V6),
-	)
+	)...)
 }
 
 // podRoutes lead to the pods of node i.
-func podRoutes(i int) []string {
+func (l *Lab) podRoutes(i int) []string {
 	pods4, pods6 := podSubnets(i)
 	via := NodeAddresses(i)
-	return []string{fmt.Sprintf("route add %s via %s", pods4, via.V4), fmt.Sprintf("route add %s via %s", pods6, via.V6)}
+	return pick(l.options.Families, fmt.Sprintf("route add %s via %s", pods4, via.V4), fmt.Sprintf("route add %s via %s", pods6, via.V6))
 }
 
 // removeNamespaces deletes the namespaces a lab of this name may have.

@@ -18,7 +18,6 @@ func (l *Lab) startNode(i int) error {
 	if err := makeCgroup(cgroupOf(l.options.Name, node)); err != nil {
 		return err
 	}
-	addresses := NodeAddresses(i)
 	// Not the caller's context: the node outlives the caller.
 	cmd := exec.CommandContext(context.Background(), "/bin/sh", l.path("node.sh"))
 	cmd.Dir = "/"
@@ -28,8 +27,7 @@ func (l *Lab) startNode(i int) error {
 		"STATE=" + l.dir,
 		"NODE=" + node,
 		"PROXY_MODE=" + l.options.ProxyMode,
-		"CLUSTER_CIDRS=" + clusterCIDRs,
-		fmt.Sprintf("NODE_IPS=%s,%s", addresses.V4, addresses.V6),
+		"CLUSTER_CIDRS=" + l.clusterCIDRs(),
 	}
 	// The network namespace is that of the thread which starts it. Unsharing the mount namespace also makes every mount
 	// private: what the node mounts is seen nowhere else.

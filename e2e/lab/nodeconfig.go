@@ -41,8 +41,8 @@ disabled_plugins = [
     "isGateway": true,
     "ipam": {
       "type": "host-local",
-      "ranges": [[{"subnet": %[1]q}], [{"subnet": %[2]q}]],
-      "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+      "ranges": [%[1]s],
+      "routes": [%[2]s]
     }
   }]
 }
@@ -87,11 +87,21 @@ func (l *Lab) makeNodeFiles(i int) error {
 		return err
 	}
 	pods4, pods6 := podSubnets(i)
+	families := l.options.Families
+	ranges := families.list(fmt.Sprintf(`[{"subnet": %q}]`, pods4), fmt.Sprintf(`[{"subnet": %q}]`, pods6))
+	routes := families.list(`{"dst": "0.0.0.0/0"}`, `{"dst": "::/0"}`)
 	etc := l.path("nodes", node, "etc")
 	insideCNI := "/run/lab/nodes/" + node + "/etc/cni"
 	return errors.Join(
 		writeFile(filepath.Join(etc, "containerd.toml"), fmt.Appendf(nil, containerdConfig, pauseRef, cniPlugins, insideCNI), 0o644),
 		writeFile(filepath.Join(etc, "kubelet.yaml"), fmt.Appendf(nil, kubeletConfig, cgroupOf(l.options.Name, node), nodeLease), 0o644),
-		writeFile(filepath.Join(etc, "cni", "lab.conflist"), fmt.Appendf(nil, cniConfig, pods4.String(), pods6.String()), 0o644),
+		l.writeNodeIPs(i, families),
+		writeFile(filepath.Join(etc, "cni", "lab.conflist"), fmt.Appendf(nil, cniConfig, ranges, routes), 0o644),
 	)
+}
+
+// writeNodeIPs writes which addresses the kubelet of node i reports, and in which order, when it starts.
+func (l *Lab) writeNodeIPs(i int, families Families) error {
+	a := NodeAddresses(i)
+	return writeFile(l.path("nodes", NodeName(i), "etc", "node-ips"), []byte(families.list(a.V4.String(), a.V6.String())), 0o644)
 }

@@ -25,13 +25,25 @@ const (
 const MaxNodes = 9
 
 const (
-	clusterCIDRs = "10.244.0.0/16,fd44::/48"
-	serviceCIDRs = "10.96.0.0/16,fd96::/112"
-	apiAddress   = "10.77.0.2:6443"
-	apiURL       = "https://" + apiAddress
+	clusterCIDR4 = "10.244.0.0/16"
+	clusterCIDR6 = "fd44::/48"
+	serviceCIDR4 = "10.96.0.0/16"
+	serviceCIDR6 = "fd96::/112"
+	apiPort      = 6443
 )
 
-// Addresses are a host's two addresses on its eth0.
+// clusterCIDRs are the networks of all pods, and serviceCIDRs those of the addresses of Services inside the cluster.
+func (l *Lab) clusterCIDRs() string { return l.options.Families.list(clusterCIDR4, clusterCIDR6) }
+func (l *Lab) serviceCIDRs() string { return l.options.Families.list(serviceCIDR4, serviceCIDR6) }
+
+// apiAddress is the address of cp at which all ask the API server: that of the cluster's first family.
+func (l *Lab) apiAddress() netip.Addr { return l.options.Families.Of(ControlPlaneAddresses)[0] }
+
+func (l *Lab) apiURL() string {
+	return "https://" + netip.AddrPortFrom(l.apiAddress(), apiPort).String()
+}
+
+// Addresses are a host's two addresses on its eth0. In a lab of one family it has only that of this family, see Options.Families.
 type Addresses struct{ V4, V6 netip.Addr }
 
 // LinkLocal is the IPv6 link-local address of the host's eth0, which the kernel makes of the hardware address (RFC 4291,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
 	"strings"
 	"time"
 )
@@ -19,11 +18,11 @@ func (l *Lab) OpenRouter(ctx context.Context, router string) error {
 	if router == HostRouter2 {
 		far = router2FarAddresses
 	}
-	if err := ipBatch(ctx, l.netns(router), interfaceLines("eth1", far)...); err != nil {
+	if err := ipBatch(ctx, l.netns(router), l.interfaceLines("eth1", far)...); err != nil {
 		return err
 	}
 	// A cable carries nothing for a moment after it is plugged in.
-	for _, addr := range []netip.Addr{far.V4, far.V6} {
+	for _, addr := range l.options.Families.Of(far) {
 		err := poll(ctx, 10*time.Second, 10*time.Millisecond, fmt.Sprintf("ext does not reach %s", addr), func(ctx context.Context) error {
 			_, err := l.Exec(ctx, HostExt, tool("ping"), "-c1", "-W1", addr.String())
 			return err
@@ -65,7 +64,8 @@ func (l *Lab) turnFar(ctx context.Context) error {
 	if len(v4) == 0 {
 		return nil
 	}
-	return ipBatch(ctx, l.netns(HostExt), "route replace default "+strings.Join(v4, " "), "route replace default "+strings.Join(v6, " "))
+	return ipBatch(ctx, l.netns(HostExt), pick(l.options.Families,
+		"route replace default "+strings.Join(v4, " "), "route replace default "+strings.Join(v6, " "))...)
 }
 
 // addSecondRouter makes router2 and its network to ext, with the cable to ext unplugged, unless it is there.
@@ -81,5 +81,5 @@ func (l *Lab) addSecondRouter(ctx context.Context, router string) error {
 	if err := ipBatch(ctx, l.netns(HostRouter2), cable); err != nil {
 		return err
 	}
-	return ipBatch(ctx, l.netns(HostExt), interfaceLines("eth1", ext2Addresses)...)
+	return ipBatch(ctx, l.netns(HostExt), l.interfaceLines("eth1", ext2Addresses)...)
 }

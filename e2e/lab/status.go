@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"time"
 )
@@ -30,7 +31,7 @@ type ComponentStatus struct {
 // A NodeStatus tells of one node.
 type NodeStatus struct {
 	Name      string
-	Addresses Addresses
+	Addresses []netip.Addr // on its eth0
 	State     NodeState
 	Plugged   bool  // its cable is in the switch
 	PID       int   // of its process 1
@@ -69,7 +70,7 @@ func (l *Lab) Status(ctx context.Context) (Status, error) {
 	ports := l.pluggedPorts()
 	for i, node := range l.NodeNames() {
 		status := l.nodeStatus(ctx, node, all)
-		status.Addresses = NodeAddresses(i + 1)
+		status.Addresses = l.options.Families.Of(NodeAddresses(i + 1))
 		status.Plugged = ports[node]
 		s.Nodes = append(s.Nodes, status)
 	}

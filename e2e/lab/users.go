@@ -47,7 +47,7 @@ func (l *Lab) makeUsers() error {
 		token := rand.Text()
 		// The fields of the file: token, user name, user id, groups.
 		fmt.Fprintf(&tokens, "%s,%s,%s,%q\n", token, u.username, u.name, u.group)
-		if err := os.WriteFile(l.kubeconfig(u.name), kubeconfig(ca, u.name, token), 0o600); err != nil {
+		if err := os.WriteFile(l.kubeconfig(u.name), kubeconfig(l.apiURL(), ca, u.name, token), 0o600); err != nil {
 			return err
 		}
 		if u.name == adminUser {
@@ -69,7 +69,7 @@ func (l *Lab) kubeconfig(user string) string {
 
 func (l *Lab) adminTokenFile() string { return filepath.Join(l.path("pki"), "admin.token") }
 
-func kubeconfig(ca []byte, user, token string) []byte {
+func kubeconfig(server string, ca []byte, user, token string) []byte {
 	return fmt.Appendf(nil, `apiVersion: v1
 kind: Config
 clusters:
@@ -87,5 +87,5 @@ contexts:
     cluster: lab
     user: %s
 current-context: lab
-`, apiURL, base64.StdEncoding.EncodeToString(ca), user, token, user)
+`, server, base64.StdEncoding.EncodeToString(ca), user, token, user)
 }
