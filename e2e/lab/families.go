@@ -1,10 +1,14 @@
 package lab
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // Families says which IP families the addresses of something are of, and which comes first.
@@ -47,3 +51,54 @@ func (f Families) list(v4, v6 string) string { return strings.Join(pick(f, v4, v
 
 // Of lists those of a host's addresses whose families are in f, in its order.
 func (f Families) Of(a Addresses) []netip.Addr { return pick(f, a.V4, a.V6) }
+
+// ReportFamilies has the kubelet of a node that runs report the node's addresses of these families, in this order, and returns
+// when the Node says so. The node keeps all its addresses, as one does whose --node-ip is changed. Pods that are made from
+// then on see the same as status.hostIPs.
+func (l *Lab) ReportFamilies(ctx context.Context, node string, families Families) error {
+	if err := errors.Join(l.checkNode(node), families.check()); err != nil {
+		return err
+	}
+	i := nodeIndex(node, l.options.Nodes)
+	if err := l.writeNodeIPs(i, families); err != nil {
+		return err
+	}
+	if err := l.KillProcess(node, "kubelet", syscall.SIGTERM); err != nil {
+		return err
+	}
+	want := families.Of(NodeAddresses(i))
+	return poll(ctx, startLimit, 100*time.Millisecond, node+" does not report "+string(families), func(ctx context.Context) error {
+		got, err := l.reportedAddresses(ctx, node)
+		if err == nil && !slices.Equal(got, want) {
+			err = fmt.Errorf("it reports %v", got)
+		}
+		return err
+	})
+}
+
+// reportedAddresses are the addresses of type InternalIP of a Node, in its order.
+func (l *Lab) reportedAddresses(ctx context.Context, node string) ([]netip.Addr, error) {
+	var object struct {
+		Status struct {
+			Addresses []struct {
+				Type    string `json:"type"`
+				Address string `json:"address"`
+			} `json:"addresses"`
+		} `json:"status"`
+	}
+	if err := l.get(ctx, HostControlPlane, l.apiURL()+"/api/v1/nodes/"+node, &object); err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	for _, a := range object.Status.Addresses {
+		if a.Type != "InternalIP" {
+			continue
+		}
+		addr, err := netip.ParseAddr(a.Address)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, addr)
+	}
+	return out, nil
+}

@@ -122,10 +122,7 @@ func TestSpeakerWritesOnlyItsOwnObject(t *testing.T) {
 // TestMetricsAreForReaders: metrics are served over HTTPS to those that may
 // read them, and to nobody else.
 func TestMetricsAreForReaders(t *testing.T) {
-	kubectl(t, "create", "serviceaccount", "reader")
-	kubectl(t, "create", "clusterrolebinding", "reader", "--clusterrole=berth-metrics-reader", "--serviceaccount=default:reader")
-	cleanup(t, "delete", "serviceaccount/reader", "clusterrolebinding/reader")
-	reader := kubectl(t, "create", "token", "reader")
+	reader := metricsReader(t)
 	stranger := kubectl(t, "create", "token", "default")
 	for _, test := range []struct {
 		who, token, status string
@@ -140,4 +137,14 @@ func TestMetricsAreForReaders(t *testing.T) {
 			t.Errorf("metrics do not tell of three members:\n%.2000s", out)
 		}
 	}
+}
+
+// metricsReader makes somebody who may read metrics, until the test ends, and returns a token of theirs.
+func metricsReader(t *testing.T) string {
+	t.Helper()
+	kubectl(t, "create", "serviceaccount", "reader")
+	cleanup(t, "delete", "serviceaccount", "reader")
+	kubectl(t, "create", "clusterrolebinding", "reader", "--clusterrole=berth-metrics-reader", "--serviceaccount=default:reader")
+	cleanup(t, "delete", "clusterrolebinding", "reader")
+	return kubectl(t, "create", "token", "reader")
 }

@@ -265,11 +265,7 @@ func openFiles(t *testing.T, node string) int {
 func TestStrangerAtMetrics(t *testing.T) {
 	whole(t)
 	const victim = "node1"
-	kubectl(t, "create", "serviceaccount", "scraper")
-	cleanup(t, "delete", "serviceaccount", "scraper")
-	kubectl(t, "create", "clusterrolebinding", "scraper", "--clusterrole=berth-metrics-reader", "--serviceaccount=default:scraper")
-	cleanup(t, "delete", "clusterrolebinding", "scraper")
-	token := kubectl(t, "create", "token", "scraper")
+	token := metricsReader(t)
 	before := speakers(t)
 	url := "https://" + target(t, victim, metricsPort) + "/metrics"
 	scraper := stranger.Client(from(lab.HostClient), 5*time.Second)
