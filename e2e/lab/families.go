@@ -49,26 +49,36 @@ func pick[V any](f Families, v4, v6 V) []V {
 // list is pick for addresses in text, separated by commas.
 func (f Families) list(v4, v6 string) string { return strings.Join(pick(f, v4, v6), ",") }
 
+// clusterCIDRs are the networks of all pods, and serviceCIDRs those of the addresses of Services inside the cluster.
+func (f Families) clusterCIDRs() string { return f.list(clusterCIDR4, clusterCIDR6) }
+func (f Families) serviceCIDRs() string { return f.list(serviceCIDR4, serviceCIDR6) }
+
+// apiAddress is the address of cp at which all ask the API server: that of the cluster's first family.
+func (f Families) apiAddress() netip.Addr { return f.Of(ControlPlaneAddresses)[0] }
+
+func (f Families) apiURL() string {
+	return "https://" + netip.AddrPortFrom(f.apiAddress(), apiPort).String()
+}
+
 // Of lists those of a host's addresses whose families are in f, in its order.
 func (f Families) Of(a Addresses) []netip.Addr { return pick(f, a.V4, a.V6) }
 
 // ReportFamilies has the kubelet of a node that runs report the node's addresses of these families, in this order, and returns
 // when the Node says so. The node keeps all its addresses, as one does whose --node-ip is changed. Pods that are made from
 // then on see the same as status.hostIPs.
-func (l *Lab) ReportFamilies(ctx context.Context, node string, families Families) error {
-	if err := errors.Join(l.checkNode(node), families.check()); err != nil {
+func (n *Node) ReportFamilies(ctx context.Context, families Families) error {
+	if err := errors.Join(n.check(), families.check()); err != nil {
 		return err
 	}
-	i := nodeIndex(node, l.options.Nodes)
-	if err := l.writeNodeIPs(i, families); err != nil {
+	if err := n.writeIPs(families); err != nil {
 		return err
 	}
-	if err := l.KillProcess(node, "kubelet", syscall.SIGTERM); err != nil {
+	if err := n.KillProcess("kubelet", syscall.SIGTERM); err != nil {
 		return err
 	}
-	want := families.Of(NodeAddresses(i))
-	return poll(ctx, startLimit, 100*time.Millisecond, node+" does not report "+string(families), func(ctx context.Context) error {
-		got, err := l.reportedAddresses(ctx, node)
+	want := families.Of(NodeAddresses(n.index()))
+	return poll(ctx, startLimit, 100*time.Millisecond, n.name+" does not report "+string(families), func(ctx context.Context) error {
+		got, err := n.lab.API().reportedAddresses(ctx, n.name)
 		if err == nil && !slices.Equal(got, want) {
 			err = fmt.Errorf("it reports %v", got)
 		}
@@ -77,7 +87,7 @@ func (l *Lab) ReportFamilies(ctx context.Context, node string, families Families
 }
 
 // reportedAddresses are the addresses of type InternalIP of a Node, in its order.
-func (l *Lab) reportedAddresses(ctx context.Context, node string) ([]netip.Addr, error) {
+func (a *API) reportedAddresses(ctx context.Context, node string) ([]netip.Addr, error) {
 	var object struct {
 		Status struct {
 			Addresses []struct {
@@ -86,15 +96,15 @@ func (l *Lab) reportedAddresses(ctx context.Context, node string) ([]netip.Addr,
 			} `json:"addresses"`
 		} `json:"status"`
 	}
-	if err := l.get(ctx, HostControlPlane, l.apiURL()+"/api/v1/nodes/"+node, &object); err != nil {
+	if err := a.get(ctx, "/api/v1/nodes/"+node, &object); err != nil {
 		return nil, err
 	}
 	var out []netip.Addr
-	for _, a := range object.Status.Addresses {
-		if a.Type != "InternalIP" {
+	for _, entry := range object.Status.Addresses {
+		if entry.Type != "InternalIP" {
 			continue
 		}
-		addr, err := netip.ParseAddr(a.Address)
+		addr, err := netip.ParseAddr(entry.Address)
 		if err != nil {
 			return nil, err
 		}

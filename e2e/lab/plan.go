@@ -32,17 +32,6 @@ const (
 	apiPort      = 6443
 )
 
-// clusterCIDRs are the networks of all pods, and serviceCIDRs those of the addresses of Services inside the cluster.
-func (l *Lab) clusterCIDRs() string { return l.options.Families.list(clusterCIDR4, clusterCIDR6) }
-func (l *Lab) serviceCIDRs() string { return l.options.Families.list(serviceCIDR4, serviceCIDR6) }
-
-// apiAddress is the address of cp at which all ask the API server: that of the cluster's first family.
-func (l *Lab) apiAddress() netip.Addr { return l.options.Families.Of(ControlPlaneAddresses)[0] }
-
-func (l *Lab) apiURL() string {
-	return "https://" + netip.AddrPortFrom(l.apiAddress(), apiPort).String()
-}
-
 // Addresses are a host's two addresses on its eth0. In a lab of one family it has only that of this family, see Options.Families.
 type Addresses struct{ V4, V6 netip.Addr }
 

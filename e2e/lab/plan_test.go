@@ -62,12 +62,12 @@ func TestFamilies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := &Lab{options: options}
-			node := strings.Trim(fmt.Sprint(l.Families().Of(NodeAddresses(1))), "[]")
-			if l.apiURL() != test.api || l.serviceCIDRs() != test.services || node != test.node {
-				t.Errorf("the API server is at %s, Services are in %s, node1 has %s", l.apiURL(), l.serviceCIDRs(), node)
+			f := options.Families
+			node := strings.Trim(fmt.Sprint(f.Of(NodeAddresses(1))), "[]")
+			if f.apiURL() != test.api || f.serviceCIDRs() != test.services || node != test.node {
+				t.Errorf("the API server is at %s, Services are in %s, node1 has %s", f.apiURL(), f.serviceCIDRs(), node)
 			}
-			if lines := l.interfaceLines("eth0", NodeAddresses(1)); len(lines) != test.links {
+			if lines := f.interfaceLines("eth0", NodeAddresses(1)); len(lines) != test.links {
 				t.Errorf("a link is brought up by %q", lines)
 			}
 		})

@@ -17,7 +17,7 @@ func suppress(t *testing.T, hosts ...string) (end func()) {
 	t.Helper()
 	set := func(ctx context.Context, state string) (err error) {
 		for _, host := range hosts {
-			if _, err = cluster.Exec(ctx, lab.HostSwitch, "bridge", "link", "set", "dev", host, "neigh_suppress", state); err != nil {
+			if _, err = cluster.Host(lab.HostSwitch).Exec(ctx, "bridge", "link", "set", "dev", host, "neigh_suppress", state); err != nil {
 				return err
 			}
 		}
@@ -42,25 +42,25 @@ func TestSuppressingSwitch(t *testing.T) {
 	end := suppress(t, lab.HostClient, lab.HostRouter)
 
 	const hidden = "10.77.0.224"
-	stranger := strings.TrimSpace(string(must(t)(cluster.Exec(t.Context(), lab.HostRouter, "cat", "/sys/class/net/eth0/address"))))
+	stranger := strings.TrimSpace(string(must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "cat", "/sys/class/net/eth0/address"))))
 	single := netip.PrefixFrom(netip.MustParseAddr(hidden), 32)
-	if err := cluster.AddAddresses(t.Context(), lab.HostRouter, "eth0", single); err != nil {
+	if err := cluster.Host(lab.HostRouter).AddAddresses(t.Context(), "eth0", single); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := cluster.RemoveAddresses(context.WithoutCancel(t.Context()), lab.HostRouter, "eth0", single); err != nil {
+		if err := cluster.Host(lab.HostRouter).RemoveAddresses(context.WithoutCancel(t.Context()), "eth0", single); err != nil {
 			t.Error(err)
 		}
 	})
 
 	// The IPv6 entry of the nodes' router moves, and IPv4 ones of everybody. The nodes know their router when they have used it.
 	for _, node := range cluster.NodeNames() {
-		must(t)(cluster.Exec(t.Context(), node, "sh", "-c", `ping -6 -c1 -W5 "$(ip -6 route show default | sed -n 's/.* via \([^ ]*\).*/\1/p' | head -n1)"`))
+		must(t)(cluster.Node(node).Exec(t.Context(), "sh", "-c", `ping -6 -c1 -W5 "$(ip -6 route show default | sed -n 's/.* via \([^ ]*\).*/\1/p' | head -n1)"`))
 	}
 	addresses := []netip.Addr{netip.MustParseAddr("10.77.0.223"), netip.MustParseAddr("fd77::223")}
 	learner := map[netip.Addr]string{addresses[0]: lab.HostClient, addresses[1]: lab.HostRouter}
 	for addr, host := range learner {
-		must(t)(cluster.Exec(t.Context(), host, "ip", "neigh", "replace", addr.String(), "lladdr", "02:00:00:00:00:77", "dev", "eth0", "nud", "stale"))
+		must(t)(cluster.Host(host).Exec(t.Context(), "ip", "neigh", "replace", addr.String(), "lladdr", "02:00:00:00:00:77", "dev", "eth0", "nud", "stale"))
 	}
 	apply(t, web("fabric", "node1"))
 	kubectl(t, "rollout", "status", "deployment/fabric", "--timeout=60s")
@@ -70,7 +70,7 @@ func TestSuppressingSwitch(t *testing.T) {
 	apply(t, service("hidden", "fabric", "loadBalancerIP: "+hidden))
 	for addr, host := range learner {
 		took := eventually(t, 20*time.Second, host+" learns where "+addr.String()+" is", func() (bool, string) {
-			out := string(must(t)(cluster.Exec(t.Context(), host, "ip", "neigh", "show", addr.String(), "dev", "eth0")))
+			out := string(must(t)(cluster.Host(host).Exec(t.Context(), "ip", "neigh", "show", addr.String(), "dev", "eth0")))
 			for _, node := range cluster.NodeNames() {
 				if strings.Contains(out, macOf(t, node)) {
 					return true, ""
@@ -106,14 +106,14 @@ func TestSuppressingSwitch(t *testing.T) {
 func TestKernelOfANodeAnswers(t *testing.T) {
 	const addr = "10.77.0.225"
 	single := netip.PrefixFrom(netip.MustParseAddr(addr), 32)
-	if err := cluster.AddAddresses(t.Context(), "node3", "lo", single); err != nil {
+	if err := cluster.Node("node3").AddAddresses(t.Context(), "lo", single); err != nil {
 		t.Fatal(err)
 	}
 	off := false
 	takeOff := func(ctx context.Context) {
 		if !off {
 			off = true
-			if err := cluster.RemoveAddresses(ctx, "node3", "lo", single); err != nil {
+			if err := cluster.Node("node3").RemoveAddresses(ctx, "lo", single); err != nil {
 				t.Error(err)
 			}
 		}

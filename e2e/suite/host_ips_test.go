@@ -19,7 +19,7 @@ func TestHostIPs(t *testing.T) {
 	useBareLab(t, "hostips", lab.Options{Nodes: 3})
 	report := func(node string, families lab.Families) {
 		t.Helper()
-		if err := cluster.ReportFamilies(t.Context(), node, families); err != nil {
+		if err := cluster.Node(node).ReportFamilies(t.Context(), families); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -27,7 +27,8 @@ func TestHostIPs(t *testing.T) {
 	report("node3", lab.IPv6Only)
 	install(t)
 	hostIPs(t, "10.77.0.11 fd77::11", "fd77::12 10.77.0.12", "fd77::13")
-	addresses := eight(t)
+	// A kubelet that starts anew calls its pods not ready for a moment: with policy Local their node would be left for that.
+	addresses := eightOf(t, "Cluster")
 	whole(t)
 	memberAddresses(t, "fd77::11", "fd77::12", "fd77::13")
 
@@ -38,13 +39,15 @@ func TestHostIPs(t *testing.T) {
 	stayed := func(when string) {
 		t.Helper()
 		to := e.served(t)
+		moved := 0
 		for addr, node := range e.owners(t) {
 			if node != before[addr] {
+				moved++
 				t.Errorf("%s: %s moved from %s to %s", when, addr, before[addr], node)
 			}
 		}
 		loss, at := e.longest(addresses, from, to)
-		fmt.Printf("figure: %s: no address moved, the client lost one for %d ms at most\n", when, loss.Milliseconds())
+		fmt.Printf("figure: %s: %d addresses moved, the client lost one for %d ms at most\n", when, moved, loss.Milliseconds())
 		if loss > fewLost {
 			t.Errorf("%s: the client lost %s for %s", when, at, loss)
 		}

@@ -79,14 +79,14 @@ func checkOwnerDies(t *testing.T, families lab.Families, addr netip.Addr) {
 	e.known(t)
 	from := e.served(t)
 	victim := e.owners(t)[addr]
-	if err := cluster.Crash(t.Context(), victim); err != nil {
+	if err := cluster.Node(victim).Crash(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	back := false
 	start := func() {
 		if !back {
 			back = true
-			if err := cluster.Start(context.WithoutCancel(t.Context()), victim); err != nil {
+			if err := cluster.Node(victim).Start(context.WithoutCancel(t.Context())); err != nil {
 				t.Error(err)
 			}
 		}
@@ -150,12 +150,12 @@ func checkPorts(t *testing.T, families lab.Families) {
 	for i, node := range cluster.NodeNames() {
 		addr := families.Of(lab.NodeAddresses(i + 1))[0]
 		metrics := netip.AddrPortFrom(addr, metricsPort).String()
-		out, err := cluster.Exec(t.Context(), lab.HostClient, "curl", "-gsk", "-m", "5", "-H", "Authorization: Bearer "+token, "https://"+metrics+"/metrics")
+		out, err := cluster.Client().Exec(t.Context(), "curl", "-gsk", "-m", "5", "-H", "Authorization: Bearer "+token, "https://"+metrics+"/metrics")
 		if err != nil || !strings.Contains(string(out), "berth_speaker_members 2") {
 			t.Errorf("%s: metrics do not tell of two members: %v\n%.300s", metrics, err, out)
 		}
 		health := netip.AddrPortFrom(addr, healthPort).String()
-		if out, err := cluster.Exec(t.Context(), node, "curl", "-gsf", "-m", "5", "http://"+health+"/readyz"); err != nil {
+		if out, err := cluster.Node(node).Exec(t.Context(), "curl", "-gsf", "-m", "5", "http://"+health+"/readyz"); err != nil {
 			t.Errorf("%s is not ready: %s, %v", health, out, err)
 		}
 	}

@@ -65,7 +65,7 @@ func (b *bed) measureLatency(ctx context.Context, lines *os.File) (err error) {
 		return err
 	}
 	time.Sleep(bench.Calm)
-	_, deleteErr := b.Lab.Kubectl(ctx, "delete", "services", "-l", "set="+setFresh, "--wait=true")
+	_, deleteErr := b.Lab.API().Kubectl(ctx, "delete", "services", "-l", "set="+setFresh, "--wait=true")
 	arrivals := watch.Arrivals(routes.Events(begin), len(b.Lab.NodeNames()))
 	return errors.Join(tellLatency(lines, asked, assigned(), arrivals), deleteErr)
 }

@@ -140,7 +140,7 @@ front: lab --name other kubectl get pods -A`,
 // runIn runs a command that shares this program's terminal.
 func runIn(cmd *cobra.Command, l *lab.Lab, host string, args []string) error {
 	// Not the command's context: Ctrl-C reaches the process by the terminal, and it may want to go on.
-	process, err := l.Command(context.WithoutCancel(cmd.Context()), host, args...)
+	process, err := l.Host(host).Command(context.WithoutCancel(cmd.Context()), args...)
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func newKubeconfig(name *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := lab.Open(*name)
 			if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), l.Kubeconfig())
+				fmt.Fprintln(cmd.OutOrStdout(), l.API().Kubeconfig())
 			}
 			return err
 		},
