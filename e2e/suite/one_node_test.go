@@ -22,9 +22,10 @@ func TestOneNode(t *testing.T) {
 		served(t, addr)
 	}
 	ownedBy(t, "10.77.0.120", "node1")
-	if got := condition(t, "l2advertisement announced", "Ready"); !strings.HasPrefix(got, "Accepted: ") {
-		t.Errorf("the advertisement says %q", got)
-	}
+	eventually(t, 5*time.Second, "the advertisement is ready", func() (bool, string) {
+		got := condition(t, "l2advertisement announced", "Ready")
+		return strings.HasPrefix(got, "Accepted: "), got
+	})
 
 	own := lab.NodeAddresses(1).V4.String()
 	given := strings.Replace(pool("own", own+"/32"), "spec: {", "spec: {allowNodeAddresses: true, ", 1)
