@@ -25,8 +25,10 @@ var commonSettings = []string{
 // forwardSettings make a namespace a router.
 var forwardSettings = []string{"ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1"}
 
-// multipathSettings make a host choose among equal routes by addresses and ports. It does not skip neighbours that do not
-// answer (fib_multipath_use_neigh): that would hide how long BGP takes to notice.
+// multipathSettings make a host choose among equal routes by addresses and ports. One that forwards goes on choosing neighbours
+// that do not answer, which shows how long BGP takes to notice: over IPv4 because fib_multipath_use_neigh is off, over IPv6 because
+// the kernel looks at neighbours only where forwarding is off. So ext, which does not forward, leaves out a router over IPv6 that
+// has not answered; its cables tell it sooner, see turnFar.
 var multipathSettings = []string{
 	"ipv4/fib_multipath_hash_policy=1", "ipv6/fib_multipath_hash_policy=1",
 }
