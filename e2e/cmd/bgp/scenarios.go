@@ -55,7 +55,7 @@ var all = []string{setLocal, setCluster}
 // bfd, one after the other.
 func scenarios(s settings) []scenario {
 	var out []scenario
-	for _, sc := range cases(s.minutes) {
+	for _, sc := range cases(s.Minutes) {
 		if !sc.withBFD {
 			out = append(out, sc)
 			continue
