@@ -17,7 +17,7 @@ const (
 	HostExt          = "ext"    // a machine behind the routers
 	// HostStranger is a machine on the LAN that belongs to nobody of the cluster, to attack it from.
 	HostStranger = "stranger"
-	// HostRouter2 is a second gateway, whose eth1 leads to eth1 of ext. It is there once StartRouter was called for it.
+	// HostRouter2 is a second gateway, whose eth1 leads to eth1 of ext. It is there once it was started, see Router.Start.
 	HostRouter2 = "router2"
 )
 

@@ -37,8 +37,10 @@ type recipeTrial struct {
 	before func(*testing.T, *kitchen)
 	after  map[int]func(*testing.T, *kitchen)
 	then   func(*testing.T, *kitchen)
-	// lossless: the client loses no request.
+	// lossless: the client loses no request, but for those that may break: each move of an address breaks the connection that is
+	// open then, as the next node does not know it.
 	lossless bool
+	breaks   int
 }
 
 // recipeTrials has an entry for each recipe of the page.
@@ -59,6 +61,7 @@ var recipeTrials = map[string]recipeTrial{
 	},
 	"Prefer a node for one Service": {
 		lossless: true,
+		breaks:   1,
 		then: func(t *testing.T, k *kitchen) {
 			k.keepsAddress(t)
 			ownedBy(t, k.address, "node2")
@@ -164,7 +167,7 @@ func TestHowDoI(t *testing.T) {
 			requests, failed, longest := k.asked.count()
 			fmt.Printf("figure: %s: %d of %d requests to the address that the Service had failed, longest without an answer %d ms\n",
 				r.Title, failed, requests, longest.Milliseconds())
-			if trial.lossless && failed > 0 {
+			if trial.lossless && failed > trial.breaks {
 				t.Errorf("%d of %d requests failed", failed, requests)
 			}
 		})
@@ -274,11 +277,13 @@ func (k *kitchen) keepsAddress(t *testing.T) {
 // hasNew: the Service has another address, from first to last, and it is served.
 func (k *kitchen) hasNew(t *testing.T, first, last string) {
 	t.Helper()
-	got, err := netip.ParseAddr(address(t, "web"))
-	if err != nil || got.Less(netip.MustParseAddr(first)) || netip.MustParseAddr(last).Less(got) {
-		t.Fatalf("the Service has %s, %v, want one of %s-%s", got, err, first, last)
-	}
-	served(t, got.String())
+	got := ""
+	eventually(t, 10*time.Second, "the Service has one of "+first+"-"+last, func() (bool, string) {
+		got = address(t, "web")
+		addr, err := netip.ParseAddr(got)
+		return err == nil && !addr.Less(netip.MustParseAddr(first)) && !netip.MustParseAddr(last).Less(addr), got
+	})
+	served(t, got)
 }
 
 func (k *kitchen) fromPool(t *testing.T, name string) {
