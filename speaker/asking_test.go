@@ -16,7 +16,8 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 // segment is the LAN that is asked for addresses.
@@ -30,22 +31,22 @@ type segment struct {
 	behind     []net.HardwareAddr
 	everything net.HardwareAddr
 	unsourced  bool // there is no address to ask from
-	asked      []layer2.Question
+	asked      []prober.Question
 }
 
 // Ask makes the segment a prober. Like it, it takes its time.
-func (s *segment) Ask(ctx context.Context, q layer2.Question) (layer2.Found, error) {
+func (s *segment) Ask(ctx context.Context, q prober.Question) (prober.Found, error) {
 	s.mu.Lock()
 	s.asked = append(s.asked, q)
 	s.mu.Unlock()
 	select {
 	case <-ctx.Done():
-		return layer2.Found{}, ctx.Err()
+		return prober.Found{}, ctx.Err()
 	case <-time.After(time.Duration(q.Count) * q.Interval):
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := layer2.Found{Unsourced: q.AsHost && s.unsourced}
+	out := prober.Found{Unsourced: q.AsHost && s.unsourced}
 	if q.Addr == address {
 		out.Holders, out.Probers = slices.Clone(s.holders[q.Link]), slices.Clone(s.probers[q.Link])
 	}
@@ -108,20 +109,26 @@ func (s *segment) controls() []netip.Addr {
 	return out
 }
 
+// atOnce has an address reconciled without a queue.
+type atOnce func(netip.Addr)
+
+// Requeue implements requeuer.
+func (f atOnce) Requeue(addr netip.Addr) { f(addr) }
+
 // asks has node1 probe a segment before it announces. Each round takes 300 ms.
 func (w *world) asks() (*asking, *segment) {
 	s := &segment{}
 	ctx, stop := context.WithCancel(w.t.Context())
 	a := &asking{
 		prober: s, proxyHosts: w.proxyHosts(s), view: w.view, log: slog.New(slog.DiscardHandler), count: 3, interval: 100 * time.Millisecond, ctx: ctx,
-		look: func(addr netip.Addr) {
+		queue: atOnce(func(addr netip.Addr) {
 			if addr != address {
-				w.t.Errorf("%s is looked at", addr)
+				w.t.Errorf("%s is reconciled", addr)
 			}
 			w.look()
-		},
+		}),
 	}
-	w.view.probes, w.addresses.ask = true, a.start
+	w.view.probes, w.addresses.asking = true, a
 	w.t.Cleanup(func() {
 		stop()
 		a.pending.Wait()
@@ -154,7 +161,7 @@ func TestFreeAddressIsAnnounced(t *testing.T) {
 		}
 		lan.after(time.Millisecond)
 		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
-		if want := []layer2.Question{
+		if want := []prober.Question{
 			{Addr: address, Link: "eth0", Count: 2, Interval: 100 * time.Millisecond},
 			{Addr: address, Link: "eth0", Count: 1, Interval: 100 * time.Millisecond, AsHost: true},
 		}; !slices.Equal(lan.asked, want) {
@@ -281,7 +288,7 @@ func TestWhatIsKnownOfHostsThatAnswerForAll(t *testing.T) {
 				t.Errorf("%s: answers for %q as well", story, got)
 			}
 		}
-		lan.breaks(layer2.ErrLinkUnusable)
+		lan.breaks(prober.ErrLinkUnusable)
 		answers("the link cannot be asked", net6(9), false)
 		lan.breaks(nil)
 		answers("the failure is not taken for an answer", net6(9), true)
@@ -326,7 +333,7 @@ func TestNodesThatAnswer(t *testing.T) {
 				w.says("node2")
 				w.says("node3")
 				if test.here != "" {
-					w.local = append(w.local, layer2.Link{Name: test.here, NoARP: true, Prefixes: []netip.Prefix{netip.PrefixFrom(address, 32)}})
+					w.local = append(w.local, links.Link{Name: test.here, NoARP: true, Prefixes: []netip.Prefix{netip.PrefixFrom(address, 32)}})
 				}
 				_, lan := w.asks()
 				lan.has(test.holds...)
@@ -395,7 +402,7 @@ func TestNodesThatAskAtTheSameTime(t *testing.T) {
 	for self := range names {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, append(service("web"), node("node1"), node("node2"), node("node3"))...)
-			w.view.node, w.fellows.node, w.local = self, self, []layer2.Link{fellowLink(self)}
+			w.view.node, w.fellows.node, w.local = self, self, []links.Link{fellowLink(self)}
 			_, lan := w.asks()
 			var others []net.HardwareAddr
 			for name, n := range names {
@@ -432,7 +439,7 @@ func TestAddressIsAskedForUntilThatWorks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, append(service("web"), node("node1"))...)
 		_, lan := w.asks()
-		lan.breaks(layer2.ErrLinkUnusable)
+		lan.breaks(prober.ErrLinkUnusable)
 		w.look()
 		w.did("192.0.2.10", true)
 		lan.after(time.Minute)
@@ -466,7 +473,8 @@ func TestAddressThatIsNotWantedIsNotAskedFor(t *testing.T) {
 		lan.has()
 		w.ready("web", true)
 		w.look()
-		w.set, w.events, w.told = nil, nil, 0
+		w.set, w.events = nil, nil
+		w.isStale()
 		lan.after(300 * time.Millisecond)
 		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
 	})

@@ -14,7 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/internal/speaker/reconcile"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
 )
 
 // handOverNoise is how long claims of a fellow for what this node announces
@@ -26,8 +27,8 @@ const handOverNoise = 5 * time.Second
 // were heard, and from the checks of fellows' addresses.
 type conflicts struct {
 	view      *view
-	announcer interface{ Conflicts() []layer2.Conflict }
-	tell      func(services []string, address, kind, reason, note string) // emits an Event
+	announcer interface{ Conflicts() []announcer.Conflict }
+	events    *reconcile.ServiceEvents
 
 	mu      sync.Mutex
 	checked map[addressOn]v1beta1.Layer2Conflict
@@ -41,9 +42,9 @@ type addressOn struct {
 	link string
 }
 
-func newConflicts(v *view, announcer *layer2.Announcer) *conflicts {
+func newConflicts(v *view, announcer interface{ Conflicts() []announcer.Conflict }, e *reconcile.ServiceEvents) *conflicts {
 	return &conflicts{
-		view: v, announcer: announcer,
+		view: v, announcer: announcer, events: e,
 		checked: map[addressOn]v1beta1.Layer2Conflict{}, told: map[string]bool{}, counts: map[v1beta1.ConflictKind]uint64{},
 	}
 }
@@ -135,7 +136,7 @@ func (c *conflicts) claimed(now time.Time) []v1beta1.Layer2Conflict {
 		at   addressOn
 		kind v1beta1.ConflictKind
 	}
-	first := map[row]layer2.Conflict{}
+	first := map[row]announcer.Conflict{}
 	hosts := map[row]int{}
 	for _, heard := range c.announcer.Conflicts() {
 		if heard.Fellow && (heard.Last.Sub(heard.First) < handOverNoise || now.Sub(heard.Last) > fellowClaimMemory) {
@@ -198,7 +199,7 @@ func (c *conflicts) announce() (news bool) {
 		c.mu.Unlock()
 		r := all[netip.MustParseAddr(conflict.Address)]
 		if !known && r.Reason != v1beta1.ReasonConflict && r.Reason != v1beta1.ReasonNodeAnswers {
-			c.tell(r.Services, conflict.Address, corev1.EventTypeWarning, "Address"+string(conflict.Kind), conflict.Message)
+			c.events.Emit(r.Services, conflict.Address, corev1.EventTypeWarning, "Address"+string(conflict.Kind), conflict.Message)
 		}
 	}
 	c.mu.Lock()

@@ -1,0 +1,298 @@
+package bgp
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/pkg/bfd"
+	"github.com/berth-lb/berth/pkg/bgp"
+	"github.com/berth-lb/berth/pkg/config"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+)
+
+// paths has BFD watch the ways to routers whose BGPPeers ask for it, and tells
+// the BGP sessions what becomes of them.
+type paths struct {
+	speaker  BFDSpeaker
+	sessions Speaker
+	links    Links
+	status   notify.Signal // the Speaker object is out of date
+	log      *slog.Logger
+
+	mu     sync.Mutex
+	wanted map[string]watchedPeer // by name
+	// peers are all peers that this node is to have a session with.
+	peers map[string]bool
+	state []bgp.Session   // what the BGP sessions were last doing
+	paths map[string]path // by name of the peer
+}
+
+// watchedPeer is a peer whose BGPPeer names a BFDProfile.
+type watchedPeer struct {
+	bgp.Peer
+	profile *config.BFDProfile
+}
+
+// path is the way to the router of one peer.
+type path struct {
+	// key names its BFD session. It is the zero Key while the router is not
+	// known, or when there is a problem.
+	key     bfd.Key
+	config  bfd.SessionConfig
+	problem string
+	// ending is set when the peer does without BFD now, and the router does not:
+	// what BFD finds counts for nothing here any more.
+	ending bool
+}
+
+// watchedPeers are those of the peers whose BGPPeers name a BFDProfile.
+func watchedPeers(c *config.Config, peers []bgp.Peer) map[string]watchedPeer {
+	out := map[string]watchedPeer{}
+	for _, p := range peers {
+		if object := c.BGPPeer(p.Name); object != nil && object.BFD != nil {
+			out[p.Name] = watchedPeer{p, object.BFD}
+		}
+	}
+	return out
+}
+
+// configure says which of the peers that there are is to be watched. state is
+// what the BGP sessions are doing.
+func (p *paths) configure(wanted map[string]watchedPeer, peers []bgp.Peer, state []bgp.Session) {
+	p.mu.Lock()
+	p.wanted, p.peers = wanted, map[string]bool{}
+	for _, peer := range peers {
+		p.peers[peer.Name] = true
+	}
+	p.mu.Unlock()
+	p.update(state)
+}
+
+// update takes in what the BGP sessions are doing: where routers were found, and
+// which sessions have ended.
+func (p *paths) update(state []bgp.Session) {
+	found := p.found()
+	p.mu.Lock()
+	before := p.paths
+	p.state, p.paths = state, p.plan(state, found)
+	same := maps.Equal(before, p.paths)
+	sessions := map[bfd.Key]bfd.SessionConfig{}
+	for _, name := range slices.Sorted(maps.Keys(p.paths)) {
+		one := p.paths[name]
+		if _, taken := sessions[one.key]; one.key != (bfd.Key{}) && !taken {
+			sessions[one.key] = one.config
+		}
+	}
+	p.mu.Unlock()
+	if same {
+		return
+	}
+	if err := p.speaker.Set(sessions); err != nil {
+		p.log.Error("cannot set the BFD sessions", "error", err) // each was found valid
+	}
+	p.follow()
+	p.status.Set()
+}
+
+// plan is how each router is watched. found is what BFD finds now.
+//
+// Routers take the end of BFD for a failure and end the BGP session, also when
+// they are told that it is on purpose (AdminDown): FRR 8.4 and BIRD 2.0 do. So
+// the way to a router whose peer is gone is watched as long as its BGP session
+// lasts. Where the peer stays and does without BFD now, BFD only goes on to
+// answer: until the router ends it, or the BGP session has ended for another
+// reason, or the way has failed.
+func (p *paths) plan(state []bgp.Session, found map[bfd.Key]bfd.Status) map[string]path {
+	out := map[string]path{}
+	routers := map[string]netip.Addr{}
+	for _, s := range state {
+		routers[s.Peer] = s.Router
+		last, watched := p.paths[s.Peer]
+		last.ending = p.peers[s.Peer]
+		used := s.State == bgp.SessionEstablished && found[last.key].State == bfd.Up
+		if watched && (!last.ending || used) {
+			out[s.Peer] = last
+		}
+	}
+	on := p.links.Links()
+	for name, w := range p.wanted {
+		out[name] = w.path(routers[name], on)
+	}
+	return out
+}
+
+// found is what BFD finds of each way.
+func (p *paths) found() map[bfd.Key]bfd.Status {
+	out := map[bfd.Key]bfd.Status{}
+	for _, s := range p.speaker.State() {
+		out[s.Key] = s
+	}
+	return out
+}
+
+// path is the way to the router of one peer. found is where the router is when
+// the peer names only a link.
+func (w watchedPeer) path(found netip.Addr, on []links.Link) path {
+	out := path{
+		key: bfd.Key{Peer: w.Address, Local: w.Source, Multihop: w.several(on)},
+		config: bfd.SessionConfig{
+			ReceiveInterval: w.profile.Receive, TransmitInterval: w.profile.Transmit, DetectMultiplier: uint8(w.profile.Multiplier),
+			EchoMode: w.profile.Echo > 0, EchoInterval: w.profile.Echo, Passive: w.profile.Passive, MinimumTTL: uint8(w.profile.MinimumTTL),
+		},
+	}
+	if w.Interface != "" {
+		out.key = bfd.Key{Peer: found, Link: w.Interface}
+	}
+	out.config.EchoMode = out.config.EchoMode && !out.key.Multihop
+	switch {
+	case w.VRF != "":
+		out.problem = "BFD does not work in a VRF: leave bfdProfile out of this BGPPeer."
+	case !out.key.Peer.IsValid():
+	default:
+		if err := out.config.Validate(out.key); err != nil {
+			out.problem = err.Error()
+		}
+	}
+	if out.problem != "" || !out.key.Peer.IsValid() {
+		out.key = bfd.Key{}
+	}
+	return out
+}
+
+// several tells whether the router may be several hops away. Both ends must
+// think the same of it, so it is as FRR does it: by what the peer says, and an
+// internal peer is several hops away when it is in no subnet of this node.
+func (w watchedPeer) several(on []links.Link) bool {
+	near := slices.ContainsFunc(on, func(l links.Link) bool {
+		return slices.ContainsFunc(l.Prefixes, func(prefix netip.Prefix) bool { return prefix.Contains(w.Address) })
+	})
+	return w.Multihop || w.TTLSecurity > 1 || w.Internal() && !near
+}
+
+// run follows the BFD sessions until ctx ends.
+func (p *paths) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.speaker.Changed():
+			p.mu.Lock()
+			state := p.state
+			p.mu.Unlock()
+			p.update(state) // BFD may have ended that only answered
+			p.follow()
+			p.status.Set()
+		}
+	}
+}
+
+// follow tells the BGP sessions what BFD finds.
+func (p *paths) follow() {
+	found := map[string]bgp.Path{}
+	for _, row := range p.all() {
+		if !row.ending {
+			found[row.peer] = row.found()
+		}
+	}
+	p.sessions.SetPaths(found)
+}
+
+// pathRow is what is known of the way to one router.
+type pathRow struct {
+	path
+	peer   string
+	status bfd.Status // of the zero Key while there is no session
+}
+
+// found is what BFD finds of the way.
+func (r pathRow) found() bgp.Path {
+	silent := r.status.RemoteDiscriminator == 0
+	switch {
+	case r.status.State == bfd.Up:
+		return bgp.PathUp
+	case r.status.Failed() && silent:
+		return bgp.PathLost
+	case r.status.Failed():
+		return bgp.PathFailed
+	case silent:
+		return bgp.PathSilent
+	}
+	return bgp.PathPending
+}
+
+// all are all ways that are watched, by the names of the peers.
+func (p *paths) all() []pathRow {
+	state := p.found()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []pathRow
+	for name, one := range p.paths {
+		status, running := state[one.key]
+		if !running {
+			status.State = bfd.Down
+		}
+		out = append(out, pathRow{one, name, status})
+	}
+	slices.SortFunc(out, func(a, b pathRow) int { return cmp.Compare(a.peer, b.peer) })
+	return out
+}
+
+// object returns what the Speaker object says of the paths.
+func (p *paths) object() v1beta1.SpeakerBFD {
+	var out v1beta1.SpeakerBFD
+	for _, row := range p.all() {
+		out.Count++
+		if row.status.State == bfd.Up {
+			out.Up++
+		}
+		out.Sessions = append(out.Sessions, row.session())
+	}
+	out.Sessions = kube.WorstFirst(out.Sessions, v1beta1.MaxSpeakerAnnouncements,
+		func(s v1beta1.BFDSession) bool { return s.State == v1beta1.BFDUp },
+		func(a, b v1beta1.BFDSession) int { return cmp.Compare(a.Peer, b.Peer) })
+	return out
+}
+
+// session is a row as the API writes it.
+func (r pathRow) session() v1beta1.BFDSession {
+	s := r.status
+	out := v1beta1.BFDSession{
+		Peer: r.peer, State: v1beta1.BFDState(s.State.String()), Since: kube.Time(s.Since), Problem: r.problem, MultiHop: r.key.Multihop,
+		Ups: int64(s.Ups), Downs: int64(s.Downs), LastDownTime: kube.Time(s.LastDown.At), LastDownCause: string(s.LastDown.Cause),
+		LocalDiagnostic: diagnostic(s.Diagnostic), RemoteDiagnostic: diagnostic(s.RemoteDiagnostic),
+	}
+	if r.ending {
+		out.Problem = "The BGPPeer does without BFD now, but the router does not, and would end the BGP session with it. What BFD finds counts " +
+			"for nothing here, and it ends when the router's does, or with the BGP session. Take BFD out of the router's configuration."
+	}
+	if r.key.Peer.IsValid() {
+		out.RemoteAddress = r.key.Peer.String()
+	} else if r.problem == "" {
+		out.Problem = "The router is not found yet."
+	}
+	if s.Problem == bfd.ProblemSocket {
+		out.Problem = fmt.Sprintf("The kernel gives no socket for BFD (%s): does another BFD daemon run on this node? The log has the error.", s.Problem)
+	}
+	if s.State == bfd.Up {
+		out.TransmitInterval = kube.Duration(s.TransmitInterval)
+		out.DetectionTime = kube.Duration(s.DetectionTime)
+		out.RemoteDetectionTime = kube.Duration(s.RemoteDetectionTime)
+	}
+	return out
+}
+
+func diagnostic(d bfd.Diagnostic) string {
+	if d == bfd.DiagNone {
+		return ""
+	}
+	return d.String()
+}

@@ -1,0 +1,204 @@
+package bgp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/pkg/announcement"
+)
+
+// Times of asking the service proxy.
+const (
+	proxyLook = 50 * time.Millisecond
+	// proxyTimeout bounds one question.
+	proxyTimeout = 500 * time.Millisecond
+	// proxyPatience is how long the proxy is asked. One that does not answer by
+	// then is one that does not serve health checks.
+	proxyPatience = 5 * time.Second
+)
+
+// proxies finds out when this node's service proxy, kube-proxy or another, has
+// taken up the endpoints of this node for a Service whose externalTrafficPolicy
+// is Local. It may be a second late, and a route that comes before it attracts
+// traffic that is dropped. The proxy says so at the Service's health check node
+// port, which is there for external load balancers. Before it has written any
+// rules, it is ready for no Service.
+type proxies struct {
+	ctx   context.Context // ends with the speaker
+	node  string
+	queue Requeuer
+	// takesUp asks the proxy at a health check node port of this node, for
+	// addresses of one family: kube-proxy works for each family by itself.
+	takesUp func(ctx context.Context, family netip.Addr, port uint16) bool
+	rules   notify.Latch // set when the proxy has written its rules, as far as that is waited for
+	log     *slog.Logger
+	slots   chan struct{} // bounds how many questions are open
+
+	mu      sync.Mutex
+	known   map[netip.Addr]map[string]*proxied // by address and Service
+	waiting int
+}
+
+// proxied is what is known of one Service with endpoints on this node.
+type proxied struct {
+	port  uint16
+	ready bool
+	stop  context.CancelFunc
+}
+
+// openQuestions is how many the proxy is asked at once.
+const openQuestions = 32
+
+func newProxies(
+	ctx context.Context, node string, queue Requeuer, takesUp func(context.Context, netip.Addr, uint16) bool,
+	rules notify.Latch, log *slog.Logger,
+) *proxies {
+	return &proxies{
+		ctx:     ctx,
+		node:    node,
+		queue:   queue,
+		takesUp: takesUp,
+		rules:   rules,
+		log:     log,
+		slots:   make(chan struct{}, openQuestions),
+		known:   map[netip.Addr]map[string]*proxied{},
+	}
+}
+
+// pending returns the Services of addr whose endpoints on this node the proxy is not known
+// to have taken up. The first call for a Service starts asking the proxy.
+func (p *proxies) pending(addr netip.Addr, services []announcement.Service) map[string]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.known[addr]
+	now, out := map[string]*proxied{}, map[string]bool{}
+	if !p.rules.IsSet() {
+		for _, s := range services {
+			out[s.Name] = true
+		}
+		return out
+	}
+	for _, s := range services {
+		if !s.Local || s.HealthCheckPort == 0 || s.Endpoints[p.node] == 0 {
+			continue
+		}
+		one := before[s.Name]
+		if one == nil || one.port != s.HealthCheckPort {
+			one = p.start(addr, s)
+		}
+		now[s.Name] = one
+		if !one.ready {
+			out[s.Name] = true
+		}
+	}
+	for name, one := range before {
+		if now[name] != one {
+			one.stop()
+		}
+	}
+	p.known[addr] = now
+	if len(now) == 0 {
+		delete(p.known, addr)
+	}
+	return out
+}
+
+// start begins to ask the proxy. The caller holds mu.
+func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxied {
+	ctx, stop := context.WithTimeout(p.ctx, proxyPatience)
+	one := &proxied{port: s.HealthCheckPort, stop: stop}
+	p.waiting++
+	go func() {
+		defer stop()
+		took := p.await(ctx, addr, one.port)
+		p.mu.Lock()
+		p.waiting--
+		one.ready = true
+		p.mu.Unlock()
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return // nobody waits for it any more
+		}
+		if !took {
+			p.log.Warn("the service proxy does not say that it has taken up the endpoints of this node; going on without",
+				"services", []string{s.Name}, "address", addr.String())
+		}
+		p.queue.Requeue(addr)
+	}()
+	return one
+}
+
+// await asks until the proxy says yes or ctx ends.
+func (p *proxies) await(ctx context.Context, family netip.Addr, port uint16) bool {
+	return until(ctx, func(ctx context.Context) bool { return p.askOnce(ctx, family, port) })
+}
+
+// askOnce asks, and not about all Services at once.
+func (p *proxies) askOnce(ctx context.Context, family netip.Addr, port uint16) bool {
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+		return p.takesUp(ctx, family, port)
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// asking reports whether an answer is waited for.
+func (p *proxies) asking() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiting > 0 || !p.rules.IsSet()
+}
+
+// askProxy returns a function that asks the proxy of this node for its health
+// check ports: it answers 200 while it has endpoints there. It is asked at the
+// node's own address of the family, as the cluster knows it.
+func askProxy(addresses func(context.Context) []netip.Addr) func(context.Context, netip.Addr, uint16) bool {
+	client := proxyClient()
+	return func(ctx context.Context, family netip.Addr, port uint16) bool {
+		at := ofFamily(addresses(ctx), family)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/", netip.AddrPortFrom(at, port)), nil)
+		if err != nil {
+			return false
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return false
+		}
+		_ = response.Body.Close() // the status says it all
+		return response.StatusCode == http.StatusOK
+	}
+}
+
+// proxyClient asks the proxy of this node.
+func proxyClient() *http.Client {
+	dialer := net.Dialer{Timeout: proxyTimeout}
+	return &http.Client{
+		Timeout:   proxyTimeout,
+		Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true},
+		// Whoever has the port does not send the speaker elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// ofFamily is the first address of the same family as another, the first of all
+// where none is, and none of none.
+func ofFamily(addresses []netip.Addr, family netip.Addr) netip.Addr {
+	for _, a := range addresses {
+		if a.Is4() == family.Is4() {
+			return a
+		}
+	}
+	if len(addresses) > 0 {
+		return addresses[0]
+	}
+	return netip.Addr{}
+}

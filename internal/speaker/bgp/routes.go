@@ -1,0 +1,413 @@
+package bgp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/cluster"
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/pkg/bgp"
+	"github.com/berth-lb/berth/pkg/config"
+)
+
+// gatherChanges is how long a change waits for others, so that one plan serves
+// them all.
+const gatherChanges = 3 * time.Millisecond
+
+// routes makes of the decisions for all addresses what each BGP peer shall be told, and
+// follows what becomes of the sessions. Its goroutine is run.
+type routes struct {
+	node      string
+	cluster   *cluster.Reader
+	config    *cluster.Config
+	settled   notify.Latch
+	queue     Requeuer
+	decisions *decisions
+	proxies   *proxies
+	speaker   Speaker
+	sessions  *sessions
+	paths     *paths
+	loops     *kube.Loops
+	log       *slog.Logger
+	weights   weights
+	toRoute   prometheus.Observer // of seconds from a decision to a route
+
+	again notify.Signal // plan again
+	stale atomic.Bool   // every address is to be reconciled before
+
+	// What follows belongs to run.
+
+	sweep      sweep // the one that the next plan waits for
+	planned    uint64
+	complete   bool // it is known of every address whether it is announced
+	awaiting   bool // but for what the service proxy has yet to say
+	began      time.Time
+	self       config.Node
+	cordoned   bool
+	known      map[netip.Addr]bool         // what was in the last plan
+	waiting    map[netip.Addr]pendingRoute // on the way to a session
+	conflicts  []bgp.Conflict              // that were logged
+	nextFollow time.Time                   // when to follow the sessions although they do not change; zero for never
+
+	mu      sync.Mutex
+	left    bool          // the sessions have ended for good
+	longest time.Duration // that a peer wants routes to be avoided before they go
+}
+
+// sweep is a sweep of the queue over all addresses, and what was known when it was asked
+// for.
+type sweep struct {
+	number   uint64 // 0 for none
+	revision uint64 // of the configuration
+	settled  bool
+}
+
+// pendingRoute is a new address on its way to a session.
+type pendingRoute struct {
+	since  time.Time // when it was decided
+	serial uint64    // of the state that has it
+}
+
+func newRoutes(c Config, owner *Controller) *routes {
+	return &routes{
+		node:      c.Node,
+		cluster:   c.Cluster,
+		config:    c.Config,
+		settled:   c.Settled,
+		queue:     c.Queue,
+		decisions: owner.decisions,
+		proxies:   owner.proxies,
+		speaker:   c.Speaker,
+		sessions:  owner.sessions,
+		paths:     owner.paths,
+		loops:     c.Loops,
+		log:       c.Logger,
+		weights:   weights{interval: c.WeightInterval},
+		toRoute:   owner.metrics.toRoute,
+		again:     notify.NewSignal(),
+	}
+}
+
+// run plans whenever something changed, until ctx ends. It needs the configuration, but
+// no other speakers: each node announces by itself.
+func (r *routes) run(ctx context.Context) error {
+	select {
+	case <-r.config.Known().C():
+	case <-ctx.Done():
+		return nil
+	}
+	r.stale.Store(true)
+	pass := r.loops.Loop("routes")
+	timer, follow := time.NewTimer(0), time.NewTimer(0)
+	defer timer.Stop()
+	defer follow.Stop()
+	for first := true; ; first = false {
+		if follow.Stop(); !r.nextFollow.IsZero() {
+			follow.Reset(time.Until(r.nextFollow))
+		}
+		if !first {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-r.speaker.Changed():
+				pass.Begin()
+				r.follow()
+				pass.End()
+				continue
+			case <-follow.C:
+				pass.Begin()
+				r.follow()
+				pass.End()
+				continue
+			case <-r.queue.SweepEnded():
+				if r.planned >= r.sweep.number {
+					continue // it was asked for by somebody else
+				}
+			case <-r.again.C():
+			case <-timer.C:
+			}
+		}
+		start := time.Now()
+		pass.Begin()
+		wait := r.plan(ctx)
+		pass.End()
+		// Plans take no more than a third of the time, however many changes come.
+		pause := max(gatherChanges, 2*time.Since(start))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		timer.Reset(wait)
+	}
+}
+
+// plan gives the sessions what follows from all decisions, unless these are of another
+// configuration yet. It returns how long nothing will be due.
+func (r *routes) plan(ctx context.Context) time.Duration {
+	const idle, retry = time.Hour, time.Second
+	if r.awaiting && !r.proxyAsked() {
+		r.awaiting = false
+		r.stale.Store(true) // the answers count
+	}
+	c, decided, swept := r.decided()
+	if !swept {
+		return idle // until the sweep ends
+	}
+	if err := r.readNode(ctx); err != nil {
+		r.log.Error("cannot read this node", "node", r.node, "error", err)
+		return retry
+	}
+
+	// Of a cordoned node it is not known before what it announces.
+	if fresh := r.sweep.number > r.planned; !r.complete && fresh && (r.sweep.settled || !r.cordoned) {
+		r.awaiting = r.proxyAsked()
+		r.complete = !r.awaiting
+	}
+	r.planned = r.sweep.number
+	now := time.Now()
+	peers, problems := peersOf(&c, r.self)
+	addresses, again := r.weights.apply(now, addressesOf(decided))
+	planned := bgp.Plan(now, peers, addresses)
+
+	serial, ok := r.set(planned.Desired)
+	if !ok {
+		return idle
+	}
+	r.sessions.configure(planned.Desired, problems)
+	r.paths.configure(watchedPeers(&c, peers), peers, r.speaker.State())
+	r.logConflicts(planned.Conflicts)
+	r.follow()
+	r.await(decided, serial)
+
+	if r.awaiting {
+		return 2 * proxyLook
+	}
+	if again.IsZero() || !planned.Again.IsZero() && planned.Again.Before(again) {
+		again = planned.Again
+	}
+	if again.IsZero() {
+		return idle
+	}
+	return min(max(again.Sub(now), time.Millisecond), idle)
+}
+
+// decided returns the configuration in force and the decisions of all addresses by it.
+// swept is false as long as some are by an earlier one: then they are being reconciled,
+// and the queue says when that is done.
+func (r *routes) decided() (c config.Config, all map[netip.Addr]decision, swept bool) {
+	stale := r.stale.Swap(false)
+	for {
+		all = r.decisions.all()
+		current, revision := r.config.Current()
+		if !stale && revision == r.sweep.revision {
+			return current, all, r.queue.Swept() >= r.sweep.number
+		}
+		stale = false
+		r.sweep = sweep{revision: revision, settled: r.settled.IsSet()}
+		r.sweep.number = r.queue.RequeueAll()
+	}
+}
+
+// proxyAsked reports whether the service proxy has yet to answer about endpoints
+// that were there when this speaker started. What is asked later is not waited
+// for: there may be something new all the time.
+func (r *routes) proxyAsked() bool {
+	if r.began.IsZero() {
+		r.began = time.Now()
+	}
+	return time.Since(r.began) < 2*proxyPatience && r.proxies.asking()
+}
+
+// set gives the sessions a plan, unless they have ended for good.
+func (r *routes) set(desired []bgp.Desired) (serial uint64, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.left {
+		return 0, false
+	}
+	r.longest = 0
+	for _, d := range desired {
+		r.longest = max(r.longest, d.Peer.GracefulShutdown)
+	}
+	return r.speaker.Set(desired, r.complete), true
+}
+
+// leaveSlack is how long sessions may take to end besides the time in which
+// routes are to be avoided.
+const leaveSlack = 5 * time.Second
+
+// leave ends all sessions for good: peers are asked to avoid the routes, then
+// they are withdrawn, and then the sessions are closed with a NOTIFICATION.
+func (r *routes) leave() {
+	r.mu.Lock()
+	r.left = true
+	longest := r.longest
+	r.mu.Unlock()
+	r.sessions.leave()
+	ctx, cancel := context.WithTimeout(context.Background(), longest+leaveSlack)
+	defer cancel()
+	r.speaker.Leave(ctx)
+}
+
+// readNode reads what peers take from this node. Of a Node that is gone, the
+// last that was known stays.
+func (r *routes) readNode(ctx context.Context) error {
+	node, cordoned, err := r.cluster.Node(ctx, r.node)
+	if err == nil {
+		r.self, r.cordoned = node, cordoned
+	}
+	if apierrors.IsNotFound(err) && r.self.Name != "" {
+		return nil
+	}
+	return err
+}
+
+// peersOf are the peers that select a node, as the node talks to them, and by
+// name what of others, or of these, cannot be in force on it.
+func peersOf(c *config.Config, node config.Node) (peers []bgp.Peer, problems map[string]sessionProblem) {
+	problems = map[string]sessionProblem{}
+	for _, p := range c.PeersOn(node) {
+		switch {
+		case p.Rival != nil:
+			problems[p.Name] = sessionProblem{v1beta1.ReasonConflicting, p.Conflicting(p.Rival).Message}
+			continue
+		case errors.Is(p.Err, config.ErrNoPassword):
+			problems[p.Name] = sessionProblem{v1beta1.ReasonSecretNotFound, p.Err.Error()}
+			continue
+		case p.Err != nil:
+			problems[p.Name] = sessionProblem{v1beta1.ReasonNotConfigured, p.Err.Error()}
+			continue
+		case p.Problem != "":
+			problems[p.Name] = sessionProblem{v1beta1.ReasonSecretNotFound, p.Problem}
+		}
+		peers = append(peers, p.Peer)
+	}
+	return peers, problems
+}
+
+// addressesOf are those of all decisions that announce, sorted, and those that would
+// if a session carried their family: their peers are told of that.
+func addressesOf(decided map[netip.Addr]decision) []bgp.Address {
+	var out []bgp.Address
+	for addr, d := range decided {
+		if d.Announce || d.Reason == v1beta1.ReasonNoPeerForFamily {
+			out = append(out, bgp.Address{
+				Address: addr, Advertisements: d.Advertisements, Endpoints: d.Endpoints, LeavingSince: d.LeavingSince,
+			})
+		}
+	}
+	slices.SortFunc(out, func(a, b bgp.Address) int { return a.Address.Compare(b.Address) })
+	return out
+}
+
+// await remembers which addresses are new in a plan, to measure how long they
+// take to a session. Those of before this speaker started are not, nor those
+// that no session is there for.
+func (r *routes) await(decided map[netip.Addr]decision, serial uint64) {
+	now := map[netip.Addr]bool{}
+	waiting := map[netip.Addr]pendingRoute{}
+	for addr, d := range decided {
+		if !d.Announce {
+			continue
+		}
+		now[addr] = true
+		if w, already := r.waiting[addr]; already {
+			waiting[addr] = w
+		} else if r.known != nil && !r.known[addr] && r.sessions.anyEstablished() {
+			waiting[addr] = pendingRoute{d.since, serial}
+		}
+	}
+	r.waiting = waiting
+	if r.complete {
+		r.known = now
+	}
+}
+
+// follow takes in what became of the sessions.
+func (r *routes) follow() {
+	state := r.speaker.State()
+	r.nextFollow = r.sessions.follow(time.Now(), state)
+	r.paths.update(state)
+	for addr, w := range r.waiting {
+		for _, s := range state {
+			if s.State == bgp.SessionEstablished && s.Handed >= w.serial {
+				r.toRoute.Observe(max(s.HandedAt.Sub(w.since), 0).Seconds())
+				delete(r.waiting, addr)
+				break
+			}
+		}
+	}
+}
+
+// logConflicts logs what younger advertisements say in vain, once.
+func (r *routes) logConflicts(conflicts []bgp.Conflict) {
+	const most = 20
+	logged := 0
+	for _, c := range conflicts {
+		if slices.Contains(r.conflicts, c) {
+			continue
+		}
+		if logged++; logged > most {
+			break
+		}
+		r.log.Warn("BGPAdvertisements contradict each other: the older one counts", "name", c.Peer, "prefixes", c.Prefix.String(),
+			"message", fmt.Sprintf("%s of %s counts, not that of %s", c.Field, c.Kept, c.Ignored))
+	}
+	r.conflicts = conflicts
+}
+
+// weights holds changes of weights back, so that pods which come and go do not
+// make routers compute all the time. Whatever else changes is not held back.
+type weights struct {
+	interval time.Duration
+	used     map[netip.Addr]int
+	due      time.Time // when what has changed counts; zero when nothing has
+}
+
+// apply puts into each address the number of endpoints that counts now. again is
+// when it will be another; zero for never.
+func (w *weights) apply(now time.Time, addresses []bgp.Address) (out []bgp.Address, again time.Time) {
+	weighted := slices.ContainsFunc(addresses, func(a bgp.Address) bool {
+		return slices.ContainsFunc(a.Advertisements, func(ad *bgp.Advertisement) bool { return ad.Weight })
+	})
+	if !weighted {
+		w.used, w.due = nil, time.Time{}
+		return addresses, time.Time{}
+	}
+	changed := slices.ContainsFunc(addresses, func(a bgp.Address) bool {
+		n, known := w.used[a.Address]
+		return known && n != a.Endpoints
+	})
+	switch {
+	case !changed:
+		w.due = time.Time{}
+	case w.due.IsZero():
+		w.due = now.Add(w.interval)
+	}
+	hold := changed && w.due.After(now)
+	if !hold {
+		w.due = time.Time{}
+	}
+	used := map[netip.Addr]int{}
+	for i, a := range addresses {
+		if n, known := w.used[a.Address]; known && hold {
+			addresses[i].Endpoints = n
+		}
+		used[a.Address] = addresses[i].Endpoints
+	}
+	w.used = used
+	return addresses, w.due
+}
