@@ -294,7 +294,7 @@ func TestWhatAPeerMayCost(t *testing.T) {
 				all := append(manyRoutes(routes, 0), extra...)
 				return append(to(bad.peer("bad", nil), all...), to(good.peer("good", nil), all...)...)
 			}
-			s, _ := speak(t, Config{}, state())
+			s, _ := speakPatiently(t, Config{}, state())
 			attacked, calm := bad.establish(90), good.establish(90)
 			ofBad, ofGood := listen(attacked), listen(calm)
 			for _, name := range []string{"bad", "good"} {
@@ -357,7 +357,7 @@ func TestARouterThatTakesNothing(t *testing.T) {
 		}
 		return append(to(bad.peer("bad", nil), all...), to(good.peer("good", nil), all...)...)
 	}
-	s, _ := speak(t, Config{}, state(0))
+	s, _ := speakPatiently(t, Config{}, state(0))
 	attacked, calm := bad.establish(30), good.establish(30)
 	ofGood := listen(calm)
 	for _, name := range []string{"bad", "good"} {
@@ -425,7 +425,7 @@ func TestWhoTakesNothingIsNoticed(t *testing.T) {
 		t.Skip("takes 20s")
 	}
 	r := newHandmade(t, "127.9.0.1")
-	s, _ := speak(t, Config{}, to(r.peer("tor", nil), manyRoutes(5000, 0)...))
+	s, _ := speakPatiently(t, Config{}, to(r.peer("tor", nil), manyRoutes(5000, 0)...))
 	c := r.establish(30)
 	since := up(t, s, "tor").Since
 	_ = c.(*net.TCPConn).SetReadBuffer(1)
@@ -451,7 +451,7 @@ func TestManyConnectionsToAPassiveListener(t *testing.T) {
 	})
 	other := peer // which goes on waiting while the first has a connection
 	other.Name, other.Address = "zzz", netip.MustParseAddr("127.9.0.2")
-	s, _ := speak(t, Config{ListenPort: port}, append(to(peer, manyRoutes(100, 0)...), to(other)...))
+	s, _ := speakPatiently(t, Config{ListenPort: port}, append(to(peer, manyRoutes(100, 0)...), to(other)...))
 	eventually(t, "the sessions wait for their routers", func() bool {
 		return sessionOf(s, "tor").State == bgp.SessionListening &&
 			sessionOf(s, "zzz").State == bgp.SessionListening
@@ -507,7 +507,7 @@ func TestManyConnectionsToAPassiveListener(t *testing.T) {
 // it stays up.
 func TestASessionThatEndsAgainAndAgainIsDamped(t *testing.T) {
 	r := newHandmade(t, "127.9.0.1")
-	s, _ := speak(t, Config{}, to(r.peer("tor", nil), manyRoutes(10, 0)...))
+	s, _ := speakPatiently(t, Config{}, to(r.peer("tor", nil), manyRoutes(10, 0)...))
 	start := time.Now()
 	for i := range freeFlaps + 2 {
 		c := r.establish(30)
@@ -551,7 +551,7 @@ func TestASessionThatEndsAgainAndAgainIsDamped(t *testing.T) {
 func TestARouterThatRestartsIsSoonBack(t *testing.T) {
 	r := newHandmade(t, "127.9.0.1")
 	patient := r.peer("tor", func(p *bgp.Peer) { p.Connect = 30 * time.Second })
-	s, _ := speak(t, Config{}, to(patient, manyRoutes(10, 0)...))
+	s, _ := speakPatiently(t, Config{}, to(patient, manyRoutes(10, 0)...))
 	c := r.establish(30)
 	up(t, s, "tor")
 	address := r.address
@@ -581,7 +581,7 @@ func TestTwoPeersWithOneSession(t *testing.T) {
 		a := tor(func(p *bgp.Peer) { p.Name, p.GracefulRestart = "a", time.Minute })
 		b := a
 		b.Name, b.Source = "b", netip.MustParseAddr(node4)
-		s, _ := speak(t, Config{}, to(a, route("192.0.2.1/32", nil)))
+		s, _ := speakPatiently(t, Config{}, to(a, route("192.0.2.1/32", nil)))
 		since := up(t, s, "a").Since
 		s.Set(append(to(a, route("192.0.2.1/32", nil)), to(b, route("192.0.2.2/32", nil))...), true)
 		eventually(t, "the other one is told", func() bool {

@@ -63,12 +63,27 @@ func to(p bgp.Peer, routes ...bgp.Route) []bgp.Desired {
 	return []bgp.Desired{{Peer: p, Routes: routes}}
 }
 
-// speak runs a Speaker until the test ends or stop is called.
+// speak runs a Speaker until the test ends or stop is called. Its attempts give up
+// soon, so that a router that is not ready yet is tried again soon.
 func speak(t *testing.T, c Config, desired []bgp.Desired) (s *Speaker, stop func()) {
 	t.Helper()
-	c.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
+	return speakWithin(t, c, desired, time.Second)
+}
+
+// speakPatiently is speak for a router of the test, which is always ready: however
+// busy the machine is, no attempt at a session gives up.
+func speakPatiently(t *testing.T, c Config, desired []bgp.Desired) (s *Speaker, stop func()) {
+	t.Helper()
+	return speakWithin(t, c, desired, time.Minute)
+}
+
+func speakWithin(t *testing.T, c Config, desired []bgp.Desired, most time.Duration) (s *Speaker, stop func()) {
+	t.Helper()
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
+	}
 	s = New(c)
-	s.connecting, s.opening = time.Second, time.Second
+	s.connecting, s.opening = most, most
 	s.Set(desired, true)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -83,8 +83,11 @@ type session struct {
 	// a session has ended. again is set when the next attempt is worth making at
 	// once, and answered when the last ended because the two sides do not agree.
 	// They are of run alone.
+	// refusals are the omissions that were logged since the last session: a router that
+	// refuses everything is tried every connectTime, and logged once.
 	omitted         omission
 	again, answered bool
+	refusals        map[string]bool
 
 	before  bool // there was a session in this process
 	ignored atomic.Uint64
@@ -236,6 +239,9 @@ func (s *session) failed(was bool, err error) {
 		}
 		*v = next
 	})
+	if !was && s.again {
+		return // heed has logged the refusal, and the next attempt is under way
+	}
 	s.mu.Lock()
 	again := s.told == text
 	s.told = text
@@ -315,15 +321,28 @@ func (s *session) heed(r *relay, was bool) {
 		})
 	}
 	if was {
-		s.omitted = omission{} // another router may be there next time, or a newer one
+		s.omitted, s.refusals = omission{}, nil // another router may be there next time, or a newer one
 		return
 	}
 	if s.again = s.omitted.refused(said, offered, r.peer.Families); s.again {
-		s.log.Warn("the router refuses a capability: the next attempt leaves it out", "name", s.name,
-			"capability", s.omitted.inWords(offered))
+		s.logRefusal(s.omitted.inWords(offered))
 	} else if refusal(said) {
 		s.omitted = omission{} // it did not help
 	}
+}
+
+// logRefusal logs which capabilities the next attempt leaves out, each set of them
+// once until there was a session.
+func (s *session) logRefusal(capabilities string) {
+	if s.refusals[capabilities] {
+		return
+	}
+	if s.refusals == nil {
+		s.refusals = map[string]bool{}
+	}
+	s.refusals[capabilities] = true
+	s.log.Warn("the router refuses a capability: the next attempt leaves it out", "name", s.name,
+		"capability", capabilities)
 }
 
 // change is what gobgp has to be given so that it announces what is wanted now,
