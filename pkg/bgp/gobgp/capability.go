@@ -98,7 +98,7 @@ func appendCapabilities(b []byte, list ...capability) []byte {
 // parameters. It has the short form, which everybody reads (RFC 9072 is about the
 // other).
 func withCapabilities(message []byte, list []capability) ([]byte, error) {
-	out := append([]byte{}, message[:headerLength+10]...)
+	out := append([]byte{}, message[:openLength]...)
 	body := out[headerLength:]
 	if capabilities := appendCapabilities(nil, list...); len(capabilities) > 0 {
 		if len(capabilities) > 253 {

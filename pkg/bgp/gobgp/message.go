@@ -16,7 +16,10 @@ import (
 // Sizes and types of messages (RFC 4271, 4.1; RFC 8654; RFC 2918).
 const (
 	headerLength = 19
-	maxLength    = 4096 // of all but UPDATE, which may be longer
+	openLength   = headerLength + 10 // of an OPEN without parameters
+	maxLength    = 4096              // of all but UPDATE, which may be longer
+
+	version = 4
 
 	typeOpen         = 1
 	typeUpdate       = 2
@@ -25,18 +28,33 @@ const (
 	typeRefresh      = 5
 )
 
-// messageError is a message that breaks the rules, with the codes by which its
-// sender is told.
+// messageError is a message that breaks the rules, with the codes and the data of the
+// NOTIFICATION that its sender gets (RFC 4271, 6.1 and 6.2).
 type messageError struct {
 	code, subcode byte
+	data          []byte
 	text          string
 }
 
 func (e messageError) Error() string { return "not BGP: " + e.text }
 
-// badMessage makes a messageError. Subcodes are of RFC 4271, 6.1 and 6.2.
-func badMessage(code, subcode byte, format string, args ...any) error {
-	return messageError{code, subcode, fmt.Sprintf(format, args...)}
+// answer returns the NOTIFICATION for the sender.
+func (e messageError) answer() []byte { return notification(e.code, e.subcode, string(e.data)) }
+
+// badOpen returns the error of an OPEN.
+func badOpen(subcode byte, format string, args ...any) error {
+	return messageError{codeOpen, subcode, nil, fmt.Sprintf(format, args...)}
+}
+
+// badLength returns the error of a message whose header gives a length that it cannot
+// have.
+func badLength(typ byte, length int) error {
+	return messageError{
+		code:    codeHeader,
+		subcode: headerBadLength,
+		data:    binary.BigEndian.AppendUint16(nil, uint16(length)),
+		text:    fmt.Sprintf("a message of type %d with %d bytes", typ, length),
+	}
 }
 
 // readMessage reads one message into buffer, which holds maxLength bytes. The
@@ -53,7 +71,7 @@ func readMessage(r io.Reader, buffer []byte, keepUpdates, agreed bool) (
 	}
 	for _, b := range header[:16] {
 		if b != 0xff {
-			return 0, nil, 0, badMessage(codeHeader, 1, "the marker is missing")
+			return 0, nil, 0, messageError{codeHeader, headerNotSynchronised, nil, "the marker is missing"}
 		}
 	}
 	length, typ = int(binary.BigEndian.Uint16(header[16:])), header[18]
@@ -63,9 +81,10 @@ func readMessage(r io.Reader, buffer []byte, keepUpdates, agreed bool) (
 	}
 	switch {
 	case typ < typeOpen || typ > typeRefresh:
-		return 0, nil, 0, badMessage(codeHeader, 3, "a message of type %d", typ)
-	case length < headerLength || length > limit || typ == typeKeepalive && length > headerLength:
-		return 0, nil, 0, badMessage(codeHeader, 2, "a message of type %d with %d bytes", typ, length)
+		return 0, nil, 0, messageError{codeHeader, headerBadType, []byte{typ}, fmt.Sprintf("a message of type %d", typ)}
+	case length < headerLength, length > limit,
+		typ == typeOpen && length < openLength, typ == typeKeepalive && length > headerLength:
+		return 0, nil, 0, badLength(typ, length)
 	case typ == typeUpdate && !keepUpdates:
 		return typ, header, length, discard(r, length-headerLength)
 	}
@@ -119,7 +138,7 @@ func parseOpen(message []byte) (open, error) {
 		multiprotocol = multiprotocol || c.code == capMultiprotocol
 	}
 	if zero || o.as == 0 {
-		return open{}, badMessage(codeOpen, openBadPeerAS, "AS 0, which nobody may have (RFC 7607)")
+		return open{}, badOpen(openBadPeerAS, "AS 0, which nobody may have (RFC 7607)")
 	}
 	if !multiprotocol {
 		o.families = bgp.IPv4 // RFC 4271 knows no other
@@ -130,12 +149,12 @@ func parseOpen(message []byte) (open, error) {
 // capabilitiesOf are those of an OPEN message, its header included, in the
 // ordinary form or in the extended one (RFC 9072).
 func capabilitiesOf(message []byte) ([]capability, error) {
-	if len(message) < headerLength+10 {
-		return nil, badMessage(codeOpen, 0, "an OPEN of %d bytes", len(message))
+	if len(message) < openLength {
+		return nil, badLength(typeOpen, len(message))
 	}
 	body := message[headerLength:]
-	if body[0] != 4 {
-		return nil, badMessage(codeOpen, 1, "version %d", body[0])
+	if body[0] != version {
+		return nil, messageError{codeOpen, openBadVersion, []byte{0, version}, fmt.Sprintf("version %d", body[0])}
 	}
 	parameters, size := body[10:], int(body[9])
 	// The length of the ordinary form counts for nothing then, but is not 0.
@@ -145,13 +164,13 @@ func capabilitiesOf(message []byte) ([]capability, error) {
 		parameters = parameters[3:]
 	}
 	if len(parameters) != size {
-		return nil, badMessage(codeOpen, 0, "an OPEN with %d bytes of parameters instead of %d", len(parameters), size)
+		return nil, badOpen(0, "an OPEN with %d bytes of parameters instead of %d", len(parameters), size)
 	}
 	var out []capability
 	for len(parameters) > 0 {
 		typ, value, rest, ok := cut(parameters, extended)
 		if !ok {
-			return nil, badMessage(codeOpen, 0, "an OPEN with a broken parameter")
+			return nil, badOpen(0, "an OPEN with a broken parameter")
 		}
 		parameters = rest
 		if typ != 2 {
@@ -159,7 +178,7 @@ func capabilitiesOf(message []byte) ([]capability, error) {
 		}
 		list, ok := readCapabilities(value)
 		if !ok {
-			return nil, badMessage(codeOpen, 0, "an OPEN with a broken capability")
+			return nil, badOpen(0, "an OPEN with a broken capability")
 		}
 		out = append(out, list...)
 	}
@@ -230,6 +249,11 @@ const (
 	codeStateMachine = 5
 	codeCease        = 6
 
+	headerNotSynchronised = 1
+	headerBadLength       = 2
+	headerBadType         = 3
+
+	openBadVersion = 1
 	openBadPeerAS  = 2
 	openParameter  = 4
 	openHoldTime   = 6
@@ -273,39 +297,39 @@ var notificationNames = map[byte]string{
 }
 
 var subcodeNames = map[[2]byte]string{
-	{codeHeader, 1}:                 "connection not synchronised",
-	{codeHeader, 2}:                 "bad message length",
-	{codeHeader, 3}:                 "bad message type",
-	{codeOpen, 1}:                   "unsupported version",
-	{codeOpen, openBadPeerAS}:       "bad peer AS",
-	{codeOpen, 3}:                   "bad BGP identifier",
-	{codeOpen, openParameter}:       "unsupported optional parameter",
-	{codeOpen, openHoldTime}:        "unacceptable hold time",
-	{codeOpen, openCapability}:      "unsupported capability",
-	{codeOpen, 11}:                  "role mismatch",
-	{3, 1}:                          "malformed attribute list",
-	{3, 2}:                          "unrecognised well-known attribute",
-	{3, 3}:                          "missing well-known attribute",
-	{3, 4}:                          "attribute flags",
-	{3, 5}:                          "attribute length",
-	{3, 6}:                          "invalid ORIGIN",
-	{3, 8}:                          "invalid NEXT_HOP",
-	{3, 9}:                          "optional attribute",
-	{3, 10}:                         "invalid network field",
-	{3, 11}:                         "malformed AS_PATH",
-	{codeStateMachine, 1}:           "unexpected message in OpenSent",
-	{codeStateMachine, 2}:           "unexpected message in OpenConfirm",
-	{codeStateMachine, 3}:           "unexpected message in Established",
-	{codeCease, ceasePrefixes}:      "maximum number of prefixes reached",
-	{codeCease, ceaseShutdown}:      "administrative shutdown",
-	{codeCease, ceaseDeconfigured}:  "peer de-configured",
-	{codeCease, 4}:                  "administrative reset",
-	{codeCease, 5}:                  "connection rejected",
-	{codeCease, ceaseConfiguration}: "other configuration change",
-	{codeCease, 7}:                  "connection collision resolution",
-	{codeCease, 8}:                  "out of resources",
-	{codeCease, ceaseHardReset}:     "hard reset",
-	{codeCease, ceaseBFDDown}:       "BFD down",
+	{codeHeader, headerNotSynchronised}: "connection not synchronised",
+	{codeHeader, headerBadLength}:       "bad message length",
+	{codeHeader, headerBadType}:         "bad message type",
+	{codeOpen, openBadVersion}:          "unsupported version",
+	{codeOpen, openBadPeerAS}:           "bad peer AS",
+	{codeOpen, 3}:                       "bad BGP identifier",
+	{codeOpen, openParameter}:           "unsupported optional parameter",
+	{codeOpen, openHoldTime}:            "unacceptable hold time",
+	{codeOpen, openCapability}:          "unsupported capability",
+	{codeOpen, 11}:                      "role mismatch",
+	{3, 1}:                              "malformed attribute list",
+	{3, 2}:                              "unrecognised well-known attribute",
+	{3, 3}:                              "missing well-known attribute",
+	{3, 4}:                              "attribute flags",
+	{3, 5}:                              "attribute length",
+	{3, 6}:                              "invalid ORIGIN",
+	{3, 8}:                              "invalid NEXT_HOP",
+	{3, 9}:                              "optional attribute",
+	{3, 10}:                             "invalid network field",
+	{3, 11}:                             "malformed AS_PATH",
+	{codeStateMachine, 1}:               "unexpected message in OpenSent",
+	{codeStateMachine, 2}:               "unexpected message in OpenConfirm",
+	{codeStateMachine, 3}:               "unexpected message in Established",
+	{codeCease, ceasePrefixes}:          "maximum number of prefixes reached",
+	{codeCease, ceaseShutdown}:          "administrative shutdown",
+	{codeCease, ceaseDeconfigured}:      "peer de-configured",
+	{codeCease, 4}:                      "administrative reset",
+	{codeCease, 5}:                      "connection rejected",
+	{codeCease, ceaseConfiguration}:     "other configuration change",
+	{codeCease, 7}:                      "connection collision resolution",
+	{codeCease, 8}:                      "out of resources",
+	{codeCease, ceaseHardReset}:         "hard reset",
+	{codeCease, ceaseBFDDown}:           "BFD down",
 }
 
 // inWords writes a NOTIFICATION message for a person. What the router wrote

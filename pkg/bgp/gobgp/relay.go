@@ -204,7 +204,7 @@ func (r *relay) fromRouter() error {
 		}
 		switch {
 		case errors.As(err, &bad):
-			r.say(notification(bad.code, bad.subcode, ""), fmt.Errorf("the router sent what is %w", err))
+			r.say(bad.answer(), fmt.Errorf("the router sent what is %w", err))
 			return errEnded
 		case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
 			return errClosed
@@ -299,7 +299,7 @@ func (r *relay) takeOpen(message []byte) ([]byte, error) {
 	var bad messageError
 	switch {
 	case errors.As(err, &bad):
-		r.say(notification(bad.code, bad.subcode, ""), fmt.Errorf("the router sent what is %w", err))
+		r.say(bad.answer(), fmt.Errorf("the router sent what is %w", err))
 		return nil, errEnded
 	case err != nil:
 		return nil, err
