@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
@@ -546,6 +547,42 @@ func TestASessionThatEndsAgainAndAgainIsDamped(t *testing.T) {
 	}
 }
 
+// TestWaitingForARouterIsNotASession: however long a passive peer has waited for its
+// router, a session that ends soon after it began is a short one.
+func TestWaitingForARouterIsNotASession(t *testing.T) {
+	netnstest.Require(t)
+	const port = 10180
+	passive := tor(func(p *bgp.Peer) {
+		p.Address, p.Source = netip.MustParseAddr("127.9.0.1"), netip.MustParseAddr("127.9.0.3")
+		p.Multihop, p.Passive = true, true
+	})
+	s := New(Config{ListenPort: port, Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
+	s.steady = 2 * time.Second
+	s.Set(to(passive), true)
+	runUntilTheEnd(t, s)
+	router := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.9.0.1")}}
+	for i := range freeFlaps + 1 {
+		eventually(t, "it waits for the router", func() bool {
+			return sessionOf(s, "tor").State == bgp.SessionListening
+		})
+		if i == freeFlaps {
+			time.Sleep(s.steady)
+		}
+		var c net.Conn
+		eventually(t, "the router connects", func() bool {
+			var err error
+			c, err = router.DialContext(t.Context(), "tcp", fmt.Sprintf("127.9.0.3:%d", port))
+			return err == nil
+		})
+		_, _ = c.Write(append((&handmade{t: t}).open(30), keepalive()...))
+		listen(c)
+		up(t, s, "tor")
+		_ = c.Close()
+		eventually(t, "the session ends", func() bool { return sessionOf(s, "tor").State != bgp.SessionEstablished })
+	}
+	eventually(t, "it is damped", func() bool { return sessionOf(s, "tor").State == bgp.SessionDamped })
+}
+
 // TestARouterThatRestartsIsSoonBack: one that is away for a moment does not have
 // to wait for connectTime.
 func TestARouterThatRestartsIsSoonBack(t *testing.T) {
@@ -581,7 +618,7 @@ func TestTwoPeersWithOneSession(t *testing.T) {
 		a := tor(func(p *bgp.Peer) { p.Name, p.GracefulRestart = "a", time.Minute })
 		b := a
 		b.Name, b.Source = "b", netip.MustParseAddr(node4)
-		s, _ := speakPatiently(t, Config{}, to(a, route("192.0.2.1/32", nil)))
+		s, _ := speak(t, Config{}, to(a, route("192.0.2.1/32", nil)))
 		since := up(t, s, "a").Since
 		s.Set(append(to(a, route("192.0.2.1/32", nil)), to(b, route("192.0.2.2/32", nil))...), true)
 		eventually(t, "the other one is told", func() bool {

@@ -85,12 +85,18 @@ func speakWithin(t *testing.T, c Config, desired []bgp.Desired, most time.Durati
 	s = New(c)
 	s.connecting, s.opening = most, most
 	s.Set(desired, true)
+	return s, runUntilTheEnd(t, s)
+}
+
+// runUntilTheEnd runs a Speaker until the test ends or stop is called.
+func runUntilTheEnd(t *testing.T, s *Speaker) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
 	stop = func() { cancel(); <-done }
 	t.Cleanup(stop)
-	return s, stop
+	return stop
 }
 
 // testWriter shows log lines with the test.

@@ -150,11 +150,11 @@ func TestReadMessage(t *testing.T) {
 		return append(binary.BigEndian.AppendUint16(m, length), typ)
 	}
 	for _, test := range []struct {
-		story   string
-		in      []byte
-		typ     byte
-		length  int
-		answer  string // code, subcode and data of the NOTIFICATION; "" for none
+		story  string
+		in     []byte
+		typ    byte
+		length int
+		answer string // code, subcode and data of the NOTIFICATION; "" for none
 	}{
 		{"a KEEPALIVE", header(19, typeKeepalive), typeKeepalive, 19, ""},
 		{"an UPDATE is thrown away", append(header(4000, typeUpdate), make([]byte, 3981)...), typeUpdate, 19, ""},

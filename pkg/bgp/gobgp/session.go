@@ -42,8 +42,9 @@ type common struct {
 	restarting bool
 	software   string
 	replayed   chan struct{} // closed when all routes are known
-	connecting time.Duration // connectTimeout, and openTimeout; less in tests
+	connecting time.Duration // connectTimeout, openTimeout and steady; less in tests
 	opening    time.Duration
+	steady     time.Duration
 	hurry      chan struct{} // closed when there is no more time for graceful shutdown
 	changed    func()        // something of the state has
 	pairs      pairs
@@ -89,8 +90,9 @@ type session struct {
 	again, answered bool
 	refusals        map[string]bool
 
-	before  bool // there was a session in this process
-	ignored atomic.Uint64
+	before      bool      // there was a session in this process
+	established time.Time // when the last one began
+	ignored     atomic.Uint64
 }
 
 func newSession(c *common, peer bgp.Peer, routes []bgp.Route) *session {
@@ -170,9 +172,8 @@ func (s *session) run(old *session) {
 			s.engine.stop()
 		}
 	}()
-	retry, lost := newRetry(), time.Now()
+	retry, lost := newRetry(s.steady), time.Now()
 	for s.over.Err() == nil {
-		began := time.Now()
 		s.again, s.answered = false, false
 		was, err := s.once(s.over)
 		if s.over.Err() != nil {
@@ -184,7 +185,7 @@ func (s *session) run(old *session) {
 		switch {
 		case was:
 			lost = time.Now()
-			wait, damped = retry.after(time.Since(began), peer.Connect)
+			wait, damped = retry.after(lost.Sub(s.established), peer.Connect)
 		case !s.again:
 			wait = retry.failed(time.Since(lost), peer.Connect, s.answered)
 		}
@@ -467,6 +468,7 @@ func (s *session) begin() (held bool) {
 
 // tell tells of a session that is established, and announces.
 func (s *session) tell(t terms, view bgp.Session) {
+	s.established = time.Now()
 	s.show(func(v *bgp.Session) {
 		view.Since, view.Router, view.LastError, view.LastErrorAt = v.Since, v.Router, v.LastError, v.LastErrorAt
 		view.Ended, view.EndedAt = v.Ended, v.EndedAt

@@ -51,7 +51,7 @@ type Speaker struct {
 func New(c Config) *Speaker {
 	s := &Speaker{changes: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		sessions: map[string]*session{}, ending: map[string]*session{}}
-	s.common = common{log: c.Logger, restarting: c.Restarting, software: c.Software, connecting: connectTimeout, opening: openTimeout,
+	s.common = common{log: c.Logger, restarting: c.Restarting, software: c.Software, connecting: connectTimeout, opening: openTimeout, steady: steady,
 		replayed: make(chan struct{}), hurry: make(chan struct{}), changed: func() { signal(s.changes) },
 		listeners: listeners{port: cmp.Or(c.ListenPort, DefaultListenPort), open: map[listenAt]*listener{}}}
 	return s
