@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -97,8 +99,9 @@ func (a *BGPAdvertisement) lookForFamilies(c *Config, nodes map[string]map[strin
 		return nil
 	case !shared:
 		return []Problem{{KindBGPAdvertisement, a.Name, v1beta1.ReasonPeerNotFound, fmt.Sprintf(
-			"No node that spec.nodeSelectors selects has a session with a peer of this advertisement (%s), so no router is told. "+
-				"Correct spec.nodeSelectors or spec.peers, or the nodeSelectors of the peers.", fewOf(peers))}}
+			"No node that spec.nodeSelectors selects has a session with a peer of this advertisement (%s), so no router "+
+				"is told. Correct spec.nodeSelectors or spec.peers, or the nodeSelectors of the peers.",
+			fewOf(peers))}}
 	}
 	var out []Problem
 	for _, family := range (bgp.DualStack &^ a.Carried).List() {
@@ -110,9 +113,10 @@ func (a *BGPAdvertisement) lookForFamilies(c *Config, nodes map[string]map[strin
 		}
 		if len(pools) > 0 {
 			out = append(out, Problem{KindBGPAdvertisement, a.Name, v1beta1.ReasonNoPeerForFamily, fmt.Sprintf(
-				"Pools have %s addresses (%s), and no session with a peer of this advertisement (%s) carries %s: no router is told "+
-					"of them. Set dualStackAddressFamily to true at a BGPPeer whose router takes %s routes, create a BGPPeer with an %s "+
-					"peerAddress, or have the advertisement select other pools.", family, fewOf(pools), fewOf(peers), family, family, family)})
+				"Pools have %s addresses (%s), and no session with a peer of this advertisement (%s) carries %s: no router "+
+					"is told of them. Set dualStackAddressFamily to true at a BGPPeer whose router takes %s routes, "+
+					"create a BGPPeer with an %s peerAddress, or have the advertisement select other pools.",
+				family, fewOf(pools), fewOf(peers), family, family, family)})
 		}
 	}
 	return out
@@ -126,11 +130,11 @@ func (p *Pool) families() (out bgp.Families) {
 	return out
 }
 
-// findSameRouterIDs tells of peers that have one router see several nodes with the
-// same BGP identifier, as far as labels of nodes tell. Of peers that have the
+// findSameRouterIDs finds the peers that have one router see several nodes of one AS
+// with the same BGP identifier, as far as labels of nodes tell. Of peers that have the
 // same router by its address, all nodes count.
 func findSameRouterIDs(c *Config, nodes map[string]map[string]string) map[*BGPPeer]Problem {
-	type identity struct{ router, id string }
+	type identity struct{ router, asn, id string }
 	type user struct {
 		peer *BGPPeer
 		node string
@@ -144,15 +148,15 @@ func findSameRouterIDs(c *Config, nodes map[string]map[string]string) map[*BGPPe
 			if !p.SelectsNode(nodes[name]) {
 				continue
 			}
-			if id := p.routerIDOn(nodes[name]); id != "" {
-				key := identity{p.routerOn(nodes[name]), id}
+			key := identity{p.routerOn(nodes[name]), p.localASNOn(nodes[name]), p.routerIDOn(nodes[name])}
+			if key.asn != "" && key.id != "" {
 				users[key] = append(users[key], user{p, name})
 			}
 		}
 	}
-	said := map[*BGPPeer][]string{}
+	found := map[*BGPPeer][]string{}
 	for _, key := range slices.SortedFunc(maps.Keys(users), func(a, b identity) int {
-		return strings.Compare(a.id+" "+a.router, b.id+" "+b.router)
+		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.router, b.router), cmp.Compare(a.asn, b.asn))
 	}) {
 		var names []string
 		for _, u := range users[key] {
@@ -163,17 +167,18 @@ func findSameRouterIDs(c *Config, nodes map[string]map[string]string) map[*BGPPe
 			continue
 		}
 		for i, u := range users[key] {
-			if first := slices.IndexFunc(users[key], func(o user) bool { return o.peer == u.peer }); first == i {
-				said[u.peer] = append(said[u.peer], fmt.Sprintf("%s is that of %s", key.id, fewOf(names)))
+			first := slices.IndexFunc(users[key], func(o user) bool { return o.peer == u.peer })
+			if first == i {
+				found[u.peer] = append(found[u.peer], fmt.Sprintf("%s is that of %s", key.id, fewOf(names)))
 			}
 		}
 	}
 	out := map[*BGPPeer]Problem{}
-	for p, texts := range said {
-		out[p] = Problem{KindBGPPeer, p.Name, v1beta1.ReasonSameRouterID, fmt.Sprintf("spec.routerID: nodes have the same BGP identifier, "+
-			"which must differ within an AS (RFC 6286), and routers may refuse all but one of them: %s. Leave routerID out, so that each "+
-			"node uses its own IPv4 address, give each node its own with perNode.routerID, or have nodeSelectors select one node.",
-			fewOf(texts))}
+	for p, texts := range found {
+		out[p] = Problem{KindBGPPeer, p.Name, v1beta1.ReasonSameRouterID, fmt.Sprintf(
+			"spec.routerID: nodes have the same BGP identifier, which must differ within an AS (RFC 6286), and routers "+
+				"may refuse all but one of them: %s. Leave routerID out, so that each node uses its own IPv4 address, "+
+				"give each node its own with perNode.routerID, or have nodeSelectors select one node.", fewOf(texts))}
 	}
 	return out
 }
@@ -199,8 +204,24 @@ func (p *BGPPeer) routerIDOn(nodeLabels labels.Set) string {
 	return ""
 }
 
-// routerOn names the router that a node with these labels has a session with, such
-// that two have the same name only if they are the same router.
+// localASNOn returns the AS number by which a node with these labels calls itself, "" where
+// that is not known here.
+func (p *BGPPeer) localASNOn(nodeLabels labels.Set) string {
+	from, perNode := p.perNode["myASN"]
+	switch {
+	case p.local != 0:
+		return strconv.FormatUint(uint64(p.local), 10)
+	case perNode && from.label == "":
+		return ""
+	case perNode && nodeLabels.Has(from.label):
+		return strings.TrimSpace(nodeLabels[from.label])
+	}
+	return strconv.FormatUint(uint64(p.peer.LocalASN), 10)
+}
+
+// routerOn names the router that a node with these labels has a session with. Two
+// peers have the same router by this name only if they certainly have; one peer that
+// finds its router on each node has one by this name.
 func (p *BGPPeer) routerOn(nodeLabels labels.Set) string {
 	address := ""
 	if p.peer.Address.IsValid() {
