@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"go4.org/netipx"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/berth-lb/berth/api/v1beta1"
@@ -141,11 +143,45 @@ func joined(list []Problem) Problem {
 
 func parseBGPAdvertisement(o *v1beta1.BGPAdvertisement, aliases map[string]alias) (*BGPAdvertisement, error) {
 	s := &o.Spec
-	a := &BGPAdvertisement{Name: o.Name, Pools: sets.New(s.IPAddressPools...), object: o}
-	v := &bgp.Advertisement{Name: o.Name, Created: o.CreationTimestamp.Time, Length4: 32, Length6: 128,
-		LocalPref: uint32(s.LocalPref), Prepend: int(s.ASPathPrepend), Weight: s.WeightByEndpoints, Peers: s.Peers}
-	a.value = v
-	var errs []error
+	a := &BGPAdvertisement{
+		Name:   o.Name,
+		Pools:  sets.New(s.IPAddressPools...),
+		object: o,
+		value: &bgp.Advertisement{
+			Name:      o.Name,
+			Created:   o.CreationTimestamp.Time,
+			LocalPref: uint32(s.LocalPref),
+			Prepend:   int(s.ASPathPrepend),
+			Weight:    s.WeightByEndpoints,
+			Peers:     s.Peers,
+		},
+	}
+	errs := append(parseLengths(s, a.value), parseAttributes(s, a.value)...)
+	for _, list := range []struct {
+		field string
+		from  []metav1.LabelSelector
+		to    *[]labels.Selector
+	}{
+		{"spec.ipAddressPoolSelectors", s.IPAddressPoolSelectors, &a.PoolSelectors},
+		{"spec.nodeSelectors", s.NodeSelectors, &a.Nodes},
+		{"spec.serviceSelectors", s.ServiceSelectors, &a.Services},
+	} {
+		var err error
+		if *list.to, err = selectors(list.field, list.from); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	var err error
+	a.value.Communities, err = communitiesOf(s.Communities, aliases)
+	return a, err
+}
+
+// parseLengths reads the lengths of the prefixes that are announced.
+func parseLengths(s *v1beta1.BGPAdvertisementSpec, v *bgp.Advertisement) (errs []error) {
+	v.Length4, v.Length6 = 32, 128
 	if s.AggregationLength != nil {
 		v.Length4 = int(*s.AggregationLength)
 	}
@@ -160,6 +196,11 @@ func parseBGPAdvertisement(o *v1beta1.BGPAdvertisement, aliases map[string]alias
 	case len(s.ServiceSelectors) > 0 && (v.Length4 != 32 || v.Length6 != 128):
 		errs = append(errs, errors.New("spec.serviceSelectors cannot be combined with aggregation"))
 	}
+	return errs
+}
+
+// parseAttributes reads the MED, and says which attributes of routes are out of range.
+func parseAttributes(s *v1beta1.BGPAdvertisementSpec, v *bgp.Advertisement) (errs []error) {
 	if s.LocalPref < 0 || s.LocalPref > math.MaxUint32 {
 		errs = append(errs, fmt.Errorf("spec.localPref: %d is not from 0 to 4294967295", s.LocalPref))
 	}
@@ -172,21 +213,7 @@ func parseBGPAdvertisement(o *v1beta1.BGPAdvertisement, aliases map[string]alias
 	if s.ASPathPrepend < 0 || s.ASPathPrepend > 32 {
 		errs = append(errs, fmt.Errorf("spec.asPathPrepend: %d is not from 0 to 32", s.ASPathPrepend))
 	}
-	var err error
-	if a.PoolSelectors, err = selectors("spec.ipAddressPoolSelectors", s.IPAddressPoolSelectors); err != nil {
-		errs = append(errs, err)
-	}
-	if a.Nodes, err = selectors("spec.nodeSelectors", s.NodeSelectors); err != nil {
-		errs = append(errs, err)
-	}
-	if a.Services, err = selectors("spec.serviceSelectors", s.ServiceSelectors); err != nil {
-		errs = append(errs, err)
-	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	v.Communities, err = communitiesOf(s.Communities, aliases)
-	return a, err
+	return errs
 }
 
 // communitiesOf reads communities and aliases. An alias counts before a
