@@ -252,7 +252,7 @@ func contradictions(peer Peer, at netip.Prefix, oldestFirst []*Advertisement) []
 		return nil
 	}
 	var out []Conflict
-	for _, field := range Settings {
+	for _, field := range RouteFields {
 		var kept *Advertisement
 		for _, a := range oldestFirst {
 			switch value, set := field.Of(a); {
@@ -270,7 +270,7 @@ func contradictions(peer Peer, at netip.Prefix, oldestFirst []*Advertisement) []
 }
 
 // Setting is something of which a route can have only one value.
-type Setting struct {
+type RouteField struct {
 	Name string // as users write it
 	// Internal says which peers are told it, nil for all.
 	Internal *bool
@@ -279,7 +279,7 @@ type Setting struct {
 }
 
 // Settings are all of them.
-var Settings = []Setting{
+var RouteFields = []RouteField{
 	{"localPref", new(true), func(a *Advertisement) (uint32, bool) { return a.LocalPref, a.LocalPref != 0 }},
 	{"med", nil, func(a *Advertisement) (uint32, bool) { return a.MED, a.HasMED }},
 	{"asPathPrepend", new(false), func(a *Advertisement) (uint32, bool) { return uint32(a.Prepend), a.Prepend != 0 }},

@@ -1,28 +1,29 @@
 package bgp
 
-// Path is what BFD finds of the way to a router.
-type Path uint8
+// Liveness is what BFD (RFC 5880) knows of whether a router can be reached.
+type Liveness uint8
 
-// The kinds of paths.
+// The kinds of liveness.
 const (
-	// PathUnwatched: BFD is not used.
-	PathUnwatched Path = iota
-	// PathPending: BFD is used, and it is not known whether the way works. The
-	// router is heard.
-	PathPending
-	// PathSilent: as PathPending, and nothing is heard of the router.
-	PathSilent
-	// PathUp: the way works.
-	PathUp
-	// PathFailed: it did, and does no more. The router is heard, or was a moment
-	// ago.
-	PathFailed
-	// PathLost: as PathFailed, and nothing is heard of the router.
-	PathLost
+	// LivenessUnmonitored: there is no BFD session with the router.
+	LivenessUnmonitored Liveness = iota
+	// LivenessPending: the BFD session has never been up, and the router is heard.
+	LivenessPending
+	// LivenessSilent: the BFD session has never been up, and the router is not heard.
+	LivenessSilent
+	// LivenessUp: the BFD session is up.
+	LivenessUp
+	// LivenessFailed: the BFD session was up and went down. The router is heard, or was a
+	// moment ago.
+	LivenessFailed
+	// LivenessLost: the BFD session was up and went down, and the router is not heard.
+	LivenessLost
 )
 
-// Failed tells whether the way worked, and does no more.
-func (p Path) Failed() bool { return p == PathFailed || p == PathLost }
+// Failed reports whether the BFD session was up and went down.
+func (l Liveness) Failed() bool { return l == LivenessFailed || l == LivenessLost }
 
-// Silent tells whether nothing is heard of the router by BFD, or BFD does not run.
-func (p Path) Silent() bool { return p == PathUnwatched || p == PathSilent || p == PathLost }
+// Silent reports whether the router is not heard by BFD, or not monitored.
+func (l Liveness) Silent() bool {
+	return l == LivenessUnmonitored || l == LivenessSilent || l == LivenessLost
+}

@@ -346,7 +346,7 @@ func conflicts(c *Config, nodes map[string]map[string]string) map[*BGPAdvertisem
 // peer of both.
 func contradicted(c *Config, a, b *BGPAdvertisement) []string {
 	var out []string
-	for _, field := range bgp.Settings {
+	for _, field := range bgp.RouteFields {
 		va, setA := field.Of(a.value)
 		vb, setB := field.Of(b.value)
 		told := slices.ContainsFunc(c.BGPPeers, func(p *BGPPeer) bool {

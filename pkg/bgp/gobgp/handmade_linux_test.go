@@ -557,7 +557,7 @@ func TestWaitingForARouterIsNotASession(t *testing.T) {
 		p.Multihop, p.Passive = true, true
 	})
 	s := New(Config{ListenPort: port, Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
-	s.steady = 2 * time.Second
+	s.shared.steady = 2 * time.Second
 	s.Set(to(passive), true)
 	runUntilTheEnd(t, s)
 	router := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.9.0.1")}}
@@ -566,7 +566,7 @@ func TestWaitingForARouterIsNotASession(t *testing.T) {
 			return sessionOf(s, "tor").State == bgp.SessionListening
 		})
 		if i == freeFlaps {
-			time.Sleep(s.steady)
+			time.Sleep(s.shared.steady)
 		}
 		var c net.Conn
 		eventually(t, "the router connects", func() bool {

@@ -83,7 +83,7 @@ func speakWithin(t *testing.T, c Config, desired []bgp.Desired, most time.Durati
 		c.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
 	}
 	s = New(c)
-	s.connecting, s.opening = most, most
+	s.shared.connecting, s.shared.opening = most, most
 	s.Set(desired, true)
 	return s, runUntilTheEnd(t, s)
 }
@@ -281,7 +281,7 @@ func TestPasswords(t *testing.T) {
 		with := func(password string) []bgp.Desired {
 			return to(tor(func(p *bgp.Peer) { p.Password = bgp.NewPassword(password) }), route("192.0.2.1/32", nil))
 		}
-		s.connecting = time.Second
+		s.shared.connecting = time.Second
 		s.Set(with(wrong), true)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -532,7 +532,7 @@ func TestOnlyWhatChangedBeginsAnew(t *testing.T) {
 		s, _ := speak(t, Config{}, state(9*time.Second))
 		before := map[string]bgp.Session{"tor": up(t, s, "tor"), "other": up(t, s, "other")}
 		s.Set(state(12*time.Second), true)
-		eventually(t, "the one whose hold time changed begins anew", func() bool {
+		eventually(t, "the one whose hold time changed is reset", func() bool {
 			v := sessionOf(s, "tor")
 			return v.State == bgp.SessionEstablished && v.Hold == 12*time.Second
 		})

@@ -106,7 +106,7 @@ func discard(r io.Reader, n int) error {
 	return err
 }
 
-// open is an OPEN message. The slices are parts of the message.
+// open is a parsed OPEN message. The slices are parts of the message.
 type open struct {
 	as             uint32
 	id             [4]byte
@@ -146,8 +146,8 @@ func parseOpen(message []byte) (open, error) {
 	return o, nil
 }
 
-// capabilitiesOf are those of an OPEN message, its header included, in the
-// ordinary form or in the extended one (RFC 9072).
+// capabilitiesOf returns those of an OPEN message, its header included, in the ordinary
+// form or in the extended one (RFC 9072).
 func capabilitiesOf(message []byte) ([]capability, error) {
 	if len(message) < openLength {
 		return nil, badLength(typeOpen, len(message))
@@ -164,7 +164,8 @@ func capabilitiesOf(message []byte) ([]capability, error) {
 		parameters = parameters[3:]
 	}
 	if len(parameters) != size {
-		return nil, badOpen(0, "an OPEN with %d bytes of parameters instead of %d", len(parameters), size)
+		return nil, badOpen(0, "an OPEN with %d bytes of parameters instead of %d",
+			len(parameters), size)
 	}
 	var out []capability
 	for len(parameters) > 0 {
@@ -204,7 +205,7 @@ func cut(b []byte, long bool) (typ byte, value, rest []byte, ok bool) {
 	return b[0], b[head : head+size], b[head+size:], true
 }
 
-// take notes one capability.
+// take records one capability.
 func (o *open) take(code byte, c []byte) {
 	switch {
 	case code == capMultiprotocol && len(c) == 4:
@@ -231,7 +232,8 @@ func (o *open) take(code byte, c []byte) {
 	}
 }
 
-// family reads AFI, a reserved octet and SAFI.
+// family returns the family of an AFI, a reserved octet and a SAFI, 0 for one that Berth
+// does not know.
 func family(c []byte) bgp.Families {
 	switch [4]byte{c[0], c[1], 0, c[3]} {
 	case [4]byte{0, 1, 0, 1}:
@@ -262,16 +264,17 @@ const (
 	ceasePrefixes      = 1
 	ceaseShutdown      = 2
 	ceaseDeconfigured  = 3
+	ceaseReset         = 4
 	ceaseConfiguration = 6
 	ceaseHardReset     = 9
 	ceaseBFDDown       = 10 // RFC 9384
 )
 
-// notification makes a NOTIFICATION message. A text is for the router's
-// operator and is cut after 255 bytes (RFC 9003).
+// notification returns a NOTIFICATION message. A text is for the router's operator and is
+// cut after 255 bytes (RFC 9003).
 func notification(code, subcode byte, text string) []byte {
 	data := []byte(text)
-	if code == codeCease && (subcode == ceaseShutdown || subcode == 4) {
+	if withText(code, subcode) {
 		data = append([]byte{byte(min(len(text), 255))}, text[:min(len(text), 255)]...)
 	}
 	m := make([]byte, headerLength, headerLength+2+len(data))
@@ -283,8 +286,13 @@ func notification(code, subcode byte, text string) []byte {
 	return append(append(m, code, subcode), data...)
 }
 
-// hardened wraps a Cease into a hard reset, after which a router that keeps
-// routes over a NOTIFICATION keeps none (RFC 8538, 3).
+// withText reports whether a NOTIFICATION carries a text for the operator (RFC 9003, 2).
+func withText(code, subcode byte) bool {
+	return code == codeCease && (subcode == ceaseShutdown || subcode == ceaseReset)
+}
+
+// hardened wraps a Cease into a hard reset, after which a router that keeps routes over a
+// NOTIFICATION keeps none (RFC 8538, 3).
 func hardened(cease []byte) []byte {
 	inner := cease[headerLength:]
 	return notification(codeCease, ceaseHardReset, string(inner))
@@ -292,8 +300,14 @@ func hardened(cease []byte) []byte {
 
 // notificationNames are the codes in words; subcodes of the same code below.
 var notificationNames = map[byte]string{
-	codeHeader: "message header error", codeOpen: "OPEN error", 3: "UPDATE error", 4: "hold timer expired", codeStateMachine: "state machine error",
-	codeCease: "cease", 7: "ROUTE-REFRESH error", 8: "send hold timer expired",
+	codeHeader:       "message header error",
+	codeOpen:         "OPEN error",
+	3:                "UPDATE error",
+	4:                "hold timer expired",
+	codeStateMachine: "state machine error",
+	codeCease:        "cease",
+	7:                "ROUTE-REFRESH error",
+	8:                "send hold timer expired",
 }
 
 var subcodeNames = map[[2]byte]string{
@@ -323,7 +337,7 @@ var subcodeNames = map[[2]byte]string{
 	{codeCease, ceasePrefixes}:          "maximum number of prefixes reached",
 	{codeCease, ceaseShutdown}:          "administrative shutdown",
 	{codeCease, ceaseDeconfigured}:      "peer de-configured",
-	{codeCease, 4}:                      "administrative reset",
+	{codeCease, ceaseReset}:             "administrative reset",
 	{codeCease, 5}:                      "connection rejected",
 	{codeCease, ceaseConfiguration}:     "other configuration change",
 	{codeCease, 7}:                      "connection collision resolution",
@@ -332,21 +346,21 @@ var subcodeNames = map[[2]byte]string{
 	{codeCease, ceaseBFDDown}:           "BFD down",
 }
 
-// inWords writes a NOTIFICATION message for a person. What the router wrote
-// into it may be anything: only printable text is shown, and not much of it.
-func inWords(message []byte) string { return saidInWords(message[headerLength:]) }
+// inWords returns a NOTIFICATION message as text for a person. What the router wrote into
+// it may be anything: only printable text is shown, and not much of it.
+func inWords(message []byte) string { return bodyInWords(message[headerLength:]) }
 
-// saidInWords is the body of a NOTIFICATION for a person.
-func saidInWords(body []byte) string {
+// bodyInWords is inWords for a NOTIFICATION without its header.
+func bodyInWords(body []byte) string {
 	if len(body) < 2 {
 		return "a NOTIFICATION that is too short"
 	}
-	return wordsFor(body)
+	return describe(body)
 }
 
-// disagrees tells whether a router that has sent a NOTIFICATION, without its header,
-// will say the same again until somebody changes something. FRR, for example, says
-// "state machine error" only while it starts.
+// disagrees reports whether a router that has sent a NOTIFICATION, without its header, will
+// send the same again until somebody changes something. FRR, for example, sends "state
+// machine error" only while it starts.
 func disagrees(body []byte) bool {
 	if len(body) < 2 {
 		return false
@@ -355,13 +369,14 @@ func disagrees(body []byte) bool {
 	return body[0] == codeOpen || body[0] == codeCease && slices.Contains(lasting, body[1])
 }
 
-// refusal tells whether a NOTIFICATION, without its header, refuses parameters or
-// capabilities.
+// refusal reports whether a NOTIFICATION, without its header, refuses parameters or
+// capabilities (RFC 4271, 6.2; RFC 5492, 5).
 func refusal(body []byte) bool {
 	return len(body) >= 2 && body[0] == codeOpen && (body[1] == openParameter || body[1] == openCapability)
 }
 
-func wordsFor(body []byte) string {
+// describe returns the body of a NOTIFICATION, which has a code and a subcode, in words.
+func describe(body []byte) string {
 	code, subcode, data := body[0], body[1], body[2:]
 	words := notificationNames[code]
 	if words == "" {
@@ -375,8 +390,8 @@ func wordsFor(body []byte) string {
 	}
 	switch {
 	case code == codeCease && subcode == ceaseHardReset && len(data) >= 2 && data[1] != ceaseHardReset:
-		words += ": " + wordsFor(data)
-	case code == codeCease && (subcode == ceaseShutdown || subcode == 4) && len(data) > 1 && len(data) > int(data[0]):
+		words += ": " + describe(data)
+	case withText(code, subcode) && len(data) > 1 && len(data) > int(data[0]):
 		words += fmt.Sprintf(" (%q)", printable(string(data[1:1+int(data[0])])))
 	case code == codeCease && subcode == ceasePrefixes && len(data) == 7: // RFC 4486, 4
 		of := capability{capMultiprotocol, []byte{data[0], data[1], 0, data[2]}}
@@ -387,8 +402,8 @@ func wordsFor(body []byte) string {
 	return words
 }
 
-// named are in words the capabilities that a NOTIFICATION names, the first of
-// them where they are many.
+// named returns in words the capabilities that a NOTIFICATION names, the first of them
+// where they are many.
 func named(data []byte) string {
 	const most = 6
 	list, _ := readCapabilities(data)
@@ -405,7 +420,7 @@ func named(data []byte) string {
 	return " (" + strings.Join(out, ", ") + ")"
 }
 
-// printable is text without what could confuse a terminal or a log.
+// printable returns text without what could confuse a terminal or a log.
 func printable(text string) string {
 	const most = 128
 	text = strings.Map(func(r rune) rune {

@@ -111,7 +111,7 @@ func TestFit(t *testing.T) {
 	}{{"the first session of a node that has just booted", false, false}, {"after a restart", true, true}, {"after a lost connection", false, true}} {
 		t.Run(test.story, func(t *testing.T) {
 			r := &relay{peer: bgp.Peer{Hold: 0}, restarted: test.restarted, preserved: test.preserved}
-			m, err := r.fit(anOpen(t))
+			m, err := r.rewriteOpen(anOpen(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -289,7 +289,7 @@ func FuzzRead(f *testing.F) {
 				if err != nil {
 					t.Fatalf("what was read once cannot be read again: %v", err)
 				}
-				m, err := withCapabilities(m, known(list))
+				m, err := withCapabilities(m, understood(list))
 				if err != nil {
 					t.Fatalf("what gobgp is to see does not fit: %v", err)
 				}
@@ -302,7 +302,7 @@ func FuzzRead(f *testing.F) {
 					t.Fatalf("of %+v gobgp sees %+v, %v", o, seen, err)
 				}
 				r := &relay{restarted: true, preserved: true}
-				if m, err = r.fit(m); err != nil {
+				if m, err = r.rewriteOpen(m); err != nil {
 					t.Fatalf("what was read once cannot be read again: %v", err)
 				}
 				again, _ := parseOpen(m)

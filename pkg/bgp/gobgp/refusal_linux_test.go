@@ -311,20 +311,20 @@ func TestAStrictSessionWithASilentRouter(t *testing.T) {
 	h := newHandmade(t, "127.9.0.1")
 	strict := h.peer("tor", func(p *bgp.Peer) { p.Strict = true })
 	s, _ := speakPatiently(t, Config{}, to(strict, manyRoutes(3, 0)...))
-	s.SetPaths(map[string]bgp.Path{"tor": bgp.PathSilent})
+	s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessSilent})
 	for round := range 2 {
 		ofRouter := listen(h.establish(30))
 		time.Sleep(300 * time.Millisecond) // in which routes would come
 		if got := sessionOf(s, "tor"); got.State != bgp.SessionAwaitingBFD || got.Advertised4 != 0 || ofRouter.of(typeUpdate) > 0 {
 			t.Errorf("round %d: %d UPDATEs, the state is %+v", round, ofRouter.of(typeUpdate), got)
 		}
-		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathPending}) // the router is heard
-		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathUp})
+		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessPending}) // the router is heard
+		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessUp})
 		up(t, s, "tor")
 		eventually(t, "the routes are sent", func() bool { return ofRouter.of(typeUpdate) > 0 && sessionOf(s, "tor").Advertised4 == 3 })
-		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathLost})
-		eventually(t, "the session ends with its way", func() bool {
-			return strings.Contains(sessionOf(s, "tor").Ended, "the way to the router has failed")
+		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessLost})
+		eventually(t, "the session ends with BFD", func() bool {
+			return strings.Contains(sessionOf(s, "tor").Ended, "the session with the router went down")
 		})
 	}
 	// Who is strict no more waits no more.
