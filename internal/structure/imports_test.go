@@ -72,7 +72,7 @@ var rules = []rule{
 	{of: "pkg/layer2", never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
 	{of: "pkg/bgp", never: slices.Concat(wire, kubernetes, effects), pure: true,
 		why: "what is announced to which peer is a pure function, so that tests and kubectl-berth can ask it"},
-	{of: "pkg/bgp/gobgp", may: []string{"pkg/bgp"}, never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
+	{of: "pkg/bgp/gobgp", may: []string{"internal/notify", "pkg/bgp"}, never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
 	{of: "pkg/bfd", never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
 	{of: "pkg/membership", never: kubernetes, why: "membership works while the API server is away, so it knows nothing of it"},
 

@@ -10,13 +10,13 @@ import (
 
 var (
 	errBFDDown  = errors.New("BFD: the session with the router went down")
-	errBFDNotUp = errors.New("BFD: the router is heard, but BFD does not come up, and strictBFD asks for that: " +
-		"does the router hear this node, and is BFD not shut down there?")
-	errBFDSilent = errors.New("BFD: nothing is heard of the router, also not while it has a session, and strictBFD " +
-		"asks for BFD: is it configured at the router, for this node?")
-	errBFDSilentPassive = errors.New("BFD: nothing is heard of the router, and strictBFD asks for BFD: is it " +
-		"configured at the router, for this node? Routers begin BFD with a dynamic neighbour only when it connects, " +
-		"and a passive peer does not")
+	errBFDNotUp = errors.New("BFD: the router is heard, but BFD does not come up, and strictBFD asks for " +
+		"that: does the router hear this node, and is BFD not shut down there?")
+	errBFDSilent = errors.New("BFD: nothing is heard of the router, also not while it has a session, and " +
+		"strictBFD asks for BFD: is it configured at the router, for this node?")
+	errBFDSilentPassive = errors.New("BFD: nothing is heard of the router, and strictBFD asks for BFD: " +
+		"is it configured at the router, for this node? Routers begin BFD with a dynamic neighbour only " +
+		"when it connects, and a passive peer does not")
 )
 
 const (

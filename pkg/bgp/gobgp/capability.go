@@ -245,8 +245,11 @@ func (o *omission) names(c capability, named []capability) bool {
 		return !slices.Contains(needed, c.code)
 	}
 	return slices.ContainsFunc(named, func(n capability) bool {
+		if n.code != c.code {
+			return false
+		}
 		// A router that names no family means none of them.
-		return n.code == c.code && (n.family() == c.family() || n.code != capMultiprotocol || len(n.value) == 0)
+		return n.code != capMultiprotocol || n.family() == c.family() || len(n.value) == 0
 	})
 }
 

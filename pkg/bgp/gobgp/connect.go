@@ -96,6 +96,6 @@ func shortError(err error, p bgp.Peer) error {
 	case p.Password.Set():
 		return errors.New("no answer: is the router there, and has it the same password?")
 	}
-	return errors.New("no answer: is the router there, and does nothing drop this node's packets? A router that " +
-		"wants a password (TCP MD5) or ttlSecurity drops them all from a peer without")
+	return errors.New("no answer: is the router there, and does nothing drop this node's packets? " +
+		"A router that wants a password (TCP MD5) or ttlSecurity drops them all from a peer without")
 }

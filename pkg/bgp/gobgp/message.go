@@ -81,7 +81,8 @@ func readMessage(r io.Reader, buffer []byte, keepUpdates, agreed bool) (
 	}
 	switch {
 	case typ < typeOpen || typ > typeRefresh:
-		return 0, nil, 0, messageError{codeHeader, headerBadType, []byte{typ}, fmt.Sprintf("a message of type %d", typ)}
+		text := fmt.Sprintf("a message of type %d", typ)
+		return 0, nil, 0, messageError{codeHeader, headerBadType, []byte{typ}, text}
 	case length < headerLength, length > limit,
 		typ == typeOpen && length < openLength, typ == typeKeepalive && length > headerLength:
 		return 0, nil, 0, badLength(typ, length)
@@ -154,7 +155,8 @@ func capabilitiesOf(message []byte) ([]capability, error) {
 	}
 	body := message[headerLength:]
 	if body[0] != version {
-		return nil, messageError{codeOpen, openBadVersion, []byte{0, version}, fmt.Sprintf("version %d", body[0])}
+		text := fmt.Sprintf("version %d", body[0])
+		return nil, messageError{codeOpen, openBadVersion, []byte{0, version}, text}
 	}
 	parameters, size := body[10:], int(body[9])
 	// The length of the ordinary form counts for nothing then, but is not 0.

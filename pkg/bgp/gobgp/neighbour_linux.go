@@ -67,8 +67,9 @@ func onlyNeighbour(link *net.Interface) (netip.Addr, error) {
 	}
 	var hosts, routers []netip.Addr
 	for _, n := range list {
+		const useless = unix.NUD_FAILED | unix.NUD_INCOMPLETE | unix.NUD_NOARP
 		addr, ok := netip.AddrFromSlice(n.IP)
-		if !ok || !addr.IsLinkLocalUnicast() || n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE|unix.NUD_NOARP) != 0 {
+		if !ok || !addr.IsLinkLocalUnicast() || n.State&useless != 0 {
 			continue
 		}
 		hosts = append(hosts, addr)
@@ -82,8 +83,8 @@ func onlyNeighbour(link *net.Interface) (netip.Addr, error) {
 	case len(hosts) == 0:
 		return netip.Addr{}, fmt.Errorf("interface %s: %w", link.Name, errNobody)
 	case len(hosts) > 1:
-		return netip.Addr{}, fmt.Errorf("interface %s: %d hosts are on the link, and it is not clear which is the router",
-			link.Name, len(hosts))
+		return netip.Addr{}, fmt.Errorf("interface %s: %d hosts are on the link, and it is not clear "+
+			"which is the router", link.Name, len(hosts))
 	}
 	// By number: package net remembers names of links for a minute, also of
 	// ones that are gone.
@@ -129,7 +130,8 @@ func multicast(link *net.Interface, message []byte) error {
 		)
 	}
 	if err == nil {
-		_, err = c.WriteTo(message, &net.IPAddr{IP: net.IPv6linklocalallnodes, Zone: strconv.Itoa(link.Index)})
+		all := &net.IPAddr{IP: net.IPv6linklocalallnodes, Zone: strconv.Itoa(link.Index)}
+		_, err = c.WriteTo(message, all)
 	}
 	if err != nil {
 		return fmt.Errorf("look for routers on %s: %w", link.Name, err)

@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// livesEvery is how often gobgp is told at most that the router lives.
+	// livesEvery is the least time between two messages by which gobgp sees that the router
+	// lives.
 	livesEvery = 250 * time.Millisecond
 	// readBuffer and sendBuffer are the sizes of buffers, one of them here and
 	// the other the kernel's, in bytes.
@@ -367,8 +368,8 @@ func (r *relay) usable(list []capability) []capability {
 // acceptable refuses what gobgp would let pass, or could not explain.
 func (r *relay) acceptable(theirs *open) error {
 	if hold := number(theirs.hold); hold == 1 || hold == 2 {
-		r.sendNotification(notification(codeOpen, openHoldTime, ""),
-			fmt.Errorf("told the router: OPEN error: unacceptable hold time (it is %d s, and 3 s is the least)", hold))
+		r.sendNotification(notification(codeOpen, openHoldTime, ""), fmt.Errorf(
+			"told the router: OPEN error: unacceptable hold time (it is %d s, and 3 s is the least)", hold))
 		return errEnded
 	}
 	wanted := r.omitted.carried(r.peer.Families)
@@ -380,8 +381,8 @@ func (r *relay) acceptable(theirs *open) error {
 		needed = appendCapabilities(needed, multiprotocol(f))
 	}
 	r.sendNotification(notification(codeOpen, openCapability, string(needed)),
-		fmt.Errorf("told the router: OPEN error: unsupported capability (the session is to carry %s, and the router carries %s)",
-			wanted, theirs.families))
+		fmt.Errorf("told the router: OPEN error: unsupported capability (the session is to carry %s, "+
+			"and the router carries %s)", wanted, theirs.families))
 	return errEnded
 }
 
@@ -390,7 +391,8 @@ func (r *relay) acceptable(theirs *open) error {
 func (r *relay) badAS(message []byte) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if body := message[headerLength:]; len(body) < 2 || body[0] != codeOpen || body[1] != openBadPeerAS || r.remote == nil {
+	body := message[headerLength:]
+	if len(body) < 2 || body[0] != codeOpen || body[1] != openBadPeerAS || r.remote == nil {
 		return ""
 	}
 	return fmt.Sprintf(" (it is AS %d, and the peer is to be AS %d)", r.remote.as, r.peer.PeerASN)
@@ -417,7 +419,8 @@ func (r *relay) fromGobgp() error {
 				return err
 			}
 		case typeNotification:
-			r.sendNotification(message, fmt.Errorf("told the router: %s%s", inWords(message), r.badAS(message)))
+			why := fmt.Errorf("told the router: %s%s", inWords(message), r.badAS(message))
+			r.sendNotification(message, why)
 			continue
 		}
 		if err := r.write(message); err != nil && !r.over() {
@@ -631,7 +634,8 @@ func hopsFor(p bgp.Peer, local netip.Addr, takesNextHop6 bool) (via nextHops, wi
 	case p.NextHop4.IsValid():
 		via.v4 = p.NextHop4
 	case p.Families.Has(bgp.IPv4):
-		withheld = "IPv4 routes: the router takes no IPv6 next hop for them (RFC 8950), and the node has no IPv4 address"
+		withheld = "IPv4 routes: the router takes no IPv6 next hop for them (RFC 8950), " +
+			"and the node has no IPv4 address"
 	}
 	return via, withheld
 }

@@ -321,6 +321,7 @@ func counts(routes []bgp.Route) (v4, v6 int) {
 
 // stop ends gobgp. The router does not notice: the relay has closed its connection before.
 func (e *engine) stop() {
-	_ = e.server.StopBgp(context.Background(), &api.StopBgpRequest{AllowGracefulRestart: true}) // stopped is stopped
-	e.server.Stop()                                                                             // its BFD goroutine
+	request := &api.StopBgpRequest{AllowGracefulRestart: true}
+	_ = e.server.StopBgp(context.Background(), request) // it has stopped, whatever it returns
+	e.server.Stop()                                     // its BFD goroutine
 }

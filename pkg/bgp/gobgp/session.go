@@ -316,7 +316,8 @@ func (s *session) once(ctx context.Context) (was bool, err error) {
 	r.opened = func(theirs *open) error {
 		if peer.PeerASN == 0 && theirs.as == peer.LocalASN {
 			r.sendNotification(notification(codeOpen, openBadPeerAS, ""),
-				errors.New("told the router: OPEN error: bad peer AS (it is our own, and external is wanted)"))
+				errors.New("told the router: OPEN error: bad peer AS (it is our own, and external "+
+					"is wanted)"))
 			return errEnded
 		}
 		s.engineMu.Lock()
@@ -425,7 +426,9 @@ type outcome struct{ why error }
 
 // serve runs the relay until the connection ends, and announces what is wanted
 // meanwhile. failures is how often BFD had gone down before.
-func (s *session) serve(r *relay, begun <-chan terms, failures uint64, view bgp.Session) (was bool, err error) {
+func (s *session) serve(
+	r *relay, begun <-chan terms, failures uint64, view bgp.Session,
+) (was bool, err error) {
 	ended := make(chan outcome, 1)
 	go func() { ended <- outcome{r.run()} }()
 	var t terms
@@ -496,7 +499,8 @@ func (s *session) begin() (held bool) {
 	s.prepared = true
 	s.output = output{}
 	s.output.gave(time.Now(), len(s.engine.announced)) // gobgp sends all of them now
-	s.wake.Set()                                       // for what has changed since the router's OPEN, and the counts
+	// Routes may have changed since the router's OPEN, and the counts have to be shown.
+	s.wake.Set()
 	return s.held
 }
 
@@ -504,7 +508,8 @@ func (s *session) begin() (held bool) {
 func (s *session) recordEstablished(t terms, view bgp.Session) {
 	s.established = time.Now()
 	s.show(func(v *bgp.Session) {
-		view.Since, view.Router, view.LastError, view.LastErrorAt = v.Since, v.Router, v.LastError, v.LastErrorAt
+		view.Since, view.Router = v.Since, v.Router
+		view.LastError, view.LastErrorAt = v.LastError, v.LastErrorAt
 		view.Ended, view.EndedAt = v.Ended, v.EndedAt
 		view.Notification, view.NotificationAt = v.Notification, v.NotificationAt
 		view.Omitted = t.omitted
@@ -602,7 +607,8 @@ func (s *session) withdraw(r *relay, ended <-chan outcome, after time.Duration) 
 	defer s.engineMu.Unlock()
 	peer, routes := s.wanted()
 	via, _ := s.chooseNextHops(peer)
-	if after > 0 && len(routes) > 0 && s.engine.announce(s.engine.changeTo(withGracefulShutdown(routes), via)) == nil {
+	avoided := s.engine.changeTo(withGracefulShutdown(routes), via)
+	if after > 0 && len(routes) > 0 && s.engine.announce(avoided) == nil {
 		select {
 		case <-ended:
 			return true

@@ -37,7 +37,8 @@ func setOptions(fd int, p bgp.Peer, remote netip.Addr) error {
 	}
 	level, ttl, minTTL, class := unix.IPPROTO_IP, unix.IP_TTL, unix.IP_MINTTL, unix.IP_TOS
 	if remote.Is6() {
-		level, ttl, minTTL, class = unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_MINHOPCOUNT, unix.IPV6_TCLASS
+		level, class = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+		ttl, minTTL = unix.IPV6_UNICAST_HOPS, unix.IPV6_MINHOPCOUNT
 	}
 	if err := unix.SetsockoptInt(fd, level, class, trafficClass); err != nil {
 		return fmt.Errorf("set the traffic class: %w", err)

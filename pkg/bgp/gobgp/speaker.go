@@ -21,8 +21,7 @@ type Config struct {
 	// speaker ran: the first session of each peer asks its router to go on
 	// with the routes of before (RFC 4724, 4.1).
 	Restarting bool
-	// Software is the name and version of this program, for routers that are to be
-	// told.
+	// Software is the name and version of this program, for peers that are offered them.
 	Software string
 	// ListenPort is where passive sessions listen; 0 means DefaultListenPort.
 	ListenPort uint16
@@ -120,7 +119,7 @@ func (s *Speaker) State() []bgp.Session {
 
 // Run keeps the sessions until the context ends, and returns when all have
 // ended. Routers that know graceful restart then keep the routes for the next
-// speaker; the others are told that this one stops. To have the routes
+// speaker; the others get a NOTIFICATION that this one stops. To have the routes
 // withdrawn, call Leave first. Run is called once.
 func (s *Speaker) Run(ctx context.Context) {
 	s.mu.Lock()
