@@ -73,7 +73,7 @@ var rules = []rule{
 	{of: "pkg/bgp", never: slices.Concat(wire, kubernetes, effects), pure: true,
 		why: "what is announced to which peer is a pure function, so that tests and kubectl-berth can ask it"},
 	{of: "pkg/bgp/gobgp", may: []string{"internal/notify", "pkg/bgp"}, never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
-	{of: "pkg/bfd", never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
+	{of: "pkg/bfd", may: []string{"internal/notify"}, never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
 	{of: "pkg/membership", never: kubernetes, why: "membership works while the API server is away, so it knows nothing of it"},
 
 	{of: "internal/cluster", may: []string{"api/...", "internal/kube", "internal/notify", "pkg/announcement", "pkg/assignment", "pkg/config"},

@@ -452,7 +452,7 @@ func TestManyConnectionsToAPassiveListener(t *testing.T) {
 	})
 	other := peer // which goes on waiting while the first has a connection
 	other.Name, other.Address = "zzz", netip.MustParseAddr("127.9.0.2")
-	s, _ := speakPatiently(t, Config{ListenPort: port}, append(to(peer, manyRoutes(100, 0)...), to(other)...))
+	s, _ := speak(t, Config{ListenPort: port}, append(to(peer, manyRoutes(100, 0)...), to(other)...))
 	eventually(t, "the sessions wait for their routers", func() bool {
 		return sessionOf(s, "tor").State == bgp.SessionListening &&
 			sessionOf(s, "zzz").State == bgp.SessionListening
