@@ -44,6 +44,8 @@ type town struct {
 	// writes; blocked while speakers do not hear each other, rejected while a firewall
 	// says so.
 	apiAway, readOnly, blocked, rejected bool
+	// wrote is called with what is written to the API server.
+	wrote func(client.Object)
 }
 
 // shell is one node, and the speaker that runs there.
@@ -215,6 +217,9 @@ func (g gatedStatus) Update(ctx context.Context, object client.Object, opts ...c
 	if g.town.apiAway || g.town.readOnly {
 		return errDown
 	}
+	if g.town.wrote != nil {
+		g.town.wrote(object)
+	}
 	return g.SubResourceWriter.Update(ctx, object, opts...)
 }
 
@@ -232,8 +237,20 @@ func still() context.Context {
 	return ctx
 }
 
+// fakes are what a speaker finds around it: a membership, links and sockets.
+type fakes interface {
+	members
+	nodeProber
+	fellowListener
+	linkSource
+	Reach() map[string]layer2.Reach
+}
+
 // begin starts a process of the speaker.
-func (s *shell) begin() {
+func (s *shell) begin() { s.beginIn(s) }
+
+// beginIn starts a process of the speaker that finds these around it.
+func (s *shell) beginIn(around fakes) {
 	log := slog.New(slog.DiscardHandler)
 	before, err := lastStatus(s.t.Context(), s.api, s.name, log)
 	if err != nil {
@@ -255,18 +272,18 @@ func (s *shell) begin() {
 	state.setConfig(everything(), time.Now())
 	rules := make(chan struct{})
 	close(rules)
-	sp := &speaker{settings: processSettings{Node: s.name, HandOver: 3 * time.Second}, log: log, members: s}
+	sp := &speaker{settings: processSettings{Node: s.name, HandOver: 3 * time.Second}, log: log, members: around}
 	sp.settings.Member.SettleTimeout = 5 * time.Second
 	s.speaker = sp
 	sp.fellows = newFellowship(s.name, announcement.Patience{
 		Restart: time.Minute, Silence: 3 * time.Second, Doubt: 500 * time.Millisecond, Renewal: renewalTrust, Contact: contactPatience,
 	}, nil, nil)
-	sp.claims = newClaims(s, maxBlocks, log)
+	sp.claims = newClaims(around, maxBlocks, log)
 	sp.view = &view{
 		claims: sp.claims,
-		cached: &s.quick, state: state, fellows: sp.fellows, links: s, node: s.name, excludeLinks: layer2.DefaultExclude(), handOver: 3 * time.Second,
+		cached: &s.quick, state: state, fellows: sp.fellows, links: around, node: s.name, excludeLinks: layer2.DefaultExclude(), handOver: 3 * time.Second,
 	}
-	sp.fellows.members, sp.fellows.prober, sp.fellows.ownLinks = s, s, sp.view.ownLinks
+	sp.fellows.members, sp.fellows.prober, sp.fellows.ownLinks = around, around, sp.view.ownLinks
 	sp.view.proxies = newProxies(s.name, func(context.Context, netip.Addr, uint16) bool { return true }, rules, log)
 	sp.conflicts = newConflicts(sp.view, nil)
 	sp.conflicts.announcer = s
@@ -279,13 +296,13 @@ func (s *shell) begin() {
 		profile: membership.Balanced, stage: sp.currentStage, conflicts: sp.conflicts.list, sessions: sp.sessions, paths: sp.paths,
 		changed: make(chan struct{}, 1), before: claimsOf(before.Layer2), linksBefore: before.Links,
 	}
-	sp.peers = &fellowReconciler{cached: s.api, node: s.name, members: s, fellows: sp.fellows, told: func() {}}
+	sp.peers = &fellowReconciler{cached: s.api, node: s.name, members: around, fellows: sp.fellows, told: func() {}}
 	sp.addresses = &addresses{
 		view: sp.view, announcer: s, claims: sp.claims, events: s, log: log, due: newDue(), told: sp.object.tell, routed: func() {},
 		ask: func(netip.Addr, []string) {}, later: func(netip.Addr, time.Duration) {},
 	}
 	sp.watch = &watch{
-		view: sp.view, fellows: sp.fellows, members: s, prober: s, announcer: s, links: s, log: log, changed: make(chan struct{}, 1),
+		view: sp.view, fellows: sp.fellows, members: around, prober: around, announcer: around, links: around, log: log, changed: make(chan struct{}, 1),
 		all: func() {}, one: func(netip.Addr) {}, told: sp.object.tell,
 	}
 	sp.say(announcement.StageStarting)
