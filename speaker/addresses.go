@@ -17,6 +17,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2"
 )
@@ -28,7 +29,7 @@ type addresses struct {
 	announcer interface {
 		Set(addr netip.Addr, want layer2.Request)
 	}
-	claims *claims
+	claims *members.Claims
 	events events.EventRecorder
 	log    *slog.Logger
 	class  string
@@ -238,7 +239,7 @@ func (r *addresses) logBGP(in announcement.BGPInput, d announcement.BGPDecision)
 // sayClaims says to the fellows what this node claims. Who is to own what changes
 // when it has no more room to say so, or has some again.
 func (r *addresses) sayClaims() {
-	if r.claims.say() {
+	if r.claims.Publish() {
 		r.due.addAll()
 	}
 }
@@ -247,11 +248,11 @@ func (r *addresses) sayClaims() {
 // this node claims, and tells of it where it differs from the one before. What the
 // fellows cannot be told is not announced: they might announce it too.
 func (r *addresses) apply(in announcement.Input, d announcement.Decision) {
-	if !r.claims.set(in.Address, d.Claim) {
+	if !r.claims.Set(in.Address, d.Claim) {
 		d = announcement.Unclaimable(d)
 	}
 	before, after := r.view.state.record(in, d)
-	if seen := r.view.fellows.current().fellows[d.Before].lastSeen; d.Cause == v1beta1.CauseNodeGone && !seen.IsZero() {
+	if seen := r.view.tracker.Current().Members[d.Before].LastSeen; d.Cause == v1beta1.CauseNodeGone && !seen.IsZero() {
 		r.view.state.missedSince(in.Address, seen)
 	}
 	r.announcer.Set(in.Address, layer2.Request{

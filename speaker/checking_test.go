@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -127,7 +128,7 @@ func TestWhatIsChecked(t *testing.T) {
 		}, 0},
 		{"this node owns it", func(w *world) { w.died("node2", false) }, 0},
 		{"this node is on another LAN", func(w *world) { w.local = []layer2.Link{link("eth0", "198.51.100.1/24")} }, 0},
-		{"this node leaves", func(w *world) { w.view.leaving.Store(true) }, 0},
+		{"this node leaves", func(w *world) { w.tracker.SetStage(announcement.StageLeaving) }, 0},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := fellowOwns(t)
@@ -157,8 +158,7 @@ func TestWhatIsChecked(t *testing.T) {
 func TestEveryAddressIsCheckedByOneSpeaker(t *testing.T) {
 	checked := 0
 	for _, self := range []string{"node1", "node2", "node3"} {
-		w := newWorld(t, append(service("web"), node("node1"), node("node2"), node("node3"), node("node4"))...)
-		w.view.node, w.fellows.node, w.local = self, self, []layer2.Link{fellowLink(self)}
+		w := newWorldOf(t, self, append(service("web"), node("node1"), node("node2"), node("node3"), node("node4"))...)
 		w.members = map[string]membership.Member{}
 		for _, name := range []string{"node1", "node2", "node3"} {
 			w.says(name)

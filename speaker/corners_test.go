@@ -154,20 +154,10 @@ func TestRenewedObjectIsRight(t *testing.T) {
 		if got := w.isFellow("node2"); strings.HasPrefix(got, "Present") {
 			t.Errorf("leaving: %s", got)
 		}
-		if c := w.fellows.current().claims; len(c) != 1 || c[netip.MustParseAddr("192.0.2.11")] == nil {
+		if c := w.tracker.Current().Claims; len(c) != 1 || c[netip.MustParseAddr("192.0.2.11")] == nil {
 			t.Errorf("claims %v", c)
 		}
 	})
-}
-
-// TestLongNodeNamesAreSaid: a node may have a name of 253 bytes.
-func TestLongNodeNamesAreSaid(t *testing.T) {
-	w := newWorld(t)
-	sp, _ := w.process()
-	w.reach = map[string]layer2.Reach{"node2": {State: layer2.Answers}, strings.Repeat("worker-", 8) + "a.example": {State: layer2.Answers}}
-	if err := sp.members.SayAll(saysProbe, w.fellows.ownReports()); err != nil {
-		t.Errorf("%v", err)
-	}
 }
 
 // TestReturningNodeWarnsNobody: a node that asks its fellows first does not tell Services that
@@ -176,9 +166,15 @@ func TestReturningNodeWarnsNobody(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	w.says("node2", "claim/192.0.2.10=5")
 	w.look()
-	w.set, w.events, w.told = nil, nil, 0
-	w.view.returning.Add(1)
-	w.look()
+	w.returns(func() {
+		w.set, w.events, w.told = nil, nil, 0
+		if err := w.addresses.look(t.Context(), []netip.Addr{address}); err != nil {
+			t.Error(err)
+		}
+	})
+	if got := w.reason(); len(w.events) > 0 || got != v1beta1.ReasonReturning {
+		t.Errorf("while it asks the reason is %s", got)
+	}
 	if len(w.events) > 0 {
 		t.Errorf("node2 announces it all the time: %q", w.events)
 	}

@@ -1,14 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
-	"regexp"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -20,8 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/assignment"
 	"github.com/berth-lb/berth/pkg/config"
@@ -63,60 +60,38 @@ func servedAddresses(s *corev1.Service, class string) []netip.Addr {
 	return assignment.StatusAddresses(s)
 }
 
-// view reads what decisions depend on: caches, links, the fellows, and what is
+// view reads what decisions depend on: caches, links, who is there, and what is
 // remembered.
 type view struct {
 	cached  client.Reader
 	state   *state
-	fellows interface{ current() picture }
+	tracker *members.Tracker
+	joiner  *members.Joiner
+	claims  interface{ IsFull() bool }
 	links   interface {
 		Links() []layer2.Link
 	}
-	claims interface{ isFull() bool }
 	// others are Secrets that BGPPeers may name by mistake.
-	others *otherSecrets
-	// local are the links of this node that may carry announcements, as
-	// lookAtLinks found them.
-	local atomic.Pointer[[]layer2.Link]
-	node  string
-	// member is the address at which this speaker is a member; onLAN is set once a
-	// link had a subnet with it, and cutOff while none has that is up, or while no
-	// link is left at all.
-	member        netip.Addr
-	onLAN, cutOff atomic.Bool
-	proxies       *proxies
-	excludeLinks  []*regexp.Regexp
+	others  *otherSecrets
+	node    string
+	proxies *proxies
+	// ignoreExclude and ignoreCordon are what this speaker makes of marks of nodes.
 	ignoreExclude bool
 	ignoreCordon  bool
 	// probes is false when addresses are announced without being probed first,
 	// handOver how long another may take to take an address over.
 	probes   bool
 	handOver time.Duration
-	// leaving is set when this speaker hands over all it owns, isolated while it
-	// has lost everybody for long; yielded is what it leaves to others then.
-	// returning counts the returns of a
-	// link, after there was none, of which the fellows are still asked what has
-	// become of the addresses meanwhile.
-	leaving   atomic.Bool
-	isolated  atomic.Bool
-	yielded   yielded
-	returning atomic.Int32
-	// joining is why this speaker does not take part in the membership; nil when it
-	// does, or is about to.
-	joining atomic.Pointer[problem]
 	// writeFailures counts writes of the Speaker object that failed.
 	writeFailures atomic.Uint64
 }
 
 // surroundings are what the decisions for all addresses depend on at one moment.
 type surroundings struct {
-	config   *config.Config
-	nodes    []announcement.Node
-	speakers map[string]announcement.Speaker
-	picture  picture
-	now      time.Time
-
-	returning bool
+	members.Around
+	config *config.Config
+	nodes  []announcement.Node
+	now    time.Time
 }
 
 func (v *view) surroundings(ctx context.Context) (surroundings, error) {
@@ -125,20 +100,7 @@ func (v *view) surroundings(ctx context.Context) (surroundings, error) {
 		return surroundings{}, err
 	}
 	c := v.state.configuration()
-	// The order counts: whoever sees links that are back sees that the node is
-	// returning, or a picture that was made since it has asked.
-	own := v.self()
-	returning := v.returning.Load() > 0
-	out := surroundings{
-		config: &c, nodes: nodes, picture: v.fellows.current(), now: time.Now(), returning: returning,
-		speakers: map[string]announcement.Speaker{v.node: own},
-	}
-	for name, f := range out.picture.fellows {
-		out.speakers[name] = f.Speaker
-	}
-	own.SilentLinks = out.picture.silent
-	out.speakers[v.node] = own
-	return out, nil
+	return surroundings{Around: v.tracker.Around(), config: &c, nodes: nodes, now: time.Now()}, nil
 }
 
 // gather reads what the decision for one address depends on.
@@ -153,13 +115,13 @@ func (v *view) gather(ctx context.Context, addr netip.Addr, around surroundings)
 		Services:    services,
 		Config:      around.config,
 		Nodes:       around.nodes,
-		Speakers:    around.speakers,
+		Speakers:    around.Speakers,
 		Claims:      map[string]announcement.Claim{},
 		Highest:     r.highest,
 		Node:        v.node,
-		Minority:    around.picture.minority,
-		YieldedTo:   v.yieldedTo(addr, around.picture),
-		Returning:   around.returning,
+		Minority:    around.Minority,
+		YieldedTo:   v.tracker.YieldedTo(addr),
+		Returning:   around.Returning,
 		Probe:       r.probe,
 		Dispute:     r.Dispute,
 		Announcing:  r.Announce && r.StandInFor == "",
@@ -170,21 +132,11 @@ func (v *view) gather(ctx context.Context, addr netip.Addr, around surroundings)
 	if !v.probes {
 		in.Probe = announcement.Probe{State: announcement.ProbeFree}
 	}
-	maps.Copy(in.Claims, around.picture.claims[addr])
+	maps.Copy(in.Claims, around.Claims[addr])
 	if r.Claim != nil {
 		in.Claims[v.node] = *r.Claim
 	}
 	return in, nil
-}
-
-// yieldedTo is the node to which an address is left because this speaker knows
-// nothing of the others; "" for none, or for one that is gone since.
-func (v *view) yieldedTo(addr netip.Addr, p picture) string {
-	node := v.yielded.node(addr)
-	if node != "" && p.fellows[node].Presence == announcement.Gone {
-		return ""
-	}
-	return node
 }
 
 // bgpInput is what DecideBGP wants of what Decide wants.
@@ -197,99 +149,6 @@ func (v *view) bgpInput(in announcement.Input) announcement.BGPInput {
 		Address: in.Address, Services: in.Services, Config: in.Config, Nodes: in.Nodes, Speakers: in.Speakers, Node: in.Node,
 		Settled: isClosed(v.state.settled), Unproxied: unproxied, Before: v.state.route(in.Address), Now: in.Now,
 	}
-}
-
-// self is this node's own speaker.
-func (v *view) self() announcement.Speaker {
-	s := announcement.Speaker{
-		Presence:       announcement.Present,
-		Reason:         v1beta1.ReasonNodePresent,
-		Links:          v.ownLinks(),
-		Heard:          true,
-		Worked:         isClosed(v.state.settled),
-		IgnoresExclude: v.ignoreExclude,
-		IgnoresCordon:  v.ignoreCordon,
-		Full:           v.claims.isFull(),
-	}
-	if v.leaving.Load() {
-		s.Presence, s.Reason = announcement.Leaving, v1beta1.ReasonNodeLeaving
-	}
-	return s
-}
-
-// ownLinks are the links of this node that may carry announcements, as its fellows
-// know them. They are not to be changed.
-func (v *view) ownLinks() []layer2.Link {
-	if links := v.local.Load(); links != nil {
-		return *links
-	}
-	return nil
-}
-
-// lookAtLinks looks which links of this node may carry announcements: those
-// that are eligible, and those that an advertisement names. It reports whether
-// they changed, and whether this node is back on the LAN of its fellows, which it
-// had lost: then it is returning, until the caller has asked them and counts that
-// back. It may have kept other links all the while. Links of pods come and go all
-// the time and are none of them.
-func (v *view) lookAtLinks() (moved, back bool) {
-	links := v.links.Links()
-	if links == nil {
-		return false, false // they are not known yet
-	}
-	c := v.state.configuration()
-	out := []layer2.Link{}
-	for _, l := range links {
-		named := slices.ContainsFunc(c.L2Advertisements, func(a *config.L2Advertisement) bool { return a.NamesInterface(l.Name) })
-		l.Excluded = layer2.IsExcluded(l.Name, v.excludeLinks)
-		if l.Usable() && (named || !l.Excluded) {
-			out = append(out, l)
-		}
-	}
-	out = asSaid(out)
-	before := v.local.Load()
-	cutOff := len(out) == 0 || v.offLAN(links)
-	if back = v.cutOff.Swap(cutOff) && !cutOff && before != nil; back {
-		v.returning.Add(1) // before anybody sees the links
-	}
-	v.local.Store(&out)
-	return before == nil || !slices.EqualFunc(*before, out, layer2.Link.Equal), back
-}
-
-// offLAN reports whether this node has lost the LAN over which it is a member.
-func (v *view) offLAN(links []layer2.Link) bool {
-	on := func(l layer2.Link) bool { return v.member.IsValid() && l.Holds(v.member) }
-	if slices.ContainsFunc(links, func(l layer2.Link) bool { return on(l) && l.Up }) {
-		v.onLAN.Store(true)
-		return false
-	}
-	return v.onLAN.Load()
-}
-
-// nodeOf names the node that has a link with this hardware address, "" for a
-// stranger's.
-func (v *view) nodeOf(mac net.HardwareAddr) string {
-	has := func(l layer2.Link) bool { return bytes.Equal(l.HardwareAddr, mac) }
-	if slices.ContainsFunc(v.ownLinks(), has) {
-		return v.node
-	}
-	for name, f := range v.fellows.current().fellows {
-		if slices.ContainsFunc(f.Links, has) {
-			return name
-		}
-	}
-	return ""
-}
-
-// linkWith names the interface of this node that has the address, "" for none. Berth
-// puts addresses on none, but service proxies and other programs do.
-func (v *view) linkWith(addr netip.Addr) string {
-	for _, l := range v.links.Links() {
-		if slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool { return p.Addr() == addr }) {
-			return l.Name
-		}
-	}
-	return ""
 }
 
 // services are those that have an address, by name.
@@ -353,10 +212,10 @@ func (v *view) configObjects(ctx context.Context, namespace string) (config.Obje
 // urgentFirst sorts addresses so that those come first whose owner, as it was
 // last decided, is not present any more: their clients wait.
 func (v *view) urgentFirst(list []netip.Addr) []netip.Addr {
-	fellows := v.fellows.current().fellows
+	others := v.tracker.Current().Members
 	urgent := func(addr netip.Addr) bool {
 		owner := v.state.memory(addr).Owner
-		return owner != "" && owner != v.node && fellows[owner].Presence != announcement.Present
+		return owner != "" && owner != v.node && others[owner].Presence != announcement.Present
 	}
 	var first, rest []netip.Addr
 	for _, addr := range list {

@@ -8,11 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/signal"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +22,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -31,7 +32,10 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/logging"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/settings"
+	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/internal/version"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/bfd"
@@ -80,14 +84,15 @@ type speaker struct {
 	log       *slog.Logger
 	view      *view
 	links     *layer2.LinkWatcher
-	members   members
+	members   *membership.Membership
 	announcer *layer2.Announcer
 	prober    *layer2.Prober
 	object    *object
-	peers     *fellowReconciler
-	fellows   *fellowship
-	claims    *claims
-	watch     *watch
+	tracker   *members.Tracker
+	peers     *members.Objects
+	joiner    *members.Joiner
+	claims    *members.Claims
+	due       *due
 	addresses *addresses
 	asking    *asking
 	checking  *checking
@@ -99,19 +104,9 @@ type speaker struct {
 	routes    *routes
 	metrics   *metrics
 	rules     *proxyRules
-	stage     atomic.Pointer[announcement.Stage]
-	// keys are the first member keys; join sets them and then closes keyed. secrets
-	// tells of other ones.
-	keys    [][]byte
-	keyed   chan struct{}
-	secrets cache.Cache
 	// introducing is since when this speaker has tried to say where it is, and
 	// introduceNext when it tries again.
 	introducing, introduceNext time.Time
-	// askingAPI is set while it is found out whether the API server answers, which
-	// one of the background tasks of renew does.
-	askingAPI  atomic.Bool
-	background sync.WaitGroup
 }
 
 // run serves until ctx ends.
@@ -147,12 +142,16 @@ func speak(ctx context.Context, s processSettings, state *state, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	address, err := memberAddress(ctx, api, s, log)
+	own, err := members.ParseAddresses(s.Member.Address)
+	if err != nil {
+		return err
+	}
+	address, err := members.ChooseAddress(ctx, api, s.Node, own, log)
 	if err != nil {
 		return err
 	}
 	sp, err := newSpeaker(mgr, s, address, state, past{
-		bootID: boot, restarting: hadSessions(before, boot), claims: claimsOf(before.Layer2), links: before.Links,
+		bootID: boot, restarting: hadSessions(before, boot), claims: members.ParseObject(&v1beta1.Speaker{Status: before}, s.Node).State.Claims, links: before.Links,
 		worked: before.Worked(),
 	}, log)
 	if err != nil {
@@ -222,8 +221,8 @@ func newSpeaker(
 		return nil, err
 	}
 	address := netip.AddrPortFrom(at, s.Member.Port)
-	members, err := membership.New(membership.Config{
-		Name: s.Node, BindAddr: address.Addr(), Port: address.Port(), Keys: unusedKey(), Timing: s.Member.timing(), Logger: log,
+	group, err := membership.New(membership.Config{
+		Name: s.Node, BindAddr: address.Addr(), Port: address.Port(), Keys: members.UnusedKey(), Timing: s.Member.timing(), Logger: log,
 		Pass: state.loops.Loop("membership"),
 	})
 	if err != nil {
@@ -239,16 +238,55 @@ func newSpeaker(
 		return nil, err
 	}
 	sp := &speaker{
-		settings: s, log: log, keyed: make(chan struct{}), members: members, announcer: announcer, prober: prober, links: layer2.NewLinkWatcher(log),
+		settings: s, log: log, members: group, announcer: announcer, prober: prober, links: layer2.NewLinkWatcher(log), due: newDue(),
 	}
-	sp.fellows = newFellowship(s.Node, announcement.Patience{
-		Restart: s.RestartHold, Silence: s.SilenceHold, Doubt: time.Duration(misses+2) * interval, Renewal: renewalTrust,
-		Contact: contactPatience,
-	}, members, prober)
-	sp.claims = newClaims(members, maxBlocks, log)
+	status := notify.NewSignal() // the Speaker object is to be written again
+	sp.claims = members.NewClaims(group, members.MaxBlocks, partSize, log)
+	sp.tracker, err = members.New(members.Config{
+		Node:    s.Node,
+		Address: address.Addr(),
+		Patience: announcement.Patience{
+			Restart: s.RestartHold,
+			Silence: s.SilenceHold,
+			Doubt:   time.Duration(misses+2) * interval,
+			Renewal: presence.RenewalTrust,
+			Contact: contactPatience,
+		},
+		ExcludeLinks:  exclude,
+		IgnoreExclude: s.IgnoreExclude,
+		IgnoreCordon:  s.IgnoreCordon,
+		Configuration: state,
+		Membership:    group,
+		Links:         sp.links,
+		Prober:        prober,
+		Announcer:     announcer,
+		Dialer:        &net.Dialer{},
+		Room:          sp.claims,
+		Requeue:       requeuer{sp.due},
+		Status:        status,
+		Pass:          state.loops.Loop("watch"),
+		Log:           log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	secret := types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret}
+	secrets, err := members.SecretCache(mgr, secret)
+	if err != nil {
+		return nil, err
+	}
+	sp.joiner = members.NewJoiner(members.JoinerConfig{
+		Membership: group,
+		Address:    address,
+		Secret:     secret,
+		API:        mgr.GetAPIReader(),
+		Secrets:    secrets,
+		Status:     status,
+		Log:        log,
+	})
 	sp.view = &view{
-		cached: mgr.GetCache(), state: state, fellows: sp.fellows, links: sp.links, claims: sp.claims, others: newOtherSecrets(),
-		node: s.Node, member: address.Addr(), excludeLinks: exclude, ignoreExclude: s.IgnoreExclude, ignoreCordon: s.IgnoreCordon,
+		cached: mgr.GetCache(), state: state, tracker: sp.tracker, joiner: sp.joiner, claims: sp.claims, links: sp.links, others: newOtherSecrets(),
+		node: s.Node, ignoreExclude: s.IgnoreExclude, ignoreCordon: s.IgnoreCordon,
 		probes: s.ProbeCount > 0, handOver: s.HandOver,
 	}
 	sp.rules = &proxyRules{log: log, done: make(chan struct{})}
@@ -256,11 +294,6 @@ func newSpeaker(
 		sp.rules.written = rulesWritten(s.ProxyPort, sp.view.ownAddresses)
 	}
 	sp.view.proxies = newProxies(s.Node, askProxy(sp.view.ownAddresses), sp.rules.done, log)
-	sp.fellows.ownLinks = sp.view.ownLinks
-	sp.watch = &watch{
-		view: sp.view, fellows: sp.fellows, members: members, prober: prober, announcer: announcer, links: sp.links, log: log,
-		changed: make(chan struct{}, 1),
-	}
 	sp.conflicts = newConflicts(sp.view, announcer)
 	sp.bgp = gobgp.New(gobgp.Config{Logger: log, Restarting: before.restarting, Software: "Berth/" + version.String()})
 	sp.sessions = newSessions(sp.view, before.bootID, before.restarting)
@@ -275,31 +308,20 @@ func newSpeaker(
 	}
 	sp.object = &object{
 		view: sp.view, live: mgr.GetAPIReader(), writer: mgr.GetClient(), log: log, address: address,
-		profile: s.Member.profile(), stage: sp.currentStage, conflicts: sp.conflicts.list, sessions: sp.sessions,
-		paths: sp.paths, changed: make(chan struct{}, 1), before: before.claims, linksBefore: before.links,
+		profile: s.Member.profile(), stage: sp.tracker.Stage, conflicts: sp.conflicts.list, sessions: sp.sessions,
+		paths: sp.paths, changed: status, before: before.claims, linksBefore: before.links,
 		workedBefore: before.worked,
 	}
 	sp.sessions.told, sp.paths.told = sp.object.tell, sp.object.tell
-	sp.peers = &fellowReconciler{cached: mgr.GetCache(), node: s.Node, members: members, fellows: sp.fellows, told: func() {
-		sp.watch.again()
-		sp.object.tell()
-	}}
+	sp.peers = members.NewObjects(mgr.GetCache(), sp.tracker)
 	sp.metrics = newMetrics(sp.view, announcer, prober, sp.conflicts)
 	sp.metrics.sessions, sp.metrics.speaker = sp.sessions, sp.bgp
 	sp.metrics.paths, sp.metrics.watcher = sp.paths, sp.bfd
-	sp.metrics.traffic = members
+	sp.metrics.traffic = group
 	sp.routes.toRoute = sp.metrics.routed
-	sp.say(announcement.StageStarting)
-	for key, set := range map[string]bool{saysIgnoresExclude: s.IgnoreExclude, saysIgnoresCordon: s.IgnoreCordon} {
-		if err := members.Say(key, flagValue(set)); err != nil {
-			return nil, err
-		}
-	}
+	sp.tracker.SetStage(announcement.StageStarting)
 	return sp, nil
 }
-
-// currentStage is how far this speaker is with its work.
-func (sp *speaker) currentStage() announcement.Stage { return *sp.stage.Load() }
 
 // addTo has the manager run all parts, and wires them to each other. ctx ends
 // with the manager.
@@ -312,7 +334,7 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 	s := sp.settings
 	sp.addresses = &addresses{
 		view: sp.view, announcer: sp.announcer, claims: sp.claims, log: sp.log, told: sp.object.tell, routed: sp.routes.again,
-		events: recorder, class: s.Kube.Class, due: newDue(),
+		events: recorder, class: s.Kube.Class, due: sp.due,
 	}
 	if err := setupControllers(mgr, sp); err != nil {
 		return err
@@ -328,14 +350,10 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 			sp.object.tell()
 		},
 	}
-	if sp.secrets, err = memberSecretCache(mgr, sp.memberSecret()); err != nil {
-		return err
-	}
 	sp.addresses.ask = sp.asking.start
 	sp.view.proxies.ctx, sp.view.proxies.look = ctx, sp.addresses.due.add
 	sp.conflicts.tell = sp.addresses.event
 	sp.rules.told = sp.addresses.due.addAll
-	sp.watch.all, sp.watch.one, sp.watch.told = sp.addresses.due.addAll, sp.addresses.due.add, sp.object.tell
 	for _, collector := range []prometheus.Collector{sp.metrics, &sp.view.state.loops} {
 		if err := ctrlmetrics.Registry.Register(collector); err != nil {
 			return err
@@ -345,12 +363,12 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 		sp.links.Run,
 		sp.announcer.Run,
 		sp.prober.Run,
-		sp.join,
+		sp.joiner.Run,
 		sp.runSessions,
 		sp.routes.run,
 		sp.paths.run,
 		sp.object.run,
-		sp.watch.run,
+		sp.tracker.Run,
 		sp.addresses.run,
 		sp.asking.run,
 		sp.checking.run,
@@ -360,7 +378,7 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 		sp.renew,
 		sp.tellConflicts,
 		sp.tellReachable,
-		sp.rotateKeys,
+		sp.joiner.RotateKeys,
 		func(ctx context.Context) error { return sp.view.others.watch(ctx, mgr, s.Kube.Namespace, sp.log) },
 	} {
 		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {

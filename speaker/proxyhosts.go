@@ -156,7 +156,7 @@ func (e *proxyFinder) controls(addr netip.Addr, link string) []netip.Addr {
 		return nil
 	}
 	subnet := links[at].Prefixes[in]
-	for _, f := range e.view.fellows.current().fellows {
+	for _, f := range e.view.tracker.Current().Members {
 		links = append(links, f.Links...)
 	}
 	ofNode := func(a netip.Addr) bool {

@@ -658,7 +658,7 @@ func TestSpeakerLeavesItsSessionsOnlyWithItsNode(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := routedWorld(t, append(service("web"), test.node, peer("tor", nil))...)
-			sp, _ := w.process()
+			sp := w.process()
 			w.tells("tor 192.0.2.10/32")
 			w.bgp.says(bgp.Session{Peer: "tor", State: bgp.SessionEstablished})
 			w.routes.follow()

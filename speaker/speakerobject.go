@@ -23,6 +23,9 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/internal/version"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2"
@@ -61,7 +64,7 @@ type object struct {
 	// workedBefore is set when a speaker before this one has been ready.
 	workedBefore bool
 
-	changed chan struct{} // of one: write again
+	changed notify.Signal // write again
 	renewed atomic.Pointer[metav1.MicroTime]
 	failed  atomic.Pointer[string] // why the last write failed, "" when it did not
 }
@@ -76,8 +79,8 @@ func (o *object) renew(ctx context.Context) error {
 	return o.write(ctx, o.status())
 }
 
-// reachable reports whether the API server answers.
-func (o *object) reachable(ctx context.Context) bool {
+// Reachable reports whether the API server answers.
+func (o *object) Reachable(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	var have v1beta1.Speaker
@@ -91,12 +94,7 @@ const writeTimeout = 10 * time.Second
 const apiTimeout = 3 * time.Second
 
 // tell has the object written again, soon.
-func (o *object) tell() {
-	select {
-	case o.changed <- struct{}{}:
-	default:
-	}
-}
+func (o *object) tell() { o.changed.Set() }
 
 // run writes the object whenever something changed, and a last time when the
 // speaker stops.
@@ -106,7 +104,7 @@ func (o *object) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return o.stopped()
-		case <-o.changed:
+		case <-o.changed.C():
 		}
 		pause := objectInterval
 		if err := o.write(ctx, o.status()); err != nil && ctx.Err() == nil {
@@ -223,12 +221,12 @@ func (o *object) create(ctx context.Context, into *v1beta1.Speaker) error {
 
 // status is what the object should say.
 func (o *object) status() v1beta1.SpeakerStatus {
-	picture := o.view.fellows.current()
+	picture := o.view.tracker.Current()
 	conflicts := o.conflicts()
 	status := v1beta1.SpeakerStatus{
 		MemberAddress: o.address.String(),
 		MemberProfile: string(o.profile),
-		Members:       int32(max(picture.alive, 1)),
+		Members:       int32(max(picture.Alive, 1)),
 		Version:       version.String(),
 		Stage:         stageStatus(o.stage()),
 		RenewTime:     o.renewed.Load(),
@@ -262,8 +260,8 @@ func (o *object) status() v1beta1.SpeakerStatus {
 	status.Layer2.Announcements = capped(status.Layer2.Announcements)
 	meta.SetStatusCondition(&status.Conditions, o.ready())
 	meta.SetStatusCondition(&status.Conditions, clearCondition(conflicts))
-	if why := o.view.joining.Load(); why != nil || isClosed(o.view.state.settled) {
-		meta.SetStatusCondition(&status.Conditions, reachableCondition(why, picture, o.address))
+	if why := o.view.joiner.Problem(); why != nil || isClosed(o.view.state.settled) {
+		meta.SetStatusCondition(&status.Conditions, members.ReachableCondition(why, picture, o.address))
 	}
 	return status
 }
@@ -284,10 +282,10 @@ func (o *object) kept() map[netip.Addr]announcement.Claim {
 
 // links are those of the node, as far as this speaker knows them.
 func (o *object) links() []v1beta1.SpeakerLink {
-	if o.view.local.Load() == nil {
+	if !o.view.tracker.LinksKnown() {
 		return o.linksBefore
 	}
-	return linkStatus(o.view.ownLinks())
+	return linkStatus(o.view.tracker.OwnLinks())
 }
 
 // ready is the condition that tells whether the speaker announces what it
@@ -359,12 +357,12 @@ func markStatus(ignored bool) v1beta1.NodeMark {
 
 // fellowStatus lists the fellows: of more than can be listed, those that are
 // not present first; then all by name.
-func fellowStatus(p picture) []v1beta1.SpeakerFellow {
+func fellowStatus(p presence.Snapshot) []v1beta1.SpeakerFellow {
 	var out []v1beta1.SpeakerFellow
-	for name, f := range p.fellows {
+	for name, f := range p.Members {
 		out = append(out, v1beta1.SpeakerFellow{
 			Name: name, Presence: v1beta1.FellowPresence(f.Presence.String()), Reason: string(f.Reason),
-			Since: metav1.NewTime(f.since.Truncate(time.Second)),
+			Since: metav1.NewTime(f.Since.Truncate(time.Second)),
 		})
 	}
 	byName := func(a, b v1beta1.SpeakerFellow) int { return cmp.Compare(a.Name, b.Name) }
@@ -384,7 +382,7 @@ func linkStatus(links []layer2.Link) []v1beta1.SpeakerLink {
 	var out []v1beta1.SpeakerLink
 	for _, l := range links {
 		s := v1beta1.SpeakerLink{
-			Name: l.Name, MACAddress: l.HardwareAddr.String(), Up: l.Up, OnlyNamed: l.Excluded, Balances: l.Balances, Problem: linkProblem(l),
+			Name: l.Name, MACAddress: l.HardwareAddr.String(), Up: l.Up, OnlyNamed: l.Excluded, Balances: l.Balances, Problem: members.LinkProblem(l),
 		}
 		for _, subnet := range l.Shadowed {
 			s.Shadowed = append(s.Shadowed, subnet.String())

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -40,7 +39,7 @@ func (l *startLog) there(question string) bool {
 	return l.waits[question] < 0
 }
 
-// Links implements linkSource.
+// Links implements [members.LinkSource].
 func (l *startLog) Links() []layer2.Link {
 	if !l.there("links") {
 		return nil
@@ -48,7 +47,7 @@ func (l *startLog) Links() []layer2.Link {
 	return l.shell.Links()
 }
 
-// Members implements members: this speaker listens when it has a key and a port.
+// Members implements [members.Membership]: this speaker listens when it has a key and a port.
 func (l *startLog) Members() []membership.Member {
 	if slices.Contains(l.done, "object written") && !l.there("members") {
 		return nil
@@ -56,13 +55,13 @@ func (l *startLog) Members() []membership.Member {
 	return l.shell.Members()
 }
 
-// Settled implements members.
+// Settled implements [members.Membership].
 func (l *startLog) Settled() bool {
 	l.does("asked whether others are known")
 	return l.there("settled")
 }
 
-// Say implements members.
+// Say implements [members.Membership].
 func (l *startLog) Say(key string, value []byte) error {
 	switch {
 	case strings.HasPrefix(key, "claims/"):
@@ -74,7 +73,7 @@ func (l *startLog) Say(key string, value []byte) error {
 	return l.shell.Say(key, value)
 }
 
-// SayAll implements members.
+// SayAll implements [members.Membership].
 func (l *startLog) SayAll(prefix string, values map[string][]byte) error {
 	switch prefix {
 	case "link/":
@@ -148,25 +147,20 @@ func TestReturningIsSetBeforeTheLinksAreSeen(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	w.look()
 	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
-	up := w.local
-	w.local = []layer2.Link{}
-	w.look()
-	w.did("192.0.2.10", true, "web Normal Withdrawn", "web Warning NoCandidate")
-
-	w.local = up
-	if moved, back := w.view.lookAtLinks(); !moved || !back {
-		t.Fatalf("the link is back: changed %t, back %t", moved, back)
+	asked := false
+	w.returns(func() {
+		asked = true
+		if err := w.addresses.look(t.Context(), []netip.Addr{address}); err != nil {
+			t.Error(err)
+		}
+		if got := w.reason(); got != v1beta1.ReasonReturning || len(w.tracker.OwnLinks()) != 1 {
+			t.Errorf("before the others are asked the reason is %s, with the links %v", got, w.tracker.OwnLinks())
+		}
+		w.says("node2", "claim/192.0.2.10=2") // as they say then
+	})
+	if !asked {
+		t.Error("it asked nobody")
 	}
-	if err := w.addresses.look(t.Context(), []netip.Addr{address}); err != nil {
-		t.Fatal(err)
-	}
-	if got := w.reason(); got != v1beta1.ReasonReturning {
-		t.Errorf("before the others are asked the reason is %s", got)
-	}
-
-	w.says("node2", "claim/192.0.2.10=2")
-	w.fellows.look(time.Now())
-	w.view.returning.Add(-1)
 	if err := w.addresses.look(t.Context(), []netip.Addr{address}); err != nil {
 		t.Fatal(err)
 	}

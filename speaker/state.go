@@ -175,6 +175,9 @@ func (s *state) configuration() config.Config {
 	return s.config
 }
 
+// Current implements [members.Configuration].
+func (s *state) Current() (config.Config, uint64) { return s.configuration(), 0 }
+
 // adopt takes in what this speaker claimed before it was started anew. What
 // another has claimed since is not this node's any more.
 func (s *state) adopt(own map[netip.Addr]announcement.Claim, others map[netip.Addr]map[string]announcement.Claim) {

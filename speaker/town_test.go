@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +23,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -239,11 +243,11 @@ func still() context.Context {
 
 // fakes are what a speaker finds around it: a membership, links and sockets.
 type fakes interface {
-	members
-	nodeProber
-	fellowListener
-	linkSource
-	Reach() map[string]layer2.Reach
+	members.Membership
+	members.Prober
+	members.Announcer
+	members.LinkSource
+	members.Dialer
 }
 
 // begin starts a process of the speaker.
@@ -272,18 +276,40 @@ func (s *shell) beginIn(around fakes) {
 	state.setConfig(everything(), time.Now())
 	rules := make(chan struct{})
 	close(rules)
-	sp := &speaker{settings: processSettings{Node: s.name, HandOver: 3 * time.Second}, log: log, members: around}
+	sp := &speaker{settings: processSettings{Node: s.name, HandOver: 3 * time.Second}, log: log, due: newDue()}
 	sp.settings.Member.SettleTimeout = 5 * time.Second
 	s.speaker = sp
-	sp.fellows = newFellowship(s.name, announcement.Patience{
-		Restart: time.Minute, Silence: 3 * time.Second, Doubt: 500 * time.Millisecond, Renewal: renewalTrust, Contact: contactPatience,
-	}, nil, nil)
-	sp.claims = newClaims(around, maxBlocks, log)
-	sp.view = &view{
-		claims: sp.claims,
-		cached: &s.quick, state: state, fellows: sp.fellows, links: around, node: s.name, excludeLinks: layer2.DefaultExclude(), handOver: 3 * time.Second,
+	status := notify.NewSignal()
+	sp.claims = members.NewClaims(around, members.MaxBlocks, partSize, log)
+	sp.tracker, err = members.New(members.Config{
+		Node: s.name,
+		Patience: announcement.Patience{
+			Restart: time.Minute,
+			Silence: 3 * time.Second,
+			Doubt:   500 * time.Millisecond,
+			Renewal: presence.RenewalTrust,
+			Contact: contactPatience,
+		},
+		ExcludeLinks:  layer2.DefaultExclude(),
+		Configuration: state,
+		Membership:    around,
+		Links:         around,
+		Prober:        around,
+		Announcer:     around,
+		Dialer:        around,
+		Room:          sp.claims,
+		Requeue:       requeuer{sp.due},
+		Status:        status,
+		Log:           log,
+	})
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	sp.fellows.members, sp.fellows.prober, sp.fellows.ownLinks = around, around, sp.view.ownLinks
+	sp.joiner = members.NewJoiner(members.JoinerConfig{Membership: around, Status: status, Log: log})
+	sp.view = &view{
+		claims: sp.claims, tracker: sp.tracker, joiner: sp.joiner,
+		cached: &s.quick, state: state, links: around, node: s.name, handOver: 3 * time.Second,
+	}
 	sp.view.proxies = newProxies(s.name, func(context.Context, netip.Addr, uint16) bool { return true }, rules, log)
 	sp.conflicts = newConflicts(sp.view, nil)
 	sp.conflicts.announcer = s
@@ -293,19 +319,15 @@ func (s *shell) beginIn(around fakes) {
 	sp.paths = &paths{speaker: &fakeBFD{changed: make(chan struct{}, 1)}, sessions: bgp, links: s, log: log, told: func() {}}
 	sp.object = &object{
 		view: sp.view, live: s.api, writer: s.api, log: log, address: netip.MustParseAddrPort(fmt.Sprintf("192.0.2.%s:7947", s.name[4:])),
-		profile: membership.Balanced, stage: sp.currentStage, conflicts: sp.conflicts.list, sessions: sp.sessions, paths: sp.paths,
-		changed: make(chan struct{}, 1), before: claimsOf(before.Layer2), linksBefore: before.Links,
+		profile: membership.Balanced, stage: sp.tracker.Stage, conflicts: sp.conflicts.list, sessions: sp.sessions, paths: sp.paths,
+		changed: status, before: claimsOf(before.Layer2), linksBefore: before.Links,
 	}
-	sp.peers = &fellowReconciler{cached: s.api, node: s.name, members: around, fellows: sp.fellows, told: func() {}}
+	sp.peers = members.NewObjects(s.api, sp.tracker)
 	sp.addresses = &addresses{
-		view: sp.view, announcer: s, claims: sp.claims, events: s, log: log, due: newDue(), told: sp.object.tell, routed: func() {},
+		view: sp.view, announcer: s, claims: sp.claims, events: s, log: log, due: sp.due, told: sp.object.tell, routed: func() {},
 		ask: func(netip.Addr, []string) {}, later: func(netip.Addr, time.Duration) {},
 	}
-	sp.watch = &watch{
-		view: sp.view, fellows: sp.fellows, members: around, prober: around, announcer: around, links: around, log: log, changed: make(chan struct{}, 1),
-		all: func() {}, one: func(netip.Addr) {}, told: sp.object.tell,
-	}
-	sp.say(announcement.StageStarting)
+	sp.tracker.SetStage(announcement.StageStarting)
 }
 
 // runs reports whether there is a process.
@@ -346,7 +368,7 @@ func (s *shell) settleSome() {
 		s.meet()
 	default:
 		s.resume(still())
-		s.say(announcement.StageReady)
+		s.tracker.SetStage(announcement.StageReady)
 		close(s.view.state.settled)
 		s.object.tell()
 		s.happened("%s is ready", s.name)
@@ -361,7 +383,7 @@ func (s *shell) meet() {
 			s.learns(other)
 			other.learns(s)
 			if s.random.IntN(2) == 0 {
-				s.watch.look(still()) // between hearing that one lives and what it says
+				s.tracker.Evaluate(still()) // between hearing that one lives and what it says
 				s.decide()
 			}
 			s.exchanged = true
@@ -424,7 +446,7 @@ func (w *town) happen() {
 	if s.ready() && time.Since(s.renewedAt) >= renewLook {
 		s.renewedAt = time.Now()
 		s.renewOnce(s.t.Context(), &s.renewal)
-		s.background.Wait()
+		s.tracker.WaitContact()
 	}
 	switch w.random.IntN(8) {
 	case 0:
@@ -461,13 +483,13 @@ func (w *town) happen() {
 			}
 		}
 		if len(s.objects) > 0 {
-			if err := s.peers.read(still(), s); err != nil {
+			if err := s.peers.Read(still(), s); err != nil {
 				w.t.Fatal(err)
 			}
 		}
 	case 5:
 		select {
-		case <-s.object.changed:
+		case <-s.object.changed.C():
 			if err := s.object.write(still(), s.object.status()); err != nil && !w.apiAway && !w.readOnly {
 				w.t.Fatal(err)
 			} else if err != nil {
@@ -477,14 +499,11 @@ func (w *town) happen() {
 		}
 	case 6:
 		for _, name := range names {
-			if down := w.shells[name]; down != s && (!down.listens || w.blocked) {
-				refused := !down.dead && (w.rejected || !w.blocked)
-				s.fellows.pinged(name, pingResult{failed: true, refused: refused, at: time.Now()})
-			} else if down != s {
-				s.fellows.pinged(name, pingResult{at: time.Now()})
+			if name != s.name {
+				s.tracker.Ping(still(), name)
 			}
 		}
-		s.watch.look(still())
+		s.tracker.Evaluate(still())
 	case 7:
 		s.decide()
 	}
@@ -520,10 +539,10 @@ func (w *town) calm() {
 			if err := s.object.write(still(), s.object.status()); err != nil {
 				w.t.Fatal(err)
 			}
-			if err := s.peers.read(still(), s.api); err != nil {
+			if err := s.peers.Read(still(), s.api); err != nil {
 				w.t.Fatal(err)
 			}
-			s.watch.look(still())
+			s.tracker.Evaluate(still())
 			s.decide()
 		}
 		time.Sleep(time.Minute)
@@ -549,13 +568,13 @@ func (w *town) has() map[netip.Addr]string {
 // What follows makes a shell the membership, the sockets and the API server's cache of
 // its speaker.
 
-// Run implements members.
+// Run implements [members.Membership].
 func (s *shell) Run(context.Context) error { return nil }
 
-// Changed implements members, nodeProber and linkSource.
+// Changed implements [members.Membership], [members.Prober] and [members.LinkSource].
 func (s *shell) Changed() <-chan struct{} { return nil }
 
-// Members implements members.
+// Members implements [members.Membership].
 func (s *shell) Members() []membership.Member {
 	if !s.listens {
 		return nil
@@ -576,31 +595,25 @@ func (s *shell) Members() []membership.Member {
 	return out
 }
 
-// Settled implements members.
+// Settled implements [members.Membership].
 func (s *shell) Settled() bool { return s.exchanged || s.tried }
 
-// SetPeers implements members.
+// SetPeers implements [members.Membership].
 func (s *shell) SetPeers([]netip.AddrPort) {}
 
-// SetNodes implements members.
+// SetNodes implements [members.Membership].
 func (s *shell) SetNodes([]netip.Addr) {}
 
-// SetKeys implements members.
+// SetKeys implements [members.Membership].
 func (s *shell) SetKeys([][]byte) error { return nil }
 
-// Say implements members.
+// Say implements [members.Membership].
 func (s *shell) Say(key string, value []byte) error {
-	if text, ok := strings.CutPrefix(key, saysClaims); ok && value != nil && s.owners != nil {
-		claimed, err := parseBlock(value)
-		if err != nil {
-			s.t.Error(err)
-		}
-		for at, claim := range claimed {
-			addr := addressAt(netip.MustParseAddr(text), at)
-			if owner := s.owners[addr]; claim.Generation > 0 && owner != s.name {
-				s.happened("%s claims %s of %s", s.name, addr, owner)
-				s.t.Errorf("%s claims %s of %s", s.name, addr, owner)
-			}
+	for addr, owner := range s.owners {
+		claims, _ := blockOf(addr)
+		if claims == key && owner != s.name && claimIn(map[string]string{key: string(value)}, addr) != "" {
+			s.happened("%s claims %s of %s", s.name, addr, owner)
+			s.t.Errorf("%s claims %s of %s", s.name, addr, owner)
 		}
 	}
 	if s.said[s.name] == nil {
@@ -614,7 +627,7 @@ func (s *shell) Say(key string, value []byte) error {
 	return nil
 }
 
-// SayAll implements members.
+// SayAll implements [members.Membership].
 func (s *shell) SayAll(prefix string, values map[string][]byte) error {
 	for _, key := range slices.Sorted(maps.Keys(s.said[s.name])) {
 		if _, stays := values[key]; strings.HasPrefix(key, prefix) && !stays {
@@ -627,7 +640,7 @@ func (s *shell) SayAll(prefix string, values map[string][]byte) error {
 	return nil
 }
 
-// Ping implements members.
+// Ping implements [members.Membership].
 func (s *shell) Ping(_ context.Context, node string) error {
 	if other := s.shells[node]; other != nil && other.listens && !s.blocked {
 		return nil
@@ -635,19 +648,29 @@ func (s *shell) Ping(_ context.Context, node string) error {
 	return errDown
 }
 
-// Confirm implements members.
+// DialContext implements [members.Dialer]: where a speaker does not listen, its kernel
+// refuses connections, and so does a firewall that says so.
+func (s *shell) DialContext(_ context.Context, _, address string) (net.Conn, error) {
+	down := s.shells["node"+strings.TrimSuffix(strings.TrimPrefix(address, "192.0.2."), ":7947")]
+	if down != nil && !down.dead && (s.rejected || !s.blocked) {
+		return nil, syscall.ECONNREFUSED
+	}
+	return nil, errDown
+}
+
+// Confirm implements [members.Membership].
 func (s *shell) Confirm(context.Context) error { return nil }
 
-// SetLinks implements nodeProber and fellowListener.
+// SetLinks implements [members.Prober] and [members.Announcer].
 func (s *shell) SetLinks([]layer2.Link) {}
 
-// SetFellows implements fellowListener.
+// SetFellows implements [members.Announcer].
 func (s *shell) SetFellows([]net.HardwareAddr) {}
 
-// LinkReach implements nodeProber. Nobody loses a LAN alone.
+// LinkReach implements [members.Prober]. Nobody loses a LAN alone.
 func (s *shell) LinkReach() layer2.LinkReach { return layer2.LinkReach{} }
 
-// SetTargets implements nodeProber.
+// SetTargets implements [members.Prober].
 func (s *shell) SetTargets(targets []layer2.Target) {
 	before := s.targets
 	s.targets = map[string]time.Time{}
@@ -674,7 +697,7 @@ func (s *shell) Reach() map[string]layer2.Reach {
 	return out
 }
 
-// Links implements linkSource.
+// Links implements [members.LinkSource].
 func (s *shell) Links() []layer2.Link {
 	if !s.seesLinks {
 		return nil
