@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2"
 )
@@ -94,7 +95,8 @@ func TestServiceIsDeleted(t *testing.T) {
 	if err := w.api.Delete(t.Context(), objects[0]); err != nil {
 		t.Fatal(err)
 	}
-	w.set, w.events, w.told = nil, nil, 0
+	w.set, w.events = nil, nil
+	w.isStale()
 	w.look()
 	w.did("192.0.2.10", true)
 	w.claims("")
@@ -105,27 +107,14 @@ func TestServiceIsDeleted(t *testing.T) {
 
 func TestNothingIsAnnouncedBeforeTheFellowsAreKnown(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
-	w.state.settled = make(chan struct{})
+	w.state.settled = notify.NewLatch()
 	w.look()
 	if len(w.set) > 0 || len(w.events) > 0 {
 		t.Errorf("the announcer was given %q, and %q was emitted", w.set, w.events)
 	}
-	close(w.state.settled) // and all is looked at again
+	w.state.settled.Set() // and all is looked at again
 	w.look()
 	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
-}
-
-func TestAddressesToLookAt(t *testing.T) {
-	w := newWorld(t, append(service("web"), node("node1"))...)
-	w.look()
-	w.local = []layer2.Link{}
-	got, err := w.view.addresses(t.Context(), "")
-	if err != nil || len(got) != 1 || got[0] != address {
-		t.Errorf("got %v, %v", got, err)
-	}
-	if got, _ := w.view.addresses(t.Context(), "example.com/other"); len(got) != 1 {
-		t.Errorf("got %v, want the address that is still announced", got)
-	}
 }
 
 // TestClaimsAreSaidAndTakenBack: an address goes from node1 to node2 and back.
@@ -288,7 +277,7 @@ func TestPolicyIsGivenToTheAnnouncer(t *testing.T) {
 		Count: 7, Interval: &metav1.Duration{Duration: 20 * time.Millisecond}, RefreshInterval: &metav1.Duration{Duration: time.Hour},
 	}
 	objects.L2Advertisements[0].Spec.Promiscuous = true
-	w.state.setConfig(objects, time.Now())
+	w.config.Set(objects, time.Now())
 	w.look()
 	if !w.requests[address].Promiscuous {
 		t.Error("the links do not take all frames")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/pkg/config"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -67,15 +68,15 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "berth-system", Name: "member"}}
 		w := newWorld(t, append(service("web"), node("node1"), secret)...)
-		w.state.settled = make(chan struct{})
-		w.state.setConfig(withBGP(), time.Now())
+		w.state.settled = notify.NewLatch()
+		w.config.Set(withBGP(), time.Now())
 		port := &taken{Membership: w, until: time.Now().Add(time.Minute)}
 		w.view.joiner = members.NewJoiner(members.JoinerConfig{
 			Membership: port,
 			Address:    w.object.address,
 			Secret:     types.NamespacedName{Namespace: "berth-system", Name: "member"},
 			API:        w.api,
-			Status:     w.object.changed,
+			Status:     w.status,
 			Log:        slog.New(slog.DiscardHandler),
 		})
 		sp := w.process()
@@ -101,8 +102,8 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 				t.Errorf("%s: it waits for: %s", story, missing)
 			}
 			w.look()
-			if r := w.state.route(address); !r.Announce {
-				t.Errorf("%s: by BGP the decision is %+v", story, r)
+			if got := w.byBGP(); len(got) != 1 {
+				t.Errorf("%s: announced by BGP is %q", story, got)
 			}
 			if len(w.set) > 0 {
 				t.Errorf("%s: the announcer was given %v", story, w.set)
@@ -134,6 +135,10 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 func withBGP() config.Objects {
 	out := everything()
 	out.BGPAdvertisements = []v1beta1.BGPAdvertisement{{ObjectMeta: metav1.ObjectMeta{Name: "all"}}}
-	out.BGPPeers = []v1beta1.BGPPeer{*peer("tor", nil)}
+	for _, o := range routed() {
+		if peer, is := o.(*v1beta1.BGPPeer); is {
+			out.BGPPeers = append(out.BGPPeers, *peer)
+		}
+	}
 	return out
 }

@@ -36,7 +36,7 @@ func (sp *speaker) settle(ctx context.Context) error {
 	}
 	sp.tracker.Settle(ctx, sp.settings.Member.SettleTimeout)
 	select {
-	case <-sp.view.state.configured:
+	case <-sp.view.config.Known().C():
 	case <-ctx.Done():
 		return nil
 	}
@@ -44,18 +44,18 @@ func (sp *speaker) settle(ctx context.Context) error {
 	if sp.hasFellows() {
 		// It gets nothing that its service proxy drops, while others can serve.
 		select {
-		case <-sp.rules.done:
+		case <-sp.bgp.ProxyReady().C():
 		case <-ctx.Done():
 			return nil
 		}
 	}
 	sp.resume(ctx)
 	sp.tracker.SetStage(announcement.StageReady)
-	close(sp.view.state.settled)
+	sp.view.state.settled.Set()
 	// Those that came meanwhile were looked at for BGP only, and a cordoned node
 	// had to wait with that.
-	sp.routes.configChanged()
-	sp.addresses.due.addAll()
+	sp.bgp.ConfigChanged()
+	sp.queue.RequeueAll()
 	sp.object.tell()
 	return nil
 }
@@ -121,7 +121,7 @@ func (sp *speaker) canBeFound(ctx context.Context) bool {
 	if err == nil && own.Status.MemberAddress == sp.object.address.String() {
 		return true
 	}
-	nodes, err := sp.view.nodes(ctx)
+	nodes, err := sp.view.cluster.Nodes(ctx)
 	return err == nil && len(nodes) <= 1
 }
 
@@ -143,12 +143,8 @@ func (sp *speaker) resume(ctx context.Context) {
 	sp.tracker.MarkDisconnected()
 	sp.tracker.Evaluate(ctx)
 	sp.adopt()
-	addresses, err := sp.view.addresses(ctx, sp.settings.Kube.Class)
-	if err != nil {
-		sp.log.Error("cannot list addresses", "error", err)
-	}
-	if err := sp.addresses.look(ctx, addresses); err != nil {
-		sp.log.Error("cannot look at addresses", "error", err)
+	if err := sp.loop.ReconcileAll(ctx); err != nil {
+		sp.log.Error("cannot reconcile addresses", "error", err)
 	}
 	sp.claims.PublishAll()
 }
@@ -181,10 +177,10 @@ const (
 // peers that know graceful restart keep its routes.
 func (sp *speaker) leave() {
 	// Before the configuration is read, the cache may not answer.
-	leaves := isClosed(sp.view.state.configured) && sp.nodeLeaves()
+	leaves := sp.view.config.Known().IsSet() && sp.nodeLeaves()
 	var bgp sync.WaitGroup
 	if leaves {
-		bgp.Go(sp.routes.leave)
+		bgp.Go(sp.bgp.Drain)
 	}
 	sp.leaveLayer2(leaves)
 	bgp.Wait()
@@ -192,7 +188,7 @@ func (sp *speaker) leave() {
 
 // leaveLayer2 does so for addresses that this node owns.
 func (sp *speaker) leaveLayer2(leaves bool) {
-	if !isClosed(sp.view.state.settled) {
+	if !sp.view.state.settled.IsSet() {
 		return
 	}
 	if !leaves {
@@ -210,7 +206,7 @@ func (sp *speaker) leaveLayer2(leaves bool) {
 	}
 	sp.log.Info("handing over, because the node is about to go")
 	sp.tracker.SetStage(announcement.StageLeaving)
-	sp.addresses.due.addAll()
+	sp.queue.RequeueAll()
 	deadline := time.Now().Add(sp.settings.HandOver + time.Second)
 	for sp.view.state.owns() && time.Now().Before(deadline) {
 		time.Sleep(leaveLook)
@@ -227,14 +223,14 @@ func (sp *speaker) hasFellows() bool {
 // shut down.
 func (sp *speaker) nodeLeaves() bool {
 	var node corev1.Node
-	if err := sp.view.cached.Get(context.Background(), types.NamespacedName{Name: sp.settings.Node}, &node); err != nil {
+	if err := sp.view.cluster.Get(context.Background(), types.NamespacedName{Name: sp.settings.Node}, &node); err != nil {
 		return false
 	}
-	around, err := sp.view.surroundings(context.Background())
+	in, err := sp.view.Inputs(context.Background())
 	if err != nil {
 		return false
 	}
-	return node.DeletionTimestamp != nil || announcement.Leaves(announcement.ParseNode(&node), around.nodes, around.Speakers)
+	return node.DeletionTimestamp != nil || announcement.Leaves(announcement.ParseNode(&node), in.Nodes, in.Speakers)
 }
 
 // stall is how long this process may stand still before it asks its fellows
@@ -282,8 +278,8 @@ func (sp *speaker) makeSure(ctx context.Context) {
 	// What the others say is looked at before anything is answered.
 	sp.tracker.Reconnect(ctx)
 	announced := slices.SortedFunc(maps.Keys(sp.view.state.announced()), netip.Addr.Compare)
-	if err := sp.addresses.look(ctx, announced); err != nil {
-		sp.log.Error("cannot look at addresses", "error", err)
+	if err := sp.loop.Reconcile(ctx, announced); err != nil {
+		sp.log.Error("cannot reconcile addresses", "error", err)
 	}
 	sp.announcer.Resume()
 	sp.log.Info("answering again", "duration", time.Since(start).String())
@@ -371,7 +367,7 @@ const contactPatience = apiTimeout + 4*renewLook
 // fellow announces nevertheless was taken by one that knows more: that one keeps it.
 func (sp *speaker) isolate(since, now time.Time) {
 	limit := sp.settings.Isolation
-	isolated := limit > 0 && isClosed(sp.view.state.settled) && now.Sub(since) > limit
+	isolated := limit > 0 && sp.view.state.settled.IsSet() && now.Sub(since) > limit
 	var taken map[netip.Addr]string
 	if isolated {
 		taken = sp.takenByOthers(since)
@@ -423,7 +419,7 @@ func (sp *speaker) doubters(ctx context.Context) map[string]string {
 	out := sp.tracker.Doubters()
 	for name := range out {
 		var node corev1.Node
-		err := sp.view.cached.Get(ctx, types.NamespacedName{Name: name}, &node)
+		err := sp.view.cluster.Get(ctx, types.NamespacedName{Name: name}, &node)
 		if err != nil || !announcement.ParseNode(&node).Ready {
 			delete(out, name)
 		}
@@ -454,8 +450,8 @@ func (sp *speaker) tellReachable(ctx context.Context) error {
 		}
 		sp.log.Info("what is heard of other speakers has changed", "reason", now.Reason, "message", now.Message)
 		object := v1beta1.Speaker{}
-		if sp.view.cached.Get(ctx, types.NamespacedName{Name: sp.settings.Node}, &object) == nil {
-			sp.addresses.events.Eventf(&object, nil, kind, now.Reason, "Listen", "%s", kube.Note(now.Message))
+		if sp.view.cluster.Get(ctx, types.NamespacedName{Name: sp.settings.Node}, &object) == nil {
+			sp.events.Eventf(&object, nil, kind, now.Reason, "Listen", "%s", kube.Note(now.Message))
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -23,7 +24,7 @@ func TestWhatCannotBePublishedIsNotOwned(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	// holds gives node1 room for so many blocks, of which it has these addresses' ones.
 	holds := func(most int, addrs ...netip.Addr) {
-		w.claimed = members.NewClaims(w, most, partSize, slog.New(slog.DiscardHandler))
+		w.claimed = members.NewClaims(w, most, reconcile.PartSize, slog.New(slog.DiscardHandler))
 		w.addresses.claims = w.claimed
 		for _, addr := range addrs {
 			if !w.claimed.Set(addr, &announcement.Claim{Generation: 1}) {

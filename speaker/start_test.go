@@ -109,9 +109,7 @@ func TestOrderOfStart(t *testing.T) {
 		}
 		s.beginIn(l)
 		s.seesLinks, s.listens = true, true
-		s.rules = &proxyRules{done: make(chan struct{})}
-		close(s.rules.done)
-		s.routes = newWorld(t).routes
+		s.bgp = newWorld(t).bgp
 
 		if err := s.settle(t.Context()); err != nil {
 			t.Fatal(err)
@@ -129,7 +127,7 @@ func TestOrderOfStart(t *testing.T) {
 				break
 			}
 		}
-		if !isClosed(s.view.state.settled) {
+		if !s.view.state.settled.IsSet() {
 			t.Error("it has not settled")
 		}
 		for i, addr := range w.addresses {
@@ -150,7 +148,7 @@ func TestReturningIsSetBeforeTheLinksAreSeen(t *testing.T) {
 	asked := false
 	w.returns(func() {
 		asked = true
-		if err := w.addresses.look(t.Context(), []netip.Addr{address}); err != nil {
+		if err := w.loop.Reconcile(t.Context(), []netip.Addr{address}); err != nil {
 			t.Error(err)
 		}
 		if got := w.reason(); got != v1beta1.ReasonReturning || len(w.tracker.OwnLinks()) != 1 {
@@ -161,7 +159,7 @@ func TestReturningIsSetBeforeTheLinksAreSeen(t *testing.T) {
 	if !asked {
 		t.Error("it asked nobody")
 	}
-	if err := w.addresses.look(t.Context(), []netip.Addr{address}); err != nil {
+	if err := w.loop.Reconcile(t.Context(), []netip.Addr{address}); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.reason(); got != v1beta1.ReasonNotOwner {
