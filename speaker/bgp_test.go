@@ -14,6 +14,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/cluster/clustertest"
+	"github.com/berth-lb/berth/internal/speaker/report"
 	"github.com/berth-lb/berth/pkg/bfd"
 	"github.com/berth-lb/berth/pkg/bgp"
 )
@@ -84,7 +85,7 @@ func routed() []client.Object {
 // configure reads the configuration again.
 func (w *world) configure() {
 	w.t.Helper()
-	objects, err := w.view.cluster.ConfigObjects(w.t.Context())
+	objects, err := w.cluster.ConfigObjects(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -174,7 +175,7 @@ func TestSpeakerLeavesItsSessionsOnlyWithItsNode(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if err := w.object.stopped(); err != nil {
+			if err := w.object.Run(still()); err != nil {
 				t.Fatal(err)
 			}
 			var s v1beta1.Speaker
@@ -186,8 +187,8 @@ func TestSpeakerLeavesItsSessionsOnlyWithItsNode(t *testing.T) {
 			}
 			// The next one asks peers to go on if there is something to go on with.
 			for boot, want := range map[string]bool{"this boot": !test.left, "another": false, "": false} {
-				before, err := lastStatus(t.Context(), w.api, "node1", slog.New(slog.DiscardHandler))
-				if got := hadSessions(before, boot); err != nil || got != want {
+				before, err := report.LastStatus(t.Context(), w.api, "node1", slog.New(slog.DiscardHandler))
+				if got := report.HadSessions(before, boot); err != nil || got != want {
 					t.Errorf("in boot %q it had sessions: %t, %v", boot, got, err)
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -17,7 +18,6 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
-	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/pkg/config"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -67,18 +67,18 @@ func (m *taken) Members() []membership.Member {
 func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "berth-system", Name: "member"}}
-		w := newWorld(t, append(service("web"), node("node1"), secret)...)
-		w.state.settled = notify.NewLatch()
+		w := unsettledWorld(t, v1beta1.SpeakerStatus{}, func(*members.Config) {}, append(service("web"), node("node1"), secret)...)
 		w.config.Set(withBGP(), time.Now())
 		port := &taken{Membership: w, until: time.Now().Add(time.Minute)}
-		w.view.joiner = members.NewJoiner(members.JoinerConfig{
+		w.joiner = members.NewJoiner(members.JoinerConfig{
 			Membership: port,
-			Address:    w.object.address,
+			Address:    netip.MustParseAddrPort("192.0.2.1:7947"),
 			Secret:     types.NamespacedName{Namespace: "berth-system", Name: "member"},
 			API:        w.api,
 			Status:     w.status,
 			Log:        slog.New(slog.DiscardHandler),
 		})
+		w.object = w.newObject(w.joiner, w.trackerConfig(), v1beta1.SpeakerStatus{})
 		sp := w.process()
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
@@ -90,7 +90,7 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 			if takes := sp.takesPart(ctx); takes != (reason == "" && port.runs) {
 				t.Errorf("%s: it takes part is %t", story, takes)
 			}
-			c := meta.FindStatusCondition(w.object.status().Conditions, v1beta1.ConditionMembersReachable)
+			c := meta.FindStatusCondition(w.object.Current().Conditions, v1beta1.ConditionMembersReachable)
 			got, message := "", ""
 			if c != nil {
 				got, message = c.Reason, c.Message
@@ -98,7 +98,7 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 			if got != reason || !strings.Contains(message, says) {
 				t.Errorf("%s: the condition says %s: %s", story, got, message)
 			}
-			if missing := w.state.missing(); reason != "" && !strings.Contains(missing, says) {
+			if missing := w.readiness.Missing(); reason != "" && !strings.Contains(missing, says) {
 				t.Errorf("%s: it waits for: %s", story, missing)
 			}
 			w.look()

@@ -3,21 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
-	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/kube"
-	"github.com/berth-lb/berth/internal/speaker/members"
-	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
@@ -36,7 +29,7 @@ func (sp *speaker) settle(ctx context.Context) error {
 	}
 	sp.tracker.Settle(ctx, sp.settings.Member.SettleTimeout)
 	select {
-	case <-sp.view.config.Known().C():
+	case <-sp.config.Known().C():
 	case <-ctx.Done():
 		return nil
 	}
@@ -51,12 +44,12 @@ func (sp *speaker) settle(ctx context.Context) error {
 	}
 	sp.resume(ctx)
 	sp.tracker.SetStage(announcement.StageReady)
-	sp.view.state.settled.Set()
+	sp.ready.Settled().Set()
 	// Those that came meanwhile were looked at for BGP only, and a cordoned node
 	// had to wait with that.
 	sp.bgp.ConfigChanged()
 	sp.queue.RequeueAll()
-	sp.object.tell()
+	sp.status.Set()
 	return nil
 }
 
@@ -84,9 +77,9 @@ func (sp *speaker) introduced(ctx context.Context) bool {
 	}
 	sp.introduceNext = time.Now().Add(time.Second)
 	sp.tracker.Evaluate(ctx) // the links, which the object lists
-	writeErr := sp.object.write(ctx, sp.object.status())
+	writeErr := sp.object.Write(ctx)
 	// The API server's word, not that of a cache.
-	readErr := sp.peers.Read(ctx, sp.object.live)
+	readErr := sp.peers.Read(ctx, sp.live)
 	why := ""
 	switch {
 	case readErr != nil:
@@ -94,10 +87,10 @@ func (sp *speaker) introduced(ctx context.Context) bool {
 	case writeErr != nil:
 		why = fmt.Sprintf("the Speaker object of this node cannot be written: %v", writeErr)
 	default:
-		sp.view.state.setUnsettled("")
+		sp.ready.Explain("")
 		return true
 	}
-	if sp.view.state.setUnsettled(why) {
+	if sp.ready.Explain(why) {
 		sp.log.Warn("cannot look for fellow speakers as it should be; trying again", "message", why)
 	}
 	if time.Since(sp.introducing) < sp.settings.Member.SettleTimeout || readErr != nil || !sp.canBeFound(ctx) {
@@ -105,7 +98,7 @@ func (sp *speaker) introduced(ctx context.Context) bool {
 	}
 	sp.log.Warn("going on, though the Speaker object cannot be written; that is tried again and again",
 		"name", sp.settings.Node, "error", writeErr)
-	sp.view.state.setUnsettled("")
+	sp.ready.Explain("")
 	return true
 }
 
@@ -117,22 +110,22 @@ func (sp *speaker) canBeFound(ctx context.Context) bool {
 		return true
 	}
 	var own v1beta1.Speaker
-	err := sp.object.live.Get(ctx, types.NamespacedName{Name: sp.settings.Node}, &own)
-	if err == nil && own.Status.MemberAddress == sp.object.address.String() {
+	err := sp.live.Get(ctx, types.NamespacedName{Name: sp.settings.Node}, &own)
+	if err == nil && own.Status.MemberAddress == sp.address.String() {
 		return true
 	}
-	nodes, err := sp.view.cluster.Nodes(ctx)
+	nodes, err := sp.cluster.Nodes(ctx)
 	return err == nil && len(nodes) <= 1
 }
 
 // takesPart reports whether this speaker takes part in the membership.
 func (sp *speaker) takesPart(context.Context) bool {
 	if sp.joiner.Joined() {
-		sp.view.state.setUnsettled("")
+		sp.ready.Explain("")
 		return true
 	}
 	if why := sp.joiner.Problem(); why != nil {
-		sp.view.state.setUnsettled(why.Message)
+		sp.ready.Explain(why.Message)
 	}
 	return false
 }
@@ -142,23 +135,11 @@ func (sp *speaker) takesPart(context.Context) bool {
 func (sp *speaker) resume(ctx context.Context) {
 	sp.tracker.MarkDisconnected()
 	sp.tracker.Evaluate(ctx)
-	sp.adopt()
+	sp.layer2.Adopt()
 	if err := sp.loop.ReconcileAll(ctx); err != nil {
 		sp.log.Error("cannot reconcile addresses", "error", err)
 	}
-	sp.claims.PublishAll()
-}
-
-// adopt takes in what the speaker before this one claimed: as the fellows remember
-// it, and as its object tells, should they have been started anew too.
-func (sp *speaker) adopt() {
-	sp.view.state.adopt(sp.tracker.ClaimedBefore(sp.object.before), sp.tracker.Current().Claims)
-	// Before the first is said, all others of its block are known.
-	for addr, r := range sp.view.state.all() {
-		if r.Claim != nil {
-			sp.claims.Set(addr, r.Claim)
-		}
-	}
+	sp.layer2.PublishAll()
 }
 
 // Times of an orderly end.
@@ -177,7 +158,7 @@ const (
 // peers that know graceful restart keep its routes.
 func (sp *speaker) leave() {
 	// Before the configuration is read, the cache may not answer.
-	leaves := sp.view.config.Known().IsSet() && sp.nodeLeaves()
+	leaves := sp.config.Known().IsSet() && sp.nodeLeaves()
 	var bgp sync.WaitGroup
 	if leaves {
 		bgp.Go(sp.bgp.Drain)
@@ -188,7 +169,7 @@ func (sp *speaker) leave() {
 
 // leaveLayer2 does so for addresses that this node owns.
 func (sp *speaker) leaveLayer2(leaves bool) {
-	if !sp.view.state.settled.IsSet() {
+	if !sp.ready.Settled().IsSet() {
 		return
 	}
 	if !leaves {
@@ -208,10 +189,10 @@ func (sp *speaker) leaveLayer2(leaves bool) {
 	sp.tracker.SetStage(announcement.StageLeaving)
 	sp.queue.RequeueAll()
 	deadline := time.Now().Add(sp.settings.HandOver + time.Second)
-	for sp.view.state.owns() && time.Now().Before(deadline) {
+	for sp.layer2.Owns() && time.Now().Before(deadline) {
 		time.Sleep(leaveLook)
 	}
-	sp.log.Info("handed over", "count", len(sp.view.state.announced()))
+	sp.log.Info("handed over", "count", len(sp.layer2.Announced()))
 }
 
 // hasFellows reports whether another speaker is present.
@@ -223,10 +204,10 @@ func (sp *speaker) hasFellows() bool {
 // shut down.
 func (sp *speaker) nodeLeaves() bool {
 	var node corev1.Node
-	if err := sp.view.cluster.Get(context.Background(), types.NamespacedName{Name: sp.settings.Node}, &node); err != nil {
+	if err := sp.cluster.Get(context.Background(), types.NamespacedName{Name: sp.settings.Node}, &node); err != nil {
 		return false
 	}
-	in, err := sp.view.Inputs(context.Background())
+	in, err := sp.source.Inputs(context.Background())
 	if err != nil {
 		return false
 	}
@@ -239,34 +220,17 @@ func (sp *speaker) nodeLeaves() bool {
 // whose processes wait for their turn is not to fall silent for it.
 const stall = time.Second
 
-// tellPause is the least time between two looks at what the announcer has done.
-// While thousands of addresses are taken, it has news every few milliseconds.
-const tellPause = 250 * time.Millisecond
-
-// guard follows the announcer: it makes sure of the cluster when the process was
-// frozen or starved, and tells what was announced and which conflicts there are.
-func (sp *speaker) guard(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	var next time.Time
+// confirm makes sure of the cluster whenever this process was stalled, until ctx ends.
+func (sp *speaker) confirm(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-sp.announcer.Changed():
+		case <-sp.layer2.Stalled():
 			if sp.announcer.Suspended() {
 				sp.makeSure(ctx)
 			}
-			if wait := time.Until(next); wait > 0 {
-				timer.Reset(wait)
-				continue
-			}
-		case <-timer.C:
 		}
-		next = time.Now().Add(tellPause)
-		sp.takeovers()
-		sp.conflicts.announce()
-		sp.object.tell()
 	}
 }
 
@@ -277,213 +241,9 @@ func (sp *speaker) makeSure(ctx context.Context) {
 	sp.log.Warn("this process stood still; asking the fellows before anything is answered")
 	// What the others say is looked at before anything is answered.
 	sp.tracker.Reconnect(ctx)
-	announced := slices.SortedFunc(maps.Keys(sp.view.state.announced()), netip.Addr.Compare)
-	if err := sp.loop.Reconcile(ctx, announced); err != nil {
+	if err := sp.loop.Reconcile(ctx, sp.layer2.Announced()); err != nil {
 		sp.log.Error("cannot reconcile addresses", "error", err)
 	}
 	sp.announcer.Resume()
 	sp.log.Info("answering again", "duration", time.Since(start).String())
-}
-
-// Intervals of renewing.
-const (
-	// renewLook is how often a speaker looks whether a fellow doubts that it
-	// works.
-	renewLook = 500 * time.Millisecond
-	// renewInterval is how often a speaker that is doubted renews its Speaker
-	// object, renewRetry how soon it tries again when it could not.
-	renewInterval = 8 * time.Second
-	renewRetry    = time.Second
-	// contactInterval is how often a speaker that does not hear somebody, and has
-	// not for a while, finds out whether it hears anybody.
-	contactInterval = 4 * time.Second
-)
-
-// renew writes the Speaker object as soon as a fellow writes in its own that it
-// does not hear this speaker, and again and again while it does. Only what is
-// written after a fellow began to doubt proves anything to it, so each new doubt
-// is answered. It also finds out whether it is this speaker that hears nothing,
-// when it does not hear somebody.
-func (sp *speaker) renew(ctx context.Context) error {
-	defer sp.tracker.WaitContact()
-	ticker := time.NewTicker(renewLook)
-	defer ticker.Stop()
-	r := renewal{contact: time.Now()}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		sp.renewOnce(ctx, &r)
-	}
-}
-
-// renewal is what renew remembers.
-type renewal struct {
-	// contact is when anybody was heard last, next when the object is to be renewed
-	// again while a fellow doubts, ask when the next look for contact is due.
-	contact, next, ask time.Time
-	// answered are the doubts of fellows that were answered.
-	answered map[string]string
-}
-
-// renewOnce does what renew does each time.
-func (sp *speaker) renewOnce(ctx context.Context, r *renewal) {
-	doubters := sp.doubters(ctx)
-	if anyNew(doubters, r.answered) || len(doubters) > 0 && !time.Now().Before(r.next) {
-		r.next = time.Now().Add(renewRetry)
-		if sp.proveAlive(ctx) {
-			sp.tracker.SawAPI(true)
-			r.next = time.Now().Add(renewInterval)
-		}
-	}
-	r.answered = doubters
-	doubt, alive, askAPI := sp.tracker.Current().Doubt()
-	switch {
-	case doubt == presence.NoDoubt:
-		sp.tracker.SawAll()
-	case doubt == presence.FreshDoubt, !time.Now().Before(r.ask):
-		r.ask = time.Now().Add(contactInterval)
-		sp.tracker.SeekContact(ctx, alive, askAPI, sp.object)
-	}
-	if len(alive) > 0 {
-		r.contact = time.Now()
-	}
-	if last := sp.tracker.LastContact(); last.After(r.contact) {
-		r.contact = last
-	}
-	sp.isolate(r.contact, time.Now())
-}
-
-// contactPatience is how long a speaker may take to find out whether it hears
-// anybody, once somebody has been silent for too long: more than a call to an API
-// server that is not there takes.
-const contactPatience = apiTimeout + 4*renewLook
-
-// isolate takes in since when this speaker has had no contact with anybody. As
-// long as that lasts it takes nothing from a node whose kernel answers, and so does
-// everybody else who knows as little. An address that it had before and that a
-// fellow announces nevertheless was taken by one that knows more: that one keeps it.
-func (sp *speaker) isolate(since, now time.Time) {
-	limit := sp.settings.Isolation
-	isolated := limit > 0 && sp.view.state.settled.IsSet() && now.Sub(since) > limit
-	var taken map[netip.Addr]string
-	if isolated {
-		taken = sp.takenByOthers(since)
-	}
-	switch news := sp.tracker.SetIsolated(isolated, taken); {
-	case news && isolated:
-		sp.log.Warn("isolated: neither the API server nor another speaker is heard", "duration", limit.String())
-	case news:
-		sp.log.Info("no longer isolated")
-	}
-}
-
-// takenByOthers are the addresses that this node announced before a time and that
-// fellows claimed on the LAN since.
-func (sp *speaker) takenByOthers(since time.Time) map[netip.Addr]string {
-	out := map[netip.Addr]string{}
-	for _, heard := range sp.conflicts.announcer.Conflicts() {
-		own := sp.view.state.memory(heard.Addr)
-		node := sp.tracker.NodeOf(heard.MAC)
-		if heard.Last.After(since) && own.since.Before(since) && node != "" && node != sp.view.node {
-			out[heard.Addr] = node
-		}
-	}
-	return out
-}
-
-// anyNew reports whether a fellow doubts that did not before, or does so again.
-func anyNew(doubters, before map[string]string) bool {
-	for name, doubt := range doubters {
-		if before[name] != doubt {
-			return true
-		}
-	}
-	return false
-}
-
-// proveAlive renews the Speaker object, and reports whether it could.
-func (sp *speaker) proveAlive(ctx context.Context) bool {
-	err := sp.object.renew(ctx)
-	if err != nil && ctx.Err() == nil {
-		sp.log.Warn("cannot renew the Speaker object", "name", sp.settings.Node, "error", err)
-	}
-	return err == nil
-}
-
-// doubters are the fellows that do not hear this speaker. What one says whose
-// node is not ready, or gone, is what it said before it died.
-func (sp *speaker) doubters(ctx context.Context) map[string]string {
-	out := sp.tracker.Doubters()
-	for name := range out {
-		var node corev1.Node
-		err := sp.view.cluster.Get(ctx, types.NamespacedName{Name: name}, &node)
-		if err != nil || !announcement.ParseNode(&node).Ready {
-			delete(out, name)
-		}
-	}
-	return out
-}
-
-// tellReachable emits an Event at the Speaker object when other speakers are no
-// longer heard, or are again.
-func (sp *speaker) tellReachable(ctx context.Context) error {
-	ticker := time.NewTicker(conflictLook)
-	defer ticker.Stop()
-	before := string(v1beta1.ReasonMembersHeard)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		now := members.ReachableCondition(sp.joiner.Problem(), sp.tracker.Current(), sp.object.address)
-		if now.Reason == before {
-			continue
-		}
-		before = now.Reason
-		kind := corev1.EventTypeWarning
-		if now.Status == metav1.ConditionTrue {
-			kind = corev1.EventTypeNormal
-		}
-		sp.log.Info("what is heard of other speakers has changed", "reason", now.Reason, "message", now.Message)
-		object := v1beta1.Speaker{}
-		if sp.view.cluster.Get(ctx, types.NamespacedName{Name: sp.settings.Node}, &object) == nil {
-			sp.events.Eventf(&object, nil, kind, now.Reason, "Listen", "%s", kube.Note(now.Message))
-		}
-	}
-}
-
-// conflictLook is how often conflicts are looked at that nothing else tells of:
-// a claim of a fellow is one when it goes on for too long.
-const conflictLook = 5 * time.Second
-
-// tellConflicts tells of conflicts that are new.
-func (sp *speaker) tellConflicts(ctx context.Context) error {
-	ticker := time.NewTicker(conflictLook)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			if sp.conflicts.announce() {
-				sp.object.tell()
-			}
-		}
-	}
-}
-
-// takeovers measures those that have been announced for the first time.
-func (sp *speaker) takeovers() {
-	for _, a := range sp.announcer.State() {
-		if a.Announced.IsZero() {
-			continue
-		}
-		if t, ok := sp.view.state.took(a.Addr); ok {
-			sp.metrics.tookOver(t.cause, max(a.Announced.Sub(t.from), 0))
-		}
-	}
 }

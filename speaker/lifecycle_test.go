@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"maps"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,7 +11,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/pkg/announcement"
 )
@@ -21,11 +18,24 @@ import (
 // process is the speaker of a world with a membership that does not run, so
 // that nobody hears what it says.
 func (w *world) process() *speaker {
-	w.t.Helper()
 	return &speaker{
-		settings: processSettings{Node: "node1", HandOver: w.view.handOver}, log: slog.New(slog.DiscardHandler),
-		view: w.view, tracker: w.tracker, joiner: w.view.joiner, addresses: w.addresses, object: w.object, conflicts: w.conflicts,
-		claims: w.claimed, bgp: w.bgp, queue: w.queue, loop: w.loop,
+		settings: processSettings{Node: w.node, HandOver: 3 * time.Second},
+		log:      slog.New(slog.DiscardHandler),
+		live:     w.api,
+		cluster:  w.cluster,
+		config:   w.config,
+		ready:    w.readiness,
+		status:   w.status,
+		loops:    &w.loops,
+		tracker:  w.tracker,
+		joiner:   w.joiner,
+		layer2:   w.layer2,
+		bgp:      w.bgp,
+		queue:    w.queue,
+		loop:     w.loop,
+		source:   w.source,
+		object:   w.object,
+		renewer:  w.renewer,
 	}
 }
 
@@ -80,41 +90,51 @@ func TestWhoeverDoubtsMustBeReady(t *testing.T) {
 	down := nodeThat("node2", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse })
 	unknown := nodeThat("node3", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionUnknown })
 	up := nodeThat("node4", func(*corev1.Node) {})
-	w := newWorld(t, down, unknown, up)
-	sp := w.process()
 	for _, test := range []struct {
 		story string
 		nodes []string
-		want  []string
+		want  bool
 	}{
-		{"nobody doubts", nil, nil},
-		{"one that is down", []string{"node2"}, nil},
-		{"one that nobody knows of", []string{"node3"}, nil},
-		{"one that is deleted", []string{"node9"}, nil},
-		{"one of them is up", []string{"node2", "node3", "node4", "node9"}, []string{"node4"}},
+		{"nobody doubts", nil, false},
+		{"one that is down", []string{"node2"}, false},
+		{"one that nobody knows of", []string{"node3"}, false},
+		{"one that is deleted", []string{"node9"}, false},
+		{"one of them is up", []string{"node2", "node3", "node4", "node9"}, true},
 	} {
 		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(t, nodeThat("node1", func(*corev1.Node) {}), down, unknown, up)
 			var objects []*v1beta1.Speaker
 			for _, name := range test.nodes {
 				objects = append(objects, written(name, doubts("node1", v1beta1.ReasonNodeHeld)))
 			}
 			w.reads(objects...)
-			if got := slices.Sorted(maps.Keys(sp.doubters(t.Context()))); !slices.Equal(got, test.want) {
-				t.Errorf("got %v", got)
+			w.renewer.Check(t.Context())
+			var own v1beta1.Speaker
+			if err := client.IgnoreNotFound(w.api.Get(t.Context(), clientKey("node1"), &own)); err != nil {
+				t.Fatal(err)
+			}
+			if renewed := own.Status.RenewTime != nil; renewed != test.want {
+				t.Errorf("the object was renewed: %t", renewed)
 			}
 		})
 	}
 }
+
+// How often a speaker looks whether another doubts that it works, and how often one that
+// is doubted renews its object.
+const (
+	renewLook     = 500 * time.Millisecond
+	renewInterval = 8 * time.Second
+)
 
 // TestEachDoubtIsAnswered: a fellow believes only what is written after it
 // began to doubt, and it waits no longer than a silence lasts.
 func TestEachDoubtIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nodeThat("node1", func(*corev1.Node) {}), nodeThat("node2", func(*corev1.Node) {}), nodeThat("node3", func(*corev1.Node) {}))
-		sp := w.process()
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- sp.renew(ctx) }()
+		go func() { done <- w.renewer.Run(ctx) }()
 		time.Sleep(renewLook / 2) // what is seen below is not of the same moment
 		last := time.Time{}
 		for _, step := range []struct {
@@ -185,7 +205,6 @@ func TestLeave(t *testing.T) {
 		{"it is alone", drained, func(w *world) { delete(w.members, "node2") }, time.Hour, announcement.StageReady, 0},
 		{"its only fellow restarts", drained, func(w *world) { w.says("node2", "stage=restarting") }, time.Hour, announcement.StageReady, 0},
 		{"it restarts, and nobody is there: who comes back reads it", stays, func(w *world) { w.says("node2", "stage=restarting") }, time.Hour, announcement.StageRestarting, 0},
-		{"it has not settled", drained, func(w *world) { w.state.settled = notify.NewLatch() }, time.Hour, announcement.StageReady, 0},
 		{"it restarts: a fellow stands in soon", stays, func(*world) {}, time.Hour, announcement.StageRestarting, standInTime},
 		{"the node is drained: others take over", drained, func(*world) {}, 45 * time.Millisecond, announcement.StageLeaving, 50 * time.Millisecond},
 		{"and it owns nothing", drained, func(*world) {}, 0, announcement.StageLeaving, 0},
@@ -193,14 +212,14 @@ func TestLeave(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, append(service("web"), test.node)...)
+				w := newWorld(t, append(service("web"), test.node, nodeThat("node2", func(*corev1.Node) {}))...)
+				w.look() // and it owns the address
 				w.says("node2")
-				w.announces("192.0.2.10", time.Now())
 				test.change(w)
 				w.see()
 				sp, before := w.process(), w.queue.RequeueAll()
 				begin := time.Now()
-				gaveUp := func() { w.owned("192.0.2.10", "node2") }
+				gaveUp := func() { w.yields("node2") }
 				if test.owns == 0 {
 					gaveUp()
 				} else {
@@ -223,4 +242,26 @@ func TestLeave(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLeaveBeforeItHasSettled: it has nothing to hand over, and says nothing.
+func TestLeaveBeforeItHasSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		drained := nodeThat("node1", func(n *corev1.Node) { n.Spec.Unschedulable = true })
+		w := unsettledWorld(t, v1beta1.SpeakerStatus{}, func(*members.Config) {}, append(service("web"), drained)...)
+		w.tracker.SetStage(announcement.StageStarting)
+		w.says("node2")
+		w.see()
+		begin := time.Now()
+		w.process().leave()
+		if took := time.Since(begin); took != 0 || w.tracker.Stage() != announcement.StageStarting {
+			t.Errorf("it took %s, and says that it is %s", took, w.tracker.Stage())
+		}
+	})
+}
+
+// yields has another node take the address over, and node1 see that.
+func (w *world) yields(node string) {
+	w.says(node, "claim/192.0.2.10=9")
+	w.look()
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -10,13 +9,7 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/internal/kube"
-	"github.com/berth-lb/berth/pkg/layer2/announcer"
 )
-
-// stuck is an announcer that takes nothing while its channel is open.
-type stuck chan struct{}
-
-func (s stuck) Set(netip.Addr, announcer.Request) { <-s }
 
 // TestADecisionThatNeverEndsFailsLiveness: something that the loop of addresses
 // calls does not come back. That is noticed although everything else works.
@@ -33,24 +26,23 @@ func TestADecisionThatNeverEndsFailsLiveness(t *testing.T) {
 			})
 		}
 		time.Sleep(time.Hour)
-		if got := w.state.loops.Stalled(time.Now()); got != "" {
+		if got := w.loops.Stalled(time.Now()); got != "" {
 			t.Errorf("without anything to do it is told that %s", got)
 		}
-		announcer := make(stuck)
-		w.addresses.announcer = announcer
+		w.stuck = make(chan struct{})
 		w.queue.RequeueAll()
 		time.Sleep(kube.StallAfter - time.Second)
-		if got := w.state.loops.Stalled(time.Now()); got != "" {
+		if got := w.loops.Stalled(time.Now()); got != "" {
 			t.Errorf("before a minute is over it is told that %s", got)
 		}
 		time.Sleep(2 * time.Second)
-		got := w.state.loops.Stalled(time.Now())
+		got := w.loops.Stalled(time.Now())
 		if !strings.Contains(got, "addresses has stood still for 1m1s") {
 			t.Errorf("after a minute it is told that %q", got)
 		}
-		close(announcer)
+		close(w.stuck)
 		synctest.Wait()
-		if got := w.state.loops.Stalled(time.Now()); got != "" {
+		if got := w.loops.Stalled(time.Now()); got != "" {
 			t.Errorf("when it goes on it is told that %s", got)
 		}
 		stop()

@@ -8,45 +8,28 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
-	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/cluster"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/logging"
-	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/settings"
-	"github.com/berth-lb/berth/internal/speaker/bgp"
 	"github.com/berth-lb/berth/internal/speaker/members"
-	"github.com/berth-lb/berth/internal/speaker/presence"
-	"github.com/berth-lb/berth/internal/speaker/reconcile"
+	"github.com/berth-lb/berth/internal/speaker/report"
 	"github.com/berth-lb/berth/internal/version"
-	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/bfd"
-	"github.com/berth-lb/berth/pkg/bgp/gobgp"
-	"github.com/berth-lb/berth/pkg/layer2/announcer"
-	linkwatch "github.com/berth-lb/berth/pkg/layer2/links/watch"
-	"github.com/berth-lb/berth/pkg/layer2/prober"
-	"github.com/berth-lb/berth/pkg/membership"
 )
 
 func main() {
@@ -83,54 +66,30 @@ func command() *cobra.Command {
 	return cmd
 }
 
-// speaker is the parts of the process. Each runs until its context ends.
-type speaker struct {
-	settings  processSettings
-	log       *slog.Logger
-	view      *view
-	links     *linkwatch.Watcher
-	members   *membership.Membership
-	announcer *announcer.Announcer
-	prober    *prober.Prober
-	object    *object
-	tracker   *members.Tracker
-	peers     *members.Objects
-	joiner    *members.Joiner
-	claims    *members.Claims
-	addresses *addresses
-	asking    *asking
-	checking  *checking
-	conflicts *conflicts
-	bgp       *bgp.Controller
-	queue     *reconcile.Queue
-	loop      *reconcile.Loop
-	others    *cluster.OtherSecrets
-	events    events.EventRecorder
-	metrics   *metrics
-	// introducing is since when this speaker has tried to say where it is, and
-	// introduceNext when it tries again.
-	introducing, introduceNext time.Time
-}
-
 // run serves until ctx ends.
 func run(ctx context.Context, s processSettings, log *slog.Logger) error {
 	log.Info("speaker starts", "version", version.String(), "node", s.Node)
 	configuration := cluster.NewConfig()
-	state := newState(configuration.Known())
+	p := shared{config: configuration, ready: report.NewReadiness(configuration.Known()), loops: &kube.Loops{}}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return kube.Health{Address: s.Kube.HealthAddress, Missing: state.missing, Loops: &state.loops, Log: log}.Run(ctx)
+		return kube.Health{Address: s.Kube.HealthAddress, Missing: p.ready.Missing, Loops: p.loops, Log: log}.Run(ctx)
 	})
-	group.Go(func() error { return speak(ctx, s, configuration, state, log) })
+	group.Go(func() error { return speak(ctx, s, p, log) })
 	err := group.Wait()
 	log.Info("speaker stops")
 	return err
 }
 
+// shared is what the health of the process is asked for, and its parts work with.
+type shared struct {
+	config *cluster.Config
+	ready  *report.Readiness
+	loops  *kube.Loops
+}
+
 // speak does the work of the speaker until ctx ends.
-func speak(
-	ctx context.Context, s processSettings, configuration *cluster.Config, state *state, log *slog.Logger,
-) error {
+func speak(ctx context.Context, s processSettings, p shared, log *slog.Logger) error {
 	config, err := kube.RESTConfig(s.Kube.Kubeconfig)
 	if err != nil {
 		return err
@@ -143,9 +102,8 @@ func speak(
 	if err != nil {
 		return fmt.Errorf("prepare client: %w", err)
 	}
-	boot := readBootID(log)
-	before, err := lastStatus(ctx, api, s.Node, log)
-	if err != nil {
+	last := past{bootID: report.ReadBootID(log)}
+	if last.status, err = report.LastStatus(ctx, api, s.Node, log); err != nil {
 		return err
 	}
 	own, err := members.ParseAddresses(s.Member.Address)
@@ -159,10 +117,7 @@ func speak(
 	// What runs goes on while the speaker leaves in order.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	sp, err := newSpeaker(running, mgr, s, address, configuration, state, past{
-		bootID: boot, restarting: hadSessions(before, boot), claims: members.ParseObject(&v1beta1.Speaker{Status: before}, s.Node).State.Claims, links: before.Links,
-		worked: before.Worked(),
-	}, log)
+	sp, err := newSpeaker(running, mgr, s, netip.AddrPortFrom(address, s.Member.Port), p, last, log)
 	if err != nil {
 		return err
 	}
@@ -207,219 +162,6 @@ func managerOptions(s processSettings) ctrl.Options {
 
 // past is what a speaker knows before it begins.
 type past struct {
-	bootID string // of this node
-	// restarting is set when an earlier speaker had BGP sessions in this boot
-	// that it has not ended for good.
-	restarting bool
-	// claims and links are those of the speaker before this one, as its object
-	// tells.
-	claims map[netip.Addr]announcement.Claim
-	links  []v1beta1.SpeakerLink
-	// worked is set when a speaker of this node has been ready.
-	worked bool
-}
-
-// engines are what talks to the network. Each takes what it is to do and says what it sees.
-type engines struct {
-	members   *membership.Membership
-	announcer *announcer.Announcer
-	prober    *prober.Prober
-	bgp       *gobgp.Speaker
-	bfd       *bfd.Speaker
-}
-
-func newEngines(s processSettings, address netip.AddrPort, loops *kube.Loops, restarting bool, log *slog.Logger) (engines, error) {
-	var e engines
-	var err error
-	e.members, err = membership.New(membership.Config{
-		Name:     s.Node,
-		BindAddr: address.Addr(),
-		Port:     address.Port(),
-		Keys:     members.UnusedKey(),
-		Timing:   s.Member.timing(),
-		Logger:   log,
-		Pass:     loops.Loop("membership"),
-	})
-	if err != nil {
-		return engines{}, err
-	}
-	e.announcer, err = announcer.New(announcer.Config{Logger: log, Stall: stall, Pass: loops.Loop("announcer")})
-	if err != nil {
-		return engines{}, err
-	}
-	interval, misses := s.Member.nodeProbes()
-	e.prober, err = prober.New(prober.Config{Logger: log, Interval: interval, Misses: misses})
-	if err != nil {
-		return engines{}, err
-	}
-	// Without the capability for it, the sessions run as well as they can.
-	e.bfd, err = bfd.New(bfd.Config{Logger: log, Realtime: true})
-	if err != nil {
-		return engines{}, err
-	}
-	e.bgp = gobgp.New(gobgp.Config{Logger: log, Restarting: restarting, Software: "Berth/" + version.String()})
-	return e, nil
-}
-
-// newSpeaker makes all parts. ctx ends with the manager.
-func newSpeaker( //nolint:funlen // one part after the other, one field a line
-	ctx context.Context, mgr manager.Manager, s processSettings, at netip.Addr, configuration *cluster.Config, state *state,
-	before past, log *slog.Logger,
-) (*speaker, error) {
-	exclude, err := s.excludedLinks()
-	if err != nil {
-		return nil, err
-	}
-	recorder, err := kube.EventRecorder(mgr, "berth-speaker", log)
-	if err != nil {
-		return nil, err
-	}
-	address := netip.AddrPortFrom(at, s.Member.Port)
-	e, err := newEngines(s, address, &state.loops, before.restarting, log)
-	if err != nil {
-		return nil, err
-	}
-	secret := types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret}
-	secrets, err := members.SecretCache(mgr, secret)
-	if err != nil {
-		return nil, err
-	}
-	interval, misses := s.Member.nodeProbes()
-	announcer, prober := e.announcer, e.prober
-
-	sp := &speaker{
-		settings: s, log: log, members: e.members, announcer: announcer, prober: prober, links: linkwatch.New(log),
-		queue: reconcile.NewQueue(), others: cluster.NewOtherSecrets(), events: recorder,
-	}
-	status := notify.NewSignal()
-	reader := cluster.NewReader(mgr.GetCache(), s.Kube.Class, s.Kube.Namespace, sp.others)
-	serviceEvents := reconcile.NewServiceEvents(mgr.GetCache(), recorder)
-	sp.claims = members.NewClaims(e.members, members.MaxBlocks, reconcile.PartSize, log)
-	sp.tracker, err = members.New(members.Config{
-		Node:    s.Node,
-		Address: address.Addr(),
-		Patience: announcement.Patience{
-			Restart: s.RestartHold,
-			Silence: s.SilenceHold,
-			Doubt:   time.Duration(misses+2) * interval,
-			Renewal: presence.RenewalTrust,
-			Contact: contactPatience,
-		},
-		ExcludeLinks:  exclude,
-		IgnoreExclude: s.IgnoreExclude,
-		IgnoreCordon:  s.IgnoreCordon,
-		Configuration: configuration,
-		Membership:    e.members,
-		Links:         sp.links,
-		Prober:        prober,
-		Announcer:     announcer,
-		Dialer:        &net.Dialer{},
-		Room:          sp.claims,
-		Requeue:       sp.queue,
-		Status:        status,
-		Pass:          state.loops.Loop("watch"),
-		Log:           log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	sp.joiner = members.NewJoiner(members.JoinerConfig{
-		Membership: e.members,
-		Address:    address,
-		Secret:     secret,
-		API:        mgr.GetAPIReader(),
-		Secrets:    secrets,
-		Status:     status,
-		Log:        log,
-	})
-	sp.view = &view{
-		cluster: reader, config: configuration, state: state, tracker: sp.tracker, joiner: sp.joiner, claims: sp.claims, links: sp.links,
-		node: s.Node, ignoreExclude: s.IgnoreExclude, ignoreCordon: s.IgnoreCordon, probes: s.ProbeCount > 0, handOver: s.HandOver,
-	}
-	sp.bgp = bgp.New(ctx, bgp.Config{
-		Node:           s.Node,
-		Cluster:        reader,
-		Config:         configuration,
-		Settled:        state.settled,
-		Queue:          sp.queue,
-		Links:          sp.links,
-		Speaker:        e.bgp,
-		BFD:            e.bfd,
-		Events:         recorder,
-		Status:         status,
-		Loops:          &state.loops,
-		Logger:         log,
-		BootID:         before.bootID,
-		Restarting:     before.restarting,
-		WeightInterval: s.Weights,
-		ProxyPort:      s.ProxyPort,
-	})
-	sp.conflicts = newConflicts(sp.view, announcer, serviceEvents)
-	hosts := newProxyFinder(prober, sp.view)
-	sp.asking = &asking{
-		prober: prober, proxyHosts: hosts, view: sp.view, log: log, count: s.ProbeCount, interval: s.ProbeInterval, queue: sp.queue, ctx: ctx,
-	}
-	sp.checking = &checking{
-		prober: prober, proxyHosts: hosts, view: sp.view, conflicts: sp.conflicts, status: status, log: log, interval: s.CheckInterval,
-	}
-	sp.addresses = &addresses{
-		view: sp.view, announcer: announcer, claims: sp.claims, asking: sp.asking, queue: sp.queue, events: serviceEvents, status: status, log: log,
-	}
-	sp.loop = reconcile.NewLoop(reconcile.LoopConfig{
-		Queue:      sp.queue,
-		Source:     sp.view,
-		Layer2:     sp.addresses,
-		BGP:        sp.bgp,
-		Warnings:   reconcile.NewWarnings(serviceEvents),
-		Configured: configuration.Known(),
-		Loops:      &state.loops,
-		Logger:     log,
-	})
-	sp.object = &object{
-		view: sp.view, live: mgr.GetAPIReader(), writer: mgr.GetClient(), log: log, address: address,
-		profile: s.Member.profile(), stage: sp.tracker.Stage, conflicts: sp.conflicts.list, bgp: sp.bgp,
-		dirty: status, before: before.claims, linksBefore: before.links, workedBefore: before.worked,
-	}
-	sp.peers = members.NewObjects(mgr.GetCache(), sp.tracker)
-	sp.metrics = newMetrics(sp.view, announcer, prober, sp.conflicts, e.members)
-	sp.tracker.SetStage(announcement.StageStarting)
-	return sp, nil
-}
-
-// addTo has the manager run all parts.
-func (sp *speaker) addTo(mgr manager.Manager) error {
-	if err := setupControllers(mgr, sp); err != nil {
-		return err
-	}
-	for _, collector := range []prometheus.Collector{sp.metrics, sp.bgp, &sp.view.state.loops} {
-		if err := ctrlmetrics.Registry.Register(collector); err != nil {
-			return err
-		}
-	}
-	for _, part := range []func(context.Context) error{
-		sp.links.Run,
-		sp.announcer.Run,
-		sp.prober.Run,
-		sp.joiner.Run,
-		sp.bgp.Run,
-		sp.object.run,
-		sp.tracker.Run,
-		sp.loop.Run,
-		sp.asking.run,
-		sp.checking.run,
-		sp.settle,
-		sp.guard,
-		sp.renew,
-		sp.tellConflicts,
-		sp.tellReachable,
-		sp.joiner.RotateKeys,
-		func(ctx context.Context) error {
-			return sp.others.Watch(ctx, mgr, sp.settings.Kube.Namespace, sp.log)
-		},
-	} {
-		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {
-			return err
-		}
-	}
-	return nil
+	bootID string                // of this node, "" when it is not known
+	status v1beta1.SpeakerStatus // what the speaker before this one wrote
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,8 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/notify"
-	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/internal/speaker/members"
 )
 
 func labelledNode(name string) *corev1.Node {
@@ -122,18 +120,17 @@ func TestWhatAFellowIgnoresIsKnownWithoutIt(t *testing.T) {
 // TestTheObjectTellsOfMarks and of what the node has done before.
 func TestTheObjectTellsOfMarks(t *testing.T) {
 	w := newWorld(t, node("node1"))
-	s := w.object.status()
+	s := w.object.Current()
 	if !s.HasWorked || s.ExcludeLabel != v1beta1.MarkHeeded || s.Cordon != v1beta1.MarkHeeded {
 		t.Errorf("got %t, %s, %s", s.HasWorked, s.ExcludeLabel, s.Cordon)
 	}
-	w.view.ignoreExclude, w.view.ignoreCordon = true, true
-	w.state.settled = notify.NewLatch()
-	s = w.object.status()
+	ignores := func(c *members.Config) { c.IgnoreExclude, c.IgnoreCordon = true, true }
+	s = unsettledWorld(t, v1beta1.SpeakerStatus{}, ignores, node("node1")).object.Current()
 	if s.HasWorked || s.ExcludeLabel != v1beta1.MarkIgnored || s.Cordon != v1beta1.MarkIgnored {
 		t.Errorf("before it has settled: %t, %s, %s", s.HasWorked, s.ExcludeLabel, s.Cordon)
 	}
-	w.object.workedBefore = true
-	if s = w.object.status(); !s.HasWorked {
+	before := v1beta1.SpeakerStatus{HasWorked: true}
+	if s = unsettledWorld(t, before, ignores, node("node1")).object.Current(); !s.HasWorked {
 		t.Error("what a speaker before this one did is forgotten")
 	}
 	for stage, worked := range map[v1beta1.SpeakerStage]bool{
@@ -142,26 +139,5 @@ func TestTheObjectTellsOfMarks(t *testing.T) {
 		if (v1beta1.SpeakerStatus{Stage: stage}).Worked() != worked {
 			t.Errorf("one of an earlier version that is %q has worked: want %t", stage, worked)
 		}
-	}
-}
-
-// TestStandInsAreNotOwned: a node that answers for another, or until another does, does
-// not count the address as its own.
-func TestStandInsAreNotOwned(t *testing.T) {
-	w := newWorld(t)
-	w.announces("192.0.2.10", time.Now())
-	w.announces("192.0.2.11", time.Now())
-	w.announces("192.0.2.12", time.Now())
-	for text, change := range map[string]func(*announcement.Decision){
-		"192.0.2.11": func(d *announcement.Decision) { d.StandInFor, d.Claim = "node2", nil },
-		"192.0.2.12": func(d *announcement.Decision) { d.HandingOver = true },
-	} {
-		in := announcement.Input{Address: netip.MustParseAddr(text), Now: time.Now()}
-		d := w.state.memory(in.Address).Decision
-		change(&d)
-		w.state.record(in, d)
-	}
-	if l := w.object.status().Layer2; l.Count != 3 || l.Owned != 1 {
-		t.Errorf("%d answered for, %d owned: want 3 and 1", l.Count, l.Owned)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -125,7 +127,7 @@ func TestAnnouncingWaitsForNoWrite(t *testing.T) {
 				}
 				begin := time.Now()
 				for !s.introduced(still()) && time.Since(begin) < time.Minute {
-					if missing := s.view.state.missing(); !strings.Contains(missing, "cannot be written") {
+					if missing := s.speaker.ready.Missing(); !strings.Contains(missing, "cannot be written") {
 						t.Fatalf("it waits for: %s", missing)
 					}
 					time.Sleep(settleLook)
@@ -137,12 +139,24 @@ func TestAnnouncingWaitsForNoWrite(t *testing.T) {
 				if limit := s.settings.Member.SettleTimeout; test.ready && (took < limit || took > limit+2*time.Second) {
 					t.Errorf("it went on after %s", took)
 				}
-				if s.view.writeFailures.Load() == 0 {
+				if failedWrites(t, s.object) == 0 {
 					t.Error("no failure is counted")
 				}
 			})
 		})
 	}
+}
+
+// failedWrites is what the metric of a Speaker object counts.
+func failedWrites(t *testing.T, object prometheus.Collector) float64 {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(object)
+	families, err := registry.Gather()
+	if err != nil || len(families) != 1 {
+		t.Fatalf("%v: %v", families, err)
+	}
+	return families[0].GetMetric()[0].GetCounter().GetValue()
 }
 
 // change writes into the Speaker object of a node.
@@ -155,61 +169,5 @@ func (w *town) change(name string, how func(*v1beta1.SpeakerStatus)) {
 	how(&object.Status)
 	if err := w.api.Status().Update(w.t.Context(), object); err != nil {
 		w.t.Fatal(err)
-	}
-}
-
-// TestIsolatedNodeYields: a node that hears nobody goes on with what it has, and leaves
-// an address to a fellow that announces it since: that one knows more. One that it had
-// heard before, or a stranger, makes no difference.
-func TestIsolatedNodeYields(t *testing.T) {
-	for _, test := range []struct {
-		story string
-		after time.Duration // that it is cut off, the claim is heard
-		mac   byte
-		gone  bool // the other since
-		node  string
-	}{
-		{"a fellow has taken it", time.Minute, 2, false, "node2"},
-		{"a fellow claimed it before", -time.Second, 2, false, ""},
-		{"a stranger claims it", time.Minute, 99, false, ""},
-		{"a fellow has taken it, and dies", time.Minute, 2, true, ""},
-	} {
-		t.Run(test.story, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-				sp := w.process()
-				sp.settings.Isolation = 5 * time.Minute
-				w.look()
-				time.Sleep(time.Minute)
-				w.says("node2")
-				w.look()
-				cut := time.Now()
-				time.Sleep(time.Hour)
-				w.heard = append(w.heard, conflictAt(address, test.mac, cut.Add(test.after)))
-				if sp.isolate(cut, cut.Add(4*time.Minute)); w.tracker.IsIsolated() {
-					t.Error("it is isolated too soon")
-				}
-				sp.isolate(cut, time.Now())
-				if test.gone {
-					w.died("node2", false)
-				}
-				w.look()
-				if got := w.state.memory(address); got.Announce == (test.node != "") || test.node != "" && got.Owner != test.node {
-					t.Errorf("the decision is %+v", got.Decision)
-				}
-				// It no longer announces it, so nothing more is heard.
-				w.heard = nil
-				sp.isolate(cut, time.Now())
-				w.look()
-				if got := w.state.memory(address); got.Announce == (test.node != "") {
-					t.Errorf("then the decision is %+v", got.Decision)
-				}
-				sp.isolate(time.Now(), time.Now())
-				w.look()
-				if got := w.state.memory(address); w.tracker.IsIsolated() || got.Reason == v1beta1.ReasonIsolated {
-					t.Errorf("when it hears somebody again the decision is %+v", got.Decision)
-				}
-			})
-		})
 	}
 }

@@ -3,10 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"maps"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -14,7 +11,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/report"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
@@ -22,12 +20,12 @@ import (
 func TestLastStatus(t *testing.T) {
 	w := newWorld(t)
 	log := slog.New(slog.DiscardHandler)
-	if got, err := lastStatus(t.Context(), w.api, "node9", log); err != nil || len(claimsOf(got.Layer2)) > 0 || hadSessions(got, "this boot") || hadSessions(got, "") {
+	if got, err := report.LastStatus(t.Context(), w.api, "node9", log); err != nil || len(claimsOf(got.Layer2)) > 0 || report.HadSessions(got, "this boot") || report.HadSessions(got, "") {
 		t.Errorf("a new node had %+v, %v", got, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := lastStatus(ctx, errors500{}, "node1", log); err == nil {
+	if _, err := report.LastStatus(ctx, errors500{}, "node1", log); err == nil {
 		t.Error("who stops while the API server is away gets no answer")
 	}
 }
@@ -43,13 +41,12 @@ func (errors500) Get(context.Context, types.NamespacedName, client.Object, ...cl
 // restarted is the speaker of node1 started anew, while nobody remembers what it said.
 func (w *world) restarted(objects ...client.Object) *world {
 	w.t.Helper()
-	before, err := lastStatus(w.t.Context(), w.api, "node1", slog.New(slog.DiscardHandler))
+	before, err := report.LastStatus(w.t.Context(), w.api, "node1", slog.New(slog.DiscardHandler))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	next := newWorld(w.t, objects...)
-	next.state.settled, next.stage = notify.NewLatch(), announcement.StageStarting
-	next.object.before = claimsOf(before.Layer2)
+	next := unsettledWorld(w.t, before, func(*members.Config) {}, objects...)
+	next.tracker.SetStage(announcement.StageStarting)
 	return next
 }
 
@@ -77,7 +74,10 @@ func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, objects...)
-			w.announces("192.0.2.10", time.Now())
+			w.says("node2", "claim/192.0.2.10=2")
+			w.look()
+			w.died("node2", false)
+			w.look() // and node1 has taken the address, with generation 3
 			test.stops(w)
 			w = w.restarted(objects...)
 			if test.said != nil {
@@ -87,16 +87,16 @@ func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
 			w.reads(test.object)
 			sp := w.process()
 			sp.tracker.MarkDisconnected()
-			if got := w.object.status().Layer2; len(got.Announcements) > 0 || len(got.Kept) != 1 || got.Kept[0].Generation != 3 {
+			if got := w.object.Current().Layer2; len(got.Announcements) > 0 || len(got.Kept) != 1 || got.Kept[0].Generation != 3 {
 				t.Errorf("while it starts its object says %+v", got)
 			}
-			sp.adopt()
-			w.state.settled.Set()
+			sp.layer2.Adopt()
+			w.readiness.Settled().Set()
 			w.look()
-			if d := w.state.memory(address); owns(d.Decision) != test.owns {
-				t.Errorf("the decision is %+v", d.Decision)
+			if d := w.layer2.Decision(address); (d.Announce && d.StandInFor == "") != test.owns {
+				t.Errorf("the decision is %+v", d)
 			}
-			if got := w.object.status().Layer2; len(got.Kept) > 0 {
+			if got := w.object.Current().Layer2; len(got.Kept) > 0 {
 				t.Errorf("when it works its object says that it keeps %v", got.Kept)
 			}
 		})
@@ -126,40 +126,18 @@ func TestFellowThatIsExpectedBack(t *testing.T) {
 // TestWhatALeavingSpeakerLeaves: it does not come back for it.
 func TestWhatALeavingSpeakerLeaves(t *testing.T) {
 	w := newWorld(t, node("node1"))
-	w.announces("192.0.2.10", time.Now())
-	w.stage = announcement.StageLeaving
+	w.announces("192.0.2.10")
+	w.tracker.SetStage(announcement.StageLeaving)
 	w.stop()
 	if got := w.speaker().Status.Layer2; len(got.Claims()) > 0 {
 		t.Errorf("its object says %+v", got)
 	}
 }
 
-// TestKeptIsSortedAndBounded: an object takes so many.
-func TestKeptIsSortedAndBounded(t *testing.T) {
-	claims := map[netip.Addr]announcement.Claim{}
-	for i := range 300 {
-		claims[netip.MustParseAddr(fmt.Sprintf("10.0.%d.%d", i/100, i%100))] = announcement.Claim{Generation: 7}
-	}
-	got := keptOf(claims)
-	if len(got) != v1beta1.MaxSpeakerAnnouncements || got[0].Address != "10.0.0.0" || got[255].Address != "10.0.2.55" || got[255].Generation != 7 {
-		t.Errorf("%d are listed: %v", len(got), got)
-	}
-	l := v1beta1.SpeakerLayer2{
-		Announcements: []v1beta1.Layer2Announcement{
-			{Address: "10.0.0.1", Generation: 8}, {Address: "10.0.0.2", StandInFor: "node2"}, {Address: "10.0.0.3"},
-		},
-		Kept: append(got[:2:2], v1beta1.Layer2Claim{Address: "no address", Generation: 1}),
-	}
-	want := map[netip.Addr]announcement.Claim{netip.MustParseAddr("10.0.0.0"): {Generation: 7}, netip.MustParseAddr("10.0.0.1"): {Generation: 8}}
-	if owned := claimsOf(l); !maps.Equal(owned, want) {
-		t.Errorf("it owns %v, want %v", owned, want)
-	}
-}
-
 // stop has the speaker of node1 write its last words.
 func (w *world) stop() {
 	w.t.Helper()
-	if err := w.object.stopped(); err != nil {
+	if err := w.object.Run(still()); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -167,7 +145,7 @@ func (w *world) stop() {
 // kill has it say nothing more than it has.
 func (w *world) kill() {
 	w.t.Helper()
-	if err := w.object.write(w.t.Context(), w.object.status()); err != nil {
+	if err := w.object.Write(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -35,7 +35,7 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 	class, queue := sp.settings.Kube.Class, sp.queue
 	err := builder.TypedControllerManagedBy[netip.Addr](mgr).Named("address").
 		Watches(&corev1.Service{}, serviceAddresses(class)).
-		Watches(&discoveryv1.EndpointSlice{}, sliceAddresses(sp.view.cluster)).
+		Watches(&discoveryv1.EndpointSlice{}, sliceAddresses(sp.cluster)).
 		Complete(reconcile.TypedFunc[netip.Addr](func(_ context.Context, addr netip.Addr) (reconcile.Result, error) {
 			queue.Requeue(addr)
 			return reconcile.Result{}, nil
@@ -61,12 +61,12 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 	}
 	whole = whole.Watches(&corev1.Secret{}, kube.ToWholeConfig())
 	err = whole.Complete(reconcile.Func(func(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
-		objects, err := sp.view.cluster.ConfigObjects(ctx)
+		objects, err := sp.cluster.ConfigObjects(ctx)
 		if err != nil {
 			return reconcile.Result{}, err
 		}
 		now := time.Now()
-		recheck := sp.view.config.Set(objects, now)
+		recheck := sp.config.Set(objects, now)
 		sp.bgp.ConfigChanged()
 		sp.tracker.Wake() // links may be named now
 		queue.RequeueAll()

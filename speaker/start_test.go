@@ -127,11 +127,11 @@ func TestOrderOfStart(t *testing.T) {
 				break
 			}
 		}
-		if !s.view.state.settled.IsSet() {
+		if !s.speaker.ready.Settled().IsSet() {
 			t.Error("it has not settled")
 		}
 		for i, addr := range w.addresses {
-			if r := s.view.state.memory(addr); (r.Claim != nil) != (i%2 == 0) {
+			if r := s.layer2.Decision(addr); (r.Claim != nil) != (i%2 == 0) {
 				t.Errorf("of %s it claims %+v", addr, r.Claim)
 			}
 		}

@@ -26,9 +26,11 @@ import (
 	"github.com/berth-lb/berth/internal/cluster"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/layer2"
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
+	"github.com/berth-lb/berth/internal/speaker/report"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
 	"github.com/berth-lb/berth/pkg/layer2/links"
@@ -71,7 +73,6 @@ type shell struct {
 	seesLinks bool
 	targets   map[string]time.Time
 	dead      bool // the node
-	renewal   renewal
 	renewedAt time.Time
 }
 
@@ -230,7 +231,7 @@ func (s *shell) begin() { s.beginIn(s) }
 // beginIn starts a process of the speaker that finds these around it.
 func (s *shell) beginIn(around fakes) {
 	log := slog.New(slog.DiscardHandler)
-	before, err := lastStatus(s.t.Context(), s.api, s.name, log)
+	before, err := report.LastStatus(s.t.Context(), s.api, s.name, log)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -248,12 +249,23 @@ func (s *shell) beginIn(around fakes) {
 
 	configuration := cluster.NewConfig()
 	configuration.Set(everything(), time.Now())
-	state := newState(configuration.Known())
 	status, queue := notify.NewSignal(), reconcile.NewQueue()
-	sp := &speaker{settings: processSettings{Node: s.name, HandOver: 3 * time.Second}, log: log, queue: queue}
+	at := netip.MustParseAddrPort(fmt.Sprintf("192.0.2.%s:7947", s.name[4:]))
+	sp := &speaker{
+		settings: processSettings{Node: s.name, HandOver: 3 * time.Second},
+		log:      log,
+		address:  at,
+		live:     s.api,
+		cluster:  cluster.NewReader(&s.quick, "", namespace, nil),
+		config:   configuration,
+		ready:    report.NewReadiness(configuration.Known()),
+		status:   status,
+		loops:    &kube.Loops{},
+		queue:    queue,
+	}
 	sp.settings.Member.SettleTimeout = 5 * time.Second
 	s.speaker = sp
-	sp.claims = members.NewClaims(around, members.MaxBlocks, reconcile.PartSize, log)
+	claims := members.NewClaims(around, members.MaxBlocks, reconcile.PartSize, log)
 	sp.tracker, err = members.New(members.Config{
 		Node: s.name,
 		Patience: announcement.Patience{
@@ -261,7 +273,7 @@ func (s *shell) beginIn(around fakes) {
 			Silence: 3 * time.Second,
 			Doubt:   500 * time.Millisecond,
 			Renewal: presence.RenewalTrust,
-			Contact: contactPatience,
+			Contact: report.ContactGrace,
 		},
 		ExcludeLinks:  links.DefaultExclude(),
 		Configuration: configuration,
@@ -270,7 +282,7 @@ func (s *shell) beginIn(around fakes) {
 		Prober:        around,
 		Announcer:     around,
 		Dialer:        around,
-		Room:          sp.claims,
+		Room:          claims,
 		Requeue:       reconcile.NewQueue(), // a town says what is looked at when
 		Status:        status,
 		Log:           log,
@@ -279,30 +291,62 @@ func (s *shell) beginIn(around fakes) {
 		s.t.Fatal(err)
 	}
 	sp.joiner = members.NewJoiner(members.JoinerConfig{Membership: around, Status: status, Log: log})
-	sp.view = &view{
-		claims: sp.claims, tracker: sp.tracker, joiner: sp.joiner, cluster: cluster.NewReader(&s.quick, "", namespace, nil),
-		config: configuration, state: state, links: around, node: s.name, handOver: 3 * time.Second,
-	}
-	emitted := reconcile.NewServiceEvents(&s.quick, s)
-	sp.conflicts = newConflicts(sp.view, s, emitted)
-	sp.object = &object{
-		view: sp.view, live: s.api, writer: s.api, log: log, address: netip.MustParseAddrPort(fmt.Sprintf("192.0.2.%s:7947", s.name[4:])),
-		profile: membership.Balanced, stage: sp.tracker.Stage, conflicts: sp.conflicts.list, bgp: noBGP{},
-		dirty: status, before: claimsOf(before.Layer2), linksBefore: before.Links,
-	}
 	sp.peers = members.NewObjects(s.api, sp.tracker)
-	sp.addresses = &addresses{
-		view: sp.view, announcer: s, claims: sp.claims, asking: s, queue: queue, events: emitted, status: status, log: log,
+	emitted := reconcile.NewServiceEvents(&s.quick, s)
+	sp.layer2 = layer2.New(s.t.Context(), layer2.Config{
+		Node:      s.name,
+		Config:    configuration,
+		Settled:   sp.ready.Settled(),
+		Members:   sp.tracker,
+		Claims:    claims,
+		Links:     around,
+		Announcer: s,
+		Prober:    noProber{},
+		Queue:     queue,
+		Events:    emitted,
+		Status:    status,
+		Logger:    log,
+		Before:    claimsOf(before.Layer2),
+		HandOver:  3 * time.Second,
+	})
+	sp.source = &source{
+		node:    s.name,
+		cluster: sp.cluster,
+		config:  configuration,
+		settled: sp.ready.Settled(),
+		tracker: sp.tracker,
+		layer2:  sp.layer2,
 	}
 	sp.loop = reconcile.NewLoop(reconcile.LoopConfig{
 		Queue:      queue,
-		Source:     sp.view,
-		Layer2:     sp.addresses,
+		Source:     sp.source,
+		Layer2:     sp.layer2,
 		BGP:        noBGP{},
 		Warnings:   reconcile.NewWarnings(emitted),
 		Configured: configuration.Known(),
-		Loops:      &state.loops,
+		Loops:      sp.loops,
 		Logger:     log,
+	})
+	sp.object = report.New(report.Config{
+		Node:     s.name,
+		Address:  at,
+		Profile:  membership.Balanced,
+		Cached:   sp.cluster,
+		Live:     s.api,
+		Writer:   s.api,
+		Ready:    sp.ready,
+		Members:  sp.tracker,
+		Joiner:   sp.joiner,
+		Sections: []report.Section{sp.layer2},
+		Status:   status,
+		Logger:   log,
+		Last:     before,
+	})
+	sp.renewer = report.NewRenewer(report.RenewerConfig{
+		Object:   sp.object,
+		Claimant: sp.layer2,
+		Events:   s,
+		Logger:   log,
 	})
 	sp.tracker.SetStage(announcement.StageStarting)
 }
@@ -321,23 +365,26 @@ func (noBGP) Flush() {}
 // Known implements reconcile.Protocol.
 func (noBGP) Known() []netip.Addr { return nil }
 
-// Status says nothing.
-func (noBGP) Status(*v1beta1.SpeakerStatus) {}
+// State makes a node its own announcer.
+func (*shell) State() []announcer.Announcement { return nil }
 
-// start asks nobody.
-func (s *shell) start(netip.Addr, []string) {}
+// Stats makes a node its own announcer.
+func (*shell) Stats() announcer.Stats { return announcer.Stats{} }
+
+// Suspended makes a node its own announcer.
+func (*shell) Suspended() bool { return false }
 
 // runs reports whether there is a process.
 func (s *shell) runs() bool { return s.speaker != nil }
 
 // ready reports whether it has settled.
-func (s *shell) ready() bool { return s.runs() && s.view.state.settled.IsSet() }
+func (s *shell) ready() bool { return s.runs() && s.speaker.ready.Settled().IsSet() }
 
 // end ends the process. One that is killed says nothing more.
 func (s *shell) end(killed bool) {
 	s.happened("%s ends, killed: %t", s.name, killed)
 	if !killed {
-		if err := s.object.stopped(); err != nil {
+		if err := s.object.Run(still()); err != nil {
 			s.t.Fatal(err)
 		}
 	}
@@ -366,8 +413,8 @@ func (s *shell) settleSome() {
 	default:
 		s.resume(still())
 		s.tracker.SetStage(announcement.StageReady)
-		s.view.state.settled.Set()
-		s.object.tell()
+		s.speaker.ready.Settled().Set()
+		s.status.Set()
 		s.happened("%s is ready", s.name)
 	}
 }
@@ -442,7 +489,7 @@ func (w *town) happen() {
 	}
 	if s.ready() && time.Since(s.renewedAt) >= renewLook {
 		s.renewedAt = time.Now()
-		s.renewOnce(s.t.Context(), &s.renewal)
+		s.renewer.Check(s.t.Context())
 		s.tracker.WaitContact()
 	}
 	switch w.random.IntN(8) {
@@ -486,11 +533,11 @@ func (w *town) happen() {
 		}
 	case 5:
 		select {
-		case <-s.object.dirty.C():
-			if err := s.object.write(still(), s.object.status()); err != nil && !w.apiAway && !w.readOnly {
+		case <-s.status.C():
+			if err := s.object.Write(still()); err != nil && !w.apiAway && !w.readOnly {
 				w.t.Fatal(err)
 			} else if err != nil {
-				s.object.tell()
+				s.status.Set()
 			}
 		default:
 		}
@@ -533,7 +580,7 @@ func (w *town) calm() {
 					}
 				}
 			}
-			if err := s.object.write(still(), s.object.status()); err != nil {
+			if err := s.object.Write(still()); err != nil {
 				w.t.Fatal(err)
 			}
 			if err := s.peers.Read(still(), s.api); err != nil {
@@ -553,8 +600,8 @@ func (w *town) has() map[netip.Addr]string {
 		if !w.shells[name].runs() {
 			continue
 		}
-		for addr, r := range w.shells[name].view.state.announced() {
-			if r.StandInFor == "" {
+		for _, addr := range w.shells[name].layer2.Announced() {
+			if w.shells[name].layer2.Decision(addr).StandInFor == "" {
 				out[addr] += name
 			}
 		}

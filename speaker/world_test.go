@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,10 +21,13 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/cluster"
 	"github.com/berth-lb/berth/internal/cluster/clustertest"
+	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/speaker/bgp"
+	"github.com/berth-lb/berth/internal/speaker/layer2"
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
+	"github.com/berth-lb/berth/internal/speaker/report"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/config"
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
@@ -38,13 +42,13 @@ type world struct {
 	t   *testing.T
 	api client.Client
 
+	mu      sync.Mutex                   // of members, said and sayings
 	members map[string]membership.Member // the fellows, as membership tells of them
 	reach   map[string]prober.Reach      // what the prober of node1 found
 	local   []links.Link                 // links of node1
 
 	linkReach prober.LinkReach     // the same, of links
 	heard     []announcer.Conflict // what the announcer heard of others
-	stage     announcement.Stage   // of node1
 	away      bool                 // the API server
 
 	// What the speaker did since the test last asked.
@@ -63,19 +67,24 @@ type world struct {
 	said           map[string]string // what node1 says of itself, by key
 	sayings        int               // how often it said something of its claims
 
-	state     *state
-	view      *view
 	tracker   *members.Tracker
+	joiner    *members.Joiner
 	claimed   *members.Claims
-	addresses *addresses
-	object    *object
-	conflicts *conflicts
+	layer2    *layer2.Controller
+	object    *report.Object
+	renewer   *report.Renewer
+	source    *source
+	cluster   *cluster.Reader
+	readiness *report.Readiness
+	loops     kube.Loops
 	config    *cluster.Config
 	queue     *reconcile.Queue
 	loop      *reconcile.Loop
 	status    notify.Signal // the Speaker object is out of date
 	bgp       *bgp.Controller
 	sessions  *fakeSessions
+	stuck     chan struct{} // what the announcer waits for, nil for nothing
+	node      string
 }
 
 const namespace = clustertest.Namespace
@@ -113,16 +122,27 @@ func newWorldOf(t *testing.T, node string, objects ...client.Object) *world {
 // newWorldWith is newWorld with other settings.
 func newWorldWith(t *testing.T, change func(*members.Config), objects ...client.Object) *world {
 	t.Helper()
+	w := unsettledWorld(t, v1beta1.SpeakerStatus{}, change, objects...)
+	w.readiness.Settled().Set()
+	w.tracker.SetStage(announcement.StageReady)
+	w.see()
+	return w
+}
+
+// unsettledWorld is a speaker that has just been started. last is what the one before it
+// wrote.
+func unsettledWorld(
+	t *testing.T, last v1beta1.SpeakerStatus, change func(*members.Config), objects ...client.Object,
+) *world {
+	t.Helper()
 	w := &world{
-		t: t, mute: map[string]bool{}, local: []links.Link{link("eth0", "192.0.2.1/24")}, stage: announcement.StageReady,
+		t: t, mute: map[string]bool{}, local: []links.Link{link("eth0", "192.0.2.1/24")},
 		members: map[string]membership.Member{}, reach: map[string]prober.Reach{},
 		requests: map[netip.Addr]announcer.Request{}, said: map[string]string{},
 	}
 	w.api = clustertest.New(t, objects...)
 	w.config = cluster.NewConfig()
 	w.config.Set(everything(), time.Now())
-	w.state = newState(w.config.Known())
-	w.state.settled.Set()
 	w.queue, w.status = reconcile.NewQueue(), notify.NewSignal()
 	log := slog.New(slog.DiscardHandler)
 	w.claimed = members.NewClaims(w, members.MaxBlocks, reconcile.PartSize, log)
@@ -132,51 +152,113 @@ func newWorldWith(t *testing.T, change func(*members.Config), objects ...client.
 	if w.tracker, err = members.New(c); err != nil {
 		t.Fatal(err)
 	}
-	joiner := members.NewJoiner(members.JoinerConfig{Membership: w, Status: c.Status, Log: log})
-	w.view = &view{
-		cluster: cluster.NewReader(w.api, "", namespace, nil), config: w.config, state: w.state, tracker: w.tracker, joiner: joiner,
-		claims: w, links: w, node: c.Node, ignoreExclude: c.IgnoreExclude, ignoreCordon: c.IgnoreCordon, handOver: 3 * time.Second,
-	}
+	w.joiner = members.NewJoiner(members.JoinerConfig{Membership: w, Status: c.Status, Log: log})
+	w.node, w.cluster = c.Node, cluster.NewReader(w.api, "", namespace, nil)
+	w.readiness = report.NewReadiness(w.config.Known())
 	emitted := reconcile.NewServiceEvents(w.api, w)
-	w.conflicts = newConflicts(w.view, w, emitted)
 	w.sessions = &fakeSessions{}
 	w.bgp = bgp.New(t.Context(), bgp.Config{
 		Node:    c.Node,
-		Cluster: w.view.cluster,
+		Cluster: w.cluster,
 		Config:  w.config,
-		Settled: w.state.settled,
+		Settled: w.readiness.Settled(),
 		Queue:   w.queue,
 		Links:   w,
 		Speaker: w.sessions,
 		BFD:     noBFD{},
 		Events:  w,
 		Status:  w.status,
-		Loops:   &w.state.loops,
+		Loops:   &w.loops,
 		Logger:  log,
 		BootID:  "this boot",
 	})
 	w.bgp.ProxyReady().Set()
-	w.object = &object{
-		view: w.view, live: w.api, writer: w.api, log: log, address: netip.MustParseAddrPort("192.0.2.1:7947"), profile: membership.Balanced,
-		stage: func() announcement.Stage { return w.stage }, conflicts: w.conflicts.list, dirty: w.status, bgp: w.bgp,
+	before := members.ParseObject(&v1beta1.Speaker{Status: last}, c.Node)
+	w.layer2 = layer2.New(t.Context(), layer2.Config{
+		Node:      c.Node,
+		Config:    w.config,
+		Settled:   w.readiness.Settled(),
+		Members:   w.tracker,
+		Claims:    w.claimed,
+		Links:     w,
+		Announcer: w,
+		Prober:    noProber{},
+		Queue:     w.queue,
+		Events:    emitted,
+		Status:    w.status,
+		Logger:    log,
+		Before:    before.State.Claims,
+		HandOver:  3 * time.Second,
+	})
+	w.source = &source{
+		node:    c.Node,
+		cluster: w.cluster,
+		config:  w.config,
+		settled: w.readiness.Settled(),
+		tracker: w.tracker,
+		layer2:  w.layer2,
 	}
-	w.addresses = &addresses{
-		view: w.view, announcer: w, claims: w.claimed, asking: w, queue: w.queue, events: emitted, status: w.status, log: log,
-	}
+	w.object = w.newObject(w.joiner, c, last)
+	w.renewer = report.NewRenewer(report.RenewerConfig{
+		Object:    w.object,
+		Claimant:  w.layer2,
+		Events:    w,
+		Isolation: 5 * time.Minute,
+		Logger:    log,
+	})
 	w.loop = reconcile.NewLoop(reconcile.LoopConfig{
 		Queue:      w.queue,
-		Source:     w.view,
-		Layer2:     w.addresses,
+		Source:     w.source,
+		Layer2:     w.layer2,
 		BGP:        w.bgp,
 		Warnings:   reconcile.NewWarnings(emitted),
 		Configured: w.config.Known(),
-		Loops:      &w.state.loops,
+		Loops:      &w.loops,
 		Logger:     log,
 	})
-	w.tracker.SetStage(announcement.StageReady)
-	w.see()
 	return w
 }
+
+// newObject is the Speaker object of a speaker that takes part in the membership by joiner.
+func (w *world) newObject(joiner *members.Joiner, c members.Config, last v1beta1.SpeakerStatus) *report.Object {
+	return report.New(report.Config{
+		Node:          c.Node,
+		Address:       netip.MustParseAddrPort("192.0.2.1:7947"),
+		Profile:       membership.Balanced,
+		Cached:        w.cluster,
+		Live:          w.api,
+		Writer:        w.api,
+		Ready:         w.readiness,
+		Members:       w.tracker,
+		Joiner:        joiner,
+		Sections:      []report.Section{w.layer2, w.bgp},
+		Status:        w.status,
+		Logger:        slog.New(slog.DiscardHandler),
+		IgnoreExclude: c.IgnoreExclude,
+		IgnoreCordon:  c.IgnoreCordon,
+		Last:          last,
+	})
+}
+
+// noProber asks nobody.
+type noProber struct{}
+
+// Ask implements layer2.Prober.
+func (noProber) Ask(context.Context, prober.Question) (prober.Found, error) {
+	return prober.Found{}, errDown
+}
+
+// Stats implements layer2.Prober.
+func (noProber) Stats() prober.Stats { return prober.Stats{} }
+
+// State makes the world its own announcer.
+func (*world) State() []announcer.Announcement { return nil }
+
+// Stats makes the world its own announcer.
+func (*world) Stats() announcer.Stats { return announcer.Stats{} }
+
+// Suspended makes the world its own announcer.
+func (*world) Suspended() bool { return false }
 
 // trackerConfig are the settings of a tracker for which the world is everything.
 func (w *world) trackerConfig() members.Config {
@@ -257,14 +339,16 @@ func (w *world) RequeueAll() uint64 { return 0 }
 
 // Members makes the world its own membership, in which its node is alive.
 func (w *world) Members() []membership.Member {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	said := map[string][]byte{}
 	for key, value := range w.said {
 		said[key] = []byte(value)
 	}
 	all := maps.Clone(w.members)
 	self := "node1"
-	if w.view != nil {
-		self = w.view.node
+	if w.node != "" {
+		self = w.node
 	}
 	all[self] = membership.Member{Name: self, State: membership.Alive, Said: said}
 	var out []membership.Member
@@ -286,19 +370,19 @@ func (w *world) Links() []links.Link { return w.local }
 // Conflicts makes the world its own announcer.
 func (w *world) Conflicts() []announcer.Conflict { return w.heard }
 
-// Set makes the world its own announcer.
+// Set makes the world its own announcer. While it is stuck, it takes nothing.
 func (w *world) Set(addr netip.Addr, want announcer.Request) {
+	if w.stuck != nil {
+		<-w.stuck
+	}
 	w.set = append(w.set, strings.TrimSpace(addr.String()+" "+strings.Join(want.Links, ",")))
 	w.requests[addr] = want
 }
 
-// start makes the world its own asker.
-func (w *world) start(addr netip.Addr, on []string) {
-	w.asked = append(w.asked, addr.String()+" "+strings.Join(on, ","))
-}
-
 // Say makes the world its own membership.
 func (w *world) Say(key string, value []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if strings.HasPrefix(key, "claims/") {
 		w.sayings++
 	}
@@ -312,6 +396,8 @@ func (w *world) Say(key string, value []byte) error {
 
 // SayAll makes the world its own membership.
 func (w *world) SayAll(prefix string, values map[string][]byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if prefix == "claims/" {
 		w.sayings++
 	}
@@ -336,6 +422,8 @@ func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, note string
 // as "key=value", of which "claim/ADDRESS=2w" is said with the others of its block; it is ready unless it says otherwise. It has a link in the
 // subnet of node1, and nothing is known of its kernel.
 func (w *world) says(name string, words ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	delete(w.reach, name)
 	w.members[name] = member(name, membership.Alive, time.Now(), words...)
 }
@@ -452,7 +540,12 @@ func written(name string, change ...func(*v1beta1.SpeakerStatus)) *v1beta1.Speak
 	s := &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1beta1.SpeakerStatus{
 		MemberAddress: fmt.Sprintf("192.0.2.%s:7947", strings.TrimPrefix(name, "node")),
 		Stage:         v1beta1.StageReady,
-		Links:         linkStatus([]links.Link{fellowLink(name)}),
+		Links: []v1beta1.SpeakerLink{{
+			Name:       "eth0",
+			MACAddress: fellowLink(name).HardwareAddr.String(),
+			Up:         true,
+			Prefixes:   []string{fellowLink(name).Prefixes[0].String()},
+		}},
 	}}
 	for _, f := range change {
 		f(&s.Status)
@@ -494,10 +587,33 @@ func (w *world) look() time.Duration {
 	if err := w.loop.Reconcile(w.t.Context(), []netip.Addr{address}); err != nil {
 		w.t.Fatal(err)
 	}
-	if again := w.state.memory(address).Recheck; !again.IsZero() {
+	if again := w.layer2.Decision(address).Recheck; !again.IsZero() {
 		return max(time.Until(again), 1)
 	}
 	return 0
+}
+
+// announces gives a Service an address and has node1 announce it.
+func (w *world) announces(addr string) {
+	w.t.Helper()
+	objects := clustertest.Service("at-" + strings.ReplaceAll(addr, ".", "-"))
+	objects[0].(*corev1.Service).Status.LoadBalancer.Ingress[0].IP = addr
+	for _, o := range objects {
+		if err := w.api.Create(w.t.Context(), o); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	if err := w.loop.Reconcile(w.t.Context(), []netip.Addr{netip.MustParseAddr(addr)}); err != nil {
+		w.t.Fatal(err)
+	}
+	if !w.layer2.Decision(netip.MustParseAddr(addr)).Announce {
+		w.t.Fatalf("%s is not announced: %+v", addr, w.layer2.Decision(netip.MustParseAddr(addr)))
+	}
+}
+
+// hears has the announcer hear that a host claims an address.
+func (w *world) hears(addr string, mac byte) {
+	w.heard = append(w.heard, conflictAt(netip.MustParseAddr(addr), mac, time.Now()))
 }
 
 // isStale reports, once, whether the Speaker object is out of date.
@@ -535,7 +651,7 @@ func (w *world) claims(want string) {
 }
 
 // reason is why address is announced, or not.
-func (w *world) reason() v1beta1.Reason { return w.state.memory(address).Reason }
+func (w *world) reason() v1beta1.Reason { return w.layer2.Decision(address).Reason }
 
 // isFellow tells in one line what is known of a fellow.
 func (w *world) isFellow(name string) string {
@@ -566,15 +682,6 @@ func net6(n byte) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, n} }
 func node(name string) *corev1.Node { return clustertest.Node(name) }
 
 func service(name string) []client.Object { return clustertest.Service(name) }
-
-// answered has the LAN asked for an address, or answers the question.
-func answered(s *state, addr netip.Addr, state announcement.ProbeState, holder net.HardwareAddr) {
-	if state == announcement.ProbeAsking {
-		s.startProbe(addr)
-		return
-	}
-	s.setProbe(addr, s.memory(addr).asking, announcement.Probe{State: state, Holder: holder})
-}
 
 // clientKey is the key of an object that has no namespace.
 func clientKey(name string) client.ObjectKey { return client.ObjectKey{Name: name} }

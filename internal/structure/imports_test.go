@@ -117,6 +117,22 @@ var rules = []rule{
 	{of: "internal/cluster/clustertest", may: []string{"api/...", "internal/cluster", "internal/kube"}, why: "it serves tests"},
 	{of: "internal/speaker/reconcile", may: []string{"api/...", "internal/kube", "internal/notify", "pkg/announcement", "pkg/config"},
 		why: "it gives addresses to protocols and knows none of them"},
+	{
+		of: "internal/speaker/layer2",
+		may: []string{
+			"api/...", "internal/cluster", "internal/kube", "internal/notify", "internal/speaker/members", "internal/speaker/reconcile",
+			"pkg/announcement", "pkg/config", "pkg/layer2/announcer", "pkg/layer2/election", "pkg/layer2/links", "pkg/layer2/prober",
+		},
+		why: "it announces by layer 2, and knows nothing of BGP",
+	},
+	{
+		of: "internal/speaker/report",
+		may: []string{
+			"api/...", "internal/cluster", "internal/kube", "internal/notify", "internal/version", "internal/speaker/members",
+			"internal/speaker/presence", "pkg/announcement", "pkg/layer2/links", "pkg/membership",
+		},
+		why: "it writes what the parts of the speaker say, and knows no protocol",
+	},
 	{of: "internal/speaker/bgp", may: []string{"api/...", "internal/cluster", "internal/kube", "internal/notify", "internal/speaker/reconcile",
 		"pkg/announcement", "pkg/bfd", "pkg/bgp", "pkg/config", "pkg/layer2/links"},
 		why: "it announces by BGP, and knows nothing of layer 2 but which links the node has"},

@@ -245,6 +245,12 @@ func (c *Controller) Status(s *v1beta1.SpeakerStatus) {
 	s.BGP, s.BFD = c.sessions.object(), c.paths.object()
 }
 
+// StoppedStatus fills in what the Speaker object says of BGP while the speaker does not
+// run: nothing but what the next one needs to know.
+func (c *Controller) StoppedStatus(s *v1beta1.SpeakerStatus, _ bool) {
+	s.BGP = v1beta1.SpeakerBGP{BootID: s.BGP.BootID}
+}
+
 // Describe implements prometheus.Collector.
 func (c *Controller) Describe(out chan<- *prometheus.Desc) { c.metrics.describe(out) }
 

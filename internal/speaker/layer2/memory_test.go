@@ -1,4 +1,4 @@
-package main
+package layer2
 
 import (
 	"net/netip"
@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
@@ -20,7 +19,7 @@ func TestSince(t *testing.T) {
 	other := announcement.Decision{Reason: v1beta1.ReasonNotOwner, Owner: "node2", Services: []string{"default/web"}}
 	standIn := announcing
 	standIn.Reason, standIn.StandInFor = v1beta1.ReasonStandIn, "node2"
-	s := newState(notify.NewLatch())
+	s := newMemory()
 	for i, step := range []struct {
 		story  string
 		what   announcement.Decision
@@ -54,7 +53,7 @@ func TestSince(t *testing.T) {
 }
 
 func TestAddressesWithoutServiceAreForgotten(t *testing.T) {
-	s := newState(notify.NewLatch())
+	s := newMemory()
 	for _, text := range []string{"192.0.2.10", "192.0.2.9", "2001:db8::1"} {
 		s.record(announcement.Input{Address: netip.MustParseAddr(text)}, announcement.Decision{Announce: true, Services: []string{"default/web"}})
 	}
@@ -67,32 +66,6 @@ func TestAddressesWithoutServiceAreForgotten(t *testing.T) {
 	}
 	if got := s.known(); len(got) != 2 {
 		t.Errorf("known are %v", got)
-	}
-}
-
-func TestReadiness(t *testing.T) {
-	for _, test := range []struct {
-		story               string
-		configured, settled bool
-		ready               bool
-	}{
-		{"it has just started", false, false, false},
-		{"it knows its fellows only", false, true, false},
-		{"it knows the configuration only", true, false, false},
-		{"it knows both", true, true, true},
-	} {
-		t.Run(test.story, func(t *testing.T) {
-			s := newState(notify.NewLatch())
-			if test.configured {
-				s.configured.Set()
-			}
-			if test.settled {
-				s.settled.Set()
-			}
-			if missing := s.missing(); (missing == "") != test.ready {
-				t.Errorf("it waits for %q", missing)
-			}
-		})
 	}
 }
 
@@ -113,9 +86,9 @@ func TestAdopt(t *testing.T) {
 		{"another has claimed it since", announcement.Claim{Generation: 4}, others{"node2": {Generation: 3}, "node3": {Generation: 5}}, nil, 5},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			s := newState(notify.NewLatch())
+			s := newMemory()
 			s.adopt(map[netip.Addr]announcement.Claim{address: test.own}, map[netip.Addr]map[string]announcement.Claim{address: test.others})
-			r := s.memory(address)
+			r := s.of(address)
 			if !sameClaim(r.Claim, test.claim) || r.highest != test.highest {
 				t.Errorf("got %+v and highest %d, want %+v and %d", r.Claim, r.highest, test.claim, test.highest)
 			}
@@ -138,7 +111,7 @@ func TestBursts(t *testing.T) {
 	owner := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Services: []string{"default/web"}}
 	took, contested, gone := owner, owner, announcement.Decision{Reason: v1beta1.ReasonNotOwner, Services: []string{"default/web"}}
 	took.Cause, took.Contested, contested.Contested = v1beta1.CauseNodeGone, true, true
-	s := newState(notify.NewLatch())
+	s := newMemory()
 	for _, step := range []struct {
 		story string
 		what  announcement.Decision
@@ -164,7 +137,7 @@ func TestHandingOverSince(t *testing.T) {
 	owner := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Services: []string{"default/web"}}
 	handing := owner
 	handing.Reason, handing.HandingOver = v1beta1.ReasonHandingOver, true
-	s := newState(notify.NewLatch())
+	s := newMemory()
 	for i, step := range []struct {
 		story string
 		what  announcement.Decision
@@ -189,10 +162,10 @@ func TestHandingOverSince(t *testing.T) {
 // TestHighestIsNeverLower: what was the highest generation once stays so, even
 // when nobody claims it any more.
 func TestHighestIsNeverLower(t *testing.T) {
-	s := newState(notify.NewLatch())
+	s := newMemory()
 	d := announcement.Decision{Reason: v1beta1.ReasonNotOwner, Services: []string{"default/web"}}
 	record := func(claims map[string]announcement.Claim, d announcement.Decision) uint64 {
-		_, after := s.record(announcement.Input{Address: address, Highest: s.memory(address).highest, Claims: claims}, d)
+		_, after := s.record(announcement.Input{Address: address, Highest: s.of(address).highest, Claims: claims}, d)
 		return after.highest
 	}
 	if got := record(map[string]announcement.Claim{"node2": {Generation: 4}, "node3": {Generation: 6}}, d); got != 6 {
@@ -214,7 +187,7 @@ func TestWhatTheLANSaidIsRemembered(t *testing.T) {
 		return announcement.Decision{Reason: reason, Announce: reason == v1beta1.ReasonOwner, Services: []string{"default/web"}}
 	}
 	holder := net6(9)
-	s := newState(notify.NewLatch())
+	s := newMemory()
 	answered(s, address, announcement.ProbeFree, nil)
 	if len(s.known()) > 0 {
 		t.Error("an address that is not known is remembered for a probe")
@@ -233,7 +206,7 @@ func TestWhatTheLANSaidIsRemembered(t *testing.T) {
 		{"it is announced", func() { s.record(announcement.Input{Address: address}, of(v1beta1.ReasonOwner)) }, announcement.ProbeNone, false},
 	} {
 		step.do()
-		got := s.memory(address).probe
+		got := s.of(address).probe
 		if got.State != step.state || (len(got.Holder) > 0) != step.holder {
 			t.Errorf("%s: got %d, %s", step.story, got.State, got.Holder)
 		}
@@ -241,7 +214,7 @@ func TestWhatTheLANSaidIsRemembered(t *testing.T) {
 }
 
 func TestTakeoverIsMeasuredOnce(t *testing.T) {
-	s := newState(notify.NewLatch())
+	s := newMemory()
 	take := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Cause: v1beta1.CauseNodeGone, Services: []string{"default/web"}}
 	keep := take
 	keep.Cause = ""

@@ -1,4 +1,4 @@
-package main
+package layer2
 
 import (
 	"fmt"
@@ -46,11 +46,11 @@ func TestConflictsAreListedInOrder(t *testing.T) {
 	w.says("node2")
 	w.see()
 	probed := netip.MustParseAddr("192.0.2.5")
-	w.state.record(announcement.Input{Address: probed, Now: start}, announcement.Decision{
+	w.memory.record(announcement.Input{Address: probed, Now: start}, announcement.Decision{
 		Reason: v1beta1.ReasonProbing, Owner: "node1", Services: []string{"default/web"},
 	})
-	answered(w.state, probed, announcement.ProbeTaken, net6(9))
-	w.state.record(announcement.Input{Address: probed, Now: start}, announcement.Decision{
+	answered(w.memory, probed, announcement.ProbeTaken, net6(9))
+	w.memory.record(announcement.Input{Address: probed, Now: start}, announcement.Decision{
 		Reason: v1beta1.ReasonConflict, Owner: "node1", Services: []string{"default/web"},
 	})
 	w.hears("192.0.2.10", "eth1", 9, false, 0)
@@ -75,7 +75,7 @@ func TestConflictsAreListedInOrder(t *testing.T) {
 
 // owned has a fellow own an address, as node1 sees it.
 func (w *world) owned(addr, by string) {
-	w.state.record(announcement.Input{Address: netip.MustParseAddr(addr), Now: start}, announcement.Decision{
+	w.memory.record(announcement.Input{Address: netip.MustParseAddr(addr), Now: start}, announcement.Decision{
 		Reason: v1beta1.ReasonNotOwner, Owner: by, Services: []string{"default/web"},
 	})
 }
@@ -171,9 +171,9 @@ func TestADisputeIsTold(t *testing.T) {
 // the decision.
 func TestConflictFoundByProbesHasItsEventAlready(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
-	w.view.probes = true
+	w.c.view.probes = true
 	w.look()
-	answered(w.state, address, announcement.ProbeTaken, net6(9))
+	answered(w.memory, address, announcement.ProbeTaken, net6(9))
 	w.look()
 	w.did("192.0.2.10", true, "web Warning Conflict")
 	w.conflicts.announce()

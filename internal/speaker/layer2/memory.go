@@ -1,4 +1,4 @@
-package main
+package layer2
 
 import (
 	"net/netip"
@@ -7,27 +7,15 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/kube"
-	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
-// state is what the speaker remembers of each address: its last decision and what came
-// before.
-type state struct {
-	// loops are the main loops of the process, none of which may stand still.
-	loops kube.Loops
-
+// memory remembers of each address its last decision and what came before. It is safe for
+// concurrent use.
+type memory struct {
 	mu        sync.Mutex
 	addresses map[netip.Addr]remembered
 	serial    uint64 // of the last question
-
-	// configured is set when the configuration was read for the first time, settled when
-	// it is known which fellows are alive. Nothing is announced before both.
-	configured notify.Latch
-	settled    notify.Latch
-	// unsettled is why the latter is not known yet, "" for no reason in particular.
-	unsettled string
 }
 
 // remembered is what the speaker remembers of one address.
@@ -60,43 +48,13 @@ type takeover struct {
 	from time.Time
 }
 
-func newState(configured notify.Latch) *state {
-	return &state{addresses: map[netip.Addr]remembered{}, configured: configured, settled: notify.NewLatch()}
-}
-
-// missing says what the speaker waits for before it announces anything, ""
-// when for nothing.
-func (s *state) missing() string {
-	switch {
-	case !s.configured.IsSet():
-		return "the configuration is not read yet"
-	case !s.settled.IsSet():
-		const missing = "it is not known yet which other speakers are alive"
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.unsettled != "" {
-			return missing + ": " + s.unsettled
-		}
-		return missing
-	}
-	return ""
-}
-
-// setUnsettled says why it is not known yet which fellows are alive. It reports
-// whether that is news.
-func (s *state) setUnsettled(why string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	news := s.unsettled != why
-	s.unsettled = why
-	return news
-}
+func newMemory() *memory { return &memory{addresses: map[netip.Addr]remembered{}} }
 
 // adopt takes in what this speaker claimed before it was started anew. What
 // another has claimed since is not this node's any more.
-func (s *state) adopt(own map[netip.Addr]announcement.Claim, others map[netip.Addr]map[string]announcement.Claim) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (m *memory) adopt(own map[netip.Addr]announcement.Claim, others map[netip.Addr]map[string]announcement.Claim) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for addr, claim := range own {
 		r := remembered{highest: claim.Generation}
 		for _, other := range others[addr] {
@@ -105,23 +63,23 @@ func (s *state) adopt(own map[netip.Addr]announcement.Claim, others map[netip.Ad
 		if r.highest == claim.Generation {
 			r.Claim = &claim
 		}
-		s.addresses[addr] = r
+		m.addresses[addr] = r
 	}
 }
 
-// memory is what is remembered of an address.
-func (s *state) memory(addr netip.Addr) remembered {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.addresses[addr]
+// of returns what is remembered of an address.
+func (m *memory) of(addr netip.Addr) remembered {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.addresses[addr]
 }
 
 // record remembers the decision for an address, and returns what was
 // remembered before and is now. Addresses that no Service has are forgotten.
-func (s *state) record(in announcement.Input, d announcement.Decision) (before, after remembered) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before = s.addresses[in.Address]
+func (m *memory) record(in announcement.Input, d announcement.Decision) (before, after remembered) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before = m.addresses[in.Address]
 	after = before
 	after.Decision = d
 	after.highest = in.Highest
@@ -163,38 +121,38 @@ func (s *state) record(in announcement.Input, d announcement.Decision) (before, 
 	default:
 		after.probe, after.asking = announcement.Probe{}, 0
 	}
-	s.addresses[in.Address] = after
+	m.addresses[in.Address] = after
 	if len(d.Services) == 0 && !d.Announce {
-		delete(s.addresses, in.Address)
+		delete(m.addresses, in.Address)
 	}
 	return before, after
 }
 
 // startProbe remembers that the LAN is being asked for an address, and returns
 // the serial of this question. An earlier one is over.
-func (s *state) startProbe(addr netip.Addr) uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.addresses[addr]
-	s.serial++
-	r.asking, r.probe.State = s.serial, announcement.ProbeAsking
-	s.addresses[addr] = r
-	return s.serial
+func (m *memory) startProbe(addr netip.Addr) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.addresses[addr]
+	m.serial++
+	r.asking, r.probe.State = m.serial, announcement.ProbeAsking
+	m.addresses[addr] = r
+	return m.serial
 }
 
 // probing reports whether the answer to a question still matters.
-func (s *state) probing(addr netip.Addr, serial uint64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.addresses[addr].asking == serial
+func (m *memory) probing(addr netip.Addr, serial uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.addresses[addr].asking == serial
 }
 
 // setProbe remembers the answer to a question, if it still matters. Who had the
 // address before it was free is remembered too.
-func (s *state) setProbe(addr netip.Addr, serial uint64, probe announcement.Probe) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, known := s.addresses[addr]
+func (m *memory) setProbe(addr netip.Addr, serial uint64, probe announcement.Probe) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, known := m.addresses[addr]
 	if !known || r.asking != serial {
 		return false
 	}
@@ -202,41 +160,41 @@ func (s *state) setProbe(addr netip.Addr, serial uint64, probe announcement.Prob
 		probe.Holder = r.probe.Holder
 	}
 	r.probe = probe
-	s.addresses[addr] = r
+	m.addresses[addr] = r
 	return true
 }
 
 // missedSince remembers when the owner before was last known to be there, if the
 // address is being taken.
-func (s *state) missedSince(addr netip.Addr, from time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r := s.addresses[addr]; r.takeover.cause != "" {
+func (m *memory) missedSince(addr netip.Addr, from time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r := m.addresses[addr]; r.takeover.cause != "" {
 		r.takeover.from = from
-		s.addresses[addr] = r
+		m.addresses[addr] = r
 	}
 }
 
 // took returns the takeover of an address that is announced now, once.
-func (s *state) took(addr netip.Addr) (takeover, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.addresses[addr]
+func (m *memory) took(addr netip.Addr) (takeover, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.addresses[addr]
 	if r.takeover.cause == "" {
 		return takeover{}, false
 	}
 	t := r.takeover
 	r.takeover = takeover{}
-	s.addresses[addr] = r
+	m.addresses[addr] = r
 	return t, true
 }
 
 // known are the addresses of which anything is remembered, sorted.
-func (s *state) known() []netip.Addr {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]netip.Addr, 0, len(s.addresses))
-	for addr := range s.addresses {
+func (m *memory) known() []netip.Addr {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]netip.Addr, 0, len(m.addresses))
+	for addr := range m.addresses {
 		out = append(out, addr)
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
@@ -244,19 +202,19 @@ func (s *state) known() []netip.Addr {
 }
 
 // all is a copy of what is remembered.
-func (s *state) all() map[netip.Addr]remembered {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make(map[netip.Addr]remembered, len(s.addresses))
-	for addr, r := range s.addresses {
+func (m *memory) all() map[netip.Addr]remembered {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make(map[netip.Addr]remembered, len(m.addresses))
+	for addr, r := range m.addresses {
 		out[addr] = r
 	}
 	return out
 }
 
 // announced is what this node announces.
-func (s *state) announced() map[netip.Addr]remembered {
-	out := s.all()
+func (m *memory) announced() map[netip.Addr]remembered {
+	out := m.all()
 	for addr, r := range out {
 		if !r.Announce {
 			delete(out, addr)
@@ -266,10 +224,10 @@ func (s *state) announced() map[netip.Addr]remembered {
 }
 
 // owns reports whether this node claims anything.
-func (s *state) owns() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.addresses {
+func (m *memory) owns() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.addresses {
 		if r.Claim != nil {
 			return true
 		}

@@ -1,4 +1,4 @@
-package main
+package layer2
 
 import (
 	"net/netip"

@@ -1,4 +1,4 @@
-package main
+package layer2
 
 import (
 	"bytes"
@@ -35,10 +35,8 @@ const (
 // as a client does. For each address one speaker does so on each link of the owner,
 // not the owner.
 type checking struct {
-	view   *view
-	prober interface {
-		Ask(context.Context, prober.Question) (prober.Found, error)
-	}
+	view       *view
+	prober     Prober
 	proxyHosts *proxyFinder
 	conflicts  *conflicts
 	status     notify.Signal // the Speaker object is out of date
@@ -99,7 +97,7 @@ func (c *checking) due() []check {
 	p := c.view.tracker.Around()
 	var out []check
 	forget := false
-	for addr, r := range c.view.state.all() {
+	for addr, r := range c.view.memory.all() {
 		// An owner without a claim does not announce the address yet: perhaps it
 		// asks whether another host has it.
 		_, claimed := p.Claims[addr][r.Owner]
@@ -137,7 +135,7 @@ func (c *checking) one(ctx context.Context, ch check) {
 	}
 	p := c.view.tracker.Current()
 	if err != nil || p.Claims[ch.addr][ch.owner] != before || p.Members[ch.owner].Presence != announcement.Present ||
-		c.view.state.memory(ch.addr).Owner != ch.owner || slices.Contains(p.SilentLinks, ch.link) {
+		c.view.memory.of(ch.addr).Owner != ch.owner || slices.Contains(p.SilentLinks, ch.link) {
 		return // it has moved meanwhile, or this node has lost the LAN; nothing is known of it now
 	}
 	if !c.conflicts.found(addressOn{ch.addr, ch.link}, conflict) {

@@ -1,4 +1,4 @@
-package main
+package layer2
 
 import (
 	"cmp"
@@ -27,7 +27,7 @@ const handOverNoise = 5 * time.Second
 // were heard, and from the checks of fellows' addresses.
 type conflicts struct {
 	view      *view
-	announcer interface{ Conflicts() []announcer.Conflict }
+	announcer Announcer
 	events    *reconcile.ServiceEvents
 
 	mu      sync.Mutex
@@ -42,9 +42,9 @@ type addressOn struct {
 	link string
 }
 
-func newConflicts(v *view, announcer interface{ Conflicts() []announcer.Conflict }, e *reconcile.ServiceEvents) *conflicts {
+func newConflicts(v *view, a Announcer, e *reconcile.ServiceEvents) *conflicts {
 	return &conflicts{
-		view: v, announcer: announcer, events: e,
+		view: v, announcer: a, events: e,
 		checked: map[addressOn]v1beta1.Layer2Conflict{}, told: map[string]bool{}, counts: map[v1beta1.ConflictKind]uint64{},
 	}
 }
@@ -79,7 +79,7 @@ func (c *conflicts) clear(addr netip.Addr, links []string) (changed bool) {
 // list lists all conflicts by address and link.
 func (c *conflicts) list() []v1beta1.Layer2Conflict {
 	var out []v1beta1.Layer2Conflict
-	all := c.view.state.all()
+	all := c.view.memory.all()
 	now := time.Now()
 	for addr, r := range all {
 		switch {
@@ -184,7 +184,7 @@ func holderName(mac, node string) string {
 // conflict that was found before the first announcement has one already. It
 // reports whether there is any news, good or bad.
 func (c *conflicts) announce() (news bool) {
-	all := c.view.state.all()
+	all := c.view.memory.all()
 	now := map[string]bool{}
 	for _, conflict := range c.list() {
 		key := conflict.Address + " " + string(conflict.Kind)

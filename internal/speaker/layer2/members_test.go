@@ -1,4 +1,4 @@
-package main
+package layer2
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/berth-lb/berth/api/v1beta1"
@@ -26,7 +27,7 @@ func TestWhatCannotBePublishedIsNotOwned(t *testing.T) {
 	// holds gives node1 room for so many blocks, of which it has these addresses' ones.
 	holds := func(most int, addrs ...netip.Addr) {
 		w.claimed = members.NewClaims(w, most, reconcile.PartSize, slog.New(slog.DiscardHandler))
-		w.addresses.claims = w.claimed
+		w.c.c.Claims = w.claimed
 		for _, addr := range addrs {
 			if !w.claimed.Set(addr, &announcement.Claim{Generation: 1}) {
 				t.Fatalf("no room for %s", addr)
@@ -41,8 +42,8 @@ func TestWhatCannotBePublishedIsNotOwned(t *testing.T) {
 
 	holds(1, other)
 	w.look()
-	if got := w.reason(); got != v1beta1.ReasonNoCandidate || !strings.Contains(w.state.memory(address).Message, "node1 (NodeFull)") {
-		t.Errorf("alone it is %s: %s", got, w.state.memory(address).Message)
+	if got := w.reason(); got != v1beta1.ReasonNoCandidate || !strings.Contains(w.memory.of(address).Message, "node1 (NodeFull)") {
+		t.Errorf("alone it is %s: %s", got, w.memory.of(address).Message)
 	}
 	if w.said["full"] == "" {
 		t.Error("it does not publish that it is full")
@@ -51,7 +52,7 @@ func TestWhatCannotBePublishedIsNotOwned(t *testing.T) {
 
 	w.says("node2")
 	w.look()
-	if d := w.state.memory(address); d.Owner != "node2" || d.Announce {
+	if d := w.memory.of(address); d.Owner != "node2" || d.Announce {
 		t.Errorf("owner is %q (%s): want the one that has room", d.Owner, d.Reason)
 	}
 	holds(members.MaxBlocks, other)
@@ -85,8 +86,8 @@ func TestWhatAFellowMayOwnIsNotTaken(t *testing.T) {
 	begin := time.Now()
 	start := func(t *testing.T) *world {
 		w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-		w.view.probes = true
-		w.state.adopt(map[netip.Addr]announcement.Claim{address: {Generation: 1}}, nil)
+		w.c.view.probes = true
+		w.memory.adopt(map[netip.Addr]announcement.Claim{address: {Generation: 1}}, nil)
 		w.claimed.Set(address, &announcement.Claim{Generation: 1})
 		w.reads(hidden(begin))
 		w.reads(hidden(begin.Add(time.Second)))
@@ -98,12 +99,12 @@ func TestWhatAFellowMayOwnIsNotTaken(t *testing.T) {
 			t.Fatalf("it is %s, and asked %q", got, w.asked)
 		}
 		w.claims("1") // until somebody answers
-		answered(w.state, address, announcement.ProbeAsking, nil)
+		answered(w.memory, address, announcement.ProbeAsking, nil)
 		return w
 	}
 	t.Run("nobody answers", func(t *testing.T) {
 		w := start(t)
-		answered(w.state, address, announcement.ProbeFree, nil)
+		answered(w.memory, address, announcement.ProbeFree, nil)
 		w.look()
 		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
 		w.asked = nil
@@ -114,24 +115,24 @@ func TestWhatAFellowMayOwnIsNotTaken(t *testing.T) {
 	})
 	t.Run("the fellow answers, and later does no more", func(t *testing.T) {
 		w := start(t)
-		w.state.setProbe(address, w.state.memory(address).asking, announcement.Probe{State: announcement.ProbeTaken, Holder: net6(2), Node: "node2"})
+		w.memory.setProbe(address, w.memory.of(address).asking, announcement.Probe{State: announcement.ProbeTaken, Holder: net6(2), Node: "node2"})
 		w.look()
 		w.claims("")
-		d := w.state.memory(address)
+		d := w.memory.of(address)
 		if d.Reason != v1beta1.ReasonClaimsUnknown || d.Owner != "node2" || d.Announce || len(w.events) > 0 {
 			t.Errorf("%s, owner %q, Events %q: %s", d.Reason, d.Owner, w.events, d.Message)
 		}
-		answered(w.state, address, announcement.ProbeFree, nil)
+		answered(w.memory, address, announcement.ProbeFree, nil)
 		w.look()
 		// Nobody claims it any more, and by hash it is node2's, which works.
-		if d := w.state.memory(address); d.Reason != v1beta1.ReasonNotOwner || d.Owner != "node2" {
+		if d := w.memory.of(address); d.Reason != v1beta1.ReasonNotOwner || d.Owner != "node2" {
 			t.Errorf("%s, owner %q: %s", d.Reason, d.Owner, d.Message)
 		}
 		w.claims("")
 	})
 	t.Run("a stranger answers", func(t *testing.T) {
 		w := start(t)
-		answered(w.state, address, announcement.ProbeTaken, net6(99))
+		answered(w.memory, address, announcement.ProbeTaken, net6(99))
 		w.look()
 		if got := w.reason(); got != v1beta1.ReasonConflict {
 			t.Errorf("it is %s", got)
@@ -156,9 +157,9 @@ func TestWhatAFellowMayOwnIsNotTaken(t *testing.T) {
 		w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 		w.reads(hidden(time.Time{})) // which proves nothing
 		w.tracker.MarkDisconnected()
-		answered(w.state, address, announcement.ProbeFree, nil)
+		answered(w.memory, address, announcement.ProbeFree, nil)
 		w.look()
-		d := w.state.memory(address)
+		d := w.memory.of(address)
 		if d.Reason != v1beta1.ReasonClaimsUnknown || d.Announce || len(w.events) > 0 {
 			t.Errorf("%s (node2 %s): its kernel does not answer for what it owns", d.Reason, w.isFellow("node2"))
 		}
@@ -184,11 +185,6 @@ func TestAFellowThatIsNotUnderstood(t *testing.T) {
 	w.look()
 	if got := w.reason(); got != v1beta1.ReasonNotOwner {
 		t.Errorf("its address is %s", got)
-	}
-	w.object.address = netip.MustParseAddrPort("192.0.2.1:7947")
-	status := w.object.status()
-	if members.ParseObject(&v1beta1.Speaker{Status: status}, "node2").Doubt == "" {
-		t.Errorf("it is not asked to renew its object: %+v", status.Fellows)
 	}
 }
 
@@ -265,7 +261,7 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 				for _, name := range said {
 					delete(w.members[name].Said, "probe/node1")
 				}
-				w.state.adopt(map[netip.Addr]announcement.Claim{address: {Generation: 7}}, nil)
+				w.memory.adopt(map[netip.Addr]announcement.Claim{address: {Generation: 7}}, nil)
 				w.look()
 				w.members["node2"].Said["probe/node1"] = []byte(strings.TrimPrefix(test.node2, "probe/node1="))
 				w.members["node3"].Said["probe/node1"] = []byte(strings.TrimPrefix(test.node3, "probe/node1="))
@@ -273,37 +269,12 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 			w.see() // the picture before tells which links are whose
 			w.look()
 			if w.reason() != test.want {
-				t.Errorf("the reason is %s: %s", w.reason(), w.state.memory(address).Message)
+				t.Errorf("the reason is %s: %s", w.reason(), w.memory.of(address).Message)
 			}
 			if test.want == v1beta1.ReasonOwner {
-				if got, _ := w.state.took(address); got.cause != v1beta1.CauseLinkSilent {
+				if got, _ := w.memory.took(address); got.cause != v1beta1.CauseLinkSilent {
 					t.Errorf("the cause is %s", got.cause)
 				}
-			}
-		})
-	}
-}
-
-// TestProblemsOfLinks: the Speaker object says what of a link is in the way.
-func TestProblemsOfLinks(t *testing.T) {
-	for _, test := range []struct {
-		story string
-		link  links.Link
-		says  string // "" for no problem
-	}{
-		{"an ordinary link", link("eth0", "192.0.2.7/24", "2001:db8::7/64"), ""},
-		{"a trunk without addresses", link("eth0"), ""},
-		{"a single address beside a subnet", link("eth0", "192.0.2.7/24", "2001:db8::7/128"), ""},
-		{"single addresses only", link("eth0", "192.0.2.7/32", "2001:db8::7/128", "fe80::7/64"), "in no subnet"},
-		{"a bond that balances", links.Link{Name: "bond0", HardwareAddr: net6(1), Up: true, Broadcast: true, Balances: true}, "balance-alb"},
-	} {
-		t.Run(test.story, func(t *testing.T) {
-			w := newWorld(t, node("node1"))
-			w.local = []links.Link{test.link}
-			w.see()
-			links := w.object.status().Links
-			if len(links) != 1 || (links[0].Problem == "") != (test.says == "") || !strings.Contains(links[0].Problem, test.says) {
-				t.Errorf("%+v", links)
 			}
 		})
 	}
@@ -330,4 +301,55 @@ func TestManyAddressesOnEachNode(t *testing.T) {
 		t.Errorf("the reason is %s", w.reason())
 	}
 	w.claims("")
+}
+
+// TestIsolatedNodeYields: a node that hears nobody goes on with what it has, and leaves
+// an address to a fellow that announces it since: that one knows more. One that it had
+// heard before, or a stranger, makes no difference.
+func TestIsolatedNodeYields(t *testing.T) {
+	for _, test := range []struct {
+		story string
+		after time.Duration // that it is cut off, the claim is heard
+		mac   byte
+		gone  bool // the other since
+		node  string
+	}{
+		{"a fellow has taken it", time.Minute, 2, false, "node2"},
+		{"a fellow claimed it before", -time.Second, 2, false, ""},
+		{"a stranger claims it", time.Minute, 99, false, ""},
+		{"a fellow has taken it, and dies", time.Minute, 2, true, ""},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
+				w.look()
+				time.Sleep(time.Minute)
+				w.says("node2")
+				w.look()
+				cut := time.Now()
+				time.Sleep(time.Hour)
+				w.heard = append(w.heard, conflictAt(address, test.mac, cut.Add(test.after)))
+				w.tracker.SetIsolated(true, w.c.ClaimedByOthers(cut))
+				if test.gone {
+					w.died("node2", false)
+				}
+				w.look()
+				if got := w.memory.of(address); got.Announce == (test.node != "") || test.node != "" && got.Owner != test.node {
+					t.Errorf("the decision is %+v", got.Decision)
+				}
+				// It no longer announces it, so nothing more is heard.
+				w.heard = nil
+				w.tracker.SetIsolated(true, w.c.ClaimedByOthers(cut))
+				w.look()
+				if got := w.memory.of(address); got.Announce == (test.node != "") {
+					t.Errorf("then the decision is %+v", got.Decision)
+				}
+				w.tracker.SetIsolated(false, nil)
+				w.look()
+				if got := w.memory.of(address); w.tracker.IsIsolated() || got.Reason == v1beta1.ReasonIsolated {
+					t.Errorf("when it hears somebody again the decision is %+v", got.Decision)
+				}
+			})
+		})
+	}
 }

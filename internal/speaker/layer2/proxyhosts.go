@@ -1,4 +1,4 @@
-package main
+package layer2
 
 import (
 	"bytes"
@@ -35,10 +35,8 @@ const (
 // one, as routers do with proxy ARP: it asks for two addresses that nobody should
 // have. A host is asked about on a link once in ten minutes at most.
 type proxyFinder struct {
-	prober interface {
-		Ask(context.Context, prober.Question) (prober.Found, error)
-	}
-	view *view
+	prober Prober
+	view   *view
 
 	mu    sync.Mutex
 	known map[hostOn]*control
@@ -60,41 +58,41 @@ type control struct {
 	answered netip.Addr
 }
 
-func newProxyFinder(prober *prober.Prober, v *view) *proxyFinder {
-	return &proxyFinder{prober: prober, view: v, known: map[hostOn]*control{}}
+func newProxyFinder(p Prober, v *view) *proxyFinder {
+	return &proxyFinder{prober: p, view: v, known: map[hostOn]*control{}}
 }
 
 // answers returns an address that nobody should have and that a host answers for, as
 // it does for addr, on one of the links; an invalid one when it does not, or that
 // cannot be found out.
-func (e *proxyFinder) answers(ctx context.Context, addr netip.Addr, links []string, mac net.HardwareAddr) netip.Addr {
+func (f *proxyFinder) answers(ctx context.Context, addr netip.Addr, links []string, mac net.HardwareAddr) netip.Addr {
 	for _, link := range links {
-		if got := e.on(ctx, addr, link, mac); got.IsValid() {
+		if got := f.on(ctx, addr, link, mac); got.IsValid() {
 			return got
 		}
 	}
 	return netip.Addr{}
 }
 
-func (e *proxyFinder) on(ctx context.Context, addr netip.Addr, link string, mac net.HardwareAddr) netip.Addr {
+func (f *proxyFinder) on(ctx context.Context, addr netip.Addr, link string, mac net.HardwareAddr) netip.Addr {
 	at := hostOn{link, mac.String(), addr.Is6()}
 	now := time.Now()
-	e.mu.Lock()
-	for host, c := range e.known {
+	f.mu.Lock()
+	for host, c := range f.known {
 		if now.Sub(c.at) >= controlMemory {
-			delete(e.known, host)
+			delete(f.known, host)
 		}
 	}
-	c, known := e.known[at]
-	if !known && len(e.known) >= controlHosts {
-		e.mu.Unlock()
+	c, known := f.known[at]
+	if !known && len(f.known) >= controlHosts {
+		f.mu.Unlock()
 		return netip.Addr{}
 	}
 	if !known {
 		c = &control{done: make(chan struct{}), at: now}
-		e.known[at] = c
+		f.known[at] = c
 	}
-	e.mu.Unlock()
+	f.mu.Unlock()
 	if known {
 		select {
 		case <-c.done:
@@ -104,11 +102,11 @@ func (e *proxyFinder) on(ctx context.Context, addr netip.Addr, link string, mac 
 		}
 	}
 	defer close(c.done)
-	answered, err := e.ask(ctx, link, mac, e.controls(addr, link))
+	answered, err := f.ask(ctx, link, mac, f.controls(addr, link))
 	if err != nil { // nothing is known, so it is to be asked again
-		e.mu.Lock()
-		delete(e.known, at)
-		e.mu.Unlock()
+		f.mu.Lock()
+		delete(f.known, at)
+		f.mu.Unlock()
 		return netip.Addr{}
 	}
 	c.answered = answered
@@ -116,7 +114,7 @@ func (e *proxyFinder) on(ctx context.Context, addr netip.Addr, link string, mac 
 }
 
 // ask returns the first of some addresses when a host answers for all of them.
-func (e *proxyFinder) ask(ctx context.Context, link string, mac net.HardwareAddr, controls []netip.Addr) (netip.Addr, error) {
+func (f *proxyFinder) ask(ctx context.Context, link string, mac net.HardwareAddr, controls []netip.Addr) (netip.Addr, error) {
 	if len(controls) < controlCount {
 		return netip.Addr{}, nil
 	}
@@ -127,7 +125,7 @@ func (e *proxyFinder) ask(ctx context.Context, link string, mac net.HardwareAddr
 	answers := make(chan answer, len(controls))
 	for _, addr := range controls {
 		go func() {
-			found, err := e.prober.Ask(ctx, prober.Question{Addr: addr, Link: link, Count: 1, Interval: 200 * time.Millisecond, AsHost: true})
+			found, err := f.prober.Ask(ctx, prober.Question{Addr: addr, Link: link, Count: 1, Interval: 200 * time.Millisecond, AsHost: true})
 			answers <- answer{found, err}
 		}()
 	}
@@ -146,8 +144,8 @@ func (e *proxyFinder) ask(ctx context.Context, link string, mac net.HardwareAddr
 // controls are addresses of a link's subnet with addr that nobody should have: none of
 // this node or a fellow, and of no pool. Where pools leave too little of the subnet,
 // they are some that no Service has.
-func (e *proxyFinder) controls(addr netip.Addr, link string) []netip.Addr {
-	all := e.view.links.Links()
+func (f *proxyFinder) controls(addr netip.Addr, link string) []netip.Addr {
+	all := f.view.links.Links()
 	at := slices.IndexFunc(all, func(l links.Link) bool { return l.Name == link })
 	if at < 0 {
 		return nil
@@ -157,18 +155,18 @@ func (e *proxyFinder) controls(addr netip.Addr, link string) []netip.Addr {
 		return nil
 	}
 	subnet := all[at].Prefixes[in]
-	for _, f := range e.view.tracker.Current().Members {
-		all = append(all, f.Links...)
+	for _, m := range f.view.tracker.Current().Members {
+		all = append(all, m.Links...)
 	}
 	ofNode := func(a netip.Addr) bool {
 		return slices.ContainsFunc(all, func(l links.Link) bool {
 			return slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool { return p.Addr() == a })
 		})
 	}
-	config, _ := e.view.config.Current()
+	config, _ := f.view.config.Current()
 	out := controlAddresses(subnet, func(a netip.Addr) bool { return ofNode(a) || config.PoolOf(a) != nil })
 	if len(out) < controlCount {
-		held := e.view.state.all()
+		held := f.view.memory.all()
 		out = controlAddresses(subnet, func(a netip.Addr) bool { _, known := held[a]; return known || ofNode(a) })
 	}
 	return out

@@ -1,13 +1,10 @@
-package main
+package report
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
-	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,15 +14,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/pkg/announcement"
 )
 
 // bootIDFile has what names the boot of this node: the kernel makes it anew each
 // time.
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
-// readBootID names the boot of this node, "" when the kernel does not say.
-func readBootID(log *slog.Logger) string {
+// ReadBootID returns what names the boot of this node, "" when the kernel does not say.
+func ReadBootID(log *slog.Logger) string {
 	text, err := os.ReadFile(bootIDFile)
 	if err != nil {
 		log.Warn("cannot tell one boot of this node from another: BGP peers are not asked to go on after a restart", "error", err)
@@ -33,10 +29,10 @@ func readBootID(log *slog.Logger) string {
 	return strings.TrimSpace(string(text))
 }
 
-// lastStatus is what the Speaker object says before this speaker writes it for the
+// LastStatus returns what the Speaker object says before this speaker writes it for the
 // first time: what the one before it did. It asks the API server until that
 // answers.
-func lastStatus(ctx context.Context, api client.Reader, node string, log *slog.Logger) (v1beta1.SpeakerStatus, error) {
+func LastStatus(ctx context.Context, api client.Reader, node string, log *slog.Logger) (v1beta1.SpeakerStatus, error) {
 	var have v1beta1.Speaker
 	told := ""
 	err := wait.PollUntilContextCancel(ctx, 500*time.Millisecond, true, func(ctx context.Context) (bool, error) {
@@ -56,18 +52,9 @@ func lastStatus(ctx context.Context, api client.Reader, node string, log *slog.L
 	return have.Status, nil
 }
 
-// hadSessions reports whether this node has had BGP sessions in this boot that
+// HadSessions reports whether this node has had BGP sessions in this boot that
 // have not ended for good: then its peers may still have its routes, and the
 // node has forwarded their traffic all the time.
-func hadSessions(before v1beta1.SpeakerStatus, bootID string) bool {
+func HadSessions(before v1beta1.SpeakerStatus, bootID string) bool {
 	return bootID != "" && before.BGP.BootID == bootID
-}
-
-// keptOf lists claims for the Speaker object.
-func keptOf(claims map[netip.Addr]announcement.Claim) []v1beta1.Layer2Claim {
-	var out []v1beta1.Layer2Claim
-	for _, addr := range slices.SortedFunc(maps.Keys(claims), netip.Addr.Compare) {
-		out = append(out, v1beta1.Layer2Claim{Address: addr.String(), Generation: int64(claims[addr].Generation)})
-	}
-	return capped(out)
 }

@@ -1,4 +1,4 @@
-package main
+package layer2
 
 import (
 	"net/netip"
@@ -80,7 +80,7 @@ func TestWithdrawal(t *testing.T) {
 			if got := w.reason(); got != test.reason {
 				t.Errorf("the reason is %s, want %s", got, test.reason)
 			}
-			if len(w.state.announced()) > 0 {
+			if len(w.memory.announced()) > 0 {
 				t.Error("the address still counts as announced")
 			}
 			w.claims("")
@@ -100,19 +100,19 @@ func TestServiceIsDeleted(t *testing.T) {
 	w.look()
 	w.did("192.0.2.10", true)
 	w.claims("")
-	if known := w.state.known(); len(known) > 0 {
+	if known := w.memory.known(); len(known) > 0 {
 		t.Errorf("%v is remembered for ever", known)
 	}
 }
 
 func TestNothingIsAnnouncedBeforeTheFellowsAreKnown(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
-	w.state.settled = notify.NewLatch()
+	w.settled = notify.NewLatch()
 	w.look()
 	if len(w.set) > 0 || len(w.events) > 0 {
 		t.Errorf("the announcer was given %q, and %q was emitted", w.set, w.events)
 	}
-	w.state.settled.Set() // and all is looked at again
+	w.settled.Set() // and all is looked at again
 	w.look()
 	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
 }
@@ -146,7 +146,7 @@ func TestClaimsAreSaidAndTakenBack(t *testing.T) {
 		if got := w.requests[address].Generation; got != 2 {
 			t.Errorf("the announcer was asked for generation %d: it would not announce anew", got)
 		}
-		if got, ok := w.state.took(address); !ok || got.cause != v1beta1.CauseNodeGone || got.from.After(time.Now()) || got.from.IsZero() {
+		if got, ok := w.memory.took(address); !ok || got.cause != v1beta1.CauseNodeGone || got.from.After(time.Now()) || got.from.IsZero() {
 			t.Errorf("taken: %+v, %t", got, ok)
 		}
 
@@ -205,7 +205,7 @@ func TestAddressIsHandedOver(t *testing.T) {
 				}
 				w.did("192.0.2.10", true, "web Normal Withdrawn")
 				w.claims("")
-				if w.state.owns() {
+				if w.memory.owns() {
 					t.Error("the speaker waits for ever before it stops")
 				}
 			})
@@ -224,10 +224,10 @@ func TestStandIn(t *testing.T) {
 	if got := w.requests[address]; got.As["eth0"].String() != net6(2).String() || got.Generation != 0 {
 		t.Errorf("the announcer was asked for %+v", got)
 	}
-	if w.reason() != v1beta1.ReasonStandIn || w.state.owns() {
+	if w.reason() != v1beta1.ReasonStandIn || w.memory.owns() {
 		t.Errorf("the reason is %s", w.reason())
 	}
-	if _, ok := w.state.took(address); ok {
+	if _, ok := w.memory.took(address); ok {
 		t.Error("to stand in is measured as taking the address")
 	}
 
@@ -291,30 +291,30 @@ func TestPolicyIsGivenToTheAnnouncer(t *testing.T) {
 // TestLANIsAskedBeforeTheFirstAnnouncement, and not again while it is.
 func TestLANIsAskedBeforeTheFirstAnnouncement(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
-	w.view.probes = true
+	w.c.view.probes = true
 	w.look()
 	w.did("192.0.2.10", true)
 	if len(w.asked) != 1 || w.asked[0] != "192.0.2.10 eth0" || w.reason() != v1beta1.ReasonProbing {
 		t.Errorf("asked for %q; the reason is %s", w.asked, w.reason())
 	}
-	answered(w.state, address, announcement.ProbeAsking, nil)
+	answered(w.memory, address, announcement.ProbeAsking, nil)
 	w.look()
 	w.did("192.0.2.10", false)
 
-	answered(w.state, address, announcement.ProbeTaken, net6(9))
+	answered(w.memory, address, announcement.ProbeTaken, net6(9))
 	w.look()
 	w.did("192.0.2.10", true, "web Warning Conflict")
 	w.look()
 	w.did("192.0.2.10", false)
 	w.claims("")
 
-	answered(w.state, address, announcement.ProbeFree, nil)
+	answered(w.memory, address, announcement.ProbeFree, nil)
 	w.look()
 	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
 	if len(w.asked) != 1 {
 		t.Errorf("asked for %q", w.asked)
 	}
-	if got, _ := w.state.took(address); got.cause != v1beta1.CauseConflictOver {
+	if got, _ := w.memory.took(address); got.cause != v1beta1.CauseConflictOver {
 		t.Errorf("the cause is %q", got.cause)
 	}
 

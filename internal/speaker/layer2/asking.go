@@ -1,4 +1,4 @@
-package main
+package layer2
 
 import (
 	"bytes"
@@ -31,22 +31,17 @@ const (
 // asking has the LAN probed for addresses before they are announced for the
 // very first time (RFC 5227 2.1, RFC 4862 5.4).
 type asking struct {
-	prober interface {
-		Ask(context.Context, prober.Question) (prober.Found, error)
-	}
+	prober     Prober
 	proxyHosts *proxyFinder
 	view       *view
 	log        *slog.Logger
 	count      int
 	interval   time.Duration
-	queue      requeuer
+	queue      Requeuer
 
 	ctx     context.Context // ends with the speaker
 	pending sync.WaitGroup
 }
-
-// requeuer has an address reconciled.
-type requeuer interface{ Requeue(netip.Addr) }
 
 // run waits until the speaker stops and all that is under way has ended.
 func (a *asking) run(ctx context.Context) error {
@@ -59,10 +54,10 @@ func (a *asking) run(ctx context.Context) error {
 // to announce it, or the links cannot be asked: then the next decision says on
 // which. It has the address looked at when the answer is news.
 func (a *asking) start(addr netip.Addr, links []string) {
-	serial := a.view.state.startProbe(addr)
+	serial := a.view.memory.startProbe(addr)
 	a.pending.Go(func() {
 		answered := 0 // how often a fellow did
-		for a.ctx.Err() == nil && a.view.state.probing(addr, serial) {
+		for a.ctx.Err() == nil && a.view.memory.probing(addr, serial) {
 			found, err := a.ask(addr, links)
 			finding := judgeFound(addr, a.view.node, found, a.view.tracker.NodeOf)
 			taken := announcement.Probe{
@@ -151,7 +146,7 @@ func judgeFound(addr netip.Addr, node string, found prober.Found, nodeOf func(ne
 
 // tell has the address looked at with what is known of it now.
 func (a *asking) tell(addr netip.Addr, serial uint64, probe announcement.Probe) {
-	if a.view.state.setProbe(addr, serial, probe) {
+	if a.view.memory.setProbe(addr, serial, probe) {
 		a.queue.Requeue(addr)
 	}
 }

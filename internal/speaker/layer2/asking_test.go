@@ -1,4 +1,4 @@
-package main
+package layer2
 
 import (
 	"context"
@@ -112,15 +112,21 @@ func (s *segment) controls() []netip.Addr {
 // atOnce has an address reconciled without a queue.
 type atOnce func(netip.Addr)
 
-// Requeue implements requeuer.
+// Requeue implements Requeuer.
 func (f atOnce) Requeue(addr netip.Addr) { f(addr) }
+
+// RequeueAll implements Requeuer.
+func (f atOnce) RequeueAll() uint64 { return 0 }
+
+// Stats implements Prober.
+func (*segment) Stats() prober.Stats { return prober.Stats{} }
 
 // asks has node1 probe a segment before it announces. Each round takes 300 ms.
 func (w *world) asks() (*asking, *segment) {
 	s := &segment{}
 	ctx, stop := context.WithCancel(w.t.Context())
 	a := &asking{
-		prober: s, proxyHosts: w.proxyHosts(s), view: w.view, log: slog.New(slog.DiscardHandler), count: 3, interval: 100 * time.Millisecond, ctx: ctx,
+		prober: s, proxyHosts: w.proxyHosts(s), view: w.c.view, log: slog.New(slog.DiscardHandler), count: 3, interval: 100 * time.Millisecond, ctx: ctx,
 		queue: atOnce(func(addr netip.Addr) {
 			if addr != address {
 				w.t.Errorf("%s is reconciled", addr)
@@ -128,7 +134,7 @@ func (w *world) asks() (*asking, *segment) {
 			w.look()
 		}),
 	}
-	w.view.probes, w.addresses.asking = true, a
+	w.c.view.probes, w.c.asking = true, a
 	w.t.Cleanup(func() {
 		stop()
 		a.pending.Wait()
@@ -138,7 +144,7 @@ func (w *world) asks() (*asking, *segment) {
 
 // proxyHosts asks a segment for addresses that nobody should have.
 func (w *world) proxyHosts(s *segment) *proxyFinder {
-	return &proxyFinder{prober: s, view: w.view, known: map[hostOn]*control{}}
+	return &proxyFinder{prober: s, view: w.c.view, known: map[hostOn]*control{}}
 }
 
 // after lets time go by and all that is due happen. What the test did before
@@ -171,7 +177,7 @@ func TestFreeAddressIsAnnounced(t *testing.T) {
 		if lan.questions() != 1 {
 			t.Errorf("asked %d times", lan.questions())
 		}
-		if got, _ := w.state.took(address); got.cause != v1beta1.CauseFirst {
+		if got, _ := w.memory.took(address); got.cause != v1beta1.CauseFirst {
 			t.Errorf("the cause is %q", got.cause)
 		}
 	})
@@ -187,7 +193,7 @@ func TestTakenAddressIsAskedForAgain(t *testing.T) {
 		w.did("192.0.2.10", true)
 		lan.after(400 * time.Millisecond) // it is asked whether the host answers for every address
 		w.did("192.0.2.10", true, "web Warning Conflict")
-		if got := w.state.memory(address).probe.Holder; got.String() != net6(9).String() {
+		if got := w.memory.of(address).probe.Holder; got.String() != net6(9).String() {
 			t.Errorf("%s has it", got)
 		}
 
@@ -233,7 +239,7 @@ func TestHostsBehindSuppression(t *testing.T) {
 				if len(w.events) != 1 || w.events[0] != test.event {
 					t.Errorf("emitted %q, want %q", w.events, test.event)
 				}
-				if got := w.state.memory(address).Message; !strings.Contains(got, test.says) || !strings.Contains(w.notes[0], test.says) {
+				if got := w.memory.of(address).Message; !strings.Contains(got, test.says) || !strings.Contains(w.notes[0], test.says) {
 					t.Errorf("the message is %q, the Event %q", got, w.notes[0])
 				}
 			})
@@ -252,7 +258,7 @@ func TestAHostThatAnswersForEveryAddress(t *testing.T) {
 		w.look()
 		lan.after(time.Second)
 		w.did("192.0.2.10", true, "web Warning Conflict")
-		r := w.state.memory(address)
+		r := w.memory.of(address)
 		for _, part := range []string{"02:00:00:00:00:09", r.probe.Everything.String(), "proxy ARP", "--conflict-probe-count=0"} {
 			if !strings.Contains(r.Message, part) {
 				t.Errorf("%q is not in the message %q", part, r.Message)
@@ -417,14 +423,14 @@ func TestNodesThatAskAtTheSameTime(t *testing.T) {
 			if slices.ContainsFunc(w.events, func(e string) bool { return strings.Contains(e, "Warning") }) {
 				t.Errorf("%s emitted %q", self, w.events)
 			}
-			if w.state.memory(address).Announce {
+			if w.memory.of(address).Announce {
 				announce = append(announce, self)
 				return
 			}
 			// The other does not want it any more.
 			lan.want()
 			lan.after(2 * time.Second)
-			if !w.state.memory(address).Announce {
+			if !w.memory.of(address).Announce {
 				t.Errorf("%s: %s", self, w.reason())
 			}
 		})
@@ -466,7 +472,7 @@ func TestAddressThatIsNotWantedIsNotAskedFor(t *testing.T) {
 		if lan.questions() != 1 {
 			t.Errorf("asked %d times", lan.questions())
 		}
-		if got := w.state.memory(address).probe; got.State != announcement.ProbeNone || got.Holder != nil {
+		if got := w.memory.of(address).probe; got.State != announcement.ProbeNone || got.Holder != nil {
 			t.Errorf("remembered is %+v", got)
 		}
 		lan.has()

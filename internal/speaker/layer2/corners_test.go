@@ -1,8 +1,7 @@
-package main
+package layer2
 
 import (
 	"net/netip"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,66 +105,6 @@ func TestLinksOfNowAreAsked(t *testing.T) {
 		lan.after(time.Minute)
 		if w.reason() != v1beta1.ReasonOwner {
 			t.Errorf("the reason is %s; last asked on %s", w.reason(), lan.asked[len(lan.asked)-1].Link)
-		}
-	})
-}
-
-// TestRenewalIsWrittenOnce: a renewed object is not written again as long as nothing changes.
-func TestRenewalIsWrittenOnce(t *testing.T) {
-	w := newWorld(t, node("node1"))
-	if err := w.object.renew(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	before := w.speaker().ResourceVersion
-	if err := w.object.write(t.Context(), w.object.status()); err != nil {
-		t.Fatal(err)
-	}
-	if got := w.speaker().ResourceVersion; got != before {
-		t.Errorf("the same status was written again: %s, %s", before, got)
-	}
-}
-
-// TestOrderlyStopIsNoRenewal: a speaker that stops in order does not prove by it that it works.
-func TestOrderlyStopIsNoRenewal(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, stage := range []v1beta1.SpeakerStage{v1beta1.StageRestarting, v1beta1.StageLeaving} {
-			w := newWorld(t)
-			w.says("node2")
-			w.died("node2", true) // not heard by membership
-			w.reads(written("node2", renewedAt(time.Now())))
-			time.Sleep(renewInterval)
-			w.reads(written("node2", renewedAt(time.Now())))
-			if got := w.isFellow("node2"); got != "Present (NodeHeard)" {
-				t.Fatalf("%s", got)
-			}
-			time.Sleep(time.Minute)
-			w.see()
-			if got := w.isFellow("node2"); !strings.HasPrefix(got, "Gone") {
-				t.Fatalf("%s", got)
-			}
-			w.reads(written("node2", func(s *v1beta1.SpeakerStatus) { s.Stage = stage }))
-			if got := w.isFellow("node2"); strings.HasPrefix(got, "Present") {
-				t.Errorf("%s and stopped: %s", stage, got)
-			}
-		}
-	})
-}
-
-// TestRenewedObjectIsRight: what a fellow wrote after it fell silent outweighs what it said
-// before.
-func TestRenewedObjectIsRight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		w.says("node2", "claim/192.0.2.10=3")
-		w.died("node2", true)
-		w.reads(written("node2", renewedAt(time.Now()), announcesIn("192.0.2.10", 3)))
-		time.Sleep(renewInterval)
-		w.reads(written("node2", renewedAt(time.Now()), announcesIn("192.0.2.11", 3), func(s *v1beta1.SpeakerStatus) { s.Stage, s.Layer2.Count = v1beta1.StageLeaving, 1 }))
-		if got := w.isFellow("node2"); strings.HasPrefix(got, "Present") {
-			t.Errorf("leaving: %s", got)
-		}
-		if c := w.tracker.Current().Claims; len(c) != 1 || c[netip.MustParseAddr("192.0.2.11")] == nil {
-			t.Errorf("claims %v", c)
 		}
 	})
 }

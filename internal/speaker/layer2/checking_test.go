@@ -1,4 +1,4 @@
-package main
+package layer2
 
 import (
 	"context"
@@ -24,7 +24,7 @@ import (
 func (w *world) checks() (*checking, *segment) {
 	s := &segment{}
 	return &checking{
-		proxyHosts: w.proxyHosts(s), view: w.view, prober: s, conflicts: w.conflicts, status: w.status, log: slog.New(slog.DiscardHandler), interval: time.Minute,
+		proxyHosts: w.proxyHosts(s), view: w.c.view, prober: s, conflicts: w.conflicts, status: w.status, log: slog.New(slog.DiscardHandler), interval: time.Minute,
 	}, s
 }
 
