@@ -12,7 +12,7 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
 )
 
 func TestAnnouncementIsToldOnTransitionsOnly(t *testing.T) {
@@ -282,7 +282,7 @@ func TestPolicyIsGivenToTheAnnouncer(t *testing.T) {
 	if !w.requests[address].Promiscuous {
 		t.Error("the links do not take all frames")
 	}
-	want := layer2.Policy{Count: 7, Interval: 20 * time.Millisecond, Refresh: time.Hour}
+	want := announcer.Policy{Count: 7, Interval: 20 * time.Millisecond, Refresh: time.Hour}
 	if got := w.requests[address].Policy; got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/cluster/clustertest"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -124,7 +124,7 @@ func TestWhatIsChecked(t *testing.T) {
 			clustertest.Change(t, w.api, "node1", &corev1.Node{}, func(n *corev1.Node) { n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""} })
 		}, 0},
 		{"this node owns it", func(w *world) { w.died("node2", false) }, 0},
-		{"this node is on another LAN", func(w *world) { w.local = []layer2.Link{link("eth0", "198.51.100.1/24")} }, 0},
+		{"this node is on another LAN", func(w *world) { w.local = []links.Link{link("eth0", "198.51.100.1/24")} }, 0},
 		{"this node leaves", func(w *world) { w.tracker.SetStage(announcement.StageLeaving) }, 0},
 	} {
 		t.Run(test.story, func(t *testing.T) {

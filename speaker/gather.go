@@ -11,7 +11,7 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // view reads what decisions depend on: caches, links, who is there, and what is
@@ -24,7 +24,7 @@ type view struct {
 	joiner  *members.Joiner
 	claims  interface{ IsFull() bool }
 	links   interface {
-		Links() []layer2.Link
+		Links() []links.Link
 	}
 	node string
 	// ignoreExclude and ignoreCordon are what this speaker makes of marks of nodes.

@@ -14,7 +14,8 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -152,7 +153,7 @@ func TestWhatAFellowMayOwnIsNotTaken(t *testing.T) {
 	})
 	t.Run("the fellow falls silent, and its kernel answers", func(t *testing.T) {
 		w := start(t)
-		w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+		w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 		w.reads(hidden(time.Time{})) // which proves nothing
 		w.tracker.MarkDisconnected()
 		answered(w.state, address, announcement.ProbeFree, nil)
@@ -194,10 +195,10 @@ func TestAFellowThatIsNotUnderstood(t *testing.T) {
 // TestTheLANOfTheAddressCounts: nodes have a management LAN, on which they are
 // members, and the service LAN of the address.
 func TestTheLANOfTheAddressCounts(t *testing.T) {
-	nics := func(n byte) []layer2.Link {
+	nics := func(n byte) []links.Link {
 		mgmt, svc := link("mgmt0", fmt.Sprintf("203.0.113.%d/24", n)), link("svc0", fmt.Sprintf("192.0.2.%d/24", n))
 		mgmt.HardwareAddr, svc.HardwareAddr = net.HardwareAddr{2, 0, 0, 0, 1, n}, net6(n)
-		return []layer2.Link{mgmt, svc}
+		return []links.Link{mgmt, svc}
 	}
 	on := func(nodes ...string) map[string][]string {
 		out := map[string][]string{}
@@ -209,29 +210,29 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 	for _, test := range []struct {
 		story        string
 		owner        string
-		reach        layer2.LinkReach // what node1 finds
+		reach        prober.LinkReach // what node1 finds
 		node2, node3 string           // what the others say: of node1, and of each other
 		want         v1beta1.Reason
 	}{
-		{story: "all is well", owner: "node2", reach: layer2.LinkReach{Answers: on("node2", "node3")}, want: v1beta1.ReasonNotOwner},
+		{story: "all is well", owner: "node2", reach: prober.LinkReach{Answers: on("node2", "node3")}, want: v1beta1.ReasonNotOwner},
 		{
 			story: "its owner is silent there, say both witnesses", owner: "node2",
-			reach: layer2.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0 -svc0",
+			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0 -svc0",
 			want: v1beta1.ReasonOwner,
 		},
 		{
 			story: "one of them gets an answer", owner: "node2",
-			reach: layer2.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0 +svc0",
+			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0 +svc0",
 			want: v1beta1.ReasonNotOwner,
 		},
 		{
 			story: "the other cannot tell", owner: "node2",
-			reach: layer2.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0",
+			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0",
 			want: v1beta1.ReasonOwner,
 		},
 		{
 			story: "the management LAN is membership's business", owner: "node2",
-			reach: layer2.LinkReach{Answers: on("node2", "node3"), Silent: map[string][]string{"node2": {"mgmt0"}}},
+			reach: prober.LinkReach{Answers: on("node2", "node3"), Silent: map[string][]string{"node2": {"mgmt0"}}},
 			want:  v1beta1.ReasonNotOwner,
 		},
 		{
@@ -287,18 +288,18 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 func TestProblemsOfLinks(t *testing.T) {
 	for _, test := range []struct {
 		story string
-		link  layer2.Link
+		link  links.Link
 		says  string // "" for no problem
 	}{
 		{"an ordinary link", link("eth0", "192.0.2.7/24", "2001:db8::7/64"), ""},
 		{"a trunk without addresses", link("eth0"), ""},
 		{"a single address beside a subnet", link("eth0", "192.0.2.7/24", "2001:db8::7/128"), ""},
 		{"single addresses only", link("eth0", "192.0.2.7/32", "2001:db8::7/128", "fe80::7/64"), "in no subnet"},
-		{"a bond that balances", layer2.Link{Name: "bond0", HardwareAddr: net6(1), Up: true, Broadcast: true, Balances: true}, "balance-alb"},
+		{"a bond that balances", links.Link{Name: "bond0", HardwareAddr: net6(1), Up: true, Broadcast: true, Balances: true}, "balance-alb"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, node("node1"))
-			w.local = []layer2.Link{test.link}
+			w.local = []links.Link{test.link}
 			w.see()
 			links := w.object.status().Links
 			if len(links) != 1 || (links[0].Problem == "") != (test.says == "") || !strings.Contains(links[0].Problem, test.says) {
@@ -312,7 +313,7 @@ func TestProblemsOfLinks(t *testing.T) {
 // link, which sort before the subnet of the pool. They agree on one owner.
 func TestManyAddressesOnEachNode(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-	extra := func(n byte) layer2.Link {
+	extra := func(n byte) links.Link {
 		l := fellowLink(fmt.Sprint("node", n))
 		var more []netip.Prefix
 		for i := range byte(8) {
@@ -321,7 +322,7 @@ func TestManyAddressesOnEachNode(t *testing.T) {
 		l.Prefixes = append(more, l.Prefixes...)
 		return l
 	}
-	w.local = []layer2.Link{extra(1)}
+	w.local = []links.Link{extra(1)}
 	w.says("node2", "claim/192.0.2.10=40")
 	w.members["node2"].Said["link/eth0"] = published(extra(2))
 	w.look()

@@ -28,7 +28,7 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/internal/version"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -379,9 +379,9 @@ func fellowStatus(p presence.Snapshot) []v1beta1.SpeakerFellow {
 	return out
 }
 
-func linkStatus(links []layer2.Link) []v1beta1.SpeakerLink {
+func linkStatus(list []links.Link) []v1beta1.SpeakerLink {
 	var out []v1beta1.SpeakerLink
-	for _, l := range links {
+	for _, l := range list {
 		s := v1beta1.SpeakerLink{
 			Name: l.Name, MACAddress: l.HardwareAddr.String(), Up: l.Up, OnlyNamed: l.Excluded, Balances: l.Balances, Problem: members.LinkProblem(l),
 		}

@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -40,7 +40,7 @@ func (l *startLog) there(question string) bool {
 }
 
 // Links implements [members.LinkSource].
-func (l *startLog) Links() []layer2.Link {
+func (l *startLog) Links() []links.Link {
 	if !l.there("links") {
 		return nil
 	}

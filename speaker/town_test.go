@@ -30,7 +30,9 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -261,7 +263,7 @@ func (s *shell) beginIn(around fakes) {
 			Renewal: presence.RenewalTrust,
 			Contact: contactPatience,
 		},
-		ExcludeLinks:  layer2.DefaultExclude(),
+		ExcludeLinks:  links.DefaultExclude(),
 		Configuration: configuration,
 		Membership:    around,
 		Links:         around,
@@ -657,16 +659,16 @@ func (s *shell) DialContext(_ context.Context, _, address string) (net.Conn, err
 func (s *shell) Confirm(context.Context) error { return nil }
 
 // SetLinks implements [members.Prober] and [members.Announcer].
-func (s *shell) SetLinks([]layer2.Link) {}
+func (s *shell) SetLinks([]links.Link) {}
 
 // SetFellows implements [members.Announcer].
 func (s *shell) SetFellows([]net.HardwareAddr) {}
 
 // LinkReach implements [members.Prober]. Nobody loses a LAN alone.
-func (s *shell) LinkReach() layer2.LinkReach { return layer2.LinkReach{} }
+func (s *shell) LinkReach() prober.LinkReach { return prober.LinkReach{} }
 
 // SetTargets implements [members.Prober].
-func (s *shell) SetTargets(targets []layer2.Target) {
+func (s *shell) SetTargets(targets []prober.Target) {
 	before := s.targets
 	s.targets = map[string]time.Time{}
 	for _, target := range targets {
@@ -678,35 +680,35 @@ func (s *shell) SetTargets(targets []layer2.Target) {
 }
 
 // Reach makes a shell its own prober: kernels answer all the time.
-func (s *shell) Reach() map[string]layer2.Reach {
-	out := map[string]layer2.Reach{}
+func (s *shell) Reach() map[string]prober.Reach {
+	out := map[string]prober.Reach{}
 	for name, since := range s.targets {
-		out[name] = layer2.Reach{}
+		out[name] = prober.Reach{}
 		switch {
 		case s.shells[name].dead:
-			out[name] = layer2.Reach{State: layer2.Silent, LastAnswer: since, Missed: 3}
+			out[name] = prober.Reach{State: prober.Silent, LastAnswer: since, Missed: 3}
 		case time.Since(since) > 100*time.Millisecond:
-			out[name] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+			out[name] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 		}
 	}
 	return out
 }
 
 // Links implements [members.LinkSource].
-func (s *shell) Links() []layer2.Link {
+func (s *shell) Links() []links.Link {
 	if !s.seesLinks {
 		return nil
 	}
 	l := fellowLink(s.name)
 	l.Index = 1
-	return []layer2.Link{l}
+	return []links.Link{l}
 }
 
 // Conflicts makes a shell its own announcer.
-func (s *shell) Conflicts() []layer2.Conflict { return nil }
+func (s *shell) Conflicts() []announcer.Conflict { return nil }
 
 // Set makes a shell its own announcer.
-func (s *shell) Set(netip.Addr, layer2.Request) {}
+func (s *shell) Set(netip.Addr, announcer.Request) {}
 
 // Eventf makes a shell its own event recorder.
 func (s *shell) Eventf(_, _ runtime.Object, _, _, _, _ string, _ ...any) {}

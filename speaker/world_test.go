@@ -26,7 +26,9 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -37,13 +39,13 @@ type world struct {
 	api client.Client
 
 	members map[string]membership.Member // the fellows, as membership tells of them
-	reach   map[string]layer2.Reach      // what the prober of node1 found
-	local   []layer2.Link                // links of node1
+	reach   map[string]prober.Reach      // what the prober of node1 found
+	local   []links.Link                 // links of node1
 
-	linkReach layer2.LinkReach   // the same, of links
-	heard     []layer2.Conflict  // what the announcer heard of others
-	stage     announcement.Stage // of node1
-	away      bool               // the API server
+	linkReach prober.LinkReach     // the same, of links
+	heard     []announcer.Conflict // what the announcer heard of others
+	stage     announcement.Stage   // of node1
+	away      bool                 // the API server
 
 	// What the speaker did since the test last asked.
 	set    []string // "address links" given to the announcer
@@ -51,7 +53,7 @@ type world struct {
 	notes  []string // of these
 	asked  []string // "address links" that the LAN was to be probed for
 
-	requests map[netip.Addr]layer2.Request // the last to the announcer
+	requests map[netip.Addr]announcer.Request // the last to the announcer
 	// mute are nodes whose speaker answers no ping although membership hears it.
 	mute map[string]bool
 	// evaluated is closed when a snapshot was made; only then others are asked what
@@ -104,7 +106,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 func newWorldOf(t *testing.T, node string, objects ...client.Object) *world {
 	t.Helper()
 	w := newWorldWith(t, func(c *members.Config) { c.Node = node }, objects...)
-	w.local = []layer2.Link{fellowLink(node)}
+	w.local = []links.Link{fellowLink(node)}
 	return w
 }
 
@@ -112,9 +114,9 @@ func newWorldOf(t *testing.T, node string, objects ...client.Object) *world {
 func newWorldWith(t *testing.T, change func(*members.Config), objects ...client.Object) *world {
 	t.Helper()
 	w := &world{
-		t: t, mute: map[string]bool{}, local: []layer2.Link{link("eth0", "192.0.2.1/24")}, stage: announcement.StageReady,
-		members: map[string]membership.Member{}, reach: map[string]layer2.Reach{},
-		requests: map[netip.Addr]layer2.Request{}, said: map[string]string{},
+		t: t, mute: map[string]bool{}, local: []links.Link{link("eth0", "192.0.2.1/24")}, stage: announcement.StageReady,
+		members: map[string]membership.Member{}, reach: map[string]prober.Reach{},
+		requests: map[netip.Addr]announcer.Request{}, said: map[string]string{},
 	}
 	w.api = clustertest.New(t, objects...)
 	w.config = cluster.NewConfig()
@@ -181,7 +183,7 @@ func (w *world) trackerConfig() members.Config {
 	return members.Config{
 		Node:          "node1",
 		Patience:      patience,
-		ExcludeLinks:  layer2.DefaultExclude(),
+		ExcludeLinks:  links.DefaultExclude(),
 		Configuration: w.config,
 		Membership:    w,
 		Links:         w,
@@ -233,10 +235,10 @@ func (w *world) Confirm(context.Context) error {
 }
 
 // SetLinks implements [members.Prober] and [members.Announcer].
-func (w *world) SetLinks([]layer2.Link) {}
+func (w *world) SetLinks([]links.Link) {}
 
 // SetTargets implements [members.Prober].
-func (w *world) SetTargets([]layer2.Target) {}
+func (w *world) SetTargets([]prober.Target) {}
 
 // SetFellows implements [members.Announcer].
 func (w *world) SetFellows([]net.HardwareAddr) {}
@@ -273,19 +275,19 @@ func (w *world) Members() []membership.Member {
 }
 
 // Reach makes the world its own prober.
-func (w *world) Reach() map[string]layer2.Reach { return w.reach }
+func (w *world) Reach() map[string]prober.Reach { return w.reach }
 
 // LinkReach makes the world its own prober.
-func (w *world) LinkReach() layer2.LinkReach { return w.linkReach }
+func (w *world) LinkReach() prober.LinkReach { return w.linkReach }
 
 // Links makes the world its own link watcher.
-func (w *world) Links() []layer2.Link { return w.local }
+func (w *world) Links() []links.Link { return w.local }
 
 // Conflicts makes the world its own announcer.
-func (w *world) Conflicts() []layer2.Conflict { return w.heard }
+func (w *world) Conflicts() []announcer.Conflict { return w.heard }
 
 // Set makes the world its own announcer.
-func (w *world) Set(addr netip.Addr, want layer2.Request) {
+func (w *world) Set(addr netip.Addr, want announcer.Request) {
 	w.set = append(w.set, strings.TrimSpace(addr.String()+" "+strings.Join(want.Links, ",")))
 	w.requests[addr] = want
 }
@@ -356,7 +358,7 @@ func member(name string, state membership.State, since time.Time, words ...strin
 }
 
 // published is what a speaker publishes of a link.
-func published(l layer2.Link) []byte {
+func published(l links.Link) []byte {
 	fields := []string{l.HardwareAddr.String()}
 	for _, p := range l.Prefixes {
 		fields = append(fields, p.String())
@@ -386,7 +388,7 @@ func claimIn(said map[string]string, addr netip.Addr) string {
 }
 
 // fellowLink is the link of nodeN: 192.0.2.N.
-func fellowLink(name string) layer2.Link {
+func fellowLink(name string) links.Link {
 	n := name[len(name)-1] - '0'
 	l := link("eth0", fmt.Sprintf("192.0.2.%d/24", n))
 	l.Index, l.HardwareAddr = 0, net.HardwareAddr{2, 0, 0, 0, 0, n} // membership does not tell indexes
@@ -399,9 +401,9 @@ func (w *world) died(name string, kernelAnswers bool) {
 	m := w.members[name]
 	m.State, m.Since = membership.Dead, time.Now()
 	w.members[name] = m
-	reach := layer2.Reach{State: layer2.Silent, LastAnswer: time.Now().Add(-time.Second)}
+	reach := prober.Reach{State: prober.Silent, LastAnswer: time.Now().Add(-time.Second)}
 	if kernelAnswers {
-		reach = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+		reach = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 	}
 	w.reach[name] = reach
 	w.tracker.Ping(w.t.Context(), name)
@@ -421,7 +423,7 @@ func (w *world) see() {
 // there again, and the others have not been asked.
 func (w *world) returns(while func()) {
 	up := w.local
-	w.local = []layer2.Link{}
+	w.local = []links.Link{}
 	w.see()
 	w.local, w.whileReturning = up, while
 	w.see()
@@ -450,7 +452,7 @@ func written(name string, change ...func(*v1beta1.SpeakerStatus)) *v1beta1.Speak
 	s := &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1beta1.SpeakerStatus{
 		MemberAddress: fmt.Sprintf("192.0.2.%s:7947", strings.TrimPrefix(name, "node")),
 		Stage:         v1beta1.StageReady,
-		Links:         linkStatus([]layer2.Link{fellowLink(name)}),
+		Links:         linkStatus([]links.Link{fellowLink(name)}),
 	}}
 	for _, f := range change {
 		f(&s.Status)
@@ -550,8 +552,8 @@ func (w *world) ready(service string, ready bool) {
 	clustertest.Ready(w.t, w.api, service, ready)
 }
 
-func link(name string, prefixes ...string) layer2.Link {
-	l := layer2.Link{Index: 1, Name: name, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Up: true, Broadcast: true}
+func link(name string, prefixes ...string) links.Link {
+	l := links.Link{Index: 1, Name: name, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Up: true, Broadcast: true}
 	for _, p := range prefixes {
 		l.Prefixes = append(l.Prefixes, netip.MustParsePrefix(p))
 	}
@@ -578,6 +580,6 @@ func answered(s *state, addr netip.Addr, state announcement.ProbeState, holder n
 func clientKey(name string) client.ObjectKey { return client.ObjectKey{Name: name} }
 
 // conflictAt is a claim of address by a hardware address that ends in n.
-func conflictAt(addr netip.Addr, n byte, at time.Time) layer2.Conflict {
-	return layer2.Conflict{Addr: addr, Link: "eth0", MAC: net6(n), First: at, Last: at, Count: 1}
+func conflictAt(addr netip.Addr, n byte, at time.Time) announcer.Conflict {
+	return announcer.Conflict{Addr: addr, Link: "eth0", MAC: net6(n), First: at, Last: at, Count: 1}
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -32,14 +32,14 @@ const (
 
 // asPublished returns links as others know them: what a node thinks of its own links and
 // what others think of them is the same, whatever is left out.
-func asPublished(links []layer2.Link) []layer2.Link { return decodeLinks(encodeLinks(links)) }
+func asPublished(list []links.Link) []links.Link { return decodeLinks(encodeLinks(list)) }
 
 // encodeLinks returns what is published of links, as keys and values of membership: under
 // the name the hardware address, marks and prefixes. What is too long for one value goes
 // on under the name, a slash and a number.
-func encodeLinks(links []layer2.Link) map[string][]byte {
-	out := make(map[string][]byte, len(links))
-	for _, l := range links {
+func encodeLinks(list []links.Link) map[string][]byte {
+	out := make(map[string][]byte, len(list))
+	for _, l := range list {
 		var value []byte
 		part := 0
 		for _, field := range linkFields(l) {
@@ -69,7 +69,7 @@ func linkKey(name string, part int) string {
 // linkFields returns the hardware address of a link, its marks, and one address of
 // each of its subnets: more addresses tell nothing new of the LAN that the link is
 // on. Addresses without a subnet come last.
-func linkFields(l layer2.Link) []string {
+func linkFields(l links.Link) []string {
 	fields := []string{l.HardwareAddr.String()}
 	if l.Excluded {
 		fields = append(fields, markOnlyNamed)
@@ -108,8 +108,8 @@ func onePerSubnet(prefixes []netip.Prefix) []netip.Prefix {
 
 // decodeLinks reads what a speaker publishes of the links of its node, sorted by name. A
 // link of which the beginning is missing or cannot be read is left out.
-func decodeLinks(published map[string][]byte) []layer2.Link {
-	var out []layer2.Link
+func decodeLinks(published map[string][]byte) []links.Link {
+	var out []links.Link
 	for key, value := range published {
 		name, ok := strings.CutPrefix(key, keyLink)
 		if !ok || strings.Contains(name, "/") {
@@ -123,21 +123,21 @@ func decodeLinks(published map[string][]byte) []layer2.Link {
 			out = append(out, l)
 		}
 	}
-	slices.SortFunc(out, func(a, b layer2.Link) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b links.Link) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 
 // decodeLink reads what a speaker publishes of a link of its node. It does so only of
 // links that are usable. A field that this version does not know is left out.
-func decodeLink(name string, fields []string) (layer2.Link, error) {
+func decodeLink(name string, fields []string) (links.Link, error) {
 	if len(fields) == 0 {
-		return layer2.Link{}, fmt.Errorf("link %s: nothing is published of it", name)
+		return links.Link{}, fmt.Errorf("link %s: nothing is published of it", name)
 	}
 	mac, err := net.ParseMAC(fields[0])
 	if err != nil {
-		return layer2.Link{}, fmt.Errorf("link %s: %w", name, err)
+		return links.Link{}, fmt.Errorf("link %s: %w", name, err)
 	}
-	l := layer2.Link{Name: name, HardwareAddr: mac, Up: true, Broadcast: true}
+	l := links.Link{Name: name, HardwareAddr: mac, Up: true, Broadcast: true}
 	for _, field := range fields[1:] {
 		text, isShadowed := strings.CutPrefix(field, markShadowed)
 		p, err := netip.ParsePrefix(text)
@@ -158,7 +158,7 @@ func decodeLink(name string, fields []string) (layer2.Link, error) {
 
 // LinkProblem returns what about a link keeps addresses from being announced on it as they
 // should be, and what to do; "" for nothing.
-func LinkProblem(l layer2.Link) string {
+func LinkProblem(l links.Link) string {
 	switch {
 	case l.Balances:
 		return "A bond in mode balance-alb answers ARP with the addresses of its ports, a different one for each neighbour, " +

@@ -12,14 +12,14 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
 // randomLinks are links as the kernel may have them: with any number of addresses,
 // of which many are in one subnet, none in one, or link-local.
-func randomLinks(t *rapid.T) []layer2.Link {
-	var out []layer2.Link
+func randomLinks(t *rapid.T) []links.Link {
+	var out []links.Link
 	for i := range rapid.IntRange(0, 4).Draw(t, "links") {
 		l := link(fmt.Sprint("eth", i))
 		l.Index, l.HardwareAddr = i+1, net.HardwareAddr{2, 0, 0, 0, 1, byte(i)}
@@ -71,15 +71,15 @@ func TestANodeJudgesItselfByWhatItPublishes(outer *testing.T) {
 		var object v1beta1.Speaker
 		object.Status.MemberAddress, object.Status.Links = "192.0.2.1:7947", rowsOf(own)
 		read := ParseObject(&object, "node2").State.Links
-		for _, others := range [][]layer2.Link{heard, read} {
-			if !slices.EqualFunc(own, others, layer2.Link.Equal) {
+		for _, others := range [][]links.Link{heard, read} {
+			if !slices.EqualFunc(own, others, links.Link.Equal) {
 				t.Fatalf("this node has  %+v\nothers know    %+v", own, others)
 			}
 		}
 		for range 20 {
 			addr := netip.AddrFrom4([4]byte{192, 0, byte(rapid.IntRange(0, 30).Draw(t, "pool")), 77})
-			mine, why := layer2.Choose(addr, own, layer2.Selection{})
-			theirs, because := layer2.Choose(addr, heard, layer2.Selection{})
+			mine, why := links.Choose(addr, own, links.Selection{})
+			theirs, because := links.Choose(addr, heard, links.Selection{})
 			if why != because || !reflect.DeepEqual(mine, theirs) {
 				t.Fatalf("%s: this node chooses %v (%s), others for it %v (%s)", addr, mine, why, theirs, because)
 			}
@@ -88,13 +88,13 @@ func TestANodeJudgesItselfByWhatItPublishes(outer *testing.T) {
 }
 
 // fixedLinks are links that do not change.
-type fixedLinks []layer2.Link
+type fixedLinks []links.Link
 
 // Changed implements [LinkSource].
 func (fixedLinks) Changed() <-chan struct{} { return nil }
 
 // Links implements [LinkSource].
-func (l fixedLinks) Links() []layer2.Link { return l }
+func (l fixedLinks) Links() []links.Link { return l }
 
 func TestOneAddressOfEachSubnetIsPublished(t *testing.T) {
 	prefixes := func(texts ...string) []netip.Prefix {
@@ -110,7 +110,7 @@ func TestOneAddressOfEachSubnetIsPublished(t *testing.T) {
 	}
 	for _, test := range []struct {
 		story string
-		link  layer2.Link
+		link  links.Link
 		want  []netip.Prefix
 	}{
 		{"of several in a subnet the first", link("eth0", "192.0.2.7/24", "192.0.2.8/24"), prefixes("192.0.2.7/24")},
@@ -121,7 +121,7 @@ func TestOneAddressOfEachSubnetIsPublished(t *testing.T) {
 		{"a hundred subnets take more than one value", many, many.Prefixes},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			got := asPublished([]layer2.Link{test.link})
+			got := asPublished([]links.Link{test.link})
 			if len(got) != 1 || !slices.Equal(got[0].Prefixes, test.want) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
@@ -138,12 +138,12 @@ func FuzzDecodeLinks(f *testing.F) {
 		f.Add(seed, "192.0.2.77/32")
 	}
 	f.Fuzz(func(t *testing.T, value, more string) {
-		links := decodeLinks(map[string][]byte{"link/eth0": []byte(value), "link/eth0/1": []byte(more)})
-		once := asPublished(links)
-		if again := asPublished(once); !slices.EqualFunc(once, again, layer2.Link.Equal) {
+		list := decodeLinks(map[string][]byte{"link/eth0": []byte(value), "link/eth0/1": []byte(more)})
+		once := asPublished(list)
+		if again := asPublished(once); !slices.EqualFunc(once, again, links.Link.Equal) {
 			t.Errorf("%q, %q are %+v, then %+v", value, more, once, again)
 		}
-		for _, l := range links {
+		for _, l := range list {
 			if len(l.HardwareAddr) == 0 || len(l.Prefixes) > maxPrefixes || strings.Contains(l.Name, "/") {
 				t.Errorf("%q, %q: %+v", value, more, l)
 			}

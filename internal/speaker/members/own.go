@@ -11,14 +11,14 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // ownState is what a Tracker knows of its own node.
 type ownState struct {
 	// links are those that may carry announcements, as others know them; linksKnown is
 	// set once they are known.
-	links      []layer2.Link
+	links      []links.Link
 	linksKnown bool
 	// onLAN is set once a link had a subnet with the member address, cutOff while none
 	// has that is up, or while no link is left at all.
@@ -100,7 +100,7 @@ func (t *Tracker) Stage() announcement.Stage {
 
 // OwnLinks returns the links of this node that may carry announcements, as others know
 // them. They are not to be changed.
-func (t *Tracker) OwnLinks() []layer2.Link {
+func (t *Tracker) OwnLinks() []links.Link {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.own.links
@@ -125,33 +125,33 @@ func (t *Tracker) refreshLinks() (moved, back bool) {
 		return false, false // they are not known yet
 	}
 	c, _ := t.c.Configuration.Current()
-	links := []layer2.Link{}
+	list := []links.Link{}
 	for _, l := range all {
 		named := slices.ContainsFunc(c.L2Advertisements, func(a *config.L2Advertisement) bool {
 			return a.NamesInterface(l.Name)
 		})
-		l.Excluded = layer2.IsExcluded(l.Name, t.c.ExcludeLinks)
+		l.Excluded = links.IsExcluded(l.Name, t.c.ExcludeLinks)
 		if l.Usable() && (named || !l.Excluded) {
-			links = append(links, l)
+			list = append(list, l)
 		}
 	}
-	links = asPublished(links)
+	list = asPublished(list)
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	before := t.own
-	t.own.onLAN, t.own.cutOff = t.lan(all, len(links) > 0)
+	t.own.onLAN, t.own.cutOff = t.lan(all, len(list) > 0)
 	if back = before.linksKnown && before.cutOff && !t.own.cutOff; back {
 		t.own.returning++
 	}
-	t.own.links, t.own.linksKnown = links, true
-	return !before.linksKnown || !slices.EqualFunc(before.links, links, layer2.Link.Equal), back
+	t.own.links, t.own.linksKnown = list, true
+	return !before.linksKnown || !slices.EqualFunc(before.links, list, links.Link.Equal), back
 }
 
 // lan reports whether this node has ever been on the LAN over which it is a member, and
 // whether it is cut off from that, or has no usable link.
-func (t *Tracker) lan(all []layer2.Link, usable bool) (onLAN, cutOff bool) {
-	there := slices.ContainsFunc(all, func(l layer2.Link) bool {
+func (t *Tracker) lan(all []links.Link, usable bool) (onLAN, cutOff bool) {
+	there := slices.ContainsFunc(all, func(l links.Link) bool {
 		return t.c.Address.IsValid() && l.Holds(t.c.Address) && l.Up
 	})
 	onLAN = t.own.onLAN || there
@@ -170,7 +170,7 @@ func (t *Tracker) returned() {
 func (t *Tracker) NodeOf(mac net.HardwareAddr) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	has := func(l layer2.Link) bool { return bytes.Equal(l.HardwareAddr, mac) }
+	has := func(l links.Link) bool { return bytes.Equal(l.HardwareAddr, mac) }
 	if slices.ContainsFunc(t.own.links, has) {
 		return t.c.Node
 	}

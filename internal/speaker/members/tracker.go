@@ -14,7 +14,8 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -37,15 +38,15 @@ type Membership interface {
 // Prober probes the kernels of other nodes.
 type Prober interface {
 	Changed() <-chan struct{}
-	SetLinks([]layer2.Link)
-	SetTargets([]layer2.Target)
-	Reach() map[string]layer2.Reach
-	LinkReach() layer2.LinkReach
+	SetLinks([]links.Link)
+	SetTargets([]prober.Target)
+	Reach() map[string]prober.Reach
+	LinkReach() prober.LinkReach
 }
 
 // Announcer tells frames of other nodes from those of foreign hosts.
 type Announcer interface {
-	SetLinks([]layer2.Link)
+	SetLinks([]links.Link)
 	SetFellows([]net.HardwareAddr)
 }
 
@@ -53,7 +54,7 @@ type Announcer interface {
 type LinkSource interface {
 	Changed() <-chan struct{}
 	// Links returns nil while they are not known.
-	Links() []layer2.Link
+	Links() []links.Link
 }
 
 // Dialer connects to the port of other speakers; [net.Dialer] is one.

@@ -18,7 +18,8 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -35,23 +36,23 @@ func TestWhatIsExpectedOfAMember(t *testing.T) {
 			{"nobody has heard of it", func() {}, "unknown"},
 			{"it starts", func() { w.says("node2", "stage=starting") }, "Held (NodeHeld)"},
 			{"it is ready", func() { w.says("node2") }, "Present (NodePresent)"},
-			{"its kernel misses a probe", func() { w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now(), Missed: 2} }, "Present (NodePresent)"},
+			{"its kernel misses a probe", func() { w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now(), Missed: 2} }, "Present (NodePresent)"},
 			{"its kernel is silent, and its speaker answers a ping", func() {
-				w.reach["node2"] = layer2.Reach{State: layer2.Silent, LastAnswer: time.Now(), Missed: 3}
+				w.reach["node2"] = prober.Reach{State: prober.Silent, LastAnswer: time.Now(), Missed: 3}
 				time.Sleep(time.Millisecond)
 				w.tracker.pinged("node2", presence.Ping{At: time.Now()})
 			}, "Present (NodePresent)"},
 			{"its speaker is silent too: nobody waits for membership", func() { w.tracker.pinged("node2", presence.Ping{Failed: true, At: time.Now()}) }, "Gone (NodeSilent)"},
 			{"the process of its speaker is gone, and its kernel answers", func() {
-				w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+				w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 				w.tracker.pinged("node2", presence.Ping{Failed: true, Refused: true, At: time.Now()})
 			}, "Present (NodePresent)"},
 			{"it answers again", func() {
-				w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+				w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 				w.tracker.pinged("node2", presence.Ping{At: time.Now()})
 			}, "Present (NodePresent)"},
 			{"a ping that failed before its kernel last answered says nothing", func() {
-				w.reach["node2"] = layer2.Reach{State: layer2.Silent, LastAnswer: time.Now(), Missed: 3}
+				w.reach["node2"] = prober.Reach{State: prober.Silent, LastAnswer: time.Now(), Missed: 3}
 			}, "Present (NodePresent)"},
 			{"its speaker is killed, its kernel answers", func() { w.says("node2"); w.died("node2", true) }, "Held (NodeHeld)"},
 			{"for too long", func() { time.Sleep(patience.Silence) }, "Gone (SpeakerNotAlive)"},
@@ -80,12 +81,12 @@ func TestWhatWasNotSeenMeanwhile(t *testing.T) {
 	patience.Doubt = 500 * time.Millisecond
 	for _, test := range []struct {
 		story string
-		reach layer2.Reach
+		reach prober.Reach
 		want  string
 		lasts time.Duration
 	}{
-		{"its kernel is not probed yet", layer2.Reach{}, "Held (NodeHeld)", patience.Doubt},
-		{"its kernel answers", layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}, "Held (NodeHeld)", patience.Silence},
+		{"its kernel is not probed yet", prober.Reach{}, "Held (NodeHeld)", patience.Doubt},
+		{"its kernel answers", prober.Reach{State: prober.Answers, LastAnswer: time.Now()}, "Held (NodeHeld)", patience.Silence},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -154,7 +155,7 @@ func TestOtherWitnessesAreBelieved(t *testing.T) {
 				}
 			}
 			// What node1 finds by itself does not count: others are the witnesses.
-			w.reach[subject] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+			w.reach[subject] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 			if test.dead {
 				m := member(subject, membership.Dead, time.Now())
 				w.members[subject] = m
@@ -188,7 +189,7 @@ func TestWhatChangedIsRequeued(t *testing.T) {
 			{"it reports on a kernel", func() {
 				w.says("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2", "probe/node3=answers")
 			}, "[]", false},
-			{"its kernel answers again and again", func() { w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()} }, "[]", false},
+			{"its kernel answers again and again", func() { w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()} }, "[]", false},
 			{"it gets another link", func() {
 				w.says("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2", "link/eth1=02:00:00:00:00:22 198.51.100.2/24")
 			}, "[]", true},
@@ -328,11 +329,11 @@ func TestObjectStandsInForAMemberThatIsNotHeard(t *testing.T) {
 
 func TestOwnReports(t *testing.T) {
 	w := newWorld(t)
-	w.reach = map[string]layer2.Reach{
-		"node2": {State: layer2.Answers, LastAnswer: start},
-		"node3": {State: layer2.Silent, LastAnswer: start},
-		"node4": {State: layer2.Silent, LastAnswer: start},
-		"node5": {State: layer2.Unknown},
+	w.reach = map[string]prober.Reach{
+		"node2": {State: prober.Answers, LastAnswer: start},
+		"node3": {State: prober.Silent, LastAnswer: start},
+		"node4": {State: prober.Silent, LastAnswer: start},
+		"node5": {State: prober.Unknown},
 	}
 	for i, news := range []bool{
 		w.tracker.pinged("node3", presence.Ping{Failed: true, At: start.Add(time.Second)}),
@@ -360,19 +361,19 @@ func TestReturningWithAnotherLink(t *testing.T) {
 	down.Up = false
 	for _, step := range []struct {
 		story string
-		links []layer2.Link
+		links []links.Link
 		back  bool
 	}{
-		{"both links", []layer2.Link{eth0, svc0}, false},
-		{"the second goes", []layer2.Link{eth0}, false},
-		{"and comes back", []layer2.Link{eth0, svc0}, false},
-		{"the first has no carrier", []layer2.Link{down, svc0}, false},
-		{"and has it again", []layer2.Link{eth0, svc0}, true},
-		{"the first is taken away", []layer2.Link{svc0}, false},
-		{"and is made again", []layer2.Link{eth0, svc0}, true},
-		{"none is left", []layer2.Link{}, false},
-		{"the second alone", []layer2.Link{svc0}, false},
-		{"all are back", []layer2.Link{eth0, svc0}, true},
+		{"both links", []links.Link{eth0, svc0}, false},
+		{"the second goes", []links.Link{eth0}, false},
+		{"and comes back", []links.Link{eth0, svc0}, false},
+		{"the first has no carrier", []links.Link{down, svc0}, false},
+		{"and has it again", []links.Link{eth0, svc0}, true},
+		{"the first is taken away", []links.Link{svc0}, false},
+		{"and is made again", []links.Link{eth0, svc0}, true},
+		{"none is left", []links.Link{}, false},
+		{"the second alone", []links.Link{svc0}, false},
+		{"all are back", []links.Link{eth0, svc0}, true},
 	} {
 		w.local = step.links
 		before := w.tracker.own.returning
@@ -386,7 +387,7 @@ func TestReturningWithAnotherLink(t *testing.T) {
 // TestLinksThatMayCarryAnnouncements: links of pods come and go all the time.
 func TestLinksThatMayCarryAnnouncements(t *testing.T) {
 	w := newWorld(t)
-	var before []layer2.Link
+	var before []links.Link
 	for _, step := range []struct {
 		story       string
 		change      func()
@@ -431,12 +432,12 @@ func TestReturningIsNeverMissed(t *testing.T) {
 		defer done.Store(true)
 		up := w.local[0]
 		for round := 1; round <= rounds || decided.Load() < enough && round <= most; round++ {
-			w.local = []layer2.Link{}
+			w.local = []links.Link{}
 			w.see()
 			w.says("node2", fmt.Sprintf("claim/192.0.2.10=%d", round)) // taken over
 			number := netip.AddrFrom4([4]byte{10, 0, byte(round >> 8), byte(round)})
 			up.Prefixes = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.PrefixFrom(number, 32)}
-			w.local = []layer2.Link{up}
+			w.local = []links.Link{up}
 			w.tracker.refreshLinks()
 			w.tracker.refresh(time.Now())
 			w.tracker.returned()
@@ -466,7 +467,7 @@ func TestReturning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		up := w.local
-		w.local = []layer2.Link{}
+		w.local = []links.Link{}
 		w.see()
 		asked := make(chan struct{})
 		w.tracker.c.Membership = confirming{w, asked}
@@ -653,9 +654,9 @@ func TestLongNodeNamesArePublished(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.reach = map[string]layer2.Reach{
-		"node2": {State: layer2.Answers},
-		strings.Repeat("worker-", 8) + "a.example": {State: layer2.Answers},
+	w.reach = map[string]prober.Reach{
+		"node2": {State: prober.Answers},
+		strings.Repeat("worker-", 8) + "a.example": {State: prober.Answers},
 	}
 	if err := real.SayAll(keyProbe, encodeReports(w.tracker.ownReports())); err != nil {
 		t.Errorf("%v", err)

@@ -25,7 +25,8 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -56,9 +57,9 @@ type world struct {
 	status  notify.Signal
 
 	members   map[string]membership.Member // the others, as membership tells of them
-	reach     map[string]layer2.Reach      // what the prober of node1 found
-	linkReach layer2.LinkReach             // the same, of links
-	local     []layer2.Link                // links of node1
+	reach     map[string]prober.Reach      // what the prober of node1 found
+	linkReach prober.LinkReach             // the same, of links
+	local     []links.Link                 // links of node1
 	named     []string                     // links that an advertisement names
 	away      bool                         // the API server
 	full      bool                         // node1 can publish no more claims
@@ -77,14 +78,14 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 		api:     fake.NewClientBuilder().WithScheme(scheme()).Build(),
 		status:  notify.NewSignal(),
 		members: map[string]membership.Member{},
-		reach:   map[string]layer2.Reach{},
-		local:   []layer2.Link{link("eth0", "192.0.2.1/24")},
+		reach:   map[string]prober.Reach{},
+		local:   []links.Link{link("eth0", "192.0.2.1/24")},
 		said:    map[string][]byte{},
 	}
 	c := Config{
 		Node:          "node1",
 		Patience:      patience,
-		ExcludeLinks:  layer2.DefaultExclude(),
+		ExcludeLinks:  links.DefaultExclude(),
 		Configuration: w,
 		Membership:    w,
 		Links:         w,
@@ -171,22 +172,22 @@ func (w *world) SayAll(prefix string, values map[string][]byte) error {
 }
 
 // Reach implements [Prober].
-func (w *world) Reach() map[string]layer2.Reach { return w.reach }
+func (w *world) Reach() map[string]prober.Reach { return w.reach }
 
 // LinkReach implements [Prober].
-func (w *world) LinkReach() layer2.LinkReach { return w.linkReach }
+func (w *world) LinkReach() prober.LinkReach { return w.linkReach }
 
 // SetTargets implements [Prober].
-func (w *world) SetTargets([]layer2.Target) {}
+func (w *world) SetTargets([]prober.Target) {}
 
 // SetLinks implements [Prober] and [Announcer].
-func (w *world) SetLinks([]layer2.Link) {}
+func (w *world) SetLinks([]links.Link) {}
 
 // SetFellows implements [Announcer].
 func (w *world) SetFellows([]net.HardwareAddr) {}
 
 // Links implements [LinkSource].
-func (w *world) Links() []layer2.Link { return w.local }
+func (w *world) Links() []links.Link { return w.local }
 
 // DialContext implements [Dialer]: nobody answers.
 func (w *world) DialContext(context.Context, string, string) (net.Conn, error) { return nil, errDown }
@@ -223,7 +224,7 @@ func (w *world) says(name string, entries ...string) {
 
 // member is a member that publishes these things of itself.
 func member(name string, state membership.State, since time.Time, entries ...string) membership.Member {
-	m := membership.Member{Name: name, State: state, Since: since, Said: encodeLinks([]layer2.Link{linkOf(name)})}
+	m := membership.Member{Name: name, State: state, Since: since, Said: encodeLinks([]links.Link{linkOf(name)})}
 	m.Said[keyStage] = []byte(announcement.StageReady)
 	for _, text := range entries {
 		key, value, _ := strings.Cut(text, "=")
@@ -243,9 +244,9 @@ func (w *world) died(name string, kernelAnswers bool) {
 	m := w.members[name]
 	m.State, m.Since = membership.Dead, time.Now()
 	w.members[name] = m
-	reach := layer2.Reach{State: layer2.Silent, LastAnswer: time.Now().Add(-time.Second)}
+	reach := prober.Reach{State: prober.Silent, LastAnswer: time.Now().Add(-time.Second)}
 	if kernelAnswers {
-		reach = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+		reach = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 	}
 	w.reach[name] = reach
 	w.tracker.Ping(w.t.Context(), name)
@@ -282,7 +283,7 @@ func written(name string, change ...func(*v1beta1.SpeakerStatus)) *v1beta1.Speak
 	s := &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1beta1.SpeakerStatus{
 		MemberAddress: fmt.Sprintf("192.0.2.%s:7947", strings.TrimPrefix(name, "node")),
 		Stage:         v1beta1.StageReady,
-		Links:         rowsOf([]layer2.Link{linkOf(name)}),
+		Links:         rowsOf([]links.Link{linkOf(name)}),
 	}}
 	for _, f := range change {
 		f(&s.Status)
@@ -291,9 +292,9 @@ func written(name string, change ...func(*v1beta1.SpeakerStatus)) *v1beta1.Speak
 }
 
 // rowsOf are links as a Speaker object lists them.
-func rowsOf(links []layer2.Link) []v1beta1.SpeakerLink {
+func rowsOf(list []links.Link) []v1beta1.SpeakerLink {
 	var out []v1beta1.SpeakerLink
-	for _, l := range links {
+	for _, l := range list {
 		row := v1beta1.SpeakerLink{
 			Name:       l.Name,
 			MACAddress: l.HardwareAddr.String(),
@@ -325,8 +326,8 @@ func renewedAt(at time.Time) func(*v1beta1.SpeakerStatus) {
 	return func(s *v1beta1.SpeakerStatus) { s.RenewTime = &metav1.MicroTime{Time: at} }
 }
 
-func link(name string, prefixes ...string) layer2.Link {
-	l := layer2.Link{Index: 1, Name: name, HardwareAddr: macOf(1), Up: true, Broadcast: true}
+func link(name string, prefixes ...string) links.Link {
+	l := links.Link{Index: 1, Name: name, HardwareAddr: macOf(1), Up: true, Broadcast: true}
 	for _, p := range prefixes {
 		l.Prefixes = append(l.Prefixes, netip.MustParsePrefix(p))
 	}
@@ -334,7 +335,7 @@ func link(name string, prefixes ...string) layer2.Link {
 }
 
 // linkOf is the link of nodeN: 192.0.2.N.
-func linkOf(name string) layer2.Link {
+func linkOf(name string) links.Link {
 	n := name[len(name)-1] - '0'
 	l := link("eth0", fmt.Sprintf("192.0.2.%d/24", n))
 	l.Index, l.HardwareAddr = 0, macOf(n) // membership does not tell indexes

@@ -7,7 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 // Ping is the last answer, or missing answer, of a speaker to a ping. Refused is set
@@ -62,7 +63,7 @@ func OwnReports(last Snapshot, obs Observations) map[string]ProbeReport {
 func (o Observations) ownReport(last Snapshot, name string) ProbeReport {
 	other := func(link string) bool {
 		peer := o.Objects[name].Peer.Addr()
-		return o.Pings[name].Failed || !slices.ContainsFunc(last.Members[name].Links, func(l layer2.Link) bool {
+		return o.Pings[name].Failed || !slices.ContainsFunc(last.Members[name].Links, func(l links.Link) bool {
 			return l.Name == link && l.Holds(peer)
 		})
 	}
@@ -99,13 +100,13 @@ func silentLinks(all []ProbeReport) []string {
 
 // kernelReport returns what this node says of the kernel of another. It is silent when
 // neither the kernel nor the speaker has answered since the kernel last did.
-func kernelReport(r layer2.Reach, p Ping) announcement.Report {
+func kernelReport(r prober.Reach, p Ping) announcement.Report {
 	switch {
-	case r.State == layer2.Answers && p.Refused:
+	case r.State == prober.Answers && p.Refused:
 		return announcement.KernelRefuses
-	case r.State == layer2.Answers:
+	case r.State == prober.Answers:
 		return announcement.KernelAnswers
-	case r.State == layer2.Silent && p.Failed && p.At.After(r.LastAnswer):
+	case r.State == prober.Silent && p.Failed && p.At.After(r.LastAnswer):
 		return announcement.KernelSilent
 	}
 	return ""
@@ -121,7 +122,7 @@ func Questionable(last Snapshot, obs Observations) (ask map[string]time.Time, se
 		m := last.Members[node]
 		held := !m.Heard && m.Presence == announcement.Held
 		switch {
-		case r.State != layer2.Unknown && (r.Missed > 0 || held || len(obs.LinkReach.Silent[node]) > 0):
+		case r.State != prober.Unknown && (r.Missed > 0 || held || len(obs.LinkReach.Silent[node]) > 0):
 			ask[node] = r.LastAnswer
 		case m.Heard:
 			settled = append(settled, node)
@@ -134,7 +135,7 @@ func Questionable(last Snapshot, obs Observations) (ask map[string]time.Time, se
 // address on every link that both are on. On a link of the node on which one is silent, a
 // few others are probed as well: if none of them answers either, it is this node that has
 // lost the LAN.
-func (s Snapshot) Targets(node string, links []layer2.Link, doubtful []string) []layer2.Target {
+func (s Snapshot) Targets(node string, links []links.Link, doubtful []string) []prober.Target {
 	const controls = 2
 	alive := []string{node}
 	for name, m := range s.Members {
@@ -144,7 +145,7 @@ func (s Snapshot) Targets(node string, links []layer2.Link, doubtful []string) [
 	}
 	slices.Sort(alive)
 
-	var out []layer2.Target
+	var out []prober.Target
 	left := map[string]int{} // how many controls each doubtful link may have yet
 	for _, link := range doubtful {
 		left[link] = controls
@@ -167,11 +168,11 @@ func (s Snapshot) Targets(node string, links []layer2.Link, doubtful []string) [
 }
 
 // targetsOn returns the addresses of a node that can be probed on one of our links.
-func targetsOn(node string, ours layer2.Link, links []layer2.Link) []layer2.Target {
-	var out []layer2.Target
+func targetsOn(node string, ours links.Link, links []links.Link) []prober.Target {
+	var out []prober.Target
 	for _, theirs := range links {
 		if addr, ok := announcement.SharedAddress(ours, theirs); ok && ours.Usable() {
-			out = append(out, layer2.Target{
+			out = append(out, prober.Target{
 				Node: node,
 				Link: ours.Name,
 				On:   theirs.Name,

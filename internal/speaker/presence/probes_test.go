@@ -12,7 +12,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 // TestChangedClaims has members claim and take back at random: the claims by address
@@ -67,30 +68,30 @@ func TestChangedClaims(t *testing.T) {
 // on one LAN.
 func TestTargets(t *testing.T) {
 	mac := macOf(2)
-	target := layer2.Target{Node: "node2", Link: "eth0", On: "eth9", Addr: netip.MustParseAddr("192.0.2.2"), MAC: mac}
-	theirs := func(prefixes ...string) []layer2.Link {
+	target := prober.Target{Node: "node2", Link: "eth0", On: "eth9", Addr: netip.MustParseAddr("192.0.2.2"), MAC: mac}
+	theirs := func(prefixes ...string) []links.Link {
 		l := link("eth9", prefixes...)
 		l.HardwareAddr = mac
-		return []layer2.Link{l}
+		return []links.Link{l}
 	}
 	down := link("eth0", "192.0.2.1/24")
 	down.Up = false
 	for _, test := range []struct {
 		story  string
-		ours   []layer2.Link
-		theirs []layer2.Link
+		ours   []links.Link
+		theirs []links.Link
 		alive  bool
-		want   []layer2.Target
+		want   []prober.Target
 	}{
-		{"both are in one subnet", []layer2.Link{link("eth0", "192.0.2.1/24")}, theirs("192.0.2.2/24"), true, []layer2.Target{target}},
-		{"so they are when its speaker is dead", []layer2.Link{link("eth0", "192.0.2.1/24")}, theirs("192.0.2.2/24"), false, []layer2.Target{target}},
-		{"another subnet", []layer2.Link{link("eth0", "192.0.2.1/24")}, theirs("198.51.100.2/24"), true, nil},
-		{"its second address is in ours", []layer2.Link{link("eth0", "192.0.2.1/24")}, theirs("198.51.100.2/24", "192.0.2.2/24"), true, []layer2.Target{target}},
-		{"link-local addresses tell nothing", []layer2.Link{link("eth0", "fe80::1/64")}, theirs("fe80::2/64"), true, nil},
-		{"a single address is no subnet", []layer2.Link{link("eth0", "192.0.2.1/32")}, theirs("192.0.2.2/24"), true, nil},
-		{"our link is down", []layer2.Link{down}, theirs("192.0.2.2/24"), true, nil},
-		{"two links share it", []layer2.Link{link("eth0", "192.0.2.1/24"), link("eth1", "192.0.2.7/24")}, theirs("192.0.2.2/24"), true,
-			[]layer2.Target{target, {Node: "node2", Link: "eth1", On: "eth9", Addr: target.Addr, MAC: mac}}},
+		{"both are in one subnet", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("192.0.2.2/24"), true, []prober.Target{target}},
+		{"so they are when its speaker is dead", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("192.0.2.2/24"), false, []prober.Target{target}},
+		{"another subnet", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("198.51.100.2/24"), true, nil},
+		{"its second address is in ours", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("198.51.100.2/24", "192.0.2.2/24"), true, []prober.Target{target}},
+		{"link-local addresses tell nothing", []links.Link{link("eth0", "fe80::1/64")}, theirs("fe80::2/64"), true, nil},
+		{"a single address is no subnet", []links.Link{link("eth0", "192.0.2.1/32")}, theirs("192.0.2.2/24"), true, nil},
+		{"our link is down", []links.Link{down}, theirs("192.0.2.2/24"), true, nil},
+		{"two links share it", []links.Link{link("eth0", "192.0.2.1/24"), link("eth1", "192.0.2.7/24")}, theirs("192.0.2.2/24"), true,
+			[]prober.Target{target, {Node: "node2", Link: "eth1", On: "eth9", Addr: target.Addr, MAC: mac}}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			p := Snapshot{Members: map[string]Member{"node2": {Speaker: announcement.Speaker{Links: test.theirs, Heard: test.alive}}}}
@@ -117,10 +118,10 @@ func TestEveryNodeHasTwoWitnesses(t *testing.T) {
 		p := Snapshot{Members: map[string]Member{}}
 		for _, name := range names {
 			if name != self {
-				p.Members[name] = Member{Speaker: announcement.Speaker{Links: []layer2.Link{linkOf(name)}, Heard: name != dead}}
+				p.Members[name] = Member{Speaker: announcement.Speaker{Links: []links.Link{linkOf(name)}, Heard: name != dead}}
 			}
 		}
-		for _, target := range p.Targets(self, []layer2.Link{linkOf(self)}, nil) {
+		for _, target := range p.Targets(self, []links.Link{linkOf(self)}, nil) {
 			probed[target.Node]++
 		}
 	}
@@ -135,18 +136,18 @@ func TestReport(t *testing.T) {
 	failed := func(after time.Duration) Ping { return Ping{Failed: true, At: start.Add(after)} }
 	for _, test := range []struct {
 		story string
-		reach layer2.Reach
+		reach prober.Reach
 		ping  Ping
 		want  announcement.Report
 	}{
-		{"it was never probed", layer2.Reach{}, Ping{}, ""},
-		{"it never answered, and its speaker does not either: it may not be on this LAN", layer2.Reach{State: layer2.Unknown, Missed: 9}, failed(0), ""},
-		{"it answers", layer2.Reach{State: layer2.Answers, LastAnswer: start}, Ping{}, announcement.KernelAnswers},
-		{"it answers, and its speaker does not", layer2.Reach{State: layer2.Answers, LastAnswer: start}, failed(time.Second), announcement.KernelAnswers},
-		{"it is silent, and its speaker was not asked", layer2.Reach{State: layer2.Silent, LastAnswer: start}, Ping{}, ""},
-		{"it is silent, and its speaker answers", layer2.Reach{State: layer2.Silent, LastAnswer: start}, Ping{At: start.Add(time.Second)}, ""},
-		{"both are silent", layer2.Reach{State: layer2.Silent, LastAnswer: start}, failed(time.Millisecond), announcement.KernelSilent},
-		{"its speaker was silent before its kernel was", layer2.Reach{State: layer2.Silent, LastAnswer: start}, failed(-time.Millisecond), ""},
+		{"it was never probed", prober.Reach{}, Ping{}, ""},
+		{"it never answered, and its speaker does not either: it may not be on this LAN", prober.Reach{State: prober.Unknown, Missed: 9}, failed(0), ""},
+		{"it answers", prober.Reach{State: prober.Answers, LastAnswer: start}, Ping{}, announcement.KernelAnswers},
+		{"it answers, and its speaker does not", prober.Reach{State: prober.Answers, LastAnswer: start}, failed(time.Second), announcement.KernelAnswers},
+		{"it is silent, and its speaker was not asked", prober.Reach{State: prober.Silent, LastAnswer: start}, Ping{}, ""},
+		{"it is silent, and its speaker answers", prober.Reach{State: prober.Silent, LastAnswer: start}, Ping{At: start.Add(time.Second)}, ""},
+		{"both are silent", prober.Reach{State: prober.Silent, LastAnswer: start}, failed(time.Millisecond), announcement.KernelSilent},
+		{"its speaker was silent before its kernel was", prober.Reach{State: prober.Silent, LastAnswer: start}, failed(-time.Millisecond), ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			if got := kernelReport(test.reach, test.ping); got != test.want {
@@ -161,16 +162,16 @@ func TestReport(t *testing.T) {
 func TestControls(t *testing.T) {
 	p := Snapshot{Members: map[string]Member{}}
 	for _, name := range []string{"node2", "node3", "node4", "node5", "node6", "node7", "node8", "node9"} {
-		p.Members[name] = Member{Speaker: announcement.Speaker{Links: []layer2.Link{linkOf(name)}, Heard: name != "node9"}}
+		p.Members[name] = Member{Speaker: announcement.Speaker{Links: []links.Link{linkOf(name)}, Heard: name != "node9"}}
 	}
-	ours := []layer2.Link{linkOf("node1")}
+	ours := []links.Link{linkOf("node1")}
 	usual := p.Targets("node1", ours, nil)
 	more := p.Targets("node1", ours, []string{"eth0"})
 	if len(more) != len(usual)+2 {
 		t.Errorf("probed are %v, in doubt %v", usual, more)
 	}
 	for _, target := range more {
-		if target.Node == "node9" && !slices.ContainsFunc(usual, func(t layer2.Target) bool { return t.Node == "node9" }) {
+		if target.Node == "node9" && !slices.ContainsFunc(usual, func(t prober.Target) bool { return t.Node == "node9" }) {
 			t.Error("a dead node proves nothing")
 		}
 	}

@@ -6,6 +6,7 @@ package presence
 import (
 	"bytes"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -14,7 +15,8 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 // Snapshot is what is known of the other speakers at one moment. It is replaced, never
@@ -74,15 +76,15 @@ type Observations struct {
 	Node     string
 	Patience announcement.Patience
 	// OwnLinks are the links of this node, as it publishes them.
-	OwnLinks []layer2.Link
+	OwnLinks []links.Link
 	// Members are all that membership knows, this node included.
 	Members []Observed
 	// Objects are what the API tells of other speakers, by node.
 	Objects map[string]Object
 	// Reach and LinkReach are what this node's probes have found, Pings what its
 	// pings have, by node.
-	Reach     map[string]layer2.Reach
-	LinkReach layer2.LinkReach
+	Reach     map[string]prober.Reach
+	LinkReach prober.LinkReach
 	Pings     map[string]Ping
 	// DisconnectedUntil is until when this node could see none of the others, whatever
 	// became of them. Those that it missed meanwhile are judged as if it missed them
@@ -146,7 +148,7 @@ func sameMember(a, b Member) bool {
 	return a.Presence == b.Presence && a.Reason == b.Reason && a.Heard == b.Heard &&
 		a.IgnoresExclude == b.IgnoresExclude && a.IgnoresCordon == b.IgnoresCordon && a.Worked == b.Worked &&
 		a.Full == b.Full && a.ClaimsUnknown == b.ClaimsUnknown &&
-		slices.Equal(a.SilentLinks, b.SilentLinks) && slices.EqualFunc(a.Links, b.Links, layer2.Link.Equal)
+		slices.Equal(a.SilentLinks, b.SilentLinks) && slices.EqualFunc(a.Links, b.Links, links.Link.Equal)
 }
 
 // view is what one call of Next sees.
@@ -229,7 +231,7 @@ func (v view) assess(name string, known believed, now time.Time) (member Member,
 }
 
 // probeable reports whether this node shares a link with a member that has these.
-func (v view) probeable(theirs []layer2.Link) bool {
+func (v view) probeable(theirs []links.Link) bool {
 	for _, ours := range v.OwnLinks {
 		for _, l := range theirs {
 			if _, ok := announcement.SharedAddress(ours, l); ok {
@@ -308,7 +310,7 @@ func changedClaims(before Snapshot, owned map[string]map[netip.Addr]announcement
 }
 
 // NodeOf returns the node that has a link with this hardware address, "" for none.
-func (s Snapshot) NodeOf(mac layer2.HardwareAddr) string {
+func (s Snapshot) NodeOf(mac net.HardwareAddr) string {
 	for name, m := range s.Members {
 		for _, l := range m.Links {
 			if bytes.Equal(l.HardwareAddr, mac) {
@@ -320,8 +322,8 @@ func (s Snapshot) NodeOf(mac layer2.HardwareAddr) string {
 }
 
 // HardwareAddrs returns the hardware addresses of all other nodes.
-func (s Snapshot) HardwareAddrs() []layer2.HardwareAddr {
-	var out []layer2.HardwareAddr
+func (s Snapshot) HardwareAddrs() []net.HardwareAddr {
+	var out []net.HardwareAddr
 	for _, m := range s.Members {
 		for _, l := range m.Links {
 			out = append(out, l.HardwareAddr)

@@ -3,6 +3,7 @@ package presence
 import (
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -12,7 +13,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 // start is when stories begin.
@@ -28,10 +30,10 @@ var patience = announcement.Patience{
 
 var address = netip.MustParseAddr("192.0.2.10")
 
-func macOf(n byte) layer2.HardwareAddr { return layer2.HardwareAddr{2, 0, 0, 0, 0, n} }
+func macOf(n byte) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, n} }
 
-func link(name string, prefixes ...string) layer2.Link {
-	l := layer2.Link{Index: 1, Name: name, HardwareAddr: macOf(1), Up: true, Broadcast: true}
+func link(name string, prefixes ...string) links.Link {
+	l := links.Link{Index: 1, Name: name, HardwareAddr: macOf(1), Up: true, Broadcast: true}
 	for _, p := range prefixes {
 		l.Prefixes = append(l.Prefixes, netip.MustParsePrefix(p))
 	}
@@ -39,7 +41,7 @@ func link(name string, prefixes ...string) layer2.Link {
 }
 
 // linkOf is the link of nodeN: 192.0.2.N.
-func linkOf(name string) layer2.Link {
+func linkOf(name string) links.Link {
 	n := name[len(name)-1] - '0'
 	l := link("eth0", fmt.Sprintf("192.0.2.%d/24", n))
 	l.Index, l.HardwareAddr = 0, macOf(n)
@@ -51,10 +53,10 @@ func alone() Observations {
 	return Observations{
 		Node:     "node1",
 		Patience: patience,
-		OwnLinks: []layer2.Link{linkOf("node1")},
+		OwnLinks: []links.Link{linkOf("node1")},
 		Members:  []Observed{{Name: "node1", Alive: true, Since: start, Published: true}},
 		Objects:  map[string]Object{},
-		Reach:    map[string]layer2.Reach{},
+		Reach:    map[string]prober.Reach{},
 		Pings:    map[string]Ping{},
 		API:      start,
 		Others:   start,
@@ -74,7 +76,7 @@ func ready(name string, claimed ...string) Observed {
 		Published: true,
 		State: NodeState{
 			Stage:  announcement.StageReady,
-			Links:  []layer2.Link{linkOf(name)},
+			Links:  []links.Link{linkOf(name)},
 			Claims: claims,
 		},
 	}
@@ -83,10 +85,10 @@ func ready(name string, claimed ...string) Observed {
 // TestNext follows node2 through its life, as node1 observes it.
 func TestNext(t *testing.T) {
 	// seen has node2 observed, and its kernel.
-	seen := func(m Observed, kernel layer2.Reach) func(*Observations) {
+	seen := func(m Observed, kernel prober.Reach) func(*Observations) {
 		return func(o *Observations) {
 			o.Members = append(alone().Members, m)
-			o.Reach = map[string]layer2.Reach{"node2": kernel}
+			o.Reach = map[string]prober.Reach{"node2": kernel}
 		}
 	}
 	at := func(m Observed, stage announcement.Stage) Observed {
@@ -98,8 +100,8 @@ func TestNext(t *testing.T) {
 		m.Alive, m.Since = false, start.Add(since)
 		return m
 	}
-	answers := layer2.Reach{State: layer2.Answers, LastAnswer: start}
-	silent := layer2.Reach{State: layer2.Silent, LastAnswer: start, Missed: 3}
+	answers := prober.Reach{State: prober.Answers, LastAnswer: start}
+	silent := prober.Reach{State: prober.Silent, LastAnswer: start, Missed: 3}
 	object := Object{
 		Peer:     netip.MustParseAddrPort("192.0.2.2:7947"),
 		Complete: true,
@@ -252,7 +254,7 @@ func randomObservations(t *rapid.T, now time.Time) (obs, same Observations) {
 		generation := rapid.Uint64Range(1, 3).Draw(t, "generation")
 		claims := rapid.IntRange(0, 3).Draw(t, "claims")
 		state = func() NodeState {
-			s := NodeState{Stage: stage, Links: []layer2.Link{linkOf(name)}, Claims: map[netip.Addr]announcement.Claim{}}
+			s := NodeState{Stage: stage, Links: []links.Link{linkOf(name)}, Claims: map[netip.Addr]announcement.Claim{}}
 			for n := range claims {
 				s.Claims[netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})] = announcement.Claim{Generation: generation}
 			}
@@ -262,7 +264,7 @@ func randomObservations(t *rapid.T, now time.Time) (obs, same Observations) {
 		member, object := rapid.Bool().Draw(t, "member"), rapid.Bool().Draw(t, "object")
 		alive, published := rapid.Bool().Draw(t, "alive"), rapid.Bool().Draw(t, "published")
 		renewed := rapid.IntRange(0, 40).Draw(t, "renewed")
-		reach := layer2.Reachability(rapid.IntRange(0, 2).Draw(t, "reach"))
+		reach := prober.Reachability(rapid.IntRange(0, 2).Draw(t, "reach"))
 		failed := rapid.Bool().Draw(t, "failed")
 		for _, o := range []*Observations{&obs, &same} {
 			if member {
@@ -277,7 +279,7 @@ func randomObservations(t *rapid.T, now time.Time) (obs, same Observations) {
 			if object {
 				o.Objects[name] = Object{State: state(), Renewed: now.Add(-time.Duration(renewed) * time.Second)}
 			}
-			o.Reach[name] = layer2.Reach{State: reach, LastAnswer: now.Add(-time.Second)}
+			o.Reach[name] = prober.Reach{State: reach, LastAnswer: now.Add(-time.Second)}
 			o.Pings[name] = Ping{Failed: failed, At: now}
 		}
 	}
@@ -364,19 +366,19 @@ func TestDoubt(t *testing.T) {
 		{"two are heard", func() { obs.Members = append(obs.Members, ready("node2"), ready("node3")) }, 0, NoDoubt, "[node2 node3]", false},
 		{"one has fallen silent, and its kernel answers", func() {
 			gone("node3")
-			obs.Reach["node3"] = layer2.Reach{State: layer2.Answers, LastAnswer: start}
+			obs.Reach["node3"] = prober.Reach{State: prober.Answers, LastAnswer: start}
 		}, time.Second, FreshDoubt, "[node2]", false},
 		{"its object proves that it works", func() {
 			obs.Objects["node3"] = Object{State: ready("node3").State, Renewed: start.Add(2 * time.Second)}
 		}, 2 * time.Second, LastingDoubt, "[node2]", true},
 		{"nothing can be heard of it, because the API server is away", func() {}, 30 * time.Second, FreshDoubt, "[node2]", true},
 		{"its kernel is silent: it is dead", func() {
-			obs.Reach["node3"] = layer2.Reach{State: layer2.Silent, LastAnswer: start}
+			obs.Reach["node3"] = prober.Reach{State: prober.Silent, LastAnswer: start}
 			obs.Pings["node3"] = Ping{Failed: true, At: start.Add(time.Second)}
 		}, 31 * time.Second, NoDoubt, "[node2]", false},
 		{"so is the other: nobody is heard", func() {
 			gone("node2")
-			obs.Reach["node2"] = layer2.Reach{State: layer2.Silent, LastAnswer: start}
+			obs.Reach["node2"] = prober.Reach{State: prober.Silent, LastAnswer: start}
 			obs.Pings["node2"] = Ping{Failed: true, At: start.Add(time.Second)}
 		}, 32 * time.Second, LastingDoubt, "[]", true},
 	} {

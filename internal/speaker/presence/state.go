@@ -6,13 +6,13 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // NodeState is all that a speaker publishes of itself and its node.
 type NodeState struct {
 	Stage announcement.Stage
-	Links []layer2.Link // by name
+	Links []links.Link // by name
 	// Reports are what it says of other nodes.
 	Reports map[string]ProbeReport
 	Claims  map[netip.Addr]announcement.Claim
