@@ -125,27 +125,27 @@ func (t *Tracker) refreshLinks() (moved, back bool) {
 		return false, false // they are not known yet
 	}
 	c, _ := t.c.Configuration.Current()
-	list := []links.Link{}
+	usable := []links.Link{}
 	for _, l := range all {
 		named := slices.ContainsFunc(c.L2Advertisements, func(a *config.L2Advertisement) bool {
 			return a.NamesInterface(l.Name)
 		})
 		l.Excluded = links.IsExcluded(l.Name, t.c.ExcludeLinks)
 		if l.Usable() && (named || !l.Excluded) {
-			list = append(list, l)
+			usable = append(usable, l)
 		}
 	}
-	list = asPublished(list)
+	usable = asPublished(usable)
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	before := t.own
-	t.own.onLAN, t.own.cutOff = t.lan(all, len(list) > 0)
+	t.own.onLAN, t.own.cutOff = t.lan(all, len(usable) > 0)
 	if back = before.linksKnown && before.cutOff && !t.own.cutOff; back {
 		t.own.returning++
 	}
-	t.own.links, t.own.linksKnown = list, true
-	return !before.linksKnown || !slices.EqualFunc(before.links, list, links.Link.Equal), back
+	t.own.links, t.own.linksKnown = usable, true
+	return !before.linksKnown || !slices.EqualFunc(before.links, usable, links.Link.Equal), back
 }
 
 // lan reports whether this node has ever been on the LAN over which it is a member, and
