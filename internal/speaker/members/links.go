@@ -161,10 +161,12 @@ func decodeLink(name string, fields []string) (links.Link, error) {
 func LinkProblem(l links.Link) string {
 	switch {
 	case l.Balances:
-		return "A bond in mode balance-alb answers ARP with the addresses of its ports, a different one for each neighbour, " +
-			"so an IPv4 address seems to be answered by strangers. Give the bond another mode, such as active-backup or 802.3ad."
+		return "A bond in mode balance-alb answers ARP with the addresses of its ports, " +
+			"a different one for each neighbour, so an IPv4 address seems to be answered by strangers. " +
+			"Give the bond another mode, such as active-backup or 802.3ad."
 	case l.Alone():
-		return "Its addresses are in no subnet, and no route without a gateway leads to one out of it. So nobody knows which nodes are on its LAN: " +
+		return "Its addresses are in no subnet, and no route without a gateway leads to one out of it. " +
+			"So nobody knows which nodes are on its LAN: " +
 			"this node is not probed there, nobody can stand in for it, and its addresses are not checked."
 	}
 	return ""

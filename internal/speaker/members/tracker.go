@@ -67,6 +67,11 @@ type Configuration interface {
 	Current() (config.Config, uint64)
 }
 
+// Room tells whether this node has room for more claims; [Claims] has.
+type Room interface {
+	IsFull() bool
+}
+
 // Requeuer has addresses reconciled.
 type Requeuer interface {
 	Requeue(netip.Addr)
@@ -99,8 +104,7 @@ type Config struct {
 	Prober        Prober
 	Announcer     Announcer
 	Dialer        Dialer
-	// Room tells whether this speaker can publish more claims.
-	Room interface{ IsFull() bool }
+	Room          Room
 
 	Requeue Requeuer
 	// Status is set when the Speaker object is to be written again.

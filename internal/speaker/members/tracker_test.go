@@ -710,3 +710,34 @@ func ended() context.Context {
 	cancel()
 	return ctx
 }
+
+// BenchmarkRefresh makes the next snapshot of members that own 10,000 addresses, when
+// nothing changed but what one of them publishes.
+func BenchmarkRefresh(b *testing.B) {
+	for _, nodes := range []int{3, 100, 1000} {
+		b.Run(fmt.Sprintf("%d nodes", nodes), func(b *testing.B) {
+			w := newWorld(&testing.T{})
+			const addresses = 10000
+			for n := range nodes {
+				c, published := newToldClaims(MaxBlocks)
+				for i := n; i < addresses; i += nodes {
+					c.Set(netip.AddrFrom4([4]byte{10, 0, byte(i / 256), byte(i)}), &announcement.Claim{Generation: 1})
+				}
+				c.Publish()
+				name := fmt.Sprintf("node%d", n+2)
+				m := member(name, membership.Alive, time.Now())
+				maps.Copy(m.Said, published.said)
+				m.Revision = 1
+				w.members[name] = m
+			}
+			now := time.Now()
+			b.ReportAllocs()
+			for i := range b.N {
+				m := w.members["node2"]
+				m.Revision = uint64(i + 2)
+				w.members["node2"] = m
+				w.tracker.refresh(now)
+			}
+		})
+	}
+}

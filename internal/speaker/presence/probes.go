@@ -107,9 +107,10 @@ func OwnReports(last Snapshot, obs Observations) map[string]ProbeReport {
 func (o Observations) ownReport(last Snapshot, name string) ProbeReport {
 	other := func(link string) bool {
 		peer := o.Objects[name].Peer.Addr()
-		return o.Pings[name].Failed || !slices.ContainsFunc(last.Members[name].Links, func(l links.Link) bool {
+		reached := slices.ContainsFunc(last.Members[name].Links, func(l links.Link) bool {
 			return l.Name == link && l.Holds(peer)
 		})
+		return o.Pings[name].Failed || !reached
 	}
 	return ProbeReport{
 		Kernel:  kernelReport(o.Reach[name], o.Pings[name]),

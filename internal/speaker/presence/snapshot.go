@@ -138,7 +138,8 @@ func Next(prev Snapshot, obs Observations, now time.Time) Snapshot {
 
 	out.Claims, out.ClaimsChanged = changedClaims(prev, out.owned)
 	out.MembersChanged = prev.Minority != out.Minority || prev.Alive != out.Alive ||
-		!slices.Equal(prev.SilentLinks, out.SilentLinks) || !maps.EqualFunc(prev.Members, out.Members, sameMember)
+		!slices.Equal(prev.SilentLinks, out.SilentLinks) ||
+		!maps.EqualFunc(prev.Members, out.Members, sameMember)
 	return out
 }
 
