@@ -75,7 +75,8 @@ func familyMessage(s presence.Snapshot, other []string, own netip.AddrPort) stri
 		"the two kinds cannot hear each other. "+
 		"See that all nodes have an InternalIP of one family "+
 		"(kubectl get nodes -o wide; kubelet --node-ip), and that --member-address is status.hostIPs, not status.hostIP. "+
-		"Then start all speakers anew: kubectl -n NAMESPACE rollout restart daemonset berth-speaker. "+
+		"Then start all speakers anew: "+
+		"kubectl -n NAMESPACE rollout restart daemonset berth-speaker. "+
 		"Until then they know of each other by the API server only.",
 		own, namesOf(other), familyName(peer), peer)
 }

@@ -646,7 +646,7 @@ func TestClaimedBefore(t *testing.T) {
 // TestLongNodeNamesArePublished: a node may have a name of 253 bytes.
 func TestLongNodeNamesArePublished(t *testing.T) {
 	w := newWorld(t)
-	real, err := membership.New(membership.Config{
+	network, err := membership.New(membership.Config{
 		Name:     "node1",
 		BindAddr: netip.MustParseAddr("127.0.0.1"),
 		Keys:     [][]byte{make([]byte, 16)},
@@ -658,7 +658,7 @@ func TestLongNodeNamesArePublished(t *testing.T) {
 		"node2": {State: prober.Answers},
 		strings.Repeat("worker-", 8) + "a.example": {State: prober.Answers},
 	}
-	if err := real.SayAll(keyProbe, encodeReports(w.tracker.ownReports())); err != nil {
+	if err := network.SayAll(keyProbe, encodeReports(w.tracker.ownReports())); err != nil {
 		t.Errorf("%v", err)
 	}
 }
@@ -731,7 +731,9 @@ func BenchmarkRefresh(b *testing.B) {
 				w.members[name] = m
 			}
 			now := time.Now()
+			w.tracker.refresh(now)
 			b.ReportAllocs()
+			b.ResetTimer()
 			for i := range b.N {
 				m := w.members["node2"]
 				m.Revision = uint64(i + 2)

@@ -15,6 +15,7 @@ import (
 // Reachability is what probes say of the kernel of a node.
 type Reachability uint8
 
+// The states of reachability; the zero value is Unknown.
 const (
 	// Unknown: it has not answered since it is probed, or since the link came up.
 	// Silence means nothing then.

@@ -246,13 +246,12 @@ func copied(s Snapshot) Snapshot {
 func randomObservations(t *rapid.T, now time.Time) (obs, same Observations) {
 	obs, same = alone(), alone()
 	for _, name := range []string{"node2", "node3", "node4", "node5"} {
-		state := func() NodeState { return NodeState{} }
 		stage := rapid.SampledFrom([]announcement.Stage{
 			"", announcement.StageStarting, announcement.StageReady, announcement.StageRestarting, announcement.StageLeaving,
 		}).Draw(t, "stage")
 		generation := rapid.Uint64Range(1, 3).Draw(t, "generation")
 		claims := rapid.IntRange(0, 3).Draw(t, "claims")
-		state = func() NodeState {
+		state := func() NodeState {
 			s := NodeState{Stage: stage, Links: []links.Link{linkOf(name)}, Claims: map[netip.Addr]announcement.Claim{}}
 			for n := range claims {
 				s.Claims[netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})] = announcement.Claim{Generation: generation}
@@ -406,6 +405,7 @@ func BenchmarkNext(b *testing.B) {
 			}
 			last := Next(Snapshot{}, obs, start)
 			b.ReportAllocs()
+			b.ResetTimer()
 			for i := range b.N {
 				obs.Members[1].State.Claims = maps.Clone(obs.Members[1].State.Claims)
 				obs.Members[1].State.Claims[netip.AddrFrom4([4]byte{10, 0, 0, 0})] = announcement.Claim{Generation: uint64(i + 2)}
