@@ -74,7 +74,8 @@ func familyMessage(s presence.Snapshot, other []string, own netip.AddrPort) stri
 	return fmt.Sprintf("This speaker is reached at %s, and those of %s at %s addresses, such as %s: "+
 		"the two kinds cannot hear each other. "+
 		"See that all nodes have an InternalIP of one family "+
-		"(kubectl get nodes -o wide; kubelet --node-ip), and that --member-address is status.hostIPs, not status.hostIP. "+
+		"(kubectl get nodes -o wide; kubelet --node-ip), "+
+		"and that --member-address is status.hostIPs, not status.hostIP. "+
 		"Then start all speakers anew: "+
 		"kubectl -n NAMESPACE rollout restart daemonset berth-speaker. "+
 		"Until then they know of each other by the API server only.",
