@@ -61,8 +61,8 @@ var rules = []rule{
 
 	{
 		of:    "internal/speaker/presence",
-		may:   []string{"api/...", "pkg/announcement", "pkg/layer2/links", "pkg/layer2/prober"},
-		never: effects,
+		may:   []string{"api/...", "pkg/announcement", "pkg/layer2/links"},
+		never: slices.Concat(wire, effects),
 		pure:  true,
 		why:   "who is there is a pure function of what was observed, so that tests can tell whole stories",
 	},

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -128,7 +127,7 @@ func ChooseAddress(
 	}
 	var known others
 	logged := ""
-	err := wait.PollUntilContextCancel(ctx, 500*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextCancel(ctx, askPause, true, func(ctx context.Context) (bool, error) {
 		var err error
 		if known, err = readOthers(ctx, api); err == nil {
 			return true, nil

@@ -110,7 +110,8 @@ func (j *Joiner) firstKeys(ctx context.Context) ([][]byte, error) {
 		if err = j.c.Membership.SetKeys(keys); err == nil {
 			return keys, nil
 		}
-		j.c.Log.Error("the member Secret has keys that cannot be used", "name", j.c.Secret.String(), "error", err)
+		j.c.Log.Error("the member Secret has keys that cannot be used",
+			"name", j.c.Secret.String(), "error", err)
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()

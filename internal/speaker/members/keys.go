@@ -23,13 +23,18 @@ import (
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
-// memberKeys waits for the keys with which speakers encrypt what they tell each other. The controller makes the first when Berth is installed.
+// askPause is how long the API server is left alone after it was asked for something that
+// a speaker cannot begin without.
+const askPause = 500 * time.Millisecond
+
+// memberKeys waits for the keys with which speakers encrypt what they tell each other. The
+// controller makes the first when Berth is installed.
 func memberKeys(
 	ctx context.Context, api client.Reader, name types.NamespacedName, log *slog.Logger,
 ) ([][]byte, error) {
 	var keys [][]byte
 	logged := ""
-	err := wait.PollUntilContextCancel(ctx, 500*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextCancel(ctx, askPause, true, func(ctx context.Context) (bool, error) {
 		var secret corev1.Secret
 		err := api.Get(ctx, name, &secret)
 		var unfit []string
@@ -88,7 +93,8 @@ func keysOf(secret *corev1.Secret) (keys [][]byte, unfit []string) {
 // warnOfUnfit names the entries that are no keys; never what is in them.
 func warnOfUnfit(log *slog.Logger, name types.NamespacedName, unfit []string) {
 	for _, entry := range unfit {
-		log.Warn("an entry of the member Secret is no key, and is not used", "name", name.String(), "entry", entry)
+		log.Warn("an entry of the member Secret is no key, and is not used",
+			"name", name.String(), "entry", entry)
 	}
 }
 

@@ -32,14 +32,14 @@ const (
 
 // asPublished returns links as others know them: what a node thinks of its own links and
 // what others think of them is the same, whatever is left out.
-func asPublished(links []links.Link) []links.Link { return decodeLinks(encodeLinks(links)) }
+func asPublished(list []links.Link) []links.Link { return decodeLinks(encodeLinks(list)) }
 
 // encodeLinks returns what is published of links, as keys and values of membership: under
 // the name the hardware address, marks and prefixes. What is too long for one value goes
 // on under the name, a slash and a number.
-func encodeLinks(links []links.Link) map[string][]byte {
-	out := make(map[string][]byte, len(links))
-	for _, l := range links {
+func encodeLinks(list []links.Link) map[string][]byte {
+	out := make(map[string][]byte, len(list))
+	for _, l := range list {
 		var value []byte
 		part := 0
 		for _, field := range linkFields(l) {
@@ -161,10 +161,12 @@ func decodeLink(name string, fields []string) (links.Link, error) {
 func LinkProblem(l links.Link) string {
 	switch {
 	case l.Balances:
-		return "A bond in mode balance-alb answers ARP with the addresses of its ports, a different one for each neighbour, " +
-			"so an IPv4 address seems to be answered by strangers. Give the bond another mode, such as active-backup or 802.3ad."
+		return "A bond in mode balance-alb answers ARP with the addresses of its ports, " +
+			"a different one for each neighbour, so an IPv4 address seems to be answered by strangers. " +
+			"Give the bond another mode, such as active-backup or 802.3ad."
 	case l.Alone():
-		return "Its addresses are in no subnet, and no route without a gateway leads to one out of it. So nobody knows which nodes are on its LAN: " +
+		return "Its addresses are in no subnet, and no route without a gateway leads to one out of it. " +
+			"So nobody knows which nodes are on its LAN: " +
 			"this node is not probed there, nobody can stand in for it, and its addresses are not checked."
 	}
 	return ""

@@ -138,12 +138,12 @@ func FuzzDecodeLinks(f *testing.F) {
 		f.Add(seed, "192.0.2.77/32")
 	}
 	f.Fuzz(func(t *testing.T, value, more string) {
-		read := decodeLinks(map[string][]byte{"link/eth0": []byte(value), "link/eth0/1": []byte(more)})
-		once := asPublished(read)
+		list := decodeLinks(map[string][]byte{"link/eth0": []byte(value), "link/eth0/1": []byte(more)})
+		once := asPublished(list)
 		if again := asPublished(once); !slices.EqualFunc(once, again, links.Link.Equal) {
 			t.Errorf("%q, %q are %+v, then %+v", value, more, once, again)
 		}
-		for _, l := range read {
+		for _, l := range list {
 			if len(l.HardwareAddr) == 0 || len(l.Prefixes) > maxPrefixes || strings.Contains(l.Name, "/") {
 				t.Errorf("%q, %q: %+v", value, more, l)
 			}

@@ -96,8 +96,9 @@ func ObjectChanged(before, after *v1beta1.Speaker, node string) bool {
 		return true
 	}
 	was, is := before.Status, after.Status
-	return was.MemberAddress != is.MemberAddress || was.Stage != is.Stage || was.HasWorked != is.HasWorked ||
-		was.ExcludeLabel != is.ExcludeLabel || was.Cordon != is.Cordon || !was.RenewTime.Equal(is.RenewTime) ||
+	return was.MemberAddress != is.MemberAddress || was.Stage != is.Stage ||
+		was.HasWorked != is.HasWorked || !was.RenewTime.Equal(is.RenewTime) ||
+		was.ExcludeLabel != is.ExcludeLabel || was.Cordon != is.Cordon ||
 		doubtOf(before, node) != doubtOf(after, node)
 }
 
@@ -136,8 +137,8 @@ func doubtOf(s *v1beta1.Speaker, node string) string {
 			continue
 		}
 		switch v1beta1.Reason(f.Reason) {
-		case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeHeard, v1beta1.ReasonNodeAssumed, v1beta1.ReasonSpeakerNotAlive,
-			v1beta1.ReasonFormatUnknown:
+		case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeHeard, v1beta1.ReasonNodeAssumed,
+			v1beta1.ReasonSpeakerNotAlive, v1beta1.ReasonFormatUnknown:
 			return string(f.Presence) + " since " + f.Since.UTC().Format(time.RFC3339)
 		}
 	}

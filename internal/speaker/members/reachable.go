@@ -39,8 +39,9 @@ func unreachable(s presence.Snapshot, own netip.AddrPort) *Problem {
 	if other := otherFamily(s, unheard, own.Addr()); len(other) > 0 {
 		return &Problem{v1beta1.ReasonOtherFamily, familyMessage(s, other, own)}
 	}
-	help := fmt.Sprintf("See that no firewall or network policy keeps port %d, TCP and UDP, from getting through "+
-		"between the nodes. Until then they know of each other by the API server only.", own.Port())
+	help := fmt.Sprintf("See that no firewall or network policy keeps port %d, TCP and UDP, "+
+		"from getting through between the nodes. Until then they know of each other by the API server only.",
+		own.Port())
 	if s.Alive <= 1 {
 		return &Problem{v1beta1.ReasonNoMemberHeard, fmt.Sprintf(
 			"The API server tells of %d other speakers that work, and none is heard. %s", len(unheard), help)}
@@ -72,8 +73,11 @@ func familyMessage(s presence.Snapshot, other []string, own netip.AddrPort) stri
 	peer := s.Members[other[0]].Peer
 	return fmt.Sprintf("This speaker is reached at %s, and those of %s at %s addresses, such as %s: "+
 		"the two kinds cannot hear each other. "+
-		"See that all nodes have an InternalIP of one family (kubectl get nodes -o wide; kubelet --node-ip), and "+
-		"that --member-address is status.hostIPs, not status.hostIP. "+
-		"Then start all speakers anew: kubectl -n NAMESPACE rollout restart daemonset berth-speaker. "+
-		"Until then they know of each other by the API server only.", own, namesOf(other), familyName(peer), peer)
+		"See that all nodes have an InternalIP of one family "+
+		"(kubectl get nodes -o wide; kubelet --node-ip), "+
+		"and that --member-address is status.hostIPs, not status.hostIP. "+
+		"Then start all speakers anew: "+
+		"kubectl -n NAMESPACE rollout restart daemonset berth-speaker. "+
+		"Until then they know of each other by the API server only.",
+		own, namesOf(other), familyName(peer), peer)
 }

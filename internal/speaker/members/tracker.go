@@ -67,6 +67,11 @@ type Configuration interface {
 	Current() (config.Config, uint64)
 }
 
+// Room tells whether this node has room for more claims; [Claims] has.
+type Room interface {
+	IsFull() bool
+}
+
 // Requeuer has addresses reconciled.
 type Requeuer interface {
 	Requeue(netip.Addr)
@@ -99,8 +104,7 @@ type Config struct {
 	Prober        Prober
 	Announcer     Announcer
 	Dialer        Dialer
-	// Room tells whether this speaker can publish more claims.
-	Room interface{ IsFull() bool }
+	Room          Room
 
 	Requeue Requeuer
 	// Status is set when the Speaker object is to be written again.
@@ -221,7 +225,7 @@ func (t *Tracker) Evaluate(ctx context.Context) time.Duration {
 	s := t.refresh(now)
 
 	t.pingQuestionable(ctx)
-	t.c.Prober.SetTargets(s.Targets(t.c.Node, t.OwnLinks(), t.c.Prober.LinkReach().Doubtful))
+	t.c.Prober.SetTargets(targetsOf(s.Targets(t.c.Node, t.OwnLinks(), t.c.Prober.LinkReach().Doubtful)))
 	t.c.Announcer.SetFellows(s.HardwareAddrs())
 	switch {
 	case moved || s.MembersChanged:
@@ -259,7 +263,7 @@ func (t *Tracker) refresh(now time.Time) presence.Snapshot {
 // observe returns what is known now, but for membership, and the snapshot that this makes
 // another of.
 func (t *Tracker) observe() (presence.Snapshot, presence.Observations) {
-	reach, linkReach := t.c.Prober.Reach(), t.c.Prober.LinkReach()
+	reach, linkReach := reachOf(t.c.Prober.Reach()), presence.LinkReach(t.c.Prober.LinkReach())
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.last, presence.Observations{
@@ -274,6 +278,28 @@ func (t *Tracker) observe() (presence.Snapshot, presence.Observations) {
 		API:               t.api.Trusted,
 		Others:            t.others.Trusted,
 	}
+}
+
+// reachOf returns what probes have found, as values.
+func reachOf(found map[string]prober.Reach) map[string]presence.Reach {
+	states := map[prober.Reachability]presence.Reachability{
+		prober.Answers: presence.Answers,
+		prober.Silent:  presence.Silent,
+	}
+	out := make(map[string]presence.Reach, len(found))
+	for node, r := range found {
+		out[node] = presence.Reach{State: states[r.State], LastAnswer: r.LastAnswer, Missed: r.Missed}
+	}
+	return out
+}
+
+// targetsOf returns targets as the prober takes them.
+func targetsOf(targets []presence.Target) []prober.Target {
+	out := make([]prober.Target, len(targets))
+	for i, t := range targets {
+		out[i] = prober.Target(t)
+	}
+	return out
 }
 
 // ownReports returns what this node says of the others.

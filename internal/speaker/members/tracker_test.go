@@ -646,7 +646,7 @@ func TestClaimedBefore(t *testing.T) {
 // TestLongNodeNamesArePublished: a node may have a name of 253 bytes.
 func TestLongNodeNamesArePublished(t *testing.T) {
 	w := newWorld(t)
-	real, err := membership.New(membership.Config{
+	network, err := membership.New(membership.Config{
 		Name:     "node1",
 		BindAddr: netip.MustParseAddr("127.0.0.1"),
 		Keys:     [][]byte{make([]byte, 16)},
@@ -658,7 +658,7 @@ func TestLongNodeNamesArePublished(t *testing.T) {
 		"node2": {State: prober.Answers},
 		strings.Repeat("worker-", 8) + "a.example": {State: prober.Answers},
 	}
-	if err := real.SayAll(keyProbe, encodeReports(w.tracker.ownReports())); err != nil {
+	if err := network.SayAll(keyProbe, encodeReports(w.tracker.ownReports())); err != nil {
 		t.Errorf("%v", err)
 	}
 }
@@ -709,4 +709,37 @@ func ended() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
+}
+
+// BenchmarkRefresh makes the next snapshot of members that own 10,000 addresses, when
+// nothing changed but what one of them publishes.
+func BenchmarkRefresh(b *testing.B) {
+	for _, nodes := range []int{3, 100, 1000} {
+		b.Run(fmt.Sprintf("%d nodes", nodes), func(b *testing.B) {
+			w := newWorld(&testing.T{})
+			const addresses = 10000
+			for n := range nodes {
+				c, published := newToldClaims(MaxBlocks)
+				for i := n; i < addresses; i += nodes {
+					c.Set(netip.AddrFrom4([4]byte{10, 0, byte(i / 256), byte(i)}), &announcement.Claim{Generation: 1})
+				}
+				c.Publish()
+				name := fmt.Sprintf("node%d", n+2)
+				m := member(name, membership.Alive, time.Now())
+				maps.Copy(m.Said, published.said)
+				m.Revision = 1
+				w.members[name] = m
+			}
+			now := time.Now()
+			w.tracker.refresh(now)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				m := w.members["node2"]
+				m.Revision = uint64(i + 2)
+				w.members["node2"] = m
+				w.tracker.refresh(now)
+			}
+		})
+	}
 }

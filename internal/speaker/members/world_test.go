@@ -292,9 +292,9 @@ func written(name string, change ...func(*v1beta1.SpeakerStatus)) *v1beta1.Speak
 }
 
 // rowsOf are links as a Speaker object lists them.
-func rowsOf(links []links.Link) []v1beta1.SpeakerLink {
+func rowsOf(list []links.Link) []v1beta1.SpeakerLink {
 	var out []v1beta1.SpeakerLink
-	for _, l := range links {
+	for _, l := range list {
 		row := v1beta1.SpeakerLink{
 			Name:       l.Name,
 			MACAddress: l.HardwareAddr.String(),

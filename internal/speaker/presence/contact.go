@@ -61,6 +61,7 @@ func (c Contact) Note(works bool, now time.Time) Contact {
 // Doubt is how badly a speaker needs to know whether it is itself that hears nothing.
 type Doubt int
 
+// The kinds of doubt, from none to most.
 const (
 	// NoDoubt: all members are heard, or their nodes are dead.
 	NoDoubt Doubt = iota

@@ -1,6 +1,8 @@
 package presence
 
 import (
+	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -8,8 +10,51 @@ import (
 
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
-	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
+
+// Reachability is what probes say of the kernel of a node.
+type Reachability uint8
+
+// The states of reachability; the zero value is Unknown.
+const (
+	// Unknown: it has not answered since it is probed, or since the link came up.
+	// Silence means nothing then.
+	Unknown Reachability = iota
+	// Answers: it answers probes.
+	Answers
+	// Silent: it has answered, and does no more.
+	Silent
+)
+
+// Reach is what this node's probes have found of the kernel of another node.
+type Reach struct {
+	State Reachability
+	// LastAnswer is when it answered last; zero before the first time.
+	LastAnswer time.Time
+	// Missed is how many probes in a row were not answered.
+	Missed int
+}
+
+// LinkReach is what they have found of the links of other nodes.
+type LinkReach struct {
+	// Answers and Silent are by node the names of its links on which its kernel
+	// answers, and on which it does no more while others answer there.
+	Answers, Silent map[string][]string
+	// Doubtful are the links of this node on which another is silent. To tell who has
+	// lost the LAN takes a third node there.
+	Doubtful []string
+}
+
+// Target is an address of another node that is to be probed.
+type Target struct {
+	// Node is the other node, Link the link of this node on which to ask, On the link
+	// of the other that has the address.
+	Node string
+	Link string
+	On   string
+	Addr netip.Addr
+	MAC  net.HardwareAddr
+}
 
 // Ping is the last answer, or missing answer, of a speaker to a ping. Refused is set
 // when the kernel of its node refuses connections to the speaker's port.
@@ -63,9 +108,10 @@ func OwnReports(last Snapshot, obs Observations) map[string]ProbeReport {
 func (o Observations) ownReport(last Snapshot, name string) ProbeReport {
 	other := func(link string) bool {
 		peer := o.Objects[name].Peer.Addr()
-		return o.Pings[name].Failed || !slices.ContainsFunc(last.Members[name].Links, func(l links.Link) bool {
+		reached := slices.ContainsFunc(last.Members[name].Links, func(l links.Link) bool {
 			return l.Name == link && l.Holds(peer)
 		})
+		return o.Pings[name].Failed || !reached
 	}
 	return ProbeReport{
 		Kernel:  kernelReport(o.Reach[name], o.Pings[name]),
@@ -100,13 +146,13 @@ func silentLinks(all []ProbeReport) []string {
 
 // kernelReport returns what this node says of the kernel of another. It is silent when
 // neither the kernel nor the speaker has answered since the kernel last did.
-func kernelReport(r prober.Reach, p Ping) announcement.Report {
+func kernelReport(r Reach, p Ping) announcement.Report {
 	switch {
-	case r.State == prober.Answers && p.Refused:
+	case r.State == Answers && p.Refused:
 		return announcement.KernelRefuses
-	case r.State == prober.Answers:
+	case r.State == Answers:
 		return announcement.KernelAnswers
-	case r.State == prober.Silent && p.Failed && p.At.After(r.LastAnswer):
+	case r.State == Silent && p.Failed && p.At.After(r.LastAnswer):
 		return announcement.KernelSilent
 	}
 	return ""
@@ -122,7 +168,7 @@ func Questionable(last Snapshot, obs Observations) (ask map[string]time.Time, se
 		m := last.Members[node]
 		held := !m.Heard && m.Presence == announcement.Held
 		switch {
-		case r.State != prober.Unknown && (r.Missed > 0 || held || len(obs.LinkReach.Silent[node]) > 0):
+		case r.State != Unknown && (r.Missed > 0 || held || len(obs.LinkReach.Silent[node]) > 0):
 			ask[node] = r.LastAnswer
 		case m.Heard:
 			settled = append(settled, node)
@@ -135,7 +181,7 @@ func Questionable(last Snapshot, obs Observations) (ask map[string]time.Time, se
 // address on every link that both are on. On a link of the node on which one is silent, a
 // few others are probed as well: if none of them answers either, it is this node that has
 // lost the LAN.
-func (s Snapshot) Targets(node string, links []links.Link, doubtful []string) []prober.Target {
+func (s Snapshot) Targets(node string, links []links.Link, doubtful []string) []Target {
 	const controls = 2
 	alive := []string{node}
 	for name, m := range s.Members {
@@ -145,7 +191,7 @@ func (s Snapshot) Targets(node string, links []links.Link, doubtful []string) []
 	}
 	slices.Sort(alive)
 
-	var out []prober.Target
+	var out []Target
 	left := map[string]int{} // how many controls each doubtful link may have yet
 	for _, link := range doubtful {
 		left[link] = controls
@@ -168,11 +214,11 @@ func (s Snapshot) Targets(node string, links []links.Link, doubtful []string) []
 }
 
 // targetsOn returns the addresses of a node that can be probed on one of our links.
-func targetsOn(node string, ours links.Link, links []links.Link) []prober.Target {
-	var out []prober.Target
+func targetsOn(node string, ours links.Link, links []links.Link) []Target {
+	var out []Target
 	for _, theirs := range links {
 		if addr, ok := announcement.SharedAddress(ours, theirs); ok && ours.Usable() {
-			out = append(out, prober.Target{
+			out = append(out, Target{
 				Node: node,
 				Link: ours.Name,
 				On:   theirs.Name,

@@ -13,7 +13,6 @@ import (
 
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
-	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 // TestChangedClaims has members claim and take back at random: the claims by address
@@ -68,7 +67,7 @@ func TestChangedClaims(t *testing.T) {
 // on one LAN.
 func TestTargets(t *testing.T) {
 	mac := macOf(2)
-	target := prober.Target{Node: "node2", Link: "eth0", On: "eth9", Addr: netip.MustParseAddr("192.0.2.2"), MAC: mac}
+	target := Target{Node: "node2", Link: "eth0", On: "eth9", Addr: netip.MustParseAddr("192.0.2.2"), MAC: mac}
 	theirs := func(prefixes ...string) []links.Link {
 		l := link("eth9", prefixes...)
 		l.HardwareAddr = mac
@@ -81,17 +80,17 @@ func TestTargets(t *testing.T) {
 		ours   []links.Link
 		theirs []links.Link
 		alive  bool
-		want   []prober.Target
+		want   []Target
 	}{
-		{"both are in one subnet", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("192.0.2.2/24"), true, []prober.Target{target}},
-		{"so they are when its speaker is dead", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("192.0.2.2/24"), false, []prober.Target{target}},
+		{"both are in one subnet", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("192.0.2.2/24"), true, []Target{target}},
+		{"so they are when its speaker is dead", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("192.0.2.2/24"), false, []Target{target}},
 		{"another subnet", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("198.51.100.2/24"), true, nil},
-		{"its second address is in ours", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("198.51.100.2/24", "192.0.2.2/24"), true, []prober.Target{target}},
+		{"its second address is in ours", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("198.51.100.2/24", "192.0.2.2/24"), true, []Target{target}},
 		{"link-local addresses tell nothing", []links.Link{link("eth0", "fe80::1/64")}, theirs("fe80::2/64"), true, nil},
 		{"a single address is no subnet", []links.Link{link("eth0", "192.0.2.1/32")}, theirs("192.0.2.2/24"), true, nil},
 		{"our link is down", []links.Link{down}, theirs("192.0.2.2/24"), true, nil},
 		{"two links share it", []links.Link{link("eth0", "192.0.2.1/24"), link("eth1", "192.0.2.7/24")}, theirs("192.0.2.2/24"), true,
-			[]prober.Target{target, {Node: "node2", Link: "eth1", On: "eth9", Addr: target.Addr, MAC: mac}}},
+			[]Target{target, {Node: "node2", Link: "eth1", On: "eth9", Addr: target.Addr, MAC: mac}}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			p := Snapshot{Members: map[string]Member{"node2": {Speaker: announcement.Speaker{Links: test.theirs, Heard: test.alive}}}}
@@ -136,18 +135,18 @@ func TestReport(t *testing.T) {
 	failed := func(after time.Duration) Ping { return Ping{Failed: true, At: start.Add(after)} }
 	for _, test := range []struct {
 		story string
-		reach prober.Reach
+		reach Reach
 		ping  Ping
 		want  announcement.Report
 	}{
-		{"it was never probed", prober.Reach{}, Ping{}, ""},
-		{"it never answered, and its speaker does not either: it may not be on this LAN", prober.Reach{State: prober.Unknown, Missed: 9}, failed(0), ""},
-		{"it answers", prober.Reach{State: prober.Answers, LastAnswer: start}, Ping{}, announcement.KernelAnswers},
-		{"it answers, and its speaker does not", prober.Reach{State: prober.Answers, LastAnswer: start}, failed(time.Second), announcement.KernelAnswers},
-		{"it is silent, and its speaker was not asked", prober.Reach{State: prober.Silent, LastAnswer: start}, Ping{}, ""},
-		{"it is silent, and its speaker answers", prober.Reach{State: prober.Silent, LastAnswer: start}, Ping{At: start.Add(time.Second)}, ""},
-		{"both are silent", prober.Reach{State: prober.Silent, LastAnswer: start}, failed(time.Millisecond), announcement.KernelSilent},
-		{"its speaker was silent before its kernel was", prober.Reach{State: prober.Silent, LastAnswer: start}, failed(-time.Millisecond), ""},
+		{"it was never probed", Reach{}, Ping{}, ""},
+		{"it never answered, and its speaker does not either: it may not be on this LAN", Reach{State: Unknown, Missed: 9}, failed(0), ""},
+		{"it answers", Reach{State: Answers, LastAnswer: start}, Ping{}, announcement.KernelAnswers},
+		{"it answers, and its speaker does not", Reach{State: Answers, LastAnswer: start}, failed(time.Second), announcement.KernelAnswers},
+		{"it is silent, and its speaker was not asked", Reach{State: Silent, LastAnswer: start}, Ping{}, ""},
+		{"it is silent, and its speaker answers", Reach{State: Silent, LastAnswer: start}, Ping{At: start.Add(time.Second)}, ""},
+		{"both are silent", Reach{State: Silent, LastAnswer: start}, failed(time.Millisecond), announcement.KernelSilent},
+		{"its speaker was silent before its kernel was", Reach{State: Silent, LastAnswer: start}, failed(-time.Millisecond), ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			if got := kernelReport(test.reach, test.ping); got != test.want {
@@ -171,7 +170,7 @@ func TestControls(t *testing.T) {
 		t.Errorf("probed are %v, in doubt %v", usual, more)
 	}
 	for _, target := range more {
-		if target.Node == "node9" && !slices.ContainsFunc(usual, func(t prober.Target) bool { return t.Node == "node9" }) {
+		if target.Node == "node9" && !slices.ContainsFunc(usual, func(t Target) bool { return t.Node == "node9" }) {
 			t.Error("a dead node proves nothing")
 		}
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
-	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 // Snapshot is what is known of the other speakers at one moment. It is replaced, never
@@ -83,8 +82,8 @@ type Observations struct {
 	Objects map[string]Object
 	// Reach and LinkReach are what this node's probes have found, Pings what its
 	// pings have, by node.
-	Reach     map[string]prober.Reach
-	LinkReach prober.LinkReach
+	Reach     map[string]Reach
+	LinkReach LinkReach
 	Pings     map[string]Ping
 	// DisconnectedUntil is until when this node could see none of the others, whatever
 	// became of them. Those that it missed meanwhile are judged as if it missed them
@@ -139,7 +138,8 @@ func Next(prev Snapshot, obs Observations, now time.Time) Snapshot {
 
 	out.Claims, out.ClaimsChanged = changedClaims(prev, out.owned)
 	out.MembersChanged = prev.Minority != out.Minority || prev.Alive != out.Alive ||
-		!slices.Equal(prev.SilentLinks, out.SilentLinks) || !maps.EqualFunc(prev.Members, out.Members, sameMember)
+		!slices.Equal(prev.SilentLinks, out.SilentLinks) ||
+		!maps.EqualFunc(prev.Members, out.Members, sameMember)
 	return out
 }
 

@@ -14,7 +14,6 @@ import (
 
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
-	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 // start is when stories begin.
@@ -56,7 +55,7 @@ func alone() Observations {
 		OwnLinks: []links.Link{linkOf("node1")},
 		Members:  []Observed{{Name: "node1", Alive: true, Since: start, Published: true}},
 		Objects:  map[string]Object{},
-		Reach:    map[string]prober.Reach{},
+		Reach:    map[string]Reach{},
 		Pings:    map[string]Ping{},
 		API:      start,
 		Others:   start,
@@ -85,10 +84,10 @@ func ready(name string, claimed ...string) Observed {
 // TestNext follows node2 through its life, as node1 observes it.
 func TestNext(t *testing.T) {
 	// seen has node2 observed, and its kernel.
-	seen := func(m Observed, kernel prober.Reach) func(*Observations) {
+	seen := func(m Observed, kernel Reach) func(*Observations) {
 		return func(o *Observations) {
 			o.Members = append(alone().Members, m)
-			o.Reach = map[string]prober.Reach{"node2": kernel}
+			o.Reach = map[string]Reach{"node2": kernel}
 		}
 	}
 	at := func(m Observed, stage announcement.Stage) Observed {
@@ -100,8 +99,8 @@ func TestNext(t *testing.T) {
 		m.Alive, m.Since = false, start.Add(since)
 		return m
 	}
-	answers := prober.Reach{State: prober.Answers, LastAnswer: start}
-	silent := prober.Reach{State: prober.Silent, LastAnswer: start, Missed: 3}
+	answers := Reach{State: Answers, LastAnswer: start}
+	silent := Reach{State: Silent, LastAnswer: start, Missed: 3}
 	object := Object{
 		Peer:     netip.MustParseAddrPort("192.0.2.2:7947"),
 		Complete: true,
@@ -247,13 +246,12 @@ func copied(s Snapshot) Snapshot {
 func randomObservations(t *rapid.T, now time.Time) (obs, same Observations) {
 	obs, same = alone(), alone()
 	for _, name := range []string{"node2", "node3", "node4", "node5"} {
-		state := func() NodeState { return NodeState{} }
 		stage := rapid.SampledFrom([]announcement.Stage{
 			"", announcement.StageStarting, announcement.StageReady, announcement.StageRestarting, announcement.StageLeaving,
 		}).Draw(t, "stage")
 		generation := rapid.Uint64Range(1, 3).Draw(t, "generation")
 		claims := rapid.IntRange(0, 3).Draw(t, "claims")
-		state = func() NodeState {
+		state := func() NodeState {
 			s := NodeState{Stage: stage, Links: []links.Link{linkOf(name)}, Claims: map[netip.Addr]announcement.Claim{}}
 			for n := range claims {
 				s.Claims[netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})] = announcement.Claim{Generation: generation}
@@ -264,7 +262,7 @@ func randomObservations(t *rapid.T, now time.Time) (obs, same Observations) {
 		member, object := rapid.Bool().Draw(t, "member"), rapid.Bool().Draw(t, "object")
 		alive, published := rapid.Bool().Draw(t, "alive"), rapid.Bool().Draw(t, "published")
 		renewed := rapid.IntRange(0, 40).Draw(t, "renewed")
-		reach := prober.Reachability(rapid.IntRange(0, 2).Draw(t, "reach"))
+		reach := Reachability(rapid.IntRange(0, 2).Draw(t, "reach"))
 		failed := rapid.Bool().Draw(t, "failed")
 		for _, o := range []*Observations{&obs, &same} {
 			if member {
@@ -279,7 +277,7 @@ func randomObservations(t *rapid.T, now time.Time) (obs, same Observations) {
 			if object {
 				o.Objects[name] = Object{State: state(), Renewed: now.Add(-time.Duration(renewed) * time.Second)}
 			}
-			o.Reach[name] = prober.Reach{State: reach, LastAnswer: now.Add(-time.Second)}
+			o.Reach[name] = Reach{State: reach, LastAnswer: now.Add(-time.Second)}
 			o.Pings[name] = Ping{Failed: failed, At: now}
 		}
 	}
@@ -366,19 +364,19 @@ func TestDoubt(t *testing.T) {
 		{"two are heard", func() { obs.Members = append(obs.Members, ready("node2"), ready("node3")) }, 0, NoDoubt, "[node2 node3]", false},
 		{"one has fallen silent, and its kernel answers", func() {
 			gone("node3")
-			obs.Reach["node3"] = prober.Reach{State: prober.Answers, LastAnswer: start}
+			obs.Reach["node3"] = Reach{State: Answers, LastAnswer: start}
 		}, time.Second, FreshDoubt, "[node2]", false},
 		{"its object proves that it works", func() {
 			obs.Objects["node3"] = Object{State: ready("node3").State, Renewed: start.Add(2 * time.Second)}
 		}, 2 * time.Second, LastingDoubt, "[node2]", true},
 		{"nothing can be heard of it, because the API server is away", func() {}, 30 * time.Second, FreshDoubt, "[node2]", true},
 		{"its kernel is silent: it is dead", func() {
-			obs.Reach["node3"] = prober.Reach{State: prober.Silent, LastAnswer: start}
+			obs.Reach["node3"] = Reach{State: Silent, LastAnswer: start}
 			obs.Pings["node3"] = Ping{Failed: true, At: start.Add(time.Second)}
 		}, 31 * time.Second, NoDoubt, "[node2]", false},
 		{"so is the other: nobody is heard", func() {
 			gone("node2")
-			obs.Reach["node2"] = prober.Reach{State: prober.Silent, LastAnswer: start}
+			obs.Reach["node2"] = Reach{State: Silent, LastAnswer: start}
 			obs.Pings["node2"] = Ping{Failed: true, At: start.Add(time.Second)}
 		}, 32 * time.Second, LastingDoubt, "[]", true},
 	} {
@@ -407,6 +405,7 @@ func BenchmarkNext(b *testing.B) {
 			}
 			last := Next(Snapshot{}, obs, start)
 			b.ReportAllocs()
+			b.ResetTimer()
 			for i := range b.N {
 				obs.Members[1].State.Claims = maps.Clone(obs.Members[1].State.Claims)
 				obs.Members[1].State.Claims[netip.AddrFrom4([4]byte{10, 0, 0, 0})] = announcement.Claim{Generation: uint64(i + 2)}
