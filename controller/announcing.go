@@ -167,7 +167,7 @@ func (b *bgpTeller) again() {
 // run looks at all Services whenever something has changed, until ctx ends.
 func (b *bgpTeller) run(ctx context.Context) error {
 	select {
-	case <-b.state.adopted:
+	case <-b.state.adopted.C():
 	case <-ctx.Done():
 		return nil
 	}

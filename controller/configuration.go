@@ -151,7 +151,7 @@ const statusDelay = 300 * time.Millisecond
 // Reconcile writes the conditions and counts of one object.
 func (r *statusReconciler) Reconcile(ctx context.Context, key objectKey) (reconcile.Result, error) {
 	select {
-	case <-r.state.adopted:
+	case <-r.state.adopted.C():
 	case <-ctx.Done():
 		return reconcile.Result{}, ctx.Err()
 	}

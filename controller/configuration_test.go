@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/config"
 )
 
@@ -144,9 +145,9 @@ func TestReadiness(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			s := newState()
-			for c, closed := range map[chan struct{}]bool{s.synced: test.synced, s.leads: test.leads, s.adopted: test.adopted} {
-				if closed {
-					close(c)
+			for latch, set := range map[notify.Latch]bool{s.synced: test.synced, s.leads: test.leads, s.adopted: test.adopted} {
+				if set {
+					latch.Set()
 				}
 			}
 			if missing := s.missing(); (missing == "") != test.ready {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -14,6 +15,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/assignment"
 )
 
@@ -23,20 +25,25 @@ const (
 	ofOthers        = "others"
 )
 
-// otherServices follows the Services that are not of type LoadBalancer, for what they
-// name in spec.externalIPs. No selector of the API server finds those that name
-// something, so all are followed, and kept is only who names something. It is a store
-// of client-go, which has one goroutine tell it what the API server says.
+// otherServices follows the Services that are not of type LoadBalancer: for what they
+// name in spec.externalIPs, and for Berth's condition, which one that was of type
+// LoadBalancer carries until Berth has cleared its status. No selector of the API
+// server finds either, so all are followed, and only those are remembered. It is a
+// store of client-go, one goroutine of which reports what the API server sends.
 type otherServices struct {
-	// named is told what a Service names, where it names something or did.
-	named func(types.NamespacedName, []netip.Addr)
+	services *serviceReconciler
 
-	naming map[types.NamespacedName]struct{} // who named something last
-	synced chan struct{}                     // closed when all were read once
+	// naming are those that named something last, left those that carried Berth's
+	// condition.
+	naming, left map[types.NamespacedName]struct{}
 }
 
-func newOtherServices(named func(types.NamespacedName, []netip.Addr)) *otherServices {
-	return &otherServices{named: named, naming: map[types.NamespacedName]struct{}{}, synced: make(chan struct{})}
+func newOtherServices(services *serviceReconciler) *otherServices {
+	return &otherServices{
+		services: services,
+		naming:   map[types.NamespacedName]struct{}{},
+		left:     map[types.NamespacedName]struct{}{},
+	}
 }
 
 // run follows the Services until ctx ends. While the API server is away, what was
@@ -48,7 +55,7 @@ func (o *otherServices) run(ctx context.Context, from toolscache.ListerWatcher) 
 }
 
 // otherThanLoadBalancers lists and watches the Services of other types.
-func otherThanLoadBalancers(api client.WithWatch) toolscache.ListerWatcher {
+func otherThanLoadBalancers(api client.WithWatch) *toolscache.ListWatch {
 	selected := func(raw metav1.ListOptions) *client.ListOptions {
 		return &client.ListOptions{
 			FieldSelector: fields.OneTermNotEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)),
@@ -76,6 +83,10 @@ func (o *otherServices) Transformer() toolscache.TransformFunc {
 		if !ok {
 			return in, nil
 		}
+		var ours []metav1.Condition
+		if c := meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionAddressAssigned); c != nil {
+			ours = []metav1.Condition{{Type: c.Type}}
+		}
 		return &corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{
 				Namespace:       s.Namespace,
@@ -88,6 +99,7 @@ func (o *otherServices) Transformer() toolscache.TransformFunc {
 				ClusterIP:   s.Spec.ClusterIP,
 				ExternalIPs: s.Spec.ExternalIPs,
 			},
+			Status: corev1.ServiceStatus{Conditions: ours},
 		}, nil
 	}
 }
@@ -95,14 +107,20 @@ func (o *otherServices) Transformer() toolscache.TransformFunc {
 // Add implements toolscache.ReflectorStore, as do all that follow.
 func (o *otherServices) Add(object any) error { return o.Update(object) }
 
-// Update notes what a Service names now.
+// Update notes what a Service names now, and whether Berth has still to leave it.
 func (o *otherServices) Update(object any) error {
 	s, ok := object.(*corev1.Service)
 	if !ok {
 		return fmt.Errorf("a %T among Services", object)
 	}
-	o.set(client.ObjectKeyFromObject(s), assignment.ExternalIPsOf(s))
+	o.set(client.ObjectKeyFromObject(s), assignment.ExternalIPsOf(s), carriesCondition(s))
 	return nil
+}
+
+// carriesCondition reports whether Berth decided about a Service when it was of type
+// LoadBalancer, and has not cleared its status since.
+func carriesCondition(s *corev1.Service) bool {
+	return meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionAddressAssigned) != nil
 }
 
 // Delete notes that a Service is gone, or of type LoadBalancer now.
@@ -111,48 +129,60 @@ func (o *otherServices) Delete(object any) error {
 	if err != nil {
 		return err
 	}
-	o.set(types.NamespacedName{Namespace: name.Namespace, Name: name.Name}, nil)
+	o.set(types.NamespacedName{Namespace: name.Namespace, Name: name.Name}, nil, false)
 	return nil
 }
 
-// Replace notes what all Services name.
+// Replace notes what all Services name, and which of them Berth has still to leave.
 func (o *otherServices) Replace(list []any, _ string) error {
-	named := map[types.NamespacedName][]netip.Addr{}
+	known := map[types.NamespacedName]*corev1.Service{}
 	for _, object := range list {
 		s, ok := object.(*corev1.Service)
 		if !ok {
 			return fmt.Errorf("a %T among Services", object)
 		}
-		if addrs := assignment.ExternalIPsOf(s); len(addrs) > 0 {
-			named[client.ObjectKeyFromObject(s)] = addrs
+		known[client.ObjectKeyFromObject(s)] = s
+	}
+	for _, remembered := range []map[types.NamespacedName]struct{}{o.naming, o.left} {
+		for key := range remembered {
+			if known[key] == nil {
+				o.set(key, nil, false)
+			}
 		}
 	}
-	for key := range o.naming {
-		if named[key] == nil {
-			o.set(key, nil)
-		}
+	for key, s := range known {
+		o.set(key, assignment.ExternalIPsOf(s), carriesCondition(s))
 	}
-	for key, addrs := range named {
-		o.set(key, addrs)
-	}
-	if !isClosed(o.synced) {
-		close(o.synced)
-	}
+	o.services.state.synced.Set()
 	return nil
 }
 
 // Resync has nothing to do.
 func (o *otherServices) Resync() error { return nil }
 
-// set tells what a Service names.
-func (o *otherServices) set(key types.NamespacedName, addrs []netip.Addr) {
-	if _, before := o.naming[key]; !before && len(addrs) == 0 {
+// set records what a Service names, and whether Berth has still to leave it, where
+// either is so or was.
+func (o *otherServices) set(key types.NamespacedName, addrs []netip.Addr, left bool) {
+	if keep(o.naming, key, len(addrs) > 0) {
+		o.services.told(o.services.state.names(key, ofOthers, addrs))
+	}
+	if !keep(o.left, key, left) {
 		return
 	}
-	if len(addrs) > 0 {
-		o.naming[key] = struct{}{}
-	} else {
-		delete(o.naming, key)
+	o.services.state.leave(key, left)
+	// Before the addresses are adopted nothing is decided; then adopt wakes them all.
+	if left && o.services.state.adopted.IsSet() {
+		o.services.wakeLast([]types.NamespacedName{key})
 	}
-	o.named(key, addrs)
+}
+
+// keep remembers a key, or forgets it, and reports whether it is remembered or was.
+func keep(in map[types.NamespacedName]struct{}, key types.NamespacedName, is bool) (concerned bool) {
+	_, was := in[key]
+	if is {
+		in[key] = struct{}{}
+	} else {
+		delete(in, key)
+	}
+	return is || was
 }

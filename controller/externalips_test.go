@@ -11,10 +11,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	cachetesting "k8s.io/client-go/tools/cache/testing"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/config"
 )
 
@@ -39,9 +39,8 @@ func TestExternalIPsOfOtherServices(t *testing.T) {
 		source := others{cachetesting.NewFakeControllerSource()}
 		source.Add(naming("plain"))
 		source.Add(naming("edge", "192.0.2.1", "203.0.113.1"))
-		o := newOtherServices(func(key types.NamespacedName, addrs []netip.Addr) {
-			w.services.told(w.state.names(key, ofOthers, addrs))
-		})
+		w.state.synced = notify.NewLatch()
+		o := newOtherServices(w.services)
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
@@ -51,8 +50,8 @@ func TestExternalIPsOfOtherServices(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		if !isClosed(o.synced) || len(o.naming) != 1 {
-			t.Errorf("read all: %v; remembered: %v", isClosed(o.synced), o.naming)
+		if !w.state.synced.IsSet() || len(o.naming) != 1 {
+			t.Errorf("read all: %v; remembered: %v", w.state.synced.IsSet(), o.naming)
 		}
 		w.look("web", "waits")
 		w.has("web", v1beta1.ReasonAssigned, "192.0.2.2")

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -104,9 +103,7 @@ func control(ctx context.Context, s processSettings, state *state, log *slog.Log
 	if err != nil {
 		return err
 	}
-	others := newOtherServices(func(key types.NamespacedName, addrs []netip.Addr) {
-		services.told(state.names(key, ofOthers, addrs))
-	})
+	others := newOtherServices(services)
 	secret := &memberSecret{
 		api:    api,
 		name:   types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret},
@@ -116,19 +113,11 @@ func control(ctx context.Context, s processSettings, state *state, log *slog.Log
 	}
 	for _, part := range []manager.Runnable{
 		// On every replica, once the caches are filled.
-		everywhere(func(ctx context.Context) error {
-			select {
-			case <-others.synced:
-				close(state.synced)
-			case <-ctx.Done():
-			}
-			return nil
-		}),
 		everywhere(func(ctx context.Context) error { return others.run(ctx, otherThanLoadBalancers(api)) }),
 		everywhere(secret.run),
 		// On the replica that leads.
 		manager.RunnableFunc(func(ctx context.Context) error {
-			close(state.leads)
+			state.leads.Set()
 			return services.adopt(ctx)
 		}),
 		manager.RunnableFunc(services.bgp.run),

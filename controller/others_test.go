@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -260,8 +261,8 @@ func TestServicesThatWereLeftWhileTheControllerWasAway(t *testing.T) {
 	if err := w.services.adopt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if w.lists != 2 {
-		t.Errorf("it asked for %d lists, want one of each kind", w.lists)
+	if w.lists != 1 {
+		t.Errorf("it asked for %d lists, want one, of the Services of type LoadBalancer", w.lists)
 	}
 	left := slices.DeleteFunc(slices.Clone(w.woken), func(name string) bool { return name == "stays" })
 	slices.Sort(left)
@@ -288,4 +289,28 @@ func TestServicesThatWereLeftWhileTheControllerWasAway(t *testing.T) {
 	w.create(service("next", 4))
 	w.look("next")
 	w.has("next", v1beta1.ReasonAssigned, "192.0.2.0")
+}
+
+// A Service changes its type while the controller reads of it from the API server late:
+// once the other types are followed again, it is left all the same, and forgotten when
+// that is done.
+func TestAServiceThatWasLeftIsFoundWhileTheControllerLeads(t *testing.T) {
+	w := newWorld(t, lan("192.0.2.0/24"), service("web", 0))
+	w.look("web")
+	w.restart()
+	w.state.release(key("web"), time.Now()) // as if it had never been adopted
+	w.change("web", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP })
+	w.forget()
+	w.readOthers()
+	if want := []string{"web"}; !slices.Equal(w.woken, want) {
+		t.Fatalf("woken are %q, want %q", w.woken, want)
+	}
+	w.look("web")
+	w.has("web", "")
+	w.forget()
+	w.readOthers()
+	if w.look("web"); w.woken != nil || w.state.knows(key("web")) {
+		t.Errorf("woken are %q after it was left, and it is known: %v", w.woken, w.state.knows(key("web")))
+	}
+	w.didNothing()
 }

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
 )
 
 const (
@@ -41,7 +42,7 @@ const (
 type memberSecret struct {
 	api    client.Client
 	name   types.NamespacedName
-	leads  <-chan struct{} // closed when this replica leads
+	leads  notify.Latch // set when this replica leads
 	events events.EventRecorder
 	log    *slog.Logger
 
@@ -74,10 +75,10 @@ func (m *memberSecret) run(ctx context.Context) error {
 // firstLeads is closed when this replica leads, for one that waits with an empty
 // Secret for that.
 func (m *memberSecret) firstLeads(wait time.Duration) <-chan struct{} {
-	if wait != secretRetry || isClosed(m.leads) {
+	if wait != secretRetry || m.leads.IsSet() {
 		return nil
 	}
-	return m.leads
+	return m.leads.C()
 }
 
 // look reads the Secret once, and fills it when it has no key.
@@ -92,7 +93,7 @@ func (m *memberSecret) look(ctx context.Context) error {
 	case len(secret.Data[kube.MemberKey]) > 0:
 		m.seen = maps.Clone(secret.Data)
 		return nil
-	case !isClosed(m.leads):
+	case !m.leads.IsSet():
 		return errNoKey
 	}
 	before := m.seen
@@ -142,7 +143,7 @@ func (m *memberSecret) tell(ctx context.Context, err error) {
 	}
 	m.told = err.Error()
 	m.log.Warn("the member Secret has no key, or cannot be read", "name", m.name.String(), "error", err)
-	if apierrors.IsNotFound(err) && isClosed(m.leads) {
+	if apierrors.IsNotFound(err) && m.leads.IsSet() {
 		gone := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: m.name.Namespace, Name: m.name.Name}}
 		m.events.Eventf(gone, nil, corev1.EventTypeWarning, "MemberSecretMissing", "FillSecret", "%s",
 			"The Secret does not exist, so speakers that start wait for their key. Create it empty, as the manifests do; the controller fills it.")

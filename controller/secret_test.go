@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
 )
 
 // entries are those of a Secret, by name.
@@ -70,8 +71,8 @@ func keepers(t *testing.T, story func(k *keeper)) {
 	})
 }
 
-// replica starts one that leads when its channel is closed, and ends with ctx.
-func (k *keeper) replica(ctx context.Context, leads chan struct{}) (ended <-chan error) {
+// replica starts one that leads when its latch is set, and ends with ctx.
+func (k *keeper) replica(ctx context.Context, leads notify.Latch) (ended <-chan error) {
 	out := make(chan error, 1)
 	m := &memberSecret{api: k.api, name: key("members"), leads: leads, events: k, log: k.logger}
 	k.parts.Go(func() { out <- m.run(ctx) })
@@ -80,8 +81,8 @@ func (k *keeper) replica(ctx context.Context, leads chan struct{}) (ended <-chan
 
 // leader starts a replica that leads.
 func (k *keeper) leader(ctx context.Context) {
-	leads := make(chan struct{})
-	close(leads)
+	leads := notify.NewLatch()
+	leads.Set()
 	k.replica(ctx, leads)
 	k.pass()
 }
@@ -249,7 +250,7 @@ func TestTheReplicaThatTakesOverRemembers(t *testing.T) {
 	keepers(t, func(k *keeper) {
 		k.put(nil)
 		leader, die := context.WithCancel(k.ctx)
-		leads := make(chan struct{})
+		leads := notify.NewLatch()
 		k.replica(k.ctx, leads)
 		k.leader(leader)
 		first := k.has()
@@ -261,7 +262,7 @@ func TestTheReplicaThatTakesOverRemembers(t *testing.T) {
 		if got := k.has(); len(got) != 0 {
 			k.Error("a replica that stands by has written")
 		}
-		close(leads)
+		leads.Set()
 		synctest.Wait()
 		if got := k.has(); !maps.Equal(got, first) || len(got) != 1 {
 			k.Error("the key is another one")
@@ -288,7 +289,7 @@ func TestMemberSecretIsWaitedFor(t *testing.T) {
 func TestMemberSecretIsNoErrorWhenTheControllerStops(t *testing.T) {
 	keepers(t, func(k *keeper) {
 		ctx, stop := context.WithCancel(k.ctx)
-		ended := k.replica(ctx, make(chan struct{}))
+		ended := k.replica(ctx, notify.NewLatch())
 		synctest.Wait()
 		stop()
 		if err := <-ended; err != nil {

@@ -11,7 +11,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -19,7 +18,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/assignment"
 )
 
@@ -48,7 +46,7 @@ type serviceReconciler struct {
 // Reconcile looks at one Service.
 func (r *serviceReconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	select {
-	case <-r.state.adopted:
+	case <-r.state.adopted.C():
 	case <-ctx.Done():
 		return reconcile.Result{}, ctx.Err()
 	}
@@ -147,12 +145,12 @@ func (r *serviceReconciler) release(key types.NamespacedName) {
 // than the cache, which may not show what the leader before has written last.
 func (r *serviceReconciler) adopt(ctx context.Context) error {
 	select {
-	case <-r.state.configured:
+	case <-r.state.configured.C():
 	case <-ctx.Done():
 		return nil
 	}
 	select {
-	case <-r.state.synced:
+	case <-r.state.synced.C():
 	case <-ctx.Done():
 		return nil
 	}
@@ -188,48 +186,22 @@ func (r *serviceReconciler) adopt(ctx context.Context) error {
 		adopted = append(adopted, client.ObjectKeyFromObject(&services[i]))
 	}
 	r.log.Info("addresses adopted", "count", len(adopted))
-	close(r.state.adopted)
+	r.state.adopted.Set()
 	// One that was deleted since may never have been in the cache.
 	r.wakeLast(adopted)
-	return r.findLeft(ctx)
+	// No cache has those that are not of type LoadBalancer any more.
+	r.wakeLast(r.state.toLeave())
+	return nil
 }
 
-// findLeft has Services looked at that are not of type LoadBalancer any more, but were
-// when Berth decided about them last, as their condition shows: no cache has them. It
-// asks for all Services of other types, once for each time that a replica begins to
-// lead, while others are served already.
-func (r *serviceReconciler) findLeft(ctx context.Context) error {
-	var left []types.NamespacedName
-	err := r.list(ctx, fields.OneTermNotEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)), func(page []corev1.Service) {
-		for i := range page {
-			if meta.FindStatusCondition(page[i].Status.Conditions, v1beta1.ConditionAddressAssigned) != nil {
-				left = append(left, client.ObjectKeyFromObject(&page[i]))
-			}
-		}
-	})
-	r.state.leave(left)
-	r.wakeLast(left)
-	return err
-}
-
-// servicesWithAddresses asks the API server for the Services of type LoadBalancer
-// that have addresses, whoever gave them, or name external IPs. It tries until it succeeds or ctx ends.
+// servicesWithAddresses asks the API server, page by page, for the Services of type
+// LoadBalancer that have addresses, whoever gave them, or name external IPs. It tries
+// until it succeeds or ctx ends.
 func (r *serviceReconciler) servicesWithAddresses(ctx context.Context) ([]corev1.Service, error) {
+	selector := fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))
 	found := map[types.NamespacedName]corev1.Service{}
-	err := r.list(ctx, fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)), func(page []corev1.Service) {
-		for _, s := range page {
-			if len(s.Status.LoadBalancer.Ingress) > 0 || len(s.Spec.ExternalIPs) > 0 {
-				found[client.ObjectKeyFromObject(&s)] = s
-			}
-		}
-	})
-	return slices.Collect(maps.Values(found)), err
-}
-
-// list asks the API server for Services, page by page. It begins anew until all of
-// them were listed or ctx ends, so one may be in several pages.
-func (r *serviceReconciler) list(ctx context.Context, selector fields.Selector, each func(page []corev1.Service)) error {
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+		clear(found) // of an attempt that failed
 		page := &client.ListOptions{FieldSelector: selector, Limit: 500}
 		for {
 			var list corev1.ServiceList
@@ -237,14 +209,18 @@ func (r *serviceReconciler) list(ctx context.Context, selector fields.Selector, 
 				r.log.Warn("cannot list Services; trying again", "error", err)
 				return false, nil
 			}
-			each(list.Items)
+			for _, s := range list.Items {
+				if len(s.Status.LoadBalancer.Ingress) > 0 || len(s.Spec.ExternalIPs) > 0 {
+					found[client.ObjectKeyFromObject(&s)] = s
+				}
+			}
 			if page.Continue = list.Continue; page.Continue == "" {
 				return true, nil
 			}
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("list Services: %w", err)
+		return nil, fmt.Errorf("list Services: %w", err)
 	}
-	return nil
+	return slices.Collect(maps.Values(found)), nil
 }

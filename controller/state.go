@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/allocator"
 	"github.com/berth-lb/berth/pkg/assignment"
 	"github.com/berth-lb/berth/pkg/config"
@@ -56,15 +59,15 @@ type state struct {
 	// not show the write.
 	written map[types.NamespacedName]string
 
-	// synced is closed when the caches are filled and the Services are read that
+	// synced is set when the caches are filled and the Services are read that
 	// may name addresses in spec.externalIPs, leads when this replica leads.
-	synced, leads chan struct{}
-	// adopted is closed when the addresses found in Service statuses are
+	synced, leads notify.Latch
+	// adopted is set when the addresses found in Service statuses are
 	// recorded. Nothing is assigned before.
-	adopted chan struct{}
-	// configured is closed when the configuration was read for the first
+	adopted notify.Latch
+	// configured is set when the configuration was read for the first
 	// time.
-	configured chan struct{}
+	configured notify.Latch
 }
 
 func newState() *state {
@@ -74,10 +77,10 @@ func newState() *state {
 		left:       map[types.NamespacedName]bool{},
 		seen:       map[types.NamespacedName]time.Time{},
 		written:    map[types.NamespacedName]string{},
-		synced:     make(chan struct{}),
-		leads:      make(chan struct{}),
-		adopted:    make(chan struct{}),
-		configured: make(chan struct{}),
+		synced:     notify.NewLatch(),
+		leads:      notify.NewLatch(),
+		adopted:    notify.NewLatch(),
+		configured: notify.NewLatch(),
 	}
 }
 
@@ -101,9 +104,7 @@ func (s *state) setConfig(objects config.Objects, now time.Time) (recheck time.T
 		s.withhold(addr)
 	}
 	s.addresses.SetPools(pools)
-	if !isClosed(s.configured) {
-		close(s.configured)
-	}
+	s.configured.Set()
 	return s.config.Recheck, s.problems
 }
 
@@ -161,9 +162,9 @@ func (s *state) passBy(context.Context) {
 // addresses that Services have. "" when for nothing.
 func (s *state) missing() string {
 	switch {
-	case !isClosed(s.synced):
+	case !s.synced.IsSet():
 		return "the caches of API objects are not filled yet"
-	case isClosed(s.leads) && !isClosed(s.adopted):
+	case s.leads.IsSet() && !s.adopted.IsSet():
 		return "the addresses that Services have are not adopted yet"
 	}
 	return ""
@@ -371,13 +372,24 @@ func (s *state) reserve(service *corev1.Service, now time.Time) bool {
 	return true
 }
 
-// leave remembers Services that Berth is to leave.
-func (s *state) leave(keys []types.NamespacedName) {
+// leave remembers whether Berth has still to leave a Service.
+func (s *state) leave(key types.NamespacedName, left bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, key := range keys {
-		s.left[key] = true
+	if !left {
+		delete(s.left, key)
+		return
 	}
+	s.left[key] = true
+}
+
+// toLeave returns the Services that Berth has still to leave, sorted.
+func (s *state) toLeave() []types.NamespacedName {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(s.left), func(a, b types.NamespacedName) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
 }
 
 // knows tells whether a Service holds or waits for addresses, or is to be left.
@@ -451,15 +463,6 @@ func (s *state) countsLocked(p *config.Pool, now time.Time) poolCounts {
 	}
 	c.Rested, _ = s.addresses.Rested(p.Name)
 	return c
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }
 
 // sum adds two counts that are not negative, capped at the greatest int64.

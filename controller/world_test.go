@@ -32,7 +32,7 @@ import (
 // says what is looked at when.
 type world struct {
 	t     *testing.T
-	api   client.Client
+	api   client.WithWatch
 	cache *lagging
 
 	// What the controller did since the test last asked.
@@ -46,6 +46,7 @@ type world struct {
 
 	state    *state
 	services *serviceReconciler
+	others   *otherServices
 	config   *configReconciler
 	status   *statusReconciler
 	bgp      *bgpTeller
@@ -138,8 +139,29 @@ func (w *world) start() {
 		namespace: "berth-system", objectChanged: func(objectKey) {}, bgp: w.bgp,
 	}
 	w.status = &statusReconciler{state: w.state, cached: w.cache, writer: w.api, events: w, log: log, wake: wake}
-	close(w.state.synced)
+	w.others = newOtherServices(w.services)
+	w.readOthers()
 	w.configure()
+}
+
+// readOthers has the controller read the Services that are not of type LoadBalancer.
+func (w *world) readOthers() {
+	w.t.Helper()
+	list, err := otherThanLoadBalancers(w.api).ListWithContext(w.t.Context(), metav1.ListOptions{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var kept []any
+	for _, s := range list.(*corev1.ServiceList).Items {
+		one, err := w.others.Transformer()(&s)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		kept = append(kept, one)
+	}
+	if err := w.others.Replace(kept, ""); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // configure has the configuration read again.
