@@ -808,7 +808,7 @@ var nearestFirst = []v1beta1.Reason{
 	v1beta1.ReasonServiceNotSelected,
 	v1beta1.ReasonNamespaceNotSelected,
 	v1beta1.ReasonAutoAssignFalse,
-	v1beta1.ReasonNodeAddress,
+	v1beta1.ReasonNodeAddresses,
 	v1beta1.ReasonFamilyMissing,
 	v1beta1.ReasonNotRequested,
 }
