@@ -20,7 +20,7 @@ import (
 	"github.com/berth-lb/berth/pkg/config"
 )
 
-// bgpWorld is a configuration of two pools, lan and dual, and of peers: "tor" and
+// bgpObjects are a configuration of two pools, lan and dual, and of peers: "tor" and
 // "spine" over IPv4, "six" over IPv6.
 func bgpObjects(peers []string, ads ...v1beta1.BGPAdvertisement) config.Objects {
 	o := config.Objects{

@@ -32,7 +32,8 @@ func (r *serviceReconciler) apply(ctx context.Context, service *corev1.Service, 
 		want.Status.LoadBalancer.Ingress = ingress(service.Status.LoadBalancer.Ingress, d.Addresses)
 	}
 	// What nobody acts on comes last: at the beginning stands what is read at adoption.
-	message := strings.TrimSpace(d.Message + " " + assignment.UnknownAnnotations(service.Annotations))
+	unknown := assignment.UnknownAnnotations(service.Annotations)
+	message := strings.TrimSpace(d.Message + " " + unknown)
 	meta.SetStatusCondition(&want.Status.Conditions, kube.Condition(
 		v1beta1.ConditionAddressAssigned, d.Assigned(), d.Reason, message, 0))
 	r.bgp.put(client.ObjectKeyFromObject(service), &want.Status.Conditions)
@@ -45,7 +46,7 @@ func (r *serviceReconciler) apply(ctx context.Context, service *corev1.Service, 
 			r.metrics.latency.Observe(waited.Seconds())
 		}
 	}
-	r.announce(service, d)
+	r.announce(service, d, unknown)
 	r.announceBGP(service, want)
 	return nil
 }
@@ -120,12 +121,13 @@ func difference(have, want *corev1.Service) (client.Patch, error) {
 }
 
 // announce tells of a change that was written: an Event and a log line, unless
-// only the wording of the message has changed.
-func (r *serviceReconciler) announce(service *corev1.Service, d assignment.Decision) {
+// only the wording of the message has changed. unknown is what UnknownAnnotations says
+// of the Service.
+func (r *serviceReconciler) announce(service *corev1.Service, d assignment.Decision, unknown string) {
 	before := meta.FindStatusCondition(service.Status.Conditions, v1beta1.ConditionAddressAssigned)
-	hint := assignment.UnknownAnnotations(service.Annotations)
-	if hint != "" && (before == nil || !strings.Contains(before.Message, hint)) {
-		r.events.Eventf(service, nil, corev1.EventTypeWarning, string(v1beta1.ReasonUnknownAnnotation), "AssignAddress", "%s", kube.Note(hint))
+	if unknown != "" && (before == nil || !strings.Contains(before.Message, unknown)) {
+		r.events.Eventf(service, nil, corev1.EventTypeWarning, string(v1beta1.ReasonUnknownAnnotation), "AssignAddress",
+			"%s", kube.Note(unknown))
 	}
 	if d.Leaving != "" && (before == nil || !strings.Contains(before.Message, d.Leaving)) {
 		r.events.Eventf(service, nil, corev1.EventTypeWarning, string(v1beta1.ReasonPoolDeleted), "AssignAddress", "%s", kube.Note(d.Leaving))

@@ -68,7 +68,7 @@ func (r *configReconciler) Reconcile(ctx context.Context, _ reconcile.Request) (
 	}
 	r.bgp.again()
 	var services corev1.ServiceList
-	if err := r.cached.List(ctx, &services); err != nil {
+	if err := r.cached.List(ctx, &services, client.UnsafeDisableDeepCopy); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list Services: %w", err)
 	}
 	r.wake(r.state.waitingOldestFirst())
@@ -241,6 +241,9 @@ func tellOfNodes(s *v1beta1.IPAddressPoolStatus, c poolCounts) {
 func (r *statusReconciler) conditions(ctx context.Context, key objectKey) (again time.Duration, err error) {
 	o, conditions := newObject(key.Kind)
 	if err := r.cached.Get(ctx, types.NamespacedName{Name: key.Name}, o); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.missing.forget(key)
+		}
 		return 0, err
 	}
 	have, before := o.DeepCopyObject(), slices.Clone(*conditions)
@@ -259,7 +262,7 @@ func (r *statusReconciler) conditions(ctx context.Context, key objectKey) (again
 		if err != nil {
 			return 0, err
 		}
-		again = r.missing.wait(key, found.Reason, time.Now())
+		again = r.missing.wait(key, generation, found.Reason, time.Now())
 		if again == 0 || saysAlready(before, found.Reason, generation) {
 			p.Reason, p.Message = found.Reason, found.Message
 		}

@@ -24,16 +24,16 @@ func namespaceKind() *metav1.PartialObjectMetadata {
 }
 
 // ofNodes are the addresses that nodes have, as their statuses and their Speakers
-// tell, and the labels of each node.
+// tell, and the labels of each node, which the caller must not change.
 func ofNodes(
 	ctx context.Context, reader client.Reader,
 ) (map[netip.Addr]config.NodeAddress, map[string]map[string]string, error) {
 	var nodes corev1.NodeList
-	if err := reader.List(ctx, &nodes); err != nil {
+	if err := reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, nil, fmt.Errorf("list Nodes: %w", err)
 	}
 	var speakers v1beta1.SpeakerList
-	if err := reader.List(ctx, &speakers); err != nil {
+	if err := reader.List(ctx, &speakers, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, nil, fmt.Errorf("list Speakers: %w", err)
 	}
 	labels := map[string]map[string]string{}

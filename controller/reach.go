@@ -138,12 +138,19 @@ const interfacePatience = 10 * time.Second
 // missingSince remembers since when advertisements name interfaces that no node has.
 type missingSince struct {
 	mu    sync.Mutex
-	since map[objectKey]time.Time
+	since map[objectKey]missing
 }
 
-// wait takes in what was found of an advertisement just now, and returns how long it
-// is to be waited before that is told.
-func (m *missingSince) wait(key objectKey, reason v1beta1.Reason, now time.Time) time.Duration {
+// missing is since when an advertisement, as it is written, names such interfaces.
+type missing struct {
+	generation int64
+	at         time.Time
+}
+
+// wait takes in what was found of a generation of an advertisement just now, and
+// returns how long it is to be waited before that is told. Another generation may name
+// other interfaces, which speakers have had no time to list.
+func (m *missingSince) wait(key objectKey, generation int64, reason v1beta1.Reason, now time.Time) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if reason != v1beta1.ReasonNoInterface {
@@ -151,12 +158,19 @@ func (m *missingSince) wait(key objectKey, reason v1beta1.Reason, now time.Time)
 		return 0
 	}
 	if m.since == nil {
-		m.since = map[objectKey]time.Time{}
+		m.since = map[objectKey]missing{}
 	}
-	if m.since[key].IsZero() {
-		m.since[key] = now
+	if first, known := m.since[key]; !known || first.generation != generation {
+		m.since[key] = missing{generation, now}
 	}
-	return max(m.since[key].Add(interfacePatience).Sub(now), 0)
+	return max(m.since[key].at.Add(interfacePatience).Sub(now), 0)
+}
+
+// forget drops what is remembered of an object that is gone.
+func (m *missingSince) forget(key objectKey) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.since, key)
 }
 
 // reachOf is what an advertisement in force asks of nodes.

@@ -145,6 +145,39 @@ func TestInterfaceOfNoNodeIsToldInTime(t *testing.T) {
 		time.Sleep(interfacePatience)
 		looks(v1beta1.ReasonNoInterface, 0)
 
+		// Another interface: no speaker has had time to list it.
+		edit := func() {
+			t.Helper()
+			if err := w.api.Get(t.Context(), types.NamespacedName{Name: "x"}, ad); err != nil {
+				t.Fatal(err)
+			}
+			ad.Spec.Interfaces = []string{"wg1"}
+			ad.Generation++
+			if err := w.api.Update(t.Context(), ad); err != nil {
+				t.Fatal(err)
+			}
+			w.configure()
+		}
+		edit()
+		looks(v1beta1.ReasonAccepted, interfacePatience)
+		time.Sleep(interfacePatience)
+		looks(v1beta1.ReasonNoInterface, 0)
+
+		// It is deleted, and created again as it was.
+		if err := w.api.Delete(t.Context(), ad); err != nil {
+			t.Fatal(err)
+		}
+		w.configure()
+		w.judge(key.Kind, key.Name)
+		again := ad.DeepCopy()
+		again.ResourceVersion, again.Status = "", v1beta1.L2AdvertisementStatus{}
+		again.Spec.Interfaces = []string{"wg0"}
+		w.create(again)
+		w.configure()
+		looks(v1beta1.ReasonAccepted, interfacePatience)
+		time.Sleep(interfacePatience)
+		looks(v1beta1.ReasonNoInterface, 0)
+
 		changed := speakerOn("n1", "eth0", "wg0")
 		if err := w.api.Delete(t.Context(), speakerOn("n1")); err != nil {
 			t.Fatal(err)
