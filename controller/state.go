@@ -345,7 +345,7 @@ func (s *state) given(key types.NamespacedName) []netip.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h, _ := s.addresses.Held(allocator.Holder(key.String()))
-	if h.Terms.Group == assignment.InUse {
+	if h.Terms.Foreign {
 		return nil
 	}
 	return h.Addresses
@@ -359,10 +359,10 @@ func (s *state) reserve(service *corev1.Service, now time.Time) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	holder, terms := assignment.HolderOf(service), allocator.Terms{Group: assignment.InUse}
+	holder, terms := assignment.HolderOf(service), allocator.Terms{Foreign: true}
 	h, _ := s.addresses.Held(holder)
 	theirs := slices.DeleteFunc(assignment.StatusAddresses(service), func(addr netip.Addr) bool {
-		return h.Terms.Group != assignment.InUse && slices.Contains(h.Addresses, addr) // Berth gave it, and has taken it back
+		return !h.Terms.Foreign && slices.Contains(h.Addresses, addr) // Berth gave it, and has taken it back
 	})
 	free, _ := s.undisputed(theirs, holder, terms)
 	if len(free) == 0 {

@@ -42,6 +42,18 @@ type Terms struct {
 	// Group is whom the addresses count for in Pool.Quota; Berth uses the
 	// namespace.
 	Group string
+	// Foreign says that the owner of the Allocator did not give the holder its
+	// addresses: somebody else did. They are taken all the same, and neither shared nor
+	// counted for a group.
+	Foreign bool
+}
+
+// key returns the sharing key, "" for a holder that shares nothing.
+func (t Terms) key() string {
+	if t.Foreign {
+		return ""
+	}
+	return t.SharingKey
 }
 
 // Holding is what one holder has.
@@ -55,6 +67,7 @@ type Holding struct {
 type ConflictError struct {
 	Address netip.Addr
 	Holder  Holder // who has it
+	Foreign bool   // whether the terms of the Holder are
 	Why     string // why it cannot be shared
 }
 
@@ -216,7 +229,7 @@ func (a *Allocator) mark(h Holding) {
 			if p.contains(addr) { // nobody joins one that is outside
 				p.enter(addr, h.Terms)
 			}
-			p.count(h.Terms.Group, addr, 1)
+			p.count(h.Terms, addr, 1)
 		}
 	}
 }
@@ -403,7 +416,8 @@ func (a *Allocator) Used(pool, group string, holder Holder, has []netip.Addr) (u
 	used = len(p.groups[group])
 	own := a.holdings[holder]
 	for _, addr := range own.Addresses {
-		if own.Terms.Group == group && p.groups[group][addr] == 1 && a.poolOf(addr) == p && !slices.Contains(has, addr) {
+		counted := own.Terms.Group == group && !own.Terms.Foreign && a.poolOf(addr) == p
+		if counted && p.groups[group][addr] == 1 && !slices.Contains(has, addr) {
 			used--
 		}
 	}
@@ -438,7 +452,12 @@ func (a *Allocator) Check(addr netip.Addr, holder Holder, terms Terms) error {
 // cannot share it.
 func (a *Allocator) conflict(addr netip.Addr, holder Holder, terms Terms) error {
 	if r := a.rival(addr, holder, terms); r.why != compatible {
-		return &ConflictError{Address: addr, Holder: r.with, Why: r.tell(terms)}
+		return &ConflictError{
+			Address: addr,
+			Holder:  r.with,
+			Foreign: a.holdings[r.with].Terms.Foreign,
+			Why:     r.tell(terms),
+		}
 	}
 	return nil
 }
@@ -462,7 +481,7 @@ func (a *Allocator) Adopt(holder Holder, addrs []netip.Addr, terms Terms, from m
 		a.place(addr, false)
 		for _, other := range a.holders[addr] { // who holds it on nobody's word
 			if p := a.outside[addr]; p != nil && other != holder {
-				p.count(a.holdings[other].Terms.Group, addr, 1)
+				p.count(a.holdings[other].Terms, addr, 1)
 			}
 		}
 	}
@@ -513,7 +532,7 @@ func (a *Allocator) giveUp(holder Holder, again []netip.Addr, now time.Time) []n
 	for _, addr := range h.Addresses {
 		p := a.poolOf(addr)
 		if p != nil {
-			p.count(h.Terms.Group, addr, -1)
+			p.count(h.Terms, addr, -1)
 		}
 		hs := a.holders[addr]
 		if i, found := slices.BinarySearch(hs, holder); found {

@@ -285,11 +285,13 @@ func (p *pool) join(addr netip.Addr) {
 	tree.ReplaceOrInsert(gap)
 }
 
-// count adds n to how often a group holds an address, if there is a quota.
-func (p *pool) count(group string, addr netip.Addr, n int) {
-	if p.quota == 0 {
+// count adds n to how often the group of a holder with these terms holds an address,
+// if there is a quota.
+func (p *pool) count(terms Terms, addr netip.Addr, n int) {
+	if p.quota == 0 || terms.Foreign {
 		return
 	}
+	group := terms.Group
 	if p.groups[group] == nil {
 		p.groups[group] = map[netip.Addr]int{}
 	}

@@ -33,7 +33,7 @@ type club struct {
 
 // clubOf names the club that holders of these terms are in.
 func (p *pool) clubOf(terms Terms, is6 bool) clubName {
-	name := clubName{key: terms.SharingKey, backends: terms.Backends, is6: is6}
+	name := clubName{key: terms.key(), backends: terms.Backends, is6: is6}
 	if p.shareInGroup {
 		name.group = terms.Group
 	}
@@ -42,7 +42,7 @@ func (p *pool) clubOf(terms Terms, is6 bool) clubName {
 
 // enter notes that one more holder has an address, which the pool's ranges contain.
 func (p *pool) enter(addr netip.Addr, terms Terms) {
-	if terms.SharingKey == "" {
+	if terms.key() == "" {
 		return
 	}
 	name := p.clubOf(terms, addr.Is6())
@@ -100,12 +100,17 @@ func (p *pool) leave(addr netip.Addr, terms Terms, last bool) {
 
 // gather notes that holder has an address, among others it may share it with.
 func (a *Allocator) gather(addr netip.Addr, holder Holder, terms Terms) {
-	if terms.SharingKey == "" {
+	if terms.key() == "" {
 		return
 	}
 	c := a.crowds[addr]
 	if c == nil {
-		c = &crowd{terms.SharingKey, terms.Backends, map[Port]Holder{}, map[string]int{}}
+		c = &crowd{
+			key:      terms.key(),
+			backends: terms.Backends,
+			ports:    map[Port]Holder{},
+			groups:   map[string]int{},
+		}
 		a.crowds[addr] = c
 	}
 	for _, port := range terms.Ports {
@@ -148,7 +153,7 @@ func (a *Allocator) Shareable(
 	pool string, is6 bool, holder Holder, terms Terms, counted bool,
 ) (netip.Addr, bool) {
 	p := a.pools[pool]
-	if p == nil || terms.SharingKey == "" {
+	if p == nil || terms.key() == "" {
 		return netip.Addr{}, false
 	}
 	name := p.clubOf(terms, is6)
@@ -280,9 +285,9 @@ func (a *Allocator) rival(addr netip.Addr, holder Holder, terms Terms) rivalry {
 	}
 	c := a.crowds[addr]
 	switch {
-	case c == nil || terms.SharingKey == "":
+	case c == nil || terms.key() == "":
 		return rivalry{why: withoutKey, with: hs[0]}
-	case c.key != terms.SharingKey:
+	case c.key != terms.key():
 		return rivalry{why: otherKey, with: hs[0], key: c.key}
 	case c.backends != terms.Backends:
 		return rivalry{why: otherBackends, with: hs[0]}
@@ -302,7 +307,7 @@ func (r rivalry) tell(terms Terms) string {
 	case withoutKey:
 		return "both must carry the same sharing key to share an address"
 	case otherKey:
-		return fmt.Sprintf("its sharing key is %q, not %q", r.key, terms.SharingKey)
+		return fmt.Sprintf("its sharing key is %q, not %q", r.key, terms.key())
 	case otherBackends:
 		return "with externalTrafficPolicy Local only Services of the same pods can share an address"
 	case samePort:

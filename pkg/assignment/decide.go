@@ -56,17 +56,12 @@ type Addresses interface {
 	Used(pool, group string, holder allocator.Holder, has []netip.Addr) (used, quota int)
 	Expelled(netip.Addr) bool
 	Check(addr netip.Addr, holder allocator.Holder, terms allocator.Terms) error
-	Held(allocator.Holder) (allocator.Holding, bool)
 	Outsider(addr netip.Addr, holder allocator.Holder, group string) allocator.Holder
 	HeldElsewhere(pool, key, group string) bool
 	Withheld(netip.Addr) (allocator.Withholding, bool)
 	WithheldOf(pool string, is6 bool) (lowest netip.Addr, n int)
 	Counts(pool string, now time.Time) allocator.Counts
 }
-
-// InUse is the group of holdings that Berth did not give: no namespace has this
-// name.
-const InUse = "in use by others"
 
 // Input is everything that Decide looks at.
 type Input struct {
@@ -725,7 +720,7 @@ func (c choice) pickRequested(addr netip.Addr) (netip.Addr, Decision) {
 	}
 	var conflict *allocator.ConflictError
 	if err := c.Addresses.Check(addr, s.Holder, s.Terms); errors.As(err, &conflict) {
-		if h, _ := c.Addresses.Held(conflict.Holder); h.Terms.Group == InUse {
+		if conflict.Foreign {
 			none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, which is in the status of Service %s, where another load "+
 				"balancer than Berth has put it. If that is gone, clear the status: %s.", addr, conflict.Holder, ClearCommand(conflict.Holder))
 			d.Wanted = addr
