@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/config"
 )
 
@@ -129,30 +128,5 @@ func TestConfigurationHasEverythingLookedAt(t *testing.T) {
 	w.configure()
 	if len(w.woken) < 2 || w.woken[0] != "z-waits" || !slices.Contains(w.woken, "a-has") || slices.Contains(w.woken, "theirs") {
 		t.Errorf("woken are %q", w.woken)
-	}
-}
-
-func TestReadiness(t *testing.T) {
-	for _, test := range []struct {
-		story                  string
-		synced, leads, adopted bool
-		ready                  bool
-	}{
-		{"it has just started", false, false, false, false},
-		{"it stands by", true, false, false, true},
-		{"it leads and adopts", true, true, false, false},
-		{"it leads", true, true, true, true},
-	} {
-		t.Run(test.story, func(t *testing.T) {
-			s := newState()
-			for latch, set := range map[notify.Latch]bool{s.synced: test.synced, s.leads: test.leads, s.adopted: test.adopted} {
-				if set {
-					latch.Set()
-				}
-			}
-			if missing := s.missing(); (missing == "") != test.ready {
-				t.Errorf("it waits for %q", missing)
-			}
-		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -20,8 +21,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/controller/announced"
+	"github.com/berth-lb/berth/internal/controller/memberkey"
+	"github.com/berth-lb/berth/internal/controller/services"
+	"github.com/berth-lb/berth/internal/controller/shared"
+	"github.com/berth-lb/berth/internal/controller/speakers"
+	"github.com/berth-lb/berth/internal/controller/state"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/logging"
 	"github.com/berth-lb/berth/internal/settings"
@@ -65,33 +73,35 @@ func command() *cobra.Command {
 // run serves until ctx ends.
 func run(ctx context.Context, s processSettings, log *slog.Logger) error {
 	log.Info("controller starts", "version", version.String())
-	state := newState()
+	remembered := state.New()
+	// Writes to the API server may wait for long; decisions may not.
+	var loops kube.Loops
+	health := kube.Health{Address: s.Kube.HealthAddress, Missing: remembered.Missing, Loops: &loops, Log: log}
+
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		return kube.Health{Address: s.Kube.HealthAddress, Missing: state.missing, Loops: &state.loops, Log: log}.Run(ctx)
-	})
-	group.Go(func() error { return state.loops.Loop("decisions").Watch(ctx, state.passBy) })
-	group.Go(func() error { return control(ctx, s, state, log) })
+	group.Go(func() error { return health.Run(ctx) })
+	group.Go(func() error { return loops.Loop("decisions").Watch(ctx, remembered.PassBy) })
+	group.Go(func() error { return control(ctx, s, remembered, &loops, log) })
 	err := group.Wait()
 	log.Info("controller stops")
 	return err
 }
 
 // control does the work of the controller until ctx ends or it leads no more.
-func control(ctx context.Context, s processSettings, state *state, log *slog.Logger) error {
-	config, err := kube.RESTConfig(s.Kube.Kubeconfig)
+func control(ctx context.Context, s processSettings, remembered *state.State, loops *kube.Loops, log *slog.Logger) error {
+	rest, err := kube.RESTConfig(s.Kube.Kubeconfig)
 	if err != nil {
 		return err
 	}
-	mgr, err := kube.NewManager(ctx, config, managerOptions(s), log)
+	mgr, err := kube.NewManager(ctx, rest, managerOptions(s), log)
 	if err != nil {
 		return err
 	}
-	api, err := client.NewWithWatch(config, client.Options{Scheme: mgr.GetScheme()})
+	api, err := client.NewWithWatch(rest, client.Options{Scheme: mgr.GetScheme()})
 	if err != nil {
 		return fmt.Errorf("prepare client: %w", err)
 	}
-	kinds := append(kube.ConfigKinds(), &corev1.Service{}, &corev1.Node{}, &v1beta1.Speaker{}, namespaceKind())
+	kinds := append(kube.ConfigKinds(), &corev1.Service{}, &corev1.Node{}, &v1beta1.Speaker{}, services.NamespaceKind())
 	if err := kube.Preload(ctx, mgr.GetCache(), log, kinds...); err != nil {
 		return err
 	}
@@ -99,28 +109,40 @@ func control(ctx context.Context, s processSettings, state *state, log *slog.Log
 	if err != nil {
 		return err
 	}
-	services, err := setupControllers(mgr, recorder, s, state, log)
-	if err != nil {
+	with := shared.Shared{
+		State:     remembered,
+		Queues:    shared.NewQueues(),
+		Cached:    mgr.GetCache(),
+		Live:      mgr.GetAPIReader(),
+		Writer:    mgr.GetClient(),
+		Events:    recorder,
+		Log:       log,
+		Class:     s.Kube.Class,
+		Namespace: s.Kube.Namespace,
+	}
+	reporter := announced.New(with)
+	service := services.New(with, reporter)
+	if err := setupControllers(mgr, with, service); err != nil {
 		return err
 	}
-	others := newOtherServices(services)
-	secret := &memberSecret{
-		api:    api,
-		name:   types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret},
-		leads:  state.leads,
-		events: recorder,
-		log:    log,
+	for _, collector := range []prometheus.Collector{service.Metrics(), loops} {
+		if err := ctrlmetrics.Registry.Register(collector); err != nil {
+			return err
+		}
 	}
+
+	others := services.NewOthers(with)
+	secret := memberkey.New(with, api, types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret})
 	for _, part := range []manager.Runnable{
 		// On every replica, once the caches are filled.
-		everywhere(func(ctx context.Context) error { return others.run(ctx, otherThanLoadBalancers(api)) }),
-		everywhere(secret.run),
+		everywhere(func(ctx context.Context) error { return others.Run(ctx, services.OtherThanLoadBalancers(api)) }),
+		everywhere(secret.Run),
 		// On the replica that leads.
 		manager.RunnableFunc(func(ctx context.Context) error {
-			state.leads.Set()
-			return services.adopt(ctx)
+			remembered.Leads.Set()
+			return service.Adopt(ctx)
 		}),
-		manager.RunnableFunc(services.bgp.run),
+		manager.RunnableFunc(reporter.Run),
 	} {
 		if err := mgr.Add(part); err != nil {
 			return err
@@ -151,7 +173,7 @@ func managerOptions(s processSettings) ctrl.Options {
 		// as if it were deleted.
 		&corev1.Service{}: {Field: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))},
 		// Read for what they say of BGPPeers, or from the API server.
-		&v1beta1.Speaker{}: {Transform: trimSpeaker},
+		&v1beta1.Speaker{}: {Transform: speakers.Trim},
 	}
 	return options
 }

@@ -170,11 +170,11 @@ func TestAnotherLoadBalancerThatWritesInTurn(t *testing.T) {
 			}
 			w.assigned(1)
 			// Neither does the next leader, and it gives the address to nobody else.
-			had := w.state.given(key("web"))
+			had := w.state.Given(key("web"))
 			w.restart()
 			w.look("web")
 			w.didNothing()
-			if now := w.state.given(key("web")); !slices.Equal(now, had) || len(now) != 1 {
+			if now := w.state.Given(key("web")); !slices.Equal(now, had) || len(now) != 1 {
 				t.Errorf("after a restart it holds %v, before %v", now, had)
 			}
 			// The other is turned off, and the command is run.
@@ -258,7 +258,7 @@ func TestServicesThatWereLeftWhileTheControllerWasAway(t *testing.T) {
 	w.start()
 	w.forget()
 	w.lists = 0
-	if err := w.services.adopt(t.Context()); err != nil {
+	if err := w.services.Adopt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if w.lists != 1 {
@@ -282,7 +282,7 @@ func TestServicesThatWereLeftWhileTheControllerWasAway(t *testing.T) {
 	w.did([]string{"web", "mail"}, nil)
 	w.look("web", "mail", "never")
 	w.didNothing()
-	if given := w.state.given(key("web")); given != nil {
+	if given := w.state.Given(key("web")); given != nil {
 		t.Errorf("it holds %v", given)
 	}
 	w.look("stays")
@@ -298,7 +298,7 @@ func TestAServiceThatWasLeftIsFoundWhileTheControllerLeads(t *testing.T) {
 	w := newWorld(t, lan("192.0.2.0/24"), service("web", 0))
 	w.look("web")
 	w.restart()
-	w.state.release(key("web"), time.Now()) // as if it had never been adopted
+	w.state.Release(key("web"), time.Now()) // as if it had never been adopted
 	w.change("web", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP })
 	w.forget()
 	w.readOthers()
@@ -309,8 +309,8 @@ func TestAServiceThatWasLeftIsFoundWhileTheControllerLeads(t *testing.T) {
 	w.has("web", "")
 	w.forget()
 	w.readOthers()
-	if w.look("web"); w.woken != nil || w.state.knows(key("web")) {
-		t.Errorf("woken are %q after it was left, and it is known: %v", w.woken, w.state.knows(key("web")))
+	if w.look("web"); w.woken != nil || w.state.Knows(key("web")) {
+		t.Errorf("woken are %q after it was left, and it is known: %v", w.woken, w.state.Knows(key("web")))
 	}
 	w.didNothing()
 }

@@ -171,7 +171,7 @@ func TestThousandsOfAddressesOutOfRange(t *testing.T) {
 						Type: v1beta1.ConditionAddressAssigned, Reason: string(v1beta1.ReasonAssigned), Message: addr.String() + " from pool lan.",
 					}}
 				})
-				if conflicts := w.state.adopt(s, time.Now()); len(conflicts) > 0 {
+				if conflicts := w.state.Adopt(s, time.Now()); len(conflicts) > 0 {
 					t.Fatal(conflicts)
 				}
 				held = append(held, addr)

@@ -1,4 +1,4 @@
-package main
+package services
 
 import (
 	"net/netip"
@@ -6,19 +6,21 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/berth-lb/berth/internal/controller/state"
 )
 
 // metrics are the controller's own; counts of addresses are read from the
 // state when they are scraped.
 type metrics struct {
-	state     *state
+	state     *state.State
 	decisions *prometheus.CounterVec
 	latency   prometheus.Histogram
 	addresses *prometheus.Desc
 	waiting   *prometheus.Desc
 }
 
-func newMetrics(s *state) *metrics {
+func newMetrics(s *state.State) *metrics {
 	return &metrics{
 		state: s,
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -49,7 +51,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.decisions.Collect(out)
 	m.latency.Collect(out)
-	for pool, c := range m.state.counts(time.Now()) {
+	for pool, c := range m.state.Counts(time.Now()) {
 		gauge := func(n int64, family, state string) {
 			out <- prometheus.MustNewConstMetric(m.addresses, prometheus.GaugeValue, float64(n), pool, family, state)
 		}
@@ -65,6 +67,6 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		gauge(outside4, "ipv4", "outofrange")
 		gauge(int64(len(c.Outside))-outside4, "ipv6", "outofrange")
 	}
-	waiting := len(m.state.waitingOldestFirst())
+	waiting := len(m.state.Waiting())
 	out <- prometheus.MustNewConstMetric(m.waiting, prometheus.GaugeValue, float64(waiting))
 }

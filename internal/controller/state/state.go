@@ -1,4 +1,7 @@
-package main
+// Package state is what the controller remembers: the configuration in force, who holds
+// which address, who waits for what. A decision for a Service is taken and recorded
+// here, under one lock.
+package state
 
 import (
 	"cmp"
@@ -13,33 +16,26 @@ import (
 	"sync"
 	"time"
 
-	"go4.org/netipx"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/allocator"
 	"github.com/berth-lb/berth/pkg/assignment"
 	"github.com/berth-lb/berth/pkg/config"
 )
 
-// state is what the controller remembers: who holds which address, what the
+// State is what the controller remembers: who holds which address, what the
 // configuration is, who waits. A decision is taken and recorded under its
 // lock; no call to the API server is made under it.
-type state struct {
-	// loops are the main loops of the process. Writes to the API server may wait
-	// for long; decisions may not.
-	loops kube.Loops
-
+type State struct {
 	mu        sync.Mutex
 	addresses *allocator.Allocator
 	config    config.Config
 	problems  []config.Problem
-	judged    map[objectKey]int64 // generation of each object that config is of
+	judged    map[ObjectKey]int64 // the generation of each object that config was made from
 	// nodeLabels are the labels of each node when config was read. The map is
 	// replaced, never changed.
 	nodeLabels map[string]map[string]string
@@ -59,58 +55,35 @@ type state struct {
 	// not show the write.
 	written map[types.NamespacedName]string
 
-	// synced is set when the caches are filled and the Services are read that
+	// Synced is set when the caches are filled and the Services are read that
 	// may name addresses in spec.externalIPs, leads when this replica leads.
-	synced, leads notify.Latch
-	// adopted is set when the addresses found in Service statuses are
+	Synced, Leads notify.Latch
+	// Adopted is set when the addresses found in Service statuses are
 	// recorded. Nothing is assigned before.
-	adopted notify.Latch
-	// configured is set when the configuration was read for the first
+	Adopted notify.Latch
+	// Configured is set when the configuration was read for the first
 	// time.
-	configured notify.Latch
+	Configured notify.Latch
 }
 
-func newState() *state {
-	return &state{
+// New returns a State that remembers nothing and waits for everything.
+func New() *State {
+	return &State{
 		addresses:  allocator.New(),
 		waiters:    newWaiters(),
 		left:       map[types.NamespacedName]bool{},
 		seen:       map[types.NamespacedName]time.Time{},
 		written:    map[types.NamespacedName]string{},
-		synced:     notify.NewLatch(),
-		leads:      notify.NewLatch(),
-		adopted:    notify.NewLatch(),
-		configured: notify.NewLatch(),
+		Synced:     notify.NewLatch(),
+		Leads:      notify.NewLatch(),
+		Adopted:    notify.NewLatch(),
+		Configured: notify.NewLatch(),
 	}
-}
-
-// setConfig makes a configuration the one in force. It returns when it must
-// be read again although no object changes; zero for never.
-func (s *state) setConfig(objects config.Objects, now time.Time) (recheck time.Time, problems []config.Problem) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.config, s.problems = config.Parse(objects, s.config, now)
-	s.judged, s.nodeLabels = generations(objects), objects.NodeLabels
-	pools := make([]allocator.Pool, 0, len(s.config.Pools))
-	for _, p := range s.config.Pools {
-		pools = append(pools, p.Allocatable())
-	}
-	before := s.ofNodes
-	s.ofNodes = s.config.Withheld()
-	for addr := range before {
-		s.withhold(addr)
-	}
-	for addr := range s.ofNodes {
-		s.withhold(addr)
-	}
-	s.addresses.SetPools(pools)
-	s.configured.Set()
-	return s.config.Recheck, s.problems
 }
 
 // withhold has an address given out or not, as nodes and Services say. The caller
 // holds the lock.
-func (s *state) withhold(addr netip.Addr) {
+func (s *State) withhold(addr netip.Addr) {
 	node, isOfNode := s.ofNodes[addr]
 	if w, ok := assignment.Withholding(node, isOfNode, &s.external, addr); ok {
 		s.addresses.Withhold(addr, w)
@@ -119,12 +92,22 @@ func (s *state) withhold(addr netip.Addr) {
 	s.addresses.Permit(addr)
 }
 
-// names notes which addresses a Service names in spec.externalIPs. Who has one of
+func keyOf(s *corev1.Service) types.NamespacedName {
+	return types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
+}
+
+// Sources of what Services name in spec.externalIPs.
+const (
+	SourceLoadBalancers = "" // those of type LoadBalancer
+	SourceOthers        = "others"
+)
+
+// SetExternalIPs notes which addresses a Service names in spec.externalIPs. Who has one of
 // them is to be told, and who waits for one may have it now.
-func (s *state) names(key types.NamespacedName, source string, addrs []netip.Addr) effect {
+func (s *State) SetExternalIPs(key types.NamespacedName, source string, addrs []netip.Addr, now time.Time) Effect {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var e effect
+	var e Effect
 	const all = 1 << 62
 	namer := assignment.Namer{Service: allocator.Holder(key.String()), Source: source}
 	for _, addr := range s.external.Set(namer, addrs) {
@@ -133,65 +116,56 @@ func (s *state) names(key types.NamespacedName, source string, addrs []netip.Add
 			namespace, name, _ := strings.Cut(string(holder), "/")
 			e.Wake = append(e.Wake, types.NamespacedName{Namespace: namespace, Name: name})
 		}
-		e.Wake = append(e.Wake, s.waiters.oldest(cause{address: addr}, all)...)
+		e.Wake = append(e.Wake, s.waiters.oldest(waitKey{address: addr}, all)...)
 		if pool, ok := s.addresses.PoolOf(addr); ok {
-			e.Wake = append(e.Wake, s.ready(pool)...)
+			e.Wake = append(e.Wake, s.ready(pool, now)...)
 			e.Pools = append(e.Pools, pool)
 		}
 	}
 	return e
 }
 
-// configuration is the one in force, and the labels of the nodes. Neither is ever
-// changed.
-func (s *state) configuration() (*config.Config, map[string]map[string]string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c := s.config
-	return &c, s.nodeLabels
-}
-
-// passBy returns when the lock is free: decisions are taken.
-func (s *state) passBy(context.Context) {
+// PassBy returns when the lock is free: decisions are taken.
+func (s *State) PassBy(context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock() //nolint:gocritic // to have had it is all
 }
 
-// missing says what this replica waits for before it is of use: one that
+// Missing says what this replica waits for before it is of use: one that
 // stands by must be able to take over, one that leads must have adopted the
 // addresses that Services have. "" when for nothing.
-func (s *state) missing() string {
+func (s *State) Missing() string {
 	switch {
-	case !s.synced.IsSet():
+	case !s.Synced.IsSet():
 		return "the caches of API objects are not filled yet"
-	case s.leads.IsSet() && !s.adopted.IsSet():
+	case s.Leads.IsSet() && !s.Adopted.IsSet():
 		return "the addresses that Services have are not adopted yet"
 	}
 	return ""
 }
 
-// outcome is a decision that was recorded, and whom it concerns.
-type outcome struct {
+// Outcome is a decision that was recorded, and whom it concerns.
+type Outcome struct {
 	assignment.Decision
 	// Stale is set when there is no decision, because the cache does not show
 	// the last write to the Service yet.
 	Stale bool
-	effect
+	Effect
 }
 
-// effect is what a change of holdings brings about.
-type effect struct {
+// Effect is what a change of holdings brings about.
+type Effect struct {
 	Wake  []types.NamespacedName // who may have an address now
 	Pools []string               // whose counts have changed
 }
 
-// decide takes the decision for a Service and records it.
-func (s *state) decide(service *corev1.Service, nsLabels labels.Set, now time.Time) (outcome, error) {
+// Decide takes the decision for a Service and records it.
+func (s *State) Decide(service *corev1.Service, nsLabels labels.Set, now time.Time) (Outcome, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := client.ObjectKeyFromObject(service)
-	if s.written[key] == service.ResourceVersion {
-		return outcome{Stale: true}, nil
+	key := keyOf(service)
+	if basedOn, wrote := s.written[key]; wrote && basedOn == service.ResourceVersion {
+		return Outcome{Stale: true}, nil
 	}
 	delete(s.written, key)
 	parsed, invalid := assignment.ParseService(service, nsLabels)
@@ -207,11 +181,11 @@ func (s *state) decide(service *corev1.Service, nsLabels labels.Set, now time.Ti
 		Addresses: s.addresses,
 		Now:       now,
 	})
-	waited := s.waiters.causesOf(key)
+	waited := s.waiters.waitKeysOf(key)
 	if decision.Assigned() {
 		s.waiters.remove(key)
 	} else {
-		s.waiters.set(key, service.CreationTimestamp.Time, causesOf(parsed, decision))
+		s.waiters.set(key, service.CreationTimestamp.Time, waitKeysOf(parsed, decision))
 	}
 	if _, known := s.seen[key]; !known && !held && len(parsed.Status) == 0 {
 		s.seen[key] = now
@@ -223,21 +197,21 @@ func (s *state) decide(service *corev1.Service, nsLabels labels.Set, now time.Ti
 		record, _ = s.undisputed(record, parsed.Holder, parsed.Terms)
 	}
 	if err := s.addresses.Assign(parsed.Holder, record, parsed.Terms, now); err != nil {
-		return outcome{}, fmt.Errorf("record the decision for %s: %w", parsed.Holder, err)
+		return Outcome{}, fmt.Errorf("record the decision for %s: %w", parsed.Holder, err)
 	}
 	after, _ := s.addresses.Held(parsed.Holder)
-	e := s.effect(before, after, pools)
+	e := s.effect(before, after, pools, now)
 	// What this Service was woken for and has not taken is for the next.
 	for _, c := range waited {
-		if c.family != "" && !slices.Contains(s.waiters.causesOf(key), c) {
-			e.Wake = append(e.Wake, s.ready(c.pool)...)
+		if c.family != "" && !slices.Contains(s.waiters.waitKeysOf(key), c) {
+			e.Wake = append(e.Wake, s.ready(c.pool, now)...)
 		}
 	}
-	return outcome{Decision: decision, effect: e}, nil
+	return Outcome{Decision: decision, Effect: e}, nil
 }
 
-// release gives back what a Service holds, and forgets it.
-func (s *state) release(key types.NamespacedName, now time.Time) ([]netip.Addr, effect) {
+// Release gives back what a Service holds, and forgets it.
+func (s *State) Release(key types.NamespacedName, now time.Time) ([]netip.Addr, Effect) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	holder := allocator.Holder(key.String())
@@ -248,12 +222,12 @@ func (s *state) release(key types.NamespacedName, now time.Time) ([]netip.Addr, 
 	delete(s.written, key)
 	delete(s.seen, key)
 	delete(s.left, key)
-	return freed, s.effect(before, allocator.Holding{}, pools)
+	return freed, s.effect(before, allocator.Holding{}, pools, now)
 }
 
 // poolsOf names the pool of each address, "" for none. The caller holds the
 // lock.
-func (s *state) poolsOf(addrs []netip.Addr) []string {
+func (s *State) poolsOf(addrs []netip.Addr) []string {
 	var out []string
 	for _, addr := range addrs {
 		pool, _ := s.addresses.PoolOf(addr)
@@ -264,21 +238,21 @@ func (s *state) poolsOf(addrs []netip.Addr) []string {
 
 // effect is what a change of one Service's holding brings about; pools are
 // those of the addresses before. The caller holds the lock.
-func (s *state) effect(before, after allocator.Holding, pools []string) effect {
-	var e effect
+func (s *State) effect(before, after allocator.Holding, pools []string, now time.Time) Effect {
+	var e Effect
 	termsChanged := !reflect.DeepEqual(before.Terms, after.Terms)
 	for i, addr := range before.Addresses {
 		gone := !slices.Contains(after.Addresses, addr)
 		if gone {
 			e.Pools = append(e.Pools, pools[i])
-			e.Wake = append(e.Wake, s.ready(pools[i])...)
-			e.Wake = append(e.Wake, s.waiters.oldest(cause{pool: pools[i], group: before.Terms.Group}, 1)...)
+			e.Wake = append(e.Wake, s.ready(pools[i], now)...)
+			e.Wake = append(e.Wake, s.waiters.oldest(waitKey{pool: pools[i], group: before.Terms.Group}, 1)...)
 		}
 		if gone || termsChanged {
 			const all = 1 << 62
-			e.Wake = append(e.Wake, s.waiters.oldest(cause{address: addr}, all)...)
+			e.Wake = append(e.Wake, s.waiters.oldest(waitKey{address: addr}, all)...)
 			if before.Terms.SharingKey != "" {
-				e.Wake = append(e.Wake, s.waiters.oldest(cause{sharing: before.Terms.SharingKey}, all)...)
+				e.Wake = append(e.Wake, s.waiters.oldest(waitKey{sharing: before.Terms.SharingKey}, all)...)
 			}
 		}
 	}
@@ -296,19 +270,11 @@ func (s *state) effect(before, after allocator.Holding, pools []string) effect {
 	return e
 }
 
-// ready are the oldest Services that wait for addresses of a pool, as many as
-// it has. The caller holds the lock.
-func (s *state) ready(pool string) []types.NamespacedName {
-	c := s.addresses.Counts(pool, time.Now())
-	return append(s.waiters.oldest(cause{pool: pool, family: assignment.IPv4}, c.Available4),
-		s.waiters.oldest(cause{pool: pool, family: assignment.IPv6}, c.Available6)...)
-}
-
-// adopt records the addresses in a Service's status, except those that
+// Adopt records the addresses in a Service's status, except those that
 // another Service holds; these it returns. Each stays with the pool that the
 // Service's condition names, or else the status of a pool, as if the controller
 // had seen all edits of that pool.
-func (s *state) adopt(service *corev1.Service, now time.Time) []*allocator.ConflictError {
+func (s *State) Adopt(service *corev1.Service, now time.Time) []*allocator.ConflictError {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	parsed, _ := assignment.ParseService(service, nil) // what is wrong with it is told when it is looked at
@@ -326,9 +292,55 @@ func (s *state) adopt(service *corev1.Service, now time.Time) []*allocator.Confl
 	return conflicts
 }
 
+// Conflict is an address in the status of a Service that another one has a right to.
+type Conflict struct {
+	Service types.NamespacedName
+	*allocator.ConflictError
+}
+
+// AdoptAll records what Services have and name as their API objects tell it, before
+// anything is assigned: what they name in spec.externalIPs, and the addresses in their
+// statuses. What Berth gave counts before what others did, and the older Service before
+// the younger. It returns the Services that Berth serves among those with addresses.
+func (s *State) AdoptAll(
+	services []corev1.Service, class string, now time.Time,
+) (adopted []types.NamespacedName, conflicts []Conflict) {
+	slices.SortFunc(services, func(a, b corev1.Service) int {
+		ours, theirs := assignment.Serves(&a, class), assignment.Serves(&b, class)
+		if ours != theirs {
+			return map[bool]int{true: -1, false: 1}[ours]
+		}
+		return cmp.Or(
+			a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
+			cmp.Compare(a.Namespace, b.Namespace),
+			cmp.Compare(a.Name, b.Name),
+		)
+	})
+	for i := range services {
+		o := &services[i]
+		s.SetExternalIPs(keyOf(o), SourceLoadBalancers, assignment.ExternalIPsOf(o), now)
+	}
+
+	for i := range services {
+		o := &services[i]
+		key := keyOf(o)
+		switch {
+		case len(o.Status.LoadBalancer.Ingress) == 0:
+		case assignment.Serves(o, class):
+			for _, c := range s.Adopt(o, now) {
+				conflicts = append(conflicts, Conflict{key, c})
+			}
+			adopted = append(adopted, key)
+		default:
+			s.Reserve(o, now)
+		}
+	}
+	return adopted, conflicts
+}
+
 // undisputed are the addresses that no other holder has a right to, and
 // whose the others are. The caller holds the lock.
-func (s *state) undisputed(addrs []netip.Addr, holder allocator.Holder, terms allocator.Terms) (free []netip.Addr, others []*allocator.ConflictError) {
+func (s *State) undisputed(addrs []netip.Addr, holder allocator.Holder, terms allocator.Terms) (free []netip.Addr, others []*allocator.ConflictError) {
 	for _, addr := range addrs {
 		var conflict *allocator.ConflictError
 		if errors.As(s.addresses.Check(addr, holder, terms), &conflict) {
@@ -340,8 +352,8 @@ func (s *state) undisputed(addrs []netip.Addr, holder allocator.Holder, terms al
 	return free, others
 }
 
-// given is what Berth has given to a Service.
-func (s *state) given(key types.NamespacedName) []netip.Addr {
+// Given is what Berth has given to a Service.
+func (s *State) Given(key types.NamespacedName) []netip.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h, _ := s.addresses.Held(allocator.Holder(key.String()))
@@ -351,9 +363,9 @@ func (s *state) given(key types.NamespacedName) []netip.Addr {
 	return h.Addresses
 }
 
-// reserve records what another load balancer has given a Service, so that
+// Reserve records what another load balancer has given a Service, so that
 // Berth does not give it to anybody. It returns false when there is nothing.
-func (s *state) reserve(service *corev1.Service, now time.Time) bool {
+func (s *State) Reserve(service *corev1.Service, now time.Time) bool {
 	if service.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		return false
 	}
@@ -372,8 +384,8 @@ func (s *state) reserve(service *corev1.Service, now time.Time) bool {
 	return true
 }
 
-// leave remembers whether Berth has still to leave a Service.
-func (s *state) leave(key types.NamespacedName, left bool) {
+// SetLeft remembers whether Berth has still to leave a Service.
+func (s *State) SetLeft(key types.NamespacedName, left bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !left {
@@ -383,8 +395,8 @@ func (s *state) leave(key types.NamespacedName, left bool) {
 	s.left[key] = true
 }
 
-// toLeave returns the Services that Berth has still to leave, sorted.
-func (s *state) toLeave() []types.NamespacedName {
+// Left returns the Services that Berth has still to leave, sorted.
+func (s *State) Left() []types.NamespacedName {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.SortedFunc(maps.Keys(s.left), func(a, b types.NamespacedName) int {
@@ -392,8 +404,8 @@ func (s *state) toLeave() []types.NamespacedName {
 	})
 }
 
-// knows tells whether a Service holds or waits for addresses, or is to be left.
-func (s *state) knows(key types.NamespacedName) bool {
+// Knows tells whether a Service holds or waits for addresses, or is to be left.
+func (s *State) Knows(key types.NamespacedName) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, waits := s.waiters.services[key]
@@ -401,74 +413,28 @@ func (s *state) knows(key types.NamespacedName) bool {
 	return waits || holds || s.left[key]
 }
 
-// waitingOldestFirst are the Services that wait for addresses, in the order
+// Waiting are the Services that wait for addresses, in the order
 // of their creation.
-func (s *state) waitingOldestFirst() []types.NamespacedName {
+func (s *State) Waiting() []types.NamespacedName {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.waiters.all()
 }
 
-// wrote remembers which version of a Service the write of its status was
+// Wrote remembers which version of a Service the write of its status was
 // based on.
-func (s *state) wrote(key types.NamespacedName, basedOn string) {
+func (s *State) Wrote(key types.NamespacedName, basedOn string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.written[key] = basedOn
 }
 
-// waited ends a Service's wait for its first address and tells how long it
+// EndWait ends a Service's wait for its first address and tells how long it
 // was; ok is false when it had one before.
-func (s *state) waited(key types.NamespacedName, now time.Time) (wait time.Duration, ok bool) {
+func (s *State) EndWait(key types.NamespacedName, now time.Time) (wait time.Duration, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	since, ok := s.seen[key]
 	delete(s.seen, key)
 	return now.Sub(since), ok
-}
-
-// counts tells how full each pool is.
-func (s *state) counts(now time.Time) map[string]poolCounts {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := map[string]poolCounts{}
-	for _, p := range s.config.Pools {
-		out[p.Name] = s.countsLocked(p, now)
-	}
-	return out
-}
-
-// poolCounts is how full a pool is.
-type poolCounts struct {
-	allocator.Counts
-	Excluded4, Excluded6 int64
-	OfNodesTold          string       // addresses of it that nodes have, "" for none
-	GivesOfNodes         bool         // it gives them out
-	Outside              []netip.Addr // held, though no longer in the pool
-	OutsideRanges        []netipx.IPRange
-	Rested               time.Time // when the first resting address is free; zero for none
-}
-
-// countsLocked counts one pool. The caller holds the lock.
-func (s *state) countsLocked(p *config.Pool, now time.Time) poolCounts {
-	c := poolCounts{
-		Counts:        s.addresses.Counts(p.Name, now),
-		Outside:       s.addresses.Outside(p.Name),
-		OutsideRanges: s.addresses.OutsideRanges(p.Name, v1beta1.MaxOutOfRange),
-	}
-	c.Excluded4, c.Excluded6 = sum(p.Excluded4, c.KeptBack4), sum(p.Excluded6, c.KeptBack6)
-	c.OfNodesTold, c.GivesOfNodes = s.config.TellNodes(p.OfNodes), p.AllowNodeAddresses
-	if p.Closed { // what is free is for nobody
-		c.Available4, c.Available6 = 0, 0
-	}
-	c.Rested, _ = s.addresses.Rested(p.Name)
-	return c
-}
-
-// sum adds two counts that are not negative, capped at the greatest int64.
-func sum(a, b int64) int64 {
-	if s := a + b; s >= 0 {
-		return s
-	}
-	return 1<<63 - 1
 }

@@ -1,4 +1,4 @@
-package main
+package services
 
 import (
 	"context"
@@ -26,7 +26,7 @@ import (
 //
 // The write fails with a conflict when the Service has changed since it was
 // cached.
-func (r *serviceReconciler) apply(ctx context.Context, service *corev1.Service, d assignment.Decision) error {
+func (r *Reconciler) apply(ctx context.Context, service *corev1.Service, d assignment.Decision) error {
 	want := service.DeepCopy()
 	if !d.LeaveStatus {
 		want.Status.LoadBalancer.Ingress = ingress(service.Status.LoadBalancer.Ingress, d.Addresses)
@@ -36,24 +36,24 @@ func (r *serviceReconciler) apply(ctx context.Context, service *corev1.Service, 
 	message := strings.TrimSpace(d.Message + " " + unknown)
 	meta.SetStatusCondition(&want.Status.Conditions, kube.Condition(
 		v1beta1.ConditionAddressAssigned, d.Assigned(), d.Reason, message, 0))
-	r.bgp.put(client.ObjectKeyFromObject(service), &want.Status.Conditions)
+	r.announced.SetCondition(client.ObjectKeyFromObject(service), &want.Status.Conditions)
 	written, err := r.write(ctx, service, want)
 	if err != nil || !written {
 		return err
 	}
 	if len(d.Addresses) > 0 && !d.LeaveStatus {
-		if waited, ok := r.state.waited(client.ObjectKeyFromObject(service), time.Now()); ok {
+		if waited, ok := r.state.EndWait(client.ObjectKeyFromObject(service), time.Now()); ok {
 			r.metrics.latency.Observe(waited.Seconds())
 		}
 	}
-	r.announce(service, d, unknown)
-	r.announceBGP(service, want)
+	r.report(service, d, unknown)
+	r.reportBGP(service, want)
 	return nil
 }
 
 // clear takes Berth's condition, and the addresses that Berth gave, out of
 // the status of a Service that Berth no longer serves.
-func (r *serviceReconciler) clear(ctx context.Context, service *corev1.Service, freed []netip.Addr) error {
+func (r *Reconciler) clear(ctx context.Context, service *corev1.Service, freed []netip.Addr) error {
 	want := service.DeepCopy()
 	meta.RemoveStatusCondition(&want.Status.Conditions, v1beta1.ConditionAddressAssigned)
 	meta.RemoveStatusCondition(&want.Status.Conditions, v1beta1.ConditionBGPAnnounced)
@@ -66,7 +66,7 @@ func (r *serviceReconciler) clear(ctx context.Context, service *corev1.Service, 
 
 // write sends the difference between two statuses, if there is any, on the
 // condition that the Service has not changed meanwhile.
-func (r *serviceReconciler) write(ctx context.Context, have, want *corev1.Service) (written bool, err error) {
+func (r *Reconciler) write(ctx context.Context, have, want *corev1.Service) (written bool, err error) {
 	if equality.Semantic.DeepEqual(have.Status, want.Status) {
 		return false, nil
 	}
@@ -79,7 +79,7 @@ func (r *serviceReconciler) write(ctx context.Context, have, want *corev1.Servic
 		return false, fmt.Errorf("write status: %w", err)
 	}
 	if want.ResourceVersion != basedOn {
-		r.state.wrote(client.ObjectKeyFromObject(have), basedOn)
+		r.state.Wrote(client.ObjectKeyFromObject(have), basedOn)
 	}
 	return true, nil
 }
@@ -120,10 +120,10 @@ func difference(have, want *corev1.Service) (client.Patch, error) {
 	return client.RawPatch(types.MergePatchType, text), nil
 }
 
-// announce tells of a change that was written: an Event and a log line, unless
+// report tells of a change that was written: an Event and a log line, unless
 // only the wording of the message has changed. unknown is what UnknownAnnotations says
 // of the Service.
-func (r *serviceReconciler) announce(service *corev1.Service, d assignment.Decision, unknown string) {
+func (r *Reconciler) report(service *corev1.Service, d assignment.Decision, unknown string) {
 	before := meta.FindStatusCondition(service.Status.Conditions, v1beta1.ConditionAddressAssigned)
 	if unknown != "" && (before == nil || !strings.Contains(before.Message, unknown)) {
 		r.events.Eventf(service, nil, corev1.EventTypeWarning, string(v1beta1.ReasonUnknownAnnotation), "AssignAddress",
@@ -148,9 +148,9 @@ func (r *serviceReconciler) announce(service *corev1.Service, d assignment.Decis
 	r.metrics.decisions.WithLabelValues(string(d.Reason)).Inc()
 }
 
-// announceBGP tells of a change that was written of what becomes of a Service by BGP,
+// reportBGP tells of a change that was written of what becomes of a Service by BGP,
 // unless only the wording has changed.
-func (r *serviceReconciler) announceBGP(before, after *corev1.Service) {
+func (r *Reconciler) reportBGP(before, after *corev1.Service) {
 	was := meta.FindStatusCondition(before.Status.Conditions, v1beta1.ConditionBGPAnnounced)
 	is := meta.FindStatusCondition(after.Status.Conditions, v1beta1.ConditionBGPAnnounced)
 	if is == nil || was != nil && was.Reason == is.Reason {

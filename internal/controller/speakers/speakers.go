@@ -1,10 +1,14 @@
-package main
+// Package speakers is what the controller does about Speaker objects: which part of
+// them it caches, and that those of nodes that are not ready say so.
+package speakers
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/berth-lb/berth/internal/controller/shared"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,22 +23,32 @@ import (
 	"github.com/berth-lb/berth/internal/kube"
 )
 
-// speakerReconciler corrects the Speaker objects of nodes that are not ready.
+// Reconciler corrects the Speaker objects of nodes that are not ready.
 // When a node dies, its speaker cannot take back what it said last.
 //
 // The speaker may well work: perhaps only the kubelet has stopped. It then
 // sees that its object was changed, and writes it anew. So that the two never
 // write in turn, the controller writes once for each time that the node's
 // Ready condition changes, and not when the speaker has written since.
-type speakerReconciler struct {
+type Reconciler struct {
 	cached client.Reader
 	live   client.Reader // the API server
 	writer client.StatusClient
 	log    *slog.Logger
 }
 
+// New returns a Reconciler of Speaker objects.
+func New(with shared.Shared) *Reconciler {
+	return &Reconciler{
+		cached: with.Cached,
+		live:   with.Live,
+		writer: with.Writer,
+		log:    with.Log,
+	}
+}
+
 // Reconcile looks at the Speaker of one node.
-func (r *speakerReconciler) Reconcile(ctx context.Context, key reconcile.Request) (reconcile.Result, error) {
+func (r *Reconciler) Reconcile(ctx context.Context, key reconcile.Request) (reconcile.Result, error) {
 	var node corev1.Node
 	if err := r.cached.Get(ctx, types.NamespacedName{Name: key.Name}, &node); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
@@ -56,7 +70,7 @@ func (r *speakerReconciler) Reconcile(ctx context.Context, key reconcile.Request
 	err := r.writer.Status().Patch(ctx, &speaker, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 	switch {
 	case apierrors.IsConflict(err):
-		return reconcile.Result{RequeueAfter: statusDelay}, nil
+		return reconcile.Result{RequeueAfter: shared.StatusDelay}, nil
 	case apierrors.IsNotFound(err):
 		return reconcile.Result{}, nil
 	case err != nil:
@@ -112,10 +126,10 @@ func mark(s *v1beta1.SpeakerStatus, ready corev1.NodeCondition) {
 	s.BGP = v1beta1.SpeakerBGP{BootID: s.BGP.BootID}
 }
 
-// becameNotReady passes nodes that are not ready when the controller starts,
+// BecameNotReady passes nodes that are not ready when the controller starts,
 // and each change of their Ready condition to not ready, or from one way of
 // not being ready to another.
-func becameNotReady() predicate.Predicate {
+func BecameNotReady() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool { return notReady(e.Object.(*corev1.Node)) != nil },
 		UpdateFunc: func(e event.UpdateEvent) bool {

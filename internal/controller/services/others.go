@@ -1,9 +1,10 @@
-package main
+package services
 
 import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -16,46 +17,45 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/controller/shared"
+	"github.com/berth-lb/berth/internal/controller/state"
 	"github.com/berth-lb/berth/pkg/assignment"
 )
 
-// Sources of what Services name in spec.externalIPs.
-const (
-	ofLoadBalancers = "" // the cache of Services of type LoadBalancer
-	ofOthers        = "others"
-)
-
-// otherServices follows the Services that are not of type LoadBalancer: for what they
+// Others follows the Services that are not of type LoadBalancer: for what they
 // name in spec.externalIPs, and for Berth's condition, which one that was of type
 // LoadBalancer carries until Berth has cleared its status. No selector of the API
 // server finds either, so all are followed, and only those are remembered. It is a
 // store of client-go, one goroutine of which reports what the API server sends.
-type otherServices struct {
-	services *serviceReconciler
+type Others struct {
+	state  *state.State
+	queues *shared.Queues
 
 	// naming are those that named something last, left those that carried Berth's
 	// condition.
 	naming, left map[types.NamespacedName]struct{}
 }
 
-func newOtherServices(services *serviceReconciler) *otherServices {
-	return &otherServices{
-		services: services,
-		naming:   map[types.NamespacedName]struct{}{},
-		left:     map[types.NamespacedName]struct{}{},
+// NewOthers returns a store that has seen no Service yet.
+func NewOthers(with shared.Shared) *Others {
+	return &Others{
+		state:  with.State,
+		queues: with.Queues,
+		naming: map[types.NamespacedName]struct{}{},
+		left:   map[types.NamespacedName]struct{}{},
 	}
 }
 
-// run follows the Services until ctx ends. While the API server is away, what was
+// Run follows the Services until ctx ends. While the API server is away, what was
 // read last counts.
-func (o *otherServices) run(ctx context.Context, from toolscache.ListerWatcher) error {
+func (o *Others) Run(ctx context.Context, from toolscache.ListerWatcher) error {
 	options := toolscache.ReflectorOptions{Name: "services with external IPs"}
 	toolscache.NewReflectorWithOptions(from, &corev1.Service{}, o, options).RunWithContext(ctx)
 	return nil
 }
 
-// otherThanLoadBalancers lists and watches the Services of other types.
-func otherThanLoadBalancers(api client.WithWatch) *toolscache.ListWatch {
+// OtherThanLoadBalancers lists and watches the Services of other types.
+func OtherThanLoadBalancers(api client.WithWatch) *toolscache.ListWatch {
 	selected := func(raw metav1.ListOptions) *client.ListOptions {
 		return &client.ListOptions{
 			FieldSelector: fields.OneTermNotEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)),
@@ -77,7 +77,7 @@ func otherThanLoadBalancers(api client.WithWatch) *toolscache.ListWatch {
 }
 
 // Transformer has client-go drop, of what it gathers, all that is not read.
-func (o *otherServices) Transformer() toolscache.TransformFunc {
+func (o *Others) Transformer() toolscache.TransformFunc {
 	return func(in any) (any, error) {
 		s, ok := in.(*corev1.Service)
 		if !ok {
@@ -105,10 +105,10 @@ func (o *otherServices) Transformer() toolscache.TransformFunc {
 }
 
 // Add implements toolscache.ReflectorStore, as do all that follow.
-func (o *otherServices) Add(object any) error { return o.Update(object) }
+func (o *Others) Add(object any) error { return o.Update(object) }
 
 // Update notes what a Service names now, and whether Berth has still to leave it.
-func (o *otherServices) Update(object any) error {
+func (o *Others) Update(object any) error {
 	s, ok := object.(*corev1.Service)
 	if !ok {
 		return fmt.Errorf("a %T among Services", object)
@@ -124,7 +124,7 @@ func carriesCondition(s *corev1.Service) bool {
 }
 
 // Delete notes that a Service is gone, or of type LoadBalancer now.
-func (o *otherServices) Delete(object any) error {
+func (o *Others) Delete(object any) error {
 	name, err := toolscache.DeletionHandlingObjectToName(object)
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ func (o *otherServices) Delete(object any) error {
 }
 
 // Replace notes what all Services name, and which of them Berth has still to leave.
-func (o *otherServices) Replace(list []any, _ string) error {
+func (o *Others) Replace(list []any, _ string) error {
 	known := map[types.NamespacedName]*corev1.Service{}
 	for _, object := range list {
 		s, ok := object.(*corev1.Service)
@@ -153,26 +153,26 @@ func (o *otherServices) Replace(list []any, _ string) error {
 	for key, s := range known {
 		o.set(key, assignment.ExternalIPsOf(s), carriesCondition(s))
 	}
-	o.services.state.synced.Set()
+	o.state.Synced.Set()
 	return nil
 }
 
 // Resync has nothing to do.
-func (o *otherServices) Resync() error { return nil }
+func (o *Others) Resync() error { return nil }
 
 // set records what a Service names, and whether Berth has still to leave it, where
 // either is so or was.
-func (o *otherServices) set(key types.NamespacedName, addrs []netip.Addr, left bool) {
+func (o *Others) set(key types.NamespacedName, addrs []netip.Addr, left bool) {
 	if keep(o.naming, key, len(addrs) > 0) {
-		o.services.told(o.services.state.names(key, ofOthers, addrs))
+		o.queues.Propagate(o.state.SetExternalIPs(key, state.SourceOthers, addrs, time.Now()))
 	}
 	if !keep(o.left, key, left) {
 		return
 	}
-	o.services.state.leave(key, left)
+	o.state.SetLeft(key, left)
 	// Before the addresses are adopted nothing is decided; then adopt wakes them all.
-	if left && o.services.state.adopted.IsSet() {
-		o.services.wakeLast([]types.NamespacedName{key})
+	if left && o.state.Adopted.IsSet() {
+		o.queues.WakeLast([]types.NamespacedName{key})
 	}
 }
 

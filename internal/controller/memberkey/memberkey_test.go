@@ -1,4 +1,4 @@
-package main
+package memberkey
 
 import (
 	"bytes"
@@ -22,6 +22,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/berth-lb/berth/internal/controller/controllertest"
+	"github.com/berth-lb/berth/internal/controller/shared"
+	"github.com/berth-lb/berth/internal/controller/state"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/notify"
 )
@@ -74,8 +77,9 @@ func keepers(t *testing.T, story func(k *keeper)) {
 // replica starts one that leads when its latch is set, and ends with ctx.
 func (k *keeper) replica(ctx context.Context, leads notify.Latch) (ended <-chan error) {
 	out := make(chan error, 1)
-	m := &memberSecret{api: k.api, name: key("members"), leads: leads, events: k, log: k.logger}
-	k.parts.Go(func() { out <- m.run(ctx) })
+	with := shared.Shared{State: &state.State{Leads: leads}, Events: k, Log: k.logger}
+	m := New(with, k.api, controllertest.Key("members"))
+	k.parts.Go(func() { out <- m.Run(ctx) })
 	return out
 }
 
@@ -127,7 +131,7 @@ func (k *keeper) put(data entries) {
 func (k *keeper) has() entries {
 	k.Helper()
 	var s corev1.Secret
-	if err := k.api.Get(k.ctx, key("members"), &s); err != nil {
+	if err := k.api.Get(k.ctx, controllertest.Key("members"), &s); err != nil {
 		k.Fatal(err)
 	}
 	out := entries{}
@@ -182,7 +186,7 @@ func TestMemberSecretThatIsEmptied(t *testing.T) {
 		{"nothing happens", func(*keeper) {}, seen, nil},
 		{"it is replaced by an empty one", func(k *keeper) {
 			s := secretOf(nil)
-			if err := k.api.Get(k.ctx, key("members"), s); err != nil {
+			if err := k.api.Get(k.ctx, controllertest.Key("members"), s); err != nil {
 				k.Fatal(err)
 			}
 			s.Data = nil
@@ -205,7 +209,7 @@ func TestMemberSecretThatIsEmptied(t *testing.T) {
 		{"somebody else fills it at the same moment", func(k *keeper) {
 			k.before = func(c client.WithWatch, _ *corev1.Secret) {
 				s := secretOf(nil)
-				if err := c.Get(k.ctx, key("members"), s); err != nil {
+				if err := c.Get(k.ctx, controllertest.Key("members"), s); err != nil {
 					k.Fatal(err)
 				}
 				s.Data = secretOf(entries{kube.MemberKey: "the key that was written first.."}).Data

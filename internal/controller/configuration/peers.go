@@ -1,4 +1,4 @@
-package main
+package configuration
 
 import (
 	"context"
@@ -6,51 +6,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/config"
 )
-
-// trimSpeaker keeps of a cached Speaker what its node does by BGP, what it says of
-// BGPPeers that cannot be in force on it, the addresses of its links, and what
-// advertisements ask of nodes. Counts of routes, which change with every Service, are
-// not kept.
-func trimSpeaker(in any) (any, error) {
-	s, ok := in.(*v1beta1.Speaker)
-	if !ok {
-		return in, nil
-	}
-	s.ManagedFields, s.Annotations, s.Labels = nil, nil, nil
-	said := s.Status.BGP
-	kept := v1beta1.SpeakerBGP{Count: said.Count, AddressCount: said.AddressCount, Addresses: said.Addresses}
-	for _, session := range s.Status.BGP.Sessions {
-		short := v1beta1.BGPSession{Peer: session.Peer, Reason: session.Reason, Problem: session.Problem}
-		if session.State == v1beta1.BGPEstablished {
-			short.State = session.State
-			for _, f := range familiesOf(session).List() {
-				short.Families = append(short.Families, v1beta1.BGPFamily(f.String()))
-			}
-		}
-		kept.Sessions = append(kept.Sessions, short)
-	}
-	var links []v1beta1.SpeakerLink
-	for _, l := range s.Status.Links {
-		links = append(links, v1beta1.SpeakerLink{Name: l.Name, Up: l.Up, Prefixes: l.Prefixes})
-	}
-	s.Status = v1beta1.SpeakerStatus{
-		HasWorked:    s.Status.Worked(),
-		ExcludeLabel: s.Status.ExcludeLabel,
-		Links:        links,
-		BGP:          kept,
-	}
-	return s, nil
-}
 
 // saidOfPeer is what a speaker says of one BGPPeer.
 type saidOfPeer struct {
@@ -67,41 +28,6 @@ func saidOfPeers(s *v1beta1.Speaker) map[string]saidOfPeer {
 	return out
 }
 
-// sessionsDelay gathers changes of many sessions into one write to a BGPPeer.
-const sessionsDelay = time.Second
-
-// peersOfSpeakers has the status of those BGPPeers looked at of which a speaker
-// says something else than before, and of all when there is a speaker more or less.
-// again is called when what it announces has changed.
-func peersOfSpeakers(state *state, again func()) handler.TypedEventHandler[client.Object, objectKey] {
-	type queue = workqueue.TypedRateLimitingInterface[objectKey]
-	all := func(q queue) {
-		again()
-		c, _ := state.configuration()
-		for _, p := range c.BGPPeers {
-			q.AddAfter(objectKey{config.KindBGPPeer, p.Name}, sessionsDelay)
-		}
-	}
-	return handler.TypedFuncs[client.Object, objectKey]{
-		CreateFunc: func(_ context.Context, _ event.CreateEvent, q queue) { all(q) },
-		DeleteFunc: func(_ context.Context, _ event.DeleteEvent, q queue) { all(q) },
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
-			before, after := e.ObjectOld.(*v1beta1.Speaker), e.ObjectNew.(*v1beta1.Speaker)
-			if saysOtherOfBGP(before, after) {
-				again()
-			}
-			was, is := saidOfPeers(before), saidOfPeers(after)
-			for _, of := range []map[string]saidOfPeer{was, is} {
-				for peer := range of {
-					if was[peer] != is[peer] {
-						q.AddAfter(objectKey{config.KindBGPPeer, peer}, sessionsDelay)
-					}
-				}
-			}
-		},
-	}
-}
-
 // seenOfPeer is what is known of a BGPPeer on all nodes.
 type seenOfPeer struct {
 	// problem says on which nodes it is not in force; its reason is "" when on none.
@@ -112,12 +38,12 @@ type seenOfPeer struct {
 }
 
 // onNodes reads what speakers say of a BGPPeer.
-func (r *statusReconciler) onNodes(ctx context.Context, peer string) (seenOfPeer, error) {
+func (r *StatusReconciler) onNodes(ctx context.Context, peer string) (seenOfPeer, error) {
 	var speakers v1beta1.SpeakerList
 	if err := r.cached.List(ctx, &speakers, client.UnsafeDisableDeepCopy); err != nil {
 		return seenOfPeer{}, fmt.Errorf("list Speakers: %w", err)
 	}
-	c, nodes := r.state.configuration()
+	c, nodes := r.state.Configuration()
 	return seenOnNodes(c.BGPPeer(peer), peer, nodes, speakers.Items), nil
 }
 

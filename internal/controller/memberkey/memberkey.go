@@ -1,4 +1,6 @@
-package main
+// Package memberkey sees to it that the Secret with the key that encrypts what speakers
+// say to each other has one.
+package memberkey
 
 import (
 	"context"
@@ -16,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/berth-lb/berth/internal/controller/shared"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/notify"
 )
@@ -30,7 +33,7 @@ const (
 	secretRetry = time.Second
 )
 
-// memberSecret sees to it that the Secret with which speakers encrypt what they
+// Keeper sees to it that the Secret with which speakers encrypt what they
 // tell each other has a key. The install creates it empty, so that the controller
 // need not be allowed to create Secrets; a tool that replaces objects empties it
 // again.
@@ -39,7 +42,7 @@ const (
 // the Secret whenever it is found without: with the same keys as before, so that
 // no speaker changes its key, or with a random one when it has seen none. What
 // stands in the Secret is never overwritten. Keys are never logged.
-type memberSecret struct {
+type Keeper struct {
 	api    client.Client
 	name   types.NamespacedName
 	leads  notify.Latch // set when this replica leads
@@ -50,11 +53,22 @@ type memberSecret struct {
 	told string            // the last trouble that was told
 }
 
+// New returns a Keeper of the Secret of a name.
+func New(with shared.Shared, api client.Client, name types.NamespacedName) *Keeper {
+	return &Keeper{
+		api:    api,
+		name:   name,
+		leads:  with.State.Leads,
+		events: with.Events,
+		log:    with.Log,
+	}
+}
+
 // errNoKey says that a Secret has no key, and that another replica is to fill it.
 var errNoKey = errors.New("it has no key; the replica that leads will fill it")
 
-// run looks at the Secret again and again until ctx ends.
-func (m *memberSecret) run(ctx context.Context) error {
+// Run looks at the Secret again and again until ctx ends.
+func (m *Keeper) Run(ctx context.Context) error {
 	for {
 		wait := secretInterval
 		if err := m.look(ctx); err != nil {
@@ -74,7 +88,7 @@ func (m *memberSecret) run(ctx context.Context) error {
 
 // firstLeads is closed when this replica leads, for one that waits with an empty
 // Secret for that.
-func (m *memberSecret) firstLeads(wait time.Duration) <-chan struct{} {
+func (m *Keeper) firstLeads(wait time.Duration) <-chan struct{} {
 	if wait != secretRetry || m.leads.IsSet() {
 		return nil
 	}
@@ -82,7 +96,7 @@ func (m *memberSecret) firstLeads(wait time.Duration) <-chan struct{} {
 }
 
 // look reads the Secret once, and fills it when it has no key.
-func (m *memberSecret) look(ctx context.Context) error {
+func (m *Keeper) look(ctx context.Context) error {
 	var secret corev1.Secret
 	err := m.api.Get(ctx, m.name, &secret)
 	switch {
@@ -137,7 +151,7 @@ func withKeys(data, before map[string][]byte) map[string][]byte {
 }
 
 // tell says why the Secret has no key, once for each reason.
-func (m *memberSecret) tell(ctx context.Context, err error) {
+func (m *Keeper) tell(ctx context.Context, err error) {
 	if ctx.Err() != nil || err.Error() == m.told || apierrors.IsConflict(err) {
 		return
 	}

@@ -1,7 +1,9 @@
-package main
+// Package services keeps the status of Services of type LoadBalancer right: which
+// addresses they have, and why, and what becomes of them by BGP. It also reads what
+// Services of other types name in spec.externalIPs.
+package services
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -18,13 +20,18 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/berth-lb/berth/internal/controller/announced"
+	"github.com/berth-lb/berth/internal/controller/shared"
+	"github.com/berth-lb/berth/internal/controller/state"
 	"github.com/berth-lb/berth/pkg/assignment"
 )
 
-// serviceReconciler keeps the status of one Service right: gather, decide,
-// apply.
-type serviceReconciler struct {
-	state  *state
+// Reconciler keeps the status of one Service right: gather, decide, apply.
+type Reconciler struct {
+	state  *state.State
+	queues *shared.Queues
 	cached client.Reader // caches
 	live   client.Reader // the API server
 	writer client.StatusClient
@@ -32,21 +39,33 @@ type serviceReconciler struct {
 	log    *slog.Logger
 	class  string // spec.loadBalancerClass served
 
-	// wake has Services looked at again, wakeLast when no other waits to be;
-	// poolChanged has a pool's status written again.
-	wake        func([]types.NamespacedName)
-	wakeLast    func([]types.NamespacedName)
-	poolChanged func(name string)
-
-	metrics *metrics
-	// bgp is what Services are to say of what becomes of them by BGP.
-	bgp *bgpTeller
+	metrics   *metrics
+	announced *announced.Reporter // what Services are to say of what becomes of them by BGP
 }
 
+// New returns a Reconciler of Services.
+func New(with shared.Shared, reporter *announced.Reporter) *Reconciler {
+	return &Reconciler{
+		state:     with.State,
+		queues:    with.Queues,
+		cached:    with.Cached,
+		live:      with.Live,
+		writer:    with.Writer,
+		events:    with.Events,
+		log:       with.Log,
+		class:     with.Class,
+		metrics:   newMetrics(with.State),
+		announced: reporter,
+	}
+}
+
+// Metrics returns what is measured of Services and pools.
+func (r *Reconciler) Metrics() prometheus.Collector { return r.metrics }
+
 // Reconcile looks at one Service.
-func (r *serviceReconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	select {
-	case <-r.state.adopted.C():
+	case <-r.state.Adopted.C():
 	case <-ctx.Done():
 		return reconcile.Result{}, ctx.Err()
 	}
@@ -54,12 +73,13 @@ func (r *serviceReconciler) Reconcile(ctx context.Context, request reconcile.Req
 	err := r.cached.Get(ctx, request.NamespacedName, &service)
 	switch {
 	case apierrors.IsNotFound(err):
-		r.told(r.state.names(request.NamespacedName, ofLoadBalancers, nil))
+		r.queues.Propagate(r.state.SetExternalIPs(request.NamespacedName, state.SourceLoadBalancers, nil, time.Now()))
 		return reconcile.Result{}, r.gone(ctx, request.NamespacedName)
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("read Service: %w", err)
 	}
-	r.told(r.state.names(request.NamespacedName, ofLoadBalancers, assignment.ExternalIPsOf(&service)))
+	named := assignment.ExternalIPsOf(&service)
+	r.queues.Propagate(r.state.SetExternalIPs(request.NamespacedName, state.SourceLoadBalancers, named, time.Now()))
 	if !assignment.Serves(&service, r.class) {
 		return reconcile.Result{}, r.leave(ctx, &service)
 	}
@@ -67,13 +87,13 @@ func (r *serviceReconciler) Reconcile(ctx context.Context, request reconcile.Req
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	decided, err := r.state.decide(&service, nsLabels, time.Now())
+	decided, err := r.state.Decide(&service, nsLabels, time.Now())
 	if err != nil || decided.Stale {
 		return reconcile.Result{}, err // when stale, the cache's update brings us back
 	}
-	r.told(decided.effect)
+	r.queues.Propagate(decided.Effect)
 	err = r.apply(ctx, &service, decided.Decision)
-	r.bgp.again()
+	r.queues.Announced.Set()
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		// The Service has changed or gone since it was cached; its event is
 		// on the way.
@@ -82,19 +102,11 @@ func (r *serviceReconciler) Reconcile(ctx context.Context, request reconcile.Req
 	return reconcile.Result{}, err
 }
 
-// told has pools counted again and Services looked at that a change concerns.
-func (r *serviceReconciler) told(e effect) {
-	for _, pool := range e.Pools {
-		r.poolChanged(pool)
-	}
-	r.wake(e.Wake)
-}
-
 // gone gives back what a Service held that is no longer in the cache: it was
 // deleted, or is no longer of type LoadBalancer. The cache may also lag behind
 // what was adopted, so the API server has the last word.
-func (r *serviceReconciler) gone(ctx context.Context, key types.NamespacedName) error {
-	if !r.state.knows(key) {
+func (r *Reconciler) gone(ctx context.Context, key types.NamespacedName) error {
+	if !r.state.Knows(key) {
 		return nil
 	}
 	var service corev1.Service
@@ -115,16 +127,16 @@ func (r *serviceReconciler) gone(ctx context.Context, key types.NamespacedName) 
 // never did. It is the last step that frees the addresses, so that it is done
 // again when one before fails. Those that another load balancer gave the
 // Service are in use all the same.
-func (r *serviceReconciler) leave(ctx context.Context, service *corev1.Service) error {
+func (r *Reconciler) leave(ctx context.Context, service *corev1.Service) error {
 	key := client.ObjectKeyFromObject(service)
-	given := r.state.given(key)
+	given := r.state.Given(key)
 	if len(given) == 0 && service.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		given, _ = assignment.Wrote(service) // nobody else gives a Service of another type anything
 	}
 	if err := r.clear(ctx, service, given); err != nil {
 		return err
 	}
-	if r.state.reserve(service, time.Now()) {
+	if r.state.Reserve(service, time.Now()) {
 		return nil
 	}
 	r.release(key)
@@ -132,25 +144,25 @@ func (r *serviceReconciler) leave(ctx context.Context, service *corev1.Service) 
 }
 
 // release gives back what a Service holds.
-func (r *serviceReconciler) release(key types.NamespacedName) {
-	freed, e := r.state.release(key, time.Now())
+func (r *Reconciler) release(key types.NamespacedName) {
+	freed, e := r.state.Release(key, time.Now())
 	if len(freed) > 0 {
 		r.log.Info("addresses freed", "service", key.String(), "addresses", freed)
 	}
-	r.told(e)
+	r.queues.Propagate(e)
 }
 
-// adopt records the addresses that Services have by their status, oldest
+// Adopt records the addresses that Services have by their status, oldest
 // Service first, before anything is assigned. It asks the API server rather
 // than the cache, which may not show what the leader before has written last.
-func (r *serviceReconciler) adopt(ctx context.Context) error {
+func (r *Reconciler) Adopt(ctx context.Context) error {
 	select {
-	case <-r.state.configured.C():
+	case <-r.state.Configured.C():
 	case <-ctx.Done():
 		return nil
 	}
 	select {
-	case <-r.state.synced.C():
+	case <-r.state.Synced.C():
 	case <-ctx.Done():
 		return nil
 	}
@@ -158,46 +170,24 @@ func (r *serviceReconciler) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(services, func(a, b corev1.Service) int {
-		ours, theirs := assignment.Serves(&a, r.class), assignment.Serves(&b, r.class)
-		if ours != theirs { // what Berth gave counts before what others did
-			return map[bool]int{true: -1, false: 1}[ours]
-		}
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
-	for i := range services {
-		s := &services[i]
-		r.state.names(client.ObjectKeyFromObject(s), ofLoadBalancers, assignment.ExternalIPsOf(s))
-	}
-	var adopted []types.NamespacedName
-	for i := range services {
-		if len(services[i].Status.LoadBalancer.Ingress) == 0 {
-			continue
-		}
-		if !assignment.Serves(&services[i], r.class) {
-			r.state.reserve(&services[i], time.Now())
-			continue
-		}
-		for _, conflict := range r.state.adopt(&services[i], time.Now()) {
-			// Two Services with one address: the older keeps it.
-			r.log.Warn("address in the status of two Services", "service", string(assignment.HolderOf(&services[i])),
-				"address", conflict.Address.String(), "owner", string(conflict.Holder))
-		}
-		adopted = append(adopted, client.ObjectKeyFromObject(&services[i]))
+	adopted, conflicts := r.state.AdoptAll(services, r.class, time.Now())
+	for _, c := range conflicts {
+		r.log.Warn("address in the status of two Services", "service", c.Service.String(),
+			"address", c.Address.String(), "owner", string(c.Holder))
 	}
 	r.log.Info("addresses adopted", "count", len(adopted))
-	r.state.adopted.Set()
+	r.state.Adopted.Set()
 	// One that was deleted since may never have been in the cache.
-	r.wakeLast(adopted)
+	r.queues.WakeLast(adopted)
 	// No cache has those that are not of type LoadBalancer any more.
-	r.wakeLast(r.state.toLeave())
+	r.queues.WakeLast(r.state.Left())
 	return nil
 }
 
 // servicesWithAddresses asks the API server, page by page, for the Services of type
 // LoadBalancer that have addresses, whoever gave them, or name external IPs. It tries
 // until it succeeds or ctx ends.
-func (r *serviceReconciler) servicesWithAddresses(ctx context.Context) ([]corev1.Service, error) {
+func (r *Reconciler) servicesWithAddresses(ctx context.Context) ([]corev1.Service, error) {
 	selector := fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))
 	found := map[types.NamespacedName]corev1.Service{}
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {

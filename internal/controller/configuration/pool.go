@@ -1,0 +1,47 @@
+package configuration
+
+import (
+	"fmt"
+
+	"github.com/berth-lb/berth/internal/controller/state"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/pkg/config"
+)
+
+// fill writes counts into the status of a pool.
+func fill(s *v1beta1.IPAddressPoolStatus, c state.PoolCounts) {
+	s.AssignedIPv4, s.AssignedIPv6, s.Assigned = c.Assigned4, c.Assigned6, c.Assigned4+c.Assigned6
+	s.AvailableIPv4, s.AvailableIPv6, s.Available = c.Available4, c.Available6, state.Sum(c.Available4, c.Available6)
+	s.RestingIPv4, s.RestingIPv6 = c.Resting4, c.Resting6
+	s.ExcludedIPv4, s.ExcludedIPv6 = c.Excluded4, c.Excluded6
+	tellOfNodes(s, c)
+	s.OutOfRange = nil
+	for _, r := range c.OutsideRanges {
+		s.OutOfRange = append(s.OutOfRange, config.RangeText(r))
+	}
+	if len(c.Outside) == 0 {
+		meta.RemoveStatusCondition(&s.Conditions, v1beta1.ConditionOutOfRange)
+		return
+	}
+	meta.SetStatusCondition(&s.Conditions, kube.Condition(v1beta1.ConditionOutOfRange, true, v1beta1.ReasonHeldOutside, fmt.Sprintf(
+		"Services hold %d addresses that the pool no longer contains: see status.outOfRange. They keep them until they give them back; "+
+			"set onShrink to Move to have them moved.", len(c.Outside)), 0))
+}
+
+// tellOfNodes sets the condition that tells which addresses of a pool nodes have.
+func tellOfNodes(s *v1beta1.IPAddressPoolStatus, c state.PoolCounts) {
+	if c.OfNodesTold == "" {
+		meta.RemoveStatusCondition(&s.Conditions, v1beta1.ConditionNodeAddresses)
+		return
+	}
+	reason, what := v1beta1.ReasonNotGivenOut, "are not given out, but Services that have one of them keep it"
+	if c.GivesOfNodes {
+		reason, what = v1beta1.ReasonGivenOut, "are given out and announced by nobody (allowNodeAddresses)"
+	}
+	meta.SetStatusCondition(&s.Conditions, kube.Condition(v1beta1.ConditionNodeAddresses, true, reason,
+		fmt.Sprintf("Nodes have addresses of the pool, which %s: %s.", what, c.OfNodesTold), 0))
+}
