@@ -8,10 +8,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/cluster"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/config"
 	"github.com/berth-lb/berth/pkg/layer2"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -58,9 +62,13 @@ func randomLinks(t *rapid.T) []layer2.Link {
 // its Speaker object.
 func TestANodeJudgesItselfByWhatItHasSaid(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := newState()
-		s.config = config.Config{L2Advertisements: []*config.L2Advertisement{{Interfaces: []string{"cni0"}}}}
-		v := &view{state: s, claims: newClaims(nil, maxBlocks, nil), links: fixedLinks(randomLinks(t)), node: "node1", excludeLinks: layer2.DefaultExclude()}
+		s := newState(notify.NewLatch())
+		c := cluster.NewConfig()
+		c.Set(config.Objects{L2Advertisements: []v1beta1.L2Advertisement{{
+			ObjectMeta: metav1.ObjectMeta{Name: "named"},
+			Spec:       v1beta1.L2AdvertisementSpec{Interfaces: []string{"cni0"}},
+		}}}, time.Unix(0, 0))
+		v := &view{config: c, state: s, claims: newClaims(nil, maxBlocks, nil), links: fixedLinks(randomLinks(t)), node: "node1", excludeLinks: layer2.DefaultExclude()}
 		v.lookAtLinks()
 		own := v.self().Links
 		said := linkValues(own)
