@@ -88,7 +88,9 @@ func run(ctx context.Context, s processSettings, log *slog.Logger) error {
 }
 
 // control does the work of the controller until ctx ends or it leads no more.
-func control(ctx context.Context, s processSettings, remembered *state.State, loops *kube.Loops, log *slog.Logger) error {
+func control(
+	ctx context.Context, s processSettings, remembered *state.State, loops *kube.Loops, log *slog.Logger,
+) error {
 	rest, err := kube.RESTConfig(s.Kube.Kubeconfig)
 	if err != nil {
 		return err
@@ -101,7 +103,8 @@ func control(ctx context.Context, s processSettings, remembered *state.State, lo
 	if err != nil {
 		return fmt.Errorf("prepare client: %w", err)
 	}
-	kinds := append(kube.ConfigKinds(), &corev1.Service{}, &corev1.Node{}, &v1beta1.Speaker{}, services.NamespaceKind())
+	kinds := append(kube.ConfigKinds(), &corev1.Service{}, &corev1.Node{}, &v1beta1.Speaker{},
+		services.NamespaceKind())
 	if err := kube.Preload(ctx, mgr.GetCache(), log, kinds...); err != nil {
 		return err
 	}
@@ -132,10 +135,15 @@ func control(ctx context.Context, s processSettings, remembered *state.State, lo
 	}
 
 	others := services.NewOthers(with)
-	secret := memberkey.New(with, api, types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret})
+	secret := memberkey.New(with, api, types.NamespacedName{
+		Namespace: s.Kube.Namespace,
+		Name:      s.Kube.MemberSecret,
+	})
 	for _, part := range []manager.Runnable{
 		// On every replica, once the caches are filled.
-		everywhere(func(ctx context.Context) error { return others.Run(ctx, services.OtherThanLoadBalancers(api)) }),
+		everywhere(func(ctx context.Context) error {
+			return others.Run(ctx, services.OtherThanLoadBalancers(api))
+		}),
 		everywhere(secret.Run),
 		// On the replica that leads.
 		manager.RunnableFunc(func(ctx context.Context) error {
@@ -171,7 +179,9 @@ func managerOptions(s processSettings) ctrl.Options {
 	options.Cache.ByObject = map[client.Object]cache.ByObject{
 		// A Service that is no longer of type LoadBalancer leaves the cache
 		// as if it were deleted.
-		&corev1.Service{}: {Field: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))},
+		&corev1.Service{}: {
+			Field: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)),
+		},
 		// Read for what they say of BGPPeers, or from the API server.
 		&v1beta1.Speaker{}: {Transform: speakers.Trim},
 	}

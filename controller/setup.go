@@ -41,7 +41,8 @@ func setupControllers(mgr manager.Manager, with shared.Shared, service *services
 	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").
 		WatchesRawSource(begin).
 		Watches(&corev1.Node{}, kube.ToWholeConfig(), builder.WithPredicates(configuration.NodeChanged())).
-		Watches(&v1beta1.Speaker{}, kube.ToWholeConfig(), builder.WithPredicates(configuration.LinksChanged()))
+		Watches(&v1beta1.Speaker{}, kube.ToWholeConfig(),
+			builder.WithPredicates(configuration.LinksChanged()))
 	for _, kind := range kube.ConfigKinds() {
 		whole = whole.Watches(kind, kube.ToWholeConfig(), builder.WithPredicates(kube.ConfigChanged()))
 	}

@@ -252,7 +252,8 @@ func (a *Allocator) poolOf(addr netip.Addr) *pool {
 
 // inRange is the pool whose ranges contain an address, or nil.
 func (a *Allocator) inRange(addr netip.Addr) *pool {
-	i, found := slices.BinarySearchFunc(a.order, addr, func(s span, t netip.Addr) int { return s.From().Compare(t) })
+	i, found := slices.BinarySearchFunc(a.order, addr,
+		func(s span, t netip.Addr) int { return s.From().Compare(t) })
 	if !found {
 		i--
 	}
@@ -371,7 +372,8 @@ func (a *Allocator) Former(pool string, is6 bool, holder Holder, now time.Time) 
 	if p := a.pools[pool]; p != nil {
 		a.wake(p, now)
 		for addr := range a.had[holder] {
-			if _, rests := p.restAt[addr]; rests && addr.Is6() == is6 && (!best.IsValid() || addr.Less(best)) {
+			_, rests := p.restAt[addr]
+			if rests && addr.Is6() == is6 && (!best.IsValid() || addr.Less(best)) {
 				best = addr
 			}
 		}
@@ -432,7 +434,8 @@ func (a *Allocator) Used(pool, group string, holder Holder, has []netip.Addr) (u
 // Has tells whether a pool has any address of a family, free or not.
 func (a *Allocator) Has(pool string, is6 bool) bool {
 	p := a.pools[pool]
-	return p != nil && slices.ContainsFunc(p.ranges, func(r netipx.IPRange) bool { return r.From().Is6() == is6 })
+	return p != nil && slices.ContainsFunc(p.ranges,
+		func(r netipx.IPRange) bool { return r.From().Is6() == is6 })
 }
 
 // Check tells whether holder may have addr on the given terms. The error is a
@@ -466,7 +469,9 @@ func (a *Allocator) conflict(addr netip.Addr, holder Holder, terms Terms) error 
 // names the pool that an address was of, as far as that is known: an address that
 // its ranges no longer contain stays with it, or is expelled, as if it had been
 // held when they were changed.
-func (a *Allocator) Adopt(holder Holder, addrs []netip.Addr, terms Terms, from map[netip.Addr]string, now time.Time) error {
+func (a *Allocator) Adopt(
+	holder Holder, addrs []netip.Addr, terms Terms, from map[netip.Addr]string, now time.Time,
+) error {
 	for _, addr := range addrs {
 		if err := a.conflict(addr, holder, terms); err != nil {
 			return err

@@ -123,7 +123,8 @@ func (p *pool) lowest(is6 bool) (netip.Addr, bool) {
 
 // contains tells whether an address is in the pool's ranges.
 func (p *pool) contains(addr netip.Addr) bool {
-	i, found := slices.BinarySearchFunc(p.ranges, addr, func(r netipx.IPRange, t netip.Addr) int { return r.From().Compare(t) })
+	i, found := slices.BinarySearchFunc(p.ranges, addr,
+		func(r netipx.IPRange, t netip.Addr) int { return r.From().Compare(t) })
 	if !found {
 		i--
 	}
@@ -192,7 +193,8 @@ func (p *pool) take(addr netip.Addr) {
 func (p *pool) cut(addr netip.Addr) {
 	tree := p.free(addr)
 	var gap netipx.IPRange
-	tree.DescendLessOrEqual(netipx.IPRangeFrom(addr, addr), func(g netipx.IPRange) bool { gap = g; return false })
+	tree.DescendLessOrEqual(netipx.IPRangeFrom(addr, addr),
+		func(g netipx.IPRange) bool { gap = g; return false })
 	if !gap.IsValid() || !gap.Contains(addr) {
 		return
 	}

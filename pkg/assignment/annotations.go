@@ -28,7 +28,8 @@ func UnknownAnnotations(annotations map[string]string) string {
 			continue
 		}
 		name := strings.TrimPrefix(key, prefix)
-		if slices.Contains(names, name) || prefix != v1beta1.AnnotationPrefixes[0] && slices.Contains(metalLBsOwn, name) {
+		if slices.Contains(names, name) || prefix != v1beta1.AnnotationPrefixes[0] &&
+			slices.Contains(metalLBsOwn, name) {
 			continue
 		}
 		text := fmt.Sprintf("Berth does not know the annotation %s", key)

@@ -133,9 +133,10 @@ func decide(in Input) Decision {
 	case overwritten:
 		d := own(in, has)
 		d.LeaveStatus, d.Reason = true, v1beta1.ReasonStatusOverwritten
-		d.Message = fmt.Sprintf("The status has %s instead of what Berth wrote: another load balancer serves the Service too, and the two "+
-			"would write in turn for ever. Give one of them a spec.loadBalancerClass, or end the other (k3s: --disable=servicelb). "+
-			"Then clear the status, and Berth writes it: %s.", entries(s), ClearCommand(s.Holder))
+		d.Message = fmt.Sprintf("The status has %s instead of what Berth wrote: another load balancer "+
+			"serves the Service too, and the two would write in turn for ever. Give one of them a "+
+			"spec.loadBalancerClass, or end the other (k3s: --disable=servicelb). Then clear the status, "+
+			"and Berth writes it: %s.", entries(s), ClearCommand(s.Holder))
 		return tellKept(in, d)
 	case foreign:
 		var why string
@@ -147,10 +148,15 @@ func decide(in Input) Decision {
 			}
 			why = " What it asks for, it does not get: " + d.Message
 		}
-		return Decision{Addresses: s.Status, LeaveStatus: true, Reason: v1beta1.ReasonForeignAddress, Message: fmt.Sprintf(
-			"The Service has %s, which no pool contains and Berth did not give: it is left alone. To have Berth serve the Service, "+
-				"ask for an address or a pool by annotation, or add the address to an IPAddressPool. Where the other load balancer is gone, "+
-				"clear the status: %s.%s", entries(s), ClearCommand(s.Holder), why)}
+		return Decision{
+			Addresses:   s.Status,
+			LeaveStatus: true,
+			Reason:      v1beta1.ReasonForeignAddress,
+			Message: fmt.Sprintf("The Service has %s, which no pool contains and Berth did not give: it is left "+
+				"alone. To have Berth serve the Service, ask for an address or a pool by annotation, or add the "+
+				"address to an IPAddressPool. Where the other load balancer is gone, clear the status: %s.%s",
+				entries(s), ClearCommand(s.Holder), why),
+		}
 	case ofNodes:
 		d := own(in, inPools(in, has))
 		// While there is nothing better, they stay: they may well work.
@@ -251,8 +257,9 @@ func besides(in Input, d Decision) string {
 	for _, addr := range d.Addresses {
 		ours = append(ours, fmt.Sprintf(`{"ip":%q,"ipMode":"VIP"}`, addr))
 	}
-	return fmt.Sprintf("The status also names %s, which Berth did not write and leaves there. If no other load balancer serves the Service, "+
-		"take it out: %s.", strings.Join(in.Service.Hostnames, ", "), patchCommand(in.Service.Holder, "["+strings.Join(ours, ",")+"]"))
+	clean := patchCommand(in.Service.Holder, "["+strings.Join(ours, ",")+"]")
+	return fmt.Sprintf("The status also names %s, which Berth did not write and leaves there. If no other "+
+		"load balancer serves the Service, take it out: %s.", strings.Join(in.Service.Hostnames, ", "), clean)
 }
 
 // ClearCommand is the command, between backquotes, that takes everything out of a
@@ -268,7 +275,11 @@ func patchCommand(holder allocator.Holder, ingress string) string {
 // own says which addresses a Service that has some shall have by the rules.
 func own(in Input, has []netip.Addr) Decision {
 	if in.Invalid != nil {
-		return tellKept(in, Decision{Addresses: keepHeld(in, has), Reason: v1beta1.ReasonInvalidRequest, Message: sentence(in.Invalid.Error())})
+		return tellKept(in, Decision{
+			Addresses: keepHeld(in, has),
+			Reason:    v1beta1.ReasonInvalidRequest,
+			Message:   sentence(in.Invalid.Error()),
+		})
 	}
 	if len(in.Service.Families) == 0 {
 		return Decision{Reason: v1beta1.ReasonNoClusterIP,
@@ -326,7 +337,8 @@ func tellGone(in Input, d Decision, has []netip.Addr) Decision {
 	for _, addr := range has {
 		family := FamilyOf(addr)
 		replaced := slices.ContainsFunc(d.Addresses, func(a netip.Addr) bool { return FamilyOf(a) == family })
-		if _, inPool := in.Addresses.PoolOf(addr); !inPool && !replaced && slices.Contains(in.Service.Families, family) {
+		if _, inPool := in.Addresses.PoolOf(addr); !inPool && !replaced &&
+			slices.Contains(in.Service.Families, family) {
 			d.Reason = v1beta1.ReasonPoolGone
 			d.Message = lostBegins + addr.String() + lostEnds + " " + d.Message
 			break
@@ -443,8 +455,9 @@ func (c choice) doubt(kept []netip.Addr) Decision {
 		return Decision{}
 	}
 	return Decision{Reason: v1beta1.ReasonPoolMissing, Message: fmt.Sprintf(
-		"Nobody announces %s, which no IPAddressPool contains. Create the pool again, or add this to another. "+
-			"Until then the Service keeps it, unless it asks for another address.", strings.Join(poolless, " and "))}
+		"Nobody announces %s, which no IPAddressPool contains. Create the pool again, or add this to "+
+			"another. Until then the Service keeps it, unless it asks for another address.",
+		strings.Join(poolless, " and "))}
 }
 
 // exists tells whether there is a pool of a name, and it was not deleted.
@@ -468,7 +481,8 @@ func tellLeaving(in Input, d Decision) Decision {
 	for _, addr := range d.Addresses {
 		name, _ := in.Addresses.PoolOf(addr)
 		if p := in.Config.Pool(name); p != nil && p.Told {
-			told = append(told, fmt.Sprintf("Pool %s was deleted: the Service loses %s at %s, unless a pool contains it by then.",
+			told = append(told, fmt.Sprintf("Pool %s was deleted: the Service loses %s at %s, unless a "+
+				"pool contains it by then.",
 				name, addr, p.GraceEnds().UTC().Format(time.RFC3339)))
 		}
 	}
@@ -511,7 +525,8 @@ func keepHeld(in Input, has []netip.Addr) []netip.Addr {
 func mayHave(in Input, addr netip.Addr) bool {
 	err := in.Addresses.Check(addr, in.Service.Holder, in.Service.Terms)
 	return err == nil ||
-		errors.Is(err, allocator.ErrNotInPool) && slices.Contains(in.Held, addr) && !in.Addresses.Expelled(addr)
+		errors.Is(err, allocator.ErrNotInPool) && slices.Contains(in.Held, addr) &&
+			!in.Addresses.Expelled(addr)
 }
 
 // keepRight are the addresses that the Service has and that are still right,
@@ -523,12 +538,14 @@ func keepRight(in Input, has []netip.Addr) []netip.Addr {
 		}
 		return 1
 	}
-	byPool := slices.SortedStableFunc(slices.Values(has), func(a, b netip.Addr) int { return poolless(a) - poolless(b) })
+	byPool := slices.SortedStableFunc(slices.Values(has),
+		func(a, b netip.Addr) int { return poolless(a) - poolless(b) })
 	var kept []netip.Addr
 	for _, addr := range byPool {
 		family := FamilyOf(addr)
 		same := func(a netip.Addr) bool { return FamilyOf(a) == family }
-		if slices.Contains(in.Service.Families, family) && !slices.ContainsFunc(kept, same) && stillRight(in, addr) {
+		if slices.Contains(in.Service.Families, family) && !slices.ContainsFunc(kept, same) &&
+			stillRight(in, addr) {
 			kept = append(kept, addr)
 		}
 	}
@@ -589,7 +606,8 @@ func (c choice) pick(family Family) (netip.Addr, Decision) {
 	}
 	if !slices.ContainsFunc(c.Config.Pools, told) {
 		return netip.Addr{}, Decision{Reason: v1beta1.ReasonNoPools,
-			Message: "There is no usable IPAddressPool. Create one, or look at the conditions of those there are."}
+			Message: "There is no usable IPAddressPool. Create one, or look at the conditions of those " +
+				"there are."}
 	}
 	rejected := map[string]Rejection{}
 	for _, p := range c.order() {
@@ -620,7 +638,8 @@ func (c choice) fromPool(p *config.Pool, family Family) (netip.Addr, Rejection) 
 	}
 	if !c.Addresses.Has(p.Name, is6) {
 		if is6 && p.Excluded6 > 0 || !is6 && p.Excluded4 > 0 {
-			return reject(v1beta1.ReasonFamilyMissing, fmt.Sprintf("exclude takes every %s address out of it", family))
+			return reject(v1beta1.ReasonFamilyMissing,
+				fmt.Sprintf("exclude takes every %s address out of it", family))
 		}
 		return reject(v1beta1.ReasonFamilyMissing, fmt.Sprintf("has no %s addresses", family))
 	}
@@ -628,7 +647,8 @@ func (c choice) fromPool(p *config.Pool, family Family) (netip.Addr, Rejection) 
 	shared, shares := c.Addresses.Shareable(p.Name, is6, s.Holder, s.Terms, atQuota)
 	if atQuota && !shares {
 		_, quota := c.Addresses.Used(p.Name, s.Terms.Group, s.Holder, nil)
-		return reject(v1beta1.ReasonQuotaReached, fmt.Sprintf("namespace %s holds as many addresses as it may, %d", s.Namespace, quota))
+		return reject(v1beta1.ReasonQuotaReached,
+			fmt.Sprintf("namespace %s holds as many addresses as it may, %d", s.Namespace, quota))
 	}
 	if shares {
 		return shared, Rejection{}
@@ -640,8 +660,9 @@ func (c choice) fromPool(p *config.Pool, family Family) (netip.Addr, Rejection) 
 		return addr, Rejection{}
 	}
 	if until, rests := c.Addresses.FirstRested(p.Name, is6); rests {
-		return reject(v1beta1.ReasonResting, fmt.Sprintf("every %s address is held or rests, the first until %s",
-			family, until.UTC().Format(time.RFC3339)))
+		return reject(v1beta1.ReasonResting,
+			fmt.Sprintf("every %s address is held or rests, the first until %s",
+				family, until.UTC().Format(time.RFC3339)))
 	}
 	reason, message := c.full(p.Name, family)
 	if c.Addresses.HeldElsewhere(p.Name, s.Terms.SharingKey, s.Terms.Group) {
@@ -661,7 +682,8 @@ func (c choice) full(pool string, family Family) (v1beta1.Reason, string) {
 	why := fmt.Sprintf("such as %s: %s", lowest, w.Why)
 	counts := c.Addresses.Counts(pool, c.Now)
 	if family.Is6() && counts.Assigned6 > 0 || !family.Is6() && counts.Assigned4 > 0 {
-		return v1beta1.ReasonPoolFull, fmt.Sprintf("every %s address is held or not given out, %s", family, why)
+		return v1beta1.ReasonPoolFull,
+			fmt.Sprintf("every %s address is held or not given out, %s", family, why)
 	}
 	reason := v1beta1.ReasonNodeAddresses
 	if w.Reason == string(v1beta1.ReasonExternalIP) {
@@ -699,18 +721,22 @@ func (c choice) pickRequested(addr netip.Addr) (netip.Addr, Decision) {
 		return netip.Addr{}, Decision{Reason: reason, Message: fmt.Sprintf(format, args...)}
 	}
 	if why := c.Config.Excluded(addr); !ok && why != "" {
-		return refuse(v1beta1.ReasonAddressNotInPool, "The Service asks for %s, which is not given out: %s. Ask for another.", addr, why)
+		return refuse(v1beta1.ReasonAddressNotInPool,
+			"The Service asks for %s, which is not given out: %s. Ask for another.", addr, why)
 	}
 	switch {
 	case !ok:
 		return refuse(v1beta1.ReasonAddressNotInPool,
-			"The Service asks for %s, which no pool contains. Add it to an IPAddressPool, or ask for another.", addr)
+			"The Service asks for %s, which no pool contains. Add it to an IPAddressPool, or ask for another.",
+			addr)
 	case s.RequestedPool != "" && s.RequestedPool != pool:
 		return refuse(v1beta1.ReasonAddressNotInPool,
-			"The Service asks for %s and for pool %s, but the address is in pool %s.", addr, s.RequestedPool, pool)
+			"The Service asks for %s and for pool %s, but the address is in pool %s.",
+			addr, s.RequestedPool, pool)
 	}
 	if reason, message := permitted(c.Config.Pool(pool), s); reason != "" {
-		return refuse(v1beta1.ReasonNoEligiblePool, "The Service asks for %s of pool %s, which may not serve it: %s.", addr, pool, message)
+		return refuse(v1beta1.ReasonNoEligiblePool,
+			"The Service asks for %s of pool %s, which may not serve it: %s.", addr, pool, message)
 	}
 	if w, withheld := c.Addresses.Withheld(addr); withheld && !w.OnRequest && w.For != s.Holder {
 		none, d := refuse(v1beta1.Reason(w.Reason),
@@ -721,24 +747,28 @@ func (c choice) pickRequested(addr netip.Addr) (netip.Addr, Decision) {
 	var conflict *allocator.ConflictError
 	if err := c.Addresses.Check(addr, s.Holder, s.Terms); errors.As(err, &conflict) {
 		if conflict.Foreign {
-			none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, which is in the status of Service %s, where another load "+
-				"balancer than Berth has put it. If that is gone, clear the status: %s.", addr, conflict.Holder, ClearCommand(conflict.Holder))
+			none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, which is in the status "+
+				"of Service %s, where another load balancer than Berth has put it. If that is gone, clear "+
+				"the status: %s.", addr, conflict.Holder, ClearCommand(conflict.Holder))
 			d.Wanted = addr
 			return none, d
 		}
-		none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, which Service %s holds: %s.", addr, conflict.Holder, conflict.Why)
+		none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, which Service %s holds: %s.",
+			addr, conflict.Holder, conflict.Why)
 		d.Wanted = addr
 		return none, d
 	}
 	if other := c.Addresses.Outsider(addr, s.Holder, s.Terms.Group); other != "" {
-		none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, "+
-			"which Service %s of another namespace holds: pool %s is shared within a namespace only (sharing: Namespace).", addr, other, pool)
+		none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, which Service %s of another "+
+			"namespace holds: pool %s is shared within a namespace only (sharing: Namespace).",
+			addr, other, pool)
 		d.Wanted = addr
 		return none, d
 	}
 	if !c.quotaAllows(pool, addr) {
 		return refuse(v1beta1.ReasonNoEligiblePool,
-			"The Service asks for %s, but namespace %s holds as many addresses of pool %s as it may.", addr, s.Namespace, pool)
+			"The Service asks for %s, but namespace %s holds as many addresses of pool %s as it may.",
+			addr, s.Namespace, pool)
 	}
 	return addr, Decision{}
 }
@@ -783,7 +813,8 @@ func permitted(p *config.Pool, s Service) (v1beta1.Reason, string) {
 	case a == nil:
 		return "", ""
 	case !a.SelectsNamespace(s.Namespace, s.NamespaceLabels):
-		return v1beta1.ReasonNamespaceNotSelected, fmt.Sprintf("serviceAllocation does not select namespace %s", s.Namespace)
+		return v1beta1.ReasonNamespaceNotSelected,
+			fmt.Sprintf("serviceAllocation does not select namespace %s", s.Namespace)
 	case !a.SelectsService(s.Labels):
 		return v1beta1.ReasonServiceNotSelected, "serviceAllocation does not select the Service's labels"
 	}
@@ -817,7 +848,8 @@ func refuse(family Family, rejections []Rejection) Decision {
 		}
 		return len(nearestFirst)
 	}
-	inOrder := slices.SortedStableFunc(slices.Values(rejections), func(a, b Rejection) int { return rank(a) - rank(b) })
+	inOrder := slices.SortedStableFunc(slices.Values(rejections),
+		func(a, b Rejection) int { return rank(a) - rank(b) })
 	var told []string
 	for _, r := range inOrder {
 		switch r.Reason {
@@ -879,7 +911,8 @@ func remarks(in Input, addrs []netip.Addr) []string {
 				"and that node's service proxy serves it.", addr, node.Node))
 		}
 		if w, ok := in.Addresses.Withheld(addr); ok && w.For != s.Holder {
-			out = append(out, fmt.Sprintf("%s is not given out to others, as %s. The Service keeps it.", addr, w.Why))
+			out = append(out, fmt.Sprintf("%s is not given out to others, as %s. The Service keeps it.",
+				addr, w.Why))
 		}
 		switch {
 		case in.Addresses.Outsider(addr, s.Holder, s.Terms.Group) != "":

@@ -95,16 +95,18 @@ func ParseService(s *corev1.Service, nsLabels labels.Set) (Service, error) {
 		NamespaceLabels: nsLabels,
 		Labels:          s.Labels,
 		Families:        families(s),
-		Optional:        s.Spec.IPFamilyPolicy != nil && *s.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyPreferDualStack,
-		Status:          StatusAddresses(s),
-		Hostnames:       hostnames(s),
-		Given:           given(s),
-		Lost:            lost(s),
+		Optional: s.Spec.IPFamilyPolicy != nil &&
+			*s.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyPreferDualStack,
+		Status:    StatusAddresses(s),
+		Hostnames: hostnames(s),
+		Given:     given(s),
+		Lost:      lost(s),
 	}
 	out.Wrote, out.From = Wrote(s)
 	out.Terms = allocator.Terms{Backends: backends(s), Group: s.Namespace}
 	for _, p := range s.Spec.Ports {
-		out.Terms.Ports = append(out.Terms.Ports, allocator.Port{Protocol: string(p.Protocol), Number: uint16(p.Port)})
+		port := allocator.Port{Protocol: string(p.Protocol), Number: uint16(p.Port)}
+		out.Terms.Ports = append(out.Terms.Ports, port)
 	}
 	out.Remark = remark(s)
 	key, err := annotation(s, v1beta1.AnnotationAllowSharedIP)
@@ -186,7 +188,8 @@ func Wrote(s *corev1.Service) (addrs []netip.Addr, from map[netip.Addr]string) {
 }
 
 // described is what describe says of one address.
-var described = regexp.MustCompile(`^(\S+) (?:` + fromPool + `(\S+?)(?: ` + regexp.QuoteMeta(away) + `)?|` + ofNoPool + `)(, |\. |\.$)`)
+var described = regexp.MustCompile(
+	`^(\S+) (?:` + fromPool + `(\S+?)(?: ` + regexp.QuoteMeta(away) + `)?|` + ofNoPool + `)(, |\. |\.$)`)
 
 // lost reads from Berth's condition which address the Service lost with its
 // pool.
@@ -252,7 +255,8 @@ func annotation(s *corev1.Service, ours string) (request, error) {
 // What the remark about annotations of the older prefix says. Berth did not read
 // that prefix always: a condition without it is of a decision that did not.
 const (
-	legacyRead     = "Annotations with the prefix " + v1beta1.LegacyAnnotationPrefix + " are read: write berth.io/ in new manifests."
+	legacyRead = "Annotations with the prefix " + v1beta1.LegacyAnnotationPrefix +
+		" are read: write berth.io/ in new manifests."
 	legacyUnfollow = "Not followed: "
 	legacyWhy      = ", which contradicts what the Service had before Berth read this prefix, and keeps. " +
 		"Write it with the prefix berth.io/ to have the Service moved."
@@ -263,7 +267,11 @@ const (
 func remark(s *corev1.Service) string {
 	var some bool
 	var not []string
-	for _, ours := range []string{v1beta1.AnnotationAddressPool, v1beta1.AnnotationLoadBalancerIPs, v1beta1.AnnotationAllowSharedIP} {
+	for _, ours := range []string{
+		v1beta1.AnnotationAddressPool,
+		v1beta1.AnnotationLoadBalancerIPs,
+		v1beta1.AnnotationAllowSharedIP,
+	} {
 		r, _ := annotation(s, ours) // an error is told elsewhere
 		some = some || strings.HasPrefix(r.name, v1beta1.LegacyAnnotationPrefix)
 		if unfollowed(s, r) {
@@ -311,7 +319,8 @@ func unfollowed(s *corev1.Service, r request) bool {
 	case v1beta1.AnnotationLoadBalancerIPs:
 		asked, err := parseAddresses(r.name, r.value)
 		return err == nil && slices.ContainsFunc(asked, func(a netip.Addr) bool {
-			return slices.ContainsFunc(StatusAddresses(s), func(has netip.Addr) bool { return has.Is4() == a.Is4() && has != a })
+			return slices.ContainsFunc(StatusAddresses(s),
+				func(has netip.Addr) bool { return has.Is4() == a.Is4() && has != a })
 		})
 	}
 	return false
@@ -329,7 +338,8 @@ func requestedAddresses(s *corev1.Service, families []Family) ([]netip.Addr, err
 	}
 	if field := s.Spec.LoadBalancerIP; field != "" {
 		if text != "" && text != field {
-			return nil, fmt.Errorf("%s %q and spec.loadBalancerIP %q contradict each other: remove one", where, text, field)
+			return nil, fmt.Errorf("%s %q and spec.loadBalancerIP %q contradict each other: remove one",
+				where, text, field)
 		}
 		text, where = field, "spec.loadBalancerIP"
 	}
@@ -339,7 +349,8 @@ func requestedAddresses(s *corev1.Service, families []Family) ([]netip.Addr, err
 	}
 	for _, addr := range out {
 		if family := FamilyOf(addr); len(families) > 0 && !slices.Contains(families, family) {
-			return nil, fmt.Errorf("%s asks for %s, but the Service has no %s cluster IP: see spec.ipFamilies", where, addr, family)
+			return nil, fmt.Errorf("%s asks for %s, but the Service has no %s cluster IP: see "+
+				"spec.ipFamilies", where, addr, family)
 		}
 	}
 	return out, nil
@@ -355,13 +366,15 @@ func parseAddresses(where, text string) ([]netip.Addr, error) {
 	for part := range strings.SplitSeq(text, ",") {
 		addr, err := netip.ParseAddr(strings.TrimSpace(part))
 		if err != nil || addr.Zone() != "" {
-			return nil, fmt.Errorf("%s: %q is no address: write one, or one IPv4 and one IPv6 separated by a comma",
+			return nil, fmt.Errorf("%s: %q is no address: write one, or one IPv4 and one IPv6 separated by "+
+				"a comma",
 				where, strings.TrimSpace(part))
 		}
 		addr = addr.Unmap()
 		family := FamilyOf(addr)
 		if slices.ContainsFunc(out, func(o netip.Addr) bool { return FamilyOf(o) == family }) {
-			return nil, fmt.Errorf("%s asks for two %s addresses: a Service has at most one of each family", where, family)
+			return nil, fmt.Errorf("%s asks for two %s addresses: a Service has at most one of each family",
+				where, family)
 		}
 		out = append(out, addr)
 	}

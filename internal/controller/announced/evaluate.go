@@ -282,28 +282,32 @@ func (j *evaluation) outcomeOf(a address) (v1beta1.Reason, string) {
 	by := "BGPAdvertisement " + strings.Join(names, ", ")
 	more := ""
 	if unlisted := j.incomplete - a.listed; unlisted > 0 {
-		more = fmt.Sprintf(" Perhaps from more: the Speaker objects of %s do not list all that they announce.",
+		more = fmt.Sprintf(" Perhaps from more: the Speaker objects of %s do not list all that they "+
+			"announce.",
 			counted(unlisted, "node"))
 	}
 	switch {
 	case a.sessions > 0:
-		text := fmt.Sprintf("announced by BGP from %s to %s, by %s.", a.announcing, counted(a.sessions, "session"), by)
+		text := fmt.Sprintf("announced by BGP from %s to %s, by %s.",
+			a.announcing, counted(a.sessions, "session"), by)
 		if a.idle.count > 0 {
 			text += fmt.Sprintf(" Without an established session for it: %s.", a.idle)
 		}
 		return v1beta1.ReasonAnnounced, text + more
 	case carried == 0:
-		return v1beta1.ReasonPeerNotFound, fmt.Sprintf("no BGPPeer in force has sessions for %s, so no router is told.", by)
+		return v1beta1.ReasonPeerNotFound,
+			fmt.Sprintf("no BGPPeer in force has sessions for %s, so no router is told.", by)
 	case !carried.Has(family):
-		return v1beta1.ReasonNoPeerForFamily, fmt.Sprintf("no session for %s carries %s, so no router is told. Set "+
-			"dualStackAddressFamily to true at a BGPPeer whose router takes %s routes, or create a BGPPeer with an %s peerAddress.",
+		return v1beta1.ReasonNoPeerForFamily, fmt.Sprintf("no session for %s carries %s, so no router is "+
+			"told. Set dualStackAddressFamily to true at a BGPPeer whose router takes %s routes, or create "+
+			"a BGPPeer with an %s peerAddress.",
 			by, family, family, family)
 	case more != "":
 		return v1beta1.ReasonNotListed, "it is not known whether a node announces it." + more
 	case a.idle.count > 0:
-		return v1beta1.ReasonNoSession, fmt.Sprintf("no established session carries it; to be announced by BGP from %s: see "+
-			"kubectl get bgppeers.", a.idle)
+		return v1beta1.ReasonNoSession, fmt.Sprintf("no established session carries it; to be announced by "+
+			"BGP from %s: see kubectl get bgppeers.", a.idle)
 	}
-	return v1beta1.ReasonNoNodeAnnounces, "no node announces it by BGP: no Service with it has a ready endpoint, or no selected node " +
-		"can take its traffic. The log of each speaker says why."
+	return v1beta1.ReasonNoNodeAnnounces, "no node announces it by BGP: no Service with it has a ready " +
+		"endpoint, or no selected node can take its traffic. The log of each speaker says why."
 }

@@ -126,11 +126,12 @@ func difference(have, want *corev1.Service) (client.Patch, error) {
 func (r *Reconciler) report(service *corev1.Service, d assignment.Decision, unknown string) {
 	before := meta.FindStatusCondition(service.Status.Conditions, v1beta1.ConditionAddressAssigned)
 	if unknown != "" && (before == nil || !strings.Contains(before.Message, unknown)) {
-		r.events.Eventf(service, nil, corev1.EventTypeWarning, string(v1beta1.ReasonUnknownAnnotation), "AssignAddress",
-			"%s", kube.Note(unknown))
+		r.events.Eventf(service, nil, corev1.EventTypeWarning, string(v1beta1.ReasonUnknownAnnotation),
+			"AssignAddress", "%s", kube.Note(unknown))
 	}
 	if d.Leaving != "" && (before == nil || !strings.Contains(before.Message, d.Leaving)) {
-		r.events.Eventf(service, nil, corev1.EventTypeWarning, string(v1beta1.ReasonPoolDeleted), "AssignAddress", "%s", kube.Note(d.Leaving))
+		r.events.Eventf(service, nil, corev1.EventTypeWarning, string(v1beta1.ReasonPoolDeleted),
+			"AssignAddress", "%s", kube.Note(d.Leaving))
 		r.log.Warn("addresses are about to be lost", "service", string(assignment.HolderOf(service)),
 			"addresses", d.Addresses, "reason", string(v1beta1.ReasonPoolDeleted), "message", d.Leaving)
 	}

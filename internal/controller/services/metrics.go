@@ -28,12 +28,16 @@ func newMetrics(s *state.State) *metrics {
 			Help: "Status writes to Services, by the reason of their condition.",
 		}, []string{"reason"}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "berth_controller_time_to_address_seconds",
-			Help:    "Time from seeing a Service without an address to the write of its first one.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 3600},
+			Name: "berth_controller_time_to_address_seconds",
+			Help: "Time from seeing a Service without an address to the write of its first one.",
+			Buckets: []float64{
+				.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 3600,
+			},
 		}),
 		addresses: prometheus.NewDesc("berth_controller_pool_addresses",
-			"Addresses of a pool, by family (ipv4, ipv6) and state (assigned, available, resting, excluded, outofrange).", []string{"pool", "family", "state"}, nil),
+			"Addresses of a pool, by family (ipv4, ipv6) and state "+
+				"(assigned, available, resting, excluded, outofrange).",
+			[]string{"pool", "family", "state"}, nil),
 		waiting: prometheus.NewDesc("berth_controller_services_waiting",
 			"Services without all the addresses they ask for.", nil, nil),
 	}
@@ -53,7 +57,8 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.latency.Collect(out)
 	for pool, c := range m.state.Counts(time.Now()) {
 		gauge := func(n int64, family, state string) {
-			out <- prometheus.MustNewConstMetric(m.addresses, prometheus.GaugeValue, float64(n), pool, family, state)
+			out <- prometheus.MustNewConstMetric(
+				m.addresses, prometheus.GaugeValue, float64(n), pool, family, state)
 		}
 		gauge(c.Assigned4, "ipv4", "assigned")
 		gauge(c.Assigned6, "ipv6", "assigned")

@@ -58,10 +58,11 @@ func (o *Others) Run(ctx context.Context, from toolscache.ListerWatcher) error {
 func OtherThanLoadBalancers(api client.WithWatch) *toolscache.ListWatch {
 	selected := func(raw metav1.ListOptions) *client.ListOptions {
 		return &client.ListOptions{
-			FieldSelector: fields.OneTermNotEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)),
-			Limit:         raw.Limit,
-			Continue:      raw.Continue,
-			Raw:           &raw,
+			FieldSelector: fields.OneTermNotEqualSelector("spec.type",
+				string(corev1.ServiceTypeLoadBalancer)),
+			Limit:    raw.Limit,
+			Continue: raw.Continue,
+			Raw:      &raw,
 		}
 	}
 	return &toolscache.ListWatch{

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -73,13 +74,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	err := r.cached.Get(ctx, request.NamespacedName, &service)
 	switch {
 	case apierrors.IsNotFound(err):
-		r.queues.Propagate(r.state.SetExternalIPs(request.NamespacedName, state.SourceLoadBalancers, nil, time.Now()))
+		r.setExternalIPs(request.NamespacedName, nil)
 		return reconcile.Result{}, r.gone(ctx, request.NamespacedName)
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("read Service: %w", err)
 	}
-	named := assignment.ExternalIPsOf(&service)
-	r.queues.Propagate(r.state.SetExternalIPs(request.NamespacedName, state.SourceLoadBalancers, named, time.Now()))
+	r.setExternalIPs(request.NamespacedName, assignment.ExternalIPsOf(&service))
 	if !assignment.Serves(&service, r.class) {
 		return reconcile.Result{}, r.leave(ctx, &service)
 	}
@@ -100,6 +100,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, nil
 	}
 	return reconcile.Result{}, err
+}
+
+// setExternalIPs records what a Service of type LoadBalancer names in spec.externalIPs.
+func (r *Reconciler) setExternalIPs(key types.NamespacedName, addrs []netip.Addr) {
+	r.queues.Propagate(r.state.SetExternalIPs(key, state.SourceLoadBalancers, addrs, time.Now()))
 }
 
 // gone gives back what a Service held that is no longer in the cache: it was

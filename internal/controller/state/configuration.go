@@ -18,7 +18,9 @@ type ObjectKey struct {
 
 // SetConfig makes a configuration the one in force. It returns when it must
 // be read again although no object changes; zero for never.
-func (s *State) SetConfig(objects config.Objects, now time.Time) (recheck time.Time, problems []config.Problem) {
+func (s *State) SetConfig(
+	objects config.Objects, now time.Time,
+) (recheck time.Time, problems []config.Problem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.config, s.problems = config.Parse(objects, s.config, now)
@@ -93,6 +95,11 @@ func (s *State) ProblemOf(key ObjectKey) (p config.Problem, generation int64) {
 			return p, s.judged[key]
 		}
 	}
-	accepted := config.Problem{Kind: key.Kind, Name: key.Name, Reason: v1beta1.ReasonAccepted, Message: InForce}
+	accepted := config.Problem{
+		Kind:    key.Kind,
+		Name:    key.Name,
+		Reason:  v1beta1.ReasonAccepted,
+		Message: InForce,
+	}
 	return accepted, s.judged[key]
 }

@@ -104,7 +104,9 @@ const (
 
 // SetExternalIPs notes which addresses a Service names in spec.externalIPs. Who has one of
 // them is to be told, and who waits for one may have it now.
-func (s *State) SetExternalIPs(key types.NamespacedName, source string, addrs []netip.Addr, now time.Time) Effect {
+func (s *State) SetExternalIPs(
+	key types.NamespacedName, source string, addrs []netip.Addr, now time.Time,
+) Effect {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var e Effect
@@ -246,7 +248,8 @@ func (s *State) effect(before, after allocator.Holding, pools []string, now time
 		if gone {
 			e.Pools = append(e.Pools, pools[i])
 			e.Wake = append(e.Wake, s.ready(pools[i], now)...)
-			e.Wake = append(e.Wake, s.waiters.oldest(waitKey{pool: pools[i], group: before.Terms.Group}, 1)...)
+			quota := waitKey{pool: pools[i], group: before.Terms.Group}
+			e.Wake = append(e.Wake, s.waiters.oldest(quota, 1)...)
 		}
 		if gone || termsChanged {
 			const all = 1 << 62
@@ -278,7 +281,8 @@ func (s *State) Adopt(service *corev1.Service, now time.Time) []*allocator.Confl
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	parsed, _ := assignment.ParseService(service, nil) // what is wrong with it is told when it is looked at
-	free, conflicts := s.undisputed(assignment.Had(parsed, &s.config, s.addresses), parsed.Holder, parsed.Terms)
+	free, conflicts := s.undisputed(assignment.Had(parsed, &s.config, s.addresses), parsed.Holder,
+		parsed.Terms)
 	from := map[netip.Addr]string{}
 	for _, addr := range free {
 		if from[addr] = parsed.From[addr]; from[addr] != "" || !parsed.Given {
@@ -340,7 +344,9 @@ func (s *State) AdoptAll(
 
 // undisputed are the addresses that no other holder has a right to, and
 // whose the others are. The caller holds the lock.
-func (s *State) undisputed(addrs []netip.Addr, holder allocator.Holder, terms allocator.Terms) (free []netip.Addr, others []*allocator.ConflictError) {
+func (s *State) undisputed(
+	addrs []netip.Addr, holder allocator.Holder, terms allocator.Terms,
+) (free []netip.Addr, others []*allocator.ConflictError) {
 	for _, addr := range addrs {
 		var conflict *allocator.ConflictError
 		if errors.As(s.addresses.Check(addr, holder, terms), &conflict) {

@@ -124,7 +124,10 @@ func waitKeysOf(s assignment.Service, d assignment.Decision) []waitKey {
 	}
 	for _, r := range d.Rejections {
 		switch r.Reason {
-		case v1beta1.ReasonPoolFull, v1beta1.ReasonResting, v1beta1.ReasonExternalIP, v1beta1.ReasonNodeAddresses:
+		case v1beta1.ReasonPoolFull,
+			v1beta1.ReasonResting,
+			v1beta1.ReasonExternalIP,
+			v1beta1.ReasonNodeAddresses:
 			out = append(out, waitKey{pool: r.Pool, family: r.Family})
 		case v1beta1.ReasonQuotaReached:
 			out = append(out, waitKey{pool: r.Pool, group: s.Terms.Group})
