@@ -13,13 +13,13 @@ import (
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
 )
 
 // addresses announces addresses by layer 2. It is a [reconcile.Protocol].
 type addresses struct {
 	view      *view
-	announcer announcer
+	announcer addressSetter
 	claims    *claims
 	asking    asker
 	queue     *reconcile.Queue
@@ -28,9 +28,9 @@ type addresses struct {
 	log       *slog.Logger
 }
 
-// announcer answers for addresses; package layer2 has it.
-type announcer interface {
-	Set(addr netip.Addr, want layer2.Request)
+// addressSetter answers for addresses; package announcer has it.
+type addressSetter interface {
+	Set(addr netip.Addr, want announcer.Request)
 }
 
 // asker probes the LAN for addresses.
@@ -82,8 +82,8 @@ func (r *addresses) apply(
 	if seen := all.LastAnswers[d.Before]; d.Cause == v1beta1.CauseNodeGone && !seen.IsZero() {
 		r.view.state.missedSince(in.Address, seen)
 	}
-	r.announcer.Set(in.Address, layer2.Request{
-		Links: d.Links, Policy: d.Policy, As: d.As, Generation: after.burst, Promiscuous: d.Promiscuous,
+	r.announcer.Set(in.Address, announcer.Request{
+		Links: d.Links, Policy: announcer.Policy(d.Policy), As: d.As, Generation: after.burst, Promiscuous: d.Promiscuous,
 	})
 	if len(d.Ask) > 0 {
 		r.asking.start(in.Address, d.Ask)

@@ -14,7 +14,8 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 func TestAnnouncementIsToldOnTransitionsOnly(t *testing.T) {
@@ -284,7 +285,7 @@ func TestPolicyIsGivenToTheAnnouncer(t *testing.T) {
 	if !w.requests[address].Promiscuous {
 		t.Error("the links do not take all frames")
 	}
-	want := layer2.Policy{Count: 7, Interval: 20 * time.Millisecond, Refresh: time.Hour}
+	want := announcer.Policy{Count: 7, Interval: 20 * time.Millisecond, Refresh: time.Hour}
 	if got := w.requests[address].Policy; got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -334,7 +335,7 @@ func TestLANIsAskedBeforeTheFirstAnnouncement(t *testing.T) {
 // TestLinksThatMayCarryAnnouncements: links of pods come and go all the time.
 func TestLinksThatMayCarryAnnouncements(t *testing.T) {
 	w := newWorld(t)
-	var before []layer2.Link
+	var before []links.Link
 	for _, step := range []struct {
 		story       string
 		change      func()
@@ -386,11 +387,11 @@ func TestReturningIsNeverMissed(t *testing.T) {
 		defer done.Store(true)
 		up := w.local[0]
 		for round := 1; round <= rounds || decided.Load() < enough && round <= most; round++ {
-			w.local = []layer2.Link{}
+			w.local = []links.Link{}
 			w.see()
 			w.says("node2", fmt.Sprintf("claim/192.0.2.10=%d", round)) // taken over
 			up.Prefixes = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), 24), netip.PrefixFrom(numbered(round), 32)}
-			w.local = []layer2.Link{up}
+			w.local = []links.Link{up}
 			w.view.lookAtLinks()
 			w.fellows.look(time.Now())
 			w.view.returning.Add(-1)

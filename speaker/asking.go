@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/election"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 const (
@@ -31,7 +32,7 @@ const (
 // very first time (RFC 5227 2.1, RFC 4862 5.4).
 type asking struct {
 	prober interface {
-		Ask(context.Context, layer2.Question) (layer2.Found, error)
+		Ask(context.Context, prober.Question) (prober.Found, error)
 	}
 	proxyHosts *proxyFinder
 	view       *view
@@ -119,10 +120,10 @@ const (
 )
 
 // judgeFound says what was found. Of nodes that ask at the same time, which they do
-// while each takes itself for the owner, the first in the order of [layer2.Rank]
+// while each takes itself for the owner, the first in the order of [election.Rank]
 // takes the address. Each knows of the other what the other knows of it: that both
 // asked.
-func judgeFound(addr netip.Addr, node string, found layer2.Found, nodeOf func(net.HardwareAddr) string) finding {
+func judgeFound(addr netip.Addr, node string, found prober.Found, nodeOf func(net.HardwareAddr) string) finding {
 	var nodes []string
 	for _, mac := range found.Holders {
 		if name := nodeOf(mac); name != "" {
@@ -141,7 +142,7 @@ func judgeFound(addr netip.Addr, node string, found layer2.Found, nodeOf func(ne
 	}
 	for _, mac := range found.Probers {
 		other := nodeOf(mac)
-		if first, _ := layer2.Elect(addr, []layer2.Candidate{{Name: node}, {Name: other}}); first != node {
+		if first, _ := election.Elect(addr, []election.Candidate{{Name: node}, {Name: other}}); first != node {
 			return finding{verdict: foundRival, mac: mac, node: other}
 		}
 	}
@@ -168,9 +169,9 @@ func (a *asking) wait(d time.Duration) {
 // ARP and NDP pass no other. A host that answers that one only, and does so for every
 // address, has this one no more than others: it proxies. An error counts only when
 // nobody is found and no link could be asked.
-func (a *asking) ask(addr netip.Addr, links []string) (layer2.Found, error) {
-	last := layer2.Question{Addr: addr, Count: 1, Interval: a.interval, AsHost: true}
-	probe := layer2.Question{Addr: addr, Count: max(a.count-last.Count, 1), Interval: a.interval}
+func (a *asking) ask(addr netip.Addr, links []string) (prober.Found, error) {
+	last := prober.Question{Addr: addr, Count: 1, Interval: a.interval, AsHost: true}
+	probe := prober.Question{Addr: addr, Count: max(a.count-last.Count, 1), Interval: a.interval}
 	found, err := a.round(probe, links)
 	if err != nil || len(found.Holders)+len(found.Probers) > 0 {
 		return found, err
@@ -192,9 +193,9 @@ func (a *asking) ask(addr netip.Addr, links []string) (layer2.Found, error) {
 }
 
 // round asks once on each of the links.
-func (a *asking) round(q layer2.Question, links []string) (layer2.Found, error) {
+func (a *asking) round(q prober.Question, links []string) (prober.Found, error) {
 	type answer struct {
-		found layer2.Found
+		found prober.Found
 		err   error
 	}
 	answers := make(chan answer, len(links))
@@ -206,7 +207,7 @@ func (a *asking) round(q layer2.Question, links []string) (layer2.Found, error) 
 			answers <- answer{found, err}
 		}()
 	}
-	var all layer2.Found
+	var all prober.Found
 	var errs []error
 	for range links {
 		got := <-answers
@@ -220,7 +221,7 @@ func (a *asking) round(q layer2.Question, links []string) (layer2.Found, error) 
 	slices.SortFunc(all.Holders, func(x, y net.HardwareAddr) int { return bytes.Compare(x, y) })
 	slices.SortFunc(all.Probers, func(x, y net.HardwareAddr) int { return bytes.Compare(x, y) })
 	if len(all.Holders)+len(all.Probers) == 0 && len(errs) == len(links) {
-		return layer2.Found{}, fmt.Errorf("no link could be asked: %w", errors.Join(errs...))
+		return prober.Found{}, fmt.Errorf("no link could be asked: %w", errors.Join(errs...))
 	}
 	return all, nil
 }

@@ -16,7 +16,8 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 // segment is the LAN that is asked for addresses.
@@ -30,22 +31,22 @@ type segment struct {
 	behind     []net.HardwareAddr
 	everything net.HardwareAddr
 	unsourced  bool // there is no address to ask from
-	asked      []layer2.Question
+	asked      []prober.Question
 }
 
 // Ask makes the segment a prober. Like it, it takes its time.
-func (s *segment) Ask(ctx context.Context, q layer2.Question) (layer2.Found, error) {
+func (s *segment) Ask(ctx context.Context, q prober.Question) (prober.Found, error) {
 	s.mu.Lock()
 	s.asked = append(s.asked, q)
 	s.mu.Unlock()
 	select {
 	case <-ctx.Done():
-		return layer2.Found{}, ctx.Err()
+		return prober.Found{}, ctx.Err()
 	case <-time.After(time.Duration(q.Count) * q.Interval):
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := layer2.Found{Unsourced: q.AsHost && s.unsourced}
+	out := prober.Found{Unsourced: q.AsHost && s.unsourced}
 	if q.Addr == address {
 		out.Holders, out.Probers = slices.Clone(s.holders[q.Link]), slices.Clone(s.probers[q.Link])
 	}
@@ -160,7 +161,7 @@ func TestFreeAddressIsAnnounced(t *testing.T) {
 		}
 		lan.after(time.Millisecond)
 		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
-		if want := []layer2.Question{
+		if want := []prober.Question{
 			{Addr: address, Link: "eth0", Count: 2, Interval: 100 * time.Millisecond},
 			{Addr: address, Link: "eth0", Count: 1, Interval: 100 * time.Millisecond, AsHost: true},
 		}; !slices.Equal(lan.asked, want) {
@@ -287,7 +288,7 @@ func TestWhatIsKnownOfHostsThatAnswerForAll(t *testing.T) {
 				t.Errorf("%s: answers for %q as well", story, got)
 			}
 		}
-		lan.breaks(layer2.ErrLinkUnusable)
+		lan.breaks(prober.ErrLinkUnusable)
 		answers("the link cannot be asked", net6(9), false)
 		lan.breaks(nil)
 		answers("the failure is not taken for an answer", net6(9), true)
@@ -332,7 +333,7 @@ func TestNodesThatAnswer(t *testing.T) {
 				w.says("node2")
 				w.says("node3")
 				if test.here != "" {
-					w.local = append(w.local, layer2.Link{Name: test.here, NoARP: true, Prefixes: []netip.Prefix{netip.PrefixFrom(address, 32)}})
+					w.local = append(w.local, links.Link{Name: test.here, NoARP: true, Prefixes: []netip.Prefix{netip.PrefixFrom(address, 32)}})
 				}
 				_, lan := w.asks()
 				lan.has(test.holds...)
@@ -401,7 +402,7 @@ func TestNodesThatAskAtTheSameTime(t *testing.T) {
 	for self := range names {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, append(service("web"), node("node1"), node("node2"), node("node3"))...)
-			w.view.node, w.fellows.node, w.local = self, self, []layer2.Link{fellowLink(self)}
+			w.view.node, w.fellows.node, w.local = self, self, []links.Link{fellowLink(self)}
 			_, lan := w.asks()
 			var others []net.HardwareAddr
 			for name, n := range names {
@@ -438,7 +439,7 @@ func TestAddressIsAskedForUntilThatWorks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, append(service("web"), node("node1"))...)
 		_, lan := w.asks()
-		lan.breaks(layer2.ErrLinkUnusable)
+		lan.breaks(prober.ErrLinkUnusable)
 		w.look()
 		w.did("192.0.2.10", true)
 		lan.after(time.Minute)

@@ -19,7 +19,8 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 const (
@@ -36,7 +37,7 @@ const (
 type checking struct {
 	view   *view
 	prober interface {
-		Ask(context.Context, layer2.Question) (layer2.Found, error)
+		Ask(context.Context, prober.Question) (prober.Found, error)
 	}
 	proxyHosts *proxyFinder
 	conflicts  *conflicts
@@ -112,13 +113,13 @@ func (c *checking) due() []check {
 			forget = c.conflicts.clear(addr, nil) || forget
 			continue
 		}
-		var links []string
+		var on []string
 		for _, ch := range announcement.Checks(addr, r.Owner, r.OwnerLinks, c.view.node, speakers) {
-			balances := slices.ContainsFunc(p.fellows[r.Owner].Links, func(l layer2.Link) bool { return l.Balances && bytes.Equal(l.HardwareAddr, ch.MAC) })
+			balances := slices.ContainsFunc(p.fellows[r.Owner].Links, func(l links.Link) bool { return l.Balances && bytes.Equal(l.HardwareAddr, ch.MAC) })
 			out = append(out, check{addr: addr, link: ch.Link, owner: r.Owner, mac: ch.MAC, balances: balances})
-			links = append(links, ch.Link)
+			on = append(on, ch.Link)
 		}
-		forget = c.conflicts.clear(addr, links) || forget
+		forget = c.conflicts.clear(addr, on) || forget
 	}
 	if forget {
 		c.changed()
@@ -159,7 +160,7 @@ func (c *checking) one(ctx context.Context, ch check) {
 // ask asks who has an address, as a host of the LAN does, and tells what is wrong
 // with the answer.
 func (c *checking) ask(ctx context.Context, ch check) (*v1beta1.Layer2Conflict, error) {
-	found, err := c.prober.Ask(ctx, layer2.Question{Addr: ch.addr, Link: ch.link, Count: 2, Interval: 200 * time.Millisecond, AsHost: true})
+	found, err := c.prober.Ask(ctx, prober.Question{Addr: ch.addr, Link: ch.link, Count: 2, Interval: 200 * time.Millisecond, AsHost: true})
 	if err != nil {
 		return nil, fmt.Errorf("check %s: %w", ch.addr, err)
 	}

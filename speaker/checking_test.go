@@ -15,7 +15,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/cluster/clustertest"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -123,7 +123,7 @@ func TestWhatIsChecked(t *testing.T) {
 			clustertest.Change(t, w.api, "node1", &corev1.Node{}, func(n *corev1.Node) { n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""} })
 		}, 0},
 		{"this node owns it", func(w *world) { w.died("node2", false) }, 0},
-		{"this node is on another LAN", func(w *world) { w.local = []layer2.Link{link("eth0", "198.51.100.1/24")} }, 0},
+		{"this node is on another LAN", func(w *world) { w.local = []links.Link{link("eth0", "198.51.100.1/24")} }, 0},
 		{"this node leaves", func(w *world) { w.view.leaving.Store(true) }, 0},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -155,7 +155,7 @@ func TestEveryAddressIsCheckedByOneSpeaker(t *testing.T) {
 	checked := 0
 	for _, self := range []string{"node1", "node2", "node3"} {
 		w := newWorld(t, append(service("web"), node("node1"), node("node2"), node("node3"), node("node4"))...)
-		w.view.node, w.fellows.node, w.local = self, self, []layer2.Link{fellowLink(self)}
+		w.view.node, w.fellows.node, w.local = self, self, []links.Link{fellowLink(self)}
 		w.members = map[string]membership.Member{}
 		for _, name := range []string{"node1", "node2", "node3"} {
 			w.says(name)

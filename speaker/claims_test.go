@@ -16,7 +16,7 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -369,7 +369,7 @@ func TestWhatAFellowMayOwnIsNotTaken(t *testing.T) {
 	})
 	t.Run("the fellow falls silent, and its kernel answers", func(t *testing.T) {
 		w := start(t)
-		w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+		w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 		w.fellows.objects["node2"] = parseHidden()
 		w.fellows.blind = time.Now()
 		answered(w.state, address, announcement.ProbeFree, nil)

@@ -15,7 +15,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
 )
 
 // handOverNoise is how long claims of a fellow for what this node announces
@@ -27,7 +27,7 @@ const handOverNoise = 5 * time.Second
 // were heard, and from the checks of fellows' addresses.
 type conflicts struct {
 	view      *view
-	announcer interface{ Conflicts() []layer2.Conflict }
+	announcer interface{ Conflicts() []announcer.Conflict }
 	events    *reconcile.ServiceEvents
 
 	mu      sync.Mutex
@@ -42,7 +42,7 @@ type addressOn struct {
 	link string
 }
 
-func newConflicts(v *view, announcer interface{ Conflicts() []layer2.Conflict }, e *reconcile.ServiceEvents) *conflicts {
+func newConflicts(v *view, announcer interface{ Conflicts() []announcer.Conflict }, e *reconcile.ServiceEvents) *conflicts {
 	return &conflicts{
 		view: v, announcer: announcer, events: e,
 		checked: map[addressOn]v1beta1.Layer2Conflict{}, told: map[string]bool{}, counts: map[v1beta1.ConflictKind]uint64{},
@@ -136,7 +136,7 @@ func (c *conflicts) claimed(now time.Time) []v1beta1.Layer2Conflict {
 		at   addressOn
 		kind v1beta1.ConflictKind
 	}
-	first := map[row]layer2.Conflict{}
+	first := map[row]announcer.Conflict{}
 	hosts := map[row]int{}
 	for _, heard := range c.announcer.Conflicts() {
 		if heard.Fellow && (heard.Last.Sub(heard.First) < handOverNoise || now.Sub(heard.Last) > fellowClaimMemory) {

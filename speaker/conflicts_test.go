@@ -12,14 +12,16 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
+	"github.com/berth-lb/berth/pkg/layer2/election"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 // hears has the announcer hear another claim an address, again and again for
 // some time.
 func (w *world) hears(addr, on string, who byte, fellow bool, during time.Duration) {
 	first := time.Now().Add(-during)
-	w.heard = append(w.heard, layer2.Conflict{
+	w.heard = append(w.heard, announcer.Conflict{
 		Addr: netip.MustParseAddr(addr), Link: on, MAC: net6(who), First: first, Last: first.Add(during), Count: 2, Fellow: fellow,
 	})
 }
@@ -137,7 +139,7 @@ func TestConflictIsToldOnce(t *testing.T) {
 func TestADisputeIsTold(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	w.says("node2")
-	w.reach["node2"] = layer2.Reach{State: layer2.Silent, LastAnswer: time.Now().Add(-time.Minute)}
+	w.reach["node2"] = prober.Reach{State: prober.Silent, LastAnswer: time.Now().Add(-time.Minute)}
 	w.fellows.pinged("node2", pingResult{failed: true, at: time.Now()})
 	generation := uint64(0)
 	for range 10 {
@@ -150,7 +152,7 @@ func TestADisputeIsTold(t *testing.T) {
 		generation = claim.Generation + 1
 		w.members["node2"].Said["claims/192.0.2.0"] = block{10: {Generation: generation}}.value()
 	}
-	first, _ := layer2.Elect(address, []layer2.Candidate{{Name: "node1"}, {Name: "node2"}})
+	first, _ := election.Elect(address, []election.Candidate{{Name: "node1"}, {Name: "node2"}})
 	if yields := w.reason() == v1beta1.ReasonContested; yields != (first == "node2") || generation > 12 {
 		t.Errorf("%s comes first; generation %d, the reason is %s", first, generation, w.reason())
 	}

@@ -11,7 +11,8 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 // TestConflictEndsWithItsService: what was found wrong with an address is forgotten when no Service
@@ -97,10 +98,10 @@ func TestLinksOfNowAreAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, append(service("web"), node("node1"))...)
 		_, lan := w.asks()
-		lan.breaks(layer2.ErrLinkUnusable)
+		lan.breaks(prober.ErrLinkUnusable)
 		w.look()
 		lan.after(time.Second)
-		w.local = []layer2.Link{link("bond0", "192.0.2.1/24")}
+		w.local = []links.Link{link("bond0", "192.0.2.1/24")}
 		w.look()
 		lan.after(time.Minute)
 		if w.reason() != v1beta1.ReasonOwner {
@@ -173,7 +174,7 @@ func TestRenewedObjectIsRight(t *testing.T) {
 func TestLongNodeNamesAreSaid(t *testing.T) {
 	w := newWorld(t)
 	sp, _ := w.process()
-	w.reach = map[string]layer2.Reach{"node2": {State: layer2.Answers}, strings.Repeat("worker-", 8) + "a.example": {State: layer2.Answers}}
+	w.reach = map[string]prober.Reach{"node2": {State: prober.Answers}, strings.Repeat("worker-", 8) + "a.example": {State: prober.Answers}}
 	if err := sp.members.SayAll(saysProbe, w.fellows.ownReports()); err != nil {
 		t.Errorf("%v", err)
 	}

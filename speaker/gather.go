@@ -16,7 +16,7 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // view reads what decisions depend on: caches, links, the fellows, and what is
@@ -27,12 +27,12 @@ type view struct {
 	state   *state
 	fellows interface{ current() picture }
 	links   interface {
-		Links() []layer2.Link
+		Links() []links.Link
 	}
 	claims interface{ isFull() bool }
 	// local are the links of this node that may carry announcements, as
 	// lookAtLinks found them.
-	local atomic.Pointer[[]layer2.Link]
+	local atomic.Pointer[[]links.Link]
 	node  string
 	// member is the address at which this speaker is a member; onLAN is set once a
 	// link had a subnet with it, and cutOff while none has that is up, or while no
@@ -169,7 +169,7 @@ func (v *view) self() announcement.Speaker {
 
 // ownLinks are the links of this node that may carry announcements, as its fellows
 // know them. They are not to be changed.
-func (v *view) ownLinks() []layer2.Link {
+func (v *view) ownLinks() []links.Link {
 	if links := v.local.Load(); links != nil {
 		return *links
 	}
@@ -183,33 +183,33 @@ func (v *view) ownLinks() []layer2.Link {
 // back. It may have kept other links all the while. Links of pods come and go all
 // the time and are none of them.
 func (v *view) lookAtLinks() (moved, back bool) {
-	links := v.links.Links()
-	if links == nil {
+	all := v.links.Links()
+	if all == nil {
 		return false, false // they are not known yet
 	}
 	c, _ := v.config.Current()
-	out := []layer2.Link{}
-	for _, l := range links {
+	out := []links.Link{}
+	for _, l := range all {
 		named := slices.ContainsFunc(c.L2Advertisements, func(a *config.L2Advertisement) bool { return a.NamesInterface(l.Name) })
-		l.Excluded = layer2.IsExcluded(l.Name, v.excludeLinks)
+		l.Excluded = links.IsExcluded(l.Name, v.excludeLinks)
 		if l.Usable() && (named || !l.Excluded) {
 			out = append(out, l)
 		}
 	}
 	out = asSaid(out)
 	before := v.local.Load()
-	cutOff := len(out) == 0 || v.offLAN(links)
+	cutOff := len(out) == 0 || v.offLAN(all)
 	if back = v.cutOff.Swap(cutOff) && !cutOff && before != nil; back {
 		v.returning.Add(1) // before anybody sees the links
 	}
 	v.local.Store(&out)
-	return before == nil || !slices.EqualFunc(*before, out, layer2.Link.Equal), back
+	return before == nil || !slices.EqualFunc(*before, out, links.Link.Equal), back
 }
 
 // offLAN reports whether this node has lost the LAN over which it is a member.
-func (v *view) offLAN(links []layer2.Link) bool {
-	on := func(l layer2.Link) bool { return v.member.IsValid() && l.Holds(v.member) }
-	if slices.ContainsFunc(links, func(l layer2.Link) bool { return on(l) && l.Up }) {
+func (v *view) offLAN(all []links.Link) bool {
+	on := func(l links.Link) bool { return v.member.IsValid() && l.Holds(v.member) }
+	if slices.ContainsFunc(all, func(l links.Link) bool { return on(l) && l.Up }) {
 		v.onLAN.Store(true)
 		return false
 	}
@@ -219,7 +219,7 @@ func (v *view) offLAN(links []layer2.Link) bool {
 // nodeOf names the node that has a link with this hardware address, "" for a
 // stranger's.
 func (v *view) nodeOf(mac net.HardwareAddr) string {
-	has := func(l layer2.Link) bool { return bytes.Equal(l.HardwareAddr, mac) }
+	has := func(l links.Link) bool { return bytes.Equal(l.HardwareAddr, mac) }
 	if slices.ContainsFunc(v.ownLinks(), has) {
 		return v.node
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -28,7 +28,7 @@ const (
 // word is all that one speaker says of itself.
 type word struct {
 	stage   announcement.Stage
-	links   []layer2.Link // by name
+	links   []links.Link // by name
 	reports map[string]probeReport
 	claims  map[netip.Addr]announcement.Claim
 	// unknown is set when there may be more claims than could be read.

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -15,7 +15,7 @@ func TestWhatASpeakerSaysIsRead(t *testing.T) {
 	v4, v6 := netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10")
 	want := word{
 		stage: announcement.StageRestarting,
-		links: []layer2.Link{fellowLink("node2"), link("vlan7", "198.51.100.7/24", "2001:db8::7/64")},
+		links: []links.Link{fellowLink("node2"), link("vlan7", "198.51.100.7/24", "2001:db8::7/64")},
 		reports: map[string]probeReport{
 			"node3": {kernel: announcement.KernelAnswers, answers: []string{"svc0"}, silent: []string{"svc1", "svc2"}},
 			"node4": {kernel: announcement.KernelSilent},

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -32,12 +32,12 @@ const (
 
 // asSaid are links as fellows know them: what a node thinks of its own links and
 // what others think of them is the same, whatever is left out.
-func asSaid(links []layer2.Link) []layer2.Link { return readLinks(linkValues(links)) }
+func asSaid(links []links.Link) []links.Link { return readLinks(linkValues(links)) }
 
 // linkValues is what is said of links, as keys and values of membership: under the
 // name the hardware address, marks and prefixes. What is too long for one value
 // goes on under the name, a slash and a number.
-func linkValues(links []layer2.Link) map[string][]byte {
+func linkValues(links []links.Link) map[string][]byte {
 	out := make(map[string][]byte, len(links))
 	for _, l := range links {
 		var value []byte
@@ -69,7 +69,7 @@ func linkKey(name string, part int) string {
 // linkFields are the hardware address of a link, its marks, and one address of
 // each of its subnets: more addresses tell nothing new of the LAN that the link is
 // on. Addresses without a subnet come last.
-func linkFields(l layer2.Link) []string {
+func linkFields(l links.Link) []string {
 	fields := []string{l.HardwareAddr.String()}
 	if l.Excluded {
 		fields = append(fields, onlyNamed)
@@ -108,8 +108,8 @@ func onePerSubnet(prefixes []netip.Prefix) []netip.Prefix {
 
 // readLinks reads what a speaker says of the links of its node, sorted by name. A
 // link of which the beginning is missing or cannot be read is left out.
-func readLinks(said map[string][]byte) []layer2.Link {
-	var out []layer2.Link
+func readLinks(said map[string][]byte) []links.Link {
+	var out []links.Link
 	for key, value := range said {
 		name, ok := strings.CutPrefix(key, saysLink)
 		if !ok || strings.Contains(name, "/") {
@@ -123,21 +123,21 @@ func readLinks(said map[string][]byte) []layer2.Link {
 			out = append(out, l)
 		}
 	}
-	slices.SortFunc(out, func(a, b layer2.Link) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b links.Link) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }
 
 // parseLink reads what a fellow says of a link of its node. It says so only of
 // links that are usable. A field that this version does not know is left out.
-func parseLink(name string, fields []string) (layer2.Link, error) {
+func parseLink(name string, fields []string) (links.Link, error) {
 	if len(fields) == 0 {
-		return layer2.Link{}, fmt.Errorf("link %s: nothing is said of it", name)
+		return links.Link{}, fmt.Errorf("link %s: nothing is said of it", name)
 	}
 	mac, err := net.ParseMAC(fields[0])
 	if err != nil {
-		return layer2.Link{}, fmt.Errorf("link %s: %w", name, err)
+		return links.Link{}, fmt.Errorf("link %s: %w", name, err)
 	}
-	l := layer2.Link{Name: name, HardwareAddr: mac, Up: true, Broadcast: true}
+	l := links.Link{Name: name, HardwareAddr: mac, Up: true, Broadcast: true}
 	for _, field := range fields[1:] {
 		text, isShadowed := strings.CutPrefix(field, shadowedMark)
 		p, err := netip.ParsePrefix(text)
@@ -158,7 +158,7 @@ func parseLink(name string, fields []string) (layer2.Link, error) {
 
 // linkProblem is what about a link keeps addresses from being announced on it as they
 // should be, and what to do; "" for nothing.
-func linkProblem(l layer2.Link) string {
+func linkProblem(l links.Link) string {
 	switch {
 	case l.Balances:
 		return "A bond in mode balance-alb answers ARP with the addresses of its ports, a different one for each neighbour, " +

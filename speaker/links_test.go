@@ -17,14 +17,14 @@ import (
 	"github.com/berth-lb/berth/internal/cluster"
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
 // randomLinks are links as the kernel may have them: with any number of addresses,
 // of which many are in one subnet, none in one, or link-local.
-func randomLinks(t *rapid.T) []layer2.Link {
-	var out []layer2.Link
+func randomLinks(t *rapid.T) []links.Link {
+	var out []links.Link
 	for i := range rapid.IntRange(0, 4).Draw(t, "links") {
 		l := link(fmt.Sprint("eth", i))
 		l.Index, l.HardwareAddr = i+1, net.HardwareAddr{2, 0, 0, 0, 1, byte(i)}
@@ -68,7 +68,7 @@ func TestANodeJudgesItselfByWhatItHasSaid(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{Name: "named"},
 			Spec:       v1beta1.L2AdvertisementSpec{Interfaces: []string{"cni0"}},
 		}}}, time.Unix(0, 0))
-		v := &view{config: c, state: s, claims: newClaims(nil, maxBlocks, nil), links: fixedLinks(randomLinks(t)), node: "node1", excludeLinks: layer2.DefaultExclude()}
+		v := &view{config: c, state: s, claims: newClaims(nil, maxBlocks, nil), links: fixedLinks(randomLinks(t)), node: "node1", excludeLinks: links.DefaultExclude()}
 		v.lookAtLinks()
 		own := v.self().Links
 		said := linkValues(own)
@@ -81,15 +81,15 @@ func TestANodeJudgesItselfByWhatItHasSaid(t *testing.T) {
 		var object v1beta1.Speaker
 		object.Status.MemberAddress, object.Status.Links = "192.0.2.1:7947", linkStatus(own)
 		read := parseSpeaker(&object, "node2").links
-		for _, others := range [][]layer2.Link{heard, read} {
-			if !slices.EqualFunc(own, others, layer2.Link.Equal) {
+		for _, others := range [][]links.Link{heard, read} {
+			if !slices.EqualFunc(own, others, links.Link.Equal) {
 				t.Fatalf("this node has  %+v\nothers know    %+v", own, others)
 			}
 		}
 		for range 20 {
 			addr := netip.AddrFrom4([4]byte{192, 0, byte(rapid.IntRange(0, 30).Draw(t, "pool")), 77})
-			mine, why := layer2.Choose(addr, own, layer2.Selection{})
-			theirs, because := layer2.Choose(addr, heard, layer2.Selection{})
+			mine, why := links.Choose(addr, own, links.Selection{})
+			theirs, because := links.Choose(addr, heard, links.Selection{})
 			if why != because || !reflect.DeepEqual(mine, theirs) {
 				t.Fatalf("%s: this node chooses %v (%s), others for it %v (%s)", addr, mine, why, theirs, because)
 			}
@@ -98,9 +98,9 @@ func TestANodeJudgesItselfByWhatItHasSaid(t *testing.T) {
 }
 
 // fixedLinks are links that do not change.
-type fixedLinks []layer2.Link
+type fixedLinks []links.Link
 
-func (l fixedLinks) Links() []layer2.Link { return l }
+func (l fixedLinks) Links() []links.Link { return l }
 
 func TestOneAddressOfEachSubnetIsSaid(t *testing.T) {
 	prefixes := func(texts ...string) []netip.Prefix {
@@ -116,7 +116,7 @@ func TestOneAddressOfEachSubnetIsSaid(t *testing.T) {
 	}
 	for _, test := range []struct {
 		story string
-		link  layer2.Link
+		link  links.Link
 		want  []netip.Prefix
 	}{
 		{"of several in a subnet the first", link("eth0", "192.0.2.7/24", "192.0.2.8/24"), prefixes("192.0.2.7/24")},
@@ -127,7 +127,7 @@ func TestOneAddressOfEachSubnetIsSaid(t *testing.T) {
 		{"a hundred subnets take more than one value", many, many.Prefixes},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			got := asSaid([]layer2.Link{test.link})
+			got := asSaid([]links.Link{test.link})
 			if len(got) != 1 || !slices.Equal(got[0].Prefixes, test.want) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
@@ -139,18 +139,18 @@ func TestOneAddressOfEachSubnetIsSaid(t *testing.T) {
 func TestProblemsOfLinks(t *testing.T) {
 	for _, test := range []struct {
 		story string
-		link  layer2.Link
+		link  links.Link
 		says  string // "" for no problem
 	}{
 		{"an ordinary link", link("eth0", "192.0.2.7/24", "2001:db8::7/64"), ""},
 		{"a trunk without addresses", link("eth0"), ""},
 		{"a single address beside a subnet", link("eth0", "192.0.2.7/24", "2001:db8::7/128"), ""},
 		{"single addresses only", link("eth0", "192.0.2.7/32", "2001:db8::7/128", "fe80::7/64"), "in no subnet"},
-		{"a bond that balances", layer2.Link{Name: "bond0", HardwareAddr: net6(1), Up: true, Broadcast: true, Balances: true}, "balance-alb"},
+		{"a bond that balances", links.Link{Name: "bond0", HardwareAddr: net6(1), Up: true, Broadcast: true, Balances: true}, "balance-alb"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, node("node1"))
-			w.local = []layer2.Link{test.link}
+			w.local = []links.Link{test.link}
 			w.see()
 			links := w.object.status().Links
 			if len(links) != 1 || (links[0].Problem == "") != (test.says == "") || !strings.Contains(links[0].Problem, test.says) {
@@ -164,7 +164,7 @@ func TestProblemsOfLinks(t *testing.T) {
 // link, which sort before the subnet of the pool. They agree on one owner.
 func TestManyAddressesOnEachNode(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-	extra := func(n byte) layer2.Link {
+	extra := func(n byte) links.Link {
 		l := fellowLink(fmt.Sprint("node", n))
 		var more []netip.Prefix
 		for i := range byte(8) {
@@ -173,9 +173,9 @@ func TestManyAddressesOnEachNode(t *testing.T) {
 		l.Prefixes = append(more, l.Prefixes...)
 		return l
 	}
-	w.local = []layer2.Link{extra(1)}
+	w.local = []links.Link{extra(1)}
 	w.says("node2", "claim/192.0.2.10=40")
-	for key, value := range linkValues([]layer2.Link{extra(2)}) {
+	for key, value := range linkValues([]links.Link{extra(2)}) {
 		w.members["node2"].Said[key] = value
 	}
 	w.look()
@@ -194,12 +194,12 @@ func FuzzReadLinks(f *testing.F) {
 		f.Add(seed, "192.0.2.77/32")
 	}
 	f.Fuzz(func(t *testing.T, value, more string) {
-		links := readLinks(map[string][]byte{"link/eth0": []byte(value), "link/eth0/1": []byte(more)})
-		once := asSaid(links)
-		if again := asSaid(once); !slices.EqualFunc(once, again, layer2.Link.Equal) {
+		read := readLinks(map[string][]byte{"link/eth0": []byte(value), "link/eth0/1": []byte(more)})
+		once := asSaid(read)
+		if again := asSaid(once); !slices.EqualFunc(once, again, links.Link.Equal) {
 			t.Errorf("%q, %q are %+v, then %+v", value, more, once, again)
 		}
-		for _, l := range links {
+		for _, l := range read {
 			if len(l.HardwareAddr) == 0 || len(l.Prefixes) > maxSaidPrefixes || strings.Contains(l.Name, "/") {
 				t.Errorf("%q, %q: %+v", value, more, l)
 			}

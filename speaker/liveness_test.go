@@ -10,13 +10,13 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/internal/kube"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
 )
 
 // stuck is an announcer that takes nothing while its channel is open.
 type stuck chan struct{}
 
-func (s stuck) Set(netip.Addr, layer2.Request) { <-s }
+func (s stuck) Set(netip.Addr, announcer.Request) { <-s }
 
 // TestADecisionThatNeverEndsFailsLiveness: something that the loop of addresses
 // calls does not come back. That is noticed although everything else works.

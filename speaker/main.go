@@ -41,7 +41,9 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/bfd"
 	"github.com/berth-lb/berth/pkg/bgp/gobgp"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
+	linkwatch "github.com/berth-lb/berth/pkg/layer2/links/watch"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -84,10 +86,10 @@ type speaker struct {
 	settings  processSettings
 	log       *slog.Logger
 	view      *view
-	links     *layer2.LinkWatcher
+	links     *linkwatch.Watcher
 	members   members
-	announcer *layer2.Announcer
-	prober    *layer2.Prober
+	announcer *announcer.Announcer
+	prober    *prober.Prober
 	object    *object
 	peers     *fellowReconciler
 	fellows   *fellowship
@@ -224,8 +226,8 @@ type past struct {
 // engines are what talks to the network. Each takes what it is to do and says what it sees.
 type engines struct {
 	members   *membership.Membership
-	announcer *layer2.Announcer
-	prober    *layer2.Prober
+	announcer *announcer.Announcer
+	prober    *prober.Prober
 	bgp       *gobgp.Speaker
 	bfd       *bfd.Speaker
 }
@@ -245,12 +247,12 @@ func newEngines(s processSettings, address netip.AddrPort, loops *kube.Loops, re
 	if err != nil {
 		return engines{}, err
 	}
-	e.announcer, err = layer2.NewAnnouncer(layer2.Config{Logger: log, Stall: stall, Pass: loops.Loop("announcer")})
+	e.announcer, err = announcer.New(announcer.Config{Logger: log, Stall: stall, Pass: loops.Loop("announcer")})
 	if err != nil {
 		return engines{}, err
 	}
 	interval, misses := s.Member.nodeProbes()
-	e.prober, err = layer2.NewProber(layer2.ProberConfig{Logger: log, Interval: interval, Misses: misses})
+	e.prober, err = prober.New(prober.Config{Logger: log, Interval: interval, Misses: misses})
 	if err != nil {
 		return engines{}, err
 	}
@@ -285,7 +287,7 @@ func newSpeaker( //nolint:funlen // one part after the other, one field a line
 	members, announcer, prober := e.members, e.announcer, e.prober
 
 	sp := &speaker{
-		settings: s, log: log, keyed: make(chan struct{}), members: members, announcer: announcer, prober: prober, links: layer2.NewLinkWatcher(log),
+		settings: s, log: log, keyed: make(chan struct{}), members: members, announcer: announcer, prober: prober, links: linkwatch.New(log),
 		queue: reconcile.NewQueue(), others: cluster.NewOtherSecrets(), events: recorder,
 	}
 	status := notify.NewSignal()

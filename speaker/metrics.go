@@ -8,7 +8,8 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -16,8 +17,8 @@ import (
 // when they are scraped.
 type metrics struct {
 	view      *view
-	announcer interface{ Stats() layer2.Stats }
-	prober    interface{ Stats() layer2.ProbeStats }
+	announcer interface{ Stats() announcer.Stats }
+	prober    interface{ Stats() prober.Stats }
 	conflicts interface {
 		list() []v1beta1.Layer2Conflict
 		counted() map[v1beta1.ConflictKind]uint64
@@ -49,17 +50,17 @@ type metrics struct {
 // linkMetric is one counter of the announcer, for each link and protocol.
 type linkMetric struct {
 	desc  *prometheus.Desc
-	value func(layer2.Counters) uint64
+	value func(announcer.Counters) uint64
 }
 
 // probeMetric is one counter of the prober, for each link and protocol.
 type probeMetric struct {
 	desc  *prometheus.Desc
-	value func(layer2.ProbeCounters) uint64
+	value func(prober.Counters) uint64
 }
 
 func newMetrics(
-	v *view, announcer interface{ Stats() layer2.Stats }, prober interface{ Stats() layer2.ProbeStats }, c *conflicts,
+	v *view, a interface{ Stats() announcer.Stats }, p interface{ Stats() prober.Stats }, c *conflicts,
 	traffic interface{ Traffic() membership.Traffic },
 ) *metrics {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
@@ -67,7 +68,7 @@ func newMetrics(
 	}
 	onLink := func(name, help string) *prometheus.Desc { return desc("layer2_"+name, help, "link", "protocol") }
 	return &metrics{
-		view: v, announcer: announcer, prober: prober, conflicts: c, traffic: traffic,
+		view: v, announcer: a, prober: p, conflicts: c, traffic: traffic,
 		takeovers: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "berth_speaker_takeover_seconds",
 			Help:    "Time to the first announcement of an address taken: from when the kernel of a dead owner last answered, else from the decision, by cause.",
@@ -91,18 +92,18 @@ func newMetrics(
 		suspensions: desc("suspensions_total", "How often this process stood still and asked its fellows before it answered again."),
 		frames:      desc("layer2_frames_total", "ARP and NDP frames that the kernel's filter let through, by what became of them.", "link", "protocol", "verdict"),
 		byLink: []linkMetric{
-			{onLink("requests_total", "Good requests, answered or not."), func(c layer2.Counters) uint64 { return c.Requests }},
-			{onLink("replies_total", "Answers sent."), func(c layer2.Counters) uint64 { return c.Replies }},
-			{onLink("bursts_total", "Bursts begun."), func(c layer2.Counters) uint64 { return c.Bursts }},
-			{onLink("refreshes_total", "Announcements after bursts."), func(c layer2.Counters) uint64 { return c.Refreshes }},
-			{onLink("defences_total", "Announcements against claims of other hosts."), func(c layer2.Counters) uint64 { return c.Defences }},
-			{onLink("gratuitous_total", "Frames sent unasked, to announce."), func(c layer2.Counters) uint64 { return c.Gratuitous }},
-			{onLink("send_errors_total", "Replies and announcements that could not be sent."), func(c layer2.Counters) uint64 { return c.SendErrors }},
+			{onLink("requests_total", "Good requests, answered or not."), func(c announcer.Counters) uint64 { return c.Requests }},
+			{onLink("replies_total", "Answers sent."), func(c announcer.Counters) uint64 { return c.Replies }},
+			{onLink("bursts_total", "Bursts begun."), func(c announcer.Counters) uint64 { return c.Bursts }},
+			{onLink("refreshes_total", "Announcements after bursts."), func(c announcer.Counters) uint64 { return c.Refreshes }},
+			{onLink("defences_total", "Announcements against claims of other hosts."), func(c announcer.Counters) uint64 { return c.Defences }},
+			{onLink("gratuitous_total", "Frames sent unasked, to announce."), func(c announcer.Counters) uint64 { return c.Gratuitous }},
+			{onLink("send_errors_total", "Replies and announcements that could not be sent."), func(c announcer.Counters) uint64 { return c.SendErrors }},
 		},
 		byProbe: []probeMetric{
-			{onLink("node_probes_total", "Probes of other nodes' kernels sent."), func(c layer2.ProbeCounters) uint64 { return c.Probes }},
-			{onLink("node_probe_misses_total", "Probes that were not answered in time."), func(c layer2.ProbeCounters) uint64 { return c.Misses }},
-			{onLink("questions_total", "Questions sent to find out who has an address."), func(c layer2.ProbeCounters) uint64 { return c.Questions }},
+			{onLink("node_probes_total", "Probes of other nodes' kernels sent."), func(c prober.Counters) uint64 { return c.Probes }},
+			{onLink("node_probe_misses_total", "Probes that were not answered in time."), func(c prober.Counters) uint64 { return c.Misses }},
+			{onLink("questions_total", "Questions sent to find out who has an address."), func(c prober.Counters) uint64 { return c.Questions }},
 		},
 	}
 }
@@ -150,7 +151,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, l := range m.prober.Stats().Links {
 		for _, metric := range m.byProbe {
-			kube.Counter(out, metric.desc, metric.value(l.ProbeCounters), l.Link, l.Protocol)
+			kube.Counter(out, metric.desc, metric.value(l.Counters), l.Link, l.Protocol)
 		}
 	}
 }

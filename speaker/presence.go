@@ -11,7 +11,8 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -59,10 +60,10 @@ type fellowship struct {
 		Members() []membership.Member
 	}
 	prober interface {
-		Reach() map[string]layer2.Reach
-		LinkReach() layer2.LinkReach
+		Reach() map[string]prober.Reach
+		LinkReach() prober.LinkReach
 	}
-	ownLinks func() []layer2.Link
+	ownLinks func() []links.Link
 
 	mu      sync.Mutex
 	objects map[string]speakerObject // by node
@@ -78,7 +79,7 @@ type fellowship struct {
 	last   picture
 }
 
-func newFellowship(node string, patience announcement.Patience, members *membership.Membership, prober *layer2.Prober) *fellowship {
+func newFellowship(node string, patience announcement.Patience, members *membership.Membership, prober *prober.Prober) *fellowship {
 	return &fellowship{
 		node: node, patience: patience, members: members, prober: prober,
 		pings: map[string]pingResult{}, stages: map[string]stageHeard{}, words: map[string]readBefore{},
@@ -90,7 +91,7 @@ func newFellowship(node string, patience announcement.Patience, members *members
 type speakerObject struct {
 	peer   netip.AddrPort
 	stage  announcement.Stage
-	links  []layer2.Link
+	links  []links.Link
 	claims map[netip.Addr]announcement.Claim
 	// complete is set when claims are all that it has.
 	complete bool
@@ -153,13 +154,13 @@ func (f *fellowship) look(now time.Time) (claimed []netip.Addr, fellows bool) {
 func sameFellow(a, b fellow) bool {
 	return a.Presence == b.Presence && a.Reason == b.Reason && a.Heard == b.Heard && a.IgnoresExclude == b.IgnoresExclude &&
 		a.IgnoresCordon == b.IgnoresCordon && a.Worked == b.Worked && a.Full == b.Full && a.ClaimsUnknown == b.ClaimsUnknown &&
-		slices.Equal(a.SilentLinks, b.SilentLinks) && slices.EqualFunc(a.Links, b.Links, layer2.Link.Equal)
+		slices.Equal(a.SilentLinks, b.SilentLinks) && slices.EqualFunc(a.Links, b.Links, links.Link.Equal)
 }
 
 // seen is what this node's prober has found.
 type seen struct {
-	nodes map[string]layer2.Reach
-	links layer2.LinkReach
+	nodes map[string]prober.Reach
+	links prober.LinkReach
 }
 
 func (f *fellowship) seen() seen { return seen{f.prober.Reach(), f.prober.LinkReach()} }
@@ -389,7 +390,7 @@ func (f *fellowship) reports(name string, alive []string, words map[string]word,
 // speaker is reached as a member it says nothing as long as that answers pings.
 func (f *fellowship) ownReport(name string, seen seen) probeReport {
 	other := func(link string) bool {
-		return f.pings[name].failed || !slices.ContainsFunc(f.last.fellows[name].Links, func(l layer2.Link) bool {
+		return f.pings[name].failed || !slices.ContainsFunc(f.last.fellows[name].Links, func(l links.Link) bool {
 			return l.Name == link && l.Holds(f.objects[name].peer.Addr())
 		})
 	}
@@ -426,13 +427,13 @@ func silentLinks(all []probeReport) []string {
 
 // report is what this node says of the kernel of another. It is silent when
 // neither the kernel nor the speaker has answered since the kernel last did.
-func report(r layer2.Reach, p pingResult) announcement.Report {
+func report(r prober.Reach, p pingResult) announcement.Report {
 	switch {
-	case r.State == layer2.Answers && p.refused:
+	case r.State == prober.Answers && p.refused:
 		return announcement.KernelRefuses
-	case r.State == layer2.Answers:
+	case r.State == prober.Answers:
 		return announcement.KernelAnswers
-	case r.State == layer2.Silent && p.failed && p.at.After(r.LastAnswer):
+	case r.State == prober.Silent && p.failed && p.at.After(r.LastAnswer):
 		return announcement.KernelSilent
 	}
 	return ""
@@ -455,7 +456,7 @@ func (f *fellowship) ownReports() map[string][]byte {
 
 // probeable reports whether this node shares a link with a fellow that has
 // these.
-func (f *fellowship) probeable(theirs []layer2.Link) bool {
+func (f *fellowship) probeable(theirs []links.Link) bool {
 	for _, ours := range f.ownLinks() {
 		for _, l := range theirs {
 			if _, ok := announcement.SharedAddress(ours, l); ok {
@@ -496,7 +497,7 @@ func (f *fellowship) questionable() map[string]time.Time {
 		fellow := f.last.fellows[node]
 		held := !fellow.alive && fellow.Presence == announcement.Held
 		switch {
-		case r.State != layer2.Unknown && (r.Missed > 0 || held || len(seen.links.Silent[node]) > 0):
+		case r.State != prober.Unknown && (r.Missed > 0 || held || len(seen.links.Silent[node]) > 0):
 			out[node] = r.LastAnswer
 		case fellow.alive:
 			delete(f.pings, node)
@@ -618,7 +619,7 @@ func changedClaims(before picture, owned map[string]map[netip.Addr]announcement.
 // an address on every link that both are on. On a link of this node on which one is
 // silent, a few others are probed as well: if none of them answers either, it is
 // this node that has lost the LAN.
-func (p picture) targets(node string, links []layer2.Link, doubtful []string) []layer2.Target {
+func (p picture) targets(node string, links []links.Link, doubtful []string) []prober.Target {
 	const controls = 2
 	alive := []string{node}
 	for name, f := range p.fellows {
@@ -627,7 +628,7 @@ func (p picture) targets(node string, links []layer2.Link, doubtful []string) []
 		}
 	}
 	slices.Sort(alive)
-	var out []layer2.Target
+	var out []prober.Target
 	left := map[string]int{} // how many controls each doubtful link may have yet
 	for _, link := range doubtful {
 		left[link] = controls
@@ -650,11 +651,11 @@ func (p picture) targets(node string, links []layer2.Link, doubtful []string) []
 }
 
 // targetsOn are the addresses of a node that can be probed on one of our links.
-func targetsOn(node string, ours layer2.Link, links []layer2.Link) []layer2.Target {
-	var out []layer2.Target
+func targetsOn(node string, ours links.Link, links []links.Link) []prober.Target {
+	var out []prober.Target
 	for _, theirs := range links {
 		if addr, ok := announcement.SharedAddress(ours, theirs); ok && ours.Usable() {
-			out = append(out, layer2.Target{Node: node, Link: ours.Name, On: theirs.Name, Addr: addr, MAC: theirs.HardwareAddr})
+			out = append(out, prober.Target{Node: node, Link: ours.Name, On: theirs.Name, Addr: addr, MAC: theirs.HardwareAddr})
 		}
 	}
 	return out

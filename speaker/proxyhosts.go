@@ -12,7 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 const (
@@ -35,7 +36,7 @@ const (
 // have. A host is asked about on a link once in ten minutes at most.
 type proxyFinder struct {
 	prober interface {
-		Ask(context.Context, layer2.Question) (layer2.Found, error)
+		Ask(context.Context, prober.Question) (prober.Found, error)
 	}
 	view *view
 
@@ -59,7 +60,7 @@ type control struct {
 	answered netip.Addr
 }
 
-func newProxyFinder(prober *layer2.Prober, v *view) *proxyFinder {
+func newProxyFinder(prober *prober.Prober, v *view) *proxyFinder {
 	return &proxyFinder{prober: prober, view: v, known: map[hostOn]*control{}}
 }
 
@@ -120,13 +121,13 @@ func (e *proxyFinder) ask(ctx context.Context, link string, mac net.HardwareAddr
 		return netip.Addr{}, nil
 	}
 	type answer struct {
-		found layer2.Found
+		found prober.Found
 		err   error
 	}
 	answers := make(chan answer, len(controls))
 	for _, addr := range controls {
 		go func() {
-			found, err := e.prober.Ask(ctx, layer2.Question{Addr: addr, Link: link, Count: 1, Interval: 200 * time.Millisecond, AsHost: true})
+			found, err := e.prober.Ask(ctx, prober.Question{Addr: addr, Link: link, Count: 1, Interval: 200 * time.Millisecond, AsHost: true})
 			answers <- answer{found, err}
 		}()
 	}
@@ -146,21 +147,21 @@ func (e *proxyFinder) ask(ctx context.Context, link string, mac net.HardwareAddr
 // this node or a fellow, and of no pool. Where pools leave too little of the subnet,
 // they are some that no Service has.
 func (e *proxyFinder) controls(addr netip.Addr, link string) []netip.Addr {
-	links := e.view.links.Links()
-	at := slices.IndexFunc(links, func(l layer2.Link) bool { return l.Name == link })
+	all := e.view.links.Links()
+	at := slices.IndexFunc(all, func(l links.Link) bool { return l.Name == link })
 	if at < 0 {
 		return nil
 	}
-	in := slices.IndexFunc(links[at].Prefixes, func(p netip.Prefix) bool { return !p.IsSingleIP() && p.Contains(addr) })
+	in := slices.IndexFunc(all[at].Prefixes, func(p netip.Prefix) bool { return !p.IsSingleIP() && p.Contains(addr) })
 	if in < 0 {
 		return nil
 	}
-	subnet := links[at].Prefixes[in]
+	subnet := all[at].Prefixes[in]
 	for _, f := range e.view.fellows.current().fellows {
-		links = append(links, f.Links...)
+		all = append(all, f.Links...)
 	}
 	ofNode := func(a netip.Addr) bool {
-		return slices.ContainsFunc(links, func(l layer2.Link) bool {
+		return slices.ContainsFunc(all, func(l links.Link) bool {
 			return slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool { return p.Addr() == a })
 		})
 	}

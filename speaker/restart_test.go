@@ -16,7 +16,7 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
 
 func TestLastStatus(t *testing.T) {
@@ -83,7 +83,7 @@ func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
 			if test.said != nil {
 				w.says("node2", test.said...)
 			}
-			w.reach["node2"] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+			w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 			w.reads(test.object)
 			sp, _ := w.process()
 			sp.fellows.wasBlind(time.Now())

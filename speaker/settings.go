@@ -13,7 +13,7 @@ import (
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/logging"
 	"github.com/berth-lb/berth/internal/settings"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -165,7 +165,7 @@ func (s processSettings) validate() error {
 // excludedLinks are the patterns of interfaces that are not chosen.
 func (s processSettings) excludedLinks() ([]*regexp.Regexp, error) {
 	if len(s.ExcludeLinks) == 0 {
-		return layer2.DefaultExclude(), nil
+		return links.DefaultExclude(), nil
 	}
 	var out []*regexp.Regexp
 	var errs []error

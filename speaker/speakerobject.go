@@ -26,7 +26,7 @@ import (
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/version"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -377,7 +377,7 @@ func fellowStatus(p picture) []v1beta1.SpeakerFellow {
 	return out
 }
 
-func linkStatus(links []layer2.Link) []v1beta1.SpeakerLink {
+func linkStatus(links []links.Link) []v1beta1.SpeakerLink {
 	var out []v1beta1.SpeakerLink
 	for _, l := range links {
 		s := v1beta1.SpeakerLink{

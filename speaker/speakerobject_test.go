@@ -20,7 +20,7 @@ import (
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // announces has node1 own an address since a time.
@@ -46,7 +46,7 @@ func TestStatusIsSorted(t *testing.T) {
 	for _, addr := range []string{"2001:db8::1", "192.0.2.10", "192.0.2.9"} {
 		w.announces(addr, since)
 	}
-	w.local = []layer2.Link{link("eth1", "198.51.100.7/24", "192.0.2.7/24", "192.0.2.8/24"), link("eth0"), link("veth1a2b", "10.1.0.1/24")}
+	w.local = []links.Link{link("eth1", "198.51.100.7/24", "192.0.2.7/24", "192.0.2.8/24"), link("eth0"), link("veth1a2b", "10.1.0.1/24")}
 	w.says("node2")
 	w.see()
 	s := w.object.status()

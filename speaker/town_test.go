@@ -27,7 +27,9 @@ import (
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -237,7 +239,7 @@ func (s *shell) begin() {
 	sp.claims = newClaims(s, maxBlocks, log)
 	sp.view = &view{
 		claims:  sp.claims,
-		cluster: cluster.NewReader(&s.quick, "", namespace, nil), config: configuration, state: state, fellows: sp.fellows, links: s, node: s.name, excludeLinks: layer2.DefaultExclude(), handOver: 3 * time.Second,
+		cluster: cluster.NewReader(&s.quick, "", namespace, nil), config: configuration, state: state, fellows: sp.fellows, links: s, node: s.name, excludeLinks: links.DefaultExclude(), handOver: 3 * time.Second,
 	}
 	sp.fellows.members, sp.fellows.prober, sp.fellows.ownLinks = s, s, sp.view.ownLinks
 	emitted := reconcile.NewServiceEvents(&s.quick, s)
@@ -619,16 +621,16 @@ func (s *shell) Ping(_ context.Context, node string) error {
 func (s *shell) Confirm(context.Context) error { return nil }
 
 // SetLinks implements nodeProber and fellowListener.
-func (s *shell) SetLinks([]layer2.Link) {}
+func (s *shell) SetLinks([]links.Link) {}
 
 // SetFellows implements fellowListener.
 func (s *shell) SetFellows([]net.HardwareAddr) {}
 
 // LinkReach implements nodeProber. Nobody loses a LAN alone.
-func (s *shell) LinkReach() layer2.LinkReach { return layer2.LinkReach{} }
+func (s *shell) LinkReach() prober.LinkReach { return prober.LinkReach{} }
 
 // SetTargets implements nodeProber.
-func (s *shell) SetTargets(targets []layer2.Target) {
+func (s *shell) SetTargets(targets []prober.Target) {
 	before := s.targets
 	s.targets = map[string]time.Time{}
 	for _, target := range targets {
@@ -640,35 +642,35 @@ func (s *shell) SetTargets(targets []layer2.Target) {
 }
 
 // Reach makes a shell its own prober: kernels answer all the time.
-func (s *shell) Reach() map[string]layer2.Reach {
-	out := map[string]layer2.Reach{}
+func (s *shell) Reach() map[string]prober.Reach {
+	out := map[string]prober.Reach{}
 	for name, since := range s.targets {
-		out[name] = layer2.Reach{}
+		out[name] = prober.Reach{}
 		switch {
 		case s.shells[name].dead:
-			out[name] = layer2.Reach{State: layer2.Silent, LastAnswer: since, Missed: 3}
+			out[name] = prober.Reach{State: prober.Silent, LastAnswer: since, Missed: 3}
 		case time.Since(since) > 100*time.Millisecond:
-			out[name] = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+			out[name] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 		}
 	}
 	return out
 }
 
 // Links implements linkSource.
-func (s *shell) Links() []layer2.Link {
+func (s *shell) Links() []links.Link {
 	if !s.seesLinks {
 		return nil
 	}
 	l := fellowLink(s.name)
 	l.Index = 1
-	return []layer2.Link{l}
+	return []links.Link{l}
 }
 
 // Conflicts makes a shell its own announcer.
-func (s *shell) Conflicts() []layer2.Conflict { return nil }
+func (s *shell) Conflicts() []announcer.Conflict { return nil }
 
 // Set makes a shell its own announcer.
-func (s *shell) Set(netip.Addr, layer2.Request) {}
+func (s *shell) Set(netip.Addr, announcer.Request) {}
 
 // Eventf makes a shell its own event recorder.
 func (s *shell) Eventf(_, _ runtime.Object, _, _, _, _ string, _ ...any) {}

@@ -10,7 +10,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -53,21 +54,21 @@ type members interface {
 // nodeProber probes the kernels of other nodes.
 type nodeProber interface {
 	Changed() <-chan struct{}
-	SetLinks([]layer2.Link)
-	SetTargets([]layer2.Target)
-	LinkReach() layer2.LinkReach
+	SetLinks([]links.Link)
+	SetTargets([]prober.Target)
+	LinkReach() prober.LinkReach
 }
 
 // fellowListener tells fellows' frames from those of strangers.
 type fellowListener interface {
-	SetLinks([]layer2.Link)
+	SetLinks([]links.Link)
 	SetFellows([]net.HardwareAddr)
 }
 
 // linkSource knows the links of this node.
 type linkSource interface {
 	Changed() <-chan struct{}
-	Links() []layer2.Link
+	Links() []links.Link
 }
 
 // again has watch look again.

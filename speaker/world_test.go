@@ -24,7 +24,9 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
@@ -35,13 +37,13 @@ type world struct {
 	api client.Client
 
 	members map[string]membership.Member // the fellows, as membership tells of them
-	reach   map[string]layer2.Reach      // what the prober of node1 found
-	local   []layer2.Link                // links of node1
+	reach   map[string]prober.Reach      // what the prober of node1 found
+	local   []links.Link                 // links of node1
 
-	linkReach layer2.LinkReach   // the same, of links
-	heard     []layer2.Conflict  // what the announcer heard of others
-	stage     announcement.Stage // of node1
-	away      bool               // the API server
+	linkReach prober.LinkReach     // the same, of links
+	heard     []announcer.Conflict // what the announcer heard of others
+	stage     announcement.Stage   // of node1
+	away      bool                 // the API server
 
 	// What the speaker did since the test last asked.
 	set    []string // "address links" given to the announcer
@@ -49,9 +51,9 @@ type world struct {
 	notes  []string // of these
 	asked  []string // "address links" that the LAN was to be probed for
 
-	requests map[netip.Addr]layer2.Request // the last to the announcer
-	said     map[string]string             // what node1 says of itself, by key
-	sayings  int                           // how often it said something
+	requests map[netip.Addr]announcer.Request // the last to the announcer
+	said     map[string]string                // what node1 says of itself, by key
+	sayings  int                              // how often it said something
 
 	state     *state
 	view      *view
@@ -87,9 +89,9 @@ func everything() config.Objects {
 func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
 	w := &world{
-		t: t, local: []layer2.Link{link("eth0", "192.0.2.1/24")}, stage: announcement.StageReady,
-		members: map[string]membership.Member{}, reach: map[string]layer2.Reach{},
-		requests: map[netip.Addr]layer2.Request{}, said: map[string]string{},
+		t: t, local: []links.Link{link("eth0", "192.0.2.1/24")}, stage: announcement.StageReady,
+		members: map[string]membership.Member{}, reach: map[string]prober.Reach{},
+		requests: map[netip.Addr]announcer.Request{}, said: map[string]string{},
 	}
 	w.api = clustertest.New(t, objects...)
 	w.config = cluster.NewConfig()
@@ -99,9 +101,9 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w.queue, w.status = reconcile.NewQueue(), notify.NewSignal()
 	log := slog.New(slog.DiscardHandler)
 	w.fellows = newFellowship("node1", patience, nil, nil)
-	w.fellows.members, w.fellows.prober, w.fellows.ownLinks = w, w, func() []layer2.Link { return w.view.ownLinks() }
+	w.fellows.members, w.fellows.prober, w.fellows.ownLinks = w, w, func() []links.Link { return w.view.ownLinks() }
 	w.view = &view{
-		cluster: cluster.NewReader(w.api, "", namespace, nil), config: w.config, state: w.state, fellows: w.fellows, links: w, node: "node1", excludeLinks: layer2.DefaultExclude(),
+		cluster: cluster.NewReader(w.api, "", namespace, nil), config: w.config, state: w.state, fellows: w.fellows, links: w, node: "node1", excludeLinks: links.DefaultExclude(),
 		handOver: 3 * time.Second,
 	}
 	w.claimed = newClaims(w, maxBlocks, log)
@@ -163,19 +165,19 @@ func (w *world) Members() []membership.Member {
 }
 
 // Reach makes the world its own prober.
-func (w *world) Reach() map[string]layer2.Reach { return w.reach }
+func (w *world) Reach() map[string]prober.Reach { return w.reach }
 
 // LinkReach makes the world its own prober.
-func (w *world) LinkReach() layer2.LinkReach { return w.linkReach }
+func (w *world) LinkReach() prober.LinkReach { return w.linkReach }
 
 // Links makes the world its own link watcher.
-func (w *world) Links() []layer2.Link { return w.local }
+func (w *world) Links() []links.Link { return w.local }
 
 // Conflicts makes the world its own announcer.
-func (w *world) Conflicts() []layer2.Conflict { return w.heard }
+func (w *world) Conflicts() []announcer.Conflict { return w.heard }
 
 // Set makes the world its own announcer.
-func (w *world) Set(addr netip.Addr, want layer2.Request) {
+func (w *world) Set(addr netip.Addr, want announcer.Request) {
 	w.set = append(w.set, strings.TrimSpace(addr.String()+" "+strings.Join(want.Links, ",")))
 	w.requests[addr] = want
 }
@@ -228,7 +230,7 @@ func (w *world) says(name string, words ...string) {
 func member(name string, state membership.State, since time.Time, words ...string) membership.Member {
 	m := membership.Member{Name: name, State: state, Since: since, Said: map[string][]byte{
 		saysStage:         []byte(announcement.StageReady),
-		saysLink + "eth0": linkValues([]layer2.Link{fellowLink(name)})[saysLink+"eth0"],
+		saysLink + "eth0": linkValues([]links.Link{fellowLink(name)})[saysLink+"eth0"],
 	}}
 	for _, text := range words {
 		key, value, _ := strings.Cut(text, "=")
@@ -243,7 +245,7 @@ func member(name string, state membership.State, since time.Time, words ...strin
 }
 
 // fellowLink is the link of nodeN: 192.0.2.N.
-func fellowLink(name string) layer2.Link {
+func fellowLink(name string) links.Link {
 	n := name[len(name)-1] - '0'
 	l := link("eth0", fmt.Sprintf("192.0.2.%d/24", n))
 	l.Index, l.HardwareAddr = 0, net.HardwareAddr{2, 0, 0, 0, 0, n} // membership does not tell indexes
@@ -256,9 +258,9 @@ func (w *world) died(name string, kernelAnswers bool) {
 	m := w.members[name]
 	m.State, m.Since = membership.Dead, time.Now()
 	w.members[name] = m
-	reach := layer2.Reach{State: layer2.Silent, LastAnswer: time.Now().Add(-time.Second)}
+	reach := prober.Reach{State: prober.Silent, LastAnswer: time.Now().Add(-time.Second)}
 	if kernelAnswers {
-		reach = layer2.Reach{State: layer2.Answers, LastAnswer: time.Now()}
+		reach = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 	}
 	w.reach[name] = reach
 	w.fellows.pinged(name, pingResult{failed: true, at: time.Now()})
@@ -343,8 +345,8 @@ func (w *world) ready(service string, ready bool) {
 	clustertest.Ready(w.t, w.api, service, ready)
 }
 
-func link(name string, prefixes ...string) layer2.Link {
-	l := layer2.Link{Index: 1, Name: name, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Up: true, Broadcast: true}
+func link(name string, prefixes ...string) links.Link {
+	l := links.Link{Index: 1, Name: name, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Up: true, Broadcast: true}
 	for _, p := range prefixes {
 		l.Prefixes = append(l.Prefixes, netip.MustParsePrefix(p))
 	}
@@ -371,6 +373,6 @@ func answered(s *state, addr netip.Addr, state announcement.ProbeState, holder n
 func clientKey(name string) client.ObjectKey { return client.ObjectKey{Name: name} }
 
 // conflictAt is a claim of address by a hardware address that ends in n.
-func conflictAt(addr netip.Addr, n byte, at time.Time) layer2.Conflict {
-	return layer2.Conflict{Addr: addr, Link: "eth0", MAC: net6(n), First: at, Last: at, Count: 1}
+func conflictAt(addr netip.Addr, n byte, at time.Time) announcer.Conflict {
+	return announcer.Conflict{Addr: addr, Link: "eth0", MAC: net6(n), First: at, Last: at, Count: 1}
 }

@@ -128,20 +128,33 @@ var rules = []rule{
 		why:   "it serves the tests of the controller's packages",
 	},
 	{of: "speaker", may: []string{"api/...", "internal/...", "pkg/announcement", "pkg/assignment", "pkg/bfd", "pkg/bgp", "pkg/bgp/gobgp", "pkg/config",
-		"pkg/layer2", "pkg/membership"},
+		"pkg/layer2/...", "pkg/membership"},
 		why: "the speaker announces; of assignment it asks only which Services are served and what addresses they have"},
 
 	{of: "pkg/assignment", may: []string{"api/...", "pkg/allocator", "pkg/config", "internal/nearest"}, never: slices.Concat(wire, effects), pure: true,
 		why: "the decision for a Service is a pure function, so that tests and kubectl-berth can ask it"},
-	// layer2 holds the election beside the sockets, so its libraries come along.
-	{of: "pkg/announcement", may: []string{"api/...", "pkg/bgp", "pkg/config", "pkg/layer2"}, never: effects, pure: true,
+	{of: "pkg/announcement", may: []string{"api/...", "pkg/bgp", "pkg/config", "pkg/layer2/election", "pkg/layer2/links"},
+		never: slices.Concat(wire, effects), pure: true,
 		why: "the decision for an address is a pure function, so that tests and kubectl-berth can ask it"},
 	{of: "pkg/config", may: []string{"api/...", "pkg/allocator", "pkg/bgp"}, never: slices.Concat(wire, effects), pure: true,
 		why: "configuration is parsed into values the same way wherever it is read"},
 	{of: "pkg/allocator", never: slices.Concat(wire, kubernetes, effects), pure: true,
 		why: "the record of addresses knows nothing of Kubernetes"},
 
-	{of: "pkg/layer2", never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
+	{of: "pkg/layer2/election", never: slices.Concat(wire, kubernetes, effects), pure: true,
+		why: "every node computes the owner of an address from the same inputs"},
+	{of: "pkg/layer2/links", never: slices.Concat(wire, kubernetes, effects), pure: true,
+		why: "links are values, so that decisions about them can be asked without a node"},
+	{of: "pkg/layer2/links/watch", may: []string{"pkg/layer2/links"}, never: slices.Concat(kubernetes, effects),
+		why: "it is a leaf: it reads the kernel and nothing else"},
+	{of: "pkg/layer2/neighbor", may: []string{"pkg/layer2/links"}, never: slices.Concat(kubernetes, effects),
+		why: "it is what announcer and prober share: frames and sockets"},
+	{of: "pkg/layer2/announcer", may: []string{"pkg/layer2/links", "pkg/layer2/neighbor"}, never: slices.Concat(kubernetes, effects),
+		why: "protocols know nothing of Kubernetes and can be used without Berth"},
+	{of: "pkg/layer2/prober", may: []string{"pkg/layer2/links", "pkg/layer2/neighbor"}, never: slices.Concat(kubernetes, effects),
+		why: "protocols know nothing of Kubernetes and can be used without Berth"},
+	{of: "pkg/layer2/internal/layer2test", may: []string{"pkg/layer2/links", "internal/netnstest"}, never: slices.Concat(kubernetes, effects),
+		why: "it serves the tests of layer 2, which must not make frames with the code under test"},
 	{of: "pkg/bgp", never: slices.Concat(wire, kubernetes, effects), pure: true,
 		why: "what is announced to which peer is a pure function, so that tests and kubectl-berth can ask it"},
 	{of: "pkg/bgp/gobgp", may: []string{"pkg/bgp"}, never: kubernetes, why: "protocols know nothing of Kubernetes and can be used without Berth"},
@@ -154,7 +167,7 @@ var rules = []rule{
 	{of: "internal/speaker/reconcile", may: []string{"api/...", "internal/kube", "internal/notify", "pkg/announcement", "pkg/config"},
 		why: "it gives addresses to protocols and knows none of them"},
 	{of: "internal/speaker/bgp", may: []string{"api/...", "internal/cluster", "internal/kube", "internal/notify", "internal/speaker/reconcile",
-		"pkg/announcement", "pkg/bfd", "pkg/bgp", "pkg/config", "pkg/layer2"},
+		"pkg/announcement", "pkg/bfd", "pkg/bgp", "pkg/config", "pkg/layer2/links"},
 		why: "it announces by BGP, and knows nothing of layer 2 but which links the node has"},
 	{of: "internal/kube", may: []string{"api/...", "pkg/config", "internal/settings"}, never: wire,
 		why: "it is what both binaries need of a cluster, and nothing of what only one does"},
@@ -290,6 +303,9 @@ func matches(pattern, path string) bool {
 // clocks are the functions of package time that look at the clock or wait.
 var clocks = []string{"Now", "Since", "Until", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick", "Sleep"}
 
+// netValues are the parts of package net that are values and open nothing.
+var netValues = []string{"HardwareAddr", "ParseMAC"}
+
 // impurities finds in a source file what pure code must not have.
 func impurities(t *testing.T, name, source string) []string {
 	t.Helper()
@@ -301,7 +317,7 @@ func impurities(t *testing.T, name, source string) []string {
 	var found []string
 	for _, i := range file.Imports {
 		switch path := strings.Trim(i.Path.Value, `"`); path {
-		case "math/rand", "math/rand/v2", "crypto/rand", "sync", "sync/atomic", "os", "net", "net/http":
+		case "math/rand", "math/rand/v2", "crypto/rand", "sync", "sync/atomic", "os", "net/http":
 			found = append(found, "imports "+path)
 		}
 	}
@@ -310,8 +326,13 @@ func impurities(t *testing.T, name, source string) []string {
 		case *ast.GoStmt:
 			found = append(found, fmt.Sprintf("starts a goroutine in line %d", files.Position(n.Pos()).Line))
 		case *ast.SelectorExpr:
-			if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains(clocks, n.Sel.Name) {
-				found = append(found, fmt.Sprintf("calls time.%s in line %d", n.Sel.Name, files.Position(n.Pos()).Line))
+			x, ok := n.X.(*ast.Ident)
+			switch line := files.Position(n.Pos()).Line; {
+			case !ok:
+			case x.Name == "time" && slices.Contains(clocks, n.Sel.Name):
+				found = append(found, fmt.Sprintf("calls time.%s in line %d", n.Sel.Name, line))
+			case x.Name == "net" && !slices.Contains(netValues, n.Sel.Name):
+				found = append(found, fmt.Sprintf("uses net.%s in line %d", n.Sel.Name, line))
 			}
 		}
 		return true
@@ -331,12 +352,15 @@ func TestImportsAreChecked(t *testing.T) {
 	}{
 		{"the controller may decide", "controller", []string{module + "/pkg/assignment", "fmt"}, nil, ""},
 		{"and see all of internal", "controller", []string{module + "/internal/kube"}, nil, ""},
-		{"but not announce", "controller", []string{module + "/pkg/layer2"}, nil, "controller imports pkg/layer2"},
+		{"but not announce", "controller", []string{module + "/pkg/layer2/announcer"}, nil, "controller imports pkg/layer2/announcer"},
 		{"also not through others", "controller", nil, []string{"fmt", "github.com/mdlayher/arp"}, "controller links github.com/mdlayher/arp"},
 		{"a library that only begins like it is another", "controller", nil, []string{"github.com/vishvananda/netlinks"}, ""},
 		{"nobody imports the speaker", "internal/kube", []string{module + "/speaker"}, nil, "nobody imports a binary"},
-		{"layer 2 stands alone", "pkg/layer2", []string{module + "/api/v1beta1"}, nil, "may import of ours only nothing"},
-		{"without Kubernetes", "pkg/layer2", nil, []string{"k8s.io/apimachinery/pkg/util/sets"}, "pkg/layer2 links k8s.io/"},
+		{"layer 2 stands alone", "pkg/layer2/prober", []string{module + "/api/v1beta1"}, nil, "may import of ours only pkg/layer2/links"},
+		{"without Kubernetes", "pkg/layer2/announcer", nil, []string{"k8s.io/apimachinery/pkg/util/sets"}, "pkg/layer2/announcer links k8s.io/"},
+		{"the announcer does not probe", "pkg/layer2/announcer", []string{module + "/pkg/layer2/prober"}, nil, "imports pkg/layer2/prober"},
+		{"decisions know links", "pkg/announcement", []string{module + "/pkg/layer2/links"}, nil, ""},
+		{"but send no frames", "pkg/announcement", nil, []string{"github.com/mdlayher/packet"}, "pkg/announcement links github.com/mdlayher/packet"},
 		{"config knows labels", "pkg/config", nil, []string{"k8s.io/apimachinery/pkg/labels"}, ""},
 		{"but has no client", "pkg/config", nil, []string{"k8s.io/client-go/rest"}, "pkg/config links k8s.io/client-go/rest"},
 		{"decisions do not log", "pkg/assignment", []string{"log/slog"}, nil, "imports log/slog"},
@@ -357,6 +381,8 @@ func TestImpuritiesAreFound(t *testing.T) {
 		{"the clock is not", "import \"time\"\nvar x = time.Now()", "calls time.Now in line 3"},
 		{"waiting neither", "import \"time\"\nfunc f() { time.Sleep(1) }", "calls time.Sleep"},
 		{"no goroutine", "func f() { go f() }", "starts a goroutine in line 2"},
+		{"Ethernet addresses are values", "import \"net\"\nvar x net.HardwareAddr", ""},
+		{"connections are not", "import \"net\"\nvar x, _ = net.Dial(\"\", \"\")", "uses net.Dial in line 3"},
 		{"no dice", "import _ \"math/rand/v2\"", "imports math/rand/v2"},
 	} {
 		t.Run(test.story, func(t *testing.T) {

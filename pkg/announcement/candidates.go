@@ -7,7 +7,8 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/election"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // candidate is a node that may own the address.
@@ -17,8 +18,8 @@ type candidate struct {
 	cordoned bool
 	held     bool
 	claim    *Claim // nil when it claims nothing
-	links    []layer2.Link
-	why      layer2.LinkReason
+	links    []links.Link
+	why      links.Reason
 	// silent is set when the node's kernel answers no probes on one of links.
 	silent bool
 }
@@ -30,7 +31,7 @@ func filter(in Input, ads []*config.L2Advertisement, services []Service) (may []
 	for _, n := range in.Nodes {
 		c := candidate{name: n.Name, cordoned: marks.cordoned(n), held: in.Speakers[n.Name].Presence == Held}
 		c.links, c.why = choose(in, ads, n)
-		c.silent = slices.ContainsFunc(c.links, func(l layer2.Link) bool {
+		c.silent = slices.ContainsFunc(c.links, func(l links.Link) bool {
 			return slices.Contains(in.Speakers[n.Name].SilentLinks, l.Name)
 		})
 		if reason := rejected(in, marks, n, ads, services); reason != "" {
@@ -59,10 +60,10 @@ func filter(in Input, ads []*config.L2Advertisement, services []Service) (may []
 // inSubnet leaves nodes without a link in the address's subnet out where
 // others have one: what they announce would be on another LAN.
 func inSubnet(may []candidate, mayNot []Rejection) ([]candidate, []Rejection) {
-	if !slices.ContainsFunc(may, func(c candidate) bool { return c.why == layer2.LinksBySubnet }) {
+	if !slices.ContainsFunc(may, func(c candidate) bool { return c.why == links.LinksBySubnet }) {
 		return may, mayNot
 	}
-	return reject(may, mayNot, v1beta1.ReasonNoLinkForAddress, func(c candidate) bool { return c.why == layer2.AllEligibleLinks })
+	return reject(may, mayNot, v1beta1.ReasonNoLinkForAddress, func(c candidate) bool { return c.why == links.AllEligibleLinks })
 }
 
 // onTheLAN leaves nodes out whose kernel is silent on a link that is to carry the
@@ -134,20 +135,20 @@ func claimsLast(claims map[string]Claim, node string) bool {
 }
 
 // choose chooses the links of a node for the address.
-func choose(in Input, ads []*config.L2Advertisement, n Node) ([]layer2.Link, layer2.LinkReason) {
-	return layer2.Choose(in.Address, in.Speakers[n.Name].Links, selection(ads, n))
+func choose(in Input, ads []*config.L2Advertisement, n Node) ([]links.Link, links.Reason) {
+	return links.Choose(in.Address, in.Speakers[n.Name].Links, selection(ads, n))
 }
 
 // selection is what the advertisements that select a node say of its
 // interfaces. One that names none leaves the choice open for all.
-func selection(ads []*config.L2Advertisement, n Node) layer2.Selection {
-	var out layer2.Selection
+func selection(ads []*config.L2Advertisement, n Node) links.Selection {
+	var out links.Selection
 	for _, a := range ads {
 		if !a.SelectsNode(n.Labels) {
 			continue
 		}
 		if len(a.Interfaces) == 0 && len(a.InterfacePatterns) == 0 {
-			return layer2.Selection{}
+			return links.Selection{}
 		}
 		out.Names = append(out.Names, a.Interfaces...)
 		out.Patterns = append(out.Patterns, a.InterfacePatterns...)
@@ -166,11 +167,11 @@ func elect(addr netip.Addr, candidates []candidate, immediate bool) string {
 	if !immediate {
 		left = present(left)
 	}
-	var out []layer2.Candidate
+	var out []election.Candidate
 	for _, c := range left {
-		out = append(out, layer2.Candidate{Name: c.name})
+		out = append(out, election.Candidate{Name: c.name})
 	}
-	owner, _ := layer2.Elect(addr, out)
+	owner, _ := election.Elect(addr, out)
 	return owner
 }
 

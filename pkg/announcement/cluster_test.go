@@ -142,7 +142,7 @@ func (s *simulation) decide(sp *simSpeaker, addr netip.Addr) {
 		in.Speakers[other.name] = Speaker{
 			Presence: v.Presence,
 			Reason:   v.Reason,
-			Links:    links(byte(i + 1)),
+			Links:    linksOf(byte(i + 1)),
 			Heard:    f.Alive,
 			Worked:   true,
 		}

@@ -38,6 +38,7 @@ package announcement
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -47,7 +48,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // Input is everything that Decide looks at.
@@ -93,7 +94,7 @@ type Input struct {
 type Speaker struct {
 	Presence Presence
 	Reason   v1beta1.Reason // of its presence
-	Links    []layer2.Link  // those that may carry announcements
+	Links    []links.Link   // those that may carry announcements
 	// SilentLinks are the names of those on which the node's kernel answers no
 	// probes any more, while others answer there.
 	SilentLinks []string
@@ -127,7 +128,7 @@ type Claim struct {
 type Probe struct {
 	State ProbeState
 	// Holder is who has it when it is taken, or who had it before it was free.
-	Holder layer2.HardwareAddr
+	Holder net.HardwareAddr
 	// Node is the node that Holder is a link of, "" for a stranger's.
 	Node string
 	// Nodes are all nodes that answer for it, Node among them.
@@ -166,7 +167,7 @@ type Decision struct {
 	// StandInFor is the node in whose place this one answers, on each link with
 	// the hardware address that As has for it; "" when it answers for itself.
 	StandInFor string
-	As         map[string]layer2.HardwareAddr
+	As         map[string]net.HardwareAddr
 	// Owner is the node that owns the address, "" for none; OwnerLinks are the
 	// links on which it is to announce it.
 	Owner      string
@@ -191,7 +192,7 @@ type Decision struct {
 	Unseen string
 	// Policy is how the address is announced, Promiscuous whether the links take all
 	// frames for it.
-	Policy      layer2.Policy
+	Policy      config.AnnouncementPolicy
 	Promiscuous bool
 	// Services are the names of those that are concerned.
 	Services []string
@@ -340,7 +341,7 @@ func unknownOwner(in Input) string {
 // which not all claims are known: when nobody answers for it. The kernel of a held
 // node does not, whatever it owns. If not, the decision says so; what this node
 // claimed before, it goes on claiming until somebody answers.
-func mayTake(in Input, suspect string, links []layer2.Link, d *Decision) bool {
+func mayTake(in Input, suspect string, links []links.Link, d *Decision) bool {
 	if mine, claimed := in.Claims[in.Node]; claimed && mine.Generation == in.Highest {
 		d.Claim = &mine
 	}
@@ -371,7 +372,7 @@ func Unclaimable(d Decision) Decision {
 
 // free reports whether the LAN has been found not to have the address yet. If
 // not, the decision says so.
-func free(in Input, links []layer2.Link, d *Decision) bool {
+func free(in Input, links []links.Link, d *Decision) bool {
 	switch in.Probe.State {
 	case ProbeFree:
 		return true
@@ -413,11 +414,11 @@ func handOver(in Input, ads []*config.L2Advertisement, d *Decision) bool {
 	if self < 0 || !end.After(in.Now) {
 		return false
 	}
-	links, why := choose(in, ads, in.Nodes[self])
-	if len(links) == 0 || why == layer2.AllEligibleLinks && ownerWhy(in, ads, d.Owner) == layer2.LinksBySubnet {
+	left, why := choose(in, ads, in.Nodes[self])
+	if len(left) == 0 || why == links.AllEligibleLinks && ownerWhy(in, ads, d.Owner) == links.LinksBySubnet {
 		return false // the links that are left are on other LANs
 	}
-	d.Announce, d.Links, d.HandingOver, d.Recheck = true, linkNames(links), true, end
+	d.Announce, d.Links, d.HandingOver, d.Recheck = true, linkNames(left), true, end
 	d.Claim = &Claim{mine.Generation, mine.Weak}
 	d.Reason = v1beta1.ReasonHandingOver
 	d.Message = fmt.Sprintf("This node announces the address on %s until node %s does: %s.", strings.Join(d.Links, ", "), d.Owner, why)
@@ -425,7 +426,7 @@ func handOver(in Input, ads []*config.L2Advertisement, d *Decision) bool {
 }
 
 // ownerWhy is why the links of the owner are chosen.
-func ownerWhy(in Input, ads []*config.L2Advertisement, owner string) layer2.LinkReason {
+func ownerWhy(in Input, ads []*config.L2Advertisement, owner string) links.Reason {
 	at := slices.IndexFunc(in.Nodes, func(n Node) bool { return n.Name == owner })
 	if at < 0 {
 		return ""
@@ -511,8 +512,8 @@ func advertised(in Input, pools []*config.Pool) (ads []*config.L2Advertisement, 
 // policy is the most that one of the advertisements asks for: the longest
 // burst, the shortest interval, the shortest time between refreshes. What none
 // says is left to the announcer.
-func policy(ads []*config.L2Advertisement) layer2.Policy {
-	var out layer2.Policy
+func policy(ads []*config.L2Advertisement) config.AnnouncementPolicy {
+	var out config.AnnouncementPolicy
 	for _, a := range ads {
 		p := a.Announcement
 		out.Count = max(out.Count, p.Count)
@@ -553,9 +554,9 @@ func sortedNames(claims map[string]Claim) []string {
 	return sets.List(sets.KeySet(claims))
 }
 
-func linkNames(links []layer2.Link) []string {
+func linkNames(of []links.Link) []string {
 	var out []string
-	for _, l := range links {
+	for _, l := range of {
 		out = append(out, l.Name)
 	}
 	slices.Sort(out)

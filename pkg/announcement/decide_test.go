@@ -18,7 +18,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 func selector(key, value string) []metav1.LabelSelector {
@@ -41,17 +41,17 @@ func parsed(specs ...v1beta1.L2AdvertisementSpec) *config.Config {
 
 func node(name string) Node { return Node{Name: name, Labels: map[string]string{"name": name}} }
 
-func link(name, prefix string) layer2.Link {
-	l := layer2.Link{Name: name, Up: true, Broadcast: true, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}}
+func link(name, prefix string) links.Link {
+	l := links.Link{Name: name, Up: true, Broadcast: true, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}}
 	if prefix != "" {
 		l.Prefixes = []netip.Prefix{netip.MustParsePrefix(prefix)}
 	}
 	return l
 }
 
-// links are those of one node; last is the last byte of its addresses.
-func links(last byte) []layer2.Link {
-	out := []layer2.Link{
+// linksOf returns those of one node; last is the last byte of its addresses.
+func linksOf(last byte) []links.Link {
+	out := []links.Link{
 		link("eth0", fmt.Sprintf("192.0.2.%d/24", last)), link("eth1", fmt.Sprintf("198.51.100.%d/24", last)), link("cni0", "10.0.0.1/24"),
 	}
 	for i := range out {
@@ -65,7 +65,7 @@ func speaker(p Presence, last byte) Speaker {
 	reason := map[Presence]v1beta1.Reason{
 		Gone: v1beta1.ReasonSpeakerNotAlive, Held: v1beta1.ReasonNodeHeld, Leaving: v1beta1.ReasonNodeLeaving, Present: v1beta1.ReasonNodePresent,
 	}
-	return Speaker{Presence: p, Reason: reason[p], Links: links(last), Heard: p == Present || p == Leaving, Worked: true}
+	return Speaker{Presence: p, Reason: reason[p], Links: linksOf(last), Heard: p == Present || p == Leaving, Worked: true}
 }
 
 var now = time.Unix(1000, 0)

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/election"
 )
 
 // The times of a dispute.
@@ -30,7 +30,7 @@ const (
 // their settings or versions differ, say, or a path between two nodes is broken,
 // each claim the address above the claim of the other, as fast as gossip goes, or
 // it goes round among three. So each node counts how often it is superseded, and
-// one of whose rivals any comes before it in the order of [layer2.Rank] yields. The
+// one of whose rivals any comes before it in the order of [election.Rank] yields. The
 // zero value is no dispute.
 type Dispute struct {
 	// Superseded are the last claims that came above this node's own.
@@ -91,11 +91,11 @@ func (d Dispute) again(addr netip.Addr, node, by string, now time.Time) Dispute 
 // first is the node of the dispute that goes on, of node and those that it is in
 // dispute with.
 func (d Dispute) first(addr netip.Addr, node string) string {
-	candidates := []layer2.Candidate{{Name: node}}
+	candidates := []election.Candidate{{Name: node}}
 	for _, name := range d.With {
-		candidates = append(candidates, layer2.Candidate{Name: name})
+		candidates = append(candidates, election.Candidate{Name: name})
 	}
-	owner, _ := layer2.Elect(addr, candidates)
+	owner, _ := election.Elect(addr, candidates)
 	return owner
 }
 

@@ -41,7 +41,7 @@ func (c *dispute) decide(n *disputing) {
 	in.Dispute, in.Announcing, in.Highest = n.decision.Dispute, owns(n.decision), n.highest
 	for i, other := range c.nodes {
 		in.Nodes = append(in.Nodes, node(other.name))
-		s := Speaker{Presence: Present, Reason: v1beta1.ReasonNodePresent, Links: links(byte(i + 1)), Heard: other.alive}
+		s := Speaker{Presence: Present, Reason: v1beta1.ReasonNodePresent, Links: linksOf(byte(i + 1)), Heard: other.alive}
 		switch {
 		case !other.alive:
 			s.Presence, s.Reason = Gone, v1beta1.ReasonSpeakerNotAlive

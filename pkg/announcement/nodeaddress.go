@@ -7,7 +7,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // nodeOwn says that an address is a node's own, so that nobody announces it, or "".
@@ -22,7 +22,7 @@ func nodeOwn(
 ) (v1beta1.Reason, string) {
 	for _, n := range nodes {
 		named := slices.Contains(n.Addresses, addr)
-		linked := slices.ContainsFunc(speakers[n.Name].Links, func(l layer2.Link) bool {
+		linked := slices.ContainsFunc(speakers[n.Name].Links, func(l links.Link) bool {
 			return slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool { return p.Addr() == addr })
 		})
 		if named && linked || pool.AllowNodeAddresses && (named || linked) {

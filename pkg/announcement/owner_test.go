@@ -11,7 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/config"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // cordon and exclude change a node of lan: 0 is n1.
@@ -201,8 +202,8 @@ func TestStandIn(t *testing.T) {
 // and a service LAN. Who stands in answers where the owner does, with its hardware
 // address there, and nowhere else.
 func TestEachLinkOfTheOwnerHasAStandIn(t *testing.T) {
-	nics := func(n byte) []layer2.Link {
-		out := []layer2.Link{
+	nics := func(n byte) []links.Link {
+		out := []links.Link{
 			link("mgmt0", fmt.Sprintf("203.0.113.%d/24", n)), link("svc0", fmt.Sprintf("192.0.2.%d/24", n)), link("trunk0", ""),
 		}
 		for i := range out {
@@ -279,13 +280,13 @@ func TestPolicy(t *testing.T) {
 	for _, test := range []struct {
 		story string
 		ads   []v1beta1.L2AdvertisementSpec
-		want  layer2.Policy
+		want  config.AnnouncementPolicy
 	}{
-		{"nothing is said", []v1beta1.L2AdvertisementSpec{nothing}, layer2.Policy{}},
-		{"one says something", []v1beta1.L2AdvertisementSpec{nothing, said(3, time.Second, time.Hour), nothing}, layer2.Policy{Count: 3, Interval: time.Second, Refresh: time.Hour}},
-		{"several do", []v1beta1.L2AdvertisementSpec{said(3, time.Second, time.Minute), said(9, 2*time.Second, time.Hour)}, layer2.Policy{Count: 9, Interval: time.Second, Refresh: time.Minute}},
-		{"never is the least eager", []v1beta1.L2AdvertisementSpec{said(3, time.Second, 0), said(3, time.Second, time.Hour)}, layer2.Policy{Count: 3, Interval: time.Second, Refresh: time.Hour}},
-		{"all say never", []v1beta1.L2AdvertisementSpec{said(3, time.Second, 0), nothing}, layer2.Policy{Count: 3, Interval: time.Second, Refresh: -1}},
+		{"nothing is said", []v1beta1.L2AdvertisementSpec{nothing}, config.AnnouncementPolicy{}},
+		{"one says something", []v1beta1.L2AdvertisementSpec{nothing, said(3, time.Second, time.Hour), nothing}, config.AnnouncementPolicy{Count: 3, Interval: time.Second, Refresh: time.Hour}},
+		{"several do", []v1beta1.L2AdvertisementSpec{said(3, time.Second, time.Minute), said(9, 2*time.Second, time.Hour)}, config.AnnouncementPolicy{Count: 9, Interval: time.Second, Refresh: time.Minute}},
+		{"never is the least eager", []v1beta1.L2AdvertisementSpec{said(3, time.Second, 0), said(3, time.Second, time.Hour)}, config.AnnouncementPolicy{Count: 3, Interval: time.Second, Refresh: time.Hour}},
+		{"all say never", []v1beta1.L2AdvertisementSpec{said(3, time.Second, 0), nothing}, config.AnnouncementPolicy{Count: 3, Interval: time.Second, Refresh: -1}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			in := lan()
@@ -332,7 +333,7 @@ func TestWhoHasLostTheLANHandsNothingOver(t *testing.T) {
 	if d := Decide(in); d.Announce || d.Owner != "n2" || d.Reason != v1beta1.ReasonNotOwner {
 		t.Errorf("announces on %v: %s, %s", d.Links, d.Reason, d.Message)
 	}
-	in.Speakers["n2"] = Speaker{Presence: Present, Links: []layer2.Link{link("eth0", "203.0.113.2/24")}}
+	in.Speakers["n2"] = Speaker{Presence: Present, Links: []links.Link{link("eth0", "203.0.113.2/24")}}
 	if d := Decide(in); !d.Announce {
 		t.Errorf("in nobody's subnet: %s, %s", d.Reason, d.Message)
 	}

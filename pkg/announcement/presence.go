@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/election"
 )
 
 // Presence is what other speakers may expect of a node.
@@ -249,7 +249,7 @@ const maxWitnesses = 2
 // those alive, in an order that each node has for itself, so that the work is
 // spread evenly. Every speaker names the same. alive is sorted.
 func Witnesses(node string, alive []string) []string {
-	out := layer2.FirstFor(node, alive, maxWitnesses+1) // it may be among them itself
+	out := election.FirstFor(node, alive, maxWitnesses+1) // it may be among them itself
 	out = slices.DeleteFunc(out, func(name string) bool { return name == node })
 	out = out[:min(len(out), maxWitnesses)]
 	slices.Sort(out)

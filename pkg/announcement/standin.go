@@ -2,12 +2,14 @@ package announcement
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/election"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // standIn has this node answer in the place of an owner whose speaker is not
@@ -23,7 +25,7 @@ func standIn(in Input, d *Decision) bool {
 		return false
 	}
 	for _, theirs := range ownerLinks(in, *d) {
-		first, ok := layer2.Elect(in.Address, neighbours(in.Speakers, d.Owner, theirs))
+		first, ok := election.Elect(in.Address, neighbours(in.Speakers, d.Owner, theirs))
 		if !ok || first != in.Node {
 			continue
 		}
@@ -32,7 +34,7 @@ func standIn(in Input, d *Decision) bool {
 			continue // two of its links are on one LAN: one answer is enough
 		}
 		if d.As == nil {
-			d.As = map[string]layer2.HardwareAddr{}
+			d.As = map[string]net.HardwareAddr{}
 		}
 		d.As[ours] = theirs.HardwareAddr
 		d.Links = append(d.Links, ours)
@@ -63,39 +65,39 @@ func withoutStandIn(in Input, d Decision) []string {
 }
 
 // ownerLinks are the links on which the owner announces the address, by name.
-func ownerLinks(in Input, d Decision) []layer2.Link {
+func ownerLinks(in Input, d Decision) []links.Link {
 	return named(in.Speakers[d.Owner].Links, d.OwnerLinks)
 }
 
 // named are the links with one of these names, by name.
-func named(links []layer2.Link, names []string) []layer2.Link {
-	var out []layer2.Link
-	for _, l := range links {
+func named(all []links.Link, names []string) []links.Link {
+	var out []links.Link
+	for _, l := range all {
 		if slices.Contains(names, l.Name) {
 			out = append(out, l)
 		}
 	}
-	slices.SortFunc(out, func(a, b layer2.Link) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b links.Link) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 
 // neighbours are the nodes whose speakers are present and that are on one LAN with
 // a link of another node, and have not lost it.
-func neighbours(speakers map[string]Speaker, node string, link layer2.Link) []layer2.Candidate {
-	var out []layer2.Candidate
+func neighbours(speakers map[string]Speaker, node string, link links.Link) []election.Candidate {
+	var out []election.Candidate
 	for name, s := range speakers {
 		if name == node || s.Presence != Present {
 			continue
 		}
 		if ours, ok := meet(s.Links, link); ok && !slices.Contains(s.SilentLinks, ours) {
-			out = append(out, layer2.Candidate{Name: name})
+			out = append(out, election.Candidate{Name: name})
 		}
 	}
 	return out
 }
 
 // meet names the first of our links that is on one LAN with one of theirs.
-func meet(ours []layer2.Link, theirs layer2.Link) (link string, ok bool) {
+func meet(ours []links.Link, theirs links.Link) (link string, ok bool) {
 	for _, o := range ours {
 		if _, ok := SharedAddress(o, theirs); ok && o.Usable() && len(theirs.HardwareAddr) > 0 {
 			return o.Name, true
@@ -107,7 +109,7 @@ func meet(ours []layer2.Link, theirs layer2.Link) (link string, ok bool) {
 // SharedAddress is the first address of a link of another node that is in a
 // subnet of our link, so that both are, most likely, on one LAN. Link-local
 // addresses, which every LAN has, tell nothing.
-func SharedAddress(ours, theirs layer2.Link) (netip.Addr, bool) {
+func SharedAddress(ours, theirs links.Link) (netip.Addr, bool) {
 	for _, p := range theirs.Prefixes {
 		if !p.Addr().IsLinkLocalUnicast() && ours.Reaches(p.Addr()) {
 			return p.Addr(), true
@@ -121,7 +123,7 @@ type Check struct {
 	// Link is the link of this node on which to ask.
 	Link string
 	// MAC is the hardware address with which the owner should answer.
-	MAC layer2.HardwareAddr
+	MAC net.HardwareAddr
 }
 
 // Checks tells how a node is to check, as a client would, who answers for an
@@ -132,7 +134,7 @@ type Check struct {
 func Checks(addr netip.Addr, owner string, ownerLinks []string, node string, speakers map[string]Speaker) []Check {
 	var out []Check
 	for _, theirs := range named(speakers[owner].Links, ownerLinks) {
-		ranked := layer2.RankFor("check "+addr.String(), neighbours(speakers, owner, theirs))
+		ranked := election.RankFor("check "+addr.String(), neighbours(speakers, owner, theirs))
 		if len(ranked) == 0 || ranked[0].Name != node {
 			continue
 		}

@@ -1,16 +1,16 @@
 package announcement
 
 import (
+	"net"
 	"slices"
 	"testing"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/pkg/layer2"
 )
 
 // TestWhatAnotherMayOwn: n1 is to own the address by what is known, and n2 may own it.
 func TestWhatAnotherMayOwn(t *testing.T) {
-	mac := layer2.HardwareAddr{2, 0, 0, 0, 0, 12}
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 12}
 	unknown := func(name string, p Presence) func(*Input) {
 		return func(in *Input) {
 			s := in.Speakers[name]

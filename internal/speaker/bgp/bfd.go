@@ -16,7 +16,7 @@ import (
 	"github.com/berth-lb/berth/pkg/bfd"
 	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // paths has BFD watch the ways to routers whose BGPPeers ask for it, and tells
@@ -123,9 +123,9 @@ func (p *paths) plan(state []bgp.Session, found map[bfd.Key]bfd.Status) map[stri
 			out[s.Peer] = last
 		}
 	}
-	links := p.links.Links()
+	on := p.links.Links()
 	for name, w := range p.wanted {
-		out[name] = w.path(routers[name], links)
+		out[name] = w.path(routers[name], on)
 	}
 	return out
 }
@@ -141,9 +141,9 @@ func (p *paths) found() map[bfd.Key]bfd.Status {
 
 // path is the way to the router of one peer. found is where the router is when
 // the peer names only a link.
-func (w watchedPeer) path(found netip.Addr, links []layer2.Link) path {
+func (w watchedPeer) path(found netip.Addr, on []links.Link) path {
 	out := path{
-		key: bfd.Key{Peer: w.Address, Local: w.Source, Multihop: w.several(links)},
+		key: bfd.Key{Peer: w.Address, Local: w.Source, Multihop: w.several(on)},
 		config: bfd.SessionConfig{
 			ReceiveInterval: w.profile.Receive, TransmitInterval: w.profile.Transmit, DetectMultiplier: uint8(w.profile.Multiplier),
 			EchoMode: w.profile.Echo > 0, EchoInterval: w.profile.Echo, Passive: w.profile.Passive, MinimumTTL: uint8(w.profile.MinimumTTL),
@@ -171,8 +171,8 @@ func (w watchedPeer) path(found netip.Addr, links []layer2.Link) path {
 // several tells whether the router may be several hops away. Both ends must
 // think the same of it, so it is as FRR does it: by what the peer says, and an
 // internal peer is several hops away when it is in no subnet of this node.
-func (w watchedPeer) several(links []layer2.Link) bool {
-	near := slices.ContainsFunc(links, func(l layer2.Link) bool {
+func (w watchedPeer) several(on []links.Link) bool {
+	near := slices.ContainsFunc(on, func(l links.Link) bool {
 		return slices.ContainsFunc(l.Prefixes, func(prefix netip.Prefix) bool { return prefix.Contains(w.Address) })
 	})
 	return w.Multihop || w.TTLSecurity > 1 || w.Internal() && !near

@@ -22,7 +22,7 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/bfd"
 	"github.com/berth-lb/berth/pkg/bgp"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // Speaker keeps the BGP sessions of this node; package gobgp has it.
@@ -45,7 +45,7 @@ type BFDSpeaker interface {
 }
 
 // Links knows the network interfaces of this node.
-type Links interface{ Links() []layer2.Link }
+type Links interface{ Links() []links.Link }
 
 // Requeuer has addresses reconciled; package reconcile has it.
 type Requeuer interface {

@@ -22,7 +22,7 @@ import (
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // sessions reports what this node's sessions are doing: in the Speaker object, in
@@ -421,8 +421,8 @@ func (p sessionPlan) withheld(s bgp.Session) string {
 
 // foreignSource says that a session is to come from an address that none of the
 // node's links has. While the links are not known, nothing is wrong.
-func (p sessionPlan) foreignSource(links []layer2.Link) sessionProblem {
-	if !p.source.IsValid() || len(links) == 0 || slices.ContainsFunc(links, func(l layer2.Link) bool {
+func (p sessionPlan) foreignSource(own []links.Link) sessionProblem {
+	if !p.source.IsValid() || len(own) == 0 || slices.ContainsFunc(own, func(l links.Link) bool {
 		return slices.ContainsFunc(l.Prefixes, func(has netip.Prefix) bool { return has.Addr() == p.source })
 	}) {
 		return sessionProblem{}

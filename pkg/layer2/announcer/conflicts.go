@@ -1,0 +1,321 @@
+package announcer
+
+import (
+	"bytes"
+	"cmp"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+const (
+	// defendInterval is the least time between two defences of an address on a
+	// link (DEFEND_INTERVAL of RFC 5227 1.1).
+	defendInterval = 10 * time.Second
+	// conflictMemory is how long a claim is remembered that is not repeated.
+	conflictMemory = 10 * time.Minute
+	// maxClaimants bounds the claimants of one address on one link, for a hostile
+	// host can make up Ethernet addresses. The one unheard for longest makes room.
+	maxClaimants = 8
+	// tellInterval is the least time between two times that new claimants of one
+	// address on one link are told of: they may be one host with many addresses.
+	tellInterval = 10 * time.Second
+)
+
+// Conflict is another host that claims an address which is announced here.
+type Conflict struct {
+	Addr netip.Addr
+	// Link is where the claim was heard.
+	Link string
+	// MAC is the Ethernet address at which the address is said to be.
+	MAC net.HardwareAddr
+	// First and Last are when the first and the last such claim was heard, Count
+	// is how many.
+	First, Last time.Time
+	Count       uint64
+	// Fellow is true when MAC is one of those given to SetFellows. Then it is no
+	// conflict but a handover, for a while at least.
+	Fellow bool
+}
+
+// Conflicts returns the other hosts that claimed addresses which are announced
+// here, sorted by address, link and Ethernet address. One is forgotten when the
+// address is withdrawn from the link, or when it was silent for ten minutes.
+// Changed tells of new and forgotten ones, not of repeated claims, and of new ones
+// for one address on one link every ten seconds at most.
+func (a *Announcer) Conflicts() []Conflict {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.contests.list()
+}
+
+// SetFellows tells the Ethernet addresses of the fellow nodes, in place of those
+// told before. Fellows claim addresses rightfully when they take over, so their
+// claims are not defended against.
+func (a *Announcer) SetFellows(macs []net.HardwareAddr) {
+	fellows := make(macSet, len(macs))
+	for _, mac := range macs {
+		fellows.add(mac)
+	}
+	a.mu.Lock()
+	a.fellows = fellows
+	changed := a.contests.setFellows(fellows)
+	a.mu.Unlock()
+	if changed {
+		signal(a.changed)
+	}
+}
+
+// heard takes notice of a claim that a reader has judged, and has it defended
+// against when that is due.
+func (a *Announcer) heard(key burstKey, claimant net.HardwareAddr, now time.Time) {
+	trusted := a.guard.open()
+	a.mu.Lock()
+	c, announced := a.desired[key.addr].on(key.port.link)
+	if !announced { // withdrawn just now
+		a.mu.Unlock()
+		return
+	}
+	_, live := a.live[key]
+	fellow := a.fellows.has(claimant) || bytes.Equal(claimant, c.as)
+	noted := a.contests.note(foreignClaim{
+		place:     place{key.addr, key.port.link},
+		mac:       claimant,
+		fellow:    fellow,
+		defenders: trusted && live && c.as == nil,
+	}, now)
+	if noted.defend {
+		a.defences = append(a.defences, key)
+	}
+	a.mu.Unlock()
+	a.tellClaims(noted.news)
+	if noted.news != nil || noted.later || noted.defend {
+		signal(a.wake)
+	}
+}
+
+// tellClaims tells of claimants that are new, if there are any.
+func (a *Announcer) tellClaims(news *claimNews) {
+	if news == nil {
+		return
+	}
+	if news.foreign != nil {
+		a.log.Warn("another host claims the address", "address", news.addr, "link", news.link, "mac", news.foreign.String(), "count", news.claims)
+	}
+	signal(a.changed)
+}
+
+// forgetSilent forgets conflicts that were not heard of for long, and returns
+// when there may be the next to forget; zero is never.
+func (a *Announcer) forgetSilent(now time.Time) time.Time {
+	a.mu.Lock()
+	forgot, news, next := a.contests.expire(now)
+	a.mu.Unlock()
+	if forgot {
+		signal(a.changed)
+	}
+	for _, n := range news {
+		a.tellClaims(n)
+	}
+	return next
+}
+
+// place is one address on one link.
+type place struct {
+	addr netip.Addr
+	link string
+}
+
+// foreignClaim is one claim that was heard.
+type foreignClaim struct {
+	place
+	mac    net.HardwareAddr
+	fellow bool
+	// defenders is whether this node would defend the address at all.
+	defenders bool
+}
+
+// contests are the claims of others, by what they claim. It is pure: the caller
+// has the clock and the lock.
+type contests struct {
+	of map[place]*contest
+	// next is not after the time at which the first claim is to be forgotten.
+	next time.Time
+}
+
+type contest struct {
+	claimants []Conflict
+	// defended is when the last defence was ordered.
+	defended time.Time
+	// told is when claimants were last told of, untold what is to be told of those
+	// that were new since, nil for nothing.
+	told   time.Time
+	untold *claimNews
+	// count is how many claims of strangers there were since then.
+	count uint64
+}
+
+// claimNews is what is told of new claimants of one address on one link: the last
+// of the strangers, nil for none, and how many claims of strangers there were since
+// it was last told.
+type claimNews struct {
+	place
+	foreign net.HardwareAddr
+	claims  uint64
+}
+
+func newContests() *contests { return &contests{of: make(map[place]*contest)} }
+
+// noted is what is to be done about a claim.
+type noted struct {
+	// news is what is to be told of claimants that are new, or changed sides; nil
+	// for nothing now.
+	news *claimNews
+	// later is set when something came up that is to be told after a while.
+	later bool
+	// defend is set when the address is to be defended by one announcement (RFC
+	// 5227 2.4 (c)).
+	defend bool
+}
+
+// note records a claim.
+func (c *contests) note(heard foreignClaim, now time.Time) noted {
+	at := c.of[heard.place]
+	if at == nil {
+		at = &contest{}
+		c.of[heard.place] = at
+	}
+	if c.next.IsZero() {
+		c.next = now.Add(conflictMemory)
+	}
+	i := slices.IndexFunc(at.claimants, func(known Conflict) bool { return bytes.Equal(known.MAC, heard.mac) })
+	fresh := i < 0
+	if fresh {
+		i = at.room()
+		at.claimants[i] = Conflict{
+			Addr: heard.addr, Link: heard.link, MAC: slices.Clone(heard.mac), First: now, Fellow: heard.fellow,
+		}
+	}
+	known := &at.claimants[i]
+	fresh = fresh || known.Fellow != heard.fellow
+	known.Last, known.Fellow = now, heard.fellow
+	known.Count++
+	if !heard.fellow {
+		at.count++
+	}
+	waiting := at.untold != nil
+	if fresh {
+		at.untold = &claimNews{place: heard.place}
+		if !heard.fellow {
+			at.untold.foreign = known.MAC
+		}
+	}
+	out := noted{news: at.take(now)}
+	if at.untold != nil && !waiting {
+		out.later = true
+		c.sooner(at.told.Add(tellInterval))
+	}
+	if heard.fellow || !heard.defenders || (!at.defended.IsZero() && now.Sub(at.defended) < defendInterval) {
+		return out
+	}
+	at.defended = now
+	out.defend = true
+	return out
+}
+
+// take returns what is to be told now, nil for nothing.
+func (c *contest) take(now time.Time) *claimNews {
+	if c.untold == nil || !c.told.IsZero() && now.Sub(c.told) < tellInterval {
+		return nil
+	}
+	news := c.untold
+	news.claims = c.count
+	c.told, c.untold, c.count = now, nil, 0
+	return news
+}
+
+// room returns the index of a free claimant, taken from the one that was unheard
+// for longest when there are too many.
+func (c *contest) room() int {
+	if len(c.claimants) < maxClaimants {
+		c.claimants = append(c.claimants, Conflict{})
+		return len(c.claimants) - 1
+	}
+	oldest := 0
+	for i, known := range c.claimants {
+		if known.Last.Before(c.claimants[oldest].Last) {
+			oldest = i
+		}
+	}
+	return oldest
+}
+
+// forget forgets all claims of a place and reports whether there were any.
+func (c *contests) forget(p place) bool {
+	_, known := c.of[p]
+	delete(c.of, p)
+	return known
+}
+
+// expire forgets claimants that were silent for long. It reports whether there
+// were any, and returns what is to be told of others, and when to look again; zero
+// is never.
+func (c *contests) expire(now time.Time) (forgot bool, news []*claimNews, next time.Time) {
+	if c.next.IsZero() || now.Before(c.next) {
+		return false, nil, c.next
+	}
+	c.next = time.Time{}
+	for p, at := range c.of {
+		before := len(at.claimants)
+		at.claimants = slices.DeleteFunc(at.claimants, func(known Conflict) bool {
+			return now.Sub(known.Last) >= conflictMemory
+		})
+		forgot = forgot || len(at.claimants) < before
+		if len(at.claimants) == 0 {
+			delete(c.of, p)
+		}
+		if n := at.take(now); n != nil {
+			news = append(news, n)
+		}
+		for _, known := range at.claimants {
+			c.sooner(known.Last.Add(conflictMemory))
+		}
+		if at.untold != nil {
+			c.sooner(at.told.Add(tellInterval))
+		}
+	}
+	return forgot, news, c.next
+}
+
+// sooner has the next look not later than a time.
+func (c *contests) sooner(due time.Time) {
+	if c.next.IsZero() || due.Before(c.next) {
+		c.next = due
+	}
+}
+
+// setFellows judges the known claimants anew and reports whether any changed.
+func (c *contests) setFellows(fellows macSet) (changed bool) {
+	for _, at := range c.of {
+		for i := range at.claimants {
+			known := &at.claimants[i]
+			if fellow := fellows.has(known.MAC); fellow != known.Fellow {
+				known.Fellow, changed = fellow, true
+			}
+		}
+	}
+	return changed
+}
+
+// list returns all claimants, sorted. They share nothing that changes.
+func (c *contests) list() []Conflict {
+	var out []Conflict
+	for _, at := range c.of {
+		out = append(out, at.claimants...)
+	}
+	slices.SortFunc(out, func(x, y Conflict) int {
+		return cmp.Or(x.Addr.Compare(y.Addr), cmp.Compare(x.Link, y.Link), bytes.Compare(x.MAC, y.MAC))
+	})
+	return out
+}

@@ -1,0 +1,58 @@
+package announcer
+
+import (
+	"github.com/berth-lb/berth/pkg/layer2/internal/layer2test"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+)
+
+// What is shared with the tests of other packages, by the names that it has here.
+var (
+	ourMAC      = layer2test.OurMAC
+	clientMAC   = layer2test.ClientMAC
+	otherMAC    = layer2test.OtherMAC
+	ourOtherMAC = layer2test.OurOtherMAC
+	fellowMAC   = layer2test.FellowMAC
+	vip4        = layer2test.VIP4
+	vip6        = layer2test.VIP6
+	vip6SNM     = layer2test.VIP6Group
+	foreign4    = layer2test.Foreign4
+	foreign6    = layer2test.Foreign6
+	client4     = layer2test.Client4
+	client6     = layer2test.Client6
+	allNodes    = layer2test.AllNodes
+	clientOwn6  = layer2test.ClientOwn6
+
+	at           = layer2test.At
+	groupMAC     = layer2test.GroupMAC
+	arpRequest   = layer2test.ARPRequest
+	solicit      = layer2test.Solicit
+	advertise    = layer2test.Advertise
+	lan          = layer2test.Link
+	extend       = layer2test.Extend
+	stage        = layer2test.Stage
+	suppressed   = layer2test.Suppressed
+	until        = layer2test.Until
+	macOf        = layer2test.MACOf
+	hardwareAddr = layer2test.HardwareAddr
+	neighbour    = layer2test.Neighbour
+)
+
+type (
+	solicitation  = layer2test.Solicitation
+	advertisement = layer2test.Advertisement
+)
+
+const (
+	offIPv6      = layer2test.OffIPv6
+	offICMPv6    = layer2test.OffICMPv6
+	offNDPTarget = layer2test.OffNDPTarget
+)
+
+// lanMAC is the Ethernet address of the links that lan makes.
+var lanMAC = lan(1, "").HardwareAddr
+
+// but returns a changed link.
+func but(l links.Link, change func(*links.Link)) links.Link {
+	change(&l)
+	return l
+}

@@ -1,0 +1,175 @@
+package announcer
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/berth-lb/berth/pkg/layer2/neighbor"
+)
+
+// broadcast4 is every IPv4 host on a segment.
+var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// Policy says how often an address is announced unasked. A field that is zero
+// takes its value from the [Config].
+type Policy struct {
+	// Count is how many announcements a burst has; negative is as zero.
+	Count int
+	// Interval is the time between two of them; negative is as zero.
+	Interval time.Duration
+	// Refresh is the time between two announcements after the burst, each
+	// shifted by up to a quarter of it at random, so that thousands of addresses
+	// spread out. It mends what a neighbour that missed the whole burst still
+	// believes. Negative is never.
+	Refresh time.Duration
+}
+
+// or fills in what p leaves open.
+func (p Policy) or(o Policy) Policy {
+	if p.Count <= 0 {
+		p.Count = o.Count
+	}
+	if p.Interval <= 0 {
+		p.Interval = o.Interval
+	}
+	if p.Refresh == 0 {
+		p.Refresh = o.Refresh
+	}
+	return p
+}
+
+// Request is what one address should be on this node.
+type Request struct {
+	// Links are the names of the links on which the address is announced, and no
+	// others. None withdraws it. Links that this node does not have, or not yet,
+	// are remembered.
+	Links []string
+	// Policy says how often it is announced unasked.
+	Policy Policy
+	// As is, by link, the Ethernet address that answers give; on a link that is not
+	// in it, that is the link's own. With another one this node stands in for the
+	// owner, as a proxy (RFC 4861 7.2.8): answers still come from the link's own
+	// Ethernet address, and nothing is sent unasked, neither burst nor refresh nor
+	// defence. What is no address of one host is taken for the link's own.
+	As map[string]net.HardwareAddr
+	// Generation is announced with a new burst whenever it changes, although the
+	// address was announced here before.
+	Generation uint64
+	// Promiscuous has the links take all frames that reach them, for devices that do
+	// not deliver requests for addresses which no interface carries.
+	Promiscuous bool
+}
+
+// wish is a Request as the announcer keeps it. It is replaced, never changed.
+type wish struct {
+	policy      Policy
+	generation  uint64
+	promiscuous bool
+	// claims are sorted by link.
+	claims []claim
+}
+
+// claim is one link of one address.
+type claim struct {
+	link string
+	// as is the Ethernet address that is answered; nil is the link's own.
+	as net.HardwareAddr
+	// serial is new each time when the address has to be announced anew.
+	serial uint64
+	// born is the serial with which answering began.
+	born uint64
+}
+
+// on returns the claim of a link.
+func (w wish) on(link string) (claim, bool) {
+	for _, c := range w.claims {
+		if c.link == link {
+			return c, true
+		}
+	}
+	return claim{}, false
+}
+
+// Set says what addr should be on this node, in place of what was said before.
+// Setting what is already set does nothing. A link that is new for the address, a
+// new generation, and the end of standing in each start a burst; a policy that
+// differs holds for the rest of it. An address that no host can have (multicast,
+// broadcast, unspecified, loopback or invalid) is ignored with a log entry.
+//
+// Set may be called from any goroutine, before, during and after Run, and never
+// waits for a socket. When it returns, withdrawn addresses are not answered, and
+// others are answered with the Ethernet address that was asked for.
+func (a *Announcer) Set(addr netip.Addr, want Request) {
+	addr = addr.Unmap().WithZone("")
+	if !addr.IsValid() || addr.IsMulticast() || addr.IsUnspecified() || addr.IsLoopback() || addr == broadcast4 {
+		a.log.Warn("cannot announce", "address", addr, "reason", "not a unicast address")
+		return
+	}
+	names := slices.Clone(want.Links)
+	slices.Sort(names)
+	names = slices.Compact(names)
+	next := wish{policy: want.Policy.or(a.config.policy()), generation: want.Generation, promiscuous: want.Promiscuous}
+	for _, name := range names {
+		c := claim{link: name}
+		if as := want.As[name]; neighbor.IsStation(as) {
+			c.as = slices.Clone(as)
+		}
+		next.claims = append(next.claims, c)
+	}
+
+	a.mu.Lock()
+	changed := a.setLocked(addr, next)
+	a.mu.Unlock()
+	if changed {
+		signal(a.wake)
+	}
+}
+
+// setLocked changes what is desired of addr and reports whether it had to. The
+// serials of next are still to be given.
+func (a *Announcer) setLocked(addr netip.Addr, next wish) bool {
+	old := a.desired[addr]
+	sameClaims := slices.EqualFunc(old.claims, next.claims, func(x, y claim) bool { return x.link == y.link && bytes.Equal(x.as, y.as) })
+	sameTerms := old.policy == next.policy && old.generation == next.generation && old.promiscuous == next.promiscuous
+	if sameClaims && (sameTerms || len(next.claims) == 0) {
+		return false
+	}
+	a.stale[addr] = struct{}{}
+	for _, c := range old.claims {
+		if _, still := next.on(c.link); !still && a.contests.forget(place{addr, c.link}) {
+			signal(a.changed)
+		}
+	}
+	if len(next.claims) == 0 {
+		delete(a.desired, addr)
+		return true
+	}
+	for i := range next.claims {
+		c := &next.claims[i]
+		before, known := old.on(c.link)
+		switch {
+		case !known || !bytes.Equal(before.as, c.as):
+			a.serial++
+			c.serial, c.born = a.serial, a.serial
+		case old.generation != next.generation:
+			a.serial++
+			c.serial, c.born = a.serial, before.born
+		default:
+			c.serial, c.born = before.serial, before.born
+		}
+	}
+	a.desired[addr] = next
+	return true
+}
+
+// answer reports whether addr is to be answered for on the link, and as which
+// Ethernet address if not as the link's own.
+func (a *Announcer) answer(addr netip.Addr, link string) (as net.HardwareAddr, ok bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	c, ok := a.desired[addr].on(link)
+	return c.as, ok
+}

@@ -1,0 +1,68 @@
+package announcer
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// sendDue sends announcements as far as they are due and the pacers let them. None
+// are sent, and none are lost but defences, while the announcer is suspended.
+func (l *loop) sendDue(now time.Time) {
+	l.takeDefences()
+	began := false
+	for l.guard.open() {
+		why, ok := l.bursts.peek(now)
+		if !ok || (why == burstRepeats || why == refreshes) && !l.repeats.AllowN(now, 1) || !l.pacer.AllowN(now, 1) {
+			break
+		}
+		key, _ := l.bursts.take(now)
+		began = l.send(key, why) || began
+	}
+	if began {
+		signal(l.changed)
+	}
+}
+
+// takeDefences schedules the defences that readers ask for.
+func (l *loop) takeDefences() {
+	l.mu.Lock()
+	defences := l.defences
+	l.defences = nil
+	l.mu.Unlock()
+	for _, key := range defences {
+		l.bursts.defend(key)
+	}
+}
+
+// send announces one address once, and reports whether it was for the first time.
+// It may have been withdrawn since the last pass.
+func (l *loop) send(key burstKey, why occasion) (first bool) {
+	p := l.ports[key.port]
+	if p == nil {
+		return false
+	}
+	if as, ok := l.answer(key.addr, key.port.link); !ok || as != nil {
+		return false
+	}
+	if !p.sendAnnouncement(key.addr) {
+		return false
+	}
+	p.counters.count(why)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	live, ok := l.live[key]
+	if !ok || !live.announced.IsZero() {
+		return false
+	}
+	live.announced = time.Now()
+	l.live[key] = live
+	return true
+}
+
+// jitter shifts d by up to a quarter of it in either direction.
+func jitter(d time.Duration) time.Duration {
+	if d < 4 {
+		return d
+	}
+	return d - d/4 + rand.N(d/2)
+}

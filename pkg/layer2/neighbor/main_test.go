@@ -1,0 +1,9 @@
+package neighbor
+
+import (
+	"testing"
+
+	"github.com/berth-lb/berth/internal/netnstest"
+)
+
+func TestMain(m *testing.M) { netnstest.Main(m) }

@@ -1,0 +1,9 @@
+package prober
+
+import (
+	"testing"
+
+	"github.com/berth-lb/berth/internal/netnstest"
+)
+
+func TestMain(m *testing.M) { netnstest.Main(m) }
