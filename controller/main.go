@@ -165,7 +165,7 @@ type everywhere func(context.Context) error
 // Start runs the part.
 func (e everywhere) Start(ctx context.Context) error { return e(ctx) }
 
-// NeedLeaderElection is what the manager asks.
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
 func (everywhere) NeedLeaderElection() bool { return false }
 
 func managerOptions(s processSettings) ctrl.Options {

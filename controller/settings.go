@@ -31,7 +31,7 @@ func addFlags(cmd *cobra.Command) {
 		"in this time. From 3s to 5m.")
 }
 
-// validate tells by name which settings cannot be used.
+// validate reports by name which settings cannot be used.
 func (s processSettings) validate() error {
 	var errs []error
 	if s.Lease < 3*time.Second || s.Lease > 5*time.Minute {

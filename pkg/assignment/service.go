@@ -61,7 +61,7 @@ const (
 	IPv6 Family = "IPv6"
 )
 
-// FamilyOf is the family of an address.
+// FamilyOf returns the family of an address.
 func FamilyOf(addr netip.Addr) Family {
 	if addr.Is4() {
 		return IPv4
@@ -69,10 +69,10 @@ func FamilyOf(addr netip.Addr) Family {
 	return IPv6
 }
 
-// Is6 tells whether f is IPv6.
+// Is6 reports whether f is IPv6.
 func (f Family) Is6() bool { return f == IPv6 }
 
-// Serves tells whether a Service is Berth's to serve: of type LoadBalancer
+// Serves reports whether a Service is Berth's to serve: of type LoadBalancer
 // and of the given class, where "" means Services without a class
 // (KEP-1959).
 func Serves(s *corev1.Service, class string) bool {
@@ -87,7 +87,7 @@ func Serves(s *corev1.Service, class string) bool {
 
 // ParseService reads a Service. The error says which annotations or fields
 // contradict each other or cannot be read; what is returned beside it still
-// tells which addresses the Service has and on which terms.
+// says which addresses the Service has and on which terms.
 func ParseService(s *corev1.Service, nsLabels labels.Set) (Service, error) {
 	out := Service{
 		Holder:          HolderOf(s),
@@ -130,7 +130,7 @@ func HolderOf(s *corev1.Service) allocator.Holder {
 	return allocator.Holder(s.Namespace + "/" + s.Name)
 }
 
-// StatusAddresses are the addresses in a Service's status, in their order.
+// StatusAddresses returns the addresses in a Service's status, in their order.
 func StatusAddresses(s *corev1.Service) []netip.Addr {
 	var out []netip.Addr
 	for _, ingress := range s.Status.LoadBalancer.Ingress {
@@ -141,7 +141,7 @@ func StatusAddresses(s *corev1.Service) []netip.Addr {
 	return out
 }
 
-// hostnames are the host names in a Service's status that stand there instead of an
+// hostnames returns the host names in a Service's status that stand there instead of an
 // address, in their order.
 func hostnames(s *corev1.Service) []string {
 	var out []string
@@ -204,7 +204,7 @@ func lost(s *corev1.Service) netip.Addr {
 	return addr
 }
 
-// families are those of the Service's cluster IPs. A headless Service or one
+// families returns those of the Service's cluster IPs. A headless Service or one
 // whose cluster IP is yet to come has none.
 func families(s *corev1.Service) []Family {
 	ips := s.Spec.ClusterIPs
@@ -262,7 +262,7 @@ const (
 		"Write it with the prefix berth.io/ to have the Service moved."
 )
 
-// remark is what there is to say of a Service's annotations of the older prefix,
+// remark returns what there is to say of a Service's annotations of the older prefix,
 // or "".
 func remark(s *corev1.Service) string {
 	var some bool
@@ -272,7 +272,7 @@ func remark(s *corev1.Service) string {
 		v1beta1.AnnotationLoadBalancerIPs,
 		v1beta1.AnnotationAllowSharedIP,
 	} {
-		r, _ := annotation(s, ours) // an error is told elsewhere
+		r, _ := annotation(s, ours) // ParseService returns the error
 		some = some || strings.HasPrefix(r.name, v1beta1.LegacyAnnotationPrefix)
 		if unfollowed(s, r) {
 			not = append(not, r.String())
@@ -287,10 +287,10 @@ func remark(s *corev1.Service) string {
 	return ""
 }
 
-// String writes a request as it is told, and found again.
+// String writes a request as messages do, in which it is found again.
 func (r request) String() string { return fmt.Sprintf("%s %q", r.name, r.value) }
 
-// unfollowed tells whether an annotation of the older prefix asks for another
+// unfollowed reports whether an annotation of the older prefix asks for another
 // address or pool than the Service was given when Berth did not read that prefix:
 // no new version of Berth takes an address away. It stays so until the annotation
 // is changed.
@@ -302,8 +302,8 @@ func unfollowed(s *corev1.Service, r request) bool {
 	if c == nil || !given(s) {
 		return false
 	}
-	if _, told, before := strings.Cut(c.Message, legacyUnfollow); before {
-		return len(s.Status.LoadBalancer.Ingress) > 0 && strings.Contains(told, r.String())
+	if _, listed, before := strings.Cut(c.Message, legacyUnfollow); before {
+		return len(s.Status.LoadBalancer.Ingress) > 0 && strings.Contains(listed, r.String())
 	}
 	if strings.Contains(c.Message, v1beta1.LegacyAnnotationPrefix) {
 		return false
@@ -326,7 +326,7 @@ func unfollowed(s *corev1.Service, r request) bool {
 	return false
 }
 
-// requestedAddresses are those that a Service with these families asks for.
+// requestedAddresses returns those that a Service with these families asks for.
 func requestedAddresses(s *corev1.Service, families []Family) ([]netip.Addr, error) {
 	asked, err := annotation(s, v1beta1.AnnotationLoadBalancerIPs)
 	if err != nil {

@@ -57,7 +57,7 @@ func TestAddressesOfNodes(t *testing.T) {
 		}},
 		{"which is said before what other pools lack", func(t *testing.T) {
 			pools := []v1beta1.IPAddressPool{only}
-			for i := range maxTold {
+			for i := range mostPools {
 				pools = append(pools, pool(fmt.Sprint("a", i), addresses(v1beta1.AddressRange(fmt.Sprintf("198.51.100.%d/32", i)))))
 			}
 			d := withNodes(seven, pools...).look(t, asking(service("a"), "p"))

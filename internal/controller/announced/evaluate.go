@@ -21,7 +21,7 @@ import (
 	"github.com/berth-lb/berth/pkg/config"
 )
 
-// Input is everything that Evaluate looks at.
+// Input is everything that Evaluate takes into account.
 type Input struct {
 	config   *config.Config
 	nodes    map[string]map[string]string // labels, by name
@@ -82,10 +82,10 @@ type Outcome struct {
 	Message string
 }
 
-// announced tells whether all addresses reach a router.
+// announced reports whether all addresses reach a router.
 func (s Outcome) announced() bool { return s.Reason == v1beta1.ReasonAnnounced }
 
-// unknown tells whether it is not known.
+// unknown reports whether it is not known.
 func (s Outcome) unknown() bool { return s.Reason == v1beta1.ReasonNotListed }
 
 // address is what is known of one address of one Service.
@@ -124,7 +124,7 @@ func (n nodesOf) String() string {
 	return fmt.Sprintf("%s (%s)", counted(n.count, "node"), names)
 }
 
-// counted is a number of things.
+// counted returns a number of things.
 func counted(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -232,7 +232,7 @@ func (j *evaluation) count(s speaker) {
 	}
 }
 
-// sessionsFor counts the sessions over which a node tells of addresses of a family.
+// sessionsFor counts the sessions over which a node announces addresses of a family.
 func (s speaker) sessionsFor(
 	ads []*config.BGPAdvertisement, nodeLabels labels.Set, family bgp.Families,
 ) int {

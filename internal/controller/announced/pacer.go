@@ -8,21 +8,21 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// How soon Services are told what becomes of them by BGP. One session concerns all
+// How soon Services report what becomes of them by BGP. One session concerns all
 // addresses that it carries, so what is over soon is not written at all, and the
 // rest a few at a time.
 const (
-	// troubleDelay is after how long trouble is told: a new Service is announced
+	// troubleDelay is after how long trouble is reported: a new Service is announced
 	// within a moment, and sessions may come back.
 	troubleDelay = 5 * time.Second
-	// wordingDelay is after how long it is told that other nodes announce, or to
+	// wordingDelay is after how long it is reported that other nodes announce, or to
 	// another number of sessions.
 	wordingDelay = 30 * time.Second
-	// troubleRate and wordingRate are how many Services are told so in a second.
+	// troubleRate and wordingRate are how many Services report so in a second.
 	troubleRate, wordingRate = 50, 5
 )
 
-// pacer decides when which Service is told.
+// pacer decides when which Service reports.
 type pacer struct {
 	last    time.Time                          // when it last decided
 	differs map[types.NamespacedName]time.Time // since when what a Service says is not right
@@ -99,7 +99,7 @@ func (p *pacer) decide(
 	return due, again
 }
 
-// waitFor is for how long a difference must last before it is told.
+// waitFor returns for how long a difference must last before it is reported.
 func waitFor(want, have *Outcome) time.Duration {
 	switch {
 	case want == nil || want.announced() && (have == nil || !have.announced()):

@@ -64,7 +64,7 @@ func (b *Reporter) Run(ctx context.Context) error {
 		start := time.Now()
 		again, err := b.Evaluate(ctx, start)
 		if err != nil && ctx.Err() == nil {
-			b.log.Error("cannot look at what is announced by BGP", "error", err)
+			b.log.Error("cannot evaluate what is announced by BGP", "error", err)
 			again = start.Add(troubleDelay)
 		}
 		// It takes no more than a tenth of the time, however much changes.
@@ -106,7 +106,7 @@ func (b *Reporter) Evaluate(ctx context.Context, now time.Time) (again time.Time
 	return again, nil
 }
 
-// gather reads what Evaluate looks at, and what Services say now.
+// gather reads what Evaluate takes into account, and what Services say now.
 func (b *Reporter) gather(ctx context.Context) (Input, map[types.NamespacedName]*Outcome, error) {
 	c, nodes := b.state.Configuration()
 	var services corev1.ServiceList

@@ -37,7 +37,7 @@ func parseSpeaker(s *v1beta1.Speaker) speaker {
 	return out
 }
 
-// FamiliesOf are those of which a session tells routers: not those of which all
+// FamiliesOf returns those of which a session announces routes: not those of which all
 // routes are withheld.
 func FamiliesOf(s v1beta1.BGPSession) (out bgp.Families) {
 	for _, f := range s.Families {
@@ -51,7 +51,7 @@ func FamiliesOf(s v1beta1.BGPSession) (out bgp.Families) {
 	return out
 }
 
-// Differs tells whether a Speaker says something else than before of what its
+// Differs reports whether a Speaker says something else than before of what its
 // node does by BGP.
 func Differs(before, after *v1beta1.Speaker) bool {
 	return !reflect.DeepEqual(parseSpeaker(before), parseSpeaker(after))

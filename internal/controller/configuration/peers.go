@@ -19,7 +19,7 @@ type saidOfPeer struct {
 	up      bool   // whether it has a session
 }
 
-// saidOfPeers is what a speaker says of BGPPeers, by their names.
+// saidOfPeers returns what a speaker says of BGPPeers, by their names.
 func saidOfPeers(s *v1beta1.Speaker) map[string]saidOfPeer {
 	out := map[string]saidOfPeer{}
 	for _, session := range s.Status.BGP.Sessions {
@@ -77,12 +77,12 @@ func seenOnNodes(
 			count++
 		}
 	}
-	var told []string
+	var parts []string
 	for _, problem := range slices.Sorted(maps.Keys(named)) {
-		told = append(told, fmt.Sprintf("On %s: %s", someOf(named[problem]), strings.TrimSuffix(problem, ".")))
+		parts = append(parts, fmt.Sprintf("On %s: %s", someOf(named[problem]), strings.TrimSuffix(problem, ".")))
 	}
 	if count > 0 {
-		out.problem.Message = fmt.Sprintf("Not in force as written on nodes, of which there are %d. %s.", count, strings.Join(told, ". "))
+		out.problem.Message = fmt.Sprintf("Not in force as written on nodes, of which there are %d. %s.", count, strings.Join(parts, ". "))
 	}
 	return out
 }

@@ -18,7 +18,7 @@ func fill(s *v1beta1.IPAddressPoolStatus, c state.PoolCounts) {
 	s.AvailableIPv4, s.AvailableIPv6, s.Available = c.Available4, c.Available6, state.Sum(c.Available4, c.Available6)
 	s.RestingIPv4, s.RestingIPv6 = c.Resting4, c.Resting6
 	s.ExcludedIPv4, s.ExcludedIPv6 = c.Excluded4, c.Excluded6
-	tellOfNodes(s, c)
+	setNodeAddresses(s, c)
 	s.OutOfRange = nil
 	for _, r := range c.OutsideRanges {
 		s.OutOfRange = append(s.OutOfRange, config.RangeText(r))
@@ -32,9 +32,9 @@ func fill(s *v1beta1.IPAddressPoolStatus, c state.PoolCounts) {
 			"set onShrink to Move to have them moved.", len(c.Outside)), 0))
 }
 
-// tellOfNodes sets the condition that tells which addresses of a pool nodes have.
-func tellOfNodes(s *v1beta1.IPAddressPoolStatus, c state.PoolCounts) {
-	if c.OfNodesTold == "" {
+// setNodeAddresses sets the condition that says which addresses of a pool nodes have.
+func setNodeAddresses(s *v1beta1.IPAddressPoolStatus, c state.PoolCounts) {
+	if c.OfNodes == "" {
 		meta.RemoveStatusCondition(&s.Conditions, v1beta1.ConditionNodeAddresses)
 		return
 	}
@@ -43,5 +43,5 @@ func tellOfNodes(s *v1beta1.IPAddressPoolStatus, c state.PoolCounts) {
 		reason, what = v1beta1.ReasonGivenOut, "are given out and announced by nobody (allowNodeAddresses)"
 	}
 	meta.SetStatusCondition(&s.Conditions, kube.Condition(v1beta1.ConditionNodeAddresses, true, reason,
-		fmt.Sprintf("Nodes have addresses of the pool, which %s: %s.", what, c.OfNodesTold), 0))
+		fmt.Sprintf("Nodes have addresses of the pool, which %s: %s.", what, c.OfNodes), 0))
 }

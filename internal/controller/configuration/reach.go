@@ -18,9 +18,9 @@ import (
 )
 
 // Which nodes an advertisement reaches is not known from it alone: nodes have labels
-// that keep them out, and only their speakers tell what links they have.
+// that keep them out, and only their speakers list what links they have.
 
-// place is a node, and what its speaker tells of it.
+// place is a node, and what its speaker reports of it.
 type place struct {
 	name   string
 	labels labels.Set
@@ -44,7 +44,7 @@ func (p place) labelled() bool {
 type reach struct {
 	kind, name string
 	selects    func(labels.Set) bool
-	// interfaces are those that it names, as they are written, and names tells which
+	// interfaces are those that it names, as they are written, and names reports which
 	// are meant; none for any.
 	interfaces []string
 	names      func(string) bool
@@ -81,7 +81,7 @@ func (r reach) judge(places []place) config.Problem {
 	return accepted
 }
 
-// excluded is the problem of an advertisement all nodes of which have the exclude
+// excluded returns the problem of an advertisement all nodes of which have the exclude
 // label, while others have not.
 func (r reach) excluded(places []place) config.Problem {
 	names := namesOf(places)
@@ -125,7 +125,7 @@ func namesOf(places []place) []string {
 	return out
 }
 
-// InterfaceGracePeriod is how long no node must have an interface before that is told.
+// InterfaceGracePeriod is how long no node must have an interface before that is reported.
 // Speakers list links that are excluded by their name only once an advertisement
 // names them, and those that start do not know yet which do.
 const InterfaceGracePeriod = 10 * time.Second
@@ -143,7 +143,7 @@ type missing struct {
 }
 
 // wait takes in what was found of a generation of an advertisement just now, and
-// returns how long it is to be waited before that is told. Another generation may name
+// returns how long it is to be waited before that is reported. Another generation may name
 // other interfaces, which speakers have had no time to list.
 func (m *missingSince) wait(key state.ObjectKey, generation int64, reason v1beta1.Reason, now time.Time) time.Duration {
 	m.mu.Lock()

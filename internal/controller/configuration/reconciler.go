@@ -76,7 +76,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	return reconcile.Result{RequeueAfter: recheck.Sub(now)}, nil
 }
 
-// gather reads all that config.Parse looks at.
+// gather reads all that config.Parse takes into account.
 func (r *Reconciler) gather(ctx context.Context) (config.Objects, error) {
 	objects, err := kube.ConfigObjects(ctx, r.live)
 	if err != nil {
@@ -95,7 +95,7 @@ func (r *Reconciler) gather(ctx context.Context) (config.Objects, error) {
 
 // WithNodes returns configuration objects completed by what is to be known of nodes:
 // their labels, which nobody may change, and the addresses that they have, as their
-// statuses and their Speakers tell. namespace is Berth's own.
+// statuses and their Speakers say. namespace is Berth's own.
 func WithNodes(
 	objects config.Objects, namespace string, nodes []corev1.Node, speakers []v1beta1.Speaker,
 ) config.Objects {

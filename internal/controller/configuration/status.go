@@ -24,7 +24,7 @@ import (
 	"github.com/berth-lb/berth/pkg/config"
 )
 
-// newObject is an empty object of a kind whose status has only conditions, and
+// newObject returns an empty object of a kind whose status has only conditions, and
 // these; nil of other kinds.
 func newObject(kind string) (client.Object, *[]metav1.Condition) {
 	switch kind {
@@ -93,7 +93,7 @@ func (r *StatusReconciler) Reconcile(ctx context.Context, key state.ObjectKey) (
 }
 
 // pool writes the status of a pool, and wakes the Services that what has
-// rested enough is for. It returns when to look again; 0 for not at all.
+// rested enough is for. It returns when to evaluate it again; 0 for not at all.
 func (r *StatusReconciler) pool(ctx context.Context, key state.ObjectKey) (time.Duration, error) {
 	now := time.Now()
 	c, ready, inForce := r.state.Pool(key.Name, now)
@@ -121,7 +121,7 @@ func (r *StatusReconciler) pool(ctx context.Context, key state.ObjectKey) (time.
 }
 
 // conditions writes the status of an object that has only conditions. It returns
-// when to look again; 0 for not at all.
+// when to evaluate it again; 0 for not at all.
 func (r *StatusReconciler) conditions(ctx context.Context, key state.ObjectKey) (again time.Duration, err error) {
 	o, conditions := newObject(key.Kind)
 	if err := r.cached.Get(ctx, types.NamespacedName{Name: key.Name}, o); err != nil {
@@ -165,7 +165,7 @@ func saysAlready(conditions []metav1.Condition, reason v1beta1.Reason, generatio
 	return c != nil && c.Reason == string(reason) && c.ObservedGeneration == generation
 }
 
-// worse is what a BGPPeer's condition says of what is wrong with it, and of what is
+// worse returns what a BGPPeer's condition says of what is wrong with it, and of what is
 // wrong on nodes, where its reason is not "": there they have no session. Beside what
 // sessions run with all the same, that comes first.
 func worse(p, onNodes config.Problem) config.Problem {

@@ -20,7 +20,7 @@ import (
 // sessionsDelay gathers changes of many sessions into one write to a BGPPeer.
 const sessionsDelay = time.Second
 
-// PeersOfSpeakers has the status of those BGPPeers looked at of which a speaker
+// PeersOfSpeakers has the status of those BGPPeers reconciled of which a speaker
 // says something else than before, and of all when there is a speaker more or less.
 // What becomes of Services by BGP is evaluated when what it announces has changed.
 func PeersOfSpeakers(with shared.Shared) handler.TypedEventHandler[client.Object, state.ObjectKey] {
@@ -52,7 +52,7 @@ func PeersOfSpeakers(with shared.Shared) handler.TypedEventHandler[client.Object
 	}
 }
 
-// AdvertisementsOfSpeakers has the status of all advertisements looked at when a
+// AdvertisementsOfSpeakers has the status of all advertisements reconciled when a
 // speaker says something else than before of what they ask of nodes.
 func AdvertisementsOfSpeakers(with shared.Shared) handler.TypedEventHandler[client.Object, state.ObjectKey] {
 	type queue = workqueue.TypedRateLimitingInterface[state.ObjectKey]
@@ -75,7 +75,7 @@ func AdvertisementsOfSpeakers(with shared.Shared) handler.TypedEventHandler[clie
 	}
 }
 
-// advertisements are the keys of all that are in force.
+// advertisements returns the keys of all that are in force.
 func advertisements(c *config.Config) []state.ObjectKey {
 	var out []state.ObjectKey
 	for _, a := range c.L2Advertisements {

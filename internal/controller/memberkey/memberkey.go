@@ -34,7 +34,7 @@ const (
 )
 
 // Keeper sees to it that the Secret with which speakers encrypt what they
-// tell each other has a key. The install creates it empty, so that the controller
+// say to each other has a key. The install creates it empty, so that the controller
 // need not be allowed to create Secrets; a tool that replaces objects empties it
 // again.
 //
@@ -49,8 +49,8 @@ type Keeper struct {
 	events events.EventRecorder
 	log    *slog.Logger
 
-	seen map[string][]byte // all entries as they were when there was a key last
-	told string            // the last trouble that was told
+	seen       map[string][]byte // all entries as they were when there was a key last
+	lastWarned string            // the last trouble that was logged
 }
 
 // New returns a Keeper of the Secret of a name.
@@ -67,15 +67,15 @@ func New(with shared.Shared, api client.Client, name types.NamespacedName) *Keep
 // errNoKey says that a Secret has no key, and that another replica is to fill it.
 var errNoKey = errors.New("it has no key; the replica that leads will fill it")
 
-// Run looks at the Secret again and again until ctx ends.
+// Run checks the Secret again and again until ctx ends.
 func (m *Keeper) Run(ctx context.Context) error {
 	for {
 		wait := secretInterval
-		if err := m.look(ctx); err != nil {
+		if err := m.fill(ctx); err != nil {
 			wait = secretRetry
-			m.tell(ctx, err)
+			m.warn(ctx, err)
 		} else {
-			m.told = ""
+			m.lastWarned = ""
 		}
 		select {
 		case <-ctx.Done():
@@ -95,8 +95,8 @@ func (m *Keeper) firstLeads(wait time.Duration) <-chan struct{} {
 	return m.leads.C()
 }
 
-// look reads the Secret once, and fills it when it has no key.
-func (m *Keeper) look(ctx context.Context) error {
+// fill reads the Secret once, and fills it when it has no key.
+func (m *Keeper) fill(ctx context.Context) error {
 	var secret corev1.Secret
 	err := m.api.Get(ctx, m.name, &secret)
 	switch {
@@ -131,7 +131,7 @@ func (m *Keeper) look(ctx context.Context) error {
 	return nil
 }
 
-// withKeys is the data of a Secret without a key, with the entries that were seen
+// withKeys returns the data of a Secret without a key, with the entries that were seen
 // before, or else with a random key. What stands there stays.
 func withKeys(data, before map[string][]byte) map[string][]byte {
 	if before == nil {
@@ -150,12 +150,12 @@ func withKeys(data, before map[string][]byte) map[string][]byte {
 	return out
 }
 
-// tell says why the Secret has no key, once for each reason.
-func (m *Keeper) tell(ctx context.Context, err error) {
-	if ctx.Err() != nil || err.Error() == m.told || apierrors.IsConflict(err) {
+// warn reports why the Secret has no key, once for each reason.
+func (m *Keeper) warn(ctx context.Context, err error) {
+	if ctx.Err() != nil || err.Error() == m.lastWarned || apierrors.IsConflict(err) {
 		return
 	}
-	m.told = err.Error()
+	m.lastWarned = err.Error()
 	m.log.Warn("the member Secret has no key, or cannot be read", "name", m.name.String(), "error", err)
 	if apierrors.IsNotFound(err) && m.leads.IsSet() {
 		gone := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: m.name.Namespace, Name: m.name.Name}}

@@ -131,7 +131,7 @@ func decideAll(
 	return out, nil
 }
 
-// entries are what the status of a Service shows of its addresses.
+// entries returns what the status of a Service shows of its addresses.
 func entries(d assignment.Decision) []corev1.LoadBalancerIngress {
 	var out []corev1.LoadBalancerIngress
 	for _, addr := range d.Addresses {

@@ -102,7 +102,7 @@ type ingressPatch struct {
 
 type conditionPatch []metav1.Condition
 
-// difference is the patch that makes the status of one Service that of the
+// difference returns the patch that makes the status of one Service that of the
 // other. The API server refuses it when the Service has changed meanwhile.
 func difference(have, want *corev1.Service) (client.Patch, error) {
 	var p statusPatch
@@ -120,7 +120,7 @@ func difference(have, want *corev1.Service) (client.Patch, error) {
 	return client.RawPatch(types.MergePatchType, text), nil
 }
 
-// report tells of a change that was written: an Event and a log line, unless
+// report records a change that was written, in an Event and a log line, unless
 // only the wording of the message has changed. unknown is what UnknownAnnotations says
 // of the Service.
 func (r *Reconciler) report(service *corev1.Service, d assignment.Decision, unknown string) {
@@ -149,7 +149,7 @@ func (r *Reconciler) report(service *corev1.Service, d assignment.Decision, unkn
 	r.metrics.decisions.WithLabelValues(string(d.Reason)).Inc()
 }
 
-// reportBGP tells of a change that was written of what becomes of a Service by BGP,
+// reportBGP records a change that was written of what becomes of a Service by BGP,
 // unless only the wording has changed.
 func (r *Reconciler) reportBGP(before, after *corev1.Service) {
 	was := meta.FindStatusCondition(before.Status.Conditions, v1beta1.ConditionBGPAnnounced)
@@ -166,7 +166,7 @@ func (r *Reconciler) reportBGP(before, after *corev1.Service) {
 		"reason", is.Reason, "message", is.Message)
 }
 
-// ingress are the entries of a status that shall have these addresses, in place of
+// ingress returns the entries of a status that shall have these addresses, in place of
 // those that it has. They stay as they are where they name the same addresses, and
 // so do host names, which are somebody else's. But the mode is Berth's: packets come
 // to nodes with the address as their destination, so it is VIP (KEP-1860); an entry

@@ -16,8 +16,8 @@ import (
 	"github.com/berth-lb/berth/internal/controller/state"
 )
 
-// NamespaceKind is how namespaces are cached: Berth reads nothing of them
-// but their labels.
+// NamespaceKind returns the kind by which namespaces are cached: of them Berth reads
+// nothing but their labels.
 func NamespaceKind() *metav1.PartialObjectMetadata {
 	o := &metav1.PartialObjectMetadata{}
 	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))

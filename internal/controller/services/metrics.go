@@ -43,7 +43,7 @@ func newMetrics(s *state.State) *metrics {
 	}
 }
 
-// Describe tells the registry what there is.
+// Describe implements prometheus.Collector.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.decisions.Describe(out)
 	m.latency.Describe(out)
@@ -51,7 +51,7 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	out <- m.waiting
 }
 
-// Collect reads the values.
+// Collect implements prometheus.Collector.
 func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.decisions.Collect(out)
 	m.latency.Collect(out)

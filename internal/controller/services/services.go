@@ -63,7 +63,7 @@ func New(with shared.Shared, reporter *announced.Reporter) *Reconciler {
 // Metrics returns what is measured of Services and pools.
 func (r *Reconciler) Metrics() prometheus.Collector { return r.metrics }
 
-// Reconcile looks at one Service.
+// Reconcile gathers, decides and applies for one Service.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	select {
 	case <-r.state.Adopted.C():

@@ -47,7 +47,7 @@ func New(with shared.Shared) *Reconciler {
 	}
 }
 
-// Reconcile looks at the Speaker of one node.
+// Reconcile corrects the Speaker of one node.
 func (r *Reconciler) Reconcile(ctx context.Context, key reconcile.Request) (reconcile.Result, error) {
 	var node corev1.Node
 	if err := r.cached.Get(ctx, types.NamespacedName{Name: key.Name}, &node); err != nil {
@@ -80,7 +80,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, key reconcile.Request) (reco
 	return reconcile.Result{}, nil
 }
 
-// notReady is the Ready condition of a node that is not ready; nil of one
+// notReady returns the Ready condition of a node that is not ready; nil of one
 // that is, or that does not say yet.
 func notReady(node *corev1.Node) *corev1.NodeCondition {
 	for _, c := range node.Status.Conditions {
@@ -91,7 +91,7 @@ func notReady(node *corev1.Node) *corev1.NodeCondition {
 	return nil
 }
 
-// stale tells whether a Speaker says what may no longer hold, now that its
+// stale reports whether a Speaker says what may no longer hold, now that its
 // node is not ready since a time: it says that it announces, and said so
 // before. Both times are of whole seconds. Of two within the same one the
 // speaker's counts as earlier: to write once too often does no harm, as a
@@ -100,7 +100,7 @@ func stale(s *v1beta1.Speaker, since time.Time) bool {
 	return meta.IsStatusConditionTrue(s.Status.Conditions, v1beta1.ConditionReady) && !statusWritten(s).After(since)
 }
 
-// statusWritten is when anybody last changed the status of a Speaker, by the
+// statusWritten returns when anybody last changed the status of a Speaker, by the
 // clock of the API server, which keeps it for each who writes; zero when it
 // does not say.
 func statusWritten(s *v1beta1.Speaker) time.Time {

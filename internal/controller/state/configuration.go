@@ -42,7 +42,7 @@ func (s *State) SetConfig(
 	return s.config.Recheck, s.problems
 }
 
-// Configuration is the one in force, and the labels of the nodes. Neither is ever
+// Configuration returns the one in force, and the labels of the nodes. Neither is ever
 // changed.
 func (s *State) Configuration() (*config.Config, map[string]map[string]string) {
 	s.mu.Lock()
@@ -51,7 +51,7 @@ func (s *State) Configuration() (*config.Config, map[string]map[string]string) {
 	return &c, s.nodeLabels
 }
 
-// generations are those of all configuration objects.
+// generations returns those of all configuration objects.
 func generations(o config.Objects) map[ObjectKey]int64 {
 	out := map[ObjectKey]int64{}
 	for _, p := range o.Pools {

@@ -13,7 +13,7 @@ import (
 	"github.com/berth-lb/berth/pkg/config"
 )
 
-// ready are the oldest Services that wait for addresses of a pool, as many as
+// ready returns the oldest Services that wait for addresses of a pool, as many as
 // it has. The caller holds the lock.
 func (s *State) ready(pool string, now time.Time) []types.NamespacedName {
 	c := s.addresses.Counts(pool, now)
@@ -33,7 +33,7 @@ func (s *State) Pool(name string, now time.Time) (c PoolCounts, ready []types.Na
 	return s.countsLocked(p, now), s.ready(name, now), true
 }
 
-// Counts tells how full each pool is.
+// Counts returns how full each pool is.
 func (s *State) Counts(now time.Time) map[string]PoolCounts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -48,7 +48,7 @@ func (s *State) Counts(now time.Time) map[string]PoolCounts {
 type PoolCounts struct {
 	allocator.Counts
 	Excluded4, Excluded6 int64
-	OfNodesTold          string       // addresses of it that nodes have, "" for none
+	OfNodes              string       // addresses of it that nodes have, "" for none
 	GivesOfNodes         bool         // it gives them out
 	Outside              []netip.Addr // held, though no longer in the pool
 	OutsideRanges        []netipx.IPRange
@@ -63,7 +63,7 @@ func (s *State) countsLocked(p *config.Pool, now time.Time) PoolCounts {
 		OutsideRanges: s.addresses.OutsideRanges(p.Name, v1beta1.MaxOutOfRange),
 	}
 	c.Excluded4, c.Excluded6 = Sum(p.Excluded4, c.KeptBack4), Sum(p.Excluded6, c.KeptBack6)
-	c.OfNodesTold, c.GivesOfNodes = s.config.TellNodes(p.OfNodes), p.AllowNodeAddresses
+	c.OfNodes, c.GivesOfNodes = s.config.TellNodes(p.OfNodes), p.AllowNodeAddresses
 	if p.Closed { // what is free is for nobody
 		c.Available4, c.Available6 = 0, 0
 	}

@@ -102,8 +102,8 @@ const (
 	SourceOthers        = "others"
 )
 
-// SetExternalIPs notes which addresses a Service names in spec.externalIPs. Who has one of
-// them is to be told, and who waits for one may have it now.
+// SetExternalIPs records which addresses a Service names in spec.externalIPs. Who has one of
+// them is to be reconciled, and who waits for one may have it now.
 func (s *State) SetExternalIPs(
 	key types.NamespacedName, source string, addrs []netip.Addr, now time.Time,
 ) Effect {
@@ -183,7 +183,7 @@ func (s *State) Decide(service *corev1.Service, nsLabels labels.Set, now time.Ti
 		Addresses: s.addresses,
 		Now:       now,
 	})
-	waited := s.waiters.waitKeysOf(key)
+	waited := s.waiters.keysOf(key)
 	if decision.Assigned() {
 		s.waiters.remove(key)
 	} else {
@@ -205,7 +205,7 @@ func (s *State) Decide(service *corev1.Service, nsLabels labels.Set, now time.Ti
 	e := s.effect(before, after, pools, now)
 	// What this Service was woken for and has not taken is for the next.
 	for _, c := range waited {
-		if c.family != "" && !slices.Contains(s.waiters.waitKeysOf(key), c) {
+		if c.family != "" && !slices.Contains(s.waiters.keysOf(key), c) {
 			e.Wake = append(e.Wake, s.ready(c.pool, now)...)
 		}
 	}
@@ -238,7 +238,7 @@ func (s *State) poolsOf(addrs []netip.Addr) []string {
 	return out
 }
 
-// effect is what a change of one Service's holding brings about; pools are
+// effect returns what a change of one Service's holding brings about; pools are
 // those of the addresses before. The caller holds the lock.
 func (s *State) effect(before, after allocator.Holding, pools []string, now time.Time) Effect {
 	var e Effect
@@ -280,7 +280,7 @@ func (s *State) effect(before, after allocator.Holding, pools []string, now time
 func (s *State) Adopt(service *corev1.Service, now time.Time) []*allocator.ConflictError {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	parsed, _ := assignment.ParseService(service, nil) // what is wrong with it is told when it is looked at
+	parsed, _ := assignment.ParseService(service, nil) // what is wrong with it is reported when it is reconciled
 	free, conflicts := s.undisputed(assignment.Had(parsed, &s.config, s.addresses), parsed.Holder,
 		parsed.Terms)
 	from := map[netip.Addr]string{}
@@ -302,7 +302,7 @@ type Conflict struct {
 	*allocator.ConflictError
 }
 
-// AdoptAll records what Services have and name as their API objects tell it, before
+// AdoptAll records what Services have and name as their API objects say it, before
 // anything is assigned: what they name in spec.externalIPs, and the addresses in their
 // statuses. What Berth gave counts before what others did, and the older Service before
 // the younger. It returns the Services that Berth serves among those with addresses.
@@ -342,7 +342,7 @@ func (s *State) AdoptAll(
 	return adopted, conflicts
 }
 
-// undisputed are the addresses that no other holder has a right to, and
+// undisputed returns the addresses that no other holder has a right to, and
 // whose the others are. The caller holds the lock.
 func (s *State) undisputed(
 	addrs []netip.Addr, holder allocator.Holder, terms allocator.Terms,
@@ -358,7 +358,7 @@ func (s *State) undisputed(
 	return free, others
 }
 
-// Given is what Berth has given to a Service.
+// Given returns what Berth has given to a Service.
 func (s *State) Given(key types.NamespacedName) []netip.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -384,7 +384,7 @@ func (s *State) Reserve(service *corev1.Service, now time.Time) bool {
 	})
 	free, _ := s.undisputed(theirs, holder, terms)
 	if len(free) == 0 {
-		return false // what it had is released, and those who wait are told
+		return false // what it had is released, and those who wait are woken
 	}
 	_ = s.addresses.Assign(holder, free, terms, now) // each was checked
 	return true
@@ -410,7 +410,7 @@ func (s *State) Left() []types.NamespacedName {
 	})
 }
 
-// Knows tells whether a Service holds or waits for addresses, or is to be left.
+// Knows reports whether a Service holds or waits for addresses, or is to be left.
 func (s *State) Knows(key types.NamespacedName) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -419,7 +419,7 @@ func (s *State) Knows(key types.NamespacedName) bool {
 	return waits || holds || s.left[key]
 }
 
-// Waiting are the Services that wait for addresses, in the order
+// Waiting returns the Services that wait for addresses, in the order
 // of their creation.
 func (s *State) Waiting() []types.NamespacedName {
 	s.mu.Lock()
@@ -435,7 +435,7 @@ func (s *State) Wrote(key types.NamespacedName, basedOn string) {
 	s.written[key] = basedOn
 }
 
-// EndWait ends a Service's wait for its first address and tells how long it
+// EndWait ends a Service's wait for its first address and reports how long it
 // was; ok is false when it had one before.
 func (s *State) EndWait(key types.NamespacedName, now time.Time) (wait time.Duration, ok bool) {
 	s.mu.Lock()

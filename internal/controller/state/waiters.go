@@ -69,7 +69,7 @@ func (w *waiters) set(key types.NamespacedName, created time.Time, keys []waitKe
 	}
 }
 
-// remove ends the wait of a Service, and tells whether it waited.
+// remove ends the wait of a Service, and reports whether it waited.
 func (w *waiters) remove(key types.NamespacedName) bool {
 	entry, ok := w.services[key]
 	delete(w.services, key)
@@ -82,10 +82,10 @@ func (w *waiters) remove(key types.NamespacedName) bool {
 	return ok
 }
 
-// waitKeysOf are what a Service waits for.
-func (w *waiters) waitKeysOf(key types.NamespacedName) []waitKey { return w.services[key].keys }
+// keysOf returns what a Service waits for.
+func (w *waiters) keysOf(key types.NamespacedName) []waitKey { return w.services[key].keys }
 
-// oldest are the Services that wait for a waitKey, oldest first, at most n.
+// oldest returns the Services that wait for a waitKey, oldest first, at most n.
 func (w *waiters) oldest(c waitKey, n int64) []types.NamespacedName {
 	var out []types.NamespacedName
 	if tree := w.keys[c]; tree != nil && n > 0 {
@@ -97,7 +97,7 @@ func (w *waiters) oldest(c waitKey, n int64) []types.NamespacedName {
 	return out
 }
 
-// all are the Services that wait, oldest first.
+// all returns the Services that wait, oldest first.
 func (w *waiters) all() []types.NamespacedName {
 	entries := slices.SortedFunc(maps.Values(w.services), func(a, b waiter) int {
 		if older(a.waiting, b.waiting) {
@@ -112,7 +112,7 @@ func (w *waiters) all() []types.NamespacedName {
 	return out
 }
 
-// waitKeysOf are what a decision leaves a Service waiting for. What only an
+// waitKeysOf returns what a decision leaves a Service waiting for. What only an
 // edit of the Service or of the configuration could change is none of them.
 func waitKeysOf(s assignment.Service, d assignment.Decision) []waitKey {
 	var out []waitKey
