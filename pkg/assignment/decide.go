@@ -152,9 +152,10 @@ func decide(in Input) Decision {
 			Addresses:   s.Status,
 			LeaveStatus: true,
 			Reason:      v1beta1.ReasonForeignAddress,
-			Message: fmt.Sprintf("The Service has %s, which no pool contains and Berth did not give: it is left "+
-				"alone. To have Berth serve the Service, ask for an address or a pool by annotation, or add the "+
-				"address to an IPAddressPool. Where the other load balancer is gone, clear the status: %s.%s",
+			Message: fmt.Sprintf("The Service has %s, which no pool contains and Berth did not give: it is "+
+				"left alone. To have Berth serve the Service, ask for an address or a pool by annotation, "+
+				"or add the address to an IPAddressPool. Where the other load balancer is gone, clear the "+
+				"status: %s.%s",
 				entries(s), ClearCommand(s.Holder), why),
 		}
 	case ofNodes:
@@ -481,8 +482,8 @@ func withLeaving(in Input, d Decision) Decision {
 	for _, addr := range d.Addresses {
 		name, _ := in.Addresses.PoolOf(addr)
 		if p := in.Config.Pool(name); p != nil && p.Told {
-			sentences = append(sentences, fmt.Sprintf("Pool %s was deleted: the Service loses %s at %s, unless a "+
-				"pool contains it by then.",
+			sentences = append(sentences, fmt.Sprintf("Pool %s was deleted: the Service loses %s at %s, "+
+				"unless a pool contains it by then.",
 				name, addr, p.GraceEnds().UTC().Format(time.RFC3339)))
 		}
 	}
@@ -648,7 +649,8 @@ func (c choice) fromPool(p *config.Pool, family Family) (netip.Addr, Rejection) 
 	if atQuota && !shares {
 		_, quota := c.Addresses.Used(p.Name, s.Terms.Group, s.Holder, nil)
 		return reject(v1beta1.ReasonQuotaReached,
-			fmt.Sprintf("namespace %s holds as many addresses as it may, %d", s.Namespace, quota))
+			fmt.Sprintf("namespace %s holds as many of its addresses as quotaPerNamespace allows, %d",
+				s.Namespace, quota))
 	}
 	if shares {
 		return shared, Rejection{}
@@ -727,7 +729,8 @@ func (c choice) pickRequested(addr netip.Addr) (netip.Addr, Decision) {
 	switch {
 	case !ok:
 		return refuse(v1beta1.ReasonAddressNotInPool,
-			"The Service asks for %s, which no pool contains. Add it to an IPAddressPool, or ask for another.",
+			"The Service asks for %s, which no pool contains. Add it to an IPAddressPool, or ask for "+
+				"another.",
 			addr)
 	case s.RequestedPool != "" && s.RequestedPool != pool:
 		return refuse(v1beta1.ReasonAddressNotInPool,
@@ -767,8 +770,8 @@ func (c choice) pickRequested(addr netip.Addr) (netip.Addr, Decision) {
 	}
 	if !c.quotaAllows(pool, addr) {
 		return refuse(v1beta1.ReasonNoEligiblePool,
-			"The Service asks for %s, but namespace %s holds as many addresses of pool %s as it may.",
-			addr, s.Namespace, pool)
+			"The Service asks for %s, but namespace %s holds as many addresses of pool %s as its "+
+				"quotaPerNamespace allows.", addr, s.Namespace, pool)
 	}
 	return addr, Decision{}
 }

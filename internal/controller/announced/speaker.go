@@ -51,6 +51,14 @@ func FamiliesOf(s v1beta1.BGPSession) (out bgp.Families) {
 	return out
 }
 
+// FamilyNames returns families as the API writes them.
+func FamilyNames(families bgp.Families) (out []v1beta1.BGPFamily) {
+	for _, f := range families.List() {
+		out = append(out, v1beta1.BGPFamily(f.String()))
+	}
+	return out
+}
+
 // Differs reports whether a Speaker says something else than before of what its
 // node does by BGP.
 func Differs(before, after *v1beta1.Speaker) bool {

@@ -10,20 +10,27 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/controller/announced"
+	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/config"
 )
 
 // saidOfPeer is what a speaker says of one BGPPeer.
 type saidOfPeer struct {
-	problem string // why it cannot be in force on the node
-	up      bool   // whether it has a session
+	problem  string       // why it cannot be in force on the node
+	up       bool         // whether it has a session
+	families bgp.Families // of the session
 }
 
 // saidOfPeers returns what a speaker says of BGPPeers, by their names.
 func saidOfPeers(s *v1beta1.Speaker) map[string]saidOfPeer {
 	out := map[string]saidOfPeer{}
 	for _, session := range s.Status.BGP.Sessions {
-		out[session.Peer] = saidOfPeer{session.Problem, session.State == v1beta1.BGPEstablished}
+		out[session.Peer] = saidOfPeer{
+			problem:  session.Problem,
+			up:       session.State == v1beta1.BGPEstablished,
+			families: announced.FamiliesOf(session),
+		}
 	}
 	return out
 }
@@ -35,6 +42,8 @@ type seenOfPeer struct {
 	// sessions is on how many nodes with a speaker it should have one, established on
 	// how many it has.
 	sessions, established int32
+	// families are those that established sessions carry.
+	families bgp.Families
 }
 
 // onNodes reads what speakers say of a BGPPeer.
@@ -66,6 +75,7 @@ func seenOnNodes(
 				continue
 			case session.State == v1beta1.BGPEstablished:
 				out.established++
+				out.families |= announced.FamiliesOf(session)
 			}
 			if session.Problem == "" {
 				continue
@@ -79,10 +89,12 @@ func seenOnNodes(
 	}
 	var parts []string
 	for _, problem := range slices.Sorted(maps.Keys(named)) {
-		parts = append(parts, fmt.Sprintf("On %s: %s", someOf(named[problem]), strings.TrimSuffix(problem, ".")))
+		parts = append(parts, fmt.Sprintf("On %s: %s", someOf(named[problem]),
+			strings.TrimSuffix(problem, ".")))
 	}
 	if count > 0 {
-		out.problem.Message = fmt.Sprintf("Not in force as written on nodes, of which there are %d. %s.", count, strings.Join(parts, ". "))
+		out.problem.Message = fmt.Sprintf("Not in force as written on nodes, of which there are %d. %s.",
+			count, strings.Join(parts, ". "))
 	}
 	return out
 }

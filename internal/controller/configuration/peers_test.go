@@ -20,7 +20,8 @@ import (
 func TestManyNodesAreCounted(t *testing.T) {
 	var speakers []v1beta1.Speaker
 	for i := range 30 {
-		speakers = append(speakers, *controllertest.SpeakerThat("n"+string(rune('a'+i)), "x NotConfigured no label"))
+		speakers = append(speakers, *controllertest.SpeakerThat("n"+string(rune('a'+i)),
+			"x NotConfigured no label"))
 	}
 	seen := seenOnNodes(nil, "x", nil, speakers)
 	text := seen.problem.Message
@@ -36,13 +37,19 @@ func TestSpeakersHavePeersLookedAt(t *testing.T) {
 		before, after *v1beta1.Speaker
 		want          []string
 	}{
-		{"a speaker comes, so there is one session more for any peer", nil, controllertest.SpeakerThat("n", "x NotConfigured no label"), []string{"x", "y"}},
+		{"a speaker comes, so there is one session more for any peer", nil,
+			controllertest.SpeakerThat("n", "x NotConfigured no label"), []string{"x", "y"}},
 		{"it goes", controllertest.SpeakerThat("n", "x NotConfigured no label"), nil, []string{"x", "y"}},
-		{"a session is up", controllertest.SpeakerThat("n", "x"), controllertest.SpeakerThat("n", "x", "y"), []string{"y"}},
-		{"a session is down", controllertest.SpeakerThat("n", "x", "y"), controllertest.SpeakerThat("n", "y"), []string{"x"}},
-		{"it says the same", controllertest.SpeakerThat("n", "x NotConfigured no label"), controllertest.SpeakerThat("n", "x NotConfigured no label"), nil},
-		{"what was wrong is right", controllertest.SpeakerThat("n", "x NotConfigured no label"), controllertest.SpeakerThat("n", "x"), []string{"x"}},
-		{"another thing is wrong", controllertest.SpeakerThat("n", "x NotConfigured no label", "y"), controllertest.SpeakerThat("n", "x NotConfigured no annotation", "y"), []string{"x"}},
+		{"a session is up", controllertest.SpeakerThat("n", "x"), controllertest.SpeakerThat("n", "x", "y"),
+			[]string{"y"}},
+		{"a session is down", controllertest.SpeakerThat("n", "x", "y"), controllertest.SpeakerThat("n", "y"),
+			[]string{"x"}},
+		{"it says the same", controllertest.SpeakerThat("n", "x NotConfigured no label"),
+			controllertest.SpeakerThat("n", "x NotConfigured no label"), nil},
+		{"what was wrong is right", controllertest.SpeakerThat("n", "x NotConfigured no label"),
+			controllertest.SpeakerThat("n", "x"), []string{"x"}},
+		{"another thing is wrong", controllertest.SpeakerThat("n", "x NotConfigured no label", "y"),
+			controllertest.SpeakerThat("n", "x NotConfigured no annotation", "y"), []string{"x"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[state.ObjectKey]())
@@ -59,7 +66,8 @@ func TestSpeakersHavePeersLookedAt(t *testing.T) {
 			case test.after == nil:
 				h.Delete(context.Background(), event.DeleteEvent{Object: test.before}, added)
 			default:
-				h.Update(context.Background(), event.UpdateEvent{ObjectOld: test.before, ObjectNew: test.after}, added)
+				h.Update(context.Background(),
+					event.UpdateEvent{ObjectOld: test.before, ObjectNew: test.after}, added)
 			}
 			if !slices.Equal(added.peers, test.want) {
 				t.Errorf("looked at %q, want %q", added.peers, test.want)

@@ -53,7 +53,8 @@ type reach struct {
 // judge says which nodes the advertisement reaches: the reason is ReasonAccepted when
 // there are some, or when it is not known.
 func (r reach) judge(places []place) config.Problem {
-	accepted := config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonAccepted, Message: state.InForce}
+	accepted := config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonAccepted,
+		Message: state.InForce}
 	selected := slices.DeleteFunc(slices.Clone(places), func(p place) bool { return !r.selects(p.labels) })
 	if len(places) == 0 {
 		return accepted // none are known
@@ -70,12 +71,14 @@ func (r reach) judge(places []place) config.Problem {
 	case counts && len(excluded) == len(selected):
 		return r.excluded(excluded)
 	case !counts && len(excluded) == len(selected):
-		accepted.Message = state.InForce + " Every node with a speaker carries the label " + v1beta1.LabelExcludeNode +
+		accepted.Message = state.InForce + " Every node with a speaker carries the " +
+			"label " + v1beta1.LabelExcludeNode +
 			", so the label keeps none of them from announcing."
 	}
 	if len(r.interfaces) > 0 {
 		if missing := r.missing(selected); missing != "" {
-			return config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonNoInterface, Message: missing}
+			return config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonNoInterface,
+				Message: missing}
 		}
 	}
 	return accepted
@@ -85,10 +88,12 @@ func (r reach) judge(places []place) config.Problem {
 // label, while others have not.
 func (r reach) excluded(places []place) config.Problem {
 	names := namesOf(places)
-	return config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonNodesExcluded, Message: fmt.Sprintf(
-		"All nodes that it selects carry the label %[1]s, and other nodes do not: so no node announces by it. On them: %[2]s. "+
-			"Take the label off: kubectl label node %[3]s %[1]s-. Or have the speakers ignore it, with --ignore-exclude-label.",
-		v1beta1.LabelExcludeNode, someOf(names), strings.Join(names[:min(len(names), mostNodes)], " "))}
+	return config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonNodesExcluded,
+		Message: fmt.Sprintf(
+			"All nodes that it selects carry the label %[1]s, and other nodes do not: so no node announces by "+
+				"it. On them: %[2]s. Take the label off: kubectl label node %[3]s %[1]s-. Or have the speakers "+
+				"ignore it, with --ignore-exclude-label.",
+			v1beta1.LabelExcludeNode, someOf(names), strings.Join(names[:min(len(names), mostNodes)], " "))}
 }
 
 // missing says that no node has an interface that is named; "" when one has, or when
@@ -111,8 +116,8 @@ func (r reach) missing(selected []place) string {
 	if !speak {
 		return ""
 	}
-	return fmt.Sprintf("No node that it selects has an interface named %s that is up and can carry ARP or NDP. "+
-		"Correct spec.interfaces or spec.interfacePatterns, or spec.nodeSelectors. The nodes have: %s.",
+	return fmt.Sprintf("No node that it selects has an interface named %s that is up and can carry ARP or "+
+		"NDP. Correct spec.interfaces or spec.interfacePatterns, or spec.nodeSelectors. The nodes have: %s.",
 		strings.Join(r.interfaces, ", "), someOf(slices.Collect(maps.Keys(there))))
 }
 
@@ -145,7 +150,8 @@ type missing struct {
 // wait takes in what was found of a generation of an advertisement just now, and
 // returns how long it is to be waited before that is reported. Another generation may name
 // other interfaces, which speakers have had no time to list.
-func (m *missingSince) wait(key state.ObjectKey, generation int64, reason v1beta1.Reason, now time.Time) time.Duration {
+func (m *missingSince) wait(key state.ObjectKey, generation int64, reason v1beta1.Reason,
+	now time.Time) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if reason != v1beta1.ReasonNoInterface {

@@ -21,7 +21,8 @@ import (
 // placed is a node with a speaker that has worked and has these links, and with
 // labels given as "key=value".
 func placed(name string, links []string, set ...string) place {
-	p := place{name: name, labels: labels.Set{}, speaks: true, worked: true, excludeLabel: v1beta1.MarkHeeded, links: links}
+	p := place{name: name, labels: labels.Set{}, speaks: true, worked: true, excludeLabel: v1beta1.MarkHeeded,
+		links: links}
 	for _, text := range set {
 		key, value, _ := strings.Cut(text, "=")
 		p.labels[key] = value
@@ -33,7 +34,8 @@ const excludeLabel = v1beta1.LabelExcludeNode + "="
 
 func TestWhichNodesAnAdvertisementReaches(t *testing.T) {
 	eth := []string{"eth0", "eth1"}
-	control, worker := placed("control", eth, "role=control", excludeLabel), placed("worker", eth, "role=worker")
+	control, worker := placed("control", eth, "role=control", excludeLabel), placed("worker", eth,
+		"role=worker")
 	with := func(p place, change func(*place)) place {
 		change(&p)
 		return p
@@ -49,32 +51,47 @@ func TestWhichNodesAnAdvertisementReaches(t *testing.T) {
 	}{
 		{"no node is known", "edge", nil, nil, v1beta1.ReasonAccepted, state.InForce},
 		{"all", "", nil, []place{control, worker}, v1beta1.ReasonAccepted, state.InForce},
-		{"none", "edge", nil, []place{control, worker}, v1beta1.ReasonNoNodeSelected, "spec.nodeSelectors selects no node"},
-		{"only nodes that are excluded", "control", nil, []place{control, worker}, v1beta1.ReasonNodesExcluded,
+		{"none", "edge", nil, []place{control, worker}, v1beta1.ReasonNoNodeSelected,
+			"spec.nodeSelectors selects no node"},
+		{"only nodes that are excluded", "control", nil, []place{control, worker},
+			v1beta1.ReasonNodesExcluded,
 			"kubectl label node control node.kubernetes.io/exclude-from-external-load-balancers-."},
-		{"unless their speakers ignore the label", "control", nil, []place{with(control, ignoring), worker}, v1beta1.ReasonAccepted, state.InForce},
+		{"unless their speakers ignore the label", "control", nil, []place{with(control, ignoring), worker},
+			v1beta1.ReasonAccepted, state.InForce},
 		{"or do not say whether they do, as those of an earlier version", "control", nil,
-			[]place{with(control, func(p *place) { p.excludeLabel = "" }), worker}, v1beta1.ReasonAccepted, state.InForce},
+			[]place{with(control, func(p *place) { p.excludeLabel = "" }),
+				worker}, v1beta1.ReasonAccepted, state.InForce},
 		{"an excluded one without any speaker announces nothing either", "control", nil,
-			[]place{with(control, func(p *place) { p.excludeLabel, p.speaks, p.worked = "", false, false }), worker},
+			[]place{with(control, func(p *place) { p.excludeLabel, p.speaks, p.worked = "", false, false }),
+				worker},
 			v1beta1.ReasonNodesExcluded, "On them: control."},
-		{"one of them is not excluded", "control", nil, []place{control, placed("control2", eth, "role=control")}, v1beta1.ReasonAccepted, state.InForce},
-		{"all nodes of the cluster are excluded, so none is", "", nil, []place{control, placed("control2", eth, excludeLabel)},
-			v1beta1.ReasonAccepted, "Every node with a speaker carries the label node.kubernetes.io/exclude-from-external-load-balancers"},
-		{"the others have had no speaker", "", nil, []place{control, {name: "windows", labels: labels.Set{}}}, v1beta1.ReasonAccepted, state.InForce},
-		{"so it is when just those are selected that are excluded", "control", nil, []place{control, {name: "windows", labels: labels.Set{}}},
+		{"one of them is not excluded", "control", nil,
+			[]place{control, placed("control2", eth, "role=control")}, v1beta1.ReasonAccepted, state.InForce},
+		{"all nodes of the cluster are excluded, so none is", "", nil,
+			[]place{control, placed("control2", eth, excludeLabel)},
+			v1beta1.ReasonAccepted, "Every node with a speaker carries the label " +
+				"node.kubernetes.io/exclude-from-external-load-balancers"},
+		{"the others have had no speaker", "", nil, []place{control, {name: "windows", labels: labels.Set{}}},
+			v1beta1.ReasonAccepted, state.InForce},
+		{"so it is when just those are selected that are excluded", "control", nil,
+			[]place{control, {name: "windows", labels: labels.Set{}}},
 			v1beta1.ReasonAccepted, "keeps none of them from announcing"},
-		{"an interface that a node has", "", []string{"eth1"}, []place{placed("a", eth[:1]), placed("b", eth)}, v1beta1.ReasonAccepted, state.InForce},
-		{"one that none has", "", []string{"eth9", "eth8"}, []place{placed("a", eth[:1]), placed("b", eth)}, v1beta1.ReasonNoInterface,
-			"an interface named eth9, eth8 that is up and can carry ARP or NDP. Correct spec.interfaces or spec.interfacePatterns, " +
-				"or spec.nodeSelectors. The nodes have: eth0, eth1."},
-		{"one that only a node has which is not selected", "worker", []string{"eth1"}, []place{control, placed("worker", eth[:1], "role=worker")},
+		{"an interface that a node has", "", []string{"eth1"},
+			[]place{placed("a", eth[:1]), placed("b", eth)}, v1beta1.ReasonAccepted, state.InForce},
+		{"one that none has", "", []string{"eth9", "eth8"}, []place{placed("a", eth[:1]), placed("b", eth)},
+			v1beta1.ReasonNoInterface,
+			"an interface named eth9, eth8 that is up and can carry ARP or NDP. Correct spec.interfaces or " +
+				"spec.interfacePatterns, or spec.nodeSelectors. The nodes have: eth0, eth1."},
+		{"one that only a node has which is not selected", "worker", []string{"eth1"},
+			[]place{control, placed("worker", eth[:1], "role=worker")},
 			v1beta1.ReasonNoInterface, "eth1"},
 		{"one that none has, as far as they have said which they have", "", []string{"eth9"},
 			[]place{placed("a", eth), placed("b", nil)}, v1beta1.ReasonAccepted, state.InForce},
 		{"one that none has of those with a speaker", "", []string{"eth9"},
-			[]place{placed("a", eth), {name: "windows", labels: labels.Set{}}}, v1beta1.ReasonNoInterface, "eth9"},
-		{"and no speaker is there at all", "", []string{"eth9"}, []place{{name: "a"}}, v1beta1.ReasonAccepted, state.InForce},
+			[]place{placed("a", eth), {name: "windows",
+				labels: labels.Set{}}}, v1beta1.ReasonNoInterface, "eth9"},
+		{"and no speaker is there at all", "", []string{"eth9"}, []place{{name: "a"}}, v1beta1.ReasonAccepted,
+			state.InForce},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			r := reach{
@@ -83,7 +100,8 @@ func TestWhichNodesAnAdvertisementReaches(t *testing.T) {
 				names:   func(name string) bool { return slices.Contains(test.interfaces, name) },
 			}
 			got := r.judge(test.places)
-			if got.Reason != test.reason || !strings.Contains(got.Message, test.says) || got.Kind != r.kind || got.Name != r.name {
+			if got.Reason != test.reason || !strings.Contains(got.Message, test.says) || got.Kind != r.kind ||
+				got.Name != r.name {
 				t.Errorf("got %+v\nwant %s: %s", got, test.reason, test.says)
 			}
 		})
@@ -104,11 +122,15 @@ func TestSpeakersHaveAdvertisementsLookedAt(t *testing.T) {
 	}{
 		{"a speaker comes", nil, controllertest.SpeakerOn("n"), true},
 		{"it goes", controllertest.SpeakerOn("n"), nil, true},
-		{"it announces more", controllertest.SpeakerOn("n", "eth0"), change(func(s *v1beta1.SpeakerStatus) { s.Layer2.Count = 7 }), false},
+		{"it announces more", controllertest.SpeakerOn("n", "eth0"),
+			change(func(s *v1beta1.SpeakerStatus) { s.Layer2.Count = 7 }), false},
 		{"it has another link", controllertest.SpeakerOn("n"), controllertest.SpeakerOn("n", "eth0"), true},
-		{"a link goes down", controllertest.SpeakerOn("n", "eth0"), change(func(s *v1beta1.SpeakerStatus) { s.Links[0].Up = false }), true},
-		{"it ignores the label", controllertest.SpeakerOn("n", "eth0"), change(func(s *v1beta1.SpeakerStatus) { s.ExcludeLabel = v1beta1.MarkIgnored }), true},
-		{"it is ready for the first time", change(func(s *v1beta1.SpeakerStatus) { s.HasWorked = false }), controllertest.SpeakerOn("n", "eth0"), true},
+		{"a link goes down", controllertest.SpeakerOn("n", "eth0"),
+			change(func(s *v1beta1.SpeakerStatus) { s.Links[0].Up = false }), true},
+		{"it ignores the label", controllertest.SpeakerOn("n", "eth0"),
+			change(func(s *v1beta1.SpeakerStatus) { s.ExcludeLabel = v1beta1.MarkIgnored }), true},
+		{"it is ready for the first time", change(func(s *v1beta1.SpeakerStatus) { s.HasWorked = false }),
+			controllertest.SpeakerOn("n", "eth0"), true},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			with := configured(config.Objects{
@@ -125,9 +147,11 @@ func TestSpeakersHaveAdvertisementsLookedAt(t *testing.T) {
 			case test.after == nil:
 				h.Delete(context.Background(), event.DeleteEvent{Object: test.before}, added)
 			default:
-				h.Update(context.Background(), event.UpdateEvent{ObjectOld: test.before, ObjectNew: test.after}, added)
+				h.Update(context.Background(),
+					event.UpdateEvent{ObjectOld: test.before, ObjectNew: test.after}, added)
 			}
-			if got := slices.Equal(added.keys, []state.ObjectKey{{Kind: config.KindL2Advertisement, Name: "x"}}); got != test.looked {
+			if got := slices.Equal(added.keys,
+				[]state.ObjectKey{{Kind: config.KindL2Advertisement, Name: "x"}}); got != test.looked {
 				t.Errorf("looked at are %v", added.keys)
 			}
 		})

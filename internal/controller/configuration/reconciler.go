@@ -131,7 +131,8 @@ func (r *Reconciler) wakeServices(ctx context.Context) error {
 // heartbeats.
 func NodeChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		return !slices.Equal(e.ObjectOld.(*corev1.Node).Status.Addresses, e.ObjectNew.(*corev1.Node).Status.Addresses) ||
+		return !slices.Equal(e.ObjectOld.(*corev1.Node).Status.Addresses,
+			e.ObjectNew.(*corev1.Node).Status.Addresses) ||
 			!maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels())
 	}}
 }
@@ -141,8 +142,9 @@ func NodeChanged() predicate.Predicate {
 func LinksChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, after := e.ObjectOld.(*v1beta1.Speaker), e.ObjectNew.(*v1beta1.Speaker)
-		return !slices.EqualFunc(before.Status.Links, after.Status.Links, func(a, b v1beta1.SpeakerLink) bool {
-			return a.Name == b.Name && slices.Equal(a.Prefixes, b.Prefixes)
-		})
+		return !slices.EqualFunc(before.Status.Links, after.Status.Links,
+			func(a, b v1beta1.SpeakerLink) bool {
+				return a.Name == b.Name && slices.Equal(a.Prefixes, b.Prefixes)
+			})
 	}}
 }

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/controller/announced"
 	"github.com/berth-lb/berth/internal/controller/shared"
 	"github.com/berth-lb/berth/internal/controller/state"
 	"github.com/berth-lb/berth/internal/kube"
@@ -27,24 +28,20 @@ import (
 // newObject returns an empty object of a kind whose status has only conditions, and
 // these; nil of other kinds.
 func newObject(kind string) (client.Object, *[]metav1.Condition) {
+	var o client.Object
 	switch kind {
 	case config.KindL2Advertisement:
-		o := &v1beta1.L2Advertisement{}
-		return o, &o.Status.Conditions
+		o = &v1beta1.L2Advertisement{}
 	case config.KindBGPPeer:
-		o := &v1beta1.BGPPeer{}
-		return o, &o.Status.Conditions
+		o = &v1beta1.BGPPeer{}
 	case config.KindBGPAdvertisement:
-		o := &v1beta1.BGPAdvertisement{}
-		return o, &o.Status.Conditions
+		o = &v1beta1.BGPAdvertisement{}
 	case config.KindBFDProfile:
-		o := &v1beta1.BFDProfile{}
-		return o, &o.Status.Conditions
+		o = &v1beta1.BFDProfile{}
 	case config.KindCommunity:
-		o := &v1beta1.Community{}
-		return o, &o.Status.Conditions
+		o = &v1beta1.Community{}
 	}
-	return nil, nil
+	return o, commonOf(o).conditions
 }
 
 // StatusReconciler keeps the status of one configuration object right.
@@ -114,6 +111,7 @@ func (r *StatusReconciler) pool(ctx context.Context, key state.ObjectKey) (time.
 	fill(&pool.Status, c)
 	p, generation := r.state.ProblemOf(key)
 	changed := setReady(p, generation, &pool.Status.Conditions)
+	setObserved(&pool, p, generation)
 	if equality.Semantic.DeepEqual(have.Status, pool.Status) {
 		return again, nil
 	}
@@ -122,7 +120,12 @@ func (r *StatusReconciler) pool(ctx context.Context, key state.ObjectKey) (time.
 
 // conditions writes the status of an object that has only conditions. It returns
 // when to evaluate it again; 0 for not at all.
-func (r *StatusReconciler) conditions(ctx context.Context, key state.ObjectKey) (again time.Duration, err error) {
+func (r *StatusReconciler) conditions(ctx context.Context, key state.ObjectKey) (again time.Duration,
+	err error) {
+	if !r.state.HasRead(key) {
+		r.missing.forget(key)
+		return 0, nil // it is evaluated again once it was read
+	}
 	o, conditions := newObject(key.Kind)
 	if err := r.cached.Get(ctx, types.NamespacedName{Name: key.Name}, o); err != nil {
 		if apierrors.IsNotFound(err) {
@@ -138,6 +141,7 @@ func (r *StatusReconciler) conditions(ctx context.Context, key state.ObjectKey) 
 			return 0, err
 		}
 		peer.Status.Sessions, peer.Status.Established = seen.sessions, seen.established
+		peer.Status.Families = announced.FamilyNames(seen.families)
 		p = worse(p, seen.problem)
 	}
 	advertisement := key.Kind == config.KindL2Advertisement || key.Kind == config.KindBGPAdvertisement
@@ -152,6 +156,7 @@ func (r *StatusReconciler) conditions(ctx context.Context, key state.ObjectKey) 
 		}
 	}
 	changed := setReady(p, generation, conditions)
+	setObserved(o, p, generation)
 	if equality.Semantic.DeepEqual(have, o) {
 		return again, nil
 	}
@@ -194,7 +199,8 @@ func setReady(p config.Problem, generation int64, conditions *[]metav1.Condition
 
 // write sends a changed status, and an Event when the Ready condition is
 // among the changes and the object was or is in trouble.
-func (r *StatusReconciler) write(ctx context.Context, want client.Object, p config.Problem, readyChanged bool) error {
+func (r *StatusReconciler) write(ctx context.Context, want client.Object, p config.Problem,
+	readyChanged bool) error {
 	// An update, not a patch: zeros are to be stored as well.
 	err := r.writer.Status().Update(ctx, want)
 	if err != nil {
@@ -208,6 +214,7 @@ func (r *StatusReconciler) write(ctx context.Context, want client.Object, p conf
 		kind = corev1.EventTypeNormal
 	}
 	r.events.Eventf(want, nil, kind, string(p.Reason), "Configure", "%s", kube.Note(p.Message))
-	r.log.Info("configuration object judged", "kind", p.Kind, "name", p.Name, "reason", string(p.Reason), "message", p.Message)
+	r.log.Info("configuration object judged", "kind", p.Kind, "name", p.Name, "reason", string(p.Reason),
+		"message", p.Message)
 	return nil
 }

@@ -67,7 +67,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, key reconcile.Request) (reco
 	before := speaker.DeepCopy()
 	mark(&speaker.Status, *ready)
 	// The lock: what the speaker may have written this moment stays.
-	err := r.writer.Status().Patch(ctx, &speaker, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	err := r.writer.Status().Patch(ctx, &speaker,
+		client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 	switch {
 	case apierrors.IsConflict(err):
 		return reconcile.Result{RequeueAfter: shared.StatusDelay}, nil
@@ -76,7 +77,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, key reconcile.Request) (reco
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("write status of Speaker %s: %w", key.Name, err)
 	}
-	r.log.Info("speaker of a node that is not ready", "node", key.Name, "reason", ready.Reason, "count", before.Status.Layer2.Count)
+	r.log.Info("speaker of a node that is not ready", "node", key.Name, "reason", ready.Reason, "count",
+		before.Status.Layer2.Count)
 	return reconcile.Result{}, nil
 }
 
@@ -97,7 +99,8 @@ func notReady(node *corev1.Node) *corev1.NodeCondition {
 // speaker's counts as earlier: to write once too often does no harm, as a
 // speaker that works corrects it.
 func stale(s *v1beta1.Speaker, since time.Time) bool {
-	return meta.IsStatusConditionTrue(s.Status.Conditions, v1beta1.ConditionReady) && !statusWritten(s).After(since)
+	return meta.IsStatusConditionTrue(s.Status.Conditions, v1beta1.ConditionReady) &&
+		!statusWritten(s).After(since)
 }
 
 // statusWritten returns when anybody last changed the status of a Speaker, by the
@@ -115,11 +118,13 @@ func statusWritten(s *v1beta1.Speaker) time.Time {
 
 // mark says in a status that it may no longer hold.
 func mark(s *v1beta1.SpeakerStatus, ready corev1.NodeCondition) {
-	meta.SetStatusCondition(&s.Conditions, kube.Condition(v1beta1.ConditionReady, false, v1beta1.ReasonNodeNotReady, fmt.Sprintf(
-		"The node is not ready; what its speaker last said may no longer hold. The %d addresses that it announced by layer 2, and its "+
-			"BGP sessions, are not listed any more: see which the Speakers of other nodes list. If this speaker works, it corrects this by itself. "+
-			"Find out why the node has not been ready (%s) since %s.",
-		s.Layer2.Count, ready.Reason, ready.LastTransitionTime.UTC().Format(time.RFC3339)), 0))
+	meta.SetStatusCondition(&s.Conditions,
+		kube.Condition(v1beta1.ConditionReady, false, v1beta1.ReasonNodeNotReady, fmt.Sprintf(
+			"The node is not ready; what its speaker last said may no longer hold. The %d addresses that it "+
+				"announced by layer 2, and its BGP sessions, are not listed any more: see which the Speakers of "+
+				"other nodes list. If this speaker works, it corrects this by itself. Find out why the node has "+
+				"not been ready (%s) since %s.",
+			s.Layer2.Count, ready.Reason, ready.LastTransitionTime.UTC().Format(time.RFC3339)), 0))
 	owned := s.Layer2.Claims()
 	s.Layer2.Kept = owned[:min(len(owned), v1beta1.MaxSpeakerAnnouncements)]
 	s.Layer2.Count, s.Layer2.Owned, s.Layer2.Addresses, s.Layer2.Announcements = 0, 0, "", nil
@@ -134,7 +139,8 @@ func BecameNotReady() predicate.Predicate {
 		CreateFunc: func(e event.CreateEvent) bool { return notReady(e.Object.(*corev1.Node)) != nil },
 		UpdateFunc: func(e event.UpdateEvent) bool {
 			was, is := notReady(e.ObjectOld.(*corev1.Node)), notReady(e.ObjectNew.(*corev1.Node))
-			return is != nil && (was == nil || was.Status != is.Status || !was.LastTransitionTime.Equal(&is.LastTransitionTime))
+			return is != nil && (was == nil || was.Status != is.Status ||
+				!was.LastTransitionTime.Equal(&is.LastTransitionTime))
 		},
 		DeleteFunc:  func(event.DeleteEvent) bool { return false },
 		GenericFunc: func(event.GenericEvent) bool { return false },

@@ -21,9 +21,7 @@ func Trim(in any) (any, error) {
 		short := v1beta1.BGPSession{Peer: session.Peer, Reason: session.Reason, Problem: session.Problem}
 		if session.State == v1beta1.BGPEstablished {
 			short.State = session.State
-			for _, f := range announced.FamiliesOf(session).List() {
-				short.Families = append(short.Families, v1beta1.BGPFamily(f.String()))
-			}
+			short.Families = announced.FamilyNames(announced.FamiliesOf(session))
 		}
 		kept.Sessions = append(kept.Sessions, short)
 	}

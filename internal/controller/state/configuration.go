@@ -86,7 +86,7 @@ func (s *State) Objects() []ObjectKey {
 const InForce = "In force as written."
 
 // ProblemOf returns what is wrong with an object, or that nothing is, and the
-// generation of the object that this is said of; 0 when it was not read yet.
+// generation of the object that this is said of.
 func (s *State) ProblemOf(key ObjectKey) (p config.Problem, generation int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,4 +102,13 @@ func (s *State) ProblemOf(key ObjectKey) (p config.Problem, generation int64) {
 		Message: InForce,
 	}
 	return accepted, s.judged[key]
+}
+
+// HasRead reports whether the configuration in force is made from a version of the
+// object. Before, there is nothing to say of it.
+func (s *State) HasRead(key ObjectKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, known := s.judged[key]
+	return known
 }

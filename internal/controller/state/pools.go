@@ -1,7 +1,9 @@
 package state
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"go4.org/netipx"
@@ -52,6 +54,7 @@ type PoolCounts struct {
 	GivesOfNodes         bool         // it gives them out
 	Outside              []netip.Addr // held, though no longer in the pool
 	OutsideRanges        []netipx.IPRange
+	OutsideHolders       string    // some of them with their holders, "" for none
 	Rested               time.Time // when the first resting address is free; zero for none
 }
 
@@ -62,7 +65,8 @@ func (s *State) countsLocked(p *config.Pool, now time.Time) PoolCounts {
 		Outside:       s.addresses.Outside(p.Name),
 		OutsideRanges: s.addresses.OutsideRanges(p.Name, v1beta1.MaxOutOfRange),
 	}
-	c.Excluded4, c.Excluded6 = Sum(p.Excluded4, c.KeptBack4), Sum(p.Excluded6, c.KeptBack6)
+	c.OutsideHolders = s.holdersOf(c.Outside)
+	c.Excluded4, c.Excluded6 = sum(p.Excluded4, c.KeptBack4), sum(p.Excluded6, c.KeptBack6)
 	c.OfNodes, c.GivesOfNodes = s.config.TellNodes(p.OfNodes), p.AllowNodeAddresses
 	if p.Closed { // what is free is for nobody
 		c.Available4, c.Available6 = 0, 0
@@ -71,10 +75,36 @@ func (s *State) countsLocked(p *config.Pool, now time.Time) PoolCounts {
 	return c
 }
 
-// Sum adds two counts that are not negative, capped at the greatest int64.
-func Sum(a, b int64) int64 {
+// sum adds two counts that are not negative, capped at the greatest int64.
+func sum(a, b int64) int64 {
 	if s := a + b; s >= 0 {
 		return s
 	}
 	return 1<<63 - 1
+}
+
+// mostOutOfRange is how many addresses that a pool no longer contains its condition
+// names, with the Services that hold them.
+const mostOutOfRange = 5
+
+// holdersOf returns addresses and the Services that hold them, the first of many. The
+// caller holds the lock.
+func (s *State) holdersOf(addrs []netip.Addr) string {
+	var out []string
+	for i, addr := range addrs {
+		if i == mostOutOfRange {
+			out = append(out, fmt.Sprintf("and %d more", len(addrs)-i))
+			break
+		}
+		text := addr.String()
+		switch holders := s.addresses.Holders(addr); len(holders) {
+		case 0:
+		case 1:
+			text += fmt.Sprintf(" (%s)", holders[0])
+		default:
+			text += fmt.Sprintf(" (%s and %d more)", holders[0], len(holders)-1)
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ", ")
 }

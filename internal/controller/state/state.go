@@ -280,7 +280,8 @@ func (s *State) effect(before, after allocator.Holding, pools []string, now time
 func (s *State) Adopt(service *corev1.Service, now time.Time) []*allocator.ConflictError {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	parsed, _ := assignment.ParseService(service, nil) // what is wrong with it is reported when it is reconciled
+	parsed, _ := assignment.ParseService(service,
+		nil) // what is wrong with it is reported when it is reconciled
 	free, conflicts := s.undisputed(assignment.Had(parsed, &s.config, s.addresses), parsed.Holder,
 		parsed.Terms)
 	from := map[netip.Addr]string{}

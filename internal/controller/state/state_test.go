@@ -23,7 +23,8 @@ func TestReadiness(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			s := New()
-			for latch, set := range map[notify.Latch]bool{s.Synced: test.synced, s.Leads: test.leads, s.Adopted: test.adopted} {
+			for latch, set := range map[notify.Latch]bool{s.Synced: test.synced, s.Leads: test.leads,
+				s.Adopted: test.adopted} {
 				if set {
 					latch.Set()
 				}
@@ -42,7 +43,8 @@ func TestAServiceChangesItsTypeAndGoesOnNaming(t *testing.T) {
 	addr := []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	for _, sooner := range []string{SourceLoadBalancers, SourceOthers} {
 		s := New()
-		s.SetConfig(config.Objects{Pools: []v1beta1.IPAddressPool{*controllertest.Pool("lan", 0, "192.0.2.1/32")}}, now)
+		s.SetConfig(config.Objects{Pools: []v1beta1.IPAddressPool{*controllertest.Pool("lan", 0,
+			"192.0.2.1/32")}}, now)
 		s.SetExternalIPs(edge, SourceLoadBalancers, addr, now)
 		if sooner == SourceOthers {
 			s.SetExternalIPs(edge, SourceOthers, addr, now)
