@@ -57,7 +57,8 @@ func command() *cobra.Command {
 	addFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var s processSettings
-		if err := settings.LoadValid(cmd, &s, func() error { return s.validate() }); err != nil { //nolint:gocritic // s.validate would be of s before
+		validate := func() error { return s.validate() } //nolint:gocritic // s.validate would be of s before
+		if err := settings.LoadValid(cmd, &s, validate); err != nil {
 			return err
 		}
 		log, err := logging.New(s.Log, os.Stderr)

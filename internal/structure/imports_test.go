@@ -93,7 +93,7 @@ var rules = []rule{
 		of: "internal/controller/configuration",
 		may: []string{
 			"api/...", "internal/controller/announced", "internal/controller/shared", "internal/controller/state",
-			"internal/kube", "pkg/assignment", "pkg/config",
+			"internal/kube", "pkg/assignment", "pkg/bgp", "pkg/config",
 		},
 		never: wire,
 		why:   "it knows what users write, and of Services only which are served",
@@ -108,7 +108,7 @@ var rules = []rule{
 	},
 	{
 		of:    "internal/controller/memberkey",
-		may:   []string{"internal/controller/shared", "internal/kube", "internal/notify"},
+		may:   []string{"api/...", "internal/controller/shared", "internal/kube", "internal/notify"},
 		never: wire,
 		why:   "it knows one Secret",
 	},

@@ -269,8 +269,9 @@ func ClearCommand(holder allocator.Holder) string { return patchCommand(holder, 
 
 func patchCommand(holder allocator.Holder, ingress string) string {
 	namespace, name, _ := strings.Cut(string(holder), "/")
-	return fmt.Sprintf("`"+`kubectl -n %s patch service %s --subresource=status --type=merge -p '{"status":{"loadBalancer":{"ingress":%s}}}'`+"`",
-		namespace, name, ingress)
+	patch := fmt.Sprintf(`{"status":{"loadBalancer":{"ingress":%s}}}`, ingress)
+	return fmt.Sprintf("`kubectl -n %s patch service %s --subresource=status --type=merge -p '%s'`",
+		namespace, name, patch)
 }
 
 // own says which addresses a Service that has some shall have by the rules.

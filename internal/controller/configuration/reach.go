@@ -53,8 +53,7 @@ type reach struct {
 // judge says which nodes the advertisement reaches: the reason is ReasonAccepted when
 // there are some, or when it is not known.
 func (r reach) judge(places []place) config.Problem {
-	accepted := config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonAccepted,
-		Message: state.InForce}
+	accepted := r.problem(v1beta1.ReasonAccepted, state.InForce)
 	selected := slices.DeleteFunc(slices.Clone(places), func(p place) bool { return !r.selects(p.labels) })
 	if len(places) == 0 {
 		return accepted // none are known
@@ -71,14 +70,12 @@ func (r reach) judge(places []place) config.Problem {
 	case counts && len(excluded) == len(selected):
 		return r.excluded(excluded)
 	case !counts && len(excluded) == len(selected):
-		accepted.Message = state.InForce + " Every node with a speaker carries the " +
-			"label " + v1beta1.LabelExcludeNode +
-			", so the label keeps none of them from announcing."
+		accepted.Message = state.InForce + " Every node with a speaker carries the label " +
+			v1beta1.LabelExcludeNode + ", so the label keeps none of them from announcing."
 	}
 	if len(r.interfaces) > 0 {
 		if missing := r.missing(selected); missing != "" {
-			return config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonNoInterface,
-				Message: missing}
+			return r.problem(v1beta1.ReasonNoInterface, missing)
 		}
 	}
 	return accepted
@@ -88,12 +85,16 @@ func (r reach) judge(places []place) config.Problem {
 // label, while others have not.
 func (r reach) excluded(places []place) config.Problem {
 	names := namesOf(places)
-	return config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonNodesExcluded,
-		Message: fmt.Sprintf(
-			"All nodes that it selects carry the label %[1]s, and other nodes do not: so no node announces by "+
-				"it. On them: %[2]s. Take the label off: kubectl label node %[3]s %[1]s-. Or have the speakers "+
-				"ignore it, with --ignore-exclude-label.",
-			v1beta1.LabelExcludeNode, someOf(names), strings.Join(names[:min(len(names), mostNodes)], " "))}
+	return r.problem(v1beta1.ReasonNodesExcluded, fmt.Sprintf(
+		"All nodes that it selects carry the label %[1]s, and other nodes do not: so no node announces by "+
+			"it. On them: %[2]s. Take the label off: kubectl label node %[3]s %[1]s-. "+
+			"Or have the speakers ignore it, with --ignore-exclude-label.",
+		v1beta1.LabelExcludeNode, someOf(names), strings.Join(names[:min(len(names), mostNodes)], " ")))
+}
+
+// problem returns what is said of the advertisement.
+func (r reach) problem(reason v1beta1.Reason, message string) config.Problem {
+	return config.Problem{Kind: r.kind, Name: r.name, Reason: reason, Message: message}
 }
 
 // missing says that no node has an interface that is named; "" when one has, or when
@@ -130,9 +131,9 @@ func namesOf(places []place) []string {
 	return out
 }
 
-// InterfaceGracePeriod is how long no node must have an interface before that is reported.
-// Speakers list links that are excluded by their name only once an advertisement
-// names them, and those that start do not know yet which do.
+// InterfaceGracePeriod is how long no node must have an interface before that is
+// reported. Speakers list links that are excluded by their name only once an
+// advertisement names them, and those that start do not know yet which do.
 const InterfaceGracePeriod = 10 * time.Second
 
 // missingSince remembers since when advertisements name interfaces that no node has.

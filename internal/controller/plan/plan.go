@@ -9,6 +9,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -74,11 +76,6 @@ func Of(in Snapshot, now time.Time) (Plan, error) {
 		return Plan{}, err
 	}
 	c, nodes := remembered.Configuration()
-	for i := range services {
-		if d, served := decisions[keyOf(&services[i])]; served && !d.LeaveStatus {
-			services[i].Status.LoadBalancer.Ingress = entries(d)
-		}
-	}
 	outcomes := announced.Evaluate(announced.InputOf(c, nodes, in.Class, services, in.Speakers))
 
 	out := Plan{Config: c, Problems: problems}
@@ -122,6 +119,7 @@ func decideAll(
 			return nil, err
 		}
 		out[key] = decided.Decision
+		show(s, decided.Decision)
 		for _, other := range decided.Wake {
 			if served[other] != nil && queued[other] == nil {
 				queue, queued[other] = append(queue, other), served[other]
@@ -131,13 +129,27 @@ func decideAll(
 	return out, nil
 }
 
-// entries returns what the status of a Service shows of its addresses.
-func entries(d assignment.Decision) []corev1.LoadBalancerIngress {
-	var out []corev1.LoadBalancerIngress
-	for _, addr := range d.Addresses {
-		out = append(out, corev1.LoadBalancerIngress{IP: addr.String()})
+// show writes a decision into the status of a Service, as the controller does before it
+// decides about the Service again.
+func show(s *corev1.Service, d assignment.Decision) {
+	if !d.LeaveStatus {
+		s.Status.LoadBalancer.Ingress = nil
+		for _, addr := range d.Addresses {
+			s.Status.LoadBalancer.Ingress = append(s.Status.LoadBalancer.Ingress,
+				corev1.LoadBalancerIngress{IP: addr.String()})
+		}
 	}
-	return out
+	status := metav1.ConditionFalse
+	if d.Assigned() {
+		status = metav1.ConditionTrue
+	}
+	s.Status.Conditions = slices.Clone(s.Status.Conditions) // they are the snapshot's
+	meta.SetStatusCondition(&s.Status.Conditions, metav1.Condition{
+		Type:    v1beta1.ConditionAddressAssigned,
+		Status:  status,
+		Reason:  string(d.Reason),
+		Message: d.Message,
+	})
 }
 
 func keyOf(s *corev1.Service) types.NamespacedName {

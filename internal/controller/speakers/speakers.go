@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/berth-lb/berth/internal/controller/shared"
-
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -20,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/controller/shared"
 	"github.com/berth-lb/berth/internal/kube"
 )
 
@@ -118,13 +117,13 @@ func statusWritten(s *v1beta1.Speaker) time.Time {
 
 // mark says in a status that it may no longer hold.
 func mark(s *v1beta1.SpeakerStatus, ready corev1.NodeCondition) {
-	meta.SetStatusCondition(&s.Conditions,
-		kube.Condition(v1beta1.ConditionReady, false, v1beta1.ReasonNodeNotReady, fmt.Sprintf(
-			"The node is not ready; what its speaker last said may no longer hold. The %d addresses that it "+
-				"announced by layer 2, and its BGP sessions, are not listed any more: see which the Speakers of "+
-				"other nodes list. If this speaker works, it corrects this by itself. Find out why the node has "+
-				"not been ready (%s) since %s.",
-			s.Layer2.Count, ready.Reason, ready.LastTransitionTime.UTC().Format(time.RFC3339)), 0))
+	message := fmt.Sprintf("The node is not ready; what its speaker last said may no longer hold. "+
+		"The %d addresses that it announced by layer 2, and its BGP sessions, are not listed any more: "+
+		"see which the Speakers of other nodes list. If this speaker works, it corrects this by itself. "+
+		"Find out why the node has not been ready (%s) since %s.",
+		s.Layer2.Count, ready.Reason, ready.LastTransitionTime.UTC().Format(time.RFC3339))
+	meta.SetStatusCondition(&s.Conditions, kube.Condition(
+		v1beta1.ConditionReady, false, v1beta1.ReasonNodeNotReady, message, 0))
 	owned := s.Layer2.Claims()
 	s.Layer2.Kept = owned[:min(len(owned), v1beta1.MaxSpeakerAnnouncements)]
 	s.Layer2.Count, s.Layer2.Owned, s.Layer2.Addresses, s.Layer2.Announcements = 0, 0, "", nil
