@@ -130,28 +130,3 @@ func TestConfigurationHasEverythingLookedAt(t *testing.T) {
 		t.Errorf("woken are %q", w.woken)
 	}
 }
-
-func TestReadiness(t *testing.T) {
-	for _, test := range []struct {
-		story                  string
-		synced, leads, adopted bool
-		ready                  bool
-	}{
-		{"it has just started", false, false, false, false},
-		{"it stands by", true, false, false, true},
-		{"it leads and adopts", true, true, false, false},
-		{"it leads", true, true, true, true},
-	} {
-		t.Run(test.story, func(t *testing.T) {
-			s := newState()
-			for c, closed := range map[chan struct{}]bool{s.synced: test.synced, s.leads: test.leads, s.adopted: test.adopted} {
-				if closed {
-					close(c)
-				}
-			}
-			if missing := s.missing(); (missing == "") != test.ready {
-				t.Errorf("it waits for %q", missing)
-			}
-		})
-	}
-}

@@ -7,14 +7,17 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	cachetesting "k8s.io/client-go/tools/cache/testing"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/controller/services"
+	"github.com/berth-lb/berth/internal/controller/state"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/config"
 )
 
@@ -39,20 +42,20 @@ func TestExternalIPsOfOtherServices(t *testing.T) {
 		source := others{cachetesting.NewFakeControllerSource()}
 		source.Add(naming("plain"))
 		source.Add(naming("edge", "192.0.2.1", "203.0.113.1"))
-		o := newOtherServices(func(key types.NamespacedName, addrs []netip.Addr) {
-			w.services.told(w.state.names(key, ofOthers, addrs))
-		})
+		with := w.shared
+		with.State.Synced = notify.NewLatch()
+		o := services.NewOthers(with)
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			if err := o.run(ctx, source); err != nil {
+			if err := o.Run(ctx, source); err != nil {
 				t.Error(err)
 			}
 		}()
 		synctest.Wait()
-		if !isClosed(o.synced) || len(o.naming) != 1 {
-			t.Errorf("read all: %v; remembered: %v", isClosed(o.synced), o.naming)
+		if !w.state.Synced.IsSet() {
+			t.Error("all are read, and it does not say so")
 		}
 		w.look("web", "waits")
 		w.has("web", v1beta1.ReasonAssigned, "192.0.2.2")
@@ -70,9 +73,10 @@ func TestExternalIPsOfOtherServices(t *testing.T) {
 
 		source.Delete(naming("edge"))
 		synctest.Wait()
-		if _, withheld := w.state.addresses.Withheld(netip.MustParseAddr("192.0.2.2")); withheld || len(o.naming) > 0 {
-			t.Errorf("withheld although nobody names it any more: %v, remembered: %v", withheld, o.naming)
-		}
+		w.delete("web")
+		w.create(service("next", 2))
+		w.look("web", "next") // nobody names 192.0.2.2 any more
+		w.has("next", v1beta1.ReasonAssigned, "192.0.2.2")
 		stop()
 		<-ended
 		source.Shutdown()
@@ -100,31 +104,11 @@ func TestExternalIPsOfServicesOfTypeLoadBalancer(t *testing.T) {
 	w.has("next", v1beta1.ReasonAssigned, "192.0.2.1")
 }
 
-// TestAServiceChangesItsTypeAndGoesOnNaming: it leaves one source and comes to the
-// other, whichever tells of it first.
-func TestAServiceChangesItsTypeAndGoesOnNaming(t *testing.T) {
-	addr := []netip.Addr{netip.MustParseAddr("192.0.2.1")}
-	for _, sooner := range []string{ofLoadBalancers, ofOthers} {
-		w := newWorld(t, lan("192.0.2.1/32"))
-		w.state.names(key("edge"), ofLoadBalancers, addr)
-		if sooner == ofOthers {
-			w.state.names(key("edge"), ofOthers, addr)
-			w.state.names(key("edge"), ofLoadBalancers, nil)
-		} else {
-			w.state.names(key("edge"), ofLoadBalancers, nil)
-			w.state.names(key("edge"), ofOthers, addr)
-		}
-		if _, withheld := w.state.addresses.Withheld(addr[0]); !withheld {
-			t.Errorf("told first by %q: it is given out", sooner)
-		}
-	}
-}
-
 // TestNodesAndServicesMayWithholdTheSameAddress: it is withheld until neither does.
 func TestNodesAndServicesMayWithholdTheSameAddress(t *testing.T) {
 	w := newWorld(t, lan("192.0.2.1/32"), service("web", 0), nodeWith("n", "192.0.2.1"))
 	addr := []netip.Addr{netip.MustParseAddr("192.0.2.1")}
-	w.state.names(key("edge"), ofOthers, addr)
+	w.state.SetExternalIPs(key("edge"), state.SourceOthers, addr, time.Now())
 	w.look("web")
 	if err := w.api.Delete(t.Context(), nodeWith("n")); err != nil {
 		t.Fatal(err)
@@ -132,7 +116,7 @@ func TestNodesAndServicesMayWithholdTheSameAddress(t *testing.T) {
 	w.configure()
 	w.look("web")
 	w.has("web", v1beta1.ReasonPoolsExhausted)
-	w.state.names(key("edge"), ofOthers, nil)
+	w.state.SetExternalIPs(key("edge"), state.SourceOthers, nil, time.Now())
 	w.look("web")
 	w.has("web", v1beta1.ReasonAssigned, "192.0.2.1")
 }
@@ -144,13 +128,6 @@ func nodeWith(name string, addrs ...string) *corev1.Node {
 		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
 	}
 	return n
-}
-
-// speakerWith is the Speaker of a node with one link that has these prefixes.
-func speakerWith(name string, prefixes ...string) *v1beta1.Speaker {
-	return &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1beta1.SpeakerStatus{
-		Links: []v1beta1.SpeakerLink{{Name: "eth1", Prefixes: prefixes}},
-	}}
 }
 
 // TestThePoolTellsOfTheAddressesOfNodes: those that Speakers list too, and whether
@@ -236,20 +213,4 @@ func TestANodeThatReportsWhatAServiceHasMovesNothing(t *testing.T) {
 	w.create(service("web", 1, asking))
 	w.look("web")
 	w.has("web", v1beta1.ReasonAssigned, "192.0.2.5")
-}
-
-// TestACachedSpeakerKeepsTheAddressesOfItsLinks: so the controller learns of them,
-// and of no more.
-func TestACachedSpeakerKeepsTheAddressesOfItsLinks(t *testing.T) {
-	s := speakerWith("n", "192.0.2.1/24")
-	s.Status.Links[0].MACAddress = "02:00:00:00:00:01"
-	s.Status.Members = 3
-	out, err := trimSpeaker(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := out.(*v1beta1.Speaker).Status
-	if len(got.Links) != 1 || got.Links[0].Name != "eth1" || !slices.Equal(got.Links[0].Prefixes, []string{"192.0.2.1/24"}) || got.Links[0].MACAddress != "" || got.Members != 0 {
-		t.Errorf("it keeps %+v", got)
-	}
 }

@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -21,8 +21,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/controller/announced"
+	"github.com/berth-lb/berth/internal/controller/memberkey"
+	"github.com/berth-lb/berth/internal/controller/services"
+	"github.com/berth-lb/berth/internal/controller/shared"
+	"github.com/berth-lb/berth/internal/controller/speakers"
+	"github.com/berth-lb/berth/internal/controller/state"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/logging"
 	"github.com/berth-lb/berth/internal/settings"
@@ -50,7 +57,8 @@ func command() *cobra.Command {
 	addFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var s processSettings
-		if err := settings.LoadValid(cmd, &s, func() error { return s.validate() }); err != nil { //nolint:gocritic // s.validate would be of s before
+		validate := func() error { return s.validate() } //nolint:gocritic // s.validate would be of s before
+		if err := settings.LoadValid(cmd, &s, validate); err != nil {
 			return err
 		}
 		log, err := logging.New(s.Log, os.Stderr)
@@ -66,33 +74,38 @@ func command() *cobra.Command {
 // run serves until ctx ends.
 func run(ctx context.Context, s processSettings, log *slog.Logger) error {
 	log.Info("controller starts", "version", version.String())
-	state := newState()
+	remembered := state.New()
+	// Writes to the API server may wait for long; decisions may not.
+	var loops kube.Loops
+	health := kube.Health{Address: s.Kube.HealthAddress, Missing: remembered.Missing, Loops: &loops, Log: log}
+
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		return kube.Health{Address: s.Kube.HealthAddress, Missing: state.missing, Loops: &state.loops, Log: log}.Run(ctx)
-	})
-	group.Go(func() error { return state.loops.Loop("decisions").Watch(ctx, state.passBy) })
-	group.Go(func() error { return control(ctx, s, state, log) })
+	group.Go(func() error { return health.Run(ctx) })
+	group.Go(func() error { return loops.Loop("decisions").Watch(ctx, remembered.PassBy) })
+	group.Go(func() error { return control(ctx, s, remembered, &loops, log) })
 	err := group.Wait()
 	log.Info("controller stops")
 	return err
 }
 
 // control does the work of the controller until ctx ends or it leads no more.
-func control(ctx context.Context, s processSettings, state *state, log *slog.Logger) error {
-	config, err := kube.RESTConfig(s.Kube.Kubeconfig)
+func control(
+	ctx context.Context, s processSettings, remembered *state.State, loops *kube.Loops, log *slog.Logger,
+) error {
+	rest, err := kube.RESTConfig(s.Kube.Kubeconfig)
 	if err != nil {
 		return err
 	}
-	mgr, err := kube.NewManager(ctx, config, managerOptions(s), log)
+	mgr, err := kube.NewManager(ctx, rest, managerOptions(s), log)
 	if err != nil {
 		return err
 	}
-	api, err := client.NewWithWatch(config, client.Options{Scheme: mgr.GetScheme()})
+	api, err := client.NewWithWatch(rest, client.Options{Scheme: mgr.GetScheme()})
 	if err != nil {
 		return fmt.Errorf("prepare client: %w", err)
 	}
-	kinds := append(kube.ConfigKinds(), &corev1.Service{}, &corev1.Node{}, &v1beta1.Speaker{}, namespaceKind())
+	kinds := append(kube.ConfigKinds(), &corev1.Service{}, &corev1.Node{}, &v1beta1.Speaker{},
+		services.NamespaceKind())
 	if err := kube.Preload(ctx, mgr.GetCache(), log, kinds...); err != nil {
 		return err
 	}
@@ -100,38 +113,45 @@ func control(ctx context.Context, s processSettings, state *state, log *slog.Log
 	if err != nil {
 		return err
 	}
-	services, err := setupControllers(mgr, recorder, s, state, log)
-	if err != nil {
+	with := shared.Shared{
+		State:     remembered,
+		Queues:    shared.NewQueues(),
+		Cached:    mgr.GetCache(),
+		Live:      mgr.GetAPIReader(),
+		Writer:    mgr.GetClient(),
+		Events:    recorder,
+		Log:       log,
+		Class:     s.Kube.Class,
+		Namespace: s.Kube.Namespace,
+	}
+	reporter := announced.New(with)
+	service := services.New(with, reporter)
+	if err := setupControllers(mgr, with, service); err != nil {
 		return err
 	}
-	others := newOtherServices(func(key types.NamespacedName, addrs []netip.Addr) {
-		services.told(state.names(key, ofOthers, addrs))
-	})
-	secret := &memberSecret{
-		api:    api,
-		name:   types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret},
-		leads:  state.leads,
-		events: recorder,
-		log:    log,
+	for _, collector := range []prometheus.Collector{service.Metrics(), loops} {
+		if err := ctrlmetrics.Registry.Register(collector); err != nil {
+			return err
+		}
 	}
+
+	others := services.NewOthers(with)
+	secret := memberkey.New(with, api, types.NamespacedName{
+		Namespace: s.Kube.Namespace,
+		Name:      s.Kube.MemberSecret,
+	})
 	for _, part := range []manager.Runnable{
 		// On every replica, once the caches are filled.
 		everywhere(func(ctx context.Context) error {
-			select {
-			case <-others.synced:
-				close(state.synced)
-			case <-ctx.Done():
-			}
-			return nil
+			return others.Run(ctx, services.OtherThanLoadBalancers(api))
 		}),
-		everywhere(func(ctx context.Context) error { return others.run(ctx, otherThanLoadBalancers(api)) }),
-		everywhere(secret.run),
+		everywhere(secret.Run),
 		// On the replica that leads.
 		manager.RunnableFunc(func(ctx context.Context) error {
-			close(state.leads)
-			return services.adopt(ctx)
+			remembered.Leads.Set()
+			return service.Adopt(ctx)
 		}),
-		manager.RunnableFunc(services.bgp.run),
+		manager.RunnableFunc(reporter.Run),
 	} {
 		if err := mgr.Add(part); err != nil {
 			return err
@@ -146,7 +166,7 @@ type everywhere func(context.Context) error
 // Start runs the part.
 func (e everywhere) Start(ctx context.Context) error { return e(ctx) }
 
-// NeedLeaderElection is what the manager asks.
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
 func (everywhere) NeedLeaderElection() bool { return false }
 
 func managerOptions(s processSettings) ctrl.Options {
@@ -160,9 +180,11 @@ func managerOptions(s processSettings) ctrl.Options {
 	options.Cache.ByObject = map[client.Object]cache.ByObject{
 		// A Service that is no longer of type LoadBalancer leaves the cache
 		// as if it were deleted.
-		&corev1.Service{}: {Field: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))},
+		&corev1.Service{}: {
+			Field: fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)),
+		},
 		// Read for what they say of BGPPeers, or from the API server.
-		&v1beta1.Speaker{}: {Transform: trimSpeaker},
+		&v1beta1.Speaker{}: {Transform: speakers.Trim},
 	}
 	return options
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -169,11 +170,11 @@ func TestAnotherLoadBalancerThatWritesInTurn(t *testing.T) {
 			}
 			w.assigned(1)
 			// Neither does the next leader, and it gives the address to nobody else.
-			had := w.state.given(key("web"))
+			had := w.state.Given(key("web"))
 			w.restart()
 			w.look("web")
 			w.didNothing()
-			if now := w.state.given(key("web")); !slices.Equal(now, had) || len(now) != 1 {
+			if now := w.state.Given(key("web")); !slices.Equal(now, had) || len(now) != 1 {
 				t.Errorf("after a restart it holds %v, before %v", now, had)
 			}
 			// The other is turned off, and the command is run.
@@ -257,11 +258,11 @@ func TestServicesThatWereLeftWhileTheControllerWasAway(t *testing.T) {
 	w.start()
 	w.forget()
 	w.lists = 0
-	if err := w.services.adopt(t.Context()); err != nil {
+	if err := w.services.Adopt(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if w.lists != 2 {
-		t.Errorf("it asked for %d lists, want one of each kind", w.lists)
+	if w.lists != 1 {
+		t.Errorf("it asked for %d lists, want one, of the Services of type LoadBalancer", w.lists)
 	}
 	left := slices.DeleteFunc(slices.Clone(w.woken), func(name string) bool { return name == "stays" })
 	slices.Sort(left)
@@ -281,11 +282,35 @@ func TestServicesThatWereLeftWhileTheControllerWasAway(t *testing.T) {
 	w.did([]string{"web", "mail"}, nil)
 	w.look("web", "mail", "never")
 	w.didNothing()
-	if given := w.state.given(key("web")); given != nil {
+	if given := w.state.Given(key("web")); given != nil {
 		t.Errorf("it holds %v", given)
 	}
 	w.look("stays")
 	w.create(service("next", 4))
 	w.look("next")
 	w.has("next", v1beta1.ReasonAssigned, "192.0.2.0")
+}
+
+// A Service changes its type while the controller reads of it from the API server late:
+// once the other types are followed again, it is left all the same, and forgotten when
+// that is done.
+func TestAServiceThatWasLeftIsFoundWhileTheControllerLeads(t *testing.T) {
+	w := newWorld(t, lan("192.0.2.0/24"), service("web", 0))
+	w.look("web")
+	w.restart()
+	w.state.Release(key("web"), time.Now()) // as if it had never been adopted
+	w.change("web", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP })
+	w.forget()
+	w.readOthers()
+	if want := []string{"web"}; !slices.Equal(w.woken, want) {
+		t.Fatalf("woken are %q, want %q", w.woken, want)
+	}
+	w.look("web")
+	w.has("web", "")
+	w.forget()
+	w.readOthers()
+	if w.look("web"); w.woken != nil || w.state.Knows(key("web")) {
+		t.Errorf("woken are %q after it was left, and it is known: %v", w.woken, w.state.Knows(key("web")))
+	}
+	w.didNothing()
 }

@@ -65,7 +65,7 @@ func TestServiceThatMustWait(t *testing.T) {
 			w.look("web", "web")
 			w.has("web", test.reason)
 			w.did([]string{"web"}, []string{"web Warning " + string(test.reason)})
-			if waiting := w.state.waitingOldestFirst(); !slices.Contains(waiting, key("web")) {
+			if waiting := w.state.Waiting(); !slices.Contains(waiting, key("web")) {
 				t.Errorf("waiting are %v", waiting)
 			}
 		})
@@ -100,7 +100,7 @@ func TestNothingIsAssignedBeforeAdoption(t *testing.T) {
 		}()
 		synctest.Wait()
 		w.didNothing()
-		if err := w.services.adopt(t.Context()); err != nil {
+		if err := w.services.Adopt(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		<-done

@@ -1,48 +1,22 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/controller/state"
 	"github.com/berth-lb/berth/pkg/config"
 )
-
-func bgpPeer(name string, change func(*v1beta1.BGPPeerSpec)) *v1beta1.BGPPeer {
-	p := &v1beta1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: name, Generation: 4},
-		Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: 64513, PeerAddress: "10.0.0.1"}}
-	if change != nil {
-		change(&p.Spec)
-	}
-	return p
-}
-
-// speakerThat says of sessions, given as "peer reason problem".
-func speakerThat(name string, says ...string) *v1beta1.Speaker {
-	s := &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	for _, text := range says {
-		words := strings.SplitN(text, " ", 3)
-		session := v1beta1.BGPSession{Peer: words[0], State: v1beta1.BGPEstablished}
-		if len(words) > 1 {
-			session.State, session.Reason, session.Problem = v1beta1.BGPNotConfigured, words[1], words[2]
-		}
-		s.Status.BGP.Sessions = append(s.Status.BGP.Sessions, session)
-	}
-	return s
-}
 
 func TestConditionsOfBGPKinds(t *testing.T) {
 	selects := func(s *v1beta1.BGPPeerSpec) {
@@ -87,14 +61,14 @@ func TestConditionsOfBGPKinds(t *testing.T) {
 		{"a profile", []client.Object{&v1beta1.BFDProfile{ObjectMeta: metav1.ObjectMeta{Name: "x", Generation: 4}}}, v1beta1.ReasonAccepted, nil},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			key := objectKey{kindOf(test.objects[0]), "x"}
+			key := state.ObjectKey{Kind: kindOf(test.objects[0]), Name: "x"}
 			w := newWorld(t, test.objects...)
 			w.judge(key.Kind, key.Name)
-			o, conditions := newObject(key.Kind)
+			o := test.objects[0].DeepCopyObject().(client.Object)
 			if err := w.api.Get(t.Context(), types.NamespacedName{Name: "x"}, o); err != nil {
 				t.Fatal(err)
 			}
-			c := meta.FindStatusCondition(*conditions, v1beta1.ConditionReady)
+			c := readyOf(t, o)
 			if c == nil || c.Reason != string(test.reason) || (c.Status == metav1.ConditionTrue) != (test.reason == v1beta1.ReasonAccepted) ||
 				c.ObservedGeneration != 4 {
 				t.Fatalf("the condition is %+v", c)
@@ -125,17 +99,6 @@ func kindOf(o client.Object) string {
 
 func namedNode(name string) *corev1.Node {
 	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
-}
-
-func TestManyNodesAreCounted(t *testing.T) {
-	w := newWorld(t, bgpPeer("x", nil))
-	for i := range 30 {
-		w.create(speakerThat("n"+string(rune('a'+i)), "x NotConfigured no label"))
-	}
-	seen, err := w.status.onNodes(t.Context(), "x")
-	if text := seen.problem.Message; err != nil || !strings.Contains(text, "and 10 more: no label") || !strings.Contains(text, "of which there are 30") {
-		t.Errorf("got %+v, %v", seen, err)
-	}
 }
 
 // TestSessionsOfAPeerAreCounted: its row tells how many there should be, and how many
@@ -186,79 +149,20 @@ func TestSessionsOfAPeerAreCounted(t *testing.T) {
 	}
 }
 
-// TestSpeakersHavePeersLookedAt, those of which they say something new.
-func TestSpeakersHavePeersLookedAt(t *testing.T) {
-	for _, test := range []struct {
-		story         string
-		before, after *v1beta1.Speaker
-		want          []string
-	}{
-		{"a speaker comes, so there is one session more for any peer", nil, speakerThat("n", "x NotConfigured no label"), []string{"x", "y"}},
-		{"it goes", speakerThat("n", "x NotConfigured no label"), nil, []string{"x", "y"}},
-		{"a session is up", speakerThat("n", "x"), speakerThat("n", "x", "y"), []string{"y"}},
-		{"a session is down", speakerThat("n", "x", "y"), speakerThat("n", "y"), []string{"x"}},
-		{"it says the same", speakerThat("n", "x NotConfigured no label"), speakerThat("n", "x NotConfigured no label"), nil},
-		{"what was wrong is right", speakerThat("n", "x NotConfigured no label"), speakerThat("n", "x"), []string{"x"}},
-		{"another thing is wrong", speakerThat("n", "x NotConfigured no label", "y"), speakerThat("n", "x NotConfigured no annotation", "y"), []string{"x"}},
-	} {
-		t.Run(test.story, func(t *testing.T) {
-			q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[objectKey]())
-			defer q.ShutDown()
-			added := &recordedQueue{TypedRateLimitingInterface: q}
-			w := newWorld(t, bgpPeer("x", nil), bgpPeer("y", nil))
-			h := peersOfSpeakers(w.state, func() {})
-			switch {
-			case test.before == nil:
-				h.Create(context.Background(), event.CreateEvent{Object: test.after}, added)
-			case test.after == nil:
-				h.Delete(context.Background(), event.DeleteEvent{Object: test.before}, added)
-			default:
-				h.Update(context.Background(), event.UpdateEvent{ObjectOld: test.before, ObjectNew: test.after}, added)
-			}
-			if !slices.Equal(added.peers, test.want) {
-				t.Errorf("looked at %q, want %q", added.peers, test.want)
-			}
-		})
+// readyOf is the Ready condition of an object.
+func readyOf(t *testing.T, o client.Object) *metav1.Condition {
+	t.Helper()
+	tree, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-// recordedQueue remembers the peers that were added, each once.
-type recordedQueue struct {
-	workqueue.TypedRateLimitingInterface[objectKey]
-	peers []string
-}
-
-// AddAfter remembers a peer.
-func (q *recordedQueue) AddAfter(key objectKey, _ time.Duration) {
-	if key.Kind == config.KindBGPPeer && !slices.Contains(q.peers, key.Name) {
-		q.peers = append(q.peers, key.Name)
+	var has struct {
+		Status struct {
+			Conditions []metav1.Condition `json:"conditions"`
+		} `json:"status"`
 	}
-}
-
-func TestCachedSpeakersAreSmall(t *testing.T) {
-	s := speakerThat("n", "x NotConfigured no label", "y", "z")
-	s.Status.Members, s.Status.Layer2 = 3, announcing().Layer2
-	s.Status.BGP.Addresses, s.Status.BGP.AddressCount, s.Status.BGP.BootID = []string{"192.0.2.0/28"}, new(int32(16)), "boot"
-	s.Status.BGP.Count = 3
-	s.Status.BGP.Sessions[0].State = v1beta1.BGPConnecting
-	both := []v1beta1.BGPFamily{v1beta1.BGPFamilyIPv4, v1beta1.BGPFamilyIPv6}
-	s.Status.BGP.Sessions[1].Families, s.Status.BGP.Sessions[1].AdvertisedIPv4 = both, 7
-	s.Status.BGP.Sessions[2].Families, s.Status.BGP.Sessions[2].AdvertisedIPv4 = both, 7
-	s.Status.BGP.Sessions[2].Withheld = "IPv6 routes: the node has no IPv6 address to be their next hop"
-	want := v1beta1.SpeakerStatus{BGP: v1beta1.SpeakerBGP{Count: 3, AddressCount: new(int32(16)), Addresses: []string{"192.0.2.0/28"}, Sessions: []v1beta1.BGPSession{
-		{Peer: "x", Reason: "NotConfigured", Problem: "no label"},
-		{Peer: "y", State: v1beta1.BGPEstablished, Families: both},
-		{Peer: "z", State: v1beta1.BGPEstablished, Families: both[:1]},
-	}}}
-	out, err := trimSpeaker(s)
-	got, ok := out.(*v1beta1.Speaker)
-	if err != nil || !ok {
-		t.Fatalf("got %+v, %v", out, err)
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(tree, &has); err != nil {
+		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got.Status); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-	if out, err := trimSpeaker("a tombstone"); out != "a tombstone" || err != nil {
-		t.Errorf("what is no object becomes %v, %v", out, err)
-	}
+	return meta.FindStatusCondition(has.Status.Conditions, v1beta1.ConditionReady)
 }

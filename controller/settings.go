@@ -24,12 +24,14 @@ func addFlags(cmd *cobra.Command) {
 	settings.AddFileFlag(flags)
 	logging.AddFlags(flags)
 	kube.AddFlags(flags)
-	flags.Bool("leader-elect", true, "Let one replica at a time assign addresses. Only a controller that runs alone may turn it off.")
-	flags.Duration("leader-lease-duration", 6*time.Second, "How long a leader that has fallen silent keeps the others waiting. "+
-		"Shorter means faster takeover; the leader writes to the API server six times in this time. From 3s to 5m.")
+	flags.Bool("leader-elect", true, "Let one replica at a time assign addresses. Only a controller that "+
+		"runs alone may turn it off.")
+	flags.Duration("leader-lease-duration", 6*time.Second, "How long a leader that has fallen silent keeps "+
+		"the others waiting. Shorter means faster takeover; the leader writes to the API server six times "+
+		"in this time. From 3s to 5m.")
 }
 
-// validate tells by name which settings cannot be used.
+// validate reports by name which settings cannot be used.
 func (s processSettings) validate() error {
 	var errs []error
 	if s.Lease < 3*time.Second || s.Lease > 5*time.Minute {

@@ -117,8 +117,6 @@ func TestPoolEditedWhileNobodyLeads(t *testing.T) {
 	}
 }
 
-// TestWithoutTheConditionTheStatusOfThePoolCounts: somebody has rewritten the
-// condition, so that it names no pool.
 // As an earlier version left them: link-local addresses are refused now.
 func TestLinkLocalAddressesStay(t *testing.T) {
 	w := newWorld(t, lan("169.254.7.0/24"), service("web", 0, having("169.254.7.9"), func(s *corev1.Service) {
@@ -131,6 +129,8 @@ func TestLinkLocalAddressesStay(t *testing.T) {
 	w.did([]string{"new"}, []string{"new Warning NoEligiblePool"})
 }
 
+// TestWithoutTheConditionTheStatusOfThePoolCounts: somebody has rewritten the
+// condition, so that it names no pool.
 func TestWithoutTheConditionTheStatusOfThePoolCounts(t *testing.T) {
 	w := newWorld(t, lan("192.0.2.10-192.0.2.20"), service("web", 0))
 	w.look("web")
@@ -171,7 +171,7 @@ func TestThousandsOfAddressesOutOfRange(t *testing.T) {
 						Type: v1beta1.ConditionAddressAssigned, Reason: string(v1beta1.ReasonAssigned), Message: addr.String() + " from pool lan.",
 					}}
 				})
-				if conflicts := w.state.adopt(s, time.Now()); len(conflicts) > 0 {
+				if conflicts := w.state.Adopt(s, time.Now()); len(conflicts) > 0 {
 					t.Fatal(conflicts)
 				}
 				held = append(held, addr)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -18,12 +17,19 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/controller/announced"
+	"github.com/berth-lb/berth/internal/controller/configuration"
+	"github.com/berth-lb/berth/internal/controller/controllertest"
+	"github.com/berth-lb/berth/internal/controller/services"
+	"github.com/berth-lb/berth/internal/controller/shared"
+	"github.com/berth-lb/berth/internal/controller/state"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/assignment"
 )
@@ -32,7 +38,7 @@ import (
 // says what is looked at when.
 type world struct {
 	t     *testing.T
-	api   client.Client
+	api   client.WithWatch
 	cache *lagging
 
 	// What the controller did since the test last asked.
@@ -44,11 +50,13 @@ type world struct {
 
 	refuse error // what the API server answers to status writes, if not nil
 
-	state    *state
-	services *serviceReconciler
-	config   *configReconciler
-	status   *statusReconciler
-	bgp      *bgpTeller
+	shared   shared.Shared
+	state    *state.State
+	services *services.Reconciler
+	others   *services.Others
+	config   *configuration.Reconciler
+	status   *configuration.StatusReconciler
+	bgp      *announced.Reporter
 }
 
 // newWorld starts a controller at an API server with these objects.
@@ -112,7 +120,7 @@ func listOf(ctx context.Context, c client.WithWatch, list client.ObjectList, opt
 func (w *world) restart() {
 	w.t.Helper()
 	w.start()
-	if err := w.services.adopt(w.t.Context()); err != nil {
+	if err := w.services.Adopt(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
 	w.forget()
@@ -121,25 +129,77 @@ func (w *world) restart() {
 // start is restart before addresses are adopted.
 func (w *world) start() {
 	w.t.Helper()
-	log := slog.New(slog.DiscardHandler)
-	w.state = newState()
-	wake := func(keys []types.NamespacedName) {
-		for _, key := range keys {
-			w.woken = append(w.woken, key.Name)
-		}
+	w.state = state.New()
+	queues := shared.NewQueues()
+	if err := queues.Services.Start(w.t.Context(), &recorder[reconcile.Request]{add: func(r reconcile.Request) {
+		w.woken = append(w.woken, r.Name)
+	}}); err != nil {
+		w.t.Fatal(err)
 	}
-	w.bgp = newBGPTeller(w.state, w.cache, "", wake, log)
-	w.services = &serviceReconciler{
-		state: w.state, cached: w.cache, live: w.api, writer: w.api, events: w, log: log, wake: wake, wakeLast: wake,
-		poolChanged: func(name string) { w.pools = append(w.pools, name) }, metrics: newMetrics(w.state), bgp: w.bgp,
+	if err := queues.Objects.Start(w.t.Context(), &recorder[state.ObjectKey]{addAfter: func(k state.ObjectKey) {
+		w.pools = append(w.pools, k.Name)
+	}}); err != nil {
+		w.t.Fatal(err)
 	}
-	w.config = &configReconciler{
-		state: w.state, cached: w.cache, live: w.api, log: log, wake: wake, wakeLast: wake,
-		namespace: "berth-system", objectChanged: func(objectKey) {}, bgp: w.bgp,
+	with := shared.Shared{
+		State:     w.state,
+		Queues:    queues,
+		Cached:    w.cache,
+		Live:      w.api,
+		Writer:    w.api,
+		Events:    w,
+		Log:       slog.New(slog.DiscardHandler),
+		Namespace: "berth-system",
 	}
-	w.status = &statusReconciler{state: w.state, cached: w.cache, writer: w.api, events: w, log: log, wake: wake}
-	close(w.state.synced)
+	w.shared = with
+	w.bgp = announced.New(with)
+	w.services = services.New(with, w.bgp)
+	w.others = services.NewOthers(with)
+	w.config = configuration.New(with)
+	w.status = configuration.NewStatus(with)
+	w.readOthers()
 	w.configure()
+}
+
+// recorder is a queue that tells what is added to it.
+type recorder[Key comparable] struct {
+	workqueue.TypedRateLimitingInterface[Key]
+	add      func(Key)
+	addAfter func(Key)
+}
+
+// Add tells of a key.
+func (r *recorder[Key]) Add(key Key) {
+	if r.add != nil {
+		r.add(key)
+	}
+}
+
+// AddAfter tells of a key.
+func (r *recorder[Key]) AddAfter(key Key, _ time.Duration) {
+	if r.addAfter != nil {
+		r.addAfter(key)
+	}
+}
+
+// readOthers has the controller read the Services that are not of type LoadBalancer.
+func (w *world) readOthers() {
+	w.t.Helper()
+	list, err := services.OtherThanLoadBalancers(w.api).ListWithContext(w.t.Context(), metav1.ListOptions{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var kept []any
+	for _, s := range list.(*corev1.ServiceList).Items {
+		one, err := w.others.Transformer()(&s)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		kept = append(kept, one)
+	}
+	if err := w.others.Replace(kept, ""); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // configure has the configuration read again.
@@ -163,7 +223,7 @@ func (w *world) look(names ...string) {
 // judge has the status of a configuration object looked at.
 func (w *world) judge(kind, name string) {
 	w.t.Helper()
-	if _, err := w.status.Reconcile(w.t.Context(), objectKey{kind, name}); err != nil {
+	if _, err := w.status.Reconcile(w.t.Context(), state.ObjectKey{Kind: kind, Name: name}); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -256,7 +316,7 @@ func (w *world) delete(name string) {
 // assigned checks how many addresses of the pool lan are held.
 func (w *world) assigned(want int64) {
 	w.t.Helper()
-	if got := w.state.counts(time.Now())["lan"].Assigned4; got != want {
+	if got := w.state.Counts(time.Now())["lan"].Assigned4; got != want {
 		w.t.Errorf("%d addresses of the pool are held, want %d", got, want)
 	}
 }
@@ -293,66 +353,26 @@ func (l *lagging) Get(ctx context.Context, key client.ObjectKey, into client.Obj
 	return nil
 }
 
-// birth is when the oldest objects were made.
-var birth = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+// The objects of the tests.
+var (
+	birth     = controllertest.Birth
+	key       = controllertest.Key
+	service   = controllertest.Service
+	having    = controllertest.Having
+	dualStack = controllertest.DualStack
+	ofClass   = controllertest.OfClass
+	pool      = controllertest.Pool
+	bgpPeer   = controllertest.BGPPeer
+	node      = controllertest.Node
 
-func key(name string) types.NamespacedName {
-	return types.NamespacedName{Namespace: "default", Name: name}
-}
-
-// service is an IPv4 Service of type LoadBalancer, some minutes younger than
-// the oldest, after some changes.
-func service(name string, minutes int, changes ...func(*corev1.Service)) *corev1.Service {
-	s := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "default", Name: name, UID: types.UID(name),
-			CreationTimestamp: metav1.NewTime(birth.Add(time.Duration(minutes) * time.Minute)),
-		},
-		Spec: corev1.ServiceSpec{
-			Type: corev1.ServiceTypeLoadBalancer, ClusterIP: "10.96.0.1", ClusterIPs: []string{"10.96.0.1"},
-			Ports: []corev1.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 80}},
-		},
-	}
-	for _, change := range changes {
-		change(s)
-	}
-	return s
-}
-
-// having gives a Service addresses in its status, as if by an earlier leader.
-func having(addresses ...string) func(*corev1.Service) {
-	return func(s *corev1.Service) {
-		var list []netip.Addr
-		for _, a := range addresses {
-			list = append(list, netip.MustParseAddr(a))
-		}
-		s.Status.LoadBalancer.Ingress = ingress(nil, list)
-	}
-}
-
-// dualStack makes a Service ask for an address of each family.
-func dualStack(s *corev1.Service) {
-	policy := corev1.IPFamilyPolicyRequireDualStack
-	s.Spec.IPFamilyPolicy = &policy
-	s.Spec.ClusterIPs = []string{"10.96.0.1", "fd96::1"}
-}
-
-func ofClass(class string) func(*corev1.Service) {
-	return func(s *corev1.Service) { s.Spec.LoadBalancerClass = &class }
-}
+	bgpAdvertisement = controllertest.BGPAdvertisement
+	speakerThat      = controllertest.SpeakerThat
+	speakerOn        = controllertest.SpeakerOn
+	speakerWith      = controllertest.SpeakerWith
+)
 
 // lan is a pool of that name.
 func lan(ranges ...v1beta1.AddressRange) *v1beta1.IPAddressPool { return pool("lan", 0, ranges...) }
-
-func pool(name string, minutes int, ranges ...v1beta1.AddressRange) *v1beta1.IPAddressPool {
-	return &v1beta1.IPAddressPool{
-		ObjectMeta: metav1.ObjectMeta{
-			Name: name, UID: types.UID(name), Generation: 1,
-			CreationTimestamp: metav1.NewTime(birth.Add(time.Duration(minutes) * time.Minute)),
-		},
-		Spec: v1beta1.IPAddressPoolSpec{Addresses: ranges},
-	}
-}
 
 func request(name string) reconcile.Request { return reconcile.Request{NamespacedName: key(name)} }
 

@@ -55,6 +55,78 @@ var (
 var rules = []rule{
 	{of: "controller", may: []string{"api/...", "internal/...", "pkg/assignment", "pkg/config", "pkg/allocator", "pkg/bgp"}, never: wire,
 		why: "the controller assigns addresses and sends no frames: it must not link what announces them"},
+	{
+		of: "internal/controller/state",
+		may: []string{
+			"api/...", "internal/notify", "pkg/allocator", "pkg/assignment", "pkg/config",
+		},
+		never: slices.Concat(wire, effects),
+		why:   "what the controller remembers and decides needs no client, so that kubectl-berth can ask it",
+	},
+	{
+		of: "internal/controller/shared",
+		may: []string{
+			"internal/controller/state", "internal/kube", "internal/notify", "pkg/config",
+		},
+		never: wire,
+		why:   "it is what all reconcilers are given, and knows none of them",
+	},
+	{
+		of: "internal/controller/announced",
+		may: []string{
+			"api/...", "internal/controller/shared", "internal/controller/state", "internal/kube",
+			"pkg/assignment", "pkg/bgp", "pkg/config",
+		},
+		never: wire,
+		why:   "what becomes of Services by BGP is judged from objects, not from sessions",
+	},
+	{
+		of: "internal/controller/services",
+		may: []string{
+			"api/...", "internal/controller/announced", "internal/controller/shared", "internal/controller/state",
+			"internal/kube", "pkg/assignment",
+		},
+		never: wire,
+		why:   "it knows Services and their status, and of the configuration only what state decides by it",
+	},
+	{
+		of: "internal/controller/configuration",
+		may: []string{
+			"api/...", "internal/controller/announced", "internal/controller/shared", "internal/controller/state",
+			"internal/kube", "pkg/assignment", "pkg/bgp", "pkg/config",
+		},
+		never: wire,
+		why:   "it knows what users write, and of Services only which are served",
+	},
+	{
+		of: "internal/controller/speakers",
+		may: []string{
+			"api/...", "internal/controller/announced", "internal/controller/shared", "internal/kube",
+		},
+		never: wire,
+		why:   "it corrects Speaker objects and decides nothing about Services",
+	},
+	{
+		of:    "internal/controller/memberkey",
+		may:   []string{"api/...", "internal/controller/shared", "internal/kube", "internal/notify"},
+		never: wire,
+		why:   "it knows one Secret",
+	},
+	{
+		of: "internal/controller/plan",
+		may: []string{
+			"api/...", "internal/controller/announced", "internal/controller/configuration", "internal/controller/state",
+			"pkg/assignment", "pkg/config",
+		},
+		never: wire,
+		why:   "it runs the controller's decisions on a snapshot, without what writes them",
+	},
+	{
+		of:    "internal/controller/controllertest",
+		may:   []string{"api/..."},
+		never: slices.Concat(wire, effects),
+		why:   "it serves the tests of the controller's packages",
+	},
 	{of: "speaker", may: []string{"api/...", "internal/...", "pkg/announcement", "pkg/assignment", "pkg/bfd", "pkg/bgp", "pkg/bgp/gobgp", "pkg/config",
 		"pkg/layer2/...", "pkg/membership"},
 		why: "the speaker announces; of assignment it asks only which Services are served and what addresses they have"},

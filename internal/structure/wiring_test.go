@@ -15,7 +15,10 @@ import (
 
 // wired are the packages whose parts are wired by constructors alone: what a part needs
 // it has from the beginning, and nobody has to know in which order to set it later.
-var wired = []string{"speaker", "controller", "internal/speaker/...", "internal/cluster/..."}
+var wired = []string{
+	"controller", "internal/controller/...",
+	"speaker", "internal/speaker/...", "internal/cluster/...",
+}
 
 // setLater are the assignments that are not so yet, as setLaterIn names them. It only
 // shrinks: whoever gives a constructor what it needs takes a line out.

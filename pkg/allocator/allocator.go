@@ -42,6 +42,18 @@ type Terms struct {
 	// Group is whom the addresses count for in Pool.Quota; Berth uses the
 	// namespace.
 	Group string
+	// Foreign says that the owner of the Allocator did not give the holder its
+	// addresses: somebody else did. They are taken all the same, and neither shared nor
+	// counted for a group.
+	Foreign bool
+}
+
+// key returns the sharing key, "" for a holder that shares nothing.
+func (t Terms) key() string {
+	if t.Foreign {
+		return ""
+	}
+	return t.SharingKey
 }
 
 // Holding is what one holder has.
@@ -55,10 +67,11 @@ type Holding struct {
 type ConflictError struct {
 	Address netip.Addr
 	Holder  Holder // who has it
+	Foreign bool   // whether the terms of the Holder are
 	Why     string // why it cannot be shared
 }
 
-// Error tells who has the address and why it cannot be shared.
+// Error says who has the address and why it cannot be shared.
 func (e *ConflictError) Error() string {
 	return fmt.Sprintf("%s is held by %s: %s", e.Address, e.Holder, e.Why)
 }
@@ -206,7 +219,7 @@ func (a *Allocator) place(addr netip.Addr, was bool) {
 	}
 }
 
-// mark tells the pools what a holding has of them.
+// mark records in the pools what a holding has of them.
 func (a *Allocator) mark(h Holding) {
 	for _, addr := range h.Addresses {
 		a.wakened(addr)
@@ -216,7 +229,7 @@ func (a *Allocator) mark(h Holding) {
 			if p.contains(addr) { // nobody joins one that is outside
 				p.enter(addr, h.Terms)
 			}
-			p.count(h.Terms.Group, addr, 1)
+			p.count(h.Terms, addr, 1)
 		}
 	}
 }
@@ -237,9 +250,10 @@ func (a *Allocator) poolOf(addr netip.Addr) *pool {
 	return a.outside[addr]
 }
 
-// inRange is the pool whose ranges contain an address, or nil.
+// inRange returns the pool whose ranges contain an address, or nil.
 func (a *Allocator) inRange(addr netip.Addr) *pool {
-	i, found := slices.BinarySearchFunc(a.order, addr, func(s span, t netip.Addr) int { return s.From().Compare(t) })
+	i, found := slices.BinarySearchFunc(a.order, addr,
+		func(s span, t netip.Addr) int { return s.From().Compare(t) })
 	if !found {
 		i--
 	}
@@ -253,7 +267,7 @@ func (a *Allocator) inRange(addr netip.Addr) *pool {
 // in none as far as is known.
 func (a *Allocator) From(addr netip.Addr) string { return a.from[addr] }
 
-// Expelled tells whether a held address was in a pool once and is in none any
+// Expelled reports whether a held address was in a pool once and is in none any
 // more. One that was never in a pool is not expelled.
 func (a *Allocator) Expelled(addr netip.Addr) bool {
 	_, ok := a.expelled[addr]
@@ -358,7 +372,8 @@ func (a *Allocator) Former(pool string, is6 bool, holder Holder, now time.Time) 
 	if p := a.pools[pool]; p != nil {
 		a.wake(p, now)
 		for addr := range a.had[holder] {
-			if _, rests := p.restAt[addr]; rests && addr.Is6() == is6 && (!best.IsValid() || addr.Less(best)) {
+			_, rests := p.restAt[addr]
+			if rests && addr.Is6() == is6 && (!best.IsValid() || addr.Less(best)) {
 				best = addr
 			}
 		}
@@ -366,7 +381,7 @@ func (a *Allocator) Former(pool string, is6 bool, holder Holder, now time.Time) 
 	return best, best.IsValid()
 }
 
-// FirstRested tells when the first of a pool's resting addresses of a family
+// FirstRested reports when the first of a pool's resting addresses of a family
 // can be chosen again; ok is false when none rests.
 func (a *Allocator) FirstRested(pool string, is6 bool) (at time.Time, ok bool) {
 	if p := a.pools[pool]; p != nil {
@@ -381,7 +396,7 @@ func (a *Allocator) FirstRested(pool string, is6 bool) (at time.Time, ok bool) {
 	return at, true
 }
 
-// Rested tells when the first of a pool's resting addresses can be chosen
+// Rested reports when the first of a pool's resting addresses can be chosen
 // again; ok is false when none rests.
 func (a *Allocator) Rested(pool string) (at time.Time, ok bool) {
 	p := a.pools[pool]
@@ -392,7 +407,7 @@ func (a *Allocator) Rested(pool string) (at time.Time, ok bool) {
 	return first.until, ok
 }
 
-// Used tells how many addresses of a pool a group would hold if holder held
+// Used returns how many addresses of a pool a group would hold if holder held
 // has, and how many it may. Both are 0 for a pool without a quota: nothing is
 // counted for it.
 func (a *Allocator) Used(pool, group string, holder Holder, has []netip.Addr) (used, quota int) {
@@ -403,7 +418,8 @@ func (a *Allocator) Used(pool, group string, holder Holder, has []netip.Addr) (u
 	used = len(p.groups[group])
 	own := a.holdings[holder]
 	for _, addr := range own.Addresses {
-		if own.Terms.Group == group && p.groups[group][addr] == 1 && a.poolOf(addr) == p && !slices.Contains(has, addr) {
+		counted := own.Terms.Group == group && !own.Terms.Foreign && a.poolOf(addr) == p
+		if counted && p.groups[group][addr] == 1 && !slices.Contains(has, addr) {
 			used--
 		}
 	}
@@ -415,13 +431,14 @@ func (a *Allocator) Used(pool, group string, holder Holder, has []netip.Addr) (u
 	return used, p.quota
 }
 
-// Has tells whether a pool has any address of a family, free or not.
+// Has reports whether a pool has any address of a family, free or not.
 func (a *Allocator) Has(pool string, is6 bool) bool {
 	p := a.pools[pool]
-	return p != nil && slices.ContainsFunc(p.ranges, func(r netipx.IPRange) bool { return r.From().Is6() == is6 })
+	return p != nil && slices.ContainsFunc(p.ranges,
+		func(r netipx.IPRange) bool { return r.From().Is6() == is6 })
 }
 
-// Check tells whether holder may have addr on the given terms. The error is a
+// Check reports whether holder may have addr on the given terms. The error is a
 // *ConflictError when somebody else holds it with whom it cannot be shared,
 // else ErrNotInPool when no pool contains it.
 func (a *Allocator) Check(addr netip.Addr, holder Holder, terms Terms) error {
@@ -434,20 +451,27 @@ func (a *Allocator) Check(addr netip.Addr, holder Holder, terms Terms) error {
 	return nil
 }
 
-// conflict is a *ConflictError for the first holder of addr with whom holder
+// conflict returns a *ConflictError for the first holder of addr with whom holder
 // cannot share it.
 func (a *Allocator) conflict(addr netip.Addr, holder Holder, terms Terms) error {
 	if r := a.rival(addr, holder, terms); r.why != compatible {
-		return &ConflictError{Address: addr, Holder: r.with, Why: r.tell(terms)}
+		return &ConflictError{
+			Address: addr,
+			Holder:  r.with,
+			Foreign: a.holdings[r.with].Terms.Foreign,
+			Why:     r.explain(terms),
+		}
 	}
 	return nil
 }
 
-// Adopt is Assign for what holder was given by an Allocator before this one. from
+// Adopt does what Assign does, for what holder was given by an Allocator before this one. from
 // names the pool that an address was of, as far as that is known: an address that
 // its ranges no longer contain stays with it, or is expelled, as if it had been
 // held when they were changed.
-func (a *Allocator) Adopt(holder Holder, addrs []netip.Addr, terms Terms, from map[netip.Addr]string, now time.Time) error {
+func (a *Allocator) Adopt(
+	holder Holder, addrs []netip.Addr, terms Terms, from map[netip.Addr]string, now time.Time,
+) error {
 	for _, addr := range addrs {
 		if err := a.conflict(addr, holder, terms); err != nil {
 			return err
@@ -460,9 +484,9 @@ func (a *Allocator) Adopt(holder Holder, addrs []netip.Addr, terms Terms, from m
 		}
 		a.from[addr] = name
 		a.place(addr, false)
-		for _, other := range a.holders[addr] { // who holds it on nobody's word
+		for _, other := range a.holders[addr] { // who holds it though no pool was known
 			if p := a.outside[addr]; p != nil && other != holder {
-				p.count(a.holdings[other].Terms.Group, addr, 1)
+				p.count(a.holdings[other].Terms, addr, 1)
 			}
 		}
 	}
@@ -513,7 +537,7 @@ func (a *Allocator) giveUp(holder Holder, again []netip.Addr, now time.Time) []n
 	for _, addr := range h.Addresses {
 		p := a.poolOf(addr)
 		if p != nil {
-			p.count(h.Terms.Group, addr, -1)
+			p.count(h.Terms, addr, -1)
 		}
 		hs := a.holders[addr]
 		if i, found := slices.BinarySearch(hs, holder); found {
@@ -567,13 +591,13 @@ func (a *Allocator) Permit(addr netip.Addr) {
 	}
 }
 
-// Withheld tells whether an address is withheld, and why.
+// Withheld reports whether an address is withheld, and why.
 func (a *Allocator) Withheld(addr netip.Addr) (Withholding, bool) {
 	w, ok := a.withheld[addr]
 	return w, ok
 }
 
-// WithheldOf tells how many addresses of a pool's family nobody has because they are
+// WithheldOf returns how many addresses of a pool's family nobody has because they are
 // withheld, and which is the lowest of them.
 func (a *Allocator) WithheldOf(pool string, is6 bool) (lowest netip.Addr, n int) {
 	p := a.pools[pool]
@@ -602,7 +626,7 @@ func (a *Allocator) Held(holder Holder) (Holding, bool) {
 // it.
 func (a *Allocator) Holders(addr netip.Addr) []Holder { return a.holders[addr] }
 
-// Counts tells how full a pool is at the time now; zero for an unknown pool.
+// Counts returns how full a pool is at the time now; zero for an unknown pool.
 func (a *Allocator) Counts(pool string, now time.Time) Counts {
 	if p := a.pools[pool]; p != nil {
 		a.wake(p, now)

@@ -14,7 +14,7 @@ import (
 // more, counts one too few.
 type count struct{ hi, lo uint64 }
 
-// size is the number of addresses in a valid range.
+// size returns the number of addresses in a valid range.
 func size(r netipx.IPRange) count {
 	from, to := r.From().As16(), r.To().As16()
 	lo, borrow := bits.Sub64(binary.BigEndian.Uint64(to[8:]), binary.BigEndian.Uint64(from[8:]), 0)
@@ -41,7 +41,7 @@ func (c count) minus(n int64) count {
 // compare orders counts.
 func (c count) compare(d count) int { return cmp.Or(cmp.Compare(c.hi, d.hi), cmp.Compare(c.lo, d.lo)) }
 
-// capped is the count as an int64, at most math.MaxInt64.
+// capped returns the count as an int64, at most math.MaxInt64.
 func (c count) capped() int64 {
 	if c.hi != 0 || c.lo > math.MaxInt64 {
 		return math.MaxInt64
@@ -63,7 +63,7 @@ func Size(ranges []netipx.IPRange) (v4, v6 int64) {
 	return four.capped(), six.capped()
 }
 
-// buggy tells whether an address is one that avoidBuggyIPs keeps back: IPv4,
+// buggy reports whether an address is one that avoidBuggyIPs keeps back: IPv4,
 // ending in .0 or .255.
 func buggy(addr netip.Addr) bool {
 	if !addr.Is4() {

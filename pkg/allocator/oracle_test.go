@@ -142,7 +142,7 @@ func (o *oracle) withhold(addr netip.Addr, w Withholding) {
 // outsider is the first of another group who has an address.
 func (o *oracle) outsider(addr netip.Addr, holder Holder, group string) Holder {
 	for _, other := range o.holders(addr) {
-		if t := o.holdings[other].Terms; other != holder && t.Group != group && t.SharingKey != "" && o.pool(o.poolOf(addr)).ShareInGroup {
+		if t := o.holdings[other].Terms; other != holder && t.Group != group && t.key() != "" && o.pool(o.poolOf(addr)).ShareInGroup {
 			return other
 		}
 	}
@@ -153,7 +153,7 @@ func (o *oracle) outsider(addr netip.Addr, holder Holder, group string) Holder {
 func (o *oracle) elsewhere(pool, key, group string) bool {
 	for _, h := range o.holdings {
 		for _, addr := range h.Addresses {
-			if key != "" && h.Terms.SharingKey == key && h.Terms.Group != group && o.inRange(addr) == pool && o.pool(pool).ShareInGroup {
+			if key != "" && h.Terms.key() == key && h.Terms.Group != group && o.inRange(addr) == pool && o.pool(pool).ShareInGroup {
 				return true
 			}
 		}
@@ -179,7 +179,7 @@ func (o *oracle) mayJoin(addr netip.Addr, holder Holder, terms Terms, counted bo
 	if others == 0 || counted && sameGroup == 0 || o.pool(o.inRange(addr)).ShareInGroup && sameGroup < others {
 		return false
 	}
-	return terms.SharingKey != "" && o.mayHave(addr, holder, terms)
+	return terms.key() != "" && o.mayHave(addr, holder, terms)
 }
 
 func (o *oracle) mayHave(addr netip.Addr, holder Holder, terms Terms) bool {
@@ -209,7 +209,7 @@ func (o *oracle) rival(addrs []netip.Addr, holder Holder, terms Terms) (netip.Ad
 
 // compatibleTerms tells whether two holders may share an address.
 func compatibleTerms(a, b Terms) bool {
-	return a.SharingKey != "" && a.SharingKey == b.SharingKey && a.Backends == b.Backends &&
+	return !a.Foreign && !b.Foreign && a.SharingKey != "" && a.SharingKey == b.SharingKey && a.Backends == b.Backends &&
 		!slices.ContainsFunc(a.Ports, func(p Port) bool { return slices.Contains(b.Ports, p) })
 }
 
@@ -262,7 +262,7 @@ func (o *oracle) used(pool, group string, holder Holder, has []netip.Addr) int {
 	}
 	for h, holding := range o.holdings {
 		for _, addr := range holding.Addresses {
-			if h != holder && holding.Terms.Group == group && o.poolOf(addr) == pool {
+			if h != holder && holding.Terms.Group == group && !holding.Terms.Foreign && o.poolOf(addr) == pool {
 				counted[addr] = true
 			}
 		}
@@ -386,6 +386,7 @@ func TestAgainstTheOracle(t *testing.T) {
 			Backends:   rapid.SampledFrom([]string{"", "", "", "pods"}).Draw(t, "backends"),
 			Ports:      rapid.SliceOfN(port, 1, 3).Draw(t, "ports"),
 			Group:      rapid.SampledFrom([]string{"g", "g", "h"}).Draw(t, "group"),
+			Foreign:    rapid.IntRange(0, 7).Draw(t, "foreign") == 0,
 		}
 	}
 	addressesOf := rapid.SliceOfNDistinct(rapid.SampledFrom(everything), 0, 2, rapid.ID)
@@ -401,7 +402,8 @@ func TestAgainstTheOracle(t *testing.T) {
 			if !legal {
 				var conflict *ConflictError
 				addr, with := o.rival(addrs, h, terms)
-				if !errors.As(err, &conflict) || conflict.Address != addr || conflict.Holder != with || conflict.Why == "" {
+				if !errors.As(err, &conflict) || conflict.Address != addr || conflict.Holder != with || conflict.Why == "" ||
+					conflict.Foreign != o.holdings[with].Terms.Foreign {
 					t.Fatalf("assign %v to %s: %v, want to hear of %s and %s", addrs, h, err, addr, with)
 				}
 			}

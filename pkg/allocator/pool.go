@@ -52,7 +52,7 @@ func newPool(p Pool) *pool {
 	for _, r := range p.Ranges {
 		b.AddRange(r)
 	}
-	// The error tells of invalid ranges, which netipx leaves out.
+	// The error names invalid ranges, which netipx leaves out.
 	set, _ := b.IPSet()
 	byStart := func(x, y netipx.IPRange) bool { return x.From().Less(y.From()) }
 	byEnd := func(x, y restUntil) bool {
@@ -121,19 +121,20 @@ func (p *pool) lowest(is6 bool) (netip.Addr, bool) {
 	}
 }
 
-// contains tells whether an address is in the pool's ranges.
+// contains reports whether an address is in the pool's ranges.
 func (p *pool) contains(addr netip.Addr) bool {
-	i, found := slices.BinarySearchFunc(p.ranges, addr, func(r netipx.IPRange, t netip.Addr) int { return r.From().Compare(t) })
+	i, found := slices.BinarySearchFunc(p.ranges, addr,
+		func(r netipx.IPRange, t netip.Addr) int { return r.From().Compare(t) })
 	if !found {
 		i--
 	}
 	return i >= 0 && p.ranges[i].Contains(addr)
 }
 
-// avoids tells whether avoidBuggy keeps an address from being chosen.
+// avoids reports whether avoidBuggy keeps an address from being chosen.
 func (p *pool) avoids(addr netip.Addr) bool { return p.avoidBuggy && buggy(addr) }
 
-// withholds tells whether only that it is withheld keeps an address from being
+// withholds reports whether only that it is withheld keeps an address from being
 // chosen when nobody has it.
 func (p *pool) withholds(addr netip.Addr) bool {
 	_, ok := p.withheld[addr]
@@ -151,7 +152,7 @@ func (p *pool) withhold(addr netip.Addr) {
 	p.countWithheld(addr, 1)
 }
 
-// permit is the opposite of withhold.
+// permit does the opposite of withhold.
 func (p *pool) permit(addr netip.Addr) {
 	delete(p.withheld, addr)
 	if _, taken := p.taken[addr]; taken || p.avoids(addr) {
@@ -192,7 +193,8 @@ func (p *pool) take(addr netip.Addr) {
 func (p *pool) cut(addr netip.Addr) {
 	tree := p.free(addr)
 	var gap netipx.IPRange
-	tree.DescendLessOrEqual(netipx.IPRangeFrom(addr, addr), func(g netipx.IPRange) bool { gap = g; return false })
+	tree.DescendLessOrEqual(netipx.IPRangeFrom(addr, addr),
+		func(g netipx.IPRange) bool { gap = g; return false })
 	if !gap.IsValid() || !gap.Contains(addr) {
 		return
 	}
@@ -285,11 +287,13 @@ func (p *pool) join(addr netip.Addr) {
 	tree.ReplaceOrInsert(gap)
 }
 
-// count adds n to how often a group holds an address, if there is a quota.
-func (p *pool) count(group string, addr netip.Addr, n int) {
-	if p.quota == 0 {
+// count adds n to how often the group of a holder with these terms holds an address,
+// if there is a quota.
+func (p *pool) count(terms Terms, addr netip.Addr, n int) {
+	if p.quota == 0 || terms.Foreign {
 		return
 	}
+	group := terms.Group
 	if p.groups[group] == nil {
 		p.groups[group] = map[netip.Addr]int{}
 	}

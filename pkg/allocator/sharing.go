@@ -33,7 +33,7 @@ type club struct {
 
 // clubOf names the club that holders of these terms are in.
 func (p *pool) clubOf(terms Terms, is6 bool) clubName {
-	name := clubName{key: terms.SharingKey, backends: terms.Backends, is6: is6}
+	name := clubName{key: terms.key(), backends: terms.Backends, is6: is6}
 	if p.shareInGroup {
 		name.group = terms.Group
 	}
@@ -42,7 +42,7 @@ func (p *pool) clubOf(terms Terms, is6 bool) clubName {
 
 // enter notes that one more holder has an address, which the pool's ranges contain.
 func (p *pool) enter(addr netip.Addr, terms Terms) {
-	if terms.SharingKey == "" {
+	if terms.key() == "" {
 		return
 	}
 	name := p.clubOf(terms, addr.Is6())
@@ -65,7 +65,7 @@ func (p *pool) enter(addr netip.Addr, terms Terms) {
 	}
 }
 
-// leave is the opposite of enter. last tells that no holder of this club has the
+// leave does the opposite of enter. last says that no holder of this club has the
 // address any more.
 func (p *pool) leave(addr netip.Addr, terms Terms, last bool) {
 	name := p.clubOf(terms, addr.Is6())
@@ -100,12 +100,17 @@ func (p *pool) leave(addr netip.Addr, terms Terms, last bool) {
 
 // gather notes that holder has an address, among others it may share it with.
 func (a *Allocator) gather(addr netip.Addr, holder Holder, terms Terms) {
-	if terms.SharingKey == "" {
+	if terms.key() == "" {
 		return
 	}
 	c := a.crowds[addr]
 	if c == nil {
-		c = &crowd{terms.SharingKey, terms.Backends, map[Port]Holder{}, map[string]int{}}
+		c = &crowd{
+			key:      terms.key(),
+			backends: terms.Backends,
+			ports:    map[Port]Holder{},
+			groups:   map[string]int{},
+		}
 		a.crowds[addr] = c
 	}
 	for _, port := range terms.Ports {
@@ -114,7 +119,7 @@ func (a *Allocator) gather(addr netip.Addr, holder Holder, terms Terms) {
 	c.groups[terms.Group]++
 }
 
-// scatter is the opposite of gather. It returns whether no other holder of the
+// scatter does the opposite of gather. It reports whether no other holder of the
 // same group has the address.
 func (a *Allocator) scatter(addr netip.Addr, holder Holder, terms Terms) (last bool) {
 	c := a.crowds[addr]
@@ -148,7 +153,7 @@ func (a *Allocator) Shareable(
 	pool string, is6 bool, holder Holder, terms Terms, counted bool,
 ) (netip.Addr, bool) {
 	p := a.pools[pool]
-	if p == nil || terms.SharingKey == "" {
+	if p == nil || terms.key() == "" {
 		return netip.Addr{}, false
 	}
 	name := p.clubOf(terms, is6)
@@ -173,7 +178,7 @@ func (a *Allocator) Shareable(
 	return found, found.IsValid()
 }
 
-// portTaken tells whether one port of terms is in use by others on every address of
+// portTaken reports whether one port of terms is in use by others on every address of
 // a club.
 func (a *Allocator) portTaken(p *pool, c *club, name clubName, holder Holder, terms Terms) bool {
 	own := a.holdings[holder]
@@ -207,20 +212,20 @@ func (a *Allocator) others(addr netip.Addr, holder Holder, group string) (ofGrou
 	return ofGroup, ofAll
 }
 
-// among tells whether a holder of a group has an address, apart from one holder.
+// among reports whether a holder of a group has an address, apart from one holder.
 func (a *Allocator) among(addr netip.Addr, holder Holder, group string) bool {
 	n, _ := a.others(addr, holder, group)
 	return n > 0
 }
 
-// mixed tells whether a holder that is not of a group has an address, apart from
+// mixed reports whether a holder that is not of a group has an address, apart from
 // one holder.
 func (a *Allocator) mixed(addr netip.Addr, holder Holder, group string) bool {
 	n, all := a.others(addr, holder, group)
 	return n < all
 }
 
-// Outsider is the first holder of another group with whom holder would share addr,
+// Outsider returns the first holder of another group with whom holder would share addr,
 // or shares it, although its pool is shared only within groups; "" for none. Assign
 // does not enforce that: who shared an address before may go on.
 func (a *Allocator) Outsider(addr netip.Addr, holder Holder, group string) Holder {
@@ -236,7 +241,7 @@ func (a *Allocator) Outsider(addr netip.Addr, holder Holder, group string) Holde
 	return ""
 }
 
-// HeldElsewhere tells whether holders of other groups hold addresses of a pool
+// HeldElsewhere reports whether holders of other groups hold addresses of a pool
 // under a sharing key, and the pool is shared only within groups.
 func (a *Allocator) HeldElsewhere(pool, key, group string) bool {
 	p := a.pools[pool]
@@ -269,7 +274,7 @@ const (
 	samePort
 )
 
-// rival is the first holder of an address with whom holder cannot share it.
+// rival returns the first holder of an address with whom holder cannot share it.
 func (a *Allocator) rival(addr netip.Addr, holder Holder, terms Terms) rivalry {
 	hs := a.holders[addr]
 	if len(hs) > 0 && hs[0] == holder {
@@ -280,9 +285,9 @@ func (a *Allocator) rival(addr netip.Addr, holder Holder, terms Terms) rivalry {
 	}
 	c := a.crowds[addr]
 	switch {
-	case c == nil || terms.SharingKey == "":
+	case c == nil || terms.key() == "":
 		return rivalry{why: withoutKey, with: hs[0]}
-	case c.key != terms.SharingKey:
+	case c.key != terms.key():
 		return rivalry{why: otherKey, with: hs[0], key: c.key}
 	case c.backends != terms.Backends:
 		return rivalry{why: otherBackends, with: hs[0]}
@@ -296,13 +301,13 @@ func (a *Allocator) rival(addr netip.Addr, holder Holder, terms Terms) rivalry {
 	return out
 }
 
-// tell says why, to a holder with these terms.
-func (r rivalry) tell(terms Terms) string {
+// explain returns why in words, for a holder with these terms.
+func (r rivalry) explain(terms Terms) string {
 	switch r.why {
 	case withoutKey:
 		return "both must carry the same sharing key to share an address"
 	case otherKey:
-		return fmt.Sprintf("its sharing key is %q, not %q", r.key, terms.SharingKey)
+		return fmt.Sprintf("its sharing key is %q, not %q", r.key, terms.key())
 	case otherBackends:
 		return "with externalTrafficPolicy Local only Services of the same pods can share an address"
 	case samePort:

@@ -244,6 +244,9 @@ func TestUsed(t *testing.T) {
 			s.hold(now, "b", in("g", "", 1), "192.0.2.2", "2001:db8::1")
 		}, nil, 3},
 		{"another group has its own quota", func(s story) { s.hold(now, "a", in("h", "", 1), "192.0.2.1") }, nil, 0},
+		{"what somebody else gave counts for nobody", func(s story) {
+			s.hold(now, "a", Terms{Group: "g", Foreign: true}, "192.0.2.1")
+		}, nil, 0},
 		{"another pool too", func(s story) { s.hold(now, "a", in("g", "", 1), "198.51.100.1") }, nil, 0},
 		{"a shared address counts once", func(s story) {
 			s.hold(now, "a", in("g", "k", 1), "192.0.2.1")

@@ -18,17 +18,18 @@ var metalLBsOwn = []string{"ip-allocated-from-pool"}
 const mostMistyped = 3
 
 // UnknownAnnotations says in sentences, for a person, which annotations of a Service
-// are meant for Berth, as their beginning tells, and have a name that it does not
-// know: nobody acts on them. It is "" where there is none. Values are not looked at.
+// are meant for Berth, as their beginning says, and have a name that it does not
+// know: nobody acts on them. It is "" where there is none. Values are not checked.
 func UnknownAnnotations(annotations map[string]string) string {
-	var told []string
+	var sentences []string
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
 		prefix, names := meant(key)
 		if prefix == "" {
 			continue
 		}
 		name := strings.TrimPrefix(key, prefix)
-		if slices.Contains(names, name) || prefix != v1beta1.AnnotationPrefixes[0] && slices.Contains(metalLBsOwn, name) {
+		if slices.Contains(names, name) || prefix != v1beta1.AnnotationPrefixes[0] &&
+			slices.Contains(metalLBsOwn, name) {
 			continue
 		}
 		text := fmt.Sprintf("Berth does not know the annotation %s", key)
@@ -37,15 +38,15 @@ func UnknownAnnotations(annotations map[string]string) string {
 		} else {
 			text += fmt.Sprintf(". Those that it knows are %s.", prefix+strings.Join(names, ", "+prefix))
 		}
-		told = append(told, text)
+		sentences = append(sentences, text)
 	}
-	if more := len(told) - mostMistyped; more > 0 {
-		told = append(told[:mostMistyped], fmt.Sprintf("And %d more that it does not know.", more))
+	if more := len(sentences) - mostMistyped; more > 0 {
+		sentences = append(sentences[:mostMistyped], fmt.Sprintf("And %d more that it does not know.", more))
 	}
-	return strings.Join(told, " ")
+	return strings.Join(sentences, " ")
 }
 
-// meant is the beginning of an annotation that is meant for Berth, and the names that
+// meant returns the beginning of an annotation that is meant for Berth, and the names that
 // may follow it; "" for one that is not.
 func meant(key string) (prefix string, names []string) {
 	for _, prefix := range v1beta1.AnnotationPrefixes {
@@ -60,7 +61,7 @@ func meant(key string) (prefix string, names []string) {
 	return "", nil
 }
 
-// nameOf is an annotation's key without its prefix.
+// nameOf returns an annotation's key without its prefix.
 func nameOf(key string) string {
 	_, name, _ := strings.Cut(key, "/")
 	return name

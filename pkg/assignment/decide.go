@@ -42,7 +42,7 @@ import (
 )
 
 // Addresses is what Decide asks of the record of addresses. It reads only.
-// *allocator.Allocator is one, and tells what each method means.
+// *allocator.Allocator is one, and documents what each method means.
 type Addresses interface {
 	PoolOf(netip.Addr) (string, bool)
 	From(netip.Addr) string
@@ -56,7 +56,6 @@ type Addresses interface {
 	Used(pool, group string, holder allocator.Holder, has []netip.Addr) (used, quota int)
 	Expelled(netip.Addr) bool
 	Check(addr netip.Addr, holder allocator.Holder, terms allocator.Terms) error
-	Held(allocator.Holder) (allocator.Holding, bool)
 	Outsider(addr netip.Addr, holder allocator.Holder, group string) allocator.Holder
 	HeldElsewhere(pool, key, group string) bool
 	Withheld(netip.Addr) (allocator.Withholding, bool)
@@ -64,11 +63,7 @@ type Addresses interface {
 	Counts(pool string, now time.Time) allocator.Counts
 }
 
-// InUse is the group of holdings that Berth did not give: no namespace has this
-// name.
-const InUse = "in use by others"
-
-// Input is everything that Decide looks at.
+// Input is everything that Decide takes into account.
 type Input struct {
 	Service Service
 	// Invalid is what ParseService found wrong with the Service, or nil.
@@ -112,12 +107,12 @@ type Rejection struct {
 	Message string
 }
 
-// Assigned tells whether the Service has all it asks for.
+// Assigned reports whether the Service has all it asks for.
 func (d Decision) Assigned() bool { return d.Reason == v1beta1.ReasonAssigned }
 
 // Decide says which addresses a Service shall have.
 func Decide(in Input) Decision {
-	d := tellLeaving(in, decide(in))
+	d := withLeaving(in, decide(in))
 	for _, more := range []string{besides(in, d), in.Service.Remark} {
 		if more != "" {
 			d.Message += " " + more
@@ -138,10 +133,11 @@ func decide(in Input) Decision {
 	case overwritten:
 		d := own(in, has)
 		d.LeaveStatus, d.Reason = true, v1beta1.ReasonStatusOverwritten
-		d.Message = fmt.Sprintf("The status has %s instead of what Berth wrote: another load balancer serves the Service too, and the two "+
-			"would write in turn for ever. Give one of them a spec.loadBalancerClass, or end the other (k3s: --disable=servicelb). "+
-			"Then clear the status, and Berth writes it: %s.", entries(s), ClearCommand(s.Holder))
-		return tellKept(in, d)
+		d.Message = fmt.Sprintf("The status has %s instead of what Berth wrote: another load balancer "+
+			"serves the Service too, and the two would write in turn for ever. Give one of them a "+
+			"spec.loadBalancerClass, or end the other (k3s: --disable=servicelb). Then clear the status, "+
+			"and Berth writes it: %s.", entries(s), ClearCommand(s.Holder))
+		return withKept(in, d)
 	case foreign:
 		var why string
 		if len(s.RequestedAddresses) > 0 || s.RequestedPool != "" {
@@ -152,10 +148,16 @@ func decide(in Input) Decision {
 			}
 			why = " What it asks for, it does not get: " + d.Message
 		}
-		return Decision{Addresses: s.Status, LeaveStatus: true, Reason: v1beta1.ReasonForeignAddress, Message: fmt.Sprintf(
-			"The Service has %s, which no pool contains and Berth did not give: it is left alone. To have Berth serve the Service, "+
-				"ask for an address or a pool by annotation, or add the address to an IPAddressPool. Where the other load balancer is gone, "+
-				"clear the status: %s.%s", entries(s), ClearCommand(s.Holder), why)}
+		return Decision{
+			Addresses:   s.Status,
+			LeaveStatus: true,
+			Reason:      v1beta1.ReasonForeignAddress,
+			Message: fmt.Sprintf("The Service has %s, which no pool contains and Berth did not give: it is "+
+				"left alone. To have Berth serve the Service, ask for an address or a pool by annotation, "+
+				"or add the address to an IPAddressPool. Where the other load balancer is gone, clear the "+
+				"status: %s.%s",
+				entries(s), ClearCommand(s.Holder), why),
+		}
 	case ofNodes:
 		d := own(in, inPools(in, has))
 		// While there is nothing better, they stay: they may well work.
@@ -201,7 +203,7 @@ func otherOf(s Service, c *config.Config, a Addresses) other {
 	return foreign
 }
 
-// Had are the addresses that a Service has by its status, where there is no record
+// Had returns the addresses that a Service has by its status, where there is no record
 // of what it holds: those that Berth wrote, where somebody else has overwritten them,
 // and else those that stand there, but for those of nodes that Berth did not give.
 func Had(s Service, c *config.Config, a Addresses) []netip.Addr {
@@ -217,7 +219,7 @@ func Had(s Service, c *config.Config, a Addresses) []netip.Addr {
 	return out
 }
 
-// ofNode tells whether an address is a node's own, and no pool gives it out all the
+// ofNode reports whether an address is a node's own, and no pool gives it out all the
 // same. What a node only reports may be what another load balancer gave.
 func ofNode(c *config.Config, addr netip.Addr) bool {
 	node, has := c.OfNode(addr)
@@ -225,7 +227,7 @@ func ofNode(c *config.Config, addr netip.Addr) bool {
 	return has && (p == nil || !node.Reported && !p.AllowNodeAddresses)
 }
 
-// inPools are those addresses that a pool contains and no node has. The others, of
+// inPools returns those addresses that a pool contains and no node has. The others, of
 // another load balancer, are nothing that a Service could keep.
 func inPools(in Input, addrs []netip.Addr) []netip.Addr {
 	var out []netip.Addr
@@ -246,7 +248,7 @@ func entries(s Service) string {
 	return strings.Join(append(out, s.Hostnames...), ", ")
 }
 
-// besides tells of host names that stand in the status beside what Berth writes; ""
+// besides names the host names that stand in the status beside what Berth writes; ""
 // when there are none.
 func besides(in Input, d Decision) string {
 	if len(in.Service.Hostnames) == 0 || d.LeaveStatus || len(d.Addresses) == 0 {
@@ -256,24 +258,30 @@ func besides(in Input, d Decision) string {
 	for _, addr := range d.Addresses {
 		ours = append(ours, fmt.Sprintf(`{"ip":%q,"ipMode":"VIP"}`, addr))
 	}
-	return fmt.Sprintf("The status also names %s, which Berth did not write and leaves there. If no other load balancer serves the Service, "+
-		"take it out: %s.", strings.Join(in.Service.Hostnames, ", "), patchCommand(in.Service.Holder, "["+strings.Join(ours, ",")+"]"))
+	clean := patchCommand(in.Service.Holder, "["+strings.Join(ours, ",")+"]")
+	return fmt.Sprintf("The status also names %s, which Berth did not write and leaves there. If no other "+
+		"load balancer serves the Service, take it out: %s.", strings.Join(in.Service.Hostnames, ", "), clean)
 }
 
-// ClearCommand is the command, between backquotes, that takes everything out of a
+// ClearCommand returns the command, between backquotes, that takes everything out of a
 // Service's load balancer status: kubectl edit does not reach it.
 func ClearCommand(holder allocator.Holder) string { return patchCommand(holder, "null") }
 
 func patchCommand(holder allocator.Holder, ingress string) string {
 	namespace, name, _ := strings.Cut(string(holder), "/")
-	return fmt.Sprintf("`"+`kubectl -n %s patch service %s --subresource=status --type=merge -p '{"status":{"loadBalancer":{"ingress":%s}}}'`+"`",
-		namespace, name, ingress)
+	patch := fmt.Sprintf(`{"status":{"loadBalancer":{"ingress":%s}}}`, ingress)
+	return fmt.Sprintf("`kubectl -n %s patch service %s --subresource=status --type=merge -p '%s'`",
+		namespace, name, patch)
 }
 
 // own says which addresses a Service that has some shall have by the rules.
 func own(in Input, has []netip.Addr) Decision {
 	if in.Invalid != nil {
-		return tellKept(in, Decision{Addresses: keepHeld(in, has), Reason: v1beta1.ReasonInvalidRequest, Message: sentence(in.Invalid.Error())})
+		return withKept(in, Decision{
+			Addresses: keepHeld(in, has),
+			Reason:    v1beta1.ReasonInvalidRequest,
+			Message:   sentence(in.Invalid.Error()),
+		})
 	}
 	if len(in.Service.Families) == 0 {
 		return Decision{Reason: v1beta1.ReasonNoClusterIP,
@@ -305,7 +313,7 @@ func own(in Input, has []netip.Addr) Decision {
 		_, refusal := c.pick(missing)
 		d.refused(refusal)
 	}
-	return c.conclude(tellGone(in, d, has), kept)
+	return c.conclude(withPoolGone(in, d, has), kept)
 }
 
 // refused takes over why there is no address of a family.
@@ -319,9 +327,9 @@ const (
 	lostEnds   = " is gone or contains it no more."
 )
 
-// tellGone gives the reason PoolGone to a Service that has lost an address
+// withPoolGone returns the decision with the reason PoolGone for a Service that has lost an address
 // with its pool and gets no other of that family.
-func tellGone(in Input, d Decision, has []netip.Addr) Decision {
+func withPoolGone(in Input, d Decision, has []netip.Addr) Decision {
 	if d.Reason == "" || d.Reason == v1beta1.ReasonAddressInUse {
 		return d
 	}
@@ -331,7 +339,8 @@ func tellGone(in Input, d Decision, has []netip.Addr) Decision {
 	for _, addr := range has {
 		family := FamilyOf(addr)
 		replaced := slices.ContainsFunc(d.Addresses, func(a netip.Addr) bool { return FamilyOf(a) == family })
-		if _, inPool := in.Addresses.PoolOf(addr); !inPool && !replaced && slices.Contains(in.Service.Families, family) {
+		if _, inPool := in.Addresses.PoolOf(addr); !inPool && !replaced &&
+			slices.Contains(in.Service.Families, family) {
 			d.Reason = v1beta1.ReasonPoolGone
 			d.Message = lostBegins + addr.String() + lostEnds + " " + d.Message
 			break
@@ -347,7 +356,7 @@ type choice struct {
 	first string       // the pool to try before others, if any: see order
 }
 
-// order are the pools in the order in which they are tried. The first comes before
+// order returns the pools in the order in which they are tried. The first comes before
 // all others when the Service asks for an address of it, and before all others
 // that are not pinned when it is not pinned either: whoever pins a pool wants its
 // addresses to be used.
@@ -404,7 +413,7 @@ func (c choice) conclude(d Decision, kept []netip.Addr) Decision {
 	case d.Reason == "":
 		d.refused(c.doubt(kept))
 		if d.Reason != "" {
-			return tellKept(in, d)
+			return withKept(in, d)
 		}
 		d.Reason = v1beta1.ReasonAssigned
 		d.Message = describe(in, d.Addresses)
@@ -415,7 +424,7 @@ func (c choice) conclude(d Decision, kept []netip.Addr) Decision {
 		// RequireDualStack: half of what is asked for is of no use, but what
 		// the Service had is not taken from it.
 		d.Addresses = kept
-		return tellKept(in, d)
+		return withKept(in, d)
 	}
 	return d
 }
@@ -448,37 +457,39 @@ func (c choice) doubt(kept []netip.Addr) Decision {
 		return Decision{}
 	}
 	return Decision{Reason: v1beta1.ReasonPoolMissing, Message: fmt.Sprintf(
-		"Nobody announces %s, which no IPAddressPool contains. Create the pool again, or add this to another. "+
-			"Until then the Service keeps it, unless it asks for another address.", strings.Join(poolless, " and "))}
+		"Nobody announces %s, which no IPAddressPool contains. Create the pool again, or add this to "+
+			"another. Until then the Service keeps it, unless it asks for another address.",
+		strings.Join(poolless, " and "))}
 }
 
-// exists tells whether there is a pool of a name, and it was not deleted.
+// exists reports whether there is a pool of a name, and it was not deleted.
 func exists(c *config.Config, name string) bool {
 	p := c.Pool(name)
 	return p != nil && p.Exists()
 }
 
-// poolNotFound is the refusal of a request for a pool that is not there.
+// poolNotFound returns the refusal of a request for a pool that is not there.
 func poolNotFound(s Service) Decision {
 	return Decision{Reason: v1beta1.ReasonPoolNotFoundForService, Message: fmt.Sprintf(
 		"The Service asks for pool %s, which does not exist. Create it, or change the annotation %s.",
 		s.RequestedPool, v1beta1.AnnotationAddressPool)}
 }
 
-// tellLeaving has the message end with the addresses that the Service is about to
+// withLeaving returns the decision with a message that ends with the addresses that the Service is about to
 // lose, and when. Nothing is said of a pool that may still be about to be created
 // again.
-func tellLeaving(in Input, d Decision) Decision {
-	var told []string
+func withLeaving(in Input, d Decision) Decision {
+	var sentences []string
 	for _, addr := range d.Addresses {
 		name, _ := in.Addresses.PoolOf(addr)
 		if p := in.Config.Pool(name); p != nil && p.Told {
-			told = append(told, fmt.Sprintf("Pool %s was deleted: the Service loses %s at %s, unless a pool contains it by then.",
+			sentences = append(sentences, fmt.Sprintf("Pool %s was deleted: the Service loses %s at %s, "+
+				"unless a pool contains it by then.",
 				name, addr, p.GraceEnds().UTC().Format(time.RFC3339)))
 		}
 	}
-	if len(told) > 0 {
-		d.Leaving = strings.Join(told, " ")
+	if len(sentences) > 0 {
+		d.Leaving = strings.Join(sentences, " ")
 		d.Message += " " + d.Leaving
 	}
 	return d
@@ -488,17 +499,17 @@ func tellLeaving(in Input, d Decision) Decision {
 // keeps what it had; see Service.From.
 const keptBegins = "The Service keeps "
 
-// tellKept has the message begin with the addresses that a Service keeps: the
-// condition always tells which pool an address is from, and so does a controller
+// withKept returns the decision with a message that begins with the addresses that a Service keeps: the
+// condition always says which pool an address is from, and so does a controller
 // that reads nothing else.
-func tellKept(in Input, d Decision) Decision {
+func withKept(in Input, d Decision) Decision {
 	if len(d.Addresses) > 0 {
 		d.Message = keptBegins + describe(in, d.Addresses) + " " + d.Message
 	}
 	return d
 }
 
-// keepHeld are the addresses a Service with an unreadable request goes on
+// keepHeld returns the addresses a Service with an unreadable request goes on
 // having: all that it may have, whatever it requests.
 func keepHeld(in Input, has []netip.Addr) []netip.Addr {
 	var kept []netip.Addr
@@ -510,16 +521,17 @@ func keepHeld(in Input, has []netip.Addr) []netip.Addr {
 	return kept
 }
 
-// mayHave tells whether the Service may go on having an address: nobody else has
+// mayHave reports whether the Service may go on having an address: nobody else has
 // a right to it, and a pool contains it, or none was seen to lose it. What only its
 // status says that it has counts as long as a pool contains it.
 func mayHave(in Input, addr netip.Addr) bool {
 	err := in.Addresses.Check(addr, in.Service.Holder, in.Service.Terms)
 	return err == nil ||
-		errors.Is(err, allocator.ErrNotInPool) && slices.Contains(in.Held, addr) && !in.Addresses.Expelled(addr)
+		errors.Is(err, allocator.ErrNotInPool) && slices.Contains(in.Held, addr) &&
+			!in.Addresses.Expelled(addr)
 }
 
-// keepRight are the addresses that the Service has and that are still right,
+// keepRight returns the addresses that the Service has and that are still right,
 // at most one of a family: one that a pool contains before one that none does.
 func keepRight(in Input, has []netip.Addr) []netip.Addr {
 	poolless := func(addr netip.Addr) int {
@@ -528,12 +540,14 @@ func keepRight(in Input, has []netip.Addr) []netip.Addr {
 		}
 		return 1
 	}
-	byPool := slices.SortedStableFunc(slices.Values(has), func(a, b netip.Addr) int { return poolless(a) - poolless(b) })
+	byPool := slices.SortedStableFunc(slices.Values(has),
+		func(a, b netip.Addr) int { return poolless(a) - poolless(b) })
 	var kept []netip.Addr
 	for _, addr := range byPool {
 		family := FamilyOf(addr)
 		same := func(a netip.Addr) bool { return FamilyOf(a) == family }
-		if slices.Contains(in.Service.Families, family) && !slices.ContainsFunc(kept, same) && stillRight(in, addr) {
+		if slices.Contains(in.Service.Families, family) && !slices.ContainsFunc(kept, same) &&
+			stillRight(in, addr) {
 			kept = append(kept, addr)
 		}
 	}
@@ -555,20 +569,20 @@ func stillRight(in Input, addr netip.Addr) bool {
 	return mayHave(in, addr)
 }
 
-// offers tells whether a pool that a Service asks for is there and has addresses of
+// offers reports whether a pool that a Service asks for is there and has addresses of
 // a family. It has none while an older pool has all that it lists.
 func offers(in Input, pool string, family Family) bool {
 	return exists(in.Config, pool) && in.Addresses.Has(pool, family.Is6())
 }
 
-// unknown tells whether no pool that exists lists an address. Who asks for it has
+// unknown reports whether no pool that exists lists an address. Who asks for it has
 // mistyped it, or its pool is yet to be created.
 func unknown(in Input, addr netip.Addr) bool {
 	pool, ok := in.Addresses.PoolOf(addr)
 	return !(ok && exists(in.Config, pool)) && in.Config.Excluded(addr) == ""
 }
 
-// requestedOf is the address of a family that a Service asks for. Asking for
+// requestedOf returns the address of a family that a Service asks for. Asking for
 // an address of one family says nothing about the other.
 func requestedOf(s Service, family Family) (netip.Addr, bool) {
 	for _, addr := range s.RequestedAddresses {
@@ -589,12 +603,13 @@ func (c choice) pick(family Family) (netip.Addr, Decision) {
 	if s.RequestedPool != "" && c.Config.Pool(s.RequestedPool) == nil {
 		return netip.Addr{}, poolNotFound(s)
 	}
-	told := func(p *config.Pool) bool { // of the deleted nobody else expects an address
+	named := func(p *config.Pool) bool { // of the deleted nobody else expects an address
 		return p.Gone.IsZero() || p.Name == s.RequestedPool
 	}
-	if !slices.ContainsFunc(c.Config.Pools, told) {
+	if !slices.ContainsFunc(c.Config.Pools, named) {
 		return netip.Addr{}, Decision{Reason: v1beta1.ReasonNoPools,
-			Message: "There is no usable IPAddressPool. Create one, or look at the conditions of those there are."}
+			Message: "There is no usable IPAddressPool. Create one, or look at the conditions of those " +
+				"there are."}
 	}
 	rejected := map[string]Rejection{}
 	for _, p := range c.order() {
@@ -606,7 +621,7 @@ func (c choice) pick(family Family) (netip.Addr, Decision) {
 	}
 	var rejections []Rejection
 	for _, p := range inOrder(c.Config.Pools) { // which pool goes first changes with what the Service has
-		if told(p) {
+		if named(p) {
 			rejections = append(rejections, rejected[p.Name])
 		}
 	}
@@ -625,7 +640,8 @@ func (c choice) fromPool(p *config.Pool, family Family) (netip.Addr, Rejection) 
 	}
 	if !c.Addresses.Has(p.Name, is6) {
 		if is6 && p.Excluded6 > 0 || !is6 && p.Excluded4 > 0 {
-			return reject(v1beta1.ReasonFamilyMissing, fmt.Sprintf("exclude takes every %s address out of it", family))
+			return reject(v1beta1.ReasonFamilyMissing,
+				fmt.Sprintf("exclude takes every %s address out of it", family))
 		}
 		return reject(v1beta1.ReasonFamilyMissing, fmt.Sprintf("has no %s addresses", family))
 	}
@@ -633,7 +649,9 @@ func (c choice) fromPool(p *config.Pool, family Family) (netip.Addr, Rejection) 
 	shared, shares := c.Addresses.Shareable(p.Name, is6, s.Holder, s.Terms, atQuota)
 	if atQuota && !shares {
 		_, quota := c.Addresses.Used(p.Name, s.Terms.Group, s.Holder, nil)
-		return reject(v1beta1.ReasonQuotaReached, fmt.Sprintf("namespace %s holds as many of its addresses as quotaPerNamespace allows, %d", s.Namespace, quota))
+		return reject(v1beta1.ReasonQuotaReached,
+			fmt.Sprintf("namespace %s holds as many of its addresses as quotaPerNamespace allows, %d",
+				s.Namespace, quota))
 	}
 	if shares {
 		return shared, Rejection{}
@@ -645,8 +663,9 @@ func (c choice) fromPool(p *config.Pool, family Family) (netip.Addr, Rejection) 
 		return addr, Rejection{}
 	}
 	if until, rests := c.Addresses.FirstRested(p.Name, is6); rests {
-		return reject(v1beta1.ReasonResting, fmt.Sprintf("every %s address is held or rests, the first until %s",
-			family, until.UTC().Format(time.RFC3339)))
+		return reject(v1beta1.ReasonResting,
+			fmt.Sprintf("every %s address is held or rests, the first until %s",
+				family, until.UTC().Format(time.RFC3339)))
 	}
 	reason, message := c.full(p.Name, family)
 	if c.Addresses.HeldElsewhere(p.Name, s.Terms.SharingKey, s.Terms.Group) {
@@ -666,7 +685,8 @@ func (c choice) full(pool string, family Family) (v1beta1.Reason, string) {
 	why := fmt.Sprintf("such as %s: %s", lowest, w.Why)
 	counts := c.Addresses.Counts(pool, c.Now)
 	if family.Is6() && counts.Assigned6 > 0 || !family.Is6() && counts.Assigned4 > 0 {
-		return v1beta1.ReasonPoolFull, fmt.Sprintf("every %s address is held or not given out, %s", family, why)
+		return v1beta1.ReasonPoolFull,
+			fmt.Sprintf("every %s address is held or not given out, %s", family, why)
 	}
 	reason := v1beta1.ReasonNodeAddresses
 	if w.Reason == string(v1beta1.ReasonExternalIP) {
@@ -675,7 +695,7 @@ func (c choice) full(pool string, family Family) (v1beta1.Reason, string) {
 	return reason, fmt.Sprintf("no %s address is given out, %s", family, why)
 }
 
-// quotaLeaves is how many more addresses of a pool the Service's namespace
+// quotaLeaves returns how many more addresses of a pool the Service's namespace
 // may hold.
 func (c choice) quotaLeaves(pool string) int {
 	used, quota := c.Addresses.Used(pool, c.Service.Terms.Group, c.Service.Holder, c.has)
@@ -685,7 +705,7 @@ func (c choice) quotaLeaves(pool string) int {
 	return quota - used
 }
 
-// quotaAllows tells whether the Service's namespace may hold an address of a pool:
+// quotaAllows reports whether the Service's namespace may hold an address of a pool:
 // the quota leaves one more, or the namespace holds it already.
 func (c choice) quotaAllows(pool string, addr netip.Addr) bool {
 	s, has := c.Service, append(slices.Clone(c.has), addr)
@@ -704,18 +724,23 @@ func (c choice) pickRequested(addr netip.Addr) (netip.Addr, Decision) {
 		return netip.Addr{}, Decision{Reason: reason, Message: fmt.Sprintf(format, args...)}
 	}
 	if why := c.Config.Excluded(addr); !ok && why != "" {
-		return refuse(v1beta1.ReasonAddressNotInPool, "The Service asks for %s, which is not given out: %s. Ask for another.", addr, why)
+		return refuse(v1beta1.ReasonAddressNotInPool,
+			"The Service asks for %s, which is not given out: %s. Ask for another.", addr, why)
 	}
 	switch {
 	case !ok:
 		return refuse(v1beta1.ReasonAddressNotInPool,
-			"The Service asks for %s, which no pool contains. Add it to an IPAddressPool, or ask for another.", addr)
+			"The Service asks for %s, which no pool contains. Add it to an IPAddressPool, or ask for "+
+				"another.",
+			addr)
 	case s.RequestedPool != "" && s.RequestedPool != pool:
 		return refuse(v1beta1.ReasonAddressNotInPool,
-			"The Service asks for %s and for pool %s, but the address is in pool %s.", addr, s.RequestedPool, pool)
+			"The Service asks for %s and for pool %s, but the address is in pool %s.",
+			addr, s.RequestedPool, pool)
 	}
 	if reason, message := permitted(c.Config.Pool(pool), s); reason != "" {
-		return refuse(v1beta1.ReasonNoEligiblePool, "The Service asks for %s of pool %s, which may not serve it: %s.", addr, pool, message)
+		return refuse(v1beta1.ReasonNoEligiblePool,
+			"The Service asks for %s of pool %s, which may not serve it: %s.", addr, pool, message)
 	}
 	if w, withheld := c.Addresses.Withheld(addr); withheld && !w.OnRequest && w.For != s.Holder {
 		none, d := refuse(v1beta1.Reason(w.Reason),
@@ -725,30 +750,34 @@ func (c choice) pickRequested(addr netip.Addr) (netip.Addr, Decision) {
 	}
 	var conflict *allocator.ConflictError
 	if err := c.Addresses.Check(addr, s.Holder, s.Terms); errors.As(err, &conflict) {
-		if h, _ := c.Addresses.Held(conflict.Holder); h.Terms.Group == InUse {
-			none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, which is in the status of Service %s, where another load "+
-				"balancer than Berth has put it. If that is gone, clear the status: %s.", addr, conflict.Holder, ClearCommand(conflict.Holder))
+		if conflict.Foreign {
+			none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, which is in the status "+
+				"of Service %s, where another load balancer than Berth has put it. If that is gone, clear "+
+				"the status: %s.", addr, conflict.Holder, ClearCommand(conflict.Holder))
 			d.Wanted = addr
 			return none, d
 		}
-		none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, which Service %s holds: %s.", addr, conflict.Holder, conflict.Why)
+		none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, which Service %s holds: %s.",
+			addr, conflict.Holder, conflict.Why)
 		d.Wanted = addr
 		return none, d
 	}
 	if other := c.Addresses.Outsider(addr, s.Holder, s.Terms.Group); other != "" {
-		none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, "+
-			"which Service %s of another namespace holds: pool %s is shared within a namespace only (sharing: Namespace).", addr, other, pool)
+		none, d := refuse(v1beta1.ReasonAddressInUse, "The Service asks for %s, which Service %s of another "+
+			"namespace holds: pool %s is shared within a namespace only (sharing: Namespace).",
+			addr, other, pool)
 		d.Wanted = addr
 		return none, d
 	}
 	if !c.quotaAllows(pool, addr) {
 		return refuse(v1beta1.ReasonNoEligiblePool,
-			"The Service asks for %s, but namespace %s holds as many addresses of pool %s as its quotaPerNamespace allows.", addr, s.Namespace, pool)
+			"The Service asks for %s, but namespace %s holds as many addresses of pool %s as its "+
+				"quotaPerNamespace allows.", addr, s.Namespace, pool)
 	}
 	return addr, Decision{}
 }
 
-// inOrder are the pools in the order in which they are tried: those pinned
+// inOrder returns the pools in the order in which they are tried: those pinned
 // to Services first, by priority, where 0 comes last; then by name.
 func inOrder(pools []*config.Pool) []*config.Pool {
 	rank := func(p *config.Pool) int64 {
@@ -788,7 +817,8 @@ func permitted(p *config.Pool, s Service) (v1beta1.Reason, string) {
 	case a == nil:
 		return "", ""
 	case !a.SelectsNamespace(s.Namespace, s.NamespaceLabels):
-		return v1beta1.ReasonNamespaceNotSelected, fmt.Sprintf("serviceAllocation does not select namespace %s", s.Namespace)
+		return v1beta1.ReasonNamespaceNotSelected,
+			fmt.Sprintf("serviceAllocation does not select namespace %s", s.Namespace)
 	case !a.SelectsService(s.Labels):
 		return v1beta1.ReasonServiceNotSelected, "serviceAllocation does not select the Service's labels"
 	}
@@ -808,7 +838,7 @@ var nearestFirst = []v1beta1.Reason{
 	v1beta1.ReasonServiceNotSelected,
 	v1beta1.ReasonNamespaceNotSelected,
 	v1beta1.ReasonAutoAssignFalse,
-	v1beta1.ReasonNodeAddress,
+	v1beta1.ReasonNodeAddresses,
 	v1beta1.ReasonFamilyMissing,
 	v1beta1.ReasonNotRequested,
 }
@@ -822,27 +852,28 @@ func refuse(family Family, rejections []Rejection) Decision {
 		}
 		return len(nearestFirst)
 	}
-	inOrder := slices.SortedStableFunc(slices.Values(rejections), func(a, b Rejection) int { return rank(a) - rank(b) })
-	var told []string
+	inOrder := slices.SortedStableFunc(slices.Values(rejections),
+		func(a, b Rejection) int { return rank(a) - rank(b) })
+	var parts []string
 	for _, r := range inOrder {
 		switch r.Reason {
 		case v1beta1.ReasonPoolFull, v1beta1.ReasonResting, v1beta1.ReasonExternalIP:
 			d.Reason = v1beta1.ReasonPoolsExhausted
 		}
-		if len(told) == maxTold {
-			told = append(told, fmt.Sprintf("and %d more pools", len(rejections)-maxTold))
+		if len(parts) == mostPools {
+			parts = append(parts, fmt.Sprintf("and %d more pools", len(rejections)-mostPools))
 		}
-		if len(told) < maxTold {
-			told = append(told, fmt.Sprintf("pool %s: %s (%s)", r.Pool, r.Message, r.Reason))
+		if len(parts) < mostPools {
+			parts = append(parts, fmt.Sprintf("pool %s: %s (%s)", r.Pool, r.Message, r.Reason))
 		}
 	}
-	d.Message = fmt.Sprintf("No pool gives an %s address: %s.", family, strings.Join(told, "; "))
+	d.Message = fmt.Sprintf("No pool gives an %s address: %s.", family, strings.Join(parts, "; "))
 	return d
 }
 
-// maxTold is how many pools a condition's message names: enough for a person,
+// mostPools is how many pools a condition's message names: enough for a person,
 // and well within the 32,768 characters that Kubernetes allows.
-const maxTold = 20
+const mostPools = 20
 
 // What describe says around the name of a pool; see Service.From.
 const (
@@ -884,7 +915,8 @@ func remarks(in Input, addrs []netip.Addr) []string {
 				"and that node's service proxy serves it.", addr, node.Node))
 		}
 		if w, ok := in.Addresses.Withheld(addr); ok && w.For != s.Holder {
-			out = append(out, fmt.Sprintf("%s is not given out to others, as %s. The Service keeps it.", addr, w.Why))
+			out = append(out, fmt.Sprintf("%s is not given out to others, as %s. The Service keeps it.",
+				addr, w.Why))
 		}
 		switch {
 		case in.Addresses.Outsider(addr, s.Holder, s.Terms.Group) != "":

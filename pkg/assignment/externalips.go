@@ -28,7 +28,7 @@ type ExternalIPs struct {
 	namers map[netip.Addr][]Namer // sorted
 }
 
-// ExternalIPsOf are the addresses that a Service names and for which service proxies
+// ExternalIPsOf returns the addresses that a Service names and for which service proxies
 // take traffic: a Service without a cluster IP takes none.
 func ExternalIPsOf(s *corev1.Service) []netip.Addr {
 	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone {

@@ -145,7 +145,7 @@ func TestBerthDoesNotWriteInTurnWithAnother(t *testing.T) {
 func TestTheHolderThatAnotherServesIsNamedWithTheCommand(t *testing.T) {
 	w := amongNodes()
 	theirs := service("theirs")
-	theirs.Terms.Group = InUse
+	theirs.Terms.Foreign = true
 	if err := w.record.Assign(theirs.Holder, []netip.Addr{ip("192.0.2.7")}, theirs.Terms, w.now); err != nil {
 		t.Fatal(err)
 	}

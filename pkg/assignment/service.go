@@ -61,7 +61,7 @@ const (
 	IPv6 Family = "IPv6"
 )
 
-// FamilyOf is the family of an address.
+// FamilyOf returns the family of an address.
 func FamilyOf(addr netip.Addr) Family {
 	if addr.Is4() {
 		return IPv4
@@ -69,10 +69,10 @@ func FamilyOf(addr netip.Addr) Family {
 	return IPv6
 }
 
-// Is6 tells whether f is IPv6.
+// Is6 reports whether f is IPv6.
 func (f Family) Is6() bool { return f == IPv6 }
 
-// Serves tells whether a Service is Berth's to serve: of type LoadBalancer
+// Serves reports whether a Service is Berth's to serve: of type LoadBalancer
 // and of the given class, where "" means Services without a class
 // (KEP-1959).
 func Serves(s *corev1.Service, class string) bool {
@@ -87,7 +87,7 @@ func Serves(s *corev1.Service, class string) bool {
 
 // ParseService reads a Service. The error says which annotations or fields
 // contradict each other or cannot be read; what is returned beside it still
-// tells which addresses the Service has and on which terms.
+// says which addresses the Service has and on which terms.
 func ParseService(s *corev1.Service, nsLabels labels.Set) (Service, error) {
 	out := Service{
 		Holder:          HolderOf(s),
@@ -95,16 +95,18 @@ func ParseService(s *corev1.Service, nsLabels labels.Set) (Service, error) {
 		NamespaceLabels: nsLabels,
 		Labels:          s.Labels,
 		Families:        families(s),
-		Optional:        s.Spec.IPFamilyPolicy != nil && *s.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyPreferDualStack,
-		Status:          StatusAddresses(s),
-		Hostnames:       hostnames(s),
-		Given:           given(s),
-		Lost:            lost(s),
+		Optional: s.Spec.IPFamilyPolicy != nil &&
+			*s.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyPreferDualStack,
+		Status:    StatusAddresses(s),
+		Hostnames: hostnames(s),
+		Given:     given(s),
+		Lost:      lost(s),
 	}
 	out.Wrote, out.From = Wrote(s)
 	out.Terms = allocator.Terms{Backends: backends(s), Group: s.Namespace}
 	for _, p := range s.Spec.Ports {
-		out.Terms.Ports = append(out.Terms.Ports, allocator.Port{Protocol: string(p.Protocol), Number: uint16(p.Port)})
+		port := allocator.Port{Protocol: string(p.Protocol), Number: uint16(p.Port)}
+		out.Terms.Ports = append(out.Terms.Ports, port)
 	}
 	out.Remark = remark(s)
 	key, err := annotation(s, v1beta1.AnnotationAllowSharedIP)
@@ -128,7 +130,7 @@ func HolderOf(s *corev1.Service) allocator.Holder {
 	return allocator.Holder(s.Namespace + "/" + s.Name)
 }
 
-// StatusAddresses are the addresses in a Service's status, in their order.
+// StatusAddresses returns the addresses in a Service's status, in their order.
 func StatusAddresses(s *corev1.Service) []netip.Addr {
 	var out []netip.Addr
 	for _, ingress := range s.Status.LoadBalancer.Ingress {
@@ -139,7 +141,7 @@ func StatusAddresses(s *corev1.Service) []netip.Addr {
 	return out
 }
 
-// hostnames are the host names in a Service's status that stand there instead of an
+// hostnames returns the host names in a Service's status that stand there instead of an
 // address, in their order.
 func hostnames(s *corev1.Service) []string {
 	var out []string
@@ -186,7 +188,8 @@ func Wrote(s *corev1.Service) (addrs []netip.Addr, from map[netip.Addr]string) {
 }
 
 // described is what describe says of one address.
-var described = regexp.MustCompile(`^(\S+) (?:` + fromPool + `(\S+?)(?: ` + regexp.QuoteMeta(away) + `)?|` + ofNoPool + `)(, |\. |\.$)`)
+var described = regexp.MustCompile(
+	`^(\S+) (?:` + fromPool + `(\S+?)(?: ` + regexp.QuoteMeta(away) + `)?|` + ofNoPool + `)(, |\. |\.$)`)
 
 // lost reads from Berth's condition which address the Service lost with its
 // pool.
@@ -201,7 +204,7 @@ func lost(s *corev1.Service) netip.Addr {
 	return addr
 }
 
-// families are those of the Service's cluster IPs. A headless Service or one
+// families returns those of the Service's cluster IPs. A headless Service or one
 // whose cluster IP is yet to come has none.
 func families(s *corev1.Service) []Family {
 	ips := s.Spec.ClusterIPs
@@ -252,19 +255,24 @@ func annotation(s *corev1.Service, ours string) (request, error) {
 // What the remark about annotations of the older prefix says. Berth did not read
 // that prefix always: a condition without it is of a decision that did not.
 const (
-	legacyRead     = "Annotations with the prefix " + v1beta1.LegacyAnnotationPrefix + " are read: write berth.io/ in new manifests."
+	legacyRead = "Annotations with the prefix " + v1beta1.LegacyAnnotationPrefix +
+		" are read: write berth.io/ in new manifests."
 	legacyUnfollow = "Not followed: "
 	legacyWhy      = ", which contradicts what the Service had before Berth read this prefix, and keeps. " +
 		"Write it with the prefix berth.io/ to have the Service moved."
 )
 
-// remark is what there is to say of a Service's annotations of the older prefix,
+// remark returns what there is to say of a Service's annotations of the older prefix,
 // or "".
 func remark(s *corev1.Service) string {
 	var some bool
 	var not []string
-	for _, ours := range []string{v1beta1.AnnotationAddressPool, v1beta1.AnnotationLoadBalancerIPs, v1beta1.AnnotationAllowSharedIP} {
-		r, _ := annotation(s, ours) // an error is told elsewhere
+	for _, ours := range []string{
+		v1beta1.AnnotationAddressPool,
+		v1beta1.AnnotationLoadBalancerIPs,
+		v1beta1.AnnotationAllowSharedIP,
+	} {
+		r, _ := annotation(s, ours) // ParseService returns the error
 		some = some || strings.HasPrefix(r.name, v1beta1.LegacyAnnotationPrefix)
 		if unfollowed(s, r) {
 			not = append(not, r.String())
@@ -279,10 +287,10 @@ func remark(s *corev1.Service) string {
 	return ""
 }
 
-// String writes a request as it is told, and found again.
+// String writes a request as messages do, in which it is found again.
 func (r request) String() string { return fmt.Sprintf("%s %q", r.name, r.value) }
 
-// unfollowed tells whether an annotation of the older prefix asks for another
+// unfollowed reports whether an annotation of the older prefix asks for another
 // address or pool than the Service was given when Berth did not read that prefix:
 // no new version of Berth takes an address away. It stays so until the annotation
 // is changed.
@@ -294,8 +302,8 @@ func unfollowed(s *corev1.Service, r request) bool {
 	if c == nil || !given(s) {
 		return false
 	}
-	if _, told, before := strings.Cut(c.Message, legacyUnfollow); before {
-		return len(s.Status.LoadBalancer.Ingress) > 0 && strings.Contains(told, r.String())
+	if _, listed, before := strings.Cut(c.Message, legacyUnfollow); before {
+		return len(s.Status.LoadBalancer.Ingress) > 0 && strings.Contains(listed, r.String())
 	}
 	if strings.Contains(c.Message, v1beta1.LegacyAnnotationPrefix) {
 		return false
@@ -311,13 +319,14 @@ func unfollowed(s *corev1.Service, r request) bool {
 	case v1beta1.AnnotationLoadBalancerIPs:
 		asked, err := parseAddresses(r.name, r.value)
 		return err == nil && slices.ContainsFunc(asked, func(a netip.Addr) bool {
-			return slices.ContainsFunc(StatusAddresses(s), func(has netip.Addr) bool { return has.Is4() == a.Is4() && has != a })
+			return slices.ContainsFunc(StatusAddresses(s),
+				func(has netip.Addr) bool { return has.Is4() == a.Is4() && has != a })
 		})
 	}
 	return false
 }
 
-// requestedAddresses are those that a Service with these families asks for.
+// requestedAddresses returns those that a Service with these families asks for.
 func requestedAddresses(s *corev1.Service, families []Family) ([]netip.Addr, error) {
 	asked, err := annotation(s, v1beta1.AnnotationLoadBalancerIPs)
 	if err != nil {
@@ -329,7 +338,8 @@ func requestedAddresses(s *corev1.Service, families []Family) ([]netip.Addr, err
 	}
 	if field := s.Spec.LoadBalancerIP; field != "" {
 		if text != "" && text != field {
-			return nil, fmt.Errorf("%s %q and spec.loadBalancerIP %q contradict each other: remove one", where, text, field)
+			return nil, fmt.Errorf("%s %q and spec.loadBalancerIP %q contradict each other: remove one",
+				where, text, field)
 		}
 		text, where = field, "spec.loadBalancerIP"
 	}
@@ -339,7 +349,8 @@ func requestedAddresses(s *corev1.Service, families []Family) ([]netip.Addr, err
 	}
 	for _, addr := range out {
 		if family := FamilyOf(addr); len(families) > 0 && !slices.Contains(families, family) {
-			return nil, fmt.Errorf("%s asks for %s, but the Service has no %s cluster IP: see spec.ipFamilies", where, addr, family)
+			return nil, fmt.Errorf("%s asks for %s, but the Service has no %s cluster IP: see "+
+				"spec.ipFamilies", where, addr, family)
 		}
 	}
 	return out, nil
@@ -355,13 +366,15 @@ func parseAddresses(where, text string) ([]netip.Addr, error) {
 	for part := range strings.SplitSeq(text, ",") {
 		addr, err := netip.ParseAddr(strings.TrimSpace(part))
 		if err != nil || addr.Zone() != "" {
-			return nil, fmt.Errorf("%s: %q is no address: write one, or one IPv4 and one IPv6 separated by a comma",
+			return nil, fmt.Errorf("%s: %q is no address: write one, or one IPv4 and one IPv6 separated by "+
+				"a comma",
 				where, strings.TrimSpace(part))
 		}
 		addr = addr.Unmap()
 		family := FamilyOf(addr)
 		if slices.ContainsFunc(out, func(o netip.Addr) bool { return FamilyOf(o) == family }) {
-			return nil, fmt.Errorf("%s asks for two %s addresses: a Service has at most one of each family", where, family)
+			return nil, fmt.Errorf("%s asks for two %s addresses: a Service has at most one of each family",
+				where, family)
 		}
 		out = append(out, addr)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -53,6 +54,19 @@ func TestAddressesOfNodes(t *testing.T) {
 			d := w.look(t, service("a"))
 			want(t, d, v1beta1.ReasonNoEligiblePool)
 			says(t, d, "No pool gives an IPv4 address: pool p: no IPv4 address is given out, such as 203.0.113.7: node main has it (NodeAddresses).")
+		}},
+		{"which is said before what other pools lack", func(t *testing.T) {
+			pools := []v1beta1.IPAddressPool{only}
+			for i := range mostPools {
+				pools = append(pools, pool(fmt.Sprint("a", i), addresses(v1beta1.AddressRange(fmt.Sprintf("198.51.100.%d/32", i)))))
+			}
+			d := withNodes(seven, pools...).look(t, asking(service("a"), "p"))
+			want(t, d, v1beta1.ReasonNoEligiblePool)
+			first := "No pool gives an IPv4 address: pool p: no IPv4 address is given out, " +
+				"such as 203.0.113.7: node main has it (NodeAddresses);"
+			if !strings.HasPrefix(d.Message, first) {
+				t.Errorf("the message is %q, want it to begin %q", d.Message, first)
+			}
 		}},
 		{"another pool does", func(t *testing.T) {
 			w := withNodes(seven, only, pool("q", addresses("198.51.100.1/32")))

@@ -1,4 +1,4 @@
-package main
+package configuration
 
 import (
 	"context"
@@ -10,19 +10,17 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/controller/state"
 	"github.com/berth-lb/berth/pkg/config"
 )
 
 // Which nodes an advertisement reaches is not known from it alone: nodes have labels
-// that keep them out, and only their speakers tell what links they have.
+// that keep them out, and only their speakers list what links they have.
 
-// place is a node, and what its speaker tells of it.
+// place is a node, and what its speaker reports of it.
 type place struct {
 	name   string
 	labels labels.Set
@@ -46,7 +44,7 @@ func (p place) labelled() bool {
 type reach struct {
 	kind, name string
 	selects    func(labels.Set) bool
-	// interfaces are those that it names, as they are written, and names tells which
+	// interfaces are those that it names, as they are written, and names reports which
 	// are meant; none for any.
 	interfaces []string
 	names      func(string) bool
@@ -55,7 +53,7 @@ type reach struct {
 // judge says which nodes the advertisement reaches: the reason is ReasonAccepted when
 // there are some, or when it is not known.
 func (r reach) judge(places []place) config.Problem {
-	accepted := config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonAccepted, Message: inForce}
+	accepted := r.problem(v1beta1.ReasonAccepted, state.InForce)
 	selected := slices.DeleteFunc(slices.Clone(places), func(p place) bool { return !r.selects(p.labels) })
 	if len(places) == 0 {
 		return accepted // none are known
@@ -72,28 +70,31 @@ func (r reach) judge(places []place) config.Problem {
 	case counts && len(excluded) == len(selected):
 		return r.excluded(excluded)
 	case !counts && len(excluded) == len(selected):
-		accepted.Message = inForce + " Every node with a speaker carries the label " + v1beta1.LabelExcludeNode +
-			", so the label keeps none of them from announcing."
+		accepted.Message = state.InForce + " Every node with a speaker carries the label " +
+			v1beta1.LabelExcludeNode + ", so the label keeps none of them from announcing."
 	}
 	if len(r.interfaces) > 0 {
 		if missing := r.missing(selected); missing != "" {
-			return config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonNoInterface, Message: missing}
+			return r.problem(v1beta1.ReasonNoInterface, missing)
 		}
 	}
 	return accepted
 }
 
-// inForce is said of an object of which nothing is wrong.
-const inForce = "In force as written."
-
-// excluded is the problem of an advertisement all nodes of which have the exclude
+// excluded returns the problem of an advertisement all nodes of which have the exclude
 // label, while others have not.
 func (r reach) excluded(places []place) config.Problem {
 	names := namesOf(places)
-	return config.Problem{Kind: r.kind, Name: r.name, Reason: v1beta1.ReasonNodesExcluded, Message: fmt.Sprintf(
-		"All nodes that it selects carry the label %[1]s, and other nodes do not: so no node announces by it. On them: %[2]s. "+
-			"Take the label off: kubectl label node %[3]s %[1]s-. Or have the speakers ignore it, with --ignore-exclude-label.",
-		v1beta1.LabelExcludeNode, someOf(names), strings.Join(names[:min(len(names), mostNodes)], " "))}
+	return r.problem(v1beta1.ReasonNodesExcluded, fmt.Sprintf(
+		"All nodes that it selects carry the label %[1]s, and other nodes do not: so no node announces by "+
+			"it. On them: %[2]s. Take the label off: kubectl label node %[3]s %[1]s-. "+
+			"Or have the speakers ignore it, with --ignore-exclude-label.",
+		v1beta1.LabelExcludeNode, someOf(names), strings.Join(names[:min(len(names), mostNodes)], " ")))
+}
+
+// problem returns what is said of the advertisement.
+func (r reach) problem(reason v1beta1.Reason, message string) config.Problem {
+	return config.Problem{Kind: r.kind, Name: r.name, Reason: reason, Message: message}
 }
 
 // missing says that no node has an interface that is named; "" when one has, or when
@@ -116,8 +117,8 @@ func (r reach) missing(selected []place) string {
 	if !speak {
 		return ""
 	}
-	return fmt.Sprintf("No node that it selects has an interface named %s that is up and can carry ARP or NDP. "+
-		"Correct spec.interfaces or spec.interfacePatterns, or spec.nodeSelectors. The nodes have: %s.",
+	return fmt.Sprintf("No node that it selects has an interface named %s that is up and can carry ARP or "+
+		"NDP. Correct spec.interfaces or spec.interfacePatterns, or spec.nodeSelectors. The nodes have: %s.",
 		strings.Join(r.interfaces, ", "), someOf(slices.Collect(maps.Keys(there))))
 }
 
@@ -130,20 +131,28 @@ func namesOf(places []place) []string {
 	return out
 }
 
-// interfacePatience is how long no node must have an interface before that is told.
-// Speakers list links that are excluded by their name only once an advertisement
-// names them, and those that start do not know yet which do.
-const interfacePatience = 10 * time.Second
+// InterfaceGracePeriod is how long no node must have an interface before that is
+// reported. Speakers list links that are excluded by their name only once an
+// advertisement names them, and those that start do not know yet which do.
+const InterfaceGracePeriod = 10 * time.Second
 
 // missingSince remembers since when advertisements name interfaces that no node has.
 type missingSince struct {
 	mu    sync.Mutex
-	since map[objectKey]time.Time
+	since map[state.ObjectKey]missing
 }
 
-// wait takes in what was found of an advertisement just now, and returns how long it
-// is to be waited before that is told.
-func (m *missingSince) wait(key objectKey, reason v1beta1.Reason, now time.Time) time.Duration {
+// missing is since when an advertisement, as it is written, names such interfaces.
+type missing struct {
+	generation int64
+	at         time.Time
+}
+
+// wait takes in what was found of a generation of an advertisement just now, and
+// returns how long it is to be waited before that is reported. Another generation may name
+// other interfaces, which speakers have had no time to list.
+func (m *missingSince) wait(key state.ObjectKey, generation int64, reason v1beta1.Reason,
+	now time.Time) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if reason != v1beta1.ReasonNoInterface {
@@ -151,22 +160,26 @@ func (m *missingSince) wait(key objectKey, reason v1beta1.Reason, now time.Time)
 		return 0
 	}
 	if m.since == nil {
-		m.since = map[objectKey]time.Time{}
+		m.since = map[state.ObjectKey]missing{}
 	}
-	if m.since[key].IsZero() {
-		m.since[key] = now
+	if first, known := m.since[key]; !known || first.generation != generation {
+		m.since[key] = missing{generation, now}
 	}
-	return max(m.since[key].Add(interfacePatience).Sub(now), 0)
+	return max(m.since[key].at.Add(InterfaceGracePeriod).Sub(now), 0)
 }
 
-// reachOf is what an advertisement in force asks of nodes.
-func (s *state) reachOf(key objectKey) (r reach, nodes map[string]map[string]string, found bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	nodes = s.nodeLabels
+// forget drops what is remembered of an object that is gone.
+func (m *missingSince) forget(key state.ObjectKey) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.since, key)
+}
+
+// reachOf returns what an advertisement in force asks of nodes.
+func reachOf(c *config.Config, key state.ObjectKey) (r reach, found bool) {
 	switch key.Kind {
 	case config.KindL2Advertisement:
-		for _, a := range s.config.L2Advertisements {
+		for _, a := range c.L2Advertisements {
 			if a.Name != key.Name {
 				continue
 			}
@@ -174,24 +187,35 @@ func (s *state) reachOf(key objectKey) (r reach, nodes map[string]map[string]str
 			for _, p := range a.InterfacePatterns {
 				named = append(named, p.String())
 			}
-			return reach{key.Kind, key.Name, func(l labels.Set) bool { return a.SelectsNode(l) }, named, a.NamesInterface}, nodes, true
+			return reach{
+				kind:       key.Kind,
+				name:       key.Name,
+				selects:    func(l labels.Set) bool { return a.SelectsNode(l) },
+				interfaces: named,
+				names:      a.NamesInterface,
+			}, true
 		}
 	case config.KindBGPAdvertisement:
-		for _, a := range s.config.BGPAdvertisements {
+		for _, a := range c.BGPAdvertisements {
 			if a.Name == key.Name {
-				return reach{kind: key.Kind, name: key.Name, selects: func(l labels.Set) bool { return a.SelectsNode(l) }}, nodes, true
+				return reach{
+					kind:    key.Kind,
+					name:    key.Name,
+					selects: func(l labels.Set) bool { return a.SelectsNode(l) },
+				}, true
 			}
 		}
 	}
-	return reach{}, nil, false
+	return reach{}, false
 }
 
-// reaches is what is wrong with an advertisement for want of nodes, by their labels
+// reaches returns what is wrong with an advertisement for want of nodes, by their labels
 // and what their speakers say.
-func (r *statusReconciler) reaches(ctx context.Context, key objectKey) (config.Problem, error) {
-	asks, nodes, found := r.state.reachOf(key)
+func (r *StatusReconciler) reaches(ctx context.Context, key state.ObjectKey) (config.Problem, error) {
+	c, nodes := r.state.Configuration()
+	asks, found := reachOf(c, key)
 	if !found {
-		return config.Problem{Reason: v1beta1.ReasonAccepted, Message: inForce}, nil
+		return config.Problem{Reason: v1beta1.ReasonAccepted, Message: state.InForce}, nil
 	}
 	var speakers v1beta1.SpeakerList
 	if err := r.cached.List(ctx, &speakers, client.UnsafeDisableDeepCopy); err != nil {
@@ -226,42 +250,6 @@ func linkNames(links []v1beta1.SpeakerLink) []string {
 		if l.Up {
 			out = append(out, l.Name)
 		}
-	}
-	return out
-}
-
-// advertisementsOfSpeakers has the status of all advertisements looked at when a
-// speaker says something else than before of what they ask of nodes.
-func advertisementsOfSpeakers(s *state) handler.TypedEventHandler[client.Object, objectKey] {
-	type queue = workqueue.TypedRateLimitingInterface[objectKey]
-	all := func(q queue) {
-		for _, key := range s.advertisements() {
-			q.AddAfter(key, statusDelay)
-		}
-	}
-	return handler.TypedFuncs[client.Object, objectKey]{
-		CreateFunc: func(_ context.Context, _ event.CreateEvent, q queue) { all(q) },
-		DeleteFunc: func(_ context.Context, _ event.DeleteEvent, q queue) { all(q) },
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
-			before, after := e.ObjectOld.(*v1beta1.Speaker).Status, e.ObjectNew.(*v1beta1.Speaker).Status
-			if before.Worked() != after.Worked() || before.ExcludeLabel != after.ExcludeLabel ||
-				!slices.Equal(linkNames(before.Links), linkNames(after.Links)) {
-				all(q)
-			}
-		},
-	}
-}
-
-// advertisements are the keys of all that are in force.
-func (s *state) advertisements() []objectKey {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []objectKey
-	for _, a := range s.config.L2Advertisements {
-		out = append(out, objectKey{config.KindL2Advertisement, a.Name})
-	}
-	for _, a := range s.config.BGPAdvertisements {
-		out = append(out, objectKey{config.KindBGPAdvertisement, a.Name})
 	}
 	return out
 }

@@ -1,4 +1,4 @@
-package main
+package services
 
 import (
 	"context"
@@ -26,33 +26,34 @@ import (
 //
 // The write fails with a conflict when the Service has changed since it was
 // cached.
-func (r *serviceReconciler) apply(ctx context.Context, service *corev1.Service, d assignment.Decision) error {
+func (r *Reconciler) apply(ctx context.Context, service *corev1.Service, d assignment.Decision) error {
 	want := service.DeepCopy()
 	if !d.LeaveStatus {
 		want.Status.LoadBalancer.Ingress = ingress(service.Status.LoadBalancer.Ingress, d.Addresses)
 	}
 	// What nobody acts on comes last: at the beginning stands what is read at adoption.
-	message := strings.TrimSpace(d.Message + " " + assignment.UnknownAnnotations(service.Annotations))
+	unknown := assignment.UnknownAnnotations(service.Annotations)
+	message := strings.TrimSpace(d.Message + " " + unknown)
 	meta.SetStatusCondition(&want.Status.Conditions, kube.Condition(
 		v1beta1.ConditionAddressAssigned, d.Assigned(), d.Reason, message, 0))
-	r.bgp.put(client.ObjectKeyFromObject(service), &want.Status.Conditions)
+	r.announced.SetCondition(client.ObjectKeyFromObject(service), &want.Status.Conditions)
 	written, err := r.write(ctx, service, want)
 	if err != nil || !written {
 		return err
 	}
 	if len(d.Addresses) > 0 && !d.LeaveStatus {
-		if waited, ok := r.state.waited(client.ObjectKeyFromObject(service), time.Now()); ok {
+		if waited, ok := r.state.EndWait(client.ObjectKeyFromObject(service), time.Now()); ok {
 			r.metrics.latency.Observe(waited.Seconds())
 		}
 	}
-	r.announce(service, d)
-	r.announceBGP(service, want)
+	r.report(service, d, unknown)
+	r.reportBGP(service, want)
 	return nil
 }
 
 // clear takes Berth's condition, and the addresses that Berth gave, out of
 // the status of a Service that Berth no longer serves.
-func (r *serviceReconciler) clear(ctx context.Context, service *corev1.Service, freed []netip.Addr) error {
+func (r *Reconciler) clear(ctx context.Context, service *corev1.Service, freed []netip.Addr) error {
 	want := service.DeepCopy()
 	meta.RemoveStatusCondition(&want.Status.Conditions, v1beta1.ConditionAddressAssigned)
 	meta.RemoveStatusCondition(&want.Status.Conditions, v1beta1.ConditionBGPAnnounced)
@@ -65,7 +66,7 @@ func (r *serviceReconciler) clear(ctx context.Context, service *corev1.Service, 
 
 // write sends the difference between two statuses, if there is any, on the
 // condition that the Service has not changed meanwhile.
-func (r *serviceReconciler) write(ctx context.Context, have, want *corev1.Service) (written bool, err error) {
+func (r *Reconciler) write(ctx context.Context, have, want *corev1.Service) (written bool, err error) {
 	if equality.Semantic.DeepEqual(have.Status, want.Status) {
 		return false, nil
 	}
@@ -78,7 +79,7 @@ func (r *serviceReconciler) write(ctx context.Context, have, want *corev1.Servic
 		return false, fmt.Errorf("write status: %w", err)
 	}
 	if want.ResourceVersion != basedOn {
-		r.state.wrote(client.ObjectKeyFromObject(have), basedOn)
+		r.state.Wrote(client.ObjectKeyFromObject(have), basedOn)
 	}
 	return true, nil
 }
@@ -101,7 +102,7 @@ type ingressPatch struct {
 
 type conditionPatch []metav1.Condition
 
-// difference is the patch that makes the status of one Service that of the
+// difference returns the patch that makes the status of one Service that of the
 // other. The API server refuses it when the Service has changed meanwhile.
 func difference(have, want *corev1.Service) (client.Patch, error) {
 	var p statusPatch
@@ -119,16 +120,18 @@ func difference(have, want *corev1.Service) (client.Patch, error) {
 	return client.RawPatch(types.MergePatchType, text), nil
 }
 
-// announce tells of a change that was written: an Event and a log line, unless
-// only the wording of the message has changed.
-func (r *serviceReconciler) announce(service *corev1.Service, d assignment.Decision) {
+// report records a change that was written, in an Event and a log line, unless
+// only the wording of the message has changed. unknown is what UnknownAnnotations says
+// of the Service.
+func (r *Reconciler) report(service *corev1.Service, d assignment.Decision, unknown string) {
 	before := meta.FindStatusCondition(service.Status.Conditions, v1beta1.ConditionAddressAssigned)
-	hint := assignment.UnknownAnnotations(service.Annotations)
-	if hint != "" && (before == nil || !strings.Contains(before.Message, hint)) {
-		r.events.Eventf(service, nil, corev1.EventTypeWarning, string(v1beta1.ReasonUnknownAnnotation), "AssignAddress", "%s", kube.Note(hint))
+	if unknown != "" && (before == nil || !strings.Contains(before.Message, unknown)) {
+		r.events.Eventf(service, nil, corev1.EventTypeWarning, string(v1beta1.ReasonUnknownAnnotation),
+			"AssignAddress", "%s", kube.Note(unknown))
 	}
 	if d.Leaving != "" && (before == nil || !strings.Contains(before.Message, d.Leaving)) {
-		r.events.Eventf(service, nil, corev1.EventTypeWarning, string(v1beta1.ReasonPoolDeleted), "AssignAddress", "%s", kube.Note(d.Leaving))
+		r.events.Eventf(service, nil, corev1.EventTypeWarning, string(v1beta1.ReasonPoolDeleted),
+			"AssignAddress", "%s", kube.Note(d.Leaving))
 		r.log.Warn("addresses are about to be lost", "service", string(assignment.HolderOf(service)),
 			"addresses", d.Addresses, "reason", string(v1beta1.ReasonPoolDeleted), "message", d.Leaving)
 	}
@@ -146,9 +149,9 @@ func (r *serviceReconciler) announce(service *corev1.Service, d assignment.Decis
 	r.metrics.decisions.WithLabelValues(string(d.Reason)).Inc()
 }
 
-// announceBGP tells of a change that was written of what becomes of a Service by BGP,
+// reportBGP records a change that was written of what becomes of a Service by BGP,
 // unless only the wording has changed.
-func (r *serviceReconciler) announceBGP(before, after *corev1.Service) {
+func (r *Reconciler) reportBGP(before, after *corev1.Service) {
 	was := meta.FindStatusCondition(before.Status.Conditions, v1beta1.ConditionBGPAnnounced)
 	is := meta.FindStatusCondition(after.Status.Conditions, v1beta1.ConditionBGPAnnounced)
 	if is == nil || was != nil && was.Reason == is.Reason {
@@ -163,7 +166,7 @@ func (r *serviceReconciler) announceBGP(before, after *corev1.Service) {
 		"reason", is.Reason, "message", is.Message)
 }
 
-// ingress are the entries of a status that shall have these addresses, in place of
+// ingress returns the entries of a status that shall have these addresses, in place of
 // those that it has. They stay as they are where they name the same addresses, and
 // so do host names, which are somebody else's. But the mode is Berth's: packets come
 // to nodes with the address as their destination, so it is VIP (KEP-1860); an entry

@@ -1,4 +1,4 @@
-package main
+package configuration
 
 import (
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -65,13 +65,4 @@ func summarize(o client.Object) {
 	case *v1beta1.Community:
 		o.Status.Summary = config.SummarizeCommunity(&o.Spec)
 	}
-}
-
-// hasRead reports whether the configuration in force is made from a version of the
-// object. Before, there is nothing to say of it.
-func (s *state) hasRead(key objectKey) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, known := s.judged[key]
-	return known
 }

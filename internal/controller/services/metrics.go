@@ -1,4 +1,4 @@
-package main
+package services
 
 import (
 	"net/netip"
@@ -6,19 +6,21 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/berth-lb/berth/internal/controller/state"
 )
 
 // metrics are the controller's own; counts of addresses are read from the
 // state when they are scraped.
 type metrics struct {
-	state     *state
+	state     *state.State
 	decisions *prometheus.CounterVec
 	latency   prometheus.Histogram
 	addresses *prometheus.Desc
 	waiting   *prometheus.Desc
 }
 
-func newMetrics(s *state) *metrics {
+func newMetrics(s *state.State) *metrics {
 	return &metrics{
 		state: s,
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -26,18 +28,22 @@ func newMetrics(s *state) *metrics {
 			Help: "Status writes to Services, by the reason of their condition.",
 		}, []string{"reason"}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "berth_controller_time_to_address_seconds",
-			Help:    "Time from seeing a Service without an address to the write of its first one.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 3600},
+			Name: "berth_controller_time_to_address_seconds",
+			Help: "Time from seeing a Service without an address to the write of its first one.",
+			Buckets: []float64{
+				.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 3600,
+			},
 		}),
 		addresses: prometheus.NewDesc("berth_controller_pool_addresses",
-			"Addresses of a pool, by family (ipv4, ipv6) and state (assigned, available, resting, excluded, outofrange).", []string{"pool", "family", "state"}, nil),
+			"Addresses of a pool, by family (ipv4, ipv6) and state "+
+				"(assigned, available, resting, excluded, outofrange).",
+			[]string{"pool", "family", "state"}, nil),
 		waiting: prometheus.NewDesc("berth_controller_services_waiting",
 			"Services without all the addresses they ask for.", nil, nil),
 	}
 }
 
-// Describe tells the registry what there is.
+// Describe implements prometheus.Collector.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.decisions.Describe(out)
 	m.latency.Describe(out)
@@ -45,13 +51,14 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	out <- m.waiting
 }
 
-// Collect reads the values.
+// Collect implements prometheus.Collector.
 func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.decisions.Collect(out)
 	m.latency.Collect(out)
-	for pool, c := range m.state.counts(time.Now()) {
+	for pool, c := range m.state.Counts(time.Now()) {
 		gauge := func(n int64, family, state string) {
-			out <- prometheus.MustNewConstMetric(m.addresses, prometheus.GaugeValue, float64(n), pool, family, state)
+			out <- prometheus.MustNewConstMetric(
+				m.addresses, prometheus.GaugeValue, float64(n), pool, family, state)
 		}
 		gauge(c.Assigned4, "ipv4", "assigned")
 		gauge(c.Assigned6, "ipv6", "assigned")
@@ -65,6 +72,6 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		gauge(outside4, "ipv4", "outofrange")
 		gauge(int64(len(c.Outside))-outside4, "ipv6", "outofrange")
 	}
-	waiting := len(m.state.waitingOldestFirst())
+	waiting := len(m.state.Waiting())
 	out <- prometheus.MustNewConstMetric(m.waiting, prometheus.GaugeValue, float64(waiting))
 }

@@ -1,4 +1,4 @@
-package main
+package speakers
 
 import (
 	"context"
@@ -20,19 +20,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/controller/controllertest"
+	"github.com/berth-lb/berth/internal/controller/shared"
 	"github.com/berth-lb/berth/internal/kube"
 )
 
-// node has a Ready condition of that status since a time.
-func node(status corev1.ConditionStatus, since time.Time) *corev1.Node {
-	return &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: "n1"},
-		Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
-			{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionFalse},
-			{Type: corev1.NodeReady, Status: status, Reason: "NodeStatusUnknown", LastTransitionTime: metav1.NewTime(since)},
-		}},
-	}
-}
+var node = controllertest.Node
 
 // announcing is what a speaker says that announces two addresses.
 func announcing() v1beta1.SpeakerStatus {
@@ -58,7 +51,7 @@ func newSpeaker() *v1beta1.Speaker {
 type cluster struct {
 	t      *testing.T
 	api    client.WithWatch
-	r      *speakerReconciler
+	r      *Reconciler
 	writes int                          // of the controller
 	before func(*v1beta1.Speaker) error // runs before such a write, if not nil
 }
@@ -79,7 +72,7 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 			return api.SubResource(sub).Patch(ctx, o, p, options...)
 		},
 	})
-	c.r = &speakerReconciler{cached: c.api, live: c.api, writer: writer, log: slog.New(slog.DiscardHandler)}
+	c.r = New(shared.Shared{Cached: c.api, Live: c.api, Writer: writer, Log: slog.New(slog.DiscardHandler)})
 	return c
 }
 
@@ -280,7 +273,7 @@ func TestStale(t *testing.T) {
 
 func TestNodesThatBecomeNotReadyAreLookedAt(t *testing.T) {
 	ready, unknown := node(corev1.ConditionTrue, noon), node(corev1.ConditionUnknown, noon)
-	p := becameNotReady()
+	p := BecameNotReady()
 	for _, test := range []struct {
 		story    string
 		old, now *corev1.Node
@@ -316,7 +309,7 @@ func TestNodesThatBecomeNotReadyAreLookedAt(t *testing.T) {
 // TestCachedNodesTellSinceWhenTheyAreNotReady: what the cache drops of a node
 // would be missed here without an error.
 func TestCachedNodesTellSinceWhenTheyAreNotReady(t *testing.T) {
-	out, err := managerOptions(processSettings{}).Cache.DefaultTransform(node(corev1.ConditionUnknown, noon))
+	out, err := kube.ManagerOptions(kube.Settings{}).Cache.DefaultTransform(node(corev1.ConditionUnknown, noon))
 	if err != nil {
 		t.Fatal(err)
 	}

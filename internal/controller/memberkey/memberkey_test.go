@@ -1,4 +1,4 @@
-package main
+package memberkey
 
 import (
 	"bytes"
@@ -22,7 +22,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/berth-lb/berth/internal/controller/controllertest"
+	"github.com/berth-lb/berth/internal/controller/shared"
+	"github.com/berth-lb/berth/internal/controller/state"
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
 )
 
 // entries are those of a Secret, by name.
@@ -70,18 +74,19 @@ func keepers(t *testing.T, story func(k *keeper)) {
 	})
 }
 
-// replica starts one that leads when its channel is closed, and ends with ctx.
-func (k *keeper) replica(ctx context.Context, leads chan struct{}) (ended <-chan error) {
+// replica starts one that leads when its latch is set, and ends with ctx.
+func (k *keeper) replica(ctx context.Context, leads notify.Latch) (ended <-chan error) {
 	out := make(chan error, 1)
-	m := &memberSecret{api: k.api, name: key("members"), leads: leads, events: k, log: k.logger}
-	k.parts.Go(func() { out <- m.run(ctx) })
+	with := shared.Shared{State: &state.State{Leads: leads}, Events: k, Log: k.logger}
+	m := New(with, k.api, controllertest.Key("members"))
+	k.parts.Go(func() { out <- m.Run(ctx) })
 	return out
 }
 
 // leader starts a replica that leads.
 func (k *keeper) leader(ctx context.Context) {
-	leads := make(chan struct{})
-	close(leads)
+	leads := notify.NewLatch()
+	leads.Set()
 	k.replica(ctx, leads)
 	k.pass()
 }
@@ -126,7 +131,7 @@ func (k *keeper) put(data entries) {
 func (k *keeper) has() entries {
 	k.Helper()
 	var s corev1.Secret
-	if err := k.api.Get(k.ctx, key("members"), &s); err != nil {
+	if err := k.api.Get(k.ctx, controllertest.Key("members"), &s); err != nil {
 		k.Fatal(err)
 	}
 	out := entries{}
@@ -181,7 +186,7 @@ func TestMemberSecretThatIsEmptied(t *testing.T) {
 		{"nothing happens", func(*keeper) {}, seen, nil},
 		{"it is replaced by an empty one", func(k *keeper) {
 			s := secretOf(nil)
-			if err := k.api.Get(k.ctx, key("members"), s); err != nil {
+			if err := k.api.Get(k.ctx, controllertest.Key("members"), s); err != nil {
 				k.Fatal(err)
 			}
 			s.Data = nil
@@ -204,7 +209,7 @@ func TestMemberSecretThatIsEmptied(t *testing.T) {
 		{"somebody else fills it at the same moment", func(k *keeper) {
 			k.before = func(c client.WithWatch, _ *corev1.Secret) {
 				s := secretOf(nil)
-				if err := c.Get(k.ctx, key("members"), s); err != nil {
+				if err := c.Get(k.ctx, controllertest.Key("members"), s); err != nil {
 					k.Fatal(err)
 				}
 				s.Data = secretOf(entries{kube.MemberKey: "the key that was written first.."}).Data
@@ -249,7 +254,7 @@ func TestTheReplicaThatTakesOverRemembers(t *testing.T) {
 	keepers(t, func(k *keeper) {
 		k.put(nil)
 		leader, die := context.WithCancel(k.ctx)
-		leads := make(chan struct{})
+		leads := notify.NewLatch()
 		k.replica(k.ctx, leads)
 		k.leader(leader)
 		first := k.has()
@@ -261,7 +266,7 @@ func TestTheReplicaThatTakesOverRemembers(t *testing.T) {
 		if got := k.has(); len(got) != 0 {
 			k.Error("a replica that stands by has written")
 		}
-		close(leads)
+		leads.Set()
 		synctest.Wait()
 		if got := k.has(); !maps.Equal(got, first) || len(got) != 1 {
 			k.Error("the key is another one")
@@ -288,7 +293,7 @@ func TestMemberSecretIsWaitedFor(t *testing.T) {
 func TestMemberSecretIsNoErrorWhenTheControllerStops(t *testing.T) {
 	keepers(t, func(k *keeper) {
 		ctx, stop := context.WithCancel(k.ctx)
-		ended := k.replica(ctx, make(chan struct{}))
+		ended := k.replica(ctx, notify.NewLatch())
 		synctest.Wait()
 		stop()
 		if err := <-ended; err != nil {

@@ -1,4 +1,4 @@
-package main
+package state
 
 import (
 	"cmp"
@@ -14,14 +14,14 @@ import (
 	"github.com/berth-lb/berth/pkg/assignment"
 )
 
-// cause is one thing that would let a waiting Service have an address. Which
+// waitKey is one thing that would let a waiting Service have an address. Which
 // fields are set says what it is:
 //
 //	pool and family  a free address of the pool
 //	pool and group   an address of the pool that the namespace gives back
 //	address          a holder that gives it up, or changes its terms
 //	sharing          the same, of any address held with the key
-type cause struct {
+type waitKey struct {
 	pool    string
 	family  assignment.Family
 	group   string
@@ -34,12 +34,12 @@ type cause struct {
 // wait.
 type waiters struct {
 	services map[types.NamespacedName]waiter
-	causes   map[cause]*btree.BTreeG[waiting]
+	keys     map[waitKey]*btree.BTreeG[waiting]
 }
 
 type waiter struct {
 	waiting
-	causes []cause
+	keys []waitKey
 }
 
 // waiting is one Service in the order of age.
@@ -53,42 +53,42 @@ func older(a, b waiting) bool {
 }
 
 func newWaiters() *waiters {
-	return &waiters{services: map[types.NamespacedName]waiter{}, causes: map[cause]*btree.BTreeG[waiting]{}}
+	return &waiters{services: map[types.NamespacedName]waiter{}, keys: map[waitKey]*btree.BTreeG[waiting]{}}
 }
 
-// set has a Service wait for causes, in place of what it waited for.
-func (w *waiters) set(key types.NamespacedName, created time.Time, causes []cause) {
+// set has a Service wait for keys, in place of what it waited for.
+func (w *waiters) set(key types.NamespacedName, created time.Time, keys []waitKey) {
 	w.remove(key)
-	entry := waiter{waiting{created, key}, causes}
+	entry := waiter{waiting{created, key}, keys}
 	w.services[key] = entry
-	for _, c := range causes {
-		if w.causes[c] == nil {
-			w.causes[c] = btree.NewG(16, older)
+	for _, c := range keys {
+		if w.keys[c] == nil {
+			w.keys[c] = btree.NewG(16, older)
 		}
-		w.causes[c].ReplaceOrInsert(entry.waiting)
+		w.keys[c].ReplaceOrInsert(entry.waiting)
 	}
 }
 
-// remove ends the wait of a Service, and tells whether it waited.
+// remove ends the wait of a Service, and reports whether it waited.
 func (w *waiters) remove(key types.NamespacedName) bool {
 	entry, ok := w.services[key]
 	delete(w.services, key)
-	for _, c := range entry.causes {
-		w.causes[c].Delete(entry.waiting)
-		if w.causes[c].Len() == 0 {
-			delete(w.causes, c)
+	for _, c := range entry.keys {
+		w.keys[c].Delete(entry.waiting)
+		if w.keys[c].Len() == 0 {
+			delete(w.keys, c)
 		}
 	}
 	return ok
 }
 
-// causesOf are what a Service waits for.
-func (w *waiters) causesOf(key types.NamespacedName) []cause { return w.services[key].causes }
+// keysOf returns what a Service waits for.
+func (w *waiters) keysOf(key types.NamespacedName) []waitKey { return w.services[key].keys }
 
-// oldest are the Services that wait for a cause, oldest first, at most n.
-func (w *waiters) oldest(c cause, n int64) []types.NamespacedName {
+// oldest returns the Services that wait for a waitKey, oldest first, at most n.
+func (w *waiters) oldest(c waitKey, n int64) []types.NamespacedName {
 	var out []types.NamespacedName
-	if tree := w.causes[c]; tree != nil && n > 0 {
+	if tree := w.keys[c]; tree != nil && n > 0 {
 		tree.Ascend(func(entry waiting) bool {
 			out = append(out, entry.key)
 			return int64(len(out)) < n
@@ -97,7 +97,7 @@ func (w *waiters) oldest(c cause, n int64) []types.NamespacedName {
 	return out
 }
 
-// all are the Services that wait, oldest first.
+// all returns the Services that wait, oldest first.
 func (w *waiters) all() []types.NamespacedName {
 	entries := slices.SortedFunc(maps.Values(w.services), func(a, b waiter) int {
 		if older(a.waiting, b.waiting) {
@@ -112,22 +112,25 @@ func (w *waiters) all() []types.NamespacedName {
 	return out
 }
 
-// causesOf are what a decision leaves a Service waiting for. What only an
+// waitKeysOf returns what a decision leaves a Service waiting for. What only an
 // edit of the Service or of the configuration could change is none of them.
-func causesOf(s assignment.Service, d assignment.Decision) []cause {
-	var out []cause
+func waitKeysOf(s assignment.Service, d assignment.Decision) []waitKey {
+	var out []waitKey
 	if d.Wanted.IsValid() {
-		out = append(out, cause{address: d.Wanted})
+		out = append(out, waitKey{address: d.Wanted})
 	}
 	if s.Terms.SharingKey != "" {
-		out = append(out, cause{sharing: s.Terms.SharingKey})
+		out = append(out, waitKey{sharing: s.Terms.SharingKey})
 	}
 	for _, r := range d.Rejections {
 		switch r.Reason {
-		case v1beta1.ReasonPoolFull, v1beta1.ReasonResting, v1beta1.ReasonExternalIP, v1beta1.ReasonNodeAddresses:
-			out = append(out, cause{pool: r.Pool, family: r.Family})
+		case v1beta1.ReasonPoolFull,
+			v1beta1.ReasonResting,
+			v1beta1.ReasonExternalIP,
+			v1beta1.ReasonNodeAddresses:
+			out = append(out, waitKey{pool: r.Pool, family: r.Family})
 		case v1beta1.ReasonQuotaReached:
-			out = append(out, cause{pool: r.Pool, group: s.Terms.Group})
+			out = append(out, waitKey{pool: r.Pool, group: s.Terms.Group})
 		}
 	}
 	return out

@@ -1,4 +1,6 @@
-package main
+// Package memberkey sees to it that the Secret with the key that encrypts what speakers
+// say to each other has one.
+package memberkey
 
 import (
 	"context"
@@ -17,7 +19,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/controller/shared"
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
 )
 
 const (
@@ -30,8 +34,8 @@ const (
 	secretRetry = time.Second
 )
 
-// memberSecret sees to it that the Secret with which speakers encrypt what they
-// tell each other has a key. The install creates it empty, so that the controller
+// Keeper sees to it that the Secret with which speakers encrypt what they
+// say to each other has a key. The install creates it empty, so that the controller
 // need not be allowed to create Secrets; a tool that replaces objects empties it
 // again.
 //
@@ -39,29 +43,40 @@ const (
 // the Secret whenever it is found without: with the same keys as before, so that
 // no speaker changes its key, or with a random one when it has seen none. What
 // stands in the Secret is never overwritten. Keys are never logged.
-type memberSecret struct {
+type Keeper struct {
 	api    client.Client
 	name   types.NamespacedName
-	leads  <-chan struct{} // closed when this replica leads
+	leads  notify.Latch // set when this replica leads
 	events events.EventRecorder
 	log    *slog.Logger
 
-	seen map[string][]byte // all entries as they were when there was a key last
-	told string            // the last trouble that was told
+	seen       map[string][]byte // all entries as they were when there was a key last
+	lastWarned string            // the last trouble that was logged
+}
+
+// New returns a Keeper of the Secret of a name.
+func New(with shared.Shared, api client.Client, name types.NamespacedName) *Keeper {
+	return &Keeper{
+		api:    api,
+		name:   name,
+		leads:  with.State.Leads,
+		events: with.Events,
+		log:    with.Log,
+	}
 }
 
 // errNoKey says that a Secret has no key, and that another replica is to fill it.
 var errNoKey = errors.New("it has no key; the replica that leads will fill it")
 
-// run looks at the Secret again and again until ctx ends.
-func (m *memberSecret) run(ctx context.Context) error {
+// Run checks the Secret again and again until ctx ends.
+func (m *Keeper) Run(ctx context.Context) error {
 	for {
 		wait := secretInterval
-		if err := m.look(ctx); err != nil {
+		if err := m.fill(ctx); err != nil {
 			wait = secretRetry
-			m.tell(ctx, err)
+			m.warn(ctx, err)
 		} else {
-			m.told = ""
+			m.lastWarned = ""
 		}
 		select {
 		case <-ctx.Done():
@@ -74,15 +89,15 @@ func (m *memberSecret) run(ctx context.Context) error {
 
 // firstLeads is closed when this replica leads, for one that waits with an empty
 // Secret for that.
-func (m *memberSecret) firstLeads(wait time.Duration) <-chan struct{} {
-	if wait != secretRetry || isClosed(m.leads) {
+func (m *Keeper) firstLeads(wait time.Duration) <-chan struct{} {
+	if wait != secretRetry || m.leads.IsSet() {
 		return nil
 	}
-	return m.leads
+	return m.leads.C()
 }
 
-// look reads the Secret once, and fills it when it has no key.
-func (m *memberSecret) look(ctx context.Context) error {
+// fill reads the Secret once, and fills it when it has no key.
+func (m *Keeper) fill(ctx context.Context) error {
 	var secret corev1.Secret
 	err := m.api.Get(ctx, m.name, &secret)
 	switch {
@@ -93,7 +108,7 @@ func (m *memberSecret) look(ctx context.Context) error {
 	case len(secret.Data[kube.MemberKey]) > 0:
 		m.seen = maps.Clone(secret.Data)
 		return nil
-	case !isClosed(m.leads):
+	case !m.leads.IsSet():
 		return errNoKey
 	}
 	before := m.seen
@@ -107,17 +122,21 @@ func (m *memberSecret) look(ctx context.Context) error {
 	m.seen = keys
 	if before == nil {
 		m.log.Info("the member Secret has a new key", "name", m.name.String())
-		m.events.Eventf(&secret, nil, corev1.EventTypeNormal, string(v1beta1.ReasonMemberKeyMade), "FillSecret", "%s",
-			"The Secret was empty. It has a random key now, with which speakers encrypt what they tell each other.")
+		m.events.Eventf(&secret, nil, corev1.EventTypeNormal, string(v1beta1.ReasonMemberKeyMade),
+			"FillSecret", "%s",
+			"The Secret was empty. It has a random key now, with which speakers encrypt what they tell "+
+				"each other.")
 		return nil
 	}
 	m.log.Warn("the member Secret was emptied, and has its former keys again", "name", m.name.String())
-	m.events.Eventf(&secret, nil, corev1.EventTypeWarning, string(v1beta1.ReasonMemberKeyRestored), "FillSecret", "%s",
-		"Somebody emptied the Secret. It has its former keys again. Keep your tools from replacing it: its data is not theirs.")
+	m.events.Eventf(&secret, nil, corev1.EventTypeWarning, string(v1beta1.ReasonMemberKeyRestored),
+		"FillSecret", "%s",
+		"Somebody emptied the Secret. It has its former keys again. Keep your tools from replacing it: its "+
+			"data is not theirs.")
 	return nil
 }
 
-// withKeys is the data of a Secret without a key, with the entries that were seen
+// withKeys returns the data of a Secret without a key, with the entries that were seen
 // before, or else with a random key. What stands there stays.
 func withKeys(data, before map[string][]byte) map[string][]byte {
 	if before == nil {
@@ -136,16 +155,18 @@ func withKeys(data, before map[string][]byte) map[string][]byte {
 	return out
 }
 
-// tell says why the Secret has no key, once for each reason.
-func (m *memberSecret) tell(ctx context.Context, err error) {
-	if ctx.Err() != nil || err.Error() == m.told || apierrors.IsConflict(err) {
+// warn reports why the Secret has no key, once for each reason.
+func (m *Keeper) warn(ctx context.Context, err error) {
+	if ctx.Err() != nil || err.Error() == m.lastWarned || apierrors.IsConflict(err) {
 		return
 	}
-	m.told = err.Error()
+	m.lastWarned = err.Error()
 	m.log.Warn("the member Secret has no key, or cannot be read", "name", m.name.String(), "error", err)
-	if apierrors.IsNotFound(err) && isClosed(m.leads) {
+	if apierrors.IsNotFound(err) && m.leads.IsSet() {
 		gone := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: m.name.Namespace, Name: m.name.Name}}
-		m.events.Eventf(gone, nil, corev1.EventTypeWarning, string(v1beta1.ReasonMemberSecretMissing), "FillSecret", "%s",
-			"The Secret does not exist, so speakers that start wait for their key. Create it empty, as the manifests do; the controller fills it.")
+		m.events.Eventf(gone, nil, corev1.EventTypeWarning, string(v1beta1.ReasonMemberSecretMissing),
+			"FillSecret", "%s",
+			"The Secret does not exist, so speakers that start wait for their key. Create it empty, as the "+
+				"manifests do; the controller fills it.")
 	}
 }

@@ -1,4 +1,6 @@
-package main
+// Package announced says what becomes of Services by BGP, as all speakers together list
+// it, and reports it in a condition of each Service at a pace.
+package announced
 
 import (
 	"cmp"
@@ -8,70 +10,96 @@ import (
 	"strings"
 
 	"go4.org/netipx"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/assignment"
 	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/config"
 )
 
-// bgpInput is everything that judgeBGP looks at.
-type bgpInput struct {
+// Input is everything that Evaluate takes into account.
+type Input struct {
 	config   *config.Config
 	nodes    map[string]map[string]string // labels, by name
-	services []bgpService
-	speakers []bgpSpeaker
+	services []service
+	speakers []speaker
 }
 
-// bgpService is a Service that Berth serves, with its addresses.
-type bgpService struct {
+// InputOf returns what there is to evaluate of Services, of which a class is served,
+// and of speakers. nodes are the labels of each node.
+func InputOf(
+	c *config.Config, nodes map[string]map[string]string, class string,
+	services []corev1.Service, speakers []v1beta1.Speaker,
+) Input {
+	in := Input{config: c, nodes: nodes}
+	for i := range services {
+		s := &services[i]
+		if assignment.Serves(s, class) {
+			in.services = append(in.services, service{
+				key:       client.ObjectKeyFromObject(s),
+				labels:    s.Labels,
+				addresses: assignment.StatusAddresses(s),
+			})
+		}
+	}
+	for i := range speakers {
+		in.speakers = append(in.speakers, parseSpeaker(&speakers[i]))
+	}
+	return in
+}
+
+// service is a Service that Berth serves, with its addresses.
+type service struct {
 	key       types.NamespacedName
 	labels    labels.Set
 	addresses []netip.Addr
 }
 
-// bgpSpeaker is what the speaker of a node says that it does by BGP.
-type bgpSpeaker struct {
+// speaker is what the speaker of a node says that it does by BGP.
+type speaker struct {
 	node string
 	// announces are addresses that it announces, sorted. It announces others too
 	// unless complete.
 	announces []netipx.IPRange
 	complete  bool
-	sessions  []bgpSession // that are established
+	sessions  []session // that are established
 }
 
-// bgpSession is an established session, and the families that it carries.
-type bgpSession struct {
+// session is an established session, and the families that it carries.
+type session struct {
 	peer     string
 	families bgp.Families
 }
 
-// bgpState is what is said of a Service: who announces its addresses by BGP, to how
+// Outcome is what is said of a Service: who announces its addresses by BGP, to how
 // many sessions.
-type bgpState struct {
-	reason  v1beta1.Reason
-	message string
+type Outcome struct {
+	Reason  v1beta1.Reason
+	Message string
 }
 
-// announced tells whether all addresses reach a router.
-func (s bgpState) announced() bool { return s.reason == v1beta1.ReasonAnnounced }
+// announced reports whether all addresses reach a router.
+func (s Outcome) announced() bool { return s.Reason == v1beta1.ReasonAnnounced }
 
-// unknown tells whether it is not known.
-func (s bgpState) unknown() bool { return s.reason == v1beta1.ReasonNotListed }
+// unknown reports whether it is not known.
+func (s Outcome) unknown() bool { return s.Reason == v1beta1.ReasonNotListed }
 
-// bgpAddress is what is known of one address of one Service.
-type bgpAddress struct {
+// address is what is known of one address of one Service.
+type address struct {
 	addr    netip.Addr
 	service int
-	kind    int // of advertisements, see bgpJudge
+	kind    int // of advertisements, see evaluation
 
 	announcing, idle nodesOf // nodes with sessions for it, and without
 	sessions         int
 	listed           int // by speakers that do not list all
 }
 
-func (a bgpAddress) compare(addr netip.Addr) int { return a.addr.Compare(addr) }
+func (a address) compare(addr netip.Addr) int { return a.addr.Compare(addr) }
 
 // nodesOf is a number of nodes, and the names of the first.
 type nodesOf struct {
@@ -96,7 +124,7 @@ func (n nodesOf) String() string {
 	return fmt.Sprintf("%s (%s)", counted(n.count, "node"), names)
 }
 
-// counted is a number of things.
+// counted returns a number of things.
 func counted(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -104,7 +132,7 @@ func counted(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// judgeBGP says what becomes of the addresses of each Service by BGP, as far as
+// Evaluate says what becomes of the addresses of each Service by BGP, as far as
 // BGPAdvertisements select any of them. What is wrong with one address counts for
 // the Service:
 //
@@ -113,28 +141,28 @@ func counted(n int, thing string) string {
 //  3. A node that does must have an established session for it.
 //
 // It takes time in proportion to the addresses that all nodes announce.
-func judgeBGP(in bgpInput) map[types.NamespacedName]bgpState {
-	j := bgpJudge{bgpInput: in, kinds: map[string]int{}}
+func Evaluate(in Input) map[types.NamespacedName]Outcome {
+	j := evaluation{Input: in, kinds: map[string]int{}}
 	j.collect()
-	slices.SortFunc(in.speakers, func(a, b bgpSpeaker) int { return cmp.Compare(a.node, b.node) })
+	slices.SortFunc(in.speakers, func(a, b speaker) int { return cmp.Compare(a.node, b.node) })
 	for _, s := range in.speakers {
 		j.count(s)
 	}
-	byService := map[int][]bgpAddress{}
+	byService := map[int][]address{}
 	for _, a := range j.addresses {
 		byService[a.service] = append(byService[a.service], a)
 	}
-	out := map[types.NamespacedName]bgpState{}
+	out := map[types.NamespacedName]Outcome{}
 	for i, list := range byService {
-		out[in.services[i].key] = j.state(list)
+		out[in.services[i].key] = j.sum(list)
 	}
 	return out
 }
 
-// bgpJudge is judgeBGP at work.
-type bgpJudge struct {
-	bgpInput
-	addresses []bgpAddress // sorted
+// evaluation is Evaluate at work.
+type evaluation struct {
+	Input
+	addresses []address // sorted
 	// kinds number the sets of advertisements that there are, by their names.
 	kinds      map[string]int
 	ads        [][]*config.BGPAdvertisement // by kind
@@ -142,7 +170,7 @@ type bgpJudge struct {
 }
 
 // collect finds the addresses that are for BGP.
-func (j *bgpJudge) collect() {
+func (j *evaluation) collect() {
 	for i, s := range j.services {
 		for _, addr := range s.addresses {
 			pool := j.config.PoolOf(addr)
@@ -165,14 +193,14 @@ func (j *bgpJudge) collect() {
 				kind = len(j.ads)
 				j.kinds[name], j.ads = kind, append(j.ads, ads)
 			}
-			j.addresses = append(j.addresses, bgpAddress{addr: addr, service: i, kind: kind})
+			j.addresses = append(j.addresses, address{addr: addr, service: i, kind: kind})
 		}
 	}
-	slices.SortStableFunc(j.addresses, func(a, b bgpAddress) int { return a.addr.Compare(b.addr) })
+	slices.SortStableFunc(j.addresses, func(a, b address) int { return a.addr.Compare(b.addr) })
 }
 
 // count takes in what one speaker announces.
-func (j *bgpJudge) count(s bgpSpeaker) {
+func (j *evaluation) count(s speaker) {
 	nodeLabels, known := j.nodes[s.node]
 	if !known {
 		return // the node is gone, and its speaker with it
@@ -183,7 +211,7 @@ func (j *bgpJudge) count(s bgpSpeaker) {
 	const unknown = -1
 	sessions := slices.Repeat([]int{unknown}, 2*len(j.ads)) // by kind, for each IPv4 and IPv6
 	for _, r := range s.announces {
-		at, _ := slices.BinarySearchFunc(j.addresses, r.From(), bgpAddress.compare)
+		at, _ := slices.BinarySearchFunc(j.addresses, r.From(), address.compare)
 		for ; at < len(j.addresses) && !r.To().Less(j.addresses[at].addr); at++ {
 			a := &j.addresses[at]
 			family := bgp.FamilyOf(a.addr)
@@ -204,8 +232,8 @@ func (j *bgpJudge) count(s bgpSpeaker) {
 	}
 }
 
-// sessionsFor counts the sessions over which a node tells of addresses of a family.
-func (s bgpSpeaker) sessionsFor(
+// sessionsFor counts the sessions over which a node announces addresses of a family.
+func (s speaker) sessionsFor(
 	ads []*config.BGPAdvertisement, nodeLabels labels.Set, family bgp.Families,
 ) int {
 	n := 0
@@ -219,15 +247,15 @@ func (s bgpSpeaker) sessionsFor(
 	return n
 }
 
-// state sums up what becomes of the addresses of a Service.
-func (j *bgpJudge) state(list []bgpAddress) bgpState {
-	out := bgpState{reason: v1beta1.ReasonAnnounced}
+// sum sums up what becomes of the addresses of a Service.
+func (j *evaluation) sum(list []address) Outcome {
+	out := Outcome{Reason: v1beta1.ReasonAnnounced}
 	of := map[string][]string{} // addresses, by what is said of them
 	var said []string
 	for _, a := range list {
-		reason, text := j.judge(a)
+		reason, text := j.outcomeOf(a)
 		if out.announced() || out.unknown() && reason != v1beta1.ReasonAnnounced {
-			out.reason = reason
+			out.Reason = reason
 		}
 		if of[text] == nil {
 			said = append(said, text)
@@ -238,12 +266,12 @@ func (j *bgpJudge) state(list []bgpAddress) bgpState {
 	for _, text := range said {
 		sentences = append(sentences, strings.Join(of[text], ", ")+": "+text)
 	}
-	out.message = strings.Join(sentences, " ")
+	out.Message = strings.Join(sentences, " ")
 	return out
 }
 
-// judge says what becomes of one address.
-func (j *bgpJudge) judge(a bgpAddress) (v1beta1.Reason, string) {
+// outcomeOf says what becomes of one address.
+func (j *evaluation) outcomeOf(a address) (v1beta1.Reason, string) {
 	ads, family := j.ads[a.kind], bgp.FamilyOf(a.addr)
 	var names []string
 	var carried bgp.Families
@@ -254,28 +282,32 @@ func (j *bgpJudge) judge(a bgpAddress) (v1beta1.Reason, string) {
 	by := "BGPAdvertisement " + strings.Join(names, ", ")
 	more := ""
 	if unlisted := j.incomplete - a.listed; unlisted > 0 {
-		more = fmt.Sprintf(" Perhaps from more: the Speaker objects of %s do not list all that they announce.",
+		more = fmt.Sprintf(" Perhaps from more: the Speaker objects of %s do not list all that they "+
+			"announce.",
 			counted(unlisted, "node"))
 	}
 	switch {
 	case a.sessions > 0:
-		text := fmt.Sprintf("announced by BGP from %s to %s, by %s.", a.announcing, counted(a.sessions, "session"), by)
+		text := fmt.Sprintf("announced by BGP from %s to %s, by %s.",
+			a.announcing, counted(a.sessions, "session"), by)
 		if a.idle.count > 0 {
 			text += fmt.Sprintf(" Without an established session for it: %s.", a.idle)
 		}
 		return v1beta1.ReasonAnnounced, text + more
 	case carried == 0:
-		return v1beta1.ReasonPeerNotFound, fmt.Sprintf("no BGPPeer in force has sessions for %s, so no router is told.", by)
+		return v1beta1.ReasonPeerNotFound,
+			fmt.Sprintf("no BGPPeer in force has sessions for %s, so no router is told.", by)
 	case !carried.Has(family):
-		return v1beta1.ReasonNoPeerForFamily, fmt.Sprintf("no session for %s carries %s, so no router is told. Set "+
-			"dualStackAddressFamily to true at a BGPPeer whose router takes %s routes, or create a BGPPeer with an %s peerAddress.",
+		return v1beta1.ReasonNoPeerForFamily, fmt.Sprintf("no session for %s carries %s, so no router is "+
+			"told. Set dualStackAddressFamily to true at a BGPPeer whose router takes %s routes, or create "+
+			"a BGPPeer with an %s peerAddress.",
 			by, family, family, family)
 	case more != "":
 		return v1beta1.ReasonNotListed, "it is not known whether a node announces it." + more
 	case a.idle.count > 0:
-		return v1beta1.ReasonNoSession, fmt.Sprintf("no established session carries it; to be announced by BGP from %s: see "+
-			"kubectl get bgppeers.", a.idle)
+		return v1beta1.ReasonNoSession, fmt.Sprintf("no established session carries it; to be announced by "+
+			"BGP from %s: see kubectl get bgppeers.", a.idle)
 	}
-	return v1beta1.ReasonNoNodeAnnounces, "no node announces it by BGP: no Service with it has a ready endpoint, or no selected node " +
-		"can take its traffic. The log of each speaker says why."
+	return v1beta1.ReasonNoNodeAnnounces, "no node announces it by BGP: no Service with it has a ready " +
+		"endpoint, or no selected node can take its traffic. The log of each speaker says why."
 }

@@ -1,0 +1,157 @@
+// Package plan says what the controller would decide about a snapshot of API objects:
+// it runs the same code on them, and needs no cluster.
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/controller/announced"
+	"github.com/berth-lb/berth/internal/controller/configuration"
+	"github.com/berth-lb/berth/internal/controller/state"
+	"github.com/berth-lb/berth/pkg/assignment"
+	"github.com/berth-lb/berth/pkg/config"
+)
+
+// Snapshot is a cluster at one moment, as its API objects show it.
+type Snapshot struct {
+	// Objects are what users configure Berth with. What is to be known of nodes need not
+	// be in it.
+	Objects    config.Objects
+	Services   []corev1.Service      // of all types
+	Namespaces map[string]labels.Set // the labels of each, by name
+	Nodes      []corev1.Node
+	Speakers   []v1beta1.Speaker
+
+	Class     string // spec.loadBalancerClass of the Services that Berth serves
+	Namespace string // Berth's own
+}
+
+// Plan is what the controller makes of a Snapshot.
+type Plan struct {
+	Config   *config.Config // what is in force
+	Problems []config.Problem
+	Services []Service // that Berth serves, by namespace and name
+}
+
+// Service is what becomes of one Service.
+type Service struct {
+	Key types.NamespacedName
+	assignment.Decision
+	// Announced is what becomes of it by BGP, judged from what the speakers list now. Its
+	// reason is "" where BGP has no part in it.
+	Announced announced.Outcome
+}
+
+// Of returns the plan for a snapshot, as a controller makes it that starts at the time
+// now: it adopts the addresses that Services have, then decides for the oldest Service
+// first, and again for those that a decision concerns, until nothing changes. It does
+// not change the snapshot.
+func Of(in Snapshot, now time.Time) (Plan, error) {
+	objects := configuration.WithNodes(in.Objects, in.Namespace, in.Nodes, in.Speakers)
+	remembered := state.New()
+	_, problems := remembered.SetConfig(objects, now)
+	var services []corev1.Service // of type LoadBalancer
+	for i := range in.Services {
+		s := &in.Services[i]
+		if s.Spec.Type == corev1.ServiceTypeLoadBalancer {
+			services = append(services, *s)
+			continue
+		}
+		remembered.SetExternalIPs(keyOf(s), state.SourceOthers, assignment.ExternalIPsOf(s), now)
+	}
+	remembered.AdoptAll(services, in.Class, now)
+
+	decisions, err := decideAll(in, remembered, services, now)
+	if err != nil {
+		return Plan{}, err
+	}
+	c, nodes := remembered.Configuration()
+	outcomes := announced.Evaluate(announced.InputOf(c, nodes, in.Class, services, in.Speakers))
+
+	out := Plan{Config: c, Problems: problems}
+	for key, d := range decisions {
+		out.Services = append(out.Services, Service{Key: key, Decision: d, Announced: outcomes[key]})
+	}
+	slices.SortFunc(out.Services, func(a, b Service) int {
+		return cmp.Or(cmp.Compare(a.Key.Namespace, b.Key.Namespace), cmp.Compare(a.Key.Name, b.Key.Name))
+	})
+	return out, nil
+}
+
+// mostDecisions is how many decisions there may be for each Service on average before
+// the plan is given up. Few Services need a second one.
+const mostDecisions = 100
+
+// decideAll decides for all Services that are served, in their order, and for those
+// that this concerns.
+func decideAll(
+	in Snapshot, remembered *state.State, services []corev1.Service, now time.Time,
+) (map[types.NamespacedName]assignment.Decision, error) {
+	var queue []types.NamespacedName
+	queued := map[types.NamespacedName]*corev1.Service{} // of the served; nil while it does not wait
+	served := map[types.NamespacedName]*corev1.Service{}
+	for i := range services {
+		if s := &services[i]; assignment.Serves(s, in.Class) {
+			served[keyOf(s)], queued[keyOf(s)] = s, s
+			queue = append(queue, keyOf(s))
+		}
+	}
+	out := map[types.NamespacedName]assignment.Decision{}
+	for n := 0; len(queue) > 0; n++ {
+		if n > mostDecisions*len(served) {
+			return nil, fmt.Errorf("the decisions for %d Services do not come to an end", len(served))
+		}
+		key := queue[0]
+		queue, queued[key] = queue[1:], nil
+		s := served[key]
+		decided, err := remembered.Decide(s, in.Namespaces[s.Namespace], now)
+		if err != nil {
+			return nil, err
+		}
+		out[key] = decided.Decision
+		show(s, decided.Decision)
+		for _, other := range decided.Wake {
+			if served[other] != nil && queued[other] == nil {
+				queue, queued[other] = append(queue, other), served[other]
+			}
+		}
+	}
+	return out, nil
+}
+
+// show writes a decision into the status of a Service, as the controller does before it
+// decides about the Service again.
+func show(s *corev1.Service, d assignment.Decision) {
+	if !d.LeaveStatus {
+		s.Status.LoadBalancer.Ingress = nil
+		for _, addr := range d.Addresses {
+			s.Status.LoadBalancer.Ingress = append(s.Status.LoadBalancer.Ingress,
+				corev1.LoadBalancerIngress{IP: addr.String()})
+		}
+	}
+	status := metav1.ConditionFalse
+	if d.Assigned() {
+		status = metav1.ConditionTrue
+	}
+	s.Status.Conditions = slices.Clone(s.Status.Conditions) // they are the snapshot's
+	meta.SetStatusCondition(&s.Status.Conditions, metav1.Condition{
+		Type:    v1beta1.ConditionAddressAssigned,
+		Status:  status,
+		Reason:  string(d.Reason),
+		Message: d.Message,
+	})
+}
+
+func keyOf(s *corev1.Service) types.NamespacedName {
+	return types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
+}
