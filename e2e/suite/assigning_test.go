@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/berth-lb/berth/e2e/lab"
 )
 
 // TestStraightLine: objects are applied, a Service has an address, and a
@@ -71,7 +69,7 @@ func TestAnotherFamily(t *testing.T) {
 			t.Errorf("%s: %s", addr, line)
 		}
 	}
-	out, err := cluster.Exec(t.Context(), lab.HostClient, "ndisc6", "-1", "fd77::160", "eth0")
+	out, err := cluster.Client().Exec(t.Context(), "ndisc6", "-1", "fd77::160", "eth0")
 	if err != nil || !strings.Contains(string(out), "02:00:0A:4D:00:") {
 		t.Errorf("ndisc6: %v\n%s", err, out)
 	}

@@ -72,7 +72,7 @@ func TestSecondReplicaTakesOver(t *testing.T) {
 	before := leader(t)
 	node := get(t, "get pod -n "+system+" "+before, ".spec.nodeName")
 	start := time.Now()
-	if err := cluster.KillProcess(node, "controller", 9); err != nil {
+	if err := cluster.Node(node).KillProcess("controller", 9); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, service("lead", "lead", ""))
@@ -116,7 +116,7 @@ func TestAPIServerStops(t *testing.T) {
 	served(t, addr)
 	owner := ownedBy(t, addr)
 
-	if err := cluster.StopComponent(t.Context(), lab.APIServer); err != nil {
+	if err := cluster.Component(lab.APIServer).Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	client := startTraffic(t, addr, untilSure)
@@ -130,7 +130,7 @@ func TestAPIServerStops(t *testing.T) {
 	if requests, failed, _ := client.count(); requests < 50 || failed > 0 {
 		t.Errorf("without the API server %d of %d requests failed", failed, requests)
 	}
-	if err := cluster.StartComponent(t.Context(), lab.APIServer); err != nil {
+	if err := cluster.Component(lab.APIServer).Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
