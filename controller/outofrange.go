@@ -48,8 +48,7 @@ func setOutOfRange(s *v1beta1.IPAddressPoolStatus, count int, held string) {
 	if count == 1 {
 		addresses = "address"
 	}
-	message := fmt.Sprintf("Services hold %d %s that the pool no longer contains: %s. They keep them until they "+
-		"give them back; set onShrink to Move to have them moved.", count, addresses, held)
-	meta.SetStatusCondition(&s.Conditions, kube.Condition(
-		v1beta1.ConditionOutOfRange, true, v1beta1.ReasonHeldOutside, message, 0))
+	meta.SetStatusCondition(&s.Conditions, kube.Condition(v1beta1.ConditionOutOfRange, true, v1beta1.ReasonHeldOutside, fmt.Sprintf(
+		"Services hold %d %s that the pool no longer contains: %s. They keep them until they give them back; "+
+			"set onShrink to Move to have them moved.", count, addresses, held), 0))
 }
