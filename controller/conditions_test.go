@@ -70,7 +70,10 @@ type userKind struct {
 	repair func(client.Object)
 }
 
-var nonsense = []metav1.LabelSelector{{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}}}}
+// nonsense are selectors that cannot be understood.
+var nonsense = []metav1.LabelSelector{{
+	MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}},
+}}
 
 var userKinds = []userKind{
 	{
@@ -92,7 +95,7 @@ var userKinds = []userKind{
 	{
 		kind: config.KindBGPPeer,
 		new: func() client.Object {
-			return &v1beta1.BGPPeer{Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: 64513, PeerAddress: "192.0.2.1"}}
+			return bgpPeer("x", nil)
 		},
 		spoil:  func(o client.Object) { o.(*v1beta1.BGPPeer).Spec.NodeSelectors = nonsense },
 		repair: func(o client.Object) { o.(*v1beta1.BGPPeer).Spec.NodeSelectors = nil },
@@ -118,7 +121,8 @@ var userKinds = []userKind{
 		kind: config.KindCommunity,
 		new:  func() client.Object { return &v1beta1.Community{} },
 		spoil: func(o client.Object) {
-			o.(*v1beta1.Community).Spec.Communities = []v1beta1.CommunityAlias{{Name: "a", Value: "99999:1"}}
+			aliases := []v1beta1.CommunityAlias{{Name: "a", Value: "99999:1"}}
+			o.(*v1beta1.Community).Spec.Communities = aliases
 		},
 		repair: func(o client.Object) { o.(*v1beta1.Community).Spec.Communities = nil },
 	},
@@ -231,7 +235,9 @@ func TestKstatusOfWhatBerthWritesBeside(t *testing.T) {
 		{"a speaker of a node that is not ready", false, status.InProgressStatus},
 	} {
 		s := &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: "node1", Generation: 1}}
-		s.Status.Conditions = []metav1.Condition{kube.Condition(v1beta1.ConditionReady, test.ready, v1beta1.ReasonAnnouncing, "x", 0)}
+		s.Status.Conditions = []metav1.Condition{
+			kube.Condition(v1beta1.ConditionReady, test.ready, v1beta1.ReasonAnnouncing, "x", 0),
+		}
 		if got, why := kstatusOf(t, s); got != test.want {
 			t.Errorf("%s is %s (%s), want %s", test.story, got, why, test.want)
 		}
@@ -263,11 +269,13 @@ func TestTablesSayWhatEmptyMeans(t *testing.T) {
 	w.judge(config.KindBGPAdvertisement, "x")
 	w.kstatus(l2)
 	w.kstatus(bgp)
-	if got, want := l2.Status.Summary, (v1beta1.L2AdvertisementSummary{Pools: "*", Nodes: "*", Interfaces: "by subnet"}); got != want {
-		t.Errorf("of the L2Advertisement: %+v, want %+v", got, want)
+	wantL2 := v1beta1.L2AdvertisementSummary{Pools: "*", Nodes: "*", Interfaces: "by subnet"}
+	if got := l2.Status.Summary; got != wantL2 {
+		t.Errorf("of the L2Advertisement: %+v, want %+v", got, wantL2)
 	}
-	if got, want := bgp.Status.Summary, (v1beta1.BGPAdvertisementSummary{Pools: "*", Nodes: "*", Peers: "router"}); got != want {
-		t.Errorf("of the BGPAdvertisement: %+v, want %+v", got, want)
+	wantBGP := v1beta1.BGPAdvertisementSummary{Pools: "*", Nodes: "*", Peers: "router"}
+	if got := bgp.Status.Summary; got != wantBGP {
+		t.Errorf("of the BGPAdvertisement: %+v, want %+v", got, wantBGP)
 	}
 }
 

@@ -99,13 +99,17 @@ func TestListsSayHowTheyAreMerged(t *testing.T) {
 // compared with a list of values.
 func TestStringsAreBounded(t *testing.T) {
 	bounded := func(schema map[string]any) bool {
-		return schema["maxLength"] != nil || schema["enum"] != nil || schema["x-kubernetes-validations"] != nil
+		return schema["maxLength"] != nil || schema["enum"] != nil ||
+			schema["x-kubernetes-validations"] != nil
 	}
 	for kind, schema := range schemas(t) {
 		for _, f := range fieldsIn(schema, "") {
 			items, _, _ := unstructured.NestedMap(f.schema, "items")
 			for _, s := range []map[string]any{f.schema, items} {
-				if strings.HasPrefix(f.path, "spec.") && !fromKubernetes(f.path) && s["type"] == "string" && !bounded(s) {
+				if !strings.HasPrefix(f.path, "spec.") || fromKubernetes(f.path) {
+					continue
+				}
+				if s["type"] == "string" && !bounded(s) {
 					t.Errorf("%s: %s may be of any length (maxLength)", kind, f.path)
 				}
 			}

@@ -42,8 +42,9 @@ func TestSelectors(t *testing.T) {
 	for _, d := range decoded[*appsv1.Deployment](t, base(t)) {
 		only("the Deployment's selector", "controller", d.Spec.Selector)
 		same("the Deployment's pods", "controller", d.Spec.Template.Labels)
-		for _, term := range d.Spec.Template.Spec.Affinity.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution {
-			only("what the controller's pods keep away from", "controller", term.PodAffinityTerm.LabelSelector)
+		apart := d.Spec.Template.Spec.Affinity.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution
+		for _, term := range apart {
+			only("the controller's anti-affinity", "controller", term.PodAffinityTerm.LabelSelector)
 		}
 	}
 	for _, d := range decoded[*appsv1.DaemonSet](t, base(t)) {

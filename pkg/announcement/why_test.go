@@ -14,16 +14,19 @@ func TestWhy(t *testing.T) {
 		cause, says string // what node3 says of the owner
 	}{
 		{
-			"a cordoned node hands over", Decision{Owner: "node2", Before: "node1", Cause: v1beta1.CauseHandOver, Rejections: rejections},
+			"a cordoned node hands over",
+			Decision{Owner: "node2", Before: "node1", Cause: v1beta1.CauseHandOver, Rejections: rejections},
 			"HandOver; node node1: NodeCordoned",
 			"Node node2 announces the address. This node is no candidate: NodeNotSelected.",
 		},
 		{
-			"a node comes back to its address", Decision{Owner: "node2", Before: "node4", Cause: v1beta1.CauseFailback, Rejections: rejections[:1]},
+			"a node comes back to its address",
+			Decision{Owner: "node2", Before: "node4", Cause: v1beta1.CauseFailback, Rejections: rejections[:1]},
 			"Failback", "Node node2 announces the address.",
 		},
 		{
-			"the very first owner", Decision{Owner: "node2", Cause: v1beta1.CauseFirst, Rejections: rejections},
+			"the very first owner",
+			Decision{Owner: "node2", Cause: v1beta1.CauseFirst, Rejections: rejections},
 			"First", "Node node2 announces the address. This node is no candidate: NodeNotSelected.",
 		},
 	} {

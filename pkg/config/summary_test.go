@@ -29,11 +29,17 @@ func TestSummaries(t *testing.T) {
 				Interfaces:             []string{"eth0"},
 				InterfacePatterns:      []string{"en.*"},
 			},
-			v1beta1.L2AdvertisementSummary{Pools: "lan,gold,(rack=red)", Nodes: "(rack=red),(*)", Interfaces: "eth0,/en.*/"},
+			v1beta1.L2AdvertisementSummary{
+				Pools:      "lan,gold,(rack=red)",
+				Nodes:      "(rack=red),(*)",
+				Interfaces: "eth0,/en.*/",
+			},
 		},
 		{
 			"a selector that cannot be understood", v1beta1.L2AdvertisementSpec{
-				NodeSelectors: []metav1.LabelSelector{{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}}}},
+				NodeSelectors: []metav1.LabelSelector{{
+					MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}},
+				}},
 			},
 			v1beta1.L2AdvertisementSummary{Pools: "*", Nodes: "(<error>)", Interfaces: "by subnet"},
 		},
@@ -43,7 +49,8 @@ func TestSummaries(t *testing.T) {
 		}
 	}
 	bgp := v1beta1.BGPAdvertisementSpec{Peers: []string{"tor-a", "tor-b"}}
-	if got, want := SummarizeBGPAdvertisement(&bgp), (v1beta1.BGPAdvertisementSummary{Pools: "*", Nodes: "*", Peers: "tor-a,tor-b"}); got != want {
+	want := v1beta1.BGPAdvertisementSummary{Pools: "*", Nodes: "*", Peers: "tor-a,tor-b"}
+	if got := SummarizeBGPAdvertisement(&bgp); got != want {
 		t.Errorf("of a BGPAdvertisement: %+v, want %+v", got, want)
 	}
 	if got := SummarizeCommunity(&v1beta1.CommunitySpec{}); got.Aliases != "" {
@@ -59,7 +66,8 @@ func TestSummariesAreShort(t *testing.T) {
 		names = append(names, fmt.Sprintf("pool-%03d", i))
 	}
 	got := SummarizeBGPAdvertisement(&v1beta1.BGPAdvertisementSpec{IPAddressPools: names}).Pools
-	if len(got) > summaryLength+len(" and 256 more") || !strings.HasPrefix(got, "pool-000,pool-001,") || !strings.HasSuffix(got, " more") {
+	short := len(got) <= summaryLength+len(" and 256 more")
+	if !short || !strings.HasPrefix(got, "pool-000,pool-001,") || !strings.HasSuffix(got, " more") {
 		t.Errorf("the summary is %q", got)
 	}
 	long := strings.Repeat("x", 253)

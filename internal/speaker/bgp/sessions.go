@@ -297,7 +297,8 @@ func (s *sessions) tell(c transition) {
 		return // it is gone, and nobody looks for its Events
 	}
 	node, why := s.node, strings.TrimSuffix(c.why, ".")
-	kind, reason, note := corev1.EventTypeWarning, v1beta1.ReasonSessionDown, fmt.Sprintf("Node %s has lost its session with %s: %s.", node, c.peer, why)
+	kind, reason := corev1.EventTypeWarning, v1beta1.ReasonSessionDown
+	note := fmt.Sprintf("Node %s has lost its session with %s: %s.", node, c.peer, why)
 	switch {
 	case c.up:
 		kind, reason = corev1.EventTypeNormal, v1beta1.ReasonSessionUp
