@@ -658,7 +658,7 @@ func TestLongNodeNamesArePublished(t *testing.T) {
 		"node2": {State: prober.Answers},
 		strings.Repeat("worker-", 8) + "a.example": {State: prober.Answers},
 	}
-	if err := real.SayAll(keyProbe, encodeReports(w.tracker.ownReports())); err != nil {
+	if err := real.PublishPrefix(keyProbe, encodeReports(w.tracker.ownReports())); err != nil {
 		t.Errorf("%v", err)
 	}
 }
