@@ -21,7 +21,6 @@ var wired = []string{"speaker", "controller", "internal/speaker/...", "internal/
 // shrinks: whoever gives a constructor what it needs takes a line out.
 var setLater = []string{
 	"internal/speaker/bgp: New: proxyRules.written",
-	"speaker: newSpeaker: fellowship.ownLinks",
 }
 
 // TestWiringIsSetByConstructors finds fields that connect parts (callbacks, interfaces,
