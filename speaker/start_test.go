@@ -61,8 +61,8 @@ func (l *startLog) Settled() bool {
 	return l.there("settled")
 }
 
-// Say implements [members.Membership].
-func (l *startLog) Say(key string, value []byte) error {
+// Publish implements [members.Membership].
+func (l *startLog) Publish(key string, value []byte) error {
 	switch {
 	case strings.HasPrefix(key, "claims/"):
 		l.does("claims published")
@@ -70,11 +70,11 @@ func (l *startLog) Say(key string, value []byte) error {
 	case key == "stage":
 		l.does(string(value))
 	}
-	return l.shell.Say(key, value)
+	return l.shell.Publish(key, value)
 }
 
-// SayAll implements [members.Membership].
-func (l *startLog) SayAll(prefix string, values map[string][]byte) error {
+// PublishPrefix implements [members.Membership].
+func (l *startLog) PublishPrefix(prefix string, values map[string][]byte) error {
 	switch prefix {
 	case "link/":
 		l.does("links published")
@@ -84,7 +84,7 @@ func (l *startLog) SayAll(prefix string, values map[string][]byte) error {
 			l.claimed = append(l.claimed, string(values[key]))
 		}
 	}
-	return l.shell.SayAll(prefix, values)
+	return l.shell.PublishPrefix(prefix, values)
 }
 
 // TestOrderOfStart: a speaker knows its links before it says where it is, says where it

@@ -628,10 +628,10 @@ func (s *shell) Members() []membership.Member {
 	var out []membership.Member
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		m := all[name]
-		m.Said = map[string][]byte{}
+		m.Values = map[string][]byte{}
 		for key, word := range s.said[name] {
 			if !word.taken {
-				m.Said[key] = []byte(word.value)
+				m.Values[key] = []byte(word.value)
 			}
 		}
 		out = append(out, m)
@@ -651,8 +651,8 @@ func (s *shell) SetNodes([]netip.Addr) {}
 // SetKeys implements [members.Membership].
 func (s *shell) SetKeys([][]byte) error { return nil }
 
-// Say implements [members.Membership].
-func (s *shell) Say(key string, value []byte) error {
+// Publish implements [members.Membership].
+func (s *shell) Publish(key string, value []byte) error {
 	for addr, owner := range s.owners {
 		claims, _ := blockOf(addr)
 		if claims == key && owner != s.name && claimIn(map[string]string{key: string(value)}, addr) != "" {
@@ -671,15 +671,15 @@ func (s *shell) Say(key string, value []byte) error {
 	return nil
 }
 
-// SayAll implements [members.Membership].
-func (s *shell) SayAll(prefix string, values map[string][]byte) error {
+// PublishPrefix implements [members.Membership].
+func (s *shell) PublishPrefix(prefix string, values map[string][]byte) error {
 	for _, key := range slices.Sorted(maps.Keys(s.said[s.name])) {
 		if _, stays := values[key]; strings.HasPrefix(key, prefix) && !stays {
-			_ = s.Say(key, nil)
+			_ = s.Publish(key, nil)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		_ = s.Say(key, values[key])
+		_ = s.Publish(key, values[key])
 	}
 	return nil
 }

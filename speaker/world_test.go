@@ -350,7 +350,7 @@ func (w *world) Members() []membership.Member {
 	if w.node != "" {
 		self = w.node
 	}
-	all[self] = membership.Member{Name: self, State: membership.Alive, Said: said}
+	all[self] = membership.Member{Name: self, State: membership.Alive, Values: said}
 	var out []membership.Member
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		out = append(out, all[name])
@@ -379,8 +379,8 @@ func (w *world) Set(addr netip.Addr, want announcer.Request) {
 	w.requests[addr] = want
 }
 
-// Say makes the world its own membership.
-func (w *world) Say(key string, value []byte) error {
+// Publish makes the world its own membership.
+func (w *world) Publish(key string, value []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if strings.HasPrefix(key, "claims/") {
@@ -394,8 +394,8 @@ func (w *world) Say(key string, value []byte) error {
 	return nil
 }
 
-// SayAll makes the world its own membership.
-func (w *world) SayAll(prefix string, values map[string][]byte) error {
+// PublishPrefix makes the world its own membership.
+func (w *world) PublishPrefix(prefix string, values map[string][]byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if prefix == "claims/" {
@@ -430,7 +430,7 @@ func (w *world) says(name string, words ...string) {
 
 // member is a member that says these things of itself.
 func member(name string, state membership.State, since time.Time, words ...string) membership.Member {
-	m := membership.Member{Name: name, State: state, Since: since, Said: map[string][]byte{
+	m := membership.Member{Name: name, State: state, Since: since, Values: map[string][]byte{
 		"stage":     []byte(announcement.StageReady),
 		"link/eth0": published(fellowLink(name)),
 	}}
@@ -438,9 +438,9 @@ func member(name string, state membership.State, since time.Time, words ...strin
 		key, value, _ := strings.Cut(text, "=")
 		if addr, ok := strings.CutPrefix(key, "claim/"); ok {
 			claims, digit := blockOf(netip.MustParseAddr(addr))
-			key, value = claims, strings.TrimPrefix(fmt.Sprintf("%s,%s:%s", m.Said[claims], value, digit), ",")
+			key, value = claims, strings.TrimPrefix(fmt.Sprintf("%s,%s:%s", m.Values[claims], value, digit), ",")
 		}
-		m.Said[key] = []byte(value)
+		m.Values[key] = []byte(value)
 	}
 	return m
 }

@@ -36,16 +36,17 @@ var changes = []change{
 	{"pkg/membership/publish.go", "byte(at.Port()), byte(len(addr))}, addr...)\n",
 		"byte(at.Port()), byte(len(addr))}, append(addr, \"next\"...)...)\n"},
 	// A mark of every claim.
-	{"speaker/claims.go", "\t\tout = append(append(out, ':'), places[c]...)\n", "\t\tout = append(append(out, 'n', ':'), places[c]...)\n"},
-	// A stage between starting and ready, and a statement that nobody knows.
-	{"speaker/lifecycle.go", "\tsp.say(announcement.StageReady)\n",
-		"\tsp.say(\"warming\")\n\t_ = sp.members.Say(\"weather\", []byte(\"fine\"))\n\ttime.Sleep(time.Second)\n\tsp.say(announcement.StageReady)\n"},
+	{"internal/speaker/members/claims.go", "\t\tout = append(append(out, ':'), places[c]...)\n", "\t\tout = append(append(out, 'n', ':'), places[c]...)\n"},
+	// A stage between starting and ready, and a key that nobody knows.
+	{"speaker/lifecycle.go", "\tsp.tracker.SetStage(announcement.StageReady)\n",
+		"\tsp.tracker.SetStage(\"warming\")\n\t_ = sp.members.Publish(\"weather\", []byte(\"fine\"))\n" +
+			"\ttime.Sleep(time.Second)\n\tsp.tracker.SetStage(announcement.StageReady)\n"},
 	// More on each link.
-	{"speaker/links.go", "\t\tout[linkKey(l.Name, part)] = value\n\t}\n\treturn out\n",
+	{"internal/speaker/members/links.go", "\t\tout[linkKey(l.Name, part)] = value\n\t}\n\treturn out\n",
 		"\t\tif len(value)+9 <= membership.MaxValue {\n\t\t\tvalue = append(value, \" mtu=1500\"...)\n\t\t}\n" +
 			"\t\tout[linkKey(l.Name, part)] = value\n\t}\n\treturn out\n"},
 	// A word on a kernel that is not known, in the place of none.
-	{"speaker/gossip.go", "const kernelUnknown = \"?\"", "const kernelUnknown = \"dozes\""},
+	{"internal/speaker/members/codec.go", "const kernelUnknown = \"?\"", "const kernelUnknown = \"dozes\""},
 }
 
 // Changed returns the changed sources: the text of each file, by its path below root.

@@ -167,25 +167,25 @@ func TestARestartedMemberGetsBackWhatItSaid(t *testing.T) {
 		two.say(t, fmt.Sprintf("claim/10.0.%d.%d", i/256, i%256), "1")
 	}
 	for _, m := range []testMember{one, two, three} {
-		m.await(t, "hears all claims", func() bool { return len(m.fellow(3).Said) == claims })
+		m.await(t, "hears all claims", func() bool { return len(m.fellow(3).Values) == claims })
 	}
 	t.Logf("%d claims known to all after %s", claims, time.Since(at).Round(time.Millisecond))
 	two.say(t, "stage", "restarting")
 	two.stop()
 	one.awaitState(t, 3, Left)
-	if got := one.fellow(3).Said; len(got) != claims+1 || string(got["stage"]) != "restarting" {
+	if got := one.fellow(3).Values; len(got) != claims+1 || string(got["stage"]) != "restarting" {
 		t.Errorf("with the goodbye %d statements are known, stage %q", len(got), got["stage"])
 	}
 	again := start(t, configOf(t, 3), 2)
 	again.await(t, "settles", again.Settled)
-	if got := len(again.fellow(3).Said); got != claims+1 {
+	if got := len(again.fellow(3).Values); got != claims+1 {
 		t.Errorf("settled, it knows %d statements of its own", got)
 	}
-	if err := again.SayAll("claim/", map[string][]byte{"claim/10.0.0.7": []byte("2")}); err != nil {
+	if err := again.PublishPrefix("claim/", map[string][]byte{"claim/10.0.0.7": []byte("2")}); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range []testMember{one, three, again} {
-		m.await(t, "hears of one claim", func() bool { return len(m.fellow(3).Said) == 2 })
+		m.await(t, "hears of one claim", func() bool { return len(m.fellow(3).Values) == 2 })
 		m.awaitSaid(t, 3, "claim/10.0.0.7", "2")
 		m.awaitState(t, 3, Alive)
 	}
@@ -290,12 +290,12 @@ func TestWhatCannotBeSaid(t *testing.T) {
 		story string
 		err   error
 	}{
-		{"no key", m.Say("", value)},
-		{"a long key", m.Say(long, value)},
-		{"a long value", m.Say("k", make([]byte, MaxValue+1))},
-		{"another prefix", m.SayAll("claim/", map[string][]byte{"claim/a": value, "stage": value})},
-		{"no value", m.SayAll("claim/", map[string][]byte{"claim/a": value, "claim/b": nil})},
-		{"no key among all", m.SayAll("", map[string][]byte{"": value})},
+		{"no key", m.Publish("", value)},
+		{"a long key", m.Publish(long, value)},
+		{"a long value", m.Publish("k", make([]byte, MaxValue+1))},
+		{"another prefix", m.PublishPrefix("claim/", map[string][]byte{"claim/a": value, "stage": value})},
+		{"no value", m.PublishPrefix("claim/", map[string][]byte{"claim/a": value, "claim/b": nil})},
+		{"no key among all", m.PublishPrefix("", map[string][]byte{"": value})},
 	} {
 		if tt.err == nil {
 			t.Errorf("%s: it was said", tt.story)
@@ -305,8 +305,8 @@ func TestWhatCannotBeSaid(t *testing.T) {
 		t.Errorf("an error, but these were said: %q", got)
 	}
 	for _, err := range []error{
-		m.Say(long[:MaxKey], make([]byte, MaxValue)), m.Say("k", []byte{}), m.Say("never said", nil),
-		m.SayAll("claim/", nil), m.SayAll("claim/", map[string][]byte{"claim/a": value}),
+		m.Publish(long[:MaxKey], make([]byte, MaxValue)), m.Publish("k", []byte{}), m.Publish("never said", nil),
+		m.PublishPrefix("claim/", nil), m.PublishPrefix("claim/", map[string][]byte{"claim/a": value}),
 	} {
 		if err != nil {
 			t.Error(err)

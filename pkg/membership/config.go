@@ -44,7 +44,7 @@ type Config struct {
 	// shorter one heals partitions sooner and costs one TCP connection for each
 	// missing peer. Default: five probe intervals, but at least 2 s.
 	RejoinInterval time.Duration
-	// Logger gets members that came and went, and what memberlist has to say.
+	// Logger gets members that came and went, and the lines of memberlist.
 	// Default: nothing is logged.
 	Logger *slog.Logger
 	// Pass is called at the beginning and the end of each pass of the loop that looks at

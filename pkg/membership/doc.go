@@ -18,7 +18,7 @@
 // whenever it learns of a change; when it cannot ask any more, the last ones
 // stay, so the package works while the Kubernetes API is away.
 //
-// Members publish what others are to know of them ([Membership.Say]): keys and values
+// Members publish what others are to know of them ([Membership.Publish]): keys and values
 // of which all have a copy, as package kv describes. They travel in three ways, each of
 // which makes up for the others: directly to the other members, by gossip from member to
 // member, and when two exchange all that they know, at a join and now and then. So what a

@@ -25,7 +25,7 @@ var ownFormat = Format{Major: kv.Major, Minor: kv.Minor, Oldest: kv.Major, Newes
 func (f Format) String() string { return fmt.Sprintf("%d.%d", f.Major, f.Minor) }
 
 // Readable reports whether this version reads what a member with this format
-// writes. One that has not told its format is given the benefit of the doubt.
+// writes. One whose format is not known is given the benefit of the doubt.
 func (f Format) Readable() bool { return f.Major == 0 || ownFormat.reads(f.Major) }
 
 // reads reports whether a member with this format reads a major.

@@ -168,7 +168,7 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	m := start(t, config, 3)
 	m.awaitMembers(t, 2, 3)
 	m.await(t, "settled", m.Settled)
-	if f := m.fellow(3).Format; f != (Format{2, 7, 2, 3}) || f.Readable() || len(m.fellow(3).Said) > 0 {
+	if f := m.fellow(3).Format; f != (Format{2, 7, 2, 3}) || f.Readable() || len(m.fellow(3).Values) > 0 {
 		t.Errorf("member %+v", m.fellow(3))
 	}
 	if f := m.fellow(2).Format; f != ownFormat {
@@ -176,8 +176,8 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	}
 	m.stop()
 	for _, want := range []string{
-		`"member speaks a format that this version does not read; what it says is not known" node=node3 format=2.7`,
-		`"member does not read the format of this version; it does not know what this one says" node=node3 format=2.7`,
+		`"member writes a format that this version does not read; what it publishes is not known" node=node3 format=2.7`,
+		`"member does not read the format of this version; it misses what this one publishes" node=node3 format=2.7`,
 		`"membership settled" reason="no peer answers, or none that is understood"`,
 		`"messages of members cannot be read"`,
 	} {

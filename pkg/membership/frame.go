@@ -57,7 +57,7 @@ func readHead(head []byte) (missing int, length int64, err error) {
 		}
 		at = 2 + int(head[1])
 	}
-	// The type comes before the length, so that what is no frame is told at once.
+	// The type comes before the length, so that what is no frame is refused at once.
 	switch {
 	case len(head) <= at:
 		return at + 1 - len(head), 0, nil
@@ -101,8 +101,8 @@ type framedConn struct {
 	room *semaphore.Weighted
 	// ended is done when nobody shall wait any more.
 	ended context.Context
-	// refused is told why the frame was not read.
-	refused func(Verdict)
+	// refused is called with the reason why the frame was not read.
+	refused func(Outcome)
 	// closed is called once, by the first Close.
 	closed func()
 
@@ -174,7 +174,7 @@ func (c *framedConn) begin() error {
 		head = head[:len(head)+n]
 		if err != nil {
 			if len(head) == 0 && errors.Is(err, io.EOF) {
-				return io.EOF // it had nothing to say
+				return io.EOF // it sent nothing
 			}
 			return fmt.Errorf("read the beginning of a frame: %w", err)
 		}

@@ -71,10 +71,10 @@ func FuzzReadHead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		ended, end := context.WithCancel(context.Background())
 		end() // nobody waits for room
-		var verdicts []Verdict
+		var outcomes []Outcome
 		c := &framedConn{
 			Conn: &recorded{Reader: bytes.NewReader(stream)}, room: semaphore.NewWeighted(room), ended: ended,
-			refused: func(v Verdict) { verdicts = append(verdicts, v) },
+			refused: func(v Outcome) { outcomes = append(outcomes, v) },
 		}
 		got, err := io.ReadAll(c)
 		if !bytes.HasPrefix(stream, got) {
@@ -94,8 +94,8 @@ func FuzzReadHead(f *testing.F) {
 		length := int64(binary.BigEndian.Uint32(rest[1:]))
 		switch {
 		case length > maxFrame:
-			if !errors.Is(err, errFrame) || len(got) > 0 || len(verdicts) != 1 || verdicts[0] != Malformed {
-				t.Fatalf("%d bytes are announced: error %v, verdicts %v", length, err, verdicts)
+			if !errors.Is(err, errFrame) || len(got) > 0 || len(outcomes) != 1 || outcomes[0] != Malformed {
+				t.Fatalf("%d bytes are announced: error %v, outcomes %v", length, err, outcomes)
 			}
 		case length <= freeFrame:
 			head := int64(len(stream) - len(rest) + 1 + lengthSize)
@@ -123,12 +123,12 @@ func (r *recorded) SetReadDeadline(time.Time) error { return nil }
 func TestLongFramesWaitForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shared := semaphore.NewWeighted(room)
-		var refused []Verdict
+		var refused []Outcome
 		open := func(length uint32) *framedConn {
 			c := &framedConn{
 				Conn: &recorded{Reader: bytes.NewReader(append(frameOf("", length), make([]byte, 10)...))},
 				room: shared, ended: context.Background(),
-				refused: func(v Verdict) { refused = append(refused, v) },
+				refused: func(v Outcome) { refused = append(refused, v) },
 			}
 			if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
 				t.Fatal(err)

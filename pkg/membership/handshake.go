@@ -75,7 +75,7 @@ func greet(conn net.Conn, key proofKey, label string) error {
 	nonce := newNonce()
 	hello := append(append([]byte(magic), key.id[:]...), nonce...)
 	if _, err := conn.Write(hello); err != nil {
-		return fmt.Errorf("say hello: %w", err)
+		return fmt.Errorf("send a hello: %w", err)
 	}
 	var answer [answerSize]byte
 	if _, err := io.ReadFull(conn, answer[:]); err != nil {

@@ -50,8 +50,8 @@ type keyring struct {
 	// held are first those that are set, in their order, then the former ones, the
 	// latest first.
 	held []heldKey
-	// encrypting is the key in use, told the one that tick has told of.
-	encrypting, told []byte
+	// encrypting is the key in use, reported the one that tick reported last.
+	encrypting, reported []byte
 }
 
 func newKeyring(keys [][]byte) (*keyring, error) {
@@ -59,7 +59,7 @@ func newKeyring(keys [][]byte) (*keyring, error) {
 	if err := k.set(keys, time.Time{}); err != nil {
 		return nil, err
 	}
-	k.told = k.encrypting
+	k.reported = k.encrypting
 	return k, nil
 }
 
@@ -126,7 +126,7 @@ func (k *keyring) begin(keys [][]byte) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.held, k.encrypting, k.told = fresh.held, fresh.encrypting, fresh.told
+	k.held, k.encrypting, k.reported = fresh.held, fresh.encrypting, fresh.encrypting
 	return k.apply(time.Time{})
 }
 
@@ -136,8 +136,8 @@ func (k *keyring) tick(now time.Time) (changed bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	err = k.apply(now)
-	changed = !bytes.Equal(k.told, k.encrypting)
-	k.told = k.encrypting
+	changed = !bytes.Equal(k.reported, k.encrypting)
+	k.reported = k.encrypting
 	return changed, err
 }
 

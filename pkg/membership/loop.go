@@ -232,11 +232,11 @@ func (l *loop) membersChanged() {
 // logFormat logs that a member and this one do not understand each other.
 func (l *loop) logFormat(m member) {
 	if !m.format.Readable() {
-		l.m.log.Warn("member speaks a format that this version does not read; what it says is not known",
+		l.m.log.Warn("member writes a format that this version does not read; what it publishes is not known",
 			"node", m.name, "format", m.format)
 	}
 	if !m.format.reads(ownFormat.Major) {
-		l.m.log.Warn("member does not read the format of this version; it does not know what this one says",
+		l.m.log.Warn("member does not read the format of this version; it misses what this one publishes",
 			"node", m.name, "format", m.format)
 	}
 }
@@ -246,13 +246,13 @@ func (l *loop) logLosses() {
 	last, now := l.logged.losses, l.m.view.losses()
 	l.logged.losses = now
 	if now.dropped > 0 && last.dropped == 0 {
-		l.m.log.Warn("members say more than is remembered", "count", now.dropped)
+		l.m.log.Warn("members publish more than is kept; entries were dropped", "count", now.dropped)
 	}
 	if now.refused > 0 && last.refused == 0 {
 		l.m.log.Warn("messages of members cannot be read", "count", now.refused)
 	}
 	if now.cut && !last.cut {
-		l.m.log.Warn("members say more than fits into an exchange")
+		l.m.log.Warn("members publish more than fits into an exchange of the whole state")
 	}
 }
 
@@ -274,7 +274,7 @@ func (l *loop) logContradicted(now time.Time) {
 	if n == l.logged.contradicted || now.Sub(l.logged.at) < logEvery {
 		return
 	}
-	l.m.log.Warn("others say of this node what it has not said; it was corrected",
+	l.m.log.Warn("others passed on entries of this node that it has not published; they were corrected",
 		"count", n-l.logged.contradicted,
 		"message", "a second node has this name, the clock went back, or somebody forges")
 	l.logged.contradicted, l.logged.at = n, now
@@ -285,7 +285,7 @@ func (l *loop) leave() {
 	l.m.view.publish(lifeKey, lifeValue(lifeLeft, l.m.address()))
 	l.spreader.leave()
 	if err := l.list.Leave(leaveTimeout); err != nil {
-		l.m.log.Warn("cannot say goodbye", "error", err)
+		l.m.log.Warn("cannot leave in order", "error", err)
 	}
 }
 

@@ -55,7 +55,7 @@ func runChild(args string) {
 			n, _ := strconv.Atoi(in.Text())
 			text := []byte(fmt.Sprint(time.Now().UnixNano()))
 			for i := range n {
-				_ = m.Say(fmt.Sprintf("claim/10.0.%d.%d", i/256, i%256), text[len(text)-8:])
+				_ = m.Publish(fmt.Sprintf("claim/10.0.%d.%d", i/256, i%256), text[len(text)-8:])
 			}
 		}
 	}()
@@ -66,10 +66,10 @@ func runChild(args string) {
 			for _, other := range m.Members() {
 				// A claim that is the same as the last one's tells how much was heard.
 				news := make(map[string]int)
-				for _, v := range other.Said {
+				for _, v := range other.Values {
 					news[string(v)]++
 				}
-				last := string(other.Said["claim/10.0.0.0"])
+				last := string(other.Values["claim/10.0.0.0"])
 				line := fmt.Sprintf("%s %s %d", other.Name, other.State, news[last])
 				if seen[other.Name] != line+last {
 					seen[other.Name] = line + last

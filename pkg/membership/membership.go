@@ -24,8 +24,8 @@ const (
 	MaxKey = kv.MaxKey
 	// MaxValue is the largest size of a value in bytes.
 	MaxValue = kv.MaxValue
-	// MaxStatements is how many keys a member can have.
-	MaxStatements = kv.MaxEntries
+	// MaxEntries is how many keys a member can have.
+	MaxEntries = kv.MaxEntries
 )
 
 // Membership is this node's part in the cluster of speakers. Its methods may be
@@ -195,15 +195,15 @@ func (m *Membership) knownNodes() []netip.Addr {
 // and after Run. It is cheap enough to be called after each value of Changed.
 func (m *Membership) Members() []Member { return m.view.list() }
 
-// Say publishes something of this member to all: the value under the key, in place of
-// the one before. A nil value deletes the key; an empty one is a value. It may be
+// Publish has all others know a value of this member: under the key, in place of the one
+// before. A nil value deletes the key; an empty one is a value. It may be
 // called before Run. What is published after a quiet time is on its way at once, and
 // what follows within 5 ms; those who were cut off learn it when they are back. It
 // stays known to the others when this member has left or died, and comes back to it
 // when it starts again, until it publishes something else. A key has 1 to MaxKey bytes,
 // a value at most MaxValue; it is an error when they have not, and when this member has
-// more than MaxStatements keys.
-func (m *Membership) Say(key string, value []byte) error {
+// more than MaxEntries keys.
+func (m *Membership) Publish(key string, value []byte) error {
 	if err := validateEntry(key, value); err != nil {
 		return err
 	}
@@ -213,11 +213,11 @@ func (m *Membership) Say(key string, value []byte) error {
 	return nil
 }
 
-// SayAll makes what this member publishes under the prefix exactly this: other keys that
+// PublishPrefix makes what this member publishes under the prefix exactly this: other keys that
 // begin so are deleted, also those from before a restart of which it has yet to learn.
 // The keys of values include the prefix; nil values are not possible. When it returns an
 // error because of a key or a value, nothing was published.
-func (m *Membership) SayAll(prefix string, values map[string][]byte) error {
+func (m *Membership) PublishPrefix(prefix string, values map[string][]byte) error {
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		if err := validateEntry(key, values[key]); err != nil {
 			return err

@@ -165,7 +165,7 @@ func (m testMember) fellow(n int) Member {
 }
 
 // says returns what member n says under a key, as this member knows it.
-func (m testMember) says(n int, key string) string { return string(m.fellow(n).Said[key]) }
+func (m testMember) says(n int, key string) string { return string(m.fellow(n).Values[key]) }
 
 func (m testMember) awaitSaid(t *testing.T, n int, key, want string) {
 	t.Helper()
@@ -179,7 +179,7 @@ func (m testMember) awaitState(t *testing.T, n int, want State) {
 
 func (m testMember) say(t *testing.T, key, value string) {
 	t.Helper()
-	if err := m.Say(key, []byte(value)); err != nil {
+	if err := m.Publish(key, []byte(value)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -202,7 +202,7 @@ func TestMembersMeetTalkAndLeave(t *testing.T) {
 		m.awaitMembers(t, 2, 3, 4)
 		m.await(t, "settles", m.Settled)
 	}
-	if got := one.Members()[1]; got.Addr != addrOf(3) || len(got.Said) != 0 || got.State != Alive || got.Since.IsZero() {
+	if got := one.Members()[1]; got.Addr != addrOf(3) || len(got.Values) != 0 || got.State != Alive || got.Since.IsZero() {
 		t.Errorf("node3 is %+v", got)
 	}
 
@@ -246,7 +246,7 @@ func TestACrashIsDetected(t *testing.T) {
 	two.awaitState(t, 4, Dead)
 	t.Logf("crash known to all after %s", time.Since(crashed).Round(time.Millisecond))
 	one.awaitMembers(t, 2, 3)
-	if got := two.fellow(4); string(got.Said["stage"]) != "ready" || got.Addr != addrOf(4) || got.Since.Before(crashed) {
+	if got := two.fellow(4); string(got.Values["stage"]) != "ready" || got.Addr != addrOf(4) || got.Since.Before(crashed) {
 		t.Errorf("what is remembered of it: %+v", got)
 	}
 
@@ -327,12 +327,12 @@ func TestKeysRotateWithoutALoss(t *testing.T) {
 			}
 			// They understand each other when one is ahead, too.
 			say := []byte(fmt.Sprintf("step %d of %s", i, m.config.Name))
-			if err := m.Say("step", say); err != nil {
+			if err := m.Publish("step", say); err != nil {
 				t.Fatal(err)
 			}
 			for _, other := range members {
 				other.await(t, "hears "+string(say), func() bool {
-					return slices.ContainsFunc(other.Members(), func(x Member) bool { return bytes.Equal(x.Said["step"], say) })
+					return slices.ContainsFunc(other.Members(), func(x Member) bool { return bytes.Equal(x.Values["step"], say) })
 				})
 			}
 		}
@@ -394,7 +394,7 @@ func TestAPortInUseIsAnError(t *testing.T) {
 		t.Errorf("error %v, want one that names the address", err)
 	}
 	// Who waits for the port has what it said meanwhile when it gets it.
-	if err := second.Say("stage", []byte("ready")); err != nil {
+	if err := second.Publish("stage", []byte("ready")); err != nil {
 		t.Fatal(err)
 	}
 	first.stop()
@@ -402,7 +402,7 @@ func TestAPortInUseIsAnError(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- second.Run(ctx) }()
 	testMember{Membership: second}.awaitMembers(t, 2)
-	if said := string(second.Members()[0].Said["stage"]); said != "ready" {
+	if said := string(second.Members()[0].Values["stage"]); said != "ready" {
 		t.Errorf("it says %q", said)
 	}
 	cancel()
@@ -443,7 +443,7 @@ func TestRun(t *testing.T) {
 		t.Error(err)
 	}
 	unfit("after")
-	if err := m.Say("stage", []byte("over")); err != nil {
+	if err := m.Publish("stage", []byte("over")); err != nil {
 		t.Errorf("to say something after Run: %v", err)
 	}
 }

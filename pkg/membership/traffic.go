@@ -7,38 +7,38 @@ import (
 	"sync/atomic"
 )
 
-// Verdict is what became of a connection to the member port, or of a packet.
-type Verdict string
+// Outcome is what became of a connection to the member port, or of a packet.
+type Outcome string
 
-// The verdicts.
+// The outcomes.
 const (
 	// Accepted is a connection whose other end has proved that it has a key.
-	Accepted Verdict = "accepted"
+	Accepted Outcome = "accepted"
 	// Stranger is one whose other end has not: it has no key, or a key that is not
 	// known here, or is no member at all.
-	Stranger Verdict = "stranger"
+	Stranger Outcome = "stranger"
 	// Late is one that did not prove it in time.
-	Late Verdict = "late"
+	Late Outcome = "late"
 	// Crowded is one for which there was no room, as there were others, or a packet
 	// too many from addresses of which nothing is known.
-	Crowded Verdict = "crowded"
+	Crowded Outcome = "crowded"
 	// Malformed is one that proved to have a key and then sent what is no frame, or
 	// a longer one than the largest state has, or a packet that is too large.
-	Malformed Verdict = "malformed"
+	Malformed Outcome = "malformed"
 )
 
-// Verdicts returns all verdicts.
-func Verdicts() []Verdict { return []Verdict{Accepted, Stranger, Late, Crowded, Malformed} }
+// Outcomes returns all outcomes.
+func Outcomes() []Outcome { return []Outcome{Accepted, Stranger, Late, Crowded, Malformed} }
 
 // Traffic counts what came to the member port since New.
 type Traffic struct {
 	// Connections counts TCP connections by what became of them. One that was
 	// accepted may be counted again when its frame is refused.
-	Connections map[Verdict]uint64
+	Connections map[Outcome]uint64
 	// Packets counts the packets that were dropped before they were decrypted.
-	Packets map[Verdict]uint64
-	// Contradictions counts what others said of this member that it had not said, and
-	// that it corrected.
+	Packets map[Outcome]uint64
+	// Contradictions counts entries of this member that others passed on, that it had not
+	// published, and that it corrected.
 	Contradictions uint64
 }
 
@@ -52,8 +52,8 @@ func (m *Membership) Traffic() Traffic {
 // counter counts for Traffic.
 type counter struct {
 	mu          sync.Mutex
-	connections map[Verdict]uint64
-	packets     map[Verdict]uint64
+	connections map[Outcome]uint64
+	packets     map[Outcome]uint64
 	// refused is how many were refused since takeRefused was last called, last the last
 	// one.
 	refused uint64
@@ -63,30 +63,30 @@ type counter struct {
 // refusal is one that was refused.
 type refusal struct {
 	source netip.Addr
-	why    Verdict
+	why    Outcome
 }
 
-func (c *counter) connection(source netip.Addr, v Verdict) {
+func (c *counter) connection(source netip.Addr, v Outcome) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.connections == nil {
-		c.connections = make(map[Verdict]uint64)
+		c.connections = make(map[Outcome]uint64)
 	}
 	c.connections[v]++
 	c.note(source, v)
 }
 
-func (c *counter) packet(source netip.Addr, v Verdict) {
+func (c *counter) packet(source netip.Addr, v Outcome) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.packets == nil {
-		c.packets = make(map[Verdict]uint64)
+		c.packets = make(map[Outcome]uint64)
 	}
 	c.packets[v]++
 	c.note(source, v)
 }
 
-func (c *counter) note(source netip.Addr, v Verdict) {
+func (c *counter) note(source netip.Addr, v Outcome) {
 	if v != Accepted {
 		c.refused++
 		c.last = refusal{source, v}

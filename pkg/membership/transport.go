@@ -151,7 +151,7 @@ func (t *transport) DialAddressTimeout(to memberlist.Address, timeout time.Durat
 		_ = conn.Close()
 		return nil, fmt.Errorf("handshake with %s: %w", to.Addr, err)
 	}
-	return &framedConn{Conn: conn, room: t.out, ended: t.ctx, refused: func(Verdict) {}}, nil
+	return &framedConn{Conn: conn, room: t.out, ended: t.ctx, refused: func(Outcome) {}}, nil
 }
 
 // Shutdown implements memberlist.Transport: it closes what was accepted, and waits
@@ -253,19 +253,19 @@ func (t *transport) accept() {
 
 // welcome has a guest prove that it has a key, and passes it on.
 func (t *transport) welcome(g *guest) {
-	verdict := t.handshake(g)
+	outcome := t.handshake(g)
 	t.mu.Lock()
 	present := slices.Contains(t.lobby.guests, g)
-	if verdict != Accepted {
+	if outcome != Accepted {
 		t.lobby.leave(g)
 	} else if !t.lobby.goIn(g) {
-		verdict = Crowded
+		outcome = Crowded
 	}
 	t.mu.Unlock()
 	if present { // else it was counted when it was shown out
-		t.counter.connection(g.source, verdict)
+		t.counter.connection(g.source, outcome)
 	}
-	if verdict != Accepted {
+	if outcome != Accepted {
 		t.drop(g.conn)
 		return
 	}
@@ -273,7 +273,7 @@ func (t *transport) welcome(g *guest) {
 		Conn:    g.conn,
 		room:    t.in,
 		ended:   t.ctx,
-		refused: func(v Verdict) { t.counter.connection(g.source, v) },
+		refused: func(v Outcome) { t.counter.connection(g.source, v) },
 		closed: func() {
 			t.mu.Lock()
 			defer t.mu.Unlock()
@@ -300,7 +300,7 @@ func (t *transport) drop(conn net.Conn) {
 }
 
 // handshake reports what became of a guest.
-func (t *transport) handshake(g *guest) Verdict {
+func (t *transport) handshake(g *guest) Outcome {
 	if err := g.conn.SetDeadline(time.Now().Add(t.config.Timing.StreamTimeout)); err != nil {
 		return Late
 	}

@@ -151,15 +151,15 @@ func TestProofsCannotBeSentBack(t *testing.T) {
 // helloOf is what a dialer says first.
 func helloOf(id keyID) []byte { return append(append([]byte(magic), id[:]...), newNonce()...) }
 
-// TestVerdicts has strangers do one thing each, and looks at how it is counted.
-func TestVerdicts(t *testing.T) {
+// TestOutcomes has strangers do one thing each, and looks at how it is counted.
+func TestOutcomes(t *testing.T) {
 	checkLeaks(t)
 	one := start(t, configOf(t, 2), 3)
 	id := proofOf(t, "a").id
 	for _, tt := range []struct {
 		story string
 		send  []byte
-		want  Verdict
+		want  Outcome
 	}{
 		{"speaks HTTP", []byte("GET / HTTP/1.1\r\n\r\n"), Stranger},
 		{"sends what memberlist sends", frameOf("test", 20<<20), Stranger},
@@ -333,10 +333,10 @@ func TestStrangersCannotFillTheMemory(t *testing.T) {
 			for i := range entries {
 				values[fmt.Sprintf("claim/10.0.%d.%d", i/256, i%256)] = []byte("7")
 			}
-			if err := fellow.SayAll("claim/", values); err != nil {
+			if err := fellow.PublishPrefix("claim/", values); err != nil {
 				t.Fatal(err)
 			}
-			victim.await(t, "hears all claims", func() bool { return len(victim.fellow(3).Said) == entries })
+			victim.await(t, "hears all claims", func() bool { return len(victim.fellow(3).Values) == entries })
 
 			before := heap()
 			var peak atomic.Uint64
@@ -373,7 +373,7 @@ func TestStrangersCannotFillTheMemory(t *testing.T) {
 			exchanged := victim.Traffic().Connections[Accepted]
 			late := start(t, config(4), 2)
 			late.await(t, "gets all claims by an exchange with the one under attack", func() bool {
-				return len(late.fellow(3).Said) == entries
+				return len(late.fellow(3).Values) == entries
 			})
 			took := time.Since(began)
 			fellow.say(t, "stage", "ready")

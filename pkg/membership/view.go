@@ -22,10 +22,10 @@ type State string
 const (
 	// Alive is a member that answers, or is suspected and may still refute.
 	Alive State = "alive"
-	// Left is a member that said that it leaves.
+	// Left is a member that has left in order.
 	Left State = "left"
-	// Dead is a member that does not answer any more and did not say that it leaves. One
-	// that was never alive here, but that others told of, is dead too.
+	// Dead is a member that does not answer any more and has not left in order. One that
+	// was never alive here, but that others know, is dead too.
 	Dead State = "dead"
 )
 
@@ -39,10 +39,10 @@ type Member struct {
 	State State
 	// Since is when it came to this State, by this member's clock.
 	Since time.Time
-	// Said is what it publishes of itself: key to value. It is shared and never changed:
+	// Values is what it publishes of itself: key to value. It is shared and never changed:
 	// do not change it.
-	Said map[string][]byte
-	// Revision is another whenever Said is.
+	Values map[string][]byte
+	// Revision is another whenever Values is.
 	Revision uint64
 	// Incomplete is set when the member publishes more than this one could keep.
 	Incomplete bool
@@ -65,13 +65,13 @@ type member struct {
 	alive bool
 	state State
 	since time.Time
-	// format is the one that it told last.
+	// format is the last one that it published.
 	format Format
 }
 
 // view is what this member knows of the cluster: who is alive, and what they publish. It
 // implements the callbacks of memberlist, which hold memberlist's locks: they take in
-// what they are told and set signals, nothing else. So nothing here may call memberlist
+// what they are given and set signals, nothing else. So nothing here may call memberlist
 // while it holds mu.
 type view struct {
 	self string
@@ -144,7 +144,7 @@ func (v *view) list() []Member {
 			Addr:       m.addr.Addr(),
 			State:      m.state,
 			Since:      m.since,
-			Said:       v.store.Values(name),
+			Values:     v.store.Values(name),
 			Revision:   v.store.Revision(name),
 			Incomplete: v.store.Incomplete(name, now),
 			Format:     m.format,

@@ -151,7 +151,7 @@ func TestADisputeIsTold(t *testing.T) {
 			break // it yields
 		}
 		generation = claim + 1
-		w.members["node2"].Said["claims/192.0.2.0"] = fmt.Appendf(nil, "%d:a", generation)
+		w.members["node2"].Values["claims/192.0.2.0"] = fmt.Appendf(nil, "%d:a", generation)
 	}
 	first, _ := election.Elect(address, []election.Candidate{{Name: "node1"}, {Name: "node2"}})
 	if yields := w.reason() == v1beta1.ReasonContested; yields != (first == "node2") || generation > 12 {

@@ -246,9 +246,9 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 					words = append(words, "claim/192.0.2.10=7")
 				}
 				w.says(name, words...)
-				delete(w.members[name].Said, "link/eth0")
+				delete(w.members[name].Values, "link/eth0")
 				for _, l := range nics(name[4] - '0') {
-					w.members[name].Said["link/"+l.Name] = published(l)
+					w.members[name].Values["link/"+l.Name] = published(l)
 				}
 			}
 			for _, name := range []string{"node2", "node3"} {
@@ -259,12 +259,12 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 			if test.owner == "node1" {
 				said := []string{w.members["node2"].Name, w.members["node3"].Name}
 				for _, name := range said {
-					delete(w.members[name].Said, "probe/node1")
+					delete(w.members[name].Values, "probe/node1")
 				}
 				w.memory.adopt(map[netip.Addr]announcement.Claim{address: {Generation: 7}}, nil)
 				w.look()
-				w.members["node2"].Said["probe/node1"] = []byte(strings.TrimPrefix(test.node2, "probe/node1="))
-				w.members["node3"].Said["probe/node1"] = []byte(strings.TrimPrefix(test.node3, "probe/node1="))
+				w.members["node2"].Values["probe/node1"] = []byte(strings.TrimPrefix(test.node2, "probe/node1="))
+				w.members["node3"].Values["probe/node1"] = []byte(strings.TrimPrefix(test.node3, "probe/node1="))
 			}
 			w.see() // the picture before tells which links are whose
 			w.look()
@@ -295,7 +295,7 @@ func TestManyAddressesOnEachNode(t *testing.T) {
 	}
 	w.local = []links.Link{extra(1)}
 	w.says("node2", "claim/192.0.2.10=40")
-	w.members["node2"].Said["link/eth0"] = published(extra(2))
+	w.members["node2"].Values["link/eth0"] = published(extra(2))
 	w.look()
 	if w.reason() != v1beta1.ReasonNotOwner {
 		t.Errorf("the reason is %s", w.reason())

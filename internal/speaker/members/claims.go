@@ -40,7 +40,7 @@ const (
 	// MaxBlocks bounds what one node claims: this many addresses, however they are
 	// spread, and up to sixteen times as many that follow each other. What it
 	// publishes of its links and of other nodes finds room beside that.
-	MaxBlocks = membership.MaxStatements - 4096
+	MaxBlocks = membership.MaxEntries - 4096
 )
 
 // block is what is claimed of sixteen addresses. A claim of generation 0 is none.
@@ -170,10 +170,10 @@ func decodeClaims(published map[string][]byte) (claims map[netip.Addr]announceme
 
 // Publisher tells the other members what this one publishes of itself.
 type Publisher interface {
-	// Say publishes the value of a key; nil takes it back.
-	Say(key string, value []byte) error
-	// SayAll does so for all keys with a prefix: those without a value are taken back.
-	SayAll(prefix string, values map[string][]byte) error
+	// Publish publishes the value of a key; nil deletes the key.
+	Publish(key string, value []byte) error
+	// PublishPrefix does so for all keys with a prefix: those without a value are deleted.
+	PublishPrefix(prefix string, values map[string][]byte) error
 }
 
 // Claims are what this node owns, as it publishes it. What is set is published together:
@@ -282,7 +282,7 @@ func (c *Claims) PublishAll() {
 	for first, b := range c.blocks {
 		values[blockKey(first)] = b.value()
 	}
-	if err := c.to.SayAll(keyClaims, values); err != nil {
+	if err := c.to.PublishPrefix(keyClaims, values); err != nil {
 		c.log.Error("cannot tell the fellows", "error", err)
 	}
 	clear(c.unpublished)
@@ -307,7 +307,7 @@ func (c *Claims) publishFull() (turned bool) {
 }
 
 func (c *Claims) say(key string, value []byte) {
-	if err := c.to.Say(key, value); err != nil {
+	if err := c.to.Publish(key, value); err != nil {
 		c.log.Error("cannot tell the fellows", "error", err)
 	}
 }

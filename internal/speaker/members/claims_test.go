@@ -24,7 +24,7 @@ type told struct {
 	sayings []string // "key=value", "key" when taken back
 }
 
-func (s *told) Say(key string, value []byte) error {
+func (s *told) Publish(key string, value []byte) error {
 	if value == nil {
 		delete(s.said, key)
 		s.sayings = append(s.sayings, key)
@@ -35,7 +35,7 @@ func (s *told) Say(key string, value []byte) error {
 	return nil
 }
 
-func (s *told) SayAll(prefix string, values map[string][]byte) error {
+func (s *told) PublishPrefix(prefix string, values map[string][]byte) error {
 	maps.DeleteFunc(s.said, func(key string, _ []byte) bool { return strings.HasPrefix(key, prefix) })
 	maps.Copy(s.said, values)
 	return nil

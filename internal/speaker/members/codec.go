@@ -122,7 +122,7 @@ func (s states) observe(all []membership.Member) []presence.Observed {
 			Left:       m.State == membership.Left,
 			Since:      m.Since,
 			State:      s.read(m),
-			Published:  len(m.Said) > 0,
+			Published:  len(m.Values) > 0,
 			Incomplete: m.Incomplete,
 			Unread:     alive && !m.Format.Readable(),
 		})
@@ -141,7 +141,7 @@ func (s states) read(m membership.Member) presence.NodeState {
 	if before, known := s[m.Name]; known && before.revision == m.Revision && m.Revision != 0 {
 		return before.state
 	}
-	state := decodeState(m.Said)
+	state := decodeState(m.Values)
 	s[m.Name] = stateRead{m.Revision, state}
 	return state
 }

@@ -63,12 +63,12 @@ func TestNonsenseIsLeftOut(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			m := member("node2", membership.Alive, start, "claim/192.0.2.10=3w")
-			want := decodeState(m.Said)
+			want := decodeState(m.Values)
 			if len(want.Links) != 1 || len(want.Claims) != 1 {
 				t.Fatalf("got %+v", want)
 			}
-			m.Said[test.key] = []byte(test.value)
-			if got := decodeState(m.Said); !reflect.DeepEqual(got, want) {
+			m.Values[test.key] = []byte(test.value)
+			if got := decodeState(m.Values); !reflect.DeepEqual(got, want) {
 				t.Errorf("got  %+v\nwant %+v", got, want)
 			}
 		})

@@ -81,10 +81,10 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	}
 
 	traffic := m.traffic.Traffic()
-	for _, v := range membership.Verdicts() {
+	for _, v := range membership.Outcomes() {
 		kube.Counter(out, m.streams, traffic.Connections[v], string(v))
 	}
-	for _, v := range []membership.Verdict{membership.Crowded, membership.Malformed} {
+	for _, v := range []membership.Outcome{membership.Crowded, membership.Malformed} {
 		kube.Counter(out, m.packets, traffic.Packets[v], string(v))
 	}
 	kube.Counter(out, m.contradictions, traffic.Contradictions)

@@ -85,7 +85,7 @@ func (t *Tracker) SetStage(stage announcement.Stage) {
 	t.own.stage = stage
 	t.own.worked = t.own.worked || stage == announcement.StageReady
 	t.mu.Unlock()
-	if err := t.c.Membership.Say(keyStage, []byte(stage)); err != nil {
+	if err := t.c.Membership.Publish(keyStage, []byte(stage)); err != nil {
 		t.c.Log.Error("cannot tell the fellows", "error", err)
 	}
 	t.c.Status.Set()

@@ -154,10 +154,10 @@ func New(c Config) (*Tracker, error) {
 		pings:   map[string]presence.Ping{},
 		pinging: map[string]bool{},
 	}
-	if err := c.Membership.Say(keyIgnoresExclude, encodeFlag(c.IgnoreExclude)); err != nil {
+	if err := c.Membership.Publish(keyIgnoresExclude, encodeFlag(c.IgnoreExclude)); err != nil {
 		return nil, err
 	}
-	if err := c.Membership.Say(keyIgnoresCordon, encodeFlag(c.IgnoreCordon)); err != nil {
+	if err := c.Membership.Publish(keyIgnoresCordon, encodeFlag(c.IgnoreCordon)); err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -356,7 +356,7 @@ func (t *Tracker) Current() presence.Snapshot {
 
 // publish publishes all entries with a prefix.
 func (t *Tracker) publish(prefix string, values map[string][]byte) {
-	if err := t.c.Membership.SayAll(prefix, values); err != nil {
+	if err := t.c.Membership.PublishPrefix(prefix, values); err != nil {
 		t.c.Log.Error("cannot tell the fellows", "error", err)
 	}
 }
@@ -397,7 +397,7 @@ func (t *Tracker) ClaimedBefore(object map[netip.Addr]announcement.Claim) map[ne
 	var remembered map[netip.Addr]announcement.Claim
 	for _, m := range t.c.Membership.Members() {
 		if m.Name == t.c.Node {
-			remembered = decodeState(m.Said).Claims
+			remembered = decodeState(m.Values).Claims
 		}
 	}
 	return presence.HigherClaims(remembered, object)

@@ -658,7 +658,7 @@ func TestLongNodeNamesArePublished(t *testing.T) {
 		"node2": {State: prober.Answers},
 		strings.Repeat("worker-", 8) + "a.example": {State: prober.Answers},
 	}
-	if err := network.SayAll(keyProbe, encodeReports(w.tracker.ownReports())); err != nil {
+	if err := network.PublishPrefix(keyProbe, encodeReports(w.tracker.ownReports())); err != nil {
 		t.Errorf("%v", err)
 	}
 }
@@ -726,7 +726,7 @@ func BenchmarkRefresh(b *testing.B) {
 				c.Publish()
 				name := fmt.Sprintf("node%d", n+2)
 				m := member(name, membership.Alive, time.Now())
-				maps.Copy(m.Said, published.said)
+				maps.Copy(m.Values, published.said)
 				m.Revision = 1
 				w.members[name] = m
 			}

@@ -123,7 +123,7 @@ func (w *world) Changed() <-chan struct{} { return nil }
 // Members implements [Membership]; node1 is alive.
 func (w *world) Members() []membership.Member {
 	all := maps.Clone(w.members)
-	all["node1"] = membership.Member{Name: "node1", State: membership.Alive, Said: w.said}
+	all["node1"] = membership.Member{Name: "node1", State: membership.Alive, Values: w.said}
 	var out []membership.Member
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		out = append(out, all[name])
@@ -154,8 +154,8 @@ func (w *world) Ping(_ context.Context, node string) error {
 // Confirm implements [Membership].
 func (w *world) Confirm(context.Context) error { return nil }
 
-// Say implements [Publisher].
-func (w *world) Say(key string, value []byte) error {
+// Publish implements [Publisher].
+func (w *world) Publish(key string, value []byte) error {
 	if value == nil {
 		delete(w.said, key)
 	} else {
@@ -164,8 +164,8 @@ func (w *world) Say(key string, value []byte) error {
 	return nil
 }
 
-// SayAll implements [Publisher].
-func (w *world) SayAll(prefix string, values map[string][]byte) error {
+// PublishPrefix implements [Publisher].
+func (w *world) PublishPrefix(prefix string, values map[string][]byte) error {
 	maps.DeleteFunc(w.said, func(key string, _ []byte) bool { return strings.HasPrefix(key, prefix) })
 	maps.Copy(w.said, values)
 	return nil
@@ -224,16 +224,16 @@ func (w *world) says(name string, entries ...string) {
 
 // member is a member that publishes these things of itself.
 func member(name string, state membership.State, since time.Time, entries ...string) membership.Member {
-	m := membership.Member{Name: name, State: state, Since: since, Said: encodeLinks([]links.Link{linkOf(name)})}
-	m.Said[keyStage] = []byte(announcement.StageReady)
+	m := membership.Member{Name: name, State: state, Since: since, Values: encodeLinks([]links.Link{linkOf(name)})}
+	m.Values[keyStage] = []byte(announcement.StageReady)
 	for _, text := range entries {
 		key, value, _ := strings.Cut(text, "=")
 		if addr, ok := strings.CutPrefix(key, "claim/"); ok {
 			first, at := blockOf(netip.MustParseAddr(addr))
 			key = blockKey(first)
-			value = strings.TrimPrefix(fmt.Sprintf("%s,%s:%x", m.Said[key], value, at), ",")
+			value = strings.TrimPrefix(fmt.Sprintf("%s,%s:%x", m.Values[key], value, at), ",")
 		}
-		m.Said[key] = []byte(value)
+		m.Values[key] = []byte(value)
 	}
 	return m
 }
