@@ -26,7 +26,6 @@ var tooWide = map[string]int{
 	"pkg/allocator":                  7,
 	"pkg/announcement":               58,
 	"pkg/assignment":                 44,
-	"pkg/config":                     76,
 	"pkg/layer2/announcer":           12,
 	"pkg/layer2/internal/layer2test": 3,
 	"pkg/layer2/links":               4,

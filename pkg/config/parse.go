@@ -469,7 +469,8 @@ func parseL2Advertisement(o *v1beta1.L2Advertisement) (*L2Advertisement, error) 
 	if a.InterfacePatterns, err = interfacePatterns(o.Spec.InterfacePatterns); err != nil {
 		return nil, err
 	}
-	if a.PoolSelectors, err = selectors("spec.ipAddressPoolSelectors", o.Spec.IPAddressPoolSelectors); err != nil {
+	a.PoolSelectors, err = selectors("spec.ipAddressPoolSelectors", o.Spec.IPAddressPoolSelectors)
+	if err != nil {
 		return nil, err
 	}
 	if a.Nodes, err = selectors("spec.nodeSelectors", o.Spec.NodeSelectors); err != nil {
