@@ -73,7 +73,8 @@ func status(t testing.TB, s *Speaker, peer string) Status {
 
 func waitState(t testing.TB, s *Speaker, peer string, want State) {
 	t.Helper()
-	until(t, fmt.Sprintf("the session with %s is %s", peer, want), func() bool { return status(t, s, peer).State == want })
+	until(t, fmt.Sprintf("the session with %s is %s", peer, want),
+		func() bool { return status(t, s, peer).State == want })
 }
 
 // bird is a BIRD with the BFD protocol on a host.
@@ -90,7 +91,8 @@ func startBird(t testing.TB, host *netnstest.Host, body string, before ...string
 	netnstest.Require(t, "bird", "birdc")
 	b := &bird{t, host, t.TempDir()}
 	b.write(body)
-	command := append(before, "bird", "-f", "-c", b.path("bird.conf"), "-s", b.path("ctl"), "-P", b.path("pid"))
+	command := append(before, "bird", "-f", "-c", b.path("bird.conf"), "-s", b.path("ctl"), "-P",
+		b.path("pid"))
 	host.Start(t, command[0], command[1:]...)
 	until(t, "BIRD listens", func() bool { _, err := os.Stat(b.path("ctl")); return err == nil })
 	return b
@@ -167,11 +169,13 @@ func startFRR(t testing.TB, host *netnstest.Host, body string) *frr {
 	t.Helper()
 	requireFRR(t)
 	f := &frr{t, host, filepath.Join("/run/frr", host.String())}
-	if out, err := exec.Command("install", "-d", "-o", "frr", "-g", "frr", f.dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("install", "-d", "-o", "frr", "-g", "frr",
+		f.dir).CombinedOutput(); err != nil {
 		t.Skipf("needs root, since FRR runs as a user of its own: %s", out)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(f.dir) })
-	for name, text := range map[string]string{"zebra": "log stdout\n", "bfdd": "log stdout\nbfd\n" + body + "\n"} {
+	for name, text := range map[string]string{"zebra": "log stdout\n",
+		"bfdd": "log stdout\nbfd\n" + body + "\n"} {
 		if err := os.WriteFile(filepath.Join(f.dir, name+".conf"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +188,8 @@ func startFRR(t testing.TB, host *netnstest.Host, body string) *frr {
 				t.Logf("%s:\n%s", name, out)
 			}
 		})
-		until(t, name+" listens", func() bool { _, err := os.Stat(filepath.Join(f.dir, name+".vty")); return err == nil })
+		until(t, name+" listens",
+			func() bool { _, err := os.Stat(filepath.Join(f.dir, name+".vty")); return err == nil })
 	}
 	// FRR 8.4 opens a session's socket when zebra has told it of the link. A
 	// passive session that hears us before stays silent for ever.
@@ -260,7 +265,8 @@ func startCapture(t testing.TB, host *netnstest.Host, port, filter string) *capt
 	netnstest.Require(t, "tcpdump")
 	file := filepath.Join(t.TempDir(), "capture.pcap")
 	stop := host.Start(t, "tcpdump", "-i", port, "-U", "-Z", "root", "-w", file, filter)
-	until(t, "tcpdump captures", func() bool { info, err := os.Stat(file); return err == nil && info.Size() >= 24 })
+	until(t, "tcpdump captures",
+		func() bool { info, err := os.Stat(file); return err == nil && info.Size() >= 24 })
 	return &capture{t, stop, file}
 }
 

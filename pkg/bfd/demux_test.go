@@ -65,26 +65,35 @@ func TestHostilePackets(t *testing.T) {
 		want   Verdict
 	}{
 		{"a good one", near, from("192.0.2.2", "192.0.2.1", 1, 255), up(100), "plain", Accepted},
-		{"without discriminator, Down", near, from("192.0.2.2", "192.0.2.1", 1, 255), down(0), "plain", Accepted},
+		{"without discriminator, Down", near, from("192.0.2.2", "192.0.2.1", 1, 255), down(0), "plain",
+			Accepted},
 		{"from a router away", near, from("192.0.2.2", "192.0.2.1", 1, 254), up(100), "plain", WrongTTL},
-		{"from a router away, without discriminator", near, from("192.0.2.2", "192.0.2.1", 1, 254), down(0), "plain", WrongTTL},
+		{"from a router away, without discriminator", near, from("192.0.2.2", "192.0.2.1", 1, 254), down(0),
+			"plain", WrongTTL},
 		{"of unknown TTL", near, from("192.0.2.2", "192.0.2.1", 1, -1), up(100), "plain", WrongTTL},
-		{"a guessed discriminator", near, from("192.0.2.2", "192.0.2.1", 1, 255), up(99), "", UnknownDiscriminator},
+		{"a guessed discriminator", near, from("192.0.2.2", "192.0.2.1", 1, 255), up(99), "",
+			UnknownDiscriminator},
 		{"of another's session", near, from("192.0.2.2", "192.0.2.1", 1, 255), up(101), "bound", WrongPeer},
-		{"an overheard discriminator", near, from("192.0.2.9", "192.0.2.1", 1, 255), up(100), "plain", WrongPeer},
+		{"an overheard discriminator", near, from("192.0.2.9", "192.0.2.1", 1, 255), up(100), "plain",
+			WrongPeer},
 		{"to the port of multihop", far, from("192.0.2.2", "192.0.2.1", 1, 255), up(100), "plain", WrongPeer},
 		{"by another link", near, from("192.0.2.3", "192.0.2.1", 2, 255), up(101), "bound", WrongPeer},
 		{"to another address", near, from("192.0.2.3", "192.0.2.99", 1, 255), up(101), "bound", WrongPeer},
-		{"without discriminator by another link", near, from("192.0.2.3", "192.0.2.1", 2, 255), down(0), "", UnknownPeer},
-		{"without discriminator, Up", near, from("192.0.2.2", "192.0.2.1", 1, 255), up(0), "", StateWithoutDiscriminator},
+		{"without discriminator by another link", near, from("192.0.2.3", "192.0.2.1", 2, 255), down(0), "",
+			UnknownPeer},
+		{"without discriminator, Up", near, from("192.0.2.2", "192.0.2.1", 1, 255), up(0), "",
+			StateWithoutDiscriminator},
 		{"from a stranger", near, from("192.0.2.9", "192.0.2.1", 1, 255), down(0), "", UnknownPeer},
 		{"multiplier 0", near, from("192.0.2.2", "192.0.2.1", 1, 255), broken, "plain", ZeroMultiplier},
-		{"multiplier 0 from a stranger", near, from("192.0.2.9", "192.0.2.1", 1, 255), broken, "", ZeroMultiplier},
+		{"multiplier 0 from a stranger", near, from("192.0.2.9", "192.0.2.1", 1, 255), broken, "",
+			ZeroMultiplier},
 		{"far, near enough", far, from("192.0.2.2", "192.0.2.1", 1, 250), up(102), "far", Accepted},
 		{"far, too far", far, from("192.0.2.2", "192.0.2.1", 1, 249), up(102), "far", WrongTTL},
 		{"far, begun", far, from("192.0.2.2", "192.0.2.1", 1, 250), down(0), "far", Accepted},
-		{"link-local, on its link", near6, from("fe80::2", "fe80::1", 1, 255), down(0), "link-local", Accepted},
-		{"link-local, on the other", near6, from("fe80::2", "fe80::1", 2, 255), down(0), "the same on another link", Accepted},
+		{"link-local, on its link", near6, from("fe80::2", "fe80::1", 1, 255), down(0), "link-local",
+			Accepted},
+		{"link-local, on the other", near6, from("fe80::2", "fe80::1", 2, 255), down(0),
+			"the same on another link", Accepted},
 		{"link-local, on a third", near6, from("fe80::2", "fe80::1", 3, 255), down(0), "", UnknownPeer},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -122,14 +131,16 @@ func TestTheMostSpecificSessionIsBegun(t *testing.T) {
 		{Peer: addrB, Local: addrA},
 		{Peer: addrB, Local: addrA, Link: "eth0"},
 	} {
-		s.add(&entry{key: key, link: i & 1, session: newSession(t0, sessionStart{SessionConfig{}, uint32(i + 1), half})})
+		s.add(&entry{key: key, link: i & 1, session: newSession(t0,
+			sessionStart{SessionConfig{}, uint32(i + 1), half})})
 	}
 	for _, test := range []struct {
 		to   string
 		link int
 		want uint32
 	}{{"192.0.2.1", 1, 4}, {"192.0.2.1", 2, 3}, {"192.0.2.77", 1, 2}, {"192.0.2.77", 2, 1}} {
-		e := s.ofPeer(role{singleHop, false}, &datagram{from: addrB, to: netip.MustParseAddr(test.to), link: test.link})
+		e := s.ofPeer(role{singleHop, false}, &datagram{from: addrB, to: netip.MustParseAddr(test.to),
+			link: test.link})
 		if e == nil || e.session.localDiscr != test.want {
 			t.Errorf("to %s by link %d: %+v, want session %d", test.to, test.link, e, test.want)
 		}
@@ -177,7 +188,8 @@ func FuzzReceive(f *testing.F) {
 			}
 			accepted += own[Accepted]
 			was := before[name]
-			if own[Accepted] == 0 && (was.state != e.session.state || was.remoteDiscr != e.session.remoteDiscr ||
+			if own[Accepted] == 0 && (was.state != e.session.state ||
+				was.remoteDiscr != e.session.remoteDiscr ||
 				!was.lastHeard.Equal(e.session.lastHeard) || was.remoteMinRx != e.session.remoteMinRx) {
 				t.Errorf("%s was changed by a packet that was dropped", name)
 			}

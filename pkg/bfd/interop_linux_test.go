@@ -72,7 +72,8 @@ func TestBIRD(t *testing.T) {
 	for _, p := range peers {
 		until(t, "intervals are agreed on", func() bool {
 			x := status(t, s, p.peer)
-			return x.TransmitInterval == 100*ms && x.DetectionTime == 3*time.Second && !x.Polling && b.session(p.our)[5] == "3.000"
+			return x.TransmitInterval == 100*ms && x.DetectionTime == 3*time.Second && !x.Polling &&
+				b.session(p.our)[5] == "3.000"
 		})
 		since[p.our] = b.session(p.our)[3]
 	}
@@ -82,12 +83,14 @@ func TestBIRD(t *testing.T) {
 	for _, p := range peers {
 		until(t, "our side follows", func() bool {
 			x := status(t, s, p.peer)
-			return x.TransmitInterval == 400*ms && x.DetectionTime == 20*time.Second && b.session(p.our)[4] == "0.400"
+			return x.TransmitInterval == 400*ms && x.DetectionTime == 20*time.Second &&
+				b.session(p.our)[4] == "0.400"
 		})
 	}
 
 	t.Log("we change ours")
-	if err := s.Set(allFamilies(SessionConfig{ReceiveInterval: 700 * ms, TransmitInterval: 600 * ms, DetectMultiplier: 40})); err != nil {
+	if err := s.Set(allFamilies(SessionConfig{ReceiveInterval: 700 * ms, TransmitInterval: 600 * ms,
+		DetectMultiplier: 40})); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range peers {
@@ -129,7 +132,8 @@ func TestBIRDPassive(t *testing.T) {
 		bird  string
 	}{
 		{"we are passive", passive, birdTimers(100, 3)},
-		{"BIRD is passive", fast(), `interface "eth0" { min rx interval 100ms; min tx interval 100ms; multiplier 3; passive yes; };`},
+		{"BIRD is passive", fast(),
+			`interface "eth0" { min rx interval 100ms; min tx interval 100ms; multiplier 3; passive yes; };`},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			_, host := neighbours(t, "bird")
@@ -152,7 +156,8 @@ func path(t testing.TB, name string) *netnstest.Host {
 	router := netnstest.NewHost(t, "router")
 	near.Attach(router, "eth0", "192.0.2.254/24", "2001:db8::fe/64")
 	far.Attach(router, "eth1", "198.51.100.254/24", "2001:db8:1::fe/64")
-	router.Run(t, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
+	router.Run(t, "sh", "-c",
+		"echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
 	peer := far.Attach(netnstest.NewHost(t, name), "eth0", "198.51.100.9/24", "2001:db8:1::9/64")
 	peer.Run(t, "ip", "route", "add", "default", "via", "198.51.100.254")
 	peer.Run(t, "ip", "route", "add", "default", "via", "2001:db8:1::fe")
@@ -216,7 +221,8 @@ func TestFRR(t *testing.T) {
 		f.wait(p.our, "up")
 		until(t, "intervals are agreed on", func() bool {
 			x, y := status(t, s, p.peer), f.peer(p.our)
-			return x.TransmitInterval == 100*ms && x.DetectionTime == 3*time.Second && !x.Polling && y.RemoteTransmit == 100
+			return x.TransmitInterval == 100*ms && x.DetectionTime == 3*time.Second && !x.Polling &&
+				y.RemoteTransmit == 100
 		})
 	}
 
@@ -230,13 +236,15 @@ func TestFRR(t *testing.T) {
 	}
 
 	t.Log("we change ours")
-	if err := s.Set(allFamilies(SessionConfig{ReceiveInterval: 700 * ms, TransmitInterval: 600 * ms, DetectMultiplier: 40})); err != nil {
+	if err := s.Set(allFamilies(SessionConfig{ReceiveInterval: 700 * ms, TransmitInterval: 600 * ms,
+		DetectMultiplier: 40})); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range peers {
 		until(t, "FRR follows", func() bool {
 			y := f.peer(p.our)
-			return y.RemoteReceive == 700 && y.RemoteTransmit == 600 && y.RemoteMultiplier == 40 && !status(t, s, p.peer).Polling
+			return y.RemoteReceive == 700 && y.RemoteTransmit == 600 && y.RemoteMultiplier == 40 &&
+				!status(t, s, p.peer).Polling
 		})
 		if x := status(t, s, p.peer); x.Downs != 0 || x.Counters.Dropped() != 0 {
 			t.Errorf("a change of timers: %+v", x)
@@ -247,7 +255,8 @@ func TestFRR(t *testing.T) {
 	for _, p := range peers {
 		f.configure(frrPeerLine(p), "shutdown")
 		waitState(t, s, p.peer, Down)
-		if x := status(t, s, p.peer); x.Failed() || !x.PeerAdminDown || x.LastDown.Cause != CausePeerAdminDown {
+		if x := status(t, s, p.peer); x.Failed() || !x.PeerAdminDown ||
+			x.LastDown.Cause != CausePeerAdminDown {
 			t.Errorf("AdminDown of %s: %+v", p.peer, x)
 		}
 		f.configure(frrPeerLine(p), "no shutdown")
@@ -330,8 +339,10 @@ func TestFRREcho(t *testing.T) {
 		offered    []bool
 	}{
 		{"where the kernel forwards", true, []bool{true, true, true}, []bool{true, true, true}},
-		{"where it does not, and without EchoMode", false, []bool{true, true, false}, []bool{false, false, false}},
-		{"to a link-local address nothing has to be forwarded", false, []bool{false, false, true}, []bool{false, false, true}},
+		{"where it does not, and without EchoMode", false, []bool{true, true, false},
+			[]bool{false, false, false}},
+		{"to a link-local address nothing has to be forwarded", false, []bool{false, false, true},
+			[]bool{false, false, true}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			lan, host := neighbours(t, "frr")
@@ -394,7 +405,8 @@ func TestALinkThatIsMadeAnew(t *testing.T) {
 	netnstest.Require(t)
 	local, host := netnstest.Local(), netnstest.NewHost(t, "bird")
 	plug := func() {
-		local.Run(t, "ip", "link", "add", "cable", "type", "veth", "peer", "name", "eth0", "netns", host.String())
+		local.Run(t, "ip", "link", "add", "cable", "type", "veth", "peer", "name", "eth0", "netns",
+			host.String())
 		local.Run(t, "ip", "link", "set", "cable", "up")
 		host.Run(t, "ip", "link", "set", "eth0", "up")
 		local.Run(t, "ip", "address", "add", our4+"/24", "dev", "cable")
@@ -402,7 +414,8 @@ func TestALinkThatIsMadeAnew(t *testing.T) {
 	}
 	b := startBird(t, host, birdTimers(100, 3)+birdNeighbours)
 	s := startReal(t, map[Key]SessionConfig{{Peer: netip.MustParseAddr(peer4), Link: "cable"}: fast()})
-	until(t, "a link that is missing is a problem", func() bool { return status(t, s, peer4).Problem == ProblemSocket })
+	until(t, "a link that is missing is a problem",
+		func() bool { return status(t, s, peer4).Problem == ProblemSocket })
 	for range 2 {
 		plug()
 		waitState(t, s, peer4, Up)
@@ -424,7 +437,8 @@ func TestTheyDetectOurSilence(t *testing.T) {
 			return func() { b.wait(our4, "Up") }
 		}},
 		{"FRR", func(t *testing.T, host *netnstest.Host) func() {
-			f := startFRR(t, host, strings.ReplaceAll(frrPeers, "detect-multiplier 30", "detect-multiplier 3"))
+			f := startFRR(t, host, strings.ReplaceAll(frrPeers, "detect-multiplier 30",
+				"detect-multiplier 3"))
 			return func() { f.wait(our4, "up") }
 		}},
 	} {
@@ -435,7 +449,8 @@ func TestTheyDetectOurSilence(t *testing.T) {
 			wait()
 			until(t, "intervals are agreed on", func() bool {
 				x := status(t, s, peer4)
-				return x.State == Up && x.RemoteDetectionTime == 300*ms && !x.Polling && x.RemoteDesiredMinTx == 100*ms
+				return x.State == Up && x.RemoteDetectionTime == 300*ms && !x.Polling &&
+					x.RemoteDesiredMinTx == 100*ms
 			})
 			c := startCapture(t, lan.Switch(), "port1", "udp port 3784")
 			time.Sleep(500 * time.Millisecond)
@@ -458,7 +473,8 @@ func TestTheyDetectOurSilence(t *testing.T) {
 			if len(right) != len(sent) {
 				t.Errorf("%d of %d packets are as they should be", len(right), len(sent))
 			}
-			t.Logf("%s says Down %s after our last packet; we went Down %s after the cut", test.name, down[0]-sent[len(sent)-1], ours)
+			t.Logf("%s says Down %s after our last packet; we went Down %s after the cut", test.name,
+				down[0]-sent[len(sent)-1], ours)
 			lan.Mend(0)
 			waitState(t, s, peer4, Up)
 		})

@@ -54,7 +54,8 @@ func percentiles(all []time.Duration) string {
 		}
 		return all[int(q*float64(len(all)-1))].Round(10 * time.Microsecond)
 	}
-	return fmt.Sprintf("p50 %s, p99 %s, p99.9 %s, max %s of %d", at(0.5), at(0.99), at(0.999), at(1), len(all))
+	return fmt.Sprintf("p50 %s, p99 %s, p99.9 %s, max %s of %d", at(0.5), at(0.99), at(0.999), at(1),
+		len(all))
 }
 
 // cpu is what this process has used.
@@ -92,7 +93,8 @@ func runMeasured(t *testing.T, n int, realtime bool, load func(t *testing.T)) {
 	}
 	// BIRD is real-time, because it stands for another machine, which is not busy.
 	b := startBird(t, host, birdTimers(100, 3)+config.String(), "chrt", "--rr", "1")
-	s, err := New(Config{Realtime: realtime, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	s, err := New(Config{Realtime: realtime,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,7 +82,8 @@ func TestIntervalsAreBoundedToTheWire(t *testing.T) {
 	p := goodPacket
 	p.DesiredMinTx, p.RequiredMinRx, p.RequiredMinEchoRx = 100*time.Hour, -time.Second, 1500*time.Nanosecond
 	got, _ := ParsePacket(p.Append(nil))
-	if got.DesiredMinTx != math.MaxUint32*time.Microsecond || got.RequiredMinRx != 0 || got.RequiredMinEchoRx != time.Microsecond {
+	if got.DesiredMinTx != math.MaxUint32*time.Microsecond || got.RequiredMinRx != 0 ||
+		got.RequiredMinEchoRx != time.Microsecond {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -90,7 +91,8 @@ func TestIntervalsAreBoundedToTheWire(t *testing.T) {
 func TestNames(t *testing.T) {
 	for _, test := range []struct{ got, want string }{
 		{Up.String(), "Up"}, {State(9).String(), "State(9)"},
-		{DiagTimeExpired.String(), "control detection time expired"}, {Diagnostic(31).String(), "diagnostic 31"},
+		{DiagTimeExpired.String(), "control detection time expired"}, {Diagnostic(31).String(),
+			"diagnostic 31"},
 		{WrongTTL.String(), "wrong_ttl"}, {Verdict(99).String(), "unknown"},
 	} {
 		if test.got != test.want {

@@ -112,8 +112,10 @@ func (p *pair) bothUp() bool { return p.ends[0].state == Up && p.ends[1].state =
 
 func drawConfig(t *rapid.T, who string) SessionConfig {
 	return SessionConfig{
-		ReceiveInterval:  time.Duration(rapid.SampledFrom([]int{50, 100, 300, 1000, 3000}).Draw(t, who+" receives")) * ms,
-		TransmitInterval: time.Duration(rapid.SampledFrom([]int{50, 100, 300, 1000, 3000}).Draw(t, who+" sends")) * ms,
+		ReceiveInterval: time.Duration(rapid.SampledFrom([]int{50, 100, 300, 1000, 3000}).Draw(t,
+			who+" receives")) * ms,
+		TransmitInterval: time.Duration(rapid.SampledFrom([]int{50, 100, 300, 1000, 3000}).Draw(t,
+			who+" sends")) * ms,
 		DetectMultiplier: uint8(rapid.IntRange(2, 5).Draw(t, who+" multiplies")),
 	}
 }
@@ -135,7 +137,8 @@ func TestNothingButThePathTakesSessionsDown(t *testing.T) {
 			i := rapid.IntRange(0, 1).Draw(t, "end")
 			configs[i] = drawConfig(t, "it")
 			p.take(i, p.ends[i].configure(p.now, configs[i]))
-			p.pass(time.Duration(rapid.SampledFrom([]int{0, 1, 10, 60, 150, 400, 1000, 3000}).Draw(t, "pause")) * ms)
+			p.pass(time.Duration(rapid.SampledFrom([]int{0, 1, 10, 60, 150, 400, 1000, 3000}).Draw(t,
+				"pause")) * ms)
 			if p.ends[0].history.downs+p.ends[1].history.downs > 0 || !p.bothUp() {
 				t.Fatal("a change took the session down")
 			}
@@ -154,9 +157,11 @@ func (p *pair) checkAgreement(configs [2]SessionConfig) {
 	for i, e := range p.ends {
 		c, other := configs[i], configs[1-i]
 		if e.poll.active || e.txInterval() != max(c.TransmitInterval, other.ReceiveInterval) {
-			p.t.Fatalf("end %d sends every %s, polling %t; set were %+v", i, e.txInterval(), e.poll.active, configs)
+			p.t.Fatalf("end %d sends every %s, polling %t; set were %+v", i, e.txInterval(), e.poll.active,
+				configs)
 		}
-		if want := time.Duration(other.DetectMultiplier) * max(c.ReceiveInterval, other.TransmitInterval); e.detectionTime() != want {
+		if want := time.Duration(other.DetectMultiplier) * max(c.ReceiveInterval,
+			other.TransmitInterval); e.detectionTime() != want {
 			p.t.Fatalf("end %d detects after %s, want %s", i, e.detectionTime(), want)
 		}
 	}

@@ -134,7 +134,8 @@ func TestStateMachine(t *testing.T) {
 				s.farewell.until = s.now.Add(time.Second)
 			}
 			out := s.hear(peer(test.heard))
-			if s.state != test.want || s.diagnostic != test.diagnostic || s.history.lastDown.Cause != test.cause {
+			if s.state != test.want || s.diagnostic != test.diagnostic ||
+				s.history.lastDown.Cause != test.cause {
 				t.Errorf("got %s, %s, %q", s.state, s.diagnostic, s.history.lastDown.Cause)
 			}
 			if moved := test.our != test.want; out.send != moved || moved && out.packet.State != test.want {
@@ -154,7 +155,8 @@ func TestTheFirstPackets(t *testing.T) {
 		t.Errorf("sent %d packets in 3.4 s, want 4: one at once and then one every 875 ms", len(s.sent))
 	}
 	for _, p := range s.sent {
-		want := Packet{State: Down, DetectMultiplier: 3, MyDiscriminator: 7, DesiredMinTx: time.Second, RequiredMinRx: 100 * ms}
+		want := Packet{State: Down, DetectMultiplier: 3, MyDiscriminator: 7, DesiredMinTx: time.Second,
+			RequiredMinRx: 100 * ms}
 		if p != want {
 			t.Errorf("sent %+v, want %+v", p, want)
 		}
@@ -195,7 +197,8 @@ func TestNegotiatedIntervals(t *testing.T) {
 			p.DesiredMinTx, p.RequiredMinRx, p.DetectMultiplier = test.peerTx, test.peerRx, test.peerMultiplier
 			s.hear(p)
 			if s.txInterval() != test.transmit || s.detectionTime() != test.detector {
-				t.Errorf("got %s and %s, want %s and %s", s.txInterval(), s.detectionTime(), test.transmit, test.detector)
+				t.Errorf("got %s and %s, want %s and %s", s.txInterval(), s.detectionTime(), test.transmit,
+					test.detector)
 			}
 		})
 	}
@@ -213,10 +216,12 @@ func TestSilenceIsAFailure(t *testing.T) {
 	if s.state != Down || s.diagnostic != DiagTimeExpired || s.remoteDiscr != 0 {
 		t.Errorf("after the detection time: %s, %s, discriminator %d", s.state, s.diagnostic, s.remoteDiscr)
 	}
-	if p := s.last(); p.State != Down || p.Diagnostic != DiagTimeExpired || p.DesiredMinTx != time.Second || p.Poll {
+	if p := s.last(); p.State != Down || p.Diagnostic != DiagTimeExpired || p.DesiredMinTx != time.Second ||
+		p.Poll {
 		t.Errorf("told %+v", p)
 	}
-	if d := s.history.lastDown; d.Cause != CauseSilence || d.From != Up || !d.At.Equal(s.now) || s.history.downs != 1 {
+	if d := s.history.lastDown; d.Cause != CauseSilence || d.From != Up || !d.At.Equal(s.now) ||
+		s.history.downs != 1 {
 		t.Errorf("remembers %+v", s.history)
 	}
 	s.clear()
@@ -481,7 +486,8 @@ func TestAdminDownOfThePeerIsNoFailure(t *testing.T) {
 	out := s.hear(peer(AdminDown))
 	var status Status
 	s.fill(&status)
-	if !out.changed || status.State != Down || status.Diagnostic != DiagNeighborDown || status.Failed() || !status.PeerAdminDown {
+	if !out.changed || status.State != Down || status.Diagnostic != DiagNeighborDown || status.Failed() ||
+		!status.PeerAdminDown {
 		t.Errorf("%+v", status)
 	}
 	s.pass(time.Minute)

@@ -129,7 +129,8 @@ func TestAOneWayCutIsToldByTheOtherEnd(t *testing.T) {
 		if s := b.only(t); s.LastDown.Cause != CauseSilence {
 			t.Errorf("who hears nothing: %+v", s)
 		}
-		if s := a.only(t); s.LastDown.Cause != CausePeerDown || s.RemoteDiagnostic != DiagTimeExpired || !s.Failed() {
+		if s := a.only(t); s.LastDown.Cause != CausePeerDown || s.RemoteDiagnostic != DiagTimeExpired ||
+			!s.Failed() {
 			t.Errorf("who is not heard: %+v", s)
 		}
 	})
@@ -138,12 +139,14 @@ func TestAOneWayCutIsToldByTheOtherEnd(t *testing.T) {
 func TestSetChangesARunningSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, a, b := startPair(t, fast(), fast())
-		slow := SessionConfig{ReceiveInterval: time.Second, TransmitInterval: 2 * time.Second, DetectMultiplier: 5}
+		slow := SessionConfig{ReceiveInterval: time.Second, TransmitInterval: 2 * time.Second,
+			DetectMultiplier: 5}
 		if err := a.Set(map[Key]SessionConfig{{Peer: addrB}: slow}); err != nil {
 			t.Fatal(err)
 		}
 		elapse(10 * time.Second)
-		if s := b.only(t); s.DetectionTime != 10*time.Second || s.TransmitInterval != time.Second || s.Downs != 0 {
+		if s := b.only(t); s.DetectionTime != 10*time.Second || s.TransmitInterval != time.Second ||
+			s.Downs != 0 {
 			t.Errorf("the other end: %+v", s)
 		}
 		if err := a.Set(map[Key]SessionConfig{{Peer: addrB}: fast()}); err != nil {
@@ -210,7 +213,8 @@ func TestStopIsNoFailureAtThePeer(t *testing.T) {
 		if took := time.Since(begin); took > 10*ms {
 			t.Errorf("stayed for %s though the peer answers at once", took)
 		}
-		if s := a.only(t); s.State != AdminDown || s.LastDown.Cause != CauseRemoved || s.Failed() || s.Problem != "" {
+		if s := a.only(t); s.State != AdminDown || s.LastDown.Cause != CauseRemoved || s.Failed() ||
+			s.Problem != "" {
 			t.Errorf("tells %+v", s)
 		}
 		elapse(time.Second)
@@ -358,7 +362,8 @@ func TestEchoes(t *testing.T) {
 		echoes := role{echo, false}
 		n.arrive(echoes, datagram{from: addrB, to: addrA, link: 1, ttl: 255, n: 24})
 		n.arrive(echoes, datagram{from: addrB, to: addrA, link: 1, ttl: 254, n: 24})
-		n.arrive(echoes, datagram{from: netip.MustParseAddr("192.0.2.3"), to: addrA, link: 1, ttl: 255, n: 24})
+		n.arrive(echoes, datagram{from: netip.MustParseAddr("192.0.2.3"), to: addrA, link: 1, ttl: 255,
+			n: 24})
 		elapse(ms)
 		if s := a.only(t); s.Counters.Echoes != 1 || a.Stats().Echoes != 2 || len(n.answered) != 1 {
 			t.Errorf("sent back %d, %+v", s.Counters.Echoes, a.Stats())
@@ -380,7 +385,8 @@ func TestStateBeforeRun(t *testing.T) {
 	if err := s.Set(map[Key]SessionConfig{{Peer: addrB}: {}}); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.State(); len(got) != 1 || got[0].Problem != ProblemPending || got[0].State != Down || got[0].Config.DetectMultiplier != 3 {
+	if got := s.State(); len(got) != 1 || got[0].Problem != ProblemPending || got[0].State != Down ||
+		got[0].Config.DetectMultiplier != 3 {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -414,21 +420,29 @@ func TestSetRefuses(t *testing.T) {
 		says   string // "" when nothing is wrong
 	}{
 		{"defaults", Key{Peer: addrB}, SessionConfig{}, ""},
-		{"everything at its least", Key{Peer: addrB, Multihop: true}, SessionConfig{MinInterval, MinInterval, 1, false, MinInterval, true, 1}, ""},
-		{"everything at its most", Key{Peer: addrB}, SessionConfig{MaxInterval, MaxInterval, 255, true, MaxInterval, true, 254}, ""},
+		{"everything at its least", Key{Peer: addrB, Multihop: true},
+			SessionConfig{MinInterval, MinInterval, 1, false, MinInterval, true, 1}, ""},
+		{"everything at its most", Key{Peer: addrB},
+			SessionConfig{MaxInterval, MaxInterval, 255, true, MaxInterval, true, 254}, ""},
 		{"link-local with a link", Key{Peer: peer6, Link: "eth0"}, SessionConfig{}, ""},
 		{"link-local without a link", Key{Peer: peer6}, SessionConfig{}, "needs a link"},
-		{"link-local far away", Key{Peer: peer6, Link: "eth0", Multihop: true}, SessionConfig{}, "several hops"},
+		{"link-local far away", Key{Peer: peer6, Link: "eth0", Multihop: true}, SessionConfig{},
+			"several hops"},
 		{"no peer", Key{}, SessionConfig{}, "not a unicast address"},
 		{"multicast", Key{Peer: netip.MustParseAddr("224.0.0.1")}, SessionConfig{}, "not a unicast address"},
 		{"unspecified", Key{Peer: netip.MustParseAddr("::")}, SessionConfig{}, "not a unicast address"},
-		{"a zone", Key{Peer: netip.MustParseAddr("fe80::1%eth0"), Link: "eth0"}, SessionConfig{}, "without zone"},
-		{"IPv4 in IPv6", Key{Peer: netip.MustParseAddr("::ffff:192.0.2.1")}, SessionConfig{}, "not a unicast address"},
+		{"a zone", Key{Peer: netip.MustParseAddr("fe80::1%eth0"), Link: "eth0"}, SessionConfig{},
+			"without zone"},
+		{"IPv4 in IPv6", Key{Peer: netip.MustParseAddr("::ffff:192.0.2.1")}, SessionConfig{},
+			"not a unicast address"},
 		{"two families", Key{Peer: addrB, Local: local6}, SessionConfig{}, "different families"},
 		{"to itself", Key{Peer: addrB, Local: addrB}, SessionConfig{}, "both 192.0.2.2"},
-		{"a multicast local address", Key{Peer: addrB, Local: netip.MustParseAddr("224.0.0.1")}, SessionConfig{}, "local address"},
-		{"too fast", Key{Peer: addrB}, SessionConfig{ReceiveInterval: 9 * ms}, "receive interval 9ms is not between 10ms and 1m0s"},
-		{"too slow", Key{Peer: addrB}, SessionConfig{TransmitInterval: 61 * time.Second}, "transmit interval 1m1s"},
+		{"a multicast local address", Key{Peer: addrB, Local: netip.MustParseAddr("224.0.0.1")},
+			SessionConfig{}, "local address"},
+		{"too fast", Key{Peer: addrB}, SessionConfig{ReceiveInterval: 9 * ms},
+			"receive interval 9ms is not between 10ms and 1m0s"},
+		{"too slow", Key{Peer: addrB}, SessionConfig{TransmitInterval: 61 * time.Second},
+			"transmit interval 1m1s"},
 		{"negative", Key{Peer: addrB}, SessionConfig{EchoInterval: -1}, "echo interval -1ns"},
 		{"TTL 255", Key{Peer: addrB, Multihop: true}, SessionConfig{MinimumTTL: 255}, "minimum TTL 255"},
 		{"echo far away", Key{Peer: addrB, Multihop: true}, SessionConfig{EchoMode: true}, "several hops"},

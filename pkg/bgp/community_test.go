@@ -49,7 +49,8 @@ func TestParseCommunity(t *testing.T) {
 }
 
 func FuzzParseCommunity(f *testing.F) {
-	for _, seed := range []string{"65000:100", "large:1:2:3", "rt:65000:1", "rt:4200000001:1", "soo:192.0.2.1:1", "no-peer", "rt::", "::", "large:", "01:1"} {
+	for _, seed := range []string{"65000:100", "large:1:2:3", "rt:65000:1", "rt:4200000001:1",
+		"soo:192.0.2.1:1", "no-peer", "rt::", "::", "large:", "01:1"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

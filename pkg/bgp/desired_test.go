@@ -39,7 +39,8 @@ func communities(texts ...string) []Community {
 
 // ad is an advertisement that was made so many hours after the others.
 func ad(name string, age int, change func(*Advertisement)) *Advertisement {
-	a := &Advertisement{Name: name, Created: time.Unix(0, 0).Add(time.Duration(age) * time.Hour), Length4: 32, Length6: 128}
+	a := &Advertisement{Name: name, Created: time.Unix(0, 0).Add(time.Duration(age) * time.Hour), Length4: 32,
+		Length6: 128}
 	if change != nil {
 		change(a)
 	}
@@ -92,13 +93,19 @@ func TestUncarried(t *testing.T) {
 	}{
 		{"nothing to announce", []Peer{four}, nil, ""},
 		{"IPv4 over IPv4", []Peer{four}, []Address{address("192.0.2.1", all)}, ""},
-		{"IPv6 over IPv4", []Peer{four}, []Address{address("192.0.2.1", all), address("2001:db8::1", all)}, "four IPv6"},
-		{"each by its own", []Peer{four, six}, []Address{address("192.0.2.1", all), address("2001:db8::1", all)}, ""},
+		{"IPv6 over IPv4", []Peer{four}, []Address{address("192.0.2.1", all), address("2001:db8::1", all)},
+			"four IPv6"},
+		{"each by its own", []Peer{four, six}, []Address{address("192.0.2.1", all),
+			address("2001:db8::1", all)}, ""},
 		{"one for both beside", []Peer{four, both}, []Address{address("2001:db8::1", all)}, ""},
-		{"the one for both is not asked", []Peer{both, four}, []Address{address("2001:db8::1", only("four"))}, "four IPv6"},
-		{"of two addresses one", []Peer{both, four}, []Address{address("2001:db8::1", only("four")), address("2001:db8::2", all)}, "four IPv6"},
-		{"neither family", []Peer{four, six}, []Address{address("2001:db8::1", only("four")), address("192.0.2.1", only("six"))}, "four IPv6, six IPv4"},
-		{"who is not asked has nothing to carry", []Peer{four, {Name: "other", Families: IPv4}}, []Address{address("2001:db8::1", only("four"))}, "four IPv6"},
+		{"the one for both is not asked", []Peer{both, four}, []Address{address("2001:db8::1", only("four"))},
+			"four IPv6"},
+		{"of two addresses one", []Peer{both, four},
+			[]Address{address("2001:db8::1", only("four")), address("2001:db8::2", all)}, "four IPv6"},
+		{"neither family", []Peer{four, six}, []Address{address("2001:db8::1", only("four")),
+			address("192.0.2.1", only("six"))}, "four IPv6, six IPv4"},
+		{"who is not asked has nothing to carry", []Peer{four, {Name: "other", Families: IPv4}},
+			[]Address{address("2001:db8::1", only("four"))}, "four IPv6"},
 	} {
 		var got []string
 		for _, d := range Plan(time.Unix(0, 0), test.peers, test.addresses).Desired {
@@ -145,16 +152,19 @@ func TestPlan(t *testing.T) {
 			},
 			[]string{"int 192.0.2.0/24", "int 192.0.3.0/24", "int 2001:db8::/64"}, nil},
 		{"an aggregate beside the address itself",
-			[]Peer{external}, []Address{{Address: ip("192.0.2.0"), Advertisements: []*Advertisement{wide, plain}}},
+			[]Peer{external}, []Address{{Address: ip("192.0.2.0"),
+				Advertisements: []*Advertisement{wide, plain}}},
 			[]string{"ext 192.0.2.0/24", "ext 192.0.2.0/32"}, nil},
 		{"only to the peers that are named",
 			[]Peer{external, internal}, []Address{{Address: ip("192.0.2.1"), Advertisements: []*Advertisement{
 				ad("a", 0, func(a *Advertisement) { a.Peers = []string{"int", "nobody"} })}}},
 			[]string{"int 192.0.2.1/32"}, nil},
 		{"localPref is for internal peers, prepending for external ones, med for all",
-			[]Peer{any4, external, internal}, []Address{{Address: ip("192.0.2.1"), Advertisements: []*Advertisement{
-				ad("a", 0, func(a *Advertisement) { a.LocalPref, a.Prepend, a.HasMED = 300, 2, true })}}},
-			[]string{"any 192.0.2.1/32 med=0 prepend=2", "ext 192.0.2.1/32 med=0 prepend=2", "int 192.0.2.1/32 pref=300 med=0"}, nil},
+			[]Peer{any4, external, internal}, []Address{{Address: ip("192.0.2.1"),
+				Advertisements: []*Advertisement{
+					ad("a", 0, func(a *Advertisement) { a.LocalPref, a.Prepend, a.HasMED = 300, 2, true })}}},
+			[]string{"any 192.0.2.1/32 med=0 prepend=2", "ext 192.0.2.1/32 med=0 prepend=2",
+				"int 192.0.2.1/32 pref=300 med=0"}, nil},
 		{"communities are united, sorted, each once",
 			[]Peer{external}, []Address{{Address: ip("192.0.2.1"), Advertisements: []*Advertisement{
 				ad("b", 1, func(a *Advertisement) { a.Communities = communities("large:1:2:3", "1:2", "rt:1:1") }),
@@ -173,9 +183,12 @@ func TestPlan(t *testing.T) {
 			[]string{"int 192.0.2.1/32 pref=2"}, []string{"int 192.0.2.1/32 localPref b c"}},
 		{"weights are in proportion to endpoints, and never nothing",
 			[]Peer{external}, []Address{
-				{Address: ip("192.0.2.1"), Endpoints: 1, Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })}},
-				{Address: ip("192.0.2.2"), Endpoints: 3, Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })}},
-				{Address: ip("192.0.2.3"), Endpoints: 0, Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })}},
+				{Address: ip("192.0.2.1"), Endpoints: 1,
+					Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })}},
+				{Address: ip("192.0.2.2"), Endpoints: 3,
+					Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })}},
+				{Address: ip("192.0.2.3"), Endpoints: 0,
+					Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })}},
 			},
 			[]string{
 				"ext 192.0.2.1/32 " + LinkBandwidth(64512, 10e6).String(),
@@ -184,12 +197,15 @@ func TestPlan(t *testing.T) {
 			}, nil},
 		{"an aggregate has the weight of all its addresses, each counted once; a large AS number is AS_TRANS",
 			[]Peer{any4}, []Address{
-				{Address: ip("192.0.2.1"), Endpoints: 1, Advertisements: []*Advertisement{wide, ad("w", 2, func(a *Advertisement) { a.Weight, a.Length4 = true, 24 })}},
+				{Address: ip("192.0.2.1"), Endpoints: 1,
+					Advertisements: []*Advertisement{wide,
+						ad("w", 2, func(a *Advertisement) { a.Weight, a.Length4 = true, 24 })}},
 				{Address: ip("192.0.2.2"), Endpoints: 2, Advertisements: []*Advertisement{wide}},
 			},
 			[]string{"any 192.0.2.0/24 " + LinkBandwidth(23456, 30e6).String()}, nil},
 		{"more endpoints than fit are as many as fit",
-			[]Peer{external}, []Address{{Address: ip("192.0.2.1"), Endpoints: 1 << 40, Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })}}},
+			[]Peer{external}, []Address{{Address: ip("192.0.2.1"), Endpoints: 1 << 40,
+				Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })}}},
 			[]string{"ext 192.0.2.1/32 " + LinkBandwidth(64512, 4e9).String()}, nil},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -200,13 +216,15 @@ func TestPlan(t *testing.T) {
 			}
 			var told []string
 			for _, c := range conflicts {
-				told = append(told, strings.Join([]string{c.Peer, c.Prefix.String(), c.Field, c.Kept, c.Ignored}, " "))
+				told = append(told, strings.Join([]string{c.Peer, c.Prefix.String(), c.Field, c.Kept,
+					c.Ignored}, " "))
 			}
 			if diff := cmp.Diff(test.conflicts, told); diff != "" {
 				t.Errorf("conflicts: -want +got:\n%s", diff)
 			}
 			if len(plan) != len(test.peers) {
-				t.Errorf("%d peers of %d: a peer without routes has a session too", len(plan), len(test.peers))
+				t.Errorf("%d peers of %d: a peer without routes has a session too", len(plan),
+					len(test.peers))
 			}
 		})
 	}
@@ -215,7 +233,8 @@ func TestPlan(t *testing.T) {
 // world draws peers, advertisements and addresses that have much in common.
 func world(t *rapid.T, label string) ([]Peer, []Address) {
 	var peers []Peer
-	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"p", "q", "r"}), rapid.ID).Draw(t, label+" peers") {
+	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"p", "q", "r"}), rapid.ID).Draw(t,
+		label+" peers") {
 		peers = append(peers, Peer{
 			Name: name, LocalASN: 1, PeerASN: rapid.Uint32Range(0, 2).Draw(t, "asn"),
 			Families: rapid.SampledFrom([]Families{IPv4, IPv6, DualStack}).Draw(t, "families"),
@@ -228,14 +247,18 @@ func world(t *rapid.T, label string) ([]Peer, []Address) {
 	for i := range rapid.IntRange(1, 4).Draw(t, "ads") {
 		ads = append(ads, ad(fmt.Sprint("a", i), rapid.IntRange(0, 2).Draw(t, "age"), func(a *Advertisement) {
 			a.Length4, a.Length6 = rapid.IntRange(29, 32).Draw(t, "4"), rapid.IntRange(125, 128).Draw(t, "6")
-			a.LocalPref, a.Prepend = rapid.Uint32Range(0, 2).Draw(t, "pref"), rapid.IntRange(0, 2).Draw(t, "prepend")
+			a.LocalPref, a.Prepend = rapid.Uint32Range(0, 2).Draw(t, "pref"), rapid.IntRange(0, 2).Draw(t,
+				"prepend")
 			a.HasMED, a.Weight = rapid.Bool().Draw(t, "has med"), rapid.Bool().Draw(t, "weight")
-			a.Communities = rapid.SliceOfN(rapid.SampledFrom(communities("1:1", "1:2", "large:1:1:1")), 0, 2).Draw(t, "communities")
-			a.Peers = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"p", "q"}), 0, 2, rapid.ID).Draw(t, "to")
+			a.Communities = rapid.SliceOfN(rapid.SampledFrom(communities("1:1", "1:2", "large:1:1:1")), 0,
+				2).Draw(t, "communities")
+			a.Peers = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"p", "q"}), 0, 2, rapid.ID).Draw(t,
+				"to")
 		}))
 	}
 	var addresses []Address
-	all := []netip.Addr{ip("192.0.2.1"), ip("192.0.2.2"), ip("192.0.2.9"), ip("2001:db8::1"), ip("2001:db8::8")}
+	all := []netip.Addr{ip("192.0.2.1"), ip("192.0.2.2"), ip("192.0.2.9"), ip("2001:db8::1"),
+		ip("2001:db8::8")}
 	for _, addr := range rapid.SliceOfDistinct(rapid.SampledFrom(all), rapid.ID).Draw(t, label+" addresses") {
 		addresses = append(addresses, Address{
 			Address: addr, Endpoints: rapid.IntRange(0, 3).Draw(t, "endpoints"),
@@ -272,7 +295,8 @@ func oracle(peer Peer, at netip.Prefix, addresses []Address) (Route, bool) {
 	oldest := func(sets func(*Advertisement) bool) *Advertisement {
 		var best *Advertisement
 		for _, a := range ads {
-			if sets(a) && (best == nil || a.Created.Before(best.Created) || a.Created.Equal(best.Created) && a.Name < best.Name) {
+			if sets(a) && (best == nil || a.Created.Before(best.Created) || a.Created.Equal(best.Created) &&
+				a.Name < best.Name) {
 				best = a
 			}
 		}
@@ -331,7 +355,8 @@ func TestPlanAgreesWithTheOracle(t *testing.T) {
 			for _, r := range d.Routes {
 				got = append(got, writtenRoute(r))
 			}
-			if !slices.IsSortedFunc(d.Routes, func(a, b Route) int { return comparePrefix(a.Prefix, b.Prefix) }) {
+			if !slices.IsSortedFunc(d.Routes,
+				func(a, b Route) int { return comparePrefix(a.Prefix, b.Prefix) }) {
 				t.Fatalf("not sorted: %v", got)
 			}
 			slices.Sort(want)
@@ -415,7 +440,8 @@ func TestDiffLeadsThere(t *testing.T) {
 }
 
 func TestWhatNeedsAReset(t *testing.T) {
-	base := Peer{Name: "p", LocalASN: 1, PeerASN: 2, Address: ip("192.0.2.1"), Families: IPv4, Hold: 9 * time.Second}
+	base := Peer{Name: "p", LocalASN: 1, PeerASN: 2, Address: ip("192.0.2.1"), Families: IPv4,
+		Hold: 9 * time.Second}
 	routes := []Route{{Prefix: netip.MustParsePrefix("192.0.2.9/32")}}
 	for _, test := range []struct {
 		story  string
@@ -438,8 +464,10 @@ func TestWhatNeedsAReset(t *testing.T) {
 		changed := base
 		test.change(&changed)
 		got := Diff([]Desired{{Peer: base, Routes: routes}}, []Desired{{Peer: changed, Routes: routes}})
-		if len(got) != 1 || got[0].Action != test.want || got[0].Field != test.field || len(got[0].Announce) != test.routes || got[0].Peer != changed {
-			t.Errorf("%s: %+v, want %s because of %q with %d routes", test.story, got, test.want, test.field, test.routes)
+		if len(got) != 1 || got[0].Action != test.want || got[0].Field != test.field ||
+			len(got[0].Announce) != test.routes || got[0].Peer != changed {
+			t.Errorf("%s: %+v, want %s because of %q with %d routes", test.story, got, test.want, test.field,
+				test.routes)
 		}
 	}
 }

@@ -61,7 +61,8 @@ func TestRouterIDFrom(t *testing.T) {
 }
 
 func TestFamilies(t *testing.T) {
-	if FamilyOf(netip.MustParseAddr("192.0.2.1")) != IPv4 || FamilyOf(netip.MustParseAddr("2001:db8::1")) != IPv6 {
+	if FamilyOf(netip.MustParseAddr("192.0.2.1")) != IPv4 ||
+		FamilyOf(netip.MustParseAddr("2001:db8::1")) != IPv6 {
 		t.Error("families of addresses")
 	}
 	if !DualStack.Has(IPv4) || IPv4.Has(DualStack) || len(DualStack.List()) != 2 || IPv6.List()[0] != IPv6 {

@@ -25,7 +25,8 @@ func object(name string, age int) metav1.ObjectMeta {
 
 // peer is a BGPPeer with an AS number and an address, changed.
 func peer(name string, change func(*v1beta1.BGPPeerSpec)) v1beta1.BGPPeer {
-	o := v1beta1.BGPPeer{ObjectMeta: object(name, 0), Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: 64513, PeerAddress: "192.0.2.1"}}
+	o := v1beta1.BGPPeer{ObjectMeta: object(name, 0),
+		Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: 64513, PeerAddress: "192.0.2.1"}}
 	if change != nil {
 		change(&o.Spec)
 	}
@@ -33,7 +34,8 @@ func peer(name string, change func(*v1beta1.BGPPeerSpec)) v1beta1.BGPPeer {
 }
 
 func secret(name string, kind corev1.SecretType, password string) corev1.Secret {
-	return corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Type: kind, Data: map[string][]byte{"password": []byte(password)}}
+	return corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Type: kind,
+		Data: map[string][]byte{"password": []byte(password)}}
 }
 
 func seconds(n int) *metav1.Duration {
@@ -50,10 +52,12 @@ func lines(problems []Problem) []string {
 }
 
 func TestPeers(t *testing.T) {
-	node := Node{Name: "n1", Labels: labels.Set{"rack": "7", "asn": "4200000007", "id": "10.0.0.7", "word": "seven"},
+	node := Node{Name: "n1", Labels: labels.Set{"rack": "7", "asn": "4200000007", "id": "10.0.0.7",
+		"word": "seven"},
 		Annotations: map[string]string{"tor": " 2001:db8::7 ", "src": "2001:db8::1", "zone": "fe80::1%eth0"},
 		Addresses:   []netip.Addr{ip("2001:db8::a"), ip("10.0.0.1"), ip("10.0.0.2")}}
-	plain := bgp.Peer{Name: "p", LocalASN: 64512, PeerASN: 64513, RouterID: ip("10.0.0.1"), Address: ip("192.0.2.1"), Port: 179,
+	plain := bgp.Peer{Name: "p", LocalASN: 64512, PeerASN: 64513, RouterID: ip("10.0.0.1"),
+		Address: ip("192.0.2.1"), Port: 179,
 		Hold: 90 * time.Second, Keepalive: 30 * time.Second, Connect: 5 * time.Second, Families: bgp.IPv4,
 		Offer: bgp.Offer{ExtendedMessage: true}, NextHop4: ip("10.0.0.1"), NextHop6: ip("2001:db8::a")}
 	label := func(key string) *v1beta1.NodeValue { return &v1beta1.NodeValue{Label: key} }
@@ -81,19 +85,26 @@ func TestPeers(t *testing.T) {
 		{"capabilities that are not offered, and such as are",
 			func(s *v1beta1.BGPPeerSpec) {
 				no := false
-				s.Capabilities = v1beta1.BGPCapabilities{ExtendedMessage: &no, FQDN: true, SoftwareVersion: true}
+				s.Capabilities = v1beta1.BGPCapabilities{ExtendedMessage: &no, FQDN: true,
+					SoftwareVersion: true}
 			},
 			func(p *bgp.Peer) { p.Offer = bgp.Offer{FQDN: true, SoftwareVersion: true} }, ""},
-		{"an AS number of four octets", func(s *v1beta1.BGPPeerSpec) { s.PeerASN = 4294967295 }, func(p *bgp.Peer) { p.PeerASN = 4294967295 }, ""},
-		{"any external AS number", func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.DynamicASN = 0, "external" }, func(p *bgp.Peer) { p.PeerASN = 0 }, ""},
-		{"our own AS number", func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.DynamicASN = 0, "internal" }, func(p *bgp.Peer) { p.PeerASN = 64512 }, ""},
-		{"localASN takes the place of myASN", func(s *v1beta1.BGPPeerSpec) { s.LocalASN = 65000 }, func(p *bgp.Peer) { p.LocalASN = 65000 }, ""},
+		{"an AS number of four octets",
+			func(s *v1beta1.BGPPeerSpec) { s.PeerASN = 4294967295 }, func(p *bgp.Peer) { p.PeerASN = 4294967295 }, ""},
+		{"any external AS number",
+			func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.DynamicASN = 0, "external" }, func(p *bgp.Peer) { p.PeerASN = 0 }, ""},
+		{"our own AS number",
+			func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.DynamicASN = 0, "internal" }, func(p *bgp.Peer) { p.PeerASN = 64512 }, ""},
+		{"localASN takes the place of myASN",
+			func(s *v1beta1.BGPPeerSpec) { s.LocalASN = 65000 }, func(p *bgp.Peer) { p.LocalASN = 65000 }, ""},
 		{"IPv6 carries IPv6", func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "2001:db8::1" },
 			func(p *bgp.Peer) { p.Address, p.Families = ip("2001:db8::1"), bgp.IPv6 }, ""},
-		{"an unnumbered session carries both", func(s *v1beta1.BGPPeerSpec) { s.PeerAddress, s.Interface = "", "eth1" },
+		{"an unnumbered session carries both",
+			func(s *v1beta1.BGPPeerSpec) { s.PeerAddress, s.Interface = "", "eth1" },
 			func(p *bgp.Peer) { p.Address, p.Interface, p.Families = netip.Addr{}, "eth1", bgp.DualStack }, ""},
 		{"multihop", func(s *v1beta1.BGPPeerSpec) { s.EBGPMultiHop = true }, func(p *bgp.Peer) { p.Multihop = true }, ""},
-		{"multihop means nothing to an internal session", func(s *v1beta1.BGPPeerSpec) { s.EBGPMultiHop, s.PeerASN = true, 64512 },
+		{"multihop means nothing to an internal session",
+			func(s *v1beta1.BGPPeerSpec) { s.EBGPMultiHop, s.PeerASN = true, 64512 },
 			func(p *bgp.Peer) { p.PeerASN = 64512 }, ""},
 		{"only the keepalive time is given", func(s *v1beta1.BGPPeerSpec) { s.KeepaliveTime = seconds(2) },
 			func(p *bgp.Peer) { p.Hold, p.Keepalive = 6*time.Second, 2*time.Second }, ""},
@@ -102,7 +113,8 @@ func TestPeers(t *testing.T) {
 		{"no hold time", func(s *v1beta1.BGPPeerSpec) { s.HoldTime = seconds(0) }, func(p *bgp.Peer) { p.Hold, p.Keepalive = 0, 0 }, ""},
 		{"the node's own values take the place of all nodes'",
 			func(s *v1beta1.BGPPeerSpec) {
-				s.PerNode = &v1beta1.PerNodeValues{MyASN: label("asn"), PeerASN: label("rack"), PeerAddress: annotation("tor"),
+				s.PerNode = &v1beta1.PerNodeValues{MyASN: label("asn"), PeerASN: label("rack"),
+					PeerAddress:   annotation("tor"),
 					SourceAddress: annotation("src"), RouterID: label("id")}
 			},
 			func(p *bgp.Peer) {
@@ -117,17 +129,22 @@ func TestPeers(t *testing.T) {
 			func(s *v1beta1.BGPPeerSpec) {
 				s.PeerAddress, s.PerNode = "", &v1beta1.PerNodeValues{PeerAddress: annotation("none")}
 			}, nil, "peerAddress: the node has no annotation none, and the BGPPeer gives no value for all nodes"},
-		{"a label that is no number", func(s *v1beta1.BGPPeerSpec) { s.PerNode = &v1beta1.PerNodeValues{MyASN: label("word")} }, nil,
+		{"a label that is no number",
+			func(s *v1beta1.BGPPeerSpec) { s.PerNode = &v1beta1.PerNodeValues{MyASN: label("word")} }, nil,
 			"myASN: label word of the node is \"seven\", which is no AS number"},
-		{"an annotation that is no address", func(s *v1beta1.BGPPeerSpec) { s.PerNode = &v1beta1.PerNodeValues{PeerAddress: annotation("zone")} }, nil,
+		{"an annotation that is no address",
+			func(s *v1beta1.BGPPeerSpec) { s.PerNode = &v1beta1.PerNodeValues{PeerAddress: annotation("zone")} }, nil,
 			"name the interface in spec.interface"},
-		{"a router ID that is none", func(s *v1beta1.BGPPeerSpec) { s.PerNode = &v1beta1.PerNodeValues{RouterID: annotation("tor")} }, nil,
+		{"a router ID that is none",
+			func(s *v1beta1.BGPPeerSpec) { s.PerNode = &v1beta1.PerNodeValues{RouterID: annotation("tor")} }, nil,
 			"write it as an IPv4 address"},
-		{"a source of the other family", func(s *v1beta1.BGPPeerSpec) { s.PerNode = &v1beta1.PerNodeValues{SourceAddress: annotation("src")} }, nil,
+		{"a source of the other family",
+			func(s *v1beta1.BGPPeerSpec) { s.PerNode = &v1beta1.PerNodeValues{SourceAddress: annotation("src")} }, nil,
 			"of different families"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			c, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{peer("p", test.change)}}, Config{}, start)
+			c, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{peer("p", test.change)}}, Config{},
+				start)
 			if len(problems) != 0 {
 				t.Fatalf("problems are %+v", problems)
 			}
@@ -151,8 +168,10 @@ func TestPeers(t *testing.T) {
 
 func TestTheRouterIDOfANodeWithoutIPv4ComesFromItsName(t *testing.T) {
 	c, _ := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{peer("p", nil)}}, Config{}, start)
-	got, err := c.BGPPeer("p").For(Node{Name: "n1", Addresses: []netip.Addr{ip("fe80::1"), ip("2001:db8::1")}})
-	if err != nil || got.RouterID != bgp.RouterIDFrom("n1") || got.NextHop6 != ip("2001:db8::1") || got.NextHop4.IsValid() {
+	got, err := c.BGPPeer("p").For(Node{Name: "n1",
+		Addresses: []netip.Addr{ip("fe80::1"), ip("2001:db8::1")}})
+	if err != nil || got.RouterID != bgp.RouterIDFrom("n1") || got.NextHop6 != ip("2001:db8::1") ||
+		got.NextHop4.IsValid() {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -164,25 +183,39 @@ func TestBadPeers(t *testing.T) {
 		says   string
 	}{
 		{"no AS number", func(s *v1beta1.BGPPeerSpec) { s.MyASN = 0 }, "spec.myASN is missing"},
-		{"an AS number that is too large", func(s *v1beta1.BGPPeerSpec) { s.PeerASN = 1 << 32 }, "spec.peerASN: 4294967296 is no AS number"},
-		{"two ways to say the AS number", func(s *v1beta1.BGPPeerSpec) { s.DynamicASN = "external" }, "exactly one of spec.peerASN and dynamicASN"},
-		{"no AS number of the router", func(s *v1beta1.BGPPeerSpec) { s.PeerASN = 0 }, "exactly one of spec.peerASN and dynamicASN"},
+		{"an AS number that is too large",
+			func(s *v1beta1.BGPPeerSpec) { s.PeerASN = 1 << 32 }, "spec.peerASN: 4294967296 is no AS number"},
+		{"two ways to say the AS number",
+			func(s *v1beta1.BGPPeerSpec) { s.DynamicASN = "external" }, "exactly one of spec.peerASN and dynamicASN"},
+		{"no AS number of the router",
+			func(s *v1beta1.BGPPeerSpec) { s.PeerASN = 0 }, "exactly one of spec.peerASN and dynamicASN"},
 		{"two routers", func(s *v1beta1.BGPPeerSpec) { s.Interface = "eth0" }, "exactly one of spec.peerAddress and interface"},
 		{"no address", func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "tor.example.com" }, "is no IP address"},
-		{"an address of no host", func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "224.0.0.1" }, "not the address of a host"},
-		{"a link-local address", func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "fe80::1" }, "give spec.interface instead"},
+		{"an address of no host",
+			func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "224.0.0.1" }, "not the address of a host"},
+		{"a link-local address",
+			func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "fe80::1" }, "give spec.interface instead"},
 		{"a router ID of IPv6", func(s *v1beta1.BGPPeerSpec) { s.RouterID = "2001:db8::1" }, "spec.routerID"},
 		{"a port that is none", func(s *v1beta1.BGPPeerSpec) { s.PeerPort = 70000 }, "spec.peerPort"},
-		{"a hold time of 2s", func(s *v1beta1.BGPPeerSpec) { s.HoldTime = seconds(2) }, "spec.holdTime: 2s is less than 3s"},
+		{"a hold time of 2s",
+			func(s *v1beta1.BGPPeerSpec) { s.HoldTime = seconds(2) }, "spec.holdTime: 2s is less than 3s"},
 		{"half seconds", func(s *v1beta1.BGPPeerSpec) { s.HoldTime = &metav1.Duration{Duration: 3500 * time.Millisecond} }, "whole seconds"},
-		{"keepalives rarer than the hold time", func(s *v1beta1.BGPPeerSpec) { s.HoldTime, s.KeepaliveTime = seconds(9), seconds(10) }, "longer than holdTime"},
-		{"no keepalives, but a hold time", func(s *v1beta1.BGPPeerSpec) { s.HoldTime, s.KeepaliveTime = seconds(9), seconds(0) }, "without keepalives"},
-		{"no pause between attempts", func(s *v1beta1.BGPPeerSpec) { s.ConnectTime = seconds(0) }, "spec.connectTime"},
-		{"a restart that is too long", func(s *v1beta1.BGPPeerSpec) { s.EnableGracefulRestart, s.GracefulRestartTime = true, seconds(4096) }, "spec.gracefulRestartTime"},
-		{"a shutdown that is too long", func(s *v1beta1.BGPPeerSpec) { s.GracefulShutdownPeriod = seconds(61) }, "spec.gracefulShutdownPeriod"},
-		{"GTSM and multihop", func(s *v1beta1.BGPPeerSpec) { s.EBGPMultiHop, s.TTLSecurity = true, 1 }, "spec.ttlSecurity"},
-		{"both families and one", func(s *v1beta1.BGPPeerSpec) { s.DisableMP, s.DualStackAddressFamily = true, true }, "spec.disableMP"},
-		{"a selector that cannot be read", func(s *v1beta1.BGPPeerSpec) { s.NodeSelectors = []metav1.LabelSelector{badSelector} }, "spec.nodeSelectors[0]"},
+		{"keepalives rarer than the hold time",
+			func(s *v1beta1.BGPPeerSpec) { s.HoldTime, s.KeepaliveTime = seconds(9), seconds(10) }, "longer than holdTime"},
+		{"no keepalives, but a hold time",
+			func(s *v1beta1.BGPPeerSpec) { s.HoldTime, s.KeepaliveTime = seconds(9), seconds(0) }, "without keepalives"},
+		{"no pause between attempts",
+			func(s *v1beta1.BGPPeerSpec) { s.ConnectTime = seconds(0) }, "spec.connectTime"},
+		{"a restart that is too long",
+			func(s *v1beta1.BGPPeerSpec) { s.EnableGracefulRestart, s.GracefulRestartTime = true, seconds(4096) }, "spec.gracefulRestartTime"},
+		{"a shutdown that is too long",
+			func(s *v1beta1.BGPPeerSpec) { s.GracefulShutdownPeriod = seconds(61) }, "spec.gracefulShutdownPeriod"},
+		{"GTSM and multihop",
+			func(s *v1beta1.BGPPeerSpec) { s.EBGPMultiHop, s.TTLSecurity = true, 1 }, "spec.ttlSecurity"},
+		{"both families and one",
+			func(s *v1beta1.BGPPeerSpec) { s.DisableMP, s.DualStackAddressFamily = true, true }, "spec.disableMP"},
+		{"a selector that cannot be read",
+			func(s *v1beta1.BGPPeerSpec) { s.NodeSelectors = []metav1.LabelSelector{badSelector} }, "spec.nodeSelectors[0]"},
 		{"a long password", func(s *v1beta1.BGPPeerSpec) { s.Password = strings.Repeat("geheim", 20) }, "spec.password has 120 bytes"},
 		{"two passwords", func(s *v1beta1.BGPPeerSpec) { s.Password, s.PasswordSecret = "x", &v1beta1.SecretReference{Name: "s"} }, "exclude each other"},
 		{"a Secret of another namespace", func(s *v1beta1.BGPPeerSpec) {
@@ -190,12 +223,14 @@ func TestBadPeers(t *testing.T) {
 		}, "in namespace \"berth-system\" only"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			bad := Objects{Namespace: "berth-system", BGPPeers: []v1beta1.BGPPeer{peer("bad", test.change), peer("good", nil)}}
+			bad := Objects{Namespace: "berth-system",
+				BGPPeers: []v1beta1.BGPPeer{peer("bad", test.change), peer("good", nil)}}
 			c, problems := Parse(bad, Config{}, start)
 			if diff := cmp.Diff([]string{"BGPPeer bad Invalid"}, lines(problems)); diff != "" {
 				t.Fatalf("-want +got:\n%s", diff)
 			}
-			if m := problems[0].Message; !strings.Contains(m, test.says) || !strings.Contains(m, "It is not in force.") || strings.Contains(m, "geheim") {
+			if m := problems[0].Message; !strings.Contains(m, test.says) ||
+				!strings.Contains(m, "It is not in force.") || strings.Contains(m, "geheim") {
 				t.Errorf("message is %q, want %q in it", m, test.says)
 			}
 			if c.BGPPeer("bad") != nil || c.BGPPeer("good") == nil {
@@ -203,7 +238,8 @@ func TestBadPeers(t *testing.T) {
 			}
 			last, _ := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{peer("bad", nil)}}, Config{}, start)
 			c, problems = Parse(bad, last, start)
-			if c.BGPPeer("bad") == nil || !strings.Contains(problems[0].Message, "Its last good version stays in force.") {
+			if c.BGPPeer("bad") == nil || !strings.Contains(problems[0].Message,
+				"Its last good version stays in force.") {
 				t.Errorf("the last good version does not stay: %v", problems)
 			}
 		})
@@ -213,7 +249,8 @@ func TestBadPeers(t *testing.T) {
 // What manifests and Go clients that were made for MetalLB say of a password.
 func TestPasswordSecretsAsMetalLBHasThem(t *testing.T) {
 	secrets := []corev1.Secret{{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "berth-system", Name: "tor"}, Type: corev1.SecretTypeBasicAuth,
+		ObjectMeta: metav1.ObjectMeta{Namespace: "berth-system",
+			Name: "tor"}, Type: corev1.SecretTypeBasicAuth,
 		Data: map[string][]byte{corev1.BasicAuthPasswordKey: []byte("secret")},
 	}}
 	for _, test := range []struct {
@@ -224,7 +261,8 @@ func TestPasswordSecretsAsMetalLBHasThem(t *testing.T) {
 	}{
 		{"an empty reference is none", "", v1beta1.SecretReference{}, ""},
 		{"also beside a password", "plain", v1beta1.SecretReference{}, "plain"},
-		{"MetalLB's namespace means Berth's own", "", v1beta1.SecretReference{Name: "tor", Namespace: "metallb-system"}, "secret"},
+		{"MetalLB's namespace means Berth's own", "",
+			v1beta1.SecretReference{Name: "tor", Namespace: "metallb-system"}, "secret"},
 		{"Berth's own", "", v1beta1.SecretReference{Name: "tor", Namespace: "berth-system"}, "secret"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -251,11 +289,15 @@ func TestPasswordSecrets(t *testing.T) {
 		secrets []corev1.Secret
 		says    string // "" when the peer is in force
 	}{
-		{"the Secret is there", []corev1.Secret{secret("other", corev1.SecretTypeBasicAuth, "y"), secret("s", corev1.SecretTypeBasicAuth, "geheim")}, ""},
+		{"the Secret is there", []corev1.Secret{secret("other", corev1.SecretTypeBasicAuth, "y"),
+			secret("s", corev1.SecretTypeBasicAuth, "geheim")}, ""},
 		{"there is none", nil, "Secret s is not there"},
-		{"it is of another type", []corev1.Secret{secret("s", corev1.SecretTypeOpaque, "geheim")}, "is not of type kubernetes.io/basic-auth"},
+		{"it is of another type", []corev1.Secret{secret("s", corev1.SecretTypeOpaque, "geheim")},
+			"is not of type kubernetes.io/basic-auth"},
 		{"it has no password", []corev1.Secret{secret("s", corev1.SecretTypeBasicAuth, "")}, "has 0 bytes"},
-		{"the password is too long", []corev1.Secret{secret("s", corev1.SecretTypeBasicAuth, strings.Repeat("geheim", 14))}, "has 84 bytes, and must have 1 to 80"},
+		{"the password is too long",
+			[]corev1.Secret{secret("s", corev1.SecretTypeBasicAuth,
+				strings.Repeat("geheim", 14))}, "has 84 bytes, and must have 1 to 80"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			objects := Objects{BGPPeers: []v1beta1.BGPPeer{peer("p", withSecret)}, Secrets: test.secrets}
@@ -270,7 +312,8 @@ func TestPasswordSecrets(t *testing.T) {
 			if _, err := c.BGPPeer("p").For(Node{}); err == nil || !strings.Contains(err.Error(), test.says) {
 				t.Errorf("a peer without its password would connect without one: %v", err)
 			}
-			if len(problems) != 1 || problems[0].Reason != v1beta1.ReasonSecretNotFound || !strings.Contains(problems[0].Message, test.says) ||
+			if len(problems) != 1 || problems[0].Reason != v1beta1.ReasonSecretNotFound ||
+				!strings.Contains(problems[0].Message, test.says) ||
 				strings.Contains(problems[0].Message, "geheim") {
 				t.Errorf("problems are %+v, want %q", problems, test.says)
 			}
@@ -279,8 +322,10 @@ func TestPasswordSecrets(t *testing.T) {
 			objects.Secrets = test.secrets
 			c, problems = Parse(objects, last, start)
 			p := c.BGPPeer("p")
-			if got, _ := p.For(Node{}); got.Password.Reveal() != "last good" || len(problems) != 1 || !strings.Contains(p.Problem, test.says) {
-				t.Errorf("the last good password does not stay, or nobody says so: %v, %q", problems, p.Problem)
+			if got, _ := p.For(Node{}); got.Password.Reveal() != "last good" || len(problems) != 1 ||
+				!strings.Contains(p.Problem, test.says) {
+				t.Errorf("the last good password does not stay, or nobody says so: %v, %q", problems,
+					p.Problem)
 			}
 		})
 	}
@@ -288,7 +333,8 @@ func TestPasswordSecrets(t *testing.T) {
 
 func TestWhoMayNotReadSecretsMissesNone(t *testing.T) {
 	withSecret := func(s *v1beta1.BGPPeerSpec) { s.PasswordSecret = &v1beta1.SecretReference{Name: "s"} }
-	_, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{peer("p", withSecret)}, SecretsUnread: true}, Config{}, start)
+	_, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{peer("p", withSecret)}, SecretsUnread: true},
+		Config{}, start)
 	if len(problems) > 0 {
 		t.Errorf("problems are %+v", problems)
 	}
@@ -301,7 +347,8 @@ func TestAPeerThatNeverWasUsableIsNoLastGoodVersion(t *testing.T) {
 	bad := peer("p", withSecret)
 	bad.Spec.PeerAddress = "tor"
 	c, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{bad}}, last, start)
-	if c.BGPPeer("p") != nil || len(problems) != 1 || !strings.Contains(problems[0].Message, "It is not in force.") {
+	if c.BGPPeer("p") != nil || len(problems) != 1 ||
+		!strings.Contains(problems[0].Message, "It is not in force.") {
 		t.Errorf("got %+v, problems %+v", c.BGPPeer("p"), problems)
 	}
 }
@@ -309,8 +356,10 @@ func TestAPeerThatNeverWasUsableIsNoLastGoodVersion(t *testing.T) {
 func TestObjectsThatSelectNoNode(t *testing.T) {
 	gold := []metav1.LabelSelector{{MatchLabels: map[string]string{"tier": "gold"}}}
 	objects := Objects{
-		BGPPeers: []v1beta1.BGPPeer{peer("p", func(s *v1beta1.BGPPeerSpec) { s.NodeSelectors, s.BFDProfile = gold, "gone" }), peer("q", nil)},
-		BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("ad", 0, v1beta1.BGPAdvertisementSpec{NodeSelectors: gold}),
+		BGPPeers: []v1beta1.BGPPeer{peer("p",
+			func(s *v1beta1.BGPPeerSpec) { s.NodeSelectors, s.BFDProfile = gold, "gone" }), peer("q", nil)},
+		BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("ad", 0,
+			v1beta1.BGPAdvertisementSpec{NodeSelectors: gold}),
 			bgpAd("all", 0, v1beta1.BGPAdvertisementSpec{})},
 	}
 	for _, test := range []struct {
@@ -321,7 +370,8 @@ func TestObjectsThatSelectNoNode(t *testing.T) {
 		{"nodes are not known", nil, []string{"BGPPeer p BFDProfileNotFound"}},
 		{"none matches", map[string]map[string]string{"a": nil, "b": {"tier": "silver"}},
 			[]string{"BGPAdvertisement ad NoNodeSelected", "BGPPeer p BFDProfileNotFound"}},
-		{"one matches", map[string]map[string]string{"a": nil, "b": {"tier": "gold"}}, []string{"BGPPeer p BFDProfileNotFound"}},
+		{"one matches", map[string]map[string]string{"a": nil, "b": {"tier": "gold"}},
+			[]string{"BGPPeer p BFDProfileNotFound"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			objects.NodeLabels = test.nodes
@@ -342,7 +392,8 @@ func TestPeersSelectNodes(t *testing.T) {
 	gold := metav1.LabelSelector{MatchLabels: map[string]string{"tier": "gold"}}
 	c, _ := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{
 		peer("some", func(s *v1beta1.BGPPeerSpec) { s.NodeSelectors = []metav1.LabelSelector{gold} }), peer("all", nil)}}, Config{}, start)
-	if !c.BGPPeer("all").SelectsNode(nil) || c.BGPPeer("some").SelectsNode(nil) || !c.BGPPeer("some").SelectsNode(labels.Set{"tier": "gold"}) {
+	if !c.BGPPeer("all").SelectsNode(nil) || c.BGPPeer("some").SelectsNode(nil) ||
+		!c.BGPPeer("some").SelectsNode(labels.Set{"tier": "gold"}) {
 		t.Error("nodes are selected by label")
 	}
 }
@@ -359,21 +410,31 @@ func TestBFDProfiles(t *testing.T) {
 		want  BFDProfile
 		says  string
 	}{
-		{"defaults", v1beta1.BFDProfileSpec{}, BFDProfile{Receive: 300 * time.Millisecond, Transmit: 300 * time.Millisecond, Multiplier: 3, MinimumTTL: 254}, ""},
+		{"defaults", v1beta1.BFDProfileSpec{}, BFDProfile{Receive: 300 * time.Millisecond,
+			Transmit: 300 * time.Millisecond, Multiplier: 3, MinimumTTL: 254}, ""},
 		{"numbers are milliseconds, text has a unit",
-			v1beta1.BFDProfileSpec{ReceiveInterval: number(10), TransmitInterval: text("60s"), EchoInterval: text("0.02s"), EchoMode: true,
+			v1beta1.BFDProfileSpec{ReceiveInterval: number(10), TransmitInterval: text("60s"),
+				EchoInterval: text("0.02s"), EchoMode: true,
 				DetectMultiplier: new(int32(255)), MinimumTTL: new(int32(1)), PassiveMode: true},
-			BFDProfile{Receive: 10 * time.Millisecond, Transmit: time.Minute, Echo: 20 * time.Millisecond, Multiplier: 255, MinimumTTL: 1, Passive: true}, ""},
-		{"an interval that is too short", v1beta1.BFDProfileSpec{ReceiveInterval: number(9)}, BFDProfile{}, "spec.receiveInterval: 9ms is not from 10ms to 60s"},
-		{"one that is too long", v1beta1.BFDProfileSpec{TransmitInterval: text("61s")}, BFDProfile{}, "spec.transmitInterval"},
-		{"one without a unit", v1beta1.BFDProfileSpec{EchoInterval: text("50")}, BFDProfile{}, "\"50\" is no duration"},
-		{"a multiplier of 1", v1beta1.BFDProfileSpec{DetectMultiplier: new(int32(1))}, BFDProfile{}, "spec.detectMultiplier: 1 is not from 2 to 255"},
-		{"a TTL of 255", v1beta1.BFDProfileSpec{MinimumTTL: new(int32(255))}, BFDProfile{}, "spec.minimumTtl"},
+			BFDProfile{Receive: 10 * time.Millisecond, Transmit: time.Minute, Echo: 20 * time.Millisecond,
+				Multiplier: 255, MinimumTTL: 1, Passive: true}, ""},
+		{"an interval that is too short", v1beta1.BFDProfileSpec{ReceiveInterval: number(9)}, BFDProfile{},
+			"spec.receiveInterval: 9ms is not from 10ms to 60s"},
+		{"one that is too long", v1beta1.BFDProfileSpec{TransmitInterval: text("61s")}, BFDProfile{},
+			"spec.transmitInterval"},
+		{"one without a unit", v1beta1.BFDProfileSpec{EchoInterval: text("50")}, BFDProfile{},
+			"\"50\" is no duration"},
+		{"a multiplier of 1", v1beta1.BFDProfileSpec{DetectMultiplier: new(int32(1))}, BFDProfile{},
+			"spec.detectMultiplier: 1 is not from 2 to 255"},
+		{"a TTL of 255", v1beta1.BFDProfileSpec{MinimumTTL: new(int32(255))}, BFDProfile{},
+			"spec.minimumTtl"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			c, problems := Parse(Objects{BFDProfiles: []v1beta1.BFDProfile{profile("f", test.spec)}}, Config{}, start)
+			c, problems := Parse(Objects{BFDProfiles: []v1beta1.BFDProfile{profile("f", test.spec)}},
+				Config{}, start)
 			if test.says != "" {
-				if len(problems) != 1 || problems[0].Reason != v1beta1.ReasonInvalid || !strings.Contains(problems[0].Message, test.says) || len(c.BFDProfiles) != 0 {
+				if len(problems) != 1 || problems[0].Reason != v1beta1.ReasonInvalid ||
+					!strings.Contains(problems[0].Message, test.says) || len(c.BFDProfiles) != 0 {
 					t.Errorf("problems are %+v, want %q", problems, test.says)
 				}
 				return
@@ -389,8 +450,10 @@ func TestBFDProfiles(t *testing.T) {
 		})
 	}
 	t.Run("the last good version stays", func(t *testing.T) {
-		last, _ := Parse(Objects{BFDProfiles: []v1beta1.BFDProfile{profile("f", v1beta1.BFDProfileSpec{ReceiveInterval: number(50)})}}, Config{}, start)
-		c, problems := Parse(Objects{BFDProfiles: []v1beta1.BFDProfile{profile("f", v1beta1.BFDProfileSpec{ReceiveInterval: number(5)})}}, last, start)
+		last, _ := Parse(Objects{BFDProfiles: []v1beta1.BFDProfile{profile("f",
+			v1beta1.BFDProfileSpec{ReceiveInterval: number(50)})}}, Config{}, start)
+		c, problems := Parse(Objects{BFDProfiles: []v1beta1.BFDProfile{profile("f",
+			v1beta1.BFDProfileSpec{ReceiveInterval: number(5)})}}, last, start)
 		if len(c.BFDProfiles) != 1 || c.BFDProfiles[0].Receive != 50*time.Millisecond || len(problems) != 1 {
 			t.Errorf("profiles %+v, problems %v", c.BFDProfiles, problems)
 		}
@@ -399,10 +462,12 @@ func TestBFDProfiles(t *testing.T) {
 		names := func(s *v1beta1.BGPPeerSpec) { s.BFDProfile = "f" }
 		multihop := func(s *v1beta1.BGPPeerSpec) { s.BFDProfile, s.EBGPMultiHop = "f", true }
 		other := func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "192.0.2.3" }
-		objects := Objects{BGPPeers: []v1beta1.BGPPeer{peer("far", multihop), peer("p", names), peer("q", other)}}
+		objects := Objects{BGPPeers: []v1beta1.BGPPeer{peer("far", multihop), peer("p", names),
+			peer("q", other)}}
 		objects.BGPPeers[1].Spec.PeerAddress = "192.0.2.2"
 		c, problems := Parse(objects, Config{}, start)
-		if diff := cmp.Diff([]string{"BGPPeer far BFDProfileNotFound", "BGPPeer p BFDProfileNotFound"}, lines(problems)); diff != "" || c.BGPPeer("p").BFD != nil {
+		if diff := cmp.Diff([]string{"BGPPeer far BFDProfileNotFound", "BGPPeer p BFDProfileNotFound"},
+			lines(problems)); diff != "" || c.BGPPeer("p").BFD != nil {
 			t.Errorf("without the profile: -want +got:\n%s", diff)
 		}
 		objects.BFDProfiles = []v1beta1.BFDProfile{profile("f", v1beta1.BFDProfileSpec{EchoMode: true})}
@@ -410,15 +475,17 @@ func TestBFDProfiles(t *testing.T) {
 		if diff := cmp.Diff([]string{"BGPPeer far BFDEchoUnusable"}, lines(problems)); diff != "" {
 			t.Errorf("with the profile: -want +got:\n%s", diff)
 		}
-		if c.BGPPeer("p").BFD != c.BFDProfiles[0] || c.BGPPeer("q").BFD != nil || c.BGPPeer("far").BFD.Echo != 0 || c.BGPPeer("p").BFD.Echo == 0 {
+		if c.BGPPeer("p").BFD != c.BFDProfiles[0] || c.BGPPeer("q").BFD != nil ||
+			c.BGPPeer("far").BFD.Echo != 0 || c.BGPPeer("p").BFD.Echo == 0 {
 			t.Error("peers have other profiles than they name")
 		}
 	})
 	t.Run("of one that is deleted, the last version stays until the peer does without", func(t *testing.T) {
 		names := func(s *v1beta1.BGPPeerSpec) { s.BFDProfile, s.StrictBFD = "f", true }
 		objects := Objects{
-			BGPPeers:    []v1beta1.BGPPeer{peer("p", names)},
-			BFDProfiles: []v1beta1.BFDProfile{profile("f", v1beta1.BFDProfileSpec{ReceiveInterval: number(50)})},
+			BGPPeers: []v1beta1.BGPPeer{peer("p", names)},
+			BFDProfiles: []v1beta1.BFDProfile{profile("f",
+				v1beta1.BFDProfileSpec{ReceiveInterval: number(50)})},
 		}
 		c, _ := Parse(objects, Config{}, start)
 		objects.BFDProfiles = nil
@@ -428,7 +495,8 @@ func TestBFDProfiles(t *testing.T) {
 			if b := c.BGPPeer("p").BFD; b == nil || b.Receive != 50*time.Millisecond {
 				t.Fatalf("the profile is %+v", b)
 			}
-			if len(problems) != 1 || problems[0].Reason != v1beta1.ReasonBFDProfileNotFound || !strings.Contains(problems[0].Message, "last version stays") {
+			if len(problems) != 1 || problems[0].Reason != v1beta1.ReasonBFDProfileNotFound ||
+				!strings.Contains(problems[0].Message, "last version stays") {
 				t.Errorf("problems are %+v", problems)
 			}
 		}
@@ -436,7 +504,8 @@ func TestBFDProfiles(t *testing.T) {
 			t.Errorf("the session does not wait for BFD any more: %+v, %v", one, err)
 		}
 		// A new one of the name counts, and also for who named the old one.
-		objects.BFDProfiles = []v1beta1.BFDProfile{profile("f", v1beta1.BFDProfileSpec{ReceiveInterval: number(70)})}
+		objects.BFDProfiles = []v1beta1.BFDProfile{profile("f",
+			v1beta1.BFDProfileSpec{ReceiveInterval: number(70)})}
 		objects.BFDProfiles[0].UID = "another"
 		again, problems := Parse(objects, c, start)
 		if b := again.BGPPeer("p").BFD; b.Receive != 70*time.Millisecond || len(problems) != 0 {

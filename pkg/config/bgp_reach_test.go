@@ -29,7 +29,8 @@ func TestFamiliesThatReachNobody(t *testing.T) {
 			s.PeerAddress, s.PerNode = "", &v1beta1.PerNodeValues{PeerAddress: &value}
 		})
 	}
-	inRack1 := peer("tor", func(s *v1beta1.BGPPeerSpec) { s.NodeSelectors, s.DualStackAddressFamily = inRack("1"), true })
+	inRack1 := peer("tor",
+		func(s *v1beta1.BGPPeerSpec) { s.NodeSelectors, s.DualStackAddressFamily = inRack("1"), true })
 	racks := map[string]map[string]string{"n1": {"rack": "1", "tor": "10.0.0.1"}, "n2": {"rack": "2"}}
 	for _, test := range []struct {
 		story string
@@ -41,21 +42,31 @@ func TestFamiliesThatReachNobody(t *testing.T) {
 		says  []string
 	}{
 		{"IPv4 over IPv4", pools{four}, peers{tor}, spec{}, nil, "", nil},
-		{"both families, a session for one", pools{four, dual}, peers{tor}, spec{}, nil, v1beta1.ReasonNoPeerForFamily,
+		{"both families, a session for one", pools{four, dual}, peers{tor}, spec{}, nil,
+			v1beta1.ReasonNoPeerForFamily,
 			[]string{"IPv6 addresses (dual)", "(tor)", "Set dualStackAddressFamily to true"}},
 		{"a session for both", pools{dual}, peers{peer("tor", dualStack)}, spec{}, nil, "", nil},
 		{"a session for each", pools{dual}, peers{tor, over6}, spec{}, nil, "", nil},
-		{"the peer for IPv6 is not asked", pools{dual}, peers{tor, over6}, spec{Peers: []string{"tor"}}, nil, v1beta1.ReasonNoPeerForFamily,
+		{"the peer for IPv6 is not asked", pools{dual}, peers{tor, over6}, spec{Peers: []string{"tor"}}, nil,
+			v1beta1.ReasonNoPeerForFamily,
 			[]string{"(tor) carries IPv6"}},
-		{"the pool with IPv6 is not announced", pools{four, dual}, peers{tor}, spec{IPAddressPools: []string{"four"}}, nil, "", nil},
-		{"IPv6 only, to a router over IPv4", pools{six}, peers{tor}, spec{}, nil, v1beta1.ReasonNoPeerForFamily, []string{"(six)"}},
-		{"IPv4 only, to a router over IPv6", pools{four}, peers{over6}, spec{}, nil, v1beta1.ReasonNoPeerForFamily, []string{"Pools have IPv4 addresses (four)"}},
-		{"by interface", pools{dual}, peers{peer("tor", func(s *v1beta1.BGPPeerSpec) { s.PeerAddress, s.Interface = "", "eth0" })}, spec{}, nil, "", nil},
-		{"addresses from a label, which has no IPv6", pools{dual}, peers{by(v1beta1.NodeValue{Label: "tor"})}, spec{}, racks,
+		{"the pool with IPv6 is not announced", pools{four, dual}, peers{tor},
+			spec{IPAddressPools: []string{"four"}}, nil, "", nil},
+		{"IPv6 only, to a router over IPv4", pools{six}, peers{tor}, spec{}, nil,
+			v1beta1.ReasonNoPeerForFamily, []string{"(six)"}},
+		{"IPv4 only, to a router over IPv6", pools{four}, peers{over6}, spec{}, nil,
+			v1beta1.ReasonNoPeerForFamily, []string{"Pools have IPv4 addresses (four)"}},
+		{"by interface", pools{dual},
+			peers{peer("tor", func(s *v1beta1.BGPPeerSpec) { s.PeerAddress, s.Interface = "", "eth0" })}, spec{}, nil, "", nil},
+		{"addresses from a label, which has no IPv6", pools{dual}, peers{by(v1beta1.NodeValue{Label: "tor"})},
+			spec{}, racks,
 			v1beta1.ReasonNoPeerForFamily, []string{"IPv6"}},
-		{"addresses from an annotation may be any", pools{dual}, peers{by(v1beta1.NodeValue{Annotation: "tor"})}, spec{}, racks, "", nil},
-		{"and so they are where no nodes are known", pools{dual}, peers{by(v1beta1.NodeValue{Label: "tor"})}, spec{}, nil, "", nil},
-		{"the nodes have no session with the peer", pools{four}, peers{inRack1}, spec{NodeSelectors: inRack("2")}, racks,
+		{"addresses from an annotation may be any", pools{dual},
+			peers{by(v1beta1.NodeValue{Annotation: "tor"})}, spec{}, racks, "", nil},
+		{"and so they are where no nodes are known", pools{dual}, peers{by(v1beta1.NodeValue{Label: "tor"})},
+			spec{}, nil, "", nil},
+		{"the nodes have no session with the peer", pools{four}, peers{inRack1},
+			spec{NodeSelectors: inRack("2")}, racks,
 			v1beta1.ReasonPeerNotFound, []string{"(tor)", "spec.nodeSelectors"}},
 		{"the nodes with the peer for IPv6 are not selected", pools{dual}, peers{
 			peer("tor6", func(s *v1beta1.BGPPeerSpec) { s.NodeSelectors, s.PeerAddress = inRack("1"), "2001:db8:2::1" }), tor,
@@ -66,7 +77,8 @@ func TestFamiliesThatReachNobody(t *testing.T) {
 			_, problems := Parse(Objects{
 				Pools: test.pools, BGPPeers: test.peers, NodeLabels: test.nodes, BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("ad", 0, test.spec)},
 			}, Config{}, start)
-			if len(problems) > 1 || len(problems) == 1 && problems[0].Reason != test.want || (len(problems) == 0) != (test.want == "") {
+			if len(problems) > 1 || len(problems) == 1 && problems[0].Reason != test.want ||
+				(len(problems) == 0) != (test.want == "") {
 				t.Fatalf("problems are %+v, want %q", problems, test.want)
 			}
 			for _, text := range test.says {
@@ -81,7 +93,8 @@ func TestFamiliesThatReachNobody(t *testing.T) {
 // TestADeletedPoolReachesNobody: what rests of it is no reason to complain.
 func TestADeletedPoolReachesNobody(t *testing.T) {
 	objects := Objects{
-		Pools:             []v1beta1.IPAddressPool{pool("six", 0, "2001:db8::/64"), pool("four", 1, "192.0.2.0/24")},
+		Pools: []v1beta1.IPAddressPool{pool("six", 0, "2001:db8::/64"),
+			pool("four", 1, "192.0.2.0/24")},
 		BGPPeers:          []v1beta1.BGPPeer{peer("tor", nil)},
 		BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("ad", 0, v1beta1.BGPAdvertisementSpec{})},
 	}
@@ -106,7 +119,8 @@ func TestFamiliesAreThoseOfSessions(t *testing.T) {
 			if s.PeerAddress == "" || rapid.Bool().Draw(t, "per node") {
 				s.PerNode = &v1beta1.PerNodeValues{PeerAddress: &v1beta1.NodeValue{Label: "tor"}}
 			}
-			if racks := rapid.SliceOfN(rapid.SampledFrom([]string{"1", "2"}), 0, 2).Draw(t, "racks"); len(racks) > 0 {
+			if racks := rapid.SliceOfN(rapid.SampledFrom([]string{"1", "2"}), 0, 2).Draw(t,
+				"racks"); len(racks) > 0 {
 				s.NodeSelectors = inRack(racks...)
 			}
 		})
@@ -122,7 +136,8 @@ func TestFamiliesAreThoseOfSessions(t *testing.T) {
 			}
 			nodes[fmt.Sprint("n", i)] = set
 		}
-		c, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{p}, BGPAdvertisements: []v1beta1.BGPAdvertisement{ad}, NodeLabels: nodes}, Config{}, start)
+		c, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{p},
+			BGPAdvertisements: []v1beta1.BGPAdvertisement{ad}, NodeLabels: nodes}, Config{}, start)
 		if len(c.BGPPeers) == 0 {
 			t.Fatalf("problems are %+v", problems)
 		}
@@ -179,16 +194,23 @@ func TestSameRouterIDs(t *testing.T) {
 		says  string
 	}{
 		{"each node its own, by default", []v1beta1.BGPPeer{peer("a", nil)}, nil, ""},
-		{"one for all nodes", []v1beta1.BGPPeer{peer("a", id("10.0.0.9"))}, []string{"a"}, "10.0.0.9 is that of n1, n2, n3"},
+		{"one for all nodes", []v1beta1.BGPPeer{peer("a", id("10.0.0.9"))}, []string{"a"},
+			"10.0.0.9 is that of n1, n2, n3"},
 		{"one for one node", []v1beta1.BGPPeer{of("a", "10.0.0.9", inRack("1"))}, nil, ""},
-		{"by label, all others", []v1beta1.BGPPeer{peer("a", perNode("", v1beta1.NodeValue{Label: "id"}))}, nil, ""},
-		{"by label, one twice", []v1beta1.BGPPeer{peer("a", perNode("", v1beta1.NodeValue{Label: "same"}))}, []string{"a"}, "10.9.9.9 is that of n1, n2"},
-		{"by label, and the rest have one", []v1beta1.BGPPeer{peer("a", perNode("10.0.0.2", v1beta1.NodeValue{Label: "id"}))},
+		{"by label, all others", []v1beta1.BGPPeer{peer("a", perNode("", v1beta1.NodeValue{Label: "id"}))},
+			nil, ""},
+		{"by label, one twice", []v1beta1.BGPPeer{peer("a", perNode("", v1beta1.NodeValue{Label: "same"}))},
+			[]string{"a"}, "10.9.9.9 is that of n1, n2"},
+		{"by label, and the rest have one",
+			[]v1beta1.BGPPeer{peer("a", perNode("10.0.0.2", v1beta1.NodeValue{Label: "id"}))},
 			[]string{"a"}, "10.0.0.2 is that of n2, n3"},
-		{"by annotation, which nobody knows here", []v1beta1.BGPPeer{peer("a", perNode("10.0.0.9", v1beta1.NodeValue{Annotation: "id"}))}, nil, ""},
-		{"two peers of one router, other nodes", []v1beta1.BGPPeer{of("a", "10.0.0.9", inRack("1")), of("b", "10.0.0.9", inRack("2"))},
+		{"by annotation, which nobody knows here",
+			[]v1beta1.BGPPeer{peer("a", perNode("10.0.0.9", v1beta1.NodeValue{Annotation: "id"}))}, nil, ""},
+		{"two peers of one router, other nodes", []v1beta1.BGPPeer{of("a", "10.0.0.9", inRack("1")),
+			of("b", "10.0.0.9", inRack("2"))},
 			[]string{"a", "b"}, "10.0.0.9 is that of n1, n2"},
-		{"one for all nodes, each of which is an AS of its own", []v1beta1.BGPPeer{peer("a", asn("", "rack"))}, nil, ""},
+		{"one for all nodes, each of which is an AS of its own",
+			[]v1beta1.BGPPeer{peer("a", asn("", "rack"))}, nil, ""},
 		{"and some of which are in one", []v1beta1.BGPPeer{peer("a", asn("", "zone"))},
 			[]string{"a"}, "10.0.0.9 is that of n1, n3"},
 		{"that call themselves the same AS", []v1beta1.BGPPeer{peer("a", func(s *v1beta1.BGPPeerSpec) {
@@ -196,7 +218,8 @@ func TestSameRouterIDs(t *testing.T) {
 			s.LocalASN = 64999
 		})}, []string{"a"}, "10.0.0.9 is that of n1, n2, n3"},
 		{"in an AS that nobody knows here", []v1beta1.BGPPeer{peer("a", asn("asn", ""))}, nil, ""},
-		{"two peers of one router, one node", []v1beta1.BGPPeer{of("a", "10.0.0.9", inRack("1")), of("b", "10.0.0.9", inRack("1"))}, nil, ""},
+		{"two peers of one router, one node", []v1beta1.BGPPeer{of("a", "10.0.0.9", inRack("1")),
+			of("b", "10.0.0.9", inRack("1"))}, nil, ""},
 		{"two routers, other nodes", []v1beta1.BGPPeer{of("a", "10.0.0.9", inRack("1")),
 			peer("b", func(s *v1beta1.BGPPeerSpec) {
 				s.RouterID, s.PeerAddress, s.NodeSelectors = "10.0.0.9", "192.0.2.2", inRack("2")

@@ -45,16 +45,20 @@ func TestTwoPeersOfOneRouter(t *testing.T) {
 	}{
 		{"copied and pasted", nil, nil, true, "bare, rack 1, rack 2"},
 		{"other routers", nil, func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "192.0.2.2" }, false, ""},
-		{"other terms do not make another session", nil, func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.EBGPMultiHop = 64514, true }, true,
+		{"other terms do not make another session", nil,
+			func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.EBGPMultiHop = 64514, true }, true,
 			"bare, rack 1, rack 2"},
 		{"from other addresses", func(s *v1beta1.BGPPeerSpec) { s.SourceAddress = "192.0.2.7" },
 			func(s *v1beta1.BGPPeerSpec) { s.SourceAddress = "192.0.2.8" }, false, ""},
 		{"in other VRFs", nil, func(s *v1beta1.BGPPeerSpec) { s.VRF = "red" }, false, ""},
-		{"other ports, so other programs", nil, func(s *v1beta1.BGPPeerSpec) { s.PeerPort = 1179 }, false, ""},
-		{"one waits for the router, the other connects", func(s *v1beta1.BGPPeerSpec) { s.Passive, s.PeerPort = true, 1179 }, nil, true,
+		{"other ports, so other programs", nil,
+			func(s *v1beta1.BGPPeerSpec) { s.PeerPort = 1179 }, false, ""},
+		{"one waits for the router, the other connects",
+			func(s *v1beta1.BGPPeerSpec) { s.Passive, s.PeerPort = true, 1179 }, nil, true,
 			"bare, rack 1, rack 2"},
 		{"the younger selects fewer nodes", nil, racks("1"), true, "rack 1"},
-		{"the same nodes, written in another order", racks("1", "2"), racks("2", "1"), true, "rack 1, rack 2"},
+		{"the same nodes, written in another order", racks("1", "2"), racks("2", "1"), true,
+			"rack 1, rack 2"},
 		{"other nodes", racks("1"), racks("2"), false, ""},
 		{"the younger selects more nodes", racks("1"), nil, false, "rack 1"},
 		{"on some nodes the same router", perNode, nil, false, "rack 1"},
@@ -67,13 +71,16 @@ func TestTwoPeersOfOneRouter(t *testing.T) {
 			a, b := peer("b-older", test.older), peer("a-younger", test.younger)
 			b.CreationTimestamp = object("", 1).CreationTimestamp
 			c, problems := Parse(Objects{
-				BGPPeers:          []v1beta1.BGPPeer{b, a},
-				BGPAdvertisements: []v1beta1.BGPAdvertisement{{ObjectMeta: object("ad", 0), Spec: v1beta1.BGPAdvertisementSpec{Peers: []string{"a-younger"}}}},
+				BGPPeers: []v1beta1.BGPPeer{b, a},
+				BGPAdvertisements: []v1beta1.BGPAdvertisement{{ObjectMeta: object("ad", 0),
+					Spec: v1beta1.BGPAdvertisementSpec{Peers: []string{"a-younger"}}}},
 			}, Config{}, start)
 			told := slices.ContainsFunc(problems, func(p Problem) bool {
-				return p.Name == "a-younger" && p.Reason == v1beta1.ReasonConflicting && strings.Contains(p.Message, "b-older")
+				return p.Name == "a-younger" && p.Reason == v1beta1.ReasonConflicting &&
+					strings.Contains(p.Message, "b-older")
 			})
-			inVain := slices.ContainsFunc(problems, func(p Problem) bool { return p.Name == "ad" && p.Reason == v1beta1.ReasonPeerNotFound })
+			inVain := slices.ContainsFunc(problems,
+				func(p Problem) bool { return p.Name == "ad" && p.Reason == v1beta1.ReasonPeerNotFound })
 			if told != test.certain || inVain != test.certain {
 				t.Errorf("problems are %+v, want one of the younger: %v", problems, test.certain)
 			}
@@ -109,7 +116,8 @@ func TestWhoGivesWay(t *testing.T) {
 				s.SourceAddress = rapid.SampledFrom([]string{"", "192.0.2.7"}).Draw(t, "source")
 				s.Passive = rapid.Bool().Draw(t, "passive")
 				s.PeerPort = rapid.SampledFrom([]int32{0, 1179}).Draw(t, "port")
-				if racks := rapid.SliceOfN(rapid.SampledFrom([]string{"1", "2"}), 0, 2).Draw(t, "racks"); len(racks) > 0 {
+				if racks := rapid.SliceOfN(rapid.SampledFrom([]string{"1", "2"}), 0, 2).Draw(t,
+					"racks"); len(racks) > 0 {
 					s.NodeSelectors = inRack(racks...)
 				}
 			})
@@ -124,7 +132,8 @@ func TestWhoGivesWay(t *testing.T) {
 					t.Fatalf("%s: %v", p.Name, p.Err)
 				}
 				same := func(o PeerOn) bool { return endsOf(o.Peer) == endsOf(p.Peer) }
-				rivals := slices.IndexFunc(on, func(o PeerOn) bool { return o.Name != p.Name && o.Rival == nil && same(o) })
+				rivals := slices.IndexFunc(on,
+					func(o PeerOn) bool { return o.Name != p.Name && o.Rival == nil && same(o) })
 				if (p.Rival != nil) != (rivals >= 0) {
 					t.Fatalf("%s has the rival %v, and the session is had by %v", p.Name, p.Rival, rivals)
 				}

@@ -145,7 +145,10 @@ func NodeAddresses(nodes []corev1.Node, speakers []v1beta1.Speaker) map[netip.Ad
 			if a.Type == corev1.NodeInternalIP && !first[addr.Is6()].IsValid() {
 				first[addr.Is6()] = addr
 			}
-			add(addr, NodeAddress{Node: nodes[i].Name, Reported: known[nodes[i].Name] && addr != first[addr.Is6()]})
+			add(addr, NodeAddress{
+				Node:     nodes[i].Name,
+				Reported: known[nodes[i].Name] && addr != first[addr.Is6()],
+			})
 		}
 	}
 	return out
@@ -292,7 +295,9 @@ type span struct {
 // before an edit which the controller has not judged yet. A pool that exists comes
 // before one that was deleted.
 func (c *Config) PoolOf(addr netip.Addr) *Pool {
-	i, found := slices.BinarySearchFunc(c.spans, addr, func(s span, t netip.Addr) int { return s.From().Compare(t) })
+	i, found := slices.BinarySearchFunc(c.spans, addr, func(s span, t netip.Addr) int {
+		return s.From().Compare(t)
+	})
 	if !found {
 		i--
 	}
@@ -357,14 +362,17 @@ func keptBy(pools []*Pool, exist bool, addr netip.Addr) *Pool {
 		if p.Exists() != exist {
 			continue
 		}
-		i, found := slices.BinarySearchFunc(p.Outside, addr, func(r netipx.IPRange, t netip.Addr) int { return r.From().Compare(t) })
+		i, found := slices.BinarySearchFunc(p.Outside, addr, func(r netipx.IPRange, t netip.Addr) int {
+			return r.From().Compare(t)
+		})
 		if !found {
 			i--
 		}
 		if i < 0 || !p.Outside[i].Contains(addr) {
 			continue
 		}
-		if r := p.Outside[i]; best == nil || r.From().Compare(by.From()) >= 0 && r.To().Compare(by.To()) <= 0 {
+		r := p.Outside[i]
+		if best == nil || r.From().Compare(by.From()) >= 0 && r.To().Compare(by.To()) <= 0 {
 			best, by = p, r
 		}
 	}
@@ -436,7 +444,9 @@ func (c *Config) TellNodes(addrs []netip.Addr) string {
 
 // Pool returns the pool of a name, or nil.
 func (c *Config) Pool(name string) *Pool {
-	i, found := slices.BinarySearchFunc(c.Pools, name, func(p *Pool, n string) int { return cmp.Compare(p.Name, n) })
+	i, found := slices.BinarySearchFunc(c.Pools, name, func(p *Pool, n string) int {
+		return cmp.Compare(p.Name, n)
+	})
 	if !found {
 		return nil
 	}

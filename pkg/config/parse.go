@@ -65,7 +65,8 @@ func parsePools(c *Config, objects Objects, last Config, now time.Time) []Proble
 				again.Outside = p.Outside
 				p, inForce = &again, "Its last good version stays in force."
 			case p.Closed:
-				inForce = "As it cannot be read whom the pool is for, it gives nothing new; Services keep what they have of it."
+				inForce = "As it cannot be read whom the pool is for, it gives nothing new; " +
+					"Services keep what they have of it."
 				p.partial, p.KeepOutside = true, true
 			default:
 				// What the rest of it says is not known, so nothing is moved.
@@ -253,7 +254,11 @@ func settleOverlaps(pools []*Pool) map[string]string {
 	}
 	byAge := slices.Clone(pools)
 	slices.SortFunc(byAge, func(a, b *Pool) int {
-		return cmp.Or(deleted(a)-deleted(b), a.object.CreationTimestamp.Compare(b.object.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(
+			deleted(a)-deleted(b),
+			a.object.CreationTimestamp.Compare(b.object.CreationTimestamp.Time),
+			cmp.Compare(a.Name, b.Name),
+		)
 	})
 	told := map[string]string{}
 	for i, p := range byAge {
@@ -399,7 +404,9 @@ func parseL2Advertisements(c *Config, objects []v1beta1.L2Advertisement, last Co
 		o := &objects[i]
 		a, err := parseL2Advertisement(o)
 		if err != nil {
-			at := slices.IndexFunc(last.L2Advertisements, func(b *L2Advertisement) bool { return b.object.UID == o.UID })
+			at := slices.IndexFunc(last.L2Advertisements, func(b *L2Advertisement) bool {
+				return b.object.UID == o.UID
+			})
 			inForce := "It is not in force."
 			if at >= 0 {
 				inForce = "Its last good version stays in force."
@@ -410,11 +417,14 @@ func parseL2Advertisements(c *Config, objects []v1beta1.L2Advertisement, last Co
 			}
 			a = last.L2Advertisements[at]
 		} else if missing := missingPools(c, objects[i].Spec.IPAddressPools); missing != "" {
-			problems = append(problems, Problem{KindL2Advertisement, o.Name, v1beta1.ReasonPoolNotFound, missing})
+			problem := Problem{KindL2Advertisement, o.Name, v1beta1.ReasonPoolNotFound, missing}
+			problems = append(problems, problem)
 		}
 		c.L2Advertisements = append(c.L2Advertisements, a)
 	}
-	slices.SortFunc(c.L2Advertisements, func(a, b *L2Advertisement) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(c.L2Advertisements, func(a, b *L2Advertisement) int {
+		return cmp.Compare(a.Name, b.Name)
+	})
 	return problems
 }
 
@@ -433,7 +443,8 @@ func missingPools(c *Config, names []string) string {
 	}
 	var parts []string
 	if len(missing) > 0 {
-		parts = append(parts, "spec.ipAddressPools names what is not there or not valid: "+strings.Join(missing, ", ")+".")
+		parts = append(parts, fmt.Sprintf("spec.ipAddressPools names what is not there or not valid: %s.",
+			strings.Join(missing, ", ")))
 	}
 	if len(deleted) > 0 {
 		parts = append(parts, "spec.ipAddressPools names what was deleted: "+strings.Join(deleted, "; ")+".")
@@ -458,7 +469,8 @@ func parseL2Advertisement(o *v1beta1.L2Advertisement) (*L2Advertisement, error) 
 	if a.InterfacePatterns, err = interfacePatterns(o.Spec.InterfacePatterns); err != nil {
 		return nil, err
 	}
-	if a.PoolSelectors, err = selectors("spec.ipAddressPoolSelectors", o.Spec.IPAddressPoolSelectors); err != nil {
+	a.PoolSelectors, err = selectors("spec.ipAddressPoolSelectors", o.Spec.IPAddressPoolSelectors)
+	if err != nil {
 		return nil, err
 	}
 	if a.Nodes, err = selectors("spec.nodeSelectors", o.Spec.NodeSelectors); err != nil {
@@ -490,7 +502,8 @@ func interfacePatterns(texts []string) ([]*regexp.Regexp, error) {
 			whole, err = regexp.Compile("^(?:" + text + ")$")
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("spec.interfacePatterns[%d]: %q is no regular expression: %w", i, text, err))
+			errs = append(errs, fmt.Errorf(
+				"spec.interfacePatterns[%d]: %q is no regular expression: %w", i, text, err))
 			continue
 		}
 		out = append(out, whole)
@@ -527,7 +540,8 @@ func selectors(field string, in []metav1.LabelSelector) ([]labels.Selector, erro
 
 // invalid is the problem of an object that cannot be understood.
 func invalid(kind, name string, err error, inForce string) Problem {
-	return Problem{kind, name, v1beta1.ReasonInvalid, fmt.Sprintf("%s: %s. Correct the object. %s", kind, sentence(err), inForce)}
+	message := fmt.Sprintf("%s: %s. Correct the object. %s", kind, sentence(err), inForce)
+	return Problem{kind, name, v1beta1.ReasonInvalid, message}
 }
 
 // sentence writes errors in one line.

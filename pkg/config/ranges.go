@@ -90,7 +90,8 @@ func parseRange(text string) (netipx.IPRange, error) {
 	case first.Is4() != last.Is4():
 		return netipx.IPRange{}, fmt.Errorf("%q mixes IPv4 and IPv6: write one range for each family", text)
 	case last.Less(first):
-		return netipx.IPRange{}, fmt.Errorf("%q is inverted: its first address must not be greater than its last", text)
+		return netipx.IPRange{}, fmt.Errorf(
+			"%q is inverted: its first address must not be greater than its last", text)
 	}
 	return netipx.IPRangeFrom(first, last), nil
 }
@@ -109,10 +110,13 @@ func parseAddr(text string) (netip.Addr, error) {
 func parseCIDR(text string) (netipx.IPRange, error) {
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
-		return netipx.IPRange{}, fmt.Errorf("%q is neither a CIDR such as 192.0.2.0/24 nor a range such as 192.0.2.10-192.0.2.20", text)
+		return netipx.IPRange{}, fmt.Errorf(
+			"%q is neither a CIDR such as 192.0.2.0/24 nor a range such as 192.0.2.10-192.0.2.20", text)
 	}
 	if p != p.Masked() {
-		return netipx.IPRange{}, fmt.Errorf("%q has bits set behind its prefix length: write %s for the whole network, %s for the one address",
+		return netipx.IPRange{}, fmt.Errorf(
+			"%q has bits set behind its prefix length: write %s for the whole network, "+
+				"%s for the one address",
 			text, p.Masked(), netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
 	}
 	return netipx.RangeOfPrefix(p), nil

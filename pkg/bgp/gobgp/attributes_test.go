@@ -17,7 +17,8 @@ func TestAttributesOnTheWire(t *testing.T) {
 	hop := netip.MustParseAddr("192.0.2.1")
 	weight := bgp.LinkBandwidth(65001, 125e6)
 	full := bgp.Attributes{LocalPref: 300, MED: 0, HasMED: true, Prepend: 2,
-		Communities: []bgp.Community{{Kind: bgp.Standard, A: 65000<<16 | 1}, weight, {Kind: bgp.Large, A: 1, B: 2, C: 3}}}
+		Communities: []bgp.Community{{Kind: bgp.Standard, A: 65000<<16 | 1}, weight,
+			{Kind: bgp.Large, A: 1, B: 2, C: 3}}}
 	plain := bgp.Attributes{}
 	for _, test := range []struct {
 		story string
@@ -32,11 +33,14 @@ func TestAttributesOnTheWire(t *testing.T) {
 			"40010100", "400304c0000201", "80040400000000", "4005040000012c",
 			"c00804fde80001", "c010084004fde94cee6b28", "c0200c000000010000000200000003"}},
 		{"nothing is said", external, plain, []string{"40010100", "400304c0000201"}},
-		{"nothing is said to an internal peer", internal, plain, []string{"40010100", "400304c0000201", "40050400000064"}},
-		{"leaving an internal peer", internal, withGracefulShutdown([]bgp.Route{{Attributes: full}})[0].Attributes, []string{
-			"40010100", "400304c0000201", "80040400000000", "40050400000000",
-			"c00808fde80001ffff0000", "c010084004fde94cee6b28", "c0200c000000010000000200000003"}},
-		{"leaving an external peer", external, withGracefulShutdown([]bgp.Route{{}})[0].Attributes, []string{"40010100", "400304c0000201", "c00804ffff0000"}},
+		{"nothing is said to an internal peer", internal, plain,
+			[]string{"40010100", "400304c0000201", "40050400000064"}},
+		{"leaving an internal peer", internal,
+			withGracefulShutdown([]bgp.Route{{Attributes: full}})[0].Attributes, []string{
+				"40010100", "400304c0000201", "80040400000000", "40050400000000",
+				"c00808fde80001ffff0000", "c010084004fde94cee6b28", "c0200c000000010000000200000003"}},
+		{"leaving an external peer", external, withGracefulShutdown([]bgp.Route{{}})[0].Attributes,
+			[]string{"40010100", "400304c0000201", "c00804ffff0000"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			list, err := attributes(test.peer, test.a, hop)

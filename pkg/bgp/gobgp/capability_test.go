@@ -44,7 +44,8 @@ func inBrief(list []capability) string {
 
 // TestWhatIsLeftOut: what the next OPEN offers after a router has refused one.
 func TestWhatIsLeftOut(t *testing.T) {
-	offered := []capability{refreshes, longMessages, multi4, multi6, fourOctets, restarts, stale, nextHops6, hostName}
+	offered := []capability{refreshes, longMessages, multi4, multi6, fourOctets, restarts, stale, nextHops6,
+		hostName}
 	for _, test := range []struct {
 		story    string
 		families bgp.Families
@@ -60,9 +61,11 @@ func TestWhatIsLeftOut(t *testing.T) {
 			"Extended Message, FQDN", true},
 		{"the same again, which was not in the last OPEN", bgp.DualStack,
 			[][]byte{refuses(hostName), refuses(hostName)}, "FQDN", false},
-		{"one that it names by its number alone", bgp.DualStack, [][]byte{refuses(capability{capGracefulRestart, nil})},
+		{"one that it names by its number alone", bgp.DualStack,
+			[][]byte{refuses(capability{capGracefulRestart, nil})},
 			"Graceful Restart, Long-Lived Graceful Restart", true},
-		{"long-lived stale routes alone", bgp.DualStack, [][]byte{refuses(stale)}, "Long-Lived Graceful Restart", true},
+		{"long-lived stale routes alone", bgp.DualStack, [][]byte{refuses(stale)},
+			"Long-Lived Graceful Restart", true},
 		{"one that it wants, and is not offered", bgp.DualStack, [][]byte{refuses(unheardOf)}, "", false},
 		{"a family that it wants, and is not offered", bgp.IPv4, [][]byte{refuses(evpn)}, "", false},
 		{"one of two families", bgp.DualStack, [][]byte{refuses(multi6)}, "Multiprotocol IPv6 unicast", true},
@@ -77,7 +80,8 @@ func TestWhatIsLeftOut(t *testing.T) {
 		{"parameters", bgp.DualStack, [][]byte{{codeOpen, openParameter}}, inBrief(offered), true},
 		{"parameters, of an OPEN without", bgp.DualStack,
 			[][]byte{{codeOpen, openParameter}, {codeOpen, openParameter}}, inBrief(offered), false},
-		{"parameters, of a peer that IPv4 is not asked of", bgp.IPv6, [][]byte{{codeOpen, openParameter}}, "", false},
+		{"parameters, of a peer that IPv4 is not asked of", bgp.IPv6, [][]byte{{codeOpen, openParameter}}, "",
+			false},
 		{"something else", bgp.DualStack, [][]byte{{codeOpen, openBadPeerAS}}, "", false},
 		{"a Cease", bgp.DualStack, [][]byte{{codeCease, openCapability}}, "", false},
 		{"data that is cut off", bgp.DualStack, [][]byte{append(refuses(hostName), 6)}, "FQDN", true},
@@ -116,7 +120,8 @@ func TestARouterThatRefusesForEver(t *testing.T) {
 		var o omission
 		tries := 0
 		for range 40 {
-			body := []byte{codeOpen, rapid.SampledFrom([]byte{openParameter, openCapability}).Draw(t, "subcode")}
+			body := []byte{codeOpen, rapid.SampledFrom([]byte{openParameter, openCapability}).Draw(t,
+				"subcode")}
 			body = appendCapabilities(body, rapid.SliceOfN(rapid.SampledFrom(all), 0, 3).Draw(t, "named")...)
 			before := len(o.from(offered))
 			if o.refused(body, offered, families) {
@@ -154,20 +159,24 @@ func TestWhatGobgpSeesOfAnOpen(t *testing.T) {
 		want    string
 	}{
 		{"the extended form", extendedOpen(t, many...), omission{}, extended, want},
-		{"the ordinary form", ordinaryOpen(t, multi4, unheardOf), omission{}, extended, "Multiprotocol IPv4 unicast"},
+		{"the ordinary form", ordinaryOpen(t, multi4, unheardOf), omission{}, extended,
+			"Multiprotocol IPv4 unicast"},
 		{"none", ordinaryOpen(t), omission{}, extended, ""},
 		{"what is left out here", extendedOpen(t, many...),
 			omission{families: bgp.IPv6, codes: [256]bool{capGracefulRestart: true}}, extended,
 			strings.NewReplacer("Multiprotocol IPv6 unicast, ", "", "Graceful Restart, ", "").Replace(want)},
-		{"long messages, which are not offered", ordinaryOpen(t, multi4, longMessages), omission{}, &bgp.Offer{},
+		{"long messages, which are not offered", ordinaryOpen(t, multi4, longMessages), omission{},
+			&bgp.Offer{},
 			"Multiprotocol IPv4 unicast"},
 		{"everything, as nothing is offered", extendedOpen(t, many...), omission{all: true}, extended, ""},
-		{"families, as none is offered", ordinaryOpen(t, multi6, refreshes), omission{families: bgp.DualStack}, extended,
+		{"families, as none is offered", ordinaryOpen(t, multi6, refreshes),
+			omission{families: bgp.DualStack}, extended,
 			"Route Refresh"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			r := &relay{peer: bgp.Peer{Families: bgp.DualStack, Hold: 1, Offer: *test.offer}, omitted: test.omitted,
-				opened: func(*open) error { return nil }}
+			r := &relay{peer: bgp.Peer{Families: bgp.DualStack, Hold: 1, Offer: *test.offer},
+				omitted: test.omitted,
+				opened:  func(*open) error { return nil }}
 			m, err := r.receiveOpen(test.message)
 			if err != nil {
 				t.Fatal(err)
@@ -233,7 +242,8 @@ func TestWhatIsOffered(t *testing.T) {
 		if err != nil || inBrief(list) != test.want {
 			t.Errorf("%+v: offered is %q, %v", test.offer, inBrief(list), err)
 		}
-		if strings.Contains(string(m), "GoBGP") || strings.Contains(string(m), "Berth") != test.offer.SoftwareVersion {
+		if strings.Contains(string(m), "GoBGP") ||
+			strings.Contains(string(m), "Berth") != test.offer.SoftwareVersion {
 			t.Errorf("%+v: the router reads %q", test.offer, m)
 		}
 		if _, err := packet.ParseBGPMessage(m); err != nil {

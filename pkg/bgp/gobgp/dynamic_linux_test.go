@@ -97,7 +97,8 @@ func TestARouterThatIsAwayForAMoment(t *testing.T) {
 			r.restart(t, away)
 			back := time.Now()
 			eventually(t, "the route is there again", func() bool { return r.count(t, false) == 1 })
-			t.Logf("away for %s: the routes are there %s after it answers", away, time.Since(back).Round(10*time.Millisecond))
+			t.Logf("away for %s: the routes are there %s after it answers", away,
+				time.Since(back).Round(10*time.Millisecond))
 			if got := up(t, s, "tor"); !got.Since.After(since) {
 				t.Errorf("it had no new session: %+v", got)
 			}
@@ -116,7 +117,8 @@ func TestWhyARouterEndsASession(t *testing.T) {
 	}{
 		{"its operator shuts it down", wanted{}, func(t *testing.T, r router) { r.shutDown(t, "till noon") },
 			`cease: administrative shutdown ("till noon")`},
-		{"too many prefixes", wanted{limit: 1}, func(*testing.T, router) {}, "cease: maximum number of prefixes reached"},
+		{"too many prefixes", wanted{limit: 1}, func(*testing.T, router) {},
+			"cease: maximum number of prefixes reached"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			each(t, func(t *testing.T, r router) {

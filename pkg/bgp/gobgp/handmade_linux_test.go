@@ -259,17 +259,21 @@ func TestWhatAPeerMayCost(t *testing.T) {
 		{"UPDATEs without end", again(floods, update(60)), "", 0, 10},
 		{"the longest UPDATEs without end", again(floods, update(65535)), "", 0, 10},
 		{"KEEPALIVEs without end", again(floods, keepalive()), "", 0, 10},
-		{"NOTIFICATIONs without end", again(short, notification(codeCease, ceaseShutdown, "bye")), "-", 0, 20},
+		{"NOTIFICATIONs without end", again(short, notification(codeCease, ceaseShutdown, "bye")), "-", 0,
+			20},
 		{"ROUTE-REFRESH without end", again(floods, refreshOf(1, 0, 1)), "", 3, 2},
-		{"ROUTE-REFRESH of families that the session has not", again(short, refreshOf(2, 0, 1), refreshOf(25, 0, 70)),
+		{"ROUTE-REFRESH of families that the session has not",
+			again(short, refreshOf(2, 0, 1), refreshOf(25, 0, 70)),
 			"", 0, 2},
 		{"the marks of an enhanced refresh, and subtypes that nobody knows",
 			again(short, refreshOf(1, 1, 1), refreshOf(1, 2, 1), refreshOf(1, 255, 1)), "", 0, 2},
 		{"ROUTE-REFRESH of other lengths",
-			again(short, message(typeRefresh, []byte{0}), message(typeRefresh, make([]byte, 4000))), "", 0, 2},
+			again(short, message(typeRefresh, []byte{0}),
+				message(typeRefresh, make([]byte, 4000))), "", 0, 2},
 		{"a type that nobody knows", again(short, message(6, nil)), "message header error", 0, 2},
 		{"a message longer than allowed", again(short, long), "message header error", 0, 2},
-		{"a message shorter than its header", again(short, bytes.Repeat([]byte{0xff}, 16), []byte{0, 18, typeKeepalive}),
+		{"a message shorter than its header", again(short, bytes.Repeat([]byte{0xff}, 16),
+			[]byte{0, 18, typeKeepalive}),
 			"message header error", 0, 2},
 		{"a KEEPALIVE that is longer than a KEEPALIVE", again(short, message(typeKeepalive, make([]byte, 4))),
 			"message header error", 0, 2},
@@ -314,7 +318,8 @@ func TestWhatAPeerMayCost(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			changed := time.Now()
 			s.Set(state(manyRoutes(1, 1)...), true)
-			eventually(t, "the other router hears of the change", func() bool { return ofGood.of(typeUpdate) > seen })
+			eventually(t, "the other router hears of the change",
+				func() bool { return ofGood.of(typeUpdate) > seen })
 			delay := time.Since(changed)
 			sent := <-done
 			took, used, after := time.Since(start), processorTime(t)-spent, heap()
@@ -339,7 +344,8 @@ func TestWhatAPeerMayCost(t *testing.T) {
 				t.Errorf("the heap has grown from %.1f to %.1f MB", before, after)
 			}
 			if delay > 5*time.Second || !sessionOf(s, "good").Since.Equal(since) {
-				t.Errorf("the other session suffers: a change takes %s, its state is %+v", delay, sessionOf(s, "good"))
+				t.Errorf("the other session suffers: a change takes %s, its state is %+v", delay,
+					sessionOf(s, "good"))
 			}
 		})
 	}
@@ -399,7 +405,8 @@ func TestARouterThatTakesNothing(t *testing.T) {
 	t.Logf("%d times all of %d routes changed in %.1fs: heap %.1f MB before, %.1f MB at most; all sent again %d times",
 		round, routes, took.Seconds(), before, most, engine.refreshes)
 	eventually(t, "it is told why the session has ended", func() bool {
-		return strings.Contains(sessionOf(s, "bad").Ended, "the router has taken nothing of what it was sent for 10s")
+		return strings.Contains(sessionOf(s, "bad").Ended,
+			"the router has taken nothing of what it was sent for 10s")
 	})
 	if took < 8*time.Second || took > 25*time.Second {
 		t.Errorf("the session ended after %s", took)
@@ -474,7 +481,8 @@ func TestManyConnectionsToAPassiveListener(t *testing.T) {
 			closed++
 		}
 	}
-	t.Logf("%d connections: %d closed at once; heap %.1f MB before, %.1f MB after; %d and %d goroutines", connections,
+	t.Logf("%d connections: %d closed at once; heap %.1f MB before, %.1f MB after; %d and %d goroutines",
+		connections,
 		closed, before, heap(), goroutines, runtime.NumGoroutine())
 	if closed < connections*9/10 {
 		t.Errorf("only %d were closed", closed)
@@ -516,7 +524,8 @@ func TestASessionThatEndsAgainAndAgainIsDamped(t *testing.T) {
 		_, _ = c.Write(notification(codeCease, ceaseShutdown, fmt.Sprint("round ", i)))
 		_ = c.Close()
 		want := fmt.Sprintf("administrative shutdown (%q)", fmt.Sprint("round ", i))
-		eventually(t, "it is told why", func() bool { return strings.Contains(sessionOf(s, "tor").Ended, want) })
+		eventually(t, "it is told why",
+			func() bool { return strings.Contains(sessionOf(s, "tor").Ended, want) })
 		damped := i >= freeFlaps
 		eventually(t, fmt.Sprintf("after round %d it is damped: %v", i, damped), func() bool {
 			now := sessionOf(s, "tor")
@@ -578,7 +587,8 @@ func TestWaitingForARouterIsNotASession(t *testing.T) {
 		listen(c)
 		up(t, s, "tor")
 		_ = c.Close()
-		eventually(t, "the session ends", func() bool { return sessionOf(s, "tor").State != bgp.SessionEstablished })
+		eventually(t, "the session ends",
+			func() bool { return sessionOf(s, "tor").State != bgp.SessionEstablished })
 	}
 	eventually(t, "it is damped", func() bool { return sessionOf(s, "tor").State == bgp.SessionDamped })
 }
@@ -632,6 +642,7 @@ func TestTwoPeersWithOneSession(t *testing.T) {
 		// When the first is gone, the other gets it.
 		s.Set(to(b, route("192.0.2.2/32", nil)), true)
 		up(t, s, "b")
-		eventually(t, "the other's route is there", func() bool { _, there := r.route(t, "192.0.2.2/32"); return there })
+		eventually(t, "the other's route is there",
+			func() bool { _, there := r.route(t, "192.0.2.2/32"); return there })
 	})
 }

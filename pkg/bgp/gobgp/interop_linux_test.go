@@ -77,7 +77,9 @@ func speakPatiently(t *testing.T, c Config, desired []bgp.Desired) (s *Speaker, 
 	return speakWithin(t, c, desired, time.Minute)
 }
 
-func speakWithin(t *testing.T, c Config, desired []bgp.Desired, most time.Duration) (s *Speaker, stop func()) {
+func speakWithin(
+	t *testing.T, c Config, desired []bgp.Desired, most time.Duration,
+) (s *Speaker, stop func()) {
 	t.Helper()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
@@ -119,7 +121,8 @@ func sessionOf(s *Speaker, name string) bgp.Session {
 
 func up(t *testing.T, s *Speaker, name string) bgp.Session {
 	t.Helper()
-	eventually(t, "the session is established", func() bool { return sessionOf(s, name).State == bgp.SessionEstablished })
+	eventually(t, "the session is established",
+		func() bool { return sessionOf(s, name).State == bgp.SessionEstablished })
 	return sessionOf(s, name)
 }
 
@@ -162,19 +165,24 @@ func TestAttributesAndBothFamilies(t *testing.T) {
 		up(t, s, "tor")
 		eventually(t, "the routes are counted", func() bool { return sessionOf(s, "tor").Advertised6 == 1 })
 		view := sessionOf(s, "tor")
-		if view.Families != bgp.DualStack || view.Hold != 9*time.Second || view.PeerASN != 64513 || view.Advertised4 != 2 || view.MD5 {
+		if view.Families != bgp.DualStack || view.Hold != 9*time.Second || view.PeerASN != 64513 ||
+			view.Advertised4 != 2 || view.MD5 {
 			t.Errorf("the state is %+v", view)
 		}
-		names, pref := []string{"65000:100", "65535:65281", "64512:1:2", "rt:64512:7"}, 100 // what BIRD assumes of external routes
+		pref := 100 // what BIRD assumes of external routes
+		names := []string{"65000:100", "65535:65281", "64512:1:2", "rt:64512:7"}
 		if isFRR(r) {
 			names, pref = []string{"65000:100", "no-export", "64512:1:2", "RT:64512:7"}, -1
 		}
-		sees(t, r, "192.0.2.1/32", seen{hop: node4, path: "64512 64512 64512", pref: pref, med: 50, communities: names})
+		sees(t, r, "192.0.2.1/32", seen{hop: node4, path: "64512 64512 64512", pref: pref, med: 50,
+			communities: names})
 		sees(t, r, "198.51.100.0/24", seen{hop: node4, path: "64512", pref: pref, med: -1})
-		sees(t, r, "2001:db8::1/128", seen{hop: node6, path: "64512", pref: pref, med: -1, communities: []string{"65000:1"}})
+		sees(t, r, "2001:db8::1/128", seen{hop: node6, path: "64512", pref: pref, med: -1,
+			communities: []string{"65000:1"}})
 		s.Set(to(p, route("198.51.100.0/24", nil, "65000:2"), route("203.0.113.9/32", nil)), true)
 		sees(t, r, "203.0.113.9/32", seen{hop: node4, path: "64512", pref: pref, med: -1})
-		sees(t, r, "198.51.100.0/24", seen{hop: node4, path: "64512", pref: pref, med: -1, communities: []string{"65000:2"}})
+		sees(t, r, "198.51.100.0/24", seen{hop: node4, path: "64512", pref: pref, med: -1,
+			communities: []string{"65000:2"}})
 		gone(t, r, "192.0.2.1/32")
 		gone(t, r, "2001:db8::1/128")
 	})
@@ -185,7 +193,8 @@ func TestInternalPeers(t *testing.T) {
 		r.start(t, network(t), wanted{asn: 4200000001, peerASN: 4200000001, peer: node4})
 		p := tor(func(p *bgp.Peer) { p.LocalASN, p.PeerASN = 4200000001, 4200000001 })
 		s, _ := speak(t, Config{}, to(p,
-			route("192.0.2.1/32", func(a *bgp.Attributes) { a.LocalPref, a.Prepend, a.MED, a.HasMED = 300, 3, 0, true }),
+			route("192.0.2.1/32",
+				func(a *bgp.Attributes) { a.LocalPref, a.Prepend, a.MED, a.HasMED = 300, 3, 0, true }),
 			route("192.0.2.2/32", nil)))
 		up(t, s, "tor")
 		sees(t, r, "192.0.2.1/32", seen{hop: node4, pref: 300, med: 0})
@@ -196,8 +205,9 @@ func TestInternalPeers(t *testing.T) {
 func TestBothFamiliesOverIPv6(t *testing.T) {
 	each(t, func(t *testing.T, r router) {
 		r.start(t, network(t), wanted{asn: 64513, peerASN: 64512, peer: node6, plain4: true})
-		s, _ := speak(t, Config{}, to(tor(func(p *bgp.Peer) { p.Address, p.Families = netip.MustParseAddr(router6), bgp.DualStack }),
-			route("192.0.2.1/32", nil), route("2001:db8::1/128", nil)))
+		s, _ := speak(t, Config{},
+			to(tor(func(p *bgp.Peer) { p.Address, p.Families = netip.MustParseAddr(router6), bgp.DualStack }),
+				route("192.0.2.1/32", nil), route("2001:db8::1/128", nil)))
 		up(t, s, "tor")
 		pref := 100
 		if isFRR(r) {
@@ -221,26 +231,35 @@ func TestWhoIsWho(t *testing.T) {
 	agree(t, []agreement{
 		{"AS numbers of four octets", wanted{asn: 4200000002, peerASN: 4200000001, peer: node4},
 			func(p *bgp.Peer) { p.LocalASN, p.PeerASN = 4200000001, 4200000002 }, ""},
-		{"any external AS number", wanted{asn: 4200000002, peerASN: 64512, peer: node4}, func(p *bgp.Peer) { p.PeerASN = 0 }, ""},
-		{"our own is not external", wanted{asn: 64512, peerASN: 64512, peer: node4}, func(p *bgp.Peer) { p.PeerASN = 0 }, "bad peer AS"},
+		{"any external AS number", wanted{asn: 4200000002, peerASN: 64512, peer: node4},
+			func(p *bgp.Peer) { p.PeerASN = 0 }, ""},
+		{"our own is not external", wanted{asn: 64512, peerASN: 64512, peer: node4},
+			func(p *bgp.Peer) { p.PeerASN = 0 }, "bad peer AS"},
 		{"another AS number than wanted", wanted{asn: 64514, peerASN: 64512, peer: node4}, nil,
 			"told the router: OPEN error: bad peer AS (it is AS 64514, and the peer is to be AS 64513)"},
-		{"the router wants another", wanted{asn: 64513, peerASN: 64999, peer: node4}, nil, "the router says: OPEN error: bad peer AS"},
-		{"from another address, several hops away", wanted{asn: 64513, peerASN: 64512, peer: "10.9.0.77", multihop: true},
+		{"the router wants another", wanted{asn: 64513, peerASN: 64999, peer: node4}, nil,
+			"the router says: OPEN error: bad peer AS"},
+		{"from another address, several hops away",
+			wanted{asn: 64513, peerASN: 64512, peer: "10.9.0.77", multihop: true},
 			func(p *bgp.Peer) { p.Source, p.Multihop = netip.MustParseAddr("10.9.0.77"), true }, ""},
-		{"a router that holds no session for ever", wanted{asn: 64513, peerASN: 64512, peer: node4, hold: 9}, func(p *bgp.Peer) { p.Hold, p.Keepalive = 0, 0 }, ""},
+		{"a router that holds no session for ever", wanted{asn: 64513, peerASN: 64512, peer: node4, hold: 9},
+			func(p *bgp.Peer) { p.Hold, p.Keepalive = 0, 0 }, ""},
 	})
 }
 
 func TestWhoConnectsAndHow(t *testing.T) {
 	agree(t, []agreement{
-		{"a router that connects", wanted{asn: 64513, peerASN: 64512, peer: node4, passive: true}, func(p *bgp.Peer) { p.Passive = true }, ""},
+		{"a router that connects", wanted{asn: 64513, peerASN: 64512, peer: node4, passive: true},
+			func(p *bgp.Peer) { p.Passive = true }, ""},
 		{"one with a password", wanted{asn: 64513, peerASN: 64512, peer: node4, passive: true, password: "x"},
 			func(p *bgp.Peer) { p.Passive, p.Password = true, bgp.NewPassword("x") }, ""},
-		{"GTSM on both sides", wanted{asn: 64513, peerASN: 64512, peer: node4, gtsm: true}, func(p *bgp.Peer) { p.TTLSecurity = 1 }, ""},
-		{"GTSM on both sides, passive", wanted{asn: 64513, peerASN: 64512, peer: node4, gtsm: true, passive: true},
+		{"GTSM on both sides", wanted{asn: 64513, peerASN: 64512, peer: node4, gtsm: true},
+			func(p *bgp.Peer) { p.TTLSecurity = 1 }, ""},
+		{"GTSM on both sides, passive", wanted{asn: 64513, peerASN: 64512, peer: node4, gtsm: true,
+			passive: true},
 			func(p *bgp.Peer) { p.TTLSecurity, p.Passive = 1, true }, ""},
-		{"GTSM on this side only", wanted{asn: 64513, peerASN: 64512, peer: node4}, func(p *bgp.Peer) { p.TTLSecurity = 1 }, "has not opened a session"},
+		{"GTSM on this side only", wanted{asn: 64513, peerASN: 64512, peer: node4},
+			func(p *bgp.Peer) { p.TTLSecurity = 1 }, "has not opened a session"},
 	})
 }
 
@@ -256,15 +275,18 @@ func agree(t *testing.T, terms []agreement) {
 				p := tor(test.change)
 				s, _ := speak(t, Config{}, to(p, route("192.0.2.1/32", nil)))
 				if test.says != "" {
-					eventually(t, "the failure is told in words: "+test.says, func() bool { return strings.Contains(sessionOf(s, "tor").LastError, test.says) })
+					eventually(t, "the failure is told in words: "+test.says,
+						func() bool { return strings.Contains(sessionOf(s, "tor").LastError, test.says) })
 					if r.established(t) {
 						t.Error("there is a session")
 					}
 					return
 				}
 				view := up(t, s, "tor")
-				eventually(t, "the route is there", func() bool { _, there := r.route(t, "192.0.2.1/32"); return there })
-				if p.Hold == 0 && view.Hold != 0 || view.MD5 != p.Password.Set() || view.PeerASN != test.router.asn || view.Local.String() != test.router.peer {
+				eventually(t, "the route is there",
+					func() bool { _, there := r.route(t, "192.0.2.1/32"); return there })
+				if p.Hold == 0 && view.Hold != 0 || view.MD5 != p.Password.Set() ||
+					view.PeerASN != test.router.asn || view.Local.String() != test.router.peer {
 					t.Errorf("the state is %+v", view)
 				}
 			})
@@ -277,7 +299,8 @@ func TestPasswords(t *testing.T) {
 		const right, wrong = "geheim-right", "geheim-wrong"
 		r.start(t, network(t), wanted{asn: 64513, peerASN: 64512, peer: node4, password: right})
 		var logged strings.Builder
-		s := New(Config{Logger: slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+		s := New(Config{Logger: slog.New(slog.NewJSONHandler(&logged,
+			&slog.HandlerOptions{Level: slog.LevelDebug}))})
 		with := func(password string) []bgp.Desired {
 			return to(tor(func(p *bgp.Peer) { p.Password = bgp.NewPassword(password) }), route("192.0.2.1/32", nil))
 		}
@@ -287,7 +310,8 @@ func TestPasswords(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); s.Run(ctx) }()
 		told := ""
-		eventually(t, "the failure is told", func() bool { told = sessionOf(s, "tor").LastError; return told != "" })
+		eventually(t, "the failure is told",
+			func() bool { told = sessionOf(s, "tor").LastError; return told != "" })
 		if !strings.Contains(told, "has it the same password?") || r.established(t) {
 			t.Errorf("with the wrong password: %q", told)
 		}
@@ -295,7 +319,8 @@ func TestPasswords(t *testing.T) {
 		if view := up(t, s, "tor"); !view.MD5 {
 			t.Error("the connection is not authenticated")
 		}
-		eventually(t, "the route is there", func() bool { _, there := r.route(t, "192.0.2.1/32"); return there })
+		eventually(t, "the route is there",
+			func() bool { _, there := r.route(t, "192.0.2.1/32"); return there })
 		cancel()
 		<-done
 		if strings.Contains(logged.String()+told, "geheim") {
@@ -308,7 +333,8 @@ func TestUnnumbered(t *testing.T) {
 	each(t, func(t *testing.T, r router) {
 		lan := netnstest.NewLAN(t)
 		// The switch would be a host on the link, too.
-		lan.Switch().Run(t, "sh", "-c", "for c in all default; do echo 1 > /proc/sys/net/ipv6/conf/$c/disable_ipv6; done")
+		lan.Switch().Run(t, "sh", "-c",
+			"for c in all default; do echo 1 > /proc/sys/net/ipv6/conf/$c/disable_ipv6; done")
 		lan.Attach(netnstest.Local(), "eth0")
 		h := lan.Attach(netnstest.NewHost(t, "router"), "eth0")
 		r.start(t, h, wanted{asn: 64513, peerASN: 64512, peer: "eth0"})
@@ -317,12 +343,14 @@ func TestUnnumbered(t *testing.T) {
 		}), route("192.0.2.1/32", nil), route("2001:db8::1/128", nil)))
 		up(t, s, "tor")
 		eventually(t, "the routes are counted", func() bool { return sessionOf(s, "tor").Advertised6 == 1 })
-		if view := sessionOf(s, "tor"); view.Advertised4 != 1 || view.Advertised6 != 1 || view.Withheld != "" {
+		if view := sessionOf(s, "tor"); view.Advertised4 != 1 || view.Advertised6 != 1 ||
+			view.Withheld != "" {
 			t.Errorf("the state is %+v", view)
 		}
 		own := linkLocal(t, netnstest.Local(), "eth0")
 		for _, prefix := range []string{"192.0.2.1/32", "2001:db8::1/128"} {
-			eventually(t, prefix+" has the link-local next hop "+own, func() bool { got, there := r.route(t, prefix); return there && got.hop == own })
+			eventually(t, prefix+" has the link-local next hop "+own,
+				func() bool { got, there := r.route(t, prefix); return there && got.hop == own })
 		}
 	})
 }
@@ -337,11 +365,13 @@ func TestARouterWithoutIPv6NextHops(t *testing.T) {
 	h := lan.Attach(netnstest.NewHost(t, "router"), "eth0", router6+"/64")
 	r := all["BIRD"]()
 	r.start(t, h, wanted{asn: 64513, peerASN: 64512, peer: node6, plain4: true})
-	s, _ := speak(t, Config{}, to(tor(func(p *bgp.Peer) { p.Address, p.Families = netip.MustParseAddr(router6), bgp.DualStack }),
-		route("192.0.2.1/32", nil), route("2001:db8::1/128", nil)))
+	s, _ := speak(t, Config{},
+		to(tor(func(p *bgp.Peer) { p.Address, p.Families = netip.MustParseAddr(router6), bgp.DualStack }),
+			route("192.0.2.1/32", nil), route("2001:db8::1/128", nil)))
 	up(t, s, "tor")
 	eventually(t, "the routes are counted", func() bool { return sessionOf(s, "tor").Advertised6 == 1 })
-	if view := sessionOf(s, "tor"); view.Advertised4 != 0 || view.Advertised6 != 1 || !strings.Contains(view.Withheld, "RFC 8950") {
+	if view := sessionOf(s, "tor"); view.Advertised4 != 0 || view.Advertised6 != 1 ||
+		!strings.Contains(view.Withheld, "RFC 8950") {
 		t.Errorf("the state is %+v", view)
 	}
 	sees(t, r, "2001:db8::1/128", seen{hop: node6, path: "64512", pref: 100, med: -1})
@@ -353,16 +383,19 @@ func TestNextHopsOfTheNode(t *testing.T) {
 	each(t, func(t *testing.T, r router) {
 		lan := netnstest.NewLAN(t)
 		lan.Attach(netnstest.Local(), "eth0", node4+"/24")
-		r.start(t, lan.Attach(netnstest.NewHost(t, "router"), "eth0", router4+"/24", router6+"/64"), wanted{asn: 64513, peerASN: 64512, peer: node4})
+		r.start(t, lan.Attach(netnstest.NewHost(t, "router"), "eth0", router4+"/24", router6+"/64"),
+			wanted{asn: 64513, peerASN: 64512, peer: node4})
 		with := func(hop netip.Addr) []bgp.Desired {
 			return to(tor(func(p *bgp.Peer) { p.Families, p.NextHop6 = bgp.DualStack, hop }), route("2001:db8::1/128", nil), route("192.0.2.1/32", nil))
 		}
 		s, _ := speak(t, Config{}, with(netip.Addr{}))
 		up(t, s, "tor")
-		eventually(t, "it is told that routes are withheld", func() bool { return strings.Contains(sessionOf(s, "tor").Withheld, "no IPv6 address") })
+		eventually(t, "it is told that routes are withheld",
+			func() bool { return strings.Contains(sessionOf(s, "tor").Withheld, "no IPv6 address") })
 		for _, hop := range []string{"2001:db8:9::8", "2001:db8:9::9"} {
 			s.Set(with(netip.MustParseAddr(hop)), true)
-			eventually(t, "the next hop is "+hop, func() bool { got, there := r.route(t, "2001:db8::1/128"); return there && got.hop == hop })
+			eventually(t, "the next hop is "+hop,
+				func() bool { got, there := r.route(t, "2001:db8::1/128"); return there && got.hop == hop })
 		}
 		s.Set(with(netip.Addr{}), true)
 		gone(t, r, "2001:db8::1/128")
@@ -374,7 +407,8 @@ func TestNextHopsOfTheNode(t *testing.T) {
 
 func TestGracefulRestart(t *testing.T) {
 	each(t, func(t *testing.T, r router) {
-		r.start(t, network(t), wanted{asn: 64513, peerASN: 64512, peer: node4, restart: true, longLived: true})
+		r.start(t, network(t), wanted{asn: 64513, peerASN: 64512, peer: node4, restart: true,
+			longLived: true})
 		p := tor(func(p *bgp.Peer) { p.GracefulRestart, p.LongLived = time.Minute, time.Hour })
 		both := to(p, route("192.0.2.1/32", nil), route("192.0.2.2/32", nil))
 		s, stop := speak(t, Config{}, both)
@@ -391,7 +425,8 @@ func TestGracefulRestart(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); again.Run(ctx) }()
 		defer func() { cancel(); <-done }()
-		eventually(t, "the session waits for the rest", func() bool { return sessionOf(again, "tor").State == bgp.SessionHeld })
+		eventually(t, "the session waits for the rest",
+			func() bool { return sessionOf(again, "tor").State == bgp.SessionHeld })
 		again.Set(to(p, route("192.0.2.1/32", nil)), false)
 		if n := r.count(t, false); n != 2 || !r.keeps(t) {
 			t.Errorf("%d routes are there before all is known", n)
@@ -432,7 +467,8 @@ func TestLeaving(t *testing.T) {
 		go func() { defer close(left); s.Leave(t.Context()) }()
 		eventually(t, "the router is asked to avoid the route", func() bool {
 			got, _ := r.route(t, "192.0.2.1/32")
-			return slices.Contains(got.communities, "graceful-shutdown") || slices.Contains(got.communities, "65535:0")
+			return slices.Contains(got.communities, "graceful-shutdown") ||
+				slices.Contains(got.communities, "65535:0")
 		})
 		if !r.established(t) {
 			t.Error("the session ended before the time was over")
@@ -479,7 +515,8 @@ func TestLeavingOneAddress(t *testing.T) {
 		handed(s.Set(plan.Desired, true))
 		eventually(t, "the router is asked to avoid the route", func() bool {
 			got, _ := r.route(t, "192.0.2.1/32")
-			return slices.Contains(got.communities, "graceful-shutdown") || slices.Contains(got.communities, "65535:0")
+			return slices.Contains(got.communities, "graceful-shutdown") ||
+				slices.Contains(got.communities, "65535:0")
 		})
 		if got := pref("192.0.2.2/32"); got != plain {
 			t.Errorf("the other route is %s, and was %s", got, plain)
@@ -500,14 +537,18 @@ func TestWeights(t *testing.T) {
 	each(t, func(t *testing.T, r router) {
 		r.start(t, network(t), wanted{asn: 64513, peerASN: 4200000001, peer: node4})
 		p := tor(func(p *bgp.Peer) { p.LocalASN = 4200000001 })
-		plan := bgp.Plan(time.Now(), []bgp.Peer{p}, []bgp.Address{{Address: netip.MustParseAddr("192.0.2.1"), Endpoints: 3,
-			Advertisements: []*bgp.Advertisement{{Name: "a", Length4: 32, Length6: 128, Weight: true}}}}).Desired
+		plan := bgp.Plan(time.Now(), []bgp.Peer{p},
+			[]bgp.Address{{Address: netip.MustParseAddr("192.0.2.1"), Endpoints: 3,
+				Advertisements: []*bgp.Advertisement{{Name: "a", Length4: 32, Length6: 128,
+					Weight: true}}}}).Desired
 		s, _ := speak(t, Config{}, plan)
 		up(t, s, "tor")
 		var got seen
-		eventually(t, "the route is there", func() bool { var there bool; got, there = r.route(t, "192.0.2.1/32"); return there })
+		eventually(t, "the route is there",
+			func() bool { var there bool; got, there = r.route(t, "192.0.2.1/32"); return there })
 		// 3 endpoints of 10 MB/s each, of AS_TRANS.
-		if text := strings.Join(got.communities, " "); !strings.Contains(text, "LB:23456:30000000") && !strings.Contains(text, "0x4004:23456:1273291200") {
+		if text := strings.Join(got.communities, " "); !strings.Contains(text, "LB:23456:30000000") &&
+			!strings.Contains(text, "0x4004:23456:1273291200") {
 			t.Errorf("the weight does not arrive: %q", text)
 		}
 	})
@@ -519,9 +560,11 @@ func TestOnlyWhatChangedBeginsAnew(t *testing.T) {
 	each(t, func(t *testing.T, r router) {
 		lan := netnstest.NewLAN(t)
 		lan.Attach(netnstest.Local(), "eth0", node4+"/24")
-		r.start(t, lan.Attach(netnstest.NewHost(t, "router"), "eth0", router4+"/24"), wanted{asn: 64513, peerASN: 64512, peer: node4})
+		r.start(t, lan.Attach(netnstest.NewHost(t, "router"), "eth0", router4+"/24"),
+			wanted{asn: 64513, peerASN: 64512, peer: node4})
 		second := routers(t)[map[bool]string{true: "FRR", false: "BIRD"}[isFRR(r)]]()
-		second.start(t, lan.Attach(netnstest.NewHost(t, "router2"), "eth0", "10.9.0.3/24"), wanted{asn: 64513, peerASN: 64512, peer: node4})
+		second.start(t, lan.Attach(netnstest.NewHost(t, "router2"), "eth0", "10.9.0.3/24"),
+			wanted{asn: 64513, peerASN: 64512, peer: node4})
 		dead := tor(func(p *bgp.Peer) { p.Name, p.Address = "dead", netip.MustParseAddr("10.9.0.9") })
 		other := tor(func(p *bgp.Peer) { p.Name, p.Address = "other", netip.MustParseAddr("10.9.0.3") })
 		routes := []bgp.Route{route("192.0.2.1/32", nil)}
@@ -543,7 +586,8 @@ func TestOnlyWhatChangedBeginsAnew(t *testing.T) {
 			t.Errorf("the dead router: %+v", v)
 		}
 		s.Set(state(12 * time.Second)[:2], true)
-		eventually(t, "a peer that is gone has no session", func() bool { return len(s.State()) == 2 && !r.established(t) })
+		eventually(t, "a peer that is gone has no session",
+			func() bool { return len(s.State()) == 2 && !r.established(t) })
 	})
 }
 

@@ -19,7 +19,8 @@ func TestPathFails(t *testing.T) {
 		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessUp})
 		since := up(t, s, "tor").Since
 		eventually(t, "the route is there", func() bool { return r.count(t, false) == 1 })
-		for _, path := range []bgp.Liveness{bgp.LivenessPending, bgp.LivenessUp, bgp.LivenessPending, bgp.LivenessUnmonitored, bgp.LivenessUp} {
+		for _, path := range []bgp.Liveness{bgp.LivenessPending, bgp.LivenessUp, bgp.LivenessPending,
+			bgp.LivenessUnmonitored, bgp.LivenessUp} {
 			s.SetLiveness(map[string]bgp.Liveness{"tor": path})
 		}
 		s.SetLiveness(map[string]bgp.Liveness{"other": bgp.LivenessFailed})

@@ -35,7 +35,8 @@ func anOpen(t testing.TB) []byte {
 		packet.NewCapMultiProtocol(packet.RF_IPv4_UC), packet.NewCapMultiProtocol(packet.RF_IPv6_UC), packet.NewCapMultiProtocol(packet.RF_EVPN),
 		packet.NewCapFourOctetASNumber(4200000001),
 		packet.NewCapGracefulRestart(false, true, 120, []*packet.CapGracefulRestartTuple{
-			packet.NewCapGracefulRestartTuple(packet.RF_IPv4_UC, false), packet.NewCapGracefulRestartTuple(packet.RF_IPv6_UC, false)}),
+			packet.NewCapGracefulRestartTuple(packet.RF_IPv4_UC,
+				false), packet.NewCapGracefulRestartTuple(packet.RF_IPv6_UC, false)}),
 		packet.NewCapLongLivedGracefulRestart([]*packet.CapLongLivedGracefulRestartTuple{
 			packet.NewCapLongLivedGracefulRestartTuple(packet.RF_IPv4_UC, false, 3600)}),
 		packet.NewCapExtendedNexthop([]*packet.CapExtendedNexthopTuple{packet.NewCapExtendedNexthopTuple(packet.RF_IPv4_UC, packet.AFI_IP6)}),
@@ -50,8 +51,10 @@ func TestParseOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.as != 4200000001 || o.id != [4]byte{1, 2, 3, 4} || number(o.hold) != 90 || o.families != bgp.DualStack ||
-		!o.nextHop6 || !o.restart || !o.notification || len(o.forwarding) != 2 || o.longLived != 3600 || len(o.longLivedFlags) != 1 {
+	if o.as != 4200000001 || o.id != [4]byte{1, 2, 3, 4} || number(o.hold) != 90 ||
+		o.families != bgp.DualStack ||
+		!o.nextHop6 || !o.restart || !o.notification || len(o.forwarding) != 2 || o.longLived != 3600 ||
+		len(o.longLivedFlags) != 1 {
 		t.Errorf("got %+v", o)
 	}
 }
@@ -82,7 +85,8 @@ func TestAnOpenOfAS0IsRefused(t *testing.T) {
 			}
 		}
 		_, err = parseOpen(b)
-		if bad := (messageError{}); !errors.As(err, &bad) || bad.code != codeOpen || bad.subcode != openBadPeerAS {
+		if bad := (messageError{}); !errors.As(err, &bad) || bad.code != codeOpen ||
+			bad.subcode != openBadPeerAS {
 			t.Errorf("%s: got %v", test.story, err)
 		}
 	}
@@ -108,7 +112,8 @@ func TestFit(t *testing.T) {
 	for _, test := range []struct {
 		story                string
 		restarted, preserved bool
-	}{{"the first session of a node that has just booted", false, false}, {"after a restart", true, true}, {"after a lost connection", false, true}} {
+	}{{"the first session of a node that has just booted", false, false}, {"after a restart", true,
+		true}, {"after a lost connection", false, true}} {
 		t.Run(test.story, func(t *testing.T) {
 			r := &relay{peer: bgp.Peer{Hold: 0}, restarted: test.restarted, preserved: test.preserved}
 			m, err := r.rewriteOpen(anOpen(t))
@@ -157,12 +162,15 @@ func TestReadMessage(t *testing.T) {
 		answer string // code, subcode and data of the NOTIFICATION; "" for none
 	}{
 		{"a KEEPALIVE", header(19, typeKeepalive), typeKeepalive, 19, ""},
-		{"an UPDATE is thrown away", append(header(4000, typeUpdate), make([]byte, 3981)...), typeUpdate, 19, ""},
-		{"also an extended one", append(header(65535, typeUpdate), make([]byte, 65516)...), typeUpdate, 19, ""},
+		{"an UPDATE is thrown away", append(header(4000, typeUpdate), make([]byte, 3981)...), typeUpdate, 19,
+			""},
+		{"also an extended one", append(header(65535, typeUpdate), make([]byte, 65516)...), typeUpdate, 19,
+			""},
 		{"an OPEN without parameters", append(header(29, typeOpen), make([]byte, 10)...), typeOpen, 29, ""},
 		{"no marker", make([]byte, 19), 0, 0, "\x01\x01"},
 		{"shorter than its header", header(18, typeKeepalive), 0, 0, "\x01\x02\x00\x12"},
-		{"an OPEN that is too short", append(header(28, typeOpen), make([]byte, 9)...), 0, 0, "\x01\x02\x00\x1c"},
+		{"an OPEN that is too short", append(header(28, typeOpen), make([]byte, 9)...), 0, 0,
+			"\x01\x02\x00\x1c"},
 		{"too long", header(4097, typeNotification), 0, 0, "\x01\x02\x10\x01"},
 		{"a KEEPALIVE with a body", header(20, typeKeepalive), 0, 0, "\x01\x02\x00\x14"},
 		{"an unknown type", header(19, 6), 0, 0, "\x01\x03\x06"},
@@ -181,7 +189,8 @@ func TestReadMessage(t *testing.T) {
 			}
 		})
 	}
-	if _, _, _, err := readMessage(bytes.NewReader(header(30, typeNotification)), make([]byte, maxLength), false, false); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+	if _, _, _, err := readMessage(bytes.NewReader(header(30, typeNotification)), make([]byte, maxLength),
+		false, false); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		t.Errorf("half a message: %v", err)
 	}
 }
@@ -207,10 +216,12 @@ func TestLongMessages(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.says) {
 				t.Errorf("%s: %v", test.story, err)
 			}
-		case err != nil || typ != test.typ || length != 60000 || len(m) != maxLength || number(m[16:]) != maxLength || in.Len() != 1:
+		case err != nil || typ != test.typ || length != 60000 || len(m) != maxLength ||
+			number(m[16:]) != maxLength || in.Len() != 1:
 			t.Errorf("%s: type %d, %d bytes of %d, %v", test.story, typ, len(m), length, err)
 		}
-		if _, _, _, err := readMessage(bytes.NewReader(long), make([]byte, maxLength), false, false); err == nil {
+		if _, _, _, err := readMessage(bytes.NewReader(long), make([]byte, maxLength), false,
+			false); err == nil {
 			t.Errorf("%s is taken though it was not agreed on", test.story)
 		}
 	}
@@ -222,12 +233,19 @@ func TestNotificationsInWords(t *testing.T) {
 		message []byte
 		want    string
 	}{
-		{"with a text", notification(codeCease, ceaseShutdown, "maintenance"), `cease: administrative shutdown ("maintenance")`},
-		{"a text that could do harm", notification(codeCease, ceaseShutdown, "a\x1b[2Jb\nc\xff"), `cease: administrative shutdown ("a.[2Jb.c.")`},
-		{"a long text", notification(codeCease, ceaseShutdown, strings.Repeat("x", 300)), `cease: administrative shutdown ("` + strings.Repeat("x", 128) + `…")`},
-		{"a text that is shorter than it says", append(notification(codeCease, ceaseShutdown, "")[:headerLength+2], 200, 'x'), "cease: administrative shutdown"},
-		{"wrapped", hardened(notification(codeCease, ceaseShutdown, "bye")), `cease: hard reset: cease: administrative shutdown ("bye")`},
-		{"wrapped in itself", hardened(hardened(notification(codeCease, ceaseShutdown, ""))), "cease: hard reset"},
+		{"with a text", notification(codeCease, ceaseShutdown, "maintenance"),
+			`cease: administrative shutdown ("maintenance")`},
+		{"a text that could do harm", notification(codeCease, ceaseShutdown, "a\x1b[2Jb\nc\xff"),
+			`cease: administrative shutdown ("a.[2Jb.c.")`},
+		{"a long text", notification(codeCease, ceaseShutdown, strings.Repeat("x", 300)),
+			`cease: administrative shutdown ("` + strings.Repeat("x", 128) + `…")`},
+		{"a text that is shorter than it says",
+			append(notification(codeCease, ceaseShutdown, "")[:headerLength+2], 200,
+				'x'), "cease: administrative shutdown"},
+		{"wrapped", hardened(notification(codeCease, ceaseShutdown, "bye")),
+			`cease: hard reset: cease: administrative shutdown ("bye")`},
+		{"wrapped in itself", hardened(hardened(notification(codeCease, ceaseShutdown, ""))),
+			"cease: hard reset"},
 		{"unknown codes", notification(99, 7, ""), "error 99: subcode 7"},
 		{"no subcode", notification(4, 0, ""), "hold timer expired"},
 		{"too short", notification(4, 0, "")[:headerLength+1], "a NOTIFICATION that is too short"},
@@ -247,7 +265,8 @@ func TestNotificationsAreUnderstood(t *testing.T) {
 	if n.ErrorCode != 6 || n.ErrorSubcode != 9 || string(n.Data) != "\x06\x02\x03bye" {
 		t.Errorf("got %+v", n)
 	}
-	if k, err := packet.ParseBGPMessage(keepalive()); err != nil || k.Header.Type != typeKeepalive || len(keepalive()) != 19 {
+	if k, err := packet.ParseBGPMessage(keepalive()); err != nil || k.Header.Type != typeKeepalive ||
+		len(keepalive()) != 19 {
 		t.Errorf("got %+v, %v", k, err)
 	}
 }
@@ -268,9 +287,11 @@ func FuzzRead(f *testing.F) {
 		buffer, other := make([]byte, maxLength), make([]byte, maxLength)
 		for {
 			typ, m, length, err := readMessage(in, buffer, false, false)
-			if t2, m2, l2, err2 := readMessage(plain, other, false, false); t2 != typ || !bytes.Equal(m2, m) || l2 != length ||
+			if t2, m2, l2, err2 := readMessage(plain, other, false, false); t2 != typ ||
+				!bytes.Equal(m2, m) || l2 != length ||
 				(err2 == nil) != (err == nil) {
-				t.Fatalf("type %d of %d bytes, %v; without a buffer type %d of %d bytes, %v", typ, length, err, t2, l2, err2)
+				t.Fatalf("type %d of %d bytes, %v; without a buffer type %d of %d bytes, %v", typ, length,
+					err, t2, l2, err2)
 			}
 			if err != nil {
 				return

@@ -26,7 +26,8 @@ func TestPairs(t *testing.T) {
 		{"to another router", another(func(p *pair) { p.remote = own }), true},
 		{"another daemon there", another(func(p *pair) { p.port = 1179 }), true},
 		{"in a VRF", another(func(p *pair) { p.vrf = "red" }), true},
-		{"on another link, with the same link-local addresses", another(func(p *pair) { p.link = "eth1" }), true},
+		{"on another link, with the same link-local addresses",
+			another(func(p *pair) { p.link = "eth1" }), true},
 		{"it is not known from where", another(func(p *pair) { p.local = netip.Addr{} }), true},
 	} {
 		var p pairs

@@ -47,12 +47,15 @@ func TestRoutersThatRefuseCapabilities(t *testing.T) {
 	}{
 		{"none", func([]capability) []byte { return nil }, []capability{multi4, restarts}, "", true, 1},
 		{"the name of the host", refusesAll(capFQDN), []capability{multi4, restarts}, "FQDN", true, 2},
-		{"long messages and versions", refusesAll(capExtendedMessage, capSoftwareVersion), []capability{multi4, longMessages, restarts},
+		{"long messages and versions", refusesAll(capExtendedMessage, capSoftwareVersion),
+			[]capability{multi4, longMessages, restarts},
 			"Extended Message, Software Version", true, 2},
 		{"graceful restart", refusesAll(capGracefulRestart), []capability{multi4, restarts},
 			"Graceful Restart, Long-Lived Graceful Restart", false, 2},
-		{"four-octet AS numbers", refusesAll(capFourOctetAS), []capability{multi4, restarts}, "Four-octet AS Number", true, 2},
-		{"the multiprotocol capability", refusesAll(capMultiprotocol), nil, "Multiprotocol IPv4 unicast", false, 2},
+		{"four-octet AS numbers", refusesAll(capFourOctetAS), []capability{multi4, restarts},
+			"Four-octet AS Number", true, 2},
+		{"the multiprotocol capability", refusesAll(capMultiprotocol), nil, "Multiprotocol IPv4 unicast",
+			false, 2},
 		{"one after the other", func(offered []capability) []byte {
 			if len(offered) > 4 {
 				return refuses(offered[len(offered)-1])
@@ -70,7 +73,8 @@ func TestRoutersThatRefuseCapabilities(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			h := newHandmade(t, "127.9.0.1")
-			patient := h.peer("tor", func(p *bgp.Peer) { all(p); p.Connect = time.Hour }) // who waits for it waits too long
+			patient := h.peer("tor",
+				func(p *bgp.Peer) { all(p); p.Connect = time.Hour }) // who waits for it waits too long
 			s, _ := speakPatiently(t, Config{Software: "Berth/1"}, to(patient, manyRoutes(3, 0)...))
 			session := func() (net.Conn, int) {
 				for attempt := 1; ; attempt++ {
@@ -89,7 +93,8 @@ func TestRoutersThatRefuseCapabilities(t *testing.T) {
 				c, attempt := session()
 				ofRouter := listen(c)
 				view := up(t, s, "tor")
-				if view.Omitted != test.omitted || view.GracefulRestart != test.restart || attempt != test.attempt ||
+				if view.Omitted != test.omitted || view.GracefulRestart != test.restart ||
+					attempt != test.attempt ||
 					view.Families != bgp.IPv4 {
 					t.Errorf("attempt %d: the state is %+v", attempt, view)
 				}
@@ -133,7 +138,8 @@ func TestWhatARouterWantsIsTold(t *testing.T) {
 		_, _ = c.Write(message(typeNotification, refuses(multi6)))
 		_ = c.Close()
 		const want = "the router says: OPEN error: unsupported capability (Multiprotocol IPv6 unicast)"
-		eventually(t, "it is told", func() bool { return strings.Contains(sessionOf(s, "tor").LastError, want) })
+		eventually(t, "it is told",
+			func() bool { return strings.Contains(sessionOf(s, "tor").LastError, want) })
 	}
 	if took := time.Since(start); took < time.Second {
 		t.Errorf("three attempts in %s", took)
@@ -163,7 +169,8 @@ func TestARouterThatRefusesEverythingIsLoggedOnce(t *testing.T) {
 	}
 	stop()
 	if after := logged.count(); before < 3 || after != before {
-		t.Errorf("%d lines were logged in the first round, and %d more in the next ones", before, after-before)
+		t.Errorf("%d lines were logged in the first round, and %d more in the next ones", before,
+			after-before)
 	}
 }
 
@@ -205,10 +212,12 @@ func TestWhatARouterSaidIsKept(t *testing.T) {
 		want string
 	}{
 		{[]byte{codeOpen, openBadPeerAS}, "OPEN error: bad peer AS"},
-		{append([]byte{codeCease, ceaseShutdown, 9}, "till noon"...), `cease: administrative shutdown ("till noon")`},
+		{append([]byte{codeCease, ceaseShutdown, 9}, "till noon"...),
+			`cease: administrative shutdown ("till noon")`},
 		{append([]byte{codeCease, ceaseShutdown, 200}, strings.Repeat("\x1b", 200)...),
 			fmt.Sprintf("cease: administrative shutdown (%q)", strings.Repeat(".", 128)+"…")},
-		{[]byte{codeCease, ceasePrefixes, 0, 1, 1, 0, 0, 0, 3}, "cease: maximum number of prefixes reached (3 for Multiprotocol IPv4 unicast)"},
+		{[]byte{codeCease, ceasePrefixes, 0, 1, 1, 0, 0, 0, 3},
+			"cease: maximum number of prefixes reached (3 for Multiprotocol IPv4 unicast)"},
 	} {
 		c := h.accept()
 		_, _ = c.Write(message(typeNotification, word.body))
@@ -223,7 +232,8 @@ func TestWhatARouterSaidIsKept(t *testing.T) {
 	_, _ = c.Write(notification(codeCease, 4, "new code"))
 	_, _ = h.listener.Close(), c.Close()
 	at := said(`cease: administrative reset ("new code")`)
-	eventually(t, "attempts fail", func() bool { return strings.Contains(sessionOf(s, "tor").LastError, "refused") })
+	eventually(t, "attempts fail",
+		func() bool { return strings.Contains(sessionOf(s, "tor").LastError, "refused") })
 	if again := said(`cease: administrative reset ("new code")`); !again.Equal(at) {
 		t.Errorf("it was said at %s, and then at %s", at, again)
 	}
@@ -250,13 +260,17 @@ func TestOpensOfAllKinds(t *testing.T) {
 	}{
 		{"the extended form", extendedOpen(t, multi4, fourOctets), nil, ""},
 		{"the extended form, with 3,900 octets", extendedOpen(t, long...), nil, ""},
-		{"AS 0, where any external AS will do", as0, func(p *bgp.Peer) { p.PeerASN = 0 }, "AS 0, which nobody may have"},
+		{"AS 0, where any external AS will do", as0,
+			func(p *bgp.Peer) { p.PeerASN = 0 }, "AS 0, which nobody may have"},
 		{"a hold time of 1 s", shortHold(1), nil, "unacceptable hold time (it is 1 s, and 3 s is the least)"},
-		{"a hold time of 2 s, where this side has none", shortHold(2), func(p *bgp.Peer) { p.Hold, p.Keepalive = 0, 0 },
+		{"a hold time of 2 s, where this side has none", shortHold(2),
+			func(p *bgp.Peer) { p.Hold, p.Keepalive = 0, 0 },
 			"unacceptable hold time (it is 2 s, and 3 s is the least)"},
 		{"a hold time of 3 s", shortHold(3), nil, ""},
-		{"another family", ordinaryOpen(t, multi6), nil, "the session is to carry IPv4, and the router carries IPv6"},
-		{"families that nobody knows", ordinaryOpen(t, evpn), nil, "the session is to carry IPv4, and the router carries none"},
+		{"another family", ordinaryOpen(t, multi6), nil,
+			"the session is to carry IPv4, and the router carries IPv6"},
+		{"families that nobody knows", ordinaryOpen(t, evpn), nil,
+			"the session is to carry IPv4, and the router carries none"},
 		{"no families, where IPv6 is wanted", ordinaryOpen(t), func(p *bgp.Peer) { p.Families = bgp.IPv6 },
 			"the session is to carry IPv6, and the router carries IPv4"},
 	} {
@@ -274,7 +288,8 @@ func TestOpensOfAllKinds(t *testing.T) {
 			eventually(t, "the failure is told: "+test.says, func() bool {
 				return strings.Contains(sessionOf(s, "tor").LastError, test.says)
 			})
-			eventually(t, "the router is told", func() bool { said, over := ofRouter.ended(); return over && said != "" })
+			eventually(t, "the router is told",
+				func() bool { said, over := ofRouter.ended(); return over && said != "" })
 		})
 	}
 }
@@ -287,7 +302,8 @@ func TestTheNameOfTheHostStaysHere(t *testing.T) {
 		want  string
 	}{
 		{bgp.Offer{}, ""},
-		{bgp.Offer{ExtendedMessage: true, FQDN: true, SoftwareVersion: true}, "FQDN, Extended Message, Software Version"},
+		{bgp.Offer{ExtendedMessage: true, FQDN: true, SoftwareVersion: true},
+			"FQDN, Extended Message, Software Version"},
 	} {
 		h := newHandmade(t, "127.9.0.1")
 		internal := h.peer("tor", func(p *bgp.Peer) { p.PeerASN, p.Offer = p.LocalASN, test.offer })
@@ -315,13 +331,15 @@ func TestAStrictSessionWithASilentRouter(t *testing.T) {
 	for round := range 2 {
 		ofRouter := listen(h.establish(30))
 		time.Sleep(300 * time.Millisecond) // in which routes would come
-		if got := sessionOf(s, "tor"); got.State != bgp.SessionAwaitingBFD || got.Advertised4 != 0 || ofRouter.of(typeUpdate) > 0 {
+		if got := sessionOf(s, "tor"); got.State != bgp.SessionAwaitingBFD || got.Advertised4 != 0 ||
+			ofRouter.of(typeUpdate) > 0 {
 			t.Errorf("round %d: %d UPDATEs, the state is %+v", round, ofRouter.of(typeUpdate), got)
 		}
 		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessPending}) // the router is heard
 		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessUp})
 		up(t, s, "tor")
-		eventually(t, "the routes are sent", func() bool { return ofRouter.of(typeUpdate) > 0 && sessionOf(s, "tor").Advertised4 == 3 })
+		eventually(t, "the routes are sent",
+			func() bool { return ofRouter.of(typeUpdate) > 0 && sessionOf(s, "tor").Advertised4 == 3 })
 		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessLost})
 		eventually(t, "the session ends with BFD", func() bool {
 			return strings.Contains(sessionOf(s, "tor").Ended, "the session with the router went down")

@@ -181,7 +181,8 @@ func (f *frr) start(t *testing.T, h *netnstest.Host, w wanted) {
 // run starts one of its programs, and waits until it answers.
 func (f *frr) run(t *testing.T, program string) {
 	t.Helper()
-	f.stop = append(f.stop, f.host.Start(t, "/usr/lib/frr/"+program, "-N", f.space, "-f", filepath.Join(f.dir, "test.conf"), "-P", "0",
+	f.stop = append(f.stop, f.host.Start(t, "/usr/lib/frr/"+program, "-N", f.space, "-f",
+		filepath.Join(f.dir, "test.conf"), "-P", "0",
 		"-i", filepath.Join(f.dir, program+".pid"), "--log", "stdout"))
 	eventually(t, program+" answers", func() bool {
 		_, err := f.host.Try("vtysh", "--vty_socket", f.dir, "-d", program, "-c", "show version")
@@ -201,7 +202,8 @@ func (f *frr) restart(t *testing.T, after time.Duration) {
 }
 
 func (f *frr) shutDown(t *testing.T, text string) {
-	f.host.Run(t, "vtysh", "--vty_socket", f.dir, "-d", "bgpd", "-c", "configure terminal", "-c", "router bgp",
+	f.host.Run(t, "vtysh", "--vty_socket", f.dir, "-d", "bgpd", "-c", "configure terminal", "-c",
+		"router bgp",
 		"-c", "neighbor "+node4+" shutdown message "+text)
 }
 
@@ -303,7 +305,8 @@ func (f *frr) reconnect(t *testing.T) {
 }
 
 func (f *frr) withoutBFD(t *testing.T) {
-	f.host.Run(t, "vtysh", "--vty_socket", f.dir, "-d", "bgpd", "-c", "configure terminal", "-c", "router bgp", "-c", "no neighbor "+node4+" bfd")
+	f.host.Run(t, "vtysh", "--vty_socket", f.dir, "-d", "bgpd", "-c", "configure terminal", "-c",
+		"router bgp", "-c", "no neighbor "+node4+" bfd")
 }
 
 type bird struct {
@@ -327,7 +330,8 @@ func (b *bird) start(t *testing.T, h *netnstest.Host, w wanted) {
 	if w.peerASN == 0 {
 		remote = "external"
 	}
-	line(true, "log stderr all;\nrouter id 8.8.8.8;\nprotocol device {}\nprotocol bgp berth {\n local as %d;", w.asn)
+	line(true, "log stderr all;\nrouter id 8.8.8.8;\nprotocol device {}\nprotocol bgp berth {\n local as %d;",
+		w.asn)
 	if w.dynamic {
 		line(true, " neighbor range %s/32 %s; dynamic name \"berth\";", w.peer, remote)
 	} else if _, err := netip.ParseAddr(w.peer); err != nil {
@@ -351,7 +355,8 @@ func (b *bird) start(t *testing.T, h *netnstest.Host, w wanted) {
 		limit = fmt.Sprintf("import limit %d action disable; ", w.limit)
 	}
 	line(true, " ipv4 { %simport all; export %s; extended next hop %s; };\n ipv6 { import all; export none; };\n}",
-		limit, map[bool]string{false: "none", true: "where source = RTS_STATIC"}[w.flood > 0], map[bool]string{false: "on", true: "off"}[w.plain4])
+		limit, map[bool]string{false: "none",
+			true: "where source = RTS_STATIC"}[w.flood > 0], map[bool]string{false: "on", true: "off"}[w.plain4])
 	if w.flood > 0 {
 		line(true, "protocol static {\n ipv4;")
 		for i := range w.flood {
@@ -376,7 +381,8 @@ func (b *bird) start(t *testing.T, h *netnstest.Host, w wanted) {
 func (b *bird) run(t *testing.T) {
 	t.Helper()
 	b.stop = b.host.Start(t, "bird", "-f", "-c", b.config, "-s", b.socket)
-	eventually(t, "bird answers", func() bool { _, err := b.host.Try("birdc", "-s", b.socket, "show status"); return err == nil })
+	eventually(t, "bird answers",
+		func() bool { _, err := b.host.Try("birdc", "-s", b.socket, "show status"); return err == nil })
 }
 
 func (b *bird) restart(t *testing.T, after time.Duration) {
@@ -435,7 +441,8 @@ func (b *bird) route(t *testing.T, prefix string) (seen, bool) {
 func (b *bird) count(t *testing.T, v6 bool) int {
 	table := map[bool]string{false: "master4", true: "master6"}[v6]
 	all := 0
-	if _, err := fmt.Sscanf(lastLine(b.ask(t, "show", "route", "table", table, "count")), "%d", &all); err != nil {
+	if _, err := fmt.Sscanf(lastLine(b.ask(t, "show", "route", "table", table, "count")), "%d",
+		&all); err != nil {
 		t.Fatal(err)
 	}
 	return all
@@ -459,7 +466,8 @@ func (b *bird) withoutBFD(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(b.config, []byte(strings.Replace(string(text), " bfd on;", " bfd off;", 1)), 0o644); err != nil {
+	if err := os.WriteFile(b.config, []byte(strings.Replace(string(text), " bfd on;", " bfd off;", 1)),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	b.ask(t, "configure")
@@ -470,7 +478,8 @@ func linkLocal(t *testing.T, h *netnstest.Host, link string) string {
 	t.Helper()
 	var address string
 	eventually(t, "a link-local address on "+link, func() bool {
-		fields := strings.Fields(h.Run(t, "ip", "-6", "-o", "address", "show", "dev", link, "scope", "link", "-tentative"))
+		fields := strings.Fields(h.Run(t, "ip", "-6", "-o", "address", "show", "dev", link, "scope", "link",
+			"-tentative"))
 		i := slices.Index(fields, "inet6")
 		if i < 0 {
 			return false

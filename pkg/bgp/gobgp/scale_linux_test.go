@@ -44,7 +44,8 @@ func TestManyPrefixes(t *testing.T) {
 		start := time.Now()
 		s, _ := speak(t, Config{}, to(p, routes...))
 		until := func(count int) time.Duration {
-			eventually(t, fmt.Sprint("the router has ", count, " routes"), func() bool { return r.count(t, false) == count })
+			eventually(t, fmt.Sprint("the router has ", count, " routes"),
+				func() bool { return r.count(t, false) == count })
 			d := time.Since(start)
 			start = time.Now()
 			return d
@@ -91,7 +92,8 @@ func TestAFloodCostsNoMemory(t *testing.T) {
 		s.Set(to(tor(nil), route("192.0.2.1/32", nil)), true)
 		return sessionOf(s, "tor").Ignored > 10
 	})
-	eventually(t, "our route is there", func() bool { _, there := loud.route(t, "192.0.2.1/32"); return there })
+	eventually(t, "our route is there",
+		func() bool { _, there := loud.route(t, "192.0.2.1/32"); return there })
 	after := heap()
 	t.Logf("%d routes of the router: heap %d KB before, %d KB after", n, before>>10, after>>10)
 	if after > before+4<<20 {
