@@ -142,16 +142,16 @@ type Announcer struct {
 	// defences are claims to answer with an announcement, for Run to send.
 	defences []burstKey
 	// The rest is written by Run, for others to read.
-	live     map[burstKey]liveClaim
+	live     map[burstKey]livePlacement
 	problems map[portKey]Problem
 	counters map[portKey]*linkCounters
 }
 
-// liveClaim is a claim that is being answered.
-type liveClaim struct {
-	claim
+// livePlacement is a placement that is being answered for.
+type livePlacement struct {
+	placement
 	since time.Time
-	// announced is when the first frame was sent for the claim's serial.
+	// announced is when the first frame was sent for its serial.
 	announced time.Time
 }
 
@@ -173,7 +173,7 @@ func New(config Config) (*Announcer, error) {
 		stale:    make(map[netip.Addr]struct{}),
 		links:    make(map[string]links.Link),
 		contests: newContests(),
-		live:     make(map[burstKey]liveClaim),
+		live:     make(map[burstKey]livePlacement),
 		problems: make(map[portKey]Problem),
 		counters: make(map[portKey]*linkCounters),
 	}

@@ -72,18 +72,18 @@ func (a *Announcer) SetFellows(macs []net.HardwareAddr) {
 func (a *Announcer) heard(key burstKey, claimant net.HardwareAddr, now time.Time) {
 	trusted := a.guard.open()
 	a.mu.Lock()
-	c, announced := a.desired[key.addr].on(key.port.link)
+	here, announced := a.desired[key.addr].on(key.port.link)
 	if !announced { // withdrawn just now
 		a.mu.Unlock()
 		return
 	}
 	_, live := a.live[key]
-	fellow := a.fellows.has(claimant) || bytes.Equal(claimant, c.as)
+	fellow := a.fellows.has(claimant) || bytes.Equal(claimant, here.as)
 	noted := a.contests.note(foreignClaim{
 		place:     place{key.addr, key.port.link},
 		mac:       claimant,
 		fellow:    fellow,
-		defenders: trusted && live && c.as == nil,
+		defenders: trusted && live && here.as == nil,
 	}, now)
 	if noted.defend {
 		a.defences = append(a.defences, key)

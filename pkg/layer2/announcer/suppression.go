@@ -46,7 +46,7 @@ func (p *port) beyond(addr netip.Addr, now time.Time) neighbor.Beyond {
 		return neighbor.Beyond{Subnet: subnetAddress(addr, p.prefixes)}
 	}
 	if p.routerSeen.IsZero() || now.Sub(p.routerSeen) >= routerMemory {
-		p.router, p.routerSeen = p.findRouter(p.link.Index), now
+		p.router, p.routerSeen = p.a.router(p.link.Index), now
 	}
 	return neighbor.Beyond{Router: p.router}
 }

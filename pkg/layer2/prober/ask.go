@@ -112,7 +112,7 @@ func (p *Prober) Ask(ctx context.Context, q Question) (Found, error) {
 	if group, ok := neighbor.Group(q.Addr); ok {
 		a.group, a.nonce = group, ndp.NewNonce()
 	}
-	key := probeKeyOf(q.Link, q.Addr)
+	key := portKeyOf(q.Link, q.Addr)
 	p.mu.Lock()
 	if p.ended {
 		p.mu.Unlock()

@@ -95,10 +95,10 @@ func TestBookStates(t *testing.T) {
 			case answered:
 				s.answered(client4, s.now)
 			case down:
-				s.lose()
+				s.invalidate()
 				s.frames(s.now, func(*track) []byte { return []byte{1} })
 			case replaced:
-				s.interrupt()
+				s.dropInFlight()
 			}
 		}
 		if got := s.nodes()["n"]; got.State != tt.want || got.Missed != tt.missed {
@@ -193,11 +193,11 @@ func TestPhasesAreSpread(t *testing.T) {
 		addr = addr.Next()
 	}
 	for phase, n := range perSlot {
-		if n < count/probeSlots/2 || n > count/probeSlots*2 {
-			t.Errorf("%d targets at %s, want about %d", n, phase, count/probeSlots)
+		if n < count/slotCount/2 || n > count/slotCount*2 {
+			t.Errorf("%d targets at %s, want about %d", n, phase, count/slotCount)
 		}
 	}
-	if len(perSlot) != probeSlots {
+	if len(perSlot) != slotCount {
 		t.Errorf("%d slots", len(perSlot))
 	}
 }

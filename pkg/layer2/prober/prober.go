@@ -143,24 +143,24 @@ type Prober struct {
 	links   map[string]links.Link
 	// stale is true when links or targets are newer than the frames in the books.
 	stale    bool
-	books    map[probeKey]*book
-	asks     map[probeKey]*askBook
+	books    map[portKey]*book
+	asks     map[portKey]*askBook
 	told     map[string]Reach // what Changed told last
 	toldOn   LinkReach        // the same
-	counters map[probeKey]*probeCounters
+	counters map[portKey]*counters
 }
 
-// probeKey is one protocol on one link.
-type probeKey struct {
+// portKey is one protocol on one link.
+type portKey struct {
 	link     string
 	protocol neighbor.Protocol
 }
 
-func probeKeyOf(link string, addr netip.Addr) probeKey {
-	return probeKey{link, neighbor.ProtocolOf(addr)}
+func portKeyOf(link string, addr netip.Addr) portKey {
+	return portKey{link, neighbor.ProtocolOf(addr)}
 }
 
-func compareProbeKeys(a, b probeKey) int {
+func comparePortKeys(a, b portKey) int {
 	return cmp.Or(cmp.Compare(a.link, b.link), cmp.Compare(a.protocol, b.protocol))
 }
 
@@ -179,10 +179,10 @@ func New(config Config) (*Prober, error) {
 		changed:  make(chan struct{}, 1),
 		wake:     make(chan struct{}, 1),
 		links:    make(map[string]links.Link),
-		books:    make(map[probeKey]*book),
-		asks:     make(map[probeKey]*askBook),
+		books:    make(map[portKey]*book),
+		asks:     make(map[portKey]*askBook),
 		told:     make(map[string]Reach),
-		counters: make(map[probeKey]*probeCounters),
+		counters: make(map[portKey]*counters),
 	}, nil
 }
 
@@ -207,7 +207,7 @@ func (p *Prober) SetLinks(all []links.Link) {
 // left out with a log entry. SetTargets may be called from any goroutine and
 // never waits for a socket.
 func (p *Prober) SetTargets(targets []Target) {
-	byKey := make(map[probeKey][]Target)
+	byKey := make(map[portKey][]Target)
 	for _, t := range targets {
 		t.Addr = t.Addr.Unmap().WithZone("")
 		if !isProbeable(t.Addr) {
@@ -215,7 +215,7 @@ func (p *Prober) SetTargets(targets []Target) {
 			continue
 		}
 		t.MAC = bytes.Clone(t.MAC)
-		key := probeKeyOf(t.Link, t.Addr)
+		key := portKeyOf(t.Link, t.Addr)
 		byKey[key] = append(byKey[key], t)
 	}
 	now := time.Now()
@@ -263,7 +263,7 @@ func (p *Prober) Run(ctx context.Context) error {
 	if started {
 		return errors.New("layer 2 prober: already ran")
 	}
-	newProbeLoop(p).run(ctx)
+	newLoop(p).run(ctx)
 	return nil
 }
 

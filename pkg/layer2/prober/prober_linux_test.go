@@ -348,7 +348,7 @@ func TestAskFindsOneWhoAsksTheSame(t *testing.T) {
 		until(t, "the client was heard", func() bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return slices.ContainsFunc(p.asks[probeKeyOf("eth0", addr)].byAddr[addr], func(a *asking) bool { return len(a.holders)+len(a.probers) > 0 })
+			return slices.ContainsFunc(p.asks[portKeyOf("eth0", addr)].byAddr[addr], func(a *asking) bool { return len(a.holders)+len(a.probers) > 0 })
 		})
 		enough()
 		asked.Wait()

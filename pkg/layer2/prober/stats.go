@@ -61,14 +61,14 @@ type Stats struct {
 	Total Counters
 }
 
-// probeCounters are the live counters; they outlive the sockets.
-type probeCounters struct {
+// counters are the live counters; they outlive the sockets.
+type counters struct {
 	probes, answers, misses, unsent   atomic.Uint64
 	asks, questions                   atomic.Uint64
 	malformed, lost, opened, failures atomic.Uint64
 }
 
-func (c *probeCounters) snapshot() Counters {
+func (c *counters) snapshot() Counters {
 	return Counters{
 		Probes:    c.probes.Load(),
 		Answers:   c.answers.Load(),
@@ -101,10 +101,10 @@ func (p *Prober) Stats() Stats {
 }
 
 // counterLocked returns the counters of a key, made on first use.
-func (p *Prober) counterLocked(key probeKey) *probeCounters {
+func (p *Prober) counterLocked(key portKey) *counters {
 	c := p.counters[key]
 	if c == nil {
-		c = new(probeCounters)
+		c = new(counters)
 		p.counters[key] = c
 	}
 	return c
