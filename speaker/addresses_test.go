@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
 	"github.com/berth-lb/berth/pkg/layer2/links"
@@ -97,7 +98,8 @@ func TestServiceIsDeleted(t *testing.T) {
 	if err := w.api.Delete(t.Context(), objects[0]); err != nil {
 		t.Fatal(err)
 	}
-	w.set, w.events, w.told = nil, nil, 0
+	w.set, w.events = nil, nil
+	w.isStale()
 	w.look()
 	w.did("192.0.2.10", true)
 	w.claims("")
@@ -108,27 +110,14 @@ func TestServiceIsDeleted(t *testing.T) {
 
 func TestNothingIsAnnouncedBeforeTheFellowsAreKnown(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
-	w.state.settled = make(chan struct{})
+	w.state.settled = notify.NewLatch()
 	w.look()
 	if len(w.set) > 0 || len(w.events) > 0 {
 		t.Errorf("the announcer was given %q, and %q was emitted", w.set, w.events)
 	}
-	close(w.state.settled) // and all is looked at again
+	w.state.settled.Set() // and all is looked at again
 	w.look()
 	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
-}
-
-func TestAddressesToLookAt(t *testing.T) {
-	w := newWorld(t, append(service("web"), node("node1"))...)
-	w.look()
-	w.local = []links.Link{}
-	got, err := w.view.addresses(t.Context(), "")
-	if err != nil || len(got) != 1 || got[0] != address {
-		t.Errorf("got %v, %v", got, err)
-	}
-	if got, _ := w.view.addresses(t.Context(), "example.com/other"); len(got) != 1 {
-		t.Errorf("got %v, want the address that is still announced", got)
-	}
 }
 
 // TestClaimsAreSaidAndTakenBack: an address goes from node1 to node2 and back.
@@ -291,7 +280,7 @@ func TestPolicyIsGivenToTheAnnouncer(t *testing.T) {
 		Count: 7, Interval: &metav1.Duration{Duration: 20 * time.Millisecond}, RefreshInterval: &metav1.Duration{Duration: time.Hour},
 	}
 	objects.L2Advertisements[0].Spec.Promiscuous = true
-	w.state.setConfig(objects, time.Now())
+	w.config.Set(objects, time.Now())
 	w.look()
 	if !w.requests[address].Promiscuous {
 		t.Error("the links do not take all frames")
@@ -363,7 +352,7 @@ func TestLinksThatMayCarryAnnouncements(t *testing.T) {
 		{"an advertisement names the pod's link", func() {
 			objects := everything()
 			objects.L2Advertisements[0].Spec.Interfaces = []string{"veth1a2b"}
-			w.state.setConfig(objects, time.Now())
+			w.config.Set(objects, time.Now())
 		}, true, false, 2},
 		{"the pod goes", func() { w.local = w.local[:1] }, true, false, 1},
 		{"the link goes down", func() { w.local[0].Up = false }, true, false, 0},
@@ -409,19 +398,19 @@ func TestReturningIsNeverMissed(t *testing.T) {
 		}
 	}()
 	for !done.Load() {
-		around, err := w.view.surroundings(t.Context())
+		in, err := w.view.Inputs(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		links := around.speakers["node1"].Links
-		if len(links) == 0 || len(links[0].Prefixes) == 1 || around.returning {
+		links := in.Speakers["node1"].Links
+		if len(links) == 0 || len(links[0].Prefixes) == 1 || in.Returning {
 			continue
 		}
 		decided.Add(1)
 		round := links[0].Prefixes[1].Addr().As4()
-		if at := uint64(round[2])<<8 | uint64(round[3]); around.picture.claims[address]["node2"].Generation < at {
+		if at := uint64(round[2])<<8 | uint64(round[3]); in.Claims[address]["node2"].Generation < at {
 			t.Fatalf("the link is back for the %dth time, and what is known is the claim of the %dth", at,
-				around.picture.claims[address]["node2"].Generation)
+				in.Claims[address]["node2"].Generation)
 		}
 	}
 	if decided.Load() < enough {

@@ -39,11 +39,14 @@ type asking struct {
 	log        *slog.Logger
 	count      int
 	interval   time.Duration
-	look       func(netip.Addr) // has an address looked at
+	queue      requeuer
 
 	ctx     context.Context // ends with the speaker
 	pending sync.WaitGroup
 }
+
+// requeuer has an address reconciled.
+type requeuer interface{ Requeue(netip.Addr) }
 
 // run waits until the speaker stops and all that is under way has ended.
 func (a *asking) run(ctx context.Context) error {
@@ -149,7 +152,7 @@ func judgeFound(addr netip.Addr, node string, found prober.Found, nodeOf func(ne
 // tell has the address looked at with what is known of it now.
 func (a *asking) tell(addr netip.Addr, serial uint64, probe announcement.Probe) {
 	if a.view.state.setProbe(addr, serial, probe) {
-		a.look(addr)
+		a.queue.Requeue(addr)
 	}
 }
 

@@ -109,20 +109,26 @@ func (s *segment) controls() []netip.Addr {
 	return out
 }
 
+// atOnce has an address reconciled without a queue.
+type atOnce func(netip.Addr)
+
+// Requeue implements requeuer.
+func (f atOnce) Requeue(addr netip.Addr) { f(addr) }
+
 // asks has node1 probe a segment before it announces. Each round takes 300 ms.
 func (w *world) asks() (*asking, *segment) {
 	s := &segment{}
 	ctx, stop := context.WithCancel(w.t.Context())
 	a := &asking{
 		prober: s, proxyHosts: w.proxyHosts(s), view: w.view, log: slog.New(slog.DiscardHandler), count: 3, interval: 100 * time.Millisecond, ctx: ctx,
-		look: func(addr netip.Addr) {
+		queue: atOnce(func(addr netip.Addr) {
 			if addr != address {
-				w.t.Errorf("%s is looked at", addr)
+				w.t.Errorf("%s is reconciled", addr)
 			}
 			w.look()
-		},
+		}),
 	}
-	w.view.probes, w.addresses.ask = true, a.start
+	w.view.probes, w.addresses.asking = true, a
 	w.t.Cleanup(func() {
 		stop()
 		a.pending.Wait()
@@ -467,7 +473,8 @@ func TestAddressThatIsNotWantedIsNotAskedFor(t *testing.T) {
 		lan.has()
 		w.ready("web", true)
 		w.look()
-		w.set, w.events, w.told = nil, nil, 0
+		w.set, w.events = nil, nil
+		w.isStale()
 		lan.after(300 * time.Millisecond)
 		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
 	})

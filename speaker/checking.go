@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/prober"
@@ -39,9 +40,8 @@ type checking struct {
 		Ask(context.Context, prober.Question) (prober.Found, error)
 	}
 	proxyHosts *proxyFinder
-	found      func(addressOn, *v1beta1.Layer2Conflict) bool
-	clear      func(netip.Addr, []string) bool // of what was found elsewhere than on these links
-	told       func()                          // conflicts have changed
+	conflicts  *conflicts
+	status     notify.Signal // the Speaker object is out of date
 	log        *slog.Logger
 	interval   time.Duration // 0 for never
 }
@@ -71,6 +71,12 @@ func (c *checking) run(ctx context.Context) error {
 		}
 		c.round(ctx)
 	}
+}
+
+// changed has it reported that conflicts have changed.
+func (c *checking) changed() {
+	c.conflicts.announce()
+	c.status.Set()
 }
 
 // round checks every address that is this node's to check.
@@ -104,7 +110,7 @@ func (c *checking) due() []check {
 		// asks whether another host has it.
 		_, claimed := p.claims[addr][r.Owner]
 		if r.Reason != v1beta1.ReasonNotOwner || p.fellows[r.Owner].Presence != announcement.Present || !claimed {
-			forget = c.clear(addr, nil) || forget
+			forget = c.conflicts.clear(addr, nil) || forget
 			continue
 		}
 		var on []string
@@ -113,10 +119,10 @@ func (c *checking) due() []check {
 			out = append(out, check{addr: addr, link: ch.Link, owner: r.Owner, mac: ch.MAC, balances: balances})
 			on = append(on, ch.Link)
 		}
-		forget = c.clear(addr, on) || forget
+		forget = c.conflicts.clear(addr, on) || forget
 	}
 	if forget {
-		c.told()
+		c.changed()
 	}
 	slices.SortFunc(out, func(a, b check) int { return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.link, b.link)) })
 	return out
@@ -140,7 +146,7 @@ func (c *checking) one(ctx context.Context, ch check) {
 		c.view.state.memory(ch.addr).Owner != ch.owner || slices.Contains(p.silent, ch.link) {
 		return // it has moved meanwhile, or this node has lost the LAN; nothing is known of it now
 	}
-	if !c.found(addressOn{ch.addr, ch.link}, conflict) {
+	if !c.conflicts.found(addressOn{ch.addr, ch.link}, conflict) {
 		return
 	}
 	if conflict != nil {
@@ -148,7 +154,7 @@ func (c *checking) one(ctx context.Context, ch check) {
 	} else {
 		c.log.Info("an address is answered as it should be again", "address", ch.addr.String(), "owner", ch.owner)
 	}
-	c.told()
+	c.changed()
 }
 
 // ask asks who has an address, as a host of the LAN does, and tells what is wrong

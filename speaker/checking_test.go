@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/cluster/clustertest"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -22,11 +23,7 @@ import (
 func (w *world) checks() (*checking, *segment) {
 	s := &segment{}
 	return &checking{
-		proxyHosts: w.proxyHosts(s), view: w.view, prober: s, found: w.conflicts.found, clear: w.conflicts.clear, log: slog.New(slog.DiscardHandler), interval: time.Minute,
-		told: func() {
-			w.conflicts.announce()
-			w.told++
-		},
+		proxyHosts: w.proxyHosts(s), view: w.view, prober: s, conflicts: w.conflicts, status: w.status, log: slog.New(slog.DiscardHandler), interval: time.Minute,
 	}, s
 }
 
@@ -123,7 +120,7 @@ func TestWhatIsChecked(t *testing.T) {
 		{"the fellow restarts", func(w *world) { w.says("node2", "claim/192.0.2.10=5", "stage=restarting") }, 0},
 		{"the fellow is to own it, and does not announce it yet", func(w *world) {
 			w.says("node2")
-			changes(w, "node1", &corev1.Node{}, func(n *corev1.Node) { n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""} })
+			clustertest.Change(t, w.api, "node1", &corev1.Node{}, func(n *corev1.Node) { n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""} })
 		}, 0},
 		{"this node owns it", func(w *world) { w.died("node2", false) }, 0},
 		{"this node is on another LAN", func(w *world) { w.local = []links.Link{link("eth0", "198.51.100.1/24")} }, 0},
@@ -133,10 +130,10 @@ func TestWhatIsChecked(t *testing.T) {
 			w := fellowOwns(t)
 			c, _ := w.checks()
 			// What was found before does not stay for ever.
-			c.found(addressOn{address, "eth0"}, &v1beta1.Layer2Conflict{Address: address.String(), Kind: v1beta1.ConflictDead, Owner: "node2"})
+			w.conflicts.found(addressOn{address, "eth0"}, &v1beta1.Layer2Conflict{Address: address.String(), Kind: v1beta1.ConflictDead, Owner: "node2"})
 			test.change(w)
 			w.look()
-			w.told = 0
+			w.isStale()
 			due := c.due()
 			if len(due) != test.want {
 				t.Fatalf("to check are %+v", due)
@@ -146,8 +143,8 @@ func TestWhatIsChecked(t *testing.T) {
 					t.Errorf("to check is %+v", ch)
 				}
 			}
-			if left := len(w.conflicts.list()); left != test.want || (w.told > 0) != (test.want == 0) {
-				t.Errorf("%d conflicts are left, told %d times", left, w.told)
+			if left := len(w.conflicts.list()); left != test.want || w.isStale() != (test.want == 0) {
+				t.Errorf("%d conflicts are left", left)
 			}
 		})
 	}
@@ -246,13 +243,13 @@ func TestConflictFoundByChecksEnds(t *testing.T) {
 		for range 3 {
 			c.round(t.Context())
 		}
-		if len(w.events) != 1 || w.events[0] != "web Warning AddressDead" || w.told != 1 {
-			t.Errorf("emitted %q, told %d times", w.events, w.told)
+		if len(w.events) != 1 || w.events[0] != "web Warning AddressDead" || !w.isStale() {
+			t.Errorf("emitted %q", w.events)
 		}
 		lan.has(net6(2))
 		c.round(t.Context())
-		if list := w.conflicts.list(); len(list) > 0 || w.told != 2 {
-			t.Errorf("there are %v, told %d times", list, w.told)
+		if list := w.conflicts.list(); len(list) > 0 || !w.isStale() {
+			t.Errorf("there are %v", list)
 		}
 		if counted := w.conflicts.counted(); len(counted) != 1 || counted[v1beta1.ConflictDead] != 1 {
 			t.Errorf("counted are %v", counted)

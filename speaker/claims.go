@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -201,9 +202,9 @@ func (c *claims) set(addr netip.Addr, claim *announcement.Claim) bool {
 func (c *claims) measure() {
 	room := c.most - len(c.blocks)
 	switch {
-	case room < partSize:
+	case room < reconcile.PartSize:
 		c.full = true
-	case room >= partSize+c.most/16:
+	case room >= reconcile.PartSize+c.most/16:
 		c.full = false
 	}
 }

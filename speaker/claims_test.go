@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -186,7 +187,7 @@ func TestAPartIsSaidOnce(t *testing.T) {
 			for range test.every {
 				at = at.Next()
 			}
-			if i%partSize == partSize-1 {
+			if i%reconcile.PartSize == reconcile.PartSize-1 {
 				c.say()
 			}
 		}
@@ -204,14 +205,14 @@ func TestAPartIsSaidOnce(t *testing.T) {
 // TestFull: this node is full before it can say no more, and is not again before
 // there is much room.
 func TestFull(t *testing.T) {
-	const most = 16 * partSize
+	const most = 16 * reconcile.PartSize
 	c, s := newToldClaims(most)
 	sparse := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i / 256), byte(i), 1}) }
 	for i := range most {
 		if !c.set(sparse(i), &announcement.Claim{Generation: 1}) {
 			t.Fatalf("no room for %d", i)
 		}
-		if turned := c.say(); turned != (i == most-partSize) || s.word().full != (i >= most-partSize) || c.isFull() != s.word().full {
+		if turned := c.say(); turned != (i == most-reconcile.PartSize) || s.word().full != (i >= most-reconcile.PartSize) || c.isFull() != s.word().full {
 			t.Fatalf("after %d: turned %t, said %t", i+1, turned, s.word().full)
 		}
 	}
@@ -228,7 +229,7 @@ func TestFull(t *testing.T) {
 	for i := range most {
 		c.set(sparse(i), nil)
 		left := most - 1 - i
-		if turned := c.say(); turned != (left == most-partSize-most/16) || s.word().full != (left > most-partSize-most/16) {
+		if turned := c.say(); turned != (left == most-reconcile.PartSize-most/16) || s.word().full != (left > most-reconcile.PartSize-most/16) {
 			t.Fatalf("with %d left: turned %t, said %t", left, turned, s.word().full)
 		}
 	}

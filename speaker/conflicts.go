@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
 )
 
@@ -27,7 +28,7 @@ const handOverNoise = 5 * time.Second
 type conflicts struct {
 	view      *view
 	announcer interface{ Conflicts() []announcer.Conflict }
-	tell      func(services []string, address, kind, reason, note string) // emits an Event
+	events    *reconcile.ServiceEvents
 
 	mu      sync.Mutex
 	checked map[addressOn]v1beta1.Layer2Conflict
@@ -41,9 +42,9 @@ type addressOn struct {
 	link string
 }
 
-func newConflicts(v *view, announcer *announcer.Announcer) *conflicts {
+func newConflicts(v *view, announcer interface{ Conflicts() []announcer.Conflict }, e *reconcile.ServiceEvents) *conflicts {
 	return &conflicts{
-		view: v, announcer: announcer,
+		view: v, announcer: announcer, events: e,
 		checked: map[addressOn]v1beta1.Layer2Conflict{}, told: map[string]bool{}, counts: map[v1beta1.ConflictKind]uint64{},
 	}
 }
@@ -198,7 +199,7 @@ func (c *conflicts) announce() (news bool) {
 		c.mu.Unlock()
 		r := all[netip.MustParseAddr(conflict.Address)]
 		if !known && r.Reason != v1beta1.ReasonConflict && r.Reason != v1beta1.ReasonNodeAnswers {
-			c.tell(r.Services, conflict.Address, corev1.EventTypeWarning, "Address"+string(conflict.Kind), conflict.Message)
+			c.events.Emit(r.Services, conflict.Address, corev1.EventTypeWarning, "Address"+string(conflict.Kind), conflict.Message)
 		}
 	}
 	c.mu.Lock()

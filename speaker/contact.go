@@ -170,7 +170,7 @@ type yielded struct {
 // fellow announces nevertheless was taken by one that knows more: that one keeps it.
 func (sp *speaker) isolate(since, now time.Time) {
 	limit := sp.settings.Isolation
-	isolated := limit > 0 && isClosed(sp.view.state.settled) && now.Sub(since) > limit
+	isolated := limit > 0 && sp.view.state.settled.IsSet() && now.Sub(since) > limit
 	if was := sp.view.isolated.Swap(isolated); was != isolated {
 		if isolated {
 			sp.log.Warn("isolated: neither the API server nor another speaker is heard", "duration", limit.String())

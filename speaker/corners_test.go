@@ -7,7 +7,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
+
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
@@ -38,6 +41,12 @@ func TestConflictEndsWithItsService(t *testing.T) {
 	})
 }
 
+// recorder is called for each Event.
+type recorder func()
+
+// Eventf implements events.EventRecorder.
+func (r recorder) Eventf(runtime.Object, runtime.Object, string, string, string, string, ...any) { r() }
+
 // TestConflictIsToldOnceByTwo: whoever tells of a conflict first is the only one.
 func TestConflictIsToldOnceByTwo(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
@@ -45,7 +54,7 @@ func TestConflictIsToldOnceByTwo(t *testing.T) {
 	w.events = nil
 	w.hears("192.0.2.10", "eth0", 9, false, 0)
 	events, inside := 0, false
-	w.conflicts.tell = func([]string, string, string, string, string) {
+	w.conflicts.events = reconcile.NewServiceEvents(w.api, recorder(func() {
 		events++
 		if !inside {
 			inside = true
@@ -53,7 +62,7 @@ func TestConflictIsToldOnceByTwo(t *testing.T) {
 			go func() { defer close(done); w.conflicts.announce() }()
 			<-done
 		}
-	}
+	}))
 	w.conflicts.announce()
 	if events != 1 || w.conflicts.counted()[v1beta1.ConflictForeign] != 1 {
 		t.Errorf("%d Events, counted %v", events, w.conflicts.counted())
@@ -177,7 +186,8 @@ func TestReturningNodeWarnsNobody(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	w.says("node2", "claim/192.0.2.10=5")
 	w.look()
-	w.set, w.events, w.told = nil, nil, 0
+	w.set, w.events = nil, nil
+	w.isStale()
 	w.view.returning.Add(1)
 	w.look()
 	if len(w.events) > 0 {

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
 )
 
 // peers are what membership was told last.
@@ -44,7 +45,7 @@ func TestFellowsAreFoundByTheirSpeakerObjects(t *testing.T) {
 			var got peers
 			told := 0
 			r := &fellowReconciler{
-				cached: fake.NewClientBuilder().WithScheme(scheme()).WithObjects(test.speakers...).Build(),
+				cached: fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(test.speakers...).Build(),
 				node:   "node1", members: &got, fellows: newFellowship("node1", patience, nil, nil), told: func() { told++ },
 			}
 			if _, err := r.Reconcile(t.Context(), reconcile.Request{}); err != nil {
@@ -68,7 +69,7 @@ func TestFellowsStayWhenTheyCannotBeRead(t *testing.T) {
 	before := peers{netip.MustParseAddrPort("192.0.2.2:7947")}
 	got := slices.Clone(before)
 	away := errors.New("away")
-	r := &fellowReconciler{node: "node1", members: &got, told: func() {}, cached: fake.NewClientBuilder().WithScheme(scheme()).
+	r := &fellowReconciler{node: "node1", members: &got, told: func() {}, cached: fake.NewClientBuilder().WithScheme(kube.Scheme()).
 		WithInterceptorFuncs(interceptor.Funcs{
 			List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return away },
 		}).Build()}
@@ -91,7 +92,7 @@ func TestAddressesOfNodesAreTold(t *testing.T) {
 		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{Addresses: addresses}}
 	}
 	var got nodes
-	r := &nodeReconciler{members: &got, cached: fake.NewClientBuilder().WithScheme(scheme()).WithObjects(
+	r := &nodeReconciler{members: &got, cached: fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(
 		node("node1",
 			corev1.NodeAddress{Type: corev1.NodeHostName, Address: "192.0.2.9"},
 			corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "192.0.2.1"},

@@ -183,8 +183,8 @@ func (sp *speaker) tellReachable(ctx context.Context) error {
 		}
 		sp.log.Info("what is heard of other speakers has changed", "reason", now.Reason, "message", now.Message)
 		object := v1beta1.Speaker{}
-		if sp.view.cached.Get(ctx, types.NamespacedName{Name: sp.settings.Node}, &object) == nil {
-			sp.addresses.events.Eventf(&object, nil, kind, now.Reason, "Listen", "%s", kube.Note(now.Message))
+		if sp.view.cluster.Get(ctx, types.NamespacedName{Name: sp.settings.Node}, &object) == nil {
+			sp.events.Eventf(&object, nil, kind, now.Reason, "Listen", "%s", kube.Note(now.Message))
 		}
 	}
 }

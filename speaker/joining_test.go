@@ -16,6 +16,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/config"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -66,8 +67,8 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "berth-system", Name: "member"}}
 		w := newWorld(t, append(service("web"), node("node1"), secret)...)
-		w.state.settled = make(chan struct{})
-		w.state.setConfig(withBGP(), time.Now())
+		w.state.settled = notify.NewLatch()
+		w.config.Set(withBGP(), time.Now())
 		sp, _ := w.process()
 		port := &taken{members: sp.members, until: time.Now().Add(time.Minute)}
 		sp.members = port
@@ -95,8 +96,8 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 				t.Errorf("%s: it waits for: %s", story, missing)
 			}
 			w.look()
-			if r := w.state.route(address); !r.Announce {
-				t.Errorf("%s: by BGP the decision is %+v", story, r)
+			if got := w.byBGP(); len(got) != 1 {
+				t.Errorf("%s: announced by BGP is %q", story, got)
 			}
 			if len(w.set) > 0 {
 				t.Errorf("%s: the announcer was given %v", story, w.set)
@@ -112,7 +113,7 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		check("there is a key, and another process has the port", "MemberPortUnavailable", "address already in use")
-		if len(port.keys) != 1 || !isClosed(sp.keyed) {
+		if len(port.keys) != 1 || len(sp.keys) != 1 {
 			t.Errorf("membership has the keys %v", port.keys)
 		}
 		time.Sleep(time.Minute)
@@ -128,7 +129,11 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 func withBGP() config.Objects {
 	out := everything()
 	out.BGPAdvertisements = []v1beta1.BGPAdvertisement{{ObjectMeta: metav1.ObjectMeta{Name: "all"}}}
-	out.BGPPeers = []v1beta1.BGPPeer{*peer("tor", nil)}
+	for _, o := range routed() {
+		if peer, is := o.(*v1beta1.BGPPeer); is {
+			out.BGPPeers = append(out.BGPPeers, *peer)
+		}
+	}
 	return out
 }
 

@@ -33,7 +33,7 @@ func (sp *speaker) settle(ctx context.Context) error {
 	}
 	settle(ctx, sp.members, sp.settings.Member.SettleTimeout, sp.log)
 	select {
-	case <-sp.view.state.configured:
+	case <-sp.view.config.Known().C():
 	case <-ctx.Done():
 		return nil
 	}
@@ -41,17 +41,17 @@ func (sp *speaker) settle(ctx context.Context) error {
 	if sp.hasFellows() {
 		// It gets nothing that its service proxy drops, while others can serve.
 		select {
-		case <-sp.rules.done:
+		case <-sp.bgp.ProxyReady().C():
 		case <-ctx.Done():
 			return nil
 		}
 	}
 	sp.resume(ctx)
 	sp.say(announcement.StageReady)
-	close(sp.view.state.settled)
+	sp.view.state.settled.Set()
 	// Those that came meanwhile were looked at for BGP only, and a cordoned node
 	// had to wait with that.
-	sp.routes.configChanged()
+	sp.bgp.ConfigChanged()
 	sp.watch.all()
 	sp.object.tell()
 	return nil
@@ -120,7 +120,7 @@ func (sp *speaker) canBeFound(ctx context.Context) bool {
 	if err == nil && own.Status.MemberAddress == sp.object.address.String() {
 		return true
 	}
-	nodes, err := sp.view.nodes(ctx)
+	nodes, err := sp.view.cluster.Nodes(ctx)
 	return err == nil && len(nodes) <= 1
 }
 
@@ -142,12 +142,8 @@ func (sp *speaker) resume(ctx context.Context) {
 	sp.fellows.wasBlind(time.Now())
 	sp.watch.look(ctx)
 	sp.adopt()
-	addresses, err := sp.view.addresses(ctx, sp.settings.Kube.Class)
-	if err != nil {
-		sp.log.Error("cannot list addresses", "error", err)
-	}
-	if err := sp.addresses.look(ctx, addresses); err != nil {
-		sp.log.Error("cannot look at addresses", "error", err)
+	if err := sp.loop.ReconcileAll(ctx); err != nil {
+		sp.log.Error("cannot reconcile addresses", "error", err)
 	}
 	sp.claims.sayAll()
 }
@@ -196,10 +192,10 @@ const (
 // peers that know graceful restart keep its routes.
 func (sp *speaker) leave() {
 	// Before the configuration is read, the cache may not answer.
-	leaves := isClosed(sp.view.state.configured) && sp.nodeLeaves()
+	leaves := sp.view.config.Known().IsSet() && sp.nodeLeaves()
 	var bgp sync.WaitGroup
 	if leaves {
-		bgp.Go(sp.routes.leave)
+		bgp.Go(sp.bgp.Drain)
 	}
 	sp.leaveLayer2(leaves)
 	bgp.Wait()
@@ -207,7 +203,7 @@ func (sp *speaker) leave() {
 
 // leaveLayer2 does so for addresses that this node owns.
 func (sp *speaker) leaveLayer2(leaves bool) {
-	if !isClosed(sp.view.state.settled) {
+	if !sp.view.state.settled.IsSet() {
 		return
 	}
 	if !leaves {
@@ -248,14 +244,14 @@ func (sp *speaker) hasFellows() bool {
 // shut down.
 func (sp *speaker) nodeLeaves() bool {
 	var node corev1.Node
-	if err := sp.view.cached.Get(context.Background(), types.NamespacedName{Name: sp.settings.Node}, &node); err != nil {
+	if err := sp.view.cluster.Get(context.Background(), types.NamespacedName{Name: sp.settings.Node}, &node); err != nil {
 		return false
 	}
-	around, err := sp.view.surroundings(context.Background())
+	in, err := sp.view.Inputs(context.Background())
 	if err != nil {
 		return false
 	}
-	return node.DeletionTimestamp != nil || announcement.Leaves(announcement.ParseNode(&node), around.nodes, around.speakers)
+	return node.DeletionTimestamp != nil || announcement.Leaves(announcement.ParseNode(&node), in.Nodes, in.Speakers)
 }
 
 // stall is how long this process may stand still before it asks its fellows
@@ -313,8 +309,8 @@ func (sp *speaker) makeSure(ctx context.Context) {
 	// What they say is looked at before anything is answered.
 	sp.watch.look(ctx)
 	announced := slices.SortedFunc(maps.Keys(sp.view.state.announced()), netip.Addr.Compare)
-	if err := sp.addresses.look(ctx, announced); err != nil {
-		sp.log.Error("cannot look at addresses", "error", err)
+	if err := sp.loop.Reconcile(ctx, announced); err != nil {
+		sp.log.Error("cannot reconcile addresses", "error", err)
 	}
 	sp.announcer.Resume()
 	sp.log.Info("answering again", "duration", time.Since(start).String())
@@ -416,7 +412,7 @@ func (sp *speaker) doubters(ctx context.Context) map[string]string {
 	out := sp.fellows.doubters()
 	for name := range out {
 		var node corev1.Node
-		err := sp.view.cached.Get(ctx, types.NamespacedName{Name: name}, &node)
+		err := sp.view.cluster.Get(ctx, types.NamespacedName{Name: name}, &node)
 		if err != nil || !announcement.ParseNode(&node).Ready {
 			delete(out, name)
 		}

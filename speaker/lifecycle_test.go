@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -31,7 +32,7 @@ func (w *world) process() (sp *speaker, looks *atomic.Int32) {
 	sp = &speaker{
 		settings: processSettings{Node: "node1", HandOver: w.view.handOver}, log: slog.New(slog.DiscardHandler), members: members,
 		view: w.view, fellows: w.fellows, addresses: w.addresses, object: w.object, conflicts: w.conflicts,
-		claims: w.claimed, routes: w.routes, sessions: w.sessions, keyed: make(chan struct{}),
+		claims: w.claimed, bgp: w.bgp, queue: w.queue, loop: w.loop, keyed: make(chan struct{}),
 		watch: &watch{view: w.view, fellows: w.fellows, all: func() { looks.Add(1) }, changed: make(chan struct{}, 1)},
 	}
 	sp.say(announcement.StageReady)
@@ -195,7 +196,7 @@ func TestLeave(t *testing.T) {
 		{"it is alone", drained, func(w *world) { delete(w.members, "node2") }, time.Hour, announcement.StageReady, 0},
 		{"its only fellow restarts", drained, func(w *world) { w.says("node2", "stage=restarting") }, time.Hour, announcement.StageReady, 0},
 		{"it restarts, and nobody is there: who comes back reads it", stays, func(w *world) { w.says("node2", "stage=restarting") }, time.Hour, announcement.StageRestarting, 0},
-		{"it has not settled", drained, func(w *world) { w.state.settled = make(chan struct{}) }, time.Hour, announcement.StageReady, 0},
+		{"it has not settled", drained, func(w *world) { w.state.settled = notify.NewLatch() }, time.Hour, announcement.StageReady, 0},
 		{"it restarts: a fellow stands in soon", stays, func(*world) {}, time.Hour, announcement.StageRestarting, standInTime},
 		{"the node is drained: others take over", drained, func(*world) {}, 45 * time.Millisecond, announcement.StageLeaving, 50 * time.Millisecond},
 		{"and it owns nothing", drained, func(*world) {}, 0, announcement.StageLeaving, 0},

@@ -8,10 +8,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/cluster"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/config"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -58,9 +62,13 @@ func randomLinks(t *rapid.T) []links.Link {
 // its Speaker object.
 func TestANodeJudgesItselfByWhatItHasSaid(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := newState()
-		s.config = config.Config{L2Advertisements: []*config.L2Advertisement{{Interfaces: []string{"cni0"}}}}
-		v := &view{state: s, claims: newClaims(nil, maxBlocks, nil), links: fixedLinks(randomLinks(t)), node: "node1", excludeLinks: links.DefaultExclude()}
+		s := newState(notify.NewLatch())
+		c := cluster.NewConfig()
+		c.Set(config.Objects{L2Advertisements: []v1beta1.L2Advertisement{{
+			ObjectMeta: metav1.ObjectMeta{Name: "named"},
+			Spec:       v1beta1.L2AdvertisementSpec{Interfaces: []string{"cni0"}},
+		}}}, time.Unix(0, 0))
+		v := &view{config: c, state: s, claims: newClaims(nil, maxBlocks, nil), links: fixedLinks(randomLinks(t)), node: "node1", excludeLinks: links.DefaultExclude()}
 		v.lookAtLinks()
 		own := v.self().Links
 		said := linkValues(own)
@@ -186,12 +194,12 @@ func FuzzReadLinks(f *testing.F) {
 		f.Add(seed, "192.0.2.77/32")
 	}
 	f.Fuzz(func(t *testing.T, value, more string) {
-		got := readLinks(map[string][]byte{"link/eth0": []byte(value), "link/eth0/1": []byte(more)})
-		once := asSaid(got)
+		read := readLinks(map[string][]byte{"link/eth0": []byte(value), "link/eth0/1": []byte(more)})
+		once := asSaid(read)
 		if again := asSaid(once); !slices.EqualFunc(once, again, links.Link.Equal) {
 			t.Errorf("%q, %q are %+v, then %+v", value, more, once, again)
 		}
-		for _, l := range got {
+		for _, l := range read {
 			if len(l.HardwareAddr) == 0 || len(l.Prefixes) > maxSaidPrefixes || strings.Contains(l.Name, "/") {
 				t.Errorf("%q, %q: %+v", value, more, l)
 			}

@@ -24,11 +24,8 @@ func TestADecisionThatNeverEndsFailsLiveness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		w := newWorld(t, append(service("web"), node("node1"))...)
-		announcer := make(stuck)
-		w.addresses.announcer = announcer
-		w.addresses.later = func(netip.Addr, time.Duration) {}
 		var parts sync.WaitGroup
-		for _, run := range []func(context.Context) error{w.addresses.run, w.routes.run} {
+		for _, run := range []func(context.Context) error{w.loop.Run, w.bgp.Run} {
 			parts.Go(func() {
 				if err := run(ctx); err != nil {
 					t.Error(err)
@@ -39,7 +36,9 @@ func TestADecisionThatNeverEndsFailsLiveness(t *testing.T) {
 		if got := w.state.loops.Stalled(time.Now()); got != "" {
 			t.Errorf("without anything to do it is told that %s", got)
 		}
-		w.addresses.due.addAll()
+		announcer := make(stuck)
+		w.addresses.announcer = announcer
+		w.queue.RequeueAll()
 		time.Sleep(kube.StallAfter - time.Second)
 		if got := w.state.loops.Stalled(time.Now()); got != "" {
 			t.Errorf("before a minute is over it is told that %s", got)

@@ -22,6 +22,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,9 +30,13 @@ import (
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/cluster"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/logging"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/settings"
+	"github.com/berth-lb/berth/internal/speaker/bgp"
+	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/internal/version"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/bfd"
@@ -94,13 +99,12 @@ type speaker struct {
 	asking    *asking
 	checking  *checking
 	conflicts *conflicts
-	bgp       *gobgp.Speaker
-	sessions  *sessions
-	bfd       *bfd.Speaker
-	paths     *paths
-	routes    *routes
+	bgp       *bgp.Controller
+	queue     *reconcile.Queue
+	loop      *reconcile.Loop
+	others    *cluster.OtherSecrets
+	events    events.EventRecorder
 	metrics   *metrics
-	rules     *proxyRules
 	stage     atomic.Pointer[announcement.Stage]
 	// keys are the first member keys; join sets them and then closes keyed. secrets
 	// tells of other ones.
@@ -119,19 +123,22 @@ type speaker struct {
 // run serves until ctx ends.
 func run(ctx context.Context, s processSettings, log *slog.Logger) error {
 	log.Info("speaker starts", "version", version.String(), "node", s.Node)
-	state := newState()
+	configuration := cluster.NewConfig()
+	state := newState(configuration.Known())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		return kube.Health{Address: s.Kube.HealthAddress, Missing: state.missing, Loops: &state.loops, Log: log}.Run(ctx)
 	})
-	group.Go(func() error { return speak(ctx, s, state, log) })
+	group.Go(func() error { return speak(ctx, s, configuration, state, log) })
 	err := group.Wait()
 	log.Info("speaker stops")
 	return err
 }
 
 // speak does the work of the speaker until ctx ends.
-func speak(ctx context.Context, s processSettings, state *state, log *slog.Logger) error {
+func speak(
+	ctx context.Context, s processSettings, configuration *cluster.Config, state *state, log *slog.Logger,
+) error {
 	config, err := kube.RESTConfig(s.Kube.Kubeconfig)
 	if err != nil {
 		return err
@@ -153,7 +160,10 @@ func speak(ctx context.Context, s processSettings, state *state, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	sp, err := newSpeaker(mgr, s, address, state, past{
+	// What runs goes on while the speaker leaves in order.
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	sp, err := newSpeaker(running, mgr, s, address, configuration, state, past{
 		bootID: boot, restarting: hadSessions(before, boot), claims: claimsOf(before.Layer2), links: before.Links,
 		worked: before.Worked(),
 	}, log)
@@ -164,13 +174,10 @@ func speak(ctx context.Context, s processSettings, state *state, log *slog.Logge
 	if err := kube.Preload(ctx, mgr.GetCache(), log, kinds...); err != nil {
 		return err
 	}
-	if err := addIndexes(ctx, mgr.GetCache(), s.Kube.Class); err != nil {
+	if err := cluster.AddIndexes(ctx, mgr.GetCache(), s.Kube.Class); err != nil {
 		return err
 	}
-	// What runs goes on while the speaker says goodbye.
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	if err := sp.addTo(running, mgr); err != nil {
+	if err := sp.addTo(mgr); err != nil {
 		return err
 	}
 	context.AfterFunc(ctx, func() {
@@ -216,81 +223,140 @@ type past struct {
 	worked bool
 }
 
-func newSpeaker(
-	mgr manager.Manager, s processSettings, at netip.Addr, state *state, before past, log *slog.Logger,
+// engines are what talks to the network. Each takes what it is to do and says what it sees.
+type engines struct {
+	members   *membership.Membership
+	announcer *announcer.Announcer
+	prober    *prober.Prober
+	bgp       *gobgp.Speaker
+	bfd       *bfd.Speaker
+}
+
+func newEngines(s processSettings, address netip.AddrPort, loops *kube.Loops, restarting bool, log *slog.Logger) (engines, error) {
+	var e engines
+	var err error
+	e.members, err = membership.New(membership.Config{
+		Name:     s.Node,
+		BindAddr: address.Addr(),
+		Port:     address.Port(),
+		Keys:     unusedKey(),
+		Timing:   s.Member.timing(),
+		Logger:   log,
+		Pass:     loops.Loop("membership"),
+	})
+	if err != nil {
+		return engines{}, err
+	}
+	e.announcer, err = announcer.New(announcer.Config{Logger: log, Stall: stall, Pass: loops.Loop("announcer")})
+	if err != nil {
+		return engines{}, err
+	}
+	interval, misses := s.Member.nodeProbes()
+	e.prober, err = prober.New(prober.Config{Logger: log, Interval: interval, Misses: misses})
+	if err != nil {
+		return engines{}, err
+	}
+	// Without the capability for it, the sessions run as well as they can.
+	e.bfd, err = bfd.New(bfd.Config{Logger: log, Realtime: true})
+	if err != nil {
+		return engines{}, err
+	}
+	e.bgp = gobgp.New(gobgp.Config{Logger: log, Restarting: restarting, Software: "Berth/" + version.String()})
+	return e, nil
+}
+
+// newSpeaker makes all parts. ctx ends with the manager.
+func newSpeaker( //nolint:funlen // one part after the other, one field a line
+	ctx context.Context, mgr manager.Manager, s processSettings, at netip.Addr, configuration *cluster.Config, state *state,
+	before past, log *slog.Logger,
 ) (*speaker, error) {
 	exclude, err := s.excludedLinks()
 	if err != nil {
 		return nil, err
 	}
-	address := netip.AddrPortFrom(at, s.Member.Port)
-	members, err := membership.New(membership.Config{
-		Name: s.Node, BindAddr: address.Addr(), Port: address.Port(), Keys: unusedKey(), Timing: s.Member.timing(), Logger: log,
-		Pass: state.loops.Loop("membership"),
-	})
+	recorder, err := kube.EventRecorder(mgr, "berth-speaker", log)
 	if err != nil {
 		return nil, err
 	}
-	announcer, err := announcer.New(announcer.Config{Logger: log, Stall: stall, Pass: state.loops.Loop("announcer")})
+	address := netip.AddrPortFrom(at, s.Member.Port)
+	e, err := newEngines(s, address, &state.loops, before.restarting, log)
 	if err != nil {
 		return nil, err
 	}
 	interval, misses := s.Member.nodeProbes()
-	prober, err := prober.New(prober.Config{Logger: log, Interval: interval, Misses: misses})
-	if err != nil {
-		return nil, err
-	}
+	members, announcer, prober := e.members, e.announcer, e.prober
+
 	sp := &speaker{
 		settings: s, log: log, keyed: make(chan struct{}), members: members, announcer: announcer, prober: prober, links: linkwatch.New(log),
+		queue: reconcile.NewQueue(), others: cluster.NewOtherSecrets(), events: recorder,
 	}
+	status := notify.NewSignal()
+	reader := cluster.NewReader(mgr.GetCache(), s.Kube.Class, s.Kube.Namespace, sp.others)
+	serviceEvents := reconcile.NewServiceEvents(mgr.GetCache(), recorder)
 	sp.fellows = newFellowship(s.Node, announcement.Patience{
 		Restart: s.RestartHold, Silence: s.SilenceHold, Doubt: time.Duration(misses+2) * interval, Renewal: renewalTrust,
 		Contact: contactPatience,
 	}, members, prober)
 	sp.claims = newClaims(members, maxBlocks, log)
 	sp.view = &view{
-		cached: mgr.GetCache(), state: state, fellows: sp.fellows, links: sp.links, claims: sp.claims, others: newOtherSecrets(),
+		cluster: reader, config: configuration, state: state, fellows: sp.fellows, links: sp.links, claims: sp.claims,
 		node: s.Node, member: address.Addr(), excludeLinks: exclude, ignoreExclude: s.IgnoreExclude, ignoreCordon: s.IgnoreCordon,
 		probes: s.ProbeCount > 0, handOver: s.HandOver,
 	}
-	sp.rules = &proxyRules{log: log, done: make(chan struct{})}
-	if s.ProxyPort != 0 {
-		sp.rules.written = rulesWritten(s.ProxyPort, sp.view.ownAddresses)
-	}
-	sp.view.proxies = newProxies(s.Node, askProxy(sp.view.ownAddresses), sp.rules.done, log)
 	sp.fellows.ownLinks = sp.view.ownLinks
-	sp.watch = &watch{
-		view: sp.view, fellows: sp.fellows, members: members, prober: prober, announcer: announcer, links: sp.links, log: log,
-		changed: make(chan struct{}, 1),
+	sp.bgp = bgp.New(ctx, bgp.Config{
+		Node:           s.Node,
+		Cluster:        reader,
+		Config:         configuration,
+		Settled:        state.settled,
+		Queue:          sp.queue,
+		Links:          sp.links,
+		Speaker:        e.bgp,
+		BFD:            e.bfd,
+		Events:         recorder,
+		Status:         status,
+		Loops:          &state.loops,
+		Logger:         log,
+		BootID:         before.bootID,
+		Restarting:     before.restarting,
+		WeightInterval: s.Weights,
+		ProxyPort:      s.ProxyPort,
+	})
+	sp.conflicts = newConflicts(sp.view, announcer, serviceEvents)
+	hosts := newProxyFinder(prober, sp.view)
+	sp.asking = &asking{
+		prober: prober, proxyHosts: hosts, view: sp.view, log: log, count: s.ProbeCount, interval: s.ProbeInterval, queue: sp.queue, ctx: ctx,
 	}
-	sp.conflicts = newConflicts(sp.view, announcer)
-	sp.bgp = gobgp.New(gobgp.Config{Logger: log, Restarting: before.restarting, Software: "Berth/" + version.String()})
-	sp.sessions = newSessions(sp.view, before.bootID, before.restarting)
-	// Without the capability for it, the sessions run as well as they can.
-	if sp.bfd, err = bfd.New(bfd.Config{Logger: log, Realtime: true}); err != nil {
-		return nil, err
+	sp.checking = &checking{
+		prober: prober, proxyHosts: hosts, view: sp.view, conflicts: sp.conflicts, status: status, log: log, interval: s.CheckInterval,
 	}
-	sp.paths = &paths{speaker: sp.bfd, sessions: sp.bgp, links: sp.links, log: log}
-	sp.routes = &routes{
-		view: sp.view, speaker: sp.bgp, sessions: sp.sessions, paths: sp.paths, log: log, weights: weights{interval: s.Weights}, changed: make(chan struct{}, 1),
-		lookAtAll: func(ctx context.Context) error { return sp.addresses.lookAllBGP(ctx) },
+	sp.addresses = &addresses{
+		view: sp.view, announcer: announcer, claims: sp.claims, asking: sp.asking, queue: sp.queue, events: serviceEvents, status: status, log: log,
 	}
+	sp.loop = reconcile.NewLoop(reconcile.LoopConfig{
+		Queue:      sp.queue,
+		Source:     sp.view,
+		Layer2:     sp.addresses,
+		BGP:        sp.bgp,
+		Warnings:   reconcile.NewWarnings(serviceEvents),
+		Configured: configuration.Known(),
+		Loops:      &state.loops,
+		Logger:     log,
+	})
 	sp.object = &object{
 		view: sp.view, live: mgr.GetAPIReader(), writer: mgr.GetClient(), log: log, address: address,
-		profile: s.Member.profile(), stage: sp.currentStage, conflicts: sp.conflicts.list, sessions: sp.sessions,
-		paths: sp.paths, changed: make(chan struct{}, 1), before: before.claims, linksBefore: before.links,
-		workedBefore: before.worked,
+		profile: s.Member.profile(), stage: sp.currentStage, conflicts: sp.conflicts.list, bgp: sp.bgp,
+		dirty: status, before: before.claims, linksBefore: before.links, workedBefore: before.worked,
 	}
-	sp.sessions.told, sp.paths.told = sp.object.tell, sp.object.tell
+	sp.watch = &watch{
+		view: sp.view, fellows: sp.fellows, members: members, prober: prober, announcer: announcer, links: sp.links, log: log,
+		changed: make(chan struct{}, 1), all: func() { sp.queue.RequeueAll() }, one: sp.queue.Requeue, told: sp.object.tell,
+	}
 	sp.peers = &fellowReconciler{cached: mgr.GetCache(), node: s.Node, members: members, fellows: sp.fellows, told: func() {
 		sp.watch.again()
 		sp.object.tell()
 	}}
-	sp.metrics = newMetrics(sp.view, announcer, prober, sp.conflicts)
-	sp.metrics.sessions, sp.metrics.speaker = sp.sessions, sp.bgp
-	sp.metrics.paths, sp.metrics.watcher = sp.paths, sp.bfd
-	sp.metrics.traffic = members
-	sp.routes.toRoute = sp.metrics.routed
+	sp.metrics = newMetrics(sp.view, announcer, prober, sp.conflicts, members)
 	sp.say(announcement.StageStarting)
 	for key, set := range map[string]bool{saysIgnoresExclude: s.IgnoreExclude, saysIgnoresCordon: s.IgnoreCordon} {
 		if err := members.Say(key, flagValue(set)); err != nil {
@@ -303,42 +369,16 @@ func newSpeaker(
 // currentStage is how far this speaker is with its work.
 func (sp *speaker) currentStage() announcement.Stage { return *sp.stage.Load() }
 
-// addTo has the manager run all parts, and wires them to each other. ctx ends
-// with the manager.
-func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
-	recorder, err := kube.EventRecorder(mgr, "berth-speaker", sp.log)
-	if err != nil {
-		return err
-	}
-	sp.sessions.events = recorder
-	s := sp.settings
-	sp.addresses = &addresses{
-		view: sp.view, announcer: sp.announcer, claims: sp.claims, log: sp.log, told: sp.object.tell, routed: sp.routes.again,
-		events: recorder, class: s.Kube.Class, due: newDue(),
-	}
+// addTo has the manager run all parts.
+func (sp *speaker) addTo(mgr manager.Manager) error {
 	if err := setupControllers(mgr, sp); err != nil {
 		return err
 	}
-	hosts := newProxyFinder(sp.prober, sp.view)
-	sp.asking = &asking{
-		prober: sp.prober, proxyHosts: hosts, view: sp.view, log: sp.log, count: s.ProbeCount, interval: s.ProbeInterval, look: sp.addresses.due.add, ctx: ctx,
-	}
-	sp.checking = &checking{
-		prober: sp.prober, proxyHosts: hosts, view: sp.view, found: sp.conflicts.found, clear: sp.conflicts.clear, log: sp.log, interval: s.CheckInterval,
-		told: func() {
-			sp.conflicts.announce()
-			sp.object.tell()
-		},
-	}
+	var err error
 	if sp.secrets, err = memberSecretCache(mgr, sp.memberSecret()); err != nil {
 		return err
 	}
-	sp.addresses.ask = sp.asking.start
-	sp.view.proxies.ctx, sp.view.proxies.look = ctx, sp.addresses.due.add
-	sp.conflicts.tell = sp.addresses.event
-	sp.rules.told = sp.addresses.due.addAll
-	sp.watch.all, sp.watch.one, sp.watch.told = sp.addresses.due.addAll, sp.addresses.due.add, sp.object.tell
-	for _, collector := range []prometheus.Collector{sp.metrics, &sp.view.state.loops} {
+	for _, collector := range []prometheus.Collector{sp.metrics, sp.bgp, &sp.view.state.loops} {
 		if err := ctrlmetrics.Registry.Register(collector); err != nil {
 			return err
 		}
@@ -348,51 +388,25 @@ func (sp *speaker) addTo(ctx context.Context, mgr manager.Manager) error {
 		sp.announcer.Run,
 		sp.prober.Run,
 		sp.join,
-		sp.runSessions,
-		sp.routes.run,
-		sp.paths.run,
+		sp.bgp.Run,
 		sp.object.run,
 		sp.watch.run,
-		sp.addresses.run,
+		sp.loop.Run,
 		sp.asking.run,
 		sp.checking.run,
-		sp.rules.run,
 		sp.settle,
 		sp.guard,
 		sp.renew,
 		sp.tellConflicts,
 		sp.tellReachable,
 		sp.rotateKeys,
-		func(ctx context.Context) error { return sp.view.others.watch(ctx, mgr, s.Kube.Namespace, sp.log) },
+		func(ctx context.Context) error {
+			return sp.others.Watch(ctx, mgr, sp.settings.Kube.Namespace, sp.log)
+		},
 	} {
 		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// pathsStay is how long BFD goes on when BGP has closed its connections, so that
-// routers have noticed that before they hear that BFD ends.
-const pathsStay = 200 * time.Millisecond
-
-// runSessions keeps the sessions of BGP and of BFD until ctx ends. Those of BFD
-// end last: many routers take the end of BFD for a failure of the way, and end a
-// BGP session that is still there, with its routes.
-func (sp *speaker) runSessions(ctx context.Context) error {
-	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	var bfd sync.WaitGroup
-	bfd.Go(func() {
-		if err := sp.bfd.Run(watching); err != nil {
-			sp.log.Error("BFD does not run: failures of routers are noticed by BGP's hold time only", "error", err)
-		}
-	})
-	sp.bgp.Run(ctx)
-	if len(sp.paths.all()) > 0 {
-		time.Sleep(pathsStay)
-	}
-	stop()
-	bfd.Wait()
 	return nil
 }

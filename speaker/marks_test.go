@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
@@ -125,7 +126,7 @@ func TestTheObjectTellsOfMarks(t *testing.T) {
 		t.Errorf("got %t, %s, %s", s.HasWorked, s.ExcludeLabel, s.Cordon)
 	}
 	w.view.ignoreExclude, w.view.ignoreCordon = true, true
-	w.state.settled = make(chan struct{})
+	w.state.settled = notify.NewLatch()
 	s = w.object.status()
 	if s.HasWorked || s.ExcludeLabel != v1beta1.MarkIgnored || s.Cordon != v1beta1.MarkIgnored {
 		t.Errorf("before it has settled: %t, %s, %s", s.HasWorked, s.ExcludeLabel, s.Cordon)

@@ -53,11 +53,11 @@ func dual(name, has string) []netip.Addr {
 	return out
 }
 
-// cluster is what nodes have, and what their speakers use: "" for no speaker yet.
-type cluster struct{ has, uses map[string]string }
+// fleet is what nodes have, and what their speakers use: "" for no speaker yet.
+type fleet struct{ has, uses map[string]string }
 
 // start has the speaker of a node choose.
-func (c cluster) start(name string) string {
+func (c fleet) start(name string) string {
 	o := others{nodes: map[string]families{}, running: map[string]netip.Addr{}}
 	for n, has := range c.has {
 		o.nodes[n], _ = familiesOf(dual(n, has))
@@ -93,7 +93,7 @@ func TestChooseFamily(t *testing.T) {
 		{"nothing is common and nobody is there: as most name it", "64 4 6", "6"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			c := cluster{map[string]string{}, map[string]string{}}
+			c := fleet{map[string]string{}, map[string]string{}}
 			for i, text := range strings.Fields(test.nodes) {
 				name := fmt.Sprint("n", i+1)
 				c.has[name], c.uses[name], _ = strings.Cut(text, "/")
@@ -110,7 +110,7 @@ func TestChooseFamily(t *testing.T) {
 // uses the same as all others, and can go on with it, does.
 func TestSpeakersAgreeOnAFamily(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := cluster{map[string]string{}, map[string]string{}}
+		c := fleet{map[string]string{}, map[string]string{}}
 		installed := rapid.Bool().Draw(t, "installed before")
 		common4, common6 := true, true
 		for i := range rapid.IntRange(1, 7).Draw(t, "nodes") {

@@ -6,9 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/bfd"
-	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
 	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -25,16 +24,9 @@ type metrics struct {
 		counted() map[v1beta1.ConflictKind]uint64
 	}
 
-	sessions interface{ all() []sessionRow }
-	speaker  interface{ State() []bgp.Session }
-	paths    interface{ all() []pathRow }
-	watcher  interface{ Stats() bfd.Stats }
-	traffic  interface{ Traffic() membership.Traffic }
+	traffic interface{ Traffic() membership.Traffic }
 
 	takeovers      *prometheus.HistogramVec
-	toRoute        prometheus.Histogram
-	bgp            bgpMetrics
-	bfd            bfdMetrics
 	announced      *prometheus.Desc
 	members        *prometheus.Desc
 	fellows        *prometheus.Desc
@@ -67,25 +59,21 @@ type probeMetric struct {
 	value func(prober.Counters) uint64
 }
 
-func newMetrics(v *view, a interface{ Stats() announcer.Stats }, p interface{ Stats() prober.Stats }, c *conflicts) *metrics {
+func newMetrics(
+	v *view, a interface{ Stats() announcer.Stats }, p interface{ Stats() prober.Stats }, c *conflicts,
+	traffic interface{ Traffic() membership.Traffic },
+) *metrics {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("berth_speaker_"+name, help, labels, nil)
 	}
 	onLink := func(name, help string) *prometheus.Desc { return desc("layer2_"+name, help, "link", "protocol") }
 	return &metrics{
-		view: v, announcer: a, prober: p, conflicts: c,
+		view: v, announcer: a, prober: p, conflicts: c, traffic: traffic,
 		takeovers: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "berth_speaker_takeover_seconds",
 			Help:    "Time to the first announcement of an address taken: from when the kernel of a dead owner last answered, else from the decision, by cause.",
 			Buckets: []float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 5, 10, 30, 60},
 		}, []string{"cause"}),
-		toRoute: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "berth_speaker_bgp_time_to_route_seconds",
-			Help:    "Time from the decision to announce a new address by BGP to its route in an established session.",
-			Buckets: []float64{0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10},
-		}),
-		bgp:            newBGPMetrics(desc),
-		bfd:            newBFDMetrics(desc),
 		announced:      desc("announced", "1 for each address that this node announces by layer 2.", "address"),
 		members:        desc("members", "Speakers seen alive, this one included."),
 		unread:         desc("fellows_not_understood", "Other speakers that are members and speak a format that this version does not read."),
@@ -125,15 +113,9 @@ func (m *metrics) tookOver(cause v1beta1.Cause, took time.Duration) {
 	m.takeovers.WithLabelValues(string(cause)).Observe(took.Seconds())
 }
 
-// routed takes down how long one new address took to a route.
-func (m *metrics) routed(took time.Duration) { m.toRoute.Observe(took.Seconds()) }
-
 // Describe tells the registry what there is.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.takeovers.Describe(out)
-	m.toRoute.Describe(out)
-	m.bgp.describe(out)
-	m.bfd.describe(out)
 	for _, d := range []*prometheus.Desc{
 		m.announced, m.members, m.fellows, m.unread, m.full, m.unheard, m.isolated, m.writeFailures, m.memberStreams, m.memberPackets, m.contradictions,
 		m.inConflict, m.conflictsTotal, m.contested, m.suspensions, m.frames,
@@ -151,42 +133,39 @@ func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 // Collect reads the values.
 func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	m.takeovers.Collect(out)
-	m.toRoute.Collect(out)
-	m.bgp.collect(out, m.sessions.all(), m.speaker.State())
-	m.bfd.collect(out, m.paths.all(), m.watcher.Stats())
 	for addr := range m.view.state.announced() {
-		gauge(out, m.announced, 1, addr.String())
+		kube.Gauge(out, m.announced, 1, addr.String())
 	}
 	m.collectFellows(out)
 	m.collectTraffic(out)
 	m.collectConflicts(out)
 	stats := m.announcer.Stats()
-	counter(out, m.suspensions, stats.Suspensions)
+	kube.Counter(out, m.suspensions, stats.Suspensions)
 	for _, l := range stats.Links {
 		for verdict, n := range l.Verdicts {
-			counter(out, m.frames, n, l.Link, l.Protocol, verdict.String())
+			kube.Counter(out, m.frames, n, l.Link, l.Protocol, verdict.String())
 		}
 		for _, metric := range m.byLink {
-			counter(out, metric.desc, metric.value(l.Counters), l.Link, l.Protocol)
+			kube.Counter(out, metric.desc, metric.value(l.Counters), l.Link, l.Protocol)
 		}
 	}
 	for _, l := range m.prober.Stats().Links {
 		for _, metric := range m.byProbe {
-			counter(out, metric.desc, metric.value(l.Counters), l.Link, l.Protocol)
+			kube.Counter(out, metric.desc, metric.value(l.Counters), l.Link, l.Protocol)
 		}
 	}
 }
 
 func (m *metrics) collectFellows(out chan<- prometheus.Metric) {
 	p := m.view.fellows.current()
-	gauge(out, m.members, max(p.alive, 1))
-	gauge(out, m.unheard, len(p.unheard()))
+	kube.Gauge(out, m.members, max(p.alive, 1))
+	kube.Gauge(out, m.unheard, len(p.unheard()))
 	isolated := 0
 	if m.view.isolated.Load() {
 		isolated = 1
 	}
-	gauge(out, m.isolated, isolated)
-	counter(out, m.writeFailures, m.view.writeFailures.Load())
+	kube.Gauge(out, m.isolated, isolated)
+	kube.Counter(out, m.writeFailures, m.view.writeFailures.Load())
 	presences := map[announcement.Presence]int{}
 	unread := 0
 	for _, f := range p.fellows {
@@ -195,26 +174,26 @@ func (m *metrics) collectFellows(out chan<- prometheus.Metric) {
 			unread++
 		}
 	}
-	gauge(out, m.unread, unread)
+	kube.Gauge(out, m.unread, unread)
 	full := 0
 	if m.view.claims.isFull() {
 		full = 1
 	}
-	gauge(out, m.full, full)
+	kube.Gauge(out, m.full, full)
 	for _, presence := range []announcement.Presence{announcement.Present, announcement.Leaving, announcement.Held, announcement.Gone} {
-		gauge(out, m.fellows, presences[presence], presence.String())
+		kube.Gauge(out, m.fellows, presences[presence], presence.String())
 	}
 }
 
 func (m *metrics) collectTraffic(out chan<- prometheus.Metric) {
 	traffic := m.traffic.Traffic()
 	for _, v := range membership.Verdicts() {
-		counter(out, m.memberStreams, traffic.Connections[v], string(v))
+		kube.Counter(out, m.memberStreams, traffic.Connections[v], string(v))
 	}
 	for _, v := range []membership.Verdict{membership.Crowded, membership.Malformed} {
-		counter(out, m.memberPackets, traffic.Packets[v], string(v))
+		kube.Counter(out, m.memberPackets, traffic.Packets[v], string(v))
 	}
-	counter(out, m.contradictions, traffic.Contradictions)
+	kube.Counter(out, m.contradictions, traffic.Contradictions)
 }
 
 func (m *metrics) collectConflicts(out chan<- prometheus.Metric) {
@@ -226,8 +205,8 @@ func (m *metrics) collectConflicts(out chan<- prometheus.Metric) {
 	for _, kind := range []v1beta1.ConflictKind{
 		v1beta1.ConflictForeign, v1beta1.ConflictFellow, v1beta1.ConflictDead, v1beta1.ConflictTwice, v1beta1.ConflictContested,
 	} {
-		gauge(out, m.inConflict, kinds[kind], string(kind))
-		counter(out, m.conflictsTotal, counted[kind], string(kind))
+		kube.Gauge(out, m.inConflict, kinds[kind], string(kind))
+		kube.Counter(out, m.conflictsTotal, counted[kind], string(kind))
 	}
 	now, listed := time.Now(), 0
 	for addr, r := range m.view.state.all() {
@@ -236,15 +215,7 @@ func (m *metrics) collectConflicts(out chan<- prometheus.Metric) {
 		}
 		listed++
 		for _, rival := range r.Dispute.With {
-			gauge(out, m.contested, 1, addr.String(), m.view.node, rival)
+			kube.Gauge(out, m.contested, 1, addr.String(), m.view.node, rival)
 		}
 	}
-}
-
-func gauge(out chan<- prometheus.Metric, d *prometheus.Desc, value int, labels ...string) {
-	out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), labels...)
-}
-
-func counter(out chan<- prometheus.Metric, d *prometheus.Desc, value uint64, labels ...string) {
-	out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
 }

@@ -165,7 +165,7 @@ func (e *proxyFinder) controls(addr netip.Addr, link string) []netip.Addr {
 			return slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool { return p.Addr() == a })
 		})
 	}
-	config := e.view.state.configuration()
+	config, _ := e.view.config.Current()
 	out := controlAddresses(subnet, func(a netip.Addr) bool { return ofNode(a) || config.PoolOf(a) != nil })
 	if len(out) < controlCount {
 		held := e.view.state.all()

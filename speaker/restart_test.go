@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
@@ -47,7 +48,7 @@ func (w *world) restarted(objects ...client.Object) *world {
 		w.t.Fatal(err)
 	}
 	next := newWorld(w.t, objects...)
-	next.state.settled, next.stage = make(chan struct{}), announcement.StageStarting
+	next.state.settled, next.stage = notify.NewLatch(), announcement.StageStarting
 	next.object.before = claimsOf(before.Layer2)
 	return next
 }
@@ -90,7 +91,7 @@ func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
 				t.Errorf("while it starts its object says %+v", got)
 			}
 			sp.adopt()
-			close(w.state.settled)
+			w.state.settled.Set()
 			w.look()
 			if d := w.state.memory(address); owns(d.Decision) != test.owns {
 				t.Errorf("the decision is %+v", d.Decision)

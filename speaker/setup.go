@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -21,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/cluster"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/announcement"
 )
@@ -31,16 +31,12 @@ type addressQueue = workqueue.TypedRateLimitingInterface[netip.Addr]
 // setupControllers wires everything that a decision depends on to the
 // addresses it concerns.
 func setupControllers(mgr manager.Manager, sp *speaker) error {
-	r := sp.addresses
-	waiting := &kube.Queue[netip.Addr]{}
-	r.later = waiting.AddAfter
-
+	class, queue := sp.settings.Kube.Class, sp.queue
 	err := builder.TypedControllerManagedBy[netip.Addr](mgr).Named("address").
-		Watches(&corev1.Service{}, serviceAddresses(r.class)).
-		Watches(&discoveryv1.EndpointSlice{}, sliceAddresses(mgr.GetCache(), r.class)).
-		WatchesRawSource(waiting).
+		Watches(&corev1.Service{}, serviceAddresses(class)).
+		Watches(&discoveryv1.EndpointSlice{}, sliceAddresses(sp.view.cluster)).
 		Complete(reconcile.TypedFunc[netip.Addr](func(_ context.Context, addr netip.Addr) (reconcile.Result, error) {
-			r.due.add(addr)
+			queue.Requeue(addr)
 			return reconcile.Result{}, nil
 		}))
 	if err != nil {
@@ -49,7 +45,7 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 	err = builder.TypedControllerManagedBy[struct{}](mgr).Named("addresses").
 		Watches(&corev1.Node{}, toEverything(), builder.WithPredicates(nodeChanged())).
 		Complete(reconcile.TypedFunc[struct{}](func(context.Context, struct{}) (reconcile.Result, error) {
-			r.due.addAll()
+			queue.RequeueAll()
 			return reconcile.Result{}, nil
 		}))
 	if err != nil {
@@ -58,21 +54,21 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 	// A cluster without any object has a configuration too.
 	first := &kube.Queue[reconcile.Request]{}
 	first.Add(kube.WholeConfig)
-	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").WatchesRawSource(first).WatchesRawSource(r.view.others.queue)
+	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").WatchesRawSource(first).WatchesRawSource(sp.others.Queue())
 	for _, kind := range kube.ConfigKinds() {
 		whole = whole.Watches(kind, kube.ToWholeConfig(), builder.WithPredicates(kube.ConfigChanged()))
 	}
 	whole = whole.Watches(&corev1.Secret{}, kube.ToWholeConfig())
 	err = whole.Complete(reconcile.Func(func(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
-		objects, err := r.view.configObjects(ctx, sp.settings.Kube.Namespace)
+		objects, err := sp.view.cluster.ConfigObjects(ctx)
 		if err != nil {
 			return reconcile.Result{}, err
 		}
 		now := time.Now()
-		recheck := r.view.state.setConfig(objects, now)
-		sp.routes.configChanged()
+		recheck := sp.view.config.Set(objects, now)
+		sp.bgp.ConfigChanged()
 		sp.watch.again() // links may be named now
-		r.due.addAll()
+		queue.RequeueAll()
 		if recheck.IsZero() {
 			return reconcile.Result{}, nil
 		}
@@ -84,7 +80,7 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 	err = ctrl.NewControllerManagedBy(mgr).Named("node").
 		Watches(&corev1.Node{}, kube.ToWholeConfig(), builder.WithPredicates(bgpNodeChanged(sp.settings.Node))).
 		Complete(reconcile.Func(func(context.Context, reconcile.Request) (reconcile.Result, error) {
-			sp.routes.again()
+			sp.bgp.NodeChanged()
 			return reconcile.Result{}, nil
 		}))
 	if err != nil {
@@ -104,7 +100,7 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 // serviceAddresses maps a Service to the addresses it has and had.
 func serviceAddresses(class string) handler.TypedEventHandler[client.Object, netip.Addr] {
 	add := func(o client.Object, q addressQueue) {
-		for _, addr := range servedAddresses(o.(*corev1.Service), class) {
+		for _, addr := range cluster.ServedAddresses(o.(*corev1.Service), class) {
 			q.Add(addr)
 		}
 	}
@@ -119,14 +115,9 @@ func serviceAddresses(class string) handler.TypedEventHandler[client.Object, net
 }
 
 // sliceAddresses maps an EndpointSlice to the addresses of its Service.
-func sliceAddresses(reader client.Reader, class string) handler.TypedEventHandler[client.Object, netip.Addr] {
+func sliceAddresses(from *cluster.Reader) handler.TypedEventHandler[client.Object, netip.Addr] {
 	return handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []netip.Addr {
-		var service corev1.Service
-		key := types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetLabels()[discoveryv1.LabelServiceName]}
-		if err := reader.Get(ctx, key, &service); err != nil {
-			return nil // not of type LoadBalancer, or gone
-		}
-		return servedAddresses(&service, class)
+		return from.AddressesOf(ctx, o.(*discoveryv1.EndpointSlice))
 	})
 }
 
@@ -152,7 +143,7 @@ func bgpNodeChanged(node string) predicate.Predicate {
 		CreateFunc: func(e event.CreateEvent) bool { return e.Object.GetName() == node },
 		UpdateFunc: func(e event.UpdateEvent) bool {
 			return e.ObjectNew.GetName() == node &&
-				!reflect.DeepEqual(parseBGPNode(e.ObjectOld.(*corev1.Node)), parseBGPNode(e.ObjectNew.(*corev1.Node)))
+				!reflect.DeepEqual(cluster.ParseNode(e.ObjectOld.(*corev1.Node)), cluster.ParseNode(e.ObjectNew.(*corev1.Node)))
 		},
 		DeleteFunc:  func(event.DeleteEvent) bool { return false },
 		GenericFunc: func(event.GenericEvent) bool { return false },

@@ -23,6 +23,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/version"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
@@ -48,10 +49,7 @@ type object struct {
 	stage   func() announcement.Stage
 	// conflicts are those that the announcer and the self-check know of.
 	conflicts func() []v1beta1.Layer2Conflict
-	// sessions are those with BGP peers.
-	sessions interface{ status() v1beta1.SpeakerBGP }
-	// paths are the ways to them that BFD watches.
-	paths interface{ bfdStatus() v1beta1.SpeakerBFD }
+	bgp       interface{ Status(*v1beta1.SpeakerStatus) }
 	// before is what the speaker before this one claimed. The object says so
 	// until this one has settled, which then knows better.
 	before map[netip.Addr]announcement.Claim
@@ -61,7 +59,7 @@ type object struct {
 	// workedBefore is set when a speaker before this one has been ready.
 	workedBefore bool
 
-	changed chan struct{} // of one: write again
+	dirty   notify.Signal // write again
 	renewed atomic.Pointer[metav1.MicroTime]
 	failed  atomic.Pointer[string] // why the last write failed, "" when it did not
 }
@@ -91,12 +89,7 @@ const writeTimeout = 10 * time.Second
 const apiTimeout = 3 * time.Second
 
 // tell has the object written again, soon.
-func (o *object) tell() {
-	select {
-	case o.changed <- struct{}{}:
-	default:
-	}
-}
+func (o *object) tell() { o.dirty.Set() }
 
 // run writes the object whenever something changed, and a last time when the
 // speaker stops.
@@ -106,7 +99,7 @@ func (o *object) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return o.stopped()
-		case <-o.changed:
+		case <-o.dirty.C():
 		}
 		pause := objectInterval
 		if err := o.write(ctx, o.status()); err != nil && ctx.Err() == nil {
@@ -149,7 +142,7 @@ func (o *object) stopped() error {
 func (o *object) write(ctx context.Context, status v1beta1.SpeakerStatus) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	err := o.writeOver(ctx, o.view.cached, status)
+	err := o.writeOver(ctx, o.view.cluster, status)
 	if apierrors.IsConflict(err) { // the cache lags behind
 		err = o.writeOver(ctx, o.live, status)
 	}
@@ -173,7 +166,7 @@ func (o *object) wrote(err error) {
 	}
 }
 
-func (o *object) writeOver(ctx context.Context, reader client.Reader, status v1beta1.SpeakerStatus) error {
+func (o *object) writeOver(ctx context.Context, reader getter, status v1beta1.SpeakerStatus) error {
 	var have v1beta1.Speaker
 	err := reader.Get(ctx, types.NamespacedName{Name: o.view.node}, &have)
 	if apierrors.IsNotFound(err) {
@@ -199,10 +192,15 @@ func (o *object) writeOver(ctx context.Context, reader client.Reader, status v1b
 	return nil
 }
 
+// getter reads one object.
+type getter interface {
+	Get(context.Context, client.ObjectKey, client.Object, ...client.GetOption) error
+}
+
 // create makes the object, owned by the Node: it goes when the Node goes.
 func (o *object) create(ctx context.Context, into *v1beta1.Speaker) error {
 	var node corev1.Node
-	if err := o.view.cached.Get(ctx, types.NamespacedName{Name: o.view.node}, &node); err != nil {
+	if err := o.view.cluster.Get(ctx, types.NamespacedName{Name: o.view.node}, &node); err != nil {
 		return fmt.Errorf("read this node (is --node-name its name?): %w", err)
 	}
 	*into = v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{
@@ -232,15 +230,14 @@ func (o *object) status() v1beta1.SpeakerStatus {
 		Version:       version.String(),
 		Stage:         stageStatus(o.stage()),
 		RenewTime:     o.renewed.Load(),
-		HasWorked:     o.workedBefore || isClosed(o.view.state.settled),
+		HasWorked:     o.workedBefore || o.view.state.settled.IsSet(),
 		ExcludeLabel:  markStatus(o.view.ignoreExclude),
 		Cordon:        markStatus(o.view.ignoreCordon),
 		Links:         o.links(),
 		Fellows:       fellowStatus(picture),
 		Layer2:        v1beta1.SpeakerLayer2{ConflictCount: int32(len(conflicts)), Conflicts: capped(conflicts)},
-		BGP:           o.sessions.status(),
-		BFD:           o.paths.bfdStatus(),
 	}
+	o.bgp.Status(&status)
 	announced := o.view.state.announced()
 	kept := o.kept()
 	maps.DeleteFunc(kept, func(addr netip.Addr, _ announcement.Claim) bool {
@@ -262,7 +259,7 @@ func (o *object) status() v1beta1.SpeakerStatus {
 	status.Layer2.Announcements = capped(status.Layer2.Announcements)
 	meta.SetStatusCondition(&status.Conditions, o.ready())
 	meta.SetStatusCondition(&status.Conditions, clearCondition(conflicts))
-	if why := o.view.joining.Load(); why != nil || isClosed(o.view.state.settled) {
+	if why := o.view.joining.Load(); why != nil || o.view.state.settled.IsSet() {
 		meta.SetStatusCondition(&status.Conditions, reachableCondition(why, picture, o.address))
 	}
 	return status
@@ -270,7 +267,7 @@ func (o *object) status() v1beta1.SpeakerStatus {
 
 // kept is what the node keeps while its speaker does not work.
 func (o *object) kept() map[netip.Addr]announcement.Claim {
-	if !isClosed(o.view.state.settled) {
+	if !o.view.state.settled.IsSet() {
 		return maps.Clone(o.before)
 	}
 	out := map[netip.Addr]announcement.Claim{}
@@ -400,10 +397,4 @@ func linkStatus(links []links.Link) []v1beta1.SpeakerLink {
 
 func capped[T any](list []T) []T {
 	return list[:min(len(list), v1beta1.MaxSpeakerAnnouncements)]
-}
-
-// splitName takes namespace/name apart.
-func splitName(name string) (namespace, short string) {
-	namespace, short, _ = strings.Cut(name, "/")
-	return namespace, short
 }

@@ -17,6 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
@@ -97,7 +99,7 @@ func TestStatusIsCapped(t *testing.T) {
 
 func TestStatusBeforeTheFellowsAreKnown(t *testing.T) {
 	w := newWorld(t)
-	w.state.settled = make(chan struct{})
+	w.state.settled = notify.NewLatch()
 	c := meta.FindStatusCondition(w.object.status().Conditions, v1beta1.ConditionReady)
 	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != string(v1beta1.ReasonStarting) {
 		t.Errorf("the condition is %v", c)
@@ -247,7 +249,7 @@ func TestConditions(t *testing.T) {
 		says   string // in the message of AddressesClear
 	}{
 		{"all is well", func(*world) {}, v1beta1.ReasonAnnouncing, v1beta1.ReasonNoConflicts, ""},
-		{"it starts", func(w *world) { w.state.settled = make(chan struct{}) }, v1beta1.ReasonStarting, v1beta1.ReasonNoConflicts, ""},
+		{"it starts", func(w *world) { w.state.settled = notify.NewLatch() }, v1beta1.ReasonStarting, v1beta1.ReasonNoConflicts, ""},
 		{"there is a conflict", func(w *world) { w.hears("192.0.2.10", "eth0", 9, false, 0) },
 			v1beta1.ReasonAnnouncing, v1beta1.ReasonConflicts, "Another host (02:00:00:00:00:09) claims 192.0.2.10"},
 		{"there are many", func(w *world) {
@@ -326,7 +328,7 @@ func TestRenewal(t *testing.T) {
 		if !w.object.reachable(t.Context()) {
 			t.Error("the API server is there")
 		}
-		w.object.live = fake.NewClientBuilder().WithScheme(scheme()).WithInterceptorFuncs(away()).Build()
+		w.object.live = fake.NewClientBuilder().WithScheme(kube.Scheme()).WithInterceptorFuncs(away()).Build()
 		if w.object.reachable(t.Context()) {
 			t.Error("the API server is away")
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -9,27 +8,24 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/config"
 )
 
-// state is what the speaker remembers: the configuration in force, and of each
-// address its last decision and what came before.
+// state is what the speaker remembers of each address: its last decision and what came
+// before.
 type state struct {
 	// loops are the main loops of the process, none of which may stand still.
 	loops kube.Loops
 
 	mu        sync.Mutex
-	config    config.Config
 	addresses map[netip.Addr]remembered
-	bgp       map[netip.Addr]decidedRoute
 	serial    uint64 // of the last question
 
-	// configured is closed when the configuration was read for the first
-	// time, settled when it is known which fellows are alive. Nothing is
-	// announced before both.
-	configured chan struct{}
-	settled    chan struct{}
+	// configured is set when the configuration was read for the first time, settled when
+	// it is known which fellows are alive. Nothing is announced before both.
+	configured notify.Latch
+	settled    notify.Latch
 	// unsettled is why the latter is not known yet, "" for no reason in particular.
 	unsettled string
 }
@@ -54,49 +50,6 @@ type remembered struct {
 	// takeover is why and since when it was being taken, until it was
 	// announced for the first time.
 	takeover takeover
-	// incomplete is since when it has lacked what may be about to come, and nobody
-	// was told; see newService.
-	incomplete time.Time
-}
-
-// newService is how long an address that was not announced before may lack what
-// comes after a Service by itself, before that is told: EndpointSlices are written a
-// second or so later, and pools and advertisements may be created beside it.
-const newService = 5 * time.Second
-
-// comes tells whether what the reason of a decision says is missing may be about to
-// come for a new Service.
-func comes(reason v1beta1.Reason) bool {
-	switch reason {
-	case v1beta1.ReasonNoPool, v1beta1.ReasonNoAdvertisement, v1beta1.ReasonNoEndpoint:
-		return true
-	}
-	return false
-}
-
-// incompleteSince is since when an address has been incomplete, by that time before
-// and the reasons before and now; zero when it is not, or that was told.
-func incompleteSince(since time.Time, before, after v1beta1.Reason, now time.Time) time.Time {
-	switch {
-	case !comes(after):
-		return time.Time{}
-	case before == "" || before == v1beta1.ReasonNoService:
-		return now
-	}
-	return since
-}
-
-// overdue says how much longer nobody is to be told that an address is incomplete, and,
-// once, that the time has come.
-func overdue(since *time.Time, now time.Time) (wait time.Duration, due bool) {
-	if since.IsZero() {
-		return 0, false
-	}
-	if wait = newService - now.Sub(*since); wait > 0 {
-		return wait, false
-	}
-	*since = time.Time{}
-	return 0, true
 }
 
 // takeover is one address on its way to this node.
@@ -107,37 +60,17 @@ type takeover struct {
 	from time.Time
 }
 
-func newState() *state {
-	return &state{
-		addresses:  map[netip.Addr]remembered{},
-		bgp:        map[netip.Addr]decidedRoute{},
-		configured: make(chan struct{}),
-		settled:    make(chan struct{}),
-	}
-}
-
-// setConfig makes a configuration the one in force. What is wrong with its
-// objects is the controller's to tell.
-//
-// It returns when it must be read again although no object changes; zero for
-// never.
-func (s *state) setConfig(objects config.Objects, now time.Time) (recheck time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.config, _ = config.Parse(objects, s.config, now)
-	if !isClosed(s.configured) {
-		close(s.configured)
-	}
-	return s.config.Recheck
+func newState(configured notify.Latch) *state {
+	return &state{addresses: map[netip.Addr]remembered{}, configured: configured, settled: notify.NewLatch()}
 }
 
 // missing says what the speaker waits for before it announces anything, ""
 // when for nothing.
 func (s *state) missing() string {
 	switch {
-	case !isClosed(s.configured):
+	case !s.configured.IsSet():
 		return "the configuration is not read yet"
-	case !isClosed(s.settled):
+	case !s.settled.IsSet():
 		const missing = "it is not known yet which other speakers are alive"
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -157,22 +90,6 @@ func (s *state) setUnsettled(why string) bool {
 	news := s.unsettled != why
 	s.unsettled = why
 	return news
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
-// configuration is the one in force. It is not to be changed.
-func (s *state) configuration() config.Config {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.config
 }
 
 // adopt takes in what this speaker claimed before it was started anew. What
@@ -217,7 +134,6 @@ func (s *state) record(in announcement.Input, d announcement.Decision) (before, 
 	if before.Reason != d.Reason {
 		after.changed = in.Now
 	}
-	after.incomplete = incompleteSince(before.incomplete, before.Reason, d.Reason, in.Now)
 	if !d.Announce {
 		after.since = time.Time{}
 	} else if !before.Announce || before.StandInFor != d.StandInFor {
@@ -252,33 +168,6 @@ func (s *state) record(in announcement.Input, d announcement.Decision) (before, 
 		delete(s.addresses, in.Address)
 	}
 	return before, after
-}
-
-// incomplete says how much longer nobody is to be told what an address lacks, 0 for
-// no longer, and, once, that the time has come.
-func (s *state) incomplete(addr netip.Addr, now time.Time) (wait time.Duration, due bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, known := s.addresses[addr]
-	if !known {
-		return 0, false
-	}
-	wait, due = overdue(&r.incomplete, now)
-	s.addresses[addr] = r
-	return wait, due
-}
-
-// incompleteBGP is the same for BGP.
-func (s *state) incompleteBGP(addr netip.Addr, now time.Time) (wait time.Duration, due bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, known := s.bgp[addr]
-	if !known {
-		return 0, false
-	}
-	wait, due = overdue(&r.incomplete, now)
-	s.bgp[addr] = r
-	return wait, due
 }
 
 // startProbe remembers that the LAN is being asked for an address, and returns
@@ -342,44 +231,6 @@ func (s *state) took(addr netip.Addr) (takeover, bool) {
 	return t, true
 }
 
-// recordBGP remembers what this node does with an address by BGP. Addresses that
-// BGP does not concern are forgotten.
-func (s *state) recordBGP(addr netip.Addr, d announcement.BGPDecision, now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old := s.bgp[addr]
-	if d.Reason == "" || d.Reason == v1beta1.ReasonNoService {
-		delete(s.bgp, addr)
-		return
-	}
-	after := decidedRoute{
-		BGPDecision: d,
-		since:       old.since,
-		incomplete:  incompleteSince(old.incomplete, old.Reason, d.Reason, now),
-	}
-	switch {
-	case !d.Announce:
-		after.since = time.Time{}
-	case !old.Announce:
-		after.since = now
-	}
-	s.bgp[addr] = after
-}
-
-// route is what this node does with an address by BGP.
-func (s *state) route(addr netip.Addr) announcement.BGPDecision {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.bgp[addr].BGPDecision
-}
-
-// routes is a copy of what this node does by BGP, by address.
-func (s *state) routes() map[netip.Addr]decidedRoute {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.bgp)
-}
-
 // known are the addresses of which anything is remembered, sorted.
 func (s *state) known() []netip.Addr {
 	s.mu.Lock()
@@ -387,11 +238,6 @@ func (s *state) known() []netip.Addr {
 	out := make([]netip.Addr, 0, len(s.addresses))
 	for addr := range s.addresses {
 		out = append(out, addr)
-	}
-	for addr := range s.bgp {
-		if _, already := s.addresses[addr]; !already {
-			out = append(out, addr)
-		}
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return out

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
@@ -19,7 +20,7 @@ func TestSince(t *testing.T) {
 	other := announcement.Decision{Reason: v1beta1.ReasonNotOwner, Owner: "node2", Services: []string{"default/web"}}
 	standIn := announcing
 	standIn.Reason, standIn.StandInFor = v1beta1.ReasonStandIn, "node2"
-	s := newState()
+	s := newState(notify.NewLatch())
 	for i, step := range []struct {
 		story  string
 		what   announcement.Decision
@@ -53,7 +54,7 @@ func TestSince(t *testing.T) {
 }
 
 func TestAddressesWithoutServiceAreForgotten(t *testing.T) {
-	s := newState()
+	s := newState(notify.NewLatch())
 	for _, text := range []string{"192.0.2.10", "192.0.2.9", "2001:db8::1"} {
 		s.record(announcement.Input{Address: netip.MustParseAddr(text)}, announcement.Decision{Announce: true, Services: []string{"default/web"}})
 	}
@@ -81,12 +82,12 @@ func TestReadiness(t *testing.T) {
 		{"it knows both", true, true, true},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			s := newState()
+			s := newState(notify.NewLatch())
 			if test.configured {
-				close(s.configured)
+				s.configured.Set()
 			}
 			if test.settled {
-				close(s.settled)
+				s.settled.Set()
 			}
 			if missing := s.missing(); (missing == "") != test.ready {
 				t.Errorf("it waits for %q", missing)
@@ -112,7 +113,7 @@ func TestAdopt(t *testing.T) {
 		{"another has claimed it since", announcement.Claim{Generation: 4}, others{"node2": {Generation: 3}, "node3": {Generation: 5}}, nil, 5},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			s := newState()
+			s := newState(notify.NewLatch())
 			s.adopt(map[netip.Addr]announcement.Claim{address: test.own}, map[netip.Addr]map[string]announcement.Claim{address: test.others})
 			r := s.memory(address)
 			if !sameClaim(r.Claim, test.claim) || r.highest != test.highest {
@@ -137,7 +138,7 @@ func TestBursts(t *testing.T) {
 	owner := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Services: []string{"default/web"}}
 	took, contested, gone := owner, owner, announcement.Decision{Reason: v1beta1.ReasonNotOwner, Services: []string{"default/web"}}
 	took.Cause, took.Contested, contested.Contested = v1beta1.CauseNodeGone, true, true
-	s := newState()
+	s := newState(notify.NewLatch())
 	for _, step := range []struct {
 		story string
 		what  announcement.Decision
@@ -163,7 +164,7 @@ func TestHandingOverSince(t *testing.T) {
 	owner := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Services: []string{"default/web"}}
 	handing := owner
 	handing.Reason, handing.HandingOver = v1beta1.ReasonHandingOver, true
-	s := newState()
+	s := newState(notify.NewLatch())
 	for i, step := range []struct {
 		story string
 		what  announcement.Decision
@@ -188,7 +189,7 @@ func TestHandingOverSince(t *testing.T) {
 // TestHighestIsNeverLower: what was the highest generation once stays so, even
 // when nobody claims it any more.
 func TestHighestIsNeverLower(t *testing.T) {
-	s := newState()
+	s := newState(notify.NewLatch())
 	d := announcement.Decision{Reason: v1beta1.ReasonNotOwner, Services: []string{"default/web"}}
 	record := func(claims map[string]announcement.Claim, d announcement.Decision) uint64 {
 		_, after := s.record(announcement.Input{Address: address, Highest: s.memory(address).highest, Claims: claims}, d)
@@ -213,7 +214,7 @@ func TestWhatTheLANSaidIsRemembered(t *testing.T) {
 		return announcement.Decision{Reason: reason, Announce: reason == v1beta1.ReasonOwner, Services: []string{"default/web"}}
 	}
 	holder := net6(9)
-	s := newState()
+	s := newState(notify.NewLatch())
 	answered(s, address, announcement.ProbeFree, nil)
 	if len(s.known()) > 0 {
 		t.Error("an address that is not known is remembered for a probe")
@@ -240,7 +241,7 @@ func TestWhatTheLANSaidIsRemembered(t *testing.T) {
 }
 
 func TestTakeoverIsMeasuredOnce(t *testing.T) {
-	s := newState()
+	s := newState(notify.NewLatch())
 	take := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Cause: v1beta1.CauseNodeGone, Services: []string{"default/web"}}
 	keep := take
 	keep.Cause = ""

@@ -22,6 +22,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/cluster"
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
 	"github.com/berth-lb/berth/pkg/layer2/links"
@@ -77,21 +81,19 @@ var errDown = errors.New("down")
 
 func newTown(t *testing.T, seed uint64, nodes, addresses int) *town {
 	w := &town{t: t, random: rand.New(rand.NewPCG(seed, 9)), shells: map[string]*shell{}}
-	var objects []client.Object
+	var objects, fixed []client.Object
 	on, ready := "node1", true
 	for i := range addresses {
 		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + i)})
 		name := fmt.Sprintf("web%d", i)
 		w.addresses = append(w.addresses, addr)
-		service := &corev1.Service{
+		fixed = append(fixed, &corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
 			Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer},
 			Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{
 				Ingress: []corev1.LoadBalancerIngress{{IP: addr.String()}},
 			}},
-		}
-		w.quick.services = append(w.quick.services, *service)
-		w.quick.slices = append(w.quick.slices, discoveryv1.EndpointSlice{
+		}, &discoveryv1.EndpointSlice{
 			ObjectMeta: metav1.ObjectMeta{
 				Namespace: "default",
 				Name:      name,
@@ -108,12 +110,12 @@ func newTown(t *testing.T, seed uint64, nodes, addresses int) *town {
 			keeps(w.addresses[at].String(), 1)(&last.Status)
 		}
 		there := nodeThat(name, func(*corev1.Node) {})
-		w.quick.nodes = append(w.quick.nodes, *there)
+		fixed = append(fixed, there)
 		objects = append(objects, there, last)
 	}
-	builder := fake.NewClientBuilder().WithScheme(scheme()).WithObjects(objects...).WithStatusSubresource(&v1beta1.Speaker{})
+	builder := fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(objects...).WithStatusSubresource(&v1beta1.Speaker{})
 	w.api = gate{builder.Build(), w}
-	w.quick.Reader = w.api
+	w.quick = quick{w.api, cluster.NewSnapshot("", fixed...)}
 	for i := range nodes {
 		name := fmt.Sprintf("node%d", i+1)
 		w.shells[name] = &shell{town: w, name: name}
@@ -124,54 +126,25 @@ func newTown(t *testing.T, seed uint64, nodes, addresses int) *town {
 // quick is the cache of Services, EndpointSlices and Nodes, of which none changes.
 type quick struct {
 	client.Reader
-	services []corev1.Service
-	slices   []discoveryv1.EndpointSlice
-	nodes    []corev1.Node
+	fixed *cluster.Snapshot
 }
 
 // Get implements client.Reader.
 func (q *quick) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
-	if out, ok := into.(*corev1.Node); ok {
-		for _, n := range q.nodes {
-			if n.Name == key.Name {
-				*out = n
-				return nil
-			}
-		}
+	switch into.(type) {
+	case *corev1.Service, *corev1.Node:
+		return q.fixed.Get(ctx, key, into, opts...)
 	}
 	return q.Reader.Get(ctx, key, into, opts...)
 }
 
 // List implements client.Reader.
 func (q *quick) List(ctx context.Context, into client.ObjectList, opts ...client.ListOption) error {
-	var o client.ListOptions
-	o.ApplyOptions(opts)
-	is := func(index, value string) bool {
-		if o.FieldSelector == nil {
-			return true
-		}
-		want, asked := o.FieldSelector.RequiresExactMatch(index)
-		return asked && want == value
+	switch into.(type) {
+	case *corev1.ServiceList, *discoveryv1.EndpointSliceList, *corev1.NodeList:
+		return q.fixed.List(ctx, into, opts...)
 	}
-	switch list := into.(type) {
-	case *corev1.ServiceList:
-		for _, s := range q.services {
-			if is(byAddress, s.Status.LoadBalancer.Ingress[0].IP) {
-				list.Items = append(list.Items, s)
-			}
-		}
-	case *discoveryv1.EndpointSliceList:
-		for _, s := range q.slices {
-			if is(byService, s.Namespace+"/"+s.Labels[discoveryv1.LabelServiceName]) {
-				list.Items = append(list.Items, s)
-			}
-		}
-	case *corev1.NodeList:
-		list.Items = append(list.Items, q.nodes...)
-	default:
-		return q.Reader.List(ctx, into, opts...)
-	}
-	return nil
+	return q.Reader.List(ctx, into, opts...)
 }
 
 // gate is the API server of a town.
@@ -253,10 +226,10 @@ func (s *shell) begin() {
 	s.people, s.targets = map[string]membership.Member{}, map[string]time.Time{}
 	s.listens, s.exchanged, s.tried, s.seesLinks = false, false, false, false
 
-	state := newState()
-	state.setConfig(everything(), time.Now())
-	rules := make(chan struct{})
-	close(rules)
+	configuration := cluster.NewConfig()
+	configuration.Set(everything(), time.Now())
+	state := newState(configuration.Known())
+	status, queue := notify.NewSignal(), reconcile.NewQueue()
 	sp := &speaker{settings: processSettings{Node: s.name, HandOver: 3 * time.Second}, log: log, members: s}
 	sp.settings.Member.SettleTimeout = 5 * time.Second
 	s.speaker = sp
@@ -265,27 +238,31 @@ func (s *shell) begin() {
 	}, nil, nil)
 	sp.claims = newClaims(s, maxBlocks, log)
 	sp.view = &view{
-		claims: sp.claims,
-		cached: &s.quick, state: state, fellows: sp.fellows, links: s, node: s.name, excludeLinks: links.DefaultExclude(), handOver: 3 * time.Second,
+		claims:  sp.claims,
+		cluster: cluster.NewReader(&s.quick, "", namespace, nil), config: configuration, state: state, fellows: sp.fellows, links: s, node: s.name, excludeLinks: links.DefaultExclude(), handOver: 3 * time.Second,
 	}
 	sp.fellows.members, sp.fellows.prober, sp.fellows.ownLinks = s, s, sp.view.ownLinks
-	sp.view.proxies = newProxies(s.name, func(context.Context, netip.Addr, uint16) bool { return true }, rules, log)
-	sp.conflicts = newConflicts(sp.view, nil)
-	sp.conflicts.announcer = s
-	sp.sessions = newSessions(sp.view, "", false)
-	sp.sessions.told = func() {}
-	bgp := &fakeBGP{changed: make(chan struct{}, 1)}
-	sp.paths = &paths{speaker: &fakeBFD{changed: make(chan struct{}, 1)}, sessions: bgp, links: s, log: log, told: func() {}}
+	emitted := reconcile.NewServiceEvents(&s.quick, s)
+	sp.conflicts = newConflicts(sp.view, s, emitted)
 	sp.object = &object{
 		view: sp.view, live: s.api, writer: s.api, log: log, address: netip.MustParseAddrPort(fmt.Sprintf("192.0.2.%s:7947", s.name[4:])),
-		profile: membership.Balanced, stage: sp.currentStage, conflicts: sp.conflicts.list, sessions: sp.sessions, paths: sp.paths,
-		changed: make(chan struct{}, 1), before: claimsOf(before.Layer2), linksBefore: before.Links,
+		profile: membership.Balanced, stage: sp.currentStage, conflicts: sp.conflicts.list, bgp: noBGP{},
+		dirty: status, before: claimsOf(before.Layer2), linksBefore: before.Links,
 	}
 	sp.peers = &fellowReconciler{cached: s.api, node: s.name, members: s, fellows: sp.fellows, told: func() {}}
 	sp.addresses = &addresses{
-		view: sp.view, announcer: s, claims: sp.claims, events: s, log: log, due: newDue(), told: sp.object.tell, routed: func() {},
-		ask: func(netip.Addr, []string) {}, later: func(netip.Addr, time.Duration) {},
+		view: sp.view, announcer: s, claims: sp.claims, asking: s, queue: queue, events: emitted, status: status, log: log,
 	}
+	sp.loop = reconcile.NewLoop(reconcile.LoopConfig{
+		Queue:      queue,
+		Source:     sp.view,
+		Layer2:     sp.addresses,
+		BGP:        noBGP{},
+		Warnings:   reconcile.NewWarnings(emitted),
+		Configured: configuration.Known(),
+		Loops:      &state.loops,
+		Logger:     log,
+	})
 	sp.watch = &watch{
 		view: sp.view, fellows: sp.fellows, members: s, prober: s, announcer: s, links: s, log: log, changed: make(chan struct{}, 1),
 		all: func() {}, one: func(netip.Addr) {}, told: sp.object.tell,
@@ -293,11 +270,31 @@ func (s *shell) begin() {
 	sp.say(announcement.StageStarting)
 }
 
+// noBGP announces nothing.
+type noBGP struct{}
+
+// Reconcile implements reconcile.Protocol.
+func (noBGP) Reconcile(reconcile.Inputs, reconcile.Address) reconcile.Outcome {
+	return reconcile.Outcome{}
+}
+
+// Flush implements reconcile.Protocol.
+func (noBGP) Flush() {}
+
+// Known implements reconcile.Protocol.
+func (noBGP) Known() []netip.Addr { return nil }
+
+// Status says nothing.
+func (noBGP) Status(*v1beta1.SpeakerStatus) {}
+
+// start asks nobody.
+func (s *shell) start(netip.Addr, []string) {}
+
 // runs reports whether there is a process.
 func (s *shell) runs() bool { return s.speaker != nil }
 
 // ready reports whether it has settled.
-func (s *shell) ready() bool { return s.runs() && isClosed(s.view.state.settled) }
+func (s *shell) ready() bool { return s.runs() && s.view.state.settled.IsSet() }
 
 // end ends the process. One that is killed says nothing more.
 func (s *shell) end(killed bool) {
@@ -332,7 +329,7 @@ func (s *shell) settleSome() {
 	default:
 		s.resume(still())
 		s.say(announcement.StageReady)
-		close(s.view.state.settled)
+		s.view.state.settled.Set()
 		s.object.tell()
 		s.happened("%s is ready", s.name)
 	}
@@ -392,7 +389,7 @@ func (s *shell) hears(from *shell, who, key string) {
 // decide looks at all addresses.
 func (s *shell) decide() {
 	if s.ready() {
-		if err := s.speaker.addresses.look(still(), s.town.addresses); err != nil {
+		if err := s.speaker.loop.Reconcile(still(), s.town.addresses); err != nil {
 			s.t.Fatal(err)
 		}
 	}
@@ -452,7 +449,7 @@ func (w *town) happen() {
 		}
 	case 5:
 		select {
-		case <-s.object.changed:
+		case <-s.object.dirty.C():
 			if err := s.object.write(still(), s.object.status()); err != nil && !w.apiAway && !w.readOnly {
 				w.t.Fatal(err)
 			} else if err != nil {

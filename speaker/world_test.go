@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -9,22 +8,20 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/cluster"
+	"github.com/berth-lb/berth/internal/cluster/clustertest"
+	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/bgp"
+	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/config"
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
@@ -52,9 +49,7 @@ type world struct {
 	set    []string // "address links" given to the announcer
 	events []string // "object type reason"
 	notes  []string // of these
-	told   int      // how often the Speaker object was to be written
 	asked  []string // "address links" that the LAN was to be probed for
-	again  int      // how often BGP peers were to be told anew
 
 	requests map[netip.Addr]announcer.Request // the last to the announcer
 	said     map[string]string                // what node1 says of itself, by key
@@ -67,32 +62,24 @@ type world struct {
 	addresses *addresses
 	object    *object
 	conflicts *conflicts
-	bgp       *fakeBGP
-	sessions  *sessions
-	bfd       *fakeBFD
-	paths     *paths
-	// proxy says whether kube-proxy is ready, proxyTold counts how often that was
-	// waited for in the end.
-	proxy     atomic.Bool
-	rules     chan struct{} // closed: it has written its rules
-	proxyTold atomic.Int32
-	routes    *routes
+	config    *cluster.Config
+	queue     *reconcile.Queue
+	loop      *reconcile.Loop
+	status    notify.Signal // the Speaker object is out of date
+	bgp       *bgp.Controller
+	sessions  *fakeSessions
 }
 
-// scheme is made once: that takes longer than most tests.
-var scheme = sync.OnceValue(kube.Scheme)
+const namespace = clustertest.Namespace
 
-var address = netip.MustParseAddr("192.0.2.10")
+var address = clustertest.Address
 
 var patience = announcement.Patience{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 20 * time.Second}
 
 // everything is a pool that has address, and an L2Advertisement of everything.
 func everything() config.Objects {
 	return config.Objects{
-		Pools: []v1beta1.IPAddressPool{{
-			ObjectMeta: metav1.ObjectMeta{Name: "lan"},
-			Spec:       v1beta1.IPAddressPoolSpec{Addresses: []v1beta1.AddressRange{"192.0.2.0/24"}},
-		}},
+		Pools:            []v1beta1.IPAddressPool{*clustertest.Pool()},
 		L2Advertisements: []v1beta1.L2Advertisement{{ObjectMeta: metav1.ObjectMeta{Name: "all"}}},
 	}
 }
@@ -106,50 +93,57 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		members: map[string]membership.Member{}, reach: map[string]prober.Reach{},
 		requests: map[netip.Addr]announcer.Request{}, said: map[string]string{},
 	}
-	w.rules = make(chan struct{})
-	close(w.rules)
-	builder := fake.NewClientBuilder().WithScheme(scheme()).WithObjects(objects...).WithStatusSubresource(&v1beta1.Speaker{})
-	if err := addIndexes(t.Context(), indexes{builder: builder}, ""); err != nil {
-		t.Fatal(err)
-	}
-	w.api = builder.Build()
-	w.state = newState()
-	w.state.setConfig(everything(), time.Now())
-	close(w.state.settled)
+	w.api = clustertest.New(t, objects...)
+	w.config = cluster.NewConfig()
+	w.config.Set(everything(), time.Now())
+	w.state = newState(w.config.Known())
+	w.state.settled.Set()
+	w.queue, w.status = reconcile.NewQueue(), notify.NewSignal()
 	log := slog.New(slog.DiscardHandler)
 	w.fellows = newFellowship("node1", patience, nil, nil)
 	w.fellows.members, w.fellows.prober, w.fellows.ownLinks = w, w, func() []links.Link { return w.view.ownLinks() }
 	w.view = &view{
-		cached: w.api, state: w.state, fellows: w.fellows, links: w, node: "node1", excludeLinks: links.DefaultExclude(),
+		cluster: cluster.NewReader(w.api, "", namespace, nil), config: w.config, state: w.state, fellows: w.fellows, links: w, node: "node1", excludeLinks: links.DefaultExclude(),
 		handOver: 3 * time.Second,
 	}
 	w.claimed = newClaims(w, maxBlocks, log)
 	w.view.claims = w.claimed
-	w.view.proxies = newProxies("node1", func(context.Context, netip.Addr, uint16) bool { return w.proxy.Load() }, w.rules, log)
-	w.view.proxies.ctx, w.view.proxies.look = t.Context(), func(netip.Addr) { w.proxyTold.Add(1) }
-	w.conflicts = newConflicts(w.view, nil)
-	w.conflicts.announcer = w
+	emitted := reconcile.NewServiceEvents(w.api, w)
+	w.conflicts = newConflicts(w.view, w, emitted)
+	w.sessions = &fakeSessions{}
+	w.bgp = bgp.New(t.Context(), bgp.Config{
+		Node:    "node1",
+		Cluster: w.view.cluster,
+		Config:  w.config,
+		Settled: w.state.settled,
+		Queue:   w.queue,
+		Links:   w,
+		Speaker: w.sessions,
+		BFD:     noBFD{},
+		Events:  w,
+		Status:  w.status,
+		Loops:   &w.state.loops,
+		Logger:  log,
+		BootID:  "this boot",
+	})
+	w.bgp.ProxyReady().Set()
 	w.object = &object{
 		view: w.view, live: w.api, writer: w.api, log: log, address: netip.MustParseAddrPort("192.0.2.1:7947"), profile: membership.Balanced,
-		stage: func() announcement.Stage { return w.stage }, conflicts: w.conflicts.list, changed: make(chan struct{}, 1),
+		stage: func() announcement.Stage { return w.stage }, conflicts: w.conflicts.list, dirty: w.status, bgp: w.bgp,
 	}
 	w.addresses = &addresses{
-		view: w.view, announcer: w, claims: w.claimed, events: w, log: log, due: newDue(),
-		told: func() { w.told++ }, routed: func() { w.again++ },
-		ask: func(addr netip.Addr, on []string) { w.asked = append(w.asked, addr.String()+" "+strings.Join(on, ",")) },
+		view: w.view, announcer: w, claims: w.claimed, asking: w, queue: w.queue, events: emitted, status: w.status, log: log,
 	}
-	w.conflicts.tell = w.addresses.event
-	w.bgp = &fakeBGP{changed: make(chan struct{}, 1)}
-	w.sessions = newSessions(w.view, "this boot", false)
-	w.sessions.told, w.sessions.events = func() { w.told++ }, w
-	w.bfd = &fakeBFD{changed: make(chan struct{}, 1)}
-	w.paths = &paths{speaker: w.bfd, sessions: w.bgp, links: w, log: log, told: func() { w.told++ }}
-	w.object.sessions, w.object.paths = w.sessions, w.paths
-	w.routes = &routes{
-		view: w.view, speaker: w.bgp, sessions: w.sessions, paths: w.paths, log: log, weights: weights{interval: time.Second}, changed: make(chan struct{}, 1),
-		lookAtAll: func(ctx context.Context) error { return w.addresses.lookAllBGP(ctx) },
-		toRoute:   func(took time.Duration) { w.bgp.toRoute = append(w.bgp.toRoute, took) },
-	}
+	w.loop = reconcile.NewLoop(reconcile.LoopConfig{
+		Queue:      w.queue,
+		Source:     w.view,
+		Layer2:     w.addresses,
+		BGP:        w.bgp,
+		Warnings:   reconcile.NewWarnings(emitted),
+		Configured: w.config.Known(),
+		Loops:      &w.state.loops,
+		Logger:     log,
+	})
 	w.see()
 	return w
 }
@@ -186,6 +180,11 @@ func (w *world) Conflicts() []announcer.Conflict { return w.heard }
 func (w *world) Set(addr netip.Addr, want announcer.Request) {
 	w.set = append(w.set, strings.TrimSpace(addr.String()+" "+strings.Join(want.Links, ",")))
 	w.requests[addr] = want
+}
+
+// start makes the world its own asker.
+func (w *world) start(addr netip.Addr, on []string) {
+	w.asked = append(w.asked, addr.String()+" "+strings.Join(on, ","))
 }
 
 // Say makes the world its own membership.
@@ -279,12 +278,23 @@ func (w *world) see() {
 func (w *world) look() time.Duration {
 	w.t.Helper()
 	w.see()
-	again := time.Duration(0)
-	w.addresses.later = func(_ netip.Addr, wait time.Duration) { again = wait }
-	if err := w.addresses.lookSoFar(w.t.Context(), []netip.Addr{address}); err != nil {
+	if err := w.loop.Reconcile(w.t.Context(), []netip.Addr{address}); err != nil {
 		w.t.Fatal(err)
 	}
-	return again
+	if again := w.state.memory(address).Recheck; !again.IsZero() {
+		return max(time.Until(again), 1)
+	}
+	return 0
+}
+
+// isStale reports, once, whether the Speaker object is out of date.
+func (w *world) isStale() bool {
+	select {
+	case <-w.status.C():
+		return true
+	default:
+		return false
+	}
 }
 
 // did checks the last thing given to the announcer, the Events, and whether
@@ -297,10 +307,10 @@ func (w *world) did(set string, told bool, events ...string) {
 	if !slices.Equal(w.events, events) {
 		w.t.Errorf("emitted %q, want %q", w.events, events)
 	}
-	if (w.told > 0) != told {
-		w.t.Errorf("the Speaker object was told %d times", w.told)
+	if stale := w.isStale(); stale != told {
+		w.t.Errorf("the Speaker object is out of date: %t", stale)
 	}
-	w.set, w.events, w.told = nil, nil, 0
+	w.set, w.events = nil, nil
 }
 
 // claims checks what node1 says of address; "" for nothing.
@@ -332,26 +342,7 @@ func (w *world) isFellow(name string) string {
 // ready says of the only endpoint of a Service whether it is.
 func (w *world) ready(service string, ready bool) {
 	w.t.Helper()
-	var s discoveryv1.EndpointSlice
-	if err := w.api.Get(w.t.Context(), types.NamespacedName{Namespace: "default", Name: service}, &s); err != nil {
-		w.t.Fatal(err)
-	}
-	s.Endpoints[0].Conditions.Ready = &ready
-	if err := w.api.Update(w.t.Context(), &s); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-// indexes gives a fake client the indexes of the real cache.
-type indexes struct {
-	cache.Cache
-	builder *fake.ClientBuilder
-}
-
-// IndexField implements client.FieldIndexer.
-func (i indexes) IndexField(_ context.Context, o client.Object, field string, values client.IndexerFunc) error {
-	i.builder.WithIndex(o, field, values)
-	return nil
+	clustertest.Ready(w.t, w.api, service, ready)
 }
 
 func link(name string, prefixes ...string) links.Link {
@@ -365,28 +356,9 @@ func link(name string, prefixes ...string) links.Link {
 // net6 is a hardware address that ends in n.
 func net6(n byte) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, n} }
 
-func node(name string) *corev1.Node {
-	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name)}}
-}
+func node(name string) *corev1.Node { return clustertest.Node(name) }
 
-// service is a Service that has address, with a ready endpoint on node1.
-func service(name string) []client.Object {
-	on, ready := "node1", true
-	return []client.Object{
-		&corev1.Service{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
-			Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer},
-			Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{
-				Ingress: []corev1.LoadBalancerIngress{{IP: address.String()}},
-			}},
-		},
-		&discoveryv1.EndpointSlice{
-			ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: name}},
-			AddressType: discoveryv1.AddressTypeIPv4,
-			Endpoints:   []discoveryv1.Endpoint{{NodeName: &on, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
-		},
-	}
-}
+func service(name string) []client.Object { return clustertest.Service(name) }
 
 // answered has the LAN asked for an address, or answers the question.
 func answered(s *state, addr netip.Addr, state announcement.ProbeState, holder net.HardwareAddr) {

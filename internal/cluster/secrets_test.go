@@ -1,33 +1,57 @@
-package main
+package cluster
 
 import (
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/config"
 )
 
 // TestSecretsOfAnotherType are said to be of another type, and not to be missing.
 func TestSecretsOfAnotherType(t *testing.T) {
-	w := routedWorld(t, node("node1"), peer("tor", func(s *v1beta1.BGPPeerSpec) { s.PasswordSecret = &v1beta1.SecretReference{Name: "tor"} }))
-	w.view.others = newOtherSecrets()
-	watched := w.view.others.handler()
+	tor := &v1beta1.BGPPeer{
+		ObjectMeta: metav1.ObjectMeta{Name: "tor"},
+		Spec: v1beta1.BGPPeerSpec{
+			MyASN:          64512,
+			PeerASN:        64513,
+			PeerAddress:    "192.0.2.254",
+			PasswordSecret: &v1beta1.SecretReference{Name: "tor"},
+		},
+	}
+	right := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "berth-system", Name: "tor"},
+		Type:       corev1.SecretTypeBasicAuth,
+		Data:       map[string][]byte{"password": []byte("secret")},
+	}
+	others := NewOtherSecrets()
+	watched := others.handler()
 	named := func(name string) *metav1.PartialObjectMetadata {
 		o := secretNames()
 		o.Name = name
 		return o
 	}
+	objects := []client.Object{tor}
 	problem := func() string {
-		w.configure()
-		w.planned()
-		for _, s := range w.sessions.status().Sessions {
-			return s.Problem
+		read, err := NewReader(NewSnapshot("", objects...), "", "berth-system", others).ConfigObjects(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
-		return ""
+		c, _ := config.Parse(read, config.Config{}, time.Unix(0, 0))
+		peers := c.PeersOn(config.Node{Name: "node1"})
+		if len(peers) != 1 {
+			return "the node has no peer"
+		}
+		if peers[0].Err != nil {
+			return peers[0].Err.Error()
+		}
+		return peers[0].Problem
 	}
 	for _, step := range []struct {
 		story string
@@ -44,10 +68,7 @@ func TestSecretsOfAnotherType(t *testing.T) {
 		}, "is not there"},
 		{"of the right type at last", func() {
 			watched.OnAdd(named("tor"), false) // what is watched lags behind
-			if err := w.api.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "tor"},
-				Type: corev1.SecretTypeBasicAuth, Data: map[string][]byte{"password": []byte("secret")}}); err != nil {
-				t.Fatal(err)
-			}
+			objects = append(objects, right)
 		}, ""},
 	} {
 		step.do()

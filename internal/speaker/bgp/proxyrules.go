@@ -1,4 +1,4 @@
-package main
+package bgp
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+
+	"github.com/berth-lb/berth/internal/notify"
 )
 
 // proxyRules finds out whether this node's service proxy has written its rules
@@ -19,9 +21,9 @@ import (
 type proxyRules struct {
 	// written asks the proxy; nil when it is not to be asked.
 	written func(context.Context) bool
-	told    func() // has every address looked at
+	queue   Requeuer
 	log     *slog.Logger
-	done    chan struct{} // closed when it has, or was asked for long enough
+	done    notify.Latch // set when it has, or was asked for long enough
 }
 
 // run asks until the proxy says yes, or for proxyPatience.
@@ -33,8 +35,8 @@ func (r *proxyRules) run(ctx context.Context) error {
 			r.log.Warn("the service proxy does not say that it has written its rules; going on without")
 		}
 	}
-	close(r.done)
-	r.told()
+	r.done.Set()
+	r.queue.RequeueAll()
 	return nil
 }
 

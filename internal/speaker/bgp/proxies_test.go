@@ -1,4 +1,4 @@
-package main
+package bgp
 
 import (
 	"context"
@@ -31,7 +31,7 @@ func TestRouteWaitsForTheProxy(t *testing.T) {
 		localService(w)
 		w.look()
 		w.tells("tor")
-		if got := w.state.route(address).Reason; got != v1beta1.ReasonProxyNotReady || w.bgp.complete {
+		if got := w.c.decisions.get(address).Reason; got != v1beta1.ReasonProxyNotReady || w.bgp.complete {
 			t.Errorf("the reason is %q; all is known is %t", got, w.bgp.complete)
 		}
 		time.Sleep(time.Second)
@@ -40,8 +40,8 @@ func TestRouteWaitsForTheProxy(t *testing.T) {
 		w.proxy.Store(true)
 		time.Sleep(proxyLook)
 		synctest.Wait()
-		if w.proxyTold.Load() != 1 {
-			t.Errorf("it is looked again %d times", w.proxyTold.Load())
+		if w.proxyAnswers.Load() != 1 {
+			t.Errorf("it is looked again %d times", w.proxyAnswers.Load())
 		}
 		w.look()
 		w.tells("tor 192.0.2.10/32")
@@ -94,7 +94,7 @@ func TestNobodyWaitsForWhatIsGone(t *testing.T) {
 		w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
 		localService(w)
 		w.look()
-		if !w.view.proxies.asking() {
+		if !w.c.proxies.asking() {
 			t.Fatal("the proxy is not asked")
 		}
 		if err := w.api.DeleteAllOf(t.Context(), &discoveryv1.EndpointSlice{}); err != nil {
@@ -102,8 +102,8 @@ func TestNobodyWaitsForWhatIsGone(t *testing.T) {
 		}
 		w.look()
 		synctest.Wait()
-		if w.view.proxies.asking() || w.proxyTold.Load() != 0 || len(w.view.proxies.known) != 0 {
-			t.Errorf("asked is %t, told %d times, known %v", w.view.proxies.asking(), w.proxyTold.Load(), w.view.proxies.known)
+		if w.c.proxies.asking() || w.proxyAnswers.Load() != 0 || len(w.c.proxies.known) != 0 {
+			t.Errorf("asked is %t, told %d times, known %v", w.c.proxies.asking(), w.proxyAnswers.Load(), w.c.proxies.known)
 		}
 	})
 }

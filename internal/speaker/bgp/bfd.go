@@ -1,4 +1,4 @@
-package main
+package bgp
 
 import (
 	"cmp"
@@ -11,31 +11,22 @@ import (
 	"sync"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/bfd"
 	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/config"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
-// bfdSpeaker keeps BFD sessions; package bfd has it.
-type bfdSpeaker interface {
-	Set(map[bfd.Key]bfd.SessionConfig) error
-	State() []bfd.Status
-	Changed() <-chan struct{}
-}
-
 // paths has BFD watch the ways to routers whose BGPPeers ask for it, and tells
 // the BGP sessions what becomes of them.
 type paths struct {
-	speaker  bfdSpeaker
-	sessions interface {
-		SetPaths(map[string]bgp.Path)
-	}
-	links interface {
-		Links() []links.Link
-	}
-	log  *slog.Logger
-	told func() // has the Speaker object written again
+	speaker  BFDSpeaker
+	sessions Speaker
+	links    Links
+	status   notify.Signal // the Speaker object is out of date
+	log      *slog.Logger
 
 	mu     sync.Mutex
 	wanted map[string]watchedPeer // by name
@@ -109,7 +100,7 @@ func (p *paths) update(state []bgp.Session) {
 		p.log.Error("cannot set the BFD sessions", "error", err) // each was found valid
 	}
 	p.follow()
-	p.told()
+	p.status.Set()
 }
 
 // plan is how each router is watched. found is what BFD finds now.
@@ -132,9 +123,9 @@ func (p *paths) plan(state []bgp.Session, found map[bfd.Key]bfd.Status) map[stri
 			out[s.Peer] = last
 		}
 	}
-	links := p.links.Links()
+	on := p.links.Links()
 	for name, w := range p.wanted {
-		out[name] = w.path(routers[name], links)
+		out[name] = w.path(routers[name], on)
 	}
 	return out
 }
@@ -150,9 +141,9 @@ func (p *paths) found() map[bfd.Key]bfd.Status {
 
 // path is the way to the router of one peer. found is where the router is when
 // the peer names only a link.
-func (w watchedPeer) path(found netip.Addr, links []links.Link) path {
+func (w watchedPeer) path(found netip.Addr, on []links.Link) path {
 	out := path{
-		key: bfd.Key{Peer: w.Address, Local: w.Source, Multihop: w.several(links)},
+		key: bfd.Key{Peer: w.Address, Local: w.Source, Multihop: w.several(on)},
 		config: bfd.SessionConfig{
 			ReceiveInterval: w.profile.Receive, TransmitInterval: w.profile.Transmit, DetectMultiplier: uint8(w.profile.Multiplier),
 			EchoMode: w.profile.Echo > 0, EchoInterval: w.profile.Echo, Passive: w.profile.Passive, MinimumTTL: uint8(w.profile.MinimumTTL),
@@ -180,8 +171,8 @@ func (w watchedPeer) path(found netip.Addr, links []links.Link) path {
 // several tells whether the router may be several hops away. Both ends must
 // think the same of it, so it is as FRR does it: by what the peer says, and an
 // internal peer is several hops away when it is in no subnet of this node.
-func (w watchedPeer) several(own []links.Link) bool {
-	near := slices.ContainsFunc(own, func(l links.Link) bool {
+func (w watchedPeer) several(on []links.Link) bool {
+	near := slices.ContainsFunc(on, func(l links.Link) bool {
 		return slices.ContainsFunc(l.Prefixes, func(prefix netip.Prefix) bool { return prefix.Contains(w.Address) })
 	})
 	return w.Multihop || w.TTLSecurity > 1 || w.Internal() && !near
@@ -199,7 +190,7 @@ func (p *paths) run(ctx context.Context) error {
 			p.mu.Unlock()
 			p.update(state) // BFD may have ended that only answered
 			p.follow()
-			p.told()
+			p.status.Set()
 		}
 	}
 }
@@ -255,8 +246,8 @@ func (p *paths) all() []pathRow {
 	return out
 }
 
-// bfdStatus is what the Speaker object says of the ways.
-func (p *paths) bfdStatus() v1beta1.SpeakerBFD {
+// object returns what the Speaker object says of the paths.
+func (p *paths) object() v1beta1.SpeakerBFD {
 	var out v1beta1.SpeakerBFD
 	for _, row := range p.all() {
 		out.Count++
@@ -265,15 +256,9 @@ func (p *paths) bfdStatus() v1beta1.SpeakerBFD {
 		}
 		out.Sessions = append(out.Sessions, row.session())
 	}
-	up := func(s v1beta1.BFDSession) int {
-		if s.State == v1beta1.BFDUp {
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(out.Sessions, func(a, b v1beta1.BFDSession) int { return up(a) - up(b) })
-	out.Sessions = capped(out.Sessions)
-	slices.SortFunc(out.Sessions, func(a, b v1beta1.BFDSession) int { return cmp.Compare(a.Peer, b.Peer) })
+	out.Sessions = kube.WorstFirst(out.Sessions, v1beta1.MaxSpeakerAnnouncements,
+		func(s v1beta1.BFDSession) bool { return s.State == v1beta1.BFDUp },
+		func(a, b v1beta1.BFDSession) int { return cmp.Compare(a.Peer, b.Peer) })
 	return out
 }
 
@@ -281,8 +266,8 @@ func (p *paths) bfdStatus() v1beta1.SpeakerBFD {
 func (r pathRow) session() v1beta1.BFDSession {
 	s := r.status
 	out := v1beta1.BFDSession{
-		Peer: r.peer, State: v1beta1.BFDState(s.State.String()), Since: whole(s.Since), Problem: r.problem, MultiHop: r.key.Multihop,
-		Ups: int64(s.Ups), Downs: int64(s.Downs), LastDownTime: whole(s.LastDown.At), LastDownCause: string(s.LastDown.Cause),
+		Peer: r.peer, State: v1beta1.BFDState(s.State.String()), Since: kube.Time(s.Since), Problem: r.problem, MultiHop: r.key.Multihop,
+		Ups: int64(s.Ups), Downs: int64(s.Downs), LastDownTime: kube.Time(s.LastDown.At), LastDownCause: string(s.LastDown.Cause),
 		LocalDiagnostic: diagnostic(s.Diagnostic), RemoteDiagnostic: diagnostic(s.RemoteDiagnostic),
 	}
 	if r.ending {
@@ -298,7 +283,9 @@ func (r pathRow) session() v1beta1.BFDSession {
 		out.Problem = fmt.Sprintf("The kernel gives no socket for BFD (%s): does another BFD daemon run on this node? The log has the error.", s.Problem)
 	}
 	if s.State == bfd.Up {
-		out.TransmitInterval, out.DetectionTime, out.RemoteDetectionTime = longer(s.TransmitInterval), longer(s.DetectionTime), longer(s.RemoteDetectionTime)
+		out.TransmitInterval = kube.Duration(s.TransmitInterval)
+		out.DetectionTime = kube.Duration(s.DetectionTime)
+		out.RemoteDetectionTime = kube.Duration(s.RemoteDetectionTime)
 	}
 	return out
 }

@@ -1,4 +1,4 @@
-package main
+package bgp
 
 import (
 	"cmp"
@@ -13,23 +13,27 @@ import (
 
 	"go4.org/netipx"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/cluster"
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/config"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
-// sessions tells what this node's sessions are doing: in the Speaker object, in
+// sessions reports what this node's sessions are doing: in the Speaker object, in
 // Events and in metrics.
 type sessions struct {
-	view   *view
-	events events.EventRecorder
-	told   func() // has the Speaker object written again
+	node      string
+	cluster   *cluster.Reader
+	links     Links
+	decisions *decisions
+	events    events.EventRecorder
+	status    notify.Signal // the Speaker object is out of date
 	// bootID names the boot of this node, "" when it is not known.
 	bootID string
 
@@ -85,8 +89,18 @@ type sessionRow struct {
 // other side, counts as one that does not come up.
 const lostPatience = 10 * time.Second
 
-func newSessions(v *view, bootID string, restarting bool) *sessions {
-	return &sessions{view: v, bootID: bootID, remembered: restarting, rows: map[string]*sessionRow{}}
+func newSessions(c Config, d *decisions) *sessions {
+	return &sessions{
+		node:       c.Node,
+		cluster:    c.Cluster,
+		links:      c.Links,
+		decisions:  d,
+		events:     c.Events,
+		status:     c.Status,
+		bootID:     c.BootID,
+		remembered: c.Restarting,
+		rows:       map[string]*sessionRow{},
+	}
 }
 
 // configure says which peers this node has sessions with and what they shall be
@@ -101,13 +115,14 @@ func (s *sessions) configure(desired []bgp.Desired, problems map[string]sessionP
 		wanted[name] = true
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !maps.Equal(s.wanted, wanted) || !maps.Equal(s.problems, problems) || !maps.Equal(s.plans, plans) {
-		s.told()
-	}
+	differs := !maps.Equal(s.wanted, wanted) || !maps.Equal(s.problems, problems) || !maps.Equal(s.plans, plans)
 	s.wanted, s.problems, s.plans = wanted, problems, plans
 	if len(wanted) == 0 {
 		s.remembered = false // nobody keeps a route of this node
+	}
+	s.mu.Unlock()
+	if differs {
+		s.status.Set()
 	}
 }
 
@@ -137,7 +152,7 @@ func (s *sessions) follow(now time.Time, state []bgp.Session) (again time.Time) 
 		s.tell(c)
 	}
 	if differs {
-		s.told()
+		s.status.Set()
 	}
 	return again
 }
@@ -278,10 +293,10 @@ func (r *sessionRow) same(o *sessionRow) bool {
 // tell makes an Event of a transition, for the BGPPeer.
 func (s *sessions) tell(c transition) {
 	var peer v1beta1.BGPPeer
-	if s.view.cached.Get(context.Background(), types.NamespacedName{Name: c.peer}, &peer) != nil {
+	if s.cluster.Get(context.Background(), types.NamespacedName{Name: c.peer}, &peer) != nil {
 		return // it is gone, and nobody looks for its Events
 	}
-	node, why := s.view.node, strings.TrimSuffix(c.why, ".")
+	node, why := s.node, strings.TrimSuffix(c.why, ".")
 	kind, reason, note := corev1.EventTypeWarning, "SessionDown", fmt.Sprintf("Node %s has lost its session with %s: %s.", node, c.peer, why)
 	switch {
 	case c.up:
@@ -327,9 +342,9 @@ func (s *sessions) all() []sessionRow {
 	return out
 }
 
-// status is what the Speaker object says of the sessions.
-func (s *sessions) status() v1beta1.SpeakerBGP {
-	links, routes := s.view.links.Links(), s.view.state.routes()
+// object returns what the Speaker object says of the sessions.
+func (s *sessions) object() v1beta1.SpeakerBGP {
+	links, routes := s.links.Links(), s.decisions.all()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := v1beta1.SpeakerBGP{Count: int32(len(s.wanted))}
@@ -358,23 +373,17 @@ func (s *sessions) status() v1beta1.SpeakerBGP {
 			})
 		}
 	}
-	up := func(b v1beta1.BGPSession) int {
-		if b.State == v1beta1.BGPEstablished {
-			return 1
-		}
-		return 0
-	}
-	slices.SortFunc(out.Sessions, func(a, b v1beta1.BGPSession) int { return cmp.Or(up(a)-up(b), cmp.Compare(a.Peer, b.Peer)) })
-	out.Sessions = capped(out.Sessions)
+	out.Sessions = kube.WorstFirst(out.Sessions, v1beta1.MaxSpeakerAnnouncements,
+		func(b v1beta1.BGPSession) bool { return b.State == v1beta1.BGPEstablished },
+		func(a, b v1beta1.BGPSession) int { return cmp.Compare(a.Peer, b.Peer) })
 	count, ranges := announcedRanges(routes)
 	out.AddressCount, out.Addresses = &count, ranges
-	slices.SortFunc(out.Sessions, func(a, b v1beta1.BGPSession) int { return cmp.Compare(a.Peer, b.Peer) })
 	return out
 }
 
 // announcedRanges are the addresses that decisions announce: how many, and as ranges,
 // the first of many.
-func announcedRanges(decided map[netip.Addr]decidedRoute) (count int32, ranges []string) {
+func announcedRanges(decided map[netip.Addr]decision) (count int32, ranges []string) {
 	var addrs []netip.Addr
 	for addr, d := range decided {
 		if d.Announce {
@@ -425,9 +434,9 @@ func (p sessionPlan) foreignSource(own []links.Link) sessionProblem {
 // status is a row as the API writes it.
 func (r *sessionRow) status() v1beta1.BGPSession {
 	out := v1beta1.BGPSession{
-		Peer: r.Peer, State: r.state, Since: whole(r.since), LastError: r.error, LastErrorTime: whole(r.errorAt),
-		LastEnd: r.ended, LastEndTime: whole(r.endedAt), Flaps: int32(r.flaps),
-		LastNotification: r.notification, LastNotificationTime: whole(r.notificationAt),
+		Peer: r.Peer, State: r.state, Since: kube.Time(r.since), LastError: r.error, LastErrorTime: kube.Time(r.errorAt),
+		LastEnd: r.ended, LastEndTime: kube.Time(r.endedAt), Flaps: int32(r.flaps),
+		LastNotification: r.notification, LastNotificationTime: kube.Time(r.notificationAt),
 	}
 	if r.State != bgp.SessionEstablished {
 		return out
@@ -437,27 +446,12 @@ func (r *sessionRow) status() v1beta1.BGPSession {
 	for _, f := range r.Families.List() {
 		out.Families = append(out.Families, v1beta1.BGPFamily(f.String()))
 	}
-	out.HoldTime, out.KeepaliveTime, out.LongLivedStaleTime = longer(r.Hold), longer(r.Keepalive), longer(r.LongLived)
+	out.HoldTime, out.KeepaliveTime = kube.Duration(r.Hold), kube.Duration(r.Keepalive)
+	out.LongLivedStaleTime = kube.Duration(r.LongLived)
 	out.AdvertisedIPv4, out.AdvertisedIPv6, out.Withheld = int32(r.Advertised4), int32(r.Advertised6), r.Withheld
 	if r.Omitted != "" {
 		out.OmittedCapabilities = strings.Split(r.Omitted, ", ")
 	}
 	out.MD5, out.GracefulRestart = r.MD5, r.GracefulRestart
 	return out
-}
-
-// whole is a time as the API keeps it.
-func whole(t time.Time) metav1.Time {
-	if t.IsZero() {
-		return metav1.Time{}
-	}
-	return metav1.NewTime(t.Truncate(time.Second))
-}
-
-// longer is a time longer than none.
-func longer(d time.Duration) *metav1.Duration {
-	if d == 0 {
-		return nil
-	}
-	return &metav1.Duration{Duration: d}
 }

@@ -1,4 +1,4 @@
-package main
+package bgp
 
 import (
 	"fmt"
@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/cluster/clustertest"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/layer2/links"
@@ -74,11 +75,12 @@ func TestSessionsAreTold(t *testing.T) {
 		{"and it is gone", nil, "", true, nil},
 	} {
 		t.Run(step.story, func(t *testing.T) {
-			w.events, w.told = nil, 0
+			w.events.Emitted = nil
+			w.isStale()
 			w.bgp.says(step.now...)
 			w.routes.follow()
 			got := ""
-			for _, s := range w.sessions.status().Sessions {
+			for _, s := range w.sessions.object().Sessions {
 				got = fmt.Sprintf("%s %d", s.State, s.Since.Unix()-1000)
 				if s.LastError != "" {
 					got += fmt.Sprintf(" %s %d", s.LastError, s.LastErrorTime.Unix()-1000)
@@ -93,15 +95,15 @@ func TestSessionsAreTold(t *testing.T) {
 			if got != step.want {
 				t.Errorf("users see %q, want %q", got, step.want)
 			}
-			if (w.told > 0) != step.told {
-				t.Errorf("the Speaker object was told %d times", w.told)
+			if got := w.isStale(); got != step.told {
+				t.Errorf("the Speaker object is out of date: %t", got)
 			}
-			if !slices.Equal(w.events, step.events) {
-				t.Errorf("emitted %q, want %q", w.events, step.events)
+			if !slices.Equal(w.events.Emitted, step.events) {
+				t.Errorf("emitted %q, want %q", w.events.Emitted, step.events)
 			}
 		})
 	}
-	for _, note := range w.notes {
+	for _, note := range w.events.Notes {
 		if !strings.Contains(note, "tor") || !strings.Contains(note, "node1") {
 			t.Errorf("the Event %q does not say of which peer and node", note)
 		}
@@ -162,15 +164,15 @@ func TestAnAddressThatNoSessionCarries(t *testing.T) {
 	web = append(web, six)
 	w := routedWorld(t, append(web, node("node1"), peer("tor", func(s *v1beta1.BGPPeerSpec) { s.SourceAddress = "10.0.0.7" }))...)
 	var pool v1beta1.IPAddressPool
-	changes(w, everything().Pools[0].Name, &pool, func(p *v1beta1.IPAddressPool) { p.Spec.Addresses = append(p.Spec.Addresses, "2001:db8::/64") })
+	changes(w, clustertest.Pool().Name, &pool, func(p *v1beta1.IPAddressPool) { p.Spec.Addresses = append(p.Spec.Addresses, "2001:db8::/64") })
 	w.configure()
 	w.tells("tor 192.0.2.10/32")
-	if d := w.state.route(netip.MustParseAddr("2001:db8::10")); d.Announce || d.Reason != v1beta1.ReasonNoPeerForFamily {
+	if d := w.c.decisions.get(netip.MustParseAddr("2001:db8::10")); d.Announce || d.Reason != v1beta1.ReasonNoPeerForFamily {
 		t.Errorf("the decision for the IPv6 address is %s (%s)", d.Reason, d.Message)
 	}
 	w.bgp.says(bgp.Session{Peer: "tor", State: bgp.SessionConnecting})
 	w.routes.follow()
-	status := w.sessions.status()
+	status := w.sessions.object()
 	if len(status.Addresses) != 1 || status.Addresses[0] != "192.0.2.10" || *status.AddressCount != 1 {
 		t.Errorf("announced are %d: %q", *status.AddressCount, status.Addresses)
 	}
@@ -179,30 +181,30 @@ func TestAnAddressThatNoSessionCarries(t *testing.T) {
 	}
 	w.bgp.says(bgp.Session{Peer: "tor", State: bgp.SessionEstablished, Families: bgp.IPv4})
 	w.routes.follow()
-	if s := w.sessions.status().Sessions[0]; s.Problem != "" || !strings.Contains(s.Withheld, "IPv6 routes") {
+	if s := w.sessions.object().Sessions[0]; s.Problem != "" || !strings.Contains(s.Withheld, "IPv6 routes") {
 		t.Errorf("while it is up, the session says %+v", s)
 	}
 	changes(w, "tor", &v1beta1.BGPPeer{}, func(p *v1beta1.BGPPeer) { p.Spec.DualStackAddressFamily = true })
 	w.configure()
-	w.told = 0
+	w.isStale()
 	w.tells("tor 192.0.2.10/32", "tor 2001:db8::10/128")
-	if w.told == 0 {
+	if !w.isStale() {
 		t.Error("the Speaker object is not told")
 	}
-	if s := w.sessions.status(); *s.AddressCount != 2 {
+	if s := w.sessions.object(); *s.AddressCount != 2 {
 		t.Errorf("announced are %d: %q", *s.AddressCount, s.Addresses)
 	}
 }
 
 func TestAnnouncedRanges(t *testing.T) {
-	decided := map[netip.Addr]decidedRoute{}
+	decided := map[netip.Addr]decision{}
 	announce := func(text string) {
-		decided[netip.MustParseAddr(text)] = decidedRoute{BGPDecision: announcement.BGPDecision{Announce: true}}
+		decided[netip.MustParseAddr(text)] = decision{BGPDecision: announcement.BGPDecision{Announce: true}}
 	}
 	for _, text := range []string{"192.0.2.255", "192.0.3.0", "192.0.3.1", "192.0.2.7", "2001:db8::1", "255.255.255.255", "::"} {
 		announce(text)
 	}
-	decided[netip.MustParseAddr("192.0.2.8")] = decidedRoute{}
+	decided[netip.MustParseAddr("192.0.2.8")] = decision{}
 	count, ranges := announcedRanges(decided)
 	if want := []string{"192.0.2.7", "192.0.2.255-192.0.3.1", "255.255.255.255", "::", "2001:db8::1"}; count != 7 || !slices.Equal(ranges, want) {
 		t.Errorf("%d: %q, want 7: %q", count, ranges, want)
@@ -315,15 +317,15 @@ func TestSessionsThatDoNotComeUp(t *testing.T) {
 			w := routedWorld(t, node("node1"), peer("tor", nil))
 			w.planned()
 			for _, look := range test.looks {
-				w.events, w.notes = nil, nil
+				w.events.Emitted, w.events.Notes = nil, nil
 				again := w.sessions.follow(at(look.at), []bgp.Session{look.now})
 				kind, words, _ := strings.Cut(look.event, " ")
-				told := slices.DeleteFunc(w.events, func(e string) bool { return strings.HasSuffix(e, "SessionDamped") })
+				told := slices.DeleteFunc(w.events.Emitted, func(e string) bool { return strings.HasSuffix(e, "SessionDamped") })
 				if (kind == "") != (len(told) == 0) || len(told) > 1 || kind != "" && !strings.HasSuffix(told[0], " "+kind) {
 					t.Errorf("at %d s %q is told, want %q", look.at, told, look.event)
 				}
-				if kind != "" && !strings.Contains(strings.Join(w.notes, " "), words) {
-					t.Errorf("at %d s the notes are %q, want %q in one", look.at, w.notes, words)
+				if kind != "" && !strings.Contains(strings.Join(w.events.Notes, " "), words) {
+					t.Errorf("at %d s the notes are %q, want %q in one", look.at, w.events.Notes, words)
 				}
 				if want := at(look.again); look.again == 0 && !again.IsZero() || look.again != 0 && !again.Equal(want) {
 					t.Errorf("at %d s there is more to tell at %s, want %d s", look.at, again, look.again)
@@ -338,7 +340,7 @@ func TestPassiveSessionListens(t *testing.T) {
 	for _, state := range []bgp.SessionState{bgp.SessionListening, bgp.SessionOpening, bgp.SessionListening} {
 		w.bgp.says(bgp.Session{Peer: "tor", State: state})
 		w.routes.follow()
-		if got := w.sessions.status().Sessions[0].State; got != v1beta1.BGPListening {
+		if got := w.sessions.object().Sessions[0].State; got != v1beta1.BGPListening {
 			t.Errorf("%s is shown as %s", state, got)
 		}
 	}
@@ -362,7 +364,7 @@ func TestSessionStatus(t *testing.T) {
 			PeerASN: 4200000001, Families: []v1beta1.BGPFamily{"IPv4", "IPv6"}, HoldTime: duration(9 * time.Second), KeepaliveTime: duration(3 * time.Second),
 			AdvertisedIPv4: 2, AdvertisedIPv6: 1, Withheld: "some", MD5: true, GracefulRestart: true, LongLivedStaleTime: duration(time.Hour)},
 	}}
-	if diff := cmp.Diff(want, w.object.status().BGP); diff != "" {
+	if diff := cmp.Diff(want, w.object().BGP); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	// Of many, those that are not up are listed.
@@ -376,7 +378,7 @@ func TestSessionStatus(t *testing.T) {
 	}
 	w.bgp.says(many...)
 	w.routes.follow()
-	list := w.sessions.status().Sessions
+	list := w.sessions.object().Sessions
 	if len(list) != v1beta1.MaxSpeakerAnnouncements || list[len(list)-1].Peer != "peer-299" {
 		t.Errorf("%d are listed, the last of them %s", len(list), list[len(list)-1].Peer)
 	}

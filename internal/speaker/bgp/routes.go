@@ -1,4 +1,4 @@
-package main
+package bgp
 
 import (
 	"context"
@@ -11,12 +11,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	"github.com/prometheus/client_golang/prometheus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/internal/cluster"
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/config"
 )
@@ -25,87 +26,98 @@ import (
 // them all.
 const gatherChanges = 3 * time.Millisecond
 
-// bgpSpeaker keeps the sessions of this node; package gobgp has it.
-type bgpSpeaker interface {
-	Set(desired []bgp.Desired, complete bool) (serial uint64)
-	State() []bgp.Session
-	Changed() <-chan struct{}
-	Leave(ctx context.Context)
-}
-
-// routes makes of the decisions for all addresses what each BGP peer shall be
-// told, and follows what becomes of the sessions. Its goroutine is run.
+// routes makes of the decisions for all addresses what each BGP peer shall be told, and
+// follows what becomes of the sessions. Its goroutine is run.
 type routes struct {
-	view     *view
-	speaker  bgpSpeaker
-	sessions *sessions
-	paths    *paths
-	log      *slog.Logger
-	weights  weights
-	// lookAtAll decides about every address anew; toRoute takes down how long an
-	// address took to a route.
-	lookAtAll func(ctx context.Context) error
-	toRoute   func(time.Duration)
+	node      string
+	cluster   *cluster.Reader
+	config    *cluster.Config
+	settled   notify.Latch
+	queue     Requeuer
+	decisions *decisions
+	proxies   *proxies
+	speaker   Speaker
+	sessions  *sessions
+	paths     *paths
+	loops     *kube.Loops
+	log       *slog.Logger
+	weights   weights
+	toRoute   prometheus.Observer // of seconds from a decision to a route
 
-	changed chan struct{} // of one: plan again
-	stale   atomic.Bool   // every address is to be looked at before
+	again notify.Signal // plan again
+	stale atomic.Bool   // every address is to be reconciled before
 
 	// What follows belongs to run.
 
-	complete  bool // it is known of every address whether it is announced
-	awaiting  bool // but for what the service proxy has yet to say
-	began     time.Time
-	node      config.Node
-	cordoned  bool
-	known     map[netip.Addr]bool     // what was in the last plan
-	waiting   map[netip.Addr]handover // on the way to a session
-	conflicts []bgp.Conflict          // that were told
-	overdue   time.Time               // when to follow the sessions although they do not change; zero for never
+	sweep      sweep // the one that the next plan waits for
+	planned    uint64
+	complete   bool // it is known of every address whether it is announced
+	awaiting   bool // but for what the service proxy has yet to say
+	began      time.Time
+	self       config.Node
+	cordoned   bool
+	known      map[netip.Addr]bool         // what was in the last plan
+	waiting    map[netip.Addr]pendingRoute // on the way to a session
+	conflicts  []bgp.Conflict              // that were logged
+	nextFollow time.Time                   // when to follow the sessions although they do not change; zero for never
 
 	mu      sync.Mutex
 	left    bool          // the sessions have ended for good
 	longest time.Duration // that a peer wants routes to be avoided before they go
 }
 
-// handover is a new address on its way to a session.
-type handover struct {
+// sweep is a sweep of the queue over all addresses, and what was known when it was asked
+// for.
+type sweep struct {
+	number   uint64 // 0 for none
+	revision uint64 // of the configuration
+	settled  bool
+}
+
+// pendingRoute is a new address on its way to a session.
+type pendingRoute struct {
 	since  time.Time // when it was decided
 	serial uint64    // of the state that has it
 }
 
-// again has the next plan made soon.
-func (r *routes) again() {
-	select {
-	case r.changed <- struct{}{}:
-	default:
+func newRoutes(c Config, owner *Controller) *routes {
+	return &routes{
+		node:      c.Node,
+		cluster:   c.Cluster,
+		config:    c.Config,
+		settled:   c.Settled,
+		queue:     c.Queue,
+		decisions: owner.decisions,
+		proxies:   owner.proxies,
+		speaker:   c.Speaker,
+		sessions:  owner.sessions,
+		paths:     owner.paths,
+		loops:     c.Loops,
+		log:       c.Logger,
+		weights:   weights{interval: c.WeightInterval},
+		toRoute:   owner.metrics.toRoute,
+		again:     notify.NewSignal(),
 	}
 }
 
-// configChanged has every address looked at before the next plan, so that no
-// plan mixes two configurations.
-func (r *routes) configChanged() {
-	r.stale.Store(true)
-	r.again()
-}
-
-// run plans whenever something changed, until ctx ends. It needs the
-// configuration, but no fellows: each node announces by itself.
+// run plans whenever something changed, until ctx ends. It needs the configuration, but
+// no other speakers: each node announces by itself.
 func (r *routes) run(ctx context.Context) error {
 	select {
-	case <-r.view.state.configured:
+	case <-r.config.Known().C():
 	case <-ctx.Done():
 		return nil
 	}
 	r.stale.Store(true)
-	pass := r.view.state.loops.Loop("routes")
-	timer, overdue := time.NewTimer(0), time.NewTimer(0)
+	pass := r.loops.Loop("routes")
+	timer, follow := time.NewTimer(0), time.NewTimer(0)
 	defer timer.Stop()
-	defer overdue.Stop()
-	for due := true; ; due = false {
-		if overdue.Stop(); !r.overdue.IsZero() {
-			overdue.Reset(time.Until(r.overdue))
+	defer follow.Stop()
+	for first := true; ; first = false {
+		if follow.Stop(); !r.nextFollow.IsZero() {
+			follow.Reset(time.Until(r.nextFollow))
 		}
-		if !due {
+		if !first {
 			select {
 			case <-ctx.Done():
 				return nil
@@ -114,12 +126,16 @@ func (r *routes) run(ctx context.Context) error {
 				r.follow()
 				pass.End()
 				continue
-			case <-overdue.C:
+			case <-follow.C:
 				pass.Begin()
 				r.follow()
 				pass.End()
 				continue
-			case <-r.changed:
+			case <-r.queue.SweepEnded():
+				if r.planned >= r.sweep.number {
+					continue // it was asked for by somebody else
+				}
+			case <-r.again.C():
 			case <-timer.C:
 			}
 		}
@@ -138,50 +154,44 @@ func (r *routes) run(ctx context.Context) error {
 	}
 }
 
-// plan gives the sessions what follows from all decisions. It returns how long
-// nothing will be due.
+// plan gives the sessions what follows from all decisions, unless these are of another
+// configuration yet. It returns how long nothing will be due.
 func (r *routes) plan(ctx context.Context) time.Duration {
 	const idle, retry = time.Hour, time.Second
-	looked, settled := false, isClosed(r.view.state.settled)
 	if r.awaiting && !r.proxyAsked() {
 		r.awaiting = false
 		r.stale.Store(true) // the answers count
 	}
-	for r.stale.Swap(false) {
-		if err := r.lookAtAll(ctx); err != nil {
-			r.log.Error("cannot look at all addresses", "error", err)
-			r.stale.Store(true)
-			return retry
-		}
-		looked = true
+	c, decided, swept := r.decided()
+	if !swept {
+		return idle // until the sweep ends
 	}
 	if err := r.readNode(ctx); err != nil {
-		r.log.Error("cannot read this node", "node", r.view.node, "error", err)
-		if looked {
-			r.stale.Store(true)
-		}
+		r.log.Error("cannot read this node", "node", r.node, "error", err)
 		return retry
 	}
+
 	// Of a cordoned node it is not known before what it announces.
-	if !r.complete && looked && (settled || !r.cordoned) {
+	if fresh := r.sweep.number > r.planned; !r.complete && fresh && (r.sweep.settled || !r.cordoned) {
 		r.awaiting = r.proxyAsked()
 		r.complete = !r.awaiting
 	}
+	r.planned = r.sweep.number
 	now := time.Now()
-	c := r.view.state.configuration()
-	peers, problems := peersOf(&c, r.node)
-	decided := r.view.state.routes()
+	peers, problems := peersOf(&c, r.self)
 	addresses, again := r.weights.apply(now, addressesOf(decided))
 	planned := bgp.Plan(now, peers, addresses)
+
 	serial, ok := r.set(planned.Desired)
 	if !ok {
 		return idle
 	}
 	r.sessions.configure(planned.Desired, problems)
 	r.paths.configure(watchedPeers(&c, peers), peers, r.speaker.State())
-	r.tellConflicts(planned.Conflicts)
+	r.logConflicts(planned.Conflicts)
 	r.follow()
 	r.await(decided, serial)
+
 	if r.awaiting {
 		return 2 * proxyLook
 	}
@@ -194,6 +204,23 @@ func (r *routes) plan(ctx context.Context) time.Duration {
 	return min(max(again.Sub(now), time.Millisecond), idle)
 }
 
+// decided returns the configuration in force and the decisions of all addresses by it.
+// swept is false as long as some are by an earlier one: then they are being reconciled,
+// and the queue says when that is done.
+func (r *routes) decided() (c config.Config, all map[netip.Addr]decision, swept bool) {
+	stale := r.stale.Swap(false)
+	for {
+		all = r.decisions.all()
+		current, revision := r.config.Current()
+		if !stale && revision == r.sweep.revision {
+			return current, all, r.queue.Swept() >= r.sweep.number
+		}
+		stale = false
+		r.sweep = sweep{revision: revision, settled: r.settled.IsSet()}
+		r.sweep.number = r.queue.RequeueAll()
+	}
+}
+
 // proxyAsked reports whether the service proxy has yet to answer about endpoints
 // that were there when this speaker started. What is asked later is not waited
 // for: there may be something new all the time.
@@ -201,7 +228,7 @@ func (r *routes) proxyAsked() bool {
 	if r.began.IsZero() {
 		r.began = time.Now()
 	}
-	return time.Since(r.began) < 2*proxyPatience && r.view.proxies.asking()
+	return time.Since(r.began) < 2*proxyPatience && r.proxies.asking()
 }
 
 // set gives the sessions a plan, unless they have ended for good.
@@ -223,7 +250,7 @@ func (r *routes) set(desired []bgp.Desired) (serial uint64, ok bool) {
 const leaveSlack = 5 * time.Second
 
 // leave ends all sessions for good: peers are asked to avoid the routes, then
-// they are withdrawn, and then the sessions are closed with a word.
+// they are withdrawn, and then the sessions are closed with a NOTIFICATION.
 func (r *routes) leave() {
 	r.mu.Lock()
 	r.left = true
@@ -238,27 +265,14 @@ func (r *routes) leave() {
 // readNode reads what peers take from this node. Of a Node that is gone, the
 // last that was known stays.
 func (r *routes) readNode(ctx context.Context) error {
-	var node corev1.Node
-	err := r.view.cached.Get(ctx, types.NamespacedName{Name: r.view.node}, &node)
+	node, cordoned, err := r.cluster.Node(ctx, r.node)
 	if err == nil {
-		r.node, r.cordoned = parseBGPNode(&node), node.Spec.Unschedulable
+		r.self, r.cordoned = node, cordoned
 	}
-	if client.IgnoreNotFound(err) == nil && r.node.Name != "" {
+	if apierrors.IsNotFound(err) && r.self.Name != "" {
 		return nil
 	}
 	return err
-}
-
-// parseBGPNode reads what peers take from a Node. Its addresses are those by
-// which the cluster knows it.
-func parseBGPNode(n *corev1.Node) config.Node {
-	out := config.Node{Name: n.Name, Labels: n.Labels, Annotations: n.Annotations}
-	for _, a := range n.Status.Addresses {
-		if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
-			out.Addresses = append(out.Addresses, addr.Unmap())
-		}
-	}
-	return out
 }
 
 // peersOf are the peers that select a node, as the node talks to them, and by
@@ -286,7 +300,7 @@ func peersOf(c *config.Config, node config.Node) (peers []bgp.Peer, problems map
 
 // addressesOf are those of all decisions that announce, sorted, and those that would
 // if a session carried their family: their peers are told of that.
-func addressesOf(decided map[netip.Addr]decidedRoute) []bgp.Address {
+func addressesOf(decided map[netip.Addr]decision) []bgp.Address {
 	var out []bgp.Address
 	for addr, d := range decided {
 		if d.Announce || d.Reason == v1beta1.ReasonNoPeerForFamily {
@@ -302,9 +316,9 @@ func addressesOf(decided map[netip.Addr]decidedRoute) []bgp.Address {
 // await remembers which addresses are new in a plan, to measure how long they
 // take to a session. Those of before this speaker started are not, nor those
 // that no session is there for.
-func (r *routes) await(decided map[netip.Addr]decidedRoute, serial uint64) {
+func (r *routes) await(decided map[netip.Addr]decision, serial uint64) {
 	now := map[netip.Addr]bool{}
-	waiting := map[netip.Addr]handover{}
+	waiting := map[netip.Addr]pendingRoute{}
 	for addr, d := range decided {
 		if !d.Announce {
 			continue
@@ -313,7 +327,7 @@ func (r *routes) await(decided map[netip.Addr]decidedRoute, serial uint64) {
 		if w, already := r.waiting[addr]; already {
 			waiting[addr] = w
 		} else if r.known != nil && !r.known[addr] && r.sessions.anyEstablished() {
-			waiting[addr] = handover{d.since, serial}
+			waiting[addr] = pendingRoute{d.since, serial}
 		}
 	}
 	r.waiting = waiting
@@ -325,12 +339,12 @@ func (r *routes) await(decided map[netip.Addr]decidedRoute, serial uint64) {
 // follow takes in what became of the sessions.
 func (r *routes) follow() {
 	state := r.speaker.State()
-	r.overdue = r.sessions.follow(time.Now(), state)
+	r.nextFollow = r.sessions.follow(time.Now(), state)
 	r.paths.update(state)
 	for addr, w := range r.waiting {
 		for _, s := range state {
 			if s.State == bgp.SessionEstablished && s.Handed >= w.serial {
-				r.toRoute(max(s.HandedAt.Sub(w.since), 0))
+				r.toRoute.Observe(max(s.HandedAt.Sub(w.since), 0).Seconds())
 				delete(r.waiting, addr)
 				break
 			}
@@ -338,15 +352,15 @@ func (r *routes) follow() {
 	}
 }
 
-// tellConflicts logs what younger advertisements say in vain, once.
-func (r *routes) tellConflicts(conflicts []bgp.Conflict) {
+// logConflicts logs what younger advertisements say in vain, once.
+func (r *routes) logConflicts(conflicts []bgp.Conflict) {
 	const most = 20
-	told := 0
+	logged := 0
 	for _, c := range conflicts {
 		if slices.Contains(r.conflicts, c) {
 			continue
 		}
-		if told++; told > most {
+		if logged++; logged > most {
 			break
 		}
 		r.log.Warn("BGPAdvertisements contradict each other: the older one counts", "name", c.Peer, "prefixes", c.Prefix.String(),
@@ -396,12 +410,4 @@ func (w *weights) apply(now time.Time, addresses []bgp.Address) (out []bgp.Addre
 	}
 	w.used = used
 	return addresses, w.due
-}
-
-// decidedRoute is the decision for one address that is remembered.
-type decidedRoute struct {
-	announcement.BGPDecision
-	since time.Time // when this node began to announce it; zero when it does not
-	// incomplete is what it is in remembered.
-	incomplete time.Time
 }

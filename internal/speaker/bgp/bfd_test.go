@@ -1,4 +1,4 @@
-package main
+package bgp
 
 import (
 	"context"
@@ -59,6 +59,12 @@ func (f *fakeBFD) State() []bfd.Status {
 
 // Changed tells what the test tells.
 func (f *fakeBFD) Changed() <-chan struct{} { return f.changed }
+
+// Run does nothing until ctx ends.
+func (f *fakeBFD) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+
+// Stats are none.
+func (f *fakeBFD) Stats() bfd.Stats { return bfd.Stats{} }
 
 // says sets what a session does, and tells of it.
 func (f *fakeBFD) says(key bfd.Key, s bfd.Status) {
@@ -137,7 +143,7 @@ func TestWhatIsWatched(t *testing.T) {
 					t.Errorf("watched as %+v", config)
 				}
 			}
-			status := w.paths.bfdStatus()
+			status := w.paths.object()
 			if len(test.want) == 0 && test.problem == "" {
 				if status.Count != 0 {
 					t.Errorf("status is %+v", status)
@@ -181,15 +187,15 @@ func TestSessionsHearOfTheirPaths(t *testing.T) {
 			{"somebody shut it down there", bfd.Status{State: bfd.Down, Ups: 2, Downs: 2, LastDown: byHand, PeerAdminDown: true,
 				RemoteDiscriminator: 7}, bgp.PathPending, v1beta1.BFDDown},
 		} {
-			w.told = 0
+			w.isStale()
 			w.bfd.says(torKey, step.status)
 			synctest.Wait()
 			if got := w.bgp.paths; len(got) != 1 || got["tor"] != step.want {
 				t.Errorf("%s: the sessions hear %v", step.story, got)
 			}
-			got := w.object.status().BFD
-			if got.Count != 1 || got.Sessions[0].State != step.state || (got.Up == 1) != (step.state == v1beta1.BFDUp) || w.told == 0 {
-				t.Errorf("%s: status is %+v, told %d times", step.story, got, w.told)
+			got := w.object().BFD
+			if got.Count != 1 || got.Sessions[0].State != step.state || (got.Up == 1) != (step.state == v1beta1.BFDUp) || !w.isStale() {
+				t.Errorf("%s: status is %+v", step.story, got)
 			}
 			if failed := step.want.Failed(); failed && (got.Sessions[0].LastDownCause != "DetectionTimeExpired" ||
 				got.Sessions[0].LocalDiagnostic == "" || got.Sessions[0].DetectionTime != nil) {
@@ -234,7 +240,7 @@ func TestPathOutlivesItsPeer(t *testing.T) {
 	}
 	w.bgp.says()
 	w.routes.follow()
-	if len(w.bfd.sessions) != 0 || w.paths.bfdStatus().Count != 0 {
+	if len(w.bfd.sessions) != 0 || w.paths.object().Count != 0 {
 		t.Errorf("watched is still %+v", w.bfd.sessions)
 	}
 }
@@ -283,7 +289,7 @@ func TestBFDIsTakenAway(t *testing.T) {
 					t.Errorf("the session still hears of its way: %v", w.bgp.paths)
 				}
 				if test.stays {
-					status := w.paths.bfdStatus()
+					status := w.paths.object()
 					if status.Count != 1 || !strings.Contains(status.Sessions[0].Problem, "does without BFD now") {
 						t.Errorf("status is %+v", status)
 					}
@@ -297,7 +303,7 @@ func TestBFDIsTakenAway(t *testing.T) {
 					w.bgp.says(now)
 					w.routes.follow()
 				}
-				if len(w.bfd.sessions) != 0 || w.paths.bfdStatus().Count != 0 {
+				if len(w.bfd.sessions) != 0 || w.paths.object().Count != 0 {
 					t.Errorf("watched is still %+v", w.bfd.sessions)
 				}
 				// Who wants it again gets it.

@@ -1,4 +1,4 @@
-package main
+package bgp
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
@@ -31,13 +32,13 @@ const (
 // port, which is there for external load balancers. Before it has written any
 // rules, it is ready for no Service.
 type proxies struct {
-	ctx  context.Context // of the speaker
-	node string
+	ctx   context.Context // ends with the speaker
+	node  string
+	queue Requeuer
 	// takesUp asks the proxy at a health check node port of this node, for
 	// addresses of one family: kube-proxy works for each family by itself.
 	takesUp func(ctx context.Context, family netip.Addr, port uint16) bool
-	look    func(netip.Addr) // has an address looked at again
-	rules   <-chan struct{}  // closed when the proxy has written its rules, as far as that is waited for
+	rules   notify.Latch // set when the proxy has written its rules, as far as that is waited for
 	log     *slog.Logger
 	slots   chan struct{} // bounds how many questions are open
 
@@ -56,20 +57,30 @@ type proxied struct {
 // openQuestions is how many the proxy is asked at once.
 const openQuestions = 32
 
-func newProxies(node string, takesUp func(context.Context, netip.Addr, uint16) bool, rules <-chan struct{}, log *slog.Logger) *proxies {
+func newProxies(
+	ctx context.Context, node string, queue Requeuer, takesUp func(context.Context, netip.Addr, uint16) bool,
+	rules notify.Latch, log *slog.Logger,
+) *proxies {
 	return &proxies{
-		node: node, takesUp: takesUp, rules: rules, log: log, slots: make(chan struct{}, openQuestions), known: map[netip.Addr]map[string]*proxied{},
+		ctx:     ctx,
+		node:    node,
+		queue:   queue,
+		takesUp: takesUp,
+		rules:   rules,
+		log:     log,
+		slots:   make(chan struct{}, openQuestions),
+		known:   map[netip.Addr]map[string]*proxied{},
 	}
 }
 
-// unready are the Services with an address for whose endpoints on this node the
-// proxy is not known to be ready. It is asked from the first time on.
-func (p *proxies) unready(addr netip.Addr, services []announcement.Service) map[string]bool {
+// pending returns the Services of addr whose endpoints on this node the proxy is not known
+// to have taken up. The first call for a Service starts asking the proxy.
+func (p *proxies) pending(addr netip.Addr, services []announcement.Service) map[string]bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := p.known[addr]
 	now, out := map[string]*proxied{}, map[string]bool{}
-	if !isClosed(p.rules) {
+	if !p.rules.IsSet() {
 		for _, s := range services {
 			out[s.Name] = true
 		}
@@ -119,7 +130,7 @@ func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxied {
 			p.log.Warn("the service proxy does not say that it has taken up the endpoints of this node; going on without",
 				"services", []string{s.Name}, "address", addr.String())
 		}
-		p.look(addr)
+		p.queue.Requeue(addr)
 	}()
 	return one
 }
@@ -144,7 +155,7 @@ func (p *proxies) askOnce(ctx context.Context, family netip.Addr, port uint16) b
 func (p *proxies) asking() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.waiting > 0 || !isClosed(p.rules)
+	return p.waiting > 0 || !p.rules.IsSet()
 }
 
 // askProxy returns a function that asks the proxy of this node for its health

@@ -1,4 +1,4 @@
-package main
+package bgp
 
 import (
 	"context"
@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/reconcile"
 )
 
 func TestRulesWritten(t *testing.T) {
@@ -80,13 +82,21 @@ func TestRulesAreWaitedFor(t *testing.T) {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begin = time.Now()
-				told := 0
-				r := &proxyRules{written: test.written, told: func() { told++ }, log: slog.New(slog.DiscardHandler), done: make(chan struct{})}
+				queue := reconcile.NewQueue()
+				r := &proxyRules{
+					written: test.written,
+					queue:   queue,
+					log:     slog.New(slog.DiscardHandler),
+					done:    notify.NewLatch(),
+				}
 				if err := r.run(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				if took := time.Since(begin); took != test.want || !isClosed(r.done) || told != 1 {
-					t.Errorf("it took %s, want %s; all was looked at %d times", took, test.want, told)
+				if took := time.Since(begin); took != test.want || !r.done.IsSet() {
+					t.Errorf("it took %s, want %s", took, test.want)
+				}
+				if sweeps := queue.RequeueAll() - 1; sweeps != 1 {
+					t.Errorf("every address was requeued %d times", sweeps)
 				}
 			})
 		})
@@ -97,14 +107,14 @@ func TestRulesAreWaitedFor(t *testing.T) {
 // any rules, and until then not all is known.
 func TestRouteWaitsForTheRules(t *testing.T) {
 	w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
-	rules := make(chan struct{})
-	w.view.proxies.rules = rules
+	rules := notify.NewLatch()
+	w.c.proxies.rules = rules
 	w.look()
 	w.tells("tor")
-	if got := w.state.route(address).Reason; got != v1beta1.ReasonProxyNotReady || w.bgp.complete {
+	if got := w.c.decisions.get(address).Reason; got != v1beta1.ReasonProxyNotReady || w.bgp.complete {
 		t.Errorf("the reason is %q; all is known is %t", got, w.bgp.complete)
 	}
-	close(rules)
+	rules.Set()
 	w.look()
 	w.tells("tor 192.0.2.10/32")
 	if !w.bgp.complete {

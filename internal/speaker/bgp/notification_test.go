@@ -1,10 +1,11 @@
-package main
+package bgp
 
 import (
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/pkg/bgp"
 )
 
@@ -35,13 +36,13 @@ func TestWhatRoutersSayIsTold(t *testing.T) {
 		{"for long", failing(20, "connection refused"), nil, false},
 		{"it is up, with less", up, []string{"FQDN", "Graceful Restart"}, true},
 	} {
-		w.told = 0
+		w.isStale()
 		w.bgp.says(step.now)
 		w.routes.follow()
-		got := w.sessions.status().Sessions[0]
-		if got.LastNotification != word || !got.LastNotificationTime.Equal(new(whole(at(1)))) ||
-			!slices.Equal(got.OmittedCapabilities, step.omitted) || (w.told > 0) != step.told {
-			t.Errorf("%s: told %d times: %+v", step.story, w.told, got)
+		got := w.sessions.object().Sessions[0]
+		if got.LastNotification != word || !got.LastNotificationTime.Equal(new(kube.Time(at(1)))) ||
+			!slices.Equal(got.OmittedCapabilities, step.omitted) || w.isStale() != step.told {
+			t.Errorf("%s: %+v", step.story, got)
 		}
 	}
 }

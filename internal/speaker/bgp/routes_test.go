@@ -1,16 +1,13 @@
-package main
+package bgp
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
@@ -26,223 +22,34 @@ import (
 	"github.com/berth-lb/berth/pkg/bgp"
 )
 
-// fakeBGP keeps sessions without a network: a test says what they do.
-type fakeBGP struct {
-	mu       sync.Mutex
-	desired  []bgp.Desired
-	complete bool
-	serial   uint64
-	sessions []bgp.Session
-	left     bool
-	changed  chan struct{}
-	toRoute  []time.Duration
-	paths    map[string]bgp.Path
-}
-
-// SetPaths remembers what BFD finds.
-func (f *fakeBGP) SetPaths(paths map[string]bgp.Path) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.paths = paths
-}
-
-// Set remembers what the peers are to be told.
-func (f *fakeBGP) Set(desired []bgp.Desired, complete bool) uint64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.desired, f.complete = desired, complete
-	f.serial++
-	return f.serial
-}
-
-// State is what the test says.
-func (f *fakeBGP) State() []bgp.Session {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.sessions)
-}
-
-// Changed tells what the test tells.
-func (f *fakeBGP) Changed() <-chan struct{} { return f.changed }
-
-// Leave remembers that the sessions have ended for good.
-func (f *fakeBGP) Leave(context.Context) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.left, f.desired = true, nil
-}
-
-// says sets what the sessions do, and tells of it.
-func (f *fakeBGP) says(sessions ...bgp.Session) {
-	f.mu.Lock()
-	f.sessions = sessions
-	f.mu.Unlock()
-	select {
-	case f.changed <- struct{}{}:
-	default:
-	}
-}
-
-const namespace = "berth-system"
-
-// routerOf is the address of the router of a name: tor, or another one.
-func routerOf(name string) string {
-	if name == "tor" {
-		return "192.0.2.254"
-	}
-	sum := 0
-	for _, b := range []byte(name) {
-		sum += int(b)
-	}
-	return fmt.Sprintf("192.0.2.%d", 200+sum%50)
-}
-
-// peer is a BGPPeer of all nodes.
-func peer(name string, change func(*v1beta1.BGPPeerSpec)) *v1beta1.BGPPeer {
-	p := &v1beta1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name)},
-		Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: 64513, PeerAddress: routerOf(name)}}
-	if change != nil {
-		change(&p.Spec)
-	}
-	return p
-}
-
-// password is a Secret with one.
-func password(text string) *corev1.Secret {
-	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "tor"}, Type: corev1.SecretTypeBasicAuth,
-		Data: map[string][]byte{corev1.BasicAuthPasswordKey: []byte(text)}}
-}
-
-func withSecret(s *v1beta1.BGPPeerSpec) { s.PasswordSecret = &v1beta1.SecretReference{Name: "tor"} }
-
-// routedWorld is a world with a pool that is announced by BGP, not by layer 2,
-// and node1.
-func routedWorld(t *testing.T, objects ...client.Object) *world {
-	t.Helper()
-	pool := everything().Pools[0]
-	w := newWorld(t, append(objects, &pool, &v1beta1.BGPAdvertisement{ObjectMeta: metav1.ObjectMeta{Name: "all", UID: "all"}})...)
-	w.configure()
-	return w
-}
-
-// configure reads the configuration anew.
-func (w *world) configure() {
-	w.t.Helper()
-	objects, err := w.view.configObjects(w.t.Context(), namespace)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.state.setConfig(objects, time.Now())
-	w.routes.configChanged()
-}
-
-// planned makes a plan, and returns it as "peer prefix communities", and a line
-// with only the name for a peer without routes.
-func (w *world) planned() []string {
-	w.t.Helper()
-	w.routes.plan(w.t.Context())
-	var out []string
-	for _, d := range w.bgp.desired {
-		if len(d.Routes) == 0 {
-			out = append(out, d.Peer.Name)
-		}
-		for _, r := range d.Routes {
-			line := d.Peer.Name + " " + r.Prefix.String()
-			for _, c := range r.Communities {
-				line += " " + c.String()
-			}
-			out = append(out, line)
-		}
-	}
-	return out
-}
-
-// tells checks a plan.
-func (w *world) tells(want ...string) {
-	w.t.Helper()
-	if got := w.planned(); !slices.Equal(got, want) {
-		w.t.Errorf("the peers are told %q, want %q", got, want)
-	}
-}
-
-// changes changes an object.
-func changes[T client.Object](w *world, name string, o T, change func(T)) {
-	w.t.Helper()
-	if err := w.api.Get(w.t.Context(), types.NamespacedName{Namespace: namespaceOf(o), Name: name}, o); err != nil {
-		w.t.Fatal(err)
-	}
-	change(o)
-	if err := w.api.Update(w.t.Context(), o); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func namespaceOf(o client.Object) string {
-	switch o.(type) {
-	case *corev1.Service, *discoveryv1.EndpointSlice:
-		return "default"
-	case *corev1.Secret:
-		return namespace
-	}
-	return ""
-}
-
 func TestServiceIsRouted(t *testing.T) {
 	w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil), peer("spine", nil))...)
 	w.tells("spine 192.0.2.10/32", "tor 192.0.2.10/32")
 	if !w.bgp.complete {
 		t.Error("every address was looked at, and the sessions are not told so")
 	}
-	// Layer 2 has nothing to do with it, and says nothing of it.
+	w.isToPlan() // as the configuration was new
 	w.look()
-	w.did("192.0.2.10", true)
-
-	w.again = 0
-	w.look()
-	if w.again > 0 {
+	if w.isToPlan() {
 		t.Error("peers are told anew although nothing changed")
 	}
 	if err := w.api.Delete(t.Context(), service("web")[0]); err != nil {
 		t.Fatal(err)
 	}
 	w.look()
-	if w.again == 0 {
+	if !w.isToPlan() {
 		t.Error("the Service has lost its address, and no peer is told")
 	}
 	w.tells("spine", "tor")
-	if known := w.state.known(); len(known) > 0 {
+	if known := w.c.Known(); len(known) > 0 {
 		t.Errorf("%v is remembered for ever", known)
 	}
 }
 
-func TestBothWaysAtOnce(t *testing.T) {
-	l2 := &v1beta1.L2Advertisement{ObjectMeta: metav1.ObjectMeta{Name: "all"}}
-	w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil), l2)...)
-	w.tells("tor 192.0.2.10/32")
-	w.look()
-	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
-	// Layer 2 goes away, and BGP stays.
-	if err := w.api.Delete(t.Context(), l2); err != nil {
-		t.Fatal(err)
-	}
-	w.configure()
-	w.look()
-	w.did("192.0.2.10", true, "web Normal Withdrawn")
-	w.tells("tor 192.0.2.10/32")
-	// A fellow that owns it at layer 2 does not matter to BGP either.
-	w.says("node2", "claim/192.0.2.10=9 0")
-	w.look()
-	w.tells("tor 192.0.2.10/32")
-}
-
 func TestBGPDoesNotWaitForFellows(t *testing.T) {
-	w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
-	w.state.settled = make(chan struct{})
+	w := unsettledWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
 	w.look()
 	w.tells("tor 192.0.2.10/32")
-	if len(w.set) > 0 {
-		t.Errorf("layer 2 was given %q before the speaker has settled", w.set)
-	}
 }
 
 // TestCordonedNodeWaitsForFellows: it does not attract traffic for a moment
@@ -251,14 +58,13 @@ func TestBGPDoesNotWaitForFellows(t *testing.T) {
 func TestCordonedNodeWaitsForFellows(t *testing.T) {
 	cordoned := node("node1")
 	cordoned.Spec.Unschedulable = true
-	w := routedWorld(t, append(service("web"), cordoned, node("node2"), peer("tor", nil))...)
-	w.state.settled = make(chan struct{})
+	w := unsettledWorld(t, append(service("web"), cordoned, node("node2"), peer("tor", nil))...)
 	w.tells("tor")
 	if w.bgp.complete {
 		t.Error("routers drop what is not announced before it is known whether it is")
 	}
-	close(w.state.settled)
-	w.routes.configChanged()
+	w.settled.Set()
+	w.c.ConfigChanged()
 	w.tells("tor 192.0.2.10/32") // there is no other
 	if !w.bgp.complete {
 		t.Error("all is known, and the sessions are not told so")
@@ -279,11 +85,11 @@ func TestRoutesFollowLocalEndpoints(t *testing.T) {
 	w.look()
 	w.tells("tor 192.0.2.10/32")
 	w.ready("web", false)
-	w.events = nil
+	w.events.Emitted = nil
 	w.look()
 	w.tells("tor")
-	if !slices.Equal(w.events, []string{"web Warning NoEndpoint"}) {
-		t.Errorf("emitted %q", w.events)
+	if !slices.Equal(w.events.Emitted, []string{"web Warning NoEndpoint"}) {
+		t.Errorf("emitted %q", w.events.Emitted)
 	}
 }
 
@@ -296,7 +102,7 @@ func TestPeerThatThisNodeCannotHave(t *testing.T) {
 	}
 	w := routedWorld(t, append(service("web"), node("node1"), peer("far", elsewhere), peer("tor", nil), peer("twin", perNode))...)
 	w.tells("tor 192.0.2.10/32")
-	s := w.sessions.status()
+	s := w.sessions.object()
 	if s.Count != 2 || len(s.Sessions) != 1 || s.Sessions[0].Peer != "twin" || s.Sessions[0].State != v1beta1.BGPNotConfigured ||
 		s.Sessions[0].Reason != string(v1beta1.ReasonNotConfigured) || !strings.Contains(s.Sessions[0].Problem, "annotation tor") {
 		t.Errorf("status is %+v", s)
@@ -307,7 +113,7 @@ func TestPeerThatThisNodeCannotHave(t *testing.T) {
 	})
 	w.look()
 	w.tells("far 192.0.2.10/32", "tor 192.0.2.10/32", "twin 192.0.2.10/32")
-	if s := w.sessions.status(); s.Count != 3 || len(s.Sessions) != 0 {
+	if s := w.sessions.object(); s.Count != 3 || len(s.Sessions) != 0 {
 		t.Errorf("status is %+v", s)
 	}
 }
@@ -325,7 +131,7 @@ func TestTwoPeersOfOneRouter(t *testing.T) {
 	changes(w, "node1", &corev1.Node{}, func(n *corev1.Node) { n.Labels = map[string]string{"rack": "1"} })
 	w.look()
 	w.tells("z-older 192.0.2.10/32")
-	s := w.sessions.status()
+	s := w.sessions.object()
 	if s.Count != 2 || len(s.Sessions) != 1 || s.Sessions[0].Peer != "a-younger" || s.Sessions[0].State != v1beta1.BGPNotConfigured ||
 		s.Sessions[0].Reason != string(v1beta1.ReasonConflicting) || !strings.Contains(s.Sessions[0].Problem, "z-older") {
 		t.Errorf("status is %+v", s)
@@ -341,7 +147,7 @@ func TestTwoPeersOfOneRouter(t *testing.T) {
 // whether to announce anything.
 func TestNodeThatIsGone(t *testing.T) {
 	w := routedWorld(t, append(service("web"), peer("tor", nil))...)
-	if wait := w.routes.plan(t.Context()); wait > time.Second || w.bgp.serial > 0 {
+	if wait := w.plan(); wait > time.Second || w.bgp.serial > 0 {
 		t.Errorf("a node that was never known has sessions: %+v", w.bgp.desired)
 	}
 	if err := w.api.Create(t.Context(), node("node1")); err != nil {
@@ -360,7 +166,7 @@ func TestPasswords(t *testing.T) {
 	w := routedWorld(t, append(service("web"), node("node1"), peer("open", nil), peer("tor", withSecret))...)
 	problem := func() string {
 		w.planned()
-		for _, s := range w.sessions.status().Sessions {
+		for _, s := range w.sessions.object().Sessions {
 			if s.Peer == "tor" {
 				return s.Reason + ": " + s.Problem
 			}
@@ -407,11 +213,8 @@ func TestPasswords(t *testing.T) {
 // TestPasswordsAreNowhere: whatever is told of a session and of what keeps it
 // from being, the password is not in it.
 func TestPasswordsAreNowhere(t *testing.T) {
-	var log bytes.Buffer
 	w := routedWorld(t, append(service("web"), node("node1"), peer("tor", withSecret), peer("plain", func(s *v1beta1.BGPPeerSpec) { s.Password = "geheim" }),
 		password("geheim"))...)
-	w.routes.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	w.addresses.log = w.routes.log
 	w.tells("plain 192.0.2.10/32", "tor 192.0.2.10/32")
 	w.bgp.says(bgp.Session{Peer: "plain", State: bgp.SessionConnecting, LastError: "no answer", LastErrorAt: time.Now()},
 		bgp.Session{Peer: "tor", State: bgp.SessionEstablished})
@@ -422,7 +225,7 @@ func TestPasswordsAreNowhere(t *testing.T) {
 		w.configure()
 		w.planned()
 	}
-	status, err := json.Marshal(w.object.status())
+	status, err := json.Marshal(w.object())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -433,10 +236,10 @@ func TestPasswordsAreNowhere(t *testing.T) {
 	if w.bgp.desired[0].Peer.Password.Reveal() != "geheim" || w.bgp.desired[1].Peer.Password.Reveal() != "geheim" || !strings.Contains(string(status), "has 120 bytes") {
 		t.Fatal("this test does not see passwords any more")
 	}
-	w.routes.log.Info("what a mistake could log", "message", w.bgp.desired)
+	w.c.c.Logger.Info("what a mistake could log", "message", w.bgp.desired)
 	for name, text := range map[string]string{
 		"the Speaker object": string(status), "what is planned, as JSON": string(desired), "what is planned": fmt.Sprintf("%+v %#v", w.bgp.desired, w.bgp.desired),
-		"Events": strings.Join(w.notes, "\n"), "the log": log.String(),
+		"Events": strings.Join(w.events.Notes, "\n"), "the log": w.log.String(),
 	} {
 		if strings.Contains(text, "geheim") || strings.Contains(text, "Z2VoZWlt") { // in base64
 			t.Errorf("the password is in %s", name)
@@ -455,9 +258,9 @@ func TestCordonedNodeLeavesInTwoSteps(t *testing.T) {
 		}
 		cordon(true)
 		w.tells("tor 192.0.2.10/32") // nobody else is there
-		w.says("node2")
+		w.isPresent("node2", true)
 		w.look()
-		if again := w.routes.plan(t.Context()); again != 20*time.Second {
+		if again := w.plan(); again != 20*time.Second {
 			t.Errorf("the next plan is in %s", again)
 		}
 		w.tells("tor 192.0.2.10/32 65535:0")
@@ -473,7 +276,7 @@ func TestCordonedNodeLeavesInTwoSteps(t *testing.T) {
 		// The other goes away while this one leaves.
 		cordon(true)
 		w.tells("tor 192.0.2.10/32 65535:0")
-		w.died("node2", false)
+		w.isPresent("node2", false)
 		w.look()
 		w.tells("tor 192.0.2.10/32")
 	})
@@ -555,7 +358,7 @@ func TestALostSessionIsToldThoughNothingChanges(t *testing.T) {
 			w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
 			done := make(chan error)
 			ctx, stop := context.WithCancel(t.Context())
-			go func() { done <- w.routes.run(ctx) }()
+			go func() { done <- w.run(ctx) }()
 			time.Sleep(time.Second)
 			w.bgp.says(bgp.Session{Peer: "tor", State: bgp.SessionEstablished, Since: time.Now()})
 			time.Sleep(time.Second)
@@ -570,8 +373,8 @@ func TestALostSessionIsToldThoughNothingChanges(t *testing.T) {
 			})
 			time.Sleep(test.after)
 			stop()
-			if err := <-done; err != nil || !slices.Equal(w.events, test.want) {
-				t.Errorf("after %s %q is told, want %q (%v)", test.after, w.events, test.want, err)
+			if err := <-done; err != nil || !slices.Equal(w.events.Emitted, test.want) {
+				t.Errorf("after %s %q is told, want %q (%v)", test.after, w.events.Emitted, test.want, err)
 			}
 		})
 	}
@@ -583,18 +386,18 @@ func TestManyChangesMakeFewPlans(t *testing.T) {
 		w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
 		done := make(chan error)
 		ctx, stop := context.WithCancel(t.Context())
-		go func() { done <- w.routes.run(ctx) }()
+		go func() { done <- w.run(ctx) }()
 		time.Sleep(time.Second)
 		plans := func() uint64 { w.bgp.mu.Lock(); defer w.bgp.mu.Unlock(); return w.bgp.serial }
 		before := plans()
-		w.routes.again()
+		w.routes.again.Set()
 		synctest.Wait()
 		if got := plans() - before; got != 1 {
 			t.Errorf("after one change there were %d plans at once", got)
 		}
 		before = plans()
 		for range 100 {
-			w.routes.again()
+			w.routes.again.Set()
 			time.Sleep(100 * time.Microsecond)
 		}
 		time.Sleep(time.Second)
@@ -604,7 +407,7 @@ func TestManyChangesMakeFewPlans(t *testing.T) {
 		// What has ended for good is not begun again.
 		w.routes.leave()
 		before = plans()
-		w.routes.again()
+		w.routes.again.Set()
 		time.Sleep(time.Minute)
 		if !w.bgp.left || plans() != before || len(w.bgp.desired) > 0 {
 			t.Error("a plan was made after the sessions have ended for good")
@@ -627,62 +430,24 @@ func TestTimeToRoute(t *testing.T) {
 		}
 		established(w.bgp.serial)
 		w.planned()
-		if len(w.bgp.toRoute) > 0 {
+		if len(w.toRoute) > 0 {
 			t.Error("what was there at the start is measured")
 		}
-		w.state.recordBGP(netip.MustParseAddr("192.0.2.77"), announcement.BGPDecision{Announce: true, Reason: v1beta1.ReasonAnnounced}, time.Now())
+		w.c.decisions.record(netip.MustParseAddr("192.0.2.77"), time.Now(),
+			announcement.BGPDecision{Announce: true, Reason: v1beta1.ReasonAnnounced})
 		time.Sleep(time.Second)
+		before := w.bgp.serial
 		w.planned()
 		time.Sleep(time.Second)
-		established(w.bgp.serial - 1) // of another plan
-		if len(w.bgp.toRoute) > 0 {
+		established(before) // an earlier plan
+		if len(w.toRoute) > 0 {
 			t.Error("it is measured too early")
 		}
 		time.Sleep(time.Second)
 		established(w.bgp.serial)
 		established(w.bgp.serial)
-		if !slices.Equal(w.bgp.toRoute, []time.Duration{3 * time.Second}) {
-			t.Errorf("measured %v, want 3s once", w.bgp.toRoute)
+		if !slices.Equal(w.toRoute, []float64{3}) {
+			t.Errorf("measured %v, want 3s once", w.toRoute)
 		}
 	})
-}
-
-func TestSpeakerLeavesItsSessionsOnlyWithItsNode(t *testing.T) {
-	for _, test := range []struct {
-		story string
-		node  *corev1.Node
-		left  bool
-	}{
-		{"a restart", nodeThat("node1", func(*corev1.Node) {}), false},
-		{"a drain", nodeThat("node1", func(n *corev1.Node) { n.Spec.Unschedulable = true }), true},
-	} {
-		t.Run(test.story, func(t *testing.T) {
-			w := routedWorld(t, append(service("web"), test.node, peer("tor", nil))...)
-			sp, _ := w.process()
-			w.tells("tor 192.0.2.10/32")
-			w.bgp.says(bgp.Session{Peer: "tor", State: bgp.SessionEstablished})
-			w.routes.follow()
-			sp.leave() // without fellows
-			if w.bgp.left != test.left {
-				t.Errorf("the sessions have ended for good: %t", w.bgp.left)
-			}
-			if err := w.object.stopped(); err != nil {
-				t.Fatal(err)
-			}
-			var s v1beta1.Speaker
-			if err := w.api.Get(t.Context(), types.NamespacedName{Name: "node1"}, &s); err != nil {
-				t.Fatal(err)
-			}
-			if len(s.Status.BGP.Sessions) > 0 || s.Status.BGP.Count > 0 {
-				t.Errorf("a speaker that has stopped lists %+v", s.Status.BGP)
-			}
-			// The next one asks peers to go on if there is something to go on with.
-			for boot, want := range map[string]bool{"this boot": !test.left, "another": false, "": false} {
-				before, err := lastStatus(t.Context(), w.api, "node1", slog.New(slog.DiscardHandler))
-				if got := hadSessions(before, boot); err != nil || got != want {
-					t.Errorf("in boot %q it had sessions: %t, %v", boot, got, err)
-				}
-			}
-		})
-	}
 }

@@ -1,4 +1,4 @@
-package main
+package cluster
 
 import (
 	"context"
@@ -20,23 +20,27 @@ import (
 	"github.com/berth-lb/berth/internal/kube"
 )
 
-// otherSecrets knows the names of the Secrets in Berth's namespace that are of
+// OtherSecrets knows the names of the Secrets in Berth's namespace that are of
 // another type than passwords are, and nothing else of them: a BGPPeer may name one
-// by mistake.
-type otherSecrets struct {
-	// queue has the configuration read again when there is a name more or less.
+// by mistake. It is safe for concurrent use.
+type OtherSecrets struct {
 	queue *kube.Queue[reconcile.Request]
 
 	mu    sync.Mutex
 	names map[string]bool
 }
 
-func newOtherSecrets() *otherSecrets {
-	return &otherSecrets{queue: &kube.Queue[reconcile.Request]{}, names: map[string]bool{}}
+// NewOtherSecrets returns OtherSecrets that knows of none yet.
+func NewOtherSecrets() *OtherSecrets {
+	return &OtherSecrets{queue: &kube.Queue[reconcile.Request]{}, names: map[string]bool{}}
 }
 
-// list are Secrets with the names, and neither type nor data. Of nil there are none.
-func (o *otherSecrets) list() []corev1.Secret {
+// Queue is a source that has the configuration read again when there is a name more or
+// less.
+func (o *OtherSecrets) Queue() *kube.Queue[reconcile.Request] { return o.queue }
+
+// list returns Secrets with the names, and neither type nor data. Of nil there are none.
+func (o *OtherSecrets) list() []corev1.Secret {
 	if o == nil {
 		return nil
 	}
@@ -50,7 +54,7 @@ func (o *otherSecrets) list() []corev1.Secret {
 }
 
 // set takes in that a Secret is there, or is not.
-func (o *otherSecrets) set(name string, there bool) {
+func (o *OtherSecrets) set(name string, there bool) {
 	o.mu.Lock()
 	changed := o.names[name] != there
 	if there {
@@ -66,7 +70,7 @@ func (o *otherSecrets) set(name string, there bool) {
 
 // handler has set called. A Secret that was deleted while nobody watched comes as
 // a tombstone.
-func (o *otherSecrets) handler() cache.ResourceEventHandlerFuncs {
+func (o *OtherSecrets) handler() cache.ResourceEventHandlerFuncs {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc: func(s any) { o.set(s.(client.Object).GetName(), true) },
 		DeleteFunc: func(s any) {
@@ -88,8 +92,8 @@ func secretNames() *metav1.PartialObjectMetadata {
 	return o
 }
 
-// watch follows the Secrets of a namespace until ctx ends. Nobody waits for it.
-func (o *otherSecrets) watch(ctx context.Context, mgr manager.Manager, namespace string, log *slog.Logger) error {
+// Watch follows the Secrets of a namespace until ctx ends. Nobody waits for it.
+func (o *OtherSecrets) Watch(ctx context.Context, mgr manager.Manager, namespace string, log *slog.Logger) error {
 	c, err := ctrlcache.New(mgr.GetConfig(), ctrlcache.Options{
 		HTTPClient: mgr.GetHTTPClient(),
 		Scheme:     mgr.GetScheme(),

@@ -1,0 +1,190 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/pkg/announcement"
+)
+
+const (
+	// PartSize is how many addresses are reconciled with the same Inputs: to gather
+	// these takes as long as to decide for some addresses, and what changes meanwhile
+	// has to wait for the part to end.
+	PartSize = 64
+	// retry is after how long an address is reconciled again whose inputs could not be
+	// read.
+	retry = time.Second
+)
+
+// Source is where a [Loop] reads what protocols decide by.
+type Source interface {
+	// Inputs gathers what all decisions of this moment have in common.
+	Inputs(context.Context) (Inputs, error)
+	// Services returns the Services that have an address, by name.
+	Services(context.Context, netip.Addr) ([]announcement.Service, error)
+	// Addresses returns the addresses of all Services, sorted.
+	Addresses(context.Context) ([]netip.Addr, error)
+	// UrgentFirst sorts addresses so that those come first whose clients wait.
+	UrgentFirst([]netip.Addr) []netip.Addr
+}
+
+// LoopConfig is what a [Loop] works with.
+type LoopConfig struct {
+	Queue    *Queue
+	Source   Source
+	Layer2   Protocol // nothing is decided before Inputs are settled
+	BGP      Protocol
+	Warnings *Warnings
+	// Configured is set when there is a configuration. Nothing is reconciled before.
+	Configured notify.Latch
+	Loops      *kube.Loops
+	Logger     *slog.Logger
+}
+
+// A Loop takes addresses from a [Queue], gathers what protocols decide by, and has them
+// reconcile.
+type Loop struct {
+	c LoopConfig
+	// deciding is held while a part is reconciled: a decision must not be recorded
+	// after one that saw more.
+	deciding sync.Mutex
+}
+
+// NewLoop returns a Loop. It does nothing before [Loop.Run].
+func NewLoop(c LoopConfig) *Loop { return &Loop{c: c} }
+
+// Run reconciles what is in the queue until ctx ends.
+func (l *Loop) Run(ctx context.Context) error {
+	select {
+	case <-l.c.Configured.C():
+	case <-ctx.Done():
+		return nil
+	}
+	pass := l.c.Loops.Loop("addresses")
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.c.Queue.news.C():
+		}
+		for more := true; more && ctx.Err() == nil; {
+			pass.Begin()
+			more = l.Next(ctx)
+			pass.End()
+		}
+	}
+}
+
+// Next reconciles the next addresses of the queue, and reports whether there may be more.
+func (l *Loop) Next(ctx context.Context) (more bool) {
+	if l.c.Queue.takeAll() {
+		all, err := l.all(ctx)
+		if err != nil {
+			l.c.Logger.Error("cannot list addresses", "error", err)
+			time.AfterFunc(retry, func() { l.c.Queue.RequeueAll() })
+			return true
+		}
+		l.c.Queue.begin(l.c.Source.UrgentFirst(l.c.Queue.waitingFirst(all)))
+	}
+
+	next := l.c.Queue.take(PartSize)
+	if len(next) == 0 {
+		return false
+	}
+	if err := l.part(ctx, next); err != nil {
+		if ctx.Err() == nil {
+			l.c.Logger.Error("cannot reconcile addresses", "error", err)
+		}
+		for _, addr := range next {
+			l.c.Queue.RequeueAfter(addr, retry)
+		}
+		return true
+	}
+	l.c.Queue.done(next)
+	return true
+}
+
+// all returns every address that there may be something to decide about, sorted.
+func (l *Loop) all(ctx context.Context) ([]netip.Addr, error) {
+	all, err := l.c.Source.Addresses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all = slices.Concat(all, l.c.Layer2.Known(), l.c.BGP.Known())
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all), nil
+}
+
+// Reconcile reconciles addresses now, whatever is in the queue, and returns when that is
+// done.
+func (l *Loop) Reconcile(ctx context.Context, addrs []netip.Addr) error {
+	var errs []error
+	for part := range slices.Chunk(addrs, PartSize) {
+		errs = append(errs, l.part(ctx, part))
+	}
+	return errors.Join(errs...)
+}
+
+// ReconcileAll does what Reconcile does, for every address.
+func (l *Loop) ReconcileAll(ctx context.Context) error {
+	all, err := l.all(ctx)
+	if err != nil {
+		return err
+	}
+	return l.Reconcile(ctx, all)
+}
+
+// part reconciles addresses with the same inputs.
+func (l *Loop) part(ctx context.Context, addrs []netip.Addr) error {
+	l.deciding.Lock()
+	defer l.deciding.Unlock()
+	// All of them may take longer than a loop may stall, and whoever waits for this part
+	// does not.
+	l.c.Loops.Loop("addresses").Step()
+	in, err := l.c.Source.Inputs(ctx)
+	if err != nil {
+		return err
+	}
+
+	defer l.c.BGP.Flush()
+	defer l.c.Layer2.Flush()
+	for _, addr := range addrs {
+		services, err := l.c.Source.Services(ctx, addr)
+		if err != nil {
+			return err
+		}
+		l.one(in, Address{Addr: addr, Services: services})
+	}
+	return nil
+}
+
+// one has each protocol reconcile one address. Until it is known which other speakers
+// are alive, only BGP does: there each node announces by itself.
+func (l *Loop) one(in Inputs, a Address) {
+	byBGP := l.c.BGP.Reconcile(in, a)
+	l.requeue(a.Addr, byBGP.Recheck, in.Now)
+	if !in.Settled {
+		return
+	}
+	a.Elsewhere = byBGP.Reason != ""
+	byLayer2 := l.c.Layer2.Reconcile(in, a)
+	l.requeue(a.Addr, byLayer2.Recheck, in.Now)
+
+	if wait := l.c.Warnings.Consider(in.Now, a.Addr, byLayer2, byBGP); wait > 0 {
+		l.c.Queue.RequeueAfter(a.Addr, wait)
+	}
+}
+
+func (l *Loop) requeue(addr netip.Addr, at, now time.Time) {
+	if !at.IsZero() {
+		l.c.Queue.RequeueAfter(addr, max(at.Sub(now), 1))
+	}
+}

@@ -1,0 +1,89 @@
+// Package reconcile gives addresses to the protocols that announce them, whenever what
+// they decide by may have changed. It knows neither ARP nor BGP: a protocol is a
+// [Protocol], and all that it decides by is in [Inputs] and [Address].
+package reconcile
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/config"
+)
+
+// A Protocol announces addresses in one way.
+type Protocol interface {
+	// Reconcile decides what this node does with an address, and does it. It is called
+	// by one goroutine at a time.
+	Reconcile(Inputs, Address) Outcome
+	// Flush is called after some addresses have been reconciled with the same Inputs:
+	// what concerns several of them can be done at once.
+	Flush()
+	// Known returns the addresses of which the protocol remembers anything. They are
+	// reconciled even when no Service has them any more.
+	Known() []netip.Addr
+}
+
+// Inputs are what all decisions of one moment have in common.
+type Inputs struct {
+	Node     string // this one
+	Config   *config.Config
+	Revision uint64 // of Config
+	Nodes    []announcement.Node
+	Speakers map[string]announcement.Speaker // by node, this node's own among them
+	// Settled is false until it is known which other speakers are alive.
+	Settled bool
+	Now     time.Time
+
+	// What follows only protocols with one owner for each address need.
+
+	// Claims are the claims of other speakers, by address and node. They must not be
+	// changed.
+	Claims map[netip.Addr]map[string]announcement.Claim
+	// Minority is set while fewer than half of the speakers are seen alive.
+	Minority bool
+	// Returning is set while this node is back on the LAN and has not heard yet what
+	// became of its addresses meanwhile.
+	Returning bool
+	// LastAnswers is when the kernel of each node last answered a probe of this node;
+	// nodes that never did are not in it.
+	LastAnswers map[string]time.Time
+}
+
+// Reporter returns the node that reports what holds for all nodes: the first by name
+// whose speaker is present; "" for none.
+func (in Inputs) Reporter() string {
+	out := ""
+	for name, s := range in.Speakers {
+		if s.Presence == announcement.Present && (out == "" || name < out) {
+			out = name
+		}
+	}
+	return out
+}
+
+// Address is one address to be reconciled.
+type Address struct {
+	Addr     netip.Addr
+	Services []announcement.Service // that have it, by name
+	// Elsewhere is set when another protocol is concerned with the address: that this
+	// one is not is no news.
+	Elsewhere bool
+}
+
+// Outcome is what a protocol does with an address, and why.
+type Outcome struct {
+	// Reason is "" when the protocol is not concerned with the address.
+	Reason  v1beta1.Reason
+	Message string // why, as a sentence
+	// Services are those that have the address, as namespace/name.
+	Services []string
+	Announce bool
+	// Warn is set when this node is to warn the Services that the address is not
+	// announced.
+	Warn bool
+	// Recheck is when the address is to be reconciled again though nothing changes; zero
+	// for never.
+	Recheck time.Time
+}
