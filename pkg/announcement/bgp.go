@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/bgp"
@@ -83,11 +82,11 @@ func (d BGPDecision) Equal(o BGPDecision) bool {
 //  5. A node does not begin before its service proxy has taken up the endpoints
 //     that rule 3 asks for.
 //  6. A node with the exclude label leaves, where other nodes are without it (see
-//     marksOf). A cordoned node leaves when another
-//     that is neither, and whose speaker is present, passes rules 3 and 4; else it goes
-//     on. Who leaves goes on announcing for a while, in another way; who has not
-//     announced before does not begin. A cordoned node does not begin either
-//     before it knows which speakers are present.
+//     marksOf). A cordoned node leaves when another that is neither, and whose speaker
+//     is present, passes rules 3 and 4; else it goes on. A node that leaves announces
+//     the address for a while, in another way; one that has not announced it before
+//     does not begin. Nor does a cordoned node begin before it knows which speakers are
+//     present.
 func DecideBGP(in BGPInput) BGPDecision {
 	pools := poolsOf(in.Config, in.Address)
 	switch {
@@ -101,14 +100,14 @@ func DecideBGP(in BGPInput) BGPDecision {
 	if reason, message := nodeOwn(in.Address, pools[0], in.Nodes, in.Speakers); reason != "" {
 		return BGPDecision{Services: names(in.Services), Reason: reason, Message: message}
 	}
-	_, services := advertisedByBGP(in.Config, pools, in.Services)
+	_, services := advertised(in.Config.BGPAdvertisements, pools, in.Services)
 	if len(services) == 0 {
 		return BGPDecision{Services: names(in.Services), Reason: v1beta1.ReasonNoAdvertisement,
 			Message: fmt.Sprintf("No BGPAdvertisement selects pool %s and a Service with the address.", pools[0].Name)}
 	}
 	d := BGPDecision{Services: names(services)}
 	services = slices.DeleteFunc(services, func(s Service) bool { return !s.Ready })
-	ads, _ := advertisedByBGP(in.Config, pools, services)
+	ads, _ := advertised(in.Config.BGPAdvertisements, pools, services)
 	self := slices.IndexFunc(in.Nodes, func(n Node) bool { return n.Name == in.Node })
 	switch {
 	case len(services) == 0:
@@ -169,33 +168,6 @@ func labelsOf(services []Service) []labels.Set {
 		out = append(out, s.Labels)
 	}
 	return out
-}
-
-// advertisedByBGP are the advertisements that apply to the address on some
-// node, and the Services that at least one of them selects.
-func advertisedByBGP(c *config.Config, pools []*config.Pool, all []Service) (ads []*config.BGPAdvertisement, services []Service) {
-	selected := sets.New[string]()
-	for _, a := range c.BGPAdvertisements {
-		if !slices.ContainsFunc(pools, a.SelectsPool) {
-			continue
-		}
-		applies := false
-		for _, s := range all {
-			if a.SelectsService(s.Labels) {
-				selected.Insert(s.Name)
-				applies = true
-			}
-		}
-		if applies {
-			ads = append(ads, a)
-		}
-	}
-	for _, s := range all {
-		if selected.Has(s.Name) {
-			services = append(services, s)
-		}
-	}
-	return ads, services
 }
 
 // unfit says why a node cannot take the traffic of the address, or "".

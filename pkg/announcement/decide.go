@@ -44,6 +44,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/berth-lb/berth/api/v1beta1"
@@ -223,7 +224,7 @@ func Decide(in Input) Decision {
 	if reason, message := nodeOwn(in.Address, pools[0], in.Nodes, in.Speakers); reason != "" {
 		return Decision{Services: names(in.Services), Reason: reason, Message: message}
 	}
-	ads, services := advertised(in, pools)
+	ads, services := advertised(in.Config.L2Advertisements, pools, in.Services)
 	if len(services) == 0 {
 		return Decision{Services: names(in.Services), Reason: v1beta1.ReasonNoAdvertisement,
 			Message: fmt.Sprintf("No L2Advertisement selects pool %s and a Service with the address.", pools[0].Name)}
@@ -482,16 +483,22 @@ func poolsOf(c *config.Config, addr netip.Addr) []*config.Pool {
 	return append([]*config.Pool{pool}, c.Predecessors(pool, addr)...)
 }
 
-// advertised are the advertisements that apply to the address, and the
-// Services that at least one of them selects.
-func advertised(in Input, pools []*config.Pool) (ads []*config.L2Advertisement, services []Service) {
+// advertisement is what the advertisements of both protocols have in common.
+type advertisement interface {
+	SelectsPool(*config.Pool) bool
+	SelectsService(labels.Set) bool
+}
+
+// advertised returns the advertisements that apply to the address on some node, and
+// the Services that at least one of them selects.
+func advertised[A advertisement](all []A, pools []*config.Pool, of []Service) (ads []A, services []Service) {
 	selected := sets.New[string]()
-	for _, a := range in.Config.L2Advertisements {
+	for _, a := range all {
 		if !slices.ContainsFunc(pools, a.SelectsPool) {
 			continue
 		}
 		applies := false
-		for _, s := range in.Services {
+		for _, s := range of {
 			if a.SelectsService(s.Labels) {
 				selected.Insert(s.Name)
 				applies = true
@@ -501,7 +508,7 @@ func advertised(in Input, pools []*config.Pool) (ads []*config.L2Advertisement, 
 			ads = append(ads, a)
 		}
 	}
-	for _, s := range in.Services {
+	for _, s := range of {
 		if selected.Has(s.Name) {
 			services = append(services, s)
 		}
