@@ -21,7 +21,7 @@ func TestWhatASpeakerSaysIsRead(t *testing.T) {
 			"node4": {kernel: announcement.KernelSilent},
 			"node5": {silent: []string{"svc0"}},
 		},
-		claims: map[netip.Addr]announcement.Claim{v4: {Generation: 1}, v6: {Generation: 1<<63 - 1, Weak: true}},
+		claims: map[netip.Addr]announcement.Claim{v4: {Generation: 1}, v6: {Generation: 1<<63 - 1, Minority: true}},
 	}
 	want.links[1].Index, want.links[1].Excluded = 0, true
 	want.links[1].Shadowed = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}

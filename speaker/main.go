@@ -293,7 +293,7 @@ func newSpeaker( //nolint:funlen // one part after the other, one field a line
 	status := notify.NewSignal()
 	reader := cluster.NewReader(mgr.GetCache(), s.Kube.Class, s.Kube.Namespace, sp.others)
 	serviceEvents := reconcile.NewServiceEvents(mgr.GetCache(), recorder)
-	sp.fellows = newFellowship(s.Node, announcement.Patience{
+	sp.fellows = newFellowship(s.Node, announcement.GracePeriods{
 		Restart: s.RestartHold, Silence: s.SilenceHold, Doubt: time.Duration(misses+2) * interval, Renewal: renewalTrust,
 		Contact: contactPatience,
 	}, members, prober)

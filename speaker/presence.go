@@ -55,7 +55,7 @@ type fellow struct {
 // probes and Speaker objects tell.
 type fellowship struct {
 	node     string
-	patience announcement.Patience
+	patience announcement.GracePeriods
 	members  interface {
 		Members() []membership.Member
 	}
@@ -79,7 +79,7 @@ type fellowship struct {
 	last   picture
 }
 
-func newFellowship(node string, patience announcement.Patience, members *membership.Membership, prober *prober.Prober) *fellowship {
+func newFellowship(node string, patience announcement.GracePeriods, members *membership.Membership, prober *prober.Prober) *fellowship {
 	return &fellowship{
 		node: node, patience: patience, members: members, prober: prober,
 		pings: map[string]pingResult{}, stages: map[string]stageHeard{}, words: map[string]readBefore{},
@@ -201,7 +201,7 @@ func (f *fellowship) paint(members []membership.Member, seen seen, now time.Time
 			since = f.blind
 		}
 		reports := f.reports(name, alive, words, seen)
-		verdict := announcement.Judge(announcement.Fellow{
+		verdict := announcement.Assess(announcement.Fellow{
 			Alive: m.State == membership.Alive, Left: left, Since: since,
 			Stage: w.stage, StageSince: stageSince, Unmet: !met,
 			Reports: kernelReports(reports), Probeable: f.probeable(w.links), Renewed: object.renewed,
@@ -358,7 +358,7 @@ func (w word) or(o speakerObject, renewed bool) word {
 }
 
 // add takes in what one fellow claims and until when its verdict holds.
-func (p *picture) add(name string, w word, v announcement.Verdict) {
+func (p *picture) add(name string, w word, v announcement.Assessment) {
 	if len(w.claims) > 0 {
 		p.owned[name] = w.claims
 	}

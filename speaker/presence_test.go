@@ -177,7 +177,7 @@ func TestWhatWasNotSeenMeanwhile(t *testing.T) {
 }
 
 // patienceOf says how long the fellows may take.
-func (w *world) patienceOf(p announcement.Patience) { w.fellows.patience = p }
+func (w *world) patienceOf(p announcement.GracePeriods) { w.fellows.patience = p }
 
 // TestOtherWitnessesAreBelieved: node1 does not probe node4 by itself.
 func TestOtherWitnessesAreBelieved(t *testing.T) {
@@ -397,8 +397,8 @@ func TestHigherClaimOfAFellowThatIsNotHeard(t *testing.T) {
 		want   announcement.Claim
 	}{
 		{"the object is newer", "4w", 5, announcement.Claim{Generation: 5}},
-		{"the object is older", "6w", 5, announcement.Claim{Generation: 6, Weak: true}},
-		{"both say the same, and the object not all of it", "5w", 5, announcement.Claim{Generation: 5, Weak: true}},
+		{"the object is older", "6w", 5, announcement.Claim{Generation: 6, Minority: true}},
+		{"both say the same, and the object not all of it", "5w", 5, announcement.Claim{Generation: 5, Minority: true}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t)
@@ -466,7 +466,7 @@ func TestChangedClaims(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		claim := rapid.Custom(func(t *rapid.T) announcement.Claim {
-			return announcement.Claim{Generation: rapid.Uint64Range(1, 3).Draw(t, "generation"), Weak: rapid.Bool().Draw(t, "weak")}
+			return announcement.Claim{Generation: rapid.Uint64Range(1, 3).Draw(t, "generation"), Minority: rapid.Bool().Draw(t, "weak")}
 		})
 		addr := rapid.Map(rapid.ByteRange(1, 5), func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, n}) })
 		word := rapid.MapOfN(addr, claim, 0, 5)
@@ -801,7 +801,7 @@ func TestARenewalCountsFromWhenItWasMade(t *testing.T) {
 		} {
 			t.Run(fmt.Sprint(test.story, ", ", theirClock), func(t *testing.T) {
 				begin := time.Unix(1e9, 0)
-				f := newFellowship("node1", announcement.Patience{}, nil, nil)
+				f := newFellowship("node1", announcement.GracePeriods{}, nil, nil)
 				renewed := func(made, seen time.Duration) time.Time {
 					s := written("node2", renewedAt(begin.Add(theirClock+made)))
 					f.setObjects(map[string]speakerObject{"node2": parseSpeaker(s, "node1")}, begin.Add(seen))

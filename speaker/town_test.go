@@ -233,7 +233,7 @@ func (s *shell) begin() {
 	sp := &speaker{settings: processSettings{Node: s.name, HandOver: 3 * time.Second}, log: log, members: s}
 	sp.settings.Member.SettleTimeout = 5 * time.Second
 	s.speaker = sp
-	sp.fellows = newFellowship(s.name, announcement.Patience{
+	sp.fellows = newFellowship(s.name, announcement.GracePeriods{
 		Restart: time.Minute, Silence: 3 * time.Second, Doubt: 500 * time.Millisecond, Renewal: renewalTrust, Contact: contactPatience,
 	}, nil, nil)
 	sp.claims = newClaims(s, maxBlocks, log)

@@ -74,7 +74,7 @@ const namespace = clustertest.Namespace
 
 var address = clustertest.Address
 
-var patience = announcement.Patience{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 20 * time.Second}
+var patience = announcement.GracePeriods{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 20 * time.Second}
 
 // everything is a pool that has address, and an L2Advertisement of everything.
 func everything() config.Objects {

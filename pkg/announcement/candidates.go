@@ -176,10 +176,10 @@ func elect(addr netip.Addr, candidates []candidate, immediate bool) string {
 }
 
 // present leaves those with the best claim, or all where nobody has one. A
-// claim of a speaker that is not heard now counts as weak: it holds the
+// claim of a speaker that is not heard now counts as one of the minority: it holds the
 // address, but it does not win one back.
 func present(candidates []candidate) []candidate {
-	best := Claim{Weak: true}
+	best := Claim{Minority: true}
 	for _, c := range candidates {
 		if c.claim != nil && better(c.standing(), best) {
 			best = c.standing()
@@ -189,12 +189,12 @@ func present(candidates []candidate) []candidate {
 }
 
 // standing is a candidate's claim as it counts.
-func (c candidate) standing() Claim { return Claim{c.claim.Generation, c.claim.Weak || c.held} }
+func (c candidate) standing() Claim { return Claim{c.claim.Generation, c.claim.Minority || c.held} }
 
 // better reports whether one claim beats another.
 func better(a, b Claim) bool {
-	if a.Weak != b.Weak {
-		return b.Weak
+	if a.Minority != b.Minority {
+		return b.Minority
 	}
 	return a.Generation > b.Generation
 }

@@ -120,9 +120,9 @@ type Speaker struct {
 type Claim struct {
 	// Generation counts the owners of an address.
 	Generation uint64
-	// Weak is set when the claim was made with fewer than half of all speakers
+	// Minority is set when the claim was made with fewer than half of all speakers
 	// in sight: it yields to one that was not.
-	Weak bool
+	Minority bool
 }
 
 // Probe is what is known of an address on the LAN.
@@ -306,7 +306,7 @@ func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Dec
 		}
 	}
 	if claimed && mine.Generation > against && mine.Generation == in.Highest {
-		d.Claim = &Claim{mine.Generation, mine.Weak && in.Minority}
+		d.Claim = &Claim{mine.Generation, mine.Minority && in.Minority}
 		return
 	}
 	d.Claim = &Claim{in.Highest + 1, in.Minority}
@@ -420,7 +420,7 @@ func handOver(in Input, ads []*config.L2Advertisement, d *Decision) bool {
 		return false // the links that are left are on other LANs
 	}
 	d.Announce, d.Links, d.HandingOver, d.Recheck = true, linkNames(left), true, end
-	d.Claim = &Claim{mine.Generation, mine.Weak}
+	d.Claim = &Claim{mine.Generation, mine.Minority}
 	d.Reason = v1beta1.ReasonHandingOver
 	d.Message = fmt.Sprintf("This node announces the address on %s until node %s does: %s.", strings.Join(d.Links, ", "), d.Owner, why)
 	return true
