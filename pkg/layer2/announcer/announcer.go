@@ -45,7 +45,7 @@ type Config struct {
 	// RepeatRate bounds how many of them are repetitions and refreshes: nobody
 	// waits for those, and every host of the LAN has to look at each. Default 1000.
 	RepeatRate int
-	// Stall is how long this process may stand still before it stops to trust
+	// Stall is how long this process may be stalled before it stops to trust
 	// what it knows; see [Announcer.Suspended]. It must be more than the beat of
 	// 50 ms and the pauses of a busy machine. Default 300 ms; negative is never.
 	Stall time.Duration
@@ -208,14 +208,14 @@ func (a *Announcer) SetLinks(all []links.Link) {
 func (a *Announcer) Changed() <-chan struct{} { return a.changed }
 
 // Suspended reports whether the announcer answers nothing and announces nothing,
-// because this process stood still: it was stopped, starved of processor time, or
+// because this process was stalled: it was stopped, starved of processor time, or
 // the machine slept, for longer than [Config].Stall. Others may have taken over
 // its addresses meanwhile, so a request that waited in a socket must not be
 // answered from what was true before. Who has made sure of what is true now calls
 // Resume.
 func (a *Announcer) Suspended() bool { return a.guard.isSuspended() }
 
-// Resume ends a suspension that Suspended has told of. If the process stood still
+// Resume ends a suspension that Suspended has told of. If the process was stalled
 // once more since Suspended was last asked, it stays suspended and Changed tells
 // again: what the caller made sure of may not be true any more.
 func (a *Announcer) Resume() {
@@ -228,7 +228,7 @@ func (a *Announcer) Resume() {
 
 // stalled is called by the guard, from any goroutine, when it suspends.
 func (a *Announcer) stalled(took time.Duration) {
-	a.log.Warn("suspended, for the process stood still", "duration", took.String())
+	a.log.Warn("suspended, for the process was stalled", "duration", took.String())
 	signal(a.changed)
 }
 

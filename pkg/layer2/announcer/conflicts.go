@@ -101,7 +101,8 @@ func (a *Announcer) tellClaims(news *claimNews) {
 		return
 	}
 	if news.foreign != nil {
-		a.log.Warn("another host claims the address", "address", news.addr, "link", news.link, "mac", news.foreign.String(), "count", news.claims)
+		a.log.Warn("another host claims the address", "address", news.addr, "link", news.link,
+			"mac", news.foreign.String(), "count", news.claims)
 	}
 	signal(a.changed)
 }

@@ -10,9 +10,9 @@ import (
 // beatInterval is the time between two beats of the guard.
 const beatInterval = 50 * time.Millisecond
 
-// guard notices that this process stood still. It beats, and when two beats, or a
-// beat and a frame that is about to be sent, are further apart than stall, it
-// suspends until it is told to resume. Time is that since the machine booted, in
+// guard notices that this process was stalled. It beats, and when two beats, or a beat
+// and a frame that is about to be sent, are further apart than stall, it suspends until
+// it is told to resume. Time is that since the machine booted, in
 // which a sleeping machine's sleep counts.
 type guard struct {
 	stall time.Duration // negative: the guard is off

@@ -108,7 +108,8 @@ func (p *port) Close() error { return p.sock.Close() }
 // sendAnnouncement tells the segment once that addr is here, and reports whether
 // at least one frame was sent.
 func (p *port) sendAnnouncement(addr netip.Addr) (sent bool) {
-	frames, err := neighbor.Announcement(neighbor.Binding{IP: addr, MAC: p.link.HardwareAddr}, p.beyond(addr, time.Now()))
+	here := neighbor.Binding{IP: addr, MAC: p.link.HardwareAddr}
+	frames, err := neighbor.Announcement(here, p.beyond(addr, time.Now()))
 	if err != nil {
 		p.counters.sendErrors.Add(1)
 		return false

@@ -10,9 +10,6 @@ import (
 	"github.com/berth-lb/berth/pkg/layer2/neighbor"
 )
 
-// broadcast4 is every IPv4 host on a segment.
-var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
-
 // Policy says how often an address is announced unasked. A field that is zero
 // takes its value from the [Config].
 type Policy struct {
@@ -104,14 +101,18 @@ func (w wish) on(link string) (placement, bool) {
 // others are answered with the Ethernet address that was asked for.
 func (a *Announcer) Set(addr netip.Addr, want Request) {
 	addr = addr.Unmap().WithZone("")
-	if !addr.IsValid() || addr.IsMulticast() || addr.IsUnspecified() || addr.IsLoopback() || addr == broadcast4 {
+	if !addr.IsValid() || !neighbor.CanOwn(addr) {
 		a.log.Warn("cannot announce", "address", addr, "reason", "not a unicast address")
 		return
 	}
 	names := slices.Clone(want.Links)
 	slices.Sort(names)
 	names = slices.Compact(names)
-	next := wish{policy: want.Policy.or(a.config.policy()), generation: want.Generation, promiscuous: want.Promiscuous}
+	next := wish{
+		policy:      want.Policy.or(a.config.policy()),
+		generation:  want.Generation,
+		promiscuous: want.Promiscuous,
+	}
 	for _, name := range names {
 		p := placement{link: name}
 		if as := want.As[name]; neighbor.IsStation(as) {
@@ -135,7 +136,8 @@ func (a *Announcer) setLocked(addr netip.Addr, next wish) bool {
 	samePlaces := slices.EqualFunc(old.placements, next.placements, func(x, y placement) bool {
 		return x.link == y.link && bytes.Equal(x.as, y.as)
 	})
-	sameTerms := old.policy == next.policy && old.generation == next.generation && old.promiscuous == next.promiscuous
+	sameTerms := old.policy == next.policy && old.generation == next.generation &&
+		old.promiscuous == next.promiscuous
 	if samePlaces && (sameTerms || len(next.placements) == 0) {
 		return false
 	}

@@ -12,7 +12,8 @@ func (l *loop) sendDue(now time.Time) {
 	began := false
 	for l.a.guard.open() {
 		why, ok := l.bursts.peek(now)
-		if !ok || (why == burstRepeats || why == refreshes) && !l.repeats.AllowN(now, 1) || !l.pacer.AllowN(now, 1) {
+		nobodyWaits := why == burstRepeats || why == refreshes
+		if !ok || nobodyWaits && !l.repeats.AllowN(now, 1) || !l.pacer.AllowN(now, 1) {
 			break
 		}
 		key, _ := l.bursts.take(now)

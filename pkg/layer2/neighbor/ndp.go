@@ -47,7 +47,7 @@ func parseNDP(frame *ethernet.Frame) (Packet, error) {
 	if err != nil {
 		return Packet{}, err
 	}
-	if !canOwn(p.Target) || !IsStation(p.Sender.MAC) {
+	if !CanOwn(p.Target) || !IsStation(p.Sender.MAC) {
 		return Packet{}, ErrMalformed
 	}
 	return p, nil

@@ -253,7 +253,7 @@ func FuzzParse(f *testing.F) {
 			!p.ToUs && b[0]&1 == 0 || bytes.Equal(b[6:12], ourMAC) {
 			t.Fatalf("%+v from % x", p, b)
 		}
-		if p.Target.Is4() != p.Sender.IP.Is4() || !p.Sender.IP.IsUnspecified() && !canOwn(p.Sender.IP) {
+		if p.Target.Is4() != p.Sender.IP.Is4() || !p.Sender.IP.IsUnspecified() && !CanOwn(p.Sender.IP) {
 			t.Fatalf("%+v from % x", p, b)
 		}
 		if p.Target.Is4() {
@@ -265,7 +265,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		plain := withoutExtensions(b)
-		if plain[offIPv6+7] != 255 || plain[offICMPv6+1] != 0 || !canOwn(p.Target) ||
+		if plain[offIPv6+7] != 255 || plain[offICMPv6+1] != 0 || !CanOwn(p.Target) ||
 			!bytes.Equal(plain[offICMPv6+8:offICMPv6+24], p.Target.AsSlice()) ||
 			plain[offICMPv6] != map[Op]byte{Request: 135, Reply: 136}[p.Op] || p.Op == Reply && p.Sender.IP != p.Target {
 			t.Fatalf("%+v from % x", p, b)

@@ -2,6 +2,7 @@ package prober
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -199,5 +200,27 @@ func TestPhasesAreSpread(t *testing.T) {
 	}
 	if len(perSlot) != slotCount {
 		t.Errorf("%d slots", len(perSlot))
+	}
+}
+
+// TestAFloodOfMadeUpHosts: a hostile host answers under many Ethernet addresses. Some
+// are remembered, so that the address is not taken for a free one.
+func TestAFloodOfMadeUpHosts(t *testing.T) {
+	b := newAskBook()
+	a := &asking{
+		Question: Question{Addr: vip4},
+		holders:  make(map[string]struct{}),
+		probers:  make(map[string]struct{}),
+		left:     1,
+		done:     make(chan struct{}),
+	}
+	b.add(a, probeEpoch)
+	for i := range 10 * maxFound {
+		for _, what := range []sightingKind{sawHolder, sawProber} {
+			b.saw(sighting{what: what, addr: vip4, mac: net.HardwareAddr{2, byte(what), 0, 0, byte(i >> 8), byte(i)}})
+		}
+	}
+	if found := a.found(); len(found.Holders) != maxFound || len(found.Probers) != maxFound {
+		t.Errorf("%d holders and %d probers are remembered, want %d of each", len(found.Holders), len(found.Probers), maxFound)
 	}
 }

@@ -59,3 +59,21 @@ func pause(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
+
+// total returns the sum over all links and protocols.
+func total(stats Stats) Counters {
+	var sum Counters
+	for _, l := range stats.Links {
+		sum.Probes += l.Probes
+		sum.Answers += l.Answers
+		sum.Misses += l.Misses
+		sum.Unsent += l.Unsent
+		sum.Asks += l.Asks
+		sum.Questions += l.Questions
+		sum.Malformed += l.Malformed
+		sum.Lost += l.Lost
+		sum.Opened += l.Opened
+		sum.Failures += l.Failures
+	}
+	return sum
+}

@@ -210,7 +210,7 @@ func (p *Prober) SetTargets(targets []Target) {
 	byKey := make(map[portKey][]Target)
 	for _, t := range targets {
 		t.Addr = t.Addr.Unmap().WithZone("")
-		if !isProbeable(t.Addr) {
+		if !t.Addr.IsValid() || !neighbor.CanOwn(t.Addr) {
 			p.log.Warn("cannot probe", "node", t.Node, "address", t.Addr, "reason", "not a unicast address")
 			continue
 		}
@@ -304,9 +304,4 @@ func (p *Prober) newsLocked() (tell func()) {
 		}
 		signal(p.changed)
 	}
-}
-
-// isProbeable reports whether a host can have the address as its own.
-func isProbeable(addr netip.Addr) bool {
-	return addr.IsValid() && !addr.IsMulticast() && !addr.IsUnspecified() && !addr.IsLoopback()
 }

@@ -316,7 +316,7 @@ func TestANodeFallsSilentAndComesBack(t *testing.T) {
 		if len(p.Reach()) != 0 || len(w.opened()) != 0 || !told(p) {
 			t.Error("without targets something is left")
 		}
-		c := p.Stats().Total
+		c := total(p.Stats())
 		if c.Misses != 6 || c.Probes != c.Answers+6 || c.Opened != 1 || c.Malformed != 0 {
 			t.Errorf("%+v", c)
 		}
@@ -331,7 +331,7 @@ func TestStarvationIsNotSilence(t *testing.T) {
 		told(p)
 		sock := w.only(t)
 		for range 20 {
-			// The last probe is sent and answered; then this process stands still.
+			// The last probe is sent and answered; then this process is stalled.
 			sock.do(func() { sock.frozen = true })
 			pause(5 * time.Second)
 			w.frames()
@@ -340,10 +340,10 @@ func TestStarvationIsNotSilence(t *testing.T) {
 			if sent := w.frames(); len(sent) > 1 {
 				t.Errorf("%d probes at once to make up for lost time", len(sent))
 			}
-			expect(t, "after it stood still", p, Answers, 0)
+			expect(t, "after the stall", p, Answers, 0)
 			pause(37 * ms)
 		}
-		if c := p.Stats().Total; c.Misses != 0 || told(p) {
+		if c := total(p.Stats()); c.Misses != 0 || told(p) {
 			t.Errorf("something was missed: %+v", c)
 		}
 		// The node dies meanwhile: one probe was on its way at most.
@@ -378,7 +378,7 @@ func TestLostFramesAreNotSilence(t *testing.T) {
 			pause(50 * ms)
 		}
 		expect(t, "while frames are lost for long", p, Unknown, 0)
-		if c := p.Stats().Total; c.Lost == 0 || c.Misses != 0 {
+		if c := total(p.Stats()); c.Lost == 0 || c.Misses != 0 {
 			t.Errorf("%+v", c)
 		}
 	})
@@ -447,7 +447,7 @@ func TestFailuresAreNotSilence(t *testing.T) {
 		sock.do(func() { sock.broken = errWire })
 		expect(t, "the socket failed", p, Unknown, 0)
 		pause(5 * time.Second)
-		if failures := p.Stats().Total.Failures; failures < 5 || failures > 8 {
+		if failures := total(p.Stats()).Failures; failures < 5 || failures > 8 {
 			t.Errorf("%d failures in 5 s", failures)
 		}
 		w.refuse(nil, nil)
@@ -538,7 +538,7 @@ func TestAskTakesItsTime(t *testing.T) {
 		if sock := w.only(t); len(sock.groups) != 0 {
 			t.Errorf("groups %v were not left", sock.groups)
 		}
-		if c := p.Stats().Total; c.Asks != 4 || c.Questions != 7 {
+		if c := total(p.Stats()); c.Asks != 4 || c.Questions != 7 {
 			t.Errorf("%+v", c)
 		}
 	})
@@ -698,7 +698,7 @@ func TestConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, bad := range []string{"224.0.0.1", "127.0.0.1", "0.0.0.0", "ff02::1", "::"} {
+	for _, bad := range []string{"224.0.0.1", "127.0.0.1", "0.0.0.0", "255.255.255.255", "ff02::1", "::"} {
 		p.SetTargets([]Target{{Node: "n", Link: "eth0", Addr: netip.MustParseAddr(bad)}, {Node: "invalid"}})
 		if r := p.Reach(); len(r) != 0 {
 			t.Errorf("%s is a target: %+v", bad, r)

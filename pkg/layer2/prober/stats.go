@@ -30,20 +30,6 @@ type Counters struct {
 	Failures uint64
 }
 
-// add adds o to c.
-func (c *Counters) add(o Counters) {
-	c.Probes += o.Probes
-	c.Answers += o.Answers
-	c.Misses += o.Misses
-	c.Unsent += o.Unsent
-	c.Asks += o.Asks
-	c.Questions += o.Questions
-	c.Malformed += o.Malformed
-	c.Lost += o.Lost
-	c.Opened += o.Opened
-	c.Failures += o.Failures
-}
-
 // LinkStats are the counters of one protocol on one link.
 type LinkStats struct {
 	// Link is the name of the link.
@@ -57,8 +43,6 @@ type LinkStats struct {
 type Stats struct {
 	// Links are sorted by name and protocol. A link that was used once stays.
 	Links []LinkStats
-	// Total is the sum over Links.
-	Total Counters
 }
 
 // counters are the live counters; they outlive the sockets.
@@ -94,9 +78,6 @@ func (p *Prober) Stats() Stats {
 	slices.SortFunc(out.Links, func(x, y LinkStats) int {
 		return cmp.Or(cmp.Compare(x.Link, y.Link), cmp.Compare(x.Protocol, y.Protocol))
 	})
-	for _, l := range out.Links {
-		out.Total.add(l.Counters)
-	}
 	return out
 }
 
