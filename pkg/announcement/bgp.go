@@ -91,10 +91,19 @@ func DecideBGP(in BGPInput) BGPDecision {
 	pools := poolsOf(in.Config, in.Address)
 	switch {
 	case len(in.Services) == 0:
-		return BGPDecision{Reason: v1beta1.ReasonNoService, Message: "No Service that Berth serves has the address."}
+		return BGPDecision{
+			Reason:  v1beta1.ReasonNoService,
+			Message: "No Service that Berth serves has the address.",
+		}
 	case len(pools) == 0:
-		return BGPDecision{Services: names(in.Services), Reason: v1beta1.ReasonNoPool, Message: "No IPAddressPool contains the address."}
-	case !slices.ContainsFunc(in.Config.BGPAdvertisements, func(a *config.BGPAdvertisement) bool { return slices.ContainsFunc(pools, a.SelectsPool) }):
+		return BGPDecision{
+			Services: names(in.Services),
+			Reason:   v1beta1.ReasonNoPool,
+			Message:  "No IPAddressPool contains the address.",
+		}
+	case !slices.ContainsFunc(in.Config.BGPAdvertisements, func(a *config.BGPAdvertisement) bool {
+		return slices.ContainsFunc(pools, a.SelectsPool)
+	}):
 		return BGPDecision{}
 	}
 	if reason, message := nodeOwn(in.Address, pools[0], in.Nodes, in.Speakers); reason != "" {
@@ -158,7 +167,8 @@ func (d *BGPDecision) announce(in BGPInput, pool *config.Pool, node Node, servic
 			by = append(by, a.Name)
 		}
 		d.Reason = v1beta1.ReasonAnnounced
-		d.Message = fmt.Sprintf("This node announces the address to its BGP peers, by BGPAdvertisement %s.", strings.Join(by, ", "))
+		d.Message = fmt.Sprintf("This node announces the address to its BGP peers, by BGPAdvertisement %s.",
+			strings.Join(by, ", "))
 	}
 }
 
@@ -181,7 +191,8 @@ func unfit(n Node, ads []*config.BGPAdvertisement, services []Service) (v1beta1.
 	for _, s := range services {
 		if s.Local && s.Endpoints[n.Name] == 0 {
 			return v1beta1.ReasonNoLocalEndpoint,
-				fmt.Sprintf("externalTrafficPolicy of Service %s is Local, and it has no ready endpoint on this node.", s.Name)
+				fmt.Sprintf("externalTrafficPolicy of Service %s is Local, "+
+					"and it has no ready endpoint on this node.", s.Name)
 		}
 	}
 	return "", ""
@@ -195,8 +206,9 @@ func unreached(in BGPInput, n Node, ads []*config.BGPAdvertisement) (v1beta1.Rea
 	case !reached:
 		return v1beta1.ReasonPeerNotFound, "No BGPPeer of the BGPAdvertisements of the address selects this node."
 	case !families.Has(family):
-		return v1beta1.ReasonNoPeerForFamily, fmt.Sprintf("No session of this node with a peer of the address's BGPAdvertisements carries "+
-			"%s: set dualStackAddressFamily at a BGPPeer, or create one with an %s peerAddress.", family, family)
+		return v1beta1.ReasonNoPeerForFamily, fmt.Sprintf("No session of this node with a peer "+
+			"of the address's BGPAdvertisements carries %s: set dualStackAddressFamily at a BGPPeer, "+
+			"or create one with an %s peerAddress.", family, family)
 	}
 	return "", ""
 }
@@ -205,14 +217,17 @@ func unreached(in BGPInput, n Node, ads []*config.BGPAdvertisement) (v1beta1.Rea
 func unproxied(in BGPInput, services []Service) (v1beta1.Reason, string) {
 	for _, s := range services {
 		if in.Unproxied[s.Name] {
-			return v1beta1.ReasonProxyNotReady, fmt.Sprintf("The service proxy of this node has not taken up Service %s yet.", s.Name)
+			return v1beta1.ReasonProxyNotReady,
+				fmt.Sprintf("The service proxy of this node has not taken up Service %s yet.", s.Name)
 		}
 	}
 	return "", ""
 }
 
 // leaves says why a node that is fit leaves the address to others, or "".
-func leaves(in BGPInput, n Node, ads []*config.BGPAdvertisement, services []Service) (v1beta1.Reason, string) {
+func leaves(
+	in BGPInput, n Node, ads []*config.BGPAdvertisement, services []Service,
+) (v1beta1.Reason, string) {
 	marks := marksOf(in.Nodes, in.Speakers)
 	if !in.Settled { // of no other speaker is it known that it has not worked
 		marks.excludes = slices.ContainsFunc(in.Nodes, func(other Node) bool { return !other.Excluded })
@@ -224,10 +239,12 @@ func leaves(in BGPInput, n Node, ads []*config.BGPAdvertisement, services []Serv
 	case !marks.cordoned(n), !in.Settled && in.Before.Announce:
 		return "", ""
 	case !in.Settled:
-		return v1beta1.ReasonStarting, "This node is cordoned, and it is not known yet whether other nodes can announce the address."
+		return v1beta1.ReasonStarting,
+			"This node is cordoned, and it is not known yet whether other nodes can announce the address."
 	}
 	for _, other := range in.Nodes {
-		if other.Name == n.Name || marks.cordoned(other) || marks.excluded(other) || in.Speakers[other.Name].Presence != Present {
+		marked := marks.cordoned(other) || marks.excluded(other)
+		if other.Name == n.Name || marked || in.Speakers[other.Name].Presence != Present {
 			continue
 		}
 		reason, _ := unfit(other, ads, services)
@@ -235,7 +252,8 @@ func leaves(in BGPInput, n Node, ads []*config.BGPAdvertisement, services []Serv
 			reason, _ = unreached(in, other, ads)
 		}
 		if reason == "" {
-			return v1beta1.ReasonNodeCordoned, fmt.Sprintf("This node is cordoned, and others are not, such as %s.", other.Name)
+			return v1beta1.ReasonNodeCordoned,
+				fmt.Sprintf("This node is cordoned, and others are not, such as %s.", other.Name)
 		}
 	}
 	return "", ""

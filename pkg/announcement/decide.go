@@ -7,18 +7,17 @@
 //
 //  1. A pool must contain the address, a Service must have it, and an
 //     L2Advertisement must select both. For a while after a pool was deleted whose
-//     addresses another contains, it may as well select the former.
-//     What is a node's own is announced by nobody.
+//     addresses another contains, it may as well select the deleted one. What is a
+//     node's own is announced by nobody.
 //  2. Some Service with the address must have a usable endpoint.
 //  3. A node is a candidate when an advertisement selects it, its speaker is
-//     present, it is neither excluded by label, where nodes without that label
-//     have a speaker, nor without network, it has a
-//     link that may carry the address, and it has a usable endpoint of every
-//     Service whose externalTrafficPolicy is Local. A node whose speaker
-//     restarts or is silent is a candidate for what it owns only, and so is
-//     one that can say no more claims. A node that has no link in the
-//     address's subnet, or is silent on the link that is to carry the address,
-//     is none where others are better off.
+//     present, it is neither excluded by label (where nodes without that label have
+//     had a speaker) nor without network, it has a link that may carry the address,
+//     and it has a usable endpoint of every Service whose externalTrafficPolicy is
+//     Local. A node whose speaker restarts or is silent is a candidate for what it
+//     owns only, and so is one that can say no more claims. A node that has no link in
+//     the address's subnet, or is silent on the link that is to carry the address, is
+//     none where others are better off.
 //  4. Among the candidates those that are not cordoned come first, then the
 //     highest preference weight wins, then the present owner stays, and an
 //     address without one goes by rendezvous hash of address and name.
@@ -32,8 +31,8 @@
 //     something else, leaves the address for a while to the first of them.
 //  8. The owner announces on the links that the advertisements name; where
 //     they name none, on those whose subnet holds the address, else on all
-//     that can carry it. Who is no longer owner announces until the new one
-//     claims the address.
+//     that can carry it. A node that is no longer the owner announces the address
+//     until the new one claims it.
 package announcement
 
 import (
@@ -219,7 +218,11 @@ func Decide(in Input) Decision {
 	case len(in.Services) == 0:
 		return Decision{Reason: v1beta1.ReasonNoService, Message: "No Service that Berth serves has the address."}
 	case len(pools) == 0:
-		return Decision{Services: names(in.Services), Reason: v1beta1.ReasonNoPool, Message: "No IPAddressPool contains the address."}
+		return Decision{
+			Services: names(in.Services),
+			Reason:   v1beta1.ReasonNoPool,
+			Message:  "No IPAddressPool contains the address.",
+		}
 	}
 	if reason, message := nodeOwn(in.Address, pools[0], in.Nodes, in.Speakers); reason != "" {
 		return Decision{Services: names(in.Services), Reason: reason, Message: message}
@@ -255,7 +258,8 @@ func Decide(in Input) Decision {
 	switch {
 	case in.YieldedTo != "":
 		d.Owner, d.OwnerLinks, d.Reason = in.YieldedTo, nil, v1beta1.ReasonIsolated
-		d.Message = fmt.Sprintf("This speaker hears neither the API server nor another speaker, and node %s has taken the address meanwhile.", in.YieldedTo)
+		d.Message = fmt.Sprintf("This speaker hears neither the API server nor another speaker, "+
+			"and node %s has taken the address meanwhile.", in.YieldedTo)
 	case in.Returning:
 		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonReturning
 		d.Message = "This node is back on the network of the other speakers, and asks them first."
@@ -268,7 +272,8 @@ func Decide(in Input) Decision {
 	case !handOver(in, ads, &d) && !standIn(in, &d):
 		d.Reason, d.Message = v1beta1.ReasonNotOwner, fmt.Sprintf("Node %s announces the address.", d.Owner)
 		if alone := withoutStandIn(in, d); len(alone) > 0 {
-			d.Message = fmt.Sprintf("Node %s owns the address and its speaker is not there. Nobody can answer in its place on %s, "+
+			d.Message = fmt.Sprintf("Node %s owns the address and its speaker is not there. "+
+				"Nobody can answer in its place on %s, "+
 				"for no present node shares a subnet with it there.", d.Owner, strings.Join(alone, ", "))
 		}
 	}
@@ -288,8 +293,9 @@ func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Dec
 	d.Announce, d.Links, d.Reason = true, linkNames(self.links), v1beta1.ReasonOwner
 	d.Message = fmt.Sprintf("This node announces the address on %s: %s.", strings.Join(d.Links, ", "), self.why)
 	if in.Probe.State == ProbeFree && in.Probe.Unseen {
-		d.Unseen = "Whether a host behind a switch that suppresses ARP or NDP has it is not known: it was asked for by probes only, " +
-			"as this node has no address in its subnet, or as --conflict-probe-count is 1."
+		d.Unseen = "Whether a host behind a switch that suppresses ARP or NDP has it is not known: " +
+			"it was asked for by probes only, as this node has no address in its subnet, " +
+			"or as --conflict-probe-count is 1."
 		d.Message += " " + d.Unseen
 	}
 	if !in.Announcing {
@@ -321,7 +327,8 @@ func unknownOwner(in Input) string {
 		return ""
 	}
 	for name, claim := range in.Claims {
-		if name != in.Node && in.Speakers[name].Presence != Gone && claim.Generation >= in.Claims[in.Node].Generation {
+		there := name != in.Node && in.Speakers[name].Presence != Gone
+		if there && claim.Generation >= in.Claims[in.Node].Generation {
 			return ""
 		}
 	}
@@ -348,16 +355,19 @@ func mayTake(in Input, suspect string, links []links.Link, d *Decision) bool {
 	}
 	if in.Speakers[suspect].Presence == Held {
 		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonClaimsUnknown
-		d.Message = fmt.Sprintf("Node %s may own the address: its speaker is not there, and not all of its claims are known.", suspect)
+		d.Message = fmt.Sprintf("Node %s may own the address: its speaker is not there, "+
+			"and not all of its claims are known.", suspect)
 		return false
 	}
 	taken := in.Probe.State == ProbeTaken
-	if taken && in.Probe.Node == in.Node || free(in, links, d) { // with its own hardware address another stands in for it
+	// With the hardware address of this node another stands in for it.
+	if taken && in.Probe.Node == in.Node || free(in, links, d) {
 		return true
 	}
 	if taken && in.Probe.Node != "" {
 		d.Owner, d.OwnerLinks, d.Claim, d.Reason = in.Probe.Node, nil, nil, v1beta1.ReasonClaimsUnknown
-		d.Message = fmt.Sprintf("Node %s answers for the address, and not all claims of node %s are known.", in.Probe.Node, suspect)
+		d.Message = fmt.Sprintf("Node %s answers for the address, and not all claims of node %s are known.",
+			in.Probe.Node, suspect)
 	}
 	return false
 }
@@ -422,7 +432,8 @@ func handOver(in Input, ads []*config.L2Advertisement, d *Decision) bool {
 	d.Announce, d.Links, d.HandingOver, d.Recheck = true, linkNames(left), true, end
 	d.Claim = &Claim{mine.Generation, mine.Minority}
 	d.Reason = v1beta1.ReasonHandingOver
-	d.Message = fmt.Sprintf("This node announces the address on %s until node %s does: %s.", strings.Join(d.Links, ", "), d.Owner, why)
+	d.Message = fmt.Sprintf("This node announces the address on %s until node %s does: %s.",
+		strings.Join(d.Links, ", "), d.Owner, why)
 	return true
 }
 
@@ -438,7 +449,9 @@ func ownerWhy(in Input, ads []*config.L2Advertisement, owner string) links.Reaso
 
 // cause is why this node takes the address now: what became of the owner
 // before it.
-func cause(in Input, ads []*config.L2Advertisement, candidates []candidate, rejections []Rejection) (why v1beta1.Cause, before string) {
+func cause(
+	in Input, ads []*config.L2Advertisement, candidates []candidate, rejections []Rejection,
+) (why v1beta1.Cause, before string) {
 	highest := uint64(0)
 	for _, name := range sortedNames(in.Claims) {
 		if generation := in.Claims[name].Generation; name != in.Node && generation > highest {
