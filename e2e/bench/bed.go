@@ -120,11 +120,11 @@ func upLab(ctx context.Context, s Settings) (l *lab.Lab, started bool, err error
 
 // furnish makes what all sets of Services share, and waits until all works.
 func (b *Bed) furnish(ctx context.Context) error {
-	config, err := clientcmd.BuildConfigFromFlags("", b.Lab.Kubeconfig())
+	config, err := clientcmd.BuildConfigFromFlags("", b.Lab.API().Kubeconfig())
 	if err != nil {
 		return err
 	}
-	config.Dial, config.QPS, config.Timeout = b.Lab.DialContext, -1, time.Minute
+	config.Dial, config.QPS, config.Timeout = b.Lab.API().Dial, -1, time.Minute
 	if b.API, err = kubernetes.NewForConfig(config); err != nil {
 		return err
 	}
@@ -144,13 +144,13 @@ func (b *Bed) Close(ctx context.Context) error {
 
 // Apply applies manifests.
 func (b *Bed) Apply(ctx context.Context, manifest string) error {
-	_, err := b.Lab.KubectlInput(ctx, strings.NewReader(manifest), "apply", "-f", "-")
+	_, err := b.Lab.API().KubectlInput(ctx, strings.NewReader(manifest), "apply", "-f", "-")
 	return err
 }
 
 // Delete deletes the objects of manifests, of which any may be missing.
 func (b *Bed) Delete(ctx context.Context, manifest string) error {
-	_, err := b.Lab.KubectlInput(ctx, strings.NewReader(manifest), "delete", "--ignore-not-found", "-f", "-")
+	_, err := b.Lab.API().KubectlInput(ctx, strings.NewReader(manifest), "delete", "--ignore-not-found", "-f", "-")
 	return err
 }
 
@@ -182,7 +182,7 @@ func (b *Bed) WaitReady(ctx context.Context) error {
 }
 
 func (b *Bed) podAnswers(ctx context.Context, node string, addr netip.Addr) error {
-	conn, err := b.Lab.DialFrom(ctx, lab.HostRouter, "udp", netip.AddrPortFrom(addr, nodePort).String())
+	conn, err := b.Lab.Host(lab.HostRouter).Dial(ctx, "udp", netip.AddrPortFrom(addr, nodePort).String())
 	if err != nil {
 		return err
 	}

@@ -26,17 +26,17 @@ func Each(l *lab.Lab, do func(node string) error) error {
 
 // Upgrade has the DaemonSet replace the speakers' pods, one after another, and waits until it has.
 func Upgrade(ctx context.Context, l *lab.Lab) error {
-	if _, err := l.Kubectl(ctx, "rollout", "restart", "-n", product.Namespace, product.Speaker); err != nil {
+	if _, err := l.API().Kubectl(ctx, "rollout", "restart", "-n", product.Namespace, product.Speaker); err != nil {
 		return err
 	}
-	_, err := l.Kubectl(ctx, "rollout", "status", "-n", product.Namespace, product.Speaker, "--timeout=120s")
+	_, err := l.API().Kubectl(ctx, "rollout", "status", "-n", product.Namespace, product.Speaker, "--timeout=120s")
 	return err
 }
 
 // RenewSpeaker replaces the speaker's pod of a node: the kubelet starts a container that ends often ever more slowly, and a
 // new pod starts afresh.
 func RenewSpeaker(ctx context.Context, l *lab.Lab, node string) error {
-	_, err := l.Kubectl(ctx, "delete", "pod", "-n", product.Namespace, "-l", product.SpeakerPods,
+	_, err := l.API().Kubectl(ctx, "delete", "pod", "-n", product.Namespace, "-l", product.SpeakerPods,
 		"--field-selector", "spec.nodeName="+node, "--wait=true")
 	return err
 }

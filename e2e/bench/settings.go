@@ -13,6 +13,8 @@ import (
 type Settings struct {
 	// Runs is how many times each scenario runs: RUNS.
 	Runs int
+	// Minutes is how long a scenario lasts in which nothing happens but work: MINUTES, by default 10.
+	Minutes int
 	// Which picks scenarios by name: SCENARIOS, a regular expression.
 	Which *regexp.Regexp
 	// Out is a file for a line of JSON for each run: OUT. If it is empty, OpenLines makes one.
@@ -30,22 +32,15 @@ func ReadSettings(name string, runs int) (Settings, error) {
 		Lab:  cmp.Or(os.Getenv("LAB"), name),
 		Root: cmp.Or(os.Getenv("ROOT"), ".."),
 	}
-	var errs [2]error
+	var errs [3]error
 	s.Runs, errs[0] = strconv.Atoi(cmp.Or(os.Getenv("RUNS"), strconv.Itoa(runs)))
 	s.Which, errs[1] = regexp.Compile(os.Getenv("SCENARIOS"))
+	s.Minutes, errs[2] = strconv.Atoi(cmp.Or(os.Getenv("MINUTES"), "10"))
 	if err := errors.Join(errs[:]...); err != nil {
-		return s, fmt.Errorf("RUNS or SCENARIOS: %w", err)
+		return s, fmt.Errorf("RUNS, SCENARIOS or MINUTES: %w", err)
 	}
-	if s.Runs < 1 {
-		return s, errors.New("RUNS: want at least 1")
+	if s.Runs < 1 || s.Minutes < 1 {
+		return s, errors.New("RUNS and MINUTES: want at least 1")
 	}
 	return s, nil
-}
-
-// OpenLines makes the file for the lines of JSON. Name is the beginning of its name where the environment gave none.
-func (s Settings) OpenLines(name string) (*os.File, error) {
-	if s.Out != "" {
-		return os.Create(s.Out)
-	}
-	return os.CreateTemp("", name+"-*.jsonl")
 }

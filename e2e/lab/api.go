@@ -16,14 +16,14 @@ import (
 	"time"
 )
 
-// get asks a server inside the lab, from the namespace of host, as administrator. The answer is decoded into v unless v is
+// get asks a server inside the lab, from the namespace of the host, as administrator. The answer is decoded into v unless v is
 // nil. Any status but 200 is an error.
-func (l *Lab) get(ctx context.Context, host, url string, v any) error {
-	ca, err := os.ReadFile(l.path("pki", "ca.crt"))
+func (h *Host) get(ctx context.Context, url string, v any) error {
+	ca, err := os.ReadFile(h.lab.path("pki", "ca.crt"))
 	if err != nil {
 		return err
 	}
-	token, err := os.ReadFile(l.adminTokenFile())
+	token, err := os.ReadFile(adminTokenFile(h.lab))
 	if err != nil {
 		return err
 	}
@@ -34,14 +34,14 @@ func (l *Lab) get(ctx context.Context, host, url string, v any) error {
 		DisableKeepAlives: true,
 		TLSClientConfig:   &tls.Config{RootCAs: roots},
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return l.DialFrom(ctx, host, network, address)
+			return h.Dial(ctx, network, address)
 		},
 	}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(url, apiURL) {
+	if strings.HasPrefix(url, h.lab.options.Families.apiURL()) {
 		request.Header.Set("Authorization", "Bearer "+string(token))
 	}
 	response, err := client.Do(request)
@@ -65,21 +65,26 @@ func (l *Lab) get(ctx context.Context, host, url string, v any) error {
 	return nil
 }
 
+// get asks the API server for what is at a path.
+func (a *API) get(ctx context.Context, path string, v any) error {
+	return a.lab.Host(HostControlPlane).get(ctx, a.lab.options.Families.apiURL()+path, v)
+}
+
 // checkNodeReady returns nil if Kubernetes calls the node Ready and has heard from its kubelet after since.
-func (l *Lab) checkNodeReady(ctx context.Context, node string, since time.Time) error {
+func (a *API) checkNodeReady(ctx context.Context, node string, since time.Time) error {
 	var lease struct {
 		Spec struct {
 			RenewTime time.Time `json:"renewTime"`
 		} `json:"spec"`
 	}
-	url := apiURL + "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/" + node
-	if err := l.get(ctx, HostControlPlane, url, &lease); err != nil {
+	path := "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/" + node
+	if err := a.get(ctx, path, &lease); err != nil {
 		return err
 	}
 	if lease.Spec.RenewTime.Before(since) {
 		return fmt.Errorf("the last sign of its kubelet is of %s", lease.Spec.RenewTime.Local().Format(time.TimeOnly))
 	}
-	conditions, err := l.nodeConditions(ctx, node)
+	conditions, err := a.nodeConditions(ctx, node)
 	if err != nil {
 		return err
 	}
@@ -93,13 +98,13 @@ type nodeConditions []struct {
 	Message string `json:"message"`
 }
 
-func (l *Lab) nodeConditions(ctx context.Context, node string) (nodeConditions, error) {
+func (a *API) nodeConditions(ctx context.Context, node string) (nodeConditions, error) {
 	var object struct {
 		Status struct {
 			Conditions nodeConditions `json:"conditions"`
 		} `json:"status"`
 	}
-	err := l.get(ctx, HostControlPlane, apiURL+"/api/v1/nodes/"+node, &object)
+	err := a.get(ctx, "/api/v1/nodes/"+node, &object)
 	return object.Status.Conditions, err
 }
 
@@ -116,15 +121,15 @@ func (c nodeConditions) ready() error {
 	return errors.New("it has no condition Ready yet")
 }
 
-// checkProxyReady returns nil once the node's kube-proxy has written its rules for both address families. That it answers
+// checkProxy returns nil once the node's kube-proxy has written its rules for both address families. That it answers
 // alone says nothing: it calls itself healthy while it starts.
-func (l *Lab) checkProxyReady(ctx context.Context, node string) error {
+func (n *Node) checkProxy(ctx context.Context) error {
 	var health struct {
 		Status map[string]struct {
 			Healthy bool `json:"healthy"`
 		} `json:"status"`
 	}
-	if err := l.get(ctx, node, "http://127.0.0.1:10256/healthz", &health); err != nil {
+	if err := n.get(ctx, "http://127.0.0.1:10256/healthz", &health); err != nil {
 		return err
 	}
 	for _, family := range []string{"IPv4", "IPv6"} {
@@ -136,6 +141,6 @@ func (l *Lab) checkProxyReady(ctx context.Context, node string) error {
 }
 
 // checkDefaultServiceAccount returns nil once pods can be created in the namespace default.
-func (l *Lab) checkDefaultServiceAccount(ctx context.Context) error {
-	return l.get(ctx, HostControlPlane, apiURL+"/api/v1/namespaces/default/serviceaccounts/default", nil)
+func (a *API) checkDefaultServiceAccount(ctx context.Context) error {
+	return a.get(ctx, "/api/v1/namespaces/default/serviceaccounts/default", nil)
 }

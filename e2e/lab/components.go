@@ -22,21 +22,24 @@ const (
 // startLimit is how long something may take to start on a machine that is busy with other work.
 const startLimit = 90 * time.Second
 
-// A component is a process of the control plane, in the namespace cp.
-type component struct {
+// A componentKind is what there is to know of one of the components, all of which run in the namespace cp.
+type componentKind struct {
 	name string
-	// health is the URL that answers 200 when it is ready.
-	health string
+	// health gives the URL that answers 200 when it is ready.
+	health func(*Lab) string
 	// args gives the program in the multi-call binary and its flags.
 	args func(*Lab) []string
 }
 
-var components = []component{
-	{Etcd, "http://127.0.0.1:2379/health", (*Lab).etcdArgs},
-	{APIServer, apiURL + "/readyz", (*Lab).apiServerArgs},
-	{ControllerManager, "https://127.0.0.1:10257/healthz", (*Lab).controllerManagerArgs},
-	{Scheduler, "https://127.0.0.1:10259/healthz", (*Lab).schedulerArgs},
+var components = []componentKind{
+	{Etcd, at("http://127.0.0.1:2379/health"), etcdArgs},
+	{APIServer, func(l *Lab) string { return l.options.Families.apiURL() + "/readyz" }, apiServerArgs},
+	{ControllerManager, at("https://127.0.0.1:10257/healthz"), controllerManagerArgs},
+	{Scheduler, at("https://127.0.0.1:10259/healthz"), schedulerArgs},
 }
+
+// at is a URL that is the same in every lab.
+func at(url string) func(*Lab) string { return func(*Lab) string { return url } }
 
 // ComponentNames lists the components in the order in which they are started.
 func ComponentNames() []string {
@@ -47,41 +50,41 @@ func ComponentNames() []string {
 	return names
 }
 
-func findComponent(name string) (component, error) {
-	for _, c := range components {
-		if c.name == name {
-			return c, nil
+// kind returns what there is to know of the component, or an error that lists all if there is none of its name.
+func (c *Component) kind() (componentKind, error) {
+	for _, k := range components {
+		if k.name == c.name {
+			return k, nil
 		}
 	}
-	return component{}, fmt.Errorf("no component %q: the components are %s", name, strings.Join(ComponentNames(), ", "))
+	return componentKind{}, fmt.Errorf("no component %q: the components are %s", c.name, strings.Join(ComponentNames(), ", "))
 }
 
-// StartComponent starts a component that was stopped, and waits until it is ready.
-func (l *Lab) StartComponent(ctx context.Context, name string) error {
-	c, err := findComponent(name)
-	if err != nil {
+// Start starts a component that was stopped, and waits until it is ready.
+func (c *Component) Start(ctx context.Context) error {
+	if _, err := c.kind(); err != nil {
 		return err
 	}
-	if p, err := readProcess(l.recordFile(name)); err == nil && p.alive() {
-		return fmt.Errorf("%s runs already, as process %d", name, p.PID)
+	if p, err := readProcess(c.lab.recordFile(c.name)); err == nil && p.alive() {
+		return fmt.Errorf("%s runs already, as process %d", c.name, p.PID)
 	}
-	if err := l.startComponent(c); err != nil {
+	if err := c.start(); err != nil {
 		return err
 	}
-	return l.waitComponent(ctx, c)
+	return c.wait(ctx)
 }
 
 // stopLimit is how long a component may take to end before it is killed. The API server stops listening at once, but would
 // wait a minute for the watches that are open.
 const stopLimit = 3 * time.Second
 
-// StopComponent asks a component to end, kills it if it has not after three seconds, and returns when it has ended. The
+// Stop asks the component to end, kills it if it has not after three seconds, and returns when it has ended. The
 // others keep running. Stopping one that does not run is no error.
-func (l *Lab) StopComponent(ctx context.Context, name string) error {
-	if _, err := findComponent(name); err != nil {
+func (c *Component) Stop(ctx context.Context) error {
+	if _, err := c.kind(); err != nil {
 		return err
 	}
-	p, err := readProcess(l.recordFile(name))
+	p, err := readProcess(c.lab.recordFile(c.name))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -92,18 +95,18 @@ func (l *Lab) StopComponent(ctx context.Context, name string) error {
 		return err
 	}
 	if p.waitEnd(ctx, stopLimit) == nil {
-		return os.Remove(l.recordFile(name))
+		return os.Remove(c.lab.recordFile(c.name))
 	}
-	return l.KillComponent(ctx, name)
+	return c.Kill(ctx)
 }
 
-// KillComponent ends a component at once, without a word to anybody, and returns when it has ended. An API server that dies
+// Kill ends the component at once, without a word to anybody, and returns when it has ended. An API server that dies
 // so stays in the Service by which pods reach it, and they find it again sooner than one that has ended in order.
-func (l *Lab) KillComponent(ctx context.Context, name string) error {
-	if _, err := findComponent(name); err != nil {
+func (c *Component) Kill(ctx context.Context) error {
+	if _, err := c.kind(); err != nil {
 		return err
 	}
-	p, err := readProcess(l.recordFile(name))
+	p, err := readProcess(c.lab.recordFile(c.name))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -114,41 +117,50 @@ func (l *Lab) KillComponent(ctx context.Context, name string) error {
 		return err
 	}
 	if err := p.waitEnd(ctx, 5*time.Second); err != nil {
-		return fmt.Errorf("kill %s: %w", name, err)
+		return fmt.Errorf("kill %s: %w", c.name, err)
 	}
-	return os.Remove(l.recordFile(name))
+	return os.Remove(c.lab.recordFile(c.name))
 }
 
-// startComponent starts a component and does not wait for it.
-func (l *Lab) startComponent(c component) error {
-	args := c.args(l)
+// start starts the component and does not wait for it.
+func (c *Component) start() error {
+	kind, err := c.kind()
+	if err != nil {
+		return err
+	}
+	args := kind.args(c.lab)
 	// Not the caller's context: the component outlives the caller.
-	cmd := exec.CommandContext(context.Background(), l.path("bin", args[0]), args[1:]...)
-	cmd.Dir = l.dir
+	cmd := exec.CommandContext(context.Background(), c.lab.path("bin", args[0]), args[1:]...)
+	cmd.Dir = c.lab.dir
 	cmd.Env = []string{"PATH=" + systemPath, "HOME=/root"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err := l.RunIn(HostControlPlane, func() error { return l.spawn(cmd, c.name, l.componentLog(c.name)) })
+	err = c.lab.Host(HostControlPlane).Run(func() error { return c.lab.spawn(cmd, c.name, c.lab.logFile(c.name)) })
 	if err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
 	return nil
 }
 
-// waitComponent waits until a component answers that it is ready. The error carries the end of its log.
-func (l *Lab) waitComponent(ctx context.Context, c component) error {
-	err := poll(ctx, startLimit, 50*time.Millisecond, c.name+" is not ready", func(ctx context.Context) error {
-		if p, err := readProcess(l.recordFile(c.name)); err != nil || !p.alive() {
+// wait waits until the component answers that it is ready. The error carries the end of its log.
+func (c *Component) wait(ctx context.Context) error {
+	kind, err := c.kind()
+	if err != nil {
+		return err
+	}
+	err = poll(ctx, startLimit, 50*time.Millisecond, c.name+" is not ready", func(ctx context.Context) error {
+		if p, err := readProcess(c.lab.recordFile(c.name)); err != nil || !p.alive() {
 			return finalError{errors.New("it has ended")}
 		}
-		return l.get(ctx, HostControlPlane, c.health, nil)
+		return c.lab.Host(HostControlPlane).get(ctx, kind.health(c.lab), nil)
 	})
 	if err != nil && ctx.Err() == nil {
-		return withLog(err, l.componentLog(c.name))
+		return withLog(err, c.lab.logFile(c.name))
 	}
 	return err
 }
 
-func (l *Lab) componentLog(name string) string { return l.path("logs", name+".log") }
+// logFile is the log of a component, or of a daemon of a router.
+func (l *Lab) logFile(name string) string { return l.path("logs", name+".log") }
 
 // spawn starts a command whose output goes to the end of a log, keeps the record of its process, and collects it when it
 // ends, if this program still lives then.
@@ -173,18 +185,18 @@ func (l *Lab) spawn(cmd *exec.Cmd, record, logFile string) error {
 	return err
 }
 
-func (l *Lab) etcdArgs() []string {
+func etcdArgs(l *Lab) []string {
 	return []string{"etcd", "--data-dir=" + l.path("etcd")}
 }
 
-func (l *Lab) apiServerArgs() []string {
+func apiServerArgs(l *Lab) []string {
 	pki := func(name string) string { return l.path("pki", name) }
 	return append([]string{
 		"kube-apiserver",
 		"--etcd-servers=http://127.0.0.1:2379",
 		"--bind-address=::",
-		"--advertise-address=" + ControlPlaneAddresses.V4.String(),
-		"--secure-port=6443",
+		"--advertise-address=" + l.options.Families.apiAddress().String(),
+		fmt.Sprintf("--secure-port=%d", apiPort),
 		"--tls-cert-file=" + pki("serving.crt"), "--tls-private-key-file=" + pki("serving.key"),
 		"--client-ca-file=" + pki("ca.crt"),
 		"--token-auth-file=" + pki("tokens.csv"),
@@ -193,7 +205,7 @@ func (l *Lab) apiServerArgs() []string {
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + pki("service-account.pub"),
 		"--service-account-signing-key-file=" + pki("service-account.key"),
-		"--service-cluster-ip-range=" + serviceCIDRs,
+		"--service-cluster-ip-range=" + l.options.Families.serviceCIDRs(),
 		// For kubectl logs and exec.
 		"--kubelet-client-certificate=" + pki("kubelet-client.crt"), "--kubelet-client-key=" + pki("kubelet-client.key"),
 		"--kubelet-preferred-address-types=InternalIP",
@@ -209,23 +221,23 @@ func (l *Lab) apiServerArgs() []string {
 	}, l.options.APIServerFlags...)
 }
 
-func (l *Lab) controllerManagerArgs() []string {
-	return append(l.controllerArgs("kube-controller-manager", ControllerManager),
+func controllerManagerArgs(l *Lab) []string {
+	return append(controllerArgs(l, "kube-controller-manager", ControllerManager),
 		"--service-account-private-key-file="+l.path("pki", "service-account.key"),
 		"--root-ca-file="+l.path("pki", "ca.crt"),
 		"--cluster-signing-cert-file="+l.path("pki", "ca.crt"), "--cluster-signing-key-file="+l.path("pki", "ca.key"),
-		"--cluster-cidr="+clusterCIDRs, "--service-cluster-ip-range="+serviceCIDRs,
+		"--cluster-cidr="+l.options.Families.clusterCIDRs(), "--service-cluster-ip-range="+l.options.Families.serviceCIDRs(),
 		// With the default of 20 requests a second EndpointSlices lag seconds behind when there are many Services.
 		"--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-service-endpoint-syncs=20",
 		"--node-monitor-period=1s", "--node-monitor-grace-period="+l.options.NodeGrace.String(),
 	)
 }
 
-func (l *Lab) schedulerArgs() []string { return l.controllerArgs("kube-scheduler", Scheduler) }
+func schedulerArgs(l *Lab) []string { return controllerArgs(l, "kube-scheduler", Scheduler) }
 
 // controllerArgs are the flags that the controller manager and the scheduler share.
-func (l *Lab) controllerArgs(program, user string) []string {
-	kubeconfig := l.kubeconfig(user)
+func controllerArgs(l *Lab, program, user string) []string {
+	kubeconfig := l.kubeconfigOf(user)
 	return []string{
 		program,
 		"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,

@@ -9,11 +9,13 @@
 // There is also a stranger, 10.77.0.66 fd77::66, a machine on the LAN that belongs to nobody of the cluster. With
 // Options.ServiceLAN, nodes, client and stranger are on a second LAN as well, see LAN.
 //
-// On request there is a second router, 10.77.0.3 fd77::3, with a cable of its own to ext, and both run FRR; see StartRouter.
+// On request there is a second router, 10.77.0.3 fd77::3, with a cable of its own to ext, and both run FRR; see Router.Start.
 //
 // Nothing is imitated: etcd and the control plane run in the namespace cp; every node has network, mount, process, host
 // name and IPC namespaces of its own, with containerd, kubelet and kube-proxy under a PID 1 whose end is the end of the
 // node. Only the registry is missing: images are loaded from files.
+//
+// What is done to a part of a lab is done by its handle: Lab.Node, Lab.Router, Lab.Host, Lab.Component, Lab.Network, Lab.API.
 //
 // Words used here. A host is anything with a namespace: sw, cp, router, router2, client, ext, stranger and the nodes. A port is
 // a host's end of a cable at the switch; it carries the name of the host, with the link in front if that is not eth0. A component is a process of the control plane.

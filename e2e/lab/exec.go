@@ -19,20 +19,20 @@ import (
 // systemPath is where the programs of this machine are, whatever the caller's PATH says.
 const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// Command returns a command that will run on a host, with the caller's environment, the cluster's programs in front of PATH
+// Command returns a command that will run on the host, with the caller's environment, the cluster's programs in front of PATH
 // and KUBECONFIG set. On a node it enters all of the node's namespaces: ps shows that node, ctr talks to its containerd, and
 // files below /run and /var/lib are its own. On other hosts only the network is different. When ctx ends, the command is
 // killed; what it started on a node may live on, see Exec.
-func (l *Lab) Command(ctx context.Context, host string, args ...string) (*exec.Cmd, error) {
-	if err := l.checkHost(host); err != nil {
+func (h *Host) Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	if err := h.check(); err != nil {
 		return nil, err
 	}
 	if len(args) == 0 {
 		return nil, errors.New("no command")
 	}
-	full, dir := []string{tool("ip"), "netns", "exec", l.netns(host)}, l.dir
-	if nodeIndex(host, l.options.Nodes) > 0 {
-		p, err := l.nodeProcess(host)
+	full, dir := []string{tool("ip"), "netns", "exec", h.netns()}, h.lab.dir
+	if n := h.lab.Node(h.name); n.index() > 0 {
+		p, err := n.process()
 		if err != nil {
 			return nil, err
 		}
@@ -48,15 +48,15 @@ func (l *Lab) Command(ctx context.Context, host string, args ...string) (*exec.C
 	return cmd, nil
 }
 
-// Exec runs a command on a host as Command describes and returns what it wrote to standard output. The error holds what it
+// Exec runs a command on the host as Command describes and returns what it wrote to standard output. The error holds what it
 // wrote to standard error and wraps *exec.ExitError if it ran and failed. When ctx ends, the command and what it started are
 // killed.
-func (l *Lab) Exec(ctx context.Context, host string, args ...string) ([]byte, error) {
-	return l.execInput(ctx, nil, host, args...)
+func (h *Host) Exec(ctx context.Context, args ...string) ([]byte, error) {
+	return h.execInput(ctx, nil, args...)
 }
 
-func (l *Lab) execInput(ctx context.Context, stdin io.Reader, host string, args ...string) ([]byte, error) {
-	cmd, err := l.Command(ctx, host, args...)
+func (h *Host) execInput(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
+	cmd, err := h.Command(ctx, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -69,37 +69,20 @@ func (l *Lab) execInput(ctx context.Context, stdin io.Reader, host string, args 
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%w (%w)", ctx.Err(), err)
 		}
-		return stdout.Bytes(), fmt.Errorf("%s: %s: %w: %s", host, strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+		return stdout.Bytes(), fmt.Errorf("%s: %s: %w: %s", h.name, strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return stdout.Bytes(), nil
 }
 
 // Kubectl runs the cluster's own kubectl as administrator and returns what it wrote to standard output. Errors are as for
 // Exec.
-func (l *Lab) Kubectl(ctx context.Context, args ...string) ([]byte, error) {
-	return l.KubectlInput(ctx, nil, args...)
+func (a *API) Kubectl(ctx context.Context, args ...string) ([]byte, error) {
+	return a.KubectlInput(ctx, nil, args...)
 }
 
 // KubectlInput is Kubectl with a standard input, for `apply -f -`.
-func (l *Lab) KubectlInput(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
-	return l.execInput(ctx, stdin, HostControlPlane, append([]string{l.path("bin", "kubectl")}, args...)...)
-}
-
-// checkHost returns an error that lists the hosts if name is not one of them.
-func (l *Lab) checkHost(name string) error {
-	hosts := hostNames(l.options.Nodes)
-	if !slices.Contains(hosts, name) {
-		return fmt.Errorf("no host %q: the hosts are %s", name, strings.Join(hosts, ", "))
-	}
-	return nil
-}
-
-// checkNode returns an error that lists the nodes if name is not one of them.
-func (l *Lab) checkNode(name string) error {
-	if nodeIndex(name, l.options.Nodes) == 0 {
-		return fmt.Errorf("no node %q: the nodes are %s", name, strings.Join(l.NodeNames(), ", "))
-	}
-	return nil
+func (a *API) KubectlInput(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
+	return a.lab.Host(HostControlPlane).execInput(ctx, stdin, append([]string{a.lab.path("bin", "kubectl")}, args...)...)
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -82,6 +82,9 @@ func List() ([]string, error) {
 // Name tells this lab from others.
 func (l *Lab) Name() string { return l.options.Name }
 
+// Families are the IP families of the cluster and of all hosts.
+func (l *Lab) Families() Families { return l.options.Families }
+
 // Dir is the directory that holds everything the lab keeps. Logs are in its directory logs.
 func (l *Lab) Dir() string { return l.dir }
 

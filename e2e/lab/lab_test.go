@@ -103,13 +103,13 @@ func TestLab(t *testing.T) {
 	l := up(t)
 	kubectl := func(t *testing.T, args ...string) string {
 		t.Helper()
-		out, err := l.Kubectl(t.Context(), args...)
+		out, err := l.API().Kubectl(t.Context(), args...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return string(out)
 	}
-	if _, err := l.KubectlInput(t.Context(), strings.NewReader(workload), "apply", "-f", "-"); err != nil {
+	if _, err := l.API().KubectlInput(t.Context(), strings.NewReader(workload), "apply", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
 	kubectl(t, "rollout", "status", "daemonset/web", "--timeout=60s")
@@ -135,7 +135,7 @@ func TestLab(t *testing.T) {
 	})
 	t.Run("a Go client reaches the API server", func(t *testing.T) { checkAPI(t, l) })
 	t.Run("a node shows only itself", func(t *testing.T) {
-		out, err := l.Exec(t.Context(), "node1", "ps", "-e", "-o", "comm=")
+		out, err := l.Node("node1").Exec(t.Context(), "ps", "-e", "-o", "comm=")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +144,7 @@ func TestLab(t *testing.T) {
 		}
 	})
 	t.Run("a command that fails tells its status and its words", func(t *testing.T) {
-		_, err := l.Exec(t.Context(), "node1", "sh", "-c", "echo the reason >&2; exit 3")
+		_, err := l.Node("node1").Exec(t.Context(), "sh", "-c", "echo the reason >&2; exit 3")
 		failed := (*exec.ExitError)(nil)
 		if !errors.As(err, &failed) || failed.ExitCode() != 3 || !strings.Contains(err.Error(), "the reason") {
 			t.Errorf("error %v", err)
@@ -152,14 +152,14 @@ func TestLab(t *testing.T) {
 	})
 	t.Run("a command ends with its context", func(t *testing.T) { checkCancel(t, l) })
 	t.Run("a node restarts its services", func(t *testing.T) {
-		if err := l.KillProcess("node1", "kube-proxy", syscall.SIGKILL); err != nil {
+		if err := l.Node("node1").KillProcess("kube-proxy", syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "kube-proxy runs again", func() error {
-			_, err := l.Exec(t.Context(), "node1", "pgrep", "-x", "kube-proxy")
+			_, err := l.Node("node1").Exec(t.Context(), "pgrep", "-x", "kube-proxy")
 			return err
 		})
-		if err := l.KillProcess("node1", "nonesuch", syscall.SIGKILL); err == nil {
+		if err := l.Node("node1").KillProcess("nonesuch", syscall.SIGKILL); err == nil {
 			t.Error("killing nothing is no error")
 		}
 	})
@@ -167,16 +167,16 @@ func TestLab(t *testing.T) {
 	t.Run("hang and unhang", func(t *testing.T) { checkHang(t, l) })
 	t.Run("cut and heal", func(t *testing.T) {
 		address := lab.NodeAddresses(1).V4.String()
-		if err := l.Cut(t.Context(), "node1"); err != nil {
+		if err := l.Node("node1").Cut(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.Exec(t.Context(), lab.HostClient, "ping", "-c1", "-W1", address); err == nil {
+		if _, err := l.Client().Exec(t.Context(), "ping", "-c1", "-W1", address); err == nil {
 			t.Error("node1 answers with its cable cut")
 		}
-		if err := l.Heal(t.Context(), "node1"); err != nil {
+		if err := l.Node("node1").Heal(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.Exec(t.Context(), lab.HostClient, "ping", "-c1", "-W2", address); err != nil {
+		if _, err := l.Client().Exec(t.Context(), "ping", "-c1", "-W2", address); err != nil {
 			t.Error(err)
 		}
 	})
@@ -188,13 +188,13 @@ func TestLab(t *testing.T) {
 		spec := func() string {
 			return kubectl(t, "get", "node", "node1", "-o", "jsonpath={.spec.unschedulable} {.metadata.labels}")
 		}
-		if err := l.Drain(t.Context(), "node1"); err != nil {
+		if err := l.Node("node1").Drain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if got := spec(); !strings.HasPrefix(got, "true ") || !strings.Contains(got, "exclude-from-external-load-balancers") {
 			t.Errorf("drained: %s", got)
 		}
-		if err := l.Undrain(t.Context(), "node1"); err != nil {
+		if err := l.Node("node1").Undrain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if got := spec(); strings.HasPrefix(got, "true ") || strings.Contains(got, "exclude-from-external-load-balancers") {
@@ -208,7 +208,7 @@ func TestLab(t *testing.T) {
 // pings tells whether a host answers another.
 func pings(t *testing.T, l *lab.Lab, from string, to netip.Addr) bool {
 	t.Helper()
-	_, err := l.Exec(t.Context(), from, "ping", "-c1", "-W1", to.String())
+	_, err := l.Host(from).Exec(t.Context(), "ping", "-c1", "-W1", to.String())
 	return err == nil
 }
 
@@ -231,23 +231,24 @@ func checkLeave(t *testing.T, l *lab.Lab) {
 		}
 	}
 	expect(true)
-	for _, back := range []func(context.Context, string) error{
-		func(ctx context.Context, node string) error { return l.JoinVLAN(ctx, node, lab.ServiceLAN) }, l.Heal,
+	node := l.Node("node1")
+	for _, back := range []func(context.Context) error{
+		func(ctx context.Context) error { return node.JoinVLAN(ctx, lab.ServiceLAN) }, node.Heal,
 	} {
-		if err := l.LeaveVLAN(ctx, "node1", lab.ServiceLAN); err != nil {
+		if err := l.Node("node1").LeaveVLAN(ctx, lab.ServiceLAN); err != nil {
 			t.Fatal(err)
 		}
 		expect(false)
-		out, err := l.Exec(ctx, "node1", "cat", "/sys/class/net/svc0/carrier")
+		out, err := l.Node("node1").Exec(ctx, "cat", "/sys/class/net/svc0/carrier")
 		if err != nil || strings.TrimSpace(string(out)) != "1" {
 			t.Errorf("carrier %s, %v", out, err)
 		}
-		if err := back(ctx, "node1"); err != nil {
+		if err := back(ctx); err != nil {
 			t.Fatal(err)
 		}
 		expect(true)
 	}
-	if err := l.LeaveVLAN(ctx, "node1", "other"); err == nil {
+	if err := l.Node("node1").LeaveVLAN(ctx, "other"); err == nil {
 		t.Error("leaving no LAN is no error")
 	}
 }
@@ -256,21 +257,21 @@ func checkLeave(t *testing.T, l *lab.Lab) {
 func checkLinks(t *testing.T, l *lab.Lab) {
 	ctx := t.Context()
 	more := lab.OnServiceLAN(lab.NodeAddresses(20))
-	if err := l.AddLink(ctx, "node1", "svc1", lab.ServiceLAN, more); err != nil {
+	if err := l.Node("node1").AddLink(ctx, "svc1", lab.ServiceLAN, more); err != nil {
 		t.Fatal(err)
 	}
 	if !pings(t, l, lab.HostClient, more.V4) || !pings(t, l, lab.HostClient, more.V6) {
 		t.Error("the new link does not answer")
 	}
-	if err := l.RemoveLink(ctx, "node1", "svc1"); err != nil {
+	if err := l.Node("node1").RemoveLink(ctx, "svc1"); err != nil {
 		t.Fatal(err)
 	}
 	if pings(t, l, lab.HostClient, more.V4) {
 		t.Error("the link answers after it was removed")
 	}
 	for _, err := range []error{
-		l.AddLink(ctx, "node1", "eth1", lab.ServiceLAN, more), l.AddLink(ctx, "node1", "svc1", lab.ManagementLAN, more),
-		l.RemoveLink(ctx, "node1", "svc0"), l.RemoveLink(ctx, "node1", "svc1"),
+		l.Node("node1").AddLink(ctx, "eth1", lab.ServiceLAN, more), l.Node("node1").AddLink(ctx, "svc1", lab.ManagementLAN, more),
+		l.Node("node1").RemoveLink(ctx, "svc0"), l.Node("node1").RemoveLink(ctx, "svc1"),
 	} {
 		if err == nil {
 			t.Error("no error for what cannot be")
@@ -278,15 +279,15 @@ func checkLinks(t *testing.T, l *lab.Lab) {
 	}
 	addresses := []netip.Prefix{netip.MustParsePrefix("10.77.0.140/32"), netip.MustParsePrefix("fd77::140/128")}
 	for _, test := range []struct {
-		do   func(context.Context, string, string, ...netip.Prefix) error
+		do   func(context.Context, string, ...netip.Prefix) error
 		want bool
-	}{{l.AddAddresses, true}, {l.RemoveAddresses, false}} {
-		if err := test.do(ctx, "node1", "eth0", addresses...); err != nil {
+	}{{l.Node("node1").AddAddresses, true}, {l.Node("node1").RemoveAddresses, false}} {
+		if err := test.do(ctx, "eth0", addresses...); err != nil {
 			t.Fatal(err)
 		}
 		for _, a := range addresses {
 			// Whoever has asked before believes what it heard for a while.
-			if _, err := l.Exec(ctx, lab.HostClient, "ip", "neigh", "flush", "dev", "eth0"); err != nil {
+			if _, err := l.Client().Exec(ctx, "ip", "neigh", "flush", "dev", "eth0"); err != nil {
 				t.Log(err)
 			}
 			if got := pings(t, l, lab.HostClient, a.Addr()); got != test.want {
@@ -301,7 +302,7 @@ func checkAnswer(t *testing.T, l *lab.Lab, from, address, want string) {
 	t.Helper()
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return l.DialFrom(ctx, from, network, address)
+			return l.Host(from).Dial(ctx, network, address)
 		},
 	}}
 	defer client.CloseIdleConnections()
@@ -323,7 +324,7 @@ func checkEcho(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	// A datagram that came before the node's proxy had its rules is lost, and so is what comes from that port after it.
 	eventually(t, "an echo", func() error {
-		conn, err := l.DialFrom(t.Context(), lab.HostClient, "udp", lab.NodeAddresses(2).V4.String()+":30007")
+		conn, err := l.Client().Dial(t.Context(), "udp", lab.NodeAddresses(2).V4.String()+":30007")
 		if err != nil {
 			return err
 		}
@@ -342,7 +343,7 @@ func checkEcho(t *testing.T, l *lab.Lab) {
 }
 
 func checkAPI(t *testing.T, l *lab.Lab) {
-	conn, err := l.DialContext(t.Context(), "tcp", "10.77.0.2:6443")
+	conn, err := l.API().Dial(t.Context(), "tcp", "10.77.0.2:6443")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,7 +351,7 @@ func checkAPI(t *testing.T, l *lab.Lab) {
 	if got := conn.LocalAddr().String(); !strings.HasPrefix(got, "10.77.0.2:") {
 		t.Errorf("the connection starts at %s, outside the lab", got)
 	}
-	if _, err := l.DialContext(t.Context(), "tcp", "example.org:80"); err == nil {
+	if _, err := l.API().Dial(t.Context(), "tcp", "example.org:80"); err == nil {
 		t.Error("a name is no error")
 	}
 }
@@ -359,26 +360,26 @@ func checkCancel(t *testing.T, l *lab.Lab) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	if _, err := l.Exec(ctx, "node1", "sleep", "4321"); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := l.Node("node1").Exec(ctx, "sleep", "4321"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
 	if took := time.Since(begin); took > 3*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	if _, err := l.Exec(t.Context(), "node1", "pgrep", "-f", "sleep 4321"); err == nil {
+	if _, err := l.Node("node1").Exec(t.Context(), "pgrep", "-f", "sleep 4321"); err == nil {
 		t.Error("the command still runs")
 	}
 }
 
 func checkCrash(t *testing.T, l *lab.Lab) {
 	ctx := t.Context()
-	if err := l.Crash(ctx, "node2"); err != nil {
+	if err := l.Node("node2").Crash(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Exec(ctx, "node2", "true"); !errors.Is(err, lab.ErrNodeDown) {
+	if _, err := l.Node("node2").Exec(ctx, "true"); !errors.Is(err, lab.ErrNodeDown) {
 		t.Errorf("a command on a node that is down: %v", err)
 	}
-	if err := l.Crash(ctx, "node2"); !errors.Is(err, lab.ErrNodeDown) {
+	if err := l.Node("node2").Crash(ctx); !errors.Is(err, lab.ErrNodeDown) {
 		t.Errorf("a second crash: %v", err)
 	}
 	program := filepath.Join(t.TempDir(), "nothing")
@@ -394,12 +395,12 @@ func checkCrash(t *testing.T, l *lab.Lab) {
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	if err := l.Start(ctx, "node2"); err != nil {
+	if err := l.Node("node2").Start(ctx); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("node2 is Ready %.1f s after its start", time.Since(begin).Seconds())
 	for _, node := range l.NodeNames() {
-		out, err := l.Exec(ctx, node, "ctr", "-n", "k8s.io", "images", "ls", "-q")
+		out, err := l.Node(node).Exec(ctx, "ctr", "-n", "k8s.io", "images", "ls", "-q")
 		if err != nil || !strings.Contains(string(out), "lab.test/nothing:1") {
 			t.Errorf("%s has images %s, %v", node, out, err)
 		}
@@ -417,17 +418,17 @@ func checkHang(t *testing.T, l *lab.Lab) {
 		}
 		return status.Nodes[0].State
 	}
-	if err := l.Hang(ctx, "node1"); err != nil {
+	if err := l.Node("node1").Hang(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if got := state(); got != lab.NodeHung {
 		t.Errorf("node1 is %s", got)
 	}
 	// The kernel of a node that hangs still answers.
-	if _, err := l.Exec(ctx, lab.HostClient, "ping", "-c1", "-W2", lab.NodeAddresses(1).V4.String()); err != nil {
+	if _, err := l.Client().Exec(ctx, "ping", "-c1", "-W2", lab.NodeAddresses(1).V4.String()); err != nil {
 		t.Error(err)
 	}
-	if err := l.Unhang(ctx, "node1"); err != nil {
+	if err := l.Node("node1").Unhang(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if got := state(); got != lab.NodeRunning {
@@ -441,7 +442,7 @@ func checkBlock(t *testing.T, l *lab.Lab) {
 	reaches := func(from string, to int) bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		conn, err := l.DialFrom(ctx, from, "tcp", netip.AddrPortFrom(lab.NodeAddresses(to).V4, port).String())
+		conn, err := l.Host(from).Dial(ctx, "tcp", netip.AddrPortFrom(lab.NodeAddresses(to).V4, port).String())
 		if err == nil {
 			conn.Close()
 		}
@@ -460,19 +461,19 @@ func checkBlock(t *testing.T, l *lab.Lab) {
 		}
 	}
 	check("before", true, true)
-	if err := l.Block(t.Context(), "node1", port, "node2"); err != nil {
+	if err := l.Node("node1").Block(t.Context(), port, "node2"); err != nil {
 		t.Fatal(err)
 	}
 	check("node1 from node2", false, true)
-	if err := l.Block(t.Context(), "node1", port); err != nil {
+	if err := l.Node("node1").Block(t.Context(), port); err != nil {
 		t.Fatal(err)
 	}
 	check("node1 from all", false, false)
-	if err := l.Heal(t.Context(), "node1"); err != nil {
+	if err := l.Node("node1").Heal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	check("healed", true, true)
-	if err := l.Block(t.Context(), "node1", port, "node7"); err == nil {
+	if err := l.Node("node1").Block(t.Context(), port, "node7"); err == nil {
 		t.Error("a node that is not there is no error")
 	}
 }
@@ -480,10 +481,10 @@ func checkBlock(t *testing.T, l *lab.Lab) {
 func checkPart(t *testing.T, l *lab.Lab) {
 	// arping broadcasts: nothing that a neighbour cache knows helps.
 	reaches := func(from string, to int) bool {
-		_, err := l.Exec(t.Context(), from, "arping", "-c1", "-w1", "-I", "eth0", lab.NodeAddresses(to).V4.String())
+		_, err := l.Host(from).Exec(t.Context(), "arping", "-c1", "-w1", "-I", "eth0", lab.NodeAddresses(to).V4.String())
 		return err == nil
 	}
-	if err := l.Part(t.Context(), "node2", "node1"); err != nil {
+	if err := l.Network().Part(t.Context(), "node2", "node1"); err != nil {
 		t.Fatal(err)
 	}
 	if reaches("node1", 2) || reaches("node2", 1) {
@@ -492,7 +493,7 @@ func checkPart(t *testing.T, l *lab.Lab) {
 	if !reaches(lab.HostClient, 1) || !reaches(lab.HostClient, 2) {
 		t.Error("the client does not reach both")
 	}
-	if err := l.Heal(t.Context(), "node1"); err != nil {
+	if err := l.Node("node1").Heal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if !reaches("node1", 2) || !reaches("node2", 1) {
@@ -540,7 +541,7 @@ router bgp 64602
 			"198.51.100.0/24": lab.Router2Addresses.V4, "2001:db8:1::/64": lab.Router2Addresses.LinkLocal(),
 		} {
 			eventually(t, fmt.Sprintf("a route to %s: %t", prefix, want), func() error {
-				routes, err := l.Routes(ctx, lab.HostRouter, netip.MustParsePrefix(prefix).Addr())
+				routes, err := l.Host(lab.HostRouter).Routes(ctx, netip.MustParsePrefix(prefix).Addr())
 				if got := routes[netip.MustParsePrefix(prefix)]; err == nil && (len(got) == 1 && got[0] == hop) != want {
 					err = fmt.Errorf("next hops %v", got)
 				}
@@ -548,26 +549,26 @@ router bgp 64602
 			})
 		}
 	}
-	must(l.StartRouter(ctx, lab.HostRouter, lab.RouterConfig{BGP: first, BFD: "!\n"}))
-	must(l.StartRouter(ctx, lab.HostRouter2, lab.RouterConfig{BGP: second}))
+	must(l.Router(lab.HostRouter).Start(ctx, lab.RouterConfig{BGP: first, BFD: "!\n"}))
+	must(l.Router(lab.HostRouter2).Start(ctx, lab.RouterConfig{BGP: second}))
 	hops(true)
-	if out, err := l.Vtysh(ctx, lab.HostRouter, "show bfd peers"); err != nil || !strings.Contains(string(out), "BFD") {
+	if out, err := l.Router(lab.HostRouter).Vtysh(ctx, "show bfd peers"); err != nil || !strings.Contains(string(out), "BFD") {
 		t.Errorf("bfdd says %q, %v", out, err)
 	}
-	if err := l.StartRouter(ctx, lab.HostRouter, lab.RouterConfig{}); err == nil {
+	if err := l.Router(lab.HostRouter).Start(ctx, lab.RouterConfig{}); err == nil {
 		t.Error("starting a router that runs is no error")
 	}
-	must(l.StopRouter(ctx, lab.HostRouter2))
+	must(l.Router(lab.HostRouter2).Stop(ctx))
 	hops(false)
-	must(l.RestartRouter(ctx, lab.HostRouter2))
+	must(l.Router(lab.HostRouter2).Restart(ctx))
 	hops(true)
-	must(l.KillRouter(ctx, lab.HostRouter))
+	must(l.Router(lab.HostRouter).Kill(ctx))
 	time.Sleep(100 * time.Millisecond)
 	hops(true) // the kernel goes on
-	must(l.RestartRouter(ctx, lab.HostRouter))
+	must(l.Router(lab.HostRouter).Restart(ctx))
 	hops(true)
 	// Both ways lead to ext, until one is dead.
-	must(l.OpenRouter(ctx, lab.HostRouter2))
+	must(l.Router(lab.HostRouter2).Open(ctx))
 	ways := func(want string) {
 		t.Helper()
 		for _, family := range []string{"-4", "-6"} {
@@ -577,7 +578,7 @@ router bgp 64602
 			}
 			used := map[string]bool{}
 			for port := range 40 {
-				out, err := l.Exec(ctx, lab.HostExt, "ip", family, "route", "get", target.String(), "ipproto", "udp", "dport", fmt.Sprint(1000+port))
+				out, err := l.Host(lab.HostExt).Exec(ctx, "ip", family, "route", "get", target.String(), "ipproto", "udp", "dport", fmt.Sprint(1000+port))
 				must(err)
 				fields := strings.Fields(string(out))
 				used[fields[slices.Index(fields, "dev")+1]] = true
@@ -591,25 +592,25 @@ router bgp 64602
 	ping := func() {
 		t.Helper()
 		for _, addr := range []netip.Addr{lab.NodeAddresses(1).V4, lab.NodeAddresses(1).V6} {
-			_, err := l.Exec(ctx, lab.HostExt, "ping", "-c4", "-i0.05", "-W2", addr.String())
+			_, err := l.Host(lab.HostExt).Exec(ctx, "ping", "-c4", "-i0.05", "-W2", addr.String())
 			must(err)
 		}
 	}
 	ping()
-	must(l.CrashRouter(ctx, lab.HostRouter2))
+	must(l.Router(lab.HostRouter2).Crash(ctx))
 	hops(false)
 	ways("eth0")
 	ping()
-	must(l.StartRouter(ctx, lab.HostRouter2, lab.RouterConfig{BGP: second}))
+	must(l.Router(lab.HostRouter2).Start(ctx, lab.RouterConfig{BGP: second}))
 	hops(true)
-	must(l.OpenRouter(ctx, lab.HostRouter2))
+	must(l.Router(lab.HostRouter2).Open(ctx))
 	ways("eth0 eth1")
 	ping()
-	must(l.CrashRouter(ctx, lab.HostRouter))
+	must(l.Router(lab.HostRouter).Crash(ctx))
 	ways("eth1")
 	ping()
-	must(l.OpenRouter(ctx, lab.HostRouter))
-	if err := l.StartRouter(ctx, lab.HostRouter, lab.RouterConfig{BGP: "router bgp 1\n neighbours are nice\n"}); err == nil ||
+	must(l.Router(lab.HostRouter).Open(ctx))
+	if err := l.Router(lab.HostRouter).Start(ctx, lab.RouterConfig{BGP: "router bgp 1\n neighbours are nice\n"}); err == nil ||
 		!strings.Contains(err.Error(), "neighbours are nice") {
 		t.Errorf("a line that FRR does not know: %v", err)
 	}
@@ -618,30 +619,30 @@ router bgp 64602
 func checkComponents(t *testing.T, l *lab.Lab) {
 	ctx := t.Context()
 	for _, name := range lab.ComponentNames() {
-		if err := l.StopComponent(ctx, name); err != nil {
+		if err := l.Component(name).Stop(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := l.Kubectl(ctx, "get", "nodes", "--request-timeout=1s"); err == nil {
+	if _, err := l.API().Kubectl(ctx, "get", "nodes", "--request-timeout=1s"); err == nil {
 		t.Error("the API server answers after it was stopped")
 	}
 	for _, name := range lab.ComponentNames() {
 		begin := time.Now()
-		if err := l.StartComponent(ctx, name); err != nil {
+		if err := l.Component(name).Start(ctx); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("%s is ready after %.1f s", name, time.Since(begin).Seconds())
 	}
-	if err := l.StartComponent(ctx, lab.Etcd); err == nil {
+	if err := l.Component(lab.Etcd).Start(ctx); err == nil {
 		t.Error("a second etcd was started")
 	}
-	if err := l.KillComponent(ctx, lab.APIServer); err != nil {
+	if err := l.Component(lab.APIServer).Kill(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.StartComponent(ctx, lab.APIServer); err != nil {
+	if err := l.Component(lab.APIServer).Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Kubectl(ctx, "get", "daemonset", "web"); err != nil {
+	if _, err := l.API().Kubectl(ctx, "get", "daemonset", "web"); err != nil {
 		t.Error("the cluster has forgotten what it knew:", err)
 	}
 }

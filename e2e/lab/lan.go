@@ -62,8 +62,8 @@ func portName(host, link string) string {
 }
 
 // portsOf lists the ports of a host that are there.
-func (l *Lab) portsOf(host string) (ports []string, err error) {
-	err = l.RunIn(HostSwitch, func() error {
+func (n *Network) portsOf(host string) (ports []string, err error) {
+	err = n.lab.Host(HostSwitch).Run(func() error {
 		all, err := net.Interfaces()
 		for _, port := range all {
 			if port.Name == host || strings.HasSuffix(port.Name, "-"+host) {
@@ -75,6 +75,19 @@ func (l *Lab) portsOf(host string) (ports []string, err error) {
 	return ports, err
 }
 
+// setPorts plugs in all cables of a host at the switch ("up"), or pulls them ("down").
+func (n *Network) setPorts(ctx context.Context, host, state string) error {
+	ports, err := n.portsOf(host)
+	if err != nil {
+		return err
+	}
+	var lines []string
+	for _, port := range ports {
+		lines = append(lines, "link set "+port+" "+state)
+	}
+	return ipBatch(ctx, n.lab.netns(HostSwitch), lines...)
+}
+
 // OnServiceLAN returns the addresses that a host has on the service LAN, given those of its eth0: they end alike.
 func OnServiceLAN(a Addresses) Addresses {
 	v4, v6 := a.V4.As4(), a.V6.As16()
@@ -83,38 +96,38 @@ func OnServiceLAN(a Addresses) Addresses {
 }
 
 // addBridge makes the bridge of a LAN. A port forwards at once: no spanning tree, and no waiting for multicast group members.
-func (l *Lab) addBridge(ctx context.Context, lan LAN) error {
-	return ipBatch(ctx, l.netns(HostSwitch),
+func (n *Network) addBridge(ctx context.Context, lan LAN) error {
+	return ipBatch(ctx, n.lab.netns(HostSwitch),
 		"link add "+lan.bridge()+" type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
 		"link set "+lan.bridge()+" up")
 }
 
 // makeServiceLAN makes the service LAN and plugs in those who are no nodes, where the lab is to have it.
-func (l *Lab) makeServiceLAN(ctx context.Context) error {
-	if !l.options.ServiceLAN {
+func (n *Network) makeServiceLAN(ctx context.Context) error {
+	if !n.lab.options.ServiceLAN {
 		return nil
 	}
-	if err := l.addBridge(ctx, ServiceLAN); err != nil {
+	if err := n.addBridge(ctx, ServiceLAN); err != nil {
 		return err
 	}
 	return errors.Join(
-		l.plugService(ctx, HostClient, ClientAddresses),
-		l.plugService(ctx, HostStranger, StrangerAddresses),
+		n.plugService(ctx, HostClient, ClientAddresses),
+		n.plugService(ctx, HostStranger, StrangerAddresses),
 	)
 }
 
 // plugService puts a host on the service LAN, where the lab has one.
-func (l *Lab) plugService(ctx context.Context, host string, a Addresses) error {
-	if !l.options.ServiceLAN {
+func (n *Network) plugService(ctx context.Context, host string, a Addresses) error {
+	if !n.lab.options.ServiceLAN {
 		return nil
 	}
-	return l.plug(ctx, host, ServiceLink, ServiceLAN, OnServiceLAN(a))
+	return n.plug(ctx, host, ServiceLink, ServiceLAN, OnServiceLAN(a))
 }
 
 // checkLAN returns an error if the lab has no such LAN.
-func (l *Lab) checkLAN(lan LAN) error {
+func (n *Network) checkLAN(lan LAN) error {
 	switch {
-	case lan == ManagementLAN, lan == ServiceLAN && l.options.ServiceLAN:
+	case lan == ManagementLAN, lan == ServiceLAN && n.lab.options.ServiceLAN:
 		return nil
 	case lan == ServiceLAN:
 		return errors.New("the lab has no service LAN: `lab up --service-lan` makes one")
@@ -124,11 +137,11 @@ func (l *Lab) checkLAN(lan LAN) error {
 
 // LeaveVLAN takes the ports of a node out of a LAN, as a switch does whose port is no longer a member of the VLAN: no frame
 // passes any more, and the node keeps its carrier. JoinVLAN and Heal put them back.
-func (l *Lab) LeaveVLAN(ctx context.Context, node string, lan LAN) error {
-	if err := errors.Join(l.checkNode(node), l.checkLAN(lan)); err != nil {
+func (n *Node) LeaveVLAN(ctx context.Context, lan LAN) error {
+	if err := errors.Join(n.check(), n.lab.Network().checkLAN(lan)); err != nil {
 		return err
 	}
-	all, err := l.portsOf(node)
+	all, err := n.lab.Network().portsOf(n.name)
 	if err != nil {
 		return err
 	}
@@ -139,61 +152,61 @@ func (l *Lab) LeaveVLAN(ctx context.Context, node string, lan LAN) error {
 			lines = append(lines, fmt.Sprintf("iifname %q drop;", port), fmt.Sprintf("oifname %q drop;", port))
 		}
 	}
-	return l.replaceTable(ctx, HostSwitch, "bridge "+leaveTable(node, lan), append(lines, "}"))
+	return n.lab.Host(HostSwitch).replaceTable(ctx, "bridge "+leaveTable(n.name, lan), append(lines, "}"))
 }
 
 // JoinVLAN puts the ports of a node back into a LAN.
-func (l *Lab) JoinVLAN(ctx context.Context, node string, lan LAN) error {
-	if err := errors.Join(l.checkNode(node), l.checkLAN(lan)); err != nil {
+func (n *Node) JoinVLAN(ctx context.Context, lan LAN) error {
+	if err := errors.Join(n.check(), n.lab.Network().checkLAN(lan)); err != nil {
 		return err
 	}
-	return l.removeTables(ctx, HostSwitch, func(name string) bool { return name == leaveTable(node, lan) })
+	return n.lab.Host(HostSwitch).removeTables(ctx, func(name string) bool { return name == leaveTable(n.name, lan) })
 }
 
 func leaveTable(node string, lan LAN) string { return leavePrefix + string(lan) + "-" + node }
 
 // AddLink gives a node that runs one more interface, on a LAN where it may have others, with addresses of that LAN's subnets.
 // On the service LAN its name starts with "svc", elsewhere it does not. It is gone when the node crashes.
-func (l *Lab) AddLink(ctx context.Context, node, link string, lan LAN, a Addresses) error {
-	if err := errors.Join(l.checkNode(node), l.checkLAN(lan)); err != nil {
+func (n *Node) AddLink(ctx context.Context, link string, lan LAN, a Addresses) error {
+	if err := errors.Join(n.check(), n.lab.Network().checkLAN(lan)); err != nil {
 		return err
 	}
-	if _, err := l.nodeProcess(node); err != nil {
+	if _, err := n.process(); err != nil {
 		return err
 	}
-	if lanOf(link) != lan || len(portName(node, link)) > maxLinkName {
+	if lanOf(link) != lan || len(portName(n.name, link)) > maxLinkName {
 		return fmt.Errorf("link %q on the %s LAN: a short name that starts with %q is on the %s LAN, all others on the %s LAN",
 			link, lan, serviceLinks, ServiceLAN, ManagementLAN)
 	}
-	return l.plug(ctx, node, link, lan, a)
+	return n.lab.Network().plug(ctx, n.name, link, lan, a)
 }
 
 // maxLinkName is how long the kernel lets the name of an interface be.
 const maxLinkName = 15
 
 // RemoveLink takes an interface away that AddLink has made.
-func (l *Lab) RemoveLink(ctx context.Context, node, link string) error {
-	if err := l.checkNode(node); err != nil {
+func (n *Node) RemoveLink(ctx context.Context, link string) error {
+	if err := n.check(); err != nil {
 		return err
 	}
 	if link == managementLink || link == ServiceLink {
-		return fmt.Errorf("%s of %s stays: AddLink has not made it", link, node)
+		return fmt.Errorf("%s of %s stays: AddLink has not made it", link, n.name)
 	}
-	return ipBatch(ctx, l.netns(HostSwitch), "link del "+portName(node, link))
+	return ipBatch(ctx, n.lab.netns(HostSwitch), "link del "+portName(n.name, link))
 }
 
 // AddAddresses gives an interface of a host further addresses, at once usable.
-func (l *Lab) AddAddresses(ctx context.Context, host, link string, addresses ...netip.Prefix) error {
-	return l.changeAddresses(ctx, "add", host, link, addresses)
+func (h *Host) AddAddresses(ctx context.Context, link string, addresses ...netip.Prefix) error {
+	return h.changeAddresses(ctx, "add", link, addresses)
 }
 
 // RemoveAddresses takes addresses from an interface of a host.
-func (l *Lab) RemoveAddresses(ctx context.Context, host, link string, addresses ...netip.Prefix) error {
-	return l.changeAddresses(ctx, "del", host, link, addresses)
+func (h *Host) RemoveAddresses(ctx context.Context, link string, addresses ...netip.Prefix) error {
+	return h.changeAddresses(ctx, "del", link, addresses)
 }
 
-func (l *Lab) changeAddresses(ctx context.Context, verb, host, link string, addresses []netip.Prefix) error {
-	if err := l.checkHost(host); err != nil {
+func (h *Host) changeAddresses(ctx context.Context, verb, link string, addresses []netip.Prefix) error {
+	if err := h.check(); err != nil {
 		return err
 	}
 	var lines []string
@@ -204,5 +217,5 @@ func (l *Lab) changeAddresses(ctx context.Context, verb, host, link string, addr
 		}
 		lines = append(lines, line)
 	}
-	return ipBatch(ctx, l.netns(host), lines...)
+	return ipBatch(ctx, h.netns(), lines...)
 }

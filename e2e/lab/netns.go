@@ -18,14 +18,14 @@ const netnsDir = "/run/netns"
 // netns is the name of a host's network namespace.
 func (l *Lab) netns(host string) string { return l.options.Name + "-" + host }
 
-// RunIn calls fn on a thread that is in the network namespace of host, and returns its error. Sockets that fn opens stay in
+// Run calls fn on a thread that is in the network namespace of the host, and returns its error. Sockets that fn opens stay in
 // that namespace, and commands that it starts run there. fn must not start goroutines that open sockets: they run on other
 // threads. Only the network namespace changes: files and processes are those of this machine, even for a node.
-func (l *Lab) RunIn(host string, fn func() error) error {
-	if err := l.checkHost(host); err != nil {
+func (h *Host) Run(fn func() error) error {
+	if err := h.check(); err != nil {
 		return err
 	}
-	return runIn(filepath.Join(netnsDir, l.netns(host)), fn)
+	return runIn(filepath.Join(netnsDir, h.netns()), fn)
 }
 
 func runIn(netns string, fn func() error) error {
@@ -61,20 +61,20 @@ func enterAndCall(netns string, fn func() error) error {
 	return fn()
 }
 
-// DialContext connects from the control plane's namespace, the only place from which the API server is sure to be reachable.
+// Dial connects from the control plane's namespace, the only place from which the API server is sure to be reachable.
 // It fits rest.Config.Dial and http.Transport.DialContext. The address must be an IP address with a port.
-func (l *Lab) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	return l.DialFrom(ctx, HostControlPlane, network, address)
+func (a *API) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return a.lab.Host(HostControlPlane).Dial(ctx, network, address)
 }
 
-// DialFrom connects from the namespace of host. The address must be an IP address with a port: no host of a lab can look
+// Dial connects from the namespace of the host. The address must be an IP address with a port: no host of a lab can look
 // names up, and a dialer that tries would do so from another thread, outside.
-func (l *Lab) DialFrom(ctx context.Context, host, network, address string) (net.Conn, error) {
+func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if _, err := netip.ParseAddrPort(address); err != nil {
-		return nil, fmt.Errorf("dial %s from %s: want an IP address with a port: %w", address, host, err)
+		return nil, fmt.Errorf("dial %s from %s: want an IP address with a port: %w", address, h.name, err)
 	}
 	var conn net.Conn
-	err := l.RunIn(host, func() (err error) {
+	err := h.Run(func() (err error) {
 		conn, err = new(net.Dialer).DialContext(ctx, network, address)
 		return err
 	})

@@ -12,53 +12,50 @@ import (
 // ErrNodeDown is returned for a node that crashed and was not started again.
 var ErrNodeDown = errors.New("the node is down; `lab start NODE` starts it")
 
-// startNode starts process 1 of node i and does not wait for the node.
-func (l *Lab) startNode(i int) error {
-	node := NodeName(i)
-	if err := makeCgroup(cgroupOf(l.options.Name, node)); err != nil {
+// boot starts process 1 of the node and does not wait for the node.
+func (n *Node) boot() error {
+	if err := makeCgroup(cgroupOf(n.lab.options.Name, n.name)); err != nil {
 		return err
 	}
-	addresses := NodeAddresses(i)
-	// Not the caller's context: the node outlives the caller.
-	cmd := exec.CommandContext(context.Background(), "/bin/sh", l.path("node.sh"))
+	// Not the caller's context: the n.name outlives the caller.
+	cmd := exec.CommandContext(context.Background(), "/bin/sh", n.lab.path("node.sh"))
 	cmd.Dir = "/"
 	cmd.Env = []string{
 		"PATH=" + systemPath,
 		"HOME=/root",
-		"STATE=" + l.dir,
-		"NODE=" + node,
-		"PROXY_MODE=" + l.options.ProxyMode,
-		"CLUSTER_CIDRS=" + clusterCIDRs,
-		fmt.Sprintf("NODE_IPS=%s,%s", addresses.V4, addresses.V6),
+		"STATE=" + n.lab.dir,
+		"NODE=" + n.name,
+		"PROXY_MODE=" + n.lab.options.ProxyMode,
+		"CLUSTER_CIDRS=" + n.lab.options.Families.clusterCIDRs(),
 	}
 	// The network namespace is that of the thread which starts it. Unsharing the mount namespace also makes every mount
-	// private: what the node mounts is seen nowhere else.
+	// private: what the n.name mounts is seen nowhere else.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:       true,
 		Cloneflags:   syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
 		Unshareflags: syscall.CLONE_NEWNS,
 	}
-	err := l.RunIn(node, func() error { return l.spawn(cmd, node, l.nodeLog(node, "init")) })
+	err := n.Run(func() error { return n.lab.spawn(cmd, n.name, n.log("init")) })
 	if err != nil {
-		return fmt.Errorf("start %s: %w", node, err)
+		return fmt.Errorf("start %s: %w", n.name, err)
 	}
 	return nil
 }
 
-// waitNode waits until Kubernetes calls the node Ready, has heard of it after since, and its kube-proxy has written its
+// wait waits until Kubernetes calls the node Ready, has heard of it after since, and its kube-proxy has written its
 // rules. The error carries the end of the log that matters.
-func (l *Lab) waitNode(ctx context.Context, node string, since time.Time) error {
-	log := l.nodeLog(node, "kubelet")
-	err := poll(ctx, startLimit, 100*time.Millisecond, node+" is not ready", func(ctx context.Context) error {
-		if _, err := l.nodeProcess(node); err != nil {
-			log = l.nodeLog(node, "init")
+func (n *Node) wait(ctx context.Context, since time.Time) error {
+	log := n.log("kubelet")
+	err := poll(ctx, startLimit, 100*time.Millisecond, n.name+" is not ready", func(ctx context.Context) error {
+		if _, err := n.process(); err != nil {
+			log = n.log("init")
 			return finalError{errors.New("it has ended")}
 		}
-		if err := l.checkNodeReady(ctx, node, since); err != nil {
+		if err := n.lab.API().checkNodeReady(ctx, n.name, since); err != nil {
 			return err
 		}
-		if err := l.checkProxyReady(ctx, node); err != nil {
-			log = l.nodeLog(node, "kube-proxy")
+		if err := n.checkProxy(ctx); err != nil {
+			log = n.log("kube-proxy")
 			return fmt.Errorf("kube-proxy: %w", err)
 		}
 		return nil
@@ -69,22 +66,22 @@ func (l *Lab) waitNode(ctx context.Context, node string, since time.Time) error 
 	return err
 }
 
-// nodeProcess is process 1 of a node that runs.
-func (l *Lab) nodeProcess(node string) (process, error) {
-	p, err := readProcess(l.recordFile(node))
+// process is process 1 of a node that runs.
+func (n *Node) process() (process, error) {
+	p, err := readProcess(n.lab.recordFile(n.name))
 	if err != nil || !p.alive() {
-		return process{}, fmt.Errorf("%s: %w", node, ErrNodeDown)
+		return process{}, fmt.Errorf("%s: %w", n.name, ErrNodeDown)
 	}
 	return p, nil
 }
 
-func (l *Lab) nodeLog(node, service string) string { return l.path("logs", node, service+".log") }
+func (n *Node) log(service string) string { return n.lab.path("logs", n.name, service+".log") }
 
 // runningNodes lists the nodes that are not down.
 func (l *Lab) runningNodes() []string {
 	var running []string
 	for _, node := range l.NodeNames() {
-		if _, err := l.nodeProcess(node); err == nil {
+		if _, err := l.Node(node).process(); err == nil {
 			running = append(running, node)
 		}
 	}

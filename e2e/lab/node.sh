@@ -1,7 +1,7 @@
 #!/bin/sh
 # Process 1 of a node of the lab. It is started in a network, mount, process, host name and IPC namespace of its own; when
 # it is killed, the kernel ends everything on the node and unmounts what was mounted here.
-# Environment: STATE, the lab's directory; NODE, the node's name; PROXY_MODE, that of kube-proxy; CLUSTER_CIDRS; NODE_IPS.
+# Environment: STATE, the lab's directory; NODE, the node's name; PROXY_MODE, that of kube-proxy; CLUSTER_CIDRS.
 set -eu
 own=$STATE/nodes/$NODE
 
@@ -67,8 +67,12 @@ done
 for image in /run/lab/images/*.tar; do
 	ctr -n k8s.io images import "$image" >/dev/null
 done
-keep kubelet /run/lab/bin/kubelet --config="$own/etc/kubelet.yaml" --kubeconfig="/run/lab/kubeconfig/$NODE" \
-	--hostname-override="$NODE" --node-ip="$NODE_IPS" --v=1
+# Which addresses it reports may change from one start to the next.
+kubelet() {
+	/run/lab/bin/kubelet --config="$own/etc/kubelet.yaml" --kubeconfig="/run/lab/kubeconfig/$NODE" \
+		--hostname-override="$NODE" --node-ip="$(cat "$own/etc/node-ips")" --v=1
+}
+keep kubelet kubelet
 # nf_conntrack_max belongs to the machine and cannot be written from here: 0 leaves it alone.
 keep kube-proxy /run/lab/bin/kube-proxy --kubeconfig=/run/lab/kubeconfig/kube-proxy --hostname-override="$NODE" \
 	--proxy-mode="$PROXY_MODE" --cluster-cidr="$CLUSTER_CIDRS" --conntrack-max-per-core=0

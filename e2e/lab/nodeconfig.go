@@ -41,8 +41,8 @@ disabled_plugins = [
     "isGateway": true,
     "ipam": {
       "type": "host-local",
-      "ranges": [[{"subnet": %[1]q}], [{"subnet": %[2]q}]],
-      "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+      "ranges": [%[1]s],
+      "routes": [%[2]s]
     }
   }]
 }
@@ -75,23 +75,32 @@ volumePluginDir: /var/lib/kubelet/volume-plugins
 `
 )
 
-// makeNodeFiles writes the configuration of node i and makes the directories that are its disk and its mount points.
-func (l *Lab) makeNodeFiles(i int) error {
-	node := NodeName(i)
+// makeFiles writes the configuration of the node and makes the directories that are its disk and its mount points.
+func (n *Node) makeFiles() error {
 	for _, dir := range []string{"cgroup", "run", "etc/cni", "var/lib", "var/log"} {
-		if err := os.MkdirAll(l.path("nodes", node, dir), 0o755); err != nil {
+		if err := os.MkdirAll(n.lab.path("nodes", n.name, dir), 0o755); err != nil {
 			return err
 		}
 	}
-	if err := os.MkdirAll(l.path("logs", node), 0o755); err != nil {
+	if err := os.MkdirAll(n.lab.path("logs", n.name), 0o755); err != nil {
 		return err
 	}
-	pods4, pods6 := podSubnets(i)
-	etc := l.path("nodes", node, "etc")
-	insideCNI := "/run/lab/nodes/" + node + "/etc/cni"
+	pods4, pods6 := podSubnets(n.index())
+	families := n.lab.options.Families
+	ranges := families.list(fmt.Sprintf(`[{"subnet": %q}]`, pods4), fmt.Sprintf(`[{"subnet": %q}]`, pods6))
+	routes := families.list(`{"dst": "0.0.0.0/0"}`, `{"dst": "::/0"}`)
+	etc := n.lab.path("nodes", n.name, "etc")
+	insideCNI := "/run/lab/nodes/" + n.name + "/etc/cni"
 	return errors.Join(
 		writeFile(filepath.Join(etc, "containerd.toml"), fmt.Appendf(nil, containerdConfig, pauseRef, cniPlugins, insideCNI), 0o644),
-		writeFile(filepath.Join(etc, "kubelet.yaml"), fmt.Appendf(nil, kubeletConfig, cgroupOf(l.options.Name, node), nodeLease), 0o644),
-		writeFile(filepath.Join(etc, "cni", "lab.conflist"), fmt.Appendf(nil, cniConfig, pods4.String(), pods6.String()), 0o644),
+		writeFile(filepath.Join(etc, "kubelet.yaml"), fmt.Appendf(nil, kubeletConfig, cgroupOf(n.lab.options.Name, n.name), nodeLease), 0o644),
+		n.writeIPs(families),
+		writeFile(filepath.Join(etc, "cni", "lab.conflist"), fmt.Appendf(nil, cniConfig, ranges, routes), 0o644),
 	)
+}
+
+// writeIPs writes which addresses the kubelet of the node reports, and in which order, when it starts.
+func (n *Node) writeIPs(families Families) error {
+	a := NodeAddresses(n.index())
+	return writeFile(n.lab.path("nodes", n.name, "etc", "node-ips"), []byte(families.list(a.V4.String(), a.V6.String())), 0o644)
 }

@@ -21,6 +21,9 @@ type Options struct {
 	ProxyMode string
 	// ServiceLAN gives every node, the client and the stranger a second interface, svc0, on a network of its own: see LAN.
 	ServiceLAN bool
+	// Families are the IP families of the cluster, DualStack by default: of its Services and pods, the first one being that which
+	// Services get that ask for none; and of all hosts. A host of a lab of one family has no address of the other.
+	Families Families
 	// NodeGrace is how long a node may be silent before Kubernetes calls it NotReady; default 8 s, at least 5 s. On a
 	// machine with little CPU to spare a short time makes healthy nodes flap: 30 s suits tests that do not wait for it.
 	NodeGrace time.Duration
@@ -53,6 +56,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.Name = cmp.Or(o.Name, DefaultName)
 	o.Nodes = cmp.Or(o.Nodes, defaultNodes)
 	o.ProxyMode = cmp.Or(o.ProxyMode, defaultProxyMode)
+	o.Families = cmp.Or(o.Families, DualStack)
 	o.NodeGrace = cmp.Or(o.NodeGrace, defaultNodeGrace)
 	if o.Progress == nil {
 		o.Progress = io.Discard
@@ -67,7 +71,7 @@ func (o Options) withDefaults() (Options, error) {
 	case o.NodeGrace < minNodeGrace:
 		return o, fmt.Errorf("node grace %s: want at least %s, the kubelets renew their leases too slowly for less", o.NodeGrace, minNodeGrace)
 	}
-	return o, nil
+	return o, o.Families.check()
 }
 
 // stateRoot is the directory that holds one directory for each lab: $BERTH_LAB_DIR, or /var/lib/berth-lab.

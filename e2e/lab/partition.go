@@ -12,8 +12,8 @@ import (
 
 // Block drops everything between a node and others for one port, TCP and UDP, in both directions, as a firewall does that
 // nobody thought of. Without others it is everybody. A second call for the port replaces the first.
-func (l *Lab) Block(ctx context.Context, node string, port uint16, others ...string) error {
-	if err := l.checkNode(node); err != nil {
+func (n *Node) Block(ctx context.Context, port uint16, others ...string) error {
+	if err := n.check(); err != nil {
 		return err
 	}
 	if port == 0 {
@@ -21,12 +21,12 @@ func (l *Lab) Block(ctx context.Context, node string, port uint16, others ...str
 	}
 	var v4, v6 []string
 	for _, other := range others {
-		i := nodeIndex(other, l.options.Nodes)
-		if i == 0 {
-			return l.checkNode(other)
+		o := n.lab.Node(other)
+		if err := o.check(); err != nil {
+			return err
 		}
-		v4 = append(v4, NodeAddresses(i).V4.String())
-		v6 = append(v6, NodeAddresses(i).V6.String())
+		v4 = append(v4, NodeAddresses(o.index()).V4.String())
+		v6 = append(v6, NodeAddresses(o.index()).V6.String())
 	}
 	// Before connection tracking, so that what is open already stops as well.
 	lines := []string{"chain in { type filter hook prerouting priority -310;"}
@@ -34,7 +34,7 @@ func (l *Lab) Block(ctx context.Context, node string, port uint16, others ...str
 	lines = append(lines, "}", "chain out { type filter hook output priority -310;")
 	lines = append(lines, blockRules("daddr", v4, v6, port)...)
 	lines = append(lines, "}")
-	return l.replaceTable(ctx, node, fmt.Sprintf("inet %s%d", blockPrefix, port), lines)
+	return n.replaceTable(ctx, fmt.Sprintf("inet %s%d", blockPrefix, port), lines)
 }
 
 // These start the names of the tables that Heal removes.
@@ -64,14 +64,14 @@ func blockRules(side string, v4, v6 []string, port uint16) []string {
 
 // Part drops every frame between two nodes at the switch, broadcasts too. All others reach both, so that the cluster is
 // not of one mind who is there.
-func (l *Lab) Part(ctx context.Context, node, other string) error {
-	if err := errors.Join(l.checkNode(node), l.checkNode(other)); err != nil {
+func (n *Network) Part(ctx context.Context, node, other string) error {
+	if err := errors.Join(n.lab.Node(node).check(), n.lab.Node(other).check()); err != nil {
 		return err
 	}
 	if node == other {
 		return fmt.Errorf("part %s from itself", node)
 	}
-	return l.replaceTable(ctx, HostSwitch, "bridge "+partTable(node, other), []string{
+	return n.lab.Host(HostSwitch).replaceTable(ctx, "bridge "+partTable(node, other), []string{
 		"chain forward { type filter hook forward priority 0;",
 		fmt.Sprintf("iifname %q oifname %q drop;", node, other),
 		fmt.Sprintf("iifname %q oifname %q drop;", other, node),
@@ -85,15 +85,15 @@ func partTable(node, other string) string {
 }
 
 // replaceTable makes an nftables table anew in one step: declaring it first makes deleting it never fail.
-func (l *Lab) replaceTable(ctx context.Context, host, table string, body []string) error {
+func (h *Host) replaceTable(ctx context.Context, table string, body []string) error {
 	text := fmt.Sprintf("table %[1]s {}\ndelete table %[1]s\ntable %[1]s {\n%[2]s\n}\n", table, strings.Join(body, "\n"))
-	_, err := l.execInput(ctx, strings.NewReader(text), host, "nft", "-f", "-")
+	_, err := h.execInput(ctx, strings.NewReader(text), "nft", "-f", "-")
 	return err
 }
 
 // removeTables deletes the tables of a host that match.
-func (l *Lab) removeTables(ctx context.Context, host string, match func(name string) bool) error {
-	out, err := l.Exec(ctx, host, "nft", "list", "tables")
+func (h *Host) removeTables(ctx context.Context, match func(name string) bool) error {
+	out, err := h.Exec(ctx, "nft", "list", "tables")
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (l *Lab) removeTables(ctx context.Context, host string, match func(name str
 	for line := range strings.Lines(string(out)) {
 		// table FAMILY NAME
 		if fields := strings.Fields(line); len(fields) == 3 && match(fields[2]) {
-			_, err := l.Exec(ctx, host, "nft", "delete", "table", fields[1], fields[2])
+			_, err := h.Exec(ctx, "nft", "delete", "table", fields[1], fields[2])
 			errs = append(errs, err)
 		}
 	}
@@ -109,14 +109,14 @@ func (l *Lab) removeTables(ctx context.Context, host string, match func(name str
 }
 
 // mend removes what Block, Part and LeaveVLAN have made for a node.
-func (l *Lab) mend(ctx context.Context, node string) error {
+func (n *Node) mend(ctx context.Context) error {
 	return errors.Join(
-		l.removeTables(ctx, node, func(name string) bool { return strings.HasPrefix(name, blockPrefix) }),
-		l.removeTables(ctx, HostSwitch, func(name string) bool {
-			if lans := []string{leaveTable(node, ManagementLAN), leaveTable(node, ServiceLAN)}; slices.Contains(lans, name) {
+		n.removeTables(ctx, func(name string) bool { return strings.HasPrefix(name, blockPrefix) }),
+		n.lab.Host(HostSwitch).removeTables(ctx, func(name string) bool {
+			if lans := []string{leaveTable(n.name, ManagementLAN), leaveTable(n.name, ServiceLAN)}; slices.Contains(lans, name) {
 				return true
 			}
-			return strings.HasPrefix(name, partPrefix) && (strings.HasSuffix(name, "-"+node) || strings.Contains(name, "-"+node+"-"))
+			return strings.HasPrefix(name, partPrefix) && (strings.HasSuffix(name, "-"+n.name) || strings.Contains(name, "-"+n.name+"-"))
 		}),
 	)
 }

@@ -17,7 +17,7 @@ const (
 	HostExt          = "ext"    // a machine behind the routers
 	// HostStranger is a machine on the LAN that belongs to nobody of the cluster, to attack it from.
 	HostStranger = "stranger"
-	// HostRouter2 is a second gateway, whose eth1 leads to eth1 of ext. It is there once StartRouter was called for it.
+	// HostRouter2 is a second gateway, whose eth1 leads to eth1 of ext. It is there once it was started, see Router.Start.
 	HostRouter2 = "router2"
 )
 
@@ -25,13 +25,14 @@ const (
 const MaxNodes = 9
 
 const (
-	clusterCIDRs = "10.244.0.0/16,fd44::/48"
-	serviceCIDRs = "10.96.0.0/16,fd96::/112"
-	apiAddress   = "10.77.0.2:6443"
-	apiURL       = "https://" + apiAddress
+	clusterCIDR4 = "10.244.0.0/16"
+	clusterCIDR6 = "fd44::/48"
+	serviceCIDR4 = "10.96.0.0/16"
+	serviceCIDR6 = "fd96::/112"
+	apiPort      = 6443
 )
 
-// Addresses are a host's two addresses on its eth0.
+// Addresses are a host's two addresses on its eth0. In a lab of one family it has only that of this family, see Options.Families.
 type Addresses struct{ V4, V6 netip.Addr }
 
 // LinkLocal is the IPv6 link-local address of the host's eth0, which the kernel makes of the hardware address (RFC 4291,

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -29,8 +30,8 @@ func TestAddressPlan(t *testing.T) {
 	for i := 1; i <= MaxNodes; i++ {
 		take(NodeName(i), NodeAddresses(i))
 		v4, v6 := podSubnets(i)
-		if !netip.MustParsePrefix("10.244.0.0/16").Overlaps(v4) || !netip.MustParsePrefix("fd44::/48").Overlaps(v6) {
-			t.Errorf("node%d: pods in %s and %s, outside the cluster's networks %s", i, v4, v6, clusterCIDRs)
+		if !netip.MustParsePrefix(clusterCIDR4).Overlaps(v4) || !netip.MustParsePrefix(clusterCIDR6).Overlaps(v6) {
+			t.Errorf("node%d: pods in %s and %s, outside the cluster's networks %s and %s", i, v4, v6, clusterCIDR4, clusterCIDR6)
 		}
 	}
 	if got := NodeAddresses(3); got.V4.String() != "10.77.0.13" || got.V6.String() != "fd77::13" {
@@ -42,8 +43,39 @@ func TestAddressPlan(t *testing.T) {
 	if got := NodeAddresses(1).LinkLocal().String(); got != "fe80::aff:fe4d:b" {
 		t.Errorf("node1 has %s", got)
 	}
-	if ControlPlaneAddresses.V4.String()+":6443" != apiAddress {
-		t.Errorf("the API server is expected at %s, cp has %s", apiAddress, ControlPlaneAddresses.V4)
+}
+
+// TestFamilies: what each choice of families makes of a cluster's addresses.
+func TestFamilies(t *testing.T) {
+	for _, test := range []struct {
+		families            Families
+		api, services, node string
+		links               int // lines that bring a link up
+	}{
+		{DualStack, "https://10.77.0.2:6443", "10.96.0.0/16,fd96::/112", "10.77.0.11 fd77::11", 3},
+		{DualStackIPv6First, "https://[fd77::2]:6443", "fd96::/112,10.96.0.0/16", "fd77::11 10.77.0.11", 3},
+		{IPv4Only, "https://10.77.0.2:6443", "10.96.0.0/16", "10.77.0.11", 2},
+		{IPv6Only, "https://[fd77::2]:6443", "fd96::/112", "fd77::11", 2},
+	} {
+		t.Run(string(test.families), func(t *testing.T) {
+			options, err := Options{Families: test.families}.withDefaults()
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := options.Families
+			node := strings.Trim(fmt.Sprint(f.Of(NodeAddresses(1))), "[]")
+			if f.apiURL() != test.api || f.serviceCIDRs() != test.services || node != test.node {
+				t.Errorf("the API server is at %s, Services are in %s, node1 has %s", f.apiURL(), f.serviceCIDRs(), node)
+			}
+			if lines := f.interfaceLines("eth0", NodeAddresses(1)); len(lines) != test.links {
+				t.Errorf("a link is brought up by %q", lines)
+			}
+		})
+	}
+	for _, families := range []Families{"ipv4,ipv4", "ipv5", "IPv6", "ipv6,"} {
+		if _, err := (Options{Families: families}).withDefaults(); err == nil {
+			t.Errorf("%q is taken", families)
+		}
 	}
 }
 

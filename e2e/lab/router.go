@@ -43,113 +43,95 @@ const (
 	frrState    = "/var/tmp/frr"
 )
 
-// StartRouter runs FRR on a router, HostRouter or HostRouter2, and returns when its daemons answer; its sessions come up
+// Start runs FRR on the router and returns when its daemons answer; its sessions come up
 // after that. The router's port at the switch is plugged in. The cable to ext of a router that crashed, and of a second one that
-// is new, is not: see OpenRouter. The error tells of lines that a daemon does not understand.
-func (l *Lab) StartRouter(ctx context.Context, router string, config RouterConfig) error {
-	if err := checkRouter(router); err != nil {
+// is new, is not: see Open. The error tells of lines that a daemon does not understand.
+func (r *Router) Start(ctx context.Context, config RouterConfig) error {
+	if err := r.check(); err != nil {
 		return err
 	}
-	if running := l.routerDaemons(router); len(running) > 0 {
-		return fmt.Errorf("%s runs FRR already", router)
+	if running := r.daemons(); len(running) > 0 {
+		return fmt.Errorf("%s runs FRR already", r.name)
 	}
-	if err := l.addSecondRouter(ctx, router); err != nil {
+	if err := r.lab.Network().addSecondRouter(ctx, r.name); err != nil {
 		return err
 	}
-	if err := l.writeRouter(router, config); err != nil {
+	if err := r.write(config); err != nil {
 		return err
 	}
-	if err := ipBatch(ctx, l.netns(HostSwitch), "link set "+router+" up"); err != nil {
+	if err := ipBatch(ctx, r.lab.netns(HostSwitch), "link set "+r.name+" up"); err != nil {
 		return err
 	}
-	return l.runRouter(ctx, router)
+	return r.run(ctx)
 }
 
-// RestartRouter stops a router's daemons in order and starts them again with the configuration that they had.
-func (l *Lab) RestartRouter(ctx context.Context, router string) error {
-	if err := l.StopRouter(ctx, router); err != nil {
+// Restart stops the router's daemons in order and starts them again with the configuration that they had.
+func (r *Router) Restart(ctx context.Context) error {
+	if err := r.Stop(ctx); err != nil {
 		return err
 	}
-	return l.runRouter(ctx, router)
+	return r.run(ctx)
 }
 
-// StopRouter ends a router's daemons in order: bgpd tells its peers. The router goes on forwarding by what is in the kernel's
+// Stop ends the router's daemons in order: bgpd tells its peers. The router goes on forwarding by what is in the kernel's
 // tables. Stopping one that does not run is no error.
-func (l *Lab) StopRouter(ctx context.Context, router string) error {
-	return l.endRouter(ctx, router, syscall.SIGTERM)
+func (r *Router) Stop(ctx context.Context) error {
+	return r.end(ctx, syscall.SIGTERM)
 }
 
-// KillRouter ends a router's daemons without a word to anybody. What they had written to the kernel's tables stays, and the
+// Kill ends the router's daemons without a word to anybody. What they had written to the kernel's tables stays, and the
 // router goes on forwarding.
-func (l *Lab) KillRouter(ctx context.Context, router string) error {
-	return l.endRouter(ctx, router, syscall.SIGKILL)
+func (r *Router) Kill(ctx context.Context) error {
+	return r.end(ctx, syscall.SIGKILL)
 }
 
-// CrashRouter takes the power from a router: its cables go dead, its daemons end without a word, and what they had written
+// Crash takes the power from the router: its cables go dead, its daemons end without a word, and what they had written
 // to the kernel's tables is gone. If another router is open, ext sends by that one as soon as its cable is dead.
-func (l *Lab) CrashRouter(ctx context.Context, router string) error {
-	if err := l.checkRouterThere(router); err != nil {
+func (r *Router) Crash(ctx context.Context) error {
+	if err := r.checkThere(); err != nil {
 		return err
 	}
 	return errors.Join(
-		ipBatch(ctx, l.netns(HostSwitch), "link set "+router+" down"),
-		ipBatch(ctx, l.netns(router), "link set eth1 down"),
-		l.turnFar(ctx),
-		l.KillRouter(ctx, router),
-		run(ctx, "ip", "-n", l.netns(router), "-4", "route", "flush", "proto", "bgp"),
-		run(ctx, "ip", "-n", l.netns(router), "-6", "route", "flush", "proto", "bgp"),
+		ipBatch(ctx, r.lab.netns(HostSwitch), "link set "+r.name+" down"),
+		ipBatch(ctx, r.netns(), "link set eth1 down"),
+		r.lab.Network().turnFar(ctx),
+		r.Kill(ctx),
+		run(ctx, "ip", "-n", r.netns(), "-4", "route", "flush", "proto", "bgp"),
+		run(ctx, "ip", "-n", r.netns(), "-6", "route", "flush", "proto", "bgp"),
 	)
 }
 
-// Vtysh has FRR's shell run commands on a router, such as "show bgp summary json" or "configure terminal", and returns what it
+// Vtysh has FRR's shell run commands on the router, such as "show bgp summary json" or "configure terminal", and returns what it
 // prints.
-func (l *Lab) Vtysh(ctx context.Context, router string, commands ...string) ([]byte, error) {
-	if err := checkRouter(router); err != nil {
+func (r *Router) Vtysh(ctx context.Context, commands ...string) ([]byte, error) {
+	if err := r.check(); err != nil {
 		return nil, err
 	}
-	args := []string{tool("vtysh"), "--vty_socket", l.routerDir(router)}
+	args := []string{tool("vtysh"), "--vty_socket", r.dir()}
 	for _, c := range commands {
 		args = append(args, "-c", c)
 	}
-	return l.Exec(ctx, router, args...)
+	return r.Exec(ctx, args...)
 }
 
-func checkRouter(name string) error {
-	if name != HostRouter && name != HostRouter2 {
-		return fmt.Errorf("no router %q: the routers are %s and %s", name, HostRouter, HostRouter2)
-	}
-	return nil
-}
-
-// checkRouterThere returns an error for a second router that nobody has started.
-func (l *Lab) checkRouterThere(router string) error {
-	if err := checkRouter(router); err != nil {
-		return err
-	}
-	if _, err := os.Lstat(filepath.Join(netnsDir, l.netns(router))); err != nil {
-		return fmt.Errorf("%s was never started: %w", router, err)
-	}
-	return nil
-}
-
-func (l *Lab) routerDir(router string) string { return l.path("routers", router) }
+func (r *Router) dir() string { return r.lab.path("routers", r.name) }
 
 func routerRecord(router, daemon string) string { return router + "." + daemon }
 
-// routerDaemons lists the daemons of a router that run, in the order in which they are started.
-func (l *Lab) routerDaemons(router string) []string {
+// daemons lists the daemons of the router that run, in the order in which they are started.
+func (r *Router) daemons() []string {
 	var running []string
 	for _, daemon := range []string{daemonZebra, daemonBFD, daemonBGP} {
-		if p, err := readProcess(l.recordFile(routerRecord(router, daemon))); err == nil && p.alive() {
+		if p, err := readProcess(r.lab.recordFile(routerRecord(r.name, daemon))); err == nil && p.alive() {
 			running = append(running, daemon)
 		}
 	}
 	return running
 }
 
-// writeRouter writes what the daemons of a router read.
-func (l *Lab) writeRouter(router string, config RouterConfig) error {
-	dir := l.routerDir(router)
+// write writes what the daemons of the router read.
+func (r *Router) write(config RouterConfig) error {
+	dir := r.dir()
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
@@ -182,12 +164,12 @@ func (l *Lab) writeRouter(router string, config RouterConfig) error {
 	return errors.Join(err1, err2, os.Chown(dir, uid, gid))
 }
 
-// runRouter starts the daemons of a router for which writeRouter was called.
-func (l *Lab) runRouter(ctx context.Context, router string) error {
-	dir := l.routerDir(router)
+// run starts the daemons of a router for which write was called.
+func (r *Router) run(ctx context.Context) error {
+	dir := r.dir()
 	text, err := os.ReadFile(filepath.Join(dir, "router.json"))
 	if err != nil {
-		return fmt.Errorf("%s has no configuration: %w", router, err)
+		return fmt.Errorf("%s has no configuration: %w", r.name, err)
 	}
 	var config RouterConfig
 	if err := json.Unmarshal(text, &config); err != nil {
@@ -206,7 +188,7 @@ func (l *Lab) runRouter(ctx context.Context, router string) error {
 		if _, err := os.Stat(filepath.Join(dir, daemon+".conf")); err != nil {
 			continue
 		}
-		if err := l.startDaemon(ctx, router, daemon, config); err != nil {
+		if err := r.startDaemon(ctx, daemon, config); err != nil {
 			return err
 		}
 	}
@@ -214,8 +196,8 @@ func (l *Lab) runRouter(ctx context.Context, router string) error {
 }
 
 // startDaemon starts one daemon and waits until it answers.
-func (l *Lab) startDaemon(ctx context.Context, router, daemon string, config RouterConfig) error {
-	dir := l.routerDir(router)
+func (r *Router) startDaemon(ctx context.Context, daemon string, config RouterConfig) error {
+	dir := r.dir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 	// Without -d the process stays the one that was started. -P 0: it listens nowhere but in its directory.
 	args := []string{"-f", file(daemon + ".conf"), "-z", file("zserv.api"), "--vty_socket", dir, "-i", file(daemon + ".pid"), "-P", "0"}
@@ -225,8 +207,8 @@ func (l *Lab) startDaemon(ctx context.Context, router, daemon string, config Rou
 	case daemon == daemonZebra && config.KeepRoutes > 0:
 		args = append(args, "-r", "-K", strconv.Itoa(int(config.KeepRoutes.Seconds())))
 	}
-	record := routerRecord(router, daemon)
-	log := l.componentLog(record)
+	record := routerRecord(r.name, daemon)
+	log := r.lab.logFile(record)
 	var before int64
 	if info, err := os.Stat(log); err == nil {
 		before = info.Size()
@@ -236,14 +218,14 @@ func (l *Lab) startDaemon(ctx context.Context, router, daemon string, config Rou
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + systemPath}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := l.RunIn(router, func() error { return l.spawn(cmd, record, log) }); err != nil {
-		return fmt.Errorf("start %s of %s: %w", daemon, router, err)
+	if err := r.Run(func() error { return r.lab.spawn(cmd, record, log) }); err != nil {
+		return fmt.Errorf("start %s of %s: %w", daemon, r.name, err)
 	}
-	err := poll(ctx, 20*time.Second, 10*time.Millisecond, daemon+" of "+router+" does not answer", func(ctx context.Context) error {
-		if p, err := readProcess(l.recordFile(record)); err != nil || !p.alive() {
+	err := poll(ctx, 20*time.Second, 10*time.Millisecond, daemon+" of "+r.name+" does not answer", func(ctx context.Context) error {
+		if p, err := readProcess(r.lab.recordFile(record)); err != nil || !p.alive() {
 			return finalError{fmt.Errorf("it has ended: can user frr enter %s?", dir)}
 		}
-		_, err := l.Exec(ctx, router, tool("vtysh"), "--vty_socket", dir, "-d", daemon, "-c", "show version")
+		_, err := r.Exec(ctx, tool("vtysh"), "--vty_socket", dir, "-d", daemon, "-c", "show version")
 		return err
 	})
 	if err != nil {
@@ -267,20 +249,20 @@ func checkDaemonLog(log string, from int64) error {
 	return nil
 }
 
-// endRouter ends the daemons of a router. Those that are told to end go in the reverse of the order in which they are started,
+// end ends the daemons of the router. Those that are told to end go in the reverse of the order in which they are started,
 // so that zebra hears what bgpd says last; those that are killed all at once and zebra first, so that it says nothing.
-func (l *Lab) endRouter(ctx context.Context, router string, signal syscall.Signal) error {
-	if err := checkRouter(router); err != nil {
+func (r *Router) end(ctx context.Context, signal syscall.Signal) error {
+	if err := r.check(); err != nil {
 		return err
 	}
-	daemons := l.routerDaemons(router)
+	daemons := r.daemons()
 	if signal != syscall.SIGKILL {
 		slices.Reverse(daemons)
 	}
 	var errs []error
 	ending := make([]process, len(daemons))
 	for i, daemon := range daemons {
-		p, err := readProcess(l.recordFile(routerRecord(router, daemon)))
+		p, err := readProcess(r.lab.recordFile(routerRecord(r.name, daemon)))
 		if err != nil {
 			return err
 		}
@@ -292,7 +274,7 @@ func (l *Lab) endRouter(ctx context.Context, router string, signal syscall.Signa
 	}
 	for i, daemon := range daemons {
 		errs = append(errs, ending[i].waitEnd(ctx, 5*time.Second), removeDaemonState(daemon, ending[i].PID),
-			os.Remove(l.recordFile(routerRecord(router, daemon))))
+			os.Remove(r.lab.recordFile(routerRecord(r.name, daemon))))
 	}
 	return errors.Join(errs...)
 }

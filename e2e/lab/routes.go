@@ -8,19 +8,19 @@ import (
 	"slices"
 )
 
-// Routes reads a host's kernel table of the family of like: the next hops of each prefix, sorted.
-func (l *Lab) Routes(ctx context.Context, host string, like netip.Addr) (map[netip.Prefix][]netip.Addr, error) {
+// Routes reads the host's kernel table of the family of like: the next hops of each prefix, sorted.
+func (h *Host) Routes(ctx context.Context, like netip.Addr) (map[netip.Prefix][]netip.Addr, error) {
 	family := "-4"
 	if like.Is6() {
 		family = "-6"
 	}
-	out, err := l.Exec(ctx, host, tool("ip"), "-j", family, "route", "show")
+	out, err := h.Exec(ctx, tool("ip"), "-j", family, "route", "show")
 	if err != nil {
 		return nil, err
 	}
 	routes, err := parseRoutes(out)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", host, err)
+		return nil, fmt.Errorf("%s: %w", h.name, err)
 	}
 	return routes, nil
 }

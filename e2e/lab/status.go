@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"time"
 )
@@ -30,7 +31,7 @@ type ComponentStatus struct {
 // A NodeStatus tells of one node.
 type NodeStatus struct {
 	Name      string
-	Addresses Addresses
+	Addresses []netip.Addr // on its eth0
 	State     NodeState
 	Plugged   bool  // its cable is in the switch
 	PID       int   // of its process 1
@@ -66,10 +67,10 @@ func (l *Lab) Status(ctx context.Context) (Status, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	ports := l.pluggedPorts()
+	ports := l.Network().pluggedPorts()
 	for i, node := range l.NodeNames() {
-		status := l.nodeStatus(ctx, node, all)
-		status.Addresses = NodeAddresses(i + 1)
+		status := l.Node(node).status(ctx, all)
+		status.Addresses = l.options.Families.Of(NodeAddresses(i + 1))
 		status.Plugged = ports[node]
 		s.Nodes = append(s.Nodes, status)
 	}
@@ -83,15 +84,15 @@ func (l *Lab) Status(ctx context.Context) (Status, error) {
 	return s, nil
 }
 
-func (l *Lab) nodeStatus(ctx context.Context, node string, all map[int]procStat) NodeStatus {
-	s := NodeStatus{Name: node, State: NodeDown, Ready: "unknown"}
-	if conditions, err := l.nodeConditions(ctx, node); err == nil {
+func (n *Node) status(ctx context.Context, all map[int]procStat) NodeStatus {
+	s := NodeStatus{Name: n.name, State: NodeDown, Ready: "unknown"}
+	if conditions, err := n.lab.API().nodeConditions(ctx, n.name); err == nil {
 		s.Ready = "yes"
 		if conditions.ready() != nil {
 			s.Ready = "no"
 		}
 	}
-	init, err := l.nodeProcess(node)
+	init, err := n.process()
 	if err != nil {
 		return s
 	}
@@ -107,9 +108,9 @@ func (l *Lab) nodeStatus(ctx context.Context, node string, all map[int]procStat)
 }
 
 // pluggedPorts tells which ports of the switch are up. On an error none is.
-func (l *Lab) pluggedPorts() map[string]bool {
+func (n *Network) pluggedPorts() map[string]bool {
 	up := map[string]bool{}
-	_ = l.RunIn(HostSwitch, func() error {
+	_ = n.lab.Host(HostSwitch).Run(func() error {
 		ports, err := net.Interfaces()
 		for _, port := range ports {
 			up[port.Name] = port.Flags&net.FlagUp != 0

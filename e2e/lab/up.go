@@ -55,48 +55,54 @@ func Up(ctx context.Context, options Options) (*Lab, error) {
 		return nil, fmt.Errorf("lab %q: %w; `lab down` ends it", options.Name, ErrRunning)
 	}
 	l := &Lab{options: options, created: time.Now(), dir: filepath.Join(root, options.Name)}
-	if err := l.boot(ctx, progress); err != nil {
+	if err := (&builder{l, progress}).boot(ctx); err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
+// A builder brings a lab up.
+type builder struct {
+	lab      *Lab
+	progress *progress
+}
+
 // boot takes away leftovers and runs the steps from nothing to a lab, or takes down what it has made.
-func (l *Lab) boot(ctx context.Context, progress *progress) error {
-	if err := tearDown(ctx, l.dir, l.options.Name, false); err != nil {
+func (b *builder) boot(ctx context.Context) error {
+	if err := tearDown(ctx, b.lab.dir, b.lab.options.Name, false); err != nil {
 		return fmt.Errorf("remove what an earlier lab left: %w", err)
 	}
-	err := l.runSteps(ctx, progress)
+	err := b.runSteps(ctx)
 	if err == nil {
 		return nil
 	}
 	keepLogs := ctx.Err() == nil
 	if keepLogs {
-		progress.say("failed, taking everything down again")
+		b.progress.say("failed, taking everything down again")
 	} else {
-		progress.say("interrupted, taking everything down again")
-		err = fmt.Errorf("lab %q did not come up: %w", l.options.Name, ctx.Err())
+		b.progress.say("interrupted, taking everything down again")
+		err = fmt.Errorf("lab %q did not come up: %w", b.lab.options.Name, ctx.Err())
 	}
-	if downErr := tearDown(context.WithoutCancel(ctx), l.dir, l.options.Name, keepLogs); downErr != nil {
+	if downErr := tearDown(context.WithoutCancel(ctx), b.lab.dir, b.lab.options.Name, keepLogs); downErr != nil {
 		return fmt.Errorf("%w\nand cleaning up failed too: %w", err, downErr)
 	}
 	if keepLogs {
-		return fmt.Errorf("%w\nall logs are in %s", err, l.path("logs"))
+		return fmt.Errorf("%w\nall logs are in %s", err, b.lab.path("logs"))
 	}
 	return err
 }
 
-func (l *Lab) runSteps(ctx context.Context, progress *progress) error {
+func (b *builder) runSteps(ctx context.Context) error {
 	for _, step := range []struct {
 		done string
 		run  func(context.Context) error
 	}{
-		{"files, certificates and kubeconfigs written", l.makeFiles},
-		{"switch, router and clients connected", l.makeNetwork},
-		{"API server ready", l.startAPI},
-		{"nodes started", l.startNodes},
-		{"nodes ready", l.waitNodes},
-		{"controllers ready", l.waitControllers},
+		{"files, certificates and kubeconfigs written", b.makeFiles},
+		{"switch, router and clients connected", b.lab.Network().make},
+		{"API server ready", b.startAPI},
+		{"nodes started", b.startNodes},
+		{"nodes ready", b.waitNodes},
+		{"controllers ready", b.waitControllers},
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -104,107 +110,91 @@ func (l *Lab) runSteps(ctx context.Context, progress *progress) error {
 		if err := step.run(ctx); err != nil {
 			return err
 		}
-		progress.say("%s", step.done)
+		b.progress.say("%s", step.done)
 	}
-	return l.save(true)
+	return b.lab.save(true)
 }
 
 // makeFiles writes everything that the processes read.
-func (l *Lab) makeFiles(context.Context) error {
+func (b *builder) makeFiles(context.Context) error {
 	for _, dir := range []string{"run", "logs", "bin", "images", "nodes"} {
-		if err := os.MkdirAll(l.path(dir), 0o755); err != nil {
+		if err := os.MkdirAll(b.lab.path(dir), 0o755); err != nil {
 			return err
 		}
 	}
-	if err := l.save(false); err != nil {
+	if err := b.lab.save(false); err != nil {
 		return err
 	}
-	if err := linkOrCopy(l.options.KubernetesBinary, l.path("bin", "kube")); err != nil {
+	if err := linkOrCopy(b.lab.options.KubernetesBinary, b.lab.path("bin", "kube")); err != nil {
 		return fmt.Errorf("the Kubernetes binary: %w", err)
 	}
 	for _, program := range []string{
 		"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
 	} {
-		if err := os.Symlink("kube", l.path("bin", program)); err != nil {
+		if err := os.Symlink("kube", b.lab.path("bin", program)); err != nil {
 			return err
 		}
 	}
-	for _, archive := range l.options.Images {
-		if _, err := l.keepImage(archive); err != nil {
+	for _, archive := range b.lab.options.Images {
+		if _, err := b.lab.keepImage(archive); err != nil {
 			return err
 		}
 	}
-	if err := makeCertificates(l.path("pki")); err != nil {
+	if err := makeCertificates(b.lab.path("pki")); err != nil {
 		return err
 	}
-	if err := l.makeUsers(); err != nil {
+	if err := makeUsers(b.lab); err != nil {
 		return err
 	}
-	for i := range l.options.Nodes {
-		if err := l.makeNodeFiles(i + 1); err != nil {
+	for i := range b.lab.options.Nodes {
+		if err := b.lab.Node(NodeName(i + 1)).makeFiles(); err != nil {
 			return err
 		}
 	}
-	return writeFile(l.path("node.sh"), nodeScript, 0o755)
+	return writeFile(b.lab.path("node.sh"), nodeScript, 0o755)
 }
 
 // startAPI starts all components, and waits for etcd and the API server; the others try until they reach it.
-func (l *Lab) startAPI(ctx context.Context) error {
+func (b *builder) startAPI(ctx context.Context) error {
 	for _, name := range []string{Etcd, APIServer} {
-		if err := l.startNamed(name); err != nil {
+		if err := b.lab.Component(name).start(); err != nil {
 			return err
 		}
 	}
 	for _, name := range []string{Etcd, APIServer} {
-		if err := l.waitNamed(ctx, name); err != nil {
+		if err := b.lab.Component(name).wait(ctx); err != nil {
 			return err
 		}
 	}
-	return errors.Join(l.startNamed(ControllerManager), l.startNamed(Scheduler))
+	return errors.Join(b.lab.Component(ControllerManager).start(), b.lab.Component(Scheduler).start())
 }
 
-func (l *Lab) startNodes(ctx context.Context) error {
-	for i := range l.options.Nodes {
-		if err := l.addNodeNetwork(ctx, i+1); err != nil {
+func (b *builder) startNodes(ctx context.Context) error {
+	for i := range b.lab.options.Nodes {
+		if err := b.lab.Network().addNode(ctx, i+1); err != nil {
 			return err
 		}
-		if err := l.startNode(i + 1); err != nil {
+		if err := b.lab.Node(NodeName(i + 1)).boot(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *Lab) waitNodes(ctx context.Context) error {
+func (b *builder) waitNodes(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, node := range l.NodeNames() {
-		group.Go(func() error { return l.waitNode(ctx, node, l.created) })
+	for _, node := range b.lab.NodeNames() {
+		group.Go(func() error { return b.lab.Node(node).wait(ctx, b.lab.created) })
 	}
 	return group.Wait()
 }
 
 // waitControllers waits until pods can be made.
-func (l *Lab) waitControllers(ctx context.Context) error {
-	if err := errors.Join(l.waitNamed(ctx, ControllerManager), l.waitNamed(ctx, Scheduler)); err != nil {
+func (b *builder) waitControllers(ctx context.Context) error {
+	if err := errors.Join(b.lab.Component(ControllerManager).wait(ctx), b.lab.Component(Scheduler).wait(ctx)); err != nil {
 		return err
 	}
-	return poll(ctx, startLimit, 50*time.Millisecond, "no service account in namespace default", l.checkDefaultServiceAccount)
-}
-
-func (l *Lab) startNamed(name string) error {
-	c, err := findComponent(name)
-	if err != nil {
-		return err
-	}
-	return l.startComponent(c)
-}
-
-func (l *Lab) waitNamed(ctx context.Context, name string) error {
-	c, err := findComponent(name)
-	if err != nil {
-		return err
-	}
-	return l.waitComponent(ctx, c)
+	return poll(ctx, startLimit, 50*time.Millisecond, "no service account in namespace default", b.lab.API().checkDefaultServiceAccount)
 }
 
 // lockLab keeps two programs from bringing the same lab up or down at the same time. Unlocking removes the lock if there is

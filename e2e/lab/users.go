@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 )
 
@@ -34,7 +33,7 @@ func users(nodes int) []user {
 }
 
 // makeUsers writes the API server's file of tokens and a kubeconfig for each user.
-func (l *Lab) makeUsers() error {
+func makeUsers(l *Lab) error {
 	ca, err := os.ReadFile(l.path("pki", "ca.crt"))
 	if err != nil {
 		return err
@@ -47,11 +46,11 @@ func (l *Lab) makeUsers() error {
 		token := rand.Text()
 		// The fields of the file: token, user name, user id, groups.
 		fmt.Fprintf(&tokens, "%s,%s,%s,%q\n", token, u.username, u.name, u.group)
-		if err := os.WriteFile(l.kubeconfig(u.name), kubeconfig(ca, u.name, token), 0o600); err != nil {
+		if err := os.WriteFile(l.kubeconfigOf(u.name), kubeconfig(l.options.Families.apiURL(), ca, u.name, token), 0o600); err != nil {
 			return err
 		}
 		if u.name == adminUser {
-			if err := os.WriteFile(l.adminTokenFile(), []byte(token), 0o600); err != nil {
+			if err := os.WriteFile(adminTokenFile(l), []byte(token), 0o600); err != nil {
 				return err
 			}
 		}
@@ -60,16 +59,16 @@ func (l *Lab) makeUsers() error {
 }
 
 // Kubeconfig is the path of the administrator's kubeconfig. The API server it names can be reached only from inside the
-// lab: see DialContext, Kubectl and Command.
-func (l *Lab) Kubeconfig() string { return l.kubeconfig(adminUser) }
+// lab: see Dial, Kubectl and Host.Command.
+func (a *API) Kubeconfig() string { return a.lab.kubeconfigOf(adminUser) }
 
-func (l *Lab) kubeconfig(user string) string {
+func (l *Lab) kubeconfigOf(user string) string {
 	return l.path("kubeconfig", user)
 }
 
-func (l *Lab) adminTokenFile() string { return filepath.Join(l.path("pki"), "admin.token") }
+func adminTokenFile(l *Lab) string { return l.path("pki", "admin.token") }
 
-func kubeconfig(ca []byte, user, token string) []byte {
+func kubeconfig(server string, ca []byte, user, token string) []byte {
 	return fmt.Appendf(nil, `apiVersion: v1
 kind: Config
 clusters:
@@ -87,5 +86,5 @@ contexts:
     cluster: lab
     user: %s
 current-context: lab
-`, apiURL, base64.StdEncoding.EncodeToString(ca), user, token, user)
+`, server, base64.StdEncoding.EncodeToString(ca), user, token, user)
 }

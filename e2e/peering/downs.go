@@ -58,7 +58,7 @@ type bfdPeer struct {
 func bfdPeers(ctx context.Context, l *lab.Lab, router string) (map[netip.Addr]bfdPeer, error) {
 	peers := map[netip.Addr]bfdPeer{}
 	for _, command := range []string{"show bfd peers json", "show bfd peers counters json"} {
-		out, err := l.Vtysh(ctx, router, command)
+		out, err := l.Router(router).Vtysh(ctx, command)
 		if err != nil {
 			return nil, err
 		}

@@ -31,7 +31,7 @@ const Established = "Established"
 
 // Sessions asks a router for all its sessions, by the address of the node.
 func Sessions(ctx context.Context, l *lab.Lab, router string) (map[netip.Addr]Session, error) {
-	out, err := l.Vtysh(ctx, router, "show bgp neighbors json")
+	out, err := l.Router(router).Vtysh(ctx, "show bgp neighbors json")
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func NodeAddresses(like netip.Addr, nodes ...string) []netip.Addr {
 func Hops(ctx context.Context, l *lab.Lab, router string, addresses ...netip.Addr) (map[netip.Addr][]string, error) {
 	out := map[netip.Addr][]string{}
 	for _, like := range []netip.Addr{lab.RouterAddresses.V4, lab.RouterAddresses.V6} {
-		routes, err := l.Routes(ctx, router, like)
+		routes, err := l.Host(router).Routes(ctx, like)
 		if err != nil {
 			return nil, err
 		}

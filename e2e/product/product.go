@@ -24,7 +24,7 @@ const Namespace = "berth-system"
 const (
 	Controller     = "deployment/berth-controller"
 	Speaker        = "daemonset/berth-speaker"
-	SpeakerPods    = "app.kubernetes.io/name=berth-speaker" // label selector
+	SpeakerPods    = "app.kubernetes.io/component=speaker" // label selector
 	SpeakerProcess = "speaker"
 )
 
@@ -44,11 +44,11 @@ func Install(ctx context.Context, l *lab.Lab, root string) (time.Duration, error
 		return 0, err
 	}
 	start := time.Now()
-	if _, err := l.Kubectl(ctx, "apply", "-k", base); err != nil {
+	if _, err := l.API().Kubectl(ctx, "apply", "-k", base); err != nil {
 		return 0, err
 	}
 	for _, what := range []string{Controller, Speaker} {
-		if _, err := l.Kubectl(ctx, "rollout", "status", "-n", Namespace, what, "--timeout=60s"); err != nil {
+		if _, err := l.API().Kubectl(ctx, "rollout", "status", "-n", Namespace, what, "--timeout=60s"); err != nil {
 			return 0, fmt.Errorf("%s is not ready after the install: %w", what, err)
 		}
 	}
@@ -70,7 +70,7 @@ func speakerReady(ctx context.Context, l *lab.Lab, node string) error {
 	client := http.Client{Timeout: time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return l.DialFrom(ctx, node, network, address)
+			return l.Node(node).Dial(ctx, network, address)
 		},
 	}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:9741/readyz", nil)
@@ -101,7 +101,7 @@ func speakersAgree(ctx context.Context, l *lab.Lab) error {
 			} `json:"status"`
 		} `json:"items"`
 	}
-	text, err := l.Kubectl(ctx, "get", "--raw", "/apis/berth.io/v1beta1/speakers")
+	text, err := l.API().Kubectl(ctx, "get", "--raw", "/apis/berth.io/v1beta1/speakers")
 	if err != nil {
 		return err
 	}

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/berth-lb/berth/e2e/lab"
 )
 
 // TestStraightLine: objects are applied, a Service has an address, and a
@@ -41,7 +39,7 @@ func TestStraightLine(t *testing.T) {
 		t.Errorf("ipMode is %q", got)
 	}
 	eventually(t, 5*time.Second, "pool counts", func() (bool, string) {
-		got := get(t, "get ipaddresspool line", ".status.assigned") + " of " + get(t, "get ipaddresspool line", ".status.available")
+		got := get(t, "get ipaddresspool line", ".status.assigned") + " of " + get(t, "get ipaddresspool line", ".status.availableIPv4")
 		return got == "1 of 9", got
 	})
 	eventually(t, 5*time.Second, "the Speaker object of the owner tells", func() (bool, string) {
@@ -71,7 +69,7 @@ func TestAnotherFamily(t *testing.T) {
 			t.Errorf("%s: %s", addr, line)
 		}
 	}
-	out, err := cluster.Exec(t.Context(), lab.HostClient, "ndisc6", "-1", "fd77::160", "eth0")
+	out, err := cluster.Client().Exec(t.Context(), "ndisc6", "-1", "fd77::160", "eth0")
 	if err != nil || !strings.Contains(string(out), "02:00:0A:4D:00:") {
 		t.Errorf("ndisc6: %v\n%s", err, out)
 	}

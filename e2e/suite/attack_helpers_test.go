@@ -58,7 +58,7 @@ func unharmed(t *testing.T, before map[string]speakerState) {
 // speakerPeak is the most memory that the speaker of a node has had since its process began, in MiB.
 func speakerPeak(t *testing.T, node string) int {
 	t.Helper()
-	out, err := cluster.Exec(t.Context(), node, "sh", "-c", "cat /proc/$(pgrep -o -x speaker)/status")
+	out, err := cluster.Node(node).Exec(t.Context(), "sh", "-c", "cat /proc/$(pgrep -o -x speaker)/status")
 	if err != nil {
 		t.Errorf("the speaker of %s: %v", node, err)
 		return 0
@@ -117,10 +117,10 @@ func withSettings(t *testing.T, settings ...string) {
 	set := func(changes []string) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
 		defer cancel()
-		if _, err := cluster.Kubectl(ctx, append([]string{"set", "env", "-n", system, product.Speaker}, changes...)...); err != nil {
+		if _, err := cluster.API().Kubectl(ctx, append([]string{"set", "env", "-n", system, product.Speaker}, changes...)...); err != nil {
 			return err
 		}
-		_, err := cluster.Kubectl(ctx, "rollout", "status", "-n", system, product.Speaker, "--timeout=90s")
+		_, err := cluster.API().Kubectl(ctx, "rollout", "status", "-n", system, product.Speaker, "--timeout=90s")
 		return err
 	}
 	var undo []string
@@ -154,7 +154,7 @@ func restartSpeaker(t *testing.T, node string) time.Duration {
 // hostMAC is the link-layer address of an interface of a host.
 func hostMAC(t *testing.T, host, link string) string {
 	t.Helper()
-	return strings.TrimSpace(string(must(t)(cluster.Exec(t.Context(), host, "cat", "/sys/class/net/"+link+"/address"))))
+	return strings.TrimSpace(string(must(t)(cluster.Host(host).Exec(t.Context(), "cat", "/sys/class/net/"+link+"/address"))))
 }
 
 // anyMAC matches a link-layer address in what arping and ndisc6 print.
@@ -169,7 +169,7 @@ func answerers(t *testing.T, host, link string, addr netip.Addr, times int) []st
 		command = []string{"ndisc6", "-m", "-r", strconv.Itoa(times), "-w", "500", addr.String(), link}
 	}
 	// Both fail when nobody answers; that is an answer too.
-	out, _ := cluster.Exec(t.Context(), host, command...)
+	out, _ := cluster.Host(host).Exec(t.Context(), command...)
 	var found []string
 	for _, m := range anyMAC.FindAllString(string(out), -1) {
 		found = append(found, strings.ToLower(m))

@@ -59,7 +59,7 @@ func TestRefusedByTheAPIServer(t *testing.T) {
 	for _, empty := range []string{"passwordSecret: {}", "password: x, passwordSecret: {}", `passwordSecret: {name: ""}`} {
 		manifest := "apiVersion: berth.io/v1beta1\nkind: BGPPeer\nmetadata: {name: empty}\n" +
 			"spec: {myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, " + empty + "}\n"
-		if _, err := cluster.KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "--dry-run=server", "-f", "-"); err != nil {
+		if _, err := cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "--dry-run=server", "-f", "-"); err != nil {
 			t.Errorf("%s is refused: %v", empty, err)
 		}
 	}
@@ -110,7 +110,7 @@ func TestSpeakerWritesOnlyItsOwnObject(t *testing.T) {
 	manifest := "apiVersion: berth.io/v1beta1\nkind: Speaker\nmetadata: {name: foreign}\n"
 	as := []string{"create", "--as=system:serviceaccount:berth-system:berth-speaker",
 		"--as-user-extra=authentication.kubernetes.io/node-name=node1", "-f", "-"}
-	_, err := cluster.KubectlInput(t.Context(), strings.NewReader(manifest), as...)
+	_, err := cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), as...)
 	if err == nil || !strings.Contains(err.Error(), "only the Speaker object of its own node") {
 		t.Errorf("err = %v", err)
 	}
@@ -122,17 +122,14 @@ func TestSpeakerWritesOnlyItsOwnObject(t *testing.T) {
 // TestMetricsAreForReaders: metrics are served over HTTPS to those that may
 // read them, and to nobody else.
 func TestMetricsAreForReaders(t *testing.T) {
-	kubectl(t, "create", "serviceaccount", "reader")
-	kubectl(t, "create", "clusterrolebinding", "reader", "--clusterrole=berth-metrics-reader", "--serviceaccount=default:reader")
-	cleanup(t, "delete", "serviceaccount/reader", "clusterrolebinding/reader")
-	reader := kubectl(t, "create", "token", "reader")
+	reader := metricsReader(t)
 	stranger := kubectl(t, "create", "token", "default")
 	for _, test := range []struct {
 		who, token, status string
 	}{
 		{"nobody", "", "401"}, {"a wrong token", "wrong", "401"}, {"a stranger", stranger, "403"}, {"a reader", reader, "200"},
 	} {
-		out, err := cluster.Exec(t.Context(), "client", "curl", "-sk", "-m", "5", "-w", "\n%{http_code}", "-H", "Authorization: Bearer "+test.token, "https://10.77.0.11:9740/metrics")
+		out, err := cluster.Client().Exec(t.Context(), "curl", "-sk", "-m", "5", "-w", "\n%{http_code}", "-H", "Authorization: Bearer "+test.token, "https://10.77.0.11:9740/metrics")
 		if err != nil || !strings.HasSuffix(string(out), "\n"+test.status) {
 			t.Errorf("%s: %v, want status %s, got\n%.300s", test.who, err, test.status, out)
 		}
@@ -140,4 +137,14 @@ func TestMetricsAreForReaders(t *testing.T) {
 			t.Errorf("metrics do not tell of three members:\n%.2000s", out)
 		}
 	}
+}
+
+// metricsReader makes somebody who may read metrics, until the test ends, and returns a token of theirs.
+func metricsReader(t *testing.T) string {
+	t.Helper()
+	kubectl(t, "create", "serviceaccount", "reader")
+	cleanup(t, "delete", "serviceaccount", "reader")
+	kubectl(t, "create", "clusterrolebinding", "reader", "--clusterrole=berth-metrics-reader", "--serviceaccount=default:reader")
+	cleanup(t, "delete", "clusterrolebinding", "reader")
+	return kubectl(t, "create", "token", "reader")
 }

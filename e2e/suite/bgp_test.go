@@ -52,11 +52,11 @@ func TestBGP(t *testing.T) {
 func router(t *testing.T, r peering.Router) {
 	t.Helper()
 	r.Nodes = cluster.NodeNames()
-	if err := cluster.StartRouter(t.Context(), r.Host, r.Config()); err != nil {
+	if err := cluster.Router(r.Host).Start(t.Context(), r.Config()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := cluster.StopRouter(context.WithoutCancel(t.Context()), r.Host); err != nil {
+		if err := cluster.Router(r.Host).Stop(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
 	})
@@ -197,7 +197,7 @@ func checkSecondRouter(t *testing.T, addresses []netip.Addr) {
 	before := uptimes(t)
 	change := func(manifest string) {
 		t.Helper()
-		if _, err := cluster.KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-"); err != nil {
+		if _, err := cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -226,7 +226,7 @@ func checkSecondRouter(t *testing.T, addresses []netip.Addr) {
 	routedTo(t, lab.HostRouter2, addresses, cluster.NodeNames()...)
 
 	// The password is changed on both sides. The session that is up lives on with the old one until it is begun anew.
-	if _, err := cluster.Vtysh(t.Context(), lab.HostRouter2, "configure terminal",
+	if _, err := cluster.Router(lab.HostRouter2).Vtysh(t.Context(), "configure terminal",
 		fmt.Sprintf("router bgp %d", peering.RouterASN), "neighbor NODES4 password rotated"); err != nil {
 		t.Fatal(err)
 	}
@@ -345,10 +345,10 @@ func checkMetalLB(t *testing.T) {
 	addr := netip.MustParseAddr(hasAddress(t, "routed-tor"))
 	routedTo(t, lab.HostRouter2, []netip.Addr{addr}, "node1", "node2")
 	eventually(t, 10*time.Second, "the aggregate is announced too", func() (bool, string) {
-		routes, err := cluster.Routes(t.Context(), lab.HostRouter2, addr)
+		routes, err := cluster.Host(lab.HostRouter2).Routes(t.Context(), addr)
 		return len(routes[netip.MustParsePrefix("198.51.100.64/27")]) == 2, fmt.Sprint(routes, err)
 	})
-	out, err := cluster.Vtysh(t.Context(), lab.HostRouter2, "show bgp ipv4 unicast "+addr.String()+"/32 json")
+	out, err := cluster.Router(lab.HostRouter2).Vtysh(t.Context(), "show bgp ipv4 unicast "+addr.String()+"/32 json")
 	if err != nil || !strings.Contains(string(out), "1234:1") {
 		t.Errorf("the route has no community 1234:1: %s, %v", out, err)
 	}

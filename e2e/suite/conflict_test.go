@@ -14,13 +14,13 @@ import (
 // TestForeignHostHasAddress: a host on the LAN that is no node has the address of a new Service. It is not announced, and
 // everybody who looks is told who has it. When the host gives it up, it is announced.
 func TestForeignHostHasAddress(t *testing.T) {
-	stranger := strings.TrimSpace(string(must(t)(cluster.Exec(t.Context(), lab.HostRouter, "cat", "/sys/class/net/eth0/address"))))
+	stranger := strings.TrimSpace(string(must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "cat", "/sys/class/net/eth0/address"))))
 	taken := []string{"10.77.0.216", "fd77::216"}
 	for _, addr := range taken {
 		single := netip.PrefixFrom(netip.MustParseAddr(addr), netip.MustParseAddr(addr).BitLen()).String()
-		must(t)(cluster.Exec(t.Context(), lab.HostRouter, "ip", "addr", "add", single, "dev", "eth0", "nodad"))
+		must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "ip", "addr", "add", single, "dev", "eth0", "nodad"))
 		t.Cleanup(func() {
-			_, _ = cluster.Exec(context.WithoutCancel(t.Context()), lab.HostRouter, "ip", "addr", "del", single, "dev", "eth0")
+			_, _ = cluster.Host(lab.HostRouter).Exec(context.WithoutCancel(t.Context()), "ip", "addr", "del", single, "dev", "eth0")
 		})
 	}
 	apply(t, web("strange", "node1"))
@@ -60,7 +60,7 @@ func TestForeignHostHasAddress(t *testing.T) {
 	}
 	for _, addr := range taken {
 		single := netip.PrefixFrom(netip.MustParseAddr(addr), netip.MustParseAddr(addr).BitLen()).String()
-		must(t)(cluster.Exec(t.Context(), lab.HostRouter, "ip", "addr", "del", single, "dev", "eth0"))
+		must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "ip", "addr", "del", single, "dev", "eth0"))
 	}
 	gone := time.Now()
 	ownedBy(t, "10.77.0.216", cluster.NodeNames()...)
@@ -93,17 +93,17 @@ func TestLinkOnOneNode(t *testing.T) {
 	addLink := func(node string) (mac string) {
 		t.Helper()
 		// A second interface on the same LAN, with a hardware address of its own.
-		must(t)(cluster.Exec(t.Context(), node, "ip", "link", "add", "lan9", "link", "eth0", "type", "macvlan", "mode", "bridge"))
+		must(t)(cluster.Node(node).Exec(t.Context(), "ip", "link", "add", "lan9", "link", "eth0", "type", "macvlan", "mode", "bridge"))
 		t.Cleanup(func() {
-			_, _ = cluster.Exec(context.WithoutCancel(t.Context()), node, "ip", "link", "del", "lan9")
+			_, _ = cluster.Node(node).Exec(context.WithoutCancel(t.Context()), "ip", "link", "del", "lan9")
 		})
-		must(t)(cluster.Exec(t.Context(), node, "ip", "link", "set", "lan9", "up"))
-		return strings.TrimSpace(string(must(t)(cluster.Exec(t.Context(), node, "cat", "/sys/class/net/lan9/address"))))
+		must(t)(cluster.Node(node).Exec(t.Context(), "ip", "link", "set", "lan9", "up"))
+		return strings.TrimSpace(string(must(t)(cluster.Node(node).Exec(t.Context(), "cat", "/sys/class/net/lan9/address"))))
 	}
 	answeredBy := func(addr, want string) {
 		t.Helper()
 		eventually(t, 15*time.Second, addr+" is answered by "+want, func() (bool, string) {
-			out, _ := cluster.Exec(t.Context(), lab.HostClient, "arping", "-c", "1", "-w", "1", "-I", "eth0", addr)
+			out, _ := cluster.Client().Exec(t.Context(), "arping", "-c", "1", "-w", "1", "-I", "eth0", addr)
 			var macs []string
 			for _, m := range macPattern.FindAllStringSubmatch(string(out), -1) {
 				macs = append(macs, strings.ToLower(m[1]))
@@ -119,7 +119,7 @@ func TestLinkOnOneNode(t *testing.T) {
 	answeredBy(addr, second)
 
 	// The only link goes: nobody can announce. It comes on another node: that one does.
-	must(t)(cluster.Exec(t.Context(), "node2", "ip", "link", "del", "lan9"))
+	must(t)(cluster.Node("node2").Exec(t.Context(), "ip", "link", "del", "lan9"))
 	answeredBy(addr, "")
 	answeredBy(addr, addLink("node3"))
 }

@@ -17,14 +17,11 @@ func suppress(t *testing.T, hosts ...string) (end func()) {
 	t.Helper()
 	set := func(ctx context.Context, state string) (err error) {
 		for _, host := range hosts {
-			if _, err = cluster.Exec(ctx, lab.HostSwitch, "bridge", "link", "set", "dev", host, "neigh_suppress", state); err != nil {
+			if _, err = cluster.Host(lab.HostSwitch).Exec(ctx, "bridge", "link", "set", "dev", host, "neigh_suppress", state); err != nil {
 				return err
 			}
 		}
 		return nil
-	}
-	if err := set(t.Context(), "on"); err != nil {
-		t.Fatal(err)
 	}
 	end = func() {
 		if err := set(context.WithoutCancel(t.Context()), "off"); err != nil {
@@ -32,6 +29,9 @@ func suppress(t *testing.T, hosts ...string) (end func()) {
 		}
 	}
 	t.Cleanup(end)
+	if err := set(t.Context(), "on"); err != nil {
+		t.Fatal(err)
+	}
 	return end
 }
 
@@ -42,25 +42,25 @@ func TestSuppressingSwitch(t *testing.T) {
 	end := suppress(t, lab.HostClient, lab.HostRouter)
 
 	const hidden = "10.77.0.224"
-	stranger := strings.TrimSpace(string(must(t)(cluster.Exec(t.Context(), lab.HostRouter, "cat", "/sys/class/net/eth0/address"))))
+	stranger := strings.TrimSpace(string(must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "cat", "/sys/class/net/eth0/address"))))
 	single := netip.PrefixFrom(netip.MustParseAddr(hidden), 32)
-	if err := cluster.AddAddresses(t.Context(), lab.HostRouter, "eth0", single); err != nil {
+	if err := cluster.Host(lab.HostRouter).AddAddresses(t.Context(), "eth0", single); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := cluster.RemoveAddresses(context.WithoutCancel(t.Context()), lab.HostRouter, "eth0", single); err != nil {
+		if err := cluster.Host(lab.HostRouter).RemoveAddresses(context.WithoutCancel(t.Context()), "eth0", single); err != nil {
 			t.Error(err)
 		}
 	})
 
 	// The IPv6 entry of the nodes' router moves, and IPv4 ones of everybody. The nodes know their router when they have used it.
 	for _, node := range cluster.NodeNames() {
-		must(t)(cluster.Exec(t.Context(), node, "sh", "-c", `ping -6 -c1 -W5 "$(ip -6 route show default | sed -n 's/.* via \([^ ]*\).*/\1/p' | head -n1)"`))
+		must(t)(cluster.Node(node).Exec(t.Context(), "sh", "-c", `ping -6 -c1 -W5 "$(ip -6 route show default | sed -n 's/.* via \([^ ]*\).*/\1/p' | head -n1)"`))
 	}
 	addresses := []netip.Addr{netip.MustParseAddr("10.77.0.223"), netip.MustParseAddr("fd77::223")}
 	learner := map[netip.Addr]string{addresses[0]: lab.HostClient, addresses[1]: lab.HostRouter}
 	for addr, host := range learner {
-		must(t)(cluster.Exec(t.Context(), host, "ip", "neigh", "replace", addr.String(), "lladdr", "02:00:00:00:00:77", "dev", "eth0", "nud", "stale"))
+		must(t)(cluster.Host(host).Exec(t.Context(), "ip", "neigh", "replace", addr.String(), "lladdr", "02:00:00:00:00:77", "dev", "eth0", "nud", "stale"))
 	}
 	apply(t, web("fabric", "node1"))
 	kubectl(t, "rollout", "status", "deployment/fabric", "--timeout=60s")
@@ -68,9 +68,11 @@ func TestSuppressingSwitch(t *testing.T) {
 	apply(t, pool("hidden", hidden+"/32"))
 	apply(t, echo("fabric", "fabric", ""))
 	apply(t, service("hidden", "fabric", "loadBalancerIP: "+hidden))
-	for addr, host := range learner {
-		took := eventually(t, 20*time.Second, host+" learns where "+addr.String()+" is", func() (bool, string) {
-			out := string(must(t)(cluster.Exec(t.Context(), host, "ip", "neigh", "show", addr.String(), "dev", "eth0")))
+	asked := time.Now()
+	for _, addr := range addresses {
+		host := learner[addr]
+		eventually(t, 20*time.Second, host+" learns where "+addr.String()+" is", func() (bool, string) {
+			out := string(must(t)(cluster.Host(host).Exec(t.Context(), "ip", "neigh", "show", addr.String(), "dev", "eth0")))
 			for _, node := range cluster.NodeNames() {
 				if strings.Contains(out, macOf(t, node)) {
 					return true, ""
@@ -78,7 +80,7 @@ func TestSuppressingSwitch(t *testing.T) {
 			}
 			return false, out
 		})
-		fmt.Printf("figure: %s behind a port that suppresses ARP and NDP has learned the place of %s after %.1f s\n", host, addr, took.Seconds())
+		fmt.Printf("figure: %s behind a port that suppresses ARP and NDP has learned the place of %s %.1f s after its Service was made\n", host, addr, time.Since(asked).Seconds())
 	}
 	eventually(t, 15*time.Second, "an Event tells of the host that has "+hidden, func() (bool, string) {
 		out := kubectl(t, "get", "events", "-A", "-o", `jsonpath={range .items[*]}{.reason}{" "}{.message}{"\n"}{end}`)
@@ -90,10 +92,16 @@ func TestSuppressingSwitch(t *testing.T) {
 		return false, out
 	})
 
-	// Now the owner is behind such a port, and who checks it is not.
+	// Now the owners are behind such ports, and who checks them is not.
 	end()
-	owner := ownedBy(t, addresses[0].String(), cluster.NodeNames()...)
-	suppress(t, owner)
+	var owners []string
+	for _, addr := range addresses {
+		eventually(t, 10*time.Second, "one node announces "+addr.String(), func() (bool, string) {
+			owners = announcers(t, addr)
+			return len(owners) == 1, fmt.Sprint(owners)
+		})
+		suppress(t, owners[0])
+	}
 	for start := time.Now(); time.Since(start) < 25*time.Second; time.Sleep(time.Second) {
 		if got := conflicts(t, addresses...); len(got) > 0 {
 			t.Fatalf("conflicts: %v", got)
@@ -106,14 +114,14 @@ func TestSuppressingSwitch(t *testing.T) {
 func TestKernelOfANodeAnswers(t *testing.T) {
 	const addr = "10.77.0.225"
 	single := netip.PrefixFrom(netip.MustParseAddr(addr), 32)
-	if err := cluster.AddAddresses(t.Context(), "node3", "lo", single); err != nil {
+	if err := cluster.Node("node3").AddAddresses(t.Context(), "lo", single); err != nil {
 		t.Fatal(err)
 	}
 	off := false
 	takeOff := func(ctx context.Context) {
 		if !off {
 			off = true
-			if err := cluster.RemoveAddresses(ctx, "node3", "lo", single); err != nil {
+			if err := cluster.Node("node3").RemoveAddresses(ctx, "lo", single); err != nil {
 				t.Error(err)
 			}
 		}
@@ -132,9 +140,10 @@ func TestKernelOfANodeAnswers(t *testing.T) {
 		}
 		return false, out
 	})
-	if got := get(t, "get speaker node2", `.status.layer2.conflicts[*].message`); !strings.Contains(got, "Node node3 answers") {
-		t.Errorf("the Speaker says: %s", got)
-	}
+	eventually(t, 5*time.Second, "the Speaker says so too", func() (bool, string) {
+		got := get(t, "get speaker node2", `.status.layer2.conflicts[*].message`)
+		return strings.Contains(got, "Node node3 answers"), got
+	})
 	takeOff(t.Context())
 	ownedBy(t, addr, "node2")
 	served(t, addr)

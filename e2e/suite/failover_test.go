@@ -183,12 +183,18 @@ func whole(t *testing.T) {
 // client's loss is Berth's alone, and not that of kube-proxy, which sends to pods of a dead node until Kubernetes notices.
 func eight(t *testing.T) []netip.Addr {
 	t.Helper()
+	return eightOf(t, "Local")
+}
+
+// eightOf is eight with this traffic policy.
+func eightOf(t *testing.T, policy string) []netip.Addr {
+	t.Helper()
 	apply(t, web("over", "node1", "node2", "node3"))
 	apply(t, pool("over", "10.77.0.200/29, fd77::200/125"))
 	kubectl(t, "rollout", "status", "deployment/over", "--timeout=60s")
 	var all strings.Builder
 	for i := range 8 {
-		all.WriteString(echo(fmt.Sprintf("over%d", i), "over", "externalTrafficPolicy: Local") + "---\n")
+		all.WriteString(echo(fmt.Sprintf("over%d", i), "over", "externalTrafficPolicy: "+policy) + "---\n")
 	}
 	apply(t, all.String())
 	var addresses []netip.Addr
@@ -224,22 +230,22 @@ type trial struct {
 }
 
 func trials() []trial {
-	try := func(do func(context.Context, string) error) func(*testing.T, string) {
+	try := func(do func(*lab.Node, context.Context) error) func(*testing.T, string) {
 		return func(t *testing.T, victim string) {
 			t.Helper()
 			// Also when the test has ended: what is broken must be mended.
-			if err := do(context.WithoutCancel(t.Context()), victim); err != nil {
+			if err := do(cluster.Node(victim), context.WithoutCancel(t.Context())); err != nil {
 				t.Error(err)
 			}
 		}
 	}
 	nothing := func(*testing.T, string) {}
 	return []trial{
-		{"crash", try(cluster.Crash), try(cluster.Start), time.Second, lossLimit, true, fewLost},
-		{"cable", try(cluster.Cut), try(cluster.Heal), time.Second, lossLimit, true, fewLost},
-		{"hang", try(cluster.Hang), try(cluster.Unhang), time.Second, holdLimit, true, fewLost},
+		{"crash", try((*lab.Node).Crash), try((*lab.Node).Start), time.Second, lossLimit, true, fewLost},
+		{"cable", try((*lab.Node).Cut), try((*lab.Node).Heal), time.Second, lossLimit, true, fewLost},
+		{"hang", try((*lab.Node).Hang), try((*lab.Node).Unhang), time.Second, holdLimit, true, fewLost},
 		{"kill", func(t *testing.T, victim string) {
-			if err := cluster.KillProcess(victim, product.SpeakerProcess, syscall.SIGKILL); err != nil {
+			if err := cluster.Node(victim).KillProcess(product.SpeakerProcess, syscall.SIGKILL); err != nil {
 				t.Error(err)
 			}
 		}, nothing, 3 * time.Second, fewLost, false, fewLost},
@@ -247,7 +253,7 @@ func trials() []trial {
 			kubectl(t, "rollout", "restart", "-n", system, product.Speaker)
 			kubectl(t, "rollout", "status", "-n", system, product.Speaker, "--timeout=60s")
 		}, nothing, time.Second, fewLost, false, fewLost},
-		{"drain", try(cluster.Drain), try(cluster.Undrain), 3 * time.Second, fewLost, true, fewLost},
+		{"drain", try((*lab.Node).Drain), try((*lab.Node).Undrain), 3 * time.Second, fewLost, true, fewLost},
 	}
 }
 
@@ -361,7 +367,7 @@ func checkFrozen(t *testing.T, addresses []netip.Addr) {
 	victim, owned := most(e.owners(t))
 	signal := func(s syscall.Signal) {
 		t.Helper()
-		if err := cluster.KillProcess(victim, product.SpeakerProcess, s); err != nil {
+		if err := cluster.Node(victim).KillProcess(product.SpeakerProcess, s); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -398,14 +404,14 @@ func checkFailback(t *testing.T, addresses []netip.Addr) {
 		return fmt.Sprint(before) == fmt.Sprint(e.owners(t)), fmt.Sprint(before)
 	})
 	victim, owned := most(before)
-	if err := cluster.Cut(t.Context(), victim); err != nil {
+	if err := cluster.Node(victim).Cut(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, 15*time.Second, "others have taken over", func() (bool, string) {
 		now := e.owners(t)
 		return !slices.ContainsFunc(owned, func(a netip.Addr) bool { return now[a] == victim }), fmt.Sprint(now)
 	})
-	if err := cluster.Heal(t.Context(), victim); err != nil {
+	if err := cluster.Node(victim).Heal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, 30*time.Second, "the addresses are back at "+victim, func() (bool, string) {

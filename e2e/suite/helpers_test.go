@@ -26,7 +26,7 @@ const system = product.Namespace
 // kubectl runs kubectl and fails the test when it fails.
 func kubectl(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := cluster.Kubectl(t.Context(), args...)
+	out, err := cluster.API().Kubectl(t.Context(), args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,13 +36,13 @@ func kubectl(t *testing.T, args ...string) string {
 // apply applies manifests and deletes their objects when the test ends.
 func apply(t *testing.T, manifest string) {
 	t.Helper()
-	if _, err := cluster.KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-"); err != nil {
+	if _, err := cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if _, err := cluster.KubectlInput(ctx, strings.NewReader(manifest), "delete", "--ignore-not-found", "-f", "-"); err != nil {
+		if _, err := cluster.API().KubectlInput(ctx, strings.NewReader(manifest), "delete", "--ignore-not-found", "-f", "-"); err != nil {
 			t.Error("clean up:", err)
 		}
 	})
@@ -52,7 +52,7 @@ func apply(t *testing.T, manifest string) {
 func cleanup(t *testing.T, args ...string) {
 	t.Helper()
 	t.Cleanup(func() {
-		if _, err := cluster.Kubectl(context.WithoutCancel(t.Context()), args...); err != nil {
+		if _, err := cluster.API().Kubectl(context.WithoutCancel(t.Context()), args...); err != nil {
 			t.Error("clean up:", err)
 		}
 	})
@@ -62,7 +62,7 @@ func cleanup(t *testing.T, args ...string) {
 // what it says.
 func refused(t *testing.T, manifest string) string {
 	t.Helper()
-	_, err := cluster.KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-")
+	_, err := cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-")
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
 		t.Fatalf("not refused (%v):\n%s", err, manifest)
@@ -74,7 +74,7 @@ func refused(t *testing.T, manifest string) string {
 // field is missing.
 func get(t *testing.T, object, path string) string {
 	t.Helper()
-	out, err := cluster.Kubectl(t.Context(), append(strings.Fields(object), "-o", "jsonpath={"+path+"}", "--ignore-not-found")...)
+	out, err := cluster.API().Kubectl(t.Context(), append(strings.Fields(object), "-o", "jsonpath={"+path+"}", "--ignore-not-found")...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ var macPattern = regexp.MustCompile(`\[([0-9A-Fa-f:]{17})\]`)
 func answers(t *testing.T, addr string) []string {
 	t.Helper()
 	// arping fails when nobody answers; that is an answer too.
-	out, _ := cluster.Exec(t.Context(), lab.HostClient, "arping", "-c", "1", "-w", "1", "-I", "eth0", addr)
+	out, _ := cluster.Client().Exec(t.Context(), "arping", "-c", "1", "-w", "1", "-I", "eth0", addr)
 	var nodes []string
 	for _, m := range macPattern.FindAllStringSubmatch(string(out), -1) {
 		nodes = append(nodes, nodeOf(t, m[1]))
@@ -158,7 +158,7 @@ func macOf(t *testing.T, node string) string {
 	if mac, ok := macs.Load(node); ok {
 		return mac.(string)
 	}
-	out, err := cluster.Exec(t.Context(), node, "cat", "/sys/class/net/eth0/address")
+	out, err := cluster.Node(node).Exec(t.Context(), "cat", "/sys/class/net/eth0/address")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func page(ctx context.Context, host, addr string, limit time.Duration) (string, 
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, to string) (conn net.Conn, err error) {
 			dialer := net.Dialer{LocalAddr: &net.TCPAddr{Port: freshPort()}}
-			err = cluster.RunIn(host, func() error {
+			err = cluster.Host(host).Run(func() error {
 				conn, err = dialer.DialContext(ctx, network, to)
 				return err
 			})

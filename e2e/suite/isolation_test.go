@@ -50,11 +50,11 @@ func TestControlPlaneOutage(t *testing.T) {
 	})
 	t.Cleanup(func() { mendControlPlane(t) })
 	start := time.Now()
-	if err := cluster.StopComponent(t.Context(), lab.APIServer); err != nil {
+	if err := cluster.Component(lab.APIServer).Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, node := range cluster.NodeNames() {
-		if err := cluster.Block(t.Context(), node, product.MemberPort); err != nil {
+		if err := cluster.Node(node).Block(t.Context(), product.MemberPort); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -123,14 +123,14 @@ func mendControlPlane(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 3*time.Minute)
 	defer cancel()
 	for _, node := range cluster.NodeNames() {
-		if err := cluster.Heal(ctx, node); err != nil {
+		if err := cluster.Node(node).Heal(ctx); err != nil {
 			t.Error(err)
 		}
 	}
-	if _, err := cluster.Kubectl(ctx, "get", "--raw", "/readyz"); err == nil {
+	if _, err := cluster.API().Kubectl(ctx, "get", "--raw", "/readyz"); err == nil {
 		return
 	}
-	if err := cluster.StartComponent(ctx, lab.APIServer); err != nil {
+	if err := cluster.Component(lab.APIServer).Start(ctx); err != nil {
 		t.Error(err)
 		return
 	}

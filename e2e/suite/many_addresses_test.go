@@ -30,11 +30,11 @@ func TestManyAddresses(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for i, node := range cluster.NodeNames() {
-				if err := cluster.AddAddresses(t.Context(), node, "eth0", test.more[i]...); err != nil {
+				if err := cluster.Node(node).AddAddresses(t.Context(), "eth0", test.more[i]...); err != nil {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() {
-					err := cluster.RemoveAddresses(context.WithoutCancel(t.Context()), node, "eth0", test.more[i]...)
+					err := cluster.Node(node).RemoveAddresses(context.WithoutCancel(t.Context()), "eth0", test.more[i]...)
 					if err != nil {
 						t.Error(err)
 					}

@@ -1,20 +1,17 @@
 package suite
 
 import (
-	"context"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/berth-lb/berth/e2e/lab"
-	"github.com/berth-lb/berth/e2e/product"
 )
 
 // TestOneNode: a cluster of one node with the label that kubeadm, Talos and kind put on control planes. An address of a pool is
 // announced all the same, and another pool gives out the node's own address, which only the node's kernel answers for.
 func TestOneNode(t *testing.T) {
-	useLab(t, lab.Options{Name: cluster.Name() + "-one", Nodes: 1, Progress: os.Stdout})
+	useLab(t, "one", lab.Options{Nodes: 1})
 	const label = "node.kubernetes.io/exclude-from-external-load-balancers"
 	kubectl(t, "label", "node", "node1", label+"=")
 	apply(t, web("only", "node1"))
@@ -25,9 +22,10 @@ func TestOneNode(t *testing.T) {
 		served(t, addr)
 	}
 	ownedBy(t, "10.77.0.120", "node1")
-	if got := condition(t, "l2advertisement announced", "Ready"); !strings.HasPrefix(got, "Accepted: ") {
-		t.Errorf("the advertisement says %q", got)
-	}
+	eventually(t, 5*time.Second, "the advertisement is ready", func() (bool, string) {
+		got := condition(t, "l2advertisement announced", "Ready")
+		return strings.HasPrefix(got, "Accepted: "), got
+	})
 
 	own := lab.NodeAddresses(1).V4.String()
 	given := strings.Replace(pool("own", own+"/32"), "spec: {", "spec: {allowNodeAddresses: true, ", 1)
@@ -46,24 +44,4 @@ func TestOneNode(t *testing.T) {
 		got := get(t, "get speaker node1", ".status.layer2.announcements[*].address")
 		return got == "10.77.0.120 fd77::120", got
 	})
-}
-
-// useLab has the rest of a test use a lab of its own in place of the one that all tests share.
-func useLab(t *testing.T, options lab.Options) {
-	t.Helper()
-	own, err := lab.Up(t.Context(), options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	shared := cluster
-	cluster = own
-	t.Cleanup(func() {
-		cluster = shared
-		if err := own.Down(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	if _, err := product.Install(t.Context(), own, root); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -43,13 +43,13 @@ func TestNobodyIsHeard(t *testing.T) {
 	}
 
 	for _, node := range cluster.NodeNames() {
-		if err := cluster.Block(t.Context(), node, product.MemberPort); err != nil {
+		if err := cluster.Node(node).Block(t.Context(), product.MemberPort); err != nil {
 			t.Fatal(err)
 		}
 	}
 	t.Cleanup(func() {
 		for _, node := range cluster.NodeNames() {
-			if err := cluster.Heal(context.WithoutCancel(t.Context()), node); err != nil {
+			if err := cluster.Node(node).Heal(context.WithoutCancel(t.Context())); err != nil {
 				t.Error(err)
 			}
 		}
@@ -59,20 +59,20 @@ func TestNobodyIsHeard(t *testing.T) {
 	fmt.Printf("figure: port blocked to the condition of all speakers %.1f s\n", time.Since(start).Seconds())
 	check("the port is blocked")
 
-	if err := cluster.StopComponent(t.Context(), lab.APIServer); err != nil {
+	if err := cluster.Component(lab.APIServer).Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for until := time.Now().Add(time.Minute); time.Now().Before(until); {
 		check("the API server is away too")
 	}
-	if err := cluster.StartComponent(t.Context(), lab.APIServer); err != nil {
+	if err := cluster.Component(lab.APIServer).Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); {
 		check("the API server is back")
 	}
 	for _, node := range cluster.NodeNames() {
-		if err := cluster.Heal(t.Context(), node); err != nil {
+		if err := cluster.Node(node).Heal(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -48,7 +48,7 @@ func TestControllerRestarts(t *testing.T) {
 		}
 	}
 
-	kubectl(t, "delete", "pod", "-n", system, "-l", "app.kubernetes.io/name=berth-controller", "--grace-period=0", "--force", "--wait=true")
+	kubectl(t, "delete", "pod", "-n", system, "-l", "app.kubernetes.io/component=controller", "--grace-period=0", "--force", "--wait=true")
 	check("after all its pods were killed")
 
 	kubectl(t, "delete", "deployment", "-n", system, "berth-controller", "--wait=true")
@@ -72,7 +72,7 @@ func TestSecondReplicaTakesOver(t *testing.T) {
 	before := leader(t)
 	node := get(t, "get pod -n "+system+" "+before, ".spec.nodeName")
 	start := time.Now()
-	if err := cluster.KillProcess(node, "controller", 9); err != nil {
+	if err := cluster.Node(node).KillProcess("controller", 9); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, service("lead", "lead", ""))
@@ -93,7 +93,7 @@ func TestSpeakerRestarts(t *testing.T) {
 	served(t, addr)
 	owner := ownedBy(t, addr)
 	client := startTraffic(t, addr, untilSure)
-	pod := get(t, "get pod -n "+system+" -l app.kubernetes.io/name=berth-speaker --field-selector spec.nodeName="+owner, ".items[0].metadata.name")
+	pod := get(t, "get pod -n "+system+" -l app.kubernetes.io/component=speaker --field-selector spec.nodeName="+owner, ".items[0].metadata.name")
 	kubectl(t, "delete", "pod", "-n", system, pod, "--wait=true")
 	kubectl(t, "rollout", "status", "-n", system, "daemonset/berth-speaker", "--timeout=60s")
 	ownedBy(t, addr)
@@ -116,7 +116,7 @@ func TestAPIServerStops(t *testing.T) {
 	served(t, addr)
 	owner := ownedBy(t, addr)
 
-	if err := cluster.StopComponent(t.Context(), lab.APIServer); err != nil {
+	if err := cluster.Component(lab.APIServer).Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	client := startTraffic(t, addr, untilSure)
@@ -130,7 +130,7 @@ func TestAPIServerStops(t *testing.T) {
 	if requests, failed, _ := client.count(); requests < 50 || failed > 0 {
 		t.Errorf("without the API server %d of %d requests failed", failed, requests)
 	}
-	if err := cluster.StartComponent(t.Context(), lab.APIServer); err != nil {
+	if err := cluster.Component(lab.APIServer).Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()

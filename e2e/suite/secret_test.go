@@ -23,7 +23,7 @@ func memberSecret(entries ...string) string {
 // replaceSecret replaces the Secret, as `kubectl replace` and Argo CD's Replace=true do.
 func replaceSecret(t *testing.T, manifest string) {
 	t.Helper()
-	must(t)(cluster.KubectlInput(t.Context(), strings.NewReader(manifest), "replace", "-f", "-"))
+	must(t)(cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), "replace", "-f", "-"))
 }
 
 func memberKey(t *testing.T) string {
@@ -61,7 +61,7 @@ func TestMemberSecret(t *testing.T) {
 		replaceSecret(t, memberSecret("key: "+key, "note: "+base64.StdEncoding.EncodeToString([]byte("do not touch"))))
 		t.Cleanup(func() {
 			text := strings.NewReader(memberSecret("key: " + key))
-			if _, err := cluster.KubectlInput(context.WithoutCancel(t.Context()), text, "replace", "-f", "-"); err != nil {
+			if _, err := cluster.API().KubectlInput(context.WithoutCancel(t.Context()), text, "replace", "-f", "-"); err != nil {
 				t.Error("clean up:", err)
 			}
 		})
@@ -77,13 +77,13 @@ func refilled(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
 	key := func() string {
-		out, _ := cluster.Kubectl(ctx, "get", "secret", "-n", system, "berth-memberlist", "-o", "jsonpath={.data.key}")
+		out, _ := cluster.API().Kubectl(ctx, "get", "secret", "-n", system, "berth-memberlist", "-o", "jsonpath={.data.key}")
 		return string(out)
 	}
 	if key() != "" {
 		return
 	}
-	if _, err := cluster.Kubectl(ctx, "rollout", "restart", "-n", system, product.Controller); err != nil {
+	if _, err := cluster.API().Kubectl(ctx, "rollout", "restart", "-n", system, product.Controller); err != nil {
 		t.Error("clean up:", err)
 	}
 	for key() == "" {

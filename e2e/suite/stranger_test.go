@@ -35,7 +35,7 @@ const (
 // from dials as a host of the lab.
 func from(host string) stranger.Dialer {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		return cluster.DialFrom(ctx, host, network, address)
+		return cluster.Host(host).Dial(ctx, network, address)
 	}
 }
 
@@ -58,7 +58,7 @@ func together(t *testing.T) (stop func()) {
 	var wait sync.WaitGroup
 	wait.Go(func() {
 		for ctx.Err() == nil {
-			out, err := cluster.Kubectl(ctx, "get", "speakers", "-o", "jsonpath={.items[*].status.members}")
+			out, err := cluster.API().Kubectl(ctx, "get", "speakers", "-o", "jsonpath={.items[*].status.members}")
 			if err == nil {
 				for _, n := range strings.Fields(string(out)) {
 					if n != fmt.Sprint(all) {
@@ -249,7 +249,7 @@ const openLimit = 500
 // openFiles is how many the speaker of a node has open.
 func openFiles(t *testing.T, node string) int {
 	t.Helper()
-	out, err := cluster.Exec(t.Context(), node, "sh", "-c", "ls /proc/$(pgrep -o -x speaker)/fd | wc -l")
+	out, err := cluster.Node(node).Exec(t.Context(), "sh", "-c", "ls /proc/$(pgrep -o -x speaker)/fd | wc -l")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,11 +265,7 @@ func openFiles(t *testing.T, node string) int {
 func TestStrangerAtMetrics(t *testing.T) {
 	whole(t)
 	const victim = "node1"
-	kubectl(t, "create", "serviceaccount", "scraper")
-	cleanup(t, "delete", "serviceaccount", "scraper")
-	kubectl(t, "create", "clusterrolebinding", "scraper", "--clusterrole=berth-metrics-reader", "--serviceaccount=default:scraper")
-	cleanup(t, "delete", "clusterrolebinding", "scraper")
-	token := kubectl(t, "create", "token", "scraper")
+	token := metricsReader(t)
 	before := speakers(t)
 	url := "https://" + target(t, victim, metricsPort) + "/metrics"
 	scraper := stranger.Client(from(lab.HostClient), 5*time.Second)
@@ -321,7 +317,7 @@ func TestForgedClaims(t *testing.T) {
 	api := clientset(t)
 	const howLong = 20 * time.Second
 	var forger *stranger.Forger
-	err := cluster.RunIn(lab.HostStranger, func() (err error) {
+	err := cluster.Host(lab.HostStranger).Run(func() (err error) {
 		forger, err = stranger.Claims{Link: "eth0", Addresses: addresses, MACs: 5000, PerSecond: 1000, For: howLong}.Open()
 		return err
 	})
@@ -398,7 +394,7 @@ func TestRefreshFlood(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before, sessions := speakers(t), calmSessions(t)
 			var listener net.Listener
-			err := cluster.RunIn(lab.HostStranger, func() (err error) {
+			err := cluster.Host(lab.HostStranger).Run(func() (err error) {
 				listener, err = net.Listen("tcp", netip.AddrPortFrom(lab.StrangerAddresses.V4, 179).String())
 				return err
 			})

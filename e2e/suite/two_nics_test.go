@@ -42,7 +42,7 @@ func TestStandInOnServiceLAN(t *testing.T) {
 		for ctx.Err() == nil {
 			// Only what it knows: to take away what it is asking for fails the requests that wait for the answer. It is an
 			// error while entries come back as soon as they are gone.
-			_, _ = cluster.Exec(ctx, lab.HostClient, "ip", "neigh", "flush", "dev", lab.ServiceLink, "nud", "reachable")
+			_, _ = cluster.Client().Exec(ctx, "ip", "neigh", "flush", "dev", lab.ServiceLink, "nud", "reachable")
 			n++
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -131,15 +131,15 @@ func TestServiceVLANDies(t *testing.T) {
 	rejoined := false
 	t.Cleanup(func() {
 		if !rejoined {
-			_ = cluster.JoinVLAN(context.WithoutCancel(t.Context()), victim, lab.ServiceLAN)
+			_ = cluster.Node(victim).JoinVLAN(context.WithoutCancel(t.Context()), lab.ServiceLAN)
 		}
 	})
 	start := time.Now()
-	if err := cluster.LeaveVLAN(t.Context(), victim, lab.ServiceLAN); err != nil {
+	if err := cluster.Node(victim).LeaveVLAN(t.Context(), lab.ServiceLAN); err != nil {
 		t.Fatal(err)
 	}
 	e.cutOff = lab.ServiceLink + "-" + victim
-	if got := strings.TrimSpace(string(must(t)(cluster.Exec(t.Context(), victim, "cat", "/sys/class/net/"+lab.ServiceLink+"/carrier")))); got != "1" {
+	if got := strings.TrimSpace(string(must(t)(cluster.Host(victim).Exec(t.Context(), "cat", "/sys/class/net/"+lab.ServiceLink+"/carrier")))); got != "1" {
 		t.Fatalf("%s of %s has carrier %q", lab.ServiceLink, victim, got)
 	}
 	time.Sleep(time.Second)
@@ -167,7 +167,7 @@ func TestServiceVLANDies(t *testing.T) {
 
 	back := time.Now()
 	rejoined, e.cutOff = true, ""
-	if err := cluster.JoinVLAN(t.Context(), victim, lab.ServiceLAN); err != nil {
+	if err := cluster.Node(victim).JoinVLAN(t.Context(), lab.ServiceLAN); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(5 * time.Second)
@@ -203,11 +203,11 @@ func TestTwoLinksInOneSubnet(t *testing.T) {
 	withSettings(t, "BERTH_SELF_CHECK_INTERVAL=10s")
 	for i, node := range cluster.NodeNames() {
 		second := lab.OnServiceLAN(lab.NodeAddresses(20 + i))
-		if err := cluster.AddLink(t.Context(), node, "svc1", lab.ServiceLAN, second); err != nil {
+		if err := cluster.Node(node).AddLink(t.Context(), "svc1", lab.ServiceLAN, second); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			if err := cluster.RemoveLink(context.WithoutCancel(t.Context()), node, "svc1"); err != nil {
+			if err := cluster.Node(node).RemoveLink(context.WithoutCancel(t.Context()), "svc1"); err != nil {
 				t.Error(err)
 			}
 		})

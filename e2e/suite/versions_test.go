@@ -34,7 +34,7 @@ func TestTwoVersions(t *testing.T) {
 			{"patch", "-n", system, product.Speaker, "--type=merge", "-p", `{"spec":{"updateStrategy":{"type":"RollingUpdate"}}}`},
 			{"set", "image", "-n", system, product.Speaker, "speaker=" + before},
 		} {
-			if _, err := cluster.Kubectl(context.WithoutCancel(t.Context()), args...); err != nil {
+			if _, err := cluster.API().Kubectl(context.WithoutCancel(t.Context()), args...); err != nil {
 				t.Error("clean up:", err)
 			}
 		}
@@ -119,7 +119,7 @@ func takeOver(t *testing.T, e *eyes, victim string) {
 	t.Helper()
 	before := e.owners(t)
 	from := e.served(t)
-	if err := cluster.Cut(t.Context(), victim); err != nil {
+	if err := cluster.Node(victim).Cut(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(time.Second) // a moment ago all were served
@@ -133,7 +133,7 @@ func takeOver(t *testing.T, e *eyes, victim string) {
 		return true, ""
 	})
 	to := e.served(t)
-	if err := cluster.Heal(t.Context(), victim); err != nil {
+	if err := cluster.Node(victim).Heal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var had []netip.Addr

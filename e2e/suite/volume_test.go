@@ -26,11 +26,11 @@ const many = 5000
 // clientset talks to the lab's API server as administrator.
 func clientset(t *testing.T) *kubernetes.Clientset {
 	t.Helper()
-	config, err := clientcmd.BuildConfigFromFlags("", cluster.Kubeconfig())
+	config, err := clientcmd.BuildConfigFromFlags("", cluster.API().Kubeconfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.Dial = cluster.DialContext
+	config.Dial = cluster.API().Dial
 	config.QPS = -1
 	api, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -104,7 +104,7 @@ func restartWithMany(t *testing.T, api *kubernetes.Clientset) {
 	t.Helper()
 	writes := statusWrites(t, api)
 	start := time.Now()
-	kubectl(t, "delete", "pod", "-n", system, "-l", "app.kubernetes.io/name=berth-controller", "--wait=true")
+	kubectl(t, "delete", "pod", "-n", system, "-l", "app.kubernetes.io/component=controller", "--wait=true")
 	kubectl(t, "rollout", "status", "-n", system, "deployment/berth-controller", "--timeout=60s")
 	ready := time.Since(start)
 	leaderWorks(t, "many-after")
@@ -301,7 +301,7 @@ func controllerFile(t *testing.T, file string) string {
 	if !slices.Contains(cluster.NodeNames(), node) {
 		t.Fatalf("the leader is on node %q", node)
 	}
-	out, err := cluster.Exec(t.Context(), node, "sh", "-c", "cat /proc/$(pgrep -x controller)/"+file)
+	out, err := cluster.Node(node).Exec(t.Context(), "sh", "-c", "cat /proc/$(pgrep -x controller)/"+file)
 	if err != nil {
 		t.Fatal(err)
 	}

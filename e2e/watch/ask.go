@@ -30,7 +30,7 @@ func StartAskerOn(
 ) (*Asker, error) {
 	var fd, index int
 	var mac MAC
-	err := l.RunIn(host, func() error {
+	err := l.Host(host).Run(func() error {
 		link, err := net.InterfaceByName(name)
 		if err != nil {
 			return err

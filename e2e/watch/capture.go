@@ -53,7 +53,7 @@ func StartCapture(l *lab.Lab, addresses []netip.Addr) (*Capture, error) {
 	go func() {
 		defer close(c.ended)
 		// All of it runs in the namespace: ports come and go with their nodes and are looked up by number.
-		err := l.RunIn(lab.HostSwitch, func() error {
+		err := l.Host(lab.HostSwitch).Run(func() error {
 			fd, err := openCapture()
 			opened <- err
 			if err != nil {

@@ -14,7 +14,7 @@ import (
 
 // Neighbours reads where a host sends what it has for addresses on its LAN: its kernel's neighbour cache.
 func Neighbours(ctx context.Context, l *lab.Lab, host string) (map[netip.Addr]MAC, error) {
-	out, err := l.Exec(ctx, host, "ip", "-j", "neigh", "show", "dev", "eth0")
+	out, err := l.Host(host).Exec(ctx, "ip", "-j", "neigh", "show", "dev", "eth0")
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func Neighbours(ctx context.Context, l *lab.Lab, host string) (map[netip.Addr]MA
 // ForgetNeighbours empties a host's neighbour cache: it asks anew. While the host sends all the time, entries come back as
 // soon as they are gone, and ip gives up after ten rounds, with an error and with all that was there before gone.
 func ForgetNeighbours(ctx context.Context, l *lab.Lab, host string) error {
-	_, err := l.Exec(ctx, host, "ip", "neigh", "flush", "dev", "eth0")
+	_, err := l.Host(host).Exec(ctx, "ip", "neigh", "flush", "dev", "eth0")
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && ctx.Err() == nil {
 		return nil

@@ -43,7 +43,7 @@ type Routes struct {
 func StartRoutes(l *lab.Lab, host string) (*Routes, error) {
 	var fd int
 	// The socket stays in the namespace in which it was made, whoever reads from it.
-	err := l.RunIn(host, func() (err error) {
+	err := l.Host(host).Run(func() (err error) {
 		fd, err = openRoutes()
 		return err
 	})

@@ -70,7 +70,7 @@ type pair struct{ v4, v6 *net.UDPConn }
 // reading ends, some time after they were last used.
 func (t *Traffic) open() (pair, error) {
 	var p pair
-	err := t.config.Lab.RunIn(t.config.Host, func() (err error) {
+	err := t.config.Lab.Host(t.config.Host).Run(func() (err error) {
 		if p.v4, err = net.ListenUDP("udp4", nil); err != nil {
 			return err
 		}

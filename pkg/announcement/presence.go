@@ -148,11 +148,15 @@ func Assess(f Fellow, p GracePeriods, now time.Time) Assessment {
 		return heldUntil(f.StageSince.Add(p.Restart), now)
 	case f.Stage == StageLeaving:
 		return Assessment{Gone, v1beta1.ReasonNodeLeaving, time.Time{}}
-	case f.Left:
+	}
+	// What was renewed before the speaker fell silent, or said goodbye, proves nothing. One
+	// that has come back need not be heard: its port may be closed now, or its address be of
+	// another family.
+	renewedSince := f.Stage.works() && f.Renewed.After(f.Since)
+	if f.Left && !renewedSince {
 		return heldUntil(later(f.Since, f.StageSince).Add(p.Restart), now)
 	}
-	// What was renewed before the speaker fell silent proves nothing.
-	if f.Stage.works() && f.Renewed.After(f.Since) {
+	if renewedSince {
 		renewed := f.Renewed.Add(p.Renewal)
 		switch {
 		case renewed.After(now):

@@ -112,7 +112,7 @@ func (b *bed) close(ctx context.Context) error {
 	if b.Started {
 		return b.Close(ctx)
 	}
-	return errors.Join(b.Lab.StopRouter(ctx, lab.HostRouter), b.Lab.StopRouter(ctx, lab.HostRouter2))
+	return errors.Join(b.Lab.Router(lab.HostRouter).Stop(ctx), b.Lab.Router(lab.HostRouter2).Stop(ctx))
 }
 
 // terms are those on which nodes and routers speak with each other.
@@ -164,7 +164,7 @@ func (b *bed) settle(ctx context.Context, t terms) error {
 		router := t.router(host, nodes)
 		if host == lab.HostRouter2 {
 			// It has no part in what follows, until it is opened.
-			_ = b.Lab.CrashRouter(ctx, host) // it may never have been there
+			_ = b.Lab.Router(host).Crash(ctx) // it may never have been there
 			if !t.open {
 				if err := b.Delete(ctx, t.peers(router)); err != nil {
 					return err
@@ -174,7 +174,7 @@ func (b *bed) settle(ctx context.Context, t terms) error {
 				continue
 			}
 		}
-		if err := errors.Join(b.Lab.StopRouter(ctx, host), b.Lab.StartRouter(ctx, host, router.Config())); err != nil {
+		if err := errors.Join(b.Lab.Router(host).Stop(ctx), b.Lab.Router(host).Start(ctx, router.Config())); err != nil {
 			return err
 		}
 		if host == lab.HostRouter || t.open {
@@ -187,7 +187,7 @@ func (b *bed) settle(ctx context.Context, t terms) error {
 		return err
 	}
 	if t.open {
-		if err := b.Lab.OpenRouter(ctx, lab.HostRouter2); err != nil {
+		if err := b.Lab.Router(lab.HostRouter2).Open(ctx); err != nil {
 			return err
 		}
 	}

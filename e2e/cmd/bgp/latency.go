@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 
@@ -30,7 +28,7 @@ const (
 
 // measureLatency makes Services and measures how long it takes from the request, and from the moment in which a watcher of
 // the API server sees the address, until the router's kernel has the route.
-func (b *bed) measureLatency(ctx context.Context, lines *os.File) (err error) {
+func (b *bed) measureLatency(ctx context.Context, lines *bench.Lines) (err error) {
 	if err := b.settle(ctx, terms{restart: true}); err != nil {
 		return err
 	}
@@ -65,7 +63,7 @@ func (b *bed) measureLatency(ctx context.Context, lines *os.File) (err error) {
 		return err
 	}
 	time.Sleep(bench.Calm)
-	_, deleteErr := b.Lab.Kubectl(ctx, "delete", "services", "-l", "set="+setFresh, "--wait=true")
+	_, deleteErr := b.Lab.API().Kubectl(ctx, "delete", "services", "-l", "set="+setFresh, "--wait=true")
 	arrivals := watch.Arrivals(routes.Events(begin), len(b.Lab.NodeNames()))
 	return errors.Join(tellLatency(lines, asked, assigned(), arrivals), deleteErr)
 }
@@ -111,7 +109,7 @@ func (b *bed) watchServices(ctx context.Context) (func() map[string]visible, err
 }
 
 // tellLatency prints the figures.
-func tellLatency(lines *os.File, asked map[string]time.Time, assigned map[string]visible, arrivals map[netip.Addr]watch.Arrival) error {
+func tellLatency(lines *bench.Lines, asked map[string]time.Time, assigned map[string]visible, arrivals map[netip.Addr]watch.Arrival) error {
 	type figures struct{ address, first, full, asked []time.Duration }
 	var families [2]figures
 	for name, v := range assigned {
@@ -138,12 +136,15 @@ func tellLatency(lines *os.File, asked map[string]time.Time, assigned map[string
 		printLatency(family+": address seen to first next hop", f.first)
 		printLatency(family+": address seen to all next hops", f.full)
 		printLatency(family+": request to all next hops", f.asked)
-		text, err := json.Marshal(map[string]any{"scenario": latencyName, "family": family,
-			"address": microseconds(f.address), "first": microseconds(f.first), "full": microseconds(f.full), "asked": microseconds(f.asked)})
+		err := lines.Write(map[string]any{
+			"scenario": latencyName,
+			"family":   family,
+			"address":  microseconds(f.address),
+			"first":    microseconds(f.first),
+			"full":     microseconds(f.full),
+			"asked":    microseconds(f.asked),
+		})
 		if err != nil {
-			return err
-		}
-		if _, err := lines.Write(append(text, '\n')); err != nil {
 			return err
 		}
 	}

@@ -18,35 +18,23 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/berth-lb/berth/e2e/bench"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "bgp:", err)
-		os.Exit(1)
-	}
-}
+func main() { bench.Main("bgp", run) }
 
 // settings are what the environment says.
 type settings struct {
 	bench.Settings
-	bfd     []bool // with which scenarios run to which it may make a difference
-	minutes int
-	loss    int64 // ms
+	bfd  []bool // with which scenarios run to which it may make a difference
+	loss int64  // ms
 }
 
 func readSettings() (settings, error) {
@@ -57,9 +45,6 @@ func readSettings() (settings, error) {
 	s := settings{Settings: shared}
 	if s.loss, err = strconv.ParseInt(cmp.Or(os.Getenv("LOSS"), "50"), 10, 64); err != nil {
 		return s, fmt.Errorf("LOSS: %w", err)
-	}
-	if s.minutes, err = strconv.Atoi(cmp.Or(os.Getenv("MINUTES"), "10")); err != nil || s.minutes < 1 {
-		return s, fmt.Errorf("MINUTES is %q: want a whole number, at least 1", os.Getenv("MINUTES"))
 	}
 	switch text := cmp.Or(os.Getenv("BFD"), "no"); text {
 	case "no":
@@ -153,10 +138,8 @@ func broken(sc scenario, results []result, limit int64) error {
 	return errors.Join(errs...)
 }
 
-// runAll runs a scenario so many times. A run that could not be measured is told and counts as none; the scenario ends with
-// it.
-func (b *bed) runAll(ctx context.Context, sc scenario, runs int, lines *os.File) (results []result, err error) {
-	begin := time.Now()
+// runAll runs a scenario so many times. What a run that could not be measured has broken is mended, and the scenario ends with it.
+func (b *bed) runAll(ctx context.Context, sc scenario, runs int, lines *bench.Lines) ([]result, error) {
 	switch {
 	case sc.once:
 		runs = 1
@@ -166,24 +149,16 @@ func (b *bed) runAll(ctx context.Context, sc scenario, runs int, lines *os.File)
 	if err := b.settle(ctx, sc.terms); err != nil {
 		return nil, err
 	}
-	for i := range runs {
-		node := b.Lab.NodeNames()[i%len(b.Lab.NodeNames())]
+	nodes := b.Lab.NodeNames()
+	return bench.Repeat(sc.name, runs, lines, func(run int) (result, error) {
+		node := nodes[(run-1)%len(nodes)]
 		r, err := b.runOnce(ctx, sc, node)
 		if err != nil {
-			return results, errors.Join(fmt.Errorf("run %d: %w", i+1, err), b.recover(context.WithoutCancel(ctx), sc, node))
+			return r, errors.Join(err, b.recover(context.WithoutCancel(ctx), sc, node))
 		}
-		r.Scenario, r.BFD, r.Run = sc.name, sc.terms.bfd, i+1
-		results = append(results, r)
-		text, err := json.Marshal(r)
-		if err != nil {
-			return results, err
-		}
-		if _, err := lines.Write(append(text, '\n')); err != nil {
-			return results, err
-		}
-	}
-	fmt.Fprintf(os.Stderr, "%s: %d runs in %.0f s\n", sc.name, runs, time.Since(begin).Seconds())
-	return results, nil
+		r.Scenario, r.BFD, r.Run = sc.name, sc.terms.bfd, run
+		return r, nil
+	})
 }
 
 // slowRuns is how often a slow scenario runs at most.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berth-lb/berth/e2e/bench"
 	"github.com/berth-lb/berth/e2e/lab"
 	"github.com/berth-lb/berth/e2e/peering"
 	"github.com/berth-lb/berth/e2e/watch"
@@ -85,7 +86,7 @@ func TestScenariosWithBFD(t *testing.T) {
 				want []variant
 			}{{[]bool{false}, test.no}, {[]bool{true}, test.yes}, {[]bool{false, true}, test.both}} {
 				var got []variant
-				for _, sc := range scenarios(settings{bfd: asked.bfd, minutes: 1}) {
+				for _, sc := range scenarios(settings{Settings: bench.Settings{Minutes: 1}, bfd: asked.bfd}) {
 					if sc.name == test.name {
 						got = append(got, variant{sc.terms.bfd, sc.lossless, sc.gone})
 					}

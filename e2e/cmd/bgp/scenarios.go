@@ -55,7 +55,7 @@ var all = []string{setLocal, setCluster}
 // bfd, one after the other.
 func scenarios(s settings) []scenario {
 	var out []scenario
-	for _, sc := range cases(s.minutes) {
+	for _, sc := range cases(s.Minutes) {
 		if !sc.withBFD {
 			out = append(out, sc)
 			continue
@@ -131,33 +131,33 @@ const bad = "bad"
 func nothing(context.Context, *bed, string) error { return nil }
 
 func drain(ctx context.Context, b *bed, node string) error {
-	_, err := b.Lab.Kubectl(ctx, "drain", node, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=60s")
+	_, err := b.Lab.API().Kubectl(ctx, "drain", node, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=60s")
 	return err
 }
 
 func uncordon(ctx context.Context, b *bed, node string) error {
-	_, err := b.Lab.Kubectl(ctx, "uncordon", node)
+	_, err := b.Lab.API().Kubectl(ctx, "uncordon", node)
 	return err
 }
 
 // scale changes how many nodes have a pod of the set that moves.
 func scale(replicas int) step {
 	return func(ctx context.Context, b *bed, _ string) error {
-		_, err := b.Lab.Kubectl(ctx, "scale", "deployment/"+appMoving, fmt.Sprintf("--replicas=%d", replicas))
+		_, err := b.Lab.API().Kubectl(ctx, "scale", "deployment/"+appMoving, fmt.Sprintf("--replicas=%d", replicas))
 		return err
 	}
 }
 
-func exclude(ctx context.Context, b *bed, node string) error { return b.Lab.Drain(ctx, node) }
-func include(ctx context.Context, b *bed, node string) error { return b.Lab.Undrain(ctx, node) }
-func crash(ctx context.Context, b *bed, node string) error   { return b.Lab.Crash(ctx, node) }
-func start(ctx context.Context, b *bed, node string) error   { return b.Lab.Start(ctx, node) }
-func cut(ctx context.Context, b *bed, node string) error     { return b.Lab.Cut(ctx, node) }
-func heal(ctx context.Context, b *bed, node string) error    { return b.Lab.Heal(ctx, node) }
+func exclude(ctx context.Context, b *bed, node string) error { return b.Lab.Node(node).Drain(ctx) }
+func include(ctx context.Context, b *bed, node string) error { return b.Lab.Node(node).Undrain(ctx) }
+func crash(ctx context.Context, b *bed, node string) error   { return b.Lab.Node(node).Crash(ctx) }
+func start(ctx context.Context, b *bed, node string) error   { return b.Lab.Node(node).Start(ctx) }
+func cut(ctx context.Context, b *bed, node string) error     { return b.Lab.Node(node).Cut(ctx) }
+func heal(ctx context.Context, b *bed, node string) error    { return b.Lab.Node(node).Heal(ctx) }
 func upgrade(ctx context.Context, b *bed, _ string) error    { return bench.Upgrade(ctx, b.Lab) }
 
 func kill(_ context.Context, b *bed, node string) error {
-	return b.Lab.KillProcess(node, product.SpeakerProcess, syscall.SIGKILL)
+	return b.Lab.Node(node).KillProcess(product.SpeakerProcess, syscall.SIGKILL)
 }
 
 func renew(ctx context.Context, b *bed, node string) error {
@@ -172,30 +172,30 @@ func saturate(minutes int) step {
 }
 
 func restartRouter(ctx context.Context, b *bed, _ string) error {
-	return b.Lab.RestartRouter(ctx, lab.HostRouter)
+	return b.Lab.Router(lab.HostRouter).Restart(ctx)
 }
 
 func killRouter(ctx context.Context, b *bed, _ string) error {
-	if err := b.Lab.KillRouter(ctx, lab.HostRouter); err != nil {
+	if err := b.Lab.Router(lab.HostRouter).Kill(ctx); err != nil {
 		return err
 	}
-	return b.Lab.RestartRouter(ctx, lab.HostRouter)
+	return b.Lab.Router(lab.HostRouter).Restart(ctx)
 }
 
 func crashRouter2(ctx context.Context, b *bed, _ string) error {
-	return b.Lab.CrashRouter(ctx, lab.HostRouter2)
+	return b.Lab.Router(lab.HostRouter2).Crash(ctx)
 }
 
 // startRouter2 brings the second router back, as routers come: it takes part in forwarding when it has all routes.
 func startRouter2(ctx context.Context, b *bed, _ string) error {
 	r := b.terms.router(lab.HostRouter2, b.Lab.NodeNames())
-	if err := b.Lab.StartRouter(ctx, lab.HostRouter2, r.Config()); err != nil {
+	if err := b.Lab.Router(lab.HostRouter2).Start(ctx, r.Config()); err != nil {
 		return err
 	}
 	if err := b.routed(ctx, r); err != nil {
 		return err
 	}
-	return b.Lab.OpenRouter(ctx, lab.HostRouter2)
+	return b.Lab.Router(lab.HostRouter2).Open(ctx)
 }
 
 // misguided adds a peer with which no session can come up, and does something more.
@@ -217,7 +217,7 @@ func forget(ctx context.Context, b *bed, _ string) error {
 func badIsDown(ctx context.Context, b *bed, node string) error {
 	path := fmt.Sprintf(`jsonpath={.status.bgp.sessions[?(@.peer==%[1]q)].state}: {.status.bgp.sessions[?(@.peer==%[1]q)].lastError}`, bad)
 	return bench.Poll(ctx, 10*time.Second, "the bad peer was tried", func() error {
-		out, err := b.Lab.Kubectl(ctx, "get", "speaker", node, "-o", path)
+		out, err := b.Lab.API().Kubectl(ctx, "get", "speaker", node, "-o", path)
 		if err == nil && (len(out) < len("Connecting: x") || string(out[:len("Connecting")]) != "Connecting") {
 			err = fmt.Errorf("the speaker of %s says %q", node, out)
 		}
@@ -238,20 +238,20 @@ func moveWithoutAPI(ctx context.Context, b *bed, _ string) error {
 	if len(nodes) == 0 {
 		return errors.New("there is no pod to move")
 	}
-	out, err := b.Lab.Kubectl(ctx, "get", "pods", "-l", "app="+appMoving, "--field-selector", "spec.nodeName="+nodes[0],
+	out, err := b.Lab.API().Kubectl(ctx, "get", "pods", "-l", "app="+appMoving, "--field-selector", "spec.nodeName="+nodes[0],
 		"-o", "jsonpath={.items[0].metadata.name}")
 	if err != nil {
 		return err
 	}
-	if _, err := b.Lab.Kubectl(ctx, "delete", "pod", string(out), "--wait=false"); err != nil {
+	if _, err := b.Lab.API().Kubectl(ctx, "delete", "pod", string(out), "--wait=false"); err != nil {
 		return err
 	}
-	if err := b.Lab.KillComponent(ctx, lab.APIServer); err != nil {
+	if err := b.Lab.Component(lab.APIServer).Kill(ctx); err != nil {
 		return err
 	}
 	select {
 	case <-time.After(awayFor):
 	case <-ctx.Done():
 	}
-	return b.Lab.StartComponent(context.WithoutCancel(ctx), lab.APIServer)
+	return b.Lab.Component(lab.APIServer).Start(context.WithoutCancel(ctx))
 }

@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/berth-lb/berth/e2e/bench"
-	"github.com/berth-lb/berth/e2e/lab"
 )
 
 // A bed is a lab with the product and what is measured in it.
@@ -29,7 +28,7 @@ func makeBed(ctx context.Context, s settings) (*bed, error) {
 	}
 	b := &bed{Bed: shared, macs: map[[6]byte]string{}, sets: map[string][]netip.Addr{}}
 	for _, node := range b.Lab.NodeNames() {
-		out, err := b.Lab.Exec(ctx, node, "cat", "/sys/class/net/eth0/address")
+		out, err := b.Lab.Node(node).Exec(ctx, "cat", "/sys/class/net/eth0/address")
 		if err != nil {
 			return nil, errors.Join(err, b.Close(context.WithoutCancel(ctx)))
 		}
@@ -87,7 +86,7 @@ func (b *bed) makeSet(ctx context.Context, name string) (set, error) {
 	if _, made := b.sets[name]; !made {
 		if name == setMany {
 			// These are not in the LAN's subnet: a route makes the client resolve them there.
-			if _, err := b.Lab.Exec(ctx, lab.HostClient, "ip", "route", "replace", "10.99.0.0/22", "dev", "eth0"); err != nil {
+			if _, err := b.Lab.Client().Exec(ctx, "ip", "route", "replace", "10.99.0.0/22", "dev", "eth0"); err != nil {
 				return set{}, err
 			}
 		}

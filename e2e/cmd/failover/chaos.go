@@ -101,26 +101,26 @@ func (f fault) end() time.Duration {
 
 // faultKinds lists all.
 func faultKinds() []faultKind {
-	heal := func(ctx context.Context, l *lab.Lab, f fault) error { return l.Heal(ctx, f.node) }
+	heal := func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Heal(ctx) }
 	signal := func(s syscall.Signal) func(context.Context, *lab.Lab, fault) error {
 		return func(_ context.Context, l *lab.Lab, f fault) error {
-			return l.KillProcess(f.node, product.SpeakerProcess, s)
+			return l.Node(f.node).KillProcess(product.SpeakerProcess, s)
 		}
 	}
 	return []faultKind{
 		{
 			name: "crash", lasting: true, holds: during(processesOf, networkOf),
-			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Crash(ctx, f.node) },
-			end:   func(ctx context.Context, l *lab.Lab, f fault) error { return l.Start(ctx, f.node) },
+			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Crash(ctx) },
+			end:   func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Start(ctx) },
 		},
 		{
 			name: "cut", holds: during(networkOf), end: heal,
-			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Cut(ctx, f.node) },
+			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Cut(ctx) },
 		},
 		{
 			name: "hang", holds: during(processesOf),
-			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Hang(ctx, f.node) },
-			end:   func(ctx context.Context, l *lab.Lab, f fault) error { return l.Unhang(ctx, f.node) },
+			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Hang(ctx) },
+			end:   func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Unhang(ctx) },
 		},
 		{name: "freeze", holds: during(processesOf), start: signal(syscall.SIGSTOP), end: signal(syscall.SIGCONT)},
 		{
@@ -130,11 +130,13 @@ func faultKinds() []faultKind {
 		},
 		{
 			name: "partition", holds: during(networkOf), end: heal,
-			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Part(ctx, f.node, f.other) },
+			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Network().Part(ctx, f.node, f.other) },
 		},
 		{
 			name: "blocked port", holds: during(networkOf), end: heal,
-			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Block(ctx, f.node, product.MemberPort) },
+			start: func(ctx context.Context, l *lab.Lab, f fault) error {
+				return l.Node(f.node).Block(ctx, product.MemberPort)
+			},
 		},
 		{
 			name: "drain", lasting: true,
@@ -142,14 +144,14 @@ func faultKinds() []faultKind {
 				// It takes an API server to begin.
 				return append(during(dutyOf)(f), hold{apiPart, f.begin, f.begin + 2*time.Second})
 			},
-			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Drain(ctx, f.node) },
-			end:   func(ctx context.Context, l *lab.Lab, f fault) error { return l.Undrain(ctx, f.node) },
+			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Drain(ctx) },
+			end:   func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Undrain(ctx) },
 		},
 		{
 			name:  apiKilled,
 			holds: func(f fault) []hold { return []hold{{apiPart, f.begin, f.end() + apiReturns}} },
-			start: func(ctx context.Context, l *lab.Lab, _ fault) error { return l.KillComponent(ctx, lab.APIServer) },
-			end:   func(ctx context.Context, l *lab.Lab, _ fault) error { return l.StartComponent(ctx, lab.APIServer) },
+			start: func(ctx context.Context, l *lab.Lab, _ fault) error { return l.Component(lab.APIServer).Kill(ctx) },
+			end:   func(ctx context.Context, l *lab.Lab, _ fault) error { return l.Component(lab.APIServer).Start(ctx) },
 		},
 	}
 }

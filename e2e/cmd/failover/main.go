@@ -18,34 +18,22 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
-	"syscall"
-	"time"
 
 	"github.com/berth-lb/berth/e2e/bench"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "failover:", err)
-		os.Exit(1)
-	}
-}
+func main() { bench.Main("failover", run) }
 
 // settings are what the environment says.
 type settings struct {
 	bench.Settings
-	minutes int
-	window  int // ms
-	seed    uint64
+	window int // ms
+	seed   uint64
 }
 
 func readSettings() (settings, error) {
@@ -54,15 +42,11 @@ func readSettings() (settings, error) {
 		return settings{}, err
 	}
 	s := settings{Settings: shared}
-	var errs [3]error
-	s.minutes, errs[0] = strconv.Atoi(cmp.Or(os.Getenv("MINUTES"), "10"))
-	s.window, errs[1] = strconv.Atoi(cmp.Or(os.Getenv("WINDOW"), "1000"))
-	s.seed, errs[2] = strconv.ParseUint(cmp.Or(os.Getenv("SEED"), "1"), 10, 32)
+	var errs [2]error
+	s.window, errs[0] = strconv.Atoi(cmp.Or(os.Getenv("WINDOW"), "1000"))
+	s.seed, errs[1] = strconv.ParseUint(cmp.Or(os.Getenv("SEED"), "1"), 10, 32)
 	if err := errors.Join(errs[:]...); err != nil {
-		return s, fmt.Errorf("MINUTES, WINDOW or SEED: %w", err)
-	}
-	if s.minutes < 1 {
-		return s, errors.New("MINUTES: want at least 1")
+		return s, fmt.Errorf("WINDOW or SEED: %w", err)
 	}
 	return s, nil
 }
@@ -72,7 +56,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	chosen := slices.DeleteFunc(scenarios(s.minutes), func(sc scenario) bool { return !s.Which.MatchString(sc.name) })
+	chosen := slices.DeleteFunc(scenarios(s.Minutes), func(sc scenario) bool { return !s.Which.MatchString(sc.name) })
 	if len(chosen) == 0 {
 		return fmt.Errorf("no scenario matches %q", s.Which)
 	}
@@ -118,10 +102,8 @@ func broken(sc scenario, results []result, window int64) error {
 	return errors.Join(errs...)
 }
 
-// runAll runs a scenario so many times. A run that could not be measured is told and counts as none; when the cluster does
-// not come back, the scenario ends.
-func (b *bed) runAll(ctx context.Context, sc scenario, s settings, lines *os.File) (results []result, err error) {
-	begin := time.Now()
+// runAll runs a scenario so many times. When the cluster does not come back, the scenario ends.
+func (b *bed) runAll(ctx context.Context, sc scenario, s settings, lines *bench.Lines) ([]result, error) {
 	runs := s.Runs
 	if sc.once {
 		runs = 1
@@ -130,23 +112,11 @@ func (b *bed) runAll(ctx context.Context, sc scenario, s settings, lines *os.Fil
 	if err != nil {
 		return nil, err
 	}
-	for i := range runs {
-		r, err := b.runBy(ctx, sc, set, s.seed+uint64(i))
-		if err != nil {
-			return results, fmt.Errorf("run %d: %w", i+1, err)
-		}
-		r.Scenario, r.Run = sc.name, i+1
-		results = append(results, r)
-		text, err := json.Marshal(r)
-		if err != nil {
-			return results, err
-		}
-		if _, err := lines.Write(append(text, '\n')); err != nil {
-			return results, err
-		}
-	}
-	fmt.Fprintf(os.Stderr, "%s: %d runs in %.0f s\n", sc.name, runs, time.Since(begin).Seconds())
-	return results, nil
+	return bench.Repeat(sc.name, runs, lines, func(run int) (result, error) {
+		r, err := b.runBy(ctx, sc, set, s.seed+uint64(run-1))
+		r.Scenario, r.Run = sc.name, run
+		return r, err
+	})
 }
 
 // runBy is one run of a scenario. When it fails, what was broken is mended.

@@ -42,47 +42,47 @@ type scenario struct {
 // scenarios lists all, in the order in which they run.
 func scenarios(minutes int) []scenario {
 	nothing := func(context.Context, *lab.Lab, string) error { return nil }
-	crash := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Crash(ctx, victim) }
-	start := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Start(ctx, victim) }
-	heal := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Heal(ctx, victim) }
-	hang := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Hang(ctx, victim) }
-	unhang := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Unhang(ctx, victim) }
+	crash := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Node(victim).Crash(ctx) }
+	start := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Node(victim).Start(ctx) }
+	heal := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Node(victim).Heal(ctx) }
+	hang := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Node(victim).Hang(ctx) }
+	unhang := func(ctx context.Context, l *lab.Lab, victim string) error { return l.Node(victim).Unhang(ctx) }
 	return []scenario{
 		{name: "control", title: "nothing: its node gets a label that nobody minds", set: setLocal, still: true, window: 4 * time.Second,
 			fault: control, restore: nothing},
 		{name: "crash", title: "owner's node crashes", set: setLocal, window: 3 * time.Second, fault: crash, restore: start},
 		{name: "cable", title: "owner's cable is pulled", set: setLocal, window: 3 * time.Second, restore: heal,
-			fault: func(ctx context.Context, l *lab.Lab, victim string) error { return l.Cut(ctx, victim) }},
+			fault: func(ctx context.Context, l *lab.Lab, victim string) error { return l.Node(victim).Cut(ctx) }},
 		{name: "hang", title: "owner's node hangs, pods too", set: setLocal, window: 5 * time.Second, fault: hang, restore: unhang},
 		{name: "hang-pods-elsewhere", title: "owner's node hangs, its kernel forwards to pods elsewhere", set: setCluster,
 			window: 5 * time.Second, fault: hang, restore: unhang},
 		{name: "frozen", title: "owner's speaker frozen for 3 s", set: setLocal, window: 5 * time.Second, fault: freeze, restore: nothing},
 		{name: "kill", title: "owner's speaker killed (SIGKILL)", set: setLocal, window: 5 * time.Second, restore: bench.RenewSpeaker,
 			fault: func(_ context.Context, l *lab.Lab, victim string) error {
-				return l.KillProcess(victim, product.SpeakerProcess, syscall.SIGKILL)
+				return l.Node(victim).KillProcess(product.SpeakerProcess, syscall.SIGKILL)
 			}},
 		{name: "upgrade", title: "speakers upgraded, one after another", set: setLocal, everybody: true, window: 2 * time.Second,
 			fault: func(ctx context.Context, l *lab.Lab, _ string) error { return bench.Upgrade(ctx, l) }, restore: nothing},
 		{name: "drain", title: "owner drained: cordoned and excluded", set: setLocal, window: 4 * time.Second,
-			fault:   func(ctx context.Context, l *lab.Lab, victim string) error { return l.Drain(ctx, victim) },
-			restore: func(ctx context.Context, l *lab.Lab, victim string) error { return l.Undrain(ctx, victim) }},
+			fault:   func(ctx context.Context, l *lab.Lab, victim string) error { return l.Node(victim).Drain(ctx) },
+			restore: func(ctx context.Context, l *lab.Lab, victim string) error { return l.Node(victim).Undrain(ctx) }},
 		{name: "partition", title: "owner and one other node cannot reach each other", set: setLocal, everybody: true,
 			window: 6 * time.Second, restore: heal,
 			fault: func(ctx context.Context, l *lab.Lab, victim string) error {
-				return l.Part(ctx, victim, bench.OtherThan(l, victim))
+				return l.Network().Part(ctx, victim, bench.OtherThan(l, victim))
 			}},
 		{name: "members", title: "no speaker reaches another on its port, the API server is there", set: setLocal, everybody: true,
 			window: 25 * time.Second, // longer than one proof of life counts
 			fault: func(ctx context.Context, l *lab.Lab, _ string) error {
-				return bench.Each(l, func(node string) error { return l.Block(ctx, node, product.MemberPort) })
+				return bench.Each(l, func(node string) error { return l.Node(node).Block(ctx, product.MemberPort) })
 			},
 			restore: func(ctx context.Context, l *lab.Lab, _ string) error {
-				return bench.Each(l, func(node string) error { return l.Heal(ctx, node) })
+				return bench.Each(l, func(node string) error { return l.Node(node).Heal(ctx) })
 			}},
 		{name: "no-api", title: "API server killed, then owner's node crashes", set: setLocal, window: 3 * time.Second, fault: crash,
-			prepare: func(ctx context.Context, l *lab.Lab) error { return l.KillComponent(ctx, lab.APIServer) },
+			prepare: func(ctx context.Context, l *lab.Lab) error { return l.Component(lab.APIServer).Kill(ctx) },
 			restore: func(ctx context.Context, l *lab.Lab, victim string) error {
-				return errors.Join(l.StartComponent(ctx, lab.APIServer), l.Start(ctx, victim))
+				return errors.Join(l.Component(lab.APIServer).Start(ctx), l.Node(victim).Start(ctx))
 			}},
 		{name: "many", title: "owner of 2,000 addresses crashes (64 of them probed)", set: setMany, window: 4 * time.Second,
 			// It is preferred, and takes all of them back at once: who hands over goes on for --hand-over-timeout at most.
@@ -103,7 +103,7 @@ func scenarios(minutes int) []scenario {
 func control(ctx context.Context, l *lab.Lab, victim string) error {
 	const label = "example.com/control"
 	for _, change := range []string{label + "=", label + "-"} {
-		if _, err := l.Kubectl(ctx, "label", "node", victim, change); err != nil {
+		if _, err := l.API().Kubectl(ctx, "label", "node", victim, change); err != nil {
 			return err
 		}
 	}
@@ -112,12 +112,12 @@ func control(ctx context.Context, l *lab.Lab, victim string) error {
 
 // freeze stops the speaker for long enough that the others take over, and lets it go on.
 func freeze(ctx context.Context, l *lab.Lab, victim string) error {
-	if err := l.KillProcess(victim, product.SpeakerProcess, syscall.SIGSTOP); err != nil {
+	if err := l.Node(victim).KillProcess(product.SpeakerProcess, syscall.SIGSTOP); err != nil {
 		return err
 	}
 	select {
 	case <-time.After(3 * time.Second):
 	case <-ctx.Done():
 	}
-	return l.KillProcess(victim, product.SpeakerProcess, syscall.SIGCONT)
+	return l.Node(victim).KillProcess(product.SpeakerProcess, syscall.SIGCONT)
 }

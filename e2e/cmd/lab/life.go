@@ -29,13 +29,15 @@ Ctrl-C, or a failure, takes everything down again.`,
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "Lab %s is up after %.1f s. To look around:\n", l.Name(), time.Since(start).Seconds())
-			printHints(out, l.Name())
+			printHints(out, l.Name(), l.Families().Of(lab.NodeAddresses(1))[0])
 			return nil
 		},
 	}
 	flags := cmd.Flags()
 	flags.IntVar(&options.Nodes, "nodes", 3, fmt.Sprintf("number of nodes, 1 to %d", lab.MaxNodes))
 	flags.StringVar(&options.ProxyMode, "proxy-mode", "nftables", "mode of kube-proxy: nftables or iptables")
+	flags.StringVar((*string)(&options.Families), "families", string(lab.DualStack), fmt.Sprintf(
+		"IP families of the cluster and all hosts: %s, %s, %s or %s", lab.DualStack, lab.DualStackIPv6First, lab.IPv4Only, lab.IPv6Only))
 	flags.BoolVar(&options.ServiceLAN, "service-lan", false,
 		"give nodes, client and stranger a second interface, svc0, on a network of its own: 10.78.0.0/24, fd78::/64")
 	flags.DurationVar(&options.NodeGrace, "node-grace", 8*time.Second, "how long a node may be silent before it is NotReady")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
@@ -49,8 +50,8 @@ func printStatus(out io.Writer, s lab.Status) error {
 		if n.Plugged {
 			cable = "plugged"
 		}
-		fmt.Fprintf(table, "%s\t%s %s\t%s\t%s\t%s\t%d\t%s\n",
-			n.Name, n.Addresses.V4, n.Addresses.V6, n.State, cable, n.Ready, n.Processes, mebibytes(n.RSS))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n",
+			n.Name, strings.Trim(fmt.Sprint(n.Addresses), "[]"), n.State, cable, n.Ready, n.Processes, mebibytes(n.RSS))
 	}
 	fmt.Fprintln(table, "\nCOMPONENT\tPROCESS\tMEMORY")
 	for _, c := range s.Components {
@@ -64,12 +65,12 @@ func printStatus(out io.Writer, s lab.Status) error {
 		return err
 	}
 	fmt.Fprintf(out, "\nImages on every node: %s\n\nTo look around:\n", strings.Join(s.Images, ", "))
-	printHints(out, s.Name)
+	printHints(out, s.Name, s.Nodes[0].Addresses[0])
 	return nil
 }
 
-// printHints shows commands that work with the lab.
-func printHints(out io.Writer, name string) {
+// printHints shows commands that work with the lab of this name, whose first node has this address.
+func printHints(out io.Writer, name string, node netip.Addr) {
 	command := "lab"
 	if name != lab.DefaultName {
 		command = "lab --name " + name
@@ -77,7 +78,7 @@ func printHints(out io.Writer, name string) {
 	for _, hint := range []string{
 		"kubectl get nodes -o wide",
 		"exec node1 -- ps ax",
-		"exec client -- ping -c1 10.77.0.11",
+		"exec client -- ping -c1 " + node.String(),
 		"status",
 	} {
 		fmt.Fprintf(out, "  %s %s\n", command, hint)
@@ -139,7 +140,7 @@ front: lab --name other kubectl get pods -A`,
 // runIn runs a command that shares this program's terminal.
 func runIn(cmd *cobra.Command, l *lab.Lab, host string, args []string) error {
 	// Not the command's context: Ctrl-C reaches the process by the terminal, and it may want to go on.
-	process, err := l.Command(context.WithoutCancel(cmd.Context()), host, args...)
+	process, err := l.Host(host).Command(context.WithoutCancel(cmd.Context()), args...)
 	if err != nil {
 		return err
 	}
@@ -169,7 +170,7 @@ func newKubeconfig(name *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := lab.Open(*name)
 			if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), l.Kubeconfig())
+				fmt.Fprintln(cmd.OutOrStdout(), l.API().Kubeconfig())
 			}
 			return err
 		},

@@ -1,0 +1,308 @@
+package suite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/berth-lb/berth/e2e/peering"
+	"github.com/berth-lb/berth/e2e/recipe"
+)
+
+const howDoI = root + "/docs/how-do-i.md"
+
+// A kitchen is where one recipe of docs/how-do-i.md is tried: pool main, which L2Advertisement main announces, and Service web,
+// which has an address of it and is asked for pages all the while.
+type kitchen struct {
+	all []recipe.Recipe
+	// dir is where the commands run, with the manifests in it.
+	dir string
+	// address is that of Service web before the recipe, owner its node.
+	address, owner string
+	// names are put in place of those of the page.
+	names *strings.Replacer
+	asked *traffic
+}
+
+// A trial of a recipe: what must be there before it, what is done after one of its blocks (counted from 1) that no command
+// does, and what must be true after it.
+type recipeTrial struct {
+	before func(*testing.T, *kitchen)
+	after  map[int]func(*testing.T, *kitchen)
+	then   func(*testing.T, *kitchen)
+	// lossless: the client loses no request, but for those that may break: each move of an address breaks the connection that is
+	// open then, as the next node does not know it.
+	lossless bool
+	breaks   int
+}
+
+// recipeTrials has an entry for each recipe of the page.
+var recipeTrials = map[string]recipeTrial{
+	"Take a node out of service, and move addresses back": {
+		before: func(_ *testing.T, k *kitchen) { k.names = strings.NewReplacer("node1", k.owner) },
+		after: map[int]func(*testing.T, *kitchen){1: func(t *testing.T, k *kitchen) {
+			if now := ownedBy(t, k.address); now == k.owner {
+				t.Errorf("%s is at %s still", k.address, now)
+			}
+		}},
+		then: func(t *testing.T, k *kitchen) {
+			k.keepsAddress(t)
+			if got := get(t, "get node "+k.owner, ".spec.unschedulable"); got != "" {
+				t.Errorf("%s is cordoned: %s", k.owner, got)
+			}
+		},
+	},
+	"Prefer a node for one Service": {
+		lossless: true,
+		breaks:   1,
+		then: func(t *testing.T, k *kitchen) {
+			k.keepsAddress(t)
+			ownedBy(t, k.address, "node2")
+		},
+	},
+	"Rename a pool": {
+		lossless: true,
+		then: func(t *testing.T, k *kitchen) {
+			k.keepsAddress(t)
+			k.fromPool(t, "office")
+			k.noPool(t, "main")
+		},
+	},
+	"Renumber all Services of a pool at once": {then: func(t *testing.T, k *kitchen) {
+		k.hasNew(t, "10.77.0.230", "10.77.0.239")
+		k.fromPool(t, "main")
+	}},
+	"Renumber one Service after the other": {then: func(t *testing.T, k *kitchen) {
+		k.hasNew(t, "10.77.0.230", "10.77.0.230")
+		k.fromPool(t, "next")
+	}},
+	"Retire a pool": {then: func(t *testing.T, k *kitchen) {
+		k.hasNew(t, "10.77.0.230", "10.77.0.239")
+		k.fromPool(t, "next")
+		k.noPool(t, "main")
+	}},
+	"Set or change a BGP password": {
+		lossless: true,
+		before: func(t *testing.T, _ *kitchen) {
+			router(t, peering.Router{Host: lab.HostRouter, HoldTime: 9 * time.Second})
+			apply(t, peering.Peer{Name: "tor", Address: lab.RouterAddresses.V4}.Manifest())
+			established(t, "tor")
+			cleanup(t, "delete", "secret", "-n", system, "tor", "--ignore-not-found")
+		},
+		after: map[int]func(*testing.T, *kitchen){
+			1: func(t *testing.T, _ *kitchen) { routerPassword(t, "change-me") },
+			3: func(t *testing.T, _ *kitchen) { routerPassword(t, "changed") },
+		},
+		then: func(t *testing.T, _ *kitchen) {
+			eventually(t, 30*time.Second, "sessions with the new password", func() (bool, string) {
+				nodes := peering.NodeAddresses(lab.RouterAddresses.V4, cluster.NodeNames()...)
+				err := peering.Up(t.Context(), cluster, lab.HostRouter, nodes...)
+				return err == nil, fmt.Sprint(err)
+			})
+			established(t, "tor")
+		},
+	},
+	"Back up the configuration": {lossless: true, then: func(t *testing.T, k *kitchen) {
+		for _, file := range []string{"berth.yaml", "berth-secrets.yaml"} {
+			must(t)(os.ReadFile(filepath.Join(k.dir, file)))
+		}
+	}},
+	"Restore the configuration": {
+		before: func(t *testing.T, k *kitchen) {
+			k.cook(t, k.find(t, "Back up the configuration"), nil)
+			kubectl(t, "delete", "-k", filepath.Join(k.dir, "manifests/base"))
+		},
+		then: func(t *testing.T, k *kitchen) {
+			k.keepsAddress(t)
+			k.fromPool(t, "main")
+		},
+	},
+	"Remove Berth": {then: func(t *testing.T, _ *kitchen) {
+		if got := kubectl(t, "get", "crds,clusterroles,clusterrolebindings,namespaces", "-o", "name"); strings.Contains(got, "berth") {
+			t.Errorf("something of Berth is left:\n%s", got)
+		}
+		if got := address(t, "web"); got != "" {
+			t.Errorf("the Service has %s", got)
+		}
+	}},
+}
+
+// TestHowDoI pastes the commands of docs/how-do-i.md into a shell, recipe by recipe, and looks whether they do what the page says.
+func TestHowDoI(t *testing.T) {
+	page, err := os.ReadFile(howDoI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recipes, err := recipe.Parse(string(page))
+	if err != nil {
+		t.Fatal(howDoI, err)
+	}
+	for _, r := range recipes {
+		if _, known := recipeTrials[r.Title]; !known {
+			t.Errorf("nothing tells what must be true after %q", r.Title)
+		}
+	}
+	if len(recipes) != len(recipeTrials) {
+		t.Fatalf("%d recipes, and %d that are tried", len(recipes), len(recipeTrials))
+	}
+	useBareLab(t, "howdoi", lab.Options{Nodes: 3})
+	apply(t, web("web", cluster.NodeNames()...))
+	for _, r := range recipes {
+		t.Run(r.Title, func(t *testing.T) {
+			trial := recipeTrials[r.Title]
+			k := prepare(t, recipes)
+			if trial.before != nil {
+				trial.before(t, k)
+			}
+			k.cook(t, r, trial.after)
+			trial.then(t, k)
+			k.asked.stop()
+			requests, failed, longest := k.asked.count()
+			fmt.Printf("figure: %s: %d of %d requests to the address that the Service had failed, longest without an answer %d ms\n",
+				r.Title, failed, requests, longest.Milliseconds())
+			if trial.lossless && failed > trial.breaks {
+				t.Errorf("%d of %d requests failed", failed, requests)
+			}
+		})
+	}
+}
+
+// prepare makes what the page takes for granted, from nothing. When the test ends nothing of it is left.
+func prepare(t *testing.T, all []recipe.Recipe) *kitchen {
+	t.Helper()
+	manifests, err := filepath.Abs(root + "/manifests")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &kitchen{all: all, dir: t.TempDir(), names: strings.NewReplacer()}
+	if err := os.Symlink(manifests, filepath.Join(k.dir, "manifests")); err != nil {
+		t.Fatal(err)
+	}
+	if get(t, "get namespace "+system, ".metadata.name") == "" {
+		install(t)
+	}
+	t.Cleanup(func() {
+		if err := clearKitchen(context.WithoutCancel(t.Context())); err != nil {
+			t.Error("clean up:", err)
+		}
+	})
+	kubectl(t, "rollout", "status", "deployment/web", "--timeout=60s")
+	kubectlInput(t, pool("main", "10.77.0.200-10.77.0.209"))
+	kubectlInput(t, service("web", "web", ""))
+	k.address = hasAddress(t, "web")
+	served(t, k.address)
+	k.owner = ownedBy(t, k.address)
+	whole(t)
+	k.asked = startTraffic(t, k.address, untilSure)
+	return k
+}
+
+// clearKitchen takes away whatever a recipe may have left, but for Berth itself.
+func clearKitchen(ctx context.Context) error {
+	_, err := cluster.API().Kubectl(ctx, "delete", "service", "web", "--ignore-not-found")
+	errs := []error{err}
+	for _, node := range cluster.NodeNames() {
+		_, err := cluster.API().Kubectl(ctx, "uncordon", node)
+		errs = append(errs, err)
+	}
+	out, err := cluster.API().Kubectl(ctx, "api-resources", "--api-group=berth.io", "-o", "name")
+	errs = append(errs, err)
+	for _, kind := range strings.Fields(string(out)) {
+		if kind == "speakers.berth.io" {
+			continue
+		}
+		_, err := cluster.API().Kubectl(ctx, "delete", kind, "--all")
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// kubectlInput applies a manifest that something else deletes.
+func kubectlInput(t *testing.T, manifest string) {
+	t.Helper()
+	must(t)(cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-"))
+}
+
+func (k *kitchen) find(t *testing.T, title string) recipe.Recipe {
+	t.Helper()
+	for _, r := range k.all {
+		if r.Title == title {
+			return r
+		}
+	}
+	t.Fatalf("no recipe %q", title)
+	return recipe.Recipe{}
+}
+
+// cook pastes the blocks of a recipe, one after another. A command that fails fails the test.
+func (k *kitchen) cook(t *testing.T, r recipe.Recipe, after map[int]func(*testing.T, *kitchen)) {
+	t.Helper()
+	for i, b := range r.Blocks {
+		text := k.names.Replace(b.Text)
+		if b.Language == recipe.YAML {
+			kubectlInput(t, text)
+		} else {
+			// By a shell that ends at the first command that fails.
+			shell, err := cluster.Host(lab.HostControlPlane).Command(t.Context(), "bash", "-eo", "pipefail", "-c", text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			shell.Dir = k.dir
+			if out, err := shell.CombinedOutput(); err != nil {
+				t.Fatalf("%s:%d: %v\n%s\n%s", filepath.Base(howDoI), b.Line, err, text, out)
+			}
+		}
+		if do := after[i+1]; do != nil {
+			do(t, k)
+		}
+	}
+}
+
+// keepsAddress: the Service has the address that it had, and it is served.
+func (k *kitchen) keepsAddress(t *testing.T) {
+	t.Helper()
+	if got := address(t, "web"); got != k.address {
+		t.Errorf("the Service had %s and has %s", k.address, got)
+	}
+	served(t, k.address)
+}
+
+// hasNew: the Service has another address, from first to last, and it is served.
+func (k *kitchen) hasNew(t *testing.T, first, last string) {
+	t.Helper()
+	got := ""
+	eventually(t, 10*time.Second, "the Service has one of "+first+"-"+last, func() (bool, string) {
+		got = address(t, "web")
+		addr, err := netip.ParseAddr(got)
+		return err == nil && !addr.Less(netip.MustParseAddr(first)) && !netip.MustParseAddr(last).Less(addr), got
+	})
+	served(t, got)
+}
+
+func (k *kitchen) fromPool(t *testing.T, name string) {
+	t.Helper()
+	if got := condition(t, "service web", "berth.io/AddressAssigned"); !strings.Contains(got, "from pool "+name) {
+		t.Errorf("the Service says %q, want pool %s", got, name)
+	}
+}
+
+func (k *kitchen) noPool(t *testing.T, name string) {
+	t.Helper()
+	if got := get(t, "get ipaddresspool "+name, ".metadata.name"); got != "" {
+		t.Errorf("pool %s is there", got)
+	}
+}
+
+// routerPassword has the router want this password of all nodes.
+func routerPassword(t *testing.T, password string) {
+	t.Helper()
+	must(t)(cluster.Router(lab.HostRouter).Vtysh(t.Context(), "configure terminal",
+		fmt.Sprintf("router bgp %d", peering.RouterASN), "neighbor NODES4 password "+password))
+}

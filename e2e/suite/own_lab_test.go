@@ -1,0 +1,43 @@
+package suite
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/berth-lb/berth/e2e/product"
+)
+
+// useLab has the rest of a test use a lab of its own, with Berth in it, in place of the one that all tests share. The shared lab
+// stays up meanwhile. The name of the own one ends with suffix.
+func useLab(t *testing.T, suffix string, options lab.Options) {
+	t.Helper()
+	useBareLab(t, suffix, options)
+	install(t)
+}
+
+// useBareLab is useLab without Berth.
+func useBareLab(t *testing.T, suffix string, options lab.Options) {
+	t.Helper()
+	options.Name, options.Progress = cluster.Name()+"-"+suffix, os.Stdout
+	own, err := lab.Up(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := cluster
+	cluster = own
+	t.Cleanup(func() {
+		cluster = shared
+		if err := own.Down(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func install(t *testing.T) {
+	t.Helper()
+	if _, err := product.Install(t.Context(), cluster, root); err != nil {
+		t.Fatal(err)
+	}
+}
