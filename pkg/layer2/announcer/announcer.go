@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/neighbor"
 )
@@ -120,8 +121,8 @@ type Announcer struct {
 	router func(ifindex int) neighbor.Binding
 	guard  *guard
 	// wake tells Run to look again at what the lock guards.
-	wake    chan struct{}
-	changed chan struct{}
+	wake    notify.Signal
+	changed notify.Signal
 
 	// mu is held for look-ups and changes of the maps only, never across a
 	// system call.
@@ -167,8 +168,8 @@ func New(config Config) (*Announcer, error) {
 		log:      config.Logger,
 		open:     openSocket,
 		router:   neighbor.Router,
-		wake:     make(chan struct{}, 1),
-		changed:  make(chan struct{}, 1),
+		wake:     notify.NewSignal(),
+		changed:  notify.NewSignal(),
 		desired:  make(map[netip.Addr]wish),
 		stale:    make(map[netip.Addr]struct{}),
 		links:    make(map[string]links.Link),
@@ -198,14 +199,14 @@ func (a *Announcer) SetLinks(all []links.Link) {
 	a.links, a.macs = byName, macs
 	a.linksSerial++
 	a.mu.Unlock()
-	signal(a.wake)
+	a.wake.Set()
 }
 
 // Changed returns a channel of one: a value means that Conflicts or Suspended may
 // return something else than when the last value was taken, or that State has an
 // address that was announced for the first time. There is one channel for all
 // callers.
-func (a *Announcer) Changed() <-chan struct{} { return a.changed }
+func (a *Announcer) Changed() <-chan struct{} { return a.changed.C() }
 
 // Suspended reports whether the announcer answers nothing and announces nothing,
 // because this process was stalled: it was stopped, starved of processor time, or
@@ -221,15 +222,15 @@ func (a *Announcer) Suspended() bool { return a.guard.isSuspended() }
 func (a *Announcer) Resume() {
 	if a.guard.resume() {
 		a.log.Info("resumed")
-		signal(a.wake)
+		a.wake.Set()
 	}
-	signal(a.changed)
+	a.changed.Set()
 }
 
 // stalled is called by the guard, from any goroutine, when it suspends.
 func (a *Announcer) stalled(took time.Duration) {
 	a.log.Warn("suspended, for the process was stalled", "duration", took.String())
-	signal(a.changed)
+	a.changed.Set()
 }
 
 // Run announces until ctx ends and then returns nil, when every goroutine it

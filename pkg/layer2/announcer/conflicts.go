@@ -63,7 +63,7 @@ func (a *Announcer) SetFellows(macs []net.HardwareAddr) {
 	changed := a.contests.setFellows(fellows)
 	a.mu.Unlock()
 	if changed {
-		signal(a.changed)
+		a.changed.Set()
 	}
 }
 
@@ -91,7 +91,7 @@ func (a *Announcer) heard(key burstKey, claimant net.HardwareAddr, now time.Time
 	a.mu.Unlock()
 	a.tellClaims(noted.news)
 	if noted.news != nil || noted.later || noted.defend {
-		signal(a.wake)
+		a.wake.Set()
 	}
 }
 
@@ -104,7 +104,7 @@ func (a *Announcer) tellClaims(news *claimNews) {
 		a.log.Warn("another host claims the address", "address", news.addr, "link", news.link,
 			"mac", news.foreign.String(), "count", news.claims)
 	}
-	signal(a.changed)
+	a.changed.Set()
 }
 
 // forgetSilent forgets conflicts that were not heard of for long, and returns
@@ -114,7 +114,7 @@ func (a *Announcer) forgetSilent(now time.Time) time.Time {
 	forgot, news, next := a.contests.expire(now)
 	a.mu.Unlock()
 	if forgot {
-		signal(a.changed)
+		a.changed.Set()
 	}
 	for _, n := range news {
 		a.tellClaims(n)

@@ -73,7 +73,7 @@ func (l *loop) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		wake := l.a.wake
+		wake := l.a.wake.C()
 		if l.dirty {
 			// The next pass sees all that is set until then: thousands of calls of
 			// Set are not to wake this goroutine one by one.

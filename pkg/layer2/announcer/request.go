@@ -125,7 +125,7 @@ func (a *Announcer) Set(addr netip.Addr, want Request) {
 	changed := a.setLocked(addr, next)
 	a.mu.Unlock()
 	if changed {
-		signal(a.wake)
+		a.wake.Set()
 	}
 }
 
@@ -144,7 +144,7 @@ func (a *Announcer) setLocked(addr netip.Addr, next wish) bool {
 	a.stale[addr] = struct{}{}
 	for _, p := range old.placements {
 		if _, still := next.on(p.link); !still && a.contests.forget(place{addr, p.link}) {
-			signal(a.changed)
+			a.changed.Set()
 		}
 	}
 	if len(next.placements) == 0 {

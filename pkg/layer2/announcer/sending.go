@@ -20,7 +20,7 @@ func (l *loop) sendDue(now time.Time) {
 		began = l.send(key, why) || began
 	}
 	if began {
-		signal(l.a.changed)
+		l.a.changed.Set()
 	}
 }
 

@@ -131,7 +131,7 @@ func (p *Prober) Ask(ctx context.Context, q Question) (Found, error) {
 	}
 	p.asks[key].add(a, time.Now())
 	p.mu.Unlock()
-	signal(p.wake)
+	p.wake.Set()
 
 	select {
 	case <-a.done:
@@ -142,7 +142,7 @@ func (p *Prober) Ask(ctx context.Context, q Question) (Found, error) {
 		}
 		p.mu.Unlock()
 		// Its group is left.
-		signal(p.wake)
+		p.wake.Set()
 	}
 	// Nobody else knows of the question any more.
 	if a.err != nil {

@@ -31,7 +31,7 @@ func (l *loop) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.p.wake:
+		case <-l.p.wake.C():
 		case f := <-l.ports.Failures():
 			l.portFailed(f)
 		case <-timer.C:
@@ -158,7 +158,7 @@ func (l *loop) ensureOpen(r role, current map[string]links.Link, now time.Time) 
 		l.p.mu.Lock()
 		l.p.stale = true // its targets need frames
 		l.p.mu.Unlock()
-		signal(l.p.wake)
+		l.p.wake.Set()
 	}
 	return 0
 }

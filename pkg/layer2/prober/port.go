@@ -194,7 +194,7 @@ func (o *port) ask(now time.Time, lost bool) time.Time {
 		o.p.mu.Unlock()
 		if !ok {
 			if busy && !more {
-				signal(o.p.wake) // Run closes the port after a while
+				o.p.wake.Set() // Run closes the port after a while
 			}
 			return next
 		}

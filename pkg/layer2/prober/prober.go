@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/neighbor"
 )
@@ -132,9 +133,9 @@ type Prober struct {
 	log     *slog.Logger
 	open    func(neighbor.Spec) (socket, error)
 	pacer   *rate.Limiter
-	changed chan struct{}
+	changed notify.Signal
 	// wake tells Run to look again at what the lock guards.
-	wake chan struct{}
+	wake notify.Signal
 
 	// mu is held for decisions only, never across a system call.
 	mu      sync.Mutex
@@ -176,8 +177,8 @@ func New(config Config) (*Prober, error) {
 		log:      config.Logger,
 		open:     openSocket,
 		pacer:    rate.NewLimiter(askRate, askBurst),
-		changed:  make(chan struct{}, 1),
-		wake:     make(chan struct{}, 1),
+		changed:  notify.NewSignal(),
+		wake:     notify.NewSignal(),
 		links:    make(map[string]links.Link),
 		books:    make(map[portKey]*book),
 		asks:     make(map[portKey]*askBook),
@@ -198,7 +199,7 @@ func (p *Prober) SetLinks(all []links.Link) {
 	p.links = byName
 	p.stale = true
 	p.mu.Unlock()
-	signal(p.wake)
+	p.wake.Set()
 }
 
 // SetTargets says what is to be probed: exactly these targets. What is known of
@@ -235,7 +236,7 @@ func (p *Prober) SetTargets(targets []Target) {
 	tell := p.newsLocked()
 	p.mu.Unlock()
 	tell()
-	signal(p.wake)
+	p.wake.Set()
 }
 
 // Reach returns what is known of each node that has a target. The caller may
@@ -250,7 +251,7 @@ func (p *Prober) Reach() map[string]Reach {
 // taken a node came to another State, came or went, its Missed became 1 or fell
 // back to 0, or LinkReach returns something else. There is one channel for all
 // callers.
-func (p *Prober) Changed() <-chan struct{} { return p.changed }
+func (p *Prober) Changed() <-chan struct{} { return p.changed.C() }
 
 // Run probes and asks until ctx ends and then returns nil, when every goroutine
 // it started has ended and every socket is closed. Nothing on the network makes
@@ -302,6 +303,6 @@ func (p *Prober) newsLocked() (tell func()) {
 				p.log.Info("node can no longer be probed", "node", node)
 			}
 		}
-		signal(p.changed)
+		p.changed.Set()
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/neighbor"
 )
@@ -35,7 +36,7 @@ type wireSocket struct {
 	wire *wire
 	spec neighbor.Spec
 	// came has a value when something changed for a waiting receive.
-	came chan struct{}
+	came notify.Signal
 
 	mu      sync.Mutex
 	queue   [][]byte
@@ -55,7 +56,7 @@ func (w *wire) open(spec neighbor.Spec) (socket, error) {
 	if w.refuseOpen != nil {
 		return nil, w.refuseOpen
 	}
-	s := &wireSocket{wire: w, spec: spec, came: make(chan struct{}, 1)}
+	s := &wireSocket{wire: w, spec: spec, came: notify.NewSignal()}
 	w.sockets = append(w.sockets, s)
 	return s, nil
 }
@@ -65,7 +66,7 @@ func (s *wireSocket) do(change func()) {
 	s.mu.Lock()
 	change()
 	s.mu.Unlock()
-	signal(s.came)
+	s.came.Set()
 }
 
 func (s *wireSocket) Receive(b []byte, until time.Time) (int, error) {
@@ -101,7 +102,7 @@ func (s *wireSocket) Receive(b []byte, until time.Time) (int, error) {
 			}
 		}
 		select {
-		case <-s.came:
+		case <-s.came.C():
 		case <-timeout:
 			over = true
 		}

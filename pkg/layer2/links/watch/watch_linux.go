@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
@@ -39,14 +40,14 @@ func subscribeLinks() (*linkEvents, error) {
 // closed. What the event says is not read: a message that is cut off or lost
 // says the same. The kernel tells of lost ones by ENOBUFS, once, and the socket
 // goes on working.
-func (e *linkEvents) forward(look chan<- struct{}) error {
+func (e *linkEvents) forward(look notify.Signal) error {
 	b := make([]byte, 1)
 	for {
 		_, _, err := e.conn.Recvfrom(context.Background(), b, 0)
 		if err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return fmt.Errorf("receive link events: %w", err)
 		}
-		signal(look)
+		look.Set()
 	}
 }
 
