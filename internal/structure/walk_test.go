@@ -19,7 +19,6 @@ const walk = "## 3. "
 // gone are names that the walk has and the sources have not. It only shrinks: whoever
 // writes that step anew takes its names out.
 var gone = []string{
-	"LinkWatcher.Changed",
 	"addresses.run",
 	"state.recordBGP",
 	"view.bgpInput",
