@@ -23,8 +23,8 @@ type Config struct {
 	// socket that failed, another host that claims an address, a stall. Default:
 	// nothing is logged.
 	Logger *slog.Logger
-	// Pass is told of each pass of the loop that sends and opens sockets, so that
-	// somebody notices when one does not end. Default: nobody is told.
+	// Pass is called for each pass of the loop that sends and opens sockets, so that
+	// somebody notices when one does not end. Default: nobody is called.
 	Pass Pass
 	// BurstCount is how many times an address is announced unasked when it comes
 	// to a link, so that one lost frame does not leave a neighbour with the old
@@ -52,14 +52,14 @@ type Config struct {
 	Stall time.Duration
 }
 
-// Pass is told when a pass of a loop begins, and when it has ended and the loop
+// Pass is called when a pass of a loop begins, and when it has ended and the loop
 // waits. Its methods return at once.
 type Pass interface {
 	Begin()
 	End()
 }
 
-// noPass tells nobody.
+// noPass does nothing.
 type noPass struct{}
 
 func (noPass) Begin() {}
@@ -120,7 +120,7 @@ type Announcer struct {
 	open   func(neighbor.Spec) (socket, error)
 	router func(ifindex int) neighbor.Binding
 	guard  *guard
-	// wake tells Run to look again at what the lock guards.
+	// wake has Run look again at what the lock guards.
 	wake    notify.Signal
 	changed notify.Signal
 
@@ -182,7 +182,7 @@ func New(config Config) (*Announcer, error) {
 	return a, nil
 }
 
-// SetLinks tells the announcer the links of this node, usually as a
+// SetLinks sets the links of this node, usually as a
 // watch.Watcher saw them. Addresses on a link that is gone or down are not
 // announced there; on one that is new, came up or got another index or Ethernet
 // address, they are announced anew, with a burst.
@@ -216,8 +216,8 @@ func (a *Announcer) Changed() <-chan struct{} { return a.changed.C() }
 // Resume.
 func (a *Announcer) Suspended() bool { return a.guard.isSuspended() }
 
-// Resume ends a suspension that Suspended has told of. If the process was stalled
-// once more since Suspended was last asked, it stays suspended and Changed tells
+// Resume ends a suspension that Suspended has reported. If the process was stalled
+// once more since Suspended was last asked, it stays suspended and Changed wakes
 // again: what the caller made sure of may not be true any more.
 func (a *Announcer) Resume() {
 	if a.guard.resume() {

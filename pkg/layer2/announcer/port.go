@@ -105,7 +105,7 @@ func (p *port) Serve() error {
 // Close closes the socket.
 func (p *port) Close() error { return p.sock.Close() }
 
-// sendAnnouncement tells the segment once that addr is here, and reports whether
+// sendAnnouncement announces once that addr is here, and reports whether
 // at least one frame was sent.
 func (p *port) sendAnnouncement(addr netip.Addr) (sent bool) {
 	here := neighbor.Binding{IP: addr, MAC: p.link.HardwareAddr}

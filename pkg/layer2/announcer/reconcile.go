@@ -161,7 +161,7 @@ func (l *loop) announceOn(key portKey, all map[string]links.Link, now time.Time)
 }
 
 // publish starts bursts for the placements that are new on the port or changed, stops
-// those of what it has no more, and tells State about both. The
+// those of what it has no more, and records both for State. The
 // addresses are those that may differ from before.
 func (l *loop) publish(p *port, before map[netip.Addr]portPlacement, differ []netip.Addr, now time.Time) {
 	for _, addr := range differ {

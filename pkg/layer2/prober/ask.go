@@ -49,7 +49,7 @@ type Question struct {
 	// AsHost asks as a client does, from an address of the link in whose subnet Addr
 	// is or, for IPv6, from any that it has. Bridges that suppress ARP and NDP drop
 	// what is asked from 0.0.0.0 and ::. Without such an address, it is asked from
-	// there all the same, and Found tells so. Default: it is asked from 0.0.0.0 or ::.
+	// there all the same, and Found says so. Default: it is asked from 0.0.0.0 or ::.
 	AsHost bool
 }
 

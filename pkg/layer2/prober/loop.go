@@ -53,9 +53,9 @@ func (l *loop) end() {
 	for _, key := range slices.SortedFunc(maps.Keys(l.p.asks), comparePortKeys) {
 		l.p.asks[key].endAll(ErrStopped)
 	}
-	tell := l.p.newsLocked()
+	report := l.p.newsLocked()
 	l.p.mu.Unlock()
-	tell()
+	report()
 }
 
 func compareRoles(a, b role) int {
@@ -213,12 +213,12 @@ func (l *loop) refresh(now time.Time) {
 			return frame
 		})
 	}
-	tell := l.p.newsLocked()
+	report := l.p.newsLocked()
 	l.p.mu.Unlock()
 	for _, f := range failed {
 		l.p.log.Debug("cannot probe", "node", f.node, "address", f.addr, "error", f.err)
 	}
-	tell()
+	report()
 }
 
 // dropInFlight forgets the probes on their way, for the socket is replaced.
@@ -238,9 +238,9 @@ func (l *loop) invalidate(r role, err error) {
 	} else if b := l.p.books[r.portKey]; b != nil {
 		b.invalidate()
 	}
-	tell := l.p.newsLocked()
+	report := l.p.newsLocked()
 	l.p.mu.Unlock()
-	tell()
+	report()
 }
 
 // closePort closes a port and returns when its goroutine has ended.

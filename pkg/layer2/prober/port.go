@@ -162,13 +162,13 @@ func (o *port) probe(now time.Time, lost bool) time.Time {
 			b.probed(probe.track, sent[i], true)
 		}
 	}
-	tell := func() {}
+	report := func() {}
 	if b.news {
-		tell = o.p.newsLocked()
+		report = o.p.newsLocked()
 	}
 	next, _ := b.next()
 	o.p.mu.Unlock()
-	tell()
+	report()
 	return next
 }
 

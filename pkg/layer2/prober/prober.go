@@ -134,7 +134,7 @@ type Prober struct {
 	open    func(neighbor.Spec) (socket, error)
 	pacer   *rate.Limiter
 	changed notify.Signal
-	// wake tells Run to look again at what the lock guards.
+	// wake has Run look again at what the lock guards.
 	wake notify.Signal
 
 	// mu is held for decisions only, never across a system call.
@@ -143,12 +143,13 @@ type Prober struct {
 	ended   bool
 	links   map[string]links.Link
 	// stale is true when links or targets are newer than the frames in the books.
-	stale    bool
-	books    map[portKey]*book
-	asks     map[portKey]*askBook
-	told     map[string]Reach // what Changed told last
-	toldOn   LinkReach        // the same
-	counters map[portKey]*counters
+	stale bool
+	books map[portKey]*book
+	asks  map[portKey]*askBook
+	// reported and reportedLinks are what Changed has woken for last.
+	reported      map[string]Reach
+	reportedLinks LinkReach
+	counters      map[portKey]*counters
 }
 
 // portKey is one protocol on one link.
@@ -182,12 +183,12 @@ func New(config Config) (*Prober, error) {
 		links:    make(map[string]links.Link),
 		books:    make(map[portKey]*book),
 		asks:     make(map[portKey]*askBook),
-		told:     make(map[string]Reach),
+		reported: make(map[string]Reach),
 		counters: make(map[portKey]*counters),
 	}, nil
 }
 
-// SetLinks tells the prober the links of this node, usually as a watch.Watcher
+// SetLinks sets the links of this node, usually as a watch.Watcher
 // saw them. Targets on a link that is gone or down are Unknown: nothing can be
 // known there. It may be called from any goroutine and never waits for a socket.
 func (p *Prober) SetLinks(all []links.Link) {
@@ -233,9 +234,9 @@ func (p *Prober) SetTargets(targets []Target) {
 		}
 	}
 	p.stale = true
-	tell := p.newsLocked()
+	report := p.newsLocked()
 	p.mu.Unlock()
-	tell()
+	report()
 	p.wake.Set()
 }
 
@@ -276,15 +277,15 @@ func (p *Prober) reachLocked() map[string]Reach {
 	return out
 }
 
-// newsLocked finds out what is new since Changed told the last time, and returns
+// newsLocked finds out what is new since Changed woke the last time, and returns
 // what is left to do for it without the lock.
-func (p *Prober) newsLocked() (tell func()) {
+func (p *Prober) newsLocked() (report func()) {
 	for _, b := range p.books {
 		b.news = false
 	}
-	before, after := p.told, p.reachLocked()
-	linksBefore, linksAfter := p.toldOn, p.linkReachLocked()
-	p.told, p.toldOn = after, linksAfter
+	before, after := p.reported, p.reachLocked()
+	linksBefore, linksAfter := p.reportedLinks, p.linkReachLocked()
+	p.reported, p.reportedLinks = after, linksAfter
 	return func() {
 		sameNodes := maps.EqualFunc(before, after, func(a, b Reach) bool { return outlookOf(a) == outlookOf(b) })
 		if sameNodes && linksAfter.Equal(linksBefore) {

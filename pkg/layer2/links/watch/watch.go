@@ -28,7 +28,7 @@ const (
 
 // Watcher knows the links of this node from what the kernel tells of them.
 // An event only says "look again", then a whole snapshot is taken and compared
-// with the last one, and who waits on Changed is told when they differ. It does
+// with the last one, and Changed wakes when they differ. It does
 // not poll, except on a node where routes count, see [links.NeedRoutes].
 type Watcher struct {
 	log     *slog.Logger
@@ -140,7 +140,7 @@ func (w *Watcher) follow(ctx context.Context, sub *linkEvents) error {
 	}
 }
 
-// store keeps a snapshot and tells about it when it is new.
+// store keeps a snapshot and wakes whoever waits on Changed when it is new.
 func (w *Watcher) store(found []links.Link) {
 	slices.SortFunc(found, func(a, b links.Link) int { return cmp.Compare(a.Index, b.Index) })
 	w.mu.Lock()
