@@ -111,8 +111,12 @@ func DecideBGP(in BGPInput) BGPDecision {
 	}
 	_, services := advertised(in.Config.BGPAdvertisements, pools, in.Services)
 	if len(services) == 0 {
-		return BGPDecision{Services: names(in.Services), Reason: v1beta1.ReasonNoAdvertisement,
-			Message: fmt.Sprintf("No BGPAdvertisement selects pool %s and a Service with the address.", pools[0].Name)}
+		return BGPDecision{
+			Services: names(in.Services),
+			Reason:   v1beta1.ReasonNoAdvertisement,
+			Message: fmt.Sprintf("No BGPAdvertisement selects pool %s and a Service with the address.",
+				pools[0].Name),
+		}
 	}
 	d := BGPDecision{Services: names(services)}
 	services = slices.DeleteFunc(services, func(s Service) bool { return !s.Ready })
@@ -133,7 +137,8 @@ func DecideBGP(in BGPInput) BGPDecision {
 	switch d.Reason, d.Message = unreached(in, node, ads); d.Reason {
 	case "":
 	case v1beta1.ReasonNoPeerForFamily:
-		d.Advertisements = in.Config.BGPAdvertisementsFor(in.Address, pools[0], labelsOf(services), node.Labels)
+		of := labelsOf(services)
+		d.Advertisements = in.Config.BGPAdvertisementsFor(in.Address, pools[0], of, node.Labels)
 		return d
 	default:
 		return d
@@ -204,7 +209,8 @@ func unreached(in BGPInput, n Node, ads []*config.BGPAdvertisement) (v1beta1.Rea
 	family := bgp.FamilyOf(in.Address)
 	switch {
 	case !reached:
-		return v1beta1.ReasonPeerNotFound, "No BGPPeer of the BGPAdvertisements of the address selects this node."
+		return v1beta1.ReasonPeerNotFound,
+			"No BGPPeer of the BGPAdvertisements of the address selects this node."
 	case !families.Has(family):
 		return v1beta1.ReasonNoPeerForFamily, fmt.Sprintf("No session of this node with a peer "+
 			"of the address's BGPAdvertisements carries %s: set dualStackAddressFamily at a BGPPeer, "+

@@ -22,7 +22,8 @@ func nodeAnswers(addr netip.Addr, p Probe) string {
 		names = []string{p.Node}
 	}
 	return fmt.Sprintf("%s for the address (%s) and %s not claim it, so it is not announced here. %s",
-		nodesDo(names, "answers", "answer"), p.Holder, oneOrMore(names, "does", "do"), WhyNodeAnswers(addr, p.Here))
+		nodesDo(names, "answers", "answer"), p.Holder, oneOrMore(names, "does", "do"),
+		WhyNodeAnswers(addr, p.Here))
 }
 
 // strangerAnswers is the message where a host that is no node with a speaker
@@ -35,7 +36,8 @@ func strangerAnswers(addr netip.Addr, p Probe) string {
 			"%s Or have addresses announced without asking: --conflict-probe-count=0 of the speakers.",
 			p.Holder, p.Everything, ProxyRemedy(addr))
 	case len(p.Nodes) > 0:
-		return fmt.Sprintf("Another host has the address: %s, perhaps a node without a speaker. %s for it too. "+
+		return fmt.Sprintf("Another host has the address: %s, perhaps a node without a speaker. "+
+			"%s for it too. "+
 			"It is not announced until none of them does. %s",
 			p.Holder, nodesDo(p.Nodes, "answers", "answer"), WhyNodeAnswers(addr, p.Here))
 	case p.Here != "":
@@ -77,7 +79,8 @@ func WhyNodeAnswers(addr netip.Addr, here string) string {
 		kernel += ", or by kube-proxy in IPVS mode without strictARP: true, " +
 			"or kube-router without net.ipv4.conf.all.arp_ignore=1"
 	}
-	return "Either " + kernel + "; or another load balancer, which is to be ended, announces it from there; " +
+	return "Either " + kernel + "; " +
+		"or another load balancer, which is to be ended, announces it from there; " +
 		"or that node's speaker is not heard: see MembersReachable of its Speaker object."
 }
 

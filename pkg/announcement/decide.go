@@ -216,7 +216,10 @@ func Decide(in Input) Decision {
 	pools := poolsOf(in.Config, in.Address)
 	switch {
 	case len(in.Services) == 0:
-		return Decision{Reason: v1beta1.ReasonNoService, Message: "No Service that Berth serves has the address."}
+		return Decision{
+			Reason:  v1beta1.ReasonNoService,
+			Message: "No Service that Berth serves has the address.",
+		}
 	case len(pools) == 0:
 		return Decision{
 			Services: names(in.Services),
@@ -229,8 +232,12 @@ func Decide(in Input) Decision {
 	}
 	ads, services := advertised(in.Config.L2Advertisements, pools, in.Services)
 	if len(services) == 0 {
-		return Decision{Services: names(in.Services), Reason: v1beta1.ReasonNoAdvertisement,
-			Message: fmt.Sprintf("No L2Advertisement selects pool %s and a Service with the address.", pools[0].Name)}
+		return Decision{
+			Services: names(in.Services),
+			Reason:   v1beta1.ReasonNoAdvertisement,
+			Message: fmt.Sprintf("No L2Advertisement selects pool %s and a Service with the address.",
+				pools[0].Name),
+		}
 	}
 	d := Decision{
 		Services: names(services), Policy: policy(ads),
@@ -268,7 +275,8 @@ func Decide(in Input) Decision {
 			own(in, ads, candidates, &d)
 		}
 	case d.Owner == "":
-		d.Reason, d.Message = v1beta1.ReasonNoCandidate, "No node can announce the address: "+listed(rejections)+"."
+		d.Reason = v1beta1.ReasonNoCandidate
+		d.Message = "No node can announce the address: " + listed(rejections) + "."
 	case !handOver(in, ads, &d) && !standIn(in, &d):
 		d.Reason, d.Message = v1beta1.ReasonNotOwner, d.announcedBy(in.Node)
 		if alone := withoutStandIn(in, d); len(alone) > 0 {
@@ -291,7 +299,8 @@ func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Dec
 		return
 	}
 	d.Announce, d.Links, d.Reason = true, linkNames(self.links), v1beta1.ReasonOwner
-	d.Message = fmt.Sprintf("This node announces the address on %s: %s.", strings.Join(d.Links, ", "), self.why)
+	d.Message = fmt.Sprintf("This node announces the address on %s: %s.",
+		strings.Join(d.Links, ", "), self.why)
 	if in.Probe.State == ProbeFree && in.Probe.Unseen {
 		d.Unseen = "Whether a host behind a switch that suppresses ARP or NDP has it is not known: " +
 			"it was asked for by probes only, as this node has no address in its subnet, " +

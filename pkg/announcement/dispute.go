@@ -128,7 +128,8 @@ func rest(in Input, d *Decision) bool {
 	}
 	to, highest := "", uint64(0)
 	for _, name := range sortedNames(in.Claims) {
-		if claim := in.Claims[name]; name != in.Node && in.Speakers[name].Heard && claim.Generation > highest {
+		heard := name != in.Node && in.Speakers[name].Heard
+		if claim := in.Claims[name]; heard && claim.Generation > highest {
 			to, highest = name, claim.Generation
 		}
 	}

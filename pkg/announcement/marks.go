@@ -23,7 +23,9 @@ type marks struct {
 // node on which no speaker runs, such as one with another operating system, says
 // nothing.
 func marksOf(nodes []Node, speakers map[string]Speaker) marks {
-	excludes := slices.ContainsFunc(nodes, func(n Node) bool { return !n.Excluded && speakers[n.Name].Worked })
+	excludes := slices.ContainsFunc(nodes, func(n Node) bool {
+		return !n.Excluded && speakers[n.Name].Worked
+	})
 	return marks{speakers, excludes}
 }
 

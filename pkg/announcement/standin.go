@@ -44,7 +44,8 @@ func standIn(in Input, d *Decision) bool {
 	}
 	slices.Sort(d.Links)
 	d.Announce, d.StandInFor, d.Reason = true, d.Owner, v1beta1.ReasonStandIn
-	d.Message = fmt.Sprintf("Node %s owns the address and forwards its traffic, but its speaker is not there. "+
+	d.Message = fmt.Sprintf("Node %s owns the address and forwards its traffic, "+
+		"but its speaker is not there. "+
 		"This node answers on %s in its place, with the hardware address of that node.",
 		d.Owner, strings.Join(d.Links, ", "))
 	return true

@@ -191,12 +191,18 @@ func (c *contests) note(heard foreignClaim, now time.Time) noted {
 	if c.next.IsZero() {
 		c.next = now.Add(conflictMemory)
 	}
-	i := slices.IndexFunc(at.claimants, func(known Conflict) bool { return bytes.Equal(known.MAC, heard.mac) })
+	i := slices.IndexFunc(at.claimants, func(known Conflict) bool {
+		return bytes.Equal(known.MAC, heard.mac)
+	})
 	fresh := i < 0
 	if fresh {
 		i = at.room()
 		at.claimants[i] = Conflict{
-			Addr: heard.addr, Link: heard.link, MAC: slices.Clone(heard.mac), First: now, Fellow: heard.fellow,
+			Addr:   heard.addr,
+			Link:   heard.link,
+			MAC:    slices.Clone(heard.mac),
+			First:  now,
+			Fellow: heard.fellow,
 		}
 	}
 	known := &at.claimants[i]

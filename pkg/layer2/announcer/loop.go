@@ -191,7 +191,8 @@ func (l *loop) closed(key portKey, reason string, end func(portKey) error) {
 func (l *loop) failed(key portKey, err error, now time.Time) {
 	l.a.counter(key).failures.Add(1)
 	if _, first := l.ports.Failed(key, err, now); first {
-		l.a.log.Warn("cannot announce on link", "link", key.link, "protocol", key.protocol.String(), "error", err)
+		l.a.log.Warn("cannot announce on link",
+			"link", key.link, "protocol", key.protocol.String(), "error", err)
 	}
 }
 

@@ -194,7 +194,8 @@ func (l *loop) begin(p *port, key burstKey, c portPlacement, now time.Time) {
 		return
 	}
 	l.bursts.start(key, c.policy, now)
-	l.a.log.Debug("announcing", "address", key.addr, "link", key.port.link, "mac", p.link.HardwareAddr.String())
+	l.a.log.Debug("announcing",
+		"address", key.addr, "link", key.port.link, "mac", p.link.HardwareAddr.String())
 }
 
 // retract forgets an announcement.

@@ -90,7 +90,8 @@ func (b *book) set(targets []Target) {
 	for _, target := range targets {
 		key := trackKey{target.Node, target.Addr}
 		t := &track{trackKey: key, phase: b.phase(key)}
-		if at, ok := slices.BinarySearchFunc(old, key, func(t *track, k trackKey) int { return t.compare(k) }); ok {
+		at, ok := slices.BinarySearchFunc(old, key, func(t *track, k trackKey) int { return t.compare(k) })
+		if ok {
 			t = old[at]
 		}
 		t.mac, t.on = target.MAC, target.On

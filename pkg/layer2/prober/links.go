@@ -38,7 +38,12 @@ func (p *Prober) linkReachLocked() LinkReach {
 	var all []linkTrack
 	for key, b := range p.books {
 		for _, t := range b.tracks {
-			all = append(all, linkTrack{node: t.node, on: t.on, own: key.link, state: t.reach(b.misses).State})
+			all = append(all, linkTrack{
+				node:  t.node,
+				on:    t.on,
+				own:   key.link,
+				state: t.reach(b.misses).State,
+			})
 		}
 	}
 	return linkReach(all)

@@ -287,7 +287,9 @@ func (p *Prober) newsLocked() (report func()) {
 	linksBefore, linksAfter := p.reportedLinks, p.linkReachLocked()
 	p.reported, p.reportedLinks = after, linksAfter
 	return func() {
-		sameNodes := maps.EqualFunc(before, after, func(a, b Reach) bool { return outlookOf(a) == outlookOf(b) })
+		sameNodes := maps.EqualFunc(before, after, func(a, b Reach) bool {
+			return outlookOf(a) == outlookOf(b)
+		})
 		if sameNodes && linksAfter.Equal(linksBefore) {
 			return
 		}

@@ -163,7 +163,8 @@ func (w *Watcher) logChanges(old, found []links.Link) {
 		was, known := before[l.Index]
 		delete(before, l.Index)
 		if !known || !was.Equal(l) {
-			w.log.Info("link", "link", l.Name, "up", l.Up, "mac", l.HardwareAddr.String(), "prefixes", l.Prefixes)
+			w.log.Info("link",
+				"link", l.Name, "up", l.Up, "mac", l.HardwareAddr.String(), "prefixes", l.Prefixes)
 		}
 	}
 	for _, l := range old {
