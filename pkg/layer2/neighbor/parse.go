@@ -74,10 +74,10 @@ var (
 //     multicast, no broadcast, no loopback address (RFC 1122 3.2.1.3). Target may be
 //     anything, for it is only ever compared.
 //   - Neighbor Discovery: what passes the validation of RFC 4861 7.1.1 and 7.1.2. Its
-//     source is no loopback address (RFC 4291 2.5.3) and no group. The target is an
-//     address that a host can have: no group, neither unspecified nor loopback, not
-//     IPv4-mapped. A solicitation is for the solicited-node group of its target or
-//     for the target itself.
+//     source, unless it is unspecified, and its target are addresses that a host can
+//     have: no group (RFC 4291 2.7), no loopback address (2.5.3), not IPv4-mapped
+//     (2.5.5.2); and the target is not unspecified. A solicitation is for the
+//     solicited-node group of its target or for the target itself.
 //   - Extension headers before Neighbor Discovery: lists of options that a host may
 //     skip which does not know them. Fragments are refused (RFC 6980 5).
 //

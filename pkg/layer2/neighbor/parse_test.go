@@ -142,6 +142,7 @@ func TestParseNDP(t *testing.T) {
 		{"a probe that tells a link-layer address", solicit(t, solicitation{Source: unspecified}), Packet{}, ErrMalformed},
 		{"a probe to the target itself", solicit(t, solicitation{Source: unspecified, NoOption: true, Destination: vip6, ToMAC: ourMAC}), Packet{}, ErrMalformed},
 		{"the loopback address asks", solicit(t, solicitation{Source: loopback}), Packet{}, ErrMalformed},
+		{"an IPv4-mapped address asks", solicit(t, solicitation{Source: mapped}), Packet{}, ErrMalformed},
 		{"a group asks", solicit(t, solicitation{Source: allNodes}), Packet{}, ErrMalformed},
 		{"for the unspecified address", solicit(t, solicitation{Target: unspecified}), Packet{}, ErrMalformed},
 		{"for the loopback address", solicit(t, solicitation{Target: loopback}), Packet{}, ErrMalformed},

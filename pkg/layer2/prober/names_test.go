@@ -48,10 +48,9 @@ type (
 )
 
 const (
-	offIPv6      = layer2test.OffIPv6
-	offICMPv6    = layer2test.OffICMPv6
-	offNDPTarget = layer2test.OffNDPTarget
-	ms           = time.Millisecond
+	offIPv6   = layer2test.OffIPv6
+	offICMPv6 = layer2test.OffICMPv6
+	ms        = time.Millisecond
 )
 
 // pause lets time pass and everything come to rest.
