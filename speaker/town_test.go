@@ -268,7 +268,7 @@ func (s *shell) beginIn(around fakes) {
 	claims := members.NewClaims(around, members.MaxBlocks, reconcile.PartSize, log)
 	sp.tracker, err = members.New(members.Config{
 		Node: s.name,
-		Patience: announcement.Patience{
+		Patience: announcement.GracePeriods{
 			Restart: time.Minute,
 			Silence: 3 * time.Second,
 			Doubt:   500 * time.Millisecond,

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/bgp"
@@ -83,32 +82,45 @@ func (d BGPDecision) Equal(o BGPDecision) bool {
 //  5. A node does not begin before its service proxy has taken up the endpoints
 //     that rule 3 asks for.
 //  6. A node with the exclude label leaves, where other nodes are without it (see
-//     marksOf). A cordoned node leaves when another
-//     that is neither, and whose speaker is present, passes rules 3 and 4; else it goes
-//     on. Who leaves goes on announcing for a while, in another way; who has not
-//     announced before does not begin. A cordoned node does not begin either
-//     before it knows which speakers are present.
+//     marksOf). A cordoned node leaves when another that is neither, and whose speaker
+//     is present, passes rules 3 and 4; else it goes on. A node that leaves announces
+//     the address for a while, in another way; one that has not announced it before
+//     does not begin. Nor does a cordoned node begin before it knows which speakers are
+//     present.
 func DecideBGP(in BGPInput) BGPDecision {
 	pools := poolsOf(in.Config, in.Address)
 	switch {
 	case len(in.Services) == 0:
-		return BGPDecision{Reason: v1beta1.ReasonNoService, Message: "No Service that Berth serves has the address."}
+		return BGPDecision{
+			Reason:  v1beta1.ReasonNoService,
+			Message: "No Service that Berth serves has the address.",
+		}
 	case len(pools) == 0:
-		return BGPDecision{Services: names(in.Services), Reason: v1beta1.ReasonNoPool, Message: "No IPAddressPool contains the address."}
-	case !slices.ContainsFunc(in.Config.BGPAdvertisements, func(a *config.BGPAdvertisement) bool { return slices.ContainsFunc(pools, a.SelectsPool) }):
+		return BGPDecision{
+			Services: names(in.Services),
+			Reason:   v1beta1.ReasonNoPool,
+			Message:  "No IPAddressPool contains the address.",
+		}
+	case !slices.ContainsFunc(in.Config.BGPAdvertisements, func(a *config.BGPAdvertisement) bool {
+		return slices.ContainsFunc(pools, a.SelectsPool)
+	}):
 		return BGPDecision{}
 	}
 	if reason, message := nodeOwn(in.Address, pools[0], in.Nodes, in.Speakers); reason != "" {
 		return BGPDecision{Services: names(in.Services), Reason: reason, Message: message}
 	}
-	_, services := advertisedByBGP(in.Config, pools, in.Services)
+	_, services := advertised(in.Config.BGPAdvertisements, pools, in.Services)
 	if len(services) == 0 {
-		return BGPDecision{Services: names(in.Services), Reason: v1beta1.ReasonNoAdvertisement,
-			Message: fmt.Sprintf("No BGPAdvertisement selects pool %s and a Service with the address.", pools[0].Name)}
+		return BGPDecision{
+			Services: names(in.Services),
+			Reason:   v1beta1.ReasonNoAdvertisement,
+			Message: fmt.Sprintf("No BGPAdvertisement selects pool %s and a Service with the address.",
+				pools[0].Name),
+		}
 	}
 	d := BGPDecision{Services: names(services)}
 	services = slices.DeleteFunc(services, func(s Service) bool { return !s.Ready })
-	ads, _ := advertisedByBGP(in.Config, pools, services)
+	ads, _ := advertised(in.Config.BGPAdvertisements, pools, services)
 	self := slices.IndexFunc(in.Nodes, func(n Node) bool { return n.Name == in.Node })
 	switch {
 	case len(services) == 0:
@@ -125,7 +137,8 @@ func DecideBGP(in BGPInput) BGPDecision {
 	switch d.Reason, d.Message = unreached(in, node, ads); d.Reason {
 	case "":
 	case v1beta1.ReasonNoPeerForFamily:
-		d.Advertisements = in.Config.BGPAdvertisementsFor(in.Address, pools[0], labelsOf(services), node.Labels)
+		of := labelsOf(services)
+		d.Advertisements = in.Config.BGPAdvertisementsFor(in.Address, pools[0], of, node.Labels)
 		return d
 	default:
 		return d
@@ -159,7 +172,8 @@ func (d *BGPDecision) announce(in BGPInput, pool *config.Pool, node Node, servic
 			by = append(by, a.Name)
 		}
 		d.Reason = v1beta1.ReasonAnnounced
-		d.Message = fmt.Sprintf("This node announces the address to its BGP peers, by BGPAdvertisement %s.", strings.Join(by, ", "))
+		d.Message = fmt.Sprintf("This node announces the address to its BGP peers, by BGPAdvertisement %s.",
+			strings.Join(by, ", "))
 	}
 }
 
@@ -169,33 +183,6 @@ func labelsOf(services []Service) []labels.Set {
 		out = append(out, s.Labels)
 	}
 	return out
-}
-
-// advertisedByBGP are the advertisements that apply to the address on some
-// node, and the Services that at least one of them selects.
-func advertisedByBGP(c *config.Config, pools []*config.Pool, all []Service) (ads []*config.BGPAdvertisement, services []Service) {
-	selected := sets.New[string]()
-	for _, a := range c.BGPAdvertisements {
-		if !slices.ContainsFunc(pools, a.SelectsPool) {
-			continue
-		}
-		applies := false
-		for _, s := range all {
-			if a.SelectsService(s.Labels) {
-				selected.Insert(s.Name)
-				applies = true
-			}
-		}
-		if applies {
-			ads = append(ads, a)
-		}
-	}
-	for _, s := range all {
-		if selected.Has(s.Name) {
-			services = append(services, s)
-		}
-	}
-	return ads, services
 }
 
 // unfit says why a node cannot take the traffic of the address, or "".
@@ -209,7 +196,8 @@ func unfit(n Node, ads []*config.BGPAdvertisement, services []Service) (v1beta1.
 	for _, s := range services {
 		if s.Local && s.Endpoints[n.Name] == 0 {
 			return v1beta1.ReasonNoLocalEndpoint,
-				fmt.Sprintf("externalTrafficPolicy of Service %s is Local, and it has no ready endpoint on this node.", s.Name)
+				fmt.Sprintf("externalTrafficPolicy of Service %s is Local, "+
+					"and it has no ready endpoint on this node.", s.Name)
 		}
 	}
 	return "", ""
@@ -221,10 +209,12 @@ func unreached(in BGPInput, n Node, ads []*config.BGPAdvertisement) (v1beta1.Rea
 	family := bgp.FamilyOf(in.Address)
 	switch {
 	case !reached:
-		return v1beta1.ReasonPeerNotFound, "No BGPPeer of the BGPAdvertisements of the address selects this node."
+		return v1beta1.ReasonPeerNotFound,
+			"No BGPPeer of the BGPAdvertisements of the address selects this node."
 	case !families.Has(family):
-		return v1beta1.ReasonNoPeerForFamily, fmt.Sprintf("No session of this node with a peer of the address's BGPAdvertisements carries "+
-			"%s: set dualStackAddressFamily at a BGPPeer, or create one with an %s peerAddress.", family, family)
+		return v1beta1.ReasonNoPeerForFamily, fmt.Sprintf("No session of this node with a peer "+
+			"of the address's BGPAdvertisements carries %s: set dualStackAddressFamily at a BGPPeer, "+
+			"or create one with an %s peerAddress.", family, family)
 	}
 	return "", ""
 }
@@ -233,14 +223,17 @@ func unreached(in BGPInput, n Node, ads []*config.BGPAdvertisement) (v1beta1.Rea
 func unproxied(in BGPInput, services []Service) (v1beta1.Reason, string) {
 	for _, s := range services {
 		if in.Unproxied[s.Name] {
-			return v1beta1.ReasonProxyNotReady, fmt.Sprintf("The service proxy of this node has not taken up Service %s yet.", s.Name)
+			return v1beta1.ReasonProxyNotReady,
+				fmt.Sprintf("The service proxy of this node has not taken up Service %s yet.", s.Name)
 		}
 	}
 	return "", ""
 }
 
 // leaves says why a node that is fit leaves the address to others, or "".
-func leaves(in BGPInput, n Node, ads []*config.BGPAdvertisement, services []Service) (v1beta1.Reason, string) {
+func leaves(
+	in BGPInput, n Node, ads []*config.BGPAdvertisement, services []Service,
+) (v1beta1.Reason, string) {
 	marks := marksOf(in.Nodes, in.Speakers)
 	if !in.Settled { // of no other speaker is it known that it has not worked
 		marks.excludes = slices.ContainsFunc(in.Nodes, func(other Node) bool { return !other.Excluded })
@@ -252,10 +245,12 @@ func leaves(in BGPInput, n Node, ads []*config.BGPAdvertisement, services []Serv
 	case !marks.cordoned(n), !in.Settled && in.Before.Announce:
 		return "", ""
 	case !in.Settled:
-		return v1beta1.ReasonStarting, "This node is cordoned, and it is not known yet whether other nodes can announce the address."
+		return v1beta1.ReasonStarting,
+			"This node is cordoned, and it is not known yet whether other nodes can announce the address."
 	}
 	for _, other := range in.Nodes {
-		if other.Name == n.Name || marks.cordoned(other) || marks.excluded(other) || in.Speakers[other.Name].Presence != Present {
+		marked := marks.cordoned(other) || marks.excluded(other)
+		if other.Name == n.Name || marked || in.Speakers[other.Name].Presence != Present {
 			continue
 		}
 		reason, _ := unfit(other, ads, services)
@@ -263,7 +258,8 @@ func leaves(in BGPInput, n Node, ads []*config.BGPAdvertisement, services []Serv
 			reason, _ = unreached(in, other, ads)
 		}
 		if reason == "" {
-			return v1beta1.ReasonNodeCordoned, fmt.Sprintf("This node is cordoned, and others are not, such as %s.", other.Name)
+			return v1beta1.ReasonNodeCordoned,
+				fmt.Sprintf("This node is cordoned, and others are not, such as %s.", other.Name)
 		}
 	}
 	return "", ""

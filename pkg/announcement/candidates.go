@@ -26,7 +26,9 @@ type candidate struct {
 
 // filter sorts the nodes into those that may announce, with their weight,
 // and those that may not.
-func filter(in Input, ads []*config.L2Advertisement, services []Service) (may []candidate, mayNot []Rejection) {
+func filter(
+	in Input, ads []*config.L2Advertisement, services []Service,
+) (may []candidate, mayNot []Rejection) {
 	marks := marksOf(in.Nodes, in.Speakers)
 	for _, n := range in.Nodes {
 		c := candidate{name: n.Name, cordoned: marks.cordoned(n), held: in.Speakers[n.Name].Presence == Held}
@@ -63,7 +65,9 @@ func inSubnet(may []candidate, mayNot []Rejection) ([]candidate, []Rejection) {
 	if !slices.ContainsFunc(may, func(c candidate) bool { return c.why == links.LinksBySubnet }) {
 		return may, mayNot
 	}
-	return reject(may, mayNot, v1beta1.ReasonNoLinkForAddress, func(c candidate) bool { return c.why == links.AllEligibleLinks })
+	return reject(may, mayNot, v1beta1.ReasonNoLinkForAddress, func(c candidate) bool {
+		return c.why == links.AllEligibleLinks
+	})
 }
 
 // onTheLAN leaves nodes out whose kernel is silent on a link that is to carry the
@@ -85,7 +89,9 @@ func uncordoned(may []candidate, mayNot []Rejection) ([]candidate, []Rejection) 
 }
 
 // reject rejects the candidates for which a condition holds.
-func reject(may []candidate, mayNot []Rejection, reason v1beta1.Reason, condition func(candidate) bool) ([]candidate, []Rejection) {
+func reject(
+	may []candidate, mayNot []Rejection, reason v1beta1.Reason, condition func(candidate) bool,
+) ([]candidate, []Rejection) {
 	var out []candidate
 	for _, c := range may {
 		if condition(c) {
@@ -98,7 +104,9 @@ func reject(may []candidate, mayNot []Rejection, reason v1beta1.Reason, conditio
 }
 
 // rejected says why a node may not announce, or "".
-func rejected(in Input, marks marks, n Node, ads []*config.L2Advertisement, services []Service) v1beta1.Reason {
+func rejected(
+	in Input, marks marks, n Node, ads []*config.L2Advertisement, services []Service,
+) v1beta1.Reason {
 	speaker := in.Speakers[n.Name]
 	switch {
 	case marks.excluded(n):
@@ -176,10 +184,10 @@ func elect(addr netip.Addr, candidates []candidate, immediate bool) string {
 }
 
 // present leaves those with the best claim, or all where nobody has one. A
-// claim of a speaker that is not heard now counts as weak: it holds the
+// claim of a speaker that is not heard now counts as one of the minority: it holds the
 // address, but it does not win one back.
 func present(candidates []candidate) []candidate {
-	best := Claim{Weak: true}
+	best := Claim{Minority: true}
 	for _, c := range candidates {
 		if c.claim != nil && better(c.standing(), best) {
 			best = c.standing()
@@ -189,12 +197,12 @@ func present(candidates []candidate) []candidate {
 }
 
 // standing is a candidate's claim as it counts.
-func (c candidate) standing() Claim { return Claim{c.claim.Generation, c.claim.Weak || c.held} }
+func (c candidate) standing() Claim { return Claim{c.claim.Generation, c.claim.Minority || c.held} }
 
 // better reports whether one claim beats another.
 func better(a, b Claim) bool {
-	if a.Weak != b.Weak {
-		return b.Weak
+	if a.Minority != b.Minority {
+		return b.Minority
 	}
 	return a.Generation > b.Generation
 }

@@ -138,7 +138,7 @@ func (s *simulation) decide(sp *simSpeaker, addr netip.Addr) {
 		} else {
 			seen++
 		}
-		v := Judge(f, patience, s.now)
+		v := Assess(f, graces, s.now)
 		in.Speakers[other.name] = Speaker{
 			Presence: v.Presence,
 			Reason:   v.Reason,

@@ -22,7 +22,8 @@ func nodeAnswers(addr netip.Addr, p Probe) string {
 		names = []string{p.Node}
 	}
 	return fmt.Sprintf("%s for the address (%s) and %s not claim it, so it is not announced here. %s",
-		nodesDo(names, "answers", "answer"), p.Holder, oneOrMore(names, "does", "do"), WhyNodeAnswers(addr, p.Here))
+		nodesDo(names, "answers", "answer"), p.Holder, oneOrMore(names, "does", "do"),
+		WhyNodeAnswers(addr, p.Here))
 }
 
 // strangerAnswers is the message where a host that is no node with a speaker
@@ -30,17 +31,22 @@ func nodeAnswers(addr netip.Addr, p Probe) string {
 func strangerAnswers(addr netip.Addr, p Probe) string {
 	switch {
 	case p.Everything.IsValid():
-		return fmt.Sprintf("Another host (%s) answers for the address, as for any: also for %s, which nobody should have. "+
+		return fmt.Sprintf("Another host (%s) answers for the address, as for any: "+
+			"also for %s, which nobody should have. "+
 			"%s Or have addresses announced without asking: --conflict-probe-count=0 of the speakers.",
 			p.Holder, p.Everything, ProxyRemedy(addr))
 	case len(p.Nodes) > 0:
-		return fmt.Sprintf("Another host has the address: %s, perhaps a node without a speaker. %s for it too. "+
-			"It is not announced until none of them does. %s", p.Holder, nodesDo(p.Nodes, "answers", "answer"), WhyNodeAnswers(addr, p.Here))
+		return fmt.Sprintf("Another host has the address: %s, perhaps a node without a speaker. "+
+			"%s for it too. "+
+			"It is not announced until none of them does. %s",
+			p.Holder, nodesDo(p.Nodes, "answers", "answer"), WhyNodeAnswers(addr, p.Here))
 	case p.Here != "":
-		return fmt.Sprintf("Another host has the address: %s. It is not announced until that host gives it up. If it is a node without a speaker: %s",
+		return fmt.Sprintf("Another host has the address: %s. "+
+			"It is not announced until that host gives it up. If it is a node without a speaker: %s",
 			p.Holder, WhyNodeAnswers(addr, p.Here))
 	}
-	return fmt.Sprintf("Another host has the address: %s. It is not announced until that host gives it up.", p.Holder)
+	return fmt.Sprintf("Another host has the address: %s. "+
+		"It is not announced until that host gives it up.", p.Holder)
 }
 
 // ProxyRemedy says what to do about a host that answers for every address.
@@ -48,7 +54,8 @@ func ProxyRemedy(addr netip.Addr) string {
 	if addr.Is6() {
 		return "Turn NDP proxying off on that router or switch for this network."
 	}
-	return "Turn proxy ARP off on that router or switch for this network (proxy-arp, local-proxy-arp; proxy_arp and proxy_arp_pvlan in Linux)."
+	return "Turn proxy ARP off on that router or switch for this network " +
+		"(proxy-arp, local-proxy-arp; proxy_arp and proxy_arp_pvlan in Linux)."
 }
 
 // WhyNodeAnswers says for which cause nodes answer for an address that is none of
@@ -57,19 +64,24 @@ func ProxyRemedy(addr netip.Addr) string {
 func WhyNodeAnswers(addr netip.Addr, here string) string {
 	switch {
 	case here == ipvsInterface && addr.Is4():
-		return "Their kernels do: kube-proxy in IPVS mode has the address on " + ipvsInterface + " of every node. " +
+		return "Their kernels do: " +
+			"kube-proxy in IPVS mode has the address on " + ipvsInterface + " of every node. " +
 			"Set strictARP: true in the ipvs section of its configuration, and restart it on all nodes."
 	case here == routerInterface && addr.Is4():
 		return "Their kernels do: kube-router has the address on " + routerInterface + " of every node. " +
 			"Set net.ipv4.conf.all.arp_ignore=1 and net.ipv4.conf.all.arp_announce=2 on all nodes."
 	case here != "" && here != ipvsInterface && here != routerInterface:
-		return fmt.Sprintf("This node has the address on its interface %s as well, so the others may have it on theirs: take it off.", here)
+		return fmt.Sprintf("This node has the address on its interface %s as well, "+
+			"so the others may have it on theirs: take it off.", here)
 	}
 	kernel := "a kernel has it on an interface (ip address shows it there), such as by keepalived or kube-vip"
 	if addr.Is4() {
-		kernel += ", or by kube-proxy in IPVS mode without strictARP: true, or kube-router without net.ipv4.conf.all.arp_ignore=1"
+		kernel += ", or by kube-proxy in IPVS mode without strictARP: true, " +
+			"or kube-router without net.ipv4.conf.all.arp_ignore=1"
 	}
-	return "Either " + kernel + "; or another load balancer, which is to be ended, announces it from there; or that node's speaker is not heard: see MembersReachable of its Speaker object."
+	return "Either " + kernel + "; " +
+		"or another load balancer, which is to be ended, announces it from there; " +
+		"or that node's speaker is not heard: see MembersReachable of its Speaker object."
 }
 
 // nodesDo says that nodes do something, a few of many by name.

@@ -7,18 +7,17 @@
 //
 //  1. A pool must contain the address, a Service must have it, and an
 //     L2Advertisement must select both. For a while after a pool was deleted whose
-//     addresses another contains, it may as well select the former.
-//     What is a node's own is announced by nobody.
+//     addresses another contains, it may as well select the deleted one. What is a
+//     node's own is announced by nobody.
 //  2. Some Service with the address must have a usable endpoint.
 //  3. A node is a candidate when an advertisement selects it, its speaker is
-//     present, it is neither excluded by label, where nodes without that label
-//     have a speaker, nor without network, it has a
-//     link that may carry the address, and it has a usable endpoint of every
-//     Service whose externalTrafficPolicy is Local. A node whose speaker
-//     restarts or is silent is a candidate for what it owns only, and so is
-//     one that can say no more claims. A node that has no link in the
-//     address's subnet, or is silent on the link that is to carry the address,
-//     is none where others are better off.
+//     present, it is neither excluded by label (where nodes without that label have
+//     had a speaker) nor without network, it has a link that may carry the address,
+//     and it has a usable endpoint of every Service whose externalTrafficPolicy is
+//     Local. A node whose speaker restarts or is silent is a candidate for what it
+//     owns only, and so is one that can say no more claims. A node that has no link in
+//     the address's subnet, or is silent on the link that is to carry the address, is
+//     none where others are better off.
 //  4. Among the candidates those that are not cordoned come first, then the
 //     highest preference weight wins, then the present owner stays, and an
 //     address without one goes by rendezvous hash of address and name.
@@ -32,8 +31,8 @@
 //     something else, leaves the address for a while to the first of them.
 //  8. The owner announces on the links that the advertisements name; where
 //     they name none, on those whose subnet holds the address, else on all
-//     that can carry it. Who is no longer owner announces until the new one
-//     claims the address.
+//     that can carry it. A node that is no longer the owner announces the address
+//     until the new one claims it.
 package announcement
 
 import (
@@ -44,6 +43,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/berth-lb/berth/api/v1beta1"
@@ -119,9 +119,9 @@ type Speaker struct {
 type Claim struct {
 	// Generation counts the owners of an address.
 	Generation uint64
-	// Weak is set when the claim was made with fewer than half of all speakers
+	// Minority is set when the claim was made with fewer than half of all speakers
 	// in sight: it yields to one that was not.
-	Weak bool
+	Minority bool
 }
 
 // Probe is what is known of an address on the LAN.
@@ -216,17 +216,28 @@ func Decide(in Input) Decision {
 	pools := poolsOf(in.Config, in.Address)
 	switch {
 	case len(in.Services) == 0:
-		return Decision{Reason: v1beta1.ReasonNoService, Message: "No Service that Berth serves has the address."}
+		return Decision{
+			Reason:  v1beta1.ReasonNoService,
+			Message: "No Service that Berth serves has the address.",
+		}
 	case len(pools) == 0:
-		return Decision{Services: names(in.Services), Reason: v1beta1.ReasonNoPool, Message: "No IPAddressPool contains the address."}
+		return Decision{
+			Services: names(in.Services),
+			Reason:   v1beta1.ReasonNoPool,
+			Message:  "No IPAddressPool contains the address.",
+		}
 	}
 	if reason, message := nodeOwn(in.Address, pools[0], in.Nodes, in.Speakers); reason != "" {
 		return Decision{Services: names(in.Services), Reason: reason, Message: message}
 	}
-	ads, services := advertised(in, pools)
+	ads, services := advertised(in.Config.L2Advertisements, pools, in.Services)
 	if len(services) == 0 {
-		return Decision{Services: names(in.Services), Reason: v1beta1.ReasonNoAdvertisement,
-			Message: fmt.Sprintf("No L2Advertisement selects pool %s and a Service with the address.", pools[0].Name)}
+		return Decision{
+			Services: names(in.Services),
+			Reason:   v1beta1.ReasonNoAdvertisement,
+			Message: fmt.Sprintf("No L2Advertisement selects pool %s and a Service with the address.",
+				pools[0].Name),
+		}
 	}
 	d := Decision{
 		Services: names(services), Policy: policy(ads),
@@ -254,7 +265,8 @@ func Decide(in Input) Decision {
 	switch {
 	case in.YieldedTo != "":
 		d.Owner, d.OwnerLinks, d.Reason = in.YieldedTo, nil, v1beta1.ReasonIsolated
-		d.Message = fmt.Sprintf("This speaker hears neither the API server nor another speaker, and node %s has taken the address meanwhile.", in.YieldedTo)
+		d.Message = fmt.Sprintf("This speaker hears neither the API server nor another speaker, "+
+			"and node %s has taken the address meanwhile.", in.YieldedTo)
 	case in.Returning:
 		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonReturning
 		d.Message = "This node is back on the network of the other speakers, and asks them first."
@@ -263,11 +275,13 @@ func Decide(in Input) Decision {
 			own(in, ads, candidates, &d)
 		}
 	case d.Owner == "":
-		d.Reason, d.Message = v1beta1.ReasonNoCandidate, "No node can announce the address: "+listed(rejections)+"."
+		d.Reason = v1beta1.ReasonNoCandidate
+		d.Message = "No node can announce the address: " + listed(rejections) + "."
 	case !handOver(in, ads, &d) && !standIn(in, &d):
 		d.Reason, d.Message = v1beta1.ReasonNotOwner, d.announcedBy(in.Node)
 		if alone := withoutStandIn(in, d); len(alone) > 0 {
-			d.Message = fmt.Sprintf("Node %s owns the address and its speaker is not there. Nobody can answer in its place on %s, "+
+			d.Message = fmt.Sprintf("Node %s owns the address and its speaker is not there. "+
+				"Nobody can answer in its place on %s, "+
 				"for no present node shares a subnet with it there.", d.Owner, strings.Join(alone, ", "))
 		}
 	}
@@ -285,10 +299,12 @@ func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Dec
 		return
 	}
 	d.Announce, d.Links, d.Reason = true, linkNames(self.links), v1beta1.ReasonOwner
-	d.Message = fmt.Sprintf("This node announces the address on %s: %s.", strings.Join(d.Links, ", "), self.why)
+	d.Message = fmt.Sprintf("This node announces the address on %s: %s.",
+		strings.Join(d.Links, ", "), self.why)
 	if in.Probe.State == ProbeFree && in.Probe.Unseen {
-		d.Unseen = "Whether a host behind a switch that suppresses ARP or NDP has it is not known: it was asked for by probes only, " +
-			"as this node has no address in its subnet, or as --conflict-probe-count is 1."
+		d.Unseen = "Whether a host behind a switch that suppresses ARP or NDP has it is not known: " +
+			"it was asked for by probes only, as this node has no address in its subnet, " +
+			"or as --conflict-probe-count is 1."
 		d.Message += " " + d.Unseen
 	}
 	if !in.Announcing {
@@ -305,7 +321,7 @@ func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Dec
 		}
 	}
 	if claimed && mine.Generation > against && mine.Generation == in.Highest {
-		d.Claim = &Claim{mine.Generation, mine.Weak && in.Minority}
+		d.Claim = &Claim{mine.Generation, mine.Minority && in.Minority}
 		return
 	}
 	d.Claim = &Claim{in.Highest + 1, in.Minority}
@@ -320,7 +336,8 @@ func unknownOwner(in Input) string {
 		return ""
 	}
 	for name, claim := range in.Claims {
-		if name != in.Node && in.Speakers[name].Presence != Gone && claim.Generation >= in.Claims[in.Node].Generation {
+		there := name != in.Node && in.Speakers[name].Presence != Gone
+		if there && claim.Generation >= in.Claims[in.Node].Generation {
 			return ""
 		}
 	}
@@ -347,16 +364,19 @@ func mayTake(in Input, suspect string, links []links.Link, d *Decision) bool {
 	}
 	if in.Speakers[suspect].Presence == Held {
 		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonClaimsUnknown
-		d.Message = fmt.Sprintf("Node %s may own the address: its speaker is not there, and not all of its claims are known.", suspect)
+		d.Message = fmt.Sprintf("Node %s may own the address: its speaker is not there, "+
+			"and not all of its claims are known.", suspect)
 		return false
 	}
 	taken := in.Probe.State == ProbeTaken
-	if taken && in.Probe.Node == in.Node || free(in, links, d) { // with its own hardware address another stands in for it
+	// With the hardware address of this node another stands in for it.
+	if taken && in.Probe.Node == in.Node || free(in, links, d) {
 		return true
 	}
 	if taken && in.Probe.Node != "" {
 		d.Owner, d.OwnerLinks, d.Claim, d.Reason = in.Probe.Node, nil, nil, v1beta1.ReasonClaimsUnknown
-		d.Message = fmt.Sprintf("Node %s answers for the address, and not all claims of node %s are known.", in.Probe.Node, suspect)
+		d.Message = fmt.Sprintf("Node %s answers for the address, and not all claims of node %s are known.",
+			in.Probe.Node, suspect)
 	}
 	return false
 }
@@ -419,9 +439,10 @@ func handOver(in Input, ads []*config.L2Advertisement, d *Decision) bool {
 		return false // the links that are left are on other LANs
 	}
 	d.Announce, d.Links, d.HandingOver, d.Recheck = true, linkNames(left), true, end
-	d.Claim = &Claim{mine.Generation, mine.Weak}
+	d.Claim = &Claim{mine.Generation, mine.Minority}
 	d.Reason = v1beta1.ReasonHandingOver
-	d.Message = fmt.Sprintf("This node announces the address on %s until node %s does: %s.", strings.Join(d.Links, ", "), d.Owner, why)
+	d.Message = fmt.Sprintf("This node announces the address on %s until node %s does: %s.",
+		strings.Join(d.Links, ", "), d.Owner, why)
 	return true
 }
 
@@ -437,7 +458,9 @@ func ownerWhy(in Input, ads []*config.L2Advertisement, owner string) links.Reaso
 
 // cause is why this node takes the address now: what became of the owner
 // before it.
-func cause(in Input, ads []*config.L2Advertisement, candidates []candidate, rejections []Rejection) (why v1beta1.Cause, before string) {
+func cause(
+	in Input, ads []*config.L2Advertisement, candidates []candidate, rejections []Rejection,
+) (why v1beta1.Cause, before string) {
 	highest := uint64(0)
 	for _, name := range sortedNames(in.Claims) {
 		if generation := in.Claims[name].Generation; name != in.Node && generation > highest {
@@ -482,16 +505,22 @@ func poolsOf(c *config.Config, addr netip.Addr) []*config.Pool {
 	return append([]*config.Pool{pool}, c.Predecessors(pool, addr)...)
 }
 
-// advertised are the advertisements that apply to the address, and the
-// Services that at least one of them selects.
-func advertised(in Input, pools []*config.Pool) (ads []*config.L2Advertisement, services []Service) {
+// advertisement is what the advertisements of both protocols have in common.
+type advertisement interface {
+	SelectsPool(*config.Pool) bool
+	SelectsService(labels.Set) bool
+}
+
+// advertised returns the advertisements that apply to the address on some node, and
+// the Services that at least one of them selects.
+func advertised[A advertisement](all []A, pools []*config.Pool, of []Service) (ads []A, services []Service) {
 	selected := sets.New[string]()
-	for _, a := range in.Config.L2Advertisements {
+	for _, a := range all {
 		if !slices.ContainsFunc(pools, a.SelectsPool) {
 			continue
 		}
 		applies := false
-		for _, s := range in.Services {
+		for _, s := range of {
 			if a.SelectsService(s.Labels) {
 				selected.Insert(s.Name)
 				applies = true
@@ -501,7 +530,7 @@ func advertised(in Input, pools []*config.Pool) (ads []*config.L2Advertisement, 
 			ads = append(ads, a)
 		}
 	}
-	for _, s := range in.Services {
+	for _, s := range of {
 		if selected.Has(s.Name) {
 			services = append(services, s)
 		}

@@ -322,7 +322,7 @@ func TestAllNodesAgree(t *testing.T) {
 			s.IgnoresCordon = rapid.Bool().Draw(t, "ignores a cordon")
 			in.Speakers[n.Name] = s
 			if rapid.Bool().Draw(t, "claims") {
-				in.Claims[n.Name] = Claim{rapid.Uint64Range(1, 4).Draw(t, "generation"), rapid.Bool().Draw(t, "weak")}
+				in.Claims[n.Name] = Claim{rapid.Uint64Range(1, 4).Draw(t, "generation"), rapid.Bool().Draw(t, "minority")}
 			}
 		}
 		in.Address = netip.AddrFrom4([4]byte{192, 0, 2, rapid.Byte().Draw(t, "address")})

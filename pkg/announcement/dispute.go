@@ -67,7 +67,9 @@ func (d Dispute) again(addr netip.Addr, node, by string, now time.Time) Dispute 
 		d = Dispute{Superseded: d.Superseded}
 	}
 	rested := !d.Until.IsZero() && slices.Contains(d.With, by) // and in vain
-	d.Superseded = slices.DeleteFunc(slices.Clone(d.Superseded), func(s Superseding) bool { return now.Sub(s.At) > disputeWindow })
+	d.Superseded = slices.DeleteFunc(slices.Clone(d.Superseded), func(s Superseding) bool {
+		return now.Sub(s.At) > disputeWindow
+	})
 	d.Superseded = append(d.Superseded, Superseding{by, now})
 	if len(d.Superseded) < disputeCount-1 && !rested {
 		return d
@@ -109,7 +111,8 @@ func superseded(in Input) string {
 	by, highest := "", uint64(0)
 	for _, name := range sortedNames(in.Claims) {
 		claim := in.Claims[name]
-		if name != in.Node && in.Speakers[name].Heard && claim.Generation >= mine.Generation && claim.Generation > highest {
+		heard := name != in.Node && in.Speakers[name].Heard
+		if heard && claim.Generation >= mine.Generation && claim.Generation > highest {
 			by, highest = name, claim.Generation
 		}
 	}
@@ -125,7 +128,8 @@ func rest(in Input, d *Decision) bool {
 	}
 	to, highest := "", uint64(0)
 	for _, name := range sortedNames(in.Claims) {
-		if claim := in.Claims[name]; name != in.Node && in.Speakers[name].Heard && claim.Generation > highest {
+		heard := name != in.Node && in.Speakers[name].Heard
+		if claim := in.Claims[name]; heard && claim.Generation > highest {
 			to, highest = name, claim.Generation
 		}
 	}
@@ -134,7 +138,8 @@ func rest(in Input, d *Decision) bool {
 	}
 	d.Owner, d.OwnerLinks, d.Recheck = to, nil, d.Dispute.Until
 	d.Reason = v1beta1.ReasonContested
-	d.Message = fmt.Sprintf("Nodes %s and %s both take the address for theirs, again and again. This node leaves it to %s until %s. "+
+	d.Message = fmt.Sprintf("Nodes %s and %s both take the address for theirs, again and again. "+
+		"This node leaves it to %s until %s. "+
 		"Compare the settings and versions of their speakers, and what is between them.",
 		in.Node, strings.Join(d.Dispute.With, ", "), to, d.Dispute.Until.UTC().Format(time.RFC3339))
 	return true

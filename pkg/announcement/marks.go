@@ -16,14 +16,17 @@ type marks struct {
 // The exclude label tells nodes apart: those that are to announce and those that
 // are not. Where every node carries it, it tells none apart, and means nothing:
 // kubeadm, Talos and kind put it on every control plane, so all nodes of a cluster
-// without workers have it and nobody has chosen that. A node without it counts as soon as
-// a speaker has been ready there, and as long as the Node exists, whatever becomes of
+// without workers have it and nobody has chosen that. A node without it counts as soon
+// as a speaker has been ready there, and as long as the Node exists, whatever becomes of
 // its speaker: so a worker that joins takes the addresses over when it can, and the
 // death of all workers brings no traffic to nodes that were left out on purpose. A
 // node on which no speaker runs, such as one with another operating system, says
 // nothing.
 func marksOf(nodes []Node, speakers map[string]Speaker) marks {
-	return marks{speakers, slices.ContainsFunc(nodes, func(n Node) bool { return !n.Excluded && speakers[n.Name].Worked })}
+	excludes := slices.ContainsFunc(nodes, func(n Node) bool {
+		return !n.Excluded && speakers[n.Name].Worked
+	})
+	return marks{speakers, excludes}
 }
 
 // excluded reports whether the exclude label keeps a node from announcing.

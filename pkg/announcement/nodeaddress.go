@@ -26,8 +26,8 @@ func nodeOwn(
 			return slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool { return p.Addr() == addr })
 		})
 		if named && linked || pool.AllowNodeAddresses && (named || linked) {
-			return v1beta1.ReasonNodeAddress, fmt.Sprintf("The address is node %s's own: nobody announces it, "+
-				"and that node's service proxy serves it.", n.Name)
+			return v1beta1.ReasonNodeAddress, fmt.Sprintf("The address is node %s's own: "+
+				"nobody announces it, and that node's service proxy serves it.", n.Name)
 		}
 	}
 	return "", ""

@@ -69,13 +69,13 @@ func TestOwner(t *testing.T) {
 		{"a restarting speaker gets nothing new", presence(byHash, Held), next},
 		{"of two claims the later one wins", claims(map[string]uint64{first: 3, second: 2}), first},
 		{"of two equal ones the hash decides", claims(map[string]uint64{first: 3, byHash: 3}), byHash},
-		{"a weak claim loses to an older strong one", func(in *Input) {
+		{"a claim of the minority loses to an older one of the majority", func(in *Input) {
 			in.Claims[first], in.Claims[second] = Claim{7, true}, Claim{3, false}
 		}, second},
-		{"of two weak claims the later one wins", func(in *Input) {
+		{"of two claims of the minority the later one wins", func(in *Input) {
 			in.Claims[first], in.Claims[byHash] = Claim{7, true}, Claim{3, true}
 		}, first},
-		{"a speaker that comes back does not beat who took over with a weak claim", all(presence(second, Held), func(in *Input) {
+		{"a speaker that comes back does not beat who took over in the minority", all(presence(second, Held), func(in *Input) {
 			in.Claims[first], in.Claims[second] = Claim{7, true}, Claim{3, false}
 		}), first},
 		{"nor one that died before", all(presence(second, Gone), func(in *Input) {
@@ -116,9 +116,9 @@ func TestWhatTheNodeDoes(t *testing.T) {
 		{"nor in a takeover", all(only("n1"), claims(map[string]uint64{"n2": 4}), func(in *Input) { in.Probe = Probe{} }), v1beta1.ReasonOwner, &Claim{5, false}, v1beta1.CauseNodeGone},
 		{"nor when this speaker was away for a moment", all(mine, func(in *Input) { in.Probe = Probe{} }), v1beta1.ReasonOwner, &Claim{4, false}, v1beta1.CauseRestart},
 		{"who announces goes on with its claim", all(mine, announcing), v1beta1.ReasonOwner, &Claim{4, false}, ""},
-		{"a takeover with few speakers in sight is weak", all(only("n1"), claims(map[string]uint64{"n2": 4}), func(in *Input) { in.Minority = true }), v1beta1.ReasonOwner, &Claim{5, true}, v1beta1.CauseNodeGone},
-		{"what was taken with most in sight stays strong", all(only("n1"), mine, announcing, func(in *Input) { in.Minority = true }), v1beta1.ReasonOwner, &Claim{4, false}, ""},
-		{"a weak claim is strong once most are in sight", all(announcing, func(in *Input) { in.Claims["n1"] = Claim{4, true} }), v1beta1.ReasonOwner, &Claim{4, false}, ""},
+		{"a takeover with few speakers in sight is one of the minority", all(only("n1"), claims(map[string]uint64{"n2": 4}), func(in *Input) { in.Minority = true }), v1beta1.ReasonOwner, &Claim{5, true}, v1beta1.CauseNodeGone},
+		{"what was taken with most in sight stays a claim of the majority", all(only("n1"), mine, announcing, func(in *Input) { in.Minority = true }), v1beta1.ReasonOwner, &Claim{4, false}, ""},
+		{"a claim of the minority is one of the majority once most are in sight", all(announcing, func(in *Input) { in.Claims["n1"] = Claim{4, true} }), v1beta1.ReasonOwner, &Claim{4, false}, ""},
 		{"who wins against another claim goes above it", all(announcing, mine, func(in *Input) { in.Claims["n2"] = Claim{9, true} }), v1beta1.ReasonOwner, &Claim{10, false}, ""},
 		{"one that another host had before", all(only("n1"), func(in *Input) { in.Probe.Holder = net.HardwareAddr{2, 0, 0, 0, 0, 99} }), v1beta1.ReasonOwner, &Claim{1, false}, v1beta1.CauseConflictOver},
 		{"a preferred node takes over from the owner", all(claims(map[string]uint64{"n2": 4}), prefer("n1")), v1beta1.ReasonOwner, &Claim{5, false}, v1beta1.CausePreferred},

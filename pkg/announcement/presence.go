@@ -102,8 +102,8 @@ type Fellow struct {
 	Contact time.Time
 }
 
-// Patience is how long a node may keep what it owns without its speaker.
-type Patience struct {
+// GracePeriods are for how long a node may keep what it owns without its speaker.
+type GracePeriods struct {
 	// Restart is for a speaker that said it comes back, or that came back and
 	// does not announce yet.
 	Restart time.Duration
@@ -122,32 +122,32 @@ type Patience struct {
 	Contact time.Duration
 }
 
-// Verdict is the outcome of Judge.
-type Verdict struct {
+// Assessment is the outcome of Assess.
+type Assessment struct {
 	Presence Presence
 	Reason   v1beta1.Reason
-	// Until is when the verdict may change by itself; zero for never.
+	// Until is when the assessment may change by itself; zero for never.
 	Until time.Time
 }
 
-// Judge says what to expect of a node. It asks two witnesses two questions:
-// membership whether the speaker is there, and the node's kernel whether the
-// node is. A kernel that falls silent together with its speaker is gone at
-// once. One that answers goes on forwarding, so its speaker is given time. A speaker
-// that could not have heard of another judges it as it did last.
-func Judge(f Fellow, p Patience, now time.Time) Verdict {
+// Assess says what to expect of a node. It asks two witnesses two questions: membership
+// whether the speaker is there, and the node's kernel whether the node is. A kernel
+// that falls silent together with its speaker is gone at once. One that answers goes on
+// forwarding, so its speaker has a grace period. A speaker that could not have heard of
+// another assesses it as it did last.
+func Assess(f Fellow, p GracePeriods, now time.Time) Assessment {
 	kernel := kernelOf(f)
 	switch {
 	case kernel == KernelSilent:
-		return Verdict{Gone, v1beta1.ReasonNodeSilent, time.Time{}}
+		return Assessment{Gone, v1beta1.ReasonNodeSilent, time.Time{}}
 	case f.Alive && f.Stage.works():
-		return Verdict{Present, v1beta1.ReasonNodePresent, time.Time{}}
+		return Assessment{Present, v1beta1.ReasonNodePresent, time.Time{}}
 	case f.Alive && f.Stage == StageLeaving:
-		return Verdict{Leaving, v1beta1.ReasonNodeLeaving, time.Time{}}
+		return Assessment{Leaving, v1beta1.ReasonNodeLeaving, time.Time{}}
 	case f.Alive:
 		return heldUntil(f.StageSince.Add(p.Restart), now)
 	case f.Stage == StageLeaving:
-		return Verdict{Gone, v1beta1.ReasonNodeLeaving, time.Time{}}
+		return Assessment{Gone, v1beta1.ReasonNodeLeaving, time.Time{}}
 	}
 	// What was renewed before the speaker fell silent, or said goodbye, proves nothing. One
 	// that has come back need not be heard: its port may be closed now, or its address be of
@@ -160,9 +160,9 @@ func Judge(f Fellow, p Patience, now time.Time) Verdict {
 		renewed := f.Renewed.Add(p.Renewal)
 		switch {
 		case renewed.After(now):
-			return Verdict{Present, v1beta1.ReasonNodeHeard, renewed}
+			return Assessment{Present, v1beta1.ReasonNodeHeard, renewed}
 		case !f.SeenAPI.After(renewed):
-			return Verdict{Present, v1beta1.ReasonNodeAssumed, time.Time{}}
+			return Assessment{Present, v1beta1.ReasonNodeAssumed, time.Time{}}
 		}
 	}
 	switch kernel {
@@ -170,7 +170,7 @@ func Judge(f Fellow, p Patience, now time.Time) Verdict {
 		// A firewall refuses connections too. A stand-in answers meanwhile, with the
 		// node's own hardware address, so that either is well.
 		if !f.Since.Add(p.Restart).After(now) && !hadContact(f, p.Restart) {
-			return Verdict{Held, v1beta1.ReasonNodeHeld, time.Time{}}
+			return Assessment{Held, v1beta1.ReasonNodeHeld, time.Time{}}
 		}
 		return heldUntil(f.Since.Add(p.Restart), now)
 	case KernelAnswers:
@@ -182,25 +182,25 @@ func Judge(f Fellow, p Patience, now time.Time) Verdict {
 	if f.Probeable {
 		return heldUntil(f.Since.Add(p.Doubt), now)
 	}
-	return Verdict{Gone, v1beta1.ReasonSpeakerNotAlive, time.Time{}}
+	return Assessment{Gone, v1beta1.ReasonSpeakerNotAlive, time.Time{}}
 }
 
-// answering is the verdict of a node whose speaker is silent and whose kernel
+// answering assesses a node whose speaker is silent and whose kernel
 // answers. It is held for a while. After that it is gone, but only for a speaker
 // that was in contact with the rest meanwhile: one that hears nobody knows nothing
 // of anybody, and what it knew last goes on. So the loss of the API server, of the
 // speakers' port or of both takes no address from a node that forwards.
-func answering(f Fellow, p Patience, hold time.Duration, now time.Time) Verdict {
+func answering(f Fellow, p GracePeriods, hold time.Duration, now time.Time) Assessment {
 	end := f.Since.Add(hold)
 	switch {
 	case end.After(now):
 		return heldUntil(end, now)
 	case f.Stage != StageReady || hadContact(f, hold):
-		return Verdict{Gone, v1beta1.ReasonSpeakerNotAlive, time.Time{}}
+		return Assessment{Gone, v1beta1.ReasonSpeakerNotAlive, time.Time{}}
 	case end.Add(p.Contact).After(now):
-		return Verdict{Held, v1beta1.ReasonNodeHeld, end.Add(p.Contact)}
+		return Assessment{Held, v1beta1.ReasonNodeHeld, end.Add(p.Contact)}
 	}
-	return Verdict{Present, v1beta1.ReasonNodeAssumed, time.Time{}}
+	return Assessment{Present, v1beta1.ReasonNodeAssumed, time.Time{}}
 }
 
 // hadContact reports whether this speaker heard others late enough in the time for
@@ -208,11 +208,11 @@ func answering(f Fellow, p Patience, hold time.Duration, now time.Time) Verdict 
 func hadContact(f Fellow, hold time.Duration) bool { return f.Contact.After(f.Since.Add(hold / 2)) }
 
 // heldUntil holds a node until a time, after which it is gone.
-func heldUntil(end, now time.Time) Verdict {
+func heldUntil(end, now time.Time) Assessment {
 	if !end.After(now) {
-		return Verdict{Gone, v1beta1.ReasonSpeakerNotAlive, time.Time{}}
+		return Assessment{Gone, v1beta1.ReasonSpeakerNotAlive, time.Time{}}
 	}
-	return Verdict{Held, v1beta1.ReasonNodeHeld, end}
+	return Assessment{Held, v1beta1.ReasonNodeHeld, end}
 }
 
 // later is the later of two times.
@@ -223,9 +223,10 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// kernelOf sums up the reports. One witness that gets answers is believed, also
-// one whose connection is refused. The kernel is silent when every witness says so; where some cannot tell, the
-// silence of the others counts once membership misses the speaker too.
+// kernelOf sums up the reports. One witness that gets answers is believed, also one
+// whose connection is refused. The kernel is silent when every witness says so; where
+// some cannot tell, the silence of the others counts once membership misses the speaker
+// too.
 func kernelOf(f Fellow) Report {
 	silent := 0
 	for _, r := range f.Reports {

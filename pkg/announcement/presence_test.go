@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-var patience = Patience{Restart: time.Minute, Silence: 10 * time.Second, Doubt: time.Second, Renewal: 15 * time.Second, Contact: 5 * time.Second}
+var graces = GracePeriods{Restart: time.Minute, Silence: 10 * time.Second, Doubt: time.Second, Renewal: 15 * time.Second, Contact: 5 * time.Second}
 
-func TestJudge(t *testing.T) {
+func TestAssess(t *testing.T) {
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	both := func(r Report) []Report { return []Report{r, r} }
 	for _, test := range []struct {
@@ -104,7 +104,7 @@ func TestJudge(t *testing.T) {
 			if f.Contact.IsZero() {
 				f.SeenAPI, f.Contact = now, now
 			}
-			got := Judge(f, patience, now)
+			got := Assess(f, graces, now)
 			until := time.Duration(0)
 			if !got.Until.IsZero() {
 				until = got.Until.Sub(now)

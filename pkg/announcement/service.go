@@ -51,9 +51,13 @@ func ParseService(s *corev1.Service, slices []discoveryv1.EndpointSlice, addr ne
 	if addr.Is6() {
 		family = discoveryv1.AddressTypeIPv6
 	}
-	out.Endpoints, out.Ready = count(slices, family, func(c discoveryv1.EndpointConditions) bool { return c.Ready == nil || *c.Ready })
+	out.Endpoints, out.Ready = count(slices, family, func(c discoveryv1.EndpointConditions) bool {
+		return c.Ready == nil || *c.Ready
+	})
 	if !out.Ready {
-		out.Endpoints, out.Ready = count(slices, family, func(c discoveryv1.EndpointConditions) bool { return c.Serving != nil && *c.Serving })
+		out.Endpoints, out.Ready = count(slices, family, func(c discoveryv1.EndpointConditions) bool {
+			return c.Serving != nil && *c.Serving
+		})
 	}
 	return out
 }
@@ -61,7 +65,8 @@ func ParseService(s *corev1.Service, slices []discoveryv1.EndpointSlice, addr ne
 // count counts the usable endpoints of a family on each node, and reports whether
 // there are any at all.
 func count(
-	slices []discoveryv1.EndpointSlice, family discoveryv1.AddressType, usable func(discoveryv1.EndpointConditions) bool,
+	slices []discoveryv1.EndpointSlice, family discoveryv1.AddressType,
+	usable func(discoveryv1.EndpointConditions) bool,
 ) (byNode map[string]int, found bool) {
 	byNode = map[string]int{}
 	for _, slice := range slices {

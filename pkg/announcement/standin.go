@@ -44,8 +44,10 @@ func standIn(in Input, d *Decision) bool {
 	}
 	slices.Sort(d.Links)
 	d.Announce, d.StandInFor, d.Reason = true, d.Owner, v1beta1.ReasonStandIn
-	d.Message = fmt.Sprintf("Node %s owns the address and forwards its traffic, but its speaker is not there. "+
-		"This node answers on %s in its place, with the hardware address of that node.", d.Owner, strings.Join(d.Links, ", "))
+	d.Message = fmt.Sprintf("Node %s owns the address and forwards its traffic, "+
+		"but its speaker is not there. "+
+		"This node answers on %s in its place, with the hardware address of that node.",
+		d.Owner, strings.Join(d.Links, ", "))
 	return true
 }
 
@@ -131,7 +133,9 @@ type Check struct {
 // first by rendezvous hash, in an order other than that of owners, of the speakers
 // that are present and share a subnet with that link. The checks are sorted by
 // link.
-func Checks(addr netip.Addr, owner string, ownerLinks []string, node string, speakers map[string]Speaker) []Check {
+func Checks(
+	addr netip.Addr, owner string, ownerLinks []string, node string, speakers map[string]Speaker,
+) []Check {
 	var out []Check
 	for _, theirs := range named(speakers[owner].Links, ownerLinks) {
 		ranked := election.RankFor("check "+addr.String(), neighbours(speakers, owner, theirs))

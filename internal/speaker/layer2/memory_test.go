@@ -81,7 +81,7 @@ func TestAdopt(t *testing.T) {
 		highest uint64
 	}{
 		{"nobody else claims it", announcement.Claim{Generation: 4}, nil, &announcement.Claim{Generation: 4}, 4},
-		{"its claim was weak", announcement.Claim{Generation: 4, Weak: true}, nil, &announcement.Claim{Generation: 4, Weak: true}, 4},
+		{"its claim was weak", announcement.Claim{Generation: 4, Minority: true}, nil, &announcement.Claim{Generation: 4, Minority: true}, 4},
 		{"one that had it before still says so", announcement.Claim{Generation: 4}, others{"node2": {Generation: 3}}, &announcement.Claim{Generation: 4}, 4},
 		{"another has claimed it since", announcement.Claim{Generation: 4}, others{"node2": {Generation: 3}, "node3": {Generation: 5}}, nil, 5},
 	} {

@@ -85,7 +85,7 @@ func (b block) value() []byte {
 			out = append(out, ',')
 		}
 		out = strconv.AppendUint(out, c.Generation, 10)
-		if c.Weak {
+		if c.Minority {
 			out = append(out, markWeak...)
 		}
 		out = append(append(out, ':'), places[c]...)
@@ -140,7 +140,7 @@ func parseClaim(text string) (announcement.Claim, bool) {
 	if err != nil || generation == 0 {
 		return announcement.Claim{}, false
 	}
-	return announcement.Claim{Generation: generation, Weak: strings.Contains(text, markWeak)}, true
+	return announcement.Claim{Generation: generation, Minority: strings.Contains(text, markWeak)}, true
 }
 
 // decodeClaims reads what is published of claims. unknown is set when not all of it

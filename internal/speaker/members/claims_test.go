@@ -50,7 +50,7 @@ func newToldClaims(most int) (*Claims, *told) {
 
 func TestWhatIsSaidOfABlock(t *testing.T) {
 	claim := func(generation uint64) announcement.Claim { return announcement.Claim{Generation: generation} }
-	weak := announcement.Claim{Generation: 2, Weak: true}
+	weak := announcement.Claim{Generation: 2, Minority: true}
 	for _, test := range []struct {
 		story string
 		block block
@@ -74,7 +74,7 @@ func TestWhatIsSaidOfABlock(t *testing.T) {
 	}
 	worst := block{}
 	for at := range worst {
-		worst[at] = announcement.Claim{Generation: 1<<63 - 1 - uint64(at), Weak: true}
+		worst[at] = announcement.Claim{Generation: 1<<63 - 1 - uint64(at), Minority: true}
 	}
 	if size := len(worst.value()); size > membership.MaxValue {
 		t.Errorf("%d bytes are more than membership takes", size)
@@ -96,8 +96,8 @@ func TestClaimsOfALaterVersion(t *testing.T) {
 	}{
 		{"a mark that is not known", "claims/192.0.2.0", "5q:3", map[string]announcement.Claim{"192.0.2.3": first}, false},
 		{"one beside a known one", "claims/192.0.2.0", "5wq:3,5:4",
-			map[string]announcement.Claim{"192.0.2.3": {Generation: 5, Weak: true}, "192.0.2.4": first}, false},
-		{"the same in another order", "claims/2001:db8::10", "5qw:f", map[string]announcement.Claim{"2001:db8::1f": {Generation: 5, Weak: true}}, false},
+			map[string]announcement.Claim{"192.0.2.3": {Generation: 5, Minority: true}, "192.0.2.4": first}, false},
+		{"the same in another order", "claims/2001:db8::10", "5qw:f", map[string]announcement.Claim{"2001:db8::1f": {Generation: 5, Minority: true}}, false},
 		{"something else behind the addresses", "claims/192.0.2.0", "5:3;1s", map[string]announcement.Claim{"192.0.2.3": first, "192.0.2.1": first}, true},
 		{"an item without addresses", "claims/192.0.2.0", "5:3,7", map[string]announcement.Claim{"192.0.2.3": first}, true},
 		{"generation 0, which is none", "claims/192.0.2.0", "0:3,5:4", map[string]announcement.Claim{"192.0.2.4": first}, true},
@@ -136,7 +136,7 @@ func TestOthersReadWhatIsClaimed(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"claim": func(t *rapid.T) {
 				a := addr.Draw(t, "address")
-				claim := announcement.Claim{Generation: rapid.Uint64Range(1, 1<<63-1).Draw(t, "generation"), Weak: rapid.Bool().Draw(t, "weak")}
+				claim := announcement.Claim{Generation: rapid.Uint64Range(1, 1<<63-1).Draw(t, "generation"), Minority: rapid.Bool().Draw(t, "weak")}
 				want[a] = claim
 				if !c.Set(a, &claim) {
 					t.Fatal("no room")

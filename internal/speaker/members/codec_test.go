@@ -22,7 +22,7 @@ func TestWhatASpeakerPublishesIsRead(t *testing.T) {
 			"node4": {Kernel: announcement.KernelSilent},
 			"node5": {Silent: []string{"svc0"}},
 		},
-		Claims: map[netip.Addr]announcement.Claim{v4: {Generation: 1}, v6: {Generation: 1<<63 - 1, Weak: true}},
+		Claims: map[netip.Addr]announcement.Claim{v4: {Generation: 1}, v6: {Generation: 1<<63 - 1, Minority: true}},
 	}
 	want.Links[1].Index, want.Links[1].Excluded = 0, true
 	want.Links[1].Shadowed = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}

@@ -89,7 +89,7 @@ type Config struct {
 	// Node is this node, Address the one at which this speaker is a member.
 	Node     string
 	Address  netip.Addr
-	Patience announcement.Patience
+	Patience announcement.GracePeriods
 	// ExcludeLinks match the links that are not chosen unless an advertisement names
 	// them.
 	ExcludeLinks []*regexp.Regexp

@@ -33,7 +33,7 @@ import (
 // start is when stories begin that have their own clock.
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-var patience = announcement.Patience{
+var patience = announcement.GracePeriods{
 	Restart: time.Minute,
 	Silence: 10 * time.Second,
 	Renewal: presence.RenewalTrust,

@@ -33,7 +33,7 @@ func TestChangedClaims(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		claim := rapid.Custom(func(t *rapid.T) announcement.Claim {
-			return announcement.Claim{Generation: rapid.Uint64Range(1, 3).Draw(t, "generation"), Weak: rapid.Bool().Draw(t, "weak")}
+			return announcement.Claim{Generation: rapid.Uint64Range(1, 3).Draw(t, "generation"), Minority: rapid.Bool().Draw(t, "weak")}
 		})
 		addr := rapid.Map(rapid.ByteRange(1, 5), func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, n}) })
 		word := rapid.MapOfN(addr, claim, 0, 5)

@@ -73,7 +73,7 @@ type stageSince struct {
 type Observations struct {
 	// Node is this node, Patience how long others may take.
 	Node     string
-	Patience announcement.Patience
+	Patience announcement.GracePeriods
 	// OwnLinks are the links of this node, as it publishes them.
 	OwnLinks []links.Link
 	// Members are all that membership knows, this node included.
@@ -188,7 +188,7 @@ func (v view) assess(name string, known believed, now time.Time) (member Member,
 	}
 	reports := v.reports(name)
 
-	verdict := announcement.Judge(announcement.Fellow{
+	verdict := announcement.Assess(announcement.Fellow{
 		Alive:      m.Alive,
 		Left:       left,
 		Since:      since,

@@ -19,7 +19,7 @@ import (
 // start is when stories begin.
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-var patience = announcement.Patience{
+var patience = announcement.GracePeriods{
 	Restart: time.Minute,
 	Silence: 10 * time.Second,
 	Doubt:   500 * time.Millisecond,
@@ -319,7 +319,7 @@ func TestHigherClaims(t *testing.T) {
 		if generation == 0 {
 			return nil
 		}
-		return map[netip.Addr]announcement.Claim{address: {Generation: generation, Weak: weak}}
+		return map[netip.Addr]announcement.Claim{address: {Generation: generation, Minority: weak}}
 	}
 	for _, test := range []struct {
 		story             string

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/neighbor"
 )
@@ -22,8 +23,8 @@ type Config struct {
 	// socket that failed, another host that claims an address, a stall. Default:
 	// nothing is logged.
 	Logger *slog.Logger
-	// Pass is told of each pass of the loop that sends and opens sockets, so that
-	// somebody notices when one does not end. Default: nobody is told.
+	// Pass is called for each pass of the loop that sends and opens sockets, so that
+	// somebody notices when one does not end. Default: nobody is called.
 	Pass Pass
 	// BurstCount is how many times an address is announced unasked when it comes
 	// to a link, so that one lost frame does not leave a neighbour with the old
@@ -45,20 +46,20 @@ type Config struct {
 	// RepeatRate bounds how many of them are repetitions and refreshes: nobody
 	// waits for those, and every host of the LAN has to look at each. Default 1000.
 	RepeatRate int
-	// Stall is how long this process may stand still before it stops to trust
+	// Stall is how long this process may be stalled before it stops to trust
 	// what it knows; see [Announcer.Suspended]. It must be more than the beat of
 	// 50 ms and the pauses of a busy machine. Default 300 ms; negative is never.
 	Stall time.Duration
 }
 
-// Pass is told when a pass of a loop begins, and when it has ended and the loop
+// Pass is called when a pass of a loop begins, and when it has ended and the loop
 // waits. Its methods return at once.
 type Pass interface {
 	Begin()
 	End()
 }
 
-// noPass tells nobody.
+// noPass does nothing.
 type noPass struct{}
 
 func (noPass) Begin() {}
@@ -119,9 +120,9 @@ type Announcer struct {
 	open   func(neighbor.Spec) (socket, error)
 	router func(ifindex int) neighbor.Binding
 	guard  *guard
-	// wake tells Run to look again at what the lock guards.
-	wake    chan struct{}
-	changed chan struct{}
+	// wake has Run look again at what the lock guards.
+	wake    notify.Signal
+	changed notify.Signal
 
 	// mu is held for look-ups and changes of the maps only, never across a
 	// system call.
@@ -142,16 +143,16 @@ type Announcer struct {
 	// defences are claims to answer with an announcement, for Run to send.
 	defences []burstKey
 	// The rest is written by Run, for others to read.
-	live     map[burstKey]liveClaim
+	live     map[burstKey]livePlacement
 	problems map[portKey]Problem
 	counters map[portKey]*linkCounters
 }
 
-// liveClaim is a claim that is being answered.
-type liveClaim struct {
-	claim
+// livePlacement is a placement that is being answered for.
+type livePlacement struct {
+	placement
 	since time.Time
-	// announced is when the first frame was sent for the claim's serial.
+	// announced is when the first frame was sent for its serial.
 	announced time.Time
 }
 
@@ -167,13 +168,13 @@ func New(config Config) (*Announcer, error) {
 		log:      config.Logger,
 		open:     openSocket,
 		router:   neighbor.Router,
-		wake:     make(chan struct{}, 1),
-		changed:  make(chan struct{}, 1),
+		wake:     notify.NewSignal(),
+		changed:  notify.NewSignal(),
 		desired:  make(map[netip.Addr]wish),
 		stale:    make(map[netip.Addr]struct{}),
 		links:    make(map[string]links.Link),
 		contests: newContests(),
-		live:     make(map[burstKey]liveClaim),
+		live:     make(map[burstKey]livePlacement),
 		problems: make(map[portKey]Problem),
 		counters: make(map[portKey]*linkCounters),
 	}
@@ -181,7 +182,7 @@ func New(config Config) (*Announcer, error) {
 	return a, nil
 }
 
-// SetLinks tells the announcer the links of this node, usually as a
+// SetLinks sets the links of this node, usually as a
 // watch.Watcher saw them. Addresses on a link that is gone or down are not
 // announced there; on one that is new, came up or got another index or Ethernet
 // address, they are announced anew, with a burst.
@@ -198,38 +199,38 @@ func (a *Announcer) SetLinks(all []links.Link) {
 	a.links, a.macs = byName, macs
 	a.linksSerial++
 	a.mu.Unlock()
-	signal(a.wake)
+	a.wake.Set()
 }
 
 // Changed returns a channel of one: a value means that Conflicts or Suspended may
 // return something else than when the last value was taken, or that State has an
 // address that was announced for the first time. There is one channel for all
 // callers.
-func (a *Announcer) Changed() <-chan struct{} { return a.changed }
+func (a *Announcer) Changed() <-chan struct{} { return a.changed.C() }
 
 // Suspended reports whether the announcer answers nothing and announces nothing,
-// because this process stood still: it was stopped, starved of processor time, or
+// because this process was stalled: it was stopped, starved of processor time, or
 // the machine slept, for longer than [Config].Stall. Others may have taken over
 // its addresses meanwhile, so a request that waited in a socket must not be
 // answered from what was true before. Who has made sure of what is true now calls
 // Resume.
 func (a *Announcer) Suspended() bool { return a.guard.isSuspended() }
 
-// Resume ends a suspension that Suspended has told of. If the process stood still
-// once more since Suspended was last asked, it stays suspended and Changed tells
+// Resume ends a suspension that Suspended has reported. If the process was stalled
+// once more since Suspended was last asked, it stays suspended and Changed wakes
 // again: what the caller made sure of may not be true any more.
 func (a *Announcer) Resume() {
 	if a.guard.resume() {
 		a.log.Info("resumed")
-		signal(a.wake)
+		a.wake.Set()
 	}
-	signal(a.changed)
+	a.changed.Set()
 }
 
 // stalled is called by the guard, from any goroutine, when it suspends.
 func (a *Announcer) stalled(took time.Duration) {
-	a.log.Warn("suspended, for the process stood still", "duration", took.String())
-	signal(a.changed)
+	a.log.Warn("suspended, for the process was stalled", "duration", took.String())
+	a.changed.Set()
 }
 
 // Run announces until ctx ends and then returns nil, when every goroutine it

@@ -261,7 +261,7 @@ func TestAnAddressIsAnnouncedAtOnceAndAgain(t *testing.T) {
 		if got := s.times(); len(got) > 0 {
 			t.Errorf("nothing changed, and it was announced at %v", got)
 		}
-		if n := a.Stats().Total.Gratuitous; n != 10 {
+		if n := total(a.Stats()).Gratuitous; n != 10 {
 			t.Errorf("%d gratuitous frames counted, want 10", n)
 		}
 	})
@@ -289,7 +289,7 @@ func TestAWithdrawnAddressIsNotAnsweredWhenSetReturns(t *testing.T) {
 		if !sock.closed {
 			t.Error("the socket is open without any address")
 		}
-		got := a.Stats().Total.Verdicts
+		got := total(a.Stats()).Verdicts
 		if got[Answered] != 2 || got[NotAnnounced] != 1 {
 			t.Errorf("verdicts %v", got)
 		}
@@ -517,7 +517,7 @@ func TestAFailedSocketIsOpenedAgain(t *testing.T) {
 		}
 		// 100 ms, 200 ms, 400 ms and so on: the time is 1.55 s by now.
 		pause(1500 * ms)
-		if got := a.Stats().Total.Failures; got != 5 {
+		if got := total(a.Stats()).Failures; got != 5 {
 			t.Errorf("%d failures, want one and four more tries", got)
 		}
 		s.set(nil, nil)

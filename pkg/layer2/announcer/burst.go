@@ -99,7 +99,7 @@ func (b *bursts) next() (time.Time, bool) {
 	return earliest, found
 }
 
-// peek tells what take would return, and false when nothing is due. Defences go
+// peek returns what take would return next, and false when nothing is due. Defences go
 // first: there is at most one in ten seconds for an address. First announcements
 // come before repetitions, however many of these wait, and refreshes go last.
 func (b *bursts) peek(now time.Time) (occasion, bool) {

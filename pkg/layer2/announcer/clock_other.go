@@ -4,5 +4,5 @@ package announcer
 
 import "time"
 
-// sinceBoot stands still: without packet sockets there is nothing to guard.
+// sinceBoot always returns the same: without packet sockets there is nothing to guard.
 func sinceBoot() time.Duration { return 0 }

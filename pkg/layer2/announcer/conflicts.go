@@ -18,9 +18,9 @@ const (
 	// maxClaimants bounds the claimants of one address on one link, for a hostile
 	// host can make up Ethernet addresses. The one unheard for longest makes room.
 	maxClaimants = 8
-	// tellInterval is the least time between two times that new claimants of one
-	// address on one link are told of: they may be one host with many addresses.
-	tellInterval = 10 * time.Second
+	// reportInterval is the least time between two reports of new claimants of one
+	// address on one link: they may be one host with many addresses.
+	reportInterval = 10 * time.Second
 )
 
 // Conflict is another host that claims an address which is announced here.
@@ -42,7 +42,7 @@ type Conflict struct {
 // Conflicts returns the other hosts that claimed addresses which are announced
 // here, sorted by address, link and Ethernet address. One is forgotten when the
 // address is withdrawn from the link, or when it was silent for ten minutes.
-// Changed tells of new and forgotten ones, not of repeated claims, and of new ones
+// Changed wakes for new and forgotten ones, not of repeated claims, and of new ones
 // for one address on one link every ten seconds at most.
 func (a *Announcer) Conflicts() []Conflict {
 	a.mu.RLock()
@@ -50,8 +50,8 @@ func (a *Announcer) Conflicts() []Conflict {
 	return a.contests.list()
 }
 
-// SetFellows tells the Ethernet addresses of the fellow nodes, in place of those
-// told before. Fellows claim addresses rightfully when they take over, so their
+// SetFellows sets the Ethernet addresses of the fellow nodes, in place of those set
+// before. Fellows claim addresses rightfully when they take over, so their
 // claims are not defended against.
 func (a *Announcer) SetFellows(macs []net.HardwareAddr) {
 	fellows := make(macSet, len(macs))
@@ -63,7 +63,7 @@ func (a *Announcer) SetFellows(macs []net.HardwareAddr) {
 	changed := a.contests.setFellows(fellows)
 	a.mu.Unlock()
 	if changed {
-		signal(a.changed)
+		a.changed.Set()
 	}
 }
 
@@ -72,38 +72,40 @@ func (a *Announcer) SetFellows(macs []net.HardwareAddr) {
 func (a *Announcer) heard(key burstKey, claimant net.HardwareAddr, now time.Time) {
 	trusted := a.guard.open()
 	a.mu.Lock()
-	c, announced := a.desired[key.addr].on(key.port.link)
+	here, announced := a.desired[key.addr].on(key.port.link)
 	if !announced { // withdrawn just now
 		a.mu.Unlock()
 		return
 	}
 	_, live := a.live[key]
-	fellow := a.fellows.has(claimant) || bytes.Equal(claimant, c.as)
+	fellow := a.fellows.has(claimant) || bytes.Equal(claimant, here.as)
 	noted := a.contests.note(foreignClaim{
 		place:     place{key.addr, key.port.link},
 		mac:       claimant,
 		fellow:    fellow,
-		defenders: trusted && live && c.as == nil,
+		defenders: trusted && live && here.as == nil,
 	}, now)
 	if noted.defend {
 		a.defences = append(a.defences, key)
 	}
 	a.mu.Unlock()
-	a.tellClaims(noted.news)
+	a.reportClaims(noted.news)
 	if noted.news != nil || noted.later || noted.defend {
-		signal(a.wake)
+		a.wake.Set()
 	}
 }
 
-// tellClaims tells of claimants that are new, if there are any.
-func (a *Announcer) tellClaims(news *claimNews) {
+// reportClaims logs claimants that are new, if there are any, and wakes whoever waits on
+// Changed.
+func (a *Announcer) reportClaims(news *claimNews) {
 	if news == nil {
 		return
 	}
 	if news.foreign != nil {
-		a.log.Warn("another host claims the address", "address", news.addr, "link", news.link, "mac", news.foreign.String(), "count", news.claims)
+		a.log.Warn("another host claims the address", "address", news.addr, "link", news.link,
+			"mac", news.foreign.String(), "count", news.claims)
 	}
-	signal(a.changed)
+	a.changed.Set()
 }
 
 // forgetSilent forgets conflicts that were not heard of for long, and returns
@@ -113,10 +115,10 @@ func (a *Announcer) forgetSilent(now time.Time) time.Time {
 	forgot, news, next := a.contests.expire(now)
 	a.mu.Unlock()
 	if forgot {
-		signal(a.changed)
+		a.changed.Set()
 	}
 	for _, n := range news {
-		a.tellClaims(n)
+		a.reportClaims(n)
 	}
 	return next
 }
@@ -148,17 +150,17 @@ type contest struct {
 	claimants []Conflict
 	// defended is when the last defence was ordered.
 	defended time.Time
-	// told is when claimants were last told of, untold what is to be told of those
+	// reported is when claimants were last reported, pending what is to be reported of those
 	// that were new since, nil for nothing.
-	told   time.Time
-	untold *claimNews
+	reported time.Time
+	pending  *claimNews
 	// count is how many claims of strangers there were since then.
 	count uint64
 }
 
-// claimNews is what is told of new claimants of one address on one link: the last
+// claimNews is what is reported of new claimants of one address on one link: the last
 // of the strangers, nil for none, and how many claims of strangers there were since
-// it was last told.
+// the last report.
 type claimNews struct {
 	place
 	foreign net.HardwareAddr
@@ -169,10 +171,10 @@ func newContests() *contests { return &contests{of: make(map[place]*contest)} }
 
 // noted is what is to be done about a claim.
 type noted struct {
-	// news is what is to be told of claimants that are new, or changed sides; nil
+	// news is what is to be reported of claimants that are new, or changed sides; nil
 	// for nothing now.
 	news *claimNews
-	// later is set when something came up that is to be told after a while.
+	// later is set when something came up that is to be reported after a while.
 	later bool
 	// defend is set when the address is to be defended by one announcement (RFC
 	// 5227 2.4 (c)).
@@ -189,12 +191,18 @@ func (c *contests) note(heard foreignClaim, now time.Time) noted {
 	if c.next.IsZero() {
 		c.next = now.Add(conflictMemory)
 	}
-	i := slices.IndexFunc(at.claimants, func(known Conflict) bool { return bytes.Equal(known.MAC, heard.mac) })
+	i := slices.IndexFunc(at.claimants, func(known Conflict) bool {
+		return bytes.Equal(known.MAC, heard.mac)
+	})
 	fresh := i < 0
 	if fresh {
 		i = at.room()
 		at.claimants[i] = Conflict{
-			Addr: heard.addr, Link: heard.link, MAC: slices.Clone(heard.mac), First: now, Fellow: heard.fellow,
+			Addr:   heard.addr,
+			Link:   heard.link,
+			MAC:    slices.Clone(heard.mac),
+			First:  now,
+			Fellow: heard.fellow,
 		}
 	}
 	known := &at.claimants[i]
@@ -204,17 +212,17 @@ func (c *contests) note(heard foreignClaim, now time.Time) noted {
 	if !heard.fellow {
 		at.count++
 	}
-	waiting := at.untold != nil
+	waiting := at.pending != nil
 	if fresh {
-		at.untold = &claimNews{place: heard.place}
+		at.pending = &claimNews{place: heard.place}
 		if !heard.fellow {
-			at.untold.foreign = known.MAC
+			at.pending.foreign = known.MAC
 		}
 	}
 	out := noted{news: at.take(now)}
-	if at.untold != nil && !waiting {
+	if at.pending != nil && !waiting {
 		out.later = true
-		c.sooner(at.told.Add(tellInterval))
+		c.sooner(at.reported.Add(reportInterval))
 	}
 	if heard.fellow || !heard.defenders || (!at.defended.IsZero() && now.Sub(at.defended) < defendInterval) {
 		return out
@@ -224,14 +232,14 @@ func (c *contests) note(heard foreignClaim, now time.Time) noted {
 	return out
 }
 
-// take returns what is to be told now, nil for nothing.
+// take returns what is to be reported now, nil for nothing.
 func (c *contest) take(now time.Time) *claimNews {
-	if c.untold == nil || !c.told.IsZero() && now.Sub(c.told) < tellInterval {
+	if c.pending == nil || !c.reported.IsZero() && now.Sub(c.reported) < reportInterval {
 		return nil
 	}
-	news := c.untold
+	news := c.pending
 	news.claims = c.count
-	c.told, c.untold, c.count = now, nil, 0
+	c.reported, c.pending, c.count = now, nil, 0
 	return news
 }
 
@@ -259,7 +267,7 @@ func (c *contests) forget(p place) bool {
 }
 
 // expire forgets claimants that were silent for long. It reports whether there
-// were any, and returns what is to be told of others, and when to look again; zero
+// were any, and returns what is to be reported of others, and when to look again; zero
 // is never.
 func (c *contests) expire(now time.Time) (forgot bool, news []*claimNews, next time.Time) {
 	if c.next.IsZero() || now.Before(c.next) {
@@ -281,8 +289,8 @@ func (c *contests) expire(now time.Time) (forgot bool, news []*claimNews, next t
 		for _, known := range at.claimants {
 			c.sooner(known.Last.Add(conflictMemory))
 		}
-		if at.untold != nil {
-			c.sooner(at.told.Add(tellInterval))
+		if at.pending != nil {
+			c.sooner(at.reported.Add(reportInterval))
 		}
 	}
 	return forgot, news, c.next

@@ -153,7 +153,7 @@ func TestAStrangerIsDefendedAgainst(t *testing.T) {
 			if !hasNews(a) || len(got) != 1 || got[0].Count != 101 || got[0].Fellow || got[0].MAC.String() != clientMAC.String() {
 				t.Errorf("conflicts %+v", got)
 			}
-			if got := a.Stats().Total; got.Defences != 2 || got.Verdicts[ForeignClaim] != 101 || got.Replies != 0 {
+			if got := total(a.Stats()); got.Defences != 2 || got.Verdicts[ForeignClaim] != 101 || got.Replies != 0 {
 				t.Errorf("%+v", got)
 			}
 			pause(11 * time.Minute)
@@ -188,7 +188,7 @@ func TestAFellowIsNotDefendedAgainst(t *testing.T) {
 		if !hasNews(a) || len(a.Conflicts()) > 0 {
 			t.Error("a withdrawn address is in conflict")
 		}
-		if got := a.Stats().Total.Verdicts; got[FellowClaim] != 1 || got[ForeignClaim] != 0 {
+		if got := total(a.Stats()).Verdicts; got[FellowClaim] != 1 || got[ForeignClaim] != 0 {
 			t.Errorf("verdicts %v", got)
 		}
 	})
@@ -201,7 +201,7 @@ func TestASecondLinkOfThisNodeIsNoConflict(t *testing.T) {
 		pause(time.Second)
 		s.opened(t).in <- arpRequest(t, vip4, vip4)
 		pause(time.Second)
-		if got := a.Conflicts(); len(got) > 0 || a.Stats().Total.Verdicts[OwnFrame] != 1 {
+		if got := a.Conflicts(); len(got) > 0 || total(a.Stats()).Verdicts[OwnFrame] != 1 {
 			t.Errorf("conflicts %+v", got)
 		}
 	})

@@ -162,7 +162,7 @@ func TestAStandInIsNotSeen(t *testing.T) {
 		})
 		stop()
 	}
-	if got := n.Stats().Total.Gratuitous; got > 0 {
+	if got := total(n.Stats()).Gratuitous; got > 0 {
 		t.Errorf("%d frames unasked", got)
 	}
 }
@@ -195,12 +195,12 @@ func TestForeignClaimsAreHeardAndDefendedAgainst(t *testing.T) {
 			return strings.Contains(neighbour(t, witness, addr), ours)
 		})
 	}
-	if got := n.Stats().Total; got.Defences != 2 || got.Verdicts[ForeignClaim] < 2 {
+	if got := total(n.Stats()); got.Defences != 2 || got.Verdicts[ForeignClaim] < 2 {
 		t.Errorf("%+v", got)
 	}
 	n.SetFellows([]net.HardwareAddr{n.Conflicts()[0].MAC})
 	client.Run(t, "arping", "-U", "-c1", "-I", "eth0", "-s", vip4.String(), vip4.String())
-	until(t, "the fellow is heard", func() bool { return n.Stats().Total.Verdicts[FellowClaim] > 0 })
+	until(t, "the fellow is heard", func() bool { return total(n.Stats()).Verdicts[FellowClaim] > 0 })
 	if got := n.Conflicts(); !got[0].Fellow || !got[1].Fellow {
 		t.Errorf("conflicts %+v", got)
 	}
@@ -219,7 +219,7 @@ func TestTwoLinksOnOneSegmentAreNoConflict(t *testing.T) {
 		got := n.Stats()
 		return !slices.ContainsFunc(got.Links, func(l LinkStats) bool { return l.Verdicts[OwnFrame] == 0 })
 	})
-	if got := n.Conflicts(); len(got) > 0 || n.Stats().Total.Defences > 0 {
+	if got := n.Conflicts(); len(got) > 0 || total(n.Stats()).Defences > 0 {
 		t.Errorf("conflicts %+v", got)
 	}
 }
@@ -263,7 +263,7 @@ func TestOptionsBeforeASolicitation(t *testing.T) {
 		}
 	}
 	until(t, "three are answered and one is malformed", func() bool {
-		got := n.Stats().Total
+		got := total(n.Stats())
 		return got.Replies == 3 && got.Verdicts[Malformed] == 1
 	})
 }
@@ -341,7 +341,7 @@ func TestFourThousandIPv6AddressesWithLittleOptionMemory(t *testing.T) {
 		addr = addr.Next().Next()
 	}
 	n.waitLive(t)
-	if got := n.Stats().Total.Failures; got > 0 {
+	if got := total(n.Stats()).Failures; got > 0 {
 		t.Errorf("%d failures", got)
 	}
 	for _, addr := range []string{"2001:db8:1::", "2001:db8:1::1f3e"} {

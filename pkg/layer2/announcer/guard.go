@@ -10,14 +10,14 @@ import (
 // beatInterval is the time between two beats of the guard.
 const beatInterval = 50 * time.Millisecond
 
-// guard notices that this process stood still. It beats, and when two beats, or a
-// beat and a frame that is about to be sent, are further apart than stall, it
-// suspends until it is told to resume. Time is that since the machine booted, in
+// guard notices that this process was stalled. It beats, and when two beats, or a beat
+// and a frame that is about to be sent, are further apart than stall, it suspends until
+// it is told to resume. Time is that since the machine booted, in
 // which a sleeping machine's sleep counts.
 type guard struct {
 	stall time.Duration // negative: the guard is off
 	clock func() time.Duration
-	// stalled is told how long each stall took.
+	// stalled is called with how long each stall took.
 	stalled func(time.Duration)
 
 	// lastBeat and suspended are written under mu only. When a beat comes too
@@ -29,8 +29,8 @@ type guard struct {
 	mu sync.Mutex
 	// noted is the beat before the last stall, so that each is counted once.
 	noted int64
-	// stalls counts them; told is how many the user has been told of.
-	stalls, told uint64
+	// stalls counts them; reported is how many isSuspended has reported.
+	stalls, reported uint64
 }
 
 func newGuard(stall time.Duration, clock func() time.Duration, stalled func(time.Duration)) *guard {
@@ -115,16 +115,16 @@ func (g *guard) open() bool {
 }
 
 // isSuspended reports whether the guard is suspended, and remembers which stalls
-// it told of.
+// it has reported.
 func (g *guard) isSuspended() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.told = g.stalls
+	g.reported = g.stalls
 	return g.suspended.Load()
 }
 
-// resume ends a suspension unless there was a stall that isSuspended has not told
-// of, and reports whether it did.
+// resume ends a suspension unless there was a stall that isSuspended has not
+// reported, and reports whether it did.
 func (g *guard) resume() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -132,7 +132,7 @@ func (g *guard) resume() bool {
 		return false
 	}
 	g.beatLocked()
-	if g.stalls != g.told {
+	if g.stalls != g.reported {
 		return false
 	}
 	g.suspended.Store(false)

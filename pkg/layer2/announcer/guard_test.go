@@ -52,8 +52,8 @@ func TestAfterAStallNothingIsAnsweredUntilResumed(t *testing.T) {
 			t.Error("not resumed")
 		}
 		got := a.Stats()
-		if got.Suspensions != 1 || got.Total.Verdicts[Suspended] != 2 || got.Total.Verdicts[Answered] != 2 ||
-			got.Total.Replies != 2 || got.Total.Requests != 4 {
+		if got.Suspensions != 1 || total(got).Verdicts[Suspended] != 2 || total(got).Verdicts[Answered] != 2 ||
+			total(got).Replies != 2 || total(got).Requests != 4 {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -108,7 +108,7 @@ func TestResumeDoesNotHideAStallThatNobodySaw(t *testing.T) {
 		if !a.Suspended() {
 			t.Fatal("not suspended")
 		}
-		// The user makes sure of the cluster, stands still once more, and resumes.
+		// The user makes sure of the cluster, is stalled once more, and resumes.
 		s.sleep(time.Second)
 		hasNews(a)
 		a.Resume()

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/berth-lb/berth/pkg/layer2/internal/ports"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/neighbor"
 )
@@ -20,29 +21,23 @@ const (
 	coalesce = 10 * time.Millisecond
 	// breath is how often the pacer lets announcements go when many wait.
 	breath = 5 * time.Millisecond
-	// retryMin and retryMax bound the delay, doubled each time, after which a
-	// port that failed is opened again. A change of links opens it at once.
-	retryMin = 100 * time.Millisecond
-	retryMax = 10 * time.Second
 )
 
 // loop is the goroutine of Run and what it owns.
 type loop struct {
-	*Announcer
-	ports map[portKey]*port
+	a     *Announcer
+	ports *ports.Set[portKey, *port]
 	// wishes are those of the last pass, and wanted is the same by port. A pass
 	// follows the addresses whose wish has changed since, and does not look at
 	// the others. differ are, by open port, the addresses in which it differs
 	// from wanted.
-	wishes   map[netip.Addr]wish
-	wanted   map[portKey]map[netip.Addr]portClaim
-	differ   map[portKey]map[netip.Addr]struct{}
-	bursts   *bursts
-	pacer    *rate.Limiter // of all announcements
-	repeats  *rate.Limiter // of those for which nobody waits
-	pause    time.Duration
-	failures chan failure
-	retries  map[portKey]retry
+	wishes  map[netip.Addr]wish
+	wanted  map[portKey]map[netip.Addr]portPlacement
+	differ  map[portKey]map[netip.Addr]struct{}
+	bursts  *bursts
+	pacer   *rate.Limiter // of all announcements
+	repeats *rate.Limiter // of those for which nobody waits
+	pause   time.Duration
 	// dirty is true when the desired state has to be looked at, not before the
 	// next pass is allowed.
 	dirty       bool
@@ -52,37 +47,18 @@ type loop struct {
 	forget time.Time
 }
 
-// failure is the end of a port's reader.
-type failure struct {
-	port *port
-	err  error
-}
-
-// retry says when to try a port again: at is zero when there is no need. The
-// delay is that of the last failure, so that a port which opens well and fails
-// soon after is not tried ever so often.
-type retry struct {
-	at    time.Time
-	delay time.Duration
-}
-
-// due reports whether the time of the retry has come.
-func (r retry) due(now time.Time) bool { return !r.at.IsZero() && !r.at.After(now) }
-
 func newLoop(a *Announcer) *loop {
 	return &loop{
-		Announcer: a,
-		ports:     make(map[portKey]*port),
-		wishes:    make(map[netip.Addr]wish),
-		wanted:    make(map[portKey]map[netip.Addr]portClaim),
-		differ:    make(map[portKey]map[netip.Addr]struct{}),
-		bursts:    newBursts(jitter),
-		pacer:     newPacer(a.config.BurstRate),
-		repeats:   newPacer(a.config.RepeatRate),
-		pause:     max(breath, time.Second/time.Duration(a.config.BurstRate)),
-		failures:  make(chan failure),
-		retries:   make(map[portKey]retry),
-		dirty:     true,
+		a:       a,
+		ports:   ports.NewSet[portKey, *port](comparePortKeys),
+		wishes:  make(map[netip.Addr]wish),
+		wanted:  make(map[portKey]map[netip.Addr]portPlacement),
+		differ:  make(map[portKey]map[netip.Addr]struct{}),
+		bursts:  newBursts(jitter),
+		pacer:   newPacer(a.config.BurstRate),
+		repeats: newPacer(a.config.RepeatRate),
+		pause:   max(breath, time.Second/time.Duration(a.config.BurstRate)),
+		dirty:   true,
 	}
 }
 
@@ -97,7 +73,7 @@ func (l *loop) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		wake := l.wake
+		wake := l.a.wake.C()
 		if l.dirty {
 			// The next pass sees all that is set until then: thousands of calls of
 			// Set are not to wake this goroutine one by one.
@@ -108,12 +84,12 @@ func (l *loop) run(ctx context.Context) {
 			return
 		case <-wake:
 			l.dirty = true
-		case f := <-l.failures:
-			l.config.Pass.Begin()
+		case f := <-l.ports.Failures():
+			l.a.config.Pass.Begin()
 			l.portFailed(f)
 		case <-timer.C:
 		}
-		l.config.Pass.Begin()
+		l.a.config.Pass.Begin()
 		now := time.Now()
 		l.dirty = l.dirty || l.retryDue(now)
 		if l.dirty && !now.Before(l.passAllowed) {
@@ -122,10 +98,10 @@ func (l *loop) run(ctx context.Context) {
 			now = time.Now()
 			l.passAllowed = now.Add(coalesce)
 		}
-		l.forget = l.forgetSilent(now)
+		l.forget = l.a.forgetSilent(now)
 		l.sendDue(now)
 		timer.Reset(l.untilNext(time.Now()))
-		l.config.Pass.End()
+		l.a.config.Pass.End()
 	}
 }
 
@@ -140,16 +116,14 @@ func (l *loop) untilNext(now time.Time) time.Duration {
 	if l.dirty {
 		earlier(l.passAllowed)
 	}
-	for _, r := range l.retries {
-		if !r.at.IsZero() {
-			earlier(r.at)
-		}
+	if retry := l.ports.Next(); !retry.IsZero() {
+		earlier(retry)
 	}
 	if !l.forget.IsZero() {
 		earlier(l.forget)
 	}
 	// What waits for the end of a suspension is sent when Resume wakes the loop.
-	if due, ok := l.bursts.next(); ok && l.guard.open() {
+	if due, ok := l.bursts.next(); ok && l.a.guard.open() {
 		if !due.After(now) {
 			// Announcements wait for the pacer.
 			due = now.Add(l.pause)
@@ -160,18 +134,14 @@ func (l *loop) untilNext(now time.Time) time.Duration {
 }
 
 func (l *loop) retryDue(now time.Time) bool {
-	for _, r := range l.retries {
-		if r.due(now) {
-			return true
-		}
-	}
-	return false
+	next := l.ports.Next()
+	return !next.IsZero() && !next.After(now)
 }
 
 // openPort opens the port with a filter for what is wanted, of which it announces
 // nothing yet.
 func (l *loop) openPort(key portKey, link links.Link, now time.Time) (*port, error) {
-	sock, err := l.open(neighbor.Spec{
+	sock, err := l.a.open(neighbor.Spec{
 		Link:     link,
 		Protocol: key.protocol,
 		Filter:   key.protocol.RequestFilter(slices.Collect(maps.Keys(l.wanted[key])), link.Index),
@@ -180,71 +150,54 @@ func (l *loop) openPort(key portKey, link links.Link, now time.Time) (*port, err
 		return nil, err
 	}
 	p := &port{
+		a:        l.a,
 		key:      key,
 		link:     link,
-		opened:   now,
 		prefixes: link.Prefixes,
 		sock:     sock,
-		counters: l.counter(key),
-
-		findRouter: l.router,
-		groups:     make(map[netip.Addr]int),
-		unjoined:   make(map[netip.Addr]struct{}),
-		closing:    make(chan struct{}),
-		done:       make(chan struct{}),
+		counters: l.a.counter(key),
+		groups:   make(map[netip.Addr]int),
+		unjoined: make(map[netip.Addr]struct{}),
 	}
 	p.counters.opened.Add(1)
-	l.ports[key] = p
-	go func() {
-		defer close(p.done)
-		err := p.serve(l.Announcer)
-		select {
-		case l.failures <- failure{p, err}:
-		case <-p.closing:
-		}
-	}()
+	l.ports.Add(key, link, p, now)
 	return p, nil
 }
 
 // closePort closes a port and retracts everything on it.
-func (l *loop) closePort(p *port, reason string) {
-	delete(l.ports, p.key)
-	delete(l.differ, p.key)
-	for _, addr := range addresses(p.claims) {
-		l.retract(burstKey{p.key, addr}, reason)
-	}
-	if err := p.close(); err != nil {
-		l.log.Warn("cannot close socket", "link", p.key.link, "protocol", p.key.protocol.String(), "error", err)
-	}
+func (l *loop) closePort(key portKey, reason string) { l.closed(key, reason, l.ports.Close) }
+
+// portFailed handles the end of a port's reader: the port is closed and will be opened
+// again after a delay, or at once when the links change.
+func (l *loop) portFailed(f ports.Failure[portKey]) {
+	now := time.Now()
+	l.closed(f.Key, "socket failed", func(key portKey) error { return l.ports.CloseFailed(key, now) })
+	l.failed(f.Key, f.Err, now)
+	l.dirty = true
 }
 
-// portFailed handles the end of a port's reader: the port is closed and will be
-// opened again after a delay, or at once when the links change.
-func (l *loop) portFailed(f failure) {
-	now := time.Now()
-	l.closePort(f.port, "socket failed")
-	if now.Sub(f.port.opened) > retryMax {
-		delete(l.retries, f.port.key)
+func (l *loop) closed(key portKey, reason string, end func(portKey) error) {
+	delete(l.differ, key)
+	p, _ := l.ports.Get(key)
+	for _, addr := range addresses(p.placements) {
+		l.retract(burstKey{key, addr}, reason)
 	}
-	l.failed(f.port.key, f.err, now)
-	l.dirty = true
+	if err := end(key); err != nil {
+		l.a.log.Warn("cannot close socket", "link", key.link, "protocol", key.protocol.String(), "error", err)
+	}
 }
 
 // failed schedules the next try of a port and logs the first failure of a row.
 func (l *loop) failed(key portKey, err error, now time.Time) {
-	l.counter(key).failures.Add(1)
-	r := l.retries[key]
-	again := r.delay > 0
-	r.delay = min(max(2*r.delay, retryMin), retryMax)
-	r.at = now.Add(r.delay)
-	l.retries[key] = r
-	if !again {
-		l.log.Warn("cannot announce on link", "link", key.link, "protocol", key.protocol.String(), "error", err)
+	l.a.counter(key).failures.Add(1)
+	if _, first := l.ports.Failed(key, err, now); first {
+		l.a.log.Warn("cannot announce on link",
+			"link", key.link, "protocol", key.protocol.String(), "error", err)
 	}
 }
 
 func (l *loop) closeAll() {
-	for _, key := range sortedKeys(l.ports) {
-		l.closePort(l.ports[key], "announcer stopped")
+	for _, key := range l.ports.Keys() {
+		l.closePort(key, "announcer stopped")
 	}
 }

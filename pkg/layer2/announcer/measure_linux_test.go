@@ -152,7 +152,7 @@ func trickle(b *testing.B, count int) time.Duration {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	for a.Stats().Total.Bursts < uint64(count) {
+	for total(a.Stats()).Bursts < uint64(count) {
 		time.Sleep(time.Millisecond)
 	}
 	spent := spentHere(b) - before

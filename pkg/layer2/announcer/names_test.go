@@ -56,3 +56,23 @@ func but(l links.Link, change func(*links.Link)) links.Link {
 	change(&l)
 	return l
 }
+
+// total returns the sum over all links and protocols.
+func total(stats Stats) Counters {
+	sum := Counters{Verdicts: make(map[Verdict]uint64)}
+	for _, l := range stats.Links {
+		for verdict, n := range l.Verdicts {
+			sum.Verdicts[verdict] += n
+		}
+		sum.Requests += l.Requests
+		sum.Replies += l.Replies
+		sum.Bursts += l.Bursts
+		sum.Refreshes += l.Refreshes
+		sum.Defences += l.Defences
+		sum.Gratuitous += l.Gratuitous
+		sum.SendErrors += l.SendErrors
+		sum.Opened += l.Opened
+		sum.Failures += l.Failures
+	}
+	return sum
+}

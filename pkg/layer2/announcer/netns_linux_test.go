@@ -29,7 +29,7 @@ func startNode(t testing.TB, config Config) node {
 	before := goleak.IgnoreCurrent()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	config.Logger = log
-	// A busy test machine may well stand still; tests of the guard ask for it.
+	// A busy test machine may well be stalled; tests of the guard ask for it.
 	config.Stall = cmp.Or(config.Stall, -1)
 	announcer, err := New(config)
 	if err != nil {
@@ -211,7 +211,7 @@ func TestForeignRequestsDoNotWakeTheSockets(t *testing.T) {
 	if _, err := ndisc(client, vip6); err != nil {
 		t.Error(err)
 	}
-	for v, got := range n.Stats().Total.Verdicts {
+	for v, got := range total(n.Stats()).Verdicts {
 		if (v == Answered) != (got > 0) {
 			t.Errorf("%d frames were %s", got, v)
 		}
@@ -287,7 +287,7 @@ func TestAFlapTooQuickToSee(t *testing.T) {
 	n := startNode(t, Config{BurstCount: 1, RefreshInterval: -1})
 	n.announce(t, "eth0", vip4, vip6)
 	netnstest.Local().Run(t, "sh", "-c", "printf 'link set eth0 down\nlink set eth0 up\n' | ip -batch -")
-	until(t, "both are announced again", func() bool { return n.Stats().Total.Bursts == 4 })
+	until(t, "both are announced again", func() bool { return total(n.Stats()).Bursts == 4 })
 	if out, err := ndisc(client, vip6); err != nil {
 		t.Errorf("not answered: %s", out)
 	}
@@ -342,7 +342,7 @@ func TestSmallOptionMemoryIsEnough(t *testing.T) {
 		}
 	}
 	n.waitLive(t)
-	if failures := n.Stats().Total.Failures; failures > 0 {
+	if failures := total(n.Stats()).Failures; failures > 0 {
 		t.Errorf("%d failures", failures)
 	}
 }

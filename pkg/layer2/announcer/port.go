@@ -1,7 +1,6 @@
 package announcer
 
 import (
-	"bytes"
 	"errors"
 	"maps"
 	"net"
@@ -37,23 +36,21 @@ type portKey struct {
 }
 
 // port is an open place: a socket on one link, with one index and one Ethernet
-// address, for one protocol. A change of these makes a new port. The loop owns
-// it; its reading goroutine uses only what never changes.
+// address, for one protocol. A change of these makes a new port. The loop owns it; its
+// reading goroutine uses only what never changes.
 type port struct {
+	a        *Announcer
 	key      portKey
 	link     links.Link
 	sock     socket
 	counters *linkCounters
-	opened   time.Time
 	// prefixes are those of the link now, router is that of the link when it was looked
 	// for last; the loop's own.
-	prefixes []netip.Prefix
-	// findRouter looks for it, by the index of a link.
-	findRouter func(ifindex int) neighbor.Binding
+	prefixes   []netip.Prefix
 	router     neighbor.Binding
 	routerSeen time.Time
-	// claims are the addresses that the filter passes.
-	claims map[netip.Addr]portClaim
+	// placements are the addresses that the filter passes.
+	placements map[netip.Addr]portPlacement
 	// groups counts the addresses of each group, and unjoined are those of them
 	// that could not be joined yet.
 	groups   map[netip.Addr]int
@@ -62,26 +59,19 @@ type port struct {
 	// isPromiscuous is set when it does.
 	promiscuous   int
 	isPromiscuous bool
-	// closing is closed before the socket, done when the reader has ended.
-	closing chan struct{}
-	done    chan struct{}
 }
 
-// portClaim is what is wanted of one address on one port.
-type portClaim struct {
-	claim
+// portPlacement is what is wanted of one address on one port.
+type portPlacement struct {
+	placement
 	policy Policy
 	// promiscuous is set when the link is to take all frames for it.
 	promiscuous bool
 }
 
-// sameStation reports whether the link is still the one the port was opened on.
-func (p *port) sameStation(l links.Link) bool {
-	return p.link.Index == l.Index && bytes.Equal(p.link.HardwareAddr, l.HardwareAddr)
-}
-
-// serve answers requests until the socket fails, and returns its error.
-func (p *port) serve(a *Announcer) error {
+// Serve answers requests until the socket fails, and returns its error.
+func (p *port) Serve() error {
+	a := p.a
 	on := station{
 		mac:      p.link.HardwareAddr,
 		lookup:   func(addr netip.Addr) (net.HardwareAddr, bool) { return a.answer(addr, p.key.link) },
@@ -112,18 +102,14 @@ func (p *port) serve(a *Announcer) error {
 	}
 }
 
-// close ends the port and its reader.
-func (p *port) close() error {
-	close(p.closing)
-	err := p.sock.Close()
-	<-p.done
-	return err
-}
+// Close closes the socket.
+func (p *port) Close() error { return p.sock.Close() }
 
-// sendAnnouncement tells the segment once that addr is here, and reports whether
+// sendAnnouncement announces once that addr is here, and reports whether
 // at least one frame was sent.
 func (p *port) sendAnnouncement(addr netip.Addr) (sent bool) {
-	frames, err := neighbor.Announcement(neighbor.Binding{IP: addr, MAC: p.link.HardwareAddr}, p.beyond(addr, time.Now()))
+	here := neighbor.Binding{IP: addr, MAC: p.link.HardwareAddr}
+	frames, err := neighbor.Announcement(here, p.beyond(addr, time.Now()))
 	if err != nil {
 		p.counters.sendErrors.Add(1)
 		return false
@@ -150,10 +136,10 @@ func addresses[V any](set map[netip.Addr]V) []netip.Addr {
 // needed any more, and sets whether the link is promiscuous. Groups that could not be
 // joined or left, and that mode, are in groupErr, and are tried again the next time;
 // the filter's error is in err and leaves the port to be closed.
-func (p *port) pass(wanted map[netip.Addr]portClaim, differ []netip.Addr) (groupErr, err error) {
+func (p *port) pass(wanted map[netip.Addr]portPlacement, differ []netip.Addr) (groupErr, err error) {
 	var added, removed []netip.Addr
 	for _, addr := range differ {
-		_, has := p.claims[addr]
+		_, has := p.placements[addr]
 		_, wants := wanted[addr]
 		switch {
 		case wants && !has:
@@ -172,18 +158,18 @@ func (p *port) pass(wanted map[netip.Addr]portClaim, differ []netip.Addr) (group
 	}
 	groupErrs = append(groupErrs, p.exit(removed)...)
 	if p.fresh() {
-		p.claims = make(map[netip.Addr]portClaim, len(wanted))
+		p.placements = make(map[netip.Addr]portPlacement, len(wanted))
 	}
 	for _, addr := range differ {
-		if p.claims[addr].promiscuous {
+		if p.placements[addr].promiscuous {
 			p.promiscuous--
 		}
 		if c, wants := wanted[addr]; wants {
-			p.claims[addr] = c
+			p.placements[addr] = c
 		} else {
-			delete(p.claims, addr)
+			delete(p.placements, addr)
 		}
-		if p.claims[addr].promiscuous {
+		if p.placements[addr].promiscuous {
 			p.promiscuous++
 		}
 	}
@@ -198,7 +184,7 @@ func (p *port) pass(wanted map[netip.Addr]portClaim, differ []netip.Addr) (group
 }
 
 // fresh reports whether the port was just opened, with its first filter.
-func (p *port) fresh() bool { return p.claims == nil }
+func (p *port) fresh() bool { return p.placements == nil }
 
 // enter counts the groups of new addresses; the first of a group has it joined.
 func (p *port) enter(added []netip.Addr) {

@@ -10,9 +10,6 @@ import (
 	"github.com/berth-lb/berth/pkg/layer2/neighbor"
 )
 
-// broadcast4 is every IPv4 host on a segment.
-var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
-
 // Policy says how often an address is announced unasked. A field that is zero
 // takes its value from the [Config].
 type Policy struct {
@@ -68,12 +65,12 @@ type wish struct {
 	policy      Policy
 	generation  uint64
 	promiscuous bool
-	// claims are sorted by link.
-	claims []claim
+	// placements are sorted by link.
+	placements []placement
 }
 
-// claim is one link of one address.
-type claim struct {
+// placement is one link of one address.
+type placement struct {
 	link string
 	// as is the Ethernet address that is answered; nil is the link's own.
 	as net.HardwareAddr
@@ -83,14 +80,14 @@ type claim struct {
 	born uint64
 }
 
-// on returns the claim of a link.
-func (w wish) on(link string) (claim, bool) {
-	for _, c := range w.claims {
-		if c.link == link {
-			return c, true
+// on returns the placement of a link.
+func (w wish) on(link string) (placement, bool) {
+	for _, p := range w.placements {
+		if p.link == link {
+			return p, true
 		}
 	}
-	return claim{}, false
+	return placement{}, false
 }
 
 // Set says what addr should be on this node, in place of what was said before.
@@ -104,27 +101,31 @@ func (w wish) on(link string) (claim, bool) {
 // others are answered with the Ethernet address that was asked for.
 func (a *Announcer) Set(addr netip.Addr, want Request) {
 	addr = addr.Unmap().WithZone("")
-	if !addr.IsValid() || addr.IsMulticast() || addr.IsUnspecified() || addr.IsLoopback() || addr == broadcast4 {
+	if !addr.IsValid() || !neighbor.CanOwn(addr) {
 		a.log.Warn("cannot announce", "address", addr, "reason", "not a unicast address")
 		return
 	}
 	names := slices.Clone(want.Links)
 	slices.Sort(names)
 	names = slices.Compact(names)
-	next := wish{policy: want.Policy.or(a.config.policy()), generation: want.Generation, promiscuous: want.Promiscuous}
+	next := wish{
+		policy:      want.Policy.or(a.config.policy()),
+		generation:  want.Generation,
+		promiscuous: want.Promiscuous,
+	}
 	for _, name := range names {
-		c := claim{link: name}
+		p := placement{link: name}
 		if as := want.As[name]; neighbor.IsStation(as) {
-			c.as = slices.Clone(as)
+			p.as = slices.Clone(as)
 		}
-		next.claims = append(next.claims, c)
+		next.placements = append(next.placements, p)
 	}
 
 	a.mu.Lock()
 	changed := a.setLocked(addr, next)
 	a.mu.Unlock()
 	if changed {
-		signal(a.wake)
+		a.wake.Set()
 	}
 }
 
@@ -132,33 +133,36 @@ func (a *Announcer) Set(addr netip.Addr, want Request) {
 // serials of next are still to be given.
 func (a *Announcer) setLocked(addr netip.Addr, next wish) bool {
 	old := a.desired[addr]
-	sameClaims := slices.EqualFunc(old.claims, next.claims, func(x, y claim) bool { return x.link == y.link && bytes.Equal(x.as, y.as) })
-	sameTerms := old.policy == next.policy && old.generation == next.generation && old.promiscuous == next.promiscuous
-	if sameClaims && (sameTerms || len(next.claims) == 0) {
+	samePlaces := slices.EqualFunc(old.placements, next.placements, func(x, y placement) bool {
+		return x.link == y.link && bytes.Equal(x.as, y.as)
+	})
+	sameTerms := old.policy == next.policy && old.generation == next.generation &&
+		old.promiscuous == next.promiscuous
+	if samePlaces && (sameTerms || len(next.placements) == 0) {
 		return false
 	}
 	a.stale[addr] = struct{}{}
-	for _, c := range old.claims {
-		if _, still := next.on(c.link); !still && a.contests.forget(place{addr, c.link}) {
-			signal(a.changed)
+	for _, p := range old.placements {
+		if _, still := next.on(p.link); !still && a.contests.forget(place{addr, p.link}) {
+			a.changed.Set()
 		}
 	}
-	if len(next.claims) == 0 {
+	if len(next.placements) == 0 {
 		delete(a.desired, addr)
 		return true
 	}
-	for i := range next.claims {
-		c := &next.claims[i]
-		before, known := old.on(c.link)
+	for i := range next.placements {
+		p := &next.placements[i]
+		before, known := old.on(p.link)
 		switch {
-		case !known || !bytes.Equal(before.as, c.as):
+		case !known || !bytes.Equal(before.as, p.as):
 			a.serial++
-			c.serial, c.born = a.serial, a.serial
+			p.serial, p.born = a.serial, a.serial
 		case old.generation != next.generation:
 			a.serial++
-			c.serial, c.born = a.serial, before.born
+			p.serial, p.born = a.serial, before.born
 		default:
-			c.serial, c.born = before.serial, before.born
+			p.serial, p.born = before.serial, before.born
 		}
 	}
 	a.desired[addr] = next
@@ -170,6 +174,6 @@ func (a *Announcer) setLocked(addr netip.Addr, next wish) bool {
 func (a *Announcer) answer(addr netip.Addr, link string) (as net.HardwareAddr, ok bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	c, ok := a.desired[addr].on(link)
-	return c.as, ok
+	p, ok := a.desired[addr].on(link)
+	return p.as, ok
 }

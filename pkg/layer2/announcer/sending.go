@@ -10,25 +10,26 @@ import (
 func (l *loop) sendDue(now time.Time) {
 	l.takeDefences()
 	began := false
-	for l.guard.open() {
+	for l.a.guard.open() {
 		why, ok := l.bursts.peek(now)
-		if !ok || (why == burstRepeats || why == refreshes) && !l.repeats.AllowN(now, 1) || !l.pacer.AllowN(now, 1) {
+		nobodyWaits := why == burstRepeats || why == refreshes
+		if !ok || nobodyWaits && !l.repeats.AllowN(now, 1) || !l.pacer.AllowN(now, 1) {
 			break
 		}
 		key, _ := l.bursts.take(now)
 		began = l.send(key, why) || began
 	}
 	if began {
-		signal(l.changed)
+		l.a.changed.Set()
 	}
 }
 
 // takeDefences schedules the defences that readers ask for.
 func (l *loop) takeDefences() {
-	l.mu.Lock()
-	defences := l.defences
-	l.defences = nil
-	l.mu.Unlock()
+	l.a.mu.Lock()
+	defences := l.a.defences
+	l.a.defences = nil
+	l.a.mu.Unlock()
 	for _, key := range defences {
 		l.bursts.defend(key)
 	}
@@ -37,25 +38,25 @@ func (l *loop) takeDefences() {
 // send announces one address once, and reports whether it was for the first time.
 // It may have been withdrawn since the last pass.
 func (l *loop) send(key burstKey, why occasion) (first bool) {
-	p := l.ports[key.port]
-	if p == nil {
+	p, open := l.ports.Get(key.port)
+	if !open {
 		return false
 	}
-	if as, ok := l.answer(key.addr, key.port.link); !ok || as != nil {
+	if as, ok := l.a.answer(key.addr, key.port.link); !ok || as != nil {
 		return false
 	}
 	if !p.sendAnnouncement(key.addr) {
 		return false
 	}
 	p.counters.count(why)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	live, ok := l.live[key]
+	l.a.mu.Lock()
+	defer l.a.mu.Unlock()
+	live, ok := l.a.live[key]
 	if !ok || !live.announced.IsZero() {
 		return false
 	}
 	live.announced = time.Now()
-	l.live[key] = live
+	l.a.live[key] = live
 	return true
 }
 

@@ -55,8 +55,8 @@ func (a *Announcer) State() []Announcement {
 	var out []Announcement
 	a.mu.RLock()
 	for addr, w := range a.desired {
-		for _, c := range w.claims {
-			out = append(out, a.announcementLocked(addr, w, c))
+		for _, p := range w.placements {
+			out = append(out, a.announcementLocked(addr, w, p))
 		}
 	}
 	a.mu.RUnlock()
@@ -66,11 +66,11 @@ func (a *Announcer) State() []Announcement {
 	return out
 }
 
-// announcementLocked describes one claim. The caller holds a.mu.
-func (a *Announcer) announcementLocked(addr netip.Addr, w wish, c claim) Announcement {
-	key := portKey{neighbor.ProtocolOf(addr), c.link}
-	out := Announcement{Addr: addr, Link: c.link, Generation: w.generation, As: slices.Clone(c.as)}
-	if live, ok := a.live[burstKey{key, addr}]; ok && live.serial == c.serial {
+// announcementLocked describes one placement. The caller holds a.mu.
+func (a *Announcer) announcementLocked(addr netip.Addr, w wish, p placement) Announcement {
+	key := portKey{neighbor.ProtocolOf(addr), p.link}
+	out := Announcement{Addr: addr, Link: p.link, Generation: w.generation, As: slices.Clone(p.as)}
+	if live, ok := a.live[burstKey{key, addr}]; ok && live.serial == p.serial {
 		out.Since, out.Announced = live.since, live.announced
 		return out
 	}

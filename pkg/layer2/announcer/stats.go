@@ -29,25 +29,6 @@ type Counters struct {
 	Failures uint64
 }
 
-// add adds o to c.
-func (c *Counters) add(o Counters) {
-	if c.Verdicts == nil {
-		c.Verdicts = make(map[Verdict]uint64, verdictCount)
-	}
-	for verdict, n := range o.Verdicts {
-		c.Verdicts[verdict] += n
-	}
-	c.Requests += o.Requests
-	c.Replies += o.Replies
-	c.Bursts += o.Bursts
-	c.Refreshes += o.Refreshes
-	c.Defences += o.Defences
-	c.Gratuitous += o.Gratuitous
-	c.SendErrors += o.SendErrors
-	c.Opened += o.Opened
-	c.Failures += o.Failures
-}
-
 // LinkStats are the counters of one protocol on one link.
 type LinkStats struct {
 	// Link is the name of the link.
@@ -61,9 +42,7 @@ type LinkStats struct {
 type Stats struct {
 	// Links are sorted by name and protocol. A link that was used once stays.
 	Links []LinkStats
-	// Total is the sum over Links.
-	Total Counters
-	// Suspensions counts how often this process stood still and the announcer
+	// Suspensions counts how often this process was stalled and the announcer
 	// suspended itself for it.
 	Suspensions uint64
 }
@@ -117,15 +96,15 @@ func (a *Announcer) Stats() Stats {
 	out := Stats{Suspensions: a.guard.count()}
 	a.mu.RLock()
 	for key, c := range a.counters {
-		out.Links = append(out.Links, LinkStats{Link: key.link, Protocol: key.protocol.String(), Counters: c.snapshot()})
+		out.Links = append(out.Links, LinkStats{
+			Link:     key.link,
+			Protocol: key.protocol.String(),
+			Counters: c.snapshot(),
+		})
 	}
 	a.mu.RUnlock()
 	slices.SortFunc(out.Links, func(x, y LinkStats) int {
 		return cmp.Or(cmp.Compare(x.Link, y.Link), cmp.Compare(x.Protocol, y.Protocol))
 	})
-	out.Total.add(Counters{})
-	for _, l := range out.Links {
-		out.Total.add(l.Counters)
-	}
 	return out
 }

@@ -57,7 +57,7 @@ func beStoppable() int {
 				}
 				return 0
 			}
-			got := a.Stats().Total
+			got := total(a.Stats())
 			fmt.Printf("unanswered %d answered %d\n", got.Verdicts[Suspended], got.Replies)
 			a.Resume()
 		}

@@ -7,11 +7,12 @@ import (
 	"github.com/berth-lb/berth/pkg/layer2/neighbor"
 )
 
-// subnetAddress is an IPv4 address that no host has, to ask for in the name of addr:
+// subnetAddress returns an IPv4 address that no host has, to ask for in the name of addr:
 // the lowest one of the subnet that addr is in or, where the link has none, of the
 // link's first subnet, else the link's own address; invalid when the link has no
-// IPv4 address. Neither the node's own address nor that of the gateway would do
-// where the bridge knows them.
+// IPv4 address. Neither the node's own address nor that of the gateway would do where
+// the bridge knows them. The lowest address of a /31 is a host's, which does no harm:
+// there is one neighbour, who is asked or hears it.
 func subnetAddress(addr netip.Addr, prefixes []netip.Prefix) netip.Addr {
 	var subnet, single netip.Addr
 	for _, p := range prefixes {
@@ -46,7 +47,7 @@ func (p *port) beyond(addr netip.Addr, now time.Time) neighbor.Beyond {
 		return neighbor.Beyond{Subnet: subnetAddress(addr, p.prefixes)}
 	}
 	if p.routerSeen.IsZero() || now.Sub(p.routerSeen) >= routerMemory {
-		p.router, p.routerSeen = p.findRouter(p.link.Index), now
+		p.router, p.routerSeen = p.a.router(p.link.Index), now
 	}
 	return neighbor.Beyond{Router: p.router}
 }

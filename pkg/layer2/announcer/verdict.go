@@ -27,8 +27,8 @@ const (
 	// FellowClaim: the same from a fellow node. During a handover the claim is
 	// rightful, and a defence would draw traffic back.
 	FellowClaim
-	// Suspended: a good request that is not answered because this process stood
-	// still. See [Announcer.Suspended].
+	// Suspended: a good request that is not answered because this process was
+	// stalled. See [Announcer.Suspended].
 	Suspended
 	// Answered: a good request for an announced address.
 	Answered

@@ -43,7 +43,9 @@ func sharedSubnets(links []Link) []lanSubnet {
 			out = append(out, subnet)
 		}
 	}
-	slices.SortFunc(out, func(a, b lanSubnet) int { return cmp.Or(cmp.Compare(a.vrf, b.vrf), a.subnet.Compare(b.subnet)) })
+	slices.SortFunc(out, func(a, b lanSubnet) int {
+		return cmp.Or(cmp.Compare(a.vrf, b.vrf), a.subnet.Compare(b.subnet))
+	})
 	return out
 }
 
@@ -87,7 +89,8 @@ func widen(links []Link, routes []Route) {
 			}
 			bits := 0
 			for _, r := range routes {
-				if r.Link == l.Index && r.Subnet.Bits() > bits && !r.Subnet.IsSingleIP() && r.Subnet.Contains(p.Addr()) {
+				holds := !r.Subnet.IsSingleIP() && r.Subnet.Contains(p.Addr())
+				if r.Link == l.Index && holds && r.Subnet.Bits() > bits {
 					bits = r.Subnet.Bits()
 				}
 			}
@@ -124,7 +127,8 @@ func shadow(links []Link, routes []Route) {
 			}
 		}
 		out := slices.MinFunc(on, func(a, b int) int {
-			return cmp.Or(compareRoutes(routes, subnet, links[a].Index, links[b].Index), cmp.Compare(links[a].Index, links[b].Index))
+			one, other := links[a].Index, links[b].Index
+			return cmp.Or(compareRoutes(routes, subnet, one, other), cmp.Compare(one, other))
 		})
 		for _, i := range on {
 			if i != out {
@@ -157,7 +161,9 @@ func compareRoutes(routes []Route, subnet netip.Prefix, a, b int) int {
 func oneOnEachLAN(addr netip.Addr, links []Link) []Link {
 	left := slices.Clone(links)
 	for _, l := range links {
-		toAddr := slices.ContainsFunc(l.subnets(), func(s netip.Prefix) bool { return s.Contains(addr) && l.leadsTo(s) })
+		toAddr := slices.ContainsFunc(l.subnets(), func(s netip.Prefix) bool {
+			return s.Contains(addr) && l.leadsTo(s)
+		})
 		another := slices.ContainsFunc(l.Shadowed, func(subnet netip.Prefix) bool {
 			return slices.ContainsFunc(left, func(other Link) bool { return other.leadsTo(subnet) })
 		})

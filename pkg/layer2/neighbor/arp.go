@@ -26,7 +26,7 @@ func parseARP(b []byte) (Packet, error) {
 	if err := packet.UnmarshalBinary(b[:arpLen]); err != nil {
 		return Packet{}, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	if !IsStation(packet.SenderHardwareAddr) || !packet.SenderIP.IsUnspecified() && !canOwn(packet.SenderIP) {
+	if !IsStation(packet.SenderHardwareAddr) || !packet.SenderIP.IsUnspecified() && !CanOwn(packet.SenderIP) {
 		return Packet{}, ErrMalformed
 	}
 

@@ -40,7 +40,7 @@ func parseICMPv6(b []byte) (icmpPacket, error) {
 	}
 	source, destination := netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
 	if b[7] != ndpHopLimit || len(message) < solicitationLen || message[1] != 0 ||
-		source.IsMulticast() || source.IsLoopback() || !checksumOK(b[8:40], message) {
+		!source.IsUnspecified() && !CanOwn(source) || !checksumOK(b[8:40], message) {
 		return icmpPacket{}, ErrMalformed
 	}
 	return icmpPacket{source: source, destination: destination, message: message}, nil

@@ -47,7 +47,7 @@ func parseNDP(frame *ethernet.Frame) (Packet, error) {
 	if err != nil {
 		return Packet{}, err
 	}
-	if !canOwn(p.Target) || !IsStation(p.Sender.MAC) {
+	if !CanOwn(p.Target) || !IsStation(p.Sender.MAC) {
 		return Packet{}, ErrMalformed
 	}
 	return p, nil
@@ -55,7 +55,9 @@ func parseNDP(frame *ethernet.Frame) (Packet, error) {
 
 // parseSolicitation validates a solicitation. One from a host without address goes to the
 // group and says nothing of a link-layer address (RFC 4861 7.1.1).
-func parseSolicitation(ns *ndp.NeighborSolicitation, packet icmpPacket, from net.HardwareAddr) (Packet, error) {
+func parseSolicitation(
+	ns *ndp.NeighborSolicitation, packet icmpPacket, from net.HardwareAddr,
+) (Packet, error) {
 	group, ok := Group(ns.TargetAddress)
 	if !ok {
 		return Packet{}, ErrMalformed
@@ -83,7 +85,9 @@ func parseSolicitation(ns *ndp.NeighborSolicitation, packet icmpPacket, from net
 
 // parseAdvertisement validates an advertisement. One to a group is never solicited (RFC
 // 4861 7.1.2).
-func parseAdvertisement(na *ndp.NeighborAdvertisement, packet icmpPacket, from net.HardwareAddr) (Packet, error) {
+func parseAdvertisement(
+	na *ndp.NeighborAdvertisement, packet icmpPacket, from net.HardwareAddr,
+) (Packet, error) {
 	if packet.destination.IsMulticast() && na.Solicited {
 		return Packet{}, ErrMalformed
 	}

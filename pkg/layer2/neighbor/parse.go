@@ -74,15 +74,15 @@ var (
 //     multicast, no broadcast, no loopback address (RFC 1122 3.2.1.3). Target may be
 //     anything, for it is only ever compared.
 //   - Neighbor Discovery: what passes the validation of RFC 4861 7.1.1 and 7.1.2. Its
-//     source is no loopback address (RFC 4291 2.5.3) and no group. The target is an
-//     address that a host can have: no group, neither unspecified nor loopback, not
-//     IPv4-mapped. A solicitation is for the solicited-node group of its target or
-//     for the target itself.
+//     source, unless it is unspecified, and its target are addresses that a host can
+//     have: no group (RFC 4291 2.7), no loopback address (2.5.3), not IPv4-mapped
+//     (2.5.5.2); and the target is not unspecified. A solicitation is for the
+//     solicited-node group of its target or for the target itself.
 //   - Extension headers before Neighbor Discovery: lists of options that a host may
 //     skip which does not know them. Fragments are refused (RFC 6980 5).
 //
-// A host that is more lenient than this may believe what it rejects; one that is more
-// strict (RFC 4861 leaves no room for it) would ignore what it accepts.
+// So a packet counts for Berth when it counts for a host that follows the RFCs, whether
+// it is asked of an announced address or tells who has one.
 func Parse(b []byte, own net.HardwareAddr) (Packet, error) {
 	frame := new(ethernet.Frame)
 	if err := frame.UnmarshalBinary(b); err != nil {
@@ -120,9 +120,12 @@ func Parse(b []byte, own net.HardwareAddr) (Packet, error) {
 	return p, nil
 }
 
-// canOwn reports whether a host can have the address as its own on a link.
-func canOwn(addr netip.Addr) bool {
-	return !addr.IsMulticast() && !addr.IsUnspecified() && !addr.IsLoopback() && !addr.Is4In6() && addr != broadcast4
+// CanOwn reports whether a host can have a valid address as its own on a link: it is
+// neither a group, nor the broadcast address, nor unspecified, nor loopback, nor
+// IPv4-mapped.
+func CanOwn(addr netip.Addr) bool {
+	return !addr.IsMulticast() && !addr.IsUnspecified() && !addr.IsLoopback() && !addr.Is4In6() &&
+		addr != broadcast4
 }
 
 // broadcast4 is every IPv4 host on a link.

@@ -142,6 +142,7 @@ func TestParseNDP(t *testing.T) {
 		{"a probe that tells a link-layer address", solicit(t, solicitation{Source: unspecified}), Packet{}, ErrMalformed},
 		{"a probe to the target itself", solicit(t, solicitation{Source: unspecified, NoOption: true, Destination: vip6, ToMAC: ourMAC}), Packet{}, ErrMalformed},
 		{"the loopback address asks", solicit(t, solicitation{Source: loopback}), Packet{}, ErrMalformed},
+		{"an IPv4-mapped address asks", solicit(t, solicitation{Source: mapped}), Packet{}, ErrMalformed},
 		{"a group asks", solicit(t, solicitation{Source: allNodes}), Packet{}, ErrMalformed},
 		{"for the unspecified address", solicit(t, solicitation{Target: unspecified}), Packet{}, ErrMalformed},
 		{"for the loopback address", solicit(t, solicitation{Target: loopback}), Packet{}, ErrMalformed},
@@ -253,7 +254,7 @@ func FuzzParse(f *testing.F) {
 			!p.ToUs && b[0]&1 == 0 || bytes.Equal(b[6:12], ourMAC) {
 			t.Fatalf("%+v from % x", p, b)
 		}
-		if p.Target.Is4() != p.Sender.IP.Is4() || !p.Sender.IP.IsUnspecified() && !canOwn(p.Sender.IP) {
+		if p.Target.Is4() != p.Sender.IP.Is4() || !p.Sender.IP.IsUnspecified() && !CanOwn(p.Sender.IP) {
 			t.Fatalf("%+v from % x", p, b)
 		}
 		if p.Target.Is4() {
@@ -265,7 +266,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		plain := withoutExtensions(b)
-		if plain[offIPv6+7] != 255 || plain[offICMPv6+1] != 0 || !canOwn(p.Target) ||
+		if plain[offIPv6+7] != 255 || plain[offICMPv6+1] != 0 || !CanOwn(p.Target) ||
 			!bytes.Equal(plain[offICMPv6+8:offICMPv6+24], p.Target.AsSlice()) ||
 			plain[offICMPv6] != map[Op]byte{Request: 135, Reply: 136}[p.Op] || p.Op == Reply && p.Sender.IP != p.Target {
 			t.Fatalf("%+v from % x", p, b)

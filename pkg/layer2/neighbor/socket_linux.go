@@ -48,7 +48,8 @@ func Open(spec Spec) (*Socket, error) {
 		Name:         spec.Link.Name,
 		HardwareAddr: spec.Link.HardwareAddr,
 	}
-	conn, err := packet.Listen(ifi, packet.Raw, int(spec.Protocol.etherType()), &packet.Config{Filter: program})
+	config := &packet.Config{Filter: program}
+	conn, err := packet.Listen(ifi, packet.Raw, int(spec.Protocol.etherType()), config)
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}

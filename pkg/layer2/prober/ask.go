@@ -28,6 +28,9 @@ const (
 	// askLinger is how long a socket stays open after its last question, because
 	// questions come in crowds.
 	askLinger = time.Second
+	// maxFound bounds the holders and the probers of one question, for a hostile host
+	// can make up Ethernet addresses.
+	maxFound = 64
 )
 
 // Question asks who has an address.
@@ -46,7 +49,7 @@ type Question struct {
 	// AsHost asks as a client does, from an address of the link in whose subnet Addr
 	// is or, for IPv6, from any that it has. Bridges that suppress ARP and NDP drop
 	// what is asked from 0.0.0.0 and ::. Without such an address, it is asked from
-	// there all the same, and Found tells so. Default: it is asked from 0.0.0.0 or ::.
+	// there all the same, and Found says so. Default: it is asked from 0.0.0.0 or ::.
 	AsHost bool
 }
 
@@ -59,7 +62,7 @@ func (q Question) withDefaults() Question {
 
 func (q Question) validate() error {
 	switch {
-	case !isProbeable(q.Addr):
+	case !q.Addr.IsValid() || !neighbor.CanOwn(q.Addr):
 		return errors.New("not a unicast address")
 	case q.Count < 0:
 		return fmt.Errorf("count %d is negative", q.Count)
@@ -107,12 +110,16 @@ func (p *Prober) Ask(ctx context.Context, q Question) (Found, error) {
 		return Found{}, fmt.Errorf("ask for %s: %w", q.Addr, err)
 	}
 	a := &asking{
-		Question: q, left: q.Count, holders: make(map[string]struct{}), probers: make(map[string]struct{}), done: make(chan struct{}),
+		Question: q,
+		left:     q.Count,
+		holders:  make(map[string]struct{}),
+		probers:  make(map[string]struct{}),
+		done:     make(chan struct{}),
 	}
 	if group, ok := neighbor.Group(q.Addr); ok {
 		a.group, a.nonce = group, ndp.NewNonce()
 	}
-	key := probeKeyOf(q.Link, q.Addr)
+	key := portKeyOf(q.Link, q.Addr)
 	p.mu.Lock()
 	if p.ended {
 		p.mu.Unlock()
@@ -124,7 +131,7 @@ func (p *Prober) Ask(ctx context.Context, q Question) (Found, error) {
 	}
 	p.asks[key].add(a, time.Now())
 	p.mu.Unlock()
-	signal(p.wake)
+	p.wake.Set()
 
 	select {
 	case <-a.done:
@@ -135,7 +142,7 @@ func (p *Prober) Ask(ctx context.Context, q Question) (Found, error) {
 		}
 		p.mu.Unlock()
 		// Its group is left.
-		signal(p.wake)
+		p.wake.Set()
 	}
 	// Nobody else knows of the question any more.
 	if a.err != nil {
@@ -145,7 +152,7 @@ func (p *Prober) Ask(ctx context.Context, q Question) (Found, error) {
 }
 
 // Found is who was found to have an address, or to want it: their Ethernet
-// addresses, sorted and each once.
+// addresses, sorted and each once. Of each kind it has the first 64 at most.
 type Found struct {
 	// Holders say that they have it.
 	Holders []net.HardwareAddr
@@ -276,7 +283,9 @@ func (b *askBook) saw(s sighting) {
 			if s.what == sawProber {
 				who = a.probers
 			}
-			who[string(s.mac)] = struct{}{}
+			if len(who) < maxFound {
+				who[string(s.mac)] = struct{}{}
+			}
 		}
 	}
 }

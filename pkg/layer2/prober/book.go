@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// probeSlots is into how many slots an interval is divided. Probes that fall
+// slotCount is into how many slots an interval is divided. Probes that fall
 // into one slot are sent together, so that hundreds of targets cost few wake-ups.
-const probeSlots = 8
+const slotCount = 8
 
 // book keeps what is known of the targets of one protocol on one link. It is
 // pure: the caller has the clock and the socket.
@@ -90,7 +90,8 @@ func (b *book) set(targets []Target) {
 	for _, target := range targets {
 		key := trackKey{target.Node, target.Addr}
 		t := &track{trackKey: key, phase: b.phase(key)}
-		if at, ok := slices.BinarySearchFunc(old, key, func(t *track, k trackKey) int { return t.compare(k) }); ok {
+		at, ok := slices.BinarySearchFunc(old, key, func(t *track, k trackKey) int { return t.compare(k) })
+		if ok {
 			t = old[at]
 		}
 		t.mac, t.on = target.MAC, target.On
@@ -108,7 +109,7 @@ func (b *book) phase(key trackKey) time.Duration {
 	sum := h.Sum32()
 	sum ^= sum >> 16 // the low bits alone are poorly mixed
 	sum ^= sum >> 8
-	return b.interval * time.Duration(sum%probeSlots) / probeSlots
+	return b.interval * time.Duration(sum%slotCount) / slotCount
 }
 
 // turn is the first turn of the target that is not before a time.
@@ -221,17 +222,17 @@ func (b *book) forget(t *track) {
 	})
 }
 
-// lose makes all targets unknown and takes their probes away: the link is gone.
-func (b *book) lose() {
+// invalidate makes all targets unknown and takes their probes away: the link is gone.
+func (b *book) invalidate() {
 	for _, t := range b.tracks {
 		t.frame = nil
 		b.forget(t)
 	}
 }
 
-// interrupt forgets the probes on their way, whose answers cannot be read any
+// dropInFlight forgets the probes on their way, whose answers cannot be read any
 // more, and nothing else: the socket is replaced.
-func (b *book) interrupt() {
+func (b *book) dropInFlight() {
 	for _, t := range b.tracks {
 		t.sent = time.Time{}
 	}

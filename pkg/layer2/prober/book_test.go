@@ -2,6 +2,7 @@ package prober
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -95,10 +96,10 @@ func TestBookStates(t *testing.T) {
 			case answered:
 				s.answered(client4, s.now)
 			case down:
-				s.lose()
+				s.invalidate()
 				s.frames(s.now, func(*track) []byte { return []byte{1} })
 			case replaced:
-				s.interrupt()
+				s.dropInFlight()
 			}
 		}
 		if got := s.nodes()["n"]; got.State != tt.want || got.Missed != tt.missed {
@@ -193,11 +194,33 @@ func TestPhasesAreSpread(t *testing.T) {
 		addr = addr.Next()
 	}
 	for phase, n := range perSlot {
-		if n < count/probeSlots/2 || n > count/probeSlots*2 {
-			t.Errorf("%d targets at %s, want about %d", n, phase, count/probeSlots)
+		if n < count/slotCount/2 || n > count/slotCount*2 {
+			t.Errorf("%d targets at %s, want about %d", n, phase, count/slotCount)
 		}
 	}
-	if len(perSlot) != probeSlots {
+	if len(perSlot) != slotCount {
 		t.Errorf("%d slots", len(perSlot))
+	}
+}
+
+// TestAFloodOfMadeUpHosts: a hostile host answers under many Ethernet addresses. Some
+// are remembered, so that the address is not taken for a free one.
+func TestAFloodOfMadeUpHosts(t *testing.T) {
+	b := newAskBook()
+	a := &asking{
+		Question: Question{Addr: vip4},
+		holders:  make(map[string]struct{}),
+		probers:  make(map[string]struct{}),
+		left:     1,
+		done:     make(chan struct{}),
+	}
+	b.add(a, probeEpoch)
+	for i := range 10 * maxFound {
+		for _, what := range []sightingKind{sawHolder, sawProber} {
+			b.saw(sighting{what: what, addr: vip4, mac: net.HardwareAddr{2, byte(what), 0, 0, byte(i >> 8), byte(i)}})
+		}
+	}
+	if found := a.found(); len(found.Holders) != maxFound || len(found.Probers) != maxFound {
+		t.Errorf("%d holders and %d probers are remembered, want %d of each", len(found.Holders), len(found.Probers), maxFound)
 	}
 }

@@ -257,7 +257,7 @@ func FuzzSeeFrame(f *testing.F) {
 		if s.answer && (!bytes.Equal(b[:6], ourMAC) || s.what != sawHolder) {
 			t.Fatalf("an answer that was not sent to us: %+v", s)
 		}
-		if six && (b[offIPv6+7] != 255 || b[offICMPv6+1] != 0 || !bytes.Contains(b[offNDPTarget:], s.addr.AsSlice())) {
+		if six && b[offIPv6+6] == 58 && (b[offIPv6+7] != 255 || b[offICMPv6+1] != 0 || !bytes.Contains(b[offIPv6+8:], s.addr.AsSlice())) {
 			t.Fatalf("%+v from % x", s, b)
 		}
 	})

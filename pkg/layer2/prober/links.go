@@ -21,7 +21,8 @@ type LinkReach struct {
 
 // Equal reports whether two say the same.
 func (r LinkReach) Equal(o LinkReach) bool {
-	return maps.EqualFunc(r.Answers, o.Answers, slices.Equal) && maps.EqualFunc(r.Silent, o.Silent, slices.Equal) &&
+	return maps.EqualFunc(r.Answers, o.Answers, slices.Equal) &&
+		maps.EqualFunc(r.Silent, o.Silent, slices.Equal) &&
 		slices.Equal(r.Doubtful, o.Doubtful)
 }
 
@@ -37,7 +38,12 @@ func (p *Prober) linkReachLocked() LinkReach {
 	var all []linkTrack
 	for key, b := range p.books {
 		for _, t := range b.tracks {
-			all = append(all, linkTrack{node: t.node, on: t.on, own: key.link, state: t.reach(b.misses).State})
+			all = append(all, linkTrack{
+				node:  t.node,
+				on:    t.on,
+				own:   key.link,
+				state: t.reach(b.misses).State,
+			})
 		}
 	}
 	return linkReach(all)
@@ -58,7 +64,9 @@ func linkReach(all []linkTrack) LinkReach {
 	silent := make(map[link]bool)
 	doubtful := make(map[string]bool)
 	anotherAnswers := func(t linkTrack) bool {
-		return slices.ContainsFunc(all, func(o linkTrack) bool { return o.own == t.own && o.node != t.node && o.state == Answers })
+		return slices.ContainsFunc(all, func(o linkTrack) bool {
+			return o.own == t.own && o.node != t.node && o.state == Answers
+		})
 	}
 	for _, t := range all {
 		at := link{t.node, t.on}

@@ -1,57 +1,29 @@
 package prober
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/berth-lb/berth/pkg/layer2/internal/ports"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/neighbor"
 )
 
-// retryMin and retryMax bound the delay, doubled each time, after which a port that
-// failed is opened again. A change of links opens it at once.
-const (
-	retryMin = 100 * time.Millisecond
-	retryMax = 10 * time.Second
-)
-
-// probeLoop is the goroutine of a prober's Run and what it owns.
-type probeLoop struct {
-	*Prober
-	ports    map[probeRole]*probePort
-	failures chan probeFailure
-	retries  map[probeRole]probeRetry
+// loop is the goroutine of a prober's Run and what it owns.
+type loop struct {
+	p     *Prober
+	ports *ports.Set[role, *port]
 }
 
-// probeFailure is the end of a port's goroutine.
-type probeFailure struct {
-	port *probePort
-	err  error
-}
-
-// probeRetry says when to open a port again after a failure. The delay is
-// doubled each time.
-type probeRetry struct {
-	at    time.Time
-	delay time.Duration
-	err   error
-}
-
-func newProbeLoop(p *Prober) *probeLoop {
-	return &probeLoop{
-		Prober:   p,
-		ports:    make(map[probeRole]*probePort),
-		failures: make(chan probeFailure),
-		retries:  make(map[probeRole]probeRetry),
-	}
+func newLoop(p *Prober) *loop {
+	return &loop{p: p, ports: ports.NewSet[role, *port](compareRoles)}
 }
 
 // run is one wait and one look at everything, again and again.
-func (l *probeLoop) run(ctx context.Context) {
+func (l *loop) run(ctx context.Context) {
 	defer l.end()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -59,8 +31,8 @@ func (l *probeLoop) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.wake:
-		case f := <-l.failures:
+		case <-l.p.wake.C():
+		case f := <-l.ports.Failures():
 			l.portFailed(f)
 		case <-timer.C:
 		}
@@ -69,25 +41,25 @@ func (l *probeLoop) run(ctx context.Context) {
 }
 
 // end closes everything, and nothing is known any more.
-func (l *probeLoop) end() {
-	for _, role := range slices.SortedFunc(maps.Keys(l.ports), compareRoles) {
-		l.closePort(l.ports[role])
+func (l *loop) end() {
+	for _, r := range l.ports.Keys() {
+		l.closePort(r, l.ports.Close)
 	}
-	l.mu.Lock()
-	l.ended = true
-	for _, b := range l.books {
-		b.lose()
+	l.p.mu.Lock()
+	l.p.ended = true
+	for _, b := range l.p.books {
+		b.invalidate()
 	}
-	for _, key := range slices.SortedFunc(maps.Keys(l.asks), compareProbeKeys) {
-		l.asks[key].endAll(ErrStopped)
+	for _, key := range slices.SortedFunc(maps.Keys(l.p.asks), comparePortKeys) {
+		l.p.asks[key].endAll(ErrStopped)
 	}
-	tell := l.newsLocked()
-	l.mu.Unlock()
-	tell()
+	report := l.p.newsLocked()
+	l.p.mu.Unlock()
+	report()
 }
 
-func compareRoles(a, b probeRole) int {
-	if order := compareProbeKeys(a.probeKey, b.probeKey); order != 0 || a.asks == b.asks {
+func compareRoles(a, b role) int {
+	if order := comparePortKeys(a.portKey, b.portKey); order != 0 || a.asks == b.asks {
 		return order
 	}
 	if a.asks {
@@ -99,31 +71,32 @@ func compareRoles(a, b probeRole) int {
 // reconcile opens the ports that are needed and can be opened, closes the
 // others, has the open ones look at what is new, and returns for how long
 // nothing else will be due.
-func (l *probeLoop) reconcile(now time.Time) time.Duration {
+func (l *loop) reconcile(now time.Time) time.Duration {
 	needed, current, stale := l.snapshot()
 	wait := time.Hour
 	roles := maps.Clone(needed)
-	for role := range l.ports {
-		roles[role] = needed[role]
+	for _, r := range l.ports.Keys() {
+		roles[r] = needed[r]
 	}
-	for _, role := range slices.SortedFunc(maps.Keys(roles), compareRoles) {
+	for _, r := range slices.SortedFunc(maps.Keys(roles), compareRoles) {
 		var again time.Duration
-		if roles[role] {
-			again = l.need(role, current, now)
+		if roles[r] {
+			again = l.ensureOpen(r, current, now)
 		} else {
-			again = l.spare(role, now)
+			again = l.closeIdle(r, now)
 		}
 		if again > 0 {
 			wait = min(wait, again)
 		}
 	}
-	maps.DeleteFunc(l.retries, func(role probeRole, _ probeRetry) bool { return !needed[role] })
+	l.ports.Retain(func(r role) bool { return needed[r] })
 	if stale {
 		l.refresh(now)
 	}
-	for _, port := range l.ports {
-		if stale || port.key.asks {
-			port.sock.Rouse()
+	for _, r := range l.ports.Keys() {
+		if stale || r.asks {
+			open, _ := l.ports.Get(r)
+			open.sock.Rouse()
 		}
 	}
 	return wait
@@ -131,108 +104,107 @@ func (l *probeLoop) reconcile(now time.Time) time.Duration {
 
 // snapshot returns which ports are needed, and the links; stale is true when
 // these or the targets are new.
-func (l *probeLoop) snapshot() (needed map[probeRole]bool, current map[string]links.Link, stale bool) {
-	needed = make(map[probeRole]bool)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for key := range l.books {
-		needed[probeRole{key, false}] = true
+func (l *loop) snapshot() (needed map[role]bool, current map[string]links.Link, stale bool) {
+	needed = make(map[role]bool)
+	l.p.mu.Lock()
+	defer l.p.mu.Unlock()
+	for key := range l.p.books {
+		needed[role{key, false}] = true
 	}
-	for key, b := range l.asks {
+	for key, b := range l.p.asks {
 		if len(b.byAddr) > 0 {
-			needed[probeRole{key, true}] = true
+			needed[role{key, true}] = true
 		}
 	}
-	stale, l.stale = l.stale, false
+	stale, l.p.stale = l.p.stale, false
 	if stale {
-		// The links may be well now.
-		for role, r := range l.retries {
-			r.at = time.Time{}
-			l.retries[role] = r
-		}
+		l.ports.Hurry() // the links may be well now
 	}
-	return needed, l.links, stale
+	return needed, l.p.links, stale
 }
 
-// need makes a needed port be open, when it can be, and returns when to try again, 0
-// when there is no need to.
-func (l *probeLoop) need(role probeRole, all map[string]links.Link, now time.Time) time.Duration {
-	link, ok := all[role.link]
-	port := l.ports[role]
-	if port != nil {
-		port.idle = time.Time{}
-		if ok && link.Up && port.sameStation(link) {
+// ensureOpen makes a needed port be open, when it can be, and returns when to try
+// again, 0 when there is no need to.
+func (l *loop) ensureOpen(r role, current map[string]links.Link, now time.Time) time.Duration {
+	link, ok := current[r.link]
+	if open, is := l.ports.Get(r); is {
+		open.idle = time.Time{}
+		fits, sameIndex := l.ports.Fits(r, link)
+		if ok && link.Up && fits {
 			return 0
 		}
-		l.closePort(port)
-		if ok && link.Up && link.Index == port.link.Index && !role.asks {
-			l.interrupt(role)
+		l.closePort(r, l.ports.Close)
+		if ok && link.Up && sameIndex && !r.asks {
+			l.dropInFlight(r)
 		} else {
-			l.lose(role, fmt.Errorf("%w: it has changed", ErrLinkUnusable))
+			l.invalidate(r, fmt.Errorf("%w: it has changed", ErrLinkUnusable))
 		}
 	}
-	var problem string
-	switch {
-	case !ok:
-		problem = "there is none"
-	case !link.Up:
-		problem = "it is down"
-	case !neighbor.IsStation(link.HardwareAddr):
-		problem = "it has no Ethernet address"
-	}
-	if problem != "" {
-		delete(l.retries, role)
-		l.lose(role, fmt.Errorf("%w: %s", ErrLinkUnusable, problem))
+	if problem := unusable(link, ok); problem != "" {
+		l.ports.Forget(r)
+		l.invalidate(r, fmt.Errorf("%w: %s", ErrLinkUnusable, problem))
 		return 0
 	}
-	if r := l.retries[role]; r.at.After(now) {
-		l.lose(role, r.err)
-		return r.at.Sub(now)
+	if wait, err := l.ports.Wait(r, now); wait > 0 {
+		l.invalidate(r, err)
+		return wait
 	}
-	port, err := l.openProbePort(role, link, l.failures)
+	open, err := l.p.openPort(r, link)
 	if err != nil {
-		return l.failed(role, err, now)
+		return l.failed(r, err, now)
 	}
-	l.ports[role] = port
-	if !role.asks {
-		l.mu.Lock()
-		l.stale = true // its targets need frames
-		l.mu.Unlock()
-		signal(l.wake)
+	l.ports.Add(r, link, open, now)
+	if !r.asks {
+		l.p.mu.Lock()
+		l.p.stale = true // its targets need frames
+		l.p.mu.Unlock()
+		l.p.wake.Set()
 	}
 	return 0
 }
 
-// spare closes a port that is not needed. Questions come in crowds, so one that
-// asks stays open for a while.
-func (l *probeLoop) spare(role probeRole, now time.Time) time.Duration {
-	port := l.ports[role]
-	if role.asks {
-		if port.idle.IsZero() {
-			port.idle = now
+// unusable says why a link cannot be probed on, "" when it can be.
+func unusable(link links.Link, exists bool) string {
+	switch {
+	case !exists:
+		return "there is none"
+	case !link.Up:
+		return "it is down"
+	case !neighbor.IsStation(link.HardwareAddr):
+		return "it has no Ethernet address"
+	}
+	return ""
+}
+
+// closeIdle closes a port that is not needed. Questions come in crowds, so one that
+// asks stays open for a while: closeIdle returns how much of it is left.
+func (l *loop) closeIdle(r role, now time.Time) time.Duration {
+	if r.asks {
+		open, _ := l.ports.Get(r)
+		if open.idle.IsZero() {
+			open.idle = now
 		}
-		if rest := askLinger - now.Sub(port.idle); rest > 0 {
+		if rest := askLinger - now.Sub(open.idle); rest > 0 {
 			return rest
 		}
 	}
-	l.closePort(port)
+	l.closePort(r, l.ports.Close)
 	return 0
 }
 
 // refresh makes the probes of the targets on open ports anew.
-func (l *probeLoop) refresh(now time.Time) {
+func (l *loop) refresh(now time.Time) {
 	type unasked struct {
 		*track
 		err error
 	}
 	var failed []unasked
-	l.mu.Lock()
-	for key, b := range l.books {
-		port := l.ports[probeRole{key, false}]
-		if port == nil {
+	l.p.mu.Lock()
+	for key, b := range l.p.books {
+		if _, open := l.ports.Get(role{key, false}); !open {
 			continue
 		}
-		link := l.links[key.link]
+		link := l.p.links[key.link]
 		b.frames(now, func(t *track) []byte {
 			frame, err := probeFrame(link, t.addr, t.mac)
 			if err != nil {
@@ -241,67 +213,60 @@ func (l *probeLoop) refresh(now time.Time) {
 			return frame
 		})
 	}
-	tell := l.newsLocked()
-	l.mu.Unlock()
+	report := l.p.newsLocked()
+	l.p.mu.Unlock()
 	for _, f := range failed {
-		l.log.Debug("cannot probe", "node", f.node, "address", f.addr, "error", f.err)
+		l.p.log.Debug("cannot probe", "node", f.node, "address", f.addr, "error", f.err)
 	}
-	tell()
+	report()
 }
 
-// interrupt says that a socket is replaced.
-func (l *probeLoop) interrupt(role probeRole) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if b := l.books[role.probeKey]; b != nil {
-		b.interrupt()
+// dropInFlight forgets the probes on their way, for the socket is replaced.
+func (l *loop) dropInFlight(r role) {
+	l.p.mu.Lock()
+	defer l.p.mu.Unlock()
+	if b := l.p.books[r.portKey]; b != nil {
+		b.dropInFlight()
 	}
 }
 
-// lose says that nothing can be known on a link.
-func (l *probeLoop) lose(role probeRole, err error) {
-	l.mu.Lock()
-	if role.asks {
-		l.asks[role.probeKey].endAll(err)
-	} else if b := l.books[role.probeKey]; b != nil {
-		b.lose()
+// invalidate makes everything unknown that a port would tell, and ends its questions.
+func (l *loop) invalidate(r role, err error) {
+	l.p.mu.Lock()
+	if r.asks {
+		l.p.asks[r.portKey].endAll(err)
+	} else if b := l.p.books[r.portKey]; b != nil {
+		b.invalidate()
 	}
-	tell := l.newsLocked()
-	l.mu.Unlock()
-	tell()
+	report := l.p.newsLocked()
+	l.p.mu.Unlock()
+	report()
 }
 
-// closePort closes a port and waits until its goroutine has ended.
-func (l *probeLoop) closePort(port *probePort) {
-	delete(l.ports, port.key)
-	if err := port.close(); err != nil {
-		l.log.Warn("cannot close socket", "link", port.key.link, "protocol", port.key.protocol.String(), "error", err)
+// closePort closes a port and returns when its goroutine has ended.
+func (l *loop) closePort(r role, end func(role) error) {
+	if err := end(r); err != nil {
+		l.p.log.Warn("cannot close socket", "link", r.link, "protocol", r.protocol.String(), "error", err)
 	}
 }
 
 // portFailed handles the end of a port's goroutine.
-func (l *probeLoop) portFailed(f probeFailure) {
+func (l *loop) portFailed(f ports.Failure[role]) {
 	now := time.Now()
-	l.closePort(f.port)
-	if now.Sub(f.port.opened) > retryMax {
-		delete(l.retries, f.port.key)
-	}
-	l.failed(f.port.key, f.err, now)
+	l.closePort(f.Key, func(r role) error { return l.ports.CloseFailed(r, now) })
+	l.failed(f.Key, f.Err, now)
 }
 
-// failed schedules the next try of a port, logs the first failure of a row, and
-// returns for how long not to try.
-func (l *probeLoop) failed(role probeRole, err error, now time.Time) time.Duration {
-	l.mu.Lock()
-	l.counterLocked(role.probeKey).failures.Add(1)
-	l.mu.Unlock()
-	r := l.retries[role]
-	if r.delay == 0 {
-		l.log.Warn("cannot probe on link", "link", role.link, "protocol", role.protocol.String(), "error", err)
+// failed schedules the next try of a port, logs the first failure of a row, and returns
+// for how long not to try.
+func (l *loop) failed(r role, err error, now time.Time) time.Duration {
+	l.p.mu.Lock()
+	l.p.counterLocked(r.portKey).failures.Add(1)
+	l.p.mu.Unlock()
+	wait, first := l.ports.Failed(r, err, now)
+	if first {
+		l.p.log.Warn("cannot probe on link", "link", r.link, "protocol", r.protocol.String(), "error", err)
 	}
-	r.delay = min(max(cmp.Or(2*r.delay, retryMin), retryMin), retryMax)
-	r.at, r.err = now.Add(r.delay), err
-	l.retries[role] = r
-	l.lose(role, err)
-	return r.delay
+	l.invalidate(r, err)
+	return wait
 }

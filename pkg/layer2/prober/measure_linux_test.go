@@ -33,9 +33,9 @@ func TestProbingCost(t *testing.T) {
 				for _, target := range targets {
 					p.waitState(t, target.Node, Answers)
 				}
-				before, used := p.Stats().Total, probeTime(t)
+				before, used := total(p.Stats()), probeTime(t)
 				time.Sleep(window)
-				after, spent := p.Stats().Total, probeTime(t)-used
+				after, spent := total(p.Stats()), probeTime(t)-used
 				seconds := window.Seconds()
 				t.Logf("%d targets: %.0f probes/s, %.0f answers/s, %d misses; %.2f %% of one processor, %s for each probe",
 					count, float64(after.Probes-before.Probes)/seconds, float64(after.Answers-before.Answers)/seconds, after.Misses-before.Misses,

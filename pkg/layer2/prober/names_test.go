@@ -48,14 +48,31 @@ type (
 )
 
 const (
-	offIPv6      = layer2test.OffIPv6
-	offICMPv6    = layer2test.OffICMPv6
-	offNDPTarget = layer2test.OffNDPTarget
-	ms           = time.Millisecond
+	offIPv6   = layer2test.OffIPv6
+	offICMPv6 = layer2test.OffICMPv6
+	ms        = time.Millisecond
 )
 
 // pause lets time pass and everything come to rest.
 func pause(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
+}
+
+// total returns the sum over all links and protocols.
+func total(stats Stats) Counters {
+	var sum Counters
+	for _, l := range stats.Links {
+		sum.Probes += l.Probes
+		sum.Answers += l.Answers
+		sum.Misses += l.Misses
+		sum.Unsent += l.Unsent
+		sum.Asks += l.Asks
+		sum.Questions += l.Questions
+		sum.Malformed += l.Malformed
+		sum.Lost += l.Lost
+		sum.Opened += l.Opened
+		sum.Failures += l.Failures
+	}
+	return sum
 }

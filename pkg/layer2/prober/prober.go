@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/neighbor"
 )
@@ -132,9 +133,9 @@ type Prober struct {
 	log     *slog.Logger
 	open    func(neighbor.Spec) (socket, error)
 	pacer   *rate.Limiter
-	changed chan struct{}
-	// wake tells Run to look again at what the lock guards.
-	wake chan struct{}
+	changed notify.Signal
+	// wake has Run look again at what the lock guards.
+	wake notify.Signal
 
 	// mu is held for decisions only, never across a system call.
 	mu      sync.Mutex
@@ -142,25 +143,26 @@ type Prober struct {
 	ended   bool
 	links   map[string]links.Link
 	// stale is true when links or targets are newer than the frames in the books.
-	stale    bool
-	books    map[probeKey]*book
-	asks     map[probeKey]*askBook
-	told     map[string]Reach // what Changed told last
-	toldOn   LinkReach        // the same
-	counters map[probeKey]*probeCounters
+	stale bool
+	books map[portKey]*book
+	asks  map[portKey]*askBook
+	// reported and reportedLinks are what Changed has woken for last.
+	reported      map[string]Reach
+	reportedLinks LinkReach
+	counters      map[portKey]*counters
 }
 
-// probeKey is one protocol on one link.
-type probeKey struct {
+// portKey is one protocol on one link.
+type portKey struct {
 	link     string
 	protocol neighbor.Protocol
 }
 
-func probeKeyOf(link string, addr netip.Addr) probeKey {
-	return probeKey{link, neighbor.ProtocolOf(addr)}
+func portKeyOf(link string, addr netip.Addr) portKey {
+	return portKey{link, neighbor.ProtocolOf(addr)}
 }
 
-func compareProbeKeys(a, b probeKey) int {
+func comparePortKeys(a, b portKey) int {
 	return cmp.Or(cmp.Compare(a.link, b.link), cmp.Compare(a.protocol, b.protocol))
 }
 
@@ -176,17 +178,17 @@ func New(config Config) (*Prober, error) {
 		log:      config.Logger,
 		open:     openSocket,
 		pacer:    rate.NewLimiter(askRate, askBurst),
-		changed:  make(chan struct{}, 1),
-		wake:     make(chan struct{}, 1),
+		changed:  notify.NewSignal(),
+		wake:     notify.NewSignal(),
 		links:    make(map[string]links.Link),
-		books:    make(map[probeKey]*book),
-		asks:     make(map[probeKey]*askBook),
-		told:     make(map[string]Reach),
-		counters: make(map[probeKey]*probeCounters),
+		books:    make(map[portKey]*book),
+		asks:     make(map[portKey]*askBook),
+		reported: make(map[string]Reach),
+		counters: make(map[portKey]*counters),
 	}, nil
 }
 
-// SetLinks tells the prober the links of this node, usually as a watch.Watcher
+// SetLinks sets the links of this node, usually as a watch.Watcher
 // saw them. Targets on a link that is gone or down are Unknown: nothing can be
 // known there. It may be called from any goroutine and never waits for a socket.
 func (p *Prober) SetLinks(all []links.Link) {
@@ -198,7 +200,7 @@ func (p *Prober) SetLinks(all []links.Link) {
 	p.links = byName
 	p.stale = true
 	p.mu.Unlock()
-	signal(p.wake)
+	p.wake.Set()
 }
 
 // SetTargets says what is to be probed: exactly these targets. What is known of
@@ -207,15 +209,15 @@ func (p *Prober) SetLinks(all []links.Link) {
 // left out with a log entry. SetTargets may be called from any goroutine and
 // never waits for a socket.
 func (p *Prober) SetTargets(targets []Target) {
-	byKey := make(map[probeKey][]Target)
+	byKey := make(map[portKey][]Target)
 	for _, t := range targets {
 		t.Addr = t.Addr.Unmap().WithZone("")
-		if !isProbeable(t.Addr) {
+		if !t.Addr.IsValid() || !neighbor.CanOwn(t.Addr) {
 			p.log.Warn("cannot probe", "node", t.Node, "address", t.Addr, "reason", "not a unicast address")
 			continue
 		}
 		t.MAC = bytes.Clone(t.MAC)
-		key := probeKeyOf(t.Link, t.Addr)
+		key := portKeyOf(t.Link, t.Addr)
 		byKey[key] = append(byKey[key], t)
 	}
 	now := time.Now()
@@ -232,10 +234,10 @@ func (p *Prober) SetTargets(targets []Target) {
 		}
 	}
 	p.stale = true
-	tell := p.newsLocked()
+	report := p.newsLocked()
 	p.mu.Unlock()
-	tell()
-	signal(p.wake)
+	report()
+	p.wake.Set()
 }
 
 // Reach returns what is known of each node that has a target. The caller may
@@ -250,7 +252,7 @@ func (p *Prober) Reach() map[string]Reach {
 // taken a node came to another State, came or went, its Missed became 1 or fell
 // back to 0, or LinkReach returns something else. There is one channel for all
 // callers.
-func (p *Prober) Changed() <-chan struct{} { return p.changed }
+func (p *Prober) Changed() <-chan struct{} { return p.changed.C() }
 
 // Run probes and asks until ctx ends and then returns nil, when every goroutine
 // it started has ended and every socket is closed. Nothing on the network makes
@@ -263,7 +265,7 @@ func (p *Prober) Run(ctx context.Context) error {
 	if started {
 		return errors.New("layer 2 prober: already ran")
 	}
-	newProbeLoop(p).run(ctx)
+	newLoop(p).run(ctx)
 	return nil
 }
 
@@ -275,17 +277,19 @@ func (p *Prober) reachLocked() map[string]Reach {
 	return out
 }
 
-// newsLocked finds out what is new since Changed told the last time, and returns
+// newsLocked finds out what is new since Changed woke the last time, and returns
 // what is left to do for it without the lock.
-func (p *Prober) newsLocked() (tell func()) {
+func (p *Prober) newsLocked() (report func()) {
 	for _, b := range p.books {
 		b.news = false
 	}
-	before, after := p.told, p.reachLocked()
-	linksBefore, linksAfter := p.toldOn, p.linkReachLocked()
-	p.told, p.toldOn = after, linksAfter
+	before, after := p.reported, p.reachLocked()
+	linksBefore, linksAfter := p.reportedLinks, p.linkReachLocked()
+	p.reported, p.reportedLinks = after, linksAfter
 	return func() {
-		sameNodes := maps.EqualFunc(before, after, func(a, b Reach) bool { return outlookOf(a) == outlookOf(b) })
+		sameNodes := maps.EqualFunc(before, after, func(a, b Reach) bool {
+			return outlookOf(a) == outlookOf(b)
+		})
 		if sameNodes && linksAfter.Equal(linksBefore) {
 			return
 		}
@@ -302,11 +306,6 @@ func (p *Prober) newsLocked() (tell func()) {
 				p.log.Info("node can no longer be probed", "node", node)
 			}
 		}
-		signal(p.changed)
+		p.changed.Set()
 	}
-}
-
-// isProbeable reports whether a host can have the address as its own.
-func isProbeable(addr netip.Addr) bool {
-	return addr.IsValid() && !addr.IsMulticast() && !addr.IsUnspecified() && !addr.IsLoopback()
 }

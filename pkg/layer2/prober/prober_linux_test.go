@@ -161,8 +161,8 @@ func TestADeadNodeIsSilentAndAStoppedOneIsNot(t *testing.T) {
 			if err := stopped.Process.Signal(syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
-			seen := p.Stats().Total.Answers
-			until(t, "it goes on answering with all its processes stopped", func() bool { return p.Stats().Total.Answers > seen+10 })
+			seen := total(p.Stats()).Answers
+			until(t, "it goes on answering with all its processes stopped", func() bool { return total(p.Stats()).Answers > seen+10 })
 			if r := p.Reach()["client"]; r.State != Answers {
 				t.Errorf("stopped: %+v", r)
 			}
@@ -227,7 +227,7 @@ func TestAStarvedProberMissesNothing(t *testing.T) {
 		links := p.Stats().Links
 		return len(links) == 2 && links[0].Answers > 5 && links[1].Answers > 5
 	})
-	if misses := p.Stats().Total.Misses; misses != 0 {
+	if misses := total(p.Stats()).Misses; misses != 0 {
 		t.Errorf("%d misses", misses)
 	}
 	cancel()
@@ -334,7 +334,7 @@ func TestAskFindsOneWhoAsksTheSame(t *testing.T) {
 		vip4: {"arping", "-D", "-c1", "-w1", "-I", "eth0", vip4.String()},
 		vip6: {"ip", "address", "add", vip6.String() + "/64", "dev", "eth0"},
 	} {
-		before := p.Stats().Total.Questions
+		before := total(p.Stats()).Questions
 		ctx, enough := context.WithCancel(t.Context())
 		var asked sync.WaitGroup
 		asked.Go(func() {
@@ -343,12 +343,12 @@ func TestAskFindsOneWhoAsksTheSame(t *testing.T) {
 				t.Errorf("%s asked by the client too: %v, %v", addr, macs, err)
 			}
 		})
-		until(t, "it was asked for", func() bool { return p.Stats().Total.Questions > before })
+		until(t, "it was asked for", func() bool { return total(p.Stats()).Questions > before })
 		_, _ = client.Try(command[0], command[1:]...)
 		until(t, "the client was heard", func() bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return slices.ContainsFunc(p.asks[probeKeyOf("eth0", addr)].byAddr[addr], func(a *asking) bool { return len(a.holders)+len(a.probers) > 0 })
+			return slices.ContainsFunc(p.asks[portKeyOf("eth0", addr)].byAddr[addr], func(a *asking) bool { return len(a.holders)+len(a.probers) > 0 })
 		})
 		enough()
 		asked.Wait()
@@ -409,7 +409,7 @@ func TestAskForThousands(t *testing.T) {
 	}
 	running.Wait()
 	took := time.Since(begin)
-	total := p.Stats().Total
+	total := total(p.Stats())
 	t.Logf("%d addresses asked for twice in %s: %d frames, %d lost", count, took.Round(time.Millisecond), total.Questions, total.Lost)
 	if total.Questions != 2*count {
 		t.Errorf("%d frames, want %d", total.Questions, 2*count)

@@ -30,20 +30,6 @@ type Counters struct {
 	Failures uint64
 }
 
-// add adds o to c.
-func (c *Counters) add(o Counters) {
-	c.Probes += o.Probes
-	c.Answers += o.Answers
-	c.Misses += o.Misses
-	c.Unsent += o.Unsent
-	c.Asks += o.Asks
-	c.Questions += o.Questions
-	c.Malformed += o.Malformed
-	c.Lost += o.Lost
-	c.Opened += o.Opened
-	c.Failures += o.Failures
-}
-
 // LinkStats are the counters of one protocol on one link.
 type LinkStats struct {
 	// Link is the name of the link.
@@ -57,18 +43,16 @@ type LinkStats struct {
 type Stats struct {
 	// Links are sorted by name and protocol. A link that was used once stays.
 	Links []LinkStats
-	// Total is the sum over Links.
-	Total Counters
 }
 
-// probeCounters are the live counters; they outlive the sockets.
-type probeCounters struct {
+// counters are the live counters; they outlive the sockets.
+type counters struct {
 	probes, answers, misses, unsent   atomic.Uint64
 	asks, questions                   atomic.Uint64
 	malformed, lost, opened, failures atomic.Uint64
 }
 
-func (c *probeCounters) snapshot() Counters {
+func (c *counters) snapshot() Counters {
 	return Counters{
 		Probes:    c.probes.Load(),
 		Answers:   c.answers.Load(),
@@ -94,17 +78,14 @@ func (p *Prober) Stats() Stats {
 	slices.SortFunc(out.Links, func(x, y LinkStats) int {
 		return cmp.Or(cmp.Compare(x.Link, y.Link), cmp.Compare(x.Protocol, y.Protocol))
 	})
-	for _, l := range out.Links {
-		out.Total.add(l.Counters)
-	}
 	return out
 }
 
 // counterLocked returns the counters of a key, made on first use.
-func (p *Prober) counterLocked(key probeKey) *probeCounters {
+func (p *Prober) counterLocked(key portKey) *counters {
 	c := p.counters[key]
 	if c == nil {
-		c = new(probeCounters)
+		c = new(counters)
 		p.counters[key] = c
 	}
 	return c

@@ -121,13 +121,16 @@ func ARPAnswer(t testing.TB) []byte {
 }
 
 // ndpFrame returns a message in a frame of the client.
-func ndpFrame(t testing.TB, m ndp.Message, source, to netip.Addr, toMAC net.HardwareAddr, hopLimit byte) []byte {
+func ndpFrame(
+	t testing.TB, m ndp.Message, source, to netip.Addr, toMAC net.HardwareAddr, hopLimit byte,
+) []byte {
 	t.Helper()
 	message, err := ndp.MarshalMessageChecksum(m, source, to)
 	if err != nil {
 		t.Fatal(err)
 	}
-	packet := append([]byte{0x60, 0, 0, 0, 0, 0, 58, hopLimit}, slices.Concat(source.AsSlice(), to.AsSlice(), message)...)
+	head := []byte{0x60, 0, 0, 0, 0, 0, 58, hopLimit}
+	packet := slices.Concat(head, source.AsSlice(), to.AsSlice(), message)
 	binary.BigEndian.PutUint16(packet[4:], uint16(len(message)))
 	return frame(t, toMAC, ClientMAC, ethernet.EtherTypeIPv6, packet)
 }

@@ -24,7 +24,8 @@ func Stage(t testing.TB) (*netnstest.LAN, *netnstest.Host) {
 	t.Helper()
 	l := netnstest.NewLAN(t)
 	l.Attach(netnstest.Local(), "eth0", "192.0.2.7/24", "2001:db8::7/64")
-	return l, l.Attach(netnstest.NewHost(t, "client"), "eth0", "192.0.2.9/24", "2001:db8::9/64")
+	client := l.Attach(netnstest.NewHost(t, "client"), "eth0", "192.0.2.9/24", "2001:db8::9/64")
+	return l, client
 }
 
 // Suppressed is a Stage on which the client is behind a port that suppresses ARP and
@@ -33,7 +34,8 @@ func Suppressed(t testing.TB) (*netnstest.LAN, *netnstest.Host) {
 	t.Helper()
 	netnstest.Require(t, "bridge", "ndisc6")
 	l, client := Stage(t)
-	if out, err := l.Switch().Try("bridge", "link", "set", "dev", "port1", "neigh_suppress", "on"); err != nil {
+	out, err := l.Switch().Try("bridge", "link", "set", "dev", "port1", "neigh_suppress", "on")
+	if err != nil {
 		t.Skipf("the kernel's bridge suppresses nothing: %v: %s", err, out)
 	}
 	return l, client

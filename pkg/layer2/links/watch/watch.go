@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
@@ -27,11 +28,11 @@ const (
 
 // Watcher knows the links of this node from what the kernel tells of them.
 // An event only says "look again", then a whole snapshot is taken and compared
-// with the last one, and who waits on Changed is told when they differ. It does
+// with the last one, and Changed wakes when they differ. It does
 // not poll, except on a node where routes count, see [links.NeedRoutes].
 type Watcher struct {
 	log     *slog.Logger
-	changed chan struct{}
+	changed notify.Signal
 
 	mu    sync.Mutex
 	links []links.Link
@@ -42,7 +43,7 @@ type Watcher struct {
 func New(logger *slog.Logger) *Watcher {
 	return &Watcher{
 		log:     cmp.Or(logger, slog.New(slog.DiscardHandler)),
-		changed: make(chan struct{}, 1),
+		changed: notify.NewSignal(),
 	}
 }
 
@@ -60,7 +61,7 @@ func (w *Watcher) Links() []links.Link {
 // Changed returns a channel of one: a value means that Links returns something
 // else than when the last value was taken, and has one after the first snapshot.
 // There is one channel for all callers.
-func (w *Watcher) Changed() <-chan struct{} { return w.changed }
+func (w *Watcher) Changed() <-chan struct{} { return w.changed.C() }
 
 // Run watches until ctx ends and then returns nil, when every goroutine it
 // started has ended. It returns an error when the kernel refuses the first
@@ -99,8 +100,8 @@ func (w *Watcher) resubscribe(ctx context.Context) *linkEvents {
 // follow takes a snapshot at once and after events until the subscription fails
 // (an error) or ctx ends (nil). It closes the subscription.
 func (w *Watcher) follow(ctx context.Context, sub *linkEvents) error {
-	look := make(chan struct{}, 1)
-	look <- struct{}{}
+	look := notify.NewSignal()
+	look.Set()
 	var failure error // once failed is closed
 	failed := make(chan struct{})
 	go func() {
@@ -118,7 +119,7 @@ func (w *Watcher) follow(ctx context.Context, sub *linkEvents) error {
 			return nil
 		case <-failed:
 			return failure
-		case <-look:
+		case <-look.C():
 		case <-again:
 		}
 		again = nil
@@ -139,7 +140,7 @@ func (w *Watcher) follow(ctx context.Context, sub *linkEvents) error {
 	}
 }
 
-// store keeps a snapshot and tells about it when it is new.
+// store keeps a snapshot and wakes whoever waits on Changed when it is new.
 func (w *Watcher) store(found []links.Link) {
 	slices.SortFunc(found, func(a, b links.Link) int { return cmp.Compare(a.Index, b.Index) })
 	w.mu.Lock()
@@ -150,7 +151,7 @@ func (w *Watcher) store(found []links.Link) {
 		return
 	}
 	w.logChanges(old, found)
-	signal(w.changed)
+	w.changed.Set()
 }
 
 func (w *Watcher) logChanges(old, found []links.Link) {
@@ -162,20 +163,13 @@ func (w *Watcher) logChanges(old, found []links.Link) {
 		was, known := before[l.Index]
 		delete(before, l.Index)
 		if !known || !was.Equal(l) {
-			w.log.Info("link", "link", l.Name, "up", l.Up, "mac", l.HardwareAddr.String(), "prefixes", l.Prefixes)
+			w.log.Info("link",
+				"link", l.Name, "up", l.Up, "mac", l.HardwareAddr.String(), "prefixes", l.Prefixes)
 		}
 	}
 	for _, l := range old {
 		if _, gone := before[l.Index]; gone {
 			w.log.Info("link gone", "link", l.Name)
 		}
-	}
-}
-
-// signal puts a value into a channel of one that has none.
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
 	}
 }

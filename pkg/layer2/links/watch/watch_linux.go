@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
@@ -39,14 +40,14 @@ func subscribeLinks() (*linkEvents, error) {
 // closed. What the event says is not read: a message that is cut off or lost
 // says the same. The kernel tells of lost ones by ENOBUFS, once, and the socket
 // goes on working.
-func (e *linkEvents) forward(look chan<- struct{}) error {
+func (e *linkEvents) forward(look notify.Signal) error {
 	b := make([]byte, 1)
 	for {
 		_, _, err := e.conn.Recvfrom(context.Background(), b, 0)
 		if err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return fmt.Errorf("receive link events: %w", err)
 		}
-		signal(look)
+		look.Set()
 	}
 }
 
@@ -115,7 +116,8 @@ func dumpLinks() ([]links.Link, error) {
 // over; temporary ones (the same flag, RFC 8981); deprecated ones; and those that
 // are not usable yet, or never will be.
 func rankOf(flags int) int {
-	const fleeting = unix.IFA_F_SECONDARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
+	const fleeting = unix.IFA_F_SECONDARY | unix.IFA_F_DEPRECATED |
+		unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
 	if flags&fleeting != 0 {
 		return 1
 	}
@@ -163,11 +165,12 @@ func linksOf(devices []netlink.Link) []links.Link {
 
 func linkOf(attrs *netlink.LinkAttrs) links.Link {
 	running := attrs.RawFlags&unix.IFF_UP != 0 && attrs.RawFlags&unix.IFF_LOWER_UP != 0
+	operates := attrs.OperState == netlink.OperUp || attrs.OperState == netlink.OperUnknown
 	return links.Link{
 		Index:        attrs.Index,
 		Name:         attrs.Name,
 		HardwareAddr: attrs.HardwareAddr,
-		Up:           running && (attrs.OperState == netlink.OperUp || attrs.OperState == netlink.OperUnknown),
+		Up:           running && operates,
 		Loopback:     attrs.RawFlags&unix.IFF_LOOPBACK != 0,
 		NoARP:        attrs.RawFlags&unix.IFF_NOARP != 0,
 		Broadcast:    attrs.RawFlags&unix.IFF_BROADCAST != 0,

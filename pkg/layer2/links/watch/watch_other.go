@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
@@ -16,7 +17,7 @@ func subscribeLinks() (*linkEvents, error) {
 	return nil, fmt.Errorf("subscribe to link events: %w", errors.ErrUnsupported)
 }
 
-func (*linkEvents) forward(chan<- struct{}) error { return errors.ErrUnsupported }
+func (*linkEvents) forward(notify.Signal) error { return errors.ErrUnsupported }
 
 func (*linkEvents) close() {}
 
