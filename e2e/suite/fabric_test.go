@@ -66,9 +66,9 @@ func TestSuppressingSwitch(t *testing.T) {
 	kubectl(t, "rollout", "status", "deployment/fabric", "--timeout=60s")
 	apply(t, pool("fabric", "10.77.0.223/32, fd77::223/128"))
 	apply(t, pool("hidden", hidden+"/32"))
+	asked := time.Now()
 	apply(t, echo("fabric", "fabric", ""))
 	apply(t, service("hidden", "fabric", "loadBalancerIP: "+hidden))
-	asked := time.Now()
 	for _, addr := range addresses {
 		host := learner[addr]
 		eventually(t, 20*time.Second, host+" learns where "+addr.String()+" is", func() (bool, string) {

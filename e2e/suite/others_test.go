@@ -33,7 +33,7 @@ func TestStatusThatOthersWrote(t *testing.T) {
 	node, _, _ = strings.Cut(node, " ")
 	apply(t, web("others", "node1"))
 	apply(t, service("others", "others", "loadBalancerIP: 10.77.0.125"))
-	told(t, "others", "NoPools: ")
+	told(t, "others", "AddressNotInPool: ")
 	writes(t, "others", fmt.Sprintf(`[{"ip":%q}]`, node))
 	time.Sleep(time.Second)
 	if got := address(t, "others"); got != node {
