@@ -196,6 +196,7 @@ func (r *statusReconciler) pool(ctx context.Context, key objectKey) (time.Durati
 	fill(&pool.Status, c)
 	p, generation := r.problem(key)
 	changed := setReady(p, generation, &pool.Status.Conditions)
+	setObserved(&pool, p, generation)
 	if equality.Semantic.DeepEqual(have.Status, pool.Status) {
 		return again, nil
 	}
@@ -205,21 +206,15 @@ func (r *statusReconciler) pool(ctx context.Context, key objectKey) (time.Durati
 // fill writes counts into the status of a pool.
 func fill(s *v1beta1.IPAddressPoolStatus, c poolCounts) {
 	s.AssignedIPv4, s.AssignedIPv6, s.Assigned = c.Assigned4, c.Assigned6, c.Assigned4+c.Assigned6
-	s.AvailableIPv4, s.AvailableIPv6, s.Available = c.Available4, c.Available6, sum(c.Available4, c.Available6)
+	s.AvailableIPv4, s.AvailableIPv6 = c.Available4, c.Available6
 	s.RestingIPv4, s.RestingIPv6 = c.Resting4, c.Resting6
 	s.ExcludedIPv4, s.ExcludedIPv6 = c.Excluded4, c.Excluded6
 	tellOfNodes(s, c)
-	s.OutOfRange = nil
+	s.OutOfRange, s.OutOfRangeCount = nil, int64(len(c.Outside))
 	for _, r := range c.OutsideRanges {
 		s.OutOfRange = append(s.OutOfRange, config.RangeText(r))
 	}
-	if len(c.Outside) == 0 {
-		meta.RemoveStatusCondition(&s.Conditions, v1beta1.ConditionOutOfRange)
-		return
-	}
-	meta.SetStatusCondition(&s.Conditions, kube.Condition(v1beta1.ConditionOutOfRange, true, v1beta1.ReasonHeldOutside, fmt.Sprintf(
-		"Services hold %d addresses that the pool no longer contains: see status.outOfRange. They keep them until they give them back; "+
-			"set onShrink to Move to have them moved.", len(c.Outside)), 0))
+	setOutOfRange(s, len(c.Outside), c.OutsideTold)
 }
 
 // tellOfNodes sets the condition that tells which addresses of a pool nodes have.
@@ -239,6 +234,9 @@ func tellOfNodes(s *v1beta1.IPAddressPoolStatus, c poolCounts) {
 // conditions writes the status of an object that has only conditions. It returns
 // when to look again; 0 for not at all.
 func (r *statusReconciler) conditions(ctx context.Context, key objectKey) (again time.Duration, err error) {
+	if !r.state.hasRead(key) {
+		return 0, nil // it is looked at again once it was read
+	}
 	o, conditions := newObject(key.Kind)
 	if err := r.cached.Get(ctx, types.NamespacedName{Name: key.Name}, o); err != nil {
 		return 0, err
@@ -251,6 +249,7 @@ func (r *statusReconciler) conditions(ctx context.Context, key objectKey) (again
 			return 0, err
 		}
 		peer.Status.Sessions, peer.Status.Established = seen.sessions, seen.established
+		peer.Status.Families = familyNames(seen.families)
 		p = worse(p, seen.problem)
 	}
 	advertisement := key.Kind == config.KindL2Advertisement || key.Kind == config.KindBGPAdvertisement
@@ -265,6 +264,7 @@ func (r *statusReconciler) conditions(ctx context.Context, key objectKey) (again
 		}
 	}
 	changed := setReady(p, generation, conditions)
+	setObserved(o, p, generation)
 	if equality.Semantic.DeepEqual(have, o) {
 		return again, nil
 	}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 )
 
@@ -106,12 +107,12 @@ func (m *memberSecret) look(ctx context.Context) error {
 	m.seen = keys
 	if before == nil {
 		m.log.Info("the member Secret has a new key", "name", m.name.String())
-		m.events.Eventf(&secret, nil, corev1.EventTypeNormal, "MemberKeyMade", "FillSecret", "%s",
+		m.events.Eventf(&secret, nil, corev1.EventTypeNormal, string(v1beta1.ReasonMemberKeyMade), "FillSecret", "%s",
 			"The Secret was empty. It has a random key now, with which speakers encrypt what they tell each other.")
 		return nil
 	}
 	m.log.Warn("the member Secret was emptied, and has its former keys again", "name", m.name.String())
-	m.events.Eventf(&secret, nil, corev1.EventTypeWarning, "MemberKeyRestored", "FillSecret", "%s",
+	m.events.Eventf(&secret, nil, corev1.EventTypeWarning, string(v1beta1.ReasonMemberKeyRestored), "FillSecret", "%s",
 		"Somebody emptied the Secret. It has its former keys again. Keep your tools from replacing it: its data is not theirs.")
 	return nil
 }
@@ -144,7 +145,7 @@ func (m *memberSecret) tell(ctx context.Context, err error) {
 	m.log.Warn("the member Secret has no key, or cannot be read", "name", m.name.String(), "error", err)
 	if apierrors.IsNotFound(err) && isClosed(m.leads) {
 		gone := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: m.name.Namespace, Name: m.name.Name}}
-		m.events.Eventf(gone, nil, corev1.EventTypeWarning, "MemberSecretMissing", "FillSecret", "%s",
+		m.events.Eventf(gone, nil, corev1.EventTypeWarning, string(v1beta1.ReasonMemberSecretMissing), "FillSecret", "%s",
 			"The Secret does not exist, so speakers that start wait for their key. Create it empty, as the manifests do; the controller fills it.")
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/config"
 )
 
@@ -33,9 +34,7 @@ func trimSpeaker(in any) (any, error) {
 		short := v1beta1.BGPSession{Peer: session.Peer, Reason: session.Reason, Problem: session.Problem}
 		if session.State == v1beta1.BGPEstablished {
 			short.State = session.State
-			for _, f := range familiesOf(session).List() {
-				short.Families = append(short.Families, v1beta1.BGPFamily(f.String()))
-			}
+			short.Families = familyNames(familiesOf(session))
 		}
 		kept.Sessions = append(kept.Sessions, short)
 	}
@@ -54,15 +53,24 @@ func trimSpeaker(in any) (any, error) {
 
 // saidOfPeer is what a speaker says of one BGPPeer.
 type saidOfPeer struct {
-	problem string // why it cannot be in force on the node
-	up      bool   // whether it has a session
+	problem  string       // why it cannot be in force on the node
+	up       bool         // whether it has a session
+	families bgp.Families // of the session
 }
 
 // saidOfPeers is what a speaker says of BGPPeers, by their names.
 func saidOfPeers(s *v1beta1.Speaker) map[string]saidOfPeer {
 	out := map[string]saidOfPeer{}
 	for _, session := range s.Status.BGP.Sessions {
-		out[session.Peer] = saidOfPeer{session.Problem, session.State == v1beta1.BGPEstablished}
+		out[session.Peer] = saidOfPeer{session.Problem, session.State == v1beta1.BGPEstablished, familiesOf(session)}
+	}
+	return out
+}
+
+// familyNames are families as the API writes them.
+func familyNames(families bgp.Families) (out []v1beta1.BGPFamily) {
+	for _, f := range families.List() {
+		out = append(out, v1beta1.BGPFamily(f.String()))
 	}
 	return out
 }
@@ -109,6 +117,8 @@ type seenOfPeer struct {
 	// sessions is on how many nodes with a speaker it should have one, established on
 	// how many it has.
 	sessions, established int32
+	// families are those that established sessions carry.
+	families bgp.Families
 }
 
 // onNodes reads what speakers say of a BGPPeer.
@@ -140,6 +150,7 @@ func seenOnNodes(
 				continue
 			case session.State == v1beta1.BGPEstablished:
 				out.established++
+				out.families |= familiesOf(session)
 			}
 			if session.Problem == "" {
 				continue

@@ -183,6 +183,9 @@ func TestThousandsOfAddressesOutOfRange(t *testing.T) {
 			w.configure()
 			w.judge(config.KindIPAddressPool, "lan")
 			p := w.pool("lan")
+			if got := p.Status.OutOfRangeCount; got != many-1 {
+				t.Errorf("%d addresses are counted, want %d", got, many-1)
+			}
 			if got := len(p.Status.OutOfRange); got != test.entries {
 				t.Errorf("status.outOfRange has %d entries, want %d", got, test.entries)
 			}

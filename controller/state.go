@@ -434,6 +434,7 @@ type poolCounts struct {
 	GivesOfNodes         bool         // it gives them out
 	Outside              []netip.Addr // held, though no longer in the pool
 	OutsideRanges        []netipx.IPRange
+	OutsideTold          string    // some of them with their holders, "" for none
 	Rested               time.Time // when the first resting address is free; zero for none
 }
 
@@ -444,6 +445,7 @@ func (s *state) countsLocked(p *config.Pool, now time.Time) poolCounts {
 		Outside:       s.addresses.Outside(p.Name),
 		OutsideRanges: s.addresses.OutsideRanges(p.Name, v1beta1.MaxOutOfRange),
 	}
+	c.OutsideTold = s.holdersOf(c.Outside)
 	c.Excluded4, c.Excluded6 = sum(p.Excluded4, c.KeptBack4), sum(p.Excluded6, c.KeptBack6)
 	c.OfNodesTold, c.GivesOfNodes = s.config.TellNodes(p.OfNodes), p.AllowNodeAddresses
 	if p.Closed { // what is free is for nobody

@@ -109,11 +109,11 @@ func (r *addresses) tell(in announcement.Input, before, d announcement.Decision)
 	switch {
 	case took:
 		log.Info("address taken", "links", d.Links, "cause", string(d.Cause), "generation", d.Claim.Generation)
-		r.events.Emit(d.Services, in.Address.String(), corev1.EventTypeNormal, "Announcing",
-			strings.TrimSpace(fmt.Sprintf("Node %s announces %s on %s (%s). %s", in.Node, in.Address, strings.Join(d.Links, ", "), d.Cause, d.Unseen)))
+		r.events.Emit(d.Services, in.Address.String(), corev1.EventTypeNormal, v1beta1.ReasonAnnouncing,
+			strings.TrimSpace(fmt.Sprintf("Node %s announces %s on %s (%s). %s", in.Node, in.Address, strings.Join(d.Links, ", "), d.CauseText(), d.Unseen)))
 	case gaveUp:
 		log.Info("address given up")
-		r.events.Emit(before.Services, in.Address.String(), corev1.EventTypeNormal, "Withdrawn",
+		r.events.Emit(before.Services, in.Address.String(), corev1.EventTypeNormal, v1beta1.ReasonWithdrawn,
 			fmt.Sprintf("Node %s no longer announces %s (%s): %s", in.Node, in.Address, d.Reason, d.Message))
 	case d.Reason == v1beta1.ReasonNotOwner && before.Reason == v1beta1.ReasonNotOwner:
 		log.Debug("another node owns the address now")

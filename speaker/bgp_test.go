@@ -33,8 +33,8 @@ func (f *fakeSessions) Set(desired []bgp.Desired, _ bool) uint64 {
 	return 1
 }
 
-// SetPaths does nothing.
-func (*fakeSessions) SetPaths(map[string]bgp.Path) {}
+// SetLiveness does nothing.
+func (*fakeSessions) SetLiveness(map[string]bgp.Liveness) {}
 
 // State returns a session for each peer.
 func (f *fakeSessions) State() []bgp.Session {

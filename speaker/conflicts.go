@@ -199,7 +199,7 @@ func (c *conflicts) announce() (news bool) {
 		c.mu.Unlock()
 		r := all[netip.MustParseAddr(conflict.Address)]
 		if !known && r.Reason != v1beta1.ReasonConflict && r.Reason != v1beta1.ReasonNodeAnswers {
-			c.events.Emit(r.Services, conflict.Address, corev1.EventTypeWarning, "Address"+string(conflict.Kind), conflict.Message)
+			c.events.Emit(r.Services, conflict.Address, corev1.EventTypeWarning, conflict.Kind.Reason(), conflict.Message)
 		}
 	}
 	c.mu.Lock()

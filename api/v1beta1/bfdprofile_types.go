@@ -5,8 +5,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// BFDProfile says how fast BFD (RFC 5880) notices that a router has failed.
-// BGPPeers name it.
+// BFDProfile says how fast BFD (RFC 5880) detects that a router has failed. BGPPeers
+// refer to it by name.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -21,56 +21,60 @@ type BFDProfile struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// The timers. An empty spec has the defaults: failure is noticed after
-	// 900ms.
+	// The timers. With the defaults, a failure is detected after 900ms.
 	// +optional
+	// +kubebuilder:default={}
 	Spec BFDProfileSpec `json:"spec,omitempty"`
 	// Whether the profile is in force. Written by the controller.
 	// +optional
+	// +kubebuilder:default={observedGeneration:-1}
 	Status BFDProfileStatus `json:"status,omitempty"`
 }
 
 // BFDProfileSpec has the timers of BFD sessions. An interval is written with
 // its unit (300ms) or as a number of milliseconds (300).
 type BFDProfileSpec struct {
-	// Shortest time between two packets of the router that this side can
-	// take, 10ms to 60s. Default: 300ms.
+	// Required minimum receive interval: the shortest time between two packets of the
+	// router that this side accepts, 10ms to 60s.
 	// +optional
+	// +kubebuilder:default="300ms"
 	// +kubebuilder:validation:XValidation:rule="type(self) == int ? (self >= 10 && self <= 60000) : (duration(self) >= duration('10ms') && duration(self) <= duration('60s'))",message="must be from 10ms to 60s"
 	ReceiveInterval *intstr.IntOrString `json:"receiveInterval,omitempty"`
 
-	// Shortest time between two packets that this side sends, 10ms to 60s. A
-	// router that wants fewer gets fewer. Default: 300ms.
+	// Desired minimum transmit interval: the shortest time between two packets that
+	// this side sends, 10ms to 60s. They are fewer if the router requires it.
 	// +optional
+	// +kubebuilder:default="300ms"
 	// +kubebuilder:validation:XValidation:rule="type(self) == int ? (self >= 10 && self <= 60000) : (duration(self) >= duration('10ms') && duration(self) <= duration('60s'))",message="must be from 10ms to 60s"
 	TransmitInterval *intstr.IntOrString `json:"transmitInterval,omitempty"`
 
-	// After how many missing packets the other side takes the session for
-	// dead.
+	// Detection time multiplier: after how many missing packets the router considers
+	// the session down.
 	// +optional
 	// +kubebuilder:default=3
 	// +kubebuilder:validation:Minimum=2
 	// +kubebuilder:validation:Maximum=255
 	DetectMultiplier *int32 `json:"detectMultiplier,omitempty"`
 
-	// Time between two echo packets, 10ms to 60s. Default: 50ms.
+	// Time between two echo packets, 10ms to 60s. Only echoMode sends any.
 	// +optional
+	// +kubebuilder:default="50ms"
 	// +kubebuilder:validation:XValidation:rule="type(self) == int ? (self >= 10 && self <= 60000) : (duration(self) >= duration('10ms') && duration(self) <= duration('60s'))",message="must be from 10ms to 60s"
 	EchoInterval *intstr.IntOrString `json:"echoInterval,omitempty"`
 
-	// Test the way there and back with packets that the router sends back.
-	// Not for peers that are several hops away.
+	// Echo mode: test the path in both directions with packets that the router sends
+	// back. Not for peers that are several hops away.
 	// +optional
 	// +kubebuilder:default=false
 	EchoMode bool `json:"echoMode,omitempty"`
 
-	// Send nothing before the router has sent something.
+	// Passive role: send nothing before the router has sent a packet.
 	// +optional
 	// +kubebuilder:default=false
 	PassiveMode bool `json:"passiveMode,omitempty"`
 
-	// Of a router several hops away: the lowest TTL with which its packets may
-	// arrive. Default: 254.
+	// For a router several hops away: the lowest TTL with which its packets are
+	// accepted.
 	// +optional
 	// +kubebuilder:default=254
 	// +kubebuilder:validation:Minimum=1
@@ -80,7 +84,12 @@ type BFDProfileSpec struct {
 
 // BFDProfileStatus tells whether the profile is in force.
 type BFDProfileStatus struct {
-	// Whether all of the profile is in force. Type Ready.
+	// Generation of the object that the rest of this status is about; -1 until the
+	// controller has read the object.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Whether all of the profile is in force: type Ready. Whether only an edit of it
+	// can help: type Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -4,14 +4,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// BGPAdvertisement has the addresses of pools announced to BGP peers, by
-// every node that can take their traffic.
+// BGPAdvertisement announces the addresses of pools to BGP peers, from every node that
+// can take their traffic.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=bgpadv,categories=berth
-// +kubebuilder:printcolumn:name="Pools",type=string,JSONPath=`.spec.ipAddressPools`
-// +kubebuilder:printcolumn:name="Peers",type=string,JSONPath=`.spec.peers`
+// +kubebuilder:printcolumn:name="Pools",type=string,JSONPath=`.status.summary.pools`
+// +kubebuilder:printcolumn:name="Peers",type=string,JSONPath=`.status.summary.peers`
+// +kubebuilder:printcolumn:name="Nodes",type=string,JSONPath=`.status.summary.nodes`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -23,9 +24,11 @@ type BGPAdvertisement struct {
 	// how. An empty spec announces every address from every node to every
 	// peer.
 	// +optional
+	// +kubebuilder:default={}
 	Spec BGPAdvertisementSpec `json:"spec,omitempty"`
 	// Whether all of the advertisement is in force. Written by the controller.
 	// +optional
+	// +kubebuilder:default={observedGeneration:-1}
 	Status BGPAdvertisementStatus `json:"status,omitempty"`
 }
 
@@ -39,7 +42,7 @@ type BGPAdvertisement struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.serviceSelectors) || size(self.serviceSelectors) == 0 || ((!has(self.aggregationLength) || self.aggregationLength == 32) && (!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))",message="serviceSelectors cannot be combined with aggregation: an aggregate also brings traffic for the Services that are not selected"
 type BGPAdvertisementSpec struct {
-	// Length of the IPv4 prefixes announced: with 24, 192.0.2.0/24 is
+	// Length of the IPv4 prefixes that are announced: with 24, 192.0.2.0/24 is
 	// announced for 192.0.2.7. Each entry of a pool must be at least as wide.
 	// +optional
 	// +kubebuilder:default=32
@@ -47,39 +50,37 @@ type BGPAdvertisementSpec struct {
 	// +kubebuilder:validation:Maximum=32
 	AggregationLength *int32 `json:"aggregationLength,omitempty"`
 
-	// Length of the IPv6 prefixes announced.
+	// Length of the IPv6 prefixes that are announced.
 	// +optional
 	// +kubebuilder:default=128
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=128
 	AggregationLengthV6 *int32 `json:"aggregationLengthV6,omitempty"`
 
-	// LOCAL_PREF of the routes, higher is preferred. Only internal peers
-	// (iBGP) are told it. 0, the default, is like leaving it out: internal
-	// peers are told 100.
+	// LOCAL_PREF of the routes; higher is preferred. Sent to internal peers (iBGP)
+	// only. 0, the default, means 100.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=4294967295
 	LocalPref int64 `json:"localPref,omitempty"`
 
-	// MULTI_EXIT_DISC of the routes: of several ways to this AS, a neighbour
+	// MULTI_EXIT_DISC of the routes: of several paths into this AS, a neighboring AS
 	// prefers the lowest. Default: none is sent.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=4294967295
 	MED *int64 `json:"med,omitempty"`
 
-	// How many times more this side's AS number stands in the AS path towards
-	// external peers, which makes the way longer and less preferred.
+	// How many times the AS number of this side is prepended to the AS path, which
+	// makes routes less preferred. Sent to external peers only.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=32
 	ASPathPrepend int32 `json:"asPathPrepend,omitempty"`
 
-	// Give each node's route a weight in proportion to its usable endpoints,
-	// as a link bandwidth community, so that routers which know it send each
-	// node as much traffic as its pods can take. Meant for Services with
-	// externalTrafficPolicy Local.
+	// Add a link bandwidth community in proportion to the usable endpoints on the node,
+	// so that routers that support it send each node its share of the traffic. Meant
+	// for Services with externalTrafficPolicy Local.
 	// +optional
 	// +kubebuilder:default=false
 	WeightByEndpoints bool `json:"weightByEndpoints,omitempty"`
@@ -95,8 +96,8 @@ type BGPAdvertisementSpec struct {
 	// +kubebuilder:validation:items:MaxLength=253
 	Communities []string `json:"communities,omitempty"`
 
-	// Pools, by name, whose addresses are announced, together with those
-	// matched by ipAddressPoolSelectors. Both empty means every pool.
+	// Pools, by name, whose addresses are announced, in addition to those that match
+	// ipAddressPoolSelectors. If both are empty, every pool is announced.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=256
@@ -104,32 +105,31 @@ type BGPAdvertisementSpec struct {
 	// +kubebuilder:validation:items:MaxLength=253
 	IPAddressPools []string `json:"ipAddressPools,omitempty"`
 
-	// Pools, by label, whose addresses are announced.
+	// Pools, by label, whose addresses are announced. One matching selector is enough.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, x == y))",message="the same selector twice"
 	IPAddressPoolSelectors []metav1.LabelSelector `json:"ipAddressPoolSelectors,omitempty"`
 
-	// Nodes, by label, that announce. One matching selector is enough; none
-	// at all means every node.
+	// Nodes, by label, that announce. One matching selector is enough. If empty, every
+	// node does.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, x == y))",message="the same selector twice"
 	NodeSelectors []metav1.LabelSelector `json:"nodeSelectors,omitempty"`
 
-	// Services, by label, that are announced. One matching selector is
-	// enough; none at all means every Service with an address of the pools.
-	// Cannot be combined with aggregation.
+	// Services, by label, that are announced. One matching selector is enough. If
+	// empty, every Service with an address of the pools is. Cannot be combined with
+	// aggregation.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, x == y))",message="the same selector twice"
 	ServiceSelectors []metav1.LabelSelector `json:"serviceSelectors,omitempty"`
 
-	// BGPPeers, by name, to which the addresses are announced. Empty means
-	// every peer.
+	// BGPPeers, by name, to which the addresses are announced. If empty, to every peer.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=256
@@ -140,11 +140,32 @@ type BGPAdvertisementSpec struct {
 
 // BGPAdvertisementStatus tells whether the advertisement is in force.
 type BGPAdvertisementStatus struct {
-	// Whether all of the advertisement is in force. Type Ready.
+	// Generation of the object that the rest of this status is about; -1 until the
+	// controller has read the object.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// What the advertisement selects, for tables.
+	// +optional
+	Summary BGPAdvertisementSummary `json:"summary,omitzero"`
+	// Whether all of the advertisement is in force: type Ready. Whether only an edit
+	// of it can help: type Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// BGPAdvertisementSummary is what an advertisement selects, each in one line.
+type BGPAdvertisementSummary struct {
+	// Pools by name, and in parentheses by label; * for every pool.
+	// +optional
+	Pools string `json:"pools,omitempty"`
+	// Nodes, by label; * for every node.
+	// +optional
+	Nodes string `json:"nodes,omitempty"`
+	// BGPPeers, by name; * for every peer.
+	// +optional
+	Peers string `json:"peers,omitempty"`
 }
 
 // BGPAdvertisementList is a list of BGPAdvertisement.

@@ -4,9 +4,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// BGPPeer is a router to which speakers announce addresses by BGP. Every node
-// that it selects has a session of its own with it. What announces is said by
-// BGPAdvertisement.
+// BGPPeer is a router to which nodes announce addresses by BGP. Each node that it
+// selects has a session of its own with the router. BGPAdvertisements say what is
+// announced.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -17,6 +17,7 @@ import (
 // +kubebuilder:printcolumn:name="My ASN",type=integer,JSONPath=`.spec.myASN`
 // +kubebuilder:printcolumn:name="Sessions",type=integer,JSONPath=`.status.sessions`
 // +kubebuilder:printcolumn:name="Established",type=integer,JSONPath=`.status.established`
+// +kubebuilder:printcolumn:name="Families",type=string,JSONPath=`.status.families`
 // +kubebuilder:printcolumn:name="BFD Profile",type=string,JSONPath=`.spec.bfdProfile`,priority=1
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
@@ -31,6 +32,7 @@ type BGPPeer struct {
 	// Whether the peer is in force, and how many of its sessions are established.
 	// Written by the controller. The sessions themselves are in the Speaker objects.
 	// +optional
+	// +kubebuilder:default={observedGeneration:-1}
 	Status BGPPeerStatus `json:"status,omitempty"`
 }
 
@@ -65,13 +67,13 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:Maximum=4294967295
 	PeerASN int64 `json:"peerASN,omitempty"`
 
-	// Instead of peerASN: internal takes the router only with the AS number
-	// of this side, external with any other.
+	// Instead of peerASN: internal accepts only the AS number of this side, external
+	// any other.
 	// +optional
 	DynamicASN DynamicASN `json:"dynamicASN,omitempty"`
 
-	// AS number to use towards this router instead of myASN. It takes the
-	// place of myASN completely: the router never sees myASN.
+	// AS number to use towards this router instead of myASN, which the router never
+	// sees.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=4294967295
@@ -83,17 +85,17 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="must be an IP address"
 	PeerAddress string `json:"peerAddress,omitempty"`
 
-	// Network interface of the node at whose other end the router is, instead
-	// of peerAddress. The router is found by its IPv6 link-local address
-	// ("unnumbered"); it must be the only one on the link.
+	// Network interface of the node to which the router is connected, instead of
+	// peerAddress ("BGP unnumbered"). The router is found by its IPv6 link-local
+	// address, and must be the only one there.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=15
 	// +kubebuilder:validation:Pattern=`^[^\s/]+$`
 	Interface string `json:"interface,omitempty"`
 
-	// Address of the node from which to connect. Default: what the node's
-	// routing table chooses.
+	// Address of the node from which to connect. Default: the node's routing table
+	// chooses.
 	// +optional
 	// +kubebuilder:validation:MaxLength=45
 	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="must be an IP address"
@@ -106,128 +108,122 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:Maximum=65535
 	PeerPort int32 `json:"peerPort,omitempty"`
 
-	// How long the session lives without a word from the router, such as 90s:
-	// 0s for ever, else 3s to 65535s. The lower of both sides' times holds.
-	// Default: three times keepaliveTime where that is given, else 90s.
+	// Hold time: how long the session stays up without a message from the router. From
+	// 3s to 65535s, or 0s to disable it. The lower of both sides' times is used.
+	// Default: three times keepaliveTime if that is set, otherwise 90s.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('3s') && duration(self) <= duration('65535s'))",message="must be 0s, or from 3s to 65535s"
 	// +kubebuilder:validation:XValidation:rule="duration(self).getMilliseconds() % 1000 == 0",message="must be whole seconds"
 	HoldTime *metav1.Duration `json:"holdTime,omitempty"`
 
-	// How often this side says that it is there. Default: a third of
-	// holdTime.
+	// Time between two KEEPALIVE messages, 0s to 21845s. Default: a third of holdTime.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('21845s')",message="must be from 0s to 21845s"
 	// +kubebuilder:validation:XValidation:rule="duration(self).getMilliseconds() % 1000 == 0",message="must be whole seconds"
 	KeepaliveTime *metav1.Duration `json:"keepaliveTime,omitempty"`
 
-	// How long after a failed attempt the next one is made, 1s to 65535s.
-	// Default: 5s.
+	// How long to wait after a failed connection attempt, 1s to 65535s. Default: 5s.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('65535s')",message="must be from 1s to 65535s"
 	// +kubebuilder:validation:XValidation:rule="duration(self).getMilliseconds() % 1000 == 0",message="must be whole seconds"
 	ConnectTime *metav1.Duration `json:"connectTime,omitempty"`
 
-	// BGP identifier of this side, written as an IPv4 address. Default: the
-	// node's first IPv4 address, and on a node without one a number derived
-	// from its name.
+	// BGP identifier of this side, written as an IPv4 address. Default: the node's
+	// first IPv4 address, or, on a node without one, a number derived from its name.
 	// +optional
 	// +kubebuilder:validation:MaxLength=15
 	// +kubebuilder:validation:XValidation:rule="isIP(self) && ip(self).family() == 4 && self != '0.0.0.0'",message="must be written as an IPv4 address, and not 0.0.0.0"
 	RouterID string `json:"routerID,omitempty"`
 
-	// Values that differ from node to node, read from labels or annotations
-	// of the Node object. A value found there takes the place of the field of
-	// the same name above. On a node without the label or annotation that
-	// field holds; where it is empty too, the node has no session with the
-	// router.
+	// Values that differ from node to node, read from labels or annotations of the Node
+	// object. They replace the fields of the same name above. On a node without the
+	// label or annotation the field above is used; if that is empty too, the node has
+	// no session with the router.
 	// +optional
 	PerNode *PerNodeValues `json:"perNode,omitempty"`
 
-	// Nodes, by label, that have a session with the router. One matching
-	// selector is enough; none at all means every node.
+	// Nodes, by label, that have a session with the router. One matching selector is
+	// enough. If empty, every node has.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, x == y))",message="the same selector twice"
 	NodeSelectors []metav1.LabelSelector `json:"nodeSelectors,omitempty"`
 
-	// Password of the session (TCP MD5, RFC 2385), at most 80 bytes. Whoever
-	// may read this object can read it: passwordSecret is better.
+	// Password of the session (TCP MD5, RFC 2385), at most 80 bytes. Everyone who may
+	// read this object can read it: prefer passwordSecret.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=80
 	Password string `json:"password,omitempty"`
 
-	// Secret with the password. It is of type kubernetes.io/basic-auth and in
-	// Berth's own namespace; its key password counts. An empty one ({}) means
-	// none.
+	// Secret with the password, under the key password. It must be of type
+	// kubernetes.io/basic-auth and in Berth's own namespace. An empty reference ({})
+	// means no password.
 	// +optional
 	PasswordSecret *SecretReference `json:"passwordSecret,omitempty"`
 
-	// BFDProfile by which the failure of the router is detected. Default: BFD
-	// is not used.
+	// BFDProfile to monitor the path to the router with. Default: BFD is not used.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	BFDProfile string `json:"bfdProfile,omitempty"`
 
-	// Begin the session only while BFD finds that the way to the router works.
-	// Where BFD hears nothing, the session begins and nothing is announced on it
-	// before BFD is up, since routers begin BFD with dynamic neighbours only
-	// when BGP connects. Without strictBFD, BFD can come up after the session,
-	// or never where the router does not do it. Needs bfdProfile.
+	// The session waits until BFD is up, and ends when BFD goes down. If nothing is
+	// heard by BFD at first, the session may be established before, because routers
+	// start BFD with dynamic neighbors only once BGP connects; nothing is announced on
+	// it until BFD is up. Without strictBFD, the session does not wait for BFD. Needs
+	// bfdProfile.
 	// +optional
 	// +kubebuilder:default=false
 	StrictBFD bool `json:"strictBFD,omitempty"`
 
-	// Have the router keep routes while the speaker restarts (RFC 4724, RFC
-	// 8538). When the node itself dies, the router keeps them as long too,
-	// unless BFD tells it otherwise.
+	// Graceful restart: the router keeps routes while the speaker restarts (RFC 4724,
+	// RFC 8538). It also keeps those of a node that has failed, unless BFD detects the
+	// failure.
 	// +optional
 	// +kubebuilder:default=false
 	EnableGracefulRestart bool `json:"enableGracefulRestart,omitempty"`
 
-	// How long the router keeps routes for a restarting speaker, 1s to 4095s.
+	// How long the router keeps the routes of a restarting speaker, 1s to 4095s.
 	// Default: 120s.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('4095s')",message="must be from 1s to 4095s"
 	// +kubebuilder:validation:XValidation:rule="duration(self).getMilliseconds() % 1000 == 0",message="must be whole seconds"
 	GracefulRestartTime *metav1.Duration `json:"gracefulRestartTime,omitempty"`
 
-	// How much longer the router keeps routes as a last resort (RFC 9494),
-	// 1s to 4660h. Default: not at all.
+	// Long-lived graceful restart (RFC 9494): how much longer the router keeps routes
+	// as a last resort, 1s to 4660h. Default: off.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('4660h')",message="must be from 1s to 4660h"
 	// +kubebuilder:validation:XValidation:rule="duration(self).getMilliseconds() % 1000 == 0",message="must be whole seconds"
 	LongLivedStaleTime *metav1.Duration `json:"longLivedStaleTime,omitempty"`
 
-	// Which capabilities the router is offered, of those that a session can do
-	// without.
+	// Which optional capabilities are offered to the router.
 	// +optional
 	Capabilities BGPCapabilities `json:"capabilities,omitzero"`
 
-	// How long routes carry the community GRACEFUL_SHUTDOWN (RFC 8326) before
-	// they are withdrawn, when the node is drained or the peer deleted. Other
-	// routers move traffic away meanwhile. 0s, the default, up to 60s.
+	// How long routes carry the community GRACEFUL_SHUTDOWN (RFC 8326) before they are
+	// withdrawn when the node is drained or the peer deleted, so that routers can move
+	// traffic away first. 0s to 60s. Default: 0s.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('60s')",message="must be from 0s to 60s"
 	GracefulShutdownPeriod *metav1.Duration `json:"gracefulShutdownPeriod,omitempty"`
 
-	// The router of an external session may be several hops away. Without it,
-	// packets live for one hop.
+	// Allow the router of an external session to be several hops away. Otherwise
+	// packets are sent with a TTL of 1.
 	// +optional
 	// +kubebuilder:default=false
 	EBGPMultiHop bool `json:"ebgpMultiHop,omitempty"`
 
-	// Take packets only from a router that is at most so many hops away (GTSM,
-	// RFC 5082), 1 for the same link. Both sides must do it. Default: off.
+	// Accept packets only from a router at most this many hops away (GTSM, RFC 5082); 1
+	// means directly connected. The router must do the same. Default: off.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=254
 	TTLSecurity int32 `json:"ttlSecurity,omitempty"`
 
-	// Wait for the router to connect instead of connecting. The speaker then
-	// listens on TCP port 179 of the session's own address.
+	// Wait for the router to connect instead of connecting. The speaker then listens on
+	// TCP port 179 of the session's own address.
 	// +optional
 	// +kubebuilder:default=false
 	Passive bool `json:"passive,omitempty"`
@@ -238,38 +234,34 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:Pattern=`^[^\s/]*$`
 	VRF string `json:"vrf,omitempty"`
 
-	// Carry both IPv4 and IPv6 routes on the session. Without it, only those
-	// of the family of the session's addresses are; with interface always
-	// both.
+	// Carry IPv4 and IPv6 routes on the session. Otherwise it carries only those of the
+	// family of its own addresses, and with interface always both.
 	// +optional
 	// +kubebuilder:default=false
 	DualStackAddressFamily bool `json:"dualStackAddressFamily,omitempty"`
 
-	// Says what is the default without dualStackAddressFamily. Read so that
-	// existing manifests keep working.
+	// The default already, unless dualStackAddressFamily is set. Accepted so that
+	// manifests written for MetalLB keep working.
 	// +optional
 	// +kubebuilder:default=false
 	DisableMP bool `json:"disableMP,omitempty"`
 }
 
-// BGPCapabilities says which capabilities a router is offered (RFC 5492), of those
-// that a session can do without. What follows from other fields, such as graceful
-// restart, is not here.
+// BGPCapabilities says which optional capabilities (RFC 5492) are offered to a router.
+// Those that follow from other fields, such as graceful restart, are not here.
 type BGPCapabilities struct {
-	// Extended Message (RFC 8654): messages may have up to 65535 octets, where
-	// the router offers it too. Default: true.
+	// Extended Message (RFC 8654): messages of up to 65535 octets, if the router offers
+	// it too.
 	// +optional
 	// +kubebuilder:default=true
 	ExtendedMessage *bool `json:"extendedMessage,omitempty"`
 
-	// FQDN (draft-walton-bgp-hostname-capability): tell the router the name of
-	// the node's host. Default: false.
+	// FQDN (draft-walton-bgp-hostname-capability): send the node's host name.
 	// +optional
 	// +kubebuilder:default=false
 	FQDN bool `json:"fqdn,omitempty"`
 
-	// Software Version (draft-abraitis-bgp-version-capability): tell the router
-	// Berth's version. Default: false.
+	// Software Version (draft-abraitis-bgp-version-capability): send Berth's version.
 	// +optional
 	// +kubebuilder:default=false
 	SoftwareVersion bool `json:"softwareVersion,omitempty"`
@@ -286,7 +278,7 @@ const (
 	DynamicASNExternal DynamicASN = "external"
 )
 
-// PerNodeValues says where each node has values of its own.
+// PerNodeValues names the labels or annotations of Nodes that hold values.
 type PerNodeValues struct {
 	// AS number of this side.
 	// +optional
@@ -329,9 +321,9 @@ type SecretReference struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name,omitempty"`
-	// Namespace of the Secret. It can only be Berth's own, which is the
-	// default; metallb-system means Berth's own too. It is read so that existing
-	// manifests keep working.
+	// Namespace of the Secret. It can only be Berth's own, which is the default;
+	// metallb-system means Berth's own too, so that manifests written for MetalLB keep
+	// working.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	Namespace string `json:"namespace,omitempty"`
@@ -339,15 +331,23 @@ type SecretReference struct {
 
 // BGPPeerStatus tells whether the peer is in force, and how many sessions it has.
 type BGPPeerStatus struct {
-	// How many sessions there should be: one for each node that the peer selects and
-	// that has a speaker.
+	// Generation of the object that the rest of this status is about; -1 until the
+	// controller has read the object.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// How many sessions there should be: one for each selected node with a speaker.
 	// +optional
 	Sessions int32 `json:"sessions"`
-	// How many of them are established, as the speakers say.
+	// How many of them are established.
 	// +optional
 	Established int32 `json:"established"`
-	// Whether all of the peer is in force, also on the nodes that it selects. Type
-	// Ready.
+	// The families of routes that established sessions carry, on any node. Routes of
+	// the other family are not sent to this peer.
+	// +optional
+	// +listType=set
+	Families []BGPFamily `json:"families,omitempty"`
+	// Whether all of the peer is in force, also on the nodes that it selects: type
+	// Ready. Whether only an edit of it can help: type Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -4,13 +4,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Community gives names to BGP communities, which BGPAdvertisements use in
-// their place.
+// Community defines names (aliases) for BGP communities, for use in BGPAdvertisements.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=berth
-// +kubebuilder:printcolumn:name="Aliases",type=string,JSONPath=`.spec.communities[*].name`
+// +kubebuilder:printcolumn:name="Aliases",type=string,JSONPath=`.status.summary.aliases`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -18,18 +17,18 @@ type Community struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// The names and what they stand for.
+	// The aliases.
 	// +optional
 	Spec CommunitySpec `json:"spec,omitempty"`
 	// Whether all of the names are in force. Written by the controller.
 	// +optional
+	// +kubebuilder:default={observedGeneration:-1}
 	Status CommunityStatus `json:"status,omitempty"`
 }
 
-// CommunitySpec has names and what they stand for.
+// CommunitySpec has the aliases.
 type CommunitySpec struct {
-	// The names. A name that two Community objects give belongs to the older
-	// one.
+	// The aliases. If several Community objects define one, the oldest object counts.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -56,11 +55,26 @@ type CommunityAlias struct {
 
 // CommunityStatus tells whether the names are in force.
 type CommunityStatus struct {
-	// Whether all of the names are in force. Type Ready.
+	// Generation of the object that the rest of this status is about; -1 until the
+	// controller has read the object.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// What the object gives, for tables.
+	// +optional
+	Summary CommunitySummary `json:"summary,omitzero"`
+	// Whether all of the names are in force: type Ready. Whether only an edit of the
+	// object can help: type Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// CommunitySummary is what a Community gives, in one line.
+type CommunitySummary struct {
+	// The names.
+	// +optional
+	Aliases string `json:"aliases,omitempty"`
 }
 
 // CommunityList is a list of Community.

@@ -5,6 +5,12 @@ package v1beta1
 // message say which part, why, and what to do. What can be in force is.
 const ConditionReady = "Ready"
 
+// ConditionStalled is a condition of every kind that users write. True: the object is
+// not in force as written, and waiting does not help, only an edit of the object does.
+// It is absent otherwise. Tools that wait for objects to get ready (Flux, Helm, all
+// that read them as kstatus does) give up when they see it.
+const ConditionStalled = "Stalled"
+
 // ConditionOutOfRange is a condition of IPAddressPool. True: Services hold
 // addresses of the pool that it no longer contains; they are listed in
 // status.outOfRange. It is absent where there are none.
@@ -126,7 +132,8 @@ const (
 // Reasons of ConditionReady on Speaker.
 const (
 	// ReasonAnnouncing: the speaker has a complete view of the cluster and
-	// announces what it owns.
+	// announces what it owns. Of an Event at a Service: a node has begun to announce
+	// an address.
 	ReasonAnnouncing Reason = "Announcing"
 	// ReasonStarting: the speaker does not know the cluster or its fellows
 	// yet, and announces nothing.
@@ -209,7 +216,8 @@ const (
 // ReasonNoPeerForFamily and ReasonPeerNotFound are three more.
 const (
 	// ReasonNoSession: nodes would announce an address, and none of them has an
-	// established session that carries it.
+	// established session that carries it. Of an Event at a BGPPeer: a node gets no
+	// session with it.
 	ReasonNoSession Reason = "NoSession"
 	// ReasonNoNodeAnnounces: sessions could carry an address, and no node announces
 	// it, for want of ready endpoints or because the nodes may not. The logs of the
@@ -226,8 +234,8 @@ const (
 	ReasonPoolFull Reason = "PoolFull"
 	// ReasonResting: what is free of the pool was given back lately and rests.
 	ReasonResting Reason = "Resting"
-	// ReasonQuotaReached: the Service's namespace holds as many addresses of
-	// the pool as it may.
+	// ReasonQuotaReached: the Service's namespace holds as many addresses of the
+	// pool as quotaPerNamespace allows.
 	ReasonQuotaReached Reason = "QuotaReached"
 	// ReasonPoolDraining: the pool gives nothing new.
 	ReasonPoolDraining Reason = "PoolDraining"
@@ -287,9 +295,6 @@ const (
 	ReasonNoEndpoint Reason = "NoEndpoint"
 	// ReasonNoCandidate: every node was rejected; the decision lists why.
 	ReasonNoCandidate Reason = "NoCandidate"
-	// ReasonNoLink: this node owns the address but has no link to announce
-	// it on.
-	ReasonNoLink Reason = "NoLink"
 	// ReasonHandingOver: another node is to answer for the address; this node
 	// announces it until that one does.
 	ReasonHandingOver Reason = "HandingOver"
@@ -316,9 +321,6 @@ const (
 	// ReasonReturning: this node had lost the network of its fellows, so others may have
 	// taken over. It asks its fellows before it announces again.
 	ReasonReturning Reason = "Returning"
-	// ReasonSuspended: this speaker was frozen, so others may have taken over.
-	// It asks its fellows before it answers again.
-	ReasonSuspended Reason = "Suspended"
 )
 
 // Reasons for what is expected of a node, and for which it may be no candidate
@@ -381,6 +383,29 @@ const (
 	// ReasonNodeCordoned: the node is cordoned, and others are not.
 	ReasonNodeCordoned Reason = "NodeCordoned"
 )
+
+// Reasons of Events that no condition has.
+const (
+	// ReasonWithdrawn: a node no longer announces an address of the Service.
+	ReasonWithdrawn Reason = "Withdrawn"
+	// ReasonSessionUp: a node has a session with the BGPPeer.
+	ReasonSessionUp Reason = "SessionUp"
+	// ReasonSessionDown: a node has lost its session with the BGPPeer, or has ended it.
+	ReasonSessionDown Reason = "SessionDown"
+	// ReasonSessionDamped: sessions of a node with the BGPPeer have ended soon after
+	// they began, so the node waits before it tries again.
+	ReasonSessionDamped Reason = "SessionDamped"
+	// ReasonMemberKeyMade: the controller has filled the empty member Secret.
+	ReasonMemberKeyMade Reason = "MemberKeyMade"
+	// ReasonMemberKeyRestored: the member Secret was emptied, and the controller has put
+	// its former keys back.
+	ReasonMemberKeyRestored Reason = "MemberKeyRestored"
+	// ReasonMemberSecretMissing: there is no member Secret to be filled.
+	ReasonMemberSecretMissing Reason = "MemberSecretMissing"
+)
+
+// Reason is the reason of the Event at a Service that tells of a conflict.
+func (k ConflictKind) Reason() Reason { return Reason("Address" + string(k)) }
 
 // A Cause is one word for why a node takes an address. The same word stands in
 // Events, logs and metrics.

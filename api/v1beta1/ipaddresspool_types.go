@@ -4,8 +4,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// IPAddressPool is a set of addresses that the controller may give to
-// Services of type LoadBalancer.
+// IPAddressPool is a set of addresses that the controller assigns to Services of
+// type LoadBalancer.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -15,6 +15,8 @@ import (
 // +kubebuilder:printcolumn:name="Assigned",type=integer,JSONPath=`.status.assigned`
 // +kubebuilder:printcolumn:name="Available IPv4",type=integer,JSONPath=`.status.availableIPv4`
 // +kubebuilder:printcolumn:name="Available IPv6",type=integer,JSONPath=`.status.availableIPv6`
+// +kubebuilder:printcolumn:name="Out Of Range",type=integer,JSONPath=`.status.outOfRangeCount`
+// +kubebuilder:printcolumn:name="Drain",type=boolean,JSONPath=`.spec.drain`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -22,93 +24,97 @@ type IPAddressPool struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// What the pool holds and who may use it.
+	// The addresses of the pool, and the rules by which they are assigned.
 	// +required
 	Spec IPAddressPoolSpec `json:"spec"`
-	// How much of the pool is in use, and whether all of it is in force.
-	// Written by the controller.
+	// How much of the pool is in use, and whether all of it is in force. Written by
+	// the controller.
 	// +optional
+	// +kubebuilder:default={observedGeneration:-1}
 	Status IPAddressPoolStatus `json:"status,omitempty"`
 }
 
-// IPAddressPoolSpec says which addresses the pool holds and who may use them.
+// IPAddressPoolSpec has the addresses of a pool, and the rules by which they are
+// assigned.
 type IPAddressPoolSpec struct {
-	// The addresses of the pool. Each entry is a CIDR such as 192.0.2.0/24
-	// or an inclusive range such as 192.0.2.10-192.0.2.20, IPv4 or IPv6.
-	// Entries that overlap each other count once. For more than 50 entries,
-	// make several pools.
+	// The addresses of the pool: CIDRs such as 192.0.2.0/24, or inclusive ranges such
+	// as 192.0.2.10-192.0.2.20, IPv4 or IPv6. A single address is a CIDR of full
+	// length, 192.0.2.1/32. Where entries overlap, each address counts once. For more
+	// than 50 entries, create several pools.
 	// +required
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=50
 	Addresses []AddressRange `json:"addresses"`
 
-	// Whether addresses of this pool are given to Services that do not ask
-	// for the pool by name or for one of its addresses.
+	// Whether the pool serves Services that request neither the pool by name nor one
+	// of its addresses.
 	// +optional
 	// +kubebuilder:default=true
 	AutoAssign *bool `json:"autoAssign,omitempty"`
 
-	// Never choose IPv4 addresses that end in .0 or .255, which some old
-	// client equipment takes for broadcast addresses. A Service that asks for
-	// one gets it. IPv6 is not affected.
+	// Do not choose IPv4 addresses that end in .0 or .255, which some old equipment
+	// treats as broadcast addresses. A Service that requests one gets it. IPv6 is not
+	// affected.
 	// +optional
 	// +kubebuilder:default=false
 	AvoidBuggyIPs bool `json:"avoidBuggyIPs,omitempty"`
 
-	// Addresses of the pool that are never given out: each entry is an
-	// address, a CIDR or an inclusive range. The addresses of nodes are not
-	// given out either, and need not stand here; see allowNodeAddresses.
+	// Addresses of the pool that are never assigned: single addresses, CIDRs or
+	// inclusive ranges. The addresses of nodes need not be listed, they are not
+	// assigned either; see allowNodeAddresses.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=50
 	Exclude []ExcludedRange `json:"exclude,omitempty"`
 
-	// How long an address that a Service gave back rests before another
-	// Service gets it, such as 30m. The Service that had it, and one that asks
-	// for it by address, need not wait. Default: not at all.
+	// How long a released address stays out of use before another Service gets it,
+	// such as 30m; at most 8760h, a year. The Service that had it gets it back at
+	// once, and so does one that requests it by address. Default: no delay.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('8760h')",message="must be from 0s to 8760h (a year)"
 	ReuseDelay *metav1.Duration `json:"reuseDelay,omitempty"`
 
-	// How many addresses of the pool the Services of one namespace may hold
-	// together. An address that several of them share counts once. Default:
-	// any number.
+	// How many addresses of this pool the Services of one namespace may hold
+	// together. An address that several of them share counts once. It does not cap
+	// the namespace: a Service beyond the quota gets an address of another pool that
+	// serves it, and waits only if there is none. Default: no limit.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
-	Quota int32 `json:"quota,omitempty"`
+	QuotaPerNamespace int32 `json:"quotaPerNamespace,omitempty"`
 
-	// Give out addresses of the pool that nodes have. Nobody announces such an
-	// address: it is where its node is, and the node's service proxy serves it
-	// there. This is for clusters of one node, whose only address is the node's:
-	// of several nodes, only the one that has the address takes its traffic, and
-	// nobody takes over when it fails. Without it, addresses of nodes are not
-	// given out.
+	// Assign addresses of the pool that are a node's own. Such an address is not
+	// announced: its traffic goes to its node, whose service proxy serves it. Meant
+	// for clusters of one node, whose only address is the node's. With several nodes,
+	// only the one that has the address takes its traffic, and no other takes over
+	// when it fails.
 	// +optional
 	// +kubebuilder:default=false
 	AllowNodeAddresses bool `json:"allowNodeAddresses,omitempty"`
 
-	// Which Services with the same sharing key may share an address of the pool:
-	// Cluster, those of any namespace; Namespace, those of one namespace only.
-	// Services that share an address already go on doing so.
+	// Which Services with the same sharing key (annotation berth.io/allow-shared-ip)
+	// may share an address of the pool. Cluster: those of any namespace. Namespace:
+	// those of one namespace only. Services that share an address already keep it.
 	// +optional
 	// +kubebuilder:default=Cluster
 	Sharing Sharing `json:"sharing,omitempty"`
 
-	// Give nothing new. Services keep what they have of the pool.
+	// Assign nothing new from the pool. Services keep the addresses they have.
 	// +optional
 	// +kubebuilder:default=false
 	Drain bool `json:"drain,omitempty"`
 
-	// What becomes of addresses that Services hold and that the pool no longer
-	// contains, because addresses or exclude was edited: Keep lets the
-	// Services keep them for as long as they like, Move gives them others.
+	// What happens to addresses that Services hold when an edit of addresses or
+	// exclude takes them out of the pool. Keep: the Services keep them, and they are
+	// announced as before. Move: the Services get other addresses.
 	// +optional
 	// +kubebuilder:default=Keep
 	OnShrink OnShrink `json:"onShrink,omitempty"`
 
-	// Which Services the pool prefers. A pool without it serves every
-	// Service; a pool with it serves only those it selects, before the others.
+	// Which Services the pool serves. Default: all. With it, the pool serves only the
+	// Services that are selected, and is tried for them before pools without
+	// serviceAllocation. They are not confined to it: if it is full or its quota is
+	// reached, they get an address of another pool that serves them.
 	// +optional
 	ServiceAllocation *ServiceAllocation `json:"serviceAllocation,omitempty"`
 }
@@ -124,7 +130,7 @@ type IPAddressPoolSpec struct {
 //
 // +kubebuilder:validation:MinLength=3
 // +kubebuilder:validation:MaxLength=83
-// +kubebuilder:validation:XValidation:rule="self.contains('-') || isCIDR(self.trim())",message="must be a CIDR such as 192.0.2.0/24 or 2001:db8::/120, or a range such as 192.0.2.10-192.0.2.20"
+// +kubebuilder:validation:XValidation:rule="self.contains('-') || isCIDR(self.trim())",message="must be a CIDR such as 192.0.2.0/24 or 2001:db8::/120 (192.0.2.1/32 for a single address), or a range such as 192.0.2.10-192.0.2.20"
 // +kubebuilder:validation:XValidation:rule="self.contains('-') || !isCIDR(self.trim()) || cidr(self.trim()) == cidr(self.trim()).masked()",message="the CIDR has bits set behind its prefix length, so it is not clear which addresses are meant: write the network address before the slash, or a range FROM-TO"
 // +kubebuilder:validation:XValidation:rule="!self.contains('-') || (self.split('-').size() == 2 && isIP(self.split('-')[0].trim()) && isIP(self.split('-')[1].trim()))",message="a range must be two addresses joined by a dash, such as 192.0.2.10-192.0.2.20"
 // +kubebuilder:validation:XValidation:rule="!(self.split('-').size() == 2 && isIP(self.split('-')[0].trim()) && isIP(self.split('-')[1].trim())) || ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family()",message="a range must not mix IPv4 and IPv6: write one range for each family"
@@ -166,19 +172,19 @@ const (
 	SharingNamespace Sharing = "Namespace"
 )
 
-// ServiceAllocation says which Services a pool serves and how early it is
-// tried. An empty ServiceAllocation selects every Service.
+// ServiceAllocation selects the Services that a pool serves, and says how early the
+// pool is tried. An empty one selects every Service.
 type ServiceAllocation struct {
-	// Pools with a lower number are tried first; 0, the default, comes last.
-	// Equal numbers are tried by name.
+	// Pools are tried in ascending priority; 0, the default, is tried last. Ties are
+	// broken by name.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:default=0
 	Priority int32 `json:"priority,omitempty"`
 
-	// Namespaces, by name, whose Services may use the pool. A namespace is
-	// selected when it is named here or matched by namespaceSelectors; both
-	// empty means every namespace.
+	// Namespaces, by name, whose Services are served. A namespace is selected if it is
+	// named here or matches one of namespaceSelectors. If both are empty, every
+	// namespace is.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=256
@@ -187,16 +193,15 @@ type ServiceAllocation struct {
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Namespaces []string `json:"namespaces,omitempty"`
 
-	// Namespaces, by label, whose Services may use the pool. One matching
-	// selector is enough.
+	// Namespaces, by label, whose Services are served. One matching selector is enough.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, x == y))",message="the same selector twice"
 	NamespaceSelectors []metav1.LabelSelector `json:"namespaceSelectors,omitempty"`
 
-	// Services, by label, that may use the pool. One matching selector is
-	// enough; none at all means every Service of the selected namespaces.
+	// Services, by label, that are served. One matching selector is enough. If empty,
+	// every Service of the selected namespaces is.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
@@ -208,54 +213,59 @@ type ServiceAllocation struct {
 // they cost is read by every speaker at each change of a pool's counts.
 const MaxOutOfRange = 1024
 
-// IPAddressPoolStatus counts the addresses of a pool. Counts that do not fit
-// are capped at 9223372036854775807. Each address of spec.addresses that no
-// older pool has is either assigned, available, resting or excluded.
+// IPAddressPoolStatus counts the addresses of a pool. Counts are capped at
+// 9223372036854775807. Each address of spec.addresses that does not belong to an older
+// pool is either assigned, available, resting or excluded.
 type IPAddressPoolStatus struct {
-	// Addresses that Services hold, of both families.
+	// Generation of the object that the rest of this status is about; -1 until the
+	// controller has read the object.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Addresses that Services hold, of both families, not counting outOfRange.
 	// +optional
 	Assigned int64 `json:"assigned"`
-	// Addresses that could be given out now, of both families.
-	// +optional
-	Available int64 `json:"available"`
 	// IPv4 addresses that Services hold.
 	// +optional
 	AssignedIPv4 int64 `json:"assignedIPv4"`
 	// IPv6 addresses that Services hold.
 	// +optional
 	AssignedIPv6 int64 `json:"assignedIPv6"`
-	// IPv4 addresses that could be given out now.
+	// IPv4 addresses that could be assigned now.
 	// +optional
 	AvailableIPv4 int64 `json:"availableIPv4"`
-	// IPv6 addresses that could be given out now.
+	// IPv6 addresses that could be assigned now.
 	// +optional
 	AvailableIPv6 int64 `json:"availableIPv6"`
-	// IPv4 addresses that were given back and rest; see spec.reuseDelay.
+	// Released IPv4 addresses whose reuseDelay has not passed yet.
 	// +optional
 	RestingIPv4 int64 `json:"restingIPv4"`
-	// IPv6 addresses that were given back and rest; see spec.reuseDelay.
+	// Released IPv6 addresses whose reuseDelay has not passed yet.
 	// +optional
 	RestingIPv6 int64 `json:"restingIPv6"`
-	// IPv4 addresses of spec.addresses that are not chosen: excluded, of a node,
-	// named in spec.externalIPs of a Service, or kept back by avoidBuggyIPs.
+	// IPv4 addresses of spec.addresses that are not assigned: listed in exclude, a
+	// node's own, named in spec.externalIPs of a Service, or left out by avoidBuggyIPs.
 	// +optional
 	ExcludedIPv4 int64 `json:"excludedIPv4"`
-	// IPv6 addresses of spec.addresses that are not chosen.
+	// IPv6 addresses of spec.addresses that are not assigned; see excludedIPv4.
 	// +optional
 	ExcludedIPv6 int64 `json:"excludedIPv6"`
-	// Addresses that Services hold of the pool although it no longer contains
-	// them, sorted; see spec.onShrink. They are announced as before. Each entry
-	// is an address, a CIDR or an inclusive range. Where more than 1024 would be
-	// needed, neighbouring ones are joined, and then contain addresses too that
-	// nobody holds, or that belong to another pool.
+	// How many addresses Services hold that the pool no longer contains, of both
+	// families; see outOfRange.
+	// +optional
+	OutOfRangeCount int64 `json:"outOfRangeCount"`
+	// Addresses that Services hold and that the pool no longer contains, sorted; see
+	// spec.onShrink. They are announced as before. Each entry is an address, a CIDR or
+	// an inclusive range. If more than 1024 entries were needed, neighbouring ones are
+	// joined, and may then contain addresses that no Service holds or that belong to
+	// another pool.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=1024
 	OutOfRange []string `json:"outOfRange,omitempty"`
 
-	// Whether all of the pool is in force (type Ready), whether Services hold
-	// addresses that it no longer contains (type OutOfRange), and whether nodes
-	// have addresses of it (type NodeAddresses).
+	// Whether all of the pool is in force: type Ready. Whether only an edit of it can
+	// help: type Stalled. Whether Services hold addresses that it no longer contains:
+	// type OutOfRange. Whether nodes have addresses of it: type NodeAddresses.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

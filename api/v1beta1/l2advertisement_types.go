@@ -4,15 +4,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// L2Advertisement has the addresses of pools announced on the local network:
-// one node answers ARP, or NDP for IPv6, for each address.
+// L2Advertisement announces the addresses of pools on the local network: for each
+// address, one node answers ARP, or NDP for IPv6.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=l2adv,categories=berth
-// +kubebuilder:printcolumn:name="Pools",type=string,JSONPath=`.spec.ipAddressPools`
-// +kubebuilder:printcolumn:name="Interfaces",type=string,JSONPath=`.spec.interfaces`
-// +kubebuilder:printcolumn:name="Patterns",type=string,JSONPath=`.spec.interfacePatterns`,priority=1
+// +kubebuilder:printcolumn:name="Pools",type=string,JSONPath=`.status.summary.pools`
+// +kubebuilder:printcolumn:name="Nodes",type=string,JSONPath=`.status.summary.nodes`
+// +kubebuilder:printcolumn:name="Interfaces",type=string,JSONPath=`.status.summary.interfaces`
 // +kubebuilder:printcolumn:name="Failback",type=string,JSONPath=`.spec.failback`,priority=1
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,priority=1
@@ -21,20 +21,22 @@ type L2Advertisement struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// Which addresses are announced, from which nodes, on which links. An
+	// Which addresses are announced, from which nodes, on which network interfaces. An
 	// empty spec announces every pool from every node.
 	// +optional
+	// +kubebuilder:default={}
 	Spec L2AdvertisementSpec `json:"spec,omitempty"`
 	// Whether all of the advertisement is in force. Written by the controller.
 	// +optional
+	// +kubebuilder:default={observedGeneration:-1}
 	Status L2AdvertisementStatus `json:"status,omitempty"`
 }
 
-// L2AdvertisementSpec says which addresses are announced, from which nodes
-// and on which links.
+// L2AdvertisementSpec says which addresses are announced, from which nodes and on which
+// network interfaces.
 type L2AdvertisementSpec struct {
-	// Pools, by name, whose addresses are announced, together with those
-	// matched by ipAddressPoolSelectors. Both empty means every pool.
+	// Pools, by name, whose addresses are announced, in addition to those that match
+	// ipAddressPoolSelectors. If both are empty, every pool is announced.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=256
@@ -42,25 +44,25 @@ type L2AdvertisementSpec struct {
 	// +kubebuilder:validation:items:MaxLength=253
 	IPAddressPools []string `json:"ipAddressPools,omitempty"`
 
-	// Pools, by label, whose addresses are announced.
+	// Pools, by label, whose addresses are announced. One matching selector is enough.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, x == y))",message="the same selector twice"
 	IPAddressPoolSelectors []metav1.LabelSelector `json:"ipAddressPoolSelectors,omitempty"`
 
-	// Nodes, by label, that may announce. One matching selector is enough;
-	// none at all means every node.
+	// Nodes, by label, that may announce. One matching selector is enough. If empty,
+	// every node may.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, x == y))",message="the same selector twice"
 	NodeSelectors []metav1.LabelSelector `json:"nodeSelectors,omitempty"`
 
-	// Network interfaces of the node, by name, on which to announce, together
-	// with those matched by interfacePatterns. Both empty means those whose
-	// subnet holds the address or, where none does, every interface that can
-	// carry it and does not belong to a container runtime or network plugin.
+	// Network interfaces of the node, by name, on which to announce, in addition to
+	// those that match interfacePatterns. If both are empty, those whose subnet
+	// contains the address are used; if there is none, every interface that can carry
+	// the address and does not belong to a container runtime or network plugin.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
@@ -69,10 +71,9 @@ type L2AdvertisementSpec struct {
 	// +kubebuilder:validation:items:Pattern=`^[^\s/]+$`
 	Interfaces []string `json:"interfaces,omitempty"`
 
-	// Network interfaces of the node on which to announce, by regular
-	// expressions (RE2) of their names. An expression must match the whole
-	// name, as if it stood between ^ and $: eth[0-9]+ means eth0 and eth12,
-	// and neither veth0 nor eth0.100.
+	// Network interfaces of the node on which to announce, by regular expressions (RE2
+	// syntax). An expression must match the whole name: eth[0-9]+ matches eth0 and
+	// eth12, but neither veth0 nor eth0.100.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=16
@@ -80,44 +81,44 @@ type L2AdvertisementSpec struct {
 	// +kubebuilder:validation:items:MaxLength=128
 	InterfacePatterns []string `json:"interfacePatterns,omitempty"`
 
-	// Services, by label, that are announced. One matching selector is
-	// enough; none at all means every Service with an address of the pools.
+	// Services, by label, that are announced. One matching selector is enough. If
+	// empty, every Service with an address of the pools is.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, x == y))",message="the same selector twice"
 	ServiceSelectors []metav1.LabelSelector `json:"serviceSelectors,omitempty"`
 
-	// Nodes that should announce rather than others. The weights of all
-	// matching selectors, over all advertisements of an address, are added
-	// up; among the nodes that may announce, the highest sum wins.
+	// Nodes that are preferred. For each node, the weights of all matching selectors of
+	// all advertisements of an address are added up; of the nodes that may announce,
+	// the one with the highest sum does.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, x == y))",message="the same selector twice"
 	PreferredNodeSelectors []PreferredNodeSelector `json:"preferredNodeSelectors,omitempty"`
 
-	// Whether a node that returns takes back addresses. Never: the node that
-	// announces an address now keeps it until it goes. Immediate: the node
-	// that is first by rank takes it as soon as it is there. With either, a
-	// node that preferredNodeSelectors put before the present one takes the
-	// address. Of several advertisements of an address, one with Immediate is
-	// enough.
+	// Whether a node that returns takes back its addresses. Never: the node that
+	// announces an address keeps it until it fails or leaves. Immediate: the node that
+	// ranks first takes it as soon as it is available. With either, a node that
+	// preferredNodeSelectors prefer to the present one takes the address. If an address
+	// has several advertisements, one with Immediate is enough.
 	// +optional
 	// +kubebuilder:default=Never
 	Failback Failback `json:"failback,omitempty"`
 
-	// How hosts on the network are told, unasked, where an address is now.
-	// Needed only where switches or hosts miss what the defaults send.
+	// How often gratuitous ARP or unsolicited neighbor advertisements are sent. Change
+	// it only if switches or hosts miss those that the defaults send.
 	// +optional
 	Announcement *AnnouncementPolicy `json:"announcement,omitempty"`
 
-	// Whether the links on which the addresses are announced take all frames that
-	// reach them (promiscuous mode). Needed where a network adapter or hypervisor
-	// does not deliver what hosts ask: Wi-Fi adapters that drop broadcasts of
-	// others, virtual switches. It costs the node the time to drop what is not for
-	// it. Of several advertisements of an address, one with true is enough.
+	// Put the interfaces on which the addresses are announced into promiscuous mode.
+	// Needed if a network adapter or hypervisor does not deliver the requests of
+	// hosts, as some Wi-Fi adapters and virtual switches do. It costs the node the
+	// time to drop frames that are not for it. If an address has several
+	// advertisements, one with true is enough.
 	// +optional
+	// +kubebuilder:default=false
 	Promiscuous bool `json:"promiscuous,omitempty"`
 }
 
@@ -135,24 +136,24 @@ const (
 	FailbackImmediate Failback = "Immediate"
 )
 
-// AnnouncementPolicy is how often gratuitous ARP, or unsolicited neighbour
+// AnnouncementPolicy says how often gratuitous ARP, or unsolicited neighbor
 // advertisements for IPv6, are sent for an address.
 type AnnouncementPolicy struct {
-	// How many are sent in a burst when an address comes to a link.
+	// How many are sent when a node begins to announce an address on an interface.
 	// +optional
 	// +kubebuilder:default=5
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	Count int32 `json:"count,omitempty"`
 
-	// The time between two of a burst, from 10ms to 1m.
+	// The time between two of these, from 10ms to 1m.
 	// +optional
 	// +kubebuilder:default="500ms"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10ms') && duration(self) <= duration('1m')",message="must be from 10ms to 1m"
 	Interval *metav1.Duration `json:"interval,omitempty"`
 
-	// After the burst, one is sent again and again, about this far apart, for
-	// hosts and switches that missed it: from 10s to 24h, or 0s for never.
+	// How often, afterwards, one more is sent, for hosts and switches that missed the
+	// others: from 10s to 24h, or 0s for never.
 	// +optional
 	// +kubebuilder:default="90s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || duration(self) >= duration('10s') && duration(self) <= duration('24h')",message="must be from 10s to 24h, or 0s for never"
@@ -161,23 +162,45 @@ type AnnouncementPolicy struct {
 
 // PreferredNodeSelector adds weight to the nodes it matches.
 type PreferredNodeSelector struct {
-	// Added to the weight of each matching node.
+	// What is added to the weight of each matching node.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	Weight int32 `json:"weight"`
-	// Which nodes.
+	// The nodes, by label.
 	// +required
 	Preference metav1.LabelSelector `json:"preference"`
 }
 
 // L2AdvertisementStatus tells whether the advertisement is in force.
 type L2AdvertisementStatus struct {
-	// Whether all of the advertisement is in force. Type Ready.
+	// Generation of the object that the rest of this status is about; -1 until the
+	// controller has read the object.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// What the advertisement selects, for tables.
+	// +optional
+	Summary L2AdvertisementSummary `json:"summary,omitzero"`
+	// Whether all of the advertisement is in force: type Ready. Whether only an edit
+	// of it can help: type Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// L2AdvertisementSummary is what an advertisement selects, each in one line.
+type L2AdvertisementSummary struct {
+	// Pools by name, and in parentheses by label; * for every pool.
+	// +optional
+	Pools string `json:"pools,omitempty"`
+	// Nodes, by label; * for every node.
+	// +optional
+	Nodes string `json:"nodes,omitempty"`
+	// Interfaces by name, and between slashes by regular expression; "by subnet" where
+	// none is named.
+	// +optional
+	Interfaces string `json:"interfaces,omitempty"`
 }
 
 // L2AdvertisementList is a list of L2Advertisement.

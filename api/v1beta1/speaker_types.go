@@ -550,28 +550,32 @@ type BFDSession struct {
 	// The router may be several hops away (RFC 5883).
 	// +optional
 	MultiHop bool `json:"multiHop,omitempty"`
-	// How often the session came up, and how often it went down.
+	// How often the session came up.
 	// +optional
 	Ups int64 `json:"ups"`
+	// How often it went down.
 	// +optional
 	Downs int64 `json:"downs"`
-	// When it last went down, and why.
+	// When it last went down.
 	// +optional
 	LastDownTime metav1.Time `json:"lastDownTime,omitzero"`
+	// Why it last went down.
 	// +optional
 	LastDownCause string `json:"lastDownCause,omitempty"`
-	// What this side tells the router, and what the router tells, as RFC 5880
-	// 4.1 names it; empty for "No Diagnostic".
+	// The diagnostic that this side sends, as RFC 5880 4.1 names it; empty for "No
+	// Diagnostic".
 	// +optional
 	LocalDiagnostic string `json:"localDiagnostic,omitempty"`
+	// The diagnostic that the router sends.
 	// +optional
 	RemoteDiagnostic string `json:"remoteDiagnostic,omitempty"`
-	// While the session is up: the time between two packets of this side, for
-	// how long the router may be silent, and for how long this side may.
+	// The time between two packets of this side, while the session is up.
 	// +optional
 	TransmitInterval *metav1.Duration `json:"transmitInterval,omitempty"`
+	// How long the router may be silent before the session goes down, while it is up.
 	// +optional
 	DetectionTime *metav1.Duration `json:"detectionTime,omitempty"`
+	// How long this side may be silent, while the session is up.
 	// +optional
 	RemoteDetectionTime *metav1.Duration `json:"remoteDetectionTime,omitempty"`
 }

@@ -28,13 +28,13 @@ type change struct{ file, old, with string }
 var changes = []change{
 	// A later minor, more at the end of each head, entry and word on a member's life,
 	// and in whole states a kind of record that is not known.
-	{"pkg/membership/codec.go", "formatMinor = 0", "formatMinor = 1"},
-	{"pkg/membership/codec.go", "\tp.buf = appendText(p.buf, entry)\n", "\tp.buf = appendText(p.buf, append(entry, \"+\"...))\n"},
-	{"pkg/membership/codec.go", "\tp.buf = appendText(p.buf, head)\n", "\tp.buf = appendText(p.buf, append(head, \"next\"...))\n"},
-	{"pkg/membership/codec.go", "\t\treturn nil\n\t}\n\treturn p.buf\n",
-		"\t\treturn nil\n\t}\n\tif p.limit > maxMessage {\n\t\tp.buf = append(p.buf, 77, 0, 0, 0, 4, 'n', 'e', 'x', 't')\n\t}\n\treturn p.buf\n"},
-	{"pkg/membership/talk.go", "\treturn appendText([]byte{state, byte(addr.Port() >> 8), byte(addr.Port())}, addr.Addr().AsSlice())\n",
-		"\treturn append(appendText([]byte{state, byte(addr.Port() >> 8), byte(addr.Port())}, addr.Addr().AsSlice()), \"next\"...)\n"},
+	{"pkg/membership/kv/codec.go", "Minor = 0", "Minor = 1"},
+	{"pkg/membership/kv/codec.go", "\tp.buf = appendText(p.buf, entry)\n", "\tp.buf = appendText(p.buf, append(entry, \"+\"...))\n"},
+	{"pkg/membership/kv/codec.go", "\tp.buf = appendText(p.buf, head)\n", "\tp.buf = appendText(p.buf, append(head, \"next\"...))\n"},
+	{"pkg/membership/kv/codec.go", "\t\treturn nil\n\t}\n\treturn p.buf\n",
+		"\t\treturn nil\n\t}\n\tif p.limit > 1200 {\n\t\tp.buf = append(p.buf, 77, 0, 0, 0, 4, 'n', 'e', 'x', 't')\n\t}\n\treturn p.buf\n"},
+	{"pkg/membership/publish.go", "byte(at.Port()), byte(len(addr))}, addr...)\n",
+		"byte(at.Port()), byte(len(addr))}, append(addr, \"next\"...)...)\n"},
 	// A mark of every claim.
 	{"speaker/claims.go", "\t\tout = append(append(out, ':'), places[c]...)\n", "\t\tout = append(append(out, 'n', ':'), places[c]...)\n"},
 	// A stage between starting and ready, and a statement that nobody knows.

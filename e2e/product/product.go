@@ -24,7 +24,7 @@ const Namespace = "berth-system"
 const (
 	Controller     = "deployment/berth-controller"
 	Speaker        = "daemonset/berth-speaker"
-	SpeakerPods    = "app.kubernetes.io/name=berth-speaker" // label selector
+	SpeakerPods    = "app.kubernetes.io/component=speaker" // label selector
 	SpeakerProcess = "speaker"
 )
 

@@ -23,7 +23,7 @@ func TestShrunkPool(t *testing.T) {
 	kubectl(t, "patch", "ipaddresspool", "shrunk", "--type=merge", "-p", `{"spec":{"addresses":["10.77.0.112-10.77.0.114"]}}`)
 	eventually(t, 5*time.Second, "the pool tells of it", func() (bool, string) {
 		got := get(t, "get ipaddresspool shrunk", ".status.outOfRange") + condition(t, "ipaddresspool shrunk", "OutOfRange")
-		return strings.HasPrefix(got, `["10.77.0.115"]HeldOutside: Services hold 1 addresses`), got
+		return strings.HasPrefix(got, `["10.77.0.115"]HeldOutside: Services hold 1 address that`), got
 	})
 	eventually(t, 5*time.Second, "more traffic", func() (bool, string) {
 		requests, _, _ := client.count()
@@ -77,10 +77,10 @@ func TestReplacedPool(t *testing.T) {
 func TestPoolRules(t *testing.T) {
 	apply(t, pool("rules", "10.77.0.10-10.77.0.13, 10.77.0.104-10.77.0.107"))
 	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p",
-		`{"spec":{"exclude":["10.77.0.10","10.77.0.104-10.77.0.105"],"quota":1,"reuseDelay":"3s"}}`)
+		`{"spec":{"exclude":["10.77.0.10","10.77.0.104-10.77.0.105"],"quotaPerNamespace":1,"reuseDelay":"3s"}}`)
 	// The nodes have 10.77.0.11 to .13; .10, .104 and .105 are excluded.
 	eventually(t, 5*time.Second, "excluded are counted", func() (bool, string) {
-		got := get(t, "get ipaddresspool rules", ".status.excludedIPv4") + " " + get(t, "get ipaddresspool rules", ".status.available")
+		got := get(t, "get ipaddresspool rules", ".status.excludedIPv4") + " " + get(t, "get ipaddresspool rules", ".status.availableIPv4")
 		return got == "6 2", got
 	})
 	apply(t, service("rules1", "rules", ""))
@@ -95,8 +95,8 @@ func TestPoolRules(t *testing.T) {
 			return strings.Contains(got, want), got
 		})
 	}
-	pending("pool rules: namespace default holds as many addresses as it may, 1 (QuotaReached)")
-	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p", `{"spec":{"quota":2,"drain":true}}`)
+	pending("pool rules: namespace default holds as many of its addresses as quotaPerNamespace allows, 1 (QuotaReached)")
+	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p", `{"spec":{"quotaPerNamespace":2,"drain":true}}`)
 	pending("pool rules: drain is true: the pool gives nothing new (PoolDraining)")
 	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p", `{"spec":{"drain":false,"exclude":["10.77.0.10","10.77.0.104-10.77.0.105","10.77.0.107"]}}`)
 	pending("pool rules: every IPv4 address is held or not given out, such as 10.77.0.11: node node1 has it")

@@ -39,7 +39,7 @@ func TestStraightLine(t *testing.T) {
 		t.Errorf("ipMode is %q", got)
 	}
 	eventually(t, 5*time.Second, "pool counts", func() (bool, string) {
-		got := get(t, "get ipaddresspool line", ".status.assigned") + " of " + get(t, "get ipaddresspool line", ".status.available")
+		got := get(t, "get ipaddresspool line", ".status.assigned") + " of " + get(t, "get ipaddresspool line", ".status.availableIPv4")
 		return got == "1 of 9", got
 	})
 	eventually(t, 5*time.Second, "the Speaker object of the owner tells", func() (bool, string) {

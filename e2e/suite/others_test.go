@@ -87,7 +87,7 @@ func TestServiceLeavesWhileNobodyLeads(t *testing.T) {
 	cleanup(t, "rollout", "status", "-n", system, "deployment/berth-controller", "--timeout=60s")
 	cleanup(t, "scale", "-n", system, "deployment/berth-controller", "--replicas="+replicas)
 	eventually(t, time.Minute, "no controller runs", func() (bool, string) {
-		got := get(t, "get pods -n "+system+" -l app.kubernetes.io/name=berth-controller", ".items[*].metadata.name")
+		got := get(t, "get pods -n "+system+" -l app.kubernetes.io/component=controller", ".items[*].metadata.name")
 		return got == "", got
 	})
 	kubectl(t, "patch", "service", "leaves", "--type=merge", "-p", `{"spec":{"type":"NodePort"}}`)

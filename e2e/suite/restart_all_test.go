@@ -76,7 +76,7 @@ func TestRestartOfAll(t *testing.T) {
 	first := whole()
 	moved, bad := 0, 0
 	for i := range times {
-		kubectl(t, "delete", "pods", "-n", system, "-l", "app.kubernetes.io/name=berth-speaker", "--wait=true")
+		kubectl(t, "delete", "pods", "-n", system, "-l", "app.kubernetes.io/component=speaker", "--wait=true")
 		kubectl(t, "rollout", "status", "-n", system, "daemonset/berth-speaker", "--timeout=90s")
 		whole()
 		time.Sleep(3 * time.Second) // what is wrong shows now

@@ -48,7 +48,7 @@ func TestControllerRestarts(t *testing.T) {
 		}
 	}
 
-	kubectl(t, "delete", "pod", "-n", system, "-l", "app.kubernetes.io/name=berth-controller", "--grace-period=0", "--force", "--wait=true")
+	kubectl(t, "delete", "pod", "-n", system, "-l", "app.kubernetes.io/component=controller", "--grace-period=0", "--force", "--wait=true")
 	check("after all its pods were killed")
 
 	kubectl(t, "delete", "deployment", "-n", system, "berth-controller", "--wait=true")
@@ -93,7 +93,7 @@ func TestSpeakerRestarts(t *testing.T) {
 	served(t, addr)
 	owner := ownedBy(t, addr)
 	client := startTraffic(t, addr, untilSure)
-	pod := get(t, "get pod -n "+system+" -l app.kubernetes.io/name=berth-speaker --field-selector spec.nodeName="+owner, ".items[0].metadata.name")
+	pod := get(t, "get pod -n "+system+" -l app.kubernetes.io/component=speaker --field-selector spec.nodeName="+owner, ".items[0].metadata.name")
 	kubectl(t, "delete", "pod", "-n", system, pod, "--wait=true")
 	kubectl(t, "rollout", "status", "-n", system, "daemonset/berth-speaker", "--timeout=60s")
 	ownedBy(t, addr)

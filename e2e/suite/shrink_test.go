@@ -23,7 +23,7 @@ func TestPoolShrinksWhileNobodyLeads(t *testing.T) {
 	kubectl(t, "scale", "-n", system, "deployment/berth-controller", "--replicas=0")
 	cleanup(t, "rollout", "status", "-n", system, "deployment/berth-controller", "--timeout=60s")
 	cleanup(t, "scale", "-n", system, "deployment/berth-controller", "--replicas="+replicas)
-	const controllers = "app.kubernetes.io/name=berth-controller"
+	const controllers = "app.kubernetes.io/component=controller"
 	eventually(t, time.Minute, "no controller runs", func() (bool, string) {
 		got := get(t, "get pods -n "+system+" -l "+controllers, ".items[*].metadata.name")
 		return got == "", got

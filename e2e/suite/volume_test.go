@@ -104,7 +104,7 @@ func restartWithMany(t *testing.T, api *kubernetes.Clientset) {
 	t.Helper()
 	writes := statusWrites(t, api)
 	start := time.Now()
-	kubectl(t, "delete", "pod", "-n", system, "-l", "app.kubernetes.io/name=berth-controller", "--wait=true")
+	kubectl(t, "delete", "pod", "-n", system, "-l", "app.kubernetes.io/component=controller", "--wait=true")
 	kubectl(t, "rollout", "status", "-n", system, "deployment/berth-controller", "--timeout=60s")
 	ready := time.Since(start)
 	leaderWorks(t, "many-after")

@@ -68,7 +68,7 @@ func (l *newestWins) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// tooOld says which of the open connections, by their sources and oldest first,
+// tooOld returns which of the open connections, by their sources and oldest first,
 // has to go for a new one; -1 when there is room. It is the oldest of the same
 // source when that has as many as it may, else the oldest of the source that has
 // most, of several such the one that has been there longest.
@@ -92,7 +92,7 @@ func tooOld(open []netip.Prefix, source netip.Prefix, b bounds) int {
 	return out
 }
 
-// sourceOf is whom a connection from a remote address counts for.
+// sourceOf returns whom a connection from a remote address counts for.
 func sourceOf(remote net.Addr) netip.Prefix {
 	tcp, ok := remote.(*net.TCPAddr)
 	if !ok {
@@ -101,7 +101,7 @@ func sourceOf(remote net.Addr) netip.Prefix {
 	return sourceOfAddr(tcp.AddrPort().Addr())
 }
 
-// sourceOfAddr is whom an address counts for: an IPv4 address, or a network of
+// sourceOfAddr returns whom an address counts for: an IPv4 address, or a network of
 // IPv6, of which a single host may have all addresses.
 func sourceOfAddr(addr netip.Addr) netip.Prefix {
 	addr = addr.Unmap().WithZone("")

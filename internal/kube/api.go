@@ -22,16 +22,17 @@ const (
 	dialPause    = 200 * time.Millisecond // between two attempts
 )
 
-// RESTConfig says how to reach the API server: as the pod's ServiceAccount, or
-// by a kubeconfig file. Its rate is left to the API server's priority and
-// fairness.
+// RESTConfig returns how to reach the API server: as the pod's ServiceAccount, or
+// by a kubeconfig file. The rate of requests is left to the API server's priority
+// and fairness.
 func RESTConfig(kubeconfig string) (*rest.Config, error) {
 	config, err := rest.InClusterConfig()
 	if kubeconfig != "" {
 		config, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("how to reach the API server is not known (set --kubeconfig outside a cluster): %w", err)
+		const help = "set --kubeconfig outside a cluster"
+		return nil, fmt.Errorf("how to reach the API server is not known (%s): %w", help, err)
 	}
 	config.QPS = -1
 	config.Dial = dial
@@ -39,7 +40,7 @@ func RESTConfig(kubeconfig string) (*rest.Config, error) {
 }
 
 // dial connects to the API server, and goes on trying for a while when it is
-// away. Were the failure passed on at once, watches would be opened again
+// unreachable. Were the failure passed on at once, watches would be opened again
 // after delays that double to half a minute, and Berth would be blind for
 // that long after the API server is back.
 func dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -59,17 +60,19 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 }
 
 // NewManager makes a manager that serves metrics at the address in its options. It
-// waits for the API server while that is away.
-func NewManager(ctx context.Context, config *rest.Config, options ctrl.Options, log *slog.Logger) (manager.Manager, error) {
+// waits for the API server while that is unreachable.
+func NewManager(
+	ctx context.Context, config *rest.Config, options ctrl.Options, log *slog.Logger,
+) (manager.Manager, error) {
 	var mgr manager.Manager
 	metricsAddress := options.Metrics.BindAddress
 	options.Metrics.BindAddress = "0"
-	told := ""
+	logged := ""
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(context.Context) (bool, error) {
 		var err error
 		mgr, err = ctrl.NewManager(config, options)
-		if err != nil && err.Error() != told {
-			told = err.Error()
+		if err != nil && err.Error() != logged {
+			logged = err.Error()
 			log.Warn("waiting for the API server", "error", err)
 		}
 		return err == nil, nil

@@ -14,21 +14,20 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 )
 
-// The pace of Events, which is that of a kubelet (eventRecordQPS), how many are
-// told of at once, and how many may wait for their turn. At once are few: what
-// there is to tell comes in the moment in which addresses move, and each costs
-// the API server as much as a write.
+// The pace of Events, which is that of a kubelet (eventRecordQPS), how many are sent
+// at once, and how many may wait for their turn. Few are sent at once: Events come in
+// the moment in which addresses move, and each costs the API server as much as a write.
 const (
 	eventRate  = 50 // in a second
 	eventBurst = 10
 	eventQueue = 10_000
 )
 
-// Events is an event recorder with a pace. A node that takes thousands of
-// addresses over has as much to tell, and nothing is to wait for that: sent all
-// at once, Events would keep the processors of the speaker and of the API server
-// busy for seconds. What has to wait is told late, in its order and with the
-// time at which it is told.
+// Events is an event recorder with a pace. A node that takes over thousands of
+// addresses has as many Events to send, and nothing must wait for them: sent all at
+// once, they would keep the processors of the speaker and of the API server busy for
+// seconds. An Event that has to wait is sent late, in its order and with the time at
+// which it is sent.
 type Events struct {
 	recorder events.EventRecorder
 	scheme   *runtime.Scheme
@@ -49,7 +48,7 @@ func EventRecorder(mgr ctrl.Manager, name string, log *slog.Logger) (*Events, er
 	return e, mgr.Add(e)
 }
 
-// newEvents returns a recorder that keeps what it is told until it is started.
+// newEvents returns a recorder that queues Events until it is started.
 func newEvents(recorder events.EventRecorder, scheme *runtime.Scheme, log *slog.Logger) *Events {
 	return &Events{recorder: recorder, scheme: scheme, log: log, waiting: make(chan pendingEvent, eventQueue)}
 }
@@ -66,12 +65,13 @@ func (e *Events) Eventf(regarding, _ runtime.Object, kind, reason, action, note 
 	case e.waiting <- pendingEvent{about, kind, reason, action, fmt.Sprintf(note, args...)}:
 	default:
 		if !e.full.Swap(true) {
-			e.log.Warn("too many Events wait for their turn; further ones are lost until there is room", "count", eventQueue)
+			e.log.Warn("too many Events wait for their turn; further ones are lost until there is room",
+				"count", eventQueue)
 		}
 	}
 }
 
-// Start tells of Events until ctx ends.
+// Start sends Events until ctx ends.
 func (e *Events) Start(ctx context.Context) error {
 	pace := rate.NewLimiter(eventRate, eventBurst)
 	for {

@@ -23,8 +23,8 @@ const healthPatience = 2 * time.Second
 type Health struct {
 	// Address and port to listen on; "0" for not at all.
 	Address string
-	// Missing says what the process waits for before it is of use, "" when
-	// for nothing.
+	// Missing returns what the process waits for before it is of use, "" when it
+	// waits for nothing.
 	Missing func() string
 	// Loops are those of which none may stand still.
 	Loops *Loops
@@ -56,7 +56,8 @@ func (h Health) serve(ctx context.Context, listener net.Listener) error {
 	server.SetKeepAlivesEnabled(false)
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
-	if err := server.Serve(&newestWins{Listener: listener, bounds: healthBounds}); !errors.Is(err, http.ErrServerClosed) {
+	err := server.Serve(&newestWins{Listener: listener, bounds: healthBounds})
+	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("answer health checks: %w", err)
 	}
 	return nil
@@ -64,11 +65,11 @@ func (h Health) serve(ctx context.Context, listener net.Listener) error {
 
 func (h Health) handler() http.Handler {
 	mux := http.NewServeMux()
-	told := &onChange{}
+	failing := &onChange{}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		stalled := h.Loops.Stalled(time.Now())
 		switch {
-		case !told.is(stalled != ""):
+		case !failing.changedTo(stalled != ""):
 		case stalled != "":
 			h.Log.Error("liveness fails: this process no longer does its work", "message", stalled)
 		default:
@@ -80,7 +81,7 @@ func (h Health) handler() http.Handler {
 	return mux
 }
 
-// answer says that all is well, or what is not.
+// answer writes that all is well, or what is not.
 func answer(w http.ResponseWriter, wrong string) {
 	if wrong != "" {
 		http.Error(w, wrong, http.StatusServiceUnavailable)
@@ -89,14 +90,14 @@ func answer(w http.ResponseWriter, wrong string) {
 	fmt.Fprintln(w, "ok")
 }
 
-// onChange tells whether something is otherwise than the last time; at first it
-// is not so.
+// onChange remembers whether something was so the last time; at first it was not.
 type onChange struct {
 	mu  sync.Mutex
 	was bool
 }
 
-func (c *onChange) is(now bool) (changed bool) {
+// changedTo takes in whether it is so now, and reports whether that is new.
+func (c *onChange) changedTo(now bool) (changed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	changed, c.was = now != c.was, now

@@ -44,13 +44,17 @@ type Settings struct {
 func AddFlags(flags *pflag.FlagSet) {
 	flags.String("kubeconfig", "", "Kubeconfig file; empty means the pod's ServiceAccount.")
 	flags.String("namespace", "berth-system", "Namespace that Berth runs in.")
-	flags.String("load-balancer-class", "", "spec.loadBalancerClass of the Services to serve; empty means those without a class.")
-	flags.String("metrics-bind-address", ":9740", "Address and port for metrics over HTTPS, for clients that may get /metrics; 0 turns them off.")
-	flags.String("health-bind-address", ":9741", "Address and port for /healthz and /readyz over HTTP; 0 turns them off.")
-	flags.String("member-secret", "berth-memberlist", "Secret, in Berth's namespace, with the key that encrypts the traffic among speakers.")
+	flags.String("load-balancer-class", "",
+		"spec.loadBalancerClass of the Services to serve; empty means those without a class.")
+	flags.String("metrics-bind-address", ":9740",
+		"Address and port for metrics over HTTPS, for clients that may get /metrics; 0 turns them off.")
+	flags.String("health-bind-address", ":9741",
+		"Address and port for /healthz and /readyz over HTTP; 0 turns them off.")
+	flags.String("member-secret", "berth-memberlist",
+		"Secret, in Berth's namespace, with the key that encrypts the traffic among speakers.")
 }
 
-// Validate tells by name which settings cannot be used.
+// Validate returns an error for each setting that cannot be used, by name.
 func (s Settings) Validate() []error {
 	var errs []error
 	address := func(flag, value string) {
@@ -74,7 +78,7 @@ func (s Settings) Validate() []error {
 // bytes.
 const MemberKey = "key"
 
-// Scheme knows every kind that Berth reads or writes.
+// Scheme returns a scheme with every kind that Berth reads or writes.
 func Scheme() *runtime.Scheme {
 	s := runtime.NewScheme()
 	utilruntime.Must(scheme.AddToScheme(s))
@@ -82,7 +86,7 @@ func Scheme() *runtime.Scheme {
 	return s
 }
 
-// ManagerOptions are the manager's options that both binaries share.
+// ManagerOptions returns the manager's options that both binaries share.
 func ManagerOptions(s Settings) ctrl.Options {
 	options := ctrl.Options{
 		Scheme:                 Scheme(),
@@ -104,12 +108,13 @@ func ManagerOptions(s Settings) ctrl.Options {
 // for the API server.
 func Preload(ctx context.Context, c cache.Cache, log *slog.Logger, kinds ...client.Object) error {
 	for _, kind := range kinds {
-		told := ""
+		logged := ""
 		err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
 			_, err := c.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
-			if err != nil && err.Error() != told {
-				told = err.Error()
-				log.Warn("waiting for a kind of API object", "kind", reflect.TypeOf(kind).Elem().Name(), "error", err)
+			if err != nil && err.Error() != logged {
+				logged = err.Error()
+				name := reflect.TypeOf(kind).Elem().Name()
+				log.Warn("waiting for a kind of API object", "kind", name, "error", err)
 			}
 			return err == nil, nil
 		})
@@ -120,8 +125,8 @@ func Preload(ctx context.Context, c cache.Cache, log *slog.Logger, kinds ...clie
 	return nil
 }
 
-// TrimNodes is what caches do with Nodes, except that it keeps the annotations
-// of one, by name: BGPPeers may have values in them.
+// TrimNodes returns what a cache does with Nodes: it trims them like all objects, but
+// keeps the annotations of one, by name, in which BGPPeers may have values.
 func TrimNodes(keep string) toolscache.TransformFunc {
 	return func(in any) (any, error) {
 		node, ok := in.(*corev1.Node)
@@ -147,7 +152,10 @@ func trim(in any) (any, error) {
 	delete(annotations, corev1.LastAppliedConfigAnnotation)
 	switch o := object.(type) {
 	case *corev1.Node:
-		o.Status = corev1.NodeStatus{Addresses: o.Status.Addresses, Conditions: nodeConditions(o.Status.Conditions)}
+		o.Status = corev1.NodeStatus{
+			Addresses:  o.Status.Addresses,
+			Conditions: nodeConditions(o.Status.Conditions),
+		}
 		o.Annotations = nil
 	case *corev1.Secret:
 		// Only passwords of BGP peers are read from a cache.
@@ -181,18 +189,26 @@ func nodeConditions(conditions []corev1.NodeCondition) []corev1.NodeCondition {
 	return out
 }
 
-// Condition is a condition as Berth writes it. It stands for generation of
-// the object; when its status last changed is filled in when it is set.
-func Condition(kind string, status bool, reason v1beta1.Reason, message string, generation int64) metav1.Condition {
+// Condition returns a condition as Berth writes it, observed at a generation of the
+// object. When its status last changed is filled in when it is set.
+func Condition(
+	kind string, status bool, reason v1beta1.Reason, message string, generation int64,
+) metav1.Condition {
 	s := metav1.ConditionFalse
 	if status {
 		s = metav1.ConditionTrue
 	}
 	const longest = 32768 // of a condition's message, by its OpenAPI schema
-	return metav1.Condition{Type: kind, Status: s, Reason: string(reason), Message: cut(message, longest), ObservedGeneration: generation}
+	return metav1.Condition{
+		Type:               kind,
+		Status:             s,
+		Reason:             string(reason),
+		Message:            cut(message, longest),
+		ObservedGeneration: generation,
+	}
 }
 
-// Note is text as the note of an Event, of which events.k8s.io takes no more
+// Note returns text as the note of an Event, of which events.k8s.io takes no more
 // than 1,024 bytes.
 func Note(text string) string { return cut(text, 1024) }
 

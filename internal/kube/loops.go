@@ -19,8 +19,8 @@ const StallAfter = time.Minute
 const lookInterval = 5 * time.Second
 
 // Loops are the main loops of a process, each of which does the same again and
-// again. They tell whether one stands still, so that a process that does its work
-// no more is started anew although some of its goroutines still answer.
+// again. They find out whether one is stalled, so that a process that no longer does
+// its work is restarted although some of its goroutines still answer.
 //
 // What is between Begin and End must depend on nothing outside the process, and
 // never on the API server: an outage of the control plane must restart nobody.
@@ -49,14 +49,14 @@ func (l *Loops) Loop(name string) *Loop {
 	return l.loops[name]
 }
 
-// Begin says that a pass begins. Passes of one loop do not overlap.
+// Begin notes that a pass begins. Passes of one loop do not overlap.
 func (l *Loop) Begin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.since = time.Now()
 }
 
-// Step says that the pass, if the loop is at one, gets on: what it does may take
+// Step notes that the pass, if the loop is at one, gets on: what it does may take
 // long, but no step of it does.
 func (l *Loop) Step() {
 	l.mu.Lock()
@@ -66,14 +66,14 @@ func (l *Loop) Step() {
 	}
 }
 
-// End says that the pass has ended, and the loop waits.
+// End notes that the pass has ended, and the loop waits.
 func (l *Loop) End() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.since = time.Time{}
 }
 
-// lasts is how long the pass that the loop is at, or the present step of it, has
+// lasts returns how long the pass that the loop is at, or the present step of it, has
 // lasted; 0 while it is idle.
 func (l *Loop) lasts(now time.Time) time.Duration {
 	l.mu.Lock()
@@ -84,8 +84,8 @@ func (l *Loop) lasts(now time.Time) time.Duration {
 	return now.Sub(l.since)
 }
 
-// Watch is for loops that cannot call Begin and End themselves: every few seconds
-// it waits for one to pass by, until ctx ends. passBy returns when the loop has
+// Watch watches a loop that cannot call Begin and End itself: every few seconds it
+// waits for the loop to pass by, until ctx ends. passBy returns when the loop has
 // shown that it works, or ctx has ended.
 func (l *Loop) Watch(ctx context.Context, passBy func(context.Context)) error {
 	ticker := time.NewTicker(lookInterval)
@@ -102,7 +102,7 @@ func (l *Loop) Watch(ctx context.Context, passBy func(context.Context)) error {
 	}
 }
 
-// Stalled says which loops stand still, and since when; "" when none does.
+// Stalled returns which loops are stalled, and for how long; "" when none is.
 func (l *Loops) Stalled(now time.Time) string {
 	var out []string
 	for name, lasts := range l.lasting(now) {
@@ -114,7 +114,7 @@ func (l *Loops) Stalled(now time.Time) string {
 	return strings.Join(out, ", ")
 }
 
-// lasting is how long the passes that the loops are at have lasted.
+// lasting returns how long the passes that the loops are at have lasted.
 func (l *Loops) lasting(now time.Time) map[string]time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -126,12 +126,13 @@ func (l *Loops) lasting(now time.Time) map[string]time.Duration {
 }
 
 var passSeconds = prometheus.NewDesc("berth_loop_pass_seconds",
-	"How long the pass that a main loop is at has lasted; 0 while it waits. Liveness fails after a minute.", []string{"loop"}, nil)
+	"How long the pass that a main loop is at has lasted; 0 while it waits. Liveness fails after a minute.",
+	[]string{"loop"}, nil)
 
-// Describe tells the registry what there is.
+// Describe implements prometheus.Collector.
 func (*Loops) Describe(out chan<- *prometheus.Desc) { out <- passSeconds }
 
-// Collect reads the values.
+// Collect implements prometheus.Collector.
 func (l *Loops) Collect(out chan<- prometheus.Metric) {
 	for name, lasts := range l.lasting(time.Now()) {
 		out <- prometheus.MustNewConstMetric(passSeconds, prometheus.GaugeValue, lasts.Seconds(), name)

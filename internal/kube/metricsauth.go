@@ -30,7 +30,7 @@ const (
 	// pods are replaced within the hour.
 	provenFor = 2 * time.Hour
 	// outageFor is how long a token that was let in passes while the API server
-	// does not answer: metrics are wanted most when it is away.
+	// does not answer: metrics are wanted most when it is unreachable.
 	outageFor = time.Hour
 	// maxTokens and maxSources bound what is remembered of each kind. What was
 	// used last stays.
@@ -58,7 +58,7 @@ var (
 
 func (p pace) limiter() *rate.Limiter { return rate.NewLimiter(p.perSecond, p.burst) }
 
-// readers knows who may read metrics. It asks the API server about each token,
+// readers finds out who may read metrics. It asks the API server about each token,
 // remembers the answer for a while, and bounds how often it asks: strangers can
 // neither make it flood the API server, nor keep out those who were let in.
 //
@@ -81,13 +81,15 @@ type readers struct {
 // tokenHash stands for a token and a path: tokens are not kept.
 type tokenHash [sha256.Size]byte
 
-// answered is what the API server said of a token, and when.
+// answered is what the API server answered about a token, and when.
 type answered struct {
 	status int
 	at     time.Time
 }
 
-func newReaders(review func(ctx context.Context, token, path string) (int, error), log *slog.Logger) *readers {
+func newReaders(
+	review func(ctx context.Context, token, path string) (int, error), log *slog.Logger,
+) *readers {
 	return &readers{
 		review: review, log: log,
 		tokens:     recent[tokenHash, answered]{most: maxTokens},
@@ -100,7 +102,8 @@ func newReaders(review func(ctx context.Context, token, path string) (int, error
 	}
 }
 
-// only lets those through to next who may read what they ask for.
+// only returns a handler that lets those through to next who may read what they ask
+// for.
 func (r *readers) only(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		token, ok := strings.CutPrefix(request.Header.Get("Authorization"), "Bearer ")
@@ -109,7 +112,8 @@ func (r *readers) only(next http.Handler) http.Handler {
 			return
 		}
 		remote, _ := netip.ParseAddrPort(request.RemoteAddr)
-		if status := r.judge(token, request.URL.Path, sourceOfAddr(remote.Addr()), time.Now()); status != http.StatusOK {
+		status := r.authorize(token, request.URL.Path, sourceOfAddr(remote.Addr()), time.Now())
+		if status != http.StatusOK {
 			http.Error(w, http.StatusText(status), status)
 			return
 		}
@@ -117,8 +121,8 @@ func (r *readers) only(next http.Handler) http.Handler {
 	})
 }
 
-// judge is the HTTP status for somebody with a token who asks for a path.
-func (r *readers) judge(token, path string, source netip.Prefix, now time.Time) int {
+// authorize returns the HTTP status for somebody with a token who asks for a path.
+func (r *readers) authorize(token, path string, source netip.Prefix, now time.Time) int {
 	hash := sha256.Sum256([]byte(path + "\x00" + token))
 	if status, known := r.remembered(hash, now); known {
 		return status
@@ -143,7 +147,7 @@ func (r *readers) judge(token, path string, source netip.Prefix, now time.Time) 
 	return answer.(int)
 }
 
-// remembered is what the API server said not long ago.
+// remembered returns what the API server answered not long ago.
 func (r *readers) remembered(hash tokenHash, now time.Time) (status int, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -156,7 +160,7 @@ func (r *readers) remembered(hash tokenHash, now time.Time) (status int, known b
 	return 0, false
 }
 
-// mayAsk tells whether the API server may be asked about somebody now.
+// mayAsk reports whether the API server may be asked about somebody now.
 func (r *readers) mayAsk(hash tokenHash, source netip.Prefix, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -174,25 +178,25 @@ func (r *readers) mayAsk(hash tokenHash, source netip.Prefix, now time.Time) boo
 	return limit.AllowN(now, 1) && r.strangers.AllowN(now, 1)
 }
 
-// remember takes in what the API server said of a token, and returns the status
-// to answer with. When it said nothing, what it said before counts for a while.
-func (r *readers) remember(hash tokenHash, source netip.Prefix, said answered) int {
+// remember takes in what the API server answered about a token, and returns the status
+// to answer with. When it answered nothing, its answer before counts for a while.
+func (r *readers) remember(hash tokenHash, source netip.Prefix, answer answered) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch said.status {
+	switch answer.status {
 	case http.StatusOK:
-		r.tokens.put(hash, said, said.at)
-		r.proven.put(source, said.at, said.at)
+		r.tokens.put(hash, answer, answer.at)
+		r.proven.put(source, answer.at, answer.at)
 		r.refused.drop(hash)
 	case http.StatusUnauthorized, http.StatusForbidden:
 		r.tokens.drop(hash)
-		r.refused.put(hash, said, said.at)
+		r.refused.put(hash, answer, answer.at)
 	default:
-		if before, ok := r.tokens.get(hash, said.at); ok && said.at.Sub(before.at) < outageFor {
+		if before, ok := r.tokens.get(hash, answer.at); ok && answer.at.Sub(before.at) < outageFor {
 			return before.status
 		}
 	}
-	return said.status
+	return answer.status
 }
 
 // recent is a bounded map. Where one more would be too many, what was not used

@@ -110,7 +110,7 @@ func TestStrangersDoNotLockScrapersOut(t *testing.T) {
 		api := &asked{good: map[string]bool{}}
 		r := newReaders(api.review, slog.New(slog.DiscardHandler))
 		token := func(at time.Duration) string { return fmt.Sprint("good", at/time.Hour) }
-		ask := func(token, source string) int { return r.judge(token, "/metrics", from(source), time.Now()) }
+		ask := func(token, source string) int { return r.authorize(token, "/metrics", from(source), time.Now()) }
 		api.good[token(0)] = true
 		if got := ask(token(0), "10.0.0.1"); got != http.StatusOK {
 			t.Fatalf("at first: %d", got)
@@ -187,7 +187,7 @@ func TestWhatIsRememberedOfTokens(t *testing.T) {
 						test.then(api)
 					}
 					before := api.all()
-					if got := r.judge(s.token, "/metrics", from(s.source), time.Now()); got != s.want || api.all()-before != s.asks {
+					if got := r.authorize(s.token, "/metrics", from(s.source), time.Now()); got != s.want || api.all()-before != s.asks {
 						t.Errorf("step %d: answered %d with %d questions, want %d with %d", i, got, api.all()-before, s.want, s.asks)
 					}
 				}
@@ -203,7 +203,7 @@ func TestOneReviewForManyWhoComeAtOnce(t *testing.T) {
 		var asking sync.WaitGroup
 		for range 50 {
 			asking.Go(func() {
-				if got := r.judge("good", "/metrics", from("10.0.0.1"), time.Now()); got != http.StatusOK {
+				if got := r.authorize("good", "/metrics", from("10.0.0.1"), time.Now()); got != http.StatusOK {
 					t.Errorf("answered %d", got)
 				}
 			})

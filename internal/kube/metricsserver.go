@@ -36,10 +36,12 @@ const (
 	scrapePause = 90 * time.Second
 )
 
-// metricsServer serves metrics over HTTPS to those who may read them. It listens
-// at once, and answers when the manager starts it. controller-runtime's own bounds
+// metricsServer returns a server of metrics over HTTPS for those who may read them. It
+// listens at once, and answers when the manager starts it. controller-runtime's own bounds
 // neither the connections of strangers nor what they may send.
-func metricsServer(ctx context.Context, address string, api kubernetes.Interface, log *slog.Logger) (*manager.Server, error) {
+func metricsServer(
+	ctx context.Context, address string, api kubernetes.Interface, log *slog.Logger,
+) (*manager.Server, error) {
 	certificate, err := selfSigned(time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("make a certificate for metrics: %w", err)
@@ -48,10 +50,15 @@ func metricsServer(ctx context.Context, address string, api kubernetes.Interface
 	if err != nil {
 		return nil, fmt.Errorf("listen for readers of metrics (see --metrics-bind-address): %w", err)
 	}
-	readers := newReaders(func(ctx context.Context, token, path string) (int, error) { return review(ctx, api, token, path) }, log)
+	readers := newReaders(func(ctx context.Context, token, path string) (int, error) {
+		return review(ctx, api, token, path)
+	}, log)
+	metrics := promhttp.HandlerFor(ctrlmetrics.Registry, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.HTTPErrorOnError,
+	})
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", readers.only(promhttp.HandlerFor(ctrlmetrics.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError})))
-	goodbye := time.Second
+	mux.Handle("GET /metrics", readers.only(metrics))
+	shutdown := time.Second
 	return &manager.Server{
 		Name: "metrics",
 		Server: &http.Server{
@@ -67,12 +74,12 @@ func metricsServer(ctx context.Context, address string, api kubernetes.Interface
 			MinVersion:   tls.VersionTLS12,
 			Certificates: []tls.Certificate{certificate},
 		}),
-		ShutdownTimeout: &goodbye,
+		ShutdownTimeout: &shutdown,
 	}, nil
 }
 
-// selfSigned makes a certificate that nobody can check; it serves to encrypt. Its
-// key is one with which a handshake costs little.
+// selfSigned returns a certificate that nobody can check; it serves to encrypt. With
+// its key a handshake costs little.
 func selfSigned(now time.Time) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

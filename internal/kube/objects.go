@@ -17,11 +17,15 @@ import (
 	"github.com/berth-lb/berth/pkg/config"
 )
 
-// ConfigKinds are the kinds that users configure Berth with.
+// ConfigKinds returns the kinds that users configure Berth with.
 func ConfigKinds() []client.Object {
 	return []client.Object{
-		&v1beta1.IPAddressPool{}, &v1beta1.L2Advertisement{},
-		&v1beta1.BGPPeer{}, &v1beta1.BGPAdvertisement{}, &v1beta1.BFDProfile{}, &v1beta1.Community{},
+		&v1beta1.IPAddressPool{},
+		&v1beta1.L2Advertisement{},
+		&v1beta1.BGPPeer{},
+		&v1beta1.BGPAdvertisement{},
+		&v1beta1.BFDProfile{},
+		&v1beta1.Community{},
 	}
 }
 
@@ -40,40 +44,46 @@ func ConfigObjects(ctx context.Context, reader client.Reader) (config.Objects, e
 		}
 	}
 	return config.Objects{
-		Pools: pools.Items, L2Advertisements: l2.Items,
-		BGPPeers: peers.Items, BGPAdvertisements: ads.Items, BFDProfiles: profiles.Items, Communities: communities.Items,
+		Pools:             pools.Items,
+		L2Advertisements:  l2.Items,
+		BGPPeers:          peers.Items,
+		BGPAdvertisements: ads.Items,
+		BFDProfiles:       profiles.Items,
+		Communities:       communities.Items,
 	}, nil
 }
 
-// ConfigChanged passes changes of what configuration objects say; of their
-// status only what pkg/config reads: which addresses a pool keeps although it
-// no longer contains them, and which version of it the controller has judged.
+// ConfigChanged returns a predicate that passes changes of the spec and the labels of
+// configuration objects; of their status only what pkg/config reads: which addresses a
+// pool retains although it no longer contains them, and which version of it the
+// controller has observed.
 func ConfigChanged() predicate.Predicate {
-	kept := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	retained := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, ok := e.ObjectOld.(*v1beta1.IPAddressPool)
 		if !ok {
 			return false
 		}
 		after := e.ObjectNew.(*v1beta1.IPAddressPool)
 		return !slices.Equal(before.Status.OutOfRange, after.Status.OutOfRange) ||
-			judged(before.Status.Conditions) != judged(after.Status.Conditions)
+			observed(before.Status.Conditions) != observed(after.Status.Conditions)
 	}}
-	return predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, kept)
+	return predicate.Or[client.Object](
+		predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, retained)
 }
 
-// judged is the generation that a Ready condition is of.
-func judged(conditions []metav1.Condition) int64 {
+// observed returns the generation that the Ready condition is of.
+func observed(conditions []metav1.Condition) int64 {
 	if c := meta.FindStatusCondition(conditions, v1beta1.ConditionReady); c != nil {
 		return c.ObservedGeneration
 	}
 	return 0
 }
 
-// WholeConfig stands for the configuration as one: it is always read and put
-// in force together.
+// WholeConfig stands for the whole configuration: it is always read and put in force
+// together.
 var WholeConfig = reconcile.Request{}
 
-// ToWholeConfig maps every object to WholeConfig.
+// ToWholeConfig returns a handler that maps every object to WholeConfig.
 func ToWholeConfig() handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
 		return []reconcile.Request{WholeConfig}

@@ -26,7 +26,8 @@ type added[Key comparable] struct {
 	last bool
 }
 
-// Start is called by the controller that works the queue off.
+// Start starts to hand keys to the controller that works the queue off, which calls it.
+// Keys that were added before are handed over at once, whatever they were to wait for.
 func (q *Queue[Key]) Start(_ context.Context, to workqueue.TypedRateLimitingInterface[Key]) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -38,15 +39,15 @@ func (q *Queue[Key]) Start(_ context.Context, to workqueue.TypedRateLimitingInte
 	return nil
 }
 
-// Add has a key looked at.
+// Add has a key reconciled.
 func (q *Queue[Key]) Add(key Key) { q.add(added[Key]{key: key}) }
 
-// AddLast has a key looked at when no other waits. A key that is added in another
-// way meanwhile is looked at as that says.
+// AddLast has a key reconciled when no other waits. One that is added in another way
+// meanwhile is reconciled accordingly.
 func (q *Queue[Key]) AddLast(key Key) { q.add(added[Key]{key: key, last: true}) }
 
-// AddAfter has a key looked at after a while. A key that waits already is
-// looked at once, at the earlier time.
+// AddAfter has a key reconciled after a while. One that waits already is reconciled
+// once, at the earlier time.
 func (q *Queue[Key]) AddAfter(key Key, wait time.Duration) { q.add(added[Key]{key: key, wait: wait}) }
 
 func (q *Queue[Key]) add(a added[Key]) {
@@ -59,8 +60,7 @@ func (q *Queue[Key]) add(a added[Key]) {
 	q.pass(a)
 }
 
-// pass hands a key to the controller, of which the queue is one with priorities
-// unless a test has another.
+// pass hands a key to the controller. Its queue has priorities, except in tests.
 func (q *Queue[Key]) pass(a added[Key]) {
 	queue, priorities := q.to.(priorityqueue.PriorityQueue[Key])
 	switch {

@@ -73,6 +73,7 @@ var Keys = map[string]string{
 	"name":       "name of an API object",
 	"node":       "name of a Kubernetes node",
 	"owner":      "who has or announces an address: a Service, or a node",
+	"peer":       "name of a BGPPeer",
 	"prefixes":   "addresses of a link, with the lengths of their prefixes; or the prefix of a route",
 	"protocol":   "arp or ndp",
 	"reason":     "reason word, as in conditions and Events",

@@ -3,7 +3,7 @@ package nearest
 
 import "strings"
 
-// Of is the name in known that differs least from a word, where capital letters do
+// Of returns the name in known that differs least from a word, where capital letters do
 // not count; the first of several, and "" when none is similar: when more than a
 // third of the word would have to change.
 func Of(word string, known []string) string {
@@ -16,7 +16,7 @@ func Of(word string, known []string) string {
 	return out
 }
 
-// distance is how many bytes have to be put in, taken out or changed, or exchanged
+// distance returns how many bytes have to be put in, taken out or changed, or exchanged
 // with the next, to make b of a (optimal string alignment).
 func distance(a, b string) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)

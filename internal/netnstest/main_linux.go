@@ -60,7 +60,8 @@ func reexec() (int, error) {
 		child, err = start(syscall.CLONE_NEWUSER, os.Args[1:], os.Stdout)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("cannot make network namespaces (needs root or unprivileged user namespaces): %w", err)
+		const needs = "needs root or unprivileged user namespaces"
+		return 0, fmt.Errorf("cannot make network namespaces (%s): %w", needs, err)
 	}
 	// An interrupt reaches the whole process group; the child's answer to it is
 	// the one to report.

@@ -18,8 +18,8 @@ import (
 	"testing"
 )
 
-// MainParallel is Main for packages whose tests mostly wait: each test function
-// runs in a process and in namespaces of its own, several at a time, and what it
+// MainParallel does what Main does, for packages whose tests mostly wait: each test
+// function runs in a process and in namespaces of its own, several at a time, and what it
 // writes is shown when it has ended. So each has the machine for itself, as in
 // Main, and none needs to know of the others.
 //
@@ -65,22 +65,23 @@ func MainParallel(m *testing.M, workers int) {
 	os.Exit(code)
 }
 
-// wholePackage tells whether all tests of the package are wanted, and nothing else
+// wholePackage reports whether all tests of the package are wanted, and nothing else
 // of the test binary.
 func wholePackage() bool {
 	flag.Parse()
 	whole := true
 	flag.Visit(func(f *flag.Flag) {
 		switch f.Name {
-		case "test.run", "test.skip", "test.bench", "test.fuzz", "test.list", "test.coverprofile", "test.gocoverdir",
-			"test.cpuprofile", "test.memprofile", "test.blockprofile", "test.mutexprofile", "test.trace":
+		case "test.run", "test.skip", "test.bench", "test.fuzz", "test.list",
+			"test.coverprofile", "test.gocoverdir", "test.cpuprofile", "test.memprofile",
+			"test.blockprofile", "test.mutexprofile", "test.trace":
 			whole = whole && f.Value.String() == ""
 		}
 	})
 	return whole
 }
 
-// testNames are the test functions, examples and fuzz functions of the package.
+// testNames returns the test functions, examples and fuzz functions of the package.
 func testNames() ([]string, error) {
 	self, err := os.Executable()
 	if err != nil {

@@ -27,13 +27,14 @@ const FileFlag = "config"
 
 // AddFileFlag defines --config.
 func AddFileFlag(flags *pflag.FlagSet) {
-	flags.String(FileFlag, "", "File with settings (YAML, TOML or JSON); its keys are the flags' names without the dashes in front. "+
-		"A flag outweighs the environment, which outweighs the file.")
+	flags.String(FileFlag, "",
+		"File with settings (YAML, TOML or JSON); its keys are the flags' names without the dashes. "+
+			"A flag outweighs the environment, which outweighs the file.")
 }
 
 // Load fills into, a pointer to a struct whose fields carry the names of
-// cmd's flags in `mapstructure` tags. What the environment and the file say is
-// read as if it stood in the flag; of a flag that may be repeated, the
+// cmd's flags in `mapstructure` tags. Values of the environment and the file are
+// read as if they stood in the flag; of a flag that may be repeated, the
 // environment separates several values by white space, and the file does so
 // too or has a list. The error has a line for each setting that cannot be
 // read, and for each key of the file that is no setting.
@@ -41,9 +42,9 @@ func Load(cmd *cobra.Command, into any) error {
 	return LoadValid(cmd, into, func() error { return nil })
 }
 
-// LoadValid is Load, and adds to the error what validate says of into, in which
-// settings that cannot be read have their default: so all that is wrong is told at
-// once.
+// LoadValid does what Load does, and adds the error that validate returns for into. In
+// into, settings that cannot be read have their default, so one error names all that is
+// wrong.
 func LoadValid(cmd *cobra.Command, into any, validate func() error) error {
 	flags := cmd.Flags()
 	v, err := sources(flags)
@@ -65,7 +66,7 @@ func LoadValid(cmd *cobra.Command, into any, validate func() error) error {
 	return errors.Join(append(errs, validate())...)
 }
 
-// sources are the environment and, where one is named, the file; the
+// sources returns the environment and, where one is named, the file; the
 // environment outweighs it.
 func sources(flags *pflag.FlagSet) (*viper.Viper, error) {
 	v := viper.NewWithOptions(
@@ -88,13 +89,12 @@ func sources(flags *pflag.FlagSet) (*viper.Viper, error) {
 	return v, nil
 }
 
-// isSetting tells flags that are settings from those that are read before
-// there are any.
+// isSetting reports whether a flag is a setting; others are read before there are any.
 func isSetting(f *pflag.Flag) bool {
 	return f.Name != FileFlag && f.Name != "help" && f.Name != "version"
 }
 
-// unknownKeys finds keys of the settings file that are no setting.
+// unknownKeys returns an error for each key of the settings file that is no setting.
 func unknownKeys(v *viper.Viper, flags *pflag.FlagSet) []error {
 	keys := v.AllKeys()
 	slices.Sort(keys)
@@ -107,7 +107,7 @@ func unknownKeys(v *viper.Viper, flags *pflag.FlagSet) []error {
 	return errs
 }
 
-// set gives a flag what the environment or the file says.
+// set sets a flag to a value of the environment or the file.
 func set(f *pflag.Flag, value any) error {
 	list, ok := f.Value.(pflag.SliceValue)
 	if !ok {
@@ -131,7 +131,7 @@ func set(f *pflag.Flag, value any) error {
 	return nil
 }
 
-// text is a single value of the environment or the file as it would stand in
+// text returns a single value of the environment or the file as it would stand in
 // a flag.
 func text(value any) (string, bool) {
 	switch value := value.(type) {
@@ -145,7 +145,7 @@ func text(value any) (string, bool) {
 	return "", false
 }
 
-// texts are the elements of a list, or words between white space.
+// texts returns the elements of a list, or words between white space.
 func texts(value any) ([]string, bool) {
 	list, ok := value.([]any)
 	if !ok {
@@ -163,7 +163,7 @@ func texts(value any) ([]string, bool) {
 	return words, true
 }
 
-// wanted says what would be right for a flag that cannot have a value.
+// wanted returns what would be right for a flag that cannot have a value.
 func wanted(f *pflag.Flag, err error) string {
 	switch f.Value.Type() {
 	case "bool":
@@ -202,7 +202,7 @@ func decode(flags *pflag.FlagSet, into any) error {
 	return nil
 }
 
-// Invalid is the error for a setting whose value cannot be used: it names the
+// Invalid returns the error for a setting whose value cannot be used: it names the
 // flag, the value and what would be right.
 func Invalid(flag string, value any, want string) error {
 	return fmt.Errorf("--%s (%s): %q is not valid: %s", flag, variable(flag), fmt.Sprint(value), want)

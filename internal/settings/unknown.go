@@ -18,8 +18,8 @@ type Unknown struct {
 	Nearest string
 }
 
-// UnknownVariables are the BERTH_ variables of an environment, as of os.Environ,
-// that are no setting of a command, by name. Those that Kubernetes makes of Services
+// UnknownVariables returns the BERTH_ variables of an environment, as of os.Environ,
+// that are no setting of a command, sorted by name. Those that Kubernetes makes of Services
 // whose name begins so are left out (the kubelet does, unless enableServiceLinks is
 // false).
 func UnknownVariables(cmd *cobra.Command, environ []string) []Unknown {
@@ -51,7 +51,7 @@ func UnknownVariables(cmd *cobra.Command, environ []string) []Unknown {
 	return out
 }
 
-// ofService reports whether a variable is one of those that tell of a Service: they
+// ofService reports whether a variable is one of those that describe a Service: they
 // all begin with its name, and one is NAME_SERVICE_HOST.
 func ofService(name string, all []string) bool {
 	const host = "_SERVICE_HOST"
@@ -61,11 +61,12 @@ func ofService(name string, all []string) bool {
 			return false
 		}
 		rest, ok := strings.CutPrefix(name, service)
-		return ok && (strings.HasPrefix(rest, "_SERVICE_") || rest == "_PORT" || strings.HasPrefix(rest, "_PORT_"))
+		return ok && (rest == "_PORT" ||
+			strings.HasPrefix(rest, "_PORT_") || strings.HasPrefix(rest, "_SERVICE_"))
 	})
 }
 
-// WarnOfUnknown tells of variables that are no setting. They are no error: they may
+// WarnOfUnknown logs the variables that are no setting. They are no error: they may
 // be meant for another program that shares the environment.
 func WarnOfUnknown(log *slog.Logger, cmd *cobra.Command, environ []string) {
 	for _, u := range UnknownVariables(cmd, environ) {
@@ -77,7 +78,7 @@ func WarnOfUnknown(log *slog.Logger, cmd *cobra.Command, environ []string) {
 	}
 }
 
-// variable is the environment variable of a flag.
+// variable returns the environment variable of a flag.
 func variable(flag string) string {
 	return EnvPrefix + "_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }

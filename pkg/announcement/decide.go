@@ -265,7 +265,7 @@ func Decide(in Input) Decision {
 	case d.Owner == "":
 		d.Reason, d.Message = v1beta1.ReasonNoCandidate, "No node can announce the address: "+listed(rejections)+"."
 	case !handOver(in, ads, &d) && !standIn(in, &d):
-		d.Reason, d.Message = v1beta1.ReasonNotOwner, fmt.Sprintf("Node %s announces the address.", d.Owner)
+		d.Reason, d.Message = v1beta1.ReasonNotOwner, d.announcedBy(in.Node)
 		if alone := withoutStandIn(in, d); len(alone) > 0 {
 			d.Message = fmt.Sprintf("Node %s owns the address and its speaker is not there. Nobody can answer in its place on %s, "+
 				"for no present node shares a subnet with it there.", d.Owner, strings.Join(alone, ", "))

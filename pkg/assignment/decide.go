@@ -633,7 +633,7 @@ func (c choice) fromPool(p *config.Pool, family Family) (netip.Addr, Rejection) 
 	shared, shares := c.Addresses.Shareable(p.Name, is6, s.Holder, s.Terms, atQuota)
 	if atQuota && !shares {
 		_, quota := c.Addresses.Used(p.Name, s.Terms.Group, s.Holder, nil)
-		return reject(v1beta1.ReasonQuotaReached, fmt.Sprintf("namespace %s holds as many addresses as it may, %d", s.Namespace, quota))
+		return reject(v1beta1.ReasonQuotaReached, fmt.Sprintf("namespace %s holds as many of its addresses as quotaPerNamespace allows, %d", s.Namespace, quota))
 	}
 	if shares {
 		return shared, Rejection{}
@@ -743,7 +743,7 @@ func (c choice) pickRequested(addr netip.Addr) (netip.Addr, Decision) {
 	}
 	if !c.quotaAllows(pool, addr) {
 		return refuse(v1beta1.ReasonNoEligiblePool,
-			"The Service asks for %s, but namespace %s holds as many addresses of pool %s as it may.", addr, s.Namespace, pool)
+			"The Service asks for %s, but namespace %s holds as many addresses of pool %s as its quotaPerNamespace allows.", addr, s.Namespace, pool)
 	}
 	return addr, Decision{}
 }

@@ -253,7 +253,7 @@ func aPool(t *rapid.T, name string, age int) v1beta1.IPAddressPool {
 	}
 	p.Spec.AllowNodeAddresses = rapid.IntRange(0, 4).Draw(t, "gives out addresses of nodes") == 0
 	p.Spec.Sharing = rapid.SampledFrom([]v1beta1.Sharing{"", v1beta1.SharingCluster, v1beta1.SharingNamespace}).Draw(t, "sharing")
-	p.Spec.Quota = rapid.SampledFrom([]int32{0, 0, 2, 3}).Draw(t, "quota")
+	p.Spec.QuotaPerNamespace = rapid.SampledFrom([]int32{0, 0, 2, 3}).Draw(t, "quota")
 	if rapid.IntRange(0, 3).Draw(t, "pinned") == 0 {
 		p.Spec = pinned(p.Spec, v1beta1.ServiceAllocation{Priority: rapid.Int32Range(0, 2).Draw(t, "priority"), Namespaces: []string{"shop"}})
 	}

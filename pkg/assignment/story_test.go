@@ -29,7 +29,7 @@ func draining(s *v1beta1.IPAddressPoolSpec) { s.Drain = true }
 func moving(s *v1beta1.IPAddressPoolSpec)   { s.OnShrink = v1beta1.OnShrinkMove }
 
 func quota(n int32) func(*v1beta1.IPAddressPoolSpec) {
-	return func(s *v1beta1.IPAddressPoolSpec) { s.Quota = n }
+	return func(s *v1beta1.IPAddressPoolSpec) { s.QuotaPerNamespace = n }
 }
 
 func reuseDelay(d time.Duration) func(*v1beta1.IPAddressPoolSpec) {
@@ -132,7 +132,7 @@ func TestAFamilyIsFullWhileTheOtherRests(t *testing.T) {
 
 func TestQuota(t *testing.T) {
 	few := pool("few", spec(quota(2), "192.0.2.0/28", "2001:db8::/120"))
-	full := "No pool gives an IPv4 address: pool few: namespace shop holds as many addresses as it may, 2 (QuotaReached)."
+	full := "No pool gives an IPv4 address: pool few: namespace shop holds as many of its addresses as quotaPerNamespace allows, 2 (QuotaReached)."
 	for _, test := range []struct {
 		story string
 		tell  func(t *testing.T, w *world)
@@ -163,7 +163,7 @@ func TestQuota(t *testing.T) {
 			d := w.look(t, dual(of("shop", "c"), true))
 			want(t, d, v1beta1.ReasonPartlyAssigned, "192.0.2.1")
 			says(t, d, "192.0.2.1 from pool few. The other family is missing: No pool gives an IPv6 address: "+
-				"pool few: namespace shop holds as many addresses as it may, 2 (QuotaReached).")
+				"pool few: namespace shop holds as many of its addresses as quotaPerNamespace allows, 2 (QuotaReached).")
 		}},
 		{"a shared address is free of charge for the next who shares it", func(t *testing.T, w *world) {
 			gives(t, w.look(t, sharing(of("shop", "a"), "k", 80)), "192.0.2.0")
@@ -182,7 +182,7 @@ func TestQuota(t *testing.T) {
 			gives(t, w.look(t, of("shop", "b")), "192.0.2.1")
 			d := w.look(t, asking(of("shop", "c"), "", "192.0.2.9"))
 			want(t, d, v1beta1.ReasonNoEligiblePool)
-			says(t, d, "The Service asks for 192.0.2.9, but namespace shop holds as many addresses of pool few as it may.")
+			says(t, d, "The Service asks for 192.0.2.9, but namespace shop holds as many addresses of pool few as its quotaPerNamespace allows.")
 		}},
 		{"a Service at the quota may exchange its address for another", func(t *testing.T, w *world) {
 			gives(t, w.look(t, of("shop", "a")), "192.0.2.0")

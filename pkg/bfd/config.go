@@ -14,7 +14,7 @@ const (
 	MaxInterval = time.Minute
 )
 
-// Key names a session: the path that it watches. Two sessions with the same
+// Key identifies a session by the path that it monitors. Two sessions with the same
 // peer differ in Local, Link or Multihop.
 type Key struct {
 	// Peer is the other end, a unicast address without zone.
@@ -30,7 +30,7 @@ type Key struct {
 	Multihop bool
 }
 
-// Validate says what is wrong with the key.
+// Validate returns what is wrong with the key.
 func (k Key) Validate() error {
 	var errs []error
 	if !isUnicast(k.Peer) {
@@ -41,7 +41,8 @@ func (k Key) Validate() error {
 			errs = append(errs, fmt.Errorf("local address %s is not a unicast address without zone", k.Local))
 		}
 		if k.Local.Is4() != k.Peer.Is4() {
-			errs = append(errs, fmt.Errorf("local address %s and peer %s are of different families", k.Local, k.Peer))
+			errs = append(errs, fmt.Errorf(
+				"local address %s and peer %s are of different families", k.Local, k.Peer))
 		}
 		if k.Local == k.Peer {
 			errs = append(errs, fmt.Errorf("local address and peer are both %s", k.Peer))
@@ -77,7 +78,7 @@ func compareBool(a, b bool) int {
 	}
 }
 
-// SessionConfig is how a session is to be run. The zero value of each number
+// SessionConfig is the configuration of a session. The zero value of each number
 // means its default. Changes apply to a running session without taking it down.
 type SessionConfig struct {
 	// ReceiveInterval is the least interval at which we are willing to receive;
@@ -93,8 +94,8 @@ type SessionConfig struct {
 	// peer takes the path for failed. 1 to 255, default 3. With 1, any lost packet
 	// is a failure.
 	DetectMultiplier uint8
-	// EchoMode says that we send the peer's echo packets back, not more often than
-	// each EchoInterval. It is for one hop only. See docs/bfd.md for what it needs.
+	// EchoMode offers the peer to send its echo packets back, one in each EchoInterval at
+	// most. It is for one hop only. See docs/bfd.md for what it needs.
 	EchoMode bool
 	// EchoInterval is the least interval of the peer's echo packets, used with
 	// EchoMode. [MinInterval] to [MaxInterval], default 50 ms.
@@ -108,7 +109,7 @@ type SessionConfig struct {
 	MinimumTTL uint8
 }
 
-// WithDefaults is the configuration with every number filled in.
+// WithDefaults returns the configuration with every number filled in.
 func (c SessionConfig) WithDefaults() SessionConfig {
 	c.ReceiveInterval = cmp.Or(c.ReceiveInterval, 300*time.Millisecond)
 	c.TransmitInterval = cmp.Or(c.TransmitInterval, 300*time.Millisecond)
@@ -118,16 +119,21 @@ func (c SessionConfig) WithDefaults() SessionConfig {
 	return c
 }
 
-// Validate says what is wrong with the configuration of the session named key.
+// Validate returns what is wrong with the configuration of the session named key.
 func (c SessionConfig) Validate(key Key) error {
 	c = c.WithDefaults()
 	errs := []error{key.Validate()}
 	for _, i := range []struct {
 		name  string
 		value time.Duration
-	}{{"receive", c.ReceiveInterval}, {"transmit", c.TransmitInterval}, {"echo", c.EchoInterval}} {
+	}{
+		{"receive", c.ReceiveInterval},
+		{"transmit", c.TransmitInterval},
+		{"echo", c.EchoInterval},
+	} {
 		if i.value < MinInterval || i.value > MaxInterval {
-			errs = append(errs, fmt.Errorf("%s interval %s is not between %s and %s", i.name, i.value, MinInterval, MaxInterval))
+			errs = append(errs, fmt.Errorf(
+				"%s interval %s is not between %s and %s", i.name, i.value, MinInterval, MaxInterval))
 		}
 	}
 	if c.MinimumTTL == maxTTL {

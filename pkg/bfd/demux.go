@@ -15,27 +15,27 @@ type entry struct {
 	// sender is nil while it cannot be opened; link is the index of the key's link.
 	sender sender
 	link   int
-	// failing counts sends in a row that failed. What is wrong is logged once,
-	// until a packet was sent.
-	failing    int
-	complained bool
-	counters   Counters
-	// told is the history of which the log knows.
-	told history
+	// failing counts sends in a row that failed. The error is logged once, until a packet
+	// was sent.
+	failing         int
+	sendErrorLogged bool
+	counters        Counters
+	// logged is the history as far as it was logged.
+	logged history
 	// due and slot are of timers; slot is -1 when nothing is due.
 	due  time.Time
 	slot int
 }
 
-// matches reports whether a packet came the way of the session: from its peer,
-// and by its link and to its local address if it has them.
+// matches reports whether a packet came by the path of the session: from its peer, and by
+// its link and to its local address if it has them.
 func (e *entry) matches(r role, d *datagram) bool {
 	return e.key.Peer == d.from && e.key.Multihop == (r.kind == multihop) &&
 		(!e.key.Local.IsValid() || e.key.Local == d.to) &&
 		(e.key.Link == "" || e.link == d.link)
 }
 
-// sessions are entries that packets can find.
+// sessions are the entries, as packets are demultiplexed to them (RFC 5880 6.3).
 type sessions struct {
 	byDiscriminator map[uint32]*entry
 	// byPeer has those that a peer can begin with, the most specific first.
@@ -46,8 +46,8 @@ func newSessions() sessions {
 	return sessions{make(map[uint32]*entry), make(map[netip.Addr][]*entry)}
 }
 
-// discriminator returns one that no session has. It is random, because who does
-// not see our packets should not be able to guess it.
+// discriminator returns one that no session has, not 0 (RFC 5880 6.8.1). It is random, so
+// that a host that does not see our packets cannot guess it.
 func (s sessions) discriminator() uint32 {
 	for {
 		d := rand.Uint32()
@@ -66,7 +66,7 @@ func (s sessions) add(e *entry) {
 	})
 }
 
-// hide makes the session one that cannot be begun any more.
+// hide removes the session from those that a packet without a discriminator finds.
 func (s sessions) hide(e *entry) {
 	list := slices.DeleteFunc(s.byPeer[e.key.Peer], func(x *entry) bool { return x == e })
 	s.byPeer[e.key.Peer] = list

@@ -2,19 +2,18 @@ package bfd
 
 import "time"
 
-// Cause says why a session is not Up any more. It is empty for changes to the
-// better.
+// Cause is why the state of a session got worse. It is empty for other transitions.
 type Cause string
 
 // The causes.
 const (
 	// CauseSilence: no packet came for the detection time. A failure.
 	CauseSilence Cause = "DetectionTimeExpired"
-	// CausePeerDown: the peer says that it is Down, because it does not hear us or
-	// has just started. A failure.
+	// CausePeerDown: the peer signals Down, because it does not hear us or has just started.
+	// A failure.
 	CausePeerDown Cause = "PeerSignaledDown"
-	// CausePeerAdminDown: somebody shut the session down at the peer. This says
-	// nothing about the path, so it is no failure (RFC 5882 3.2).
+	// CausePeerAdminDown: somebody shut the session down at the peer. This means nothing for
+	// the path, so it is no failure (RFC 5882 3.2).
 	CausePeerAdminDown Cause = "PeerAdminDown"
 	// CauseRemoved: the session is not wanted any more, at this end.
 	CauseRemoved Cause = "Removed"
@@ -28,8 +27,8 @@ type Transition struct {
 	At       time.Time
 	From, To State
 	Cause    Cause
-	// Diagnostic is what we tell the peer with it, RemoteDiagnostic what the peer
-	// told last.
+	// Diagnostic is what we send to the peer with it, RemoteDiagnostic what the peer sent
+	// last.
 	Diagnostic, RemoteDiagnostic Diagnostic
 }
 
@@ -55,7 +54,7 @@ func (h *history) record(t Transition) {
 	}
 }
 
-// visible is what watchers want to know of a session at once.
+// visible is what makes Changed fire when it differs from before.
 type visible struct {
 	state, remoteState           State
 	diagnostic, remoteDiagnostic Diagnostic

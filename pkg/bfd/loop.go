@@ -15,9 +15,8 @@ const (
 	// failuresMax is how many sends in a row may fail before the socket is opened
 	// anew: its link may have been made again under another index.
 	failuresMax = 3
-	// readMax is how many packets are read from a socket before timers are looked
-	// at. The queue of a socket holds fewer, so every packet that had arrived when
-	// reading began is read.
+	// readMax is how many packets are read from a socket before timers are checked. The queue
+	// of a socket holds fewer, so every packet that had arrived when reading began is read.
 	readMax = 1024
 )
 
@@ -27,19 +26,19 @@ const (
 // process that did not run for a while finds its timers expired and its packets
 // unread, and that is no failure of the path.
 type loop struct {
-	*Speaker
+	speaker  *Speaker
 	entries  map[Key]*entry
 	leaving  map[*entry]struct{}
 	sessions sessions
 	timers   timers
-	// ports are the listening sockets, in the order of their roles; missing are
-	// those that could not be opened, of which the log knows.
+	// ports are the listening sockets, in the order of their roles; missing are those that
+	// could not be opened, which was logged.
 	ports   []port
 	missing map[role]bool
 	stats   Stats
-	// seen is the serial of the desired state that was looked at.
+	// seen is the serial of the desired state that was reconciled.
 	seen uint64
-	// retryAt is when to look for missing sockets; zero is never.
+	// retryAt is when to try missing sockets again; zero is never.
 	retryAt time.Time
 	buf     []byte
 	in      datagram
@@ -53,7 +52,7 @@ type port struct {
 
 func newLoop(s *Speaker) *loop {
 	return &loop{
-		Speaker:  s,
+		speaker:  s,
 		entries:  make(map[Key]*entry),
 		leaving:  make(map[*entry]struct{}),
 		sessions: newSessions(),
@@ -62,7 +61,8 @@ func newLoop(s *Speaker) *loop {
 	}
 }
 
-// run serves until ctx ends, and then until the peers know or Farewell is over.
+// run serves until ctx ends, and then until the peers have answered the end of their
+// sessions or Farewell is over.
 func (l *loop) run(ctx context.Context) {
 	defer l.closeAll()
 	var end time.Time
@@ -70,7 +70,7 @@ func (l *loop) run(ctx context.Context) {
 		requests := l.takeRequests()
 		now := time.Now()
 		if ctx.Err() != nil && end.IsZero() {
-			end = now.Add(l.config.Farewell)
+			end = now.Add(l.speaker.config.Farewell)
 			l.leaveAll(now)
 		}
 		l.reconcileIfNew(now, end)
@@ -78,7 +78,7 @@ func (l *loop) run(ctx context.Context) {
 		if len(requests) > 0 {
 			out := l.describe(l.entries)
 			if !end.IsZero() {
-				out = l.last
+				out = l.speaker.last
 			}
 			for _, r := range requests {
 				r <- out
@@ -88,17 +88,17 @@ func (l *loop) run(ctx context.Context) {
 		if !end.IsZero() && (len(l.leaving) == 0 || !now.Before(end)) {
 			return
 		}
-		l.network.wait(l.untilNext(now, end))
+		l.speaker.network.wait(l.untilNext(now, end))
 		l.readPorts(listener.ready)
 	}
 }
 
-// takeRequests returns who asked for State or Stats since the last time.
+// takeRequests returns the callers of State and Stats since the last time.
 func (l *loop) takeRequests() []chan<- snapshot {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	requests := l.requests
-	l.requests = nil
+	l.speaker.mu.Lock()
+	defer l.speaker.mu.Unlock()
+	requests := l.speaker.requests
+	l.speaker.requests = nil
 	return requests
 }
 
@@ -118,8 +118,8 @@ func (l *loop) untilNext(now, end time.Time) time.Duration {
 	return max(next.Sub(now), 0)
 }
 
-// runTimers does what is due. Sessions that seem silent are looked at again when
-// all sockets have been read.
+// runTimers does what is due. Sessions that seem silent are checked again when all sockets
+// have been read.
 func (l *loop) runTimers(now time.Time) {
 	read := false
 	for {
@@ -134,22 +134,22 @@ func (l *loop) runTimers(now time.Time) {
 		}
 		late := now.Sub(e.due)
 		out := e.session.tick(now)
-		if out.send && l.observe != nil {
-			l.observe(late)
+		if out.send && l.speaker.observe != nil {
+			l.speaker.observe(late)
 		}
 		l.apply(e, out)
 		now = time.Now()
 	}
 }
 
-// apply does what came of an input to a session.
+// apply sends, records and schedules what follows from an input to a session.
 func (l *loop) apply(e *entry, out outcome) {
 	if out.send {
 		l.send(e, out.packet)
 	}
 	if out.changed {
-		signal(l.changed)
-		l.tell(e)
+		l.speaker.changed.Set()
+		l.logTransition(e)
 	}
 	if e.session.gone(time.Now()) {
 		l.forget(e)
@@ -168,26 +168,26 @@ func (l *loop) send(e *entry, p Packet) {
 		e.counters.SendErrors++
 		e.failing++
 		if e.failing == failuresMax {
-			l.complain(e, err)
+			l.logSendError(e, err)
 			l.closeSender(e)
 			l.retryLater(time.Now())
-			signal(l.changed)
+			l.speaker.changed.Set()
 		}
 		return
 	}
-	e.failing, e.complained = 0, false
+	e.failing, e.sendErrorLogged = 0, false
 	e.counters.Sent++
 }
 
-// complain logs that a session cannot send, once.
-func (l *loop) complain(e *entry, err error) {
-	if !e.complained {
-		l.log.Warn("cannot send to BFD peer", "address", e.key.Peer, "link", e.key.Link, "error", err)
+// logSendError logs that a session cannot send, once until it can.
+func (l *loop) logSendError(e *entry, err error) {
+	if !e.sendErrorLogged {
+		l.speaker.log.Warn("cannot send to BFD peer", "address", e.key.Peer, "link", e.key.Link, "error", err)
 	}
-	e.complained = true
+	e.sendErrorLogged = true
 }
 
-// readPorts reads the ports of which the condition is true.
+// readPorts reads the ports for which the condition is true.
 func (l *loop) readPorts(condition func(listener) bool) {
 	l.ports = slices.DeleteFunc(l.ports, func(p port) bool {
 		if !condition(p.listener) {
@@ -198,17 +198,17 @@ func (l *loop) readPorts(condition func(listener) bool) {
 			return false
 		}
 		l.stats.SocketErrors++
-		l.log.Error("BFD socket failed", "protocol", p.role.String(), "error", err)
+		l.speaker.log.Error("BFD socket failed", "protocol", p.role.String(), "error", err)
 		p.close()
 		l.retryLater(time.Now())
-		signal(l.changed)
+		l.speaker.changed.Set()
 		return true
 	})
 }
 
 func always(listener) bool { return true }
 
-// read takes in the packets that a port has.
+// read receives the packets that have arrived at a port.
 func (l *loop) read(p port) error {
 	for range readMax {
 		ok, err := p.read(&l.in)
@@ -226,7 +226,7 @@ func (l *loop) read(p port) error {
 	return nil
 }
 
-// receive gives a packet to its session, or counts why not.
+// receive gives a packet to its session, or counts why it does not.
 func (l *loop) receive(r role, d *datagram) {
 	p, verdict := ParsePacket(d.payload())
 	var e *entry
@@ -248,9 +248,9 @@ func (l *loop) receive(r role, d *datagram) {
 	l.apply(e, out)
 }
 
-// reflect sends a peer's echo packet back (RFC 5880 6.8.8), for peers that send
-// it to us instead of past us. One that was sent back by somebody has a lower
-// TTL, so two nodes do not play ball for ever.
+// reflect sends a peer's echo packet back (RFC 5880 6.8.8), for peers that address it to
+// this node and not to themselves. A packet that was sent back has a lower TTL, so two
+// nodes do not send one to and fro for ever.
 func (l *loop) reflect(p port, d *datagram) {
 	e := l.sessions.ofPeer(p.role, d)
 	if e == nil || !e.session.config.EchoMode || d.ttl != maxTTL || p.answer(d) != nil {
@@ -260,25 +260,28 @@ func (l *loop) reflect(p port, d *datagram) {
 	e.counters.Echoes++
 }
 
-// tell logs that a session came up or went down.
-func (l *loop) tell(e *entry) {
-	before, h := e.told, e.session.history
-	e.told = h
+// logTransition logs that a session came up or went down.
+func (l *loop) logTransition(e *entry) {
+	before, h := e.logged, e.session.history
+	e.logged = h
 	if h.ups != before.ups {
-		l.log.Info("BFD session is up", "address", e.key.Peer, "link", e.key.Link)
+		l.speaker.log.Info("BFD session is up", "address", e.key.Peer, "link", e.key.Link)
 	}
 	switch {
 	case h.downs == before.downs:
 	case h.lastDown.Cause.failure():
-		l.log.Warn("BFD session is down", "address", e.key.Peer, "link", e.key.Link, "reason", string(h.lastDown.Cause))
+		l.speaker.log.Warn("BFD session is down", "address", e.key.Peer, "link", e.key.Link,
+			"reason", string(h.lastDown.Cause))
 	default:
-		l.log.Info("BFD session was shut down", "address", e.key.Peer, "link", e.key.Link, "reason", string(h.lastDown.Cause))
+		l.speaker.log.Info("BFD session was shut down", "address", e.key.Peer, "link", e.key.Link,
+			"reason", string(h.lastDown.Cause))
 	}
 }
 
+// retryLater has missing sockets tried again after retryAfter.
 func (l *loop) retryLater(now time.Time) { l.retryAt = now.Add(retryAfter) }
 
-// describe is the answer to State and Stats.
+// describe returns the answer to State and Stats.
 func (l *loop) describe(entries map[Key]*entry) snapshot {
 	out := snapshot{stats: l.stats}
 	for _, key := range slices.SortedFunc(maps.Keys(entries), Key.compare) {

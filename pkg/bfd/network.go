@@ -77,7 +77,7 @@ func (r role) port() int {
 	}
 }
 
-// roleOf is the role of the session's control packets.
+// roleOf returns the role of the session's control packets.
 func roleOf(k Key) role {
 	r := role{kind: singleHop, v6: k.Peer.Is6()}
 	if k.Multihop {
@@ -96,7 +96,7 @@ type datagram struct {
 	port    uint16
 	to      netip.Addr
 	link    int // index of the link it came in by
-	ttl     int // -1 when the kernel did not tell
+	ttl     int // -1 when it is not known
 	control [128]byte
 }
 

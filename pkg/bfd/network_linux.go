@@ -33,7 +33,8 @@ type option struct {
 	level, name, value int
 }
 
-// listenOptions are what a listening socket has the kernel tell of each packet.
+// listenOptions returns the options of a listening socket: the kernel reports TTL, link and
+// destination of each packet.
 func listenOptions(v6 bool) []option {
 	if v6 {
 		return []option{
@@ -51,7 +52,7 @@ func listenOptions(v6 bool) []option {
 	}
 }
 
-// sendOptions are those of a session's socket.
+// sendOptions returns the options of a session's socket.
 func sendOptions(v6 bool) []option {
 	if v6 {
 		return []option{
@@ -114,7 +115,7 @@ func openSocket(v6 bool, prepare func(fd int) error, local netip.Addr, port int)
 	return socket(fd), nil
 }
 
-// sockaddr is an address as the kernel wants it. A zone is the name of a link.
+// sockaddr returns an address as the kernel wants it. A zone is the name of a link.
 func sockaddr(v6 bool, addr netip.Addr, port int) (unix.Sockaddr, error) {
 	if !v6 {
 		out := &unix.SockaddrInet4{Port: port}
@@ -140,7 +141,8 @@ func sockaddr(v6 bool, addr netip.Addr, port int) (unix.Sockaddr, error) {
 func (s socket) close() { _ = unix.Close(int(s)) } // nothing in it could be lost
 
 func (k *kernel) listen(r role) (listener, error) {
-	s, err := openSocket(r.v6, func(fd int) error { return setOptions(fd, listenOptions(r.v6)) }, netip.Addr{}, r.port())
+	prepare := func(fd int) error { return setOptions(fd, listenOptions(r.v6)) }
+	s, err := openSocket(r.v6, prepare, netip.Addr{}, r.port())
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +198,7 @@ func (l *kernelListener) read(d *datagram) (bool, error) {
 	}
 }
 
-// setSource takes over the address that a packet came from.
+// setSource records the address that a packet came from.
 func (d *datagram) setSource(from *unix.RawSockaddrInet6) {
 	d.from, d.port = netip.Addr{}, 0
 	port := from.Port
@@ -212,7 +214,7 @@ func (d *datagram) setSource(from *unix.RawSockaddrInet6) {
 	d.port = binary.BigEndian.Uint16(network[:])
 }
 
-// setControl takes over what the kernel tells of a packet (ip(7), ipv6(7)).
+// setControl records what the kernel reports of a packet (ip(7), ipv6(7)).
 func (d *datagram) setControl(b []byte) {
 	d.to, d.link, d.ttl = netip.Addr{}, 0, -1
 	for len(b) >= unix.SizeofCmsghdr {
@@ -222,7 +224,8 @@ func (d *datagram) setControl(b []byte) {
 		}
 		b = rest
 		switch (option{level: int(header.Level), name: int(header.Type)}) {
-		case option{level: unix.IPPROTO_IP, name: unix.IP_TTL}, option{level: unix.IPPROTO_IPV6, name: unix.IPV6_HOPLIMIT}:
+		case option{level: unix.IPPROTO_IP, name: unix.IP_TTL},
+			option{level: unix.IPPROTO_IPV6, name: unix.IPV6_HOPLIMIT}:
 			if len(data) >= 4 {
 				d.ttl = int(int32(binary.NativeEndian.Uint32(data)))
 			}
@@ -264,7 +267,7 @@ func (l *kernelListener) answer(d *datagram) error {
 	return nil
 }
 
-// controlMessage is a control message with an int.
+// controlMessage returns a control message with an int.
 func controlMessage(level, kind, value int) []byte {
 	b := make([]byte, unix.CmsgSpace(4))
 	header := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
@@ -349,7 +352,7 @@ func (s *kernelSender) send(payload []byte) error {
 	return nil
 }
 
-// forwards looks whether the kernel forwards packets that come in by the link:
+// forwards reports whether the kernel forwards packets that come in by the link:
 // the echo packets of RFC 5881 are addressed to their sender. Those of
 // link-local peers cannot be forwarded; such peers send them to us.
 func (*kernel) forwards(k Key) bool {

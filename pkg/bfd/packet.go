@@ -32,11 +32,11 @@ type State uint8
 
 // The states. The numbers are those of the wire.
 const (
-	// AdminDown: shut down on purpose. It says nothing about the path.
+	// AdminDown: shut down on purpose. It means nothing for the path.
 	AdminDown State = iota
-	// Down: the other end is not heard, or says that it is Down too.
+	// Down: the other end is not heard, or has just signaled Down too.
 	Down
-	// Init: the other end is heard, and does not know yet that it is.
+	// Init: the other end is heard, and does not hear us yet, as far as we know.
 	Init
 	// Up: both ends hear each other.
 	Up
@@ -44,7 +44,7 @@ const (
 
 var stateNames = [...]string{AdminDown: "AdminDown", Down: "Down", Init: "Init", Up: "Up"}
 
-// String is the state as RFC 5880 writes it.
+// String returns the state as RFC 5880 writes it.
 func (s State) String() string {
 	if int(s) >= len(stateNames) {
 		return fmt.Sprintf("State(%d)", uint8(s))
@@ -52,7 +52,7 @@ func (s State) String() string {
 	return stateNames[s]
 }
 
-// Diagnostic says why a session last left the state Up (RFC 5880 4.1, Diag).
+// Diagnostic is why a session last changed to a worse state (RFC 5880 4.1, Diag).
 // It has five bits on the wire.
 type Diagnostic uint8
 
@@ -81,7 +81,7 @@ var diagnosticNames = [...]string{
 	DiagReverseConcatenate: "reverse concatenated path down",
 }
 
-// String is the diagnostic in words, and its number when it has none.
+// String returns the diagnostic in words, and its number when it has none.
 func (d Diagnostic) String() string {
 	if int(d) >= len(diagnosticNames) {
 		return fmt.Sprintf("diagnostic %d", uint8(d))
@@ -128,9 +128,9 @@ const (
 	bitMultipoint = 1 << 0
 )
 
-// ParsePacket reads a control packet from the payload of a datagram. It makes
-// the checks of RFC 5880 6.8.6 that need no session, in that order; the verdict
-// is Accepted when they all pass. What follows the packet is ignored.
+// ParsePacket reads a control packet from the payload of a datagram. It makes the checks
+// of RFC 5880 6.8.6 that need no session; the verdict is Accepted when they all pass. What
+// follows the packet is ignored.
 func ParsePacket(b []byte) (Packet, Verdict) {
 	if len(b) < packetLen {
 		return Packet{}, BadLength

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// String is the role in words, for logs.
+// String returns the role in words, for logs.
 func (r role) String() string {
 	name := [...]string{singleHop: "bfd", multihop: "bfd-multihop", echo: "bfd-echo"}[r.kind]
 	if r.v6 {
@@ -25,26 +25,25 @@ func (l *loop) listens(r role) bool {
 	return slices.ContainsFunc(l.ports, func(p port) bool { return p.role == r })
 }
 
-// wanted is the configuration that was last set for a session.
+// wanted returns the configuration that was last set for a session.
 func (l *loop) wanted(key Key) SessionConfig {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.desired[key]
+	l.speaker.mu.Lock()
+	defer l.speaker.mu.Unlock()
+	return l.speaker.desired[key]
 }
 
-// reconcileIfNew brings sockets and sessions to the desired state, when that is
-// new or a socket is to be tried again. Nothing is begun any more after the end
-// was set.
+// reconcileIfNew brings sockets and sessions to the desired state, when that is new or a
+// socket has to be tried again. After the end was set, it starts nothing.
 func (l *loop) reconcileIfNew(now, end time.Time) {
-	l.mu.Lock()
-	desired, serial := l.desired, l.serial
-	l.mu.Unlock()
+	l.speaker.mu.Lock()
+	desired, serial := l.speaker.desired, l.speaker.serial
+	l.speaker.mu.Unlock()
 	retry := !l.retryAt.IsZero() && !now.Before(l.retryAt)
 	if !end.IsZero() || serial == l.seen && !retry {
 		return
 	}
 	if serial != l.seen {
-		signal(l.changed)
+		l.speaker.changed.Set()
 	}
 	l.seen, l.retryAt = serial, time.Time{}
 	l.reconcilePorts(now, desired)
@@ -80,11 +79,11 @@ func (l *loop) reconcilePorts(now time.Time, desired map[Key]SessionConfig) {
 		if l.listens(r) {
 			continue
 		}
-		socket, err := l.network.listen(r)
+		socket, err := l.speaker.network.listen(r)
 		if err != nil {
 			l.stats.SocketErrors++
 			if !l.missing[r] {
-				l.log.Error("BFD socket failed", "protocol", r.String(), "error", err)
+				l.speaker.log.Error("BFD socket failed", "protocol", r.String(), "error", err)
 			}
 			l.missing[r] = true
 			l.retryLater(now)
@@ -92,15 +91,17 @@ func (l *loop) reconcilePorts(now time.Time, desired map[Key]SessionConfig) {
 		}
 		delete(l.missing, r)
 		l.ports = append(l.ports, port{r, socket})
-		signal(l.changed)
+		l.speaker.changed.Set()
 	}
 	slices.SortFunc(l.ports, func(a, b port) int { return a.role.compare(b.role) })
 }
 
-// reconcileSession makes or changes one session.
+// reconcileSession starts or reconfigures one session.
 func (l *loop) reconcileSession(now time.Time, key Key, config SessionConfig) {
-	// Echo packets are promised to come back only where they will.
-	config.EchoMode = config.EchoMode && l.listens(role{echo, key.Peer.Is6()}) && l.network.forwards(key)
+	// A Required Min Echo RX Interval other than 0 promises that echo packets come back (RFC
+	// 5880 6.8.9): it is sent only where they do.
+	comeBack := l.listens(role{echo, key.Peer.Is6()}) && l.speaker.network.forwards(key)
+	config.EchoMode = config.EchoMode && comeBack
 	e := l.entries[key]
 	if e == nil {
 		l.forgetLeaving(key)
@@ -136,18 +137,18 @@ func (l *loop) forgetLeaving(key Key) {
 	}
 }
 
-// leaveAll shuts everything down. What State tells after Run is how it was when
-// the sessions were shut down.
+// leaveAll shuts everything down. After Run, State returns how it was when the sessions
+// were shut down.
 func (l *loop) leaveAll(now time.Time) {
 	entries := maps.Clone(l.entries)
 	for _, key := range slices.SortedFunc(maps.Keys(entries), Key.compare) {
 		l.leave(entries[key], now)
 	}
-	l.last = l.describe(entries)
+	l.speaker.last = l.describe(entries)
 }
 
-// forget ends a session that has left. Its port may not be needed any more,
-// which the next look at everything finds.
+// forget removes a session that has left. Its port may not be needed any more, which the
+// next reconciliation finds.
 func (l *loop) forget(e *entry) {
 	l.retryLater(time.Now())
 	l.timers.set(e, time.Time{})
@@ -156,18 +157,19 @@ func (l *loop) forget(e *entry) {
 	delete(l.leaving, e)
 }
 
+// openSender opens the socket of a session.
 func (l *loop) openSender(e *entry, now time.Time) {
 	var err error
-	e.sender, e.link, err = l.network.dial(e.key)
+	e.sender, e.link, err = l.speaker.network.dial(e.key)
 	if err != nil {
 		e.sender = nil
-		l.complain(e, err)
+		l.logSendError(e, err)
 		l.stats.SocketErrors++
 		l.retryLater(now)
 		return
 	}
 	e.failing = 0
-	signal(l.changed)
+	l.speaker.changed.Set()
 }
 
 func (l *loop) closeSender(e *entry) {

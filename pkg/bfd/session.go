@@ -6,8 +6,8 @@ import (
 
 const (
 	// slowInterval is the interval of our packets while the session is not Up, the
-	// least that 6.8.3 allows. It holds for sessions that are to be slower once Up
-	// too, or they would need minutes to get there.
+	// least that 6.8.3 allows. Sessions that are to be slower once Up use it too, or they
+	// would need minutes to get there.
 	slowInterval = time.Second
 	// initialMinRx is what is assumed of a peer that was not heard (6.8.1).
 	initialMinRx = time.Microsecond
@@ -35,8 +35,9 @@ type session struct {
 	remoteDiagnostic         Diagnostic
 	remoteControlIndependent bool
 
-	// txInForce and rxInForce are what is counted with, which may be an earlier
-	// desiredMinTx and requiredMinRx until the peer knows the new one (6.8.3).
+	// txInForce and rxInForce are the intervals that deadlines follow, which may be an
+	// earlier desiredMinTx and requiredMinRx until the peer has confirmed the new one
+	// (6.8.3).
 	txInForce, rxInForce time.Duration
 	poll                 poll
 
@@ -84,16 +85,16 @@ func newSession(now time.Time, start sessionStart) *session {
 	return s
 }
 
-// outcome is what came of an input.
+// outcome is what follows from an input.
 type outcome struct {
 	// send says that packet has to be sent now.
 	send   bool
 	packet Packet
-	// changed says that something a watcher wants to know has changed.
+	// changed is set when something visible has changed.
 	changed bool
 }
 
-// next is when tick has to be called, and zero if nothing is due ever.
+// next returns when tick has to be called, and zero if nothing will be due.
 func (s *session) next() time.Time {
 	switch {
 	case s.sendAt.IsZero():
@@ -107,7 +108,9 @@ func (s *session) next() time.Time {
 
 // silent reports whether the detection time is over (6.8.4). The caller sees to
 // it that every packet that has arrived was received before it calls tick.
-func (s *session) silent(now time.Time) bool { return !s.detectAt.IsZero() && !now.Before(s.detectAt) }
+func (s *session) silent(now time.Time) bool {
+	return !s.detectAt.IsZero() && !now.Before(s.detectAt)
+}
 
 // tick does what is due.
 func (s *session) tick(now time.Time) outcome {
@@ -129,9 +132,9 @@ func (s *session) tick(now time.Time) outcome {
 	return out
 }
 
-// forgetPeer is for a peer that was not heard for a detection time: 6.8.1 says
-// that its discriminator is forgotten. What it asked for goes with it, else one
-// that wanted no packets would have to speak first after it came back.
+// forgetPeer resets what is known of a peer that was not heard for a detection time: 6.8.1
+// demands it of the discriminator. What the peer asked for goes with it, else one that
+// wanted no packets would have to send first after it came back.
 func (s *session) forgetPeer() {
 	s.remoteDiscr = 0
 	s.remoteState = Down
@@ -155,8 +158,8 @@ func (s *session) configure(now time.Time, config SessionConfig) outcome {
 	return s.notify(now, before)
 }
 
-// leave shuts the session down in order (6.8.16): the peer is told, so that it
-// does not take it for a failure. After it the session only waits to be gone.
+// leave takes the session to AdminDown (6.8.16): the peer is sent that state, so that it
+// does not take the end for a failure. After it the session only waits to be gone.
 func (s *session) leave(now time.Time) outcome {
 	before, interval := s.visible(), s.txInterval()
 	s.move(now, step{to: AdminDown, diagnostic: DiagAdminDown, cause: CauseRemoved})
@@ -177,8 +180,8 @@ func (s *session) leave(now time.Time) outcome {
 // gone reports whether a session that leaves can be forgotten: its peer has
 // answered, was never there, or had a detection time to hear of it.
 func (s *session) gone(now time.Time) bool {
-	return s.state == AdminDown &&
-		(s.remoteDiscr == 0 || s.remoteState == Down || s.remoteState == AdminDown || !now.Before(s.farewell.until))
+	answered := s.remoteState == Down || s.remoteState == AdminDown
+	return s.state == AdminDown && (s.remoteDiscr == 0 || answered || !now.Before(s.farewell.until))
 }
 
 // step is a change of state.
@@ -204,10 +207,10 @@ func (s *session) move(now time.Time, to step) {
 	})
 }
 
-// setIntervals brings the advertised intervals to what configuration and state
-// demand. A peer that is there is polled (6.8.3). While the session is Up, we go
-// on sending fast until it knows that we shall be slower, and go on expecting
-// little until it knows that it has to be faster.
+// setIntervals sets the advertised intervals to what configuration and state demand, and
+// polls a peer that is heard (6.8.3). While the session is Up, we go on sending fast until
+// the peer has confirmed that we shall be slower, and go on expecting little until it has
+// confirmed that it has to be faster.
 func (s *session) setIntervals() {
 	tx, rx := s.config.TransmitInterval, s.config.ReceiveInterval
 	if s.state != Up {
@@ -228,11 +231,11 @@ func (s *session) setIntervals() {
 	}
 }
 
-// txInterval is the interval of our periodic packets, before jitter (6.8.7).
+// txInterval returns the interval of our periodic packets, before jitter (6.8.7).
 func (s *session) txInterval() time.Duration { return max(s.txInForce, s.remoteMinRx) }
 
-// detectionTime is how long the peer may be silent (6.8.4, asynchronous mode).
-// It is 0 while there is no peer.
+// detectionTime returns how long the peer may be silent (6.8.4, asynchronous mode). It is
+// 0 while no peer is heard.
 func (s *session) detectionTime() time.Duration {
 	if s.remoteDiscr == 0 {
 		return 0

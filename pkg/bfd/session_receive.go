@@ -29,7 +29,7 @@ func (s *session) receive(now time.Time, p Packet) (Verdict, outcome) {
 	}
 }
 
-// remember takes over what the peer says of itself.
+// remember records what the peer's packet says of the peer.
 func (s *session) remember(now time.Time, p Packet) {
 	s.lastHeard = now
 	s.remoteDiscr = p.MyDiscriminator

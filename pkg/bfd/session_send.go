@@ -75,8 +75,8 @@ func (s *session) periodic(now time.Time) Packet {
 	return p
 }
 
-// notify tells the peer at once, between two periodic packets, that something is
-// other than before (6.8.7).
+// notify sends a packet at once, between two periodic ones, because something has changed
+// (6.8.7).
 func (s *session) notify(now time.Time, before visible) outcome {
 	out := outcome{changed: s.visible() != before}
 	if s.maySend() {
@@ -85,14 +85,14 @@ func (s *session) notify(now time.Time, before visible) outcome {
 	return out
 }
 
-// answer is the packet that ends the peer's Poll Sequence. It cannot poll too.
+// answer returns the packet that ends the peer's Poll Sequence (6.5). It cannot poll too.
 func (s *session) answer() Packet {
 	p := s.packet()
 	p.Poll, p.Final = false, true
 	return p
 }
 
-// packet is what is to be said now (6.8.7).
+// packet returns the packet that describes the session now (6.8.7).
 func (s *session) packet() Packet {
 	p := Packet{
 		Diagnostic:        s.diagnostic,

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/berth-lb/berth/internal/notify"
 )
 
 // Config configures a [Speaker]. The zero value of each field means its default.
@@ -17,31 +19,30 @@ type Config struct {
 	// Logger gets transitions: a session that came up or went down, a socket that
 	// failed. Default: nothing is logged.
 	Logger *slog.Logger
-	// Farewell bounds how long Run stays, when its context has ended, to tell the
-	// peers that the sessions end on purpose. It takes no longer than they need to
-	// answer. Default 1 s; negative is refused.
+	// Farewell bounds how long Run stays, when its context has ended, to signal AdminDown to
+	// the peers (RFC 5880 6.8.16). It takes no longer than they need to answer. Default 1 s;
+	// negative is refused.
 	Farewell time.Duration
 	// Realtime has the thread that runs the sessions scheduled before all ordinary
-	// ones of the machine (SCHED_RR, sched(7)), so that no other process can make
-	// it late. This needs the capability CAP_SYS_NICE; without it, it is logged and
-	// the sessions run as well as they can.
+	// ones of the machine (SCHED_RR, sched(7)), so that no other process can make it late.
+	// This needs the capability CAP_SYS_NICE; without it, a line is logged and the sessions
+	// run as well as they can.
 	Realtime bool
 }
 
-// Speaker runs BFD sessions: the whole desired state goes in by [Speaker.Set],
-// and [Speaker.State] says how it is. One goroutine on a thread of its own owns
+// Speaker runs BFD sessions: the whole desired state goes in by [Speaker.Set], and
+// [Speaker.State] returns how it is. One goroutine on a thread of its own owns
 // the sessions and the sockets: it waits in the kernel for packets and for the
 // next deadline, without Go's scheduler and its threads in between.
 type Speaker struct {
 	config  Config
 	log     *slog.Logger
 	network network
-	changed chan struct{}
+	changed notify.Signal
 	// ended is closed when Run has ended; last is what it left.
 	ended chan struct{}
 	last  snapshot
-	// observe, when a test sets it, is told by how much each periodic packet was
-	// late.
+	// observe, when a test sets it, is called with the delay of each periodic packet.
 	observe func(late time.Duration)
 
 	// mu guards what Run and others share.
@@ -52,7 +53,7 @@ type Speaker struct {
 	requests []chan<- snapshot
 }
 
-// snapshot is what State and Stats tell.
+// snapshot is what State and Stats return.
 type snapshot struct {
 	sessions []Status
 	stats    Stats
@@ -70,20 +71,19 @@ func New(config Config) (*Speaker, error) {
 		config:  config,
 		log:     config.Logger,
 		network: newNetwork(),
-		changed: make(chan struct{}, 1),
+		changed: notify.NewSignal(),
 		ended:   make(chan struct{}),
 		desired: make(map[Key]SessionConfig),
 	}, nil
 }
 
-// Set says which sessions there are to be. Those that are there already go on:
-// a change of their configuration is negotiated with the peer and does not take
-// them down. Those that are not named any more are shut down in order, so that
-// their peers do not take it for a failure.
+// Set replaces the desired sessions. Those that exist already go on: a change of their
+// configuration is negotiated with the peer and does not take them down. Those that are
+// not named any more go to AdminDown (RFC 5880 6.8.16), so that their peers do not take
+// it for a failure.
 //
-// When anything is invalid, nothing is changed and the error says what, for
-// every session. Set may be called from any goroutine, before and during Run,
-// and never waits.
+// When anything is invalid, nothing is changed and the error says what, for every
+// session. Set may be called from any goroutine, before and during Run, and never waits.
 func (s *Speaker) Set(sessions map[Key]SessionConfig) error {
 	desired := make(map[Key]SessionConfig, len(sessions))
 	var errs []error
@@ -104,13 +104,13 @@ func (s *Speaker) Set(sessions map[Key]SessionConfig) error {
 	return nil
 }
 
-// Changed returns a channel of one: a value means that the state of a session or
-// of its peer, a diagnostic or a problem may be other than State told before.
-// Counters and negotiated intervals change without it.
-func (s *Speaker) Changed() <-chan struct{} { return s.changed }
+// Changed returns a channel of one: a value means that the state of a session or of its
+// peer, a diagnostic or a problem may differ from what State returned before. Counters and
+// negotiated intervals change without it.
+func (s *Speaker) Changed() <-chan struct{} { return s.changed.C() }
 
 // State returns all sessions that were last set, sorted by key. It may be called
-// at any time; when Run has ended it tells how the sessions ended.
+// at any time; when Run has ended it returns how the sessions ended.
 func (s *Speaker) State() []Status { return s.snapshot().sessions }
 
 // Stats returns counters of what belongs to no session. It may be called at any
@@ -181,12 +181,4 @@ func (s *Speaker) run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, s.network.wake)()
 	newLoop(s).run(ctx)
 	return nil
-}
-
-// signal puts a value into a channel of one, unless there is one already.
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }

@@ -24,20 +24,20 @@ type Status struct {
 	// State is ours, since Since.
 	State State
 	Since time.Time
-	// Ups counts how often the session came up, and Downs how often it left Up:
-	// who looks late sees that something was in between. LastDown is the last of
-	// these; it is zero while Downs is 0.
+	// Ups counts how often the session came up, and Downs how often it left Up: a late
+	// reader sees that something was in between. LastDown is the last of these; it is zero
+	// while Downs is 0.
 	Ups, Downs uint64
 	LastDown   Transition
-	// Diagnostic is what we tell the peer, RemoteDiagnostic what it tells.
+	// Diagnostic is what we send to the peer, RemoteDiagnostic what it sends.
 	Diagnostic, RemoteDiagnostic Diagnostic
 	// RemoteState is the peer's state, and Down while it is not heard.
 	RemoteState State
-	// PeerAdminDown says that the peer was shut down when it was heard last.
+	// PeerAdminDown is set when the peer was in AdminDown when it was heard last.
 	PeerAdminDown bool
-	// RemoteControlPlaneIndependent says that the peer's BFD goes on while its
-	// control plane restarts (C bit): then, and during a graceful restart, a
-	// failure is one of the path (RFC 5882 4.3). It is never so for ours.
+	// RemoteControlPlaneIndependent is set when the peer's BFD goes on while its control
+	// plane restarts (C bit): then, also during a graceful restart, a failure is one of the
+	// path (RFC 5882 4.3). We never set the bit.
 	RemoteControlPlaneIndependent bool
 
 	// LocalDiscriminator is not 0; RemoteDiscriminator is while nobody is heard.
@@ -47,14 +47,14 @@ type Status struct {
 	// long the peer may be silent, RemoteDetectionTime how long we may; both are 0
 	// while nobody is heard.
 	TransmitInterval, DetectionTime, RemoteDetectionTime time.Duration
-	// The peer's own wishes, as it last told them.
+	// What the peer asked for in its last packet.
 	RemoteDesiredMinTx, RemoteRequiredMinRx, RemoteRequiredMinEchoRx time.Duration
 	RemoteMultiplier                                                 uint8
-	// RemoteDemand says that the peer wants no periodic packets while Up.
+	// RemoteDemand is set when the peer wants no periodic packets while Up (RFC 5880 6.6).
 	RemoteDemand bool
-	// Polling says that the peer has not yet confirmed our intervals.
+	// Polling is set while the peer has not confirmed our intervals (RFC 5880 6.5).
 	Polling bool
-	// EchoOffered says that the peer is told that its echo packets come back.
+	// EchoOffered is set when we offer the peer to send its echo packets back.
 	EchoOffered bool
 
 	Counters Counters
@@ -67,11 +67,10 @@ func (s Status) Failed() bool {
 	return s.State != Up && s.Downs > 0 && s.LastDown.Cause.failure() && !s.PeerAdminDown
 }
 
-// Counters count since the session was made. The packets of a session that was
-// removed and comes back are counted anew.
+// Counters count since the session was made. A session that was removed and comes back
+// starts at 0.
 type Counters struct {
-	// Received counts packets by what was decided about them; those that were
-	// dropped are the ones that are not Accepted.
+	// Received counts packets by verdict; those that are not Accepted were dropped.
 	Received [verdictCount]uint64
 	// Sent counts control packets, SendErrors those that the kernel did not take.
 	Sent, SendErrors uint64
@@ -80,7 +79,7 @@ type Counters struct {
 	Echoes uint64
 }
 
-// Dropped is the sum of the received packets that did not count.
+// Dropped returns the sum of the received packets that were not Accepted.
 func (c Counters) Dropped() uint64 {
 	var sum uint64
 	for v, n := range c.Received {
@@ -93,7 +92,7 @@ func (c Counters) Dropped() uint64 {
 
 // Stats are counters of packets that belong to no session.
 type Stats struct {
-	// Dropped counts them by why; [Accepted] is always 0.
+	// Dropped counts them by verdict; [Accepted] is always 0.
 	Dropped [verdictCount]uint64
 	// Echoes counts echo packets that were not sent back: not from a peer with
 	// EchoMode, or not from the link.
@@ -102,7 +101,7 @@ type Stats struct {
 	SocketErrors uint64
 }
 
-// fill puts what the session knows into a status.
+// fill writes what the session knows into a status.
 func (s *session) fill(out *Status) {
 	h := s.history
 	out.State, out.Since = s.state, h.since
@@ -116,7 +115,8 @@ func (s *session) fill(out *Status) {
 	}
 	out.DetectionTime = s.detectionTime()
 	if s.remoteDiscr != 0 {
-		out.RemoteDetectionTime = time.Duration(s.config.DetectMultiplier) * max(s.desiredMinTx, s.remoteMinRx)
+		interval := max(s.desiredMinTx, s.remoteMinRx)
+		out.RemoteDetectionTime = time.Duration(s.config.DetectMultiplier) * interval
 	}
 	if !s.lastHeard.IsZero() {
 		out.RemoteDesiredMinTx, out.RemoteRequiredMinRx = s.remoteDesiredMinTx, s.remoteMinRx

@@ -8,7 +8,7 @@ import (
 // timers order entries by when something is due for them.
 type timers []*entry
 
-// set changes when e is due; zero is never.
+// set sets when e is due; zero is never.
 func (t *timers) set(e *entry, due time.Time) {
 	switch {
 	case due.IsZero() && e.slot >= 0:

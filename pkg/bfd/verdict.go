@@ -1,6 +1,6 @@
 package bfd
 
-// Verdict is what was decided about one received packet.
+// Verdict is whether one received packet counts, and if not, why.
 type Verdict uint8
 
 // The verdicts, in the order in which a packet is examined (RFC 5880 6.8.6).
@@ -10,7 +10,7 @@ const (
 	BadLength Verdict = iota
 	// BadVersion: not version 1.
 	BadVersion
-	// ZeroMultiplier: the sender would be down at once.
+	// ZeroMultiplier: the detection time would be 0.
 	ZeroMultiplier
 	// Multipoint: the M bit is set, which is reserved.
 	Multipoint
@@ -18,7 +18,7 @@ const (
 	ZeroDiscriminator
 	// UnknownDiscriminator: names a session that is not ours, or not any more.
 	UnknownDiscriminator
-	// StateWithoutDiscriminator: the sender says that it hears us, and names no
+	// StateWithoutDiscriminator: the sender is in Init or Up, so it hears us, and names no
 	// session of ours.
 	StateWithoutDiscriminator
 	// UnknownPeer: names no session of ours, and none is configured for its
@@ -33,7 +33,7 @@ const (
 	WrongTTL
 	// Authenticated: the A bit is set, and no session of ours uses authentication.
 	Authenticated
-	// Leaving: the session is AdminDown and only says so until its peer knows.
+	// Leaving: the session is AdminDown, and only signals that until its peer answers.
 	Leaving
 	// Accepted: the packet counts for its session.
 	Accepted
@@ -57,7 +57,7 @@ var verdictNames = [verdictCount]string{
 	Accepted:                  "accepted",
 }
 
-// String is the verdict as a metric label, for example "wrong_ttl".
+// String returns the verdict as a metric label, for example "wrong_ttl".
 func (v Verdict) String() string {
 	if v >= verdictCount {
 		return "unknown"

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/berth-lb/berth/internal/notify"
 )
 
 // wire connects speakers of one test without a kernel. Packets arrive at once.
@@ -35,11 +37,11 @@ type fakeNode struct {
 	answered  []datagram
 	routes    bool
 	// news makes wait return.
-	news chan struct{}
+	news notify.Signal
 }
 
 func (w *wire) node(addr string) *fakeNode {
-	n := &fakeNode{wire: w, addr: netip.MustParseAddr(addr), listeners: make(map[role]*fakeListener), news: make(chan struct{}, 1)}
+	n := &fakeNode{wire: w, addr: netip.MustParseAddr(addr), listeners: make(map[role]*fakeListener), news: notify.NewSignal()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.nodes[n.addr] = n
@@ -54,11 +56,11 @@ func (n *fakeNode) set(change func()) {
 
 func (n *fakeNode) open(bool) error { return nil }
 func (n *fakeNode) close()          {}
-func (n *fakeNode) wake()           { signal(n.news) }
+func (n *fakeNode) wake()           { n.news.Set() }
 
 func (n *fakeNode) wait(d time.Duration) {
 	select {
-	case <-n.news:
+	case <-n.news.C():
 	case <-time.After(d):
 	}
 }
@@ -100,7 +102,7 @@ func (n *fakeNode) arrive(r role, d datagram) {
 func (n *fakeNode) arriveLocked(r role, d datagram) {
 	if l := n.listeners[r]; l != nil {
 		l.queue = append(l.queue, d)
-		signal(n.news)
+		n.news.Set()
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// CommunityKind says which attribute carries a community.
+// CommunityKind is the path attribute that carries a community.
 type CommunityKind uint8
 
 // The kinds.
@@ -27,8 +27,8 @@ type Community struct {
 	A, B, C uint32
 }
 
-// GracefulShutdown asks routers to prefer every other way, because this one
-// is about to go (RFC 8326).
+// GracefulShutdown asks routers to prefer every other path, because this one is about to
+// be withdrawn (RFC 8326).
 var GracefulShutdown = Community{Kind: Standard, A: 0xffff0000}
 
 // wellKnown are communities with names of their own.
@@ -78,15 +78,19 @@ func ParseCommunity(text string) (Community, error) {
 	}
 	n, err := numbers(text, math.MaxUint16, math.MaxUint16)
 	if err != nil {
-		return Community{}, fmt.Errorf("%q is no community such as 65000:100, large:65000:1:2 or rt:65000:100: %w", text, err)
+		return Community{}, fmt.Errorf(
+			"%q is no community such as 65000:100, large:65000:1:2 or rt:65000:100: %w", text, err)
 	}
 	return Community{Kind: Standard, A: n[0]<<16 | n[1]}, nil
 }
 
+// parseExtended reads an extended community of one of the two subtypes (RFC 4360, 4 and 5;
+// RFC 5668).
 func parseExtended(text, rest string, sub uint32) (Community, error) {
 	administrator, assigned, _ := strings.Cut(rest, ":")
 	wrong := func(err error) (Community, error) {
-		return Community{}, fmt.Errorf("%q is no extended community such as rt:65000:100 or rt:192.0.2.1:100: %w", text, err)
+		return Community{}, fmt.Errorf(
+			"%q is no extended community such as rt:65000:100 or rt:192.0.2.1:100: %w", text, err)
 	}
 	if addr, err := netip.ParseAddr(administrator); err == nil && addr.Is4() {
 		n, err := numbers(assigned, math.MaxUint16)
@@ -114,7 +118,7 @@ func parseExtended(text, rest string, sub uint32) (Community, error) {
 	return Community{Kind: Extended, A: extTwoOctetAS<<24 | sub<<16 | as[0], B: n[0]}, nil
 }
 
-// extended makes one of a four-octet administrator and a two-octet number.
+// extended returns one of a four-octet administrator and a two-octet number.
 func extended(typ, sub, administrator, number uint32) Community {
 	return Community{Kind: Extended, A: typ<<24 | sub<<16 | administrator>>16, B: administrator<<16 | number}
 }
@@ -136,9 +140,9 @@ func numbers(text string, limits ...uint64) ([]uint32, error) {
 	return out, nil
 }
 
-// LinkBandwidth says how much traffic a way can take, in bytes a second
-// (RFC 10005). An AS number of more than two octets does not fit into it and
-// is written as AS_TRANS.
+// LinkBandwidth returns the link bandwidth community: how much traffic a path can take, in
+// bytes a second (RFC 10005). An AS number of more than two octets does not fit into it
+// and is written as AS_TRANS (RFC 6793).
 func LinkBandwidth(as uint32, bytesPerSecond float32) Community {
 	if as > math.MaxUint16 {
 		as = asTrans
@@ -150,7 +154,7 @@ func LinkBandwidth(as uint32, bytesPerSecond float32) Community {
 	}
 }
 
-// String writes a community as ParseCommunity reads it; extended ones that it
+// String returns the community as ParseCommunity reads it, and an extended one that it
 // does not read as 0x and 16 digits.
 func (c Community) String() string {
 	switch c.Kind {
@@ -176,10 +180,15 @@ func (c Community) String() string {
 
 // Compare orders communities by kind, then by value.
 func (c Community) Compare(d Community) int {
-	return cmp.Or(cmp.Compare(c.Kind, d.Kind), cmp.Compare(c.A, d.A), cmp.Compare(c.B, d.B), cmp.Compare(c.C, d.C))
+	return cmp.Or(
+		cmp.Compare(c.Kind, d.Kind),
+		cmp.Compare(c.A, d.A),
+		cmp.Compare(c.B, d.B),
+		cmp.Compare(c.C, d.C),
+	)
 }
 
-// Unite is the sorted union of communities.
+// Unite returns the sorted union of communities.
 func Unite(lists ...[]Community) []Community {
 	all := slices.Concat(lists...)
 	slices.SortFunc(all, Community.Compare)

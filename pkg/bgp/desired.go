@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Address is one that this node may announce by BGP.
+// Address is an address that this node may announce by BGP.
 type Address struct {
 	Address netip.Addr
 	// Advertisements are those that select the address's pool, a Service with
@@ -16,8 +16,7 @@ type Address struct {
 	// Endpoints are the usable ones on this node, of all the Services with the
 	// address.
 	Endpoints int
-	// LeavingSince is since when this node leaves the address to others; zero
-	// when it does not.
+	// LeavingSince is since when this node drains the address; zero when it does not.
 	LeavingSince time.Time
 }
 
@@ -25,21 +24,21 @@ type Address struct {
 type Planned struct {
 	Desired   []Desired // by name of the peer
 	Conflicts []Conflict
-	// Again is when to plan again although nothing changed, because routes are
-	// to be withdrawn then; zero for never.
+	// Again is when to plan again although nothing changed, because routes have to be
+	// withdrawn then; zero for never.
 	Again time.Time
 }
 
-// Desired is what one peer shall be told.
+// Desired is which routes one peer shall have.
 type Desired struct {
 	Peer   Peer
 	Routes []Route // by prefix
-	// Uncarried are the families of prefixes that advertisements would announce to
-	// this peer, and that no peer of the plan is told of as none carries the family.
+	// Uncarried are the families of prefixes that advertisements would announce to this
+	// peer, and that no peer of the plan gets, as no session carries the family.
 	Uncarried Families
 }
 
-// Families are those of the routes.
+// Families returns the families of the routes.
 func (d Desired) Families() (out Families) {
 	for _, r := range d.Routes {
 		if out |= FamilyOf(r.Prefix.Addr()); out == DualStack {
@@ -49,7 +48,7 @@ func (d Desired) Families() (out Families) {
 	return out
 }
 
-// Conflict tells that two advertisements say different things of one route.
+// Conflict is a route for which two advertisements set different values.
 type Conflict struct {
 	Peer   string
 	Prefix netip.Prefix
@@ -68,25 +67,23 @@ const (
 	weightMax  = 4e9
 )
 
-// Plan says what each peer shall be told so that the addresses are announced,
-// and where advertisements contradict each other. Duplicate names of peers are
-// the caller's mistake: the first counts.
+// Plan returns which routes each peer shall have so that the addresses are announced, and
+// where advertisements contradict each other. Duplicate names of peers are the caller's
+// mistake: the first counts.
 //
 // The rules:
 //
-//  1. An advertisement announces, for each address, the prefix of its length
-//     that holds the address, to those of its peers whose session carries the
-//     family.
+//  1. An advertisement announces, for each address, the prefix of its length that holds
+//     the address, to those of its peers whose session carries the family.
 //  2. A route has the communities of all advertisements that announce it.
-//  3. Of LocalPref, MED and Prepend each, the oldest of them that sets it
-//     decides. Prepend goes to external peers, LocalPref to internal ones.
-//  4. When one of them asks for a weight, the route has a link bandwidth in
-//     proportion to the endpoints of all its addresses.
-//  5. Where the session of none of its peers carries the family of a prefix, each
-//     of them has it among the uncarried.
-//  6. A route all of whose addresses this node leaves carries GRACEFUL_SHUTDOWN
-//     for as long as its peer says, counted from the last of them, and is
-//     withdrawn then.
+//  3. Of LocalPref, MED and Prepend each, the oldest of them that sets it decides. Prepend
+//     goes to external peers, LocalPref to internal ones.
+//  4. When one of them asks for a weight, the route has a link bandwidth in proportion to
+//     the endpoints of all its addresses.
+//  5. Where the session of none of its peers carries the family of a prefix, each of them
+//     has it among the uncarried.
+//  6. A route all of whose addresses this node drains carries GRACEFUL_SHUTDOWN (RFC 8326)
+//     for as long as its peer says, counted from the last of them, and is then withdrawn.
 func Plan(now time.Time, peers []Peer, addresses []Address) Planned {
 	prefixes := collect(addresses)
 	sorted := slices.Clone(peers)
@@ -114,7 +111,8 @@ func Plan(now time.Time, peers []Peer, addresses []Address) Planned {
 				known[key] = attributes
 			}
 			if slices.ContainsFunc(reaching, func(a *Advertisement) bool { return a.Weight }) {
-				attributes.Communities = Unite(attributes.Communities, []Community{LinkBandwidth(peer.LocalASN, weight(p.endpoints))})
+				bandwidth := LinkBandwidth(peer.LocalASN, weight(p.endpoints))
+				attributes.Communities = Unite(attributes.Communities, []Community{bandwidth})
 			}
 			out.Conflicts = append(out.Conflicts, contradictions(peer, p.prefix, reaching)...)
 			if p.leaving() {
@@ -135,15 +133,16 @@ type prefix struct {
 	prefix    netip.Prefix
 	ads       []*Advertisement
 	endpoints int
-	// staying is set when this node does not leave all of its addresses;
-	// leavingSince is since when it leaves the last of those that it leaves.
+	// staying is set when this node does not drain all of its addresses; leavingSince is
+	// since when it drains the last of those that it drains.
 	staying      bool
 	leavingSince time.Time
 }
 
+// leaving reports whether this node drains all addresses of the prefix.
 func (p *prefix) leaving() bool { return !p.staying }
 
-// collect finds the prefixes of all addresses, sorted.
+// collect returns the prefixes of all addresses, sorted.
 func collect(addresses []Address) []*prefix {
 	found := map[netip.Prefix]*prefix{}
 	for _, a := range addresses {
@@ -177,8 +176,8 @@ func collect(addresses []Address) []*prefix {
 	return out
 }
 
-// findUncarried finds for each peer, by name, the families of prefixes that it
-// would be told of if its session carried them, where that of no peer does.
+// findUncarried returns for each peer, by name, the families of prefixes that it would get
+// if its session carried them, where that of no peer does.
 func findUncarried(peers []Peer, prefixes []*prefix) map[string]Families {
 	out := map[string]Families{}
 	// Most prefixes have the same few advertisements.
@@ -194,7 +193,9 @@ func findUncarried(peers []Peer, prefixes []*prefix) map[string]Families {
 			continue
 		}
 		known[this] = true
-		reached := slices.DeleteFunc(slices.Clone(peers), func(peer Peer) bool { return len(p.reaching(peer.Name)) == 0 })
+		reached := slices.DeleteFunc(slices.Clone(peers), func(peer Peer) bool {
+			return len(p.reaching(peer.Name)) == 0
+		})
 		if slices.ContainsFunc(reached, func(peer Peer) bool { return peer.Families.Has(family) }) {
 			continue
 		}
@@ -210,6 +211,7 @@ func comparePrefix(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
+// reaching returns the advertisements that announce the prefix to a peer, oldest first.
 func (p *prefix) reaching(peer string) []*Advertisement {
 	var out []*Advertisement
 	for _, a := range p.ads {
@@ -220,6 +222,7 @@ func (p *prefix) reaching(peer string) []*Advertisement {
 	return out
 }
 
+// keyOf returns a key that two lists of advertisements share only if they are the same.
 func keyOf(ads []*Advertisement) string {
 	var key []byte
 	for _, a := range ads {
@@ -228,7 +231,7 @@ func keyOf(ads []*Advertisement) string {
 	return string(key)
 }
 
-// merge makes the attributes of a route of what its advertisements say.
+// merge returns the attributes that advertisements give to a route.
 func merge(peer Peer, oldestFirst []*Advertisement) Attributes {
 	var out Attributes
 	for _, a := range oldestFirst {
@@ -246,13 +249,13 @@ func merge(peer Peer, oldestFirst []*Advertisement) Attributes {
 	return out
 }
 
-// contradictions finds what younger advertisements say in vain.
+// contradictions returns the values of younger advertisements that do not count.
 func contradictions(peer Peer, at netip.Prefix, oldestFirst []*Advertisement) []Conflict {
 	if len(oldestFirst) < 2 {
 		return nil
 	}
 	var out []Conflict
-	for _, field := range Settings {
+	for _, field := range RouteFields {
 		var kept *Advertisement
 		for _, a := range oldestFirst {
 			switch value, set := field.Of(a); {
@@ -269,22 +272,35 @@ func contradictions(peer Peer, at netip.Prefix, oldestFirst []*Advertisement) []
 	return out
 }
 
-// Setting is something of which a route can have only one value.
-type Setting struct {
+// RouteField is a field of an advertisement of which a route can have only one value.
+type RouteField struct {
 	Name string // as users write it
-	// Internal says which peers are told it, nil for all.
+	// Internal is which peers get it: true for internal ones, false for external ones, nil
+	// for all.
 	Internal *bool
-	// Of is the value in an advertisement, and whether it is set there.
-	Of func(*Advertisement) (uint32, bool)
+	// Of returns the value in an advertisement, and whether it is set there.
+	Of func(*Advertisement) (value uint32, set bool)
 }
 
-// Settings are all of them.
-var Settings = []Setting{
-	{"localPref", new(true), func(a *Advertisement) (uint32, bool) { return a.LocalPref, a.LocalPref != 0 }},
-	{"med", nil, func(a *Advertisement) (uint32, bool) { return a.MED, a.HasMED }},
-	{"asPathPrepend", new(false), func(a *Advertisement) (uint32, bool) { return uint32(a.Prepend), a.Prepend != 0 }},
+// RouteFields are all fields of which a route can have only one value.
+var RouteFields = []RouteField{
+	{
+		Name:     "localPref",
+		Internal: new(true),
+		Of:       func(a *Advertisement) (uint32, bool) { return a.LocalPref, a.LocalPref != 0 },
+	},
+	{
+		Name: "med",
+		Of:   func(a *Advertisement) (uint32, bool) { return a.MED, a.HasMED },
+	},
+	{
+		Name:     "asPathPrepend",
+		Internal: new(false),
+		Of:       func(a *Advertisement) (uint32, bool) { return uint32(a.Prepend), a.Prepend != 0 },
+	},
 }
 
+// weight returns the link bandwidth of a route with so many endpoints.
 func weight(endpoints int) float32 {
 	return float32(min(max(float64(endpoints)*weightUnit, weightMin), weightMax))
 }

@@ -2,7 +2,7 @@ package bgp
 
 import "net/netip"
 
-// Action is what becomes of a session.
+// Action is what has to happen to a session.
 type Action uint8
 
 // The actions.
@@ -10,7 +10,7 @@ const (
 	Keep  Action = iota // it stays as it is, also when it is not up
 	Start               // the peer is new
 	Reset               // what was agreed at its start has changed
-	Retry               // as Keep, but one that is not up starts anew
+	Retry               // as Keep, but one that is not up is tried again at once
 	Stop                // the peer is gone
 )
 
@@ -33,8 +33,8 @@ type Change struct {
 	Withdraw []netip.Prefix
 }
 
-// Diff says what leads from one state to the next, in the order of the peers'
-// names. Peers that need nothing are left out. Both states are as Plan returns
+// Diff returns the changes that lead from one state to the next, in the order of the
+// peers' names. Peers that need nothing are left out. Both states are as Plan returns
 // them.
 func Diff(from, to []Desired) []Change {
 	var out []Change
@@ -57,6 +57,7 @@ func Diff(from, to []Desired) []Change {
 	return out
 }
 
+// diff returns what one peer needs, and reports whether it needs anything.
 func diff(from, to Desired) (Change, bool) {
 	c := Change{Peer: to.Peer}
 	c.Action, c.Field = actionFor(from.Peer, to.Peer)
@@ -68,9 +69,9 @@ func diff(from, to Desired) (Change, bool) {
 	return c, from.Peer != to.Peer || len(c.Announce)+len(c.Withdraw) > 0
 }
 
-// actionFor says what a changed peer needs. Passwords go into the socket, and
-// most else into the OPEN message, so that only a new session knows them. Next
-// hops go with the routes, and the time of graceful shutdown is for the end.
+// actionFor returns what a changed peer needs, and the field that causes it. Passwords go
+// into the socket, and most else into the OPEN message, so only a new session has them.
+// Next hops go with the routes, and the time of graceful shutdown is for the end.
 func actionFor(from, to Peer) (Action, string) {
 	for _, f := range []struct {
 		name string
@@ -105,7 +106,7 @@ func actionFor(from, to Peer) (Action, string) {
 	return Keep, ""
 }
 
-// DiffRoutes says what leads from one list of routes to another. Both are
+// DiffRoutes returns the changes that lead from one list of routes to another. Both are
 // sorted by prefix, and so is what it returns.
 func DiffRoutes(from, to []Route) (announce []Route, withdraw []netip.Prefix) {
 	i, j := 0, 0

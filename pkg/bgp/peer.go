@@ -1,6 +1,6 @@
-// Package bgp has peers and routes as values, and what follows from them:
-// which routes this node announces to which peer, and what has to be done to
-// get from one such state to the next. It is pure. Package gobgp does it.
+// Package bgp has peers and routes as values, and what follows from them: which routes
+// this node announces to which peer ([Plan]), and what leads from one such state to the
+// next ([Diff]). It is pure. Package gobgp does it.
 package bgp
 
 import (
@@ -26,14 +26,14 @@ const (
 type Peer struct {
 	Name string // unique among the peers of a node
 
-	// LocalASN is what this side calls itself. PeerASN is what the router must
-	// be, 0 for any but LocalASN.
+	// LocalASN is the AS number of this side. PeerASN is the one that the router must have,
+	// 0 for any but LocalASN.
 	LocalASN, PeerASN uint32
 	// RouterID is the BGP identifier of this side, an IPv4 address.
 	RouterID netip.Addr
 
-	// Address is the router's, without a zone. It is the zero Addr when the
-	// router is to be found at the other end of Interface.
+	// Address is the router's, without a zone. It is the zero Addr when the router is the
+	// one at the other end of Interface.
 	Address   netip.Addr
 	Interface string
 	Port      uint16
@@ -45,44 +45,42 @@ type Peer struct {
 	// packets only from at most so many hops away (RFC 5082); 0 is off.
 	Multihop    bool
 	TTLSecurity uint8
-	// Strict has the session begin only while BFD finds that the way to the
-	// router works.
+	// Strict has the session announce only while BFD is up with the router.
 	Strict bool
 	// Passive waits for the router to connect.
 	Passive  bool
 	Password Password
 
-	// Hold 0 keeps the session for ever. Keepalive is how often this side
-	// speaks when nobody asks less or more, Connect the pause after a failed
+	// Hold is the hold time to propose, 0 for none (RFC 4271, 4.2). Keepalive is the
+	// longest time between two KEEPALIVEs of this side, Connect the pause after a failed
 	// attempt.
 	Hold, Keepalive, Connect time.Duration
 
 	Families Families
-	// Offer is what of the capabilities that a session can do without is offered.
+	// Offer is which of the capabilities that a session can do without are offered.
 	Offer Offer
 	// NextHop4 and NextHop6 are next hops for routes of the family that is not
 	// the session's, where the link of the session's own address has none of
 	// that family. The zero Addr is none.
 	NextHop4, NextHop6 netip.Addr
 
-	// GracefulRestart is how long the router keeps routes while the speaker
-	// restarts, 0 for not at all; LongLived how much longer as a last resort.
+	// GracefulRestart is how long the router retains routes while the speaker restarts
+	// (RFC 4724), 0 for not at all; LongLived how much longer as a last resort (RFC 9494).
 	GracefulRestart, LongLived time.Duration
-	// GracefulShutdown is how long routes carry GRACEFUL_SHUTDOWN before they
-	// are withdrawn.
+	// GracefulShutdown is how long routes carry GRACEFUL_SHUTDOWN before they are withdrawn
+	// (RFC 8326).
 	GracefulShutdown time.Duration
 }
 
 // Offer is which capabilities a router is offered, of those that a session can do
 // without and that not everybody wants.
 type Offer struct {
-	// ExtendedMessage allows messages of up to 65535 octets (RFC 8654). FQDN tells
-	// the router the name of the host, SoftwareVersion that of the program and its
-	// version.
+	// ExtendedMessage allows messages of up to 65535 octets (RFC 8654). FQDN names the
+	// host, SoftwareVersion the program and its version.
 	ExtendedMessage, FQDN, SoftwareVersion bool
 }
 
-// Internal tells whether the session is one within an AS (iBGP).
+// Internal reports whether the session is one within an AS (iBGP).
 func (p Peer) Internal() bool { return p.PeerASN == p.LocalASN }
 
 // Families is a set of address families.
@@ -95,7 +93,7 @@ const (
 	DualStack = IPv4 | IPv6
 )
 
-// FamilyOf is the family of an address.
+// FamilyOf returns the family of an address.
 func FamilyOf(addr netip.Addr) Families {
 	if addr.Is4() {
 		return IPv4
@@ -103,10 +101,10 @@ func FamilyOf(addr netip.Addr) Families {
 	return IPv6
 }
 
-// Has tells whether all of other are in the set.
+// Has reports whether all of other are in the set.
 func (f Families) Has(other Families) bool { return f&other == other }
 
-// List has the single families of the set, IPv4 first.
+// List returns the single families of the set, IPv4 first.
 func (f Families) List() []Families {
 	var out []Families
 	for _, one := range []Families{IPv4, IPv6} {
@@ -137,7 +135,7 @@ type Password struct {
 	set  bool
 }
 
-// NewPassword makes a password; "" is none.
+// NewPassword returns a password; "" is none.
 func NewPassword(text string) Password {
 	if text == "" {
 		return Password{}
@@ -145,10 +143,10 @@ func NewPassword(text string) Password {
 	return Password{unique.Make(text), true}
 }
 
-// Set tells whether there is one.
+// Set reports whether there is a password.
 func (p Password) Set() bool { return p.set }
 
-// Reveal is the password itself, "" for none.
+// Reveal returns the password itself, "" for none.
 func (p Password) Reveal() string {
 	if !p.set {
 		return ""
@@ -169,9 +167,9 @@ func (p Password) GoString() string { return p.String() }
 // MarshalText is String.
 func (p Password) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// RouterIDFrom derives a BGP identifier from a name: never 0.0.0.0, and as
-// unlikely to be another's as 32 bits allow (RFC 6286 asks for no more than
-// that it is not 0 and unique in the AS).
+// RouterIDFrom returns a BGP identifier that is derived from a name: never 0.0.0.0, and as
+// unlikely to be another's as 32 bits allow (RFC 6286 requires no more than that it is not
+// 0 and unique in the AS).
 func RouterIDFrom(name string) netip.Addr {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(name)) // never fails

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Attributes are what a peer is told of a route besides its next hop.
+// Attributes are the path attributes of a route besides its next hop.
 type Attributes struct {
 	// LocalPref is for internal peers; 0 stands for the usual 100, and with the
 	// community GracefulShutdown for 0.
@@ -22,15 +22,15 @@ type Attributes struct {
 	Communities []Community
 }
 
-// Equal tells whether two are the same to a peer.
+// Equal reports whether a peer would see the same.
 func (a Attributes) Equal(b Attributes) bool {
 	return a.LocalPref == b.LocalPref && a.MED == b.MED && a.HasMED == b.HasMED && a.Prepend == b.Prepend &&
 		slices.Equal(a.Communities, b.Communities)
 }
 
-// Leaving is what a route has that every router shall avoid, because it is
-// about to go. Routers that do not know the community see the lowest
-// preference, where they are told any (RFC 8326, 4).
+// Leaving returns the attributes of a route that every router shall avoid, because it is
+// about to be withdrawn. Internal peers that do not know the community see the lowest
+// LOCAL_PREF (RFC 8326, 4).
 func (a Attributes) Leaving() Attributes {
 	a.LocalPref = 0
 	a.Communities = Unite(a.Communities, []Community{GracefulShutdown})
@@ -43,7 +43,7 @@ type Route struct {
 	Attributes
 }
 
-// Equal tells whether two routes are the same to a peer.
+// Equal reports whether two routes are the same to a peer.
 func (r Route) Equal(s Route) bool { return r.Prefix == s.Prefix && r.Attributes.Equal(s.Attributes) }
 
 // Advertisement is how addresses are announced, as a BGPAdvertisement says.
@@ -68,7 +68,7 @@ func compareAge(a, b *Advertisement) int {
 	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name))
 }
 
-// prefixOf is what an advertisement announces for an address.
+// prefixOf returns what an advertisement announces for an address.
 func (a *Advertisement) prefixOf(addr netip.Addr) netip.Prefix {
 	length := a.Length6
 	if addr.Is4() {
@@ -77,6 +77,7 @@ func (a *Advertisement) prefixOf(addr netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(addr, length).Masked()
 }
 
+// reaches reports whether a peer gets the routes of the advertisement.
 func (a *Advertisement) reaches(peer string) bool {
 	return len(a.Peers) == 0 || slices.Contains(a.Peers, peer)
 }

@@ -13,9 +13,8 @@ const (
 	// SessionHeld: the session waits until all routes are known, so that a
 	// graceful restart ends with all of them.
 	SessionHeld SessionState = "Held"
-	// SessionAwaitingBFD: a strict session waits until BFD finds that the way to
-	// the router works. Where BFD hears nothing, there may be a session
-	// meanwhile, on which nothing is announced.
+	// SessionAwaitingBFD: a strict session waits until BFD is up with the router. Where BFD
+	// hears nothing, there may be a session meanwhile, on which nothing is announced.
 	SessionAwaitingBFD SessionState = "AwaitingBFD"
 	// SessionConnecting: no TCP connection yet. Session.LastError says why the
 	// last attempt failed.
@@ -25,7 +24,7 @@ const (
 	SessionDamped SessionState = "Damped"
 	// SessionListening: a passive session waits for the router.
 	SessionListening SessionState = "Listening"
-	// SessionOpening: there is a connection, and both sides agree on terms.
+	// SessionOpening: there is a connection, and OPENs are exchanged.
 	SessionOpening SessionState = "Opening"
 	// SessionEstablished: routes are announced.
 	SessionEstablished SessionState = "Established"
@@ -48,18 +47,17 @@ type Session struct {
 	// none has. What attempts fail with afterwards does not change it.
 	Ended   string
 	EndedAt time.Time
-	// Notification is what the router has said last when it ended a session or
-	// refused one, in words and with nothing that could confuse a terminal, "" when
-	// it never has. What attempts fail with afterwards does not change it.
-	// NotificationAt is when it said so first since there was a session.
+	// Notification is the router's last NOTIFICATION, in words and with nothing that could
+	// confuse a terminal, "" when there was none. What attempts fail with afterwards does
+	// not change it. NotificationAt is when it came first since there was a session.
 	Notification   string
 	NotificationAt time.Time
 	// Flaps is how many sessions in a row were short, while State is
 	// SessionDamped.
 	Flaps int
 
-	// Router is where a router was found that is only known by the link that it
-	// is on, without a zone; the zero Addr before.
+	// Router is the address, without a zone, at which a router was found that is only known
+	// by its link; the zero Addr before.
 	Router netip.Addr
 
 	// What follows holds while the session is established.
@@ -72,8 +70,8 @@ type Session struct {
 	// Omitted names the capabilities that were left out because the router has
 	// refused them, "" for none.
 	Omitted string
-	// GracefulRestart tells that the router keeps routes over a restart, and
-	// LongLived for how long as a last resort.
+	// GracefulRestart is set when the router retains routes over a restart, and LongLived is
+	// for how long as a last resort.
 	GracefulRestart bool
 	LongLived       time.Duration
 	// Advertised4 and Advertised6 count the prefixes announced.
@@ -86,8 +84,7 @@ type Session struct {
 	// that changes nothing for the session is not counted.
 	Handed   uint64
 	HandedAt time.Time
-	// Ignored counts the UPDATE messages that the router has sent since the
-	// peer was made, all of which are thrown away unread. It grows without a
-	// notice.
+	// Ignored counts the UPDATE messages that the router has sent since the peer was made,
+	// all of which are discarded without being parsed. Changed does not report that it grows.
 	Ignored uint64
 }

@@ -25,14 +25,14 @@ type Node struct {
 	Addresses   []netip.Addr // its own, the preferred first
 }
 
-// BGPPeer is a parsed BGPPeer. For makes of it what one node needs.
+// BGPPeer is a parsed BGPPeer. For returns the peer as one node needs it.
 type BGPPeer struct {
 	Name  string
 	Nodes []labels.Selector
 	// BFD is nil when the sessions run without.
 	BFD *BFDProfile
-	// Problem says what is wrong with the Secret while the last good password
-	// stays in force, "" when nothing is.
+	// Problem is what is wrong with the Secret while the last good password stays in force,
+	// "" when nothing is.
 	Problem string
 
 	peer     bgp.Peer          // without what differs from node to node
@@ -79,8 +79,8 @@ type BGPAdvertisement struct {
 	PoolSelectors []labels.Selector
 	Nodes         []labels.Selector
 	Services      []labels.Selector
-	// Carried are the families in which its addresses can reach a router: what no
-	// session with its peers carries is missing.
+	// Carried are the families in which its addresses can reach a router: those that a
+	// session with one of its peers carries.
 	Carried bgp.Families
 
 	value *bgp.Advertisement
@@ -94,15 +94,17 @@ type BGPAdvertisement struct {
 
 // BGPPeer returns the peer of a name, or nil.
 func (c *Config) BGPPeer(name string) *BGPPeer {
-	i, found := slices.BinarySearchFunc(c.BGPPeers, name, func(p *BGPPeer, n string) int { return cmp.Compare(p.Name, n) })
+	i, found := slices.BinarySearchFunc(c.BGPPeers, name, func(p *BGPPeer, n string) int {
+		return cmp.Compare(p.Name, n)
+	})
 	if !found {
 		return nil
 	}
 	return c.BGPPeers[i]
 }
 
-// BGPAdvertisementsFor are the advertisements that have an address of a pool
-// announced by BGP: those that select the pool or one of its Predecessors, at least
+// BGPAdvertisementsFor returns the advertisements that have an address of a pool announced
+// by BGP: those that select the pool or one of its Predecessors, at least
 // one of the Services with the address, each given by its labels, and the node with
 // nodeLabels. They are in the order of their names.
 func (c *Config) BGPAdvertisementsFor(
@@ -119,12 +121,12 @@ func (c *Config) BGPAdvertisementsFor(
 	return out
 }
 
-// Value is how the advertisement announces addresses of a pool.
+// Value returns how the advertisement announces addresses of a pool.
 func (a *BGPAdvertisement) Value(pool *Pool) *bgp.Advertisement {
 	return cmp.Or(a.forPool[pool.Name], a.value)
 }
 
-// valueFor is how the advertisement announces one address of a pool: by itself where
+// valueFor returns how the advertisement announces one address of a pool: by itself where
 // its aggregate would hold addresses that are not in the pool, as at the ends of a
 // range that is wider elsewhere.
 func (a *BGPAdvertisement) valueFor(addr netip.Addr, pool *Pool) *bgp.Advertisement {
@@ -140,7 +142,7 @@ func (a *BGPAdvertisement) valueFor(addr netip.Addr, pool *Pool) *bgp.Advertisem
 	return a.single
 }
 
-// SelectsPool tells whether addresses of a pool are announced.
+// SelectsPool reports whether addresses of a pool are announced.
 func (a *BGPAdvertisement) SelectsPool(p *Pool) bool {
 	if len(a.Pools) == 0 && len(a.PoolSelectors) == 0 {
 		return true
@@ -148,28 +150,28 @@ func (a *BGPAdvertisement) SelectsPool(p *Pool) bool {
 	return a.Pools.Has(p.Name) || matchesOne(a.PoolSelectors, p.Labels)
 }
 
-// SelectsNode tells whether a node with these labels announces.
+// SelectsNode reports whether a node with these labels announces.
 func (a *BGPAdvertisement) SelectsNode(nodeLabels labels.Set) bool {
 	return len(a.Nodes) == 0 || matchesOne(a.Nodes, nodeLabels)
 }
 
-// Reaches tells whether a peer is told, by its name.
+// Reaches reports whether the peer of a name gets the routes.
 func (a *BGPAdvertisement) Reaches(peer string) bool {
 	return len(a.value.Peers) == 0 || slices.Contains(a.value.Peers, peer)
 }
 
-// SelectsService tells whether a Service with these labels is announced.
+// SelectsService reports whether a Service with these labels is announced.
 func (a *BGPAdvertisement) SelectsService(serviceLabels labels.Set) bool {
 	return len(a.Services) == 0 || matchesOne(a.Services, serviceLabels)
 }
 
-// SelectsNode tells whether a node with these labels has a session.
+// SelectsNode reports whether a node with these labels has a session.
 func (p *BGPPeer) SelectsNode(nodeLabels labels.Set) bool {
 	return len(p.Nodes) == 0 || matchesOne(p.Nodes, nodeLabels)
 }
 
-// For is the peer as one node talks to it. The error says, for a person, what
-// the node lacks, or that the password is missing.
+// For returns the peer as one node needs it. The error says, for a person, what the node
+// lacks, or that the password is missing.
 func (p *BGPPeer) For(n Node) (bgp.Peer, error) {
 	if p.unusable != nil {
 		return bgp.Peer{}, p.unusable
@@ -177,7 +179,7 @@ func (p *BGPPeer) For(n Node) (bgp.Peer, error) {
 	return p.on(n)
 }
 
-// on is For, also without a password.
+// on is For without regard to a missing password.
 func (p *BGPPeer) on(n Node) (bgp.Peer, error) {
 	out := p.peer
 	var errs []error
@@ -188,7 +190,8 @@ func (p *BGPPeer) on(n Node) (bgp.Peer, error) {
 		}
 		v, err := strconv.ParseUint(text, 10, 32)
 		if err != nil || v == 0 {
-			errs = append(errs, fmt.Errorf("%s: %s of the node is %q, which is no AS number", field, from, text))
+			errs = append(errs, fmt.Errorf(
+				"%s: %s of the node is %q, which is no AS number", field, from, text))
 		}
 		return uint32(v)
 	}
@@ -215,7 +218,7 @@ func (p *BGPPeer) on(n Node) (bgp.Peer, error) {
 	return out, p.judge(out)
 }
 
-// of is a node's own value of a field.
+// of returns a node's own value of a field, and where the node has it.
 func (p *BGPPeer) of(n Node, field string) (text string, from source, found bool) {
 	from, asked := p.perNode[field]
 	if !asked {
@@ -256,11 +259,12 @@ func (p *BGPPeer) complete(out *bgp.Peer, n Node) {
 	}
 }
 
-// judge says what makes a session of a completed peer impossible.
+// judge returns what makes a session with a completed peer impossible.
 func (p *BGPPeer) judge(out bgp.Peer) error {
 	missing := func(field string) error {
 		if from, asked := p.perNode[field]; asked {
-			return fmt.Errorf("%s: the node has no %s, and the BGPPeer gives no value for all nodes", field, from)
+			return fmt.Errorf("%s: the node has no %s, and the BGPPeer gives no value for all nodes",
+				field, from)
 		}
 		return fmt.Errorf("%s is missing", field)
 	}
@@ -274,7 +278,8 @@ func (p *BGPPeer) judge(out bgp.Peer) error {
 	case !out.RouterID.Is4() || out.RouterID.IsUnspecified():
 		return fmt.Errorf("routerID: %s: write it as an IPv4 address other than 0.0.0.0", out.RouterID)
 	case out.Source.IsValid() && out.Address.IsValid() && out.Source.Is4() != out.Address.Is4():
-		return fmt.Errorf("sourceAddress: %s cannot reach %s: they are of different families", out.Source, out.Address)
+		return fmt.Errorf("sourceAddress: %s cannot reach %s: they are of different families",
+			out.Source, out.Address)
 	}
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"go4.org/netipx"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/berth-lb/berth/api/v1beta1"
@@ -40,11 +42,10 @@ func parseCommunities(c *Config, objects []v1beta1.Community, last Config) []Pro
 			// cannot keeps its last good value.
 			inForce := "Its other aliases are in force."
 			for name, before := range last.aliases {
-				if before.object.UID == o.UID && slices.ContainsFunc(o.Spec.Communities, func(a v1beta1.CommunityAlias) bool { return a.Name == name }) {
-					if _, read := given[name]; !read {
-						given[name] = before
-						inForce = "Its other aliases are in force, and the last good values of these."
-					}
+				_, read := given[name]
+				if !read && before.object.UID == o.UID && givesAlias(o, name) {
+					given[name] = before
+					inForce = "Its other aliases are in force, and the last good values of these."
 				}
 			}
 			problems = append(problems, invalid(KindCommunity, o.Name, err, inForce))
@@ -58,14 +59,22 @@ func parseCommunities(c *Config, objects []v1beta1.Community, last Config) []Pro
 			c.aliases[name] = given[name]
 		}
 		if len(taken) > 0 && err == nil {
-			problems = append(problems, Problem{KindCommunity, o.Name, v1beta1.ReasonDuplicateAlias, fmt.Sprintf(
-				"Older Community objects give the same aliases, and theirs count: %s. Remove them from one of the objects.", strings.Join(taken, ", "))})
+			message := fmt.Sprintf("Older Community objects give the same aliases, and theirs count: %s. "+
+				"Remove them from one of the objects.", strings.Join(taken, ", "))
+			problems = append(problems, Problem{KindCommunity, o.Name, v1beta1.ReasonDuplicateAlias, message})
 		}
 	}
 	return problems
 }
 
-// alias is what a name stands for, and who says so.
+// givesAlias reports whether an object gives an alias, right or wrong.
+func givesAlias(o *v1beta1.Community, name string) bool {
+	return slices.ContainsFunc(o.Spec.Communities, func(a v1beta1.CommunityAlias) bool {
+		return a.Name == name
+	})
+}
+
+// alias is what a name stands for, and which object says so.
 type alias struct {
 	value  bgp.Community
 	object *v1beta1.Community
@@ -94,11 +103,14 @@ func parseBGPAdvertisements(c *Config, objects Objects, last Config) []Problem {
 		o := &objects.BGPAdvertisements[i]
 		a, err := parseBGPAdvertisement(o, c.aliases)
 		if err != nil {
-			a = lastGood(last.BGPAdvertisements, func(b *BGPAdvertisement) bool { return b.object.UID == o.UID })
+			a = lastGood(last.BGPAdvertisements, func(b *BGPAdvertisement) bool {
+				return b.object.UID == o.UID
+			})
 			problem := invalid(KindBGPAdvertisement, o.Name, err, whatIsInForce(a))
 			if errors.Is(err, errNoAlias) {
-				problem = Problem{KindBGPAdvertisement, o.Name, v1beta1.ReasonCommunityNotFound, fmt.Sprintf(
-					"%s. Correct it, or add the alias to a Community object. %s", sentence(err), whatIsInForce(a))}
+				message := fmt.Sprintf("%s. Correct it, or add the alias to a Community object. %s",
+					sentence(err), whatIsInForce(a))
+				problem = Problem{KindBGPAdvertisement, o.Name, v1beta1.ReasonCommunityNotFound, message}
 			}
 			problems = append(problems, problem)
 			if a == nil {
@@ -115,7 +127,9 @@ func parseBGPAdvertisements(c *Config, objects Objects, last Config) []Problem {
 		}
 		c.BGPAdvertisements = append(c.BGPAdvertisements, &again)
 	}
-	slices.SortFunc(c.BGPAdvertisements, func(a, b *BGPAdvertisement) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(c.BGPAdvertisements, func(a, b *BGPAdvertisement) int {
+		return cmp.Compare(a.Name, b.Name)
+	})
 	for a, message := range conflicts(c, objects.NodeLabels) {
 		if list, understood := told[a]; understood {
 			told[a] = append(list, Problem{KindBGPAdvertisement, a.Name, v1beta1.ReasonConflicting, message})
@@ -129,7 +143,7 @@ func parseBGPAdvertisements(c *Config, objects Objects, last Config) []Problem {
 	return problems
 }
 
-// joined makes one problem of several of one object. The reason is the first's.
+// joined returns one problem for several of one object. The reason is the first's.
 func joined(list []Problem) Problem {
 	var messages []string
 	for _, p := range list {
@@ -141,11 +155,45 @@ func joined(list []Problem) Problem {
 
 func parseBGPAdvertisement(o *v1beta1.BGPAdvertisement, aliases map[string]alias) (*BGPAdvertisement, error) {
 	s := &o.Spec
-	a := &BGPAdvertisement{Name: o.Name, Pools: sets.New(s.IPAddressPools...), object: o}
-	v := &bgp.Advertisement{Name: o.Name, Created: o.CreationTimestamp.Time, Length4: 32, Length6: 128,
-		LocalPref: uint32(s.LocalPref), Prepend: int(s.ASPathPrepend), Weight: s.WeightByEndpoints, Peers: s.Peers}
-	a.value = v
-	var errs []error
+	a := &BGPAdvertisement{
+		Name:   o.Name,
+		Pools:  sets.New(s.IPAddressPools...),
+		object: o,
+		value: &bgp.Advertisement{
+			Name:      o.Name,
+			Created:   o.CreationTimestamp.Time,
+			LocalPref: uint32(s.LocalPref),
+			Prepend:   int(s.ASPathPrepend),
+			Weight:    s.WeightByEndpoints,
+			Peers:     s.Peers,
+		},
+	}
+	errs := append(parseLengths(s, a.value), parseAttributes(s, a.value)...)
+	for _, list := range []struct {
+		field string
+		from  []metav1.LabelSelector
+		to    *[]labels.Selector
+	}{
+		{"spec.ipAddressPoolSelectors", s.IPAddressPoolSelectors, &a.PoolSelectors},
+		{"spec.nodeSelectors", s.NodeSelectors, &a.Nodes},
+		{"spec.serviceSelectors", s.ServiceSelectors, &a.Services},
+	} {
+		var err error
+		if *list.to, err = selectors(list.field, list.from); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	var err error
+	a.value.Communities, err = communitiesOf(s.Communities, aliases)
+	return a, err
+}
+
+// parseLengths reads the lengths of the prefixes that are announced.
+func parseLengths(s *v1beta1.BGPAdvertisementSpec, v *bgp.Advertisement) (errs []error) {
+	v.Length4, v.Length6 = 32, 128
 	if s.AggregationLength != nil {
 		v.Length4 = int(*s.AggregationLength)
 	}
@@ -160,6 +208,11 @@ func parseBGPAdvertisement(o *v1beta1.BGPAdvertisement, aliases map[string]alias
 	case len(s.ServiceSelectors) > 0 && (v.Length4 != 32 || v.Length6 != 128):
 		errs = append(errs, errors.New("spec.serviceSelectors cannot be combined with aggregation"))
 	}
+	return errs
+}
+
+// parseAttributes reads the MED, and returns which attributes of routes are out of range.
+func parseAttributes(s *v1beta1.BGPAdvertisementSpec, v *bgp.Advertisement) (errs []error) {
 	if s.LocalPref < 0 || s.LocalPref > math.MaxUint32 {
 		errs = append(errs, fmt.Errorf("spec.localPref: %d is not from 0 to 4294967295", s.LocalPref))
 	}
@@ -172,21 +225,7 @@ func parseBGPAdvertisement(o *v1beta1.BGPAdvertisement, aliases map[string]alias
 	if s.ASPathPrepend < 0 || s.ASPathPrepend > 32 {
 		errs = append(errs, fmt.Errorf("spec.asPathPrepend: %d is not from 0 to 32", s.ASPathPrepend))
 	}
-	var err error
-	if a.PoolSelectors, err = selectors("spec.ipAddressPoolSelectors", s.IPAddressPoolSelectors); err != nil {
-		errs = append(errs, err)
-	}
-	if a.Nodes, err = selectors("spec.nodeSelectors", s.NodeSelectors); err != nil {
-		errs = append(errs, err)
-	}
-	if a.Services, err = selectors("spec.serviceSelectors", s.ServiceSelectors); err != nil {
-		errs = append(errs, err)
-	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	v.Communities, err = communitiesOf(s.Communities, aliases)
-	return a, err
+	return errs
 }
 
 // communitiesOf reads communities and aliases. An alias counts before a
@@ -215,7 +254,7 @@ func communitiesOf(texts []string, aliases map[string]alias) ([]bgp.Community, e
 	return bgp.Unite(out), nil
 }
 
-// lookForNames tells which pools and peers an advertisement names in vain.
+// lookForNames returns which pools and peers an advertisement names that do not exist.
 func (a *BGPAdvertisement) lookForNames(c *Config) []Problem {
 	var out []Problem
 	if missing := missingPools(c, sets.List(a.Pools)); missing != "" {
@@ -240,8 +279,8 @@ func (a *BGPAdvertisement) lookForNames(c *Config) []Problem {
 	return out
 }
 
-// lookAtPools finds the pools that are too small for the aggregate, and has
-// their addresses announced one by one.
+// lookAtPools finds the pools that are too small for the aggregate, and has their addresses
+// announced one by one.
 func (a *BGPAdvertisement) lookAtPools(c *Config) []Problem {
 	a.forPool = map[string]*bgp.Advertisement{}
 	single := *a.value
@@ -260,7 +299,8 @@ func (a *BGPAdvertisement) lookAtPools(c *Config) []Problem {
 				family, full = 1, 128
 			}
 			if widest := widestOf(r); widest > lengths[family] {
-				small = append(small, fmt.Sprintf("%s of pool %s in a /%d", ranges([]netipx.IPRange{r}), p.Name, lengths[family]))
+				small = append(small, fmt.Sprintf("%s of pool %s in a /%d",
+					ranges([]netipx.IPRange{r}), p.Name, lengths[family]))
 				lengths[family] = full
 			}
 		}
@@ -278,11 +318,12 @@ func (a *BGPAdvertisement) lookAtPools(c *Config) []Problem {
 		return nil
 	}
 	return []Problem{{KindBGPAdvertisement, a.Name, v1beta1.ReasonAggregationTooWide, fmt.Sprintf(
-		"Aggregates would hold addresses that are not in the pool: %s. The addresses of these pools and families are announced one by one. "+
-			"Make spec.aggregationLength longer, or the pool larger.", strings.Join(small, ", "))}}
+		"Aggregates would hold addresses that are not in the pool: %s. The addresses of these pools and "+
+			"families are announced one by one. Make spec.aggregationLength longer, or the pool larger.",
+		strings.Join(small, ", "))}}
 }
 
-// widestOf is the length of the largest prefix within a range.
+// widestOf returns the length of the largest prefix within a range.
 func widestOf(r netipx.IPRange) int {
 	widest := math.MaxInt
 	for _, p := range r.Prefixes() {
@@ -291,8 +332,8 @@ func widestOf(r netipx.IPRange) int {
 	return widest
 }
 
-// conflicts tells for each advertisement what an older one says differently of
-// routes that both make, as far as that is certain from the objects alone.
+// conflicts returns for each advertisement what an older one sets differently for routes
+// that both make, as far as that is certain from the objects alone.
 func conflicts(c *Config, nodes map[string]map[string]string) map[*BGPAdvertisement]string {
 	byAge := slices.Clone(c.BGPAdvertisements)
 	slices.SortFunc(byAge, func(a, b *BGPAdvertisement) int {
@@ -303,27 +344,30 @@ func conflicts(c *Config, nodes map[string]map[string]string) map[*BGPAdvertisem
 		var with []string
 		for _, older := range byAge[:i] {
 			fields := contradicted(c, older, a)
-			if len(fields) > 0 && samePrefixes(c, older, a) && sameNodes(older, a, nodes) && sameServices(older, a) {
+			if len(fields) > 0 && samePrefixes(c, older, a) &&
+				sameNodes(older, a, nodes) && sameServices(older, a) {
 				with = append(with, fmt.Sprintf("%s of %s", strings.Join(fields, " and "), older.Name))
 			}
 		}
 		if len(with) > 0 {
-			told[a] = fmt.Sprintf("Older advertisements make the same routes with other values, which count: %s. Give both the same "+
-				"values, or other pools, nodes or peers.", strings.Join(with, ", "))
+			told[a] = fmt.Sprintf(
+				"Older advertisements make the same routes with other values, which count: %s. "+
+					"Give both the same values, or other pools, nodes or peers.", strings.Join(with, ", "))
 		}
 	}
 	return told
 }
 
-// contradicted are the fields that two advertisements set differently for a
-// peer of both.
+// contradicted returns the fields that two advertisements set differently for a peer of
+// both.
 func contradicted(c *Config, a, b *BGPAdvertisement) []string {
 	var out []string
-	for _, field := range bgp.Settings {
+	for _, field := range bgp.RouteFields {
 		va, setA := field.Of(a.value)
 		vb, setB := field.Of(b.value)
 		told := slices.ContainsFunc(c.BGPPeers, func(p *BGPPeer) bool {
-			return a.Reaches(p.Name) && b.Reaches(p.Name) && (field.Internal == nil || p.maybeInternal(*field.Internal))
+			return a.Reaches(p.Name) && b.Reaches(p.Name) &&
+				(field.Internal == nil || p.maybeInternal(*field.Internal))
 		})
 		if setA && setB && va != vb && told {
 			out = append(out, field.Name)
@@ -332,7 +376,7 @@ func contradicted(c *Config, a, b *BGPAdvertisement) []string {
 	return out
 }
 
-// maybeInternal tells whether sessions of the peer may be internal, or
+// maybeInternal reports whether sessions of the peer may be internal, or
 // external.
 func (p *BGPPeer) maybeInternal(internal bool) bool {
 	_, mine := p.perNode["myASN"]
@@ -346,7 +390,7 @@ func (p *BGPPeer) maybeInternal(internal bool) bool {
 	return internal == (cmp.Or(p.local, p.peer.LocalASN) == p.peer.PeerASN)
 }
 
-// samePrefixes tells whether two advertisements announce prefixes of the same
+// samePrefixes reports whether two advertisements announce prefixes of the same
 // length for addresses of one pool.
 func samePrefixes(c *Config, a, b *BGPAdvertisement) bool {
 	return slices.ContainsFunc(c.Pools, func(p *Pool) bool {
@@ -363,7 +407,7 @@ func samePrefixes(c *Config, a, b *BGPAdvertisement) bool {
 	})
 }
 
-// sameNodes tells whether a node is selected by both.
+// sameNodes reports whether a node is selected by both.
 func sameNodes(a, b *BGPAdvertisement, nodes map[string]map[string]string) bool {
 	if len(a.Nodes) == 0 || len(b.Nodes) == 0 {
 		return true
@@ -376,7 +420,7 @@ func sameNodes(a, b *BGPAdvertisement, nodes map[string]map[string]string) bool 
 	return false
 }
 
-// sameServices tells whether two advertisements surely select the same ones.
+// sameServices reports whether two advertisements surely select the same ones.
 func sameServices(a, b *BGPAdvertisement) bool {
 	return len(a.Services) == 0 || len(b.Services) == 0 ||
 		reflect.DeepEqual(a.object.Spec.ServiceSelectors, b.object.Spec.ServiceSelectors)

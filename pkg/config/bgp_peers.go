@@ -31,7 +31,7 @@ const (
 	maxPassword       = 80 // bytes, of TCP MD5 in Linux
 )
 
-// What is in force of an object that cannot be understood.
+// What is in force of an object that cannot be parsed.
 const (
 	lastGoodStays = "Its last good version stays in force."
 	notInForce    = "It is not in force."
@@ -111,15 +111,18 @@ func parseInterval(v *intstr.IntOrString, otherwise time.Duration) (time.Duratio
 
 func parseBGPPeers(c *Config, objects Objects, last Config) []Problem {
 	var problems []Problem
-	told := map[*BGPPeer][]Problem{} // of those that are understood
+	found := map[*BGPPeer][]Problem{} // of those that are understood
 	for i := range objects.BGPPeers {
 		o := &objects.BGPPeers[i]
 		p, err := parseBGPPeer(o, objects)
 		if err != nil {
-			before := lastGood(last.BGPPeers, func(b *BGPPeer) bool { return b.object.UID == o.UID && b.unusable == nil })
+			before := lastGood(last.BGPPeers, func(b *BGPPeer) bool {
+				return b.object.UID == o.UID && b.unusable == nil
+			})
 			problem := invalid(KindBGPPeer, o.Name, err, whatIsInForce(before))
 			if errors.Is(err, ErrNoPassword) {
-				problem = Problem{KindBGPPeer, o.Name, v1beta1.ReasonSecretNotFound, fmt.Sprintf("%s. %s", sentence(err), whatIsInForce(before))}
+				message := fmt.Sprintf("%s. %s", sentence(err), whatIsInForce(before))
+				problem = Problem{KindBGPPeer, o.Name, v1beta1.ReasonSecretNotFound, message}
 				p.unusable = err
 			}
 			problems = append(problems, problem)
@@ -140,14 +143,14 @@ func parseBGPPeers(c *Config, objects Objects, last Config) []Problem {
 			mine = append(mine, NoNodeSelected(KindBGPPeer, o.Name))
 		}
 		if err == nil {
-			told[p] = mine
+			found[p] = mine
 		}
 		c.BGPPeers = append(c.BGPPeers, p)
 	}
 	slices.SortFunc(c.BGPPeers, func(a, b *BGPPeer) int { return cmp.Compare(a.Name, b.Name) })
 	c.findRivals()
 	sameIDs := findSameRouterIDs(c, objects.NodeLabels)
-	for p, mine := range told {
+	for p, mine := range found {
 		if problem, same := sameIDs[p]; same {
 			mine = append(mine, problem)
 		}
@@ -161,7 +164,7 @@ func parseBGPPeers(c *Config, objects Objects, last Config) []Problem {
 	return problems
 }
 
-// selectsNone tells whether selectors select none of the nodes there are.
+// selectsNone reports whether selectors select none of the nodes there are.
 func selectsNone(selectors []labels.Selector, nodes map[string]map[string]string) bool {
 	if len(selectors) == 0 || len(nodes) == 0 {
 		return false
@@ -180,34 +183,38 @@ func NoNodeSelected(kind, name string) Problem {
 		"spec.nodeSelectors selects no node of the cluster. Correct them, or label nodes."}
 }
 
-// findBFD finds the profile that a peer names, and says what is wrong with it. Of
-// one that is gone, the last version stays in force: to end BFD, which is to say
-// to have the peer's failure noticed later, somebody has to edit the peer.
+// findBFD finds the profile that a peer names, and returns what is wrong with it. Of one
+// that was deleted, the last version stays in force: to end BFD, and so to have a failure
+// of the router noticed later, somebody has to edit the peer.
 func (p *BGPPeer) findBFD(c *Config, last Config) []Problem {
 	p.BFD, p.profile = nil, nil
 	if p.bfd == "" {
 		return nil
 	}
 	var problems []Problem
-	i, found := slices.BinarySearchFunc(c.BFDProfiles, p.bfd, func(b *BFDProfile, n string) int { return cmp.Compare(b.Name, n) })
+	i, found := slices.BinarySearchFunc(c.BFDProfiles, p.bfd, func(b *BFDProfile, n string) int {
+		return cmp.Compare(b.Name, n)
+	})
 	if found {
 		p.profile = c.BFDProfiles[i]
 	} else {
 		inForce := "The sessions run without BFD."
-		if before := lastGood(last.BGPPeers, func(b *BGPPeer) bool { return b.bfd == p.bfd && b.profile != nil }); before != nil {
+		before := lastGood(last.BGPPeers, func(b *BGPPeer) bool { return b.bfd == p.bfd && b.profile != nil })
+		if before != nil {
 			p.profile, inForce = before.profile, "Its last version stays in force."
 		}
-		problems = append(problems, Problem{KindBGPPeer, p.Name, v1beta1.ReasonBFDProfileNotFound, fmt.Sprintf("spec.bfdProfile: "+
-			"BFDProfile %s is not there or not valid. %s Create the profile, correct the name, or take bfdProfile out of the peer.",
-			p.bfd, inForce)})
+		message := fmt.Sprintf("spec.bfdProfile: BFDProfile %s is not there or not valid. %s Create the "+
+			"profile, correct the name, or take bfdProfile out of the peer.", p.bfd, inForce)
+		problems = append(problems, Problem{KindBGPPeer, p.Name, v1beta1.ReasonBFDProfileNotFound, message})
 	}
 	p.BFD = p.profile
 	if p.BFD != nil && p.multiHop && p.BFD.Echo > 0 {
 		without := *p.BFD
 		without.Echo = 0
 		p.BFD = &without
-		problems = append(problems, Problem{KindBGPPeer, p.Name, v1beta1.ReasonBFDEchoUnusable, fmt.Sprintf("spec.bfdProfile: BFDProfile "+
-			"%s has echoMode, which does not work with a peer several hops away. BFD runs without it. Use a profile without echoMode.", p.bfd)})
+		problems = append(problems, Problem{KindBGPPeer, p.Name, v1beta1.ReasonBFDEchoUnusable, fmt.Sprintf(
+			"spec.bfdProfile: BFDProfile %s has echoMode, which does not work with a peer several hops "+
+				"away. BFD runs without it. Use a profile without echoMode.", p.bfd)})
 	}
 	return problems
 }
@@ -216,13 +223,26 @@ func (p *BGPPeer) findBFD(c *Config, last Config) []Problem {
 // all that is missing; the peer comes with it.
 func parseBGPPeer(o *v1beta1.BGPPeer, objects Objects) (*BGPPeer, error) {
 	s := &o.Spec
-	p := &BGPPeer{Name: o.Name, dynamic: string(s.DynamicASN), both: s.DualStackAddressFamily, bfd: s.BFDProfile,
-		strict: s.StrictBFD, multiHop: s.EBGPMultiHop, object: o}
-	p.peer = bgp.Peer{Name: o.Name, Interface: s.Interface, VRF: s.VRF, Passive: s.Passive, TTLSecurity: uint8(s.TTLSecurity)}
-	p.peer.Offer = bgp.Offer{
-		ExtendedMessage: s.Capabilities.ExtendedMessage == nil || *s.Capabilities.ExtendedMessage,
-		FQDN:            s.Capabilities.FQDN,
-		SoftwareVersion: s.Capabilities.SoftwareVersion,
+	p := &BGPPeer{
+		Name:     o.Name,
+		dynamic:  string(s.DynamicASN),
+		both:     s.DualStackAddressFamily,
+		bfd:      s.BFDProfile,
+		strict:   s.StrictBFD,
+		multiHop: s.EBGPMultiHop,
+		object:   o,
+		peer: bgp.Peer{
+			Name:        o.Name,
+			Interface:   s.Interface,
+			VRF:         s.VRF,
+			Passive:     s.Passive,
+			TTLSecurity: uint8(s.TTLSecurity),
+			Offer: bgp.Offer{
+				ExtendedMessage: s.Capabilities.ExtendedMessage == nil || *s.Capabilities.ExtendedMessage,
+				FQDN:            s.Capabilities.FQDN,
+				SoftwareVersion: s.Capabilities.SoftwareVersion,
+			},
+		},
 	}
 	errs := p.parseWho(s)
 	errs = append(errs, p.parseTimes(s)...)
@@ -231,7 +251,8 @@ func parseBGPPeer(o *v1beta1.BGPPeer, objects Objects) (*BGPPeer, error) {
 		errs = append(errs, err)
 	}
 	if s.EBGPMultiHop && s.TTLSecurity != 0 {
-		errs = append(errs, errors.New("spec.ttlSecurity cannot be combined with ebgpMultiHop: it says itself how far away the peer is"))
+		errs = append(errs, errors.New(
+			"spec.ttlSecurity cannot be combined with ebgpMultiHop: it says itself how far away the peer is"))
 	}
 	if s.StrictBFD && s.BFDProfile == "" {
 		errs = append(errs, errors.New("spec.strictBFD needs bfdProfile"))
@@ -240,11 +261,13 @@ func parseBGPPeer(o *v1beta1.BGPPeer, objects Objects) (*BGPPeer, error) {
 		errs = append(errs, errors.New("spec.disableMP contradicts dualStackAddressFamily"))
 	}
 	secret := secretOf(s)
-	if secret.Namespace != "" && secret.Namespace != objects.Namespace && secret.Namespace != namespaceOfMetalLB {
-		errs = append(errs, fmt.Errorf("spec.passwordSecret.namespace: Secrets are read in namespace %q only", objects.Namespace))
+	if !slices.Contains([]string{"", objects.Namespace, namespaceOfMetalLB}, secret.Namespace) {
+		errs = append(errs, fmt.Errorf(
+			"spec.passwordSecret.namespace: Secrets are read in namespace %q only", objects.Namespace))
 	}
 	if len(s.Password) > maxPassword {
-		errs = append(errs, fmt.Errorf("spec.password has %d bytes, and may have %d", len(s.Password), maxPassword))
+		errs = append(errs, fmt.Errorf(
+			"spec.password has %d bytes, and may have %d", len(s.Password), maxPassword))
 	}
 	if s.Password != "" && secret.Name != "" {
 		errs = append(errs, errors.New("spec.password and passwordSecret exclude each other"))
@@ -269,7 +292,9 @@ func (p *BGPPeer) parseWho(s *v1beta1.BGPPeerSpec) (errs []error) {
 		}
 		return uint32(v)
 	}
-	p.peer.LocalASN, p.peer.PeerASN, p.local = asn("myASN", s.MyASN), asn("peerASN", s.PeerASN), asn("localASN", s.LocalASN)
+	p.peer.LocalASN = asn("myASN", s.MyASN)
+	p.peer.PeerASN = asn("peerASN", s.PeerASN)
+	p.local = asn("localASN", s.LocalASN)
 	var err error
 	if s.PeerAddress != "" {
 		if p.peer.Address, err = parseHost(s.PeerAddress); err != nil {
@@ -296,7 +321,11 @@ func (p *BGPPeer) parseWho(s *v1beta1.BGPPeerSpec) (errs []error) {
 	p.perNode = map[string]source{}
 	if n := s.PerNode; n != nil {
 		for field, v := range map[string]*v1beta1.NodeValue{
-			"myASN": n.MyASN, "peerASN": n.PeerASN, "peerAddress": n.PeerAddress, "sourceAddress": n.SourceAddress, "routerID": n.RouterID,
+			"myASN":         n.MyASN,
+			"peerASN":       n.PeerASN,
+			"peerAddress":   n.PeerAddress,
+			"sourceAddress": n.SourceAddress,
+			"routerID":      n.RouterID,
 		} {
 			if v != nil {
 				p.perNode[field] = source{v.Label, v.Annotation}
@@ -306,8 +335,8 @@ func (p *BGPPeer) parseWho(s *v1beta1.BGPPeerSpec) (errs []error) {
 	return append(errs, p.contradictions(s)...)
 }
 
-// contradictions are fields that exclude each other, and ones of which one is
-// needed.
+// contradictions returns the errors of fields that exclude each other, and of fields one of
+// which is required.
 func (p *BGPPeer) contradictions(s *v1beta1.BGPPeerSpec) (errs []error) {
 	given := func(plain bool, field string) bool {
 		_, perNode := p.perNode[field]
@@ -323,7 +352,8 @@ func (p *BGPPeer) contradictions(s *v1beta1.BGPPeerSpec) (errs []error) {
 		errs = append(errs, errors.New("give exactly one of spec.peerAddress and interface"))
 	}
 	if p.peer.Address.IsLinkLocalUnicast() {
-		errs = append(errs, fmt.Errorf("spec.peerAddress: %s exists on every link: give spec.interface instead", s.PeerAddress))
+		errs = append(errs, fmt.Errorf(
+			"spec.peerAddress: %s exists on every link: give spec.interface instead", s.PeerAddress))
 	}
 	return errs
 }
@@ -335,7 +365,8 @@ func (p *BGPPeer) parseTimes(s *v1beta1.BGPPeerSpec) (errs []error) {
 			return otherwise
 		}
 		if v.Duration < limit.from || v.Duration > limit.to || v.Duration%time.Second != 0 {
-			errs = append(errs, fmt.Errorf("spec.%s: %s is not a number of whole seconds from %s to %s", field, v.Duration, limit.from, limit.to))
+			errs = append(errs, fmt.Errorf("spec.%s: %s is not a number of whole seconds from %s to %s",
+				field, v.Duration, limit.from, limit.to))
 		}
 		return v.Duration
 	}
@@ -347,25 +378,30 @@ func (p *BGPPeer) parseTimes(s *v1beta1.BGPPeerSpec) (errs []error) {
 	}
 	q.Hold = read("holdTime", s.HoldTime, limits{0, bgp.MaxTime}, hold)
 	if q.Hold > 0 && q.Hold < bgp.MinHoldTime {
-		errs = append(errs, fmt.Errorf("spec.holdTime: %s is less than %s and not 0s", q.Hold, bgp.MinHoldTime))
+		errs = append(errs, fmt.Errorf(
+			"spec.holdTime: %s is less than %s and not 0s", q.Hold, bgp.MinHoldTime))
 	}
 	switch {
 	case q.Keepalive < 0:
 		q.Keepalive = (q.Hold / 3).Truncate(time.Second)
 	case q.Keepalive > q.Hold:
-		errs = append(errs, fmt.Errorf("spec.keepaliveTime: %s is longer than holdTime %s", q.Keepalive, q.Hold))
+		errs = append(errs, fmt.Errorf(
+			"spec.keepaliveTime: %s is longer than holdTime %s", q.Keepalive, q.Hold))
 	case q.Keepalive == 0 && q.Hold > 0:
-		errs = append(errs, errors.New("spec.keepaliveTime: without keepalives the peer would end the session after holdTime"))
+		errs = append(errs, errors.New(
+			"spec.keepaliveTime: without keepalives the peer would end the session after holdTime"))
 	}
 	q.Connect = read("connectTime", s.ConnectTime, limits{time.Second, bgp.MaxTime}, DefaultConnectTime)
 	if s.EnableGracefulRestart {
-		q.GracefulRestart = read("gracefulRestartTime", s.GracefulRestartTime, limits{time.Second, bgp.MaxRestartTime}, DefaultRestartTime)
-		q.LongLived = read("longLivedStaleTime", s.LongLivedStaleTime, limits{time.Second, bgp.MaxLongLived}, 0)
+		restart, stale := limits{time.Second, bgp.MaxRestartTime}, limits{time.Second, bgp.MaxLongLived}
+		q.GracefulRestart = read("gracefulRestartTime", s.GracefulRestartTime, restart, DefaultRestartTime)
+		q.LongLived = read("longLivedStaleTime", s.LongLivedStaleTime, stale, 0)
 	}
 	if s.GracefulShutdownPeriod != nil {
 		q.GracefulShutdown = s.GracefulShutdownPeriod.Duration
 		if q.GracefulShutdown < 0 || q.GracefulShutdown > time.Minute {
-			errs = append(errs, fmt.Errorf("spec.gracefulShutdownPeriod: %s is not from 0s to 60s", q.GracefulShutdown))
+			errs = append(errs, fmt.Errorf(
+				"spec.gracefulShutdownPeriod: %s is not from 0s to 60s", q.GracefulShutdown))
 		}
 	}
 	return errs
@@ -378,7 +414,7 @@ type limits struct{ from, to time.Duration }
 // of peers. Berth reads those of its own namespace in their place.
 const namespaceOfMetalLB = "metallb-system"
 
-// secretOf is the Secret that a peer names, without a name where it names none. Go
+// secretOf returns the Secret that a peer names, without a name where it names none. Go
 // clients of MetalLB's types write an empty reference where there is none.
 func secretOf(s *v1beta1.BGPPeerSpec) v1beta1.SecretReference {
 	if s.PasswordSecret == nil || s.PasswordSecret.Name == "" {
@@ -387,26 +423,29 @@ func secretOf(s *v1beta1.BGPPeerSpec) v1beta1.SecretReference {
 	return *s.PasswordSecret
 }
 
-// passwordOf finds a password. No error says anything of what a Secret holds.
+// passwordOf returns the password of a Secret. No error contains anything of it.
 func passwordOf(name string, secrets []corev1.Secret) (bgp.Password, error) {
 	i := slices.IndexFunc(secrets, func(s corev1.Secret) bool { return s.Name == name })
 	switch {
 	case i < 0:
-		return bgp.Password{}, fmt.Errorf("%w: Secret %s is not there: create it in Berth's own namespace, of type %s", ErrNoPassword, name, corev1.SecretTypeBasicAuth)
+		return bgp.Password{}, fmt.Errorf(
+			"%w: Secret %s is not there: create it in Berth's own namespace, of type %s",
+			ErrNoPassword, name, corev1.SecretTypeBasicAuth)
 	case secrets[i].Type != corev1.SecretTypeBasicAuth:
-		return bgp.Password{}, fmt.Errorf("%w: Secret %s is not of type %s, and a type cannot be changed: delete it, and create it anew with "+
-			"kubectl create secret generic %s --type=%s --from-literal=password=TEXT", ErrNoPassword, name, corev1.SecretTypeBasicAuth,
-			name, corev1.SecretTypeBasicAuth)
+		return bgp.Password{}, fmt.Errorf("%w: Secret %s is not of type %s, and a type cannot be changed: "+
+			"delete it, and create it again with kubectl create secret generic %s --type=%s "+
+			"--from-literal=password=TEXT",
+			ErrNoPassword, name, corev1.SecretTypeBasicAuth, name, corev1.SecretTypeBasicAuth)
 	}
 	text := secrets[i].Data[corev1.BasicAuthPasswordKey]
 	if len(text) == 0 || len(text) > maxPassword {
-		return bgp.Password{}, fmt.Errorf("%w: key %s of Secret %s has %d bytes, and must have 1 to %d", ErrNoPassword,
-			corev1.BasicAuthPasswordKey, name, len(text), maxPassword)
+		return bgp.Password{}, fmt.Errorf("%w: key %s of Secret %s has %d bytes, and must have 1 to %d",
+			ErrNoPassword, corev1.BasicAuthPasswordKey, name, len(text), maxPassword)
 	}
 	return bgp.NewPassword(string(text)), nil
 }
 
-// lastGood finds the version of an object that was last understood, or nil.
+// lastGood returns the version of an object that was last understood, or nil.
 func lastGood[T any](list []*T, is func(*T) bool) *T {
 	if i := slices.IndexFunc(list, is); i >= 0 {
 		return list[i]

@@ -161,8 +161,16 @@ func TestSameRouterIDs(t *testing.T) {
 	perNode := func(plain string, value v1beta1.NodeValue) func(*v1beta1.BGPPeerSpec) {
 		return func(s *v1beta1.BGPPeerSpec) { s.RouterID, s.PerNode = plain, &v1beta1.PerNodeValues{RouterID: &value} }
 	}
+	asn := func(annotation, label string) func(*v1beta1.BGPPeerSpec) {
+		return func(s *v1beta1.BGPPeerSpec) {
+			value := v1beta1.NodeValue{Annotation: annotation, Label: label}
+			s.RouterID, s.PerNode = "10.0.0.9", &v1beta1.PerNodeValues{MyASN: &value}
+		}
+	}
 	nodes := map[string]map[string]string{
-		"n1": {"rack": "1", "id": "10.0.0.1", "same": "10.9.9.9"}, "n2": {"rack": "2", "id": "10.0.0.2", "same": "10.9.9.9"}, "n3": {"rack": "3"},
+		"n1": {"rack": "1", "zone": "7", "id": "10.0.0.1", "same": "10.9.9.9"},
+		"n2": {"rack": "2", "zone": "8", "id": "10.0.0.2", "same": "10.9.9.9"},
+		"n3": {"rack": "3", "zone": "7"},
 	}
 	for _, test := range []struct {
 		story string
@@ -180,6 +188,14 @@ func TestSameRouterIDs(t *testing.T) {
 		{"by annotation, which nobody knows here", []v1beta1.BGPPeer{peer("a", perNode("10.0.0.9", v1beta1.NodeValue{Annotation: "id"}))}, nil, ""},
 		{"two peers of one router, other nodes", []v1beta1.BGPPeer{of("a", "10.0.0.9", inRack("1")), of("b", "10.0.0.9", inRack("2"))},
 			[]string{"a", "b"}, "10.0.0.9 is that of n1, n2"},
+		{"one for all nodes, each of which is an AS of its own", []v1beta1.BGPPeer{peer("a", asn("", "rack"))}, nil, ""},
+		{"and some of which are in one", []v1beta1.BGPPeer{peer("a", asn("", "zone"))},
+			[]string{"a"}, "10.0.0.9 is that of n1, n3"},
+		{"that call themselves the same AS", []v1beta1.BGPPeer{peer("a", func(s *v1beta1.BGPPeerSpec) {
+			asn("", "rack")(s)
+			s.LocalASN = 64999
+		})}, []string{"a"}, "10.0.0.9 is that of n1, n2, n3"},
+		{"in an AS that nobody knows here", []v1beta1.BGPPeer{peer("a", asn("asn", ""))}, nil, ""},
 		{"two peers of one router, one node", []v1beta1.BGPPeer{of("a", "10.0.0.9", inRack("1")), of("b", "10.0.0.9", inRack("1"))}, nil, ""},
 		{"two routers, other nodes", []v1beta1.BGPPeer{of("a", "10.0.0.9", inRack("1")),
 			peer("b", func(s *v1beta1.BGPPeerSpec) {

@@ -18,15 +18,15 @@ import (
 // PeerOn is what a BGPPeer is on one node that it selects.
 type PeerOn struct {
 	*BGPPeer
-	// Peer is the peer as the node talks to it. It is the zero Peer when Err says
-	// what the node lacks, or that the password is missing.
+	// Peer is the peer as the node needs it. It is the zero Peer when Err says what the node
+	// lacks, or that the password is missing.
 	Peer bgp.Peer
 	Err  error
 	// Rival is the older BGPPeer that has the session, nil for none.
 	Rival *BGPPeer
 }
 
-// PeersOn are the BGPPeers that select a node, by name.
+// PeersOn returns the BGPPeers that select a node, sorted by name.
 func (c *Config) PeersOn(n Node) []PeerOn {
 	byAge := slices.Clone(c.BGPPeers)
 	slices.SortFunc(byAge, compareAge)
@@ -53,7 +53,10 @@ func (c *Config) PeersOn(n Node) []PeerOn {
 
 // compareAge orders peers, older first.
 func compareAge(a, b *BGPPeer) int {
-	return cmp.Or(a.object.CreationTimestamp.Compare(b.object.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	return cmp.Or(
+		a.object.CreationTimestamp.Compare(b.object.CreationTimestamp.Time),
+		cmp.Compare(a.Name, b.Name),
+	)
 }
 
 // ends are the two ends of a session. A source that is not given is not known
@@ -87,10 +90,11 @@ func (c *Config) findRivals() {
 	}
 }
 
-// covers tells whether p certainly has the session of other wherever other would.
+// covers reports whether p certainly has the session of other wherever other would.
 func (p *BGPPeer) covers(other *BGPPeer) bool {
 	return endsOf(p.peer) == endsOf(other.peer) &&
-		p.perNode["peerAddress"] == other.perNode["peerAddress"] && p.perNode["sourceAddress"] == other.perNode["sourceAddress"] &&
+		p.perNode["peerAddress"] == other.perNode["peerAddress"] &&
+		p.perNode["sourceAddress"] == other.perNode["sourceAddress"] &&
 		(len(p.Nodes) == 0 || slices.Equal(p.selectorTexts(), other.selectorTexts()))
 }
 
@@ -103,9 +107,10 @@ func (p *BGPPeer) selectorTexts() []string {
 	return slices.Compact(out)
 }
 
-// Conflicting is the problem of a peer whose session an older one has.
+// Conflicting returns the problem of a peer whose session an older one has.
 func (p *BGPPeer) Conflicting(older *BGPPeer) Problem {
-	return Problem{KindBGPPeer, p.Name, v1beta1.ReasonConflicting, fmt.Sprintf("BGPPeer %s is older and has the session with this router, "+
-		"which has one for each pair of addresses. This one is not in force. Delete one of them, have them select different nodes, or give "+
-		"one of them another sourceAddress.", older.Name)}
+	return Problem{KindBGPPeer, p.Name, v1beta1.ReasonConflicting, fmt.Sprintf(
+		"BGPPeer %s is older and has the session with this router, which has one for each pair of "+
+			"addresses. This one is not in force. Delete one of them, have them select different nodes, "+
+			"or give one of them another sourceAddress.", older.Name)}
 }

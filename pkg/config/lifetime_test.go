@@ -139,7 +139,7 @@ func TestABadExcludeIsToldInWords(t *testing.T) {
 func TestFieldsOfAPool(t *testing.T) {
 	o := pool("p", 0, "192.0.2.0/24")
 	o.Spec.ReuseDelay = &metav1.Duration{Duration: time.Minute}
-	o.Spec.Quota, o.Spec.Drain, o.Spec.AvoidBuggyIPs = 3, true, true
+	o.Spec.QuotaPerNamespace, o.Spec.Drain, o.Spec.AvoidBuggyIPs = 3, true, true
 	o.Status.OutOfRange = []string{"198.51.100.1", "no address", "198.51.100.8/31", "2001:db8::1-2001:db8::3"}
 	c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{o}}, Config{}, start)
 	p := c.Pools[0]

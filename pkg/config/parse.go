@@ -314,7 +314,7 @@ func parsePool(o *v1beta1.IPAddressPool) (*Pool, error) {
 		AutoAssign:    o.Spec.AutoAssign == nil || *o.Spec.AutoAssign,
 		AvoidBuggyIPs: o.Spec.AvoidBuggyIPs,
 		Drain:         o.Spec.Drain,
-		Quota:         int(o.Spec.Quota),
+		Quota:         int(o.Spec.QuotaPerNamespace),
 		KeepOutside:   o.Spec.OnShrink != v1beta1.OnShrinkMove,
 
 		AllowNodeAddresses: o.Spec.AllowNodeAddresses,

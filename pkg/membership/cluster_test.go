@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/berth-lb/berth/pkg/membership/kv"
 )
 
 // wires are what members talk over; they can be cut one by one.
@@ -69,7 +71,7 @@ func (e end) DialAddressTimeout(to memberlist.Address, timeout time.Duration) (n
 }
 
 // startOn starts a member whose wires can be cut.
-func (w *wires) startOn(t *testing.T, config Config, peers ...int) member {
+func (w *wires) startOn(t *testing.T, config Config, peers ...int) testMember {
 	t.Helper()
 	config.Timing = calm
 	m, err := New(config)
@@ -97,7 +99,7 @@ func TestAClusterHealsHoweverItWasTorn(t *testing.T) {
 		t.Run(tt.story, func(t *testing.T) {
 			checkLeaks(t)
 			w := &wires{cut: make(map[[2]netip.Addr]bool)}
-			var all []member
+			var all []testMember
 			for i, peers := range tt.peers {
 				all = append(all, w.startOn(t, configOf(t, i+2), peers...))
 			}
@@ -136,7 +138,7 @@ func TestTheDeadAreNotRevivedForLong(t *testing.T) {
 	two := w.startOn(t, configOf(t, 3), 2, 4)
 	doomed := w.startOn(t, configOf(t, 4), 2, 3)
 	doomed.say(t, "stage", "ready")
-	for _, m := range []member{one, two} {
+	for _, m := range []testMember{one, two} {
 		m.awaitMembers(t, 2, 3, 4)
 		m.awaitSaid(t, 4, "stage", "ready")
 	}
@@ -145,7 +147,7 @@ func TestTheDeadAreNotRevivedForLong(t *testing.T) {
 	two.awaitMembers(t, 3, 4)
 	doomed.crash()
 	w.between([]int{2}, []int{3, 4}, false)
-	for _, m := range []member{one, two} {
+	for _, m := range []testMember{one, two} {
 		m.awaitMembers(t, 2, 3)
 		m.awaitState(t, 4, Dead)
 	}
@@ -157,14 +159,14 @@ func TestARestartedMemberGetsBackWhatItSaid(t *testing.T) {
 	one := start(t, configOf(t, 2), 3, 4)
 	two := start(t, configOf(t, 3), 2, 4)
 	three := start(t, configOf(t, 4), 2, 3)
-	for _, m := range []member{one, two, three} {
+	for _, m := range []testMember{one, two, three} {
 		m.awaitMembers(t, 2, 3, 4)
 	}
 	at := time.Now()
 	for i := range claims {
 		two.say(t, fmt.Sprintf("claim/10.0.%d.%d", i/256, i%256), "1")
 	}
-	for _, m := range []member{one, two, three} {
+	for _, m := range []testMember{one, two, three} {
 		m.await(t, "hears all claims", func() bool { return len(m.fellow(3).Said) == claims })
 	}
 	t.Logf("%d claims known to all after %s", claims, time.Since(at).Round(time.Millisecond))
@@ -182,7 +184,7 @@ func TestARestartedMemberGetsBackWhatItSaid(t *testing.T) {
 	if err := again.SayAll("claim/", map[string][]byte{"claim/10.0.0.7": []byte("2")}); err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range []member{one, three, again} {
+	for _, m := range []testMember{one, three, again} {
 		m.await(t, "hears of one claim", func() bool { return len(m.fellow(3).Said) == 2 })
 		m.awaitSaid(t, 3, "claim/10.0.0.7", "2")
 		m.awaitState(t, 3, Alive)
@@ -249,7 +251,7 @@ func TestIPv6(t *testing.T) {
 	} else {
 		_ = l.Close()
 	}
-	var all []member
+	var all []testMember
 	var peers []netip.AddrPort
 	for i := range 3 {
 		config := configOf(t, i+2)
@@ -299,7 +301,7 @@ func TestWhatCannotBeSaid(t *testing.T) {
 			t.Errorf("%s: it was said", tt.story)
 		}
 	}
-	if got := m.view.store.keys("node2"); len(got) > 0 {
+	if got := m.view.store.Keys("node2"); len(got) > 0 {
 		t.Errorf("an error, but these were said: %q", got)
 	}
 	for _, err := range []error{
@@ -311,7 +313,7 @@ func TestWhatCannotBeSaid(t *testing.T) {
 		}
 	}
 	want := []string{"claim/a", "k", long[:MaxKey], "never said"}
-	if got := m.view.store.keys("node2"); !slices.Equal(got, want) {
+	if got := m.view.store.Keys("node2"); !slices.Equal(got, want) {
 		t.Errorf("said %q, want %q", got, want)
 	}
 }
@@ -324,7 +326,7 @@ func TestConfirmExchangesOneWholeState(t *testing.T) {
 	for i := range 12 {
 		numbers = append(numbers, i+10) // sorted by name, too
 	}
-	var all []member
+	var all []testMember
 	for _, n := range numbers {
 		config := configOf(t, n)
 		config.Timing = Quiet.Timing()
@@ -361,7 +363,7 @@ func TestConfirmExchangesOneWholeState(t *testing.T) {
 }
 
 // accepted counts the connections that members have accepted.
-func accepted(all ...member) uint64 {
+func accepted(all ...testMember) uint64 {
 	var n uint64
 	for _, m := range all {
 		n += m.Traffic().Connections[Accepted]
@@ -407,7 +409,7 @@ func TestWhatIsForgedIsContradicted(t *testing.T) {
 	one, two := start(t, configOf(t, 2), 3, 4), start(t, configOf(t, 3), 2, 4)
 	forger := start(t, configOf(t, 4), 2, 3)
 	two.say(t, "stage", "ready")
-	for _, m := range []member{one, two, forger} {
+	for _, m := range []testMember{one, two, forger} {
 		m.awaitMembers(t, 2, 3, 4)
 		m.awaitSaid(t, 3, "stage", "ready")
 	}
@@ -417,7 +419,7 @@ func TestWhatIsForgedIsContradicted(t *testing.T) {
 	two.stop()
 	two = start(t, configOf(t, 3), 2, 4)
 	two.say(t, "stage", "ready")
-	for _, m := range []member{one, two, forger} {
+	for _, m := range []testMember{one, two, forger} {
 		m.awaitMembers(t, 2, 3, 4)
 		m.awaitSaid(t, 3, "stage", "ready")
 	}
@@ -428,18 +430,18 @@ func TestWhatIsForgedIsContradicted(t *testing.T) {
 
 	now := time.Now()
 	version := uint64(now.Add(time.Minute).UnixNano())
-	p := newPacker(maxMessage)
-	of := about{member: "node3", alive: true}
-	p.add(now, of, lifeKey, statement{value: lifeValue(lifeLeft, netip.AddrPortFrom(addrOf(3), testPort)), version: version})
-	p.add(now, of, "stage", statement{value: []byte("leaving"), version: version})
-	message := p.message()
+	p := kv.NewPacker(maxMessage)
+	of := kv.Section{Member: "node3", Alive: true}
+	p.Add(now, of, lifeKey, kv.Entry{Value: lifeValue(lifeLeft, netip.AddrPortFrom(addrOf(3), testPort)), Version: version})
+	p.Add(now, of, "stage", kv.Entry{Value: []byte("leaving"), Version: version})
+	message := p.Message()
 	// All believe it, the forger too.
-	for _, m := range []member{one, forger} {
+	for _, m := range []testMember{one, forger} {
 		m.view.merge(message)
 	}
 	at := time.Now()
 	two.view.merge(message)
-	for _, m := range []member{one, forger, two} {
+	for _, m := range []testMember{one, forger, two} {
 		m.awaitSaid(t, 3, "stage", "ready")
 		m.awaitState(t, 3, Alive)
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/berth-lb/berth/pkg/membership/kv"
 )
 
 // DefaultPort is the port of Berth's speakers, UDP and TCP. MetalLB's use 7946,
@@ -45,8 +47,9 @@ type Config struct {
 	// Logger gets members that came and went, and what memberlist has to say.
 	// Default: nothing is logged.
 	Logger *slog.Logger
-	// Pass is told of each pass of the loop that looks at members and joins them,
-	// so that somebody notices when one does not end. Default: nobody is told.
+	// Pass is called at the beginning and the end of each pass of the loop that looks at
+	// members and joins them, so that somebody notices when one does not end. Default:
+	// nobody does.
 	Pass Pass
 }
 
@@ -92,14 +95,16 @@ func (c Config) validate() error {
 		}
 	}
 	refuse(c.Name == "", "name is empty")
-	refuse(len(c.Name) > maxName, "name has %d bytes, at most %d are possible", len(c.Name), maxName)
+	refuse(len(c.Name) > kv.MaxName, "name has %d bytes, at most %d are possible", len(c.Name), kv.MaxName)
 	refuse(!c.BindAddr.IsValid(), "bind address is missing")
 	if c.BindAddr.IsValid() {
-		refuse(c.AdvertiseAddr.IsUnspecified(), "advertise address is missing, and the bind address %s is none", c.BindAddr)
+		refuse(c.AdvertiseAddr.IsUnspecified(),
+			"advertise address is missing, and the bind address %s is none", c.BindAddr)
 		refuse(!c.BindAddr.IsUnspecified() && c.BindAddr.Is4() != c.AdvertiseAddr.Is4(),
 			"bind address %s and advertise address %s are of different families", c.BindAddr, c.AdvertiseAddr)
 	}
-	refuse(len(c.ClusterLabel) > memberlist.LabelMaxSize, "cluster label has %d bytes, at most %d are possible", len(c.ClusterLabel), memberlist.LabelMaxSize)
+	refuse(len(c.ClusterLabel) > memberlist.LabelMaxSize,
+		"cluster label has %d bytes, at most %d are possible", len(c.ClusterLabel), memberlist.LabelMaxSize)
 	refuse(c.RejoinInterval < 0, "rejoin interval %s is negative", c.RejoinInterval)
 	t := c.Timing
 	for _, d := range []struct {
@@ -114,14 +119,16 @@ func (c Config) validate() error {
 	} {
 		refuse(d.value < 0, "%s %s is negative", d.name, d.value)
 	}
-	refuse(t.ProbeTimeout >= t.ProbeInterval, "probe timeout %s is not shorter than the probe interval %s", t.ProbeTimeout, t.ProbeInterval)
+	refuse(t.ProbeTimeout >= t.ProbeInterval,
+		"probe timeout %s is not shorter than the probe interval %s", t.ProbeTimeout, t.ProbeInterval)
 	refuse(t.SuspicionMult < 1, "suspicion multiplier %d is less than 1", t.SuspicionMult)
-	refuse(t.SuspicionMaxTimeoutMult < 1, "suspicion maximum multiplier %d is less than 1", t.SuspicionMaxTimeoutMult)
+	refuse(t.SuspicionMaxTimeoutMult < 1,
+		"suspicion maximum multiplier %d is less than 1", t.SuspicionMaxTimeoutMult)
 	refuse(t.GossipNodes < 1, "gossip nodes %d is less than 1", t.GossipNodes)
 	return errors.Join(errs...)
 }
 
-// memberlistConfig is what memberlist gets to hear.
+// memberlistConfig returns the configuration of memberlist.
 func (m *Membership) memberlistConfig() *memberlist.Config {
 	c, t := m.config, m.config.Timing
 	out := memberlist.DefaultLANConfig()
@@ -138,10 +145,10 @@ func (m *Membership) memberlistConfig() *memberlist.Config {
 	out.SuspicionMult, out.SuspicionMaxTimeoutMult = t.SuspicionMult, t.SuspicionMaxTimeoutMult
 	out.GossipInterval, out.GossipNodes = t.GossipInterval, t.GossipNodes
 	out.PushPullInterval = t.PushPullInterval
-	// Statements are packed tightly, and what is left is small; a compressor of
+	// Entries are packed tightly, and what is left is small; a compressor of
 	// 64 KiB for each ping costs more than it saves.
 	out.EnableCompression = false
-	// Statements of many may come at once; one entry is one datagram.
+	// Entries of many members may come at once; one place is for one datagram.
 	out.HandoffQueueDepth = 4096
 	// The rejoin loop brings the dead back; gossip need not try for longer.
 	out.GossipToTheDeadTime = c.RejoinInterval
@@ -151,14 +158,14 @@ func (m *Membership) memberlistConfig() *memberlist.Config {
 	return out
 }
 
-// Pass is told when a pass of a loop begins, and when it has ended and the loop
-// waits. Its methods return at once.
+// Pass is called when a pass of a loop begins, and when it has ended and the loop waits.
+// Its methods return at once.
 type Pass interface {
 	Begin()
 	End()
 }
 
-// noPass tells nobody.
+// noPass is a Pass that does nothing.
 type noPass struct{}
 
 func (noPass) Begin() {}

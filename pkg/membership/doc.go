@@ -1,5 +1,5 @@
 // Package membership knows which speakers of the cluster are alive, and what each
-// says of itself.
+// publishes of itself.
 //
 // It is a small face for hashicorp/memberlist, a SWIM protocol with Lifeguard's
 // refinements: every member probes the others in turn by UDP, asks third members
@@ -18,11 +18,10 @@
 // whenever it learns of a change; when it cannot ask any more, the last ones
 // stay, so the package works while the Kubernetes API is away.
 //
-// Members say things ([Membership.Say]): a key and a value. Only the member itself
-// writes what it says, the last write wins, and all have a copy of everything. It
-// travels in three ways, each of which makes up for the others: directly to the
-// fellows, by gossip from member to member, and when two exchange all that they
-// know, at a join and now and then. So what a member said outlives it: the others
-// still know it when it is dead, and it hears from them what it said before it was
-// restarted.
+// Members publish what others are to know of them ([Membership.Say]): keys and values
+// of which all have a copy, as package kv describes. They travel in three ways, each of
+// which makes up for the others: directly to the other members, by gossip from member to
+// member, and when two exchange all that they know, at a join and now and then. So what a
+// member published outlives it: the others still know it when it is dead, and it learns
+// from them what it had published before it was restarted.
 package membership

@@ -1,8 +1,12 @@
 package membership
 
-import "fmt"
+import (
+	"fmt"
 
-// Format is how a member writes what it says, and what it reads. Members tell it
+	"github.com/berth-lb/berth/pkg/membership/kv"
+)
+
+// Format is how a member writes what it publishes, and what it reads. Members tell it
 // beside their addresses, so it is known of those too that are not understood.
 type Format struct {
 	// Major and Minor are those of the messages that it writes. Those with one
@@ -15,9 +19,9 @@ type Format struct {
 // ownFormat is that of this version. A version with another major should read this
 // one too, and write it until all members read the other: Oldest and Newest are
 // there for that.
-var ownFormat = Format{Major: formatMajor, Minor: formatMinor, Oldest: formatMajor, Newest: formatMajor}
+var ownFormat = Format{Major: kv.Major, Minor: kv.Minor, Oldest: kv.Major, Newest: kv.Major}
 
-// String is the format as it is written in logs.
+// String returns the format as it is written in logs.
 func (f Format) String() string { return fmt.Sprintf("%d.%d", f.Major, f.Minor) }
 
 // Readable reports whether this version reads what a member with this format
@@ -29,7 +33,7 @@ func (f Format) reads(major uint8) bool {
 	return f.Newest == 0 || f.Oldest <= major && major <= f.Newest
 }
 
-// meta is the format as it travels. Later versions may append to it.
+// meta returns the format as it travels. Later versions may append to it.
 func (f Format) meta() []byte { return []byte{f.Major, f.Minor, f.Oldest, f.Newest} }
 
 // readFormat reads what a member tells of its format; zero when it tells nothing.

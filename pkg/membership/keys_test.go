@@ -221,7 +221,7 @@ func proofOf(t *testing.T, name string) proofKey {
 func TestTheKeyIsReplacedAtOnce(t *testing.T) {
 	checkLeaks(t)
 	numbers := []int{2, 3, 4, 5}
-	var members []member
+	var members []testMember
 	for _, n := range numbers {
 		members = append(members, start(t, configOf(t, n), numbers...))
 	}
@@ -290,7 +290,7 @@ func TestTheKeyIsReplacedAtOnce(t *testing.T) {
 func TestANewKeySpreadsByUse(t *testing.T) {
 	checkLeaks(t)
 	numbers := []int{2, 3, 4}
-	var members []member
+	var members []testMember
 	for _, n := range numbers {
 		members = append(members, start(t, configOf(t, n), numbers...))
 	}

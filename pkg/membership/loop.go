@@ -3,6 +3,7 @@ package membership
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -12,57 +13,49 @@ import (
 )
 
 const (
-	// leaveTimeout bounds the goodbye.
+	// leaveTimeout bounds how long memberlist may take to leave.
 	leaveTimeout = time.Second
-	// maxJoins bounds how many joins are under way at one time.
-	maxJoins = 16
 	// forgetEvery is how often is looked for what is old.
 	forgetEvery = time.Minute
+	// logEvery is how often at most it is logged that something was refused, or had to be
+	// contradicted.
+	logEvery = time.Minute
 )
 
 // loop is the goroutine of Run and what it owns.
 type loop struct {
-	*Membership
+	m        *Membership
 	list     *memberlist.Memberlist
 	spreader *spreader
-	// peers are the known ones, told is true when they were ever set.
-	peers []netip.AddrPort
-	told  bool
-	// queue are the peers to try next, joining those being tried, and tried those
-	// that were tried at least once since they became known.
-	queue   []netip.AddrPort
-	joining map[netip.AddrPort]bool
+	// queue has the members to join, tried the peers that were tried at least once since
+	// they became known.
+	queue   *joinQueue
 	tried   map[netip.AddrPort]bool
 	results chan joinResult
-	// last are the members as they were last logged.
-	last []acquaintance
-	// lost are the losses that were logged.
-	lost losses
-	// nodes are the addresses that were set.
-	nodes []netip.Addr
-	// refused is when it was last logged that something was refused, contradicted how
-	// many contradictions were logged and when.
-	refused      time.Time
-	contradicted struct {
-		count uint64
-		at    time.Time
+	// logged is what was last logged of each kind.
+	logged struct {
+		members      []member
+		losses       losses
+		refused      time.Time
+		contradicted uint64
+		at           time.Time // of contradicted
 	}
 }
 
-// joinResult is the end of an attempt to join a peer.
+// joinResult is the end of an attempt to join a member.
 type joinResult struct {
-	peer netip.AddrPort
+	addr netip.AddrPort
 	err  error
 }
 
 func newLoop(m *Membership, list *memberlist.Memberlist) *loop {
 	return &loop{
-		Membership: m,
-		list:       list,
-		spreader:   &spreader{view: m.view, send: list.SendBestEffort},
-		joining:    make(map[netip.AddrPort]bool),
-		tried:      make(map[netip.AddrPort]bool),
-		results:    make(chan joinResult),
+		m:        m,
+		list:     list,
+		spreader: &spreader{view: m.view, send: list.SendBestEffort},
+		queue:    newJoinQueue(),
+		tried:    make(map[netip.AddrPort]bool),
+		results:  make(chan joinResult),
 	}
 }
 
@@ -71,33 +64,36 @@ func (l *loop) work(ctx context.Context) {
 	var spreading sync.WaitGroup
 	spreading.Go(func() { l.spreader.run(ctx) })
 	defer spreading.Wait()
-	ticker := time.NewTicker(l.config.RejoinInterval)
-	defer ticker.Stop()
+	rejoin := time.NewTicker(l.m.config.RejoinInterval)
+	defer rejoin.Stop()
 	forget := time.NewTicker(forgetEvery)
 	defer forget.Stop()
-	l.readNews()
+	pass := l.m.config.Pass
 	for {
-		l.config.Pass.End()
+		pass.End()
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.news:
-			l.config.Pass.Begin()
-			l.readNews()
-		case <-l.view.look:
-			l.config.Pass.Begin()
-			l.lookAtMembers()
-		case now := <-ticker.C:
-			l.config.Pass.Begin()
+		case <-l.m.peersSet.C():
+			pass.Begin()
+			l.peersChanged()
+		case <-l.m.nodesSet.C():
+			pass.Begin()
+			l.refreshHosts()
+		case <-l.m.view.moved.C():
+			pass.Begin()
+			l.membersChanged()
+		case now := <-rejoin.C:
+			pass.Begin()
 			l.enqueueMissing()
 			l.applyKeys(now)
-			l.tellRefused(now)
-			l.tellContradicted(now)
+			l.logRefused(now)
+			l.logContradicted(now)
 		case now := <-forget.C:
-			l.config.Pass.Begin()
-			l.view.forget(now)
+			pass.Begin()
+			l.m.view.forget(now)
 		case r := <-l.results:
-			l.config.Pass.Begin()
+			pass.Begin()
 			l.joined(r)
 		}
 		l.startJoins()
@@ -105,214 +101,203 @@ func (l *loop) work(ctx context.Context) {
 	}
 }
 
-// readNews takes over what the user has set.
-func (l *loop) readNews() {
-	t := l.takeTask()
-	if t.newNodes {
-		l.nodes = t.nodes
-		l.knowHosts()
-	}
-	if t.newPeers {
-		l.peers, l.told = t.peers, t.told
-		for peer := range l.tried {
-			if !slices.Contains(l.peers, peer) {
-				delete(l.tried, peer)
-			}
-		}
-		l.knowHosts()
-		l.enqueueMissing()
-		l.startJoins()
-		l.checkSettled()
-	}
+// peersChanged takes in which peers there are now.
+func (l *loop) peersChanged() {
+	peers, _ := l.m.view.knownPeers()
+	maps.DeleteFunc(l.tried, func(addr netip.AddrPort, _ bool) bool { return !slices.Contains(peers, addr) })
+	l.refreshHosts()
+	l.enqueueMissing()
 }
 
-// knowHosts has the transport know whose connections have room of their own: nodes,
+// refreshHosts has the transport know whose connections have room of their own: nodes,
 // peers, and members, also those that are dead, for they may come back.
-func (l *loop) knowHosts() {
-	known := append(slices.Clone(l.nodes), l.config.AdvertiseAddr)
-	for _, p := range l.peers {
+func (l *loop) refreshHosts() {
+	known := append(l.m.knownNodes(), l.m.config.AdvertiseAddr)
+	peers, _ := l.m.view.knownPeers()
+	for _, p := range peers {
 		known = append(known, p.Addr())
 	}
-	for _, a := range l.view.acquaintances() {
-		known = append(known, a.addr.Addr())
+	for _, m := range l.m.view.snapshot() {
+		known = append(known, m.addr.Addr())
 	}
-	l.hosts.know(known...)
+	l.m.hosts.know(known...)
 }
 
 // applyKeys has the keys be used whose time has come.
 func (l *loop) applyKeys(now time.Time) {
-	changed, err := l.keys.tick(now)
+	changed, err := l.m.keys.tick(now)
 	if err != nil {
-		l.log.Error("cannot use the member keys", "error", err)
+		l.m.log.Error("cannot use the member keys", "error", err)
 	}
 	if changed {
-		l.log.Info("another member key encrypts now")
+		l.m.log.Info("another member key encrypts now")
 	}
-}
-
-// tellRefused logs that something was refused, now and then.
-func (l *loop) tellRefused(now time.Time) {
-	if now.Sub(l.refused) < tellEvery {
-		return
-	}
-	if n, last := l.counter.takeRefused(); n > 0 {
-		l.refused = now
-		l.log.Warn("connections or packets to the member port were refused",
-			"count", n, "address", last.source, "reason", string(last.why))
-	}
-}
-
-// tellContradicted logs that this member had to contradict, now and then.
-func (l *loop) tellContradicted(now time.Time) {
-	n := l.view.contradictions()
-	if n == l.contradicted.count || now.Sub(l.contradicted.at) < tellEvery {
-		return
-	}
-	l.log.Warn("others say of this node what it has not said; it was corrected",
-		"count", n-l.contradicted.count, "message", "a second node has this name, the clock went back, or somebody forges")
-	l.contradicted.count, l.contradicted.at = n, now
 }
 
 // enqueueMissing queues the peers that are not alive, and the dead whether they are
 // peers or not: one side of a torn cluster may see the other alive again while that
 // one does not, and then only the latter asks.
 func (l *loop) enqueueMissing() {
-	all := l.view.acquaintances()
-	l.queue = slices.DeleteFunc(slices.Clone(l.peers), func(p netip.AddrPort) bool { return isAlive(all, p) })
-	for _, a := range all {
-		if a.state == Dead && a.addr.IsValid() && !slices.Contains(l.queue, a.addr) {
-			l.queue = append(l.queue, a.addr)
+	members := l.m.view.snapshot()
+	alive := aliveAddrs(members)
+	peers, _ := l.m.view.knownPeers()
+	missing := slices.DeleteFunc(slices.Clone(peers), func(addr netip.AddrPort) bool { return alive[addr] })
+	for _, m := range members {
+		if m.state == Dead && m.addr.IsValid() && !slices.Contains(missing, m.addr) {
+			missing = append(missing, m.addr)
 		}
 	}
+	l.queue.set(missing)
 }
 
 // startJoins starts joins from the queue as far as the limit lets it.
 func (l *loop) startJoins() {
-	if len(l.queue) == 0 {
+	if len(l.queue.waiting) == 0 {
 		return
 	}
-	alive := l.view.acquaintances()
-	for len(l.queue) > 0 && len(l.joining) < maxJoins {
-		peer := l.queue[0]
-		l.queue = l.queue[1:]
+	alive := aliveAddrs(l.m.view.snapshot())
+	for {
 		// The last join may have brought more than its peer.
-		if l.joining[peer] || isAlive(alive, peer) {
-			continue
+		addr, ok := l.queue.next(func(addr netip.AddrPort) bool { return alive[addr] })
+		if !ok {
+			return
 		}
-		l.joining[peer] = true
 		go func() {
-			_, err := l.list.Join([]string{peer.String()})
-			l.results <- joinResult{peer, err}
+			_, err := l.list.Join([]string{addr.String()})
+			l.results <- joinResult{addr, err}
 		}()
 	}
 }
 
-// joined handles the end of a join. Failures are logged when a peer is first
-// found to be missing, not with every try.
+// joined handles the end of a join. Failures are logged when a peer is first found to be
+// missing, not with every try.
 func (l *loop) joined(r joinResult) {
-	delete(l.joining, r.peer)
-	first := !l.tried[r.peer]
-	l.tried[r.peer] = true
+	l.queue.done(r.addr)
+	first := !l.tried[r.addr]
+	l.tried[r.addr] = true
 	if r.err == nil {
 		// Not with one that was not understood.
-		if l.view.hasMet() {
-			l.settle("joined a peer")
+		if l.m.view.synced() {
+			l.m.settle("joined a peer")
 		}
 		return
 	}
 	if first {
-		l.log.Info("peer does not answer", "address", r.peer, "error", fmt.Errorf("join: %w", r.err))
+		l.m.log.Info("peer does not answer", "address", r.addr, "error", fmt.Errorf("join: %w", r.err))
 	}
 }
 
 // checkSettled finds out whether everybody was asked.
 func (l *loop) checkSettled() {
+	peers, set := l.m.view.knownPeers()
 	switch {
-	case l.view.hasMet():
-		l.settle("met a member")
-	case !l.told:
-	case len(l.peers) == 0:
-		l.settle("no peers")
-	case !slices.ContainsFunc(l.peers, func(p netip.AddrPort) bool { return !l.tried[p] }):
-		l.settle("no peer answers, or none that is understood")
+	case l.m.view.synced():
+		l.m.settle("met a member")
+	case !set:
+	case len(peers) == 0:
+		l.m.settle("no peers")
+	case !slices.ContainsFunc(peers, func(addr netip.AddrPort) bool { return !l.tried[addr] }):
+		l.m.settle("no peer answers, or none that is understood")
 	}
 }
 
-// lookAtMembers logs who came and went.
-func (l *loop) lookAtMembers() {
-	now := l.view.acquaintances()
-	for _, a := range now {
-		i := indexOf(l.last, a.name)
-		was := Dead
-		if i >= 0 {
-			was = l.last[i].state
-		}
+// membersChanged logs who came and went, and what was lost.
+func (l *loop) membersChanged() {
+	last, now := l.logged.members, l.m.view.snapshot()
+	l.logged.members = now
+	for _, m := range now {
+		was, known := find(last, m.name)
 		switch {
-		case a.state == Alive && was != Alive:
-			l.log.Info("member alive", "node", a.name, "address", a.addr.Addr())
-			l.lookAtFormat(a)
-		case a.state == Alive && l.last[i].addr != a.addr:
-			l.log.Info("member moved", "node", a.name, "address", a.addr.Addr())
-		case a.state != Alive && was == Alive:
-			l.log.Info("member gone", "node", a.name, "address", a.addr.Addr(), "reason", a.state)
+		case m.state == Alive && was.state != Alive:
+			l.m.log.Info("member alive", "node", m.name, "address", m.addr.Addr())
+		case m.state == Alive && was.addr != m.addr:
+			l.m.log.Info("member moved", "node", m.name, "address", m.addr.Addr())
+		case m.state != Alive && was.state == Alive:
+			l.m.log.Info("member gone", "node", m.name, "address", m.addr.Addr(), "reason", m.state)
+		}
+		// It may have been away for too short to be seen, and come back as another version.
+		if m.state == Alive && (!known || was.state != Alive || was.format != m.format) {
+			l.logFormat(m)
 		}
 	}
-	for _, a := range l.last {
-		if a.state == Alive && indexOf(now, a.name) < 0 {
-			l.log.Info("member gone", "node", a.name, "address", a.addr.Addr(), "reason", Dead)
+	for _, m := range last {
+		if _, still := find(now, m.name); m.state == Alive && !still {
+			l.m.log.Info("member gone", "node", m.name, "address", m.addr.Addr(), "reason", Dead)
 		}
 	}
-	l.last = now
-	l.knowHosts()
-	l.lookAtLosses()
+	l.refreshHosts()
+	l.logLosses()
 }
 
-// lookAtFormat logs that a member and this one do not understand each other.
-func (l *loop) lookAtFormat(a acquaintance) {
-	if !a.format.Readable() {
-		l.log.Warn("member speaks a format that this version does not read; what it says is not known",
-			"node", a.name, "format", a.format)
+// logFormat logs that a member and this one do not understand each other.
+func (l *loop) logFormat(m member) {
+	if !m.format.Readable() {
+		l.m.log.Warn("member speaks a format that this version does not read; what it says is not known",
+			"node", m.name, "format", m.format)
 	}
-	if !a.format.reads(formatMajor) {
-		l.log.Warn("member does not read the format of this version; it does not know what this one says",
-			"node", a.name, "format", a.format)
+	if !m.format.reads(ownFormat.Major) {
+		l.m.log.Warn("member does not read the format of this version; it does not know what this one says",
+			"node", m.name, "format", m.format)
 	}
 }
 
-// lookAtLosses logs each kind of loss once.
-func (l *loop) lookAtLosses() {
-	now := l.view.losses()
-	if now.dropped > 0 && l.lost.dropped == 0 {
-		l.log.Warn("members say more than is remembered", "count", now.dropped)
+// logLosses logs each kind of loss once.
+func (l *loop) logLosses() {
+	last, now := l.logged.losses, l.m.view.losses()
+	l.logged.losses = now
+	if now.dropped > 0 && last.dropped == 0 {
+		l.m.log.Warn("members say more than is remembered", "count", now.dropped)
 	}
-	if now.refused > 0 && l.lost.refused == 0 {
-		l.log.Warn("messages of members cannot be read", "count", now.refused)
+	if now.refused > 0 && last.refused == 0 {
+		l.m.log.Warn("messages of members cannot be read", "count", now.refused)
 	}
-	if now.cut && !l.lost.cut {
-		l.log.Warn("members say more than fits into an exchange")
+	if now.cut && !last.cut {
+		l.m.log.Warn("members say more than fits into an exchange")
 	}
-	l.lost = now
 }
 
-// leave says what is left to say, and goodbye.
+// logRefused logs that something was refused, now and then.
+func (l *loop) logRefused(now time.Time) {
+	if now.Sub(l.logged.refused) < logEvery {
+		return
+	}
+	if n, last := l.m.counter.takeRefused(); n > 0 {
+		l.logged.refused = now
+		l.m.log.Warn("connections or packets to the member port were refused",
+			"count", n, "address", last.source, "reason", string(last.why))
+	}
+}
+
+// logContradicted logs that this member had to contradict, now and then.
+func (l *loop) logContradicted(now time.Time) {
+	n := l.m.view.contradictions()
+	if n == l.logged.contradicted || now.Sub(l.logged.at) < logEvery {
+		return
+	}
+	l.m.log.Warn("others say of this node what it has not said; it was corrected",
+		"count", n-l.logged.contradicted,
+		"message", "a second node has this name, the clock went back, or somebody forges")
+	l.logged.contradicted, l.logged.at = n, now
+}
+
+// leave tells the others what is left to tell, and that this member leaves.
 func (l *loop) leave() {
-	l.view.say(lifeKey, lifeValue(lifeLeft, netip.AddrPortFrom(l.config.AdvertiseAddr, l.config.Port)))
-	l.spreader.goodbye()
+	l.m.view.publish(lifeKey, lifeValue(lifeLeft, l.m.address()))
+	l.spreader.leave()
 	if err := l.list.Leave(leaveTimeout); err != nil {
-		l.log.Warn("cannot say goodbye", "error", err)
+		l.m.log.Warn("cannot say goodbye", "error", err)
 	}
 }
 
 // end waits for what runs.
 func (l *loop) end() {
-	l.setRunning(nil)
+	l.m.setRunning(nil)
 	if err := l.list.Shutdown(); err != nil {
-		l.log.Warn("cannot shut down", "error", err)
+		l.m.log.Warn("cannot shut down", "error", err)
 	}
-	for len(l.joining) > 0 {
-		r := <-l.results
-		delete(l.joining, r.peer)
+	for len(l.queue.underWay) > 0 {
+		l.queue.done((<-l.results).addr)
 	}
-	l.lines.muted.Store(true)
-	l.view.close()
+	l.m.lines.muted.Store(true)
+	l.m.view.close()
 }

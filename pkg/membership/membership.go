@@ -13,6 +13,19 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/pkg/membership/kv"
+)
+
+// What a member can publish.
+const (
+	// MaxKey is the largest size of a key in bytes.
+	MaxKey = kv.MaxKey
+	// MaxValue is the largest size of a value in bytes.
+	MaxValue = kv.MaxValue
+	// MaxStatements is how many keys a member can have.
+	MaxStatements = kv.MaxEntries
 )
 
 // Membership is this node's part in the cluster of speakers. Its methods may be
@@ -29,19 +42,15 @@ type Membership struct {
 	// hosts are the addresses that belong to the cluster, counter what came from all.
 	hosts   hosts
 	counter counter
-	// news tells Run that peers were set.
-	news chan struct{}
+	// peersSet and nodesSet tell Run that it has to look at them.
+	peersSet, nodesSet notify.Signal
 
-	mu       sync.Mutex
-	started  bool
-	ran      bool                   // it has tried to listen, so others may have heard it
-	list     *memberlist.Memberlist // while Run runs
-	peers    []netip.AddrPort
-	told     bool // SetPeers was called
-	newPeers bool // the peers were not looked at yet
-	nodes    []netip.Addr
-	newNodes bool // the nodes were not looked at yet
-	settled  bool
+	mu      sync.Mutex
+	started bool
+	ran     bool                   // it has tried to listen, so others may have heard it
+	list    *memberlist.Memberlist // while Run runs
+	nodes   []netip.Addr
+	settled bool
 }
 
 // New returns a member that listens nowhere yet. The error names everything that
@@ -54,20 +63,21 @@ func New(config Config) (*Membership, error) {
 	}
 	config.Keys = nil // the ring has them
 	return &Membership{
-		config: config,
-		log:    config.Logger,
-		keys:   keys,
-		view:   newView(config.Name),
-		lines:  newLogWriter(config.Logger),
-		news:   make(chan struct{}, 1),
+		config:   config,
+		log:      config.Logger,
+		keys:     keys,
+		view:     newView(config.Name),
+		lines:    newLogWriter(config.Logger),
+		peersSet: notify.NewSignal(),
+		nodesSet: notify.NewSignal(),
 	}, nil
 }
 
-// Run takes part in the cluster until ctx ends. It then says goodbye, for a
-// second at most, so that the others need not detect a failure, and returns nil
-// when nothing listens, sends or logs any more; the last goroutines of memberlist
-// end within a probe interval. It returns an error when it cannot listen, and may
-// run again then; else it can run once.
+// Run takes part in the cluster until ctx ends. It then leaves, for a second at most,
+// so that the others need not detect a failure, and returns nil when nothing listens,
+// sends or logs any more; the last goroutines of memberlist end within a probe
+// interval. It returns an error when it cannot listen, and may run again then; else it
+// can run once.
 func (m *Membership) Run(ctx context.Context) error {
 	m.mu.Lock()
 	started := m.started
@@ -94,7 +104,7 @@ func (m *Membership) listen() (*loop, error) {
 	m.mu.Lock()
 	m.ran = true
 	m.mu.Unlock()
-	m.view.say(lifeKey, lifeValue(lifeHere, netip.AddrPortFrom(m.config.AdvertiseAddr, m.config.Port)))
+	m.view.publish(lifeKey, lifeValue(lifeHere, m.address()))
 	m.hosts.know(m.config.AdvertiseAddr)
 	if m.transport == nil {
 		transport, err := newTransport(m)
@@ -106,10 +116,16 @@ func (m *Membership) listen() (*loop, error) {
 	list, err := memberlist.Create(m.memberlistConfig())
 	if err != nil {
 		_ = m.transport.Shutdown()
+		m.transport = nil // the next Run has another
 		return nil, fmt.Errorf("membership: listen on %s port %d: %w", m.config.BindAddr, m.config.Port, err)
 	}
 	m.setRunning(list)
 	return newLoop(m, list), nil
+}
+
+// address returns where others reach this member.
+func (m *Membership) address() netip.AddrPort {
+	return netip.AddrPortFrom(m.config.AdvertiseAddr, m.config.Port)
 }
 
 func (m *Membership) setRunning(list *memberlist.Memberlist) {
@@ -125,35 +141,26 @@ func (m *Membership) running() *memberlist.Memberlist {
 	return m.list
 }
 
-// SetPeers says where the speakers of the cluster are, all of them; this one may
+// SetPeers sets where the speakers of the cluster are, all of them; this one may
 // be among them or not. Peers that are not alive are asked to join at once and
 // then every RejoinInterval, and so are members that died, for as long as anything
 // of them is remembered. Members that are no peers stay members: whether a speaker
-// is alive does not depend on what the API tells of it.
+// is alive does not depend on what the caller knows of it.
 func (m *Membership) SetPeers(peers []netip.AddrPort) {
-	self := netip.AddrPortFrom(m.config.AdvertiseAddr, m.config.Port)
 	var others []netip.AddrPort
 	for _, p := range peers {
 		p = netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
-		if p.IsValid() && p != self {
+		if p.IsValid() && p != m.address() {
 			others = append(others, p)
 		}
 	}
 	slices.SortFunc(others, netip.AddrPort.Compare)
-	others = slices.Compact(others)
-
-	m.mu.Lock()
-	changed := !m.told || !slices.Equal(m.peers, others)
-	m.peers, m.told = others, true
-	m.newPeers = m.newPeers || changed
-	m.view.setPeers(others)
-	m.mu.Unlock()
-	if changed {
-		signal(m.news)
+	if m.view.setPeers(slices.Compact(others)) {
+		m.peersSet.Set()
 	}
 }
 
-// SetNodes says which addresses the nodes of the cluster have, those without a
+// SetNodes sets which addresses the nodes of the cluster have, those without a
 // speaker too. Connections and packets from these, from peers and from members have
 // room of their own, which strangers cannot take; others have some too, as a node may
 // be new, or have an address that nobody knows.
@@ -169,44 +176,50 @@ func (m *Membership) SetNodes(addresses []netip.Addr) {
 	m.mu.Lock()
 	changed := !slices.Equal(m.nodes, nodes)
 	m.nodes = nodes
-	m.newNodes = m.newNodes || changed
 	m.mu.Unlock()
 	if changed {
-		signal(m.news)
+		m.nodesSet.Set()
 	}
+}
+
+// knownNodes returns a copy of the addresses that were set.
+func (m *Membership) knownNodes() []netip.Addr {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.nodes)
 }
 
 // Members returns the members that are known, sorted by name: this one, those that
 // are alive, and those that left or died for as long as anything of them is
 // remembered, which is an hour, and longer while they are peers. It is empty before
 // and after Run. It is cheap enough to be called after each value of Changed.
-func (m *Membership) Members() []Member { return m.view.members() }
+func (m *Membership) Members() []Member { return m.view.list() }
 
-// Say says something of this member to all: the value under the key, in place of
-// what was said under it before. A nil value takes the key back; an empty one is a
-// value. It may be said before Run. What is said after a quiet time is on its way
-// at once, and what follows within 5 ms; those who were cut off hear it when they
-// are back. It stays known to the others when this member has left or died, and
-// comes back to it when it starts again, until it says something else. A key has 1
-// to MaxKey bytes, a value at most MaxValue; it is an error when they have not, and
-// when this member says more than MaxStatements things.
+// Say publishes something of this member to all: the value under the key, in place of
+// the one before. A nil value deletes the key; an empty one is a value. It may be
+// called before Run. What is published after a quiet time is on its way at once, and
+// what follows within 5 ms; those who were cut off learn it when they are back. It
+// stays known to the others when this member has left or died, and comes back to it
+// when it starts again, until it publishes something else. A key has 1 to MaxKey bytes,
+// a value at most MaxValue; it is an error when they have not, and when this member has
+// more than MaxStatements keys.
 func (m *Membership) Say(key string, value []byte) error {
-	if err := validateStatement(key, value); err != nil {
+	if err := validateEntry(key, value); err != nil {
 		return err
 	}
-	if !m.view.say(key, value) {
+	if !m.view.publish(key, value) {
 		return errTooMuch
 	}
 	return nil
 }
 
-// SayAll makes what this member says under the prefix exactly this: what else it
-// says there is taken back, also what it said before a restart and will only hear
-// of. The keys of values include the prefix; nil values are not possible. When it
-// returns an error because of a key or a value, nothing was said.
+// SayAll makes what this member publishes under the prefix exactly this: other keys that
+// begin so are deleted, also those from before a restart of which it has yet to learn.
+// The keys of values include the prefix; nil values are not possible. When it returns an
+// error because of a key or a value, nothing was published.
 func (m *Membership) SayAll(prefix string, values map[string][]byte) error {
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		if err := validateStatement(key, values[key]); err != nil {
+		if err := validateEntry(key, values[key]); err != nil {
 			return err
 		}
 		if !strings.HasPrefix(key, prefix) {
@@ -216,20 +229,21 @@ func (m *Membership) SayAll(prefix string, values map[string][]byte) error {
 			return fmt.Errorf("membership: key %q has no value", key)
 		}
 	}
-	if !m.view.sayAll(prefix, values) {
+	if !m.view.publishPrefix(prefix, values) {
 		return errTooMuch
 	}
 	return nil
 }
 
-var errTooMuch = fmt.Errorf("membership: more than %d statements", defaultLimits.entries)
+var errTooMuch = fmt.Errorf("membership: more than %d keys", kv.DefaultLimits.Entries)
 
-func validateStatement(key string, value []byte) error {
+func validateEntry(key string, value []byte) error {
 	switch {
 	case key == "" || len(key) > MaxKey:
 		return fmt.Errorf("membership: key %q has %d bytes, not 1 to %d", key, len(key), MaxKey)
 	case len(value) > MaxValue:
-		return fmt.Errorf("membership: value of key %q has %d bytes, at most %d are possible", key, len(value), MaxValue)
+		return fmt.Errorf("membership: value of key %q has %d bytes, at most %d are possible",
+			key, len(value), MaxValue)
 	}
 	return nil
 }
@@ -238,9 +252,9 @@ func validateStatement(key string, value []byte) error {
 // times, of several changes or of one alone: a first key that was not known before
 // encrypts only when another member is heard to use it, or after ten seconds, by when
 // all should have it; and a key that is left out goes on decrypting for five minutes.
-// Before Run they replace those of the Config at once.
-// Whoever does not get the new key within that time is not understood any more. It is
-// an error when there is no key or one has an impossible length; nothing changes then.
+// Whoever does not get the new key within that time is not understood any more. Before
+// Run they replace those of the Config at once. It is an error when there is no key or
+// one has an impossible length; nothing changes then.
 func (m *Membership) SetKeys(keys [][]byte) error {
 	m.mu.Lock()
 	ran := m.ran
@@ -257,16 +271,16 @@ func (m *Membership) SetKeys(keys [][]byte) error {
 	return nil
 }
 
-// Changed returns a channel of one: a value means that Members, with what they
-// say, or Settled may be something else than when the last value was taken. There is one channel
-// for all callers.
-func (m *Membership) Changed() <-chan struct{} { return m.view.changed }
+// Changed returns a channel of one: a value means that Members, with what they publish,
+// or Settled may be something else than when the last value was taken. There is one
+// channel for all callers.
+func (m *Membership) Changed() <-chan struct{} { return m.view.changed.C() }
 
 // Settled reports whether this member knows enough to act as one of the cluster:
 // it has exchanged all that is known with another member, or every known peer was
 // tried and none answers in a format that this version reads, or it was told that
-// there are no peers. Before that, being alone in Members means
-// nothing. Once true it stays so.
+// there are no peers. Before that, being alone in Members means nothing. Once true it
+// stays so.
 func (m *Membership) Settled() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -281,24 +295,6 @@ func (m *Membership) settle(reason string) {
 	m.mu.Unlock()
 	if !was {
 		m.log.Info("membership settled", "reason", reason)
-		signal(m.view.changed)
+		m.view.changed.Set()
 	}
-}
-
-// task is what was set since the last look.
-type task struct {
-	peers    []netip.AddrPort
-	told     bool
-	newPeers bool
-	nodes    []netip.Addr
-	newNodes bool
-}
-
-// takeTask returns what was set and takes note that it was seen.
-func (m *Membership) takeTask() task {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	t := task{peers: m.peers, told: m.told, newPeers: m.newPeers, nodes: m.nodes, newNodes: m.newNodes}
-	m.newPeers, m.newNodes = false, false
-	return t
 }

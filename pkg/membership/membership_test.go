@@ -64,13 +64,13 @@ func configOf(t *testing.T, n int) Config {
 	}
 }
 
-// member is a running member; stop ends it with a goodbye, crash without one.
-type member struct {
+// testMember is a running member; stop ends it with a goodbye, crash without one.
+type testMember struct {
 	*Membership
 	stop, crash func()
 }
 
-func start(t *testing.T, config Config, peers ...int) member {
+func start(t *testing.T, config Config, peers ...int) testMember {
 	t.Helper()
 	m, err := New(config)
 	if err != nil {
@@ -83,7 +83,7 @@ func start(t *testing.T, config Config, peers ...int) member {
 }
 
 // run does what Run does, but can crash.
-func run(t *testing.T, m *Membership) member {
+func run(t *testing.T, m *Membership) testMember {
 	t.Helper()
 	l, err := m.listen()
 	if err != nil {
@@ -107,7 +107,7 @@ func run(t *testing.T, m *Membership) member {
 		}
 	})
 	t.Cleanup(stop)
-	return member{m, stop, func() {
+	return testMember{m, stop, func() {
 		_ = l.list.Shutdown()
 		ending()
 		l.end()
@@ -131,7 +131,7 @@ func checkLeaks(t *testing.T) {
 }
 
 // await waits for a condition, looking again when the member says so.
-func (m member) await(t *testing.T, what string, ok func() bool) {
+func (m testMember) await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.After(patience)
 	for !ok() {
@@ -143,7 +143,7 @@ func (m member) await(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func (m member) names() []string {
+func (m testMember) names() []string {
 	var out []string
 	for _, other := range m.Members() {
 		if other.State == Alive {
@@ -154,7 +154,7 @@ func (m member) names() []string {
 }
 
 // fellow returns what this member knows of member n.
-func (m member) fellow(n int) Member {
+func (m testMember) fellow(n int) Member {
 	name := fmt.Sprintf("node%d", n)
 	for _, other := range m.Members() {
 		if other.Name == name {
@@ -165,26 +165,26 @@ func (m member) fellow(n int) Member {
 }
 
 // says returns what member n says under a key, as this member knows it.
-func (m member) says(n int, key string) string { return string(m.fellow(n).Said[key]) }
+func (m testMember) says(n int, key string) string { return string(m.fellow(n).Said[key]) }
 
-func (m member) awaitSaid(t *testing.T, n int, key, want string) {
+func (m testMember) awaitSaid(t *testing.T, n int, key, want string) {
 	t.Helper()
 	m.await(t, fmt.Sprintf("waits for node%d to say %s = %q", n, key, want), func() bool { return m.says(n, key) == want })
 }
 
-func (m member) awaitState(t *testing.T, n int, want State) {
+func (m testMember) awaitState(t *testing.T, n int, want State) {
 	t.Helper()
 	m.await(t, fmt.Sprintf("waits for node%d to be %s", n, want), func() bool { return m.fellow(n).State == want })
 }
 
-func (m member) say(t *testing.T, key, value string) {
+func (m testMember) say(t *testing.T, key, value string) {
 	t.Helper()
 	if err := m.Say(key, []byte(value)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (m member) awaitMembers(t *testing.T, numbers ...int) {
+func (m testMember) awaitMembers(t *testing.T, numbers ...int) {
 	t.Helper()
 	var want []string
 	for _, n := range numbers {
@@ -198,7 +198,7 @@ func TestMembersMeetTalkAndLeave(t *testing.T) {
 	one := start(t, configOf(t, 2), 2, 3, 4)
 	two := start(t, configOf(t, 3), 2)
 	three := start(t, configOf(t, 4), 3)
-	for _, m := range []member{one, two, three} {
+	for _, m := range []testMember{one, two, three} {
 		m.awaitMembers(t, 2, 3, 4)
 		m.await(t, "settles", m.Settled)
 	}
@@ -207,7 +207,7 @@ func TestMembersMeetTalkAndLeave(t *testing.T) {
 	}
 
 	two.say(t, "stage", "ready")
-	for _, m := range []member{one, two, three} {
+	for _, m := range []testMember{one, two, three} {
 		m.awaitSaid(t, 3, "stage", "ready")
 	}
 
@@ -251,7 +251,7 @@ func TestACrashIsDetected(t *testing.T) {
 	}
 
 	back := start(t, configOf(t, 4), 2)
-	for _, m := range []member{one, two, back} {
+	for _, m := range []testMember{one, two, back} {
 		m.awaitMembers(t, 2, 3, 4)
 		m.awaitSaid(t, 4, "stage", "ready")
 	}
@@ -316,7 +316,7 @@ func TestStrangersStayOutside(t *testing.T) {
 
 func TestKeysRotateWithoutALoss(t *testing.T) {
 	checkLeaks(t)
-	members := []member{start(t, configOf(t, 2), 3), start(t, configOf(t, 3), 2)}
+	members := []testMember{start(t, configOf(t, 2), 3), start(t, configOf(t, 3), 2)}
 	for _, m := range members {
 		m.awaitMembers(t, 2, 3)
 	}
@@ -401,7 +401,7 @@ func TestAPortInUseIsAnError(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- second.Run(ctx) }()
-	member{Membership: second}.awaitMembers(t, 2)
+	testMember{Membership: second}.awaitMembers(t, 2)
 	if said := string(second.Members()[0].Said["stage"]); said != "ready" {
 		t.Errorf("it says %q", said)
 	}
@@ -434,7 +434,7 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
-	member{Membership: m}.awaitMembers(t, 2)
+	testMember{Membership: m}.awaitMembers(t, 2)
 	if err := m.Run(ctx); err == nil {
 		t.Error("a second Run is accepted")
 	}

@@ -10,26 +10,31 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/berth-lb/berth/pkg/membership/kv"
 )
 
 const (
-	// coalesce is how long statements wait for others after some were sent. What is
-	// said after a quiet time goes at once.
+	// coalesce is how long entries wait for others after some were sent. What is
+	// published after a quiet time goes at once.
 	coalesce = 5 * time.Millisecond
-	// directly is how many fellows get statements sent directly; when there are more,
-	// these are chosen at random and the others hear by gossip.
+	// directly is how many members get entries sent directly; when there are more, these
+	// are chosen at random and the others learn by gossip.
 	directly = 32
-	// retransmit times the logarithm of the number of members is how often each
-	// member gossips a statement, as memberlist does with its own news.
+	// retransmit times the logarithm of the number of members is how often each member
+	// gossips an entry, as memberlist does with its own news.
 	retransmit = 4
 	// minMessage is the room in bytes below which nothing is tried.
 	minMessage = 32
+	// maxMessage is the largest message that goes into a datagram, in bytes. With what
+	// memberlist and IPv6 put around it, it fits into an Ethernet frame.
+	maxMessage = 1200
 	// maxState is the largest whole state that is exchanged, in bytes; memberlist
 	// refuses more than 20 MiB.
 	maxState = 16 << 20
 )
 
-// spreader sends what this member says directly to its fellows.
+// spreader sends what this member publishes directly to the others.
 type spreader struct {
 	view *view
 	send func(to *memberlist.Node, message []byte) error
@@ -43,7 +48,7 @@ func (s *spreader) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.view.spread:
+		case <-s.view.outgoing.C():
 		}
 		s.deliver(s.view.takePending(false))
 		pause.Reset(coalesce)
@@ -55,76 +60,74 @@ func (s *spreader) run(ctx context.Context) {
 	}
 }
 
-// deliver is best effort: an error means that a datagram could not be sent, as it
-// may get lost; gossip and the exchange of whole states repair both.
-func (s *spreader) deliver(messages [][]byte, fellows []*memberlist.Node) {
+// deliver is best effort: an error means that a datagram could not be sent, as it may
+// get lost; gossip and the exchange of whole states repair both.
+func (s *spreader) deliver(messages [][]byte, to []*memberlist.Node) {
 	for _, message := range messages {
-		for _, fellow := range fellows {
-			_ = s.send(fellow, message)
+		for _, node := range to {
+			_ = s.send(node, message)
 		}
 	}
 }
 
-// goodbye tells all fellows, also those thought dead, what they may not have heard yet, and that this member
-// leaves. Twice, as datagrams get lost.
-func (s *spreader) goodbye() {
-	messages, fellows := s.view.takePending(true)
+// leave sends all others, also those thought dead, what they may not have received yet,
+// and that this member leaves. It does so twice, as datagrams get lost.
+func (s *spreader) leave() {
+	messages, to := s.view.takePending(true)
 	for range 2 {
-		s.deliver(messages, fellows)
+		s.deliver(messages, to)
 	}
 }
 
-// takePending returns what this member has to say, in messages, and to whom, and
-// leaves it to gossip too. With the last words comes what gossip has not done with.
-func (v *view) takePending(last bool) ([][]byte, []*memberlist.Node) {
+// takePending returns what this member has to send, in messages, and to whom, and leaves
+// it to gossip too. When it leaves, what gossip has not done with goes along.
+func (v *view) takePending(leaving bool) ([][]byte, []*memberlist.Node) {
 	now := time.Now()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if last {
-		for r := range v.outbox.latest {
-			if r.member == v.self {
-				v.pending[r.key] = true
-			}
+	if leaving {
+		for _, key := range v.queue.Of(v.self) {
+			v.pending[key] = true
 		}
 	}
 	keys := slices.Sorted(maps.Keys(v.pending))
-	if last {
-		// Whoever hears the goodbye should have heard the rest.
+	if leaving {
+		// Whoever learns that this member leaves should know the rest by then.
 		keys = append(slices.DeleteFunc(keys, func(key string) bool { return key == lifeKey }), lifeKey)
 	}
 	var messages [][]byte
-	p := newPacker(maxMessage)
+	p := kv.NewPacker(maxMessage)
 	for _, key := range keys {
-		e, ok := v.store.get(v.self, key)
+		e, ok := v.store.Get(v.self, key)
 		if !ok {
 			continue
 		}
-		v.outbox.add(ref{v.self, key})
-		if !p.add(now, v.about(v.self, now), key, e) {
-			messages = append(messages, p.message())
-			p = newPacker(maxMessage)
-			p.add(now, v.about(v.self, now), key, e)
+		v.queue.Add(kv.Ref{Member: v.self, Key: key})
+		if !p.Add(now, v.section(v.self, now), key, e) {
+			messages = append(messages, p.Message())
+			p = kv.NewPacker(maxMessage)
+			p.Add(now, v.section(v.self, now), key, e)
 		}
 	}
 	clear(v.pending)
-	if m := p.message(); m != nil {
+	if m := p.Message(); m != nil {
 		messages = append(messages, m)
 	}
-	return messages, v.recipients(last)
+	return messages, v.recipients(leaving)
 }
 
-// recipients returns the fellows to send to: those alive, or all of whom an address
-// is known. They may be alive and think so of this member, too, although it cannot
-// tell.
+// recipients returns the others to send to: those alive, or all of whom an address is
+// known. They may be alive and think so of this member, too, although it cannot tell.
 func (v *view) recipients(all bool) []*memberlist.Node {
 	var out []*memberlist.Node
-	for name, p := range v.people {
-		switch {
-		case name == v.self:
-		case p.alive:
-			out = append(out, new(p.node))
-		case all && p.addr.IsValid():
-			out = append(out, &memberlist.Node{Name: name, Addr: p.addr.Addr().AsSlice(), Port: p.addr.Port()})
+	for name, m := range v.members {
+		if name != v.self && (m.alive || all && m.addr.IsValid()) {
+			out = append(out, &memberlist.Node{
+				Name: name,
+				Addr: m.addr.Addr().AsSlice(),
+				Port: m.addr.Port(),
+				PMax: m.protocol,
+			})
 		}
 	}
 	if len(out) > directly && !all {
@@ -140,28 +143,28 @@ func (v *view) GetBroadcasts(overhead, limit int) [][]byte {
 	now := time.Now()
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.queue.Empty() || limit-overhead < minMessage {
+		return nil
+	}
 	alive := 0
-	for _, p := range v.people {
-		if p.alive {
+	for _, m := range v.members {
+		if m.alive {
 			alive++
 		}
 	}
-	if limit-overhead < minMessage {
-		return nil
-	}
-	p := newPacker(min(limit-overhead, maxMessage))
-	v.outbox.fill(transmissions(alive), func(r ref) placing {
-		e, ok := v.store.get(r.member, r.key)
+	p := kv.NewPacker(min(limit-overhead, maxMessage))
+	v.queue.Fill(transmissions(alive), func(r kv.Ref) kv.Placement {
+		e, ok := v.store.Get(r.Member, r.Key)
 		switch {
 		case !ok:
-			return vanished
-		case !p.add(now, v.about(r.member, now), r.key, e):
-			return full
+			return kv.Vanished
+		case !p.Add(now, v.section(r.Member, now), r.Key, e):
+			return kv.Full
 		default:
-			return placed
+			return kv.Placed
 		}
 	})
-	if m := p.message(); m != nil {
+	if m := p.Message(); m != nil {
 		return [][]byte{m}
 	}
 	return nil
@@ -171,29 +174,28 @@ func transmissions(members int) int {
 	return retransmit * max(1, int(math.Ceil(math.Log10(float64(members+1)))))
 }
 
-// LocalState implements memberlist.Delegate: everything that is known, that of this
-// member first.
+// LocalState implements memberlist.Delegate: it returns everything that is known, that
+// of this member first.
 func (v *view) LocalState(bool) []byte {
 	now := time.Now()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	others := slices.Sorted(maps.Keys(v.store.books))
-	others = slices.DeleteFunc(others, func(name string) bool { return name == v.self })
+	others := slices.DeleteFunc(v.store.Members(), func(name string) bool { return name == v.self })
 	if len(others) > 0 {
 		// Should it be too much, each is left out at times only.
 		v.turn = (v.turn + 1) % len(others)
 		others = slices.Concat(others[v.turn:], others[:v.turn])
 	}
-	p := newPacker(v.maxState)
+	p := kv.NewPacker(v.maxState)
 	for _, name := range slices.Concat([]string{v.self}, others) {
-		of := v.about(name, now)
-		for _, key := range v.store.keys(name) {
-			e, _ := v.store.get(name, key)
-			if !p.add(now, of, key, e) {
+		of := v.section(name, now)
+		for _, key := range v.store.Keys(name) {
+			e, _ := v.store.Get(name, key)
+			if !p.Add(now, of, key, e) {
 				v.cut = true
-				return p.message()
+				return p.Message()
 			}
 		}
 	}
-	return p.message()
+	return p.Message()
 }

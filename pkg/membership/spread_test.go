@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/berth-lb/berth/pkg/membership/kv"
 )
 
 // datagram is what a test's fellows get.
@@ -43,19 +45,19 @@ func TestChangesAreSentAtOnceAndThenTogether(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		go s.run(ctx)
 		synctest.Wait()
-		v.say("a", []byte("1"))
+		v.publish("a", []byte("1"))
 		synctest.Wait()
 		// These come while it waits for more.
 		for i := range 100 {
-			v.say(fmt.Sprintf("claim/%03d", i), []byte("1"))
-			v.say("b", fmt.Append(nil, i))
+			v.publish(fmt.Sprintf("claim/%03d", i), []byte("1"))
+			v.publish("b", fmt.Append(nil, i))
 		}
 		time.Sleep(100 * time.Millisecond)
 		// It is quiet again.
-		v.say("a", nil)
-		v.say("a", nil)
+		v.publish("a", nil)
+		v.publish("a", nil)
 		time.Sleep(100 * time.Millisecond)
-		v.say("a", nil) // says nothing new
+		v.publish("a", nil) // says nothing new
 		time.Sleep(100 * time.Millisecond)
 		cancel()
 		synctest.Wait()
@@ -82,7 +84,7 @@ func TestChangesAreSentAtOnceAndThenTogether(t *testing.T) {
 func TestWhoIsToldDirectly(t *testing.T) {
 	for _, tt := range []struct{ fellows, want, goodbyes int }{{0, 0, 0}, {1, 1, 1}, {32, 32, 32}, {100, 32, 100}} {
 		v, s, sent := knowing(tt.fellows)
-		v.say("a", []byte("1"))
+		v.publish("a", []byte("1"))
 		s.deliver(v.takePending(false))
 		told := make(map[string]bool)
 		for _, d := range *sent {
@@ -97,8 +99,8 @@ func TestWhoIsToldDirectly(t *testing.T) {
 		}
 		// The last words go to all, twice, and with them what only some have heard.
 		*sent = nil
-		v.say("b", []byte("2"))
-		s.goodbye()
+		v.publish("b", []byte("2"))
+		s.leave()
 		if len(*sent) != 2*tt.goodbyes {
 			t.Errorf("of %d fellows %d hear the last words", tt.fellows, len(*sent))
 		}
@@ -113,7 +115,7 @@ func TestWhoIsToldDirectly(t *testing.T) {
 func TestBroadcastsFitAndEnd(t *testing.T) {
 	v, _, _ := knowing(10)
 	for i := range 200 {
-		v.say(fmt.Sprintf("claim/%d", i), []byte("x"))
+		v.publish(fmt.Sprintf("claim/%d", i), []byte("x"))
 	}
 	v.takePending(false)
 	sent := make(map[string]int)
@@ -150,9 +152,9 @@ func TestBroadcastsFitAndEnd(t *testing.T) {
 }
 
 func TestNewsArePassedOnOnce(t *testing.T) {
-	p := newPacker(0)
-	p.add(time.Now(), about{member: "node7", alive: true}, "stage", value(7, "ready"))
-	news := p.message()
+	p := kv.NewPacker(0)
+	p.Add(time.Now(), kv.Section{Member: "node7", Alive: true}, "stage", entry(7, "ready"))
+	news := p.Message()
 	v, _, _ := knowing(1)
 	v.NotifyMsg(news)
 	times := 0

@@ -76,7 +76,7 @@ type Timing struct {
 	GossipNodes int
 	// PushPullInterval is how often the whole state is exchanged with one member
 	// over TCP, to repair what gossip lost. Shorter repairs sooner and costs a
-	// connection, some 100 bytes for each member and some 15 for each statement.
+	// connection, some 100 bytes for each member and some 15 for each entry.
 	// Default 15 s.
 	PushPullInterval time.Duration
 	// StreamTimeout bounds one TCP exchange, so also how long a join waits for an

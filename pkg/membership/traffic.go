@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Verdict is what became of a connection to the member port, or of a packet.
@@ -55,7 +54,8 @@ type counter struct {
 	mu          sync.Mutex
 	connections map[Verdict]uint64
 	packets     map[Verdict]uint64
-	// refused is how many were refused since it was last told, last which one.
+	// refused is how many were refused since takeRefused was last called, last the last
+	// one.
 	refused uint64
 	last    refusal
 }
@@ -129,6 +129,3 @@ func (h *hosts) know(addresses ...netip.Addr) {
 	}
 	h.set.Store(&set)
 }
-
-// tellEvery is how often it is logged at most that something was refused.
-const tellEvery = time.Minute

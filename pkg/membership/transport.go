@@ -25,9 +25,9 @@ const (
 	// strangePackets is how many packets from addresses of which nothing is known are
 	// decrypted in a second. New members are among them, until gossip tells of them.
 	strangePackets = 1000
-	// acceptPause is how long is waited when the kernel has no connection to give,
-	// although one is there: it is out of files or memory.
-	acceptPause = 50 * time.Millisecond
+	// errorPause is how long is waited when the kernel has no connection or packet to
+	// give: it is out of files or memory.
+	errorPause = 50 * time.Millisecond
 )
 
 // transport is what memberlist sends and receives with: one UDP and one TCP socket.
@@ -178,8 +178,12 @@ func (t *transport) receive() {
 		if t.ctx.Err() != nil {
 			return
 		}
-		if err != nil || n == 0 {
-			continue // of one packet that was sent
+		if err != nil {
+			t.pause()
+			continue
+		}
+		if n == 0 {
+			continue
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		switch {
@@ -206,6 +210,14 @@ func (t *transport) receive() {
 	}
 }
 
+// pause waits after an error that the next call is likely to return too.
+func (t *transport) pause() {
+	select {
+	case <-t.ctx.Done():
+	case <-time.After(errorPause):
+	}
+}
+
 // accept takes connections in until Shutdown.
 func (t *transport) accept() {
 	for {
@@ -217,10 +229,7 @@ func (t *transport) accept() {
 			return
 		}
 		if err != nil {
-			select {
-			case <-t.ctx.Done():
-			case <-time.After(acceptPause):
-			}
+			t.pause()
 			continue
 		}
 		source := netip.MustParseAddrPort(conn.RemoteAddr().String()).Addr().Unmap().WithZone("")

@@ -29,7 +29,7 @@ func dialFrom(from netip.Addr, n int) (net.Conn, error) {
 }
 
 // awaitTraffic waits until a count of a member has come to pass.
-func (m member) awaitTraffic(t *testing.T, what string, ok func(Traffic) bool) {
+func (m testMember) awaitTraffic(t *testing.T, what string, ok func(Traffic) bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for !ok(m.Traffic()) {
@@ -319,7 +319,7 @@ func TestStrangersCannotFillTheMemory(t *testing.T) {
 		{"100 that say one byte a second", 100, trickle(hello)},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
-			const statements = 5000
+			const entries = 5000
 			config := func(n int) Config {
 				c := configOf(t, n)
 				// Attackers, members and the race detector share the processors.
@@ -330,13 +330,13 @@ func TestStrangersCannotFillTheMemory(t *testing.T) {
 			victim := start(t, config(2), 3)
 			fellow := start(t, config(3), 2)
 			values := make(map[string][]byte)
-			for i := range statements {
+			for i := range entries {
 				values[fmt.Sprintf("claim/10.0.%d.%d", i/256, i%256)] = []byte("7")
 			}
 			if err := fellow.SayAll("claim/", values); err != nil {
 				t.Fatal(err)
 			}
-			victim.await(t, "hears all claims", func() bool { return len(victim.fellow(3).Said) == statements })
+			victim.await(t, "hears all claims", func() bool { return len(victim.fellow(3).Said) == entries })
 
 			before := heap()
 			var peak atomic.Uint64
@@ -373,7 +373,7 @@ func TestStrangersCannotFillTheMemory(t *testing.T) {
 			exchanged := victim.Traffic().Connections[Accepted]
 			late := start(t, config(4), 2)
 			late.await(t, "gets all claims by an exchange with the one under attack", func() bool {
-				return len(late.fellow(3).Said) == statements
+				return len(late.fellow(3).Said) == entries
 			})
 			took := time.Since(began)
 			fellow.say(t, "stage", "ready")
@@ -388,7 +388,7 @@ func TestStrangersCannotFillTheMemory(t *testing.T) {
 			growth := int64(peak.Load()-before) >> 20
 			t.Logf("%d MiB sent in %s; heap at most %d MiB above %d MiB", sent.Load()>>20,
 				time.Since(began).Round(time.Second), growth, before>>20)
-			t.Logf("a new member had all %d statements after %s; %v", statements, took.Round(time.Millisecond), now)
+			t.Logf("a new member had all %d entries after %s; %v", entries, took.Round(time.Millisecond), now)
 			if growth > 96 {
 				t.Errorf("the heap grew by %d MiB", growth)
 			}

@@ -1,15 +1,18 @@
 package membership
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/pkg/membership/kv"
 )
 
 // State is what is known of a member's life.
@@ -19,9 +22,9 @@ type State string
 const (
 	// Alive is a member that answers, or is suspected and may still refute.
 	Alive State = "alive"
-	// Left is a member that said goodbye.
+	// Left is a member that said that it leaves.
 	Left State = "left"
-	// Dead is a member that does not answer any more and did not say goodbye. One
+	// Dead is a member that does not answer any more and did not say that it leaves. One
 	// that was never alive here, but that others told of, is dead too.
 	Dead State = "dead"
 )
@@ -30,29 +33,35 @@ const (
 type Member struct {
 	// Name is the member's name, the node's.
 	Name string
-	// Addr is the address that it advertises. It is invalid when nothing but
-	// statements that do not tell it were heard of the member.
+	// Addr is the address that it advertises. It is invalid while entries of the member
+	// are known, but not the one that tells the address.
 	Addr  netip.Addr
 	State State
 	// Since is when it came to this State, by this member's clock.
 	Since time.Time
-	// Said is what it says of itself: key to value. It is shared and never changed:
+	// Said is what it publishes of itself: key to value. It is shared and never changed:
 	// do not change it.
 	Said map[string][]byte
 	// Revision is another whenever Said is.
 	Revision uint64
-	// Incomplete is set when the member says more than this one could keep.
+	// Incomplete is set when the member publishes more than this one could keep.
 	Incomplete bool
-	// Format is how it writes what it says; zero until it is known.
+	// Format is how it writes what it publishes; zero until it is known.
 	Format Format
 }
 
-// person is a member as the view holds it.
-type person struct {
-	// node is where to reach it; a copy, because memberlist changes its own.
-	node memberlist.Node
+// memberMemory is how long a member that is gone is remembered.
+const memberMemory = kv.TombstoneTTL
+
+// member is what is known of a member, beside its entries.
+type member struct {
+	name string
+	// addr is invalid while it is not known.
 	addr netip.AddrPort
-	// alive is what memberlist says.
+	// protocol is the newest of memberlist's protocols that it understands; 0 while that
+	// is not known.
+	protocol uint8
+	// alive is what memberlist says, which learns that a member left a little later.
 	alive bool
 	state State
 	since time.Time
@@ -60,30 +69,30 @@ type person struct {
 	format Format
 }
 
-// view is this member's picture of the cluster: who is alive, and what they say.
-// It implements the callbacks of memberlist, which hold memberlist's locks: they
-// take in what they are told and say "look again", nothing else. So nothing here
-// may call memberlist while it holds mu.
+// view is what this member knows of the cluster: who is alive, and what they publish. It
+// implements the callbacks of memberlist, which hold memberlist's locks: they take in
+// what they are told and set signals, nothing else. So nothing here may call memberlist
+// while it holds mu.
 type view struct {
 	self string
-	// They are channels of one: changed for the user, look for Run, and spread for
-	// the goroutine that sends what this member says.
-	changed chan struct{}
-	look    chan struct{}
-	spread  chan struct{}
+	// changed is for the user, moved for Run when a member came, went or changed,
+	// or something was lost, and outgoing for the goroutine that sends what this member
+	// publishes.
+	changed, moved, outgoing notify.Signal
 
-	mu     sync.Mutex
-	closed bool
-	people map[string]*person
-	store  *statements
-	outbox outbox
+	// merges counts the whole states of other members that were merged.
+	merges atomic.Uint64
+
+	mu      sync.Mutex
+	closed  bool
+	members map[string]*member
+	store   *kv.Store
+	queue   kv.BroadcastQueue
 	// pending are own keys that were not sent directly yet.
 	pending map[string]bool
-	peers   map[netip.AddrPort]bool
-	// met is true when the whole state of another member was merged, merges how many
-	// were.
-	met    bool
-	merges atomic.Uint64
+	// peers are sorted; peersSet is true when they were ever set.
+	peers    []netip.AddrPort
+	peersSet bool
 	// maxState is the largest whole state, in bytes.
 	maxState int
 	// turn is who comes first among the others in the next whole state.
@@ -101,85 +110,88 @@ var (
 
 func newView(self string) *view {
 	return &view{
-		self:    self,
-		changed: make(chan struct{}, 1),
-		look:    make(chan struct{}, 1),
-		spread:  make(chan struct{}, 1),
-		people:  make(map[string]*person),
-		store:   newStatements(self, defaultLimits),
-		pending: make(map[string]bool),
-
+		self:     self,
+		changed:  notify.NewSignal(),
+		moved:    notify.NewSignal(),
+		outgoing: notify.NewSignal(),
+		members:  make(map[string]*member),
+		store:    kv.NewStore(self, kv.DefaultLimits),
+		pending:  make(map[string]bool),
 		maxState: maxState,
 	}
 }
 
-// here reports whether Run runs.
-func (v *view) here() bool {
-	p := v.people[v.self]
-	return p != nil && p.alive && !v.closed
+// running reports whether Run runs.
+func (v *view) running() bool {
+	m := v.members[v.self]
+	return m != nil && m.alive && !v.closed
 }
 
-// members returns the members, sorted by name; none before and after Run.
-func (v *view) members() []Member {
+// list returns the members with what they publish, sorted by name; none before and
+// after Run.
+func (v *view) list() []Member {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if !v.here() {
+	if !v.running() {
 		return nil
 	}
 	now := time.Now()
-	out := make([]Member, 0, len(v.people))
-	for _, name := range slices.Sorted(maps.Keys(v.people)) {
-		p := v.people[name]
-		m := Member{Name: name, Addr: p.addr.Addr(), State: p.state, Since: p.since, Said: v.store.said(name), Format: p.format}
-		if b := v.store.books[name]; b != nil {
-			m.Revision, m.Incomplete = b.revision, b.incomplete(now)
-		}
-		out = append(out, m)
+	out := make([]Member, 0, len(v.members))
+	for _, name := range slices.Sorted(maps.Keys(v.members)) {
+		m := v.members[name]
+		out = append(out, Member{
+			Name:       name,
+			Addr:       m.addr.Addr(),
+			State:      m.state,
+			Since:      m.since,
+			Said:       v.store.Values(name),
+			Revision:   v.store.Revision(name),
+			Incomplete: v.store.Incomplete(name, now),
+			Format:     m.format,
+		})
 	}
 	return out
 }
 
-// acquaintance is a member as Run needs to know it; port tells a peer from others
-// on the same address.
-type acquaintance struct {
-	name  string
-	addr  netip.AddrPort
-	state State
-	// alive is what memberlist says, which hears of a goodbye a little later.
-	alive  bool
-	format Format
-}
-
-// acquaintances returns the members, sorted by name; none before and after Run.
-func (v *view) acquaintances() []acquaintance {
+// snapshot returns the members without what they publish, sorted by name; none before
+// and after Run.
+func (v *view) snapshot() []member {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if !v.here() {
+	if !v.running() {
 		return nil
 	}
-	out := make([]acquaintance, 0, len(v.people))
-	for _, name := range slices.Sorted(maps.Keys(v.people)) {
-		p := v.people[name]
-		out = append(out, acquaintance{name: name, addr: p.addr, state: p.state, alive: p.alive, format: p.format})
+	out := make([]member, 0, len(v.members))
+	for _, m := range v.members {
+		out = append(out, *m)
 	}
+	slices.SortFunc(out, func(a, b member) int { return cmp.Compare(a.name, b.name) })
 	return out
 }
 
-// hasMet reports whether the whole state of another member was merged, so that
-// this one knows what it said before a restart.
-func (v *view) hasMet() bool {
+// synced reports whether the whole state of another member was merged, so that this one
+// knows what it had published before a restart.
+func (v *view) synced() bool { return v.merges.Load() > 0 }
+
+// setPeers sets the peers, which are sorted. It reports whether that changes anything.
+func (v *view) setPeers(peers []netip.AddrPort) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.met
+	changed := !v.peersSet || !slices.Equal(v.peers, peers)
+	v.peers, v.peersSet = peers, true
+	return changed
 }
 
-func (v *view) setPeers(peers []netip.AddrPort) {
+// knownPeers returns the peers, and whether they were ever set.
+func (v *view) knownPeers() (peers []netip.AddrPort, set bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.peers = make(map[netip.AddrPort]bool, len(peers))
-	for _, p := range peers {
-		v.peers[p] = true
-	}
+	return v.peers, v.peersSet
+}
+
+func (v *view) isPeer(addr netip.AddrPort) bool {
+	_, found := slices.BinarySearchFunc(v.peers, addr, netip.AddrPort.Compare)
+	return found
 }
 
 // close makes the view empty for good, whatever callbacks are still to come.
@@ -187,61 +199,61 @@ func (v *view) close() {
 	v.mu.Lock()
 	v.closed = true
 	v.mu.Unlock()
-	signal(v.changed)
+	v.changed.Set()
 }
 
-// forget forgets what is old: deletions, and members that have been gone for long
-// and are no peers. A peer is expected back.
+// forget forgets what is old: tombstones, and members that have been gone for long and
+// are no peers. A peer is expected back.
 func (v *view) forget(now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.store.expire(now)
-	for name, p := range v.people {
-		if name != v.self && !p.alive && now.Sub(p.since) >= memory && !v.peers[p.addr] {
-			v.store.forget(name)
-			delete(v.people, name)
-			signal(v.changed)
-			signal(v.look)
+	v.store.Expire(now)
+	for name, m := range v.members {
+		if name != v.self && !m.alive && now.Sub(m.since) >= memberMemory && !v.isPeer(m.addr) {
+			v.store.Forget(name)
+			delete(v.members, name)
+			v.changed.Set()
+			v.moved.Set()
 		}
 	}
 }
 
-// judge finds out the state of a member after something about it changed. A
-// goodbye counts at once, and until the member says that it is here again:
-// memberlist's own news of either come later and may be of the past.
-func (v *view) judge(name string, now time.Time) {
-	p := v.people[name]
-	life, _ := v.store.get(name, lifeKey)
-	if addr, ok := lifeAddr(life.value); ok && !p.alive {
-		p.addr = addr
+// update changes what is known of a member, also after its entries have changed, and
+// finds out its state. That it leaves counts at once, and until the member publishes
+// that it is here again: memberlist's own news of either come later and may be of the
+// past.
+func (v *view) update(name string, now time.Time, change func(*member)) {
+	m := v.members[name]
+	if m == nil {
+		m = &member{name: name}
+		v.members[name] = m
 	}
-	state := Dead
+	before := *m
+	change(m)
+	life, _ := v.store.Get(name, lifeKey)
+	if addr, ok := lifeAddr(life.Value); ok && !m.alive {
+		m.addr = addr
+	}
 	switch {
 	case name == v.self:
-		state = Alive
-	case hasLeft(life.value):
-		state = Left
-	case p.alive:
-		state = Alive
+		m.state = Alive
+	case hasLeft(life.Value):
+		m.state = Left
+	case m.alive:
+		m.state = Alive
+	default:
+		m.state = Dead
 	}
-	if p.state != "" && p.state != state || p.since.IsZero() {
-		p.since = now
+	if before.state != "" && before.state != m.state || m.since.IsZero() {
+		m.since = now
 	}
-	p.state = state
-	if name != v.self && !p.alive && v.store.books[name] == nil {
-		delete(v.people, name)
+	if name != v.self && !m.alive && !v.store.Has(name) {
+		delete(v.members, name)
 	}
-	signal(v.changed)
-	signal(v.look)
-}
-
-func (v *view) person(name string) *person {
-	p := v.people[name]
-	if p == nil {
-		p = new(person)
-		v.people[name] = p
+	v.changed.Set()
+	if *m != before {
+		v.moved.Set()
 	}
-	return p
 }
 
 // NotifyJoin implements memberlist.EventDelegate.
@@ -249,28 +261,28 @@ func (v *view) NotifyJoin(n *memberlist.Node) {
 	addr, _ := netip.AddrFromSlice(n.Addr)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	p := v.person(n.Name)
-	p.addr, p.alive = netip.AddrPortFrom(addr.Unmap(), n.Port), true
-	p.format = readFormat(n.Meta)
-	p.node = memberlist.Node{Name: n.Name, Addr: slices.Clone(n.Addr), Port: n.Port, PMin: n.PMin, PMax: n.PMax, PCur: n.PCur}
-	v.judge(n.Name, time.Now())
+	v.update(n.Name, time.Now(), func(m *member) {
+		m.addr = netip.AddrPortFrom(addr.Unmap(), n.Port)
+		m.protocol = n.PMax
+		m.alive = true
+		m.format = readFormat(n.Meta)
+	})
 }
 
 // NotifyUpdate implements memberlist.EventDelegate.
 func (v *view) NotifyUpdate(n *memberlist.Node) { v.NotifyJoin(n) }
 
-// NotifyLeave implements memberlist.EventDelegate. It cannot tell a goodbye from a
-// death: memberlist keeps that in a field that it does not show.
+// NotifyLeave implements memberlist.EventDelegate. It cannot tell a leave from a death:
+// memberlist keeps that in a field that it does not show.
 func (v *view) NotifyLeave(n *memberlist.Node) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.person(n.Name).alive = false
-	v.judge(n.Name, time.Now())
+	v.update(n.Name, time.Now(), func(m *member) { m.alive = false })
 }
 
-// losses are what this member could not take in or tell.
+// losses are what this member could not take in or pass on.
 type losses struct {
-	dropped uint64 // statements that could not be kept
+	dropped uint64 // entries that could not be kept
 	refused uint64 // messages that could not be read
 	cut     bool   // a whole state was too large
 }
@@ -278,33 +290,35 @@ type losses struct {
 func (v *view) losses() losses {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return losses{v.store.dropped, v.refused, v.cut}
+	return losses{v.store.Dropped(), v.refused, v.cut}
 }
 
-// contradictions returns how often this member contradicted what it cannot have said.
+// contradictions returns how often this member contradicted what it cannot have
+// published.
 func (v *view) contradictions() uint64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.store.contradicted
+	return v.store.Contradicted()
 }
 
-// signal puts a value into a channel of one that has none.
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
+// aliveAddrs returns the addresses of those that memberlist says are alive.
+func aliveAddrs(members []member) map[netip.AddrPort]bool {
+	out := make(map[netip.AddrPort]bool, len(members))
+	for _, m := range members {
+		if m.alive {
+			out[m.addr] = true
+		}
 	}
+	return out
 }
 
-// isAlive reports whether memberlist says that a peer is alive.
-func isAlive(all []acquaintance, peer netip.AddrPort) bool {
-	return slices.ContainsFunc(all, func(a acquaintance) bool { return a.alive && a.addr == peer })
-}
-
-func indexOf(all []acquaintance, name string) int {
-	i, ok := slices.BinarySearchFunc(all, name, func(a acquaintance, name string) int { return strings.Compare(a.name, name) })
+// find returns the member with a name, from members that are sorted by name.
+func find(members []member, name string) (member, bool) {
+	i, ok := slices.BinarySearchFunc(members, name, func(m member, name string) int {
+		return cmp.Compare(m.name, name)
+	})
 	if !ok {
-		return -1
+		return member{}, false
 	}
-	return i
+	return members[i], true
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/berth-lb/berth/pkg/membership/kv"
 )
 
 // TestStates tells what happens to node2, and what this member then thinks of it.
@@ -16,14 +18,14 @@ func TestStates(t *testing.T) {
 	at := netip.MustParseAddrPort("127.0.0.2:17947")
 	node := &memberlist.Node{Name: "node2", Addr: net.IPv4(127, 0, 0, 2), Port: 17947}
 	// What others tell; a life that is not the last is older.
-	says := func(v *view, of about, version uint64, key, text string) {
-		of.member = "node2"
-		p := newPacker(0)
-		p.add(time.Now(), of, key, value(version, text))
-		v.NotifyMsg(p.message())
+	says := func(v *view, of kv.Section, version uint64, key, text string) {
+		of.Member = "node2"
+		p := kv.NewPacker(0)
+		p.Add(time.Now(), of, key, entry(version, text))
+		v.NotifyMsg(p.Message())
 	}
 	here, left := string(lifeValue(lifeHere, at)), string(lifeValue(lifeLeft, at))
-	alive, gone := about{alive: true}, about{gone: 10 * time.Minute}
+	alive, gone := kv.Section{Alive: true}, kv.Section{Gone: 10 * time.Minute}
 	tests := []struct {
 		story string
 		does  func(v *view)
@@ -93,7 +95,7 @@ func TestStates(t *testing.T) {
 			v, _, _ := knowing(0)
 			begin := time.Now()
 			tt.does(v)
-			all := v.members()
+			all := v.list()
 			if len(all) != 2 || all[1].State != tt.want || !all[1].Since.Equal(begin.Add(tt.since)) || all[1].Addr != at.Addr() || all[0].State != Alive {
 				t.Errorf("%s: %+v, want %s since %s", tt.story, all, tt.want, begin.Add(tt.since))
 			}
@@ -107,18 +109,18 @@ func TestWhoIsForgotten(t *testing.T) {
 		address := func(i int) netip.AddrPort {
 			return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(i)}), testPort)
 		}
-		tell := func(i int, of about) {
-			of.member = fmt.Sprintf("node%d", i)
-			p := newPacker(0)
-			p.add(time.Now(), of, lifeKey, value(1, string(lifeValue(lifeHere, address(i)))))
-			p.add(time.Now(), of, "stage", value(1, "ready"))
-			v.NotifyMsg(p.message())
+		tell := func(i int, of kv.Section) {
+			of.Member = fmt.Sprintf("node%d", i)
+			p := kv.NewPacker(0)
+			p.Add(time.Now(), of, lifeKey, entry(1, string(lifeValue(lifeHere, address(i)))))
+			p.Add(time.Now(), of, "stage", entry(1, "ready"))
+			v.NotifyMsg(p.Message())
 		}
 		check := func(story, want string) {
 			t.Helper()
 			v.forget(time.Now())
 			got := ""
-			for _, m := range v.members() {
+			for _, m := range v.list() {
 				got += m.Name + " "
 			}
 			if got != want {
@@ -126,25 +128,25 @@ func TestWhoIsForgotten(t *testing.T) {
 			}
 		}
 		v.setPeers([]netip.AddrPort{address(3), address(5)})
-		tell(2, about{alive: true})
-		tell(3, about{alive: true})
-		tell(4, about{gone: memory})
-		tell(5, about{gone: memory})
+		tell(2, kv.Section{Alive: true})
+		tell(3, kv.Section{Alive: true})
+		tell(4, kv.Section{Gone: memberMemory})
+		tell(5, kv.Section{Gone: memberMemory})
 		check("one that is gone for long is taken in only as a peer", "me node2 node3 node5 ")
-		time.Sleep(memory - time.Second)
-		tell(6, about{gone: memory / 2})
+		time.Sleep(memberMemory - time.Second)
+		tell(6, kv.Section{Gone: memberMemory / 2})
 		check("nearly an hour later", "me node2 node3 node5 node6 ")
 		time.Sleep(time.Second)
 		check("the hour is over", "me node3 node5 node6 ")
 		// It is not remembered again because others forget it later.
-		tell(2, about{gone: memory})
+		tell(2, kv.Section{Gone: memberMemory})
 		check("others still remember", "me node3 node5 node6 ")
 		v.setPeers(nil)
 		check("they are no peers any more", "me node6 ")
-		time.Sleep(memory / 2)
+		time.Sleep(memberMemory / 2)
 		check("half an hour", "me ")
-		if v.store.bytes != 0 {
-			t.Errorf("%d bytes are left", v.store.bytes)
+		if v.store.Bytes() != 0 {
+			t.Errorf("%d bytes are left", v.store.Bytes())
 		}
 	})
 }
@@ -157,7 +159,7 @@ func TestAMessageThatIsTooLargeTakesTurns(t *testing.T) {
 	long := make([]byte, MaxValue)
 	for i := range 3 {
 		for k := range each {
-			v.store.hear(noon, fmt.Sprintf("node%d", i), fmt.Sprint(k), value(1, string(long)))
+			v.store.Merge(noon, fmt.Sprintf("node%d", i), fmt.Sprint(k), entry(1, string(long)))
 		}
 	}
 	complete := make(map[string]int)
@@ -167,12 +169,12 @@ func TestAMessageThatIsTooLargeTakesTurns(t *testing.T) {
 			t.Fatalf("%d bytes", len(state))
 		}
 		count := make(map[string]int)
-		if err := unpack(state, noon, func(of about, _ string, _ statement) { count[of.member]++ }); err != nil {
+		if err := kv.Unpack(state, noon, func(of kv.Section, _ string, _ kv.Entry) { count[of.Member]++ }); err != nil {
 			t.Fatal(err)
 		}
-		for member, n := range count {
+		for name, n := range count {
 			if n == each {
-				complete[member]++
+				complete[name]++
 			}
 		}
 	}

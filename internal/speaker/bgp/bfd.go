@@ -197,13 +197,13 @@ func (p *paths) run(ctx context.Context) error {
 
 // follow tells the BGP sessions what BFD finds.
 func (p *paths) follow() {
-	found := map[string]bgp.Path{}
+	found := map[string]bgp.Liveness{}
 	for _, row := range p.all() {
 		if !row.ending {
 			found[row.peer] = row.found()
 		}
 	}
-	p.sessions.SetPaths(found)
+	p.sessions.SetLiveness(found)
 }
 
 // pathRow is what is known of the way to one router.
@@ -214,19 +214,19 @@ type pathRow struct {
 }
 
 // found is what BFD finds of the way.
-func (r pathRow) found() bgp.Path {
+func (r pathRow) found() bgp.Liveness {
 	silent := r.status.RemoteDiscriminator == 0
 	switch {
 	case r.status.State == bfd.Up:
-		return bgp.PathUp
+		return bgp.LivenessUp
 	case r.status.Failed() && silent:
-		return bgp.PathLost
+		return bgp.LivenessLost
 	case r.status.Failed():
-		return bgp.PathFailed
+		return bgp.LivenessFailed
 	case silent:
-		return bgp.PathSilent
+		return bgp.LivenessSilent
 	}
-	return bgp.PathPending
+	return bgp.LivenessPending
 }
 
 // all are all ways that are watched, by the names of the peers.

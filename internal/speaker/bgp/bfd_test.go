@@ -173,19 +173,19 @@ func TestSessionsHearOfTheirPaths(t *testing.T) {
 		for _, step := range []struct {
 			story  string
 			status bfd.Status
-			want   bgp.Path
+			want   bgp.Liveness
 			state  v1beta1.BFDState
 		}{
-			{"nothing is heard", bfd.Status{State: bfd.Down}, bgp.PathSilent, v1beta1.BFDDown},
-			{"half is", bfd.Status{State: bfd.Init, RemoteDiscriminator: 7}, bgp.PathPending, "Init"},
-			{"it is up", bfd.Status{State: bfd.Up, Since: now, Ups: 1, DetectionTime: time.Second}, bgp.PathUp, v1beta1.BFDUp},
+			{"nothing is heard", bfd.Status{State: bfd.Down}, bgp.LivenessSilent, v1beta1.BFDDown},
+			{"half is", bfd.Status{State: bfd.Init, RemoteDiscriminator: 7}, bgp.LivenessPending, "Init"},
+			{"it is up", bfd.Status{State: bfd.Up, Since: now, Ups: 1, DetectionTime: time.Second}, bgp.LivenessUp, v1beta1.BFDUp},
 			{"the router is silent", bfd.Status{State: bfd.Down, Since: now, Ups: 1, Downs: 1, LastDown: down, Diagnostic: bfd.DiagTimeExpired},
-				bgp.PathLost, v1beta1.BFDDown},
+				bgp.LivenessLost, v1beta1.BFDDown},
 			{"it is heard again", bfd.Status{State: bfd.Down, Since: now, Ups: 1, Downs: 1, LastDown: down, Diagnostic: bfd.DiagTimeExpired,
-				RemoteDiscriminator: 7}, bgp.PathFailed, v1beta1.BFDDown},
-			{"it is back", bfd.Status{State: bfd.Up, Ups: 2, Downs: 1, LastDown: down}, bgp.PathUp, v1beta1.BFDUp},
+				RemoteDiscriminator: 7}, bgp.LivenessFailed, v1beta1.BFDDown},
+			{"it is back", bfd.Status{State: bfd.Up, Ups: 2, Downs: 1, LastDown: down}, bgp.LivenessUp, v1beta1.BFDUp},
 			{"somebody shut it down there", bfd.Status{State: bfd.Down, Ups: 2, Downs: 2, LastDown: byHand, PeerAdminDown: true,
-				RemoteDiscriminator: 7}, bgp.PathPending, v1beta1.BFDDown},
+				RemoteDiscriminator: 7}, bgp.LivenessPending, v1beta1.BFDDown},
 		} {
 			w.isStale()
 			w.bfd.says(torKey, step.status)

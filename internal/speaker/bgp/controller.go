@@ -29,7 +29,7 @@ import (
 type Speaker interface {
 	Run(context.Context)
 	Set(desired []bgp.Desired, complete bool) (serial uint64)
-	SetPaths(map[string]bgp.Path)
+	SetLiveness(map[string]bgp.Liveness)
 	State() []bgp.Session
 	Changed() <-chan struct{}
 	Leave(context.Context)

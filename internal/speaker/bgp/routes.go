@@ -363,7 +363,7 @@ func (r *routes) logConflicts(conflicts []bgp.Conflict) {
 		if logged++; logged > most {
 			break
 		}
-		r.log.Warn("BGPAdvertisements contradict each other: the older one counts", "name", c.Peer, "prefixes", c.Prefix.String(),
+		r.log.Warn("BGPAdvertisements contradict each other: the older one counts", "peer", c.Peer, "prefixes", c.Prefix.String(),
 			"message", fmt.Sprintf("%s of %s counts, not that of %s", c.Field, c.Kept, c.Ignored))
 	}
 	r.conflicts = conflicts

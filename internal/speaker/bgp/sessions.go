@@ -297,21 +297,21 @@ func (s *sessions) tell(c transition) {
 		return // it is gone, and nobody looks for its Events
 	}
 	node, why := s.node, strings.TrimSuffix(c.why, ".")
-	kind, reason, note := corev1.EventTypeWarning, "SessionDown", fmt.Sprintf("Node %s has lost its session with %s: %s.", node, c.peer, why)
+	kind, reason, note := corev1.EventTypeWarning, v1beta1.ReasonSessionDown, fmt.Sprintf("Node %s has lost its session with %s: %s.", node, c.peer, why)
 	switch {
 	case c.up:
-		kind, reason = corev1.EventTypeNormal, "SessionUp"
+		kind, reason = corev1.EventTypeNormal, v1beta1.ReasonSessionUp
 		note = fmt.Sprintf("Node %s has a session with %s: %s, AS %d, %s.", node, c.peer, c.row.Remote, c.row.PeerASN, c.row.Families)
 	case c.damped > 0:
-		reason = "SessionDamped"
+		reason = v1beta1.ReasonSessionDamped
 		note = fmt.Sprintf("Node %s waits longer before it tries %s again: %d sessions in a row have ended soon, the last with: %s.",
 			node, c.peer, c.damped, why)
 	case c.never:
-		reason, note = "NoSession", fmt.Sprintf("Node %s gets no session with %s: %s.", node, c.peer, why)
+		reason, note = v1beta1.ReasonNoSession, fmt.Sprintf("Node %s gets no session with %s: %s.", node, c.peer, why)
 	case c.why == "":
 		kind, note = corev1.EventTypeNormal, fmt.Sprintf("The session of node %s with %s has ended on purpose.", node, c.peer)
 	}
-	s.events.Eventf(&peer, nil, kind, reason, "Connect", "%s", kube.Note(note))
+	s.events.Eventf(&peer, nil, kind, string(reason), "Connect", "%s", kube.Note(note))
 }
 
 func (s *sessions) anyEstablished() bool {

@@ -344,11 +344,11 @@ type fakeBGP struct {
 	sessions []bgp.Session
 	left     bool
 	changed  chan struct{}
-	paths    map[string]bgp.Path
+	paths    map[string]bgp.Liveness
 }
 
-// SetPaths remembers what BFD finds.
-func (f *fakeBGP) SetPaths(paths map[string]bgp.Path) {
+// SetLiveness remembers what BFD finds.
+func (f *fakeBGP) SetLiveness(paths map[string]bgp.Liveness) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.paths = paths

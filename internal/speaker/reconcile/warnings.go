@@ -60,7 +60,7 @@ func (w *Warnings) Consider(now time.Time, addr netip.Addr, outcomes ...Outcome)
 			again = wait
 		}
 		if due && o.Warn && !said[o.Reason] {
-			w.events.Emit(o.Services, addr.String(), corev1.EventTypeWarning, string(o.Reason),
+			w.events.Emit(o.Services, addr.String(), corev1.EventTypeWarning, o.Reason,
 				fmt.Sprintf("%s is not announced: %s", addr, o.Message))
 		}
 		said[o.Reason] = true
@@ -115,13 +115,13 @@ func NewServiceEvents(from client.Reader, to events.EventRecorder) *ServiceEvent
 
 // Emit tells Services, given as namespace/name, what became of their address. The action
 // names it: two Events that differ in nothing but their note count as one.
-func (e *ServiceEvents) Emit(services []string, address, kind, reason, note string) {
+func (e *ServiceEvents) Emit(services []string, address, kind string, reason v1beta1.Reason, note string) {
 	for _, name := range services {
 		namespace, short, _ := strings.Cut(name, "/")
 		var service corev1.Service
 		// One that is gone has nobody to be told.
 		if e.from.Get(context.Background(), types.NamespacedName{Namespace: namespace, Name: short}, &service) == nil {
-			e.to.Eventf(&service, nil, kind, reason, "Announce/"+address, "%s", kube.Note(note))
+			e.to.Eventf(&service, nil, kind, string(reason), "Announce/"+address, "%s", kube.Note(note))
 		}
 	}
 }

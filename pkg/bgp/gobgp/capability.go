@@ -25,11 +25,21 @@ const (
 // capabilityNames are those of IANA's registry, also of capabilities that a
 // router may name.
 var capabilityNames = map[byte]string{
-	capMultiprotocol: "Multiprotocol", capRouteRefresh: "Route Refresh", 3: "Outbound Route Filtering",
-	capExtendedNextHop: "Extended Next Hop Encoding", capExtendedMessage: "Extended Message", 9: "BGP Role",
-	capGracefulRestart: "Graceful Restart", capFourOctetAS: "Four-octet AS Number", 67: "Dynamic Capability",
-	69: "ADD-PATH", 70: "Enhanced Route Refresh", capLongLived: "Long-Lived Graceful Restart", capFQDN: "FQDN",
-	74: "BFD Strict-Mode", capSoftwareVersion: "Software Version",
+	capMultiprotocol:   "Multiprotocol",
+	capRouteRefresh:    "Route Refresh",
+	3:                  "Outbound Route Filtering",
+	capExtendedNextHop: "Extended Next Hop Encoding",
+	capExtendedMessage: "Extended Message",
+	9:                  "BGP Role",
+	capGracefulRestart: "Graceful Restart",
+	capFourOctetAS:     "Four-octet AS Number",
+	67:                 "Dynamic Capability",
+	69:                 "ADD-PATH",
+	70:                 "Enhanced Route Refresh",
+	capLongLived:       "Long-Lived Graceful Restart",
+	capFQDN:            "FQDN",
+	74:                 "BFD Strict-Mode",
+	capSoftwareVersion: "Software Version",
 }
 
 // capability is one of an OPEN message, or of a NOTIFICATION about one.
@@ -38,8 +48,8 @@ type capability struct {
 	value []byte // of a message, or new
 }
 
-// family is that of a multiprotocol capability, 0 for any that Berth does not
-// know, and for other capabilities.
+// family returns the family of a multiprotocol capability (RFC 4760, 8), 0 for one that
+// Berth does not know, and for other capabilities.
 func (c capability) family() bgp.Families {
 	if c.code == capMultiprotocol && len(c.value) == 4 {
 		return family(c.value)
@@ -60,7 +70,7 @@ func (c capability) String() string {
 	return name
 }
 
-// multiprotocol is the capability for one family.
+// multiprotocol returns the multiprotocol capability for one family.
 func multiprotocol(f bgp.Families) capability {
 	afi := byte(1)
 	if f == bgp.IPv6 {
@@ -69,13 +79,15 @@ func multiprotocol(f bgp.Families) capability {
 	return capability{capMultiprotocol, []byte{0, afi, 0, 1}}
 }
 
-// softwareVersion is the capability with a text, which may have 64 octets.
+// softwareVersion returns the software version capability with a text, of which it takes
+// the first 64 octets.
 func softwareVersion(text string) capability {
 	text = text[:min(len(text), 64)]
 	return capability{capSoftwareVersion, append([]byte{byte(len(text))}, text...)}
 }
 
-// readCapabilities reads one after the other, and tells whether all could be.
+// readCapabilities reads one capability after the other, and reports whether it could read
+// all (RFC 5492, 4).
 func readCapabilities(b []byte) (list []capability, ok bool) {
 	for len(b) > 0 {
 		var c capability
@@ -87,6 +99,7 @@ func readCapabilities(b []byte) (list []capability, ok bool) {
 	return list, true
 }
 
+// appendCapabilities writes capabilities behind b.
 func appendCapabilities(b []byte, list ...capability) []byte {
 	for _, c := range list {
 		b = append(append(b, c.code, byte(len(c.value))), c.value...)
@@ -94,11 +107,11 @@ func appendCapabilities(b []byte, list ...capability) []byte {
 	return b
 }
 
-// withCapabilities is an OPEN message with other capabilities, and without other
-// parameters. It has the short form, which everybody reads (RFC 9072 is about the
-// other).
+// withCapabilities returns a copy of an OPEN message with other capabilities, and without
+// other parameters. It has the ordinary form, which every router reads; RFC 9072 defines
+// the extended one.
 func withCapabilities(message []byte, list []capability) ([]byte, error) {
-	out := append([]byte{}, message[:headerLength+10]...)
+	out := append([]byte{}, message[:openLength]...)
 	body := out[headerLength:]
 	if capabilities := appendCapabilities(nil, list...); len(capabilities) > 0 {
 		if len(capabilities) > 253 {
@@ -113,11 +126,11 @@ func withCapabilities(message []byte, list []capability) ([]byte, error) {
 	return out, nil
 }
 
-// known are the capabilities of a router that gobgp is to see: those that it acts
-// on, only as far as it does, each once. Of several alike the last counts (RFC
-// 4724, 3). So nothing that a router writes into an OPEN meets gobgp's reader but
-// what was understood here, and it always fits.
-func known(list []capability) []capability {
+// understood returns the capabilities of a router that gobgp is to see: those that it acts
+// on, only as far as it does, each once. Of several alike the last counts (RFC 4724, 3).
+// So gobgp's parser meets nothing of a router's OPEN but what was understood here, and it
+// always fits.
+func understood(list []capability) []capability {
 	var out []capability
 	put := func(c capability) {
 		out = slices.DeleteFunc(out, func(o capability) bool {
@@ -143,17 +156,17 @@ func known(list []capability) []capability {
 				}
 			}
 		case c.code == capGracefulRestart && len(v) >= 2:
-			put(capability{c.code, append(slices.Clone(v[:2]), ours(v[2:], 4)...)})
+			put(capability{c.code, append(slices.Clone(v[:2]), supportedFamilies(v[2:], 4)...)})
 		case c.code == capLongLived:
-			put(capability{c.code, ours(v, 7)})
+			put(capability{c.code, supportedFamilies(v, 7)})
 		}
 	}
 	return out
 }
 
-// ours are those of several values of equal size that begin with AFI and SAFI and
-// are of families that Berth knows, each family once.
-func ours(v []byte, size int) []byte {
+// supportedFamilies returns those of several values of equal size, each of which begins
+// with AFI and SAFI, that are of families that Berth knows, each family once.
+func supportedFamilies(v []byte, size int) []byte {
 	var out []byte
 	var seen bgp.Families
 	for ; len(v) >= size; v = v[size:] {
@@ -176,24 +189,25 @@ type omission struct {
 	families bgp.Families
 }
 
-// has tells whether a capability is left out.
+// has reports whether a capability is left out.
 func (o *omission) has(c capability) bool {
 	return o.all || o.codes[c.code] || c.family() != 0 && o.families.Has(c.family())
 }
 
-// multiprotocol tells whether any multiprotocol capability is left of a peer's.
+// multiprotocol reports whether any multiprotocol capability is left of those for a peer's
+// families.
 func (o *omission) multiprotocol(families bgp.Families) bool {
 	return !o.all && families&^o.families != 0
 }
 
-// from is what is left of some capabilities.
+// from returns what is left of some capabilities.
 func (o *omission) from(list []capability) []capability {
 	return slices.DeleteFunc(slices.Clone(list), o.has)
 }
 
-// refused takes in that the router has answered an OPEN that offered some
-// capabilities with a NOTIFICATION, and tells whether it is worth trying with
-// what is left (RFC 5492, 3 and 5). families are those that the peer is to carry.
+// refused records that the router has answered an OPEN that offered some capabilities
+// with a NOTIFICATION, and reports whether it is worth trying with what is left (RFC 5492,
+// 3 and 5). families are those that the peer is to carry.
 //
 // A router that refuses parameters gets none. One that names capabilities that it
 // was offered gets an OPEN without them; where it names others, it wants them, and
@@ -224,18 +238,22 @@ func (o *omission) refused(notification []byte, offered []capability, families b
 	return true
 }
 
-// names tells whether a router refuses a capability, by those that it names.
+// names reports whether a router refuses a capability, by those that it names.
 func (o *omission) names(c capability, named []capability) bool {
 	if len(named) == 0 {
 		needed := []byte{capMultiprotocol, capFourOctetAS, capGracefulRestart, capLongLived}
 		return !slices.Contains(needed, c.code)
 	}
 	return slices.ContainsFunc(named, func(n capability) bool {
+		if n.code != c.code {
+			return false
+		}
 		// A router that names no family means none of them.
-		return n.code == c.code && (n.family() == c.family() || n.code != capMultiprotocol || len(n.value) == 0)
+		return n.code != capMultiprotocol || n.family() == c.family() || len(n.value) == 0
 	})
 }
 
+// omit leaves a capability out.
 func (o *omission) omit(c capability) {
 	switch {
 	case c.family() != 0:
@@ -248,8 +266,8 @@ func (o *omission) omit(c capability) {
 	}
 }
 
-// carried are those of a peer's families that a session without what is left out
-// can carry. Without any multiprotocol capability that is IPv4 (RFC 4271).
+// carried returns those of a peer's families that a session without what is left out can
+// carry. Without any multiprotocol capability that is IPv4 (RFC 4271).
 func (o *omission) carried(families bgp.Families) bgp.Families {
 	if o.multiprotocol(families) {
 		return families &^ o.families
@@ -257,7 +275,7 @@ func (o *omission) carried(families bgp.Families) bgp.Families {
 	return families & bgp.IPv4
 }
 
-// inWords names what is left out of some capabilities, "" for nothing.
+// inWords returns the names of what is left out of some capabilities, "" for nothing.
 func (o *omission) inWords(list []capability) string {
 	var out []string
 	for _, c := range list {

@@ -168,7 +168,7 @@ func TestWhatGobgpSeesOfAnOpen(t *testing.T) {
 		t.Run(test.story, func(t *testing.T) {
 			r := &relay{peer: bgp.Peer{Families: bgp.DualStack, Hold: 1, Offer: *test.offer}, omitted: test.omitted,
 				opened: func(*open) error { return nil }}
-			m, err := r.takeOpen(test.message)
+			m, err := r.receiveOpen(test.message)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -225,7 +225,7 @@ func TestWhatIsOffered(t *testing.T) {
 		{bgp.Offer{SoftwareVersion: true}, needed + ", Software Version"},
 	} {
 		r := &relay{peer: bgp.Peer{Hold: 1, Offer: test.offer}, software: "Berth/" + strings.Repeat("1", 80)}
-		m, err := r.fit(ordinaryOpen(t, gobgps...))
+		m, err := r.rewriteOpen(ordinaryOpen(t, gobgps...))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,7 +260,7 @@ func TestCapabilitiesInWords(t *testing.T) {
 			"cease: maximum number of prefixes reached (3 for Multiprotocol IPv4 unicast)"},
 		{[]byte{codeHeader, 2, 0, 77}, "message header error: bad message length"},
 	} {
-		if got := saidInWords(test.says); got != test.want {
+		if got := bodyInWords(test.says); got != test.want {
 			t.Errorf("%s\nwant %s", got, test.want)
 		}
 	}

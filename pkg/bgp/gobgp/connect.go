@@ -11,11 +11,11 @@ import (
 	"github.com/berth-lb/berth/pkg/bgp"
 )
 
-// connect makes or awaits the router's connection. Until leave is called, no other
-// session has its pair of addresses.
+// connect opens the connection to the router, or waits for the router's. Until leave is
+// called, no other session has its pair of addresses.
 func (s *session) connect(ctx context.Context, p bgp.Peer) (c net.Conn, leave func(), err error) {
 	at := pair{}
-	leave = func() { s.pairs.leave(at, s.name) }
+	leave = func() { s.shared.pairs.leave(at, s.name) }
 	remote, err := s.router(ctx, p)
 	if err != nil {
 		return nil, leave, err
@@ -30,22 +30,22 @@ func (s *session) connect(ctx context.Context, p bgp.Peer) (c net.Conn, leave fu
 	if p.Passive {
 		at.port = 0
 	}
-	if err := s.pairs.take(at, s.name); err != nil {
+	if err := s.shared.pairs.take(at, s.name); err != nil {
 		return nil, leave, err
 	}
 	if p.Passive {
-		c, err = s.listeners.accept(ctx, p, local, remote)
+		c, err = s.shared.listeners.accept(ctx, p, local, remote)
 	} else {
 		c, err = s.dial(ctx, p, remote)
 	}
 	return c, leave, err
 }
 
-// router finds the router, and waits for the way to it where that is asked for.
+// router returns the router's address, and waits for BFD first if the peer is strict.
 func (s *session) router(ctx context.Context, p bgp.Peer) (netip.Addr, error) {
 	s.show(func(v *bgp.Session) {
 		switch {
-		case p.Strict && s.path != bgp.PathUp: // show holds mu
+		case p.Strict && s.liveness != bgp.LivenessUp: // show holds mu
 			v.State = bgp.SessionAwaitingBFD
 		case p.Passive:
 			v.State = bgp.SessionListening
@@ -62,7 +62,7 @@ func (s *session) router(ctx context.Context, p bgp.Peer) (netip.Addr, error) {
 		s.show(func(v *bgp.Session) { v.Router = remote.WithZone("") })
 	}
 	if p.Strict {
-		if err := s.awaitRouter(ctx, p.Passive); err != nil {
+		if err := s.awaitBFD(ctx, p.Passive); err != nil {
 			return remote, err
 		}
 	}
@@ -72,20 +72,20 @@ func (s *session) router(ctx context.Context, p bgp.Peer) (netip.Addr, error) {
 // dial connects to the router.
 func (s *session) dial(ctx context.Context, p bgp.Peer, remote netip.Addr) (net.Conn, error) {
 	to := netip.AddrPortFrom(remote, p.Port)
-	d := net.Dialer{Timeout: s.connecting, KeepAlive: -1, Control: options(p, remote)}
+	d := net.Dialer{Timeout: s.shared.connecting, KeepAlive: -1, Control: options(p, remote)}
 	d.SetMultipathTCP(false) // which knows neither MD5 nor a minimal TTL
 	if p.Source.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(p.Source, 0))
 	}
 	c, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", to, inShort(err, p))
+		return nil, fmt.Errorf("connect to %s: %w", to, shortError(err, p))
 	}
 	return c, nil
 }
 
-// inShort is what is to be known of a failed attempt to connect.
-func inShort(err error, p bgp.Peer) error {
+// shortError returns what an operator needs of the error of a failed attempt to connect.
+func shortError(err error, p bgp.Peer) error {
 	var call *os.SyscallError
 	var timeout net.Error
 	switch {
@@ -96,6 +96,6 @@ func inShort(err error, p bgp.Peer) error {
 	case p.Password.Set():
 		return errors.New("no answer: is the router there, and has it the same password?")
 	}
-	return errors.New("no answer: is the router there, and does nothing drop this node's packets? A router that " +
-		"wants a password (TCP MD5) or ttlSecurity drops them all from a peer without")
+	return errors.New("no answer: is the router there, and does nothing drop this node's packets? " +
+		"A router that wants a password (TCP MD5) or ttlSecurity drops them all from a peer without")
 }

@@ -11,11 +11,11 @@
 // address, TTL, MD5 key, VRF, listening and retries, and can say in words why
 // something fails. Of what the router sends it passes on only what keeps the
 // session: OPEN, KEEPALIVE, NOTIFICATION and ROUTE-REFRESH. UPDATEs are
-// thrown away unread. Nothing is learnt, a flood of routes costs no memory,
-// and a malformed one meets no parser. It writes both OPENs anew: of the router's,
-// gobgp sees the capabilities that matter here; in gobgp's, it sets that for which
-// gobgp has no switch, a hold time of 0 and the flags of graceful restart, and
-// takes out what the router is not to be offered or has refused.
+// discarded without being parsed. Nothing is learnt, a flood of routes costs no memory,
+// and a malformed one meets no parser. The relay rewrites both OPENs: of the router's,
+// gobgp sees the capabilities that matter here; in gobgp's, it sets that for which gobgp
+// has no switch, a hold time of 0 and the flags of graceful restart, and takes out what
+// the router is not to be offered or has refused.
 //
 // A session in time: connect to the router (or wait for it), connect to gobgp
 // and join the two; when the router's OPEN comes, choose the next hops, and give

@@ -34,18 +34,18 @@ func follows(t *testing.T, s *Speaker, name string) {
 	go func() {
 		for {
 			for _, one := range watched.State() {
-				path := bgp.PathPending
+				path := bgp.LivenessPending
 				switch silent := one.RemoteDiscriminator == 0; {
 				case one.State == bfd.Up:
-					path = bgp.PathUp
+					path = bgp.LivenessUp
 				case one.Failed() && silent:
-					path = bgp.PathLost
+					path = bgp.LivenessLost
 				case one.Failed():
-					path = bgp.PathFailed
+					path = bgp.LivenessFailed
 				case silent:
-					path = bgp.PathSilent
+					path = bgp.LivenessSilent
 				}
-				s.SetPaths(map[string]bgp.Path{name: path})
+				s.SetLiveness(map[string]bgp.Liveness{name: path})
 			}
 			select {
 			case <-ctx.Done():

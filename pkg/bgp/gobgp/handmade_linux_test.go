@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
@@ -294,7 +295,7 @@ func TestWhatAPeerMayCost(t *testing.T) {
 				all := append(manyRoutes(routes, 0), extra...)
 				return append(to(bad.peer("bad", nil), all...), to(good.peer("good", nil), all...)...)
 			}
-			s, _ := speak(t, Config{}, state())
+			s, _ := speakPatiently(t, Config{}, state())
 			attacked, calm := bad.establish(90), good.establish(90)
 			ofBad, ofGood := listen(attacked), listen(calm)
 			for _, name := range []string{"bad", "good"} {
@@ -357,7 +358,7 @@ func TestARouterThatTakesNothing(t *testing.T) {
 		}
 		return append(to(bad.peer("bad", nil), all...), to(good.peer("good", nil), all...)...)
 	}
-	s, _ := speak(t, Config{}, state(0))
+	s, _ := speakPatiently(t, Config{}, state(0))
 	attacked, calm := bad.establish(30), good.establish(30)
 	ofGood := listen(calm)
 	for _, name := range []string{"bad", "good"} {
@@ -425,7 +426,7 @@ func TestWhoTakesNothingIsNoticed(t *testing.T) {
 		t.Skip("takes 20s")
 	}
 	r := newHandmade(t, "127.9.0.1")
-	s, _ := speak(t, Config{}, to(r.peer("tor", nil), manyRoutes(5000, 0)...))
+	s, _ := speakPatiently(t, Config{}, to(r.peer("tor", nil), manyRoutes(5000, 0)...))
 	c := r.establish(30)
 	since := up(t, s, "tor").Since
 	_ = c.(*net.TCPConn).SetReadBuffer(1)
@@ -507,7 +508,7 @@ func TestManyConnectionsToAPassiveListener(t *testing.T) {
 // it stays up.
 func TestASessionThatEndsAgainAndAgainIsDamped(t *testing.T) {
 	r := newHandmade(t, "127.9.0.1")
-	s, _ := speak(t, Config{}, to(r.peer("tor", nil), manyRoutes(10, 0)...))
+	s, _ := speakPatiently(t, Config{}, to(r.peer("tor", nil), manyRoutes(10, 0)...))
 	start := time.Now()
 	for i := range freeFlaps + 2 {
 		c := r.establish(30)
@@ -546,12 +547,48 @@ func TestASessionThatEndsAgainAndAgainIsDamped(t *testing.T) {
 	}
 }
 
+// TestWaitingForARouterIsNotASession: however long a passive peer has waited for its
+// router, a session that ends soon after it began is a short one.
+func TestWaitingForARouterIsNotASession(t *testing.T) {
+	netnstest.Require(t)
+	const port = 10180
+	passive := tor(func(p *bgp.Peer) {
+		p.Address, p.Source = netip.MustParseAddr("127.9.0.1"), netip.MustParseAddr("127.9.0.3")
+		p.Multihop, p.Passive = true, true
+	})
+	s := New(Config{ListenPort: port, Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
+	s.shared.steady = 2 * time.Second
+	s.Set(to(passive), true)
+	runUntilTheEnd(t, s)
+	router := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.9.0.1")}}
+	for i := range freeFlaps + 1 {
+		eventually(t, "it waits for the router", func() bool {
+			return sessionOf(s, "tor").State == bgp.SessionListening
+		})
+		if i == freeFlaps {
+			time.Sleep(s.shared.steady)
+		}
+		var c net.Conn
+		eventually(t, "the router connects", func() bool {
+			var err error
+			c, err = router.DialContext(t.Context(), "tcp", fmt.Sprintf("127.9.0.3:%d", port))
+			return err == nil
+		})
+		_, _ = c.Write(append((&handmade{t: t}).open(30), keepalive()...))
+		listen(c)
+		up(t, s, "tor")
+		_ = c.Close()
+		eventually(t, "the session ends", func() bool { return sessionOf(s, "tor").State != bgp.SessionEstablished })
+	}
+	eventually(t, "it is damped", func() bool { return sessionOf(s, "tor").State == bgp.SessionDamped })
+}
+
 // TestARouterThatRestartsIsSoonBack: one that is away for a moment does not have
 // to wait for connectTime.
 func TestARouterThatRestartsIsSoonBack(t *testing.T) {
 	r := newHandmade(t, "127.9.0.1")
 	patient := r.peer("tor", func(p *bgp.Peer) { p.Connect = 30 * time.Second })
-	s, _ := speak(t, Config{}, to(patient, manyRoutes(10, 0)...))
+	s, _ := speakPatiently(t, Config{}, to(patient, manyRoutes(10, 0)...))
 	c := r.establish(30)
 	up(t, s, "tor")
 	address := r.address

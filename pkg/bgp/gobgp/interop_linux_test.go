@@ -63,19 +63,40 @@ func to(p bgp.Peer, routes ...bgp.Route) []bgp.Desired {
 	return []bgp.Desired{{Peer: p, Routes: routes}}
 }
 
-// speak runs a Speaker until the test ends or stop is called.
+// speak runs a Speaker until the test ends or stop is called. Its attempts give up
+// soon, so that a router that is not ready yet is tried again soon.
 func speak(t *testing.T, c Config, desired []bgp.Desired) (s *Speaker, stop func()) {
 	t.Helper()
-	c.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
+	return speakWithin(t, c, desired, time.Second)
+}
+
+// speakPatiently is speak for a router of the test, which is always ready: however
+// busy the machine is, no attempt at a session gives up.
+func speakPatiently(t *testing.T, c Config, desired []bgp.Desired) (s *Speaker, stop func()) {
+	t.Helper()
+	return speakWithin(t, c, desired, time.Minute)
+}
+
+func speakWithin(t *testing.T, c Config, desired []bgp.Desired, most time.Duration) (s *Speaker, stop func()) {
+	t.Helper()
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
+	}
 	s = New(c)
-	s.connecting, s.opening = time.Second, time.Second
+	s.shared.connecting, s.shared.opening = most, most
 	s.Set(desired, true)
+	return s, runUntilTheEnd(t, s)
+}
+
+// runUntilTheEnd runs a Speaker until the test ends or stop is called.
+func runUntilTheEnd(t *testing.T, s *Speaker) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
 	stop = func() { cancel(); <-done }
 	t.Cleanup(stop)
-	return s, stop
+	return stop
 }
 
 // testWriter shows log lines with the test.
@@ -260,7 +281,7 @@ func TestPasswords(t *testing.T) {
 		with := func(password string) []bgp.Desired {
 			return to(tor(func(p *bgp.Peer) { p.Password = bgp.NewPassword(password) }), route("192.0.2.1/32", nil))
 		}
-		s.connecting = time.Second
+		s.shared.connecting = time.Second
 		s.Set(with(wrong), true)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -511,7 +532,7 @@ func TestOnlyWhatChangedBeginsAnew(t *testing.T) {
 		s, _ := speak(t, Config{}, state(9*time.Second))
 		before := map[string]bgp.Session{"tor": up(t, s, "tor"), "other": up(t, s, "other")}
 		s.Set(state(12*time.Second), true)
-		eventually(t, "the one whose hold time changed begins anew", func() bool {
+		eventually(t, "the one whose hold time changed is reset", func() bool {
 			v := sessionOf(s, "tor")
 			return v.State == bgp.SessionEstablished && v.Hold == 12*time.Second
 		})

@@ -34,10 +34,10 @@ type listener struct {
 	waiting map[netip.Addr]chan net.Conn
 }
 
-// acceptPause is how long nothing is accepted after a failure to.
+// acceptPause is how long a listener waits after it failed to accept a connection.
 const acceptPause = 100 * time.Millisecond
 
-// accept waits for a router to connect.
+// accept waits for the router to connect to local.
 func (l *listeners) accept(ctx context.Context, p bgp.Peer, local, remote netip.Addr) (net.Conn, error) {
 	at := listenAt{local, p.VRF}
 	remote = remote.WithZone("")
@@ -52,7 +52,8 @@ func (l *listeners) accept(ctx context.Context, p bgp.Peer, local, remote netip.
 	case c := <-arrived:
 		own := p
 		own.VRF, own.Password = "", bgp.Password{} // the listener's, which it has already
-		if err := control(c.(*net.TCPConn), func(fd int) error { return setOptions(fd, own, remote) }); err != nil {
+		set := func(fd int) error { return setOptions(fd, own, remote) }
+		if err := control(c.(*net.TCPConn), set); err != nil {
 			_ = c.Close()
 			return nil, err
 		}
@@ -60,7 +61,11 @@ func (l *listeners) accept(ctx context.Context, p bgp.Peer, local, remote netip.
 	}
 }
 
-func (l *listeners) register(ctx context.Context, at listenAt, p bgp.Peer, remote netip.Addr) (<-chan net.Conn, error) {
+// register returns the channel that delivers the router's connection. It starts the
+// listener if there is none yet.
+func (l *listeners) register(
+	ctx context.Context, at listenAt, p bgp.Peer, remote netip.Addr,
+) (<-chan net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.open[at]
@@ -72,7 +77,8 @@ func (l *listeners) register(ctx context.Context, at listenAt, p bgp.Peer, remot
 		config.SetMultipathTCP(false) // which knows neither MD5 nor a minimal TTL
 		c, err := config.Listen(ctx, "tcp", netip.AddrPortFrom(at.local, l.port).String())
 		if errors.Is(err, syscall.EACCES) {
-			return nil, fmt.Errorf("listen for the router on port %d: the speaker is not allowed to: it needs the capability NET_BIND_SERVICE", l.port)
+			return nil, fmt.Errorf("listen for the router on port %d: the speaker is not allowed to: "+
+				"it needs the capability NET_BIND_SERVICE", l.port)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("listen for the router: %w", err)
@@ -84,14 +90,15 @@ func (l *listeners) register(ctx context.Context, at listenAt, p bgp.Peer, remot
 	if s.waiting[remote] != nil {
 		return nil, fmt.Errorf("another passive session waits for %s at %s", remote, at.local)
 	}
-	if err := control(s.TCPListener, func(fd int) error { return setKey(fd, remote, p.Password.Reveal()) }); err != nil {
+	key := func(fd int) error { return setKey(fd, remote, p.Password.Reveal()) }
+	if err := control(s.TCPListener, key); err != nil {
 		return nil, err
 	}
 	s.waiting[remote] = make(chan net.Conn, 1)
 	return s.waiting[remote], nil
 }
 
-// leave ends the waiting, and the listener with the last that waits.
+// leave stops waiting for a router, and closes the listener with the last one.
 func (l *listeners) leave(at listenAt, remote netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -108,7 +115,7 @@ func (l *listeners) leave(at listenAt, remote netip.Addr) {
 	}
 }
 
-// serve gives connections to those who wait for them, and closes all others.
+// serve gives connections to the sessions that wait for them, and closes all others.
 func (l *listeners) serve(s *listener) {
 	for {
 		c, err := s.Accept()

@@ -16,7 +16,10 @@ import (
 // Sizes and types of messages (RFC 4271, 4.1; RFC 8654; RFC 2918).
 const (
 	headerLength = 19
-	maxLength    = 4096 // of all but UPDATE, which may be longer
+	openLength   = headerLength + 10 // of an OPEN without parameters
+	maxLength    = 4096              // of all but UPDATE, which may be longer
+
+	version = 4
 
 	typeOpen         = 1
 	typeUpdate       = 2
@@ -25,18 +28,33 @@ const (
 	typeRefresh      = 5
 )
 
-// messageError is a message that breaks the rules, with the codes by which its
-// sender is told.
+// messageError is a message that breaks the rules, with the codes and the data of the
+// NOTIFICATION that its sender gets (RFC 4271, 6.1 and 6.2).
 type messageError struct {
 	code, subcode byte
+	data          []byte
 	text          string
 }
 
 func (e messageError) Error() string { return "not BGP: " + e.text }
 
-// badMessage makes a messageError. Subcodes are of RFC 4271, 6.1 and 6.2.
-func badMessage(code, subcode byte, format string, args ...any) error {
-	return messageError{code, subcode, fmt.Sprintf(format, args...)}
+// answer returns the NOTIFICATION for the sender.
+func (e messageError) answer() []byte { return notification(e.code, e.subcode, string(e.data)) }
+
+// badOpen returns the error of an OPEN.
+func badOpen(subcode byte, format string, args ...any) error {
+	return messageError{codeOpen, subcode, nil, fmt.Sprintf(format, args...)}
+}
+
+// badLength returns the error of a message whose header gives a length that it cannot
+// have.
+func badLength(typ byte, length int) error {
+	return messageError{
+		code:    codeHeader,
+		subcode: headerBadLength,
+		data:    binary.BigEndian.AppendUint16(nil, uint16(length)),
+		text:    fmt.Sprintf("a message of type %d with %d bytes", typ, length),
+	}
 }
 
 // readMessage reads one message into buffer, which holds maxLength bytes. The
@@ -53,7 +71,7 @@ func readMessage(r io.Reader, buffer []byte, keepUpdates, agreed bool) (
 	}
 	for _, b := range header[:16] {
 		if b != 0xff {
-			return 0, nil, 0, badMessage(codeHeader, 1, "the marker is missing")
+			return 0, nil, 0, messageError{codeHeader, headerNotSynchronised, nil, "the marker is missing"}
 		}
 	}
 	length, typ = int(binary.BigEndian.Uint16(header[16:])), header[18]
@@ -63,9 +81,11 @@ func readMessage(r io.Reader, buffer []byte, keepUpdates, agreed bool) (
 	}
 	switch {
 	case typ < typeOpen || typ > typeRefresh:
-		return 0, nil, 0, badMessage(codeHeader, 3, "a message of type %d", typ)
-	case length < headerLength || length > limit || typ == typeKeepalive && length > headerLength:
-		return 0, nil, 0, badMessage(codeHeader, 2, "a message of type %d with %d bytes", typ, length)
+		text := fmt.Sprintf("a message of type %d", typ)
+		return 0, nil, 0, messageError{codeHeader, headerBadType, []byte{typ}, text}
+	case length < headerLength, length > limit,
+		typ == typeOpen && length < openLength, typ == typeKeepalive && length > headerLength:
+		return 0, nil, 0, badLength(typ, length)
 	case typ == typeUpdate && !keepUpdates:
 		return typ, header, length, discard(r, length-headerLength)
 	}
@@ -87,7 +107,7 @@ func discard(r io.Reader, n int) error {
 	return err
 }
 
-// open is an OPEN message. The slices are parts of the message.
+// open is a parsed OPEN message. The slices are parts of the message.
 type open struct {
 	as             uint32
 	id             [4]byte
@@ -119,7 +139,7 @@ func parseOpen(message []byte) (open, error) {
 		multiprotocol = multiprotocol || c.code == capMultiprotocol
 	}
 	if zero || o.as == 0 {
-		return open{}, badMessage(codeOpen, openBadPeerAS, "AS 0, which nobody may have (RFC 7607)")
+		return open{}, badOpen(openBadPeerAS, "AS 0, which nobody may have (RFC 7607)")
 	}
 	if !multiprotocol {
 		o.families = bgp.IPv4 // RFC 4271 knows no other
@@ -127,15 +147,16 @@ func parseOpen(message []byte) (open, error) {
 	return o, nil
 }
 
-// capabilitiesOf are those of an OPEN message, its header included, in the
-// ordinary form or in the extended one (RFC 9072).
+// capabilitiesOf returns those of an OPEN message, its header included, in the ordinary
+// form or in the extended one (RFC 9072).
 func capabilitiesOf(message []byte) ([]capability, error) {
-	if len(message) < headerLength+10 {
-		return nil, badMessage(codeOpen, 0, "an OPEN of %d bytes", len(message))
+	if len(message) < openLength {
+		return nil, badLength(typeOpen, len(message))
 	}
 	body := message[headerLength:]
-	if body[0] != 4 {
-		return nil, badMessage(codeOpen, 1, "version %d", body[0])
+	if body[0] != version {
+		text := fmt.Sprintf("version %d", body[0])
+		return nil, messageError{codeOpen, openBadVersion, []byte{0, version}, text}
 	}
 	parameters, size := body[10:], int(body[9])
 	// The length of the ordinary form counts for nothing then, but is not 0.
@@ -145,13 +166,14 @@ func capabilitiesOf(message []byte) ([]capability, error) {
 		parameters = parameters[3:]
 	}
 	if len(parameters) != size {
-		return nil, badMessage(codeOpen, 0, "an OPEN with %d bytes of parameters instead of %d", len(parameters), size)
+		return nil, badOpen(0, "an OPEN with %d bytes of parameters instead of %d",
+			len(parameters), size)
 	}
 	var out []capability
 	for len(parameters) > 0 {
 		typ, value, rest, ok := cut(parameters, extended)
 		if !ok {
-			return nil, badMessage(codeOpen, 0, "an OPEN with a broken parameter")
+			return nil, badOpen(0, "an OPEN with a broken parameter")
 		}
 		parameters = rest
 		if typ != 2 {
@@ -159,7 +181,7 @@ func capabilitiesOf(message []byte) ([]capability, error) {
 		}
 		list, ok := readCapabilities(value)
 		if !ok {
-			return nil, badMessage(codeOpen, 0, "an OPEN with a broken capability")
+			return nil, badOpen(0, "an OPEN with a broken capability")
 		}
 		out = append(out, list...)
 	}
@@ -185,7 +207,7 @@ func cut(b []byte, long bool) (typ byte, value, rest []byte, ok bool) {
 	return b[0], b[head : head+size], b[head+size:], true
 }
 
-// take notes one capability.
+// take records one capability.
 func (o *open) take(code byte, c []byte) {
 	switch {
 	case code == capMultiprotocol && len(c) == 4:
@@ -212,7 +234,8 @@ func (o *open) take(code byte, c []byte) {
 	}
 }
 
-// family reads AFI, a reserved octet and SAFI.
+// family returns the family of an AFI, a reserved octet and a SAFI, 0 for one that Berth
+// does not know.
 func family(c []byte) bgp.Families {
 	switch [4]byte{c[0], c[1], 0, c[3]} {
 	case [4]byte{0, 1, 0, 1}:
@@ -230,6 +253,11 @@ const (
 	codeStateMachine = 5
 	codeCease        = 6
 
+	headerNotSynchronised = 1
+	headerBadLength       = 2
+	headerBadType         = 3
+
+	openBadVersion = 1
 	openBadPeerAS  = 2
 	openParameter  = 4
 	openHoldTime   = 6
@@ -238,16 +266,17 @@ const (
 	ceasePrefixes      = 1
 	ceaseShutdown      = 2
 	ceaseDeconfigured  = 3
+	ceaseReset         = 4
 	ceaseConfiguration = 6
 	ceaseHardReset     = 9
 	ceaseBFDDown       = 10 // RFC 9384
 )
 
-// notification makes a NOTIFICATION message. A text is for the router's
-// operator and is cut after 255 bytes (RFC 9003).
+// notification returns a NOTIFICATION message. A text is for the router's operator and is
+// cut after 255 bytes (RFC 9003).
 func notification(code, subcode byte, text string) []byte {
 	data := []byte(text)
-	if code == codeCease && (subcode == ceaseShutdown || subcode == 4) {
+	if withText(code, subcode) {
 		data = append([]byte{byte(min(len(text), 255))}, text[:min(len(text), 255)]...)
 	}
 	m := make([]byte, headerLength, headerLength+2+len(data))
@@ -259,8 +288,13 @@ func notification(code, subcode byte, text string) []byte {
 	return append(append(m, code, subcode), data...)
 }
 
-// hardened wraps a Cease into a hard reset, after which a router that keeps
-// routes over a NOTIFICATION keeps none (RFC 8538, 3).
+// withText reports whether a NOTIFICATION carries a text for the operator (RFC 9003, 2).
+func withText(code, subcode byte) bool {
+	return code == codeCease && (subcode == ceaseShutdown || subcode == ceaseReset)
+}
+
+// hardened wraps a Cease into a hard reset, after which a router that keeps routes over a
+// NOTIFICATION keeps none (RFC 8538, 3).
 func hardened(cease []byte) []byte {
 	inner := cease[headerLength:]
 	return notification(codeCease, ceaseHardReset, string(inner))
@@ -268,61 +302,67 @@ func hardened(cease []byte) []byte {
 
 // notificationNames are the codes in words; subcodes of the same code below.
 var notificationNames = map[byte]string{
-	codeHeader: "message header error", codeOpen: "OPEN error", 3: "UPDATE error", 4: "hold timer expired", codeStateMachine: "state machine error",
-	codeCease: "cease", 7: "ROUTE-REFRESH error", 8: "send hold timer expired",
+	codeHeader:       "message header error",
+	codeOpen:         "OPEN error",
+	3:                "UPDATE error",
+	4:                "hold timer expired",
+	codeStateMachine: "state machine error",
+	codeCease:        "cease",
+	7:                "ROUTE-REFRESH error",
+	8:                "send hold timer expired",
 }
 
 var subcodeNames = map[[2]byte]string{
-	{codeHeader, 1}:                 "connection not synchronised",
-	{codeHeader, 2}:                 "bad message length",
-	{codeHeader, 3}:                 "bad message type",
-	{codeOpen, 1}:                   "unsupported version",
-	{codeOpen, openBadPeerAS}:       "bad peer AS",
-	{codeOpen, 3}:                   "bad BGP identifier",
-	{codeOpen, openParameter}:       "unsupported optional parameter",
-	{codeOpen, openHoldTime}:        "unacceptable hold time",
-	{codeOpen, openCapability}:      "unsupported capability",
-	{codeOpen, 11}:                  "role mismatch",
-	{3, 1}:                          "malformed attribute list",
-	{3, 2}:                          "unrecognised well-known attribute",
-	{3, 3}:                          "missing well-known attribute",
-	{3, 4}:                          "attribute flags",
-	{3, 5}:                          "attribute length",
-	{3, 6}:                          "invalid ORIGIN",
-	{3, 8}:                          "invalid NEXT_HOP",
-	{3, 9}:                          "optional attribute",
-	{3, 10}:                         "invalid network field",
-	{3, 11}:                         "malformed AS_PATH",
-	{codeStateMachine, 1}:           "unexpected message in OpenSent",
-	{codeStateMachine, 2}:           "unexpected message in OpenConfirm",
-	{codeStateMachine, 3}:           "unexpected message in Established",
-	{codeCease, ceasePrefixes}:      "maximum number of prefixes reached",
-	{codeCease, ceaseShutdown}:      "administrative shutdown",
-	{codeCease, ceaseDeconfigured}:  "peer de-configured",
-	{codeCease, 4}:                  "administrative reset",
-	{codeCease, 5}:                  "connection rejected",
-	{codeCease, ceaseConfiguration}: "other configuration change",
-	{codeCease, 7}:                  "connection collision resolution",
-	{codeCease, 8}:                  "out of resources",
-	{codeCease, ceaseHardReset}:     "hard reset",
-	{codeCease, ceaseBFDDown}:       "BFD down",
+	{codeHeader, headerNotSynchronised}: "connection not synchronised",
+	{codeHeader, headerBadLength}:       "bad message length",
+	{codeHeader, headerBadType}:         "bad message type",
+	{codeOpen, openBadVersion}:          "unsupported version",
+	{codeOpen, openBadPeerAS}:           "bad peer AS",
+	{codeOpen, 3}:                       "bad BGP identifier",
+	{codeOpen, openParameter}:           "unsupported optional parameter",
+	{codeOpen, openHoldTime}:            "unacceptable hold time",
+	{codeOpen, openCapability}:          "unsupported capability",
+	{codeOpen, 11}:                      "role mismatch",
+	{3, 1}:                              "malformed attribute list",
+	{3, 2}:                              "unrecognised well-known attribute",
+	{3, 3}:                              "missing well-known attribute",
+	{3, 4}:                              "attribute flags",
+	{3, 5}:                              "attribute length",
+	{3, 6}:                              "invalid ORIGIN",
+	{3, 8}:                              "invalid NEXT_HOP",
+	{3, 9}:                              "optional attribute",
+	{3, 10}:                             "invalid network field",
+	{3, 11}:                             "malformed AS_PATH",
+	{codeStateMachine, 1}:               "unexpected message in OpenSent",
+	{codeStateMachine, 2}:               "unexpected message in OpenConfirm",
+	{codeStateMachine, 3}:               "unexpected message in Established",
+	{codeCease, ceasePrefixes}:          "maximum number of prefixes reached",
+	{codeCease, ceaseShutdown}:          "administrative shutdown",
+	{codeCease, ceaseDeconfigured}:      "peer de-configured",
+	{codeCease, ceaseReset}:             "administrative reset",
+	{codeCease, 5}:                      "connection rejected",
+	{codeCease, ceaseConfiguration}:     "other configuration change",
+	{codeCease, 7}:                      "connection collision resolution",
+	{codeCease, 8}:                      "out of resources",
+	{codeCease, ceaseHardReset}:         "hard reset",
+	{codeCease, ceaseBFDDown}:           "BFD down",
 }
 
-// inWords writes a NOTIFICATION message for a person. What the router wrote
-// into it may be anything: only printable text is shown, and not much of it.
-func inWords(message []byte) string { return saidInWords(message[headerLength:]) }
+// inWords returns a NOTIFICATION message as text for a person. What the router wrote into
+// it may be anything: only printable text is shown, and not much of it.
+func inWords(message []byte) string { return bodyInWords(message[headerLength:]) }
 
-// saidInWords is the body of a NOTIFICATION for a person.
-func saidInWords(body []byte) string {
+// bodyInWords is inWords for a NOTIFICATION without its header.
+func bodyInWords(body []byte) string {
 	if len(body) < 2 {
 		return "a NOTIFICATION that is too short"
 	}
-	return wordsFor(body)
+	return describe(body)
 }
 
-// disagrees tells whether a router that has sent a NOTIFICATION, without its header,
-// will say the same again until somebody changes something. FRR, for example, says
-// "state machine error" only while it starts.
+// disagrees reports whether a router that has sent a NOTIFICATION, without its header, will
+// send the same again until somebody changes something. FRR, for example, sends "state
+// machine error" only while it starts.
 func disagrees(body []byte) bool {
 	if len(body) < 2 {
 		return false
@@ -331,13 +371,14 @@ func disagrees(body []byte) bool {
 	return body[0] == codeOpen || body[0] == codeCease && slices.Contains(lasting, body[1])
 }
 
-// refusal tells whether a NOTIFICATION, without its header, refuses parameters or
-// capabilities.
+// refusal reports whether a NOTIFICATION, without its header, refuses parameters or
+// capabilities (RFC 4271, 6.2; RFC 5492, 5).
 func refusal(body []byte) bool {
 	return len(body) >= 2 && body[0] == codeOpen && (body[1] == openParameter || body[1] == openCapability)
 }
 
-func wordsFor(body []byte) string {
+// describe returns the body of a NOTIFICATION, which has a code and a subcode, in words.
+func describe(body []byte) string {
 	code, subcode, data := body[0], body[1], body[2:]
 	words := notificationNames[code]
 	if words == "" {
@@ -351,8 +392,8 @@ func wordsFor(body []byte) string {
 	}
 	switch {
 	case code == codeCease && subcode == ceaseHardReset && len(data) >= 2 && data[1] != ceaseHardReset:
-		words += ": " + wordsFor(data)
-	case code == codeCease && (subcode == ceaseShutdown || subcode == 4) && len(data) > 1 && len(data) > int(data[0]):
+		words += ": " + describe(data)
+	case withText(code, subcode) && len(data) > 1 && len(data) > int(data[0]):
 		words += fmt.Sprintf(" (%q)", printable(string(data[1:1+int(data[0])])))
 	case code == codeCease && subcode == ceasePrefixes && len(data) == 7: // RFC 4486, 4
 		of := capability{capMultiprotocol, []byte{data[0], data[1], 0, data[2]}}
@@ -363,8 +404,8 @@ func wordsFor(body []byte) string {
 	return words
 }
 
-// named are in words the capabilities that a NOTIFICATION names, the first of
-// them where they are many.
+// named returns in words the capabilities that a NOTIFICATION names, the first of them
+// where they are many.
 func named(data []byte) string {
 	const most = 6
 	list, _ := readCapabilities(data)
@@ -381,7 +422,7 @@ func named(data []byte) string {
 	return " (" + strings.Join(out, ", ") + ")"
 }
 
-// printable is text without what could confuse a terminal or a log.
+// printable returns text without what could confuse a terminal or a log.
 func printable(text string) string {
 	const most = 128
 	text = strings.Map(func(r rune) rune {

@@ -88,6 +88,20 @@ func TestAnOpenOfAS0IsRefused(t *testing.T) {
 	}
 }
 
+// TestAnOpenOfAnotherVersionIsAnswered with the version that is known here (RFC 4271,
+// 6.2).
+func TestAnOpenOfAnotherVersionIsAnswered(t *testing.T) {
+	for _, version := range []byte{3, 5} {
+		m := anOpen(t)
+		m[headerLength] = version
+		_, err := parseOpen(m)
+		bad := messageError{}
+		if !errors.As(err, &bad) || string(bad.answer()[headerLength:]) != "\x02\x01\x00\x04" {
+			t.Errorf("version %d: %v, which is answered with %x", version, err, bad.answer())
+		}
+	}
+}
+
 // TestFit: the relay writes into an OPEN what gobgp cannot be asked for, and
 // gobgp's own reader understands it.
 func TestFit(t *testing.T) {
@@ -97,7 +111,7 @@ func TestFit(t *testing.T) {
 	}{{"the first session of a node that has just booted", false, false}, {"after a restart", true, true}, {"after a lost connection", false, true}} {
 		t.Run(test.story, func(t *testing.T) {
 			r := &relay{peer: bgp.Peer{Hold: 0}, restarted: test.restarted, preserved: test.preserved}
-			m, err := r.fit(anOpen(t))
+			m, err := r.rewriteOpen(anOpen(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -136,29 +150,31 @@ func TestReadMessage(t *testing.T) {
 		return append(binary.BigEndian.AppendUint16(m, length), typ)
 	}
 	for _, test := range []struct {
-		story   string
-		in      []byte
-		typ     byte
-		length  int
-		subcode byte // of the error; 0 for none
+		story  string
+		in     []byte
+		typ    byte
+		length int
+		answer string // code, subcode and data of the NOTIFICATION; "" for none
 	}{
-		{"a KEEPALIVE", header(19, typeKeepalive), typeKeepalive, 19, 0},
-		{"an UPDATE is thrown away", append(header(4000, typeUpdate), make([]byte, 3981)...), typeUpdate, 19, 0},
-		{"also an extended one", append(header(65535, typeUpdate), make([]byte, 65516)...), typeUpdate, 19, 0},
-		{"no marker", make([]byte, 19), 0, 0, 1},
-		{"shorter than its header", header(18, typeKeepalive), 0, 0, 2},
-		{"too long", header(4097, typeNotification), 0, 0, 2},
-		{"a KEEPALIVE with a body", header(20, typeKeepalive), 0, 0, 2},
-		{"an unknown type", header(19, 6), 0, 0, 3},
+		{"a KEEPALIVE", header(19, typeKeepalive), typeKeepalive, 19, ""},
+		{"an UPDATE is thrown away", append(header(4000, typeUpdate), make([]byte, 3981)...), typeUpdate, 19, ""},
+		{"also an extended one", append(header(65535, typeUpdate), make([]byte, 65516)...), typeUpdate, 19, ""},
+		{"an OPEN without parameters", append(header(29, typeOpen), make([]byte, 10)...), typeOpen, 29, ""},
+		{"no marker", make([]byte, 19), 0, 0, "\x01\x01"},
+		{"shorter than its header", header(18, typeKeepalive), 0, 0, "\x01\x02\x00\x12"},
+		{"an OPEN that is too short", append(header(28, typeOpen), make([]byte, 9)...), 0, 0, "\x01\x02\x00\x1c"},
+		{"too long", header(4097, typeNotification), 0, 0, "\x01\x02\x10\x01"},
+		{"a KEEPALIVE with a body", header(20, typeKeepalive), 0, 0, "\x01\x02\x00\x14"},
+		{"an unknown type", header(19, 6), 0, 0, "\x01\x03\x06"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			in := bytes.NewReader(append(test.in, 'x'))
 			typ, m, _, err := readMessage(in, make([]byte, maxLength), false, false)
 			var bad messageError
 			switch {
-			case test.subcode != 0:
-				if !errors.As(err, &bad) || bad.code != codeHeader || bad.subcode != test.subcode {
-					t.Errorf("got %v", err)
+			case test.answer != "":
+				if !errors.As(err, &bad) || string(bad.answer()[headerLength:]) != test.answer {
+					t.Errorf("got %v, which is answered with %x", err, bad.answer())
 				}
 			case err != nil || typ != test.typ || len(m) != test.length || in.Len() != 1:
 				t.Errorf("type %d with %d bytes, %v; %d bytes left", typ, len(m), err, in.Len())
@@ -273,7 +289,7 @@ func FuzzRead(f *testing.F) {
 				if err != nil {
 					t.Fatalf("what was read once cannot be read again: %v", err)
 				}
-				m, err := withCapabilities(m, known(list))
+				m, err := withCapabilities(m, understood(list))
 				if err != nil {
 					t.Fatalf("what gobgp is to see does not fit: %v", err)
 				}
@@ -286,7 +302,7 @@ func FuzzRead(f *testing.F) {
 					t.Fatalf("of %+v gobgp sees %+v, %v", o, seen, err)
 				}
 				r := &relay{restarted: true, preserved: true}
-				if m, err = r.fit(m); err != nil {
+				if m, err = r.rewriteOpen(m); err != nil {
 					t.Fatalf("what was read once cannot be read again: %v", err)
 				}
 				again, _ := parseOpen(m)

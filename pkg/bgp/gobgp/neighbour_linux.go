@@ -58,7 +58,8 @@ func neighbour(ctx context.Context, ifname string) (netip.Addr, error) {
 // errNobody: the kernel knows no neighbour on the link.
 var errNobody = errors.New("no router is found by its IPv6 link-local address")
 
-// onlyNeighbour looks into the kernel's table.
+// onlyNeighbour returns the link's router, or its only host, from the kernel's neighbour
+// table.
 func onlyNeighbour(link *net.Interface) (netip.Addr, error) {
 	list, err := netlink.NeighList(link.Index, unix.AF_INET6)
 	if err != nil {
@@ -66,8 +67,9 @@ func onlyNeighbour(link *net.Interface) (netip.Addr, error) {
 	}
 	var hosts, routers []netip.Addr
 	for _, n := range list {
+		const useless = unix.NUD_FAILED | unix.NUD_INCOMPLETE | unix.NUD_NOARP
 		addr, ok := netip.AddrFromSlice(n.IP)
-		if !ok || !addr.IsLinkLocalUnicast() || n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE|unix.NUD_NOARP) != 0 {
+		if !ok || !addr.IsLinkLocalUnicast() || n.State&useless != 0 {
 			continue
 		}
 		hosts = append(hosts, addr)
@@ -81,18 +83,21 @@ func onlyNeighbour(link *net.Interface) (netip.Addr, error) {
 	case len(hosts) == 0:
 		return netip.Addr{}, fmt.Errorf("interface %s: %w", link.Name, errNobody)
 	case len(hosts) > 1:
-		return netip.Addr{}, fmt.Errorf("interface %s: %d hosts are on the link, and it is not clear which is the router", link.Name, len(hosts))
+		return netip.Addr{}, fmt.Errorf("interface %s: %d hosts are on the link, and it is not clear "+
+			"which is the router", link.Name, len(hosts))
 	}
 	// By number: package net remembers names of links for a minute, also of
 	// ones that are gone.
 	return hosts[0].WithZone(strconv.Itoa(link.Index)), nil
 }
 
-// advertise tells the router of the node by a Router Advertisement: FRR and
-// those that do as it does take unnumbered sessions only from whom they have
-// seen one. Its lifetime of 0 says that the node is nobody's default router.
+// advertise sends a Router Advertisement (RFC 4861, 4.2): FRR and routers that follow it
+// take unnumbered sessions only from hosts that have sent one. Its lifetime of 0 says that
+// the node is nobody's default router.
 func advertise(link *net.Interface) error {
-	m := &ndp.RouterAdvertisement{Options: []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: link.HardwareAddr}}}
+	m := &ndp.RouterAdvertisement{Options: []ndp.Option{
+		&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: link.HardwareAddr},
+	}}
 	octets, err := ndp.MarshalMessage(m)
 	if err != nil {
 		return fmt.Errorf("make a Router Advertisement: %w", err)
@@ -117,11 +122,16 @@ func multicast(link *net.Interface, message []byte) error {
 	c, err := icmp.ListenPacket("ip6:ipv6-icmp", "::")
 	if err == nil {
 		defer func() { _ = c.Close() }()
-		err = errors.Join(c.IPv6PacketConn().SetMulticastHopLimit(255), c.IPv6PacketConn().SetMulticastInterface(link),
-			c.IPv6PacketConn().SetMulticastLoopback(false)) // or the kernel would take this node for its own neighbour
+		p := c.IPv6PacketConn()
+		err = errors.Join(
+			p.SetMulticastHopLimit(255),
+			p.SetMulticastInterface(link),
+			p.SetMulticastLoopback(false), // or the kernel would take this node for its own neighbour
+		)
 	}
 	if err == nil {
-		_, err = c.WriteTo(message, &net.IPAddr{IP: net.IPv6linklocalallnodes, Zone: strconv.Itoa(link.Index)})
+		all := &net.IPAddr{IP: net.IPv6linklocalallnodes, Zone: strconv.Itoa(link.Index)}
+		_, err = c.WriteTo(message, all)
 	}
 	if err != nil {
 		return fmt.Errorf("look for routers on %s: %w", link.Name, err)
@@ -129,8 +139,8 @@ func multicast(link *net.Interface, message []byte) error {
 	return nil
 }
 
-// linkAddresses are addresses of the link that has local: the first of each
-// family that others than its neighbours can use.
+// linkAddresses returns addresses of the link that has local: the first of each family
+// that others than its neighbours can use.
 func linkAddresses(local netip.Addr) (v4, v6 netip.Addr) {
 	links, err := net.Interfaces()
 	if err != nil {

@@ -2,9 +2,9 @@ package gobgp
 
 import "time"
 
-// gobgp queues without a bound what it is to send. So it is given more only as
-// the router takes it: what changes meanwhile is counted with what is given
-// next, and of several requests to send all routes again one counts.
+// gobgp queues without a bound what it is to send. So it is given more only as the router
+// takes it: what changes meanwhile is counted with what is given next, and of several
+// requests to send all routes again (RFC 2918) one counts.
 const (
 	// quiet is how long nothing is sent when all has been sent: nothing tells
 	// what gobgp still has in its queue, but it sends at once.
@@ -32,17 +32,17 @@ type output struct {
 	full bool
 }
 
-// line is what is known of the connection to the router.
-type line struct {
+// sendState is how far the router has taken what it was sent.
+type sendState struct {
 	blocked bool      // a message is on its way
 	last    time.Time // when the last one went
 }
 
-// waiting tells whether something is due.
+// waiting reports whether something is due.
 func (o *output) waiting() bool { return o.routesDue || o.refreshDue }
 
-// taken notes what the router has taken, and tells whether that is all.
-func (o *output) taken(now time.Time, l line) bool {
+// taken records what the router has taken, and reports whether that is all.
+func (o *output) taken(now time.Time, l sendState) bool {
 	last := l.last
 	if o.given.After(last) {
 		last = o.given
@@ -54,19 +54,19 @@ func (o *output) taken(now time.Time, l line) bool {
 	return true
 }
 
-// waits tells whether changes have to wait, however many they are: then nobody
-// need count them.
-func (o *output) waits(now time.Time, l line) bool { return o.full && !o.taken(now, l) }
+// waits reports whether changes have to wait, however many they are: then nobody need
+// count them.
+func (o *output) waits(now time.Time, l sendState) bool { return o.full && !o.taken(now, l) }
 
-// mayGive tells whether gobgp may have a number of changes now. When it has sent
+// mayGive reports whether gobgp may have a number of changes now. When it has sent
 // all, it may have any.
-func (o *output) mayGive(now time.Time, l line, changes int) bool {
+func (o *output) mayGive(now time.Time, l sendState, changes int) bool {
 	may := changes == 0 || o.taken(now, l) || o.queued+changes <= mostQueued
 	o.full = !may
 	return may
 }
 
-// gave notes that gobgp was given changes.
+// gave records that gobgp was given changes.
 func (o *output) gave(now time.Time, changes int) {
 	if changes > 0 {
 		o.queued += changes
@@ -74,8 +74,8 @@ func (o *output) gave(now time.Time, changes int) {
 	}
 }
 
-// mayRefresh tells whether all routes may be sent again now.
-func (o *output) mayRefresh(now time.Time, l line) bool {
+// mayRefresh reports whether all routes may be sent again now.
+func (o *output) mayRefresh(now time.Time, l sendState) bool {
 	return o.refreshDue && o.taken(now, l) && now.Sub(o.refreshed) >= refreshPause
 }
 
@@ -93,7 +93,7 @@ type pace struct {
 	last  time.Time
 }
 
-// take notes a message, and returns how long to wait before the next.
+// take records a message, and returns how long to wait before the next.
 func (p *pace) take(now time.Time, bytes int) time.Duration {
 	p.spent = max(0, p.spent-now.Sub(p.last).Seconds()*readRate) + messageCosts + float64(bytes)
 	p.last = now
@@ -103,7 +103,7 @@ func (p *pace) take(now time.Time, bytes int) time.Duration {
 	return readPause
 }
 
-// sendHold is how long a router may take nothing of what it is sent (RFC 9687).
+// sendHold returns how long a router may take nothing of what it is sent (RFC 9687).
 // A router that has read nothing for its hold time has not read a KEEPALIVE
 // either. Within leastSendHold, it may be merely busy.
 func sendHold(hold time.Duration) time.Duration {

@@ -11,12 +11,12 @@ import (
 func TestOutput(t *testing.T) {
 	start := time.Unix(1000, 0)
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
-	idle := line{last: start}
+	idle := sendState{last: start}
 	for _, test := range []struct {
 		story            string
 		given, queued    int // at the start
 		now              int // milliseconds later
-		line             line
+		line             sendState
 		changes          int
 		gives, refreshes bool
 		refreshedBefore  int // milliseconds before the start
@@ -24,10 +24,10 @@ func TestOutput(t *testing.T) {
 		{story: "all has been sent", queued: 10000, now: 200, line: idle, changes: 10000, gives: true, refreshes: true, refreshedBefore: 5000},
 		{story: "a few changes need not wait for those before", queued: 1000, now: 5, line: idle, changes: 24, gives: true, refreshedBefore: 5000},
 		{story: "many do", queued: 1000, now: 5, line: idle, changes: 25, refreshedBefore: 5000},
-		{story: "the router takes nothing, but little waits", queued: 1, now: 9000, line: line{true, start}, changes: 1, gives: true, refreshedBefore: 5000},
-		{story: "the router takes nothing, and much waits", queued: 1024, now: 9000, line: line{true, start}, changes: 1, refreshedBefore: 5000},
-		{story: "nothing changes", queued: 9999, now: 9000, line: line{true, start}, changes: 0, gives: true, refreshedBefore: 5000},
-		{story: "something was sent a moment ago", queued: 1024, now: 200, line: line{last: at(150)}, changes: 1, refreshedBefore: 5000},
+		{story: "the router takes nothing, but little waits", queued: 1, now: 9000, line: sendState{true, start}, changes: 1, gives: true, refreshedBefore: 5000},
+		{story: "the router takes nothing, and much waits", queued: 1024, now: 9000, line: sendState{true, start}, changes: 1, refreshedBefore: 5000},
+		{story: "nothing changes", queued: 9999, now: 9000, line: sendState{true, start}, changes: 0, gives: true, refreshedBefore: 5000},
+		{story: "something was sent a moment ago", queued: 1024, now: 200, line: sendState{last: at(150)}, changes: 1, refreshedBefore: 5000},
 		{story: "all were sent again less than a second ago", queued: 1, now: 200, line: idle, changes: 1, gives: true, refreshedBefore: 700},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -53,7 +53,7 @@ func TestTheQueueIsBounded(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const all = 5000
 		now := time.Unix(1000, 0)
-		l := line{last: now}
+		l := sendState{last: now}
 		var o output
 		o.gave(now, all)
 		queue, refreshes, largest := all, 0, 0 // as a slow model of gobgp has it

@@ -29,7 +29,8 @@ func (p *pairs) take(at pair, name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if owner := p.taken[at]; owner != "" && owner != name {
-		return fmt.Errorf("peer %s has the session from %s to this router, which has one for each pair of addresses", owner, at.local)
+		return fmt.Errorf("peer %s has the session from %s to this router, which has one for each pair of "+
+			"addresses", owner, at.local)
 	}
 	if at.local.IsValid() {
 		if p.taken == nil {

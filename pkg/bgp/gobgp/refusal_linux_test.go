@@ -2,8 +2,10 @@ package gobgp
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,7 +71,7 @@ func TestRoutersThatRefuseCapabilities(t *testing.T) {
 		t.Run(test.story, func(t *testing.T) {
 			h := newHandmade(t, "127.9.0.1")
 			patient := h.peer("tor", func(p *bgp.Peer) { all(p); p.Connect = time.Hour }) // who waits for it waits too long
-			s, _ := speak(t, Config{Software: "Berth/1"}, to(patient, manyRoutes(3, 0)...))
+			s, _ := speakPatiently(t, Config{Software: "Berth/1"}, to(patient, manyRoutes(3, 0)...))
 			session := func() (net.Conn, int) {
 				for attempt := 1; ; attempt++ {
 					c := h.accept()
@@ -123,7 +125,7 @@ func (h *handmade) offered(c net.Conn) []capability {
 // tried again at once.
 func TestWhatARouterWantsIsTold(t *testing.T) {
 	h := newHandmade(t, "127.9.0.1")
-	s, _ := speak(t, Config{}, to(h.peer("tor", nil)))
+	s, _ := speakPatiently(t, Config{}, to(h.peer("tor", nil)))
 	start := time.Now()
 	for range 3 {
 		c := h.accept()
@@ -138,11 +140,58 @@ func TestWhatARouterWantsIsTold(t *testing.T) {
 	}
 }
 
+// TestARouterThatRefusesEverythingIsLoggedOnce: what it refuses is left out, one after
+// the other, until nothing can be; then all begins again, for as long as nobody
+// changes the router.
+func TestARouterThatRefusesEverythingIsLoggedOnce(t *testing.T) {
+	h := newHandmade(t, "127.9.0.1")
+	logged := &lines{t: t}
+	hasty := h.peer("tor", func(p *bgp.Peer) { p.Connect = 10 * time.Millisecond })
+	_, stop := speakPatiently(t, Config{Logger: slog.New(slog.NewTextHandler(logged, nil))}, to(hasty))
+	var before, full int
+	for rounds := 0; rounds < 4; {
+		c := h.accept()
+		offered := h.offered(c)
+		if len(offered) >= full {
+			full = len(offered)
+			if rounds++; rounds == 2 {
+				before = logged.count()
+			}
+		}
+		_, _ = c.Write(message(typeNotification, refuses(offered[max(0, len(offered)-1):]...)))
+		_ = c.Close()
+	}
+	stop()
+	if after := logged.count(); before < 3 || after != before {
+		t.Errorf("%d lines were logged in the first round, and %d more in the next ones", before, after-before)
+	}
+}
+
+// lines counts log lines.
+type lines struct {
+	t  *testing.T
+	mu sync.Mutex
+	n  int
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.n++
+	return testWriter{l.t}.Write(b)
+}
+
+func (l *lines) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.n
+}
+
 // TestWhatARouterSaidIsKept: also where attempts fail in other ways afterwards, and
 // where the connection fails while the router speaks.
 func TestWhatARouterSaidIsKept(t *testing.T) {
 	h := newHandmade(t, "127.9.0.1")
-	s, _ := speak(t, Config{}, to(h.peer("tor", nil), manyRoutes(3, 0)...))
+	s, _ := speakPatiently(t, Config{}, to(h.peer("tor", nil), manyRoutes(3, 0)...))
 	said := func(want string) time.Time {
 		t.Helper()
 		eventually(t, "the state tells what the router said: "+want, func() bool {
@@ -213,7 +262,7 @@ func TestOpensOfAllKinds(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			h := newHandmade(t, "127.9.0.1")
-			s, _ := speak(t, Config{}, to(h.peer("tor", test.change), manyRoutes(3, 0)...))
+			s, _ := speakPatiently(t, Config{}, to(h.peer("tor", test.change), manyRoutes(3, 0)...))
 			c := h.accept()
 			_, _ = c.Write(append(test.open, keepalive()...))
 			ofRouter := listen(c)
@@ -242,7 +291,7 @@ func TestTheNameOfTheHostStaysHere(t *testing.T) {
 	} {
 		h := newHandmade(t, "127.9.0.1")
 		internal := h.peer("tor", func(p *bgp.Peer) { p.PeerASN, p.Offer = p.LocalASN, test.offer })
-		_, stop := speak(t, Config{Software: "Berth/1"}, to(internal))
+		_, stop := speakPatiently(t, Config{Software: "Berth/1"}, to(internal))
 		var got []string
 		for _, c := range h.offered(h.accept()) {
 			if c.code == capFQDN || c.code == capSoftwareVersion || c.code == capExtendedMessage {
@@ -261,21 +310,21 @@ func TestTheNameOfTheHostStaysHere(t *testing.T) {
 func TestAStrictSessionWithASilentRouter(t *testing.T) {
 	h := newHandmade(t, "127.9.0.1")
 	strict := h.peer("tor", func(p *bgp.Peer) { p.Strict = true })
-	s, _ := speak(t, Config{}, to(strict, manyRoutes(3, 0)...))
-	s.SetPaths(map[string]bgp.Path{"tor": bgp.PathSilent})
+	s, _ := speakPatiently(t, Config{}, to(strict, manyRoutes(3, 0)...))
+	s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessSilent})
 	for round := range 2 {
 		ofRouter := listen(h.establish(30))
 		time.Sleep(300 * time.Millisecond) // in which routes would come
 		if got := sessionOf(s, "tor"); got.State != bgp.SessionAwaitingBFD || got.Advertised4 != 0 || ofRouter.of(typeUpdate) > 0 {
 			t.Errorf("round %d: %d UPDATEs, the state is %+v", round, ofRouter.of(typeUpdate), got)
 		}
-		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathPending}) // the router is heard
-		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathUp})
+		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessPending}) // the router is heard
+		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessUp})
 		up(t, s, "tor")
 		eventually(t, "the routes are sent", func() bool { return ofRouter.of(typeUpdate) > 0 && sessionOf(s, "tor").Advertised4 == 3 })
-		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathLost})
-		eventually(t, "the session ends with its way", func() bool {
-			return strings.Contains(sessionOf(s, "tor").Ended, "the way to the router has failed")
+		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessLost})
+		eventually(t, "the session ends with BFD", func() bool {
+			return strings.Contains(sessionOf(s, "tor").Ended, "the session with the router went down")
 		})
 	}
 	// Who is strict no more waits no more.

@@ -3,7 +3,7 @@ package gobgp
 import "time"
 
 const (
-	// steady is how long a session has to last to count as one that works.
+	// steady is that of all retries; less in tests.
 	steady = time.Minute
 	// freeFlaps is how many shorter ones in a row are not damped: somebody who
 	// works at a router does as much.
@@ -24,21 +24,23 @@ const (
 
 // retry decides when a session is tried again. It is pure.
 type retry struct {
+	// steady is how long a session has to last to count as one that works.
+	steady time.Duration
 	// flaps is how many sessions in a row have been short.
 	flaps int
-	// patient is set while there is no reason to hurry: before the first session,
+	// unhurried is set while there is no reason to hurry: before the first session,
 	// and after one that was damped.
-	patient bool
+	unhurried bool
 }
 
-func newRetry() retry { return retry{patient: true} }
+func newRetry(steady time.Duration) retry { return retry{steady: steady, unhurried: true} }
 
 // after returns how long to wait after a session that has lasted, of a peer that
 // is tried every connect, and whether that is damping (RFC 4271, 8.1.1,
 // DampPeerOscillations): the wait doubles with each short session.
 func (r *retry) after(lasted, connect time.Duration) (wait time.Duration, damped bool) {
-	r.patient = false
-	if lasted >= steady {
+	r.unhurried = false
+	if lasted >= r.steady {
 		r.flaps = 0
 		return 0, false
 	}
@@ -46,7 +48,7 @@ func (r *retry) after(lasted, connect time.Duration) (wait time.Duration, damped
 	if r.flaps <= freeFlaps {
 		return max(0, minPause-lasted), false
 	}
-	r.patient = true
+	r.unhurried = true
 	return max(connect, min(maxDamping, minPause<<min(r.flaps-freeFlaps, 10))), true
 }
 
@@ -54,7 +56,7 @@ func (r *retry) after(lasted, connect time.Duration) (wait time.Duration, damped
 // been no session for the time away. A router that has answered is there, and the
 // two sides do not agree.
 func (r *retry) failed(away, connect time.Duration, answered bool) time.Duration {
-	if r.patient || answered {
+	if r.unhurried || answered {
 		return connect
 	}
 	return min(connect, max(soonest, away/awayShares))

@@ -40,7 +40,7 @@ func TestRetry(t *testing.T) {
 		{"attempts that fail do not", []func(*retry) string{short, short, short, soon, short, short}, "900ms 900ms 900ms 200ms 5s! 5s!"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			r := newRetry()
+			r := newRetry(steady)
 			got := ""
 			for _, step := range test.steps {
 				got += " " + step(&r)
@@ -59,7 +59,7 @@ func TestARouterIsSoonTriedAgain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		connect := time.Duration(rapid.IntRange(1, 300).Draw(t, "connectTime")) * time.Second
 		away := time.Duration(rapid.Int64Range(0, int64(10*time.Minute)).Draw(t, "away"))
-		r := newRetry()
+		r := newRetry(steady)
 		now, _ := r.after(time.Hour, connect)
 		attempts := 1
 		for ; now < away; attempts++ {

@@ -22,7 +22,7 @@ import (
 	"github.com/berth-lb/berth/pkg/bgp"
 )
 
-// inside is where gobgp listens for the relay.
+// inside is the address at which gobgp listens for the relay.
 const inside = "127.0.0.1"
 
 // openWait is how long gobgp may take to begin a session.
@@ -30,10 +30,10 @@ const openWait = 5 * time.Second
 
 // engine is the gobgp server of one peer.
 //
-// Starting a server writes variables of gobgp that all servers of the process
-// read when they look at routes. They are always written the same, but Go's
-// rules want it in order: globals is held for writing by who starts a server,
-// and for reading while a server looks at routes.
+// Starting a server writes variables of gobgp that all servers of the process read when
+// they look at routes. The values are always the same, but the memory model of Go wants
+// an order: globals is held for writing while a server starts, and for reading while one
+// looks at routes.
 type engine struct {
 	server  *server.BgpServer
 	peer    bgp.Peer
@@ -46,17 +46,21 @@ type engine struct {
 	// next hops.
 	announced []bgp.Route
 	via       nextHops
-	armed     bool
+	hasPeer   bool
 	refreshes int // how often all routes were sent again
 }
 
 func startEngine(ctx context.Context, peer bgp.Peer, globals *sync.RWMutex) (*engine, error) {
 	globals.Lock()
 	defer globals.Unlock()
-	// What gobgp logs is about the inside connection; the relay tells of the
-	// session itself.
-	e := &engine{server: server.NewBgpServer(server.LoggerOption(slog.New(slog.DiscardHandler), nil)), peer: peer,
-		globals: globals, key: rand.Text()}
+	// What gobgp logs is about the inside connection; the relay reports on the session itself.
+	quietly := server.LoggerOption(slog.New(slog.DiscardHandler), nil)
+	e := &engine{
+		server:  server.NewBgpServer(quietly),
+		peer:    peer,
+		globals: globals,
+		key:     rand.Text(),
+	}
 	go e.server.Serve()
 	var err error
 	for range 5 { // somebody else may take the port in between
@@ -64,7 +68,10 @@ func startEngine(ctx context.Context, peer bgp.Peer, globals *sync.RWMutex) (*en
 			break
 		}
 		err = e.server.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{
-			Asn: peer.LocalASN, RouterId: peer.RouterID.String(), ListenAddresses: []string{inside}, ListenPort: int32(e.port),
+			Asn:             peer.LocalASN,
+			RouterId:        peer.RouterID.String(),
+			ListenAddresses: []string{inside},
+			ListenPort:      int32(e.port),
 			// Not address families, but places in gobgp's table of them. Without
 			// it, memory for all 30 is set aside.
 			Families: []uint32{0, 1},
@@ -77,7 +84,7 @@ func startEngine(ctx context.Context, peer bgp.Peer, globals *sync.RWMutex) (*en
 	return nil, fmt.Errorf("start gobgp: %w", err)
 }
 
-// findPort finds a port for gobgp, and whether the kernel knows keys.
+// findPort finds a port for gobgp, and whether the kernel knows TCP MD5 keys.
 func (e *engine) findPort(ctx context.Context) error {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false) // which knows no keys
@@ -94,17 +101,17 @@ func (e *engine) findPort(ctx context.Context) error {
 	return nil
 }
 
-// open has gobgp begin a session, and returns the connection to it. Its OPEN is
-// the first that can be read.
+// open has gobgp begin a session, and returns the connection to it. The first message on it
+// is gobgp's OPEN.
 //
-// Other processes of the node reach the loopback address too. Without the key
-// the kernel drops what they send.
+// Other processes of the node reach the loopback address too. The kernel drops what they
+// send, as it lacks the key.
 func (e *engine) open(ctx context.Context) (net.Conn, error) {
-	e.disarm() // of a session of before
+	e.deletePeer() // of a session of before
 	if err := e.server.AddPeer(ctx, &api.AddPeerRequest{Peer: e.neighbor()}); err != nil {
 		return nil, fmt.Errorf("tell gobgp of the peer: %w", err)
 	}
-	e.armed = true
+	e.hasPeer = true
 	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		set := func(fd uintptr) { err = setKey(int(fd), netip.MustParseAddr(inside), e.key) }
@@ -123,7 +130,7 @@ func (e *engine) open(ctx context.Context) (net.Conn, error) {
 		_ = c.SetReadDeadline(time.Now().Add(openWait))
 		if _, first, _, err := readMessage(c, buffer, false, false); err == nil {
 			_ = c.SetReadDeadline(time.Time{})
-			return &primed{c, io.MultiReader(bytes.NewReader(first), c)}, nil
+			return &prefixedConn{c, io.MultiReader(bytes.NewReader(first), c)}, nil
 		}
 		_ = c.Close()
 		select {
@@ -134,27 +141,41 @@ func (e *engine) open(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-// primed is a connection of which something was read before.
-type primed struct {
+// prefixedConn is a connection of which the first bytes were read before.
+type prefixedConn struct {
 	net.Conn
 	rest io.Reader
 }
 
-func (p *primed) Read(b []byte) (int, error) { return p.rest.Read(b) }
+func (p *prefixedConn) Read(b []byte) (int, error) { return p.rest.Read(b) }
 
-// neighbor is the peer in gobgp's words. A hold time of 0 cannot be asked for:
-// the relay writes it.
+// neighbor returns the peer in gobgp's form. gobgp cannot be asked for a hold time of 0:
+// the relay writes that.
 func (e *engine) neighbor() *api.Peer {
 	p := e.peer
 	n := &api.Peer{
-		Conf:      &api.PeerConf{NeighborAddress: inside, PeerAsn: p.PeerASN, LocalAsn: p.LocalASN, AuthPassword: e.key},
+		Conf: &api.PeerConf{
+			NeighborAddress: inside,
+			PeerAsn:         p.PeerASN,
+			LocalAsn:        p.LocalASN,
+			AuthPassword:    e.key,
+		},
 		Transport: &api.Transport{PassiveMode: true, LocalAddress: inside},
-		Timers: &api.Timers{Config: &api.TimersConfig{ConnectRetry: 1, HoldTime: uint64(p.Hold / time.Second),
-			KeepaliveInterval: uint64(p.Keepalive / time.Second), IdleHoldTimeAfterReset: 1}},
+		Timers: &api.Timers{Config: &api.TimersConfig{
+			ConnectRetry:           1,
+			HoldTime:               uint64(p.Hold / time.Second),
+			KeepaliveInterval:      uint64(p.Keepalive / time.Second),
+			IdleHoldTimeAfterReset: 1,
+		}},
 	}
 	if p.GracefulRestart > 0 {
-		n.GracefulRestart = &api.GracefulRestart{Enabled: true, RestartTime: uint32(p.GracefulRestart / time.Second),
-			NotificationEnabled: true, LonglivedEnabled: p.LongLived > 0, DeferralTime: 1}
+		n.GracefulRestart = &api.GracefulRestart{
+			Enabled:             true,
+			RestartTime:         uint32(p.GracefulRestart / time.Second),
+			NotificationEnabled: true,
+			LonglivedEnabled:    p.LongLived > 0,
+			DeferralTime:        1,
+		}
 	}
 	for _, f := range p.Families.List() {
 		name := &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
@@ -162,25 +183,31 @@ func (e *engine) neighbor() *api.Peer {
 			name.Afi = api.Family_AFI_IP6
 		}
 		n.AfiSafis = append(n.AfiSafis, &api.AfiSafi{
-			Config:            &api.AfiSafiConfig{Family: name, Enabled: true},
-			MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: p.GracefulRestart > 0}},
-			LongLivedGracefulRestart: &api.LongLivedGracefulRestart{Config: &api.LongLivedGracefulRestartConfig{
-				Enabled: p.LongLived > 0, RestartTime: uint32(p.LongLived / time.Second)}},
+			Config: &api.AfiSafiConfig{Family: name, Enabled: true},
+			MpGracefulRestart: &api.MpGracefulRestart{
+				Config: &api.MpGracefulRestartConfig{Enabled: p.GracefulRestart > 0},
+			},
+			LongLivedGracefulRestart: &api.LongLivedGracefulRestart{
+				Config: &api.LongLivedGracefulRestartConfig{
+					Enabled:     p.LongLived > 0,
+					RestartTime: uint32(p.LongLived / time.Second),
+				},
+			},
 		})
 	}
 	return n
 }
 
-// disarm has gobgp forget the session, but not the routes.
-func (e *engine) disarm() {
-	if e.armed {
+// deletePeer has gobgp forget the session, but not the routes.
+func (e *engine) deletePeer() {
+	if e.hasPeer {
 		// The only error is that there is none.
 		_ = e.server.DeletePeer(context.Background(), &api.DeletePeerRequest{Address: inside})
-		e.armed = false
+		e.hasPeer = false
 	}
 }
 
-// change is what has gobgp announce other routes than before.
+// change is what makes gobgp announce other routes than before.
 type change struct {
 	routes   []bgp.Route // all of them
 	via      nextHops
@@ -188,14 +215,16 @@ type change struct {
 	withdraw []netip.Prefix
 }
 
-// size is how many routes change.
+// size returns how many routes change.
 func (c change) size() int { return len(c.announce) + len(c.withdraw) }
 
-// changeTo is what has exactly these routes announced, sorted by prefix, as far
-// as they have a next hop. When next hops have changed, all go anew.
+// changeTo returns the change after which exactly these routes, sorted by prefix, are
+// announced, as far as they have a next hop. When next hops have changed, it announces all
+// of them again.
 func (e *engine) changeTo(routes []bgp.Route, via nextHops) change {
 	if !via.v4.IsValid() || !via.v6.IsValid() {
-		routes = slices.DeleteFunc(slices.Clone(routes), func(r bgp.Route) bool { return !via.of(r.Prefix).IsValid() })
+		without := func(r bgp.Route) bool { return !via.of(r.Prefix).IsValid() }
+		routes = slices.DeleteFunc(slices.Clone(routes), without)
 	}
 	c := change{routes: routes, via: via}
 	c.announce, c.withdraw = bgp.DiffRoutes(e.announced, routes)
@@ -236,9 +265,8 @@ func (e *engine) announce(c change) error {
 	return nil
 }
 
-// establish does what makes gobgp take the session for established, and waits
-// until it does: from then on, it sends what is announced. over tells that it
-// never will.
+// establish calls do, which makes gobgp take the session for established, and waits until
+// it does: from then on, gobgp sends what is announced. over reports that it never will.
 func (e *engine) establish(do func() error, over func() bool) error {
 	e.globals.RLock()
 	defer e.globals.RUnlock()
@@ -268,14 +296,18 @@ func (e *engine) refresh() error {
 	e.refreshes++
 	e.globals.RLock()
 	defer e.globals.RUnlock()
-	err := e.server.ResetPeer(context.Background(), &api.ResetPeerRequest{Address: inside, Soft: true, Direction: api.ResetPeerRequest_DIRECTION_OUT})
+	err := e.server.ResetPeer(context.Background(), &api.ResetPeerRequest{
+		Address:   inside,
+		Soft:      true,
+		Direction: api.ResetPeerRequest_DIRECTION_OUT,
+	})
 	if err != nil {
 		return fmt.Errorf("send all routes again: %w", err)
 	}
 	return nil
 }
 
-// counts are how many routes there are of each family.
+// counts returns how many routes there are of each family.
 func counts(routes []bgp.Route) (v4, v6 int) {
 	for _, r := range routes {
 		if r.Prefix.Addr().Is4() {
@@ -287,8 +319,9 @@ func counts(routes []bgp.Route) (v4, v6 int) {
 	return v4, v6
 }
 
-// stop ends gobgp. Nobody hears of it: the relay has closed before.
+// stop ends gobgp. The router does not notice: the relay has closed its connection before.
 func (e *engine) stop() {
-	_ = e.server.StopBgp(context.Background(), &api.StopBgpRequest{AllowGracefulRestart: true}) // stopped is stopped
-	e.server.Stop()                                                                             // its BFD goroutine
+	request := &api.StopBgpRequest{AllowGracefulRestart: true}
+	_ = e.server.StopBgp(context.Background(), request) // it has stopped, whatever it returns
+	e.server.Stop()                                     // its BFD goroutine
 }

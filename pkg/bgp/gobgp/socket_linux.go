@@ -16,8 +16,8 @@ import (
 // trafficClass marks packets as routing protocol (CS6, RFC 4594).
 const trafficClass = 0xc0
 
-// options sets what a peer asks of a socket that connects or listens to
-// remote: it is called before the first packet.
+// options returns the function that sets what a peer asks of a socket that connects to
+// remote or listens for it, before the first packet.
 func options(p bgp.Peer, remote netip.Addr) func(network, address string, c syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) error {
 		var err error
@@ -37,7 +37,8 @@ func setOptions(fd int, p bgp.Peer, remote netip.Addr) error {
 	}
 	level, ttl, minTTL, class := unix.IPPROTO_IP, unix.IP_TTL, unix.IP_MINTTL, unix.IP_TOS
 	if remote.Is6() {
-		level, ttl, minTTL, class = unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_MINHOPCOUNT, unix.IPV6_TCLASS
+		level, class = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+		ttl, minTTL = unix.IPV6_UNICAST_HOPS, unix.IPV6_MINHOPCOUNT
 	}
 	if err := unix.SetsockoptInt(fd, level, class, trafficClass); err != nil {
 		return fmt.Errorf("set the traffic class: %w", err)
@@ -60,8 +61,8 @@ func setOptions(fd int, p bgp.Peer, remote netip.Addr) error {
 	return setKey(fd, remote, p.Password.Reveal())
 }
 
-// setKey has segments from and to remote carry a digest with the key (RFC
-// 2385); "" is none. No error tells the key.
+// setKey has segments from and to remote carry a digest with the key (RFC 2385); "" is
+// none. No error contains the key.
 func setKey(fd int, remote netip.Addr, key string) error {
 	if key == "" {
 		return nil
@@ -84,13 +85,13 @@ func setKey(fd int, remote netip.Addr, key string) error {
 	return nil
 }
 
-// setSendHold has the kernel end a connection whose other side takes nothing for
-// a time, by its window or by not confirming.
+// setSendHold has the kernel end a connection whose other side takes nothing for a time:
+// it keeps its window closed, or acknowledges nothing.
 func setSendHold(fd int, after time.Duration) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(after.Milliseconds()))
 }
 
-// control does something to a socket that exists.
+// control calls do with the descriptor of an open socket.
 func control(c syscall.Conn, do func(fd int) error) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -103,8 +104,8 @@ func control(c syscall.Conn, do func(fd int) error) error {
 	return inner
 }
 
-// localFor asks the routing table from which address remote is reached. No
-// packet is sent.
+// localFor returns the address from which the routing table reaches remote. It sends no
+// packet.
 func localFor(p bgp.Peer, remote netip.Addr) (netip.Addr, error) {
 	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
@@ -120,13 +121,13 @@ func localFor(p bgp.Peer, remote netip.Addr) (netip.Addr, error) {
 	}}
 	c, err := d.Dial("udp", netip.AddrPortFrom(remote, 9).String())
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("find the way to %s: %w", remote, err)
+		return netip.Addr{}, fmt.Errorf("find the route to %s: %w", remote, err)
 	}
 	defer func() { _ = c.Close() }()
 	return addrOf(c.LocalAddr()), nil
 }
 
-// addrOf is the address of one end of a connection, with its zone.
+// addrOf returns the address of one end of a connection, with its zone.
 func addrOf(a net.Addr) netip.Addr {
 	switch a := a.(type) {
 	case *net.TCPAddr:

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/bgp"
 )
 
@@ -20,8 +21,7 @@ type Config struct {
 	// speaker ran: the first session of each peer asks its router to go on
 	// with the routes of before (RFC 4724, 4.1).
 	Restarting bool
-	// Software is the name and version of this program, for routers that are to be
-	// told.
+	// Software is the name and version of this program, for peers that are offered them.
 	Software string
 	// ListenPort is where passive sessions listen; 0 means DefaultListenPort.
 	ListenPort uint16
@@ -30,9 +30,8 @@ type Config struct {
 // Speaker keeps the sessions of a node. No method but Run and Leave waits for
 // anything, so a router that is dead or wrong delays nobody.
 type Speaker struct {
-	common
-	changes chan struct{}
-	news    chan struct{}
+	shared     sharedState
+	newDesired notify.Signal
 
 	mu       sync.Mutex
 	desired  []bgp.Desired
@@ -42,46 +41,58 @@ type Speaker struct {
 	// ending are sessions that shall end and have not yet, by name; the newest
 	// of each.
 	ending   map[string]*session
-	paths    map[string]bgp.Path
-	complete bool
+	liveness map[string]bgp.Liveness
 	running  bool
 }
 
-// New makes a Speaker that does nothing until Run.
+// New returns a Speaker that does nothing until Run.
 func New(c Config) *Speaker {
-	s := &Speaker{changes: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		sessions: map[string]*session{}, ending: map[string]*session{}}
-	s.common = common{log: c.Logger, restarting: c.Restarting, software: c.Software, connecting: connectTimeout, opening: openTimeout,
-		replayed: make(chan struct{}), hurry: make(chan struct{}), changed: func() { signal(s.changes) },
-		listeners: listeners{port: cmp.Or(c.ListenPort, DefaultListenPort), open: map[listenAt]*listener{}}}
-	return s
+	return &Speaker{
+		shared: sharedState{
+			log:        c.Logger,
+			restarting: c.Restarting,
+			software:   c.Software,
+			connecting: connectTimeout,
+			opening:    openTimeout,
+			steady:     steady,
+			complete:   notify.NewLatch(),
+			skipGrace:  notify.NewLatch(),
+			changed:    notify.NewSignal(),
+			listeners: listeners{
+				port: cmp.Or(c.ListenPort, DefaultListenPort),
+				open: map[listenAt]*listener{},
+			},
+		},
+		newDesired: notify.NewSignal(),
+		sessions:   map[string]*session{},
+		ending:     map[string]*session{},
+	}
 }
 
-// Set says what each peer shall be told, as bgp.Plan returns it. It replaces
-// what was said before, and must not be changed afterwards. Sessions with
-// graceful restart begin only once a complete state has been given: their
-// routers drop every route of before that is not announced again. It returns
-// the number of this state, one more than that of the one before.
+// Set replaces the desired state: the peers, and the routes to announce to each, as
+// bgp.Plan returns them. The caller must not change it afterwards. Sessions with
+// graceful restart begin only once a complete state was set: at the end of the restart,
+// routers drop every earlier route that was not announced again (RFC 4724, 4.2). Set
+// returns the number of the state, one more than that of the one before.
 func (s *Speaker) Set(desired []bgp.Desired, complete bool) (serial uint64) {
 	s.mu.Lock()
 	s.desired = desired
 	s.serial++
 	serial = s.serial
-	if complete && !s.complete {
-		s.complete = true
-		close(s.replayed)
-	}
 	s.mu.Unlock()
-	signal(s.news)
+	if complete {
+		s.shared.complete.Set()
+	}
+	s.newDesired.Set()
 	return serial
 }
 
-// Changed tells that State has changed since it was last read from. It holds
-// one notice.
-func (s *Speaker) Changed() <-chan struct{} { return s.changes }
+// Changed returns a channel that holds one value when State has changed since the last
+// one was received.
+func (s *Speaker) Changed() <-chan struct{} { return s.shared.changed.C() }
 
-// State is what all sessions are doing, by the peers' names. Sessions that are
-// about to end are among them.
+// State returns what all sessions are doing, sorted by the peers' names. Sessions that
+// are about to end are among them.
 func (s *Speaker) State() []bgp.Session {
 	s.mu.Lock()
 	all := make([]*session, 0, len(s.sessions)+len(s.ending))
@@ -108,7 +119,7 @@ func (s *Speaker) State() []bgp.Session {
 
 // Run keeps the sessions until the context ends, and returns when all have
 // ended. Routers that know graceful restart then keep the routes for the next
-// speaker; the others are told that this one stops. To have the routes
+// speaker; the others get a NOTIFICATION that this one stops. To have the routes
 // withdrawn, call Leave first. Run is called once.
 func (s *Speaker) Run(ctx context.Context) {
 	s.mu.Lock()
@@ -118,10 +129,10 @@ func (s *Speaker) Run(ctx context.Context) {
 		s.reconcile()
 		select {
 		case <-ctx.Done():
-		case <-s.news:
+		case <-s.newDesired.C():
 		}
 	}
-	close(s.hurry)
+	s.shared.skipGrace.Set()
 	s.mu.Lock()
 	s.running = false
 	var all []*session
@@ -140,10 +151,10 @@ func (s *Speaker) Run(ctx context.Context) {
 	}
 }
 
-// Leave has every session end for good: routers are asked to avoid the routes
-// for as long as their peers say, then the routes are withdrawn, then the
-// sessions are closed with a word. It returns when that is done or the context
-// ends, and needs Run to run.
+// Leave ends every session for good: it asks routers to avoid the routes for as long as
+// their peers say (RFC 8326), then withdraws the routes, then closes the sessions with
+// a NOTIFICATION. It returns when that is done or the context ends, and needs Run to
+// run.
 func (s *Speaker) Leave(ctx context.Context) {
 	s.Set(nil, true)
 	s.reconcile()
@@ -166,7 +177,7 @@ func (s *Speaker) Leave(ctx context.Context) {
 	}
 }
 
-// reconcile does what leads from the current state to the desired one.
+// reconcile starts, stops and updates sessions until they are the desired ones.
 func (s *Speaker) reconcile() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,29 +197,30 @@ func (s *Speaker) reconcile() {
 		case bgp.Stop:
 			s.stop(old, forGood)
 		case bgp.Reset:
-			s.log.Info("BGP session begins anew", "name", name, "reason", c.Field+" has changed")
+			s.shared.log.Info("resetting BGP session", "peer", name, "reason", c.Field+" has changed")
 			s.stop(old, forReset)
 			s.start(c.Peer, routes[name])
 		case bgp.Keep, bgp.Retry:
 			old.update(c.Peer, routes[name], s.serial)
 			if c.Action == bgp.Retry {
-				signal(old.kick)
+				old.retryNow.Set()
 			}
 		}
 	}
 	s.current = s.desired
 }
 
-// start begins a session, once one that is about to end has ended.
+// start starts a session, once an earlier one with the same name has ended.
 func (s *Speaker) start(p bgp.Peer, routes []bgp.Route) {
-	one := newSession(&s.common, p, routes)
-	one.serial, one.path = s.serial, s.paths[p.Name]
+	one := newSession(&s.shared, p, routes)
+	one.serial, one.liveness = s.serial, s.liveness[p.Name]
 	s.sessions[p.Name] = one
 	go one.run(s.ending[p.Name])
-	s.changed()
+	s.shared.changed.Set()
 }
 
-func (s *Speaker) stop(one *session, how ending) {
+// stop has a session end, and forgets it once it has.
+func (s *Speaker) stop(one *session, how endMode) {
 	delete(s.sessions, one.name)
 	s.ending[one.name] = one
 	one.finish(how)
@@ -218,12 +230,12 @@ func (s *Speaker) stop(one *session, how ending) {
 	}()
 }
 
-// forget takes away a session that has ended.
+// forget removes a session that has ended.
 func (s *Speaker) forget(one *session) {
 	s.mu.Lock()
 	if s.ending[one.name] == one {
 		delete(s.ending, one.name)
 	}
 	s.mu.Unlock()
-	s.changed()
+	s.shared.changed.Set()
 }

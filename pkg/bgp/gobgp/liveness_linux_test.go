@@ -16,20 +16,20 @@ func TestPathFails(t *testing.T) {
 		// While it is strict, there is time to ask the router what it has heard.
 		p := tor(func(p *bgp.Peer) { p.GracefulRestart, p.Strict = time.Minute, true })
 		s, _ := speak(t, Config{}, to(p, route("192.0.2.1/32", nil)))
-		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathUp})
+		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessUp})
 		since := up(t, s, "tor").Since
 		eventually(t, "the route is there", func() bool { return r.count(t, false) == 1 })
-		for _, path := range []bgp.Path{bgp.PathPending, bgp.PathUp, bgp.PathPending, bgp.PathUnwatched, bgp.PathUp} {
-			s.SetPaths(map[string]bgp.Path{"tor": path})
+		for _, path := range []bgp.Liveness{bgp.LivenessPending, bgp.LivenessUp, bgp.LivenessPending, bgp.LivenessUnmonitored, bgp.LivenessUp} {
+			s.SetLiveness(map[string]bgp.Liveness{"tor": path})
 		}
-		s.SetPaths(map[string]bgp.Path{"other": bgp.PathFailed})
+		s.SetLiveness(map[string]bgp.Liveness{"other": bgp.LivenessFailed})
 		if got := sessionOf(s, "tor"); !got.Since.Equal(since) {
 			t.Fatalf("nothing has failed, and the session is %+v", got)
 		}
 
-		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathFailed})
+		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessFailed})
 		eventually(t, "the session has ended", func() bool {
-			return strings.Contains(sessionOf(s, "tor").LastError, "the way to the router has failed")
+			return strings.Contains(sessionOf(s, "tor").LastError, "the session with the router went down")
 		})
 		if isFRR(r) { // BIRD 2.0 does not know the word yet: "unknown error 6.10"
 			eventually(t, "the router has heard why", func() bool {
@@ -57,17 +57,17 @@ func TestStrictSessionWaitsForItsPath(t *testing.T) {
 		s, _ := speak(t, Config{}, to(p, route("192.0.2.1/32", nil)))
 		waits := func() bool { return sessionOf(s, "tor").State == bgp.SessionAwaitingBFD }
 		eventually(t, "the session waits", waits)
-		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathPending})
+		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessPending})
 		time.Sleep(2 * p.Connect)
 		if !waits() || r.established(t) {
 			t.Errorf("it does not wait: %+v", sessionOf(s, "tor"))
 		}
-		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathUp})
+		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessUp})
 		since := up(t, s, "tor").Since
 
-		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathFailed})
+		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessFailed})
 		eventually(t, "it waits again", waits)
-		s.SetPaths(map[string]bgp.Path{"tor": bgp.PathUp})
+		s.SetLiveness(map[string]bgp.Liveness{"tor": bgp.LivenessUp})
 		eventually(t, "it is there again", func() bool {
 			now := sessionOf(s, "tor")
 			return now.State == bgp.SessionEstablished && now.Since.After(since)

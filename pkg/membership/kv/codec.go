@@ -1,4 +1,4 @@
-package membership
+package kv
 
 import (
 	"encoding/binary"
@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A message carries statements of any number of members:
+// A message carries entries of any number of members:
 //
 //	message = major (1 byte), minor (1 byte), record...
 //	record  = kind (1 byte), size (4 bytes, big endian), body
@@ -16,7 +16,7 @@ import (
 //	head    = size, size of the name, name, gone
 //	entry   = size, 1 + bytes of the key shared with the last one, size of the
 //	          rest, rest of the key, version minus the last one's, what
-//	what    = 1 + size of the value, value; or 0, age, for a deletion
+//	what    = 1 + size of the value, value; or 0, age, for a tombstone
 //
 // Numbers are varints, as in encoding/binary; the difference of versions has a
 // sign. gone is 0 when the sender thinks that the member is alive, otherwise 1 +
@@ -26,42 +26,41 @@ import (
 //
 // Versions of Berth that run side by side understand each other by these rules.
 // A later one with the same major may add kinds of records, and bytes at the end
-// of a head or an entry: a reader passes over what it does not know, whatever the
-// minor, which is there to be told only. New things to say need none of this: a
-// key that a member does not know it keeps and passes on, byte by byte. An entry
-// that is larger than a reader takes (MaxKey, MaxValue) is passed over too, and
-// its member known to be known incompletely. Only what cannot be read by these
-// rules has another major. A message with one is refused as a whole; by NodeMeta
-// everybody knows of each member which major it writes, and which it reads.
+// of a head or an entry: a reader skips what it does not know, whatever the minor,
+// which is for information only. New keys need none of this: a key that a member
+// does not know it keeps and passes on, byte by byte. An entry that is larger than
+// a reader takes (MaxKey, MaxValue) is skipped too, and its member is then known
+// to be known incompletely. Only what cannot be read by these rules has another
+// major. A message with one is refused as a whole; members publish beside their
+// addresses which major they write, and which they read.
 //
-// Whatever a member knows it passes on, so a section need not be of its sender.
+// A member passes on whatever it knows, so a section need not be of its sender.
 // It is not signed by the one it is of either: all members hold the one key that
 // encrypts the packet, and trust each other as they do in memberlist itself.
 const (
-	formatMajor = 1
-	formatMinor = 0
-	// kindSection is the kind of a record that has statements of one member.
+	// Major and Minor are the format of the messages that this version writes.
+	Major = 1
+	Minor = 0
+	// MaxName is the largest size of a member's name in bytes; Kubernetes allows 253.
+	MaxName = 255
+	// MaxVersion leaves room above it. As a time, it is in the year 2262.
+	MaxVersion = math.MaxInt64 - 1<<32
+
+	// kindSection is the kind of a record that has the entries of one member.
 	kindSection = 1
 	// recordHead is the size of what precedes the body of a record, in bytes.
 	recordHead = 5
 	// messageHead is the size of what precedes the first record.
 	messageHead = 2
-	// maxMessage is the largest message that goes into a datagram, in bytes. With
-	// what memberlist and IPv6 put around it, it fits into an Ethernet frame.
-	maxMessage = 1200
-	// maxName is the largest size of a member's name; Kubernetes allows 253.
-	maxName = 255
-	// maxVersion leaves room above it. As a time, it is in the year 2262.
-	maxVersion = math.MaxInt64 - 1<<32
 	// maxSeconds bounds an age; more is of no use to anybody.
 	maxSeconds = 1 << 32
 )
 
-// errFormat is the error for a message of a major that this version does not read.
-var errFormat = errors.New("a format that this version does not read")
+// ErrFormat is the error of a message of a major that this version does not read.
+var ErrFormat = errors.New("a format that this version does not read")
 
-// packer writes a message.
-type packer struct {
+// Packer writes a message.
+type Packer struct {
 	buf    []byte
 	limit  int // in bytes, for the finished message; 0 for none
 	member string
@@ -73,23 +72,25 @@ type packer struct {
 	scratch []byte
 }
 
-func newPacker(limit int) *packer {
-	return &packer{buf: []byte{formatMajor, formatMinor}, limit: limit}
+// NewPacker returns a Packer for a message of at most limit bytes, 0 for no limit.
+func NewPacker(limit int) *Packer {
+	return &Packer{buf: []byte{Major, Minor}, limit: limit}
 }
 
-// about is the member that a section is about, as its sender sees it.
-type about struct {
-	member string
-	alive  bool
-	gone   time.Duration // how long it has not been alive
+// Section is the member whose entries follow, as the sender of a message sees it.
+type Section struct {
+	Member string
+	Alive  bool
+	// Gone is for how long it has not been alive.
+	Gone time.Duration
 }
 
-// add appends a statement. It reports false, and appends nothing, when that would
-// make the message too long. Statements of one member must follow each other, and
-// sorted keys make it short.
-func (p *packer) add(now time.Time, of about, key string, e statement) bool {
+// Add appends an entry. It reports false, and appends nothing, when that would make
+// the message too long. Entries of one member must follow each other, and sorted keys
+// make the message short.
+func (p *Packer) Add(now time.Time, of Section, key string, e Entry) bool {
 	before := *p
-	if p.section == 0 || p.member != of.member {
+	if p.section == 0 || p.member != of.Member {
 		p.begin(of)
 	}
 	shared := 0
@@ -98,13 +99,13 @@ func (p *packer) add(now time.Time, of about, key string, e statement) bool {
 	}
 	entry := binary.AppendUvarint(p.scratch[:0], uint64(shared)+1)
 	entry = appendText(entry, key[shared:])
-	entry = binary.AppendVarint(entry, int64(e.version)-int64(p.version)) // both are below maxVersion
-	if e.deleted {
+	entry = binary.AppendVarint(entry, int64(e.Version)-int64(p.version)) // both are below MaxVersion
+	if e.Deleted {
 		entry = append(entry, 0)
-		entry = binary.AppendUvarint(entry, seconds(now.Sub(e.at)))
+		entry = binary.AppendUvarint(entry, seconds(now.Sub(e.DeletedAt)))
 	} else {
-		entry = binary.AppendUvarint(entry, uint64(len(e.value))+1)
-		entry = append(entry, e.value...)
+		entry = binary.AppendUvarint(entry, uint64(len(e.Value))+1)
+		entry = append(entry, e.Value...)
 	}
 	p.buf = appendText(p.buf, entry)
 	if p.limit > 0 && len(p.buf) > p.limit {
@@ -112,34 +113,35 @@ func (p *packer) add(now time.Time, of about, key string, e statement) bool {
 		*p = before
 		return false
 	}
-	p.key, p.version, p.scratch = key, e.version, entry
+	p.key, p.version, p.scratch = key, e.Version, entry
 	return true
 }
 
 // begin ends the record before and begins one about a member.
-func (p *packer) begin(of about) {
+func (p *Packer) begin(of Section) {
 	p.end()
-	p.section, p.member, p.key, p.version = len(p.buf), of.member, "", 0
+	p.section, p.member, p.key, p.version = len(p.buf), of.Member, "", 0
 	p.buf = append(p.buf, kindSection, 0, 0, 0, 0)
 	gone := uint64(0)
-	if !of.alive {
-		gone = seconds(of.gone) + 1
+	if !of.Alive {
+		gone = seconds(of.Gone) + 1
 	}
-	head := binary.AppendUvarint(appendText(p.scratch[:0], of.member), gone)
+	head := binary.AppendUvarint(appendText(p.scratch[:0], of.Member), gone)
 	p.buf = appendText(p.buf, head)
 	p.scratch = head
 }
 
 // end writes the size of the record that was begun.
-func (p *packer) end() {
+func (p *Packer) end() {
 	if p.section > 0 {
-		binary.BigEndian.PutUint32(p.buf[p.section+1:], uint32(len(p.buf)-p.section-recordHead)) // maxState is far less
+		size := len(p.buf) - p.section - recordHead // a whole state has far less than 4 GiB
+		binary.BigEndian.PutUint32(p.buf[p.section+1:], uint32(size))
 		p.section = 0
 	}
 }
 
-// message returns the message, nil when nothing was added.
-func (p *packer) message() []byte {
+// Message returns the message, nil when nothing was added.
+func (p *Packer) Message() []byte {
 	p.end()
 	if len(p.buf) == messageHead {
 		return nil
@@ -157,16 +159,16 @@ func seconds(d time.Duration) uint64 {
 	return uint64(max(0, d+time.Second-1) / time.Second)
 }
 
-// unpack reads a message and calls visit for each statement in it. The value is a
-// part of the message. After an error visit may have been called for what came
-// before; with a nil visit it is a check. What is allocated is bounded by the
-// message's own size, whatever it says of sizes.
-func unpack(message []byte, now time.Time, visit func(of about, key string, e statement)) error {
+// Unpack reads a message and calls visit for each entry in it. The value is a part of
+// the message. After an error visit may have been called for what came before; with a
+// nil visit it is a check. What is allocated is bounded by the message's own size,
+// whatever the sizes in it.
+func Unpack(message []byte, now time.Time, visit func(of Section, key string, e Entry)) error {
 	if len(message) < messageHead {
 		return errors.New("message is cut off")
 	}
-	if message[0] != formatMajor {
-		return errFormat
+	if message[0] != Major {
+		return ErrFormat
 	}
 	r := &reader{rest: message[messageHead:]}
 	for len(r.rest) > 0 && r.err == nil {
@@ -181,8 +183,8 @@ type reader struct {
 	err  error
 }
 
-// record reads one record, and passes over one of a kind that is not known.
-func (r *reader) record(now time.Time, visit func(of about, key string, e statement)) {
+// record reads one record, and skips one of a kind that is not known.
+func (r *reader) record(now time.Time, visit func(of Section, key string, e Entry)) {
 	head := r.take("record", recordHead)
 	if r.err != nil {
 		return
@@ -201,8 +203,8 @@ func (r *reader) record(now time.Time, visit func(of about, key string, e statem
 	r.adopt(section)
 }
 
-// section reads what is said of one member.
-func (r *reader) section(now time.Time, visit func(of about, key string, e statement)) {
+// section reads the entries of one member.
+func (r *reader) section(now time.Time, visit func(of Section, key string, e Entry)) {
 	head := r.part("head")
 	name := head.text("name")
 	gone := head.number("time gone", maxSeconds)
@@ -212,12 +214,12 @@ func (r *reader) section(now time.Time, visit func(of about, key string, e state
 	if r.adopt(head); r.err != nil {
 		return
 	}
-	of := about{alive: gone == 0}
-	if visit != nil && len(name) <= maxName {
-		of.member = string(name)
+	of := Section{Alive: gone == 0}
+	if visit != nil && len(name) <= MaxName {
+		of.Member = string(name)
 	}
 	if gone > 0 {
-		of.gone = time.Duration(gone-1) * time.Second
+		of.Gone = time.Duration(gone-1) * time.Second
 	}
 	var key []byte
 	version := int64(0)
@@ -229,21 +231,22 @@ func (r *reader) section(now time.Time, visit func(of about, key string, e state
 		}
 		rest := entry.text("key")
 		version = entry.difference(version)
-		e := statement{version: uint64(version)} // difference returns none below zero
+		e := Entry{Version: uint64(version)} // difference returns none below zero
 		if length := entry.number("size of a value", math.MaxInt32); length > 0 {
-			e.value = entry.take("value", int(length)-1)
+			e.Value = entry.take("value", int(length)-1)
 		} else {
-			e.deleted = true
-			e.at = now.Add(-time.Duration(entry.number("age", maxSeconds)) * time.Second) // at most maxSeconds
+			e.Deleted = true
+			age := time.Duration(entry.number("age", maxSeconds)) * time.Second // does not overflow
+			e.DeletedAt = now.Add(-age)
 		}
 		if r.adopt(entry); r.err != nil {
 			return
 		}
 		key = append(key[:shared-1], rest...)
-		if e.beyond = len(key) > MaxKey || len(e.value) > MaxValue; e.beyond {
-			e.value = nil
+		if e.Oversize = len(key) > MaxKey || len(e.Value) > MaxValue; e.Oversize {
+			e.Value = nil
 		}
-		if of.member != "" {
+		if of.Member != "" {
 			visit(of, string(key[:min(len(key), MaxKey)]), e)
 		}
 	}
@@ -255,7 +258,7 @@ func (r *reader) part(what string) *reader {
 }
 
 // adopt takes over the error of a part. What is left of the part is of a later
-// version, and is passed over.
+// version, and is skipped.
 func (r *reader) adopt(part *reader) {
 	if part.err != nil {
 		r.err, r.rest = part.err, nil
@@ -283,7 +286,7 @@ func (r *reader) number(what string, most uint64) uint64 {
 func (r *reader) difference(last int64) int64 {
 	d, size := binary.Varint(r.rest)
 	// The last one is within the bounds, so neither difference can overflow.
-	if size <= 0 || d < -last || d > maxVersion-last {
+	if size <= 0 || d < -last || d > MaxVersion-last {
 		r.fail("version is missing or out of range")
 		return last
 	}

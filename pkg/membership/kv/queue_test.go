@@ -1,4 +1,4 @@
-package membership
+package kv
 
 import (
 	"fmt"
@@ -8,60 +8,60 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestTheOutboxSendsEachOftenEnough compares it with a slow and obvious one: a list
+// TestTheQueueSendsEachOftenEnough compares it with a slow and obvious one: a list
 // sorted by how often each was sent, then by its arrival at that count.
-func TestTheOutboxSendsEachOftenEnough(t *testing.T) {
+func TestTheQueueSendsEachOftenEnough(t *testing.T) {
 	type item struct {
-		ref
+		Ref
 		sent int
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		const times = 3
-		var o outbox
+		var o BroadcastQueue
 		var oracle []item
-		gone := make(map[ref]bool)
-		who := rapid.Custom(func(t *rapid.T) ref {
-			return ref{"node", fmt.Sprint(rapid.IntRange(0, 9).Draw(t, "key"))}
+		gone := make(map[Ref]bool)
+		who := rapid.Custom(func(t *rapid.T) Ref {
+			return Ref{"node", fmt.Sprint(rapid.IntRange(0, 9).Draw(t, "key"))}
 		})
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
 				r := who.Draw(t, "what")
 				for range rapid.SampledFrom([]int{1, 1, 1, 200}).Draw(t, "how often") {
-					o.add(r)
+					o.Add(r)
 				}
 				delete(gone, r)
-				oracle = slices.DeleteFunc(oracle, func(i item) bool { return i.ref == r })
-				oracle = append(oracle, item{ref: r})
+				oracle = slices.DeleteFunc(oracle, func(i item) bool { return i.Ref == r })
+				oracle = append(oracle, item{Ref: r})
 			},
 			"vanish": func(t *rapid.T) { gone[who.Draw(t, "what")] = true },
 			"fill": func(t *rapid.T) {
 				room := rapid.IntRange(0, 12).Draw(t, "room")
-				var got []ref
-				o.fill(times, func(r ref) placing {
+				var got []Ref
+				o.Fill(times, func(r Ref) Placement {
 					switch {
 					case gone[r]:
-						return vanished
+						return Vanished
 					case len(got) == room:
-						return full
+						return Full
 					}
 					got = append(got, r)
-					return placed
+					return Placed
 				})
 				// The oracle does the same one by one.
 				slices.SortStableFunc(oracle, func(a, b item) int { return a.sent - b.sent })
-				var want []ref
+				var want []Ref
 				var rest, again []item
 				for i, x := range oracle {
-					if gone[x.ref] {
+					if gone[x.Ref] {
 						continue
 					}
 					if len(want) == room {
 						rest = append(rest, oracle[i:]...)
 						break
 					}
-					want = append(want, x.ref)
+					want = append(want, x.Ref)
 					if x.sent+1 < times {
-						again = append(again, item{x.ref, x.sent + 1})
+						again = append(again, item{x.Ref, x.sent + 1})
 					}
 				}
 				oracle = append(rest, again...)

@@ -15,11 +15,11 @@ import (
 // batch bounds how many paths gobgp is given at once.
 const batch = 512
 
-// defaultLocalPref is what internal peers are told when nobody says more.
+// defaultLocalPref is the LOCAL_PREF of routes for which none is configured.
 const defaultLocalPref = 100
 
-// nextHops are those of a session's routes. The zero Addr is none: routes of
-// the family are withheld.
+// nextHops are the next hops of a session's routes. The zero Addr is none: routes of the
+// family are withheld.
 type nextHops struct{ v4, v6 netip.Addr }
 
 func (n nextHops) of(prefix netip.Prefix) netip.Addr {
@@ -85,7 +85,7 @@ func attributes(peer bgp.Peer, a bgp.Attributes, hop netip.Addr) ([]packet.PathA
 	}
 	if peer.Internal() {
 		pref := a.LocalPref
-		if pref == 0 && !leaving(a) {
+		if pref == 0 && !hasGracefulShutdown(a) {
 			pref = defaultLocalPref
 		}
 		out = append(out, packet.NewPathAttributeLocalPref(pref))
@@ -93,8 +93,8 @@ func attributes(peer bgp.Peer, a bgp.Attributes, hop netip.Addr) ([]packet.PathA
 	return append(out, communities(a.Communities)...), nil
 }
 
-// leaving tells whether a route is about to go.
-func leaving(a bgp.Attributes) bool {
+// hasGracefulShutdown reports whether a route carries GRACEFUL_SHUTDOWN (RFC 8326).
+func hasGracefulShutdown(a bgp.Attributes) bool {
 	for _, c := range a.Communities {
 		if c == bgp.GracefulShutdown {
 			return true
@@ -103,8 +103,9 @@ func leaving(a bgp.Attributes) bool {
 	return false
 }
 
-// asLeaving are routes that every router shall avoid.
-func asLeaving(routes []bgp.Route) []bgp.Route {
+// withGracefulShutdown returns the routes with GRACEFUL_SHUTDOWN, which every router shall
+// avoid (RFC 8326).
+func withGracefulShutdown(routes []bgp.Route) []bgp.Route {
 	out := make([]bgp.Route, len(routes))
 	for i, r := range routes {
 		out[i] = bgp.Route{Prefix: r.Prefix, Attributes: r.Leaving()}

@@ -33,10 +33,10 @@ func TestAttributesOnTheWire(t *testing.T) {
 			"c00804fde80001", "c010084004fde94cee6b28", "c0200c000000010000000200000003"}},
 		{"nothing is said", external, plain, []string{"40010100", "400304c0000201"}},
 		{"nothing is said to an internal peer", internal, plain, []string{"40010100", "400304c0000201", "40050400000064"}},
-		{"leaving an internal peer", internal, asLeaving([]bgp.Route{{Attributes: full}})[0].Attributes, []string{
+		{"leaving an internal peer", internal, withGracefulShutdown([]bgp.Route{{Attributes: full}})[0].Attributes, []string{
 			"40010100", "400304c0000201", "80040400000000", "40050400000000",
 			"c00808fde80001ffff0000", "c010084004fde94cee6b28", "c0200c000000010000000200000003"}},
-		{"leaving an external peer", external, asLeaving([]bgp.Route{{}})[0].Attributes, []string{"40010100", "400304c0000201", "c00804ffff0000"}},
+		{"leaving an external peer", external, withGracefulShutdown([]bgp.Route{{}})[0].Attributes, []string{"40010100", "400304c0000201", "c00804ffff0000"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			list, err := attributes(test.peer, test.a, hop)
