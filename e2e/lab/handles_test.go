@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestHandlesSayWhatThereIs: a handle for what is not there is no error; the first thing done with it is, and lists what there is.
+// TestHandlesSayWhatThereIs: a handle for what is not there is no error; the first thing done with it is, and
+// lists what there is.
 func TestHandlesSayWhatThereIs(t *testing.T) {
 	options, err := Options{Nodes: 2}.withDefaults()
 	if err != nil {
@@ -37,7 +38,8 @@ func TestHandlesSayWhatThereIs(t *testing.T) {
 	}
 }
 
-// TestHandlesAreSmall: whoever looks for what can be done to something finds it in a list that fits on a screen.
+// TestHandlesAreSmall: whoever looks for what can be done to something finds it in a list that fits on a
+// screen.
 func TestHandlesAreSmall(t *testing.T) {
 	const most = 25 // of Node, a host's among them
 	for _, handle := range []any{&Lab{}, &Host{}, &Node{}, &Router{}, &Component{}, &API{}, &Network{}} {

@@ -26,8 +26,9 @@ func told(t *testing.T, name, want string) string {
 	return got
 }
 
-// TestStatusThatOthersWrote: addresses of nodes, as k3s's ServiceLB leaves them, give way to one of a pool. With a load balancer
-// that writes over Berth's address Berth does not write in turn; the command that the condition gives hands the Service back.
+// TestStatusThatOthersWrote: addresses of nodes, as k3s's ServiceLB leaves them, give way to one of a pool.
+// With a load balancer that writes over Berth's address Berth does not write in turn; the command that the
+// condition gives hands the Service back.
 func TestStatusThatOthersWrote(t *testing.T) {
 	node := get(t, "get node node1", `.status.addresses[?(@.type=="InternalIP")].address`)
 	node, _, _ = strings.Cut(node, " ")
@@ -77,7 +78,8 @@ func TestStatusThatOthersWrote(t *testing.T) {
 	})
 }
 
-// TestServiceLeavesWhileNobodyLeads: a Service changes its type while there is no controller. Nothing of Berth stays in its status.
+// TestServiceLeavesWhileNobodyLeads: a Service changes its type while there is no controller. Nothing of
+// Berth stays in its status.
 func TestServiceLeavesWhileNobodyLeads(t *testing.T) {
 	apply(t, pool("leaves", "10.77.0.123/32"))
 	apply(t, service("leaves", "leaves", ""))
