@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
@@ -20,7 +21,7 @@ import (
 type addresses struct {
 	view      *view
 	announcer addressSetter
-	claims    *claims
+	claims    *members.Claims
 	asking    asker
 	queue     *reconcile.Queue
 	events    *reconcile.ServiceEvents
@@ -59,7 +60,7 @@ func (r *addresses) Reconcile(all reconcile.Inputs, a reconcile.Address) reconci
 // addresses of one block are published together. Who is to own what changes when it has no
 // more room to say so, or has some again.
 func (r *addresses) Flush() {
-	if r.claims.say() {
+	if r.claims.Publish() {
 		r.queue.RequeueAll()
 	}
 }
@@ -75,7 +76,7 @@ func (r *addresses) Known() []netip.Addr { return r.view.state.known() }
 func (r *addresses) apply(
 	all reconcile.Inputs, in announcement.Input, d announcement.Decision, elsewhere bool,
 ) announcement.Decision {
-	if !r.claims.set(in.Address, d.Claim) {
+	if !r.claims.Set(in.Address, d.Claim) {
 		d = announcement.Unclaimable(d)
 	}
 	before, after := r.view.state.record(in, d)

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +13,6 @@ import (
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
-	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 func TestAnnouncementIsToldOnTransitionsOnly(t *testing.T) {
@@ -68,7 +65,7 @@ func TestWithdrawal(t *testing.T) {
 			[]string{"web Normal Withdrawn", "web Warning NoEndpoint"}},
 		{"the link goes down", func(w *world) { w.local[0].Up = false }, v1beta1.ReasonNoCandidate,
 			[]string{"web Normal Withdrawn", "web Warning NoCandidate"}},
-		{"it leaves, and nobody can take over", func(w *world) { w.view.leaving.Store(true) }, v1beta1.ReasonNoCandidate,
+		{"it leaves, and nobody can take over", func(w *world) { w.tracker.SetStage(announcement.StageLeaving) }, v1beta1.ReasonNoCandidate,
 			[]string{"web Normal Withdrawn"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -184,7 +181,7 @@ func TestAddressIsHandedOver(t *testing.T) {
 				w.look()
 				w.did("192.0.2.10 eth0", true, "web Normal Announcing")
 				w.says("node2")
-				w.view.leaving.Store(true)
+				w.tracker.SetStage(announcement.StageLeaving)
 				if got := w.look(); got != 3*time.Second {
 					t.Errorf("it is looked at again after %s", got)
 				}
@@ -330,106 +327,6 @@ func TestLANIsAskedBeforeTheFirstAnnouncement(t *testing.T) {
 		t.Errorf("the reason is %s; asked for %q", w.reason(), w.asked)
 	}
 	w.claims("2")
-}
-
-// TestLinksThatMayCarryAnnouncements: links of pods come and go all the time.
-func TestLinksThatMayCarryAnnouncements(t *testing.T) {
-	w := newWorld(t)
-	var before []links.Link
-	for _, step := range []struct {
-		story       string
-		change      func()
-		moved, back bool
-		links       int
-	}{
-		{"nothing changes", func() {}, false, false, 1},
-		{"they are not known for a moment, as at the start", func() { before, w.local = w.local, nil }, false, false, 1},
-		{"they are", func() { w.local = before }, false, false, 1},
-		{"a pod comes", func() { w.local = append(w.local, link("veth1a2b", "10.1.0.1/24")) }, false, false, 1},
-		{"the link gets another address", func() {
-			w.local[0].Prefixes = append(w.local[0].Prefixes, link("", "198.51.100.1/24").Prefixes...)
-		}, true, false, 1},
-		{"an advertisement names the pod's link", func() {
-			objects := everything()
-			objects.L2Advertisements[0].Spec.Interfaces = []string{"veth1a2b"}
-			w.config.Set(objects, time.Now())
-		}, true, false, 2},
-		{"the pod goes", func() { w.local = w.local[:1] }, true, false, 1},
-		{"the link goes down", func() { w.local[0].Up = false }, true, false, 0},
-		{"nothing changes, without a link", func() {}, false, false, 0},
-		{"the link is back", func() { w.local[0].Up = true }, true, true, 1},
-		{"nothing changes any more", func() {}, false, false, 1},
-	} {
-		step.change()
-		moved, back := w.view.lookAtLinks()
-		if moved != step.moved || back != step.back || len(w.view.ownLinks()) != step.links {
-			t.Errorf("%s: changed %t, back %t, and the links are %+v", step.story, moved, back, w.view.ownLinks())
-		}
-		if told := w.object.status().Links; len(told) != step.links {
-			t.Errorf("%s: the Speaker object tells of %+v", step.story, told)
-		}
-	}
-	if n := w.view.returning.Load(); n != 1 {
-		t.Errorf("%d returns are to be asked about", n)
-	}
-}
-
-// TestReturningIsNeverMissed: whoever decides while a link comes back sees that
-// the node is returning, or what the fellows said since.
-func TestReturningIsNeverMissed(t *testing.T) {
-	// The reader may get no processor for many rounds: there are more until it has seen
-	// enough of them.
-	const rounds, most, enough = 2000, 1<<16 - 1, 20
-	w := newWorld(t)
-	var done atomic.Bool
-	var decided atomic.Int32
-	go func() {
-		defer done.Store(true)
-		up := w.local[0]
-		for round := 1; round <= rounds || decided.Load() < enough && round <= most; round++ {
-			w.local = []links.Link{}
-			w.see()
-			w.says("node2", fmt.Sprintf("claim/192.0.2.10=%d", round)) // taken over
-			up.Prefixes = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), 24), netip.PrefixFrom(numbered(round), 32)}
-			w.local = []links.Link{up}
-			w.view.lookAtLinks()
-			w.fellows.look(time.Now())
-			w.view.returning.Add(-1)
-		}
-	}()
-	for !done.Load() {
-		in, err := w.view.Inputs(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		links := in.Speakers["node1"].Links
-		if len(links) == 0 || len(links[0].Prefixes) == 1 || in.Returning {
-			continue
-		}
-		decided.Add(1)
-		round := links[0].Prefixes[1].Addr().As4()
-		if at := uint64(round[2])<<8 | uint64(round[3]); in.Claims[address]["node2"].Generation < at {
-			t.Fatalf("the link is back for the %dth time, and what is known is the claim of the %dth", at,
-				in.Claims[address]["node2"].Generation)
-		}
-	}
-	if decided.Load() < enough {
-		t.Error("it was hardly ever seen to be back")
-	}
-}
-
-func TestNodeOfAHardwareAddress(t *testing.T) {
-	w := newWorld(t)
-	w.says("node2")
-	w.see()
-	for n, want := range []string{1: "node1", 2: "node2", 3: ""} {
-		if got := w.view.nodeOf(net6(byte(n))); n > 0 && got != want {
-			t.Errorf("%s is %q's, want %q", net6(byte(n)), got, want)
-		}
-	}
-	if got := w.view.nodeOf(nil); got != "" {
-		t.Errorf("no hardware address is %q's", got)
-	}
 }
 
 // numbered is an address that tells a number.

@@ -64,9 +64,9 @@ func (a *asking) start(addr netip.Addr, links []string) {
 		answered := 0 // how often a fellow did
 		for a.ctx.Err() == nil && a.view.state.probing(addr, serial) {
 			found, err := a.ask(addr, links)
-			finding := judgeFound(addr, a.view.node, found, a.view.nodeOf)
+			finding := judgeFound(addr, a.view.node, found, a.view.tracker.NodeOf)
 			taken := announcement.Probe{
-				State: announcement.ProbeTaken, Holder: finding.mac, Node: finding.node, Nodes: finding.nodes, Here: a.view.linkWith(addr),
+				State: announcement.ProbeTaken, Holder: finding.mac, Node: finding.node, Nodes: finding.nodes, Here: a.view.tracker.InterfaceWith(addr),
 			}
 			switch {
 			case a.ctx.Err() != nil:
@@ -187,7 +187,7 @@ func (a *asking) ask(addr netip.Addr, links []string) (prober.Found, error) {
 		return found, nil
 	}
 	found.Holders = slices.DeleteFunc(found.Holders, func(mac net.HardwareAddr) bool {
-		return a.view.nodeOf(mac) == "" && a.proxyHosts.answers(a.ctx, addr, links, mac).IsValid()
+		return a.view.tracker.NodeOf(mac) == "" && a.proxyHosts.answers(a.ctx, addr, links, mac).IsValid()
 	})
 	return found, nil
 }

@@ -401,8 +401,7 @@ func TestNodesThatAskAtTheSameTime(t *testing.T) {
 	var announce []string
 	for self := range names {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, append(service("web"), node("node1"), node("node2"), node("node3"))...)
-			w.view.node, w.fellows.node, w.local = self, self, []links.Link{fellowLink(self)}
+			w := newWorldOf(t, self, append(service("web"), node("node1"), node("node2"), node("node3"))...)
 			_, lan := w.asks()
 			var others []net.HardwareAddr
 			for name, n := range names {

@@ -148,7 +148,7 @@ func TestSpeakerLeavesItsSessionsOnlyWithItsNode(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, slices.Concat(service("web"), routed(), []client.Object{test.node})...)
-			sp, _ := w.process()
+			sp := w.process()
 			ctx, stop := context.WithCancel(t.Context())
 			done := make(chan error)
 			go func() { done <- w.bgp.Run(ctx) }()

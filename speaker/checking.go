@@ -96,26 +96,20 @@ func (c *checking) round(ctx context.Context) {
 
 // due are the checks that are this node's now.
 func (c *checking) due() []check {
-	p := c.view.fellows.current()
-	self := c.view.self()
-	self.SilentLinks = p.silent
-	speakers := map[string]announcement.Speaker{c.view.node: self}
-	for name, f := range p.fellows {
-		speakers[name] = f.Speaker
-	}
+	p := c.view.tracker.Around()
 	var out []check
 	forget := false
 	for addr, r := range c.view.state.all() {
 		// An owner without a claim does not announce the address yet: perhaps it
 		// asks whether another host has it.
-		_, claimed := p.claims[addr][r.Owner]
-		if r.Reason != v1beta1.ReasonNotOwner || p.fellows[r.Owner].Presence != announcement.Present || !claimed {
+		_, claimed := p.Claims[addr][r.Owner]
+		if r.Reason != v1beta1.ReasonNotOwner || p.Members[r.Owner].Presence != announcement.Present || !claimed {
 			forget = c.conflicts.clear(addr, nil) || forget
 			continue
 		}
 		var on []string
-		for _, ch := range announcement.Checks(addr, r.Owner, r.OwnerLinks, c.view.node, speakers) {
-			balances := slices.ContainsFunc(p.fellows[r.Owner].Links, func(l links.Link) bool { return l.Balances && bytes.Equal(l.HardwareAddr, ch.MAC) })
+		for _, ch := range announcement.Checks(addr, r.Owner, r.OwnerLinks, c.view.node, p.Speakers) {
+			balances := slices.ContainsFunc(p.Members[r.Owner].Links, func(l links.Link) bool { return l.Balances && bytes.Equal(l.HardwareAddr, ch.MAC) })
 			out = append(out, check{addr: addr, link: ch.Link, owner: r.Owner, mac: ch.MAC, balances: balances})
 			on = append(on, ch.Link)
 		}
@@ -131,7 +125,7 @@ func (c *checking) due() []check {
 // one checks one address. What it finds wrong it tells when it finds it twice
 // and the owner has not changed.
 func (c *checking) one(ctx context.Context, ch check) {
-	before := c.view.fellows.current().claims[ch.addr][ch.owner]
+	before := c.view.tracker.Current().Claims[ch.addr][ch.owner]
 	conflict, err := c.ask(ctx, ch)
 	if err == nil && conflict != nil {
 		select {
@@ -141,9 +135,9 @@ func (c *checking) one(ctx context.Context, ch check) {
 		}
 		conflict, err = c.ask(ctx, ch)
 	}
-	p := c.view.fellows.current()
-	if err != nil || p.claims[ch.addr][ch.owner] != before || p.fellows[ch.owner].Presence != announcement.Present ||
-		c.view.state.memory(ch.addr).Owner != ch.owner || slices.Contains(p.silent, ch.link) {
+	p := c.view.tracker.Current()
+	if err != nil || p.Claims[ch.addr][ch.owner] != before || p.Members[ch.owner].Presence != announcement.Present ||
+		c.view.state.memory(ch.addr).Owner != ch.owner || slices.Contains(p.SilentLinks, ch.link) {
 		return // it has moved meanwhile, or this node has lost the LAN; nothing is known of it now
 	}
 	if !c.conflicts.found(addressOn{ch.addr, ch.link}, conflict) {
@@ -165,8 +159,8 @@ func (c *checking) ask(ctx context.Context, ch check) (*v1beta1.Layer2Conflict, 
 		return nil, fmt.Errorf("check %s: %w", ch.addr, err)
 	}
 	holders := slices.Concat(found.Holders, found.Probers)
-	why := reasons{here: c.view.linkWith(ch.addr), balances: ch.balances && ch.addr.Is4()}
-	if wrong := ch.wrong(holders); wrong != nil && c.view.nodeOf(wrong) == "" {
+	why := reasons{here: c.view.tracker.InterfaceWith(ch.addr), balances: ch.balances && ch.addr.Is4()}
+	if wrong := ch.wrong(holders); wrong != nil && c.view.tracker.NodeOf(wrong) == "" {
 		why.everything = c.proxyHosts.answers(ctx, ch.addr, []string{ch.link}, wrong)
 	}
 	return c.judge(ch, holders, why), nil
@@ -198,7 +192,7 @@ func (c *checking) judge(ch check, holders []net.HardwareAddr, why reasons) *v1b
 	right := slices.ContainsFunc(holders, func(h net.HardwareAddr) bool { return bytes.Equal(h, ch.mac) })
 	wrong, node := ch.wrong(holders), ""
 	if wrong != nil {
-		out.MACAddress, node = wrong.String(), c.view.nodeOf(wrong)
+		out.MACAddress, node = wrong.String(), c.view.tracker.NodeOf(wrong)
 	}
 	place := "in the place of"
 	switch {

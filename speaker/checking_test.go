@@ -15,6 +15,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/cluster/clustertest"
+	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -124,7 +125,7 @@ func TestWhatIsChecked(t *testing.T) {
 		}, 0},
 		{"this node owns it", func(w *world) { w.died("node2", false) }, 0},
 		{"this node is on another LAN", func(w *world) { w.local = []links.Link{link("eth0", "198.51.100.1/24")} }, 0},
-		{"this node leaves", func(w *world) { w.view.leaving.Store(true) }, 0},
+		{"this node leaves", func(w *world) { w.tracker.SetStage(announcement.StageLeaving) }, 0},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := fellowOwns(t)
@@ -154,8 +155,7 @@ func TestWhatIsChecked(t *testing.T) {
 func TestEveryAddressIsCheckedByOneSpeaker(t *testing.T) {
 	checked := 0
 	for _, self := range []string{"node1", "node2", "node3"} {
-		w := newWorld(t, append(service("web"), node("node1"), node("node2"), node("node3"), node("node4"))...)
-		w.view.node, w.fellows.node, w.local = self, self, []links.Link{fellowLink(self)}
+		w := newWorldOf(t, self, append(service("web"), node("node1"), node("node2"), node("node3"), node("node4"))...)
 		w.members = map[string]membership.Member{}
 		for _, name := range []string{"node1", "node2", "node3"} {
 			w.says(name)

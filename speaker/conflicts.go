@@ -84,7 +84,7 @@ func (c *conflicts) list() []v1beta1.Layer2Conflict {
 	for addr, r := range all {
 		switch {
 		case r.Reason == v1beta1.ReasonConflict || r.Reason == v1beta1.ReasonNodeAnswers:
-			node := c.view.nodeOf(r.probe.Holder)
+			node := c.view.tracker.NodeOf(r.probe.Holder)
 			out = append(out, v1beta1.Layer2Conflict{
 				Address: addr.String(), MACAddress: r.probe.Holder.String(), Kind: c.kind(node), Owner: r.Owner,
 				Since:   metav1.NewTime(r.changed.Truncate(time.Second)),
@@ -142,7 +142,7 @@ func (c *conflicts) claimed(now time.Time) []v1beta1.Layer2Conflict {
 		if heard.Fellow && (heard.Last.Sub(heard.First) < handOverNoise || now.Sub(heard.Last) > fellowClaimMemory) {
 			continue
 		}
-		at := row{addressOn{heard.Addr, heard.Link}, c.kind(c.view.nodeOf(heard.MAC))}
+		at := row{addressOn{heard.Addr, heard.Link}, c.kind(c.view.tracker.NodeOf(heard.MAC))}
 		hosts[at]++
 		if known, ok := first[at]; !ok || heard.First.Before(known.First) {
 			first[at] = heard
@@ -158,7 +158,7 @@ func (c *conflicts) claimed(now time.Time) []v1beta1.Layer2Conflict {
 			Address: heard.Addr.String(), Link: heard.Link, MACAddress: heard.MAC.String(), Kind: at.kind, Owner: c.view.node,
 			Since: metav1.NewTime(heard.First.Truncate(time.Second)),
 			Message: fmt.Sprintf("%s%s claims %s, which this node announces on %s; give one of them another address.",
-				holderName(heard.MAC.String(), c.view.nodeOf(heard.MAC)), others, heard.Addr, heard.Link),
+				holderName(heard.MAC.String(), c.view.tracker.NodeOf(heard.MAC)), others, heard.Addr, heard.Link),
 		})
 	}
 	return out

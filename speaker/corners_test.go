@@ -164,20 +164,10 @@ func TestRenewedObjectIsRight(t *testing.T) {
 		if got := w.isFellow("node2"); strings.HasPrefix(got, "Present") {
 			t.Errorf("leaving: %s", got)
 		}
-		if c := w.fellows.current().claims; len(c) != 1 || c[netip.MustParseAddr("192.0.2.11")] == nil {
+		if c := w.tracker.Current().Claims; len(c) != 1 || c[netip.MustParseAddr("192.0.2.11")] == nil {
 			t.Errorf("claims %v", c)
 		}
 	})
-}
-
-// TestLongNodeNamesAreSaid: a node may have a name of 253 bytes.
-func TestLongNodeNamesAreSaid(t *testing.T) {
-	w := newWorld(t)
-	sp, _ := w.process()
-	w.reach = map[string]prober.Reach{"node2": {State: prober.Answers}, strings.Repeat("worker-", 8) + "a.example": {State: prober.Answers}}
-	if err := sp.members.SayAll(saysProbe, w.fellows.ownReports()); err != nil {
-		t.Errorf("%v", err)
-	}
 }
 
 // TestReturningNodeWarnsNobody: a node that asks its fellows first does not tell Services that
@@ -186,10 +176,15 @@ func TestReturningNodeWarnsNobody(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	w.says("node2", "claim/192.0.2.10=5")
 	w.look()
-	w.set, w.events = nil, nil
-	w.isStale()
-	w.view.returning.Add(1)
-	w.look()
+	w.returns(func() {
+		w.set, w.events = nil, nil
+		if err := w.loop.Reconcile(t.Context(), []netip.Addr{address}); err != nil {
+			t.Error(err)
+		}
+	})
+	if got := w.reason(); got != v1beta1.ReasonReturning {
+		t.Errorf("while it asks the reason is %s", got)
+	}
 	if len(w.events) > 0 {
 		t.Errorf("node2 announces it all the time: %q", w.events)
 	}

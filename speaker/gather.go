@@ -1,63 +1,39 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"maps"
-	"net"
 	"net/netip"
-	"regexp"
-	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/cluster"
+	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/config"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
-// view reads what decisions depend on: caches, links, the fellows, and what is
+// view reads what decisions depend on: caches, links, who is there, and what is
 // remembered.
 type view struct {
 	cluster *cluster.Reader
 	config  *cluster.Config
 	state   *state
-	fellows interface{ current() picture }
+	tracker *members.Tracker
+	joiner  *members.Joiner
+	claims  interface{ IsFull() bool }
 	links   interface {
 		Links() []links.Link
 	}
-	claims interface{ isFull() bool }
-	// local are the links of this node that may carry announcements, as
-	// lookAtLinks found them.
-	local atomic.Pointer[[]links.Link]
-	node  string
-	// member is the address at which this speaker is a member; onLAN is set once a
-	// link had a subnet with it, and cutOff while none has that is up, or while no
-	// link is left at all.
-	member        netip.Addr
-	onLAN, cutOff atomic.Bool
-	excludeLinks  []*regexp.Regexp
+	node string
+	// ignoreExclude and ignoreCordon are what this speaker makes of marks of nodes.
 	ignoreExclude bool
 	ignoreCordon  bool
 	// probes is false when addresses are announced without being probed first,
 	// handOver how long another may take to take an address over.
 	probes   bool
 	handOver time.Duration
-	// leaving is set when this speaker hands over all it owns, isolated while it
-	// has lost everybody for long; yielded is what it leaves to others then.
-	// returning counts the returns of a
-	// link, after there was none, of which the fellows are still asked what has
-	// become of the addresses meanwhile.
-	leaving   atomic.Bool
-	isolated  atomic.Bool
-	yielded   yielded
-	returning atomic.Int32
-	// joining is why this speaker does not take part in the membership; nil when it
-	// does, or is about to.
-	joining atomic.Pointer[problem]
 	// writeFailures counts writes of the Speaker object that failed.
 	writeFailures atomic.Uint64
 }
@@ -69,33 +45,26 @@ func (v *view) Inputs(ctx context.Context) (reconcile.Inputs, error) {
 		return reconcile.Inputs{}, err
 	}
 	c, revision := v.config.Current()
-	// The order counts: whoever sees links that are back sees that the node is
-	// returning, or a picture that was made since it has asked.
-	own := v.self()
-	returning := v.returning.Load() > 0
-	p := v.fellows.current()
+	around := v.tracker.Around()
 	out := reconcile.Inputs{
 		Node:     v.node,
 		Config:   &c,
 		Revision: revision,
 		Nodes:    nodes,
-		Speakers: map[string]announcement.Speaker{},
+		Speakers: around.Speakers,
 		Settled:  v.state.settled.IsSet(),
 		Now:      time.Now(),
 
-		Claims:      p.claims,
-		Minority:    p.minority,
-		Returning:   returning,
+		Claims:      around.Claims,
+		Minority:    around.Minority,
+		Returning:   around.Returning,
 		LastAnswers: map[string]time.Time{},
 	}
-	for name, f := range p.fellows {
-		out.Speakers[name] = f.Speaker
-		if !f.lastSeen.IsZero() {
-			out.LastAnswers[name] = f.lastSeen
+	for name, m := range around.Members {
+		if !m.LastSeen.IsZero() {
+			out.LastAnswers[name] = m.LastSeen
 		}
 	}
-	own.SilentLinks = p.silent
-	out.Speakers[v.node] = own
 	return out, nil
 }
 
@@ -120,7 +89,7 @@ func (v *view) gather(in reconcile.Inputs, a reconcile.Address) announcement.Inp
 		Highest:     r.highest,
 		Node:        v.node,
 		Minority:    in.Minority,
-		YieldedTo:   v.yieldedTo(a.Addr, in),
+		YieldedTo:   v.tracker.YieldedTo(a.Addr),
 		Returning:   in.Returning,
 		Probe:       r.probe,
 		Dispute:     r.Dispute,
@@ -139,116 +108,13 @@ func (v *view) gather(in reconcile.Inputs, a reconcile.Address) announcement.Inp
 	return out
 }
 
-// yieldedTo is the node to which an address is left because this speaker knows
-// nothing of the others; "" for none, or for one that is gone since.
-func (v *view) yieldedTo(addr netip.Addr, in reconcile.Inputs) string {
-	node := v.yielded.node(addr)
-	if s, known := in.Speakers[node]; known && s.Presence == announcement.Gone {
-		return ""
-	}
-	return node
-}
-
-// self is this node's own speaker.
-func (v *view) self() announcement.Speaker {
-	s := announcement.Speaker{
-		Presence:       announcement.Present,
-		Reason:         v1beta1.ReasonNodePresent,
-		Links:          v.ownLinks(),
-		Heard:          true,
-		Worked:         v.state.settled.IsSet(),
-		IgnoresExclude: v.ignoreExclude,
-		IgnoresCordon:  v.ignoreCordon,
-		Full:           v.claims.isFull(),
-	}
-	if v.leaving.Load() {
-		s.Presence, s.Reason = announcement.Leaving, v1beta1.ReasonNodeLeaving
-	}
-	return s
-}
-
-// ownLinks are the links of this node that may carry announcements, as its fellows
-// know them. They are not to be changed.
-func (v *view) ownLinks() []links.Link {
-	if links := v.local.Load(); links != nil {
-		return *links
-	}
-	return nil
-}
-
-// lookAtLinks looks which links of this node may carry announcements: those
-// that are eligible, and those that an advertisement names. It reports whether
-// they changed, and whether this node is back on the LAN of its fellows, which it
-// had lost: then it is returning, until the caller has asked them and counts that
-// back. It may have kept other links all the while. Links of pods come and go all
-// the time and are none of them.
-func (v *view) lookAtLinks() (moved, back bool) {
-	all := v.links.Links()
-	if all == nil {
-		return false, false // they are not known yet
-	}
-	c, _ := v.config.Current()
-	out := []links.Link{}
-	for _, l := range all {
-		named := slices.ContainsFunc(c.L2Advertisements, func(a *config.L2Advertisement) bool { return a.NamesInterface(l.Name) })
-		l.Excluded = links.IsExcluded(l.Name, v.excludeLinks)
-		if l.Usable() && (named || !l.Excluded) {
-			out = append(out, l)
-		}
-	}
-	out = asSaid(out)
-	before := v.local.Load()
-	cutOff := len(out) == 0 || v.offLAN(all)
-	if back = v.cutOff.Swap(cutOff) && !cutOff && before != nil; back {
-		v.returning.Add(1) // before anybody sees the links
-	}
-	v.local.Store(&out)
-	return before == nil || !slices.EqualFunc(*before, out, links.Link.Equal), back
-}
-
-// offLAN reports whether this node has lost the LAN over which it is a member.
-func (v *view) offLAN(all []links.Link) bool {
-	on := func(l links.Link) bool { return v.member.IsValid() && l.Holds(v.member) }
-	if slices.ContainsFunc(all, func(l links.Link) bool { return on(l) && l.Up }) {
-		v.onLAN.Store(true)
-		return false
-	}
-	return v.onLAN.Load()
-}
-
-// nodeOf names the node that has a link with this hardware address, "" for a
-// stranger's.
-func (v *view) nodeOf(mac net.HardwareAddr) string {
-	has := func(l links.Link) bool { return bytes.Equal(l.HardwareAddr, mac) }
-	if slices.ContainsFunc(v.ownLinks(), has) {
-		return v.node
-	}
-	for name, f := range v.fellows.current().fellows {
-		if slices.ContainsFunc(f.Links, has) {
-			return name
-		}
-	}
-	return ""
-}
-
-// linkWith names the interface of this node that has the address, "" for none. Berth
-// puts addresses on none, but service proxies and other programs do.
-func (v *view) linkWith(addr netip.Addr) string {
-	for _, l := range v.links.Links() {
-		if slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool { return p.Addr() == addr }) {
-			return l.Name
-		}
-	}
-	return ""
-}
-
 // UrgentFirst implements [reconcile.Source]: those come first whose owner, as it was last
 // decided, is not present any more.
 func (v *view) UrgentFirst(list []netip.Addr) []netip.Addr {
-	fellows := v.fellows.current().fellows
+	others := v.tracker.Current().Members
 	urgent := func(addr netip.Addr) bool {
 		owner := v.state.memory(addr).Owner
-		return owner != "" && owner != v.node && fellows[owner].Presence != announcement.Present
+		return owner != "" && owner != v.node && others[owner].Presence != announcement.Present
 	}
 	var first, rest []netip.Addr
 	for _, addr := range list {

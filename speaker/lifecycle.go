@@ -10,12 +10,15 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/membership"
 )
 
 // settle finds out which fellows are alive and what was claimed, and looks at
@@ -31,13 +34,13 @@ func (sp *speaker) settle(ctx context.Context) error {
 			return nil // ctx has ended
 		}
 	}
-	settle(ctx, sp.members, sp.settings.Member.SettleTimeout, sp.log)
+	sp.tracker.Settle(ctx, sp.settings.Member.SettleTimeout)
 	select {
 	case <-sp.view.config.Known().C():
 	case <-ctx.Done():
 		return nil
 	}
-	sp.watch.look(ctx)
+	sp.tracker.Evaluate(ctx)
 	if sp.hasFellows() {
 		// It gets nothing that its service proxy drops, while others can serve.
 		select {
@@ -47,12 +50,12 @@ func (sp *speaker) settle(ctx context.Context) error {
 		}
 	}
 	sp.resume(ctx)
-	sp.say(announcement.StageReady)
+	sp.tracker.SetStage(announcement.StageReady)
 	sp.view.state.settled.Set()
 	// Those that came meanwhile were looked at for BGP only, and a cordoned node
 	// had to wait with that.
 	sp.bgp.ConfigChanged()
-	sp.watch.all()
+	sp.queue.RequeueAll()
 	sp.object.tell()
 	return nil
 }
@@ -63,8 +66,8 @@ const settleLook = 20 * time.Millisecond
 // linksKnown reports whether the links of this node are known. Before that, it
 // would give up what it had for want of a link.
 func (sp *speaker) linksKnown(ctx context.Context) bool {
-	sp.watch.look(ctx)
-	return sp.view.local.Load() != nil
+	sp.tracker.Evaluate(ctx)
+	return sp.tracker.LinksKnown()
 }
 
 // introduced reports whether this speaker has said where it is, and read where the
@@ -80,10 +83,10 @@ func (sp *speaker) introduced(ctx context.Context) bool {
 		return false
 	}
 	sp.introduceNext = time.Now().Add(time.Second)
-	sp.watch.look(ctx) // at the links, which the object lists
+	sp.tracker.Evaluate(ctx) // the links, which the object lists
 	writeErr := sp.object.write(ctx, sp.object.status())
 	// The API server's word, not that of a cache.
-	readErr := sp.peers.read(ctx, sp.object.live)
+	readErr := sp.peers.Read(ctx, sp.object.live)
 	why := ""
 	switch {
 	case readErr != nil:
@@ -110,10 +113,8 @@ func (sp *speaker) introduced(ctx context.Context) bool {
 // cannot write where it is: an earlier one of this node has written the same, this one
 // has met another, or there is no other node.
 func (sp *speaker) canBeFound(ctx context.Context) bool {
-	for _, m := range sp.members.Members() {
-		if m.Name != sp.settings.Node && m.State == membership.Alive {
-			return true
-		}
+	if sp.tracker.HasMet() {
+		return true
 	}
 	var own v1beta1.Speaker
 	err := sp.object.live.Get(ctx, types.NamespacedName{Name: sp.settings.Node}, &own)
@@ -126,12 +127,12 @@ func (sp *speaker) canBeFound(ctx context.Context) bool {
 
 // takesPart reports whether this speaker takes part in the membership.
 func (sp *speaker) takesPart(context.Context) bool {
-	if sp.joined() {
+	if sp.joiner.Joined() {
 		sp.view.state.setUnsettled("")
 		return true
 	}
-	if why := sp.view.joining.Load(); why != nil {
-		sp.view.state.setUnsettled(why.message)
+	if why := sp.joiner.Problem(); why != nil {
+		sp.view.state.setUnsettled(why.Message)
 	}
 	return false
 }
@@ -139,41 +140,25 @@ func (sp *speaker) takesPart(context.Context) bool {
 // resume takes up what this speaker announced before it was started anew, and
 // looks at every address once.
 func (sp *speaker) resume(ctx context.Context) {
-	sp.fellows.wasBlind(time.Now())
-	sp.watch.look(ctx)
+	sp.tracker.MarkDisconnected()
+	sp.tracker.Evaluate(ctx)
 	sp.adopt()
 	if err := sp.loop.ReconcileAll(ctx); err != nil {
 		sp.log.Error("cannot reconcile addresses", "error", err)
 	}
-	sp.claims.sayAll()
+	sp.claims.PublishAll()
 }
 
 // adopt takes in what the speaker before this one claimed: as the fellows remember
 // it, and as its object tells, should they have been started anew too.
 func (sp *speaker) adopt() {
-	own := word{}
-	for _, m := range sp.members.Members() {
-		if m.Name == sp.settings.Node {
-			own = readWord(m)
-		}
-	}
-	own = own.or(speakerObject{claims: sp.object.before}, false)
-	sp.view.state.adopt(own.claims, sp.fellows.current().claims)
+	sp.view.state.adopt(sp.tracker.ClaimedBefore(sp.object.before), sp.tracker.Current().Claims)
 	// Before the first is said, all others of its block are known.
 	for addr, r := range sp.view.state.all() {
 		if r.Claim != nil {
-			sp.claims.set(addr, r.Claim)
+			sp.claims.Set(addr, r.Claim)
 		}
 	}
-}
-
-// say tells the fellows how far this speaker is with its work.
-func (sp *speaker) say(stage announcement.Stage) {
-	sp.stage.Store(&stage)
-	if err := sp.members.Say(saysStage, []byte(stage)); err != nil {
-		sp.log.Error("cannot tell the fellows", "error", err)
-	}
-	sp.object.tell()
 }
 
 // Times of an orderly end.
@@ -209,7 +194,7 @@ func (sp *speaker) leaveLayer2(leaves bool) {
 	if !leaves {
 		// It says so also when nobody works who could hear it: the last of all that
 		// are restarted at once. Who starts before it is back reads it in its object.
-		sp.say(announcement.StageRestarting)
+		sp.tracker.SetStage(announcement.StageRestarting)
 		if sp.hasFellows() {
 			sp.log.Info("expected back: another speaker answers meanwhile")
 			time.Sleep(standInTime)
@@ -220,9 +205,8 @@ func (sp *speaker) leaveLayer2(leaves bool) {
 		return
 	}
 	sp.log.Info("handing over, because the node is about to go")
-	sp.view.leaving.Store(true)
-	sp.say(announcement.StageLeaving)
-	sp.watch.all()
+	sp.tracker.SetStage(announcement.StageLeaving)
+	sp.queue.RequeueAll()
 	deadline := time.Now().Add(sp.settings.HandOver + time.Second)
 	for sp.view.state.owns() && time.Now().Before(deadline) {
 		time.Sleep(leaveLook)
@@ -232,12 +216,7 @@ func (sp *speaker) leaveLayer2(leaves bool) {
 
 // hasFellows reports whether another speaker is present.
 func (sp *speaker) hasFellows() bool {
-	for _, f := range sp.fellows.current().fellows {
-		if f.Presence == announcement.Present {
-			return true
-		}
-	}
-	return false
+	return sp.tracker.Current().AnyPresent()
 }
 
 // nodeLeaves reports whether this node is being drained, excluded, deleted or
@@ -259,10 +238,6 @@ func (sp *speaker) nodeLeaves() bool {
 // sooner, but then its kernel stood still as well, which is rare. A busy node
 // whose processes wait for their turn is not to fall silent for it.
 const stall = time.Second
-
-// confirmTimeout is how long a speaker that was frozen or cut off waits for a
-// fellow to answer before it takes itself for alone.
-const confirmTimeout = 3 * time.Second
 
 // tellPause is the least time between two looks at what the announcer has done.
 // While thousands of addresses are taken, it has news every few milliseconds.
@@ -300,14 +275,8 @@ func (sp *speaker) guard(ctx context.Context) error {
 func (sp *speaker) makeSure(ctx context.Context) {
 	start := time.Now()
 	sp.log.Warn("this process stood still; asking the fellows before anything is answered")
-	sp.fellows.wasBlind(start)
-	bounded, cancel := context.WithTimeout(ctx, confirmTimeout)
-	defer cancel()
-	if err := sp.members.Confirm(bounded); err != nil {
-		sp.log.Warn("no fellow answers; going on alone", "error", err)
-	}
-	// What they say is looked at before anything is answered.
-	sp.watch.look(ctx)
+	// What the others say is looked at before anything is answered.
+	sp.tracker.Reconnect(ctx)
 	announced := slices.SortedFunc(maps.Keys(sp.view.state.announced()), netip.Addr.Compare)
 	if err := sp.loop.Reconcile(ctx, announced); err != nil {
 		sp.log.Error("cannot reconcile addresses", "error", err)
@@ -328,8 +297,6 @@ const (
 	// contactInterval is how often a speaker that does not hear somebody, and has
 	// not for a while, finds out whether it hears anybody.
 	contactInterval = 4 * time.Second
-	// renewalTrust is how long a renewal seen proves that its writer works.
-	renewalTrust = 20 * time.Second
 )
 
 // renew writes the Speaker object as soon as a fellow writes in its own that it
@@ -338,7 +305,7 @@ const (
 // is answered. It also finds out whether it is this speaker that hears nothing,
 // when it does not hear somebody.
 func (sp *speaker) renew(ctx context.Context) error {
-	defer sp.background.Wait()
+	defer sp.tracker.WaitContact()
 	ticker := time.NewTicker(renewLook)
 	defer ticker.Stop()
 	r := renewal{contact: time.Now()}
@@ -367,24 +334,64 @@ func (sp *speaker) renewOnce(ctx context.Context, r *renewal) {
 	if anyNew(doubters, r.answered) || len(doubters) > 0 && !time.Now().Before(r.next) {
 		r.next = time.Now().Add(renewRetry)
 		if sp.proveAlive(ctx) {
-			sp.fellows.sawAPI(true, time.Now())
+			sp.tracker.SawAPI(true)
 			r.next = time.Now().Add(renewInterval)
 		}
 	}
 	r.answered = doubters
-	doubt, alive, askAPI := sp.fellows.inDoubt()
+	doubt, alive, askAPI := sp.tracker.Current().Doubt()
 	switch {
-	case doubt == noDoubt:
-		sp.fellows.hearsAll(time.Now())
-	case doubt == freshDoubt, !time.Now().Before(r.ask):
+	case doubt == presence.NoDoubt:
+		sp.tracker.SawAll()
+	case doubt == presence.FreshDoubt, !time.Now().Before(r.ask):
 		r.ask = time.Now().Add(contactInterval)
-		sp.lookForContact(ctx, alive, askAPI)
+		sp.tracker.SeekContact(ctx, alive, askAPI, sp.object)
 	}
 	if len(alive) > 0 {
 		r.contact = time.Now()
 	}
-	r.contact = later(r.contact, sp.fellows.lastContact())
+	if last := sp.tracker.LastContact(); last.After(r.contact) {
+		r.contact = last
+	}
 	sp.isolate(r.contact, time.Now())
+}
+
+// contactPatience is how long a speaker may take to find out whether it hears
+// anybody, once somebody has been silent for too long: more than a call to an API
+// server that is not there takes.
+const contactPatience = apiTimeout + 4*renewLook
+
+// isolate takes in since when this speaker has had no contact with anybody. As
+// long as that lasts it takes nothing from a node whose kernel answers, and so does
+// everybody else who knows as little. An address that it had before and that a
+// fellow announces nevertheless was taken by one that knows more: that one keeps it.
+func (sp *speaker) isolate(since, now time.Time) {
+	limit := sp.settings.Isolation
+	isolated := limit > 0 && sp.view.state.settled.IsSet() && now.Sub(since) > limit
+	var taken map[netip.Addr]string
+	if isolated {
+		taken = sp.takenByOthers(since)
+	}
+	switch news := sp.tracker.SetIsolated(isolated, taken); {
+	case news && isolated:
+		sp.log.Warn("isolated: neither the API server nor another speaker is heard", "duration", limit.String())
+	case news:
+		sp.log.Info("no longer isolated")
+	}
+}
+
+// takenByOthers are the addresses that this node announced before a time and that
+// fellows claimed on the LAN since.
+func (sp *speaker) takenByOthers(since time.Time) map[netip.Addr]string {
+	out := map[netip.Addr]string{}
+	for _, heard := range sp.conflicts.announcer.Conflicts() {
+		own := sp.view.state.memory(heard.Addr)
+		node := sp.tracker.NodeOf(heard.MAC)
+		if heard.Last.After(since) && own.since.Before(since) && node != "" && node != sp.view.node {
+			out[heard.Addr] = node
+		}
+	}
+	return out
 }
 
 // anyNew reports whether a fellow doubts that did not before, or does so again.
@@ -409,7 +416,7 @@ func (sp *speaker) proveAlive(ctx context.Context) bool {
 // doubters are the fellows that do not hear this speaker. What one says whose
 // node is not ready, or gone, is what it said before it died.
 func (sp *speaker) doubters(ctx context.Context) map[string]string {
-	out := sp.fellows.doubters()
+	out := sp.tracker.Doubters()
 	for name := range out {
 		var node corev1.Node
 		err := sp.view.cluster.Get(ctx, types.NamespacedName{Name: name}, &node)
@@ -418,6 +425,35 @@ func (sp *speaker) doubters(ctx context.Context) map[string]string {
 		}
 	}
 	return out
+}
+
+// tellReachable emits an Event at the Speaker object when other speakers are no
+// longer heard, or are again.
+func (sp *speaker) tellReachable(ctx context.Context) error {
+	ticker := time.NewTicker(conflictLook)
+	defer ticker.Stop()
+	before := string(v1beta1.ReasonMembersHeard)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		now := members.ReachableCondition(sp.joiner.Problem(), sp.tracker.Current(), sp.object.address)
+		if now.Reason == before {
+			continue
+		}
+		before = now.Reason
+		kind := corev1.EventTypeWarning
+		if now.Status == metav1.ConditionTrue {
+			kind = corev1.EventTypeNormal
+		}
+		sp.log.Info("what is heard of other speakers has changed", "reason", now.Reason, "message", now.Message)
+		object := v1beta1.Speaker{}
+		if sp.view.cluster.Get(ctx, types.NamespacedName{Name: sp.settings.Node}, &object) == nil {
+			sp.events.Eventf(&object, nil, kind, now.Reason, "Listen", "%s", kube.Note(now.Message))
+		}
+	}
 }
 
 // conflictLook is how often conflicts are looked at that nothing else tells of:

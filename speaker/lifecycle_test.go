@@ -4,9 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,27 +14,19 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/membership"
 )
 
 // process is the speaker of a world with a membership that does not run, so
-// that nobody hears what it says. looks is how often all was looked at.
-func (w *world) process() (sp *speaker, looks *atomic.Int32) {
+// that nobody hears what it says.
+func (w *world) process() *speaker {
 	w.t.Helper()
-	members, err := membership.New(membership.Config{Name: "node1", BindAddr: netip.MustParseAddr("127.0.0.1"), Keys: [][]byte{make([]byte, 16)}})
-	if err != nil {
-		w.t.Fatal(err)
+	return &speaker{
+		settings: processSettings{Node: "node1", HandOver: w.view.handOver}, log: slog.New(slog.DiscardHandler),
+		view: w.view, tracker: w.tracker, joiner: w.view.joiner, addresses: w.addresses, object: w.object, conflicts: w.conflicts,
+		claims: w.claimed, bgp: w.bgp, queue: w.queue, loop: w.loop,
 	}
-	looks = &atomic.Int32{}
-	sp = &speaker{
-		settings: processSettings{Node: "node1", HandOver: w.view.handOver}, log: slog.New(slog.DiscardHandler), members: members,
-		view: w.view, fellows: w.fellows, addresses: w.addresses, object: w.object, conflicts: w.conflicts,
-		claims: w.claimed, bgp: w.bgp, queue: w.queue, loop: w.loop, keyed: make(chan struct{}),
-		watch: &watch{view: w.view, fellows: w.fellows, all: func() { looks.Add(1) }, changed: make(chan struct{}, 1)},
-	}
-	sp.say(announcement.StageReady)
-	return sp, looks
 }
 
 // nodeThat is a node with a change.
@@ -66,21 +56,20 @@ func TestNodeLeaves(t *testing.T) {
 			w := newWorld(t, test.node, node("node2"))
 			w.says("node2")
 			w.see()
-			sp, _ := w.process()
+			sp := w.process()
 			if got := sp.nodeLeaves(); got != test.leaves {
 				t.Errorf("it leaves is %t", got)
 			}
 		})
 	}
 	drained := nodeThat("node1", func(n *corev1.Node) { n.Spec.Unschedulable = true })
-	w := newWorld(t, drained)
-	w.view.ignoreCordon = true
-	if sp, _ := w.process(); sp.nodeLeaves() {
+	w := newWorldWith(t, func(c *members.Config) { c.IgnoreCordon = true }, drained)
+	if sp := w.process(); sp.nodeLeaves() {
 		t.Error("it is drained, and ignores a cordon: it leaves")
 	}
 	labelled := nodeThat("node1", func(n *corev1.Node) { n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""} })
 	w = newWorld(t, labelled)
-	if sp, _ := w.process(); sp.nodeLeaves() {
+	if sp := w.process(); sp.nodeLeaves() {
 		t.Error("it has the label that all nodes have: it leaves")
 	}
 }
@@ -92,7 +81,7 @@ func TestWhoeverDoubtsMustBeReady(t *testing.T) {
 	unknown := nodeThat("node3", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionUnknown })
 	up := nodeThat("node4", func(*corev1.Node) {})
 	w := newWorld(t, down, unknown, up)
-	sp, _ := w.process()
+	sp := w.process()
 	for _, test := range []struct {
 		story string
 		nodes []string
@@ -122,7 +111,7 @@ func TestWhoeverDoubtsMustBeReady(t *testing.T) {
 func TestEachDoubtIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nodeThat("node1", func(*corev1.Node) {}), nodeThat("node2", func(*corev1.Node) {}), nodeThat("node3", func(*corev1.Node) {}))
-		sp, _ := w.process()
+		sp := w.process()
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- sp.renew(ctx) }()
@@ -209,7 +198,7 @@ func TestLeave(t *testing.T) {
 				w.announces("192.0.2.10", time.Now())
 				test.change(w)
 				w.see()
-				sp, looks := w.process()
+				sp, before := w.process(), w.queue.RequeueAll()
 				begin := time.Now()
 				gaveUp := func() { w.owned("192.0.2.10", "node2") }
 				if test.owns == 0 {
@@ -221,30 +210,17 @@ func TestLeave(t *testing.T) {
 				if took := time.Since(begin); took != test.took {
 					t.Errorf("it took %s, want %s", took, test.took)
 				}
-				if got := sp.currentStage(); got != test.stage {
+				if got := sp.tracker.Stage(); got != test.stage {
 					t.Errorf("it says that it is %s", got)
 				}
-				if leaves := test.stage == announcement.StageLeaving; w.view.leaving.Load() != leaves || (looks.Load() > 0) != leaves {
-					t.Errorf("it hands over is %t; all was looked at %d times", w.view.leaving.Load(), looks.Load())
+				leaves := test.stage == announcement.StageLeaving
+				if self := sp.tracker.Around().Speakers["node1"]; (self.Presence == announcement.Leaving) != leaves {
+					t.Errorf("it is %s", self.Presence)
+				}
+				if all := w.queue.RequeueAll() - before - 1; (all > 0) != leaves {
+					t.Errorf("all was requeued %d times", all)
 				}
 			})
 		})
-	}
-}
-
-func TestPingsOfASilentNodeBecomeFewer(t *testing.T) {
-	last := time.Duration(0)
-	for _, silent := range []time.Duration{0, time.Second, 10 * time.Second, time.Hour} {
-		pause := pingPause(silent)
-		if pause < last || pause < 50*time.Millisecond || pause > 10*time.Second {
-			t.Errorf("after %s of silence the pause is %s", silent, pause)
-		}
-		last = pause
-	}
-	if pingPause(0) > 200*time.Millisecond {
-		t.Error("a node that has just fallen silent must be known for dead soon")
-	}
-	if pingPause(time.Hour) < time.Second {
-		t.Error("a node that was taken away is pinged without an end")
 	}
 }

@@ -8,11 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/signal"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -36,6 +36,8 @@ import (
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/settings"
 	"github.com/berth-lb/berth/internal/speaker/bgp"
+	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/internal/version"
 	"github.com/berth-lb/berth/pkg/announcement"
@@ -87,14 +89,14 @@ type speaker struct {
 	log       *slog.Logger
 	view      *view
 	links     *linkwatch.Watcher
-	members   members
+	members   *membership.Membership
 	announcer *announcer.Announcer
 	prober    *prober.Prober
 	object    *object
-	peers     *fellowReconciler
-	fellows   *fellowship
-	claims    *claims
-	watch     *watch
+	tracker   *members.Tracker
+	peers     *members.Objects
+	joiner    *members.Joiner
+	claims    *members.Claims
 	addresses *addresses
 	asking    *asking
 	checking  *checking
@@ -105,19 +107,9 @@ type speaker struct {
 	others    *cluster.OtherSecrets
 	events    events.EventRecorder
 	metrics   *metrics
-	stage     atomic.Pointer[announcement.Stage]
-	// keys are the first member keys; join sets them and then closes keyed. secrets
-	// tells of other ones.
-	keys    [][]byte
-	keyed   chan struct{}
-	secrets cache.Cache
 	// introducing is since when this speaker has tried to say where it is, and
 	// introduceNext when it tries again.
 	introducing, introduceNext time.Time
-	// askingAPI is set while it is found out whether the API server answers, which
-	// one of the background tasks of renew does.
-	askingAPI  atomic.Bool
-	background sync.WaitGroup
 }
 
 // run serves until ctx ends.
@@ -156,7 +148,11 @@ func speak(
 	if err != nil {
 		return err
 	}
-	address, err := memberAddress(ctx, api, s, log)
+	own, err := members.ParseAddresses(s.Member.Address)
+	if err != nil {
+		return err
+	}
+	address, err := members.ChooseAddress(ctx, api, s.Node, own, log)
 	if err != nil {
 		return err
 	}
@@ -164,7 +160,7 @@ func speak(
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	sp, err := newSpeaker(running, mgr, s, address, configuration, state, past{
-		bootID: boot, restarting: hadSessions(before, boot), claims: claimsOf(before.Layer2), links: before.Links,
+		bootID: boot, restarting: hadSessions(before, boot), claims: members.ParseObject(&v1beta1.Speaker{Status: before}, s.Node).State.Claims, links: before.Links,
 		worked: before.Worked(),
 	}, log)
 	if err != nil {
@@ -239,7 +235,7 @@ func newEngines(s processSettings, address netip.AddrPort, loops *kube.Loops, re
 		Name:     s.Node,
 		BindAddr: address.Addr(),
 		Port:     address.Port(),
-		Keys:     unusedKey(),
+		Keys:     members.UnusedKey(),
 		Timing:   s.Member.timing(),
 		Logger:   log,
 		Pass:     loops.Loop("membership"),
@@ -283,27 +279,63 @@ func newSpeaker( //nolint:funlen // one part after the other, one field a line
 	if err != nil {
 		return nil, err
 	}
+	secret := types.NamespacedName{Namespace: s.Kube.Namespace, Name: s.Kube.MemberSecret}
+	secrets, err := members.SecretCache(mgr, secret)
+	if err != nil {
+		return nil, err
+	}
 	interval, misses := s.Member.nodeProbes()
-	members, announcer, prober := e.members, e.announcer, e.prober
+	announcer, prober := e.announcer, e.prober
 
 	sp := &speaker{
-		settings: s, log: log, keyed: make(chan struct{}), members: members, announcer: announcer, prober: prober, links: linkwatch.New(log),
+		settings: s, log: log, members: e.members, announcer: announcer, prober: prober, links: linkwatch.New(log),
 		queue: reconcile.NewQueue(), others: cluster.NewOtherSecrets(), events: recorder,
 	}
 	status := notify.NewSignal()
 	reader := cluster.NewReader(mgr.GetCache(), s.Kube.Class, s.Kube.Namespace, sp.others)
 	serviceEvents := reconcile.NewServiceEvents(mgr.GetCache(), recorder)
-	sp.fellows = newFellowship(s.Node, announcement.Patience{
-		Restart: s.RestartHold, Silence: s.SilenceHold, Doubt: time.Duration(misses+2) * interval, Renewal: renewalTrust,
-		Contact: contactPatience,
-	}, members, prober)
-	sp.claims = newClaims(members, maxBlocks, log)
-	sp.view = &view{
-		cluster: reader, config: configuration, state: state, fellows: sp.fellows, links: sp.links, claims: sp.claims,
-		node: s.Node, member: address.Addr(), excludeLinks: exclude, ignoreExclude: s.IgnoreExclude, ignoreCordon: s.IgnoreCordon,
-		probes: s.ProbeCount > 0, handOver: s.HandOver,
+	sp.claims = members.NewClaims(e.members, members.MaxBlocks, reconcile.PartSize, log)
+	sp.tracker, err = members.New(members.Config{
+		Node:    s.Node,
+		Address: address.Addr(),
+		Patience: announcement.Patience{
+			Restart: s.RestartHold,
+			Silence: s.SilenceHold,
+			Doubt:   time.Duration(misses+2) * interval,
+			Renewal: presence.RenewalTrust,
+			Contact: contactPatience,
+		},
+		ExcludeLinks:  exclude,
+		IgnoreExclude: s.IgnoreExclude,
+		IgnoreCordon:  s.IgnoreCordon,
+		Configuration: configuration,
+		Membership:    e.members,
+		Links:         sp.links,
+		Prober:        prober,
+		Announcer:     announcer,
+		Dialer:        &net.Dialer{},
+		Room:          sp.claims,
+		Requeue:       sp.queue,
+		Status:        status,
+		Pass:          state.loops.Loop("watch"),
+		Log:           log,
+	})
+	if err != nil {
+		return nil, err
 	}
-	sp.fellows.ownLinks = sp.view.ownLinks
+	sp.joiner = members.NewJoiner(members.JoinerConfig{
+		Membership: e.members,
+		Address:    address,
+		Secret:     secret,
+		API:        mgr.GetAPIReader(),
+		Secrets:    secrets,
+		Status:     status,
+		Log:        log,
+	})
+	sp.view = &view{
+		cluster: reader, config: configuration, state: state, tracker: sp.tracker, joiner: sp.joiner, claims: sp.claims, links: sp.links,
+		node: s.Node, ignoreExclude: s.IgnoreExclude, ignoreCordon: s.IgnoreCordon, probes: s.ProbeCount > 0, handOver: s.HandOver,
+	}
 	sp.bgp = bgp.New(ctx, bgp.Config{
 		Node:           s.Node,
 		Cluster:        reader,
@@ -345,37 +377,18 @@ func newSpeaker( //nolint:funlen // one part after the other, one field a line
 	})
 	sp.object = &object{
 		view: sp.view, live: mgr.GetAPIReader(), writer: mgr.GetClient(), log: log, address: address,
-		profile: s.Member.profile(), stage: sp.currentStage, conflicts: sp.conflicts.list, bgp: sp.bgp,
+		profile: s.Member.profile(), stage: sp.tracker.Stage, conflicts: sp.conflicts.list, bgp: sp.bgp,
 		dirty: status, before: before.claims, linksBefore: before.links, workedBefore: before.worked,
 	}
-	sp.watch = &watch{
-		view: sp.view, fellows: sp.fellows, members: members, prober: prober, announcer: announcer, links: sp.links, log: log,
-		changed: make(chan struct{}, 1), all: func() { sp.queue.RequeueAll() }, one: sp.queue.Requeue, told: sp.object.tell,
-	}
-	sp.peers = &fellowReconciler{cached: mgr.GetCache(), node: s.Node, members: members, fellows: sp.fellows, told: func() {
-		sp.watch.again()
-		sp.object.tell()
-	}}
-	sp.metrics = newMetrics(sp.view, announcer, prober, sp.conflicts, members)
-	sp.say(announcement.StageStarting)
-	for key, set := range map[string]bool{saysIgnoresExclude: s.IgnoreExclude, saysIgnoresCordon: s.IgnoreCordon} {
-		if err := members.Say(key, flagValue(set)); err != nil {
-			return nil, err
-		}
-	}
+	sp.peers = members.NewObjects(mgr.GetCache(), sp.tracker)
+	sp.metrics = newMetrics(sp.view, announcer, prober, sp.conflicts, e.members)
+	sp.tracker.SetStage(announcement.StageStarting)
 	return sp, nil
 }
-
-// currentStage is how far this speaker is with its work.
-func (sp *speaker) currentStage() announcement.Stage { return *sp.stage.Load() }
 
 // addTo has the manager run all parts.
 func (sp *speaker) addTo(mgr manager.Manager) error {
 	if err := setupControllers(mgr, sp); err != nil {
-		return err
-	}
-	var err error
-	if sp.secrets, err = memberSecretCache(mgr, sp.memberSecret()); err != nil {
 		return err
 	}
 	for _, collector := range []prometheus.Collector{sp.metrics, sp.bgp, &sp.view.state.loops} {
@@ -387,10 +400,10 @@ func (sp *speaker) addTo(mgr manager.Manager) error {
 		sp.links.Run,
 		sp.announcer.Run,
 		sp.prober.Run,
-		sp.join,
+		sp.joiner.Run,
 		sp.bgp.Run,
 		sp.object.run,
-		sp.watch.run,
+		sp.tracker.Run,
 		sp.loop.Run,
 		sp.asking.run,
 		sp.checking.run,
@@ -399,7 +412,7 @@ func (sp *speaker) addTo(mgr manager.Manager) error {
 		sp.renew,
 		sp.tellConflicts,
 		sp.tellReachable,
-		sp.rotateKeys,
+		sp.joiner.RotateKeys,
 		func(ctx context.Context) error {
 			return sp.others.Watch(ctx, mgr, sp.settings.Kube.Namespace, sp.log)
 		},

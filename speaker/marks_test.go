@@ -82,10 +82,11 @@ func TestTheFirstWorkerTakesOver(t *testing.T) {
 // that it keeps what it owns through a restart.
 func TestWhatAFellowIgnoresIsKnownWithoutIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		const arrives = 10 * time.Second
 		w := newWorld(t)
 		knows := func(want bool) {
 			t.Helper()
-			f := w.fellows.current().fellows["node2"]
+			f := w.tracker.Current().Members["node2"]
 			if f.IgnoresCordon != want || f.IgnoresExclude != want {
 				t.Errorf("it ignores a cordon is %t, the label %t", f.IgnoresCordon, f.IgnoresExclude)
 			}
@@ -106,13 +107,13 @@ func TestWhatAFellowIgnoresIsKnownWithoutIt(t *testing.T) {
 		w.says("node2")
 		w.see()
 		knows(false)
-		// What it says may arrive a moment after the word that it is ready.
+		// What it says may arrive a while after the word that it is ready.
 		w.reads(written("node2", both))
 		knows(true)
-		if p := w.fellows.current(); !p.recheck.Equal(time.Now().Add(wordsTake)) {
-			t.Errorf("it is looked again in %s", time.Until(p.recheck))
+		if p := w.tracker.Current(); !p.Recheck.Equal(time.Now().Add(arrives)) {
+			t.Errorf("it is looked again in %s", time.Until(p.Recheck))
 		}
-		time.Sleep(wordsTake)
+		time.Sleep(arrives)
 		w.see()
 		knows(false)
 	})

@@ -157,26 +157,26 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 }
 
 func (m *metrics) collectFellows(out chan<- prometheus.Metric) {
-	p := m.view.fellows.current()
-	kube.Gauge(out, m.members, max(p.alive, 1))
-	kube.Gauge(out, m.unheard, len(p.unheard()))
+	p := m.view.tracker.Current()
+	kube.Gauge(out, m.members, max(p.Alive, 1))
+	kube.Gauge(out, m.unheard, len(p.Unheard()))
 	isolated := 0
-	if m.view.isolated.Load() {
+	if m.view.tracker.IsIsolated() {
 		isolated = 1
 	}
 	kube.Gauge(out, m.isolated, isolated)
 	kube.Counter(out, m.writeFailures, m.view.writeFailures.Load())
 	presences := map[announcement.Presence]int{}
 	unread := 0
-	for _, f := range p.fellows {
+	for _, f := range p.Members {
 		presences[f.Presence]++
-		if f.unread {
+		if f.Unread {
 			unread++
 		}
 	}
 	kube.Gauge(out, m.unread, unread)
 	full := 0
-	if m.view.claims.isFull() {
+	if m.view.claims.IsFull() {
 		full = 1
 	}
 	kube.Gauge(out, m.full, full)

@@ -177,7 +177,7 @@ func TestIsolatedNodeYields(t *testing.T) {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-				sp, _ := w.process()
+				sp := w.process()
 				sp.settings.Isolation = 5 * time.Minute
 				w.look()
 				time.Sleep(time.Minute)
@@ -186,7 +186,7 @@ func TestIsolatedNodeYields(t *testing.T) {
 				cut := time.Now()
 				time.Sleep(time.Hour)
 				w.heard = append(w.heard, conflictAt(address, test.mac, cut.Add(test.after)))
-				if sp.isolate(cut, cut.Add(4*time.Minute)); w.view.isolated.Load() {
+				if sp.isolate(cut, cut.Add(4*time.Minute)); w.tracker.IsIsolated() {
 					t.Error("it is isolated too soon")
 				}
 				sp.isolate(cut, time.Now())
@@ -206,7 +206,7 @@ func TestIsolatedNodeYields(t *testing.T) {
 				}
 				sp.isolate(time.Now(), time.Now())
 				w.look()
-				if got := w.state.memory(address); w.view.isolated.Load() || got.Reason == v1beta1.ReasonIsolated {
+				if got := w.state.memory(address); w.tracker.IsIsolated() || got.Reason == v1beta1.ReasonIsolated {
 					t.Errorf("when it hears somebody again the decision is %+v", got.Decision)
 				}
 			})

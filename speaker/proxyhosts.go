@@ -157,7 +157,7 @@ func (e *proxyFinder) controls(addr netip.Addr, link string) []netip.Addr {
 		return nil
 	}
 	subnet := all[at].Prefixes[in]
-	for _, f := range e.view.fellows.current().fellows {
+	for _, f := range e.view.tracker.Current().Members {
 		all = append(all, f.Links...)
 	}
 	ofNode := func(a netip.Addr) bool {

@@ -85,8 +85,8 @@ func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
 			}
 			w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 			w.reads(test.object)
-			sp, _ := w.process()
-			sp.fellows.wasBlind(time.Now())
+			sp := w.process()
+			sp.tracker.MarkDisconnected()
 			if got := w.object.status().Layer2; len(got.Announcements) > 0 || len(got.Kept) != 1 || got.Kept[0].Generation != 3 {
 				t.Errorf("while it starts its object says %+v", got)
 			}
@@ -113,8 +113,7 @@ func TestFellowThatIsExpectedBack(t *testing.T) {
 		v1beta1.StageReady:      "Gone (SpeakerNotAlive)",
 	} {
 		w := newWorld(t)
-		w.patienceOf(patience)
-		w.fellows.wasBlind(time.Now())
+		w.tracker.MarkDisconnected()
 		object := written("node2", keeps("192.0.2.10", 4), in(stage))
 		object.Status.Links = nil // it has not looked for them yet
 		w.reads(object)

@@ -13,6 +13,7 @@ import (
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/logging"
 	"github.com/berth-lb/berth/internal/settings"
+	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -130,7 +131,7 @@ func (s processSettings) validate() error {
 	if s.Node == "" {
 		errs = append(errs, settings.Invalid("node-name", s.Node, "it is required"))
 	}
-	if _, err := s.Member.addresses(); err != nil {
+	if _, err := members.ParseAddresses(s.Member.Address); err != nil {
 		errs = append(errs, settings.Invalid("member-address", s.Member.Address, err.Error()))
 	}
 	if s.Member.Port == 0 {

@@ -22,6 +22,7 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/cluster"
 	"github.com/berth-lb/berth/internal/kube"
+	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
@@ -67,7 +68,7 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 		now := time.Now()
 		recheck := sp.view.config.Set(objects, now)
 		sp.bgp.ConfigChanged()
-		sp.watch.again() // links may be named now
+		sp.tracker.Wake() // links may be named now
 		queue.RequeueAll()
 		if recheck.IsZero() {
 			return reconcile.Result{}, nil
@@ -88,7 +89,7 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 	}
 	err = ctrl.NewControllerManagedBy(mgr).Named("members").
 		Watches(&corev1.Node{}, kube.ToWholeConfig(), builder.WithPredicates(nodeAddressesChanged())).
-		Complete(&nodeReconciler{cached: mgr.GetCache(), members: sp.members})
+		Complete(members.NewNodes(mgr.GetCache(), sp.members))
 	if err != nil {
 		return err
 	}
@@ -153,19 +154,14 @@ func bgpNodeChanged(node string) predicate.Predicate {
 // nodeAddressesChanged passes changes of the addresses of a node.
 func nodeAddressesChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		return !slices.Equal(nodeAddresses(e.ObjectOld.(*corev1.Node)), nodeAddresses(e.ObjectNew.(*corev1.Node)))
+		return !slices.Equal(members.NodeAddresses(e.ObjectOld.(*corev1.Node)), members.NodeAddresses(e.ObjectNew.(*corev1.Node)))
 	}}
 }
 
-// speakerChanged passes what membership and the picture of the fellows want to
-// know of a Speaker, and every change of this node's own, which another may
-// have written.
+// speakerChanged passes what others need to know of a Speaker, and every change of this
+// node's own.
 func speakerChanged(node string) predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		before, after := e.ObjectOld.(*v1beta1.Speaker).Status, e.ObjectNew.(*v1beta1.Speaker).Status
-		return e.ObjectNew.GetName() == node || before.MemberAddress != after.MemberAddress || before.Stage != after.Stage ||
-			before.HasWorked != after.HasWorked || before.ExcludeLabel != after.ExcludeLabel || before.Cordon != after.Cordon ||
-			!before.RenewTime.Equal(after.RenewTime) ||
-			doubtOf(e.ObjectOld.(*v1beta1.Speaker), node) != doubtOf(e.ObjectNew.(*v1beta1.Speaker), node)
+		return members.ObjectChanged(e.ObjectOld.(*v1beta1.Speaker), e.ObjectNew.(*v1beta1.Speaker), node)
 	}}
 }

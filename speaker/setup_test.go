@@ -96,6 +96,10 @@ func TestHeartbeatsOfNodesWakeNobody(t *testing.T) {
 	}
 }
 
+func speakerOf(name, address string) client.Object {
+	return &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1beta1.SpeakerStatus{MemberAddress: address}}
+}
+
 // TestWhatOfASpeakerWakesOthers: a busy fellow writes its object every second,
 // and that wakes nobody.
 func TestWhatOfASpeakerWakesOthers(t *testing.T) {

@@ -24,6 +24,8 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/internal/version"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
@@ -74,8 +76,8 @@ func (o *object) renew(ctx context.Context) error {
 	return o.write(ctx, o.status())
 }
 
-// reachable reports whether the API server answers.
-func (o *object) reachable(ctx context.Context) bool {
+// Reachable reports whether the API server answers.
+func (o *object) Reachable(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	var have v1beta1.Speaker
@@ -221,12 +223,12 @@ func (o *object) create(ctx context.Context, into *v1beta1.Speaker) error {
 
 // status is what the object should say.
 func (o *object) status() v1beta1.SpeakerStatus {
-	picture := o.view.fellows.current()
+	picture := o.view.tracker.Current()
 	conflicts := o.conflicts()
 	status := v1beta1.SpeakerStatus{
 		MemberAddress: o.address.String(),
 		MemberProfile: string(o.profile),
-		Members:       int32(max(picture.alive, 1)),
+		Members:       int32(max(picture.Alive, 1)),
 		Version:       version.String(),
 		Stage:         stageStatus(o.stage()),
 		RenewTime:     o.renewed.Load(),
@@ -259,8 +261,8 @@ func (o *object) status() v1beta1.SpeakerStatus {
 	status.Layer2.Announcements = capped(status.Layer2.Announcements)
 	meta.SetStatusCondition(&status.Conditions, o.ready())
 	meta.SetStatusCondition(&status.Conditions, clearCondition(conflicts))
-	if why := o.view.joining.Load(); why != nil || o.view.state.settled.IsSet() {
-		meta.SetStatusCondition(&status.Conditions, reachableCondition(why, picture, o.address))
+	if why := o.view.joiner.Problem(); why != nil || o.view.state.settled.IsSet() {
+		meta.SetStatusCondition(&status.Conditions, members.ReachableCondition(why, picture, o.address))
 	}
 	return status
 }
@@ -281,10 +283,10 @@ func (o *object) kept() map[netip.Addr]announcement.Claim {
 
 // links are those of the node, as far as this speaker knows them.
 func (o *object) links() []v1beta1.SpeakerLink {
-	if o.view.local.Load() == nil {
+	if !o.view.tracker.LinksKnown() {
 		return o.linksBefore
 	}
-	return linkStatus(o.view.ownLinks())
+	return linkStatus(o.view.tracker.OwnLinks())
 }
 
 // ready is the condition that tells whether the speaker announces what it
@@ -356,12 +358,12 @@ func markStatus(ignored bool) v1beta1.NodeMark {
 
 // fellowStatus lists the fellows: of more than can be listed, those that are
 // not present first; then all by name.
-func fellowStatus(p picture) []v1beta1.SpeakerFellow {
+func fellowStatus(p presence.Snapshot) []v1beta1.SpeakerFellow {
 	var out []v1beta1.SpeakerFellow
-	for name, f := range p.fellows {
+	for name, f := range p.Members {
 		out = append(out, v1beta1.SpeakerFellow{
 			Name: name, Presence: v1beta1.FellowPresence(f.Presence.String()), Reason: string(f.Reason),
-			Since: metav1.NewTime(f.since.Truncate(time.Second)),
+			Since: metav1.NewTime(f.Since.Truncate(time.Second)),
 		})
 	}
 	byName := func(a, b v1beta1.SpeakerFellow) int { return cmp.Compare(a.Name, b.Name) }
@@ -381,7 +383,7 @@ func linkStatus(links []links.Link) []v1beta1.SpeakerLink {
 	var out []v1beta1.SpeakerLink
 	for _, l := range links {
 		s := v1beta1.SpeakerLink{
-			Name: l.Name, MACAddress: l.HardwareAddr.String(), Up: l.Up, OnlyNamed: l.Excluded, Balances: l.Balances, Problem: linkProblem(l),
+			Name: l.Name, MACAddress: l.HardwareAddr.String(), Up: l.Up, OnlyNamed: l.Excluded, Balances: l.Balances, Problem: members.LinkProblem(l),
 		}
 		for _, subnet := range l.Shadowed {
 			s.Shadowed = append(s.Shadowed, subnet.String())

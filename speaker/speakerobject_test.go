@@ -19,6 +19,8 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
@@ -177,13 +179,13 @@ func TestSpeakerObjectFromStartToEnd(t *testing.T) {
 // TestFellowsAreListedByNameAndThoseThatAreMissingFirst: of more than the
 // object takes, those that somebody has to look after must not be left out.
 func TestFellowsAreListedByNameAndThoseThatAreMissingFirst(t *testing.T) {
-	p := picture{fellows: map[string]fellow{}}
+	p := presence.Snapshot{Members: map[string]presence.Member{}}
 	for n := range v1beta1.MaxSpeakerAnnouncements + 50 {
 		s := announcement.Speaker{Presence: announcement.Present, Reason: v1beta1.ReasonNodePresent}
 		if n >= v1beta1.MaxSpeakerAnnouncements+40 {
 			s = announcement.Speaker{Presence: announcement.Gone, Reason: v1beta1.ReasonNodeSilent}
 		}
-		p.fellows[fmt.Sprintf("node%03d", n)] = fellow{Speaker: s, since: start.Add(999)}
+		p.Members[fmt.Sprintf("node%03d", n)] = presence.Member{Speaker: s, Since: start.Add(999)}
 	}
 	got := fellowStatus(p)
 	if len(got) != v1beta1.MaxSpeakerAnnouncements {
@@ -234,7 +236,7 @@ func TestStagesInTheStatus(t *testing.T) {
 		if got := w.object.status().Stage; got != want {
 			t.Errorf("%s is told as %s", stage, got)
 		}
-		if got := parseSpeaker(&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{Stage: want}}, "node9").stage; got != stage {
+		if got := members.ParseObject(&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{Stage: want}}, "node9").State.Stage; got != stage {
 			t.Errorf("%s is read as %s", want, got)
 		}
 	}
@@ -287,8 +289,8 @@ func TestStandInIsToldOf(t *testing.T) {
 	if len(got) != 1 || got[0].StandInFor != "node2" || got[0].Generation != 0 {
 		t.Errorf("got %+v", got)
 	}
-	if o := parseSpeaker(&v1beta1.Speaker{Status: w.object.status()}, "node9"); len(o.claims) > 0 {
-		t.Errorf("fellows take it for the claim %v", o.claims)
+	if o := members.ParseObject(&v1beta1.Speaker{Status: w.object.status()}, "node9"); len(o.State.Claims) > 0 {
+		t.Errorf("fellows take it for the claim %v", o.State.Claims)
 	}
 }
 
@@ -296,15 +298,15 @@ func TestStandInIsToldOf(t *testing.T) {
 func TestObjectIsReadAsItIsWritten(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.look()
-	o := parseSpeaker(&v1beta1.Speaker{Status: w.object.status()}, "node9")
-	if o.stage != announcement.StageReady || o.peer.String() != "192.0.2.1:7947" || !o.renewal.IsZero() || !o.renewed.IsZero() {
+	o := members.ParseObject(&v1beta1.Speaker{Status: w.object.status()}, "node9")
+	if o.State.Stage != announcement.StageReady || o.Peer.String() != "192.0.2.1:7947" || !o.Renewal.IsZero() || !o.Renewed.IsZero() {
 		t.Errorf("got %+v", o)
 	}
-	if claim := o.claims[address]; len(o.claims) != 1 || claim != (announcement.Claim{Generation: 1}) {
-		t.Errorf("claims are %v", o.claims)
+	if claim := o.State.Claims[address]; len(o.State.Claims) != 1 || claim != (announcement.Claim{Generation: 1}) {
+		t.Errorf("claims are %v", o.State.Claims)
 	}
-	if len(o.links) != 1 || !o.links[0].Equal(fellowLink("node1")) {
-		t.Errorf("links are %+v", o.links)
+	if len(o.State.Links) != 1 || !o.State.Links[0].Equal(fellowLink("node1")) {
+		t.Errorf("links are %+v", o.State.Links)
 	}
 }
 
@@ -325,11 +327,11 @@ func TestRenewal(t *testing.T) {
 				t.Errorf("renewed %s", got)
 			}
 		}
-		if !w.object.reachable(t.Context()) {
+		if !w.object.Reachable(t.Context()) {
 			t.Error("the API server is there")
 		}
 		w.object.live = fake.NewClientBuilder().WithScheme(kube.Scheme()).WithInterceptorFuncs(away()).Build()
-		if w.object.reachable(t.Context()) {
+		if w.object.Reachable(t.Context()) {
 			t.Error("the API server is away")
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,6 +26,8 @@ import (
 	"github.com/berth-lb/berth/internal/cluster"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
@@ -50,6 +53,8 @@ type town struct {
 	// writes; blocked while speakers do not hear each other, rejected while a firewall
 	// says so.
 	apiAway, readOnly, blocked, rejected bool
+	// wrote is called with what is written to the API server.
+	wrote func(client.Object)
 }
 
 // shell is one node, and the speaker that runs there.
@@ -190,6 +195,9 @@ func (g gatedStatus) Update(ctx context.Context, object client.Object, opts ...c
 	if g.town.apiAway || g.town.readOnly {
 		return errDown
 	}
+	if g.town.wrote != nil {
+		g.town.wrote(object)
+	}
 	return g.SubResourceWriter.Update(ctx, object, opts...)
 }
 
@@ -207,8 +215,20 @@ func still() context.Context {
 	return ctx
 }
 
+// fakes are what a speaker finds around it: a membership, links and sockets.
+type fakes interface {
+	members.Membership
+	members.Prober
+	members.Announcer
+	members.LinkSource
+	members.Dialer
+}
+
 // begin starts a process of the speaker.
-func (s *shell) begin() {
+func (s *shell) begin() { s.beginIn(s) }
+
+// beginIn starts a process of the speaker that finds these around it.
+func (s *shell) beginIn(around fakes) {
 	log := slog.New(slog.DiscardHandler)
 	before, err := lastStatus(s.t.Context(), s.api, s.name, log)
 	if err != nil {
@@ -230,26 +250,47 @@ func (s *shell) begin() {
 	configuration.Set(everything(), time.Now())
 	state := newState(configuration.Known())
 	status, queue := notify.NewSignal(), reconcile.NewQueue()
-	sp := &speaker{settings: processSettings{Node: s.name, HandOver: 3 * time.Second}, log: log, members: s}
+	sp := &speaker{settings: processSettings{Node: s.name, HandOver: 3 * time.Second}, log: log, queue: queue}
 	sp.settings.Member.SettleTimeout = 5 * time.Second
 	s.speaker = sp
-	sp.fellows = newFellowship(s.name, announcement.Patience{
-		Restart: time.Minute, Silence: 3 * time.Second, Doubt: 500 * time.Millisecond, Renewal: renewalTrust, Contact: contactPatience,
-	}, nil, nil)
-	sp.claims = newClaims(s, maxBlocks, log)
-	sp.view = &view{
-		claims:  sp.claims,
-		cluster: cluster.NewReader(&s.quick, "", namespace, nil), config: configuration, state: state, fellows: sp.fellows, links: s, node: s.name, excludeLinks: links.DefaultExclude(), handOver: 3 * time.Second,
+	sp.claims = members.NewClaims(around, members.MaxBlocks, reconcile.PartSize, log)
+	sp.tracker, err = members.New(members.Config{
+		Node: s.name,
+		Patience: announcement.Patience{
+			Restart: time.Minute,
+			Silence: 3 * time.Second,
+			Doubt:   500 * time.Millisecond,
+			Renewal: presence.RenewalTrust,
+			Contact: contactPatience,
+		},
+		ExcludeLinks:  links.DefaultExclude(),
+		Configuration: configuration,
+		Membership:    around,
+		Links:         around,
+		Prober:        around,
+		Announcer:     around,
+		Dialer:        around,
+		Room:          sp.claims,
+		Requeue:       reconcile.NewQueue(), // a town says what is looked at when
+		Status:        status,
+		Log:           log,
+	})
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	sp.fellows.members, sp.fellows.prober, sp.fellows.ownLinks = s, s, sp.view.ownLinks
+	sp.joiner = members.NewJoiner(members.JoinerConfig{Membership: around, Status: status, Log: log})
+	sp.view = &view{
+		claims: sp.claims, tracker: sp.tracker, joiner: sp.joiner, cluster: cluster.NewReader(&s.quick, "", namespace, nil),
+		config: configuration, state: state, links: around, node: s.name, handOver: 3 * time.Second,
+	}
 	emitted := reconcile.NewServiceEvents(&s.quick, s)
 	sp.conflicts = newConflicts(sp.view, s, emitted)
 	sp.object = &object{
 		view: sp.view, live: s.api, writer: s.api, log: log, address: netip.MustParseAddrPort(fmt.Sprintf("192.0.2.%s:7947", s.name[4:])),
-		profile: membership.Balanced, stage: sp.currentStage, conflicts: sp.conflicts.list, bgp: noBGP{},
+		profile: membership.Balanced, stage: sp.tracker.Stage, conflicts: sp.conflicts.list, bgp: noBGP{},
 		dirty: status, before: claimsOf(before.Layer2), linksBefore: before.Links,
 	}
-	sp.peers = &fellowReconciler{cached: s.api, node: s.name, members: s, fellows: sp.fellows, told: func() {}}
+	sp.peers = members.NewObjects(s.api, sp.tracker)
 	sp.addresses = &addresses{
 		view: sp.view, announcer: s, claims: sp.claims, asking: s, queue: queue, events: emitted, status: status, log: log,
 	}
@@ -263,11 +304,7 @@ func (s *shell) begin() {
 		Loops:      &state.loops,
 		Logger:     log,
 	})
-	sp.watch = &watch{
-		view: sp.view, fellows: sp.fellows, members: s, prober: s, announcer: s, links: s, log: log, changed: make(chan struct{}, 1),
-		all: func() {}, one: func(netip.Addr) {}, told: sp.object.tell,
-	}
-	sp.say(announcement.StageStarting)
+	sp.tracker.SetStage(announcement.StageStarting)
 }
 
 // noBGP announces nothing.
@@ -328,7 +365,7 @@ func (s *shell) settleSome() {
 		s.meet()
 	default:
 		s.resume(still())
-		s.say(announcement.StageReady)
+		s.tracker.SetStage(announcement.StageReady)
 		s.view.state.settled.Set()
 		s.object.tell()
 		s.happened("%s is ready", s.name)
@@ -343,7 +380,7 @@ func (s *shell) meet() {
 			s.learns(other)
 			other.learns(s)
 			if s.random.IntN(2) == 0 {
-				s.watch.look(still()) // between hearing that one lives and what it says
+				s.tracker.Evaluate(still()) // between hearing that one lives and what it says
 				s.decide()
 			}
 			s.exchanged = true
@@ -406,7 +443,7 @@ func (w *town) happen() {
 	if s.ready() && time.Since(s.renewedAt) >= renewLook {
 		s.renewedAt = time.Now()
 		s.renewOnce(s.t.Context(), &s.renewal)
-		s.background.Wait()
+		s.tracker.WaitContact()
 	}
 	switch w.random.IntN(8) {
 	case 0:
@@ -443,7 +480,7 @@ func (w *town) happen() {
 			}
 		}
 		if len(s.objects) > 0 {
-			if err := s.peers.read(still(), s); err != nil {
+			if err := s.peers.Read(still(), s); err != nil {
 				w.t.Fatal(err)
 			}
 		}
@@ -459,14 +496,11 @@ func (w *town) happen() {
 		}
 	case 6:
 		for _, name := range names {
-			if down := w.shells[name]; down != s && (!down.listens || w.blocked) {
-				refused := !down.dead && (w.rejected || !w.blocked)
-				s.fellows.pinged(name, pingResult{failed: true, refused: refused, at: time.Now()})
-			} else if down != s {
-				s.fellows.pinged(name, pingResult{at: time.Now()})
+			if name != s.name {
+				s.tracker.Ping(still(), name)
 			}
 		}
-		s.watch.look(still())
+		s.tracker.Evaluate(still())
 	case 7:
 		s.decide()
 	}
@@ -502,10 +536,10 @@ func (w *town) calm() {
 			if err := s.object.write(still(), s.object.status()); err != nil {
 				w.t.Fatal(err)
 			}
-			if err := s.peers.read(still(), s.api); err != nil {
+			if err := s.peers.Read(still(), s.api); err != nil {
 				w.t.Fatal(err)
 			}
-			s.watch.look(still())
+			s.tracker.Evaluate(still())
 			s.decide()
 		}
 		time.Sleep(time.Minute)
@@ -531,13 +565,13 @@ func (w *town) has() map[netip.Addr]string {
 // What follows makes a shell the membership, the sockets and the API server's cache of
 // its speaker.
 
-// Run implements members.
+// Run implements [members.Membership].
 func (s *shell) Run(context.Context) error { return nil }
 
-// Changed implements members, nodeProber and linkSource.
+// Changed implements [members.Membership], [members.Prober] and [members.LinkSource].
 func (s *shell) Changed() <-chan struct{} { return nil }
 
-// Members implements members.
+// Members implements [members.Membership].
 func (s *shell) Members() []membership.Member {
 	if !s.listens {
 		return nil
@@ -558,31 +592,25 @@ func (s *shell) Members() []membership.Member {
 	return out
 }
 
-// Settled implements members.
+// Settled implements [members.Membership].
 func (s *shell) Settled() bool { return s.exchanged || s.tried }
 
-// SetPeers implements members.
+// SetPeers implements [members.Membership].
 func (s *shell) SetPeers([]netip.AddrPort) {}
 
-// SetNodes implements members.
+// SetNodes implements [members.Membership].
 func (s *shell) SetNodes([]netip.Addr) {}
 
-// SetKeys implements members.
+// SetKeys implements [members.Membership].
 func (s *shell) SetKeys([][]byte) error { return nil }
 
-// Say implements members.
+// Say implements [members.Membership].
 func (s *shell) Say(key string, value []byte) error {
-	if text, ok := strings.CutPrefix(key, saysClaims); ok && value != nil && s.owners != nil {
-		claimed, err := parseBlock(value)
-		if err != nil {
-			s.t.Error(err)
-		}
-		for at, claim := range claimed {
-			addr := addressAt(netip.MustParseAddr(text), at)
-			if owner := s.owners[addr]; claim.Generation > 0 && owner != s.name {
-				s.happened("%s claims %s of %s", s.name, addr, owner)
-				s.t.Errorf("%s claims %s of %s", s.name, addr, owner)
-			}
+	for addr, owner := range s.owners {
+		claims, _ := blockOf(addr)
+		if claims == key && owner != s.name && claimIn(map[string]string{key: string(value)}, addr) != "" {
+			s.happened("%s claims %s of %s", s.name, addr, owner)
+			s.t.Errorf("%s claims %s of %s", s.name, addr, owner)
 		}
 	}
 	if s.said[s.name] == nil {
@@ -596,7 +624,7 @@ func (s *shell) Say(key string, value []byte) error {
 	return nil
 }
 
-// SayAll implements members.
+// SayAll implements [members.Membership].
 func (s *shell) SayAll(prefix string, values map[string][]byte) error {
 	for _, key := range slices.Sorted(maps.Keys(s.said[s.name])) {
 		if _, stays := values[key]; strings.HasPrefix(key, prefix) && !stays {
@@ -609,7 +637,7 @@ func (s *shell) SayAll(prefix string, values map[string][]byte) error {
 	return nil
 }
 
-// Ping implements members.
+// Ping implements [members.Membership].
 func (s *shell) Ping(_ context.Context, node string) error {
 	if other := s.shells[node]; other != nil && other.listens && !s.blocked {
 		return nil
@@ -617,19 +645,29 @@ func (s *shell) Ping(_ context.Context, node string) error {
 	return errDown
 }
 
-// Confirm implements members.
+// DialContext implements [members.Dialer]: where a speaker does not listen, its kernel
+// refuses connections, and so does a firewall that says so.
+func (s *shell) DialContext(_ context.Context, _, address string) (net.Conn, error) {
+	down := s.shells["node"+strings.TrimSuffix(strings.TrimPrefix(address, "192.0.2."), ":7947")]
+	if down != nil && !down.dead && (s.rejected || !s.blocked) {
+		return nil, syscall.ECONNREFUSED
+	}
+	return nil, errDown
+}
+
+// Confirm implements [members.Membership].
 func (s *shell) Confirm(context.Context) error { return nil }
 
-// SetLinks implements nodeProber and fellowListener.
+// SetLinks implements [members.Prober] and [members.Announcer].
 func (s *shell) SetLinks([]links.Link) {}
 
-// SetFellows implements fellowListener.
+// SetFellows implements [members.Announcer].
 func (s *shell) SetFellows([]net.HardwareAddr) {}
 
-// LinkReach implements nodeProber. Nobody loses a LAN alone.
+// LinkReach implements [members.Prober]. Nobody loses a LAN alone.
 func (s *shell) LinkReach() prober.LinkReach { return prober.LinkReach{} }
 
-// SetTargets implements nodeProber.
+// SetTargets implements [members.Prober].
 func (s *shell) SetTargets(targets []prober.Target) {
 	before := s.targets
 	s.targets = map[string]time.Time{}
@@ -656,7 +694,7 @@ func (s *shell) Reach() map[string]prober.Reach {
 	return out
 }
 
-// Links implements linkSource.
+// Links implements [members.LinkSource].
 func (s *shell) Links() []links.Link {
 	if !s.seesLinks {
 		return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -21,6 +22,7 @@ import (
 	"github.com/berth-lb/berth/internal/cluster/clustertest"
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/speaker/bgp"
+	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/config"
@@ -52,13 +54,19 @@ type world struct {
 	asked  []string // "address links" that the LAN was to be probed for
 
 	requests map[netip.Addr]announcer.Request // the last to the announcer
-	said     map[string]string                // what node1 says of itself, by key
-	sayings  int                              // how often it said something
+	// mute are nodes whose speaker answers no ping although membership hears it.
+	mute map[string]bool
+	// evaluated is closed when a snapshot was made; only then others are asked what
+	// became of this node's addresses. whileReturning is called then.
+	evaluated      chan struct{}
+	whileReturning func()
+	said           map[string]string // what node1 says of itself, by key
+	sayings        int               // how often it said something of its claims
 
 	state     *state
 	view      *view
-	fellows   *fellowship
-	claimed   *claims
+	tracker   *members.Tracker
+	claimed   *members.Claims
 	addresses *addresses
 	object    *object
 	conflicts *conflicts
@@ -74,6 +82,9 @@ const namespace = clustertest.Namespace
 
 var address = clustertest.Address
 
+// start is when stories begin that have their own clock.
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
 var patience = announcement.Patience{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 20 * time.Second}
 
 // everything is a pool that has address, and an L2Advertisement of everything.
@@ -88,8 +99,22 @@ func everything() config.Objects {
 // before it announces.
 func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
+	return newWorldWith(t, func(*members.Config) {}, objects...)
+}
+
+// newWorldOf starts the speaker of nodeN, whose link is as others see it.
+func newWorldOf(t *testing.T, node string, objects ...client.Object) *world {
+	t.Helper()
+	w := newWorldWith(t, func(c *members.Config) { c.Node = node }, objects...)
+	w.local = []links.Link{fellowLink(node)}
+	return w
+}
+
+// newWorldWith is newWorld with other settings.
+func newWorldWith(t *testing.T, change func(*members.Config), objects ...client.Object) *world {
+	t.Helper()
 	w := &world{
-		t: t, local: []links.Link{link("eth0", "192.0.2.1/24")}, stage: announcement.StageReady,
+		t: t, mute: map[string]bool{}, local: []links.Link{link("eth0", "192.0.2.1/24")}, stage: announcement.StageReady,
 		members: map[string]membership.Member{}, reach: map[string]prober.Reach{},
 		requests: map[netip.Addr]announcer.Request{}, said: map[string]string{},
 	}
@@ -100,19 +125,23 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w.state.settled.Set()
 	w.queue, w.status = reconcile.NewQueue(), notify.NewSignal()
 	log := slog.New(slog.DiscardHandler)
-	w.fellows = newFellowship("node1", patience, nil, nil)
-	w.fellows.members, w.fellows.prober, w.fellows.ownLinks = w, w, func() []links.Link { return w.view.ownLinks() }
-	w.view = &view{
-		cluster: cluster.NewReader(w.api, "", namespace, nil), config: w.config, state: w.state, fellows: w.fellows, links: w, node: "node1", excludeLinks: links.DefaultExclude(),
-		handOver: 3 * time.Second,
+	w.claimed = members.NewClaims(w, members.MaxBlocks, reconcile.PartSize, log)
+	c := w.trackerConfig()
+	change(&c)
+	var err error
+	if w.tracker, err = members.New(c); err != nil {
+		t.Fatal(err)
 	}
-	w.claimed = newClaims(w, maxBlocks, log)
-	w.view.claims = w.claimed
+	joiner := members.NewJoiner(members.JoinerConfig{Membership: w, Status: c.Status, Log: log})
+	w.view = &view{
+		cluster: cluster.NewReader(w.api, "", namespace, nil), config: w.config, state: w.state, tracker: w.tracker, joiner: joiner,
+		claims: w, links: w, node: c.Node, ignoreExclude: c.IgnoreExclude, ignoreCordon: c.IgnoreCordon, handOver: 3 * time.Second,
+	}
 	emitted := reconcile.NewServiceEvents(w.api, w)
 	w.conflicts = newConflicts(w.view, w, emitted)
 	w.sessions = &fakeSessions{}
 	w.bgp = bgp.New(t.Context(), bgp.Config{
-		Node:    "node1",
+		Node:    c.Node,
 		Cluster: w.view.cluster,
 		Config:  w.config,
 		Settled: w.state.settled,
@@ -144,9 +173,87 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		Loops:      &w.state.loops,
 		Logger:     log,
 	})
+	w.tracker.SetStage(announcement.StageReady)
 	w.see()
 	return w
 }
+
+// trackerConfig are the settings of a tracker for which the world is everything.
+func (w *world) trackerConfig() members.Config {
+	return members.Config{
+		Node:          "node1",
+		Patience:      patience,
+		ExcludeLinks:  links.DefaultExclude(),
+		Configuration: w.config,
+		Membership:    w,
+		Links:         w,
+		Prober:        w,
+		Announcer:     w,
+		Dialer:        w,
+		Room:          w,
+		Requeue:       w,
+		Status:        notify.NewSignal(),
+		Log:           slog.New(slog.DiscardHandler),
+	}
+}
+
+// What follows makes the world the membership, the sockets and the queue of its tracker.
+
+// Run implements [members.Membership].
+func (w *world) Run(context.Context) error { return nil }
+
+// Changed implements [members.Membership], [members.Prober] and [members.LinkSource].
+func (w *world) Changed() <-chan struct{} { return nil }
+
+// Settled implements [members.Membership].
+func (w *world) Settled() bool { return true }
+
+// SetPeers implements [members.Membership].
+func (w *world) SetPeers([]netip.AddrPort) {}
+
+// SetNodes implements [members.Membership].
+func (w *world) SetNodes([]netip.Addr) {}
+
+// SetKeys implements [members.Membership].
+func (w *world) SetKeys([][]byte) error { return nil }
+
+// Ping implements [members.Membership].
+func (w *world) Ping(_ context.Context, node string) error {
+	if w.mute[node] || w.members[node].State != membership.Alive {
+		return errDown
+	}
+	return nil
+}
+
+// Confirm implements [members.Membership].
+func (w *world) Confirm(context.Context) error {
+	<-w.evaluated
+	if w.whileReturning != nil {
+		w.whileReturning()
+	}
+	return nil
+}
+
+// SetLinks implements [members.Prober] and [members.Announcer].
+func (w *world) SetLinks([]links.Link) {}
+
+// SetTargets implements [members.Prober].
+func (w *world) SetTargets([]prober.Target) {}
+
+// SetFellows implements [members.Announcer].
+func (w *world) SetFellows([]net.HardwareAddr) {}
+
+// DialContext implements [members.Dialer]: nobody answers.
+func (w *world) DialContext(context.Context, string, string) (net.Conn, error) { return nil, errDown }
+
+// IsFull tells whether node1 can publish more claims.
+func (w *world) IsFull() bool { return w.claimed.IsFull() }
+
+// Requeue implements [members.Requeuer]: a test says what is looked at when.
+func (w *world) Requeue(netip.Addr) {}
+
+// RequeueAll implements [members.Requeuer].
+func (w *world) RequeueAll() uint64 { return 0 }
 
 // Members makes the world its own membership, in which its node is alive.
 func (w *world) Members() []membership.Member {
@@ -155,7 +262,10 @@ func (w *world) Members() []membership.Member {
 		said[key] = []byte(value)
 	}
 	all := maps.Clone(w.members)
-	self := w.view.node
+	self := "node1"
+	if w.view != nil {
+		self = w.view.node
+	}
 	all[self] = membership.Member{Name: self, State: membership.Alive, Said: said}
 	var out []membership.Member
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -189,7 +299,9 @@ func (w *world) start(addr netip.Addr, on []string) {
 
 // Say makes the world its own membership.
 func (w *world) Say(key string, value []byte) error {
-	w.sayings++
+	if strings.HasPrefix(key, "claims/") {
+		w.sayings++
+	}
 	if value == nil {
 		delete(w.said, key)
 	} else {
@@ -200,7 +312,9 @@ func (w *world) Say(key string, value []byte) error {
 
 // SayAll makes the world its own membership.
 func (w *world) SayAll(prefix string, values map[string][]byte) error {
-	w.sayings++
+	if prefix == "claims/" {
+		w.sayings++
+	}
 	maps.DeleteFunc(w.said, func(key, _ string) bool { return strings.HasPrefix(key, prefix) })
 	for key, value := range values {
 		w.said[key] = string(value)
@@ -229,19 +343,48 @@ func (w *world) says(name string, words ...string) {
 // member is a member that says these things of itself.
 func member(name string, state membership.State, since time.Time, words ...string) membership.Member {
 	m := membership.Member{Name: name, State: state, Since: since, Said: map[string][]byte{
-		saysStage:         []byte(announcement.StageReady),
-		saysLink + "eth0": linkValues([]links.Link{fellowLink(name)})[saysLink+"eth0"],
+		"stage":     []byte(announcement.StageReady),
+		"link/eth0": published(fellowLink(name)),
 	}}
 	for _, text := range words {
 		key, value, _ := strings.Cut(text, "=")
 		if addr, ok := strings.CutPrefix(key, "claim/"); ok {
-			first, at := blockOf(netip.MustParseAddr(addr))
-			key = blockKey(first)
-			value = strings.TrimPrefix(fmt.Sprintf("%s,%s:%x", m.Said[key], value, at), ",")
+			claims, digit := blockOf(netip.MustParseAddr(addr))
+			key, value = claims, strings.TrimPrefix(fmt.Sprintf("%s,%s:%s", m.Said[claims], value, digit), ",")
 		}
 		m.Said[key] = []byte(value)
 	}
 	return m
+}
+
+// published is what a speaker publishes of a link.
+func published(l links.Link) []byte {
+	fields := []string{l.HardwareAddr.String()}
+	for _, p := range l.Prefixes {
+		fields = append(fields, p.String())
+	}
+	return []byte(strings.Join(fields, " "))
+}
+
+// blockOf is under which key an address is claimed, and with which digit.
+func blockOf(addr netip.Addr) (key, digit string) {
+	raw := addr.AsSlice()
+	last := &raw[len(raw)-1]
+	digit = fmt.Sprintf("%x", *last%16)
+	*last -= *last % 16
+	first, _ := netip.AddrFromSlice(raw)
+	return "claims/" + first.String(), digit
+}
+
+// claimIn is the generation and the marks with which an address is claimed; "" for none.
+func claimIn(said map[string]string, addr netip.Addr) string {
+	key, digit := blockOf(addr)
+	for item := range strings.SplitSeq(said[key], ",") {
+		if head, digits, _ := strings.Cut(item, ":"); strings.Contains(digits, digit) {
+			return head
+		}
+	}
+	return ""
 }
 
 // fellowLink is the link of nodeN: 192.0.2.N.
@@ -263,14 +406,84 @@ func (w *world) died(name string, kernelAnswers bool) {
 		reach = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 	}
 	w.reach[name] = reach
-	w.fellows.pinged(name, pingResult{failed: true, at: time.Now()})
+	w.tracker.Ping(w.t.Context(), name)
 }
 
-// see makes a new picture of the links and the fellows.
+// see makes a new snapshot of the links and the others. Where node1 is back on its LAN,
+// it has asked them when see returns.
 func (w *world) see() {
-	w.fellows.sawAPI(!w.away, time.Now())
-	w.view.lookAtLinks()
-	w.fellows.look(time.Now())
+	w.tracker.SawAPI(!w.away)
+	w.evaluated = make(chan struct{})
+	w.tracker.Evaluate(still())
+	close(w.evaluated)
+	_ = w.tracker.Run(still()) // waits for what was begun, and returns nil
+}
+
+// returns has node1 lose its links and get them back. while is called when the links are
+// there again, and the others have not been asked.
+func (w *world) returns(while func()) {
+	up := w.local
+	w.local = []links.Link{}
+	w.see()
+	w.local, w.whileReturning = up, while
+	w.see()
+	w.whileReturning = nil
+}
+
+// reads has the tracker read Speaker objects.
+func (w *world) reads(objects ...*v1beta1.Speaker) {
+	w.t.Helper()
+	for _, o := range objects {
+		if err := client.IgnoreNotFound(w.api.Delete(w.t.Context(), o.DeepCopy())); err != nil {
+			w.t.Fatal(err)
+		}
+		if err := w.api.Create(w.t.Context(), o.DeepCopy()); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	if err := members.NewObjects(w.api, w.tracker).Read(w.t.Context(), w.api); err != nil {
+		w.t.Fatal(err)
+	}
+	w.see()
+}
+
+// written is the Speaker object of nodeN as its speaker writes it.
+func written(name string, change ...func(*v1beta1.SpeakerStatus)) *v1beta1.Speaker {
+	s := &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1beta1.SpeakerStatus{
+		MemberAddress: fmt.Sprintf("192.0.2.%s:7947", strings.TrimPrefix(name, "node")),
+		Stage:         v1beta1.StageReady,
+		Links:         linkStatus([]links.Link{fellowLink(name)}),
+	}}
+	for _, f := range change {
+		f(&s.Status)
+	}
+	return s
+}
+
+// claimsOf is what a Speaker object tells of what its node owns.
+func claimsOf(l v1beta1.SpeakerLayer2) map[netip.Addr]announcement.Claim {
+	return members.ParseObject(&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{Layer2: l}}, "").State.Claims
+}
+
+// announcesIn has an object tell of an announcement.
+func announcesIn(addr string, generation int64) func(*v1beta1.SpeakerStatus) {
+	return func(s *v1beta1.SpeakerStatus) {
+		s.Layer2.Announcements = append(s.Layer2.Announcements, v1beta1.Layer2Announcement{Address: addr, Generation: generation})
+		s.Layer2.Count++
+	}
+}
+
+// renewedAt has an object tell that it was renewed.
+func renewedAt(at time.Time) func(*v1beta1.SpeakerStatus) {
+	return func(s *v1beta1.SpeakerStatus) { s.RenewTime = &metav1.MicroTime{Time: at} }
+}
+
+// doubts has an object tell of a node whose speaker its own does not hear.
+func doubts(node string, reason v1beta1.Reason) func(*v1beta1.SpeakerStatus) {
+	since := metav1.NewTime(time.Now().Truncate(time.Second))
+	return func(s *v1beta1.SpeakerStatus) {
+		s.Fellows = append(s.Fellows, v1beta1.SpeakerFellow{Name: node, Presence: v1beta1.FellowHeld, Reason: string(reason), Since: since})
+	}
 }
 
 // look has an address looked at, after the links and the fellows. It returns
@@ -316,13 +529,7 @@ func (w *world) did(set string, told bool, events ...string) {
 // claims checks what node1 says of address; "" for nothing.
 func (w *world) claims(want string) {
 	w.t.Helper()
-	got := ""
-	first, at := blockOf(address)
-	if b, err := parseBlock([]byte(w.said[blockKey(first)])); err == nil && b[at].Generation > 0 {
-		head, _, _ := strings.Cut(string(block{b[at]}.value()), ":")
-		got = head
-	}
-	if got != want {
+	if got := claimIn(w.said, address); got != want {
 		w.t.Errorf("node1 claims %q, want %q", got, want)
 	}
 }
@@ -332,7 +539,7 @@ func (w *world) reason() v1beta1.Reason { return w.state.memory(address).Reason 
 
 // isFellow tells in one line what is known of a fellow.
 func (w *world) isFellow(name string) string {
-	f, known := w.fellows.current().fellows[name]
+	f, known := w.tracker.Current().Members[name]
 	if !known {
 		return "unknown"
 	}

@@ -59,6 +59,22 @@ var rules = []rule{
 		"pkg/layer2/...", "pkg/membership"},
 		why: "the speaker announces; of assignment it asks only which Services are served and what addresses they have"},
 
+	{
+		of:    "internal/speaker/presence",
+		may:   []string{"api/...", "pkg/announcement", "pkg/layer2/links", "pkg/layer2/prober"},
+		never: effects,
+		pure:  true,
+		why:   "who is there is a pure function of what was observed, so that tests can tell whole stories",
+	},
+	{
+		of: "internal/speaker/members",
+		may: []string{
+			"api/...", "internal/kube", "internal/notify", "internal/speaker/presence",
+			"pkg/announcement", "pkg/config", "pkg/layer2/links", "pkg/layer2/prober", "pkg/membership",
+		},
+		why: "it knows who is there, and neither what is announced nor how",
+	},
+
 	{of: "pkg/assignment", may: []string{"api/...", "pkg/allocator", "pkg/config", "internal/nearest"}, never: slices.Concat(wire, effects), pure: true,
 		why: "the decision for a Service is a pure function, so that tests and kubectl-berth can ask it"},
 	{of: "pkg/announcement", may: []string{"api/...", "pkg/bgp", "pkg/config", "pkg/layer2/election", "pkg/layer2/links"},

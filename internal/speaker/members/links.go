@@ -1,4 +1,4 @@
-package main
+package members
 
 import (
 	"cmp"
@@ -14,30 +14,30 @@ import (
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
-// maxSaidPrefixes bounds what is said of one link. What is beyond it nobody knows,
-// this node included: it judges its own links by what it has said of them.
-const maxSaidPrefixes = v1beta1.MaxLinkPrefixes
+// maxPrefixes bounds what is published of one link. What is beyond it nobody knows, this
+// node included: it judges its own links by what it publishes of them.
+const maxPrefixes = v1beta1.MaxLinkPrefixes
 
-// Marks in what is said of a link.
+// Marks in what is published of a link.
 const (
-	// onlyNamed: addresses are announced there only where an advertisement names
+	// markOnlyNamed: addresses are announced there only where an advertisement names
 	// the link.
-	onlyNamed = "only-named"
-	// balances: the link is a bond that answers ARP with the addresses of its ports.
-	balances = "balance-alb"
-	// shadowedMark comes before a subnet to which the node's route leads out of
+	markOnlyNamed = "only-named"
+	// markBalances: the link is a bond that answers ARP with the addresses of its ports.
+	markBalances = "balance-alb"
+	// markShadowed comes before a subnet to which the node's route leads out of
 	// another of its links.
-	shadowedMark = "~"
+	markShadowed = "~"
 )
 
-// asSaid are links as fellows know them: what a node thinks of its own links and
+// asPublished returns links as others know them: what a node thinks of its own links and
 // what others think of them is the same, whatever is left out.
-func asSaid(links []links.Link) []links.Link { return readLinks(linkValues(links)) }
+func asPublished(links []links.Link) []links.Link { return decodeLinks(encodeLinks(links)) }
 
-// linkValues is what is said of links, as keys and values of membership: under the
-// name the hardware address, marks and prefixes. What is too long for one value
-// goes on under the name, a slash and a number.
-func linkValues(links []links.Link) map[string][]byte {
+// encodeLinks returns what is published of links, as keys and values of membership: under
+// the name the hardware address, marks and prefixes. What is too long for one value goes
+// on under the name, a slash and a number.
+func encodeLinks(links []links.Link) map[string][]byte {
 	out := make(map[string][]byte, len(links))
 	for _, l := range links {
 		var value []byte
@@ -57,37 +57,37 @@ func linkValues(links []links.Link) map[string][]byte {
 	return out
 }
 
-// linkKey is the key of a part of what is said of a link. No interface has a slash
+// linkKey returns the key of a part of what is published of a link. No interface has a slash
 // in its name.
 func linkKey(name string, part int) string {
 	if part == 0 {
-		return saysLink + name
+		return keyLink + name
 	}
-	return saysLink + name + "/" + strconv.Itoa(part)
+	return keyLink + name + "/" + strconv.Itoa(part)
 }
 
-// linkFields are the hardware address of a link, its marks, and one address of
+// linkFields returns the hardware address of a link, its marks, and one address of
 // each of its subnets: more addresses tell nothing new of the LAN that the link is
 // on. Addresses without a subnet come last.
 func linkFields(l links.Link) []string {
 	fields := []string{l.HardwareAddr.String()}
 	if l.Excluded {
-		fields = append(fields, onlyNamed)
+		fields = append(fields, markOnlyNamed)
 	}
 	if l.Balances {
-		fields = append(fields, balances)
+		fields = append(fields, markBalances)
 	}
 	for _, subnet := range l.Shadowed {
-		fields = append(fields, shadowedMark+subnet.String())
+		fields = append(fields, markShadowed+subnet.String())
 	}
 	prefixes := onePerSubnet(l.Prefixes)
-	for _, p := range prefixes[:min(len(prefixes), maxSaidPrefixes)] {
+	for _, p := range prefixes[:min(len(prefixes), maxPrefixes)] {
 		fields = append(fields, p.String())
 	}
 	return fields
 }
 
-// onePerSubnet is the first address of each subnet, in the order given, then those
+// onePerSubnet returns the first address of each subnet, in the order given, then those
 // without a subnet. IPv6 link-local ones, which every LAN has, are left out.
 func onePerSubnet(prefixes []netip.Prefix) []netip.Prefix {
 	var out, single []netip.Prefix
@@ -106,20 +106,20 @@ func onePerSubnet(prefixes []netip.Prefix) []netip.Prefix {
 	return append(out, single...)
 }
 
-// readLinks reads what a speaker says of the links of its node, sorted by name. A
+// decodeLinks reads what a speaker publishes of the links of its node, sorted by name. A
 // link of which the beginning is missing or cannot be read is left out.
-func readLinks(said map[string][]byte) []links.Link {
+func decodeLinks(published map[string][]byte) []links.Link {
 	var out []links.Link
-	for key, value := range said {
-		name, ok := strings.CutPrefix(key, saysLink)
+	for key, value := range published {
+		name, ok := strings.CutPrefix(key, keyLink)
 		if !ok || strings.Contains(name, "/") {
 			continue
 		}
 		fields := strings.Fields(string(value))
-		for part := 1; said[linkKey(name, part)] != nil; part++ {
-			fields = append(fields, strings.Fields(string(said[linkKey(name, part)]))...)
+		for part := 1; published[linkKey(name, part)] != nil; part++ {
+			fields = append(fields, strings.Fields(string(published[linkKey(name, part)]))...)
 		}
-		if l, err := parseLink(name, fields); err == nil {
+		if l, err := decodeLink(name, fields); err == nil {
 			out = append(out, l)
 		}
 	}
@@ -127,11 +127,11 @@ func readLinks(said map[string][]byte) []links.Link {
 	return out
 }
 
-// parseLink reads what a fellow says of a link of its node. It says so only of
+// decodeLink reads what a speaker publishes of a link of its node. It does so only of
 // links that are usable. A field that this version does not know is left out.
-func parseLink(name string, fields []string) (links.Link, error) {
+func decodeLink(name string, fields []string) (links.Link, error) {
 	if len(fields) == 0 {
-		return links.Link{}, fmt.Errorf("link %s: nothing is said of it", name)
+		return links.Link{}, fmt.Errorf("link %s: nothing is published of it", name)
 	}
 	mac, err := net.ParseMAC(fields[0])
 	if err != nil {
@@ -139,14 +139,14 @@ func parseLink(name string, fields []string) (links.Link, error) {
 	}
 	l := links.Link{Name: name, HardwareAddr: mac, Up: true, Broadcast: true}
 	for _, field := range fields[1:] {
-		text, isShadowed := strings.CutPrefix(field, shadowedMark)
+		text, isShadowed := strings.CutPrefix(field, markShadowed)
 		p, err := netip.ParsePrefix(text)
 		switch {
-		case field == onlyNamed:
+		case field == markOnlyNamed:
 			l.Excluded = true
-		case field == balances:
+		case field == markBalances:
 			l.Balances = true
-		case err != nil || len(l.Prefixes) == maxSaidPrefixes || len(l.Shadowed) == maxSaidPrefixes:
+		case err != nil || len(l.Prefixes) == maxPrefixes || len(l.Shadowed) == maxPrefixes:
 		case isShadowed:
 			l.Shadowed = append(l.Shadowed, p)
 		default:
@@ -156,9 +156,9 @@ func parseLink(name string, fields []string) (links.Link, error) {
 	return l, nil
 }
 
-// linkProblem is what about a link keeps addresses from being announced on it as they
+// LinkProblem returns what about a link keeps addresses from being announced on it as they
 // should be, and what to do; "" for nothing.
-func linkProblem(l links.Link) string {
+func LinkProblem(l links.Link) string {
 	switch {
 	case l.Balances:
 		return "A bond in mode balance-alb answers ARP with the addresses of its ports, a different one for each neighbour, " +

@@ -1,4 +1,4 @@
-package main
+package members
 
 import (
 	"context"
@@ -15,20 +15,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/kube"
 )
-
-// peers are what membership was told last.
-type peers []netip.AddrPort
-
-// SetPeers makes p a membership.
-func (p *peers) SetPeers(list []netip.AddrPort) { *p = list }
 
 func speakerOf(name, address string) client.Object {
 	return &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1beta1.SpeakerStatus{MemberAddress: address}}
 }
 
-func TestFellowsAreFoundByTheirSpeakerObjects(t *testing.T) {
+func TestPeersAreFoundByTheirSpeakerObjects(t *testing.T) {
 	for _, test := range []struct {
 		story    string
 		speakers []client.Object
@@ -42,42 +35,39 @@ func TestFellowsAreFoundByTheirSpeakerObjects(t *testing.T) {
 		{"one that says nonsense", []client.Object{speakerOf("node2", "192.0.2.2"), speakerOf("node4", "node4:7947"), speakerOf("node3", "192.0.2.3:7947")}, []string{"192.0.2.3:7947"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			var got peers
-			told := 0
-			r := &fellowReconciler{
-				cached: fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(test.speakers...).Build(),
-				node:   "node1", members: &got, fellows: newFellowship("node1", patience, nil, nil), told: func() { told++ },
-			}
-			if _, err := r.Reconcile(t.Context(), reconcile.Request{}); err != nil {
+			w := newWorld(t)
+			<-w.status.C()
+			cached := fake.NewClientBuilder().WithScheme(scheme()).WithObjects(test.speakers...).Build()
+			if _, err := NewObjects(cached, w.tracker).Reconcile(t.Context(), reconcile.Request{}); err != nil {
 				t.Fatal(err)
 			}
 			var texts []string
-			for _, p := range got {
+			for _, p := range w.peers {
 				texts = append(texts, p.String())
 			}
 			if !slices.Equal(texts, test.want) {
 				t.Errorf("got %q, want %q", texts, test.want)
 			}
-			if told != 1 {
-				t.Errorf("this node's own object was looked at %d times", told)
+			if len(w.status.C()) != 1 {
+				t.Error("this node's own object is not looked at")
 			}
 		})
 	}
 }
 
-func TestFellowsStayWhenTheyCannotBeRead(t *testing.T) {
-	before := peers{netip.MustParseAddrPort("192.0.2.2:7947")}
-	got := slices.Clone(before)
+func TestPeersStayWhenTheyCannotBeRead(t *testing.T) {
+	before := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:7947")}
+	w := newWorld(t)
+	w.peers = slices.Clone(before)
 	away := errors.New("away")
-	r := &fellowReconciler{node: "node1", members: &got, told: func() {}, cached: fake.NewClientBuilder().WithScheme(kube.Scheme()).
-		WithInterceptorFuncs(interceptor.Funcs{
-			List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return away },
-		}).Build()}
-	if _, err := r.Reconcile(t.Context(), reconcile.Request{}); !errors.Is(err, away) {
+	cached := fake.NewClientBuilder().WithScheme(scheme()).WithInterceptorFuncs(interceptor.Funcs{
+		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return away },
+	}).Build()
+	if _, err := NewObjects(cached, w.tracker).Reconcile(t.Context(), reconcile.Request{}); !errors.Is(err, away) {
 		t.Errorf("got %v", err)
 	}
-	if !slices.Equal(got, before) {
-		t.Errorf("membership was told %v", got)
+	if !slices.Equal(w.peers, before) {
+		t.Errorf("membership was told %v", w.peers)
 	}
 }
 
@@ -92,7 +82,7 @@ func TestAddressesOfNodesAreTold(t *testing.T) {
 		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{Addresses: addresses}}
 	}
 	var got nodes
-	r := &nodeReconciler{members: &got, cached: fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(
+	r := NewNodes(fake.NewClientBuilder().WithScheme(scheme()).WithObjects(
 		node("node1",
 			corev1.NodeAddress{Type: corev1.NodeHostName, Address: "192.0.2.9"},
 			corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "192.0.2.1"},
@@ -101,7 +91,7 @@ func TestAddressesOfNodesAreTold(t *testing.T) {
 		node("node3",
 			corev1.NodeAddress{Type: corev1.NodeExternalIP, Address: "198.51.100.3"},
 			corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "nonsense"}),
-	).Build()}
+	).Build(), &got)
 	if _, err := r.Reconcile(t.Context(), reconcile.Request{}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package members
 
 import (
 	"bytes"
@@ -147,7 +147,7 @@ func TestMemberKeysChangeWhileSpeakersRun(t *testing.T) {
 	var log bytes.Buffer
 	sink := &keySink{keys: "a"}
 	w := &keyWatch{
-		members: sink, name: memberSecretName, log: slog.New(slog.NewTextHandler(&log, nil)),
+		membership: sink, name: memberSecretName, log: slog.New(slog.NewTextHandler(&log, nil)),
 		keys: [][]byte{dataOf("key=a")["key"]},
 	}
 	for _, step := range []struct {
@@ -169,7 +169,7 @@ func TestMemberKeysChangeWhileSpeakersRun(t *testing.T) {
 		{"all is well again", []string{"key=c"}, "c", 3, ""},
 	} {
 		log.Reset()
-		w.look(&corev1.Secret{Data: dataOf(step.entries...)})
+		w.evaluate(&corev1.Secret{Data: dataOf(step.entries...)})
 		if sink.keys != step.want || sink.calls != step.calls {
 			t.Errorf("%s: keys %s after %d calls, want %s after %d",
 				step.story, sink.keys, sink.calls, step.want, step.calls)
@@ -180,9 +180,9 @@ func TestMemberKeysChangeWhileSpeakersRun(t *testing.T) {
 		}
 	}
 	sink.err = errors.New("refused")
-	w.look(&corev1.Secret{Data: dataOf("key=d")})
+	w.evaluate(&corev1.Secret{Data: dataOf("key=d")})
 	sink.err = nil
-	w.look(&corev1.Secret{Data: dataOf("key=d")})
+	w.evaluate(&corev1.Secret{Data: dataOf("key=d")})
 	if sink.keys != "d" {
 		t.Errorf("keys that were refused once are not tried again: %s", sink.keys)
 	}

@@ -1,4 +1,4 @@
-package main
+package members
 
 import (
 	"fmt"
@@ -8,13 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
-
-	"github.com/berth-lb/berth/api/v1beta1"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 )
 
 func TestAddressesAmongSpeakers(t *testing.T) {
@@ -30,7 +27,7 @@ func TestAddressesAmongSpeakers(t *testing.T) {
 		{"192.0.2.1,::", `"::" is no IP address of a node`},
 		{"fe80::1%eth0", `"fe80::1%eth0" is no IP address of a node`},
 	} {
-		got, err := memberSettings{Address: test.text}.addresses()
+		got, err := ParseAddresses(test.text)
 		text := fmt.Sprint(got)
 		if err != nil {
 			text = err.Error()
@@ -153,35 +150,15 @@ func TestMemberAddressAsksTheCluster(t *testing.T) {
 		}
 		return n
 	}
-	w := newWorld(t, withAddresses("node1", "192.0.2.1", "2001:db8::1"), withAddresses("node2", "2001:db8::2"), node("node3"))
-	s := processSettings{Node: "node1", Member: memberSettings{Address: "192.0.2.1,2001:db8::1"}}
-	got, err := memberAddress(t.Context(), w.api, s, slog.New(slog.DiscardHandler))
+	api := fake.NewClientBuilder().WithScheme(scheme()).WithObjects(
+		withAddresses("node1", "192.0.2.1", "2001:db8::1"), withAddresses("node2", "2001:db8::2"), node("node3"),
+	).Build()
+	both := dual("n1", "46")
+	got, err := ChooseAddress(t.Context(), api, "node1", both, slog.New(slog.DiscardHandler))
 	if err != nil || got != netip.MustParseAddr("2001:db8::1") {
 		t.Errorf("it takes %s, %v", got, err)
 	}
-	s.Member.Address = "192.0.2.1"
-	if got, err := memberAddress(t.Context(), nil, s, nil); err != nil || got != netip.MustParseAddr("192.0.2.1") {
+	if got, err := ChooseAddress(t.Context(), nil, "node1", both[:1], nil); err != nil || got != netip.MustParseAddr("192.0.2.1") {
 		t.Errorf("of one it takes %s, %v", got, err)
 	}
-}
-
-// TestTwoFamiliesAreTold: speakers that cannot hear each other for that reason say so,
-// and not that a firewall is in the way.
-func TestTwoFamiliesAreTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		six := func(s *v1beta1.SpeakerStatus) { s.MemberAddress = "[2001:db8::2]:7947" }
-		w.reads(written("node2", six, renewedAt(time.Now().Add(-time.Hour))), written("node3", renewedAt(time.Now().Add(-time.Hour))))
-		time.Sleep(renewInterval)
-		w.reads(written("node2", six, renewedAt(time.Now())), written("node3", renewedAt(time.Now())))
-		c := reachableCondition(nil, w.fellows.current(), w.object.address)
-		if c.Reason != string(v1beta1.ReasonOtherFamily) || !strings.Contains(c.Message, "those of node2 at IPv6 addresses, such as 2001:db8::2") {
-			t.Errorf("the condition is %+v", c)
-		}
-		w.says("node2") // it has chosen again, and its object lags behind
-		w.see()
-		if c := reachableCondition(nil, w.fellows.current(), w.object.address); c.Reason != string(v1beta1.ReasonSomeMembersNotHeard) {
-			t.Errorf("the condition is %+v", c)
-		}
-	})
 }

@@ -1,4 +1,4 @@
-package main
+package members
 
 import (
 	"cmp"
@@ -23,11 +23,11 @@ import (
 // first, and so is its status.hostIP, may differ from node to node. So a speaker is
 // given all (status.hostIPs) and chooses the family that all have.
 
-// addresses are those at which the other speakers may reach this one, the first of each
-// family, in their order.
-func (s memberSettings) addresses() ([]netip.Addr, error) {
+// ParseAddresses returns the addresses at which the other speakers may reach this one, the
+// first of each family, in their order.
+func ParseAddresses(list string) ([]netip.Addr, error) {
 	var out []netip.Addr
-	for text := range strings.FieldsFuncSeq(s.Address, func(r rune) bool { return r == ',' || r == ' ' }) {
+	for text := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ',' || r == ' ' }) {
 		a, err := netip.ParseAddr(text)
 		if err != nil || a.IsUnspecified() || a.Zone() != "" {
 			return nil, fmt.Errorf("%q is no IP address of a node", text)
@@ -48,7 +48,7 @@ type families struct {
 	first6 bool
 }
 
-// familiesOf reads the families of addresses. It returns false when there are none.
+// familiesOf returns the families of addresses, and false when there are none.
 func familiesOf(addresses []netip.Addr) (families, bool) {
 	f := families{}
 	for i, a := range addresses {
@@ -117,33 +117,32 @@ func chooseFamily(own []netip.Addr, node string, o others) netip.Addr {
 	return own[slices.IndexFunc(own, func(a netip.Addr) bool { return a.Is4() == prefer4 })]
 }
 
-// memberAddress is the address by which this speaker takes part in the membership. Of
-// several it asks the API server what the others have, until that answers.
-func memberAddress(ctx context.Context, api client.Reader, s processSettings, log *slog.Logger) (netip.Addr, error) {
-	own, err := s.Member.addresses()
-	switch {
-	case err != nil:
-		return netip.Addr{}, err
-	case len(own) == 1:
+// ChooseAddress returns the one of a node's own addresses by which its speaker takes part
+// in the membership. Of several it asks the API server what the others have, until that
+// answers.
+func ChooseAddress(
+	ctx context.Context, api client.Reader, node string, own []netip.Addr, log *slog.Logger,
+) (netip.Addr, error) {
+	if len(own) == 1 {
 		return own[0], nil
 	}
 	var known others
-	told := ""
-	err = wait.PollUntilContextCancel(ctx, 500*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+	logged := ""
+	err := wait.PollUntilContextCancel(ctx, 500*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		var err error
 		if known, err = readOthers(ctx, api); err == nil {
 			return true, nil
 		}
-		if err.Error() != told {
+		if err.Error() != logged {
 			log.Warn("waiting to know which IP family the speakers have in common", "error", err)
-			told = err.Error()
+			logged = err.Error()
 		}
 		return false, nil
 	})
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("find out which IP family the speakers have in common: %w", err)
 	}
-	chosen := chooseFamily(own, s.Node, known)
+	chosen := chooseFamily(own, node, known)
 	log.Info("address among speakers chosen", "address", chosen.String(), "count", len(known.running))
 	return chosen, nil
 }
@@ -174,39 +173,21 @@ func readOthers(ctx context.Context, api client.Reader) (others, error) {
 	return out, nil
 }
 
-// internalAddresses are those of a node of which the kubelet makes status.hostIPs.
+// internalAddresses returns those of a node of which the kubelet makes status.hostIPs.
 func internalAddresses(node *corev1.Node) []netip.Addr {
+	return addressesOf(node, corev1.NodeInternalIP)
+}
+
+// addressesOf returns the IP addresses of a node that are of one of these types.
+func addressesOf(node *corev1.Node, types ...corev1.NodeAddressType) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range node.Status.Addresses {
-		if addr, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
+		if addr, err := netip.ParseAddr(a.Address); err == nil && slices.Contains(types, a.Type) {
 			out = append(out, addr)
 		}
 	}
 	return out
 }
 
-// otherFamily are the speakers that work, are not heard, and are reached at addresses
-// of the other family than this one, by name of the node.
-func (p picture) otherFamily(own netip.Addr) []string {
-	return slices.DeleteFunc(p.unheard(), func(name string) bool {
-		peer := p.fellows[name].peer
-		return !peer.IsValid() || peer.Is4() == own.Is4()
-	})
-}
-
-// familyName is the family of an address as users write it.
+// familyName returns the family of an address as users write it.
 func familyName(a netip.Addr) string { return map[bool]string{true: "IPv4", false: "IPv6"}[a.Is4()] }
-
-// familyMessage says that other speakers are reached by another family.
-func (p picture) familyMessage(other []string, own netip.AddrPort) string {
-	const most = 10
-	names := strings.Join(other[:min(len(other), most)], ", ")
-	if more := len(other) - most; more > 0 {
-		names += fmt.Sprintf(" and %d more", more)
-	}
-	peer := p.fellows[other[0]].peer
-	return fmt.Sprintf("This speaker is reached at %s, and those of %s at %s addresses, such as %s: the two kinds cannot hear each other. "+
-		"See that all nodes have an InternalIP of one family (kubectl get nodes -o wide; kubelet --node-ip), and that --member-address is "+
-		"status.hostIPs, not status.hostIP. Then start all speakers anew: kubectl -n NAMESPACE rollout restart daemonset berth-speaker. "+
-		"Until then they know of each other by the API server only.", own, names, familyName(peer), peer)
-}

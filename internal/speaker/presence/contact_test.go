@@ -1,4 +1,4 @@
-package main
+package presence
 
 import (
 	"testing"
@@ -8,7 +8,7 @@ import (
 // TestContact: what comes by a way that was lost is trusted again when all others have
 // had time to be heard by it. One answer that is missing is soon made up for.
 func TestContact(t *testing.T) {
-	var c contact
+	var c Contact
 	now := start
 	for _, step := range []struct {
 		story   string
@@ -33,11 +33,11 @@ func TestContact(t *testing.T) {
 		{"now it is", time.Second, true, time.Minute + 3*time.Second},
 	} {
 		now = now.Add(step.after)
-		c.note(step.works, now)
-		if got := now.Sub(c.trusted); got != step.trusted {
+		c = c.Note(step.works, now)
+		if got := now.Sub(c.Trusted); got != step.trusted {
 			t.Errorf("%s: it was last trusted %s ago, want %s", step.story, got, step.trusted)
 		}
-		if got := now.Sub(c.last); step.works && got != 0 {
+		if got := now.Sub(c.Last); step.works && got != 0 {
 			t.Errorf("%s: it worked last %s ago", step.story, got)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package members
 
 import (
 	"bytes"
@@ -23,13 +23,12 @@ import (
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
-// memberKeys waits for the keys with which speakers encrypt what they tell
-// each other. The controller makes the first when Berth is installed.
+// memberKeys waits for the keys with which speakers encrypt what they tell each other. The controller makes the first when Berth is installed.
 func memberKeys(
 	ctx context.Context, api client.Reader, name types.NamespacedName, log *slog.Logger,
 ) ([][]byte, error) {
 	var keys [][]byte
-	told := ""
+	logged := ""
 	err := wait.PollUntilContextCancel(ctx, 500*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		var secret corev1.Secret
 		err := api.Get(ctx, name, &secret)
@@ -48,9 +47,9 @@ func memberKeys(
 			why = fmt.Sprintf("its entry %s is no key, which has 16, 24 or 32 bytes: replace it, "+
 				"or take it out, and the controller fills in one", kube.MemberKey)
 		}
-		if why != told {
+		if why != logged {
 			log.Info("waiting for the key in the member Secret", "name", name.String(), "message", why)
-			told = why
+			logged = why
 		}
 		return false, nil
 	})
@@ -60,7 +59,7 @@ func memberKeys(
 	return keys, nil
 }
 
-// keysOf are the keys in the member Secret: the entry named key, which
+// keysOf returns the keys in the member Secret: the entry named key, which
 // encrypts, then all others by name, which only decrypt. There are none without the
 // first. Entries that cannot be a key are skipped, and unfit has their names; it has
 // the first when that is what there are no keys for.
@@ -93,9 +92,9 @@ func warnOfUnfit(log *slog.Logger, name types.NamespacedName, unfit []string) {
 	}
 }
 
-// memberSecretCache watches the member Secret and no other object. All speakers
-// shall learn of a new key within a moment.
-func memberSecretCache(mgr manager.Manager, name types.NamespacedName) (cache.Cache, error) {
+// SecretCache returns a cache that watches the member Secret and no other object. All
+// speakers shall learn of a new key within a moment.
+func SecretCache(mgr manager.Manager, name types.NamespacedName) (cache.Cache, error) {
 	c, err := cache.New(mgr.GetConfig(), cache.Options{
 		HTTPClient: mgr.GetHTTPClient(),
 		Scheme:     mgr.GetScheme(),
@@ -111,54 +110,50 @@ func memberSecretCache(mgr manager.Manager, name types.NamespacedName) (cache.Ca
 	return c, nil
 }
 
-// rotateKeys gives membership the keys of the member Secret whenever they
-// change, until ctx ends.
-func (sp *speaker) rotateKeys(ctx context.Context) error {
+// RotateKeys gives membership the keys of the member Secret whenever they change, until
+// ctx ends.
+func (j *Joiner) RotateKeys(ctx context.Context) error {
 	select {
-	case <-sp.keyed:
+	case <-j.keyed.C():
 	case <-ctx.Done():
 		return nil
 	}
-	if err := kube.Preload(ctx, sp.secrets, sp.log, &corev1.Secret{}); err != nil {
+	if err := kube.Preload(ctx, j.c.Secrets, j.c.Log, &corev1.Secret{}); err != nil {
 		return nil // ctx has ended
 	}
-	informer, err := sp.secrets.GetInformer(ctx, &corev1.Secret{}, cache.BlockUntilSynced(false))
+	informer, err := j.c.Secrets.GetInformer(ctx, &corev1.Secret{}, cache.BlockUntilSynced(false))
 	if err != nil {
 		return fmt.Errorf("watch the member Secret: %w", err)
 	}
 	w := &keyWatch{
-		members: sp.members,
-		name:    sp.memberSecret(),
-		log:     sp.log,
-		keys:    sp.keys,
+		membership: j.c.Membership,
+		name:       j.c.Secret,
+		log:        j.c.Log,
+		keys:       j.keys,
 	}
 	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { w.look(o.(*corev1.Secret)) },
-		UpdateFunc: func(_, o any) { w.look(o.(*corev1.Secret)) },
+		AddFunc:    func(o any) { w.evaluate(o.(*corev1.Secret)) },
+		UpdateFunc: func(_, o any) { w.evaluate(o.(*corev1.Secret)) },
 	})
 	if err != nil {
 		return fmt.Errorf("watch the member Secret: %w", err)
 	}
-	return sp.secrets.Start(ctx)
-}
-
-func (sp *speaker) memberSecret() types.NamespacedName {
-	return types.NamespacedName{Namespace: sp.settings.Kube.Namespace, Name: sp.settings.Kube.MemberSecret}
+	return j.c.Secrets.Start(ctx)
 }
 
 // keyWatch gives membership the keys of the member Secret. A Secret that is deleted,
 // empty, or has no key in its first entry changes nothing: the members go on with the
 // keys they have.
 type keyWatch struct {
-	members interface{ SetKeys([][]byte) error }
-	name    types.NamespacedName
-	log     *slog.Logger
-	// keys are those in use, unfit the entries that were told to be no keys.
+	membership interface{ SetKeys([][]byte) error }
+	name       types.NamespacedName
+	log        *slog.Logger
+	// keys are those in use, unfit the entries that were logged to be no keys.
 	keys  [][]byte
 	unfit []string
 }
 
-func (w *keyWatch) look(secret *corev1.Secret) {
+func (w *keyWatch) evaluate(secret *corev1.Secret) {
 	keys, unfit := keysOf(secret)
 	if !slices.Equal(unfit, w.unfit) {
 		w.unfit = unfit
@@ -167,7 +162,7 @@ func (w *keyWatch) look(secret *corev1.Secret) {
 	if len(keys) == 0 || slices.EqualFunc(keys, w.keys, bytes.Equal) {
 		return
 	}
-	if err := w.members.SetKeys(keys); err != nil {
+	if err := w.membership.SetKeys(keys); err != nil {
 		w.log.Error("the member Secret has keys that cannot be used; going on with those before",
 			"name", w.name.String(), "error", err)
 		return

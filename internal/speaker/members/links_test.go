@@ -1,4 +1,4 @@
-package main
+package members
 
 import (
 	"fmt"
@@ -8,15 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/cluster"
-	"github.com/berth-lb/berth/internal/notify"
-	"github.com/berth-lb/berth/pkg/config"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -57,30 +52,25 @@ func randomLinks(t *rapid.T) []links.Link {
 	return out
 }
 
-// TestANodeJudgesItselfByWhatItHasSaid: whatever links a node has, what it thinks
+// TestANodeJudgesItselfByWhatItPublishes: whatever links a node has, what it thinks
 // of them is what every other node thinks of them, heard as a member or read in
 // its Speaker object.
-func TestANodeJudgesItselfByWhatItHasSaid(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := newState(notify.NewLatch())
-		c := cluster.NewConfig()
-		c.Set(config.Objects{L2Advertisements: []v1beta1.L2Advertisement{{
-			ObjectMeta: metav1.ObjectMeta{Name: "named"},
-			Spec:       v1beta1.L2AdvertisementSpec{Interfaces: []string{"cni0"}},
-		}}}, time.Unix(0, 0))
-		v := &view{config: c, state: s, claims: newClaims(nil, maxBlocks, nil), links: fixedLinks(randomLinks(t)), node: "node1", excludeLinks: links.DefaultExclude()}
-		v.lookAtLinks()
-		own := v.self().Links
-		said := linkValues(own)
+func TestANodeJudgesItselfByWhatItPublishes(outer *testing.T) {
+	rapid.Check(outer, func(t *rapid.T) {
+		w := newWorld(outer, func(c *Config) { c.Links = fixedLinks(randomLinks(t)) })
+		w.named = []string{"cni0"}
+		w.tracker.refreshLinks()
+		own := w.tracker.Around().Speakers["node1"].Links
+		said := encodeLinks(own)
 		for key, value := range said {
 			if len(key) > membership.MaxKey || len(value) > membership.MaxValue {
 				t.Fatalf("%q: %d bytes", key, len(value))
 			}
 		}
-		heard := readWord(membership.Member{Name: "node1", Said: said}).links
+		heard := decodeState(said).Links
 		var object v1beta1.Speaker
-		object.Status.MemberAddress, object.Status.Links = "192.0.2.1:7947", linkStatus(own)
-		read := parseSpeaker(&object, "node2").links
+		object.Status.MemberAddress, object.Status.Links = "192.0.2.1:7947", rowsOf(own)
+		read := ParseObject(&object, "node2").State.Links
 		for _, others := range [][]links.Link{heard, read} {
 			if !slices.EqualFunc(own, others, links.Link.Equal) {
 				t.Fatalf("this node has  %+v\nothers know    %+v", own, others)
@@ -100,9 +90,13 @@ func TestANodeJudgesItselfByWhatItHasSaid(t *testing.T) {
 // fixedLinks are links that do not change.
 type fixedLinks []links.Link
 
+// Changed implements [LinkSource].
+func (fixedLinks) Changed() <-chan struct{} { return nil }
+
+// Links implements [LinkSource].
 func (l fixedLinks) Links() []links.Link { return l }
 
-func TestOneAddressOfEachSubnetIsSaid(t *testing.T) {
+func TestOneAddressOfEachSubnetIsPublished(t *testing.T) {
 	prefixes := func(texts ...string) []netip.Prefix {
 		var out []netip.Prefix
 		for _, text := range texts {
@@ -127,7 +121,7 @@ func TestOneAddressOfEachSubnetIsSaid(t *testing.T) {
 		{"a hundred subnets take more than one value", many, many.Prefixes},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			got := asSaid([]links.Link{test.link})
+			got := asPublished([]links.Link{test.link})
 			if len(got) != 1 || !slices.Equal(got[0].Prefixes, test.want) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
@@ -135,58 +129,8 @@ func TestOneAddressOfEachSubnetIsSaid(t *testing.T) {
 	}
 }
 
-// TestProblemsOfLinks: the Speaker object says what of a link is in the way.
-func TestProblemsOfLinks(t *testing.T) {
-	for _, test := range []struct {
-		story string
-		link  links.Link
-		says  string // "" for no problem
-	}{
-		{"an ordinary link", link("eth0", "192.0.2.7/24", "2001:db8::7/64"), ""},
-		{"a trunk without addresses", link("eth0"), ""},
-		{"a single address beside a subnet", link("eth0", "192.0.2.7/24", "2001:db8::7/128"), ""},
-		{"single addresses only", link("eth0", "192.0.2.7/32", "2001:db8::7/128", "fe80::7/64"), "in no subnet"},
-		{"a bond that balances", links.Link{Name: "bond0", HardwareAddr: net6(1), Up: true, Broadcast: true, Balances: true}, "balance-alb"},
-	} {
-		t.Run(test.story, func(t *testing.T) {
-			w := newWorld(t, node("node1"))
-			w.local = []links.Link{test.link}
-			w.see()
-			links := w.object.status().Links
-			if len(links) != 1 || (links[0].Problem == "") != (test.says == "") || !strings.Contains(links[0].Problem, test.says) {
-				t.Errorf("%+v", links)
-			}
-		})
-	}
-}
-
-// TestManyAddressesOnEachNode: each of three nodes has eight more addresses on its
-// link, which sort before the subnet of the pool. They agree on one owner.
-func TestManyAddressesOnEachNode(t *testing.T) {
-	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-	extra := func(n byte) links.Link {
-		l := fellowLink(fmt.Sprint("node", n))
-		var more []netip.Prefix
-		for i := range byte(8) {
-			more = append(more, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, n, i}), 32))
-		}
-		l.Prefixes = append(more, l.Prefixes...)
-		return l
-	}
-	w.local = []links.Link{extra(1)}
-	w.says("node2", "claim/192.0.2.10=40")
-	for key, value := range linkValues([]links.Link{extra(2)}) {
-		w.members["node2"].Said[key] = value
-	}
-	w.look()
-	if w.reason() != v1beta1.ReasonNotOwner {
-		t.Errorf("the reason is %s", w.reason())
-	}
-	w.claims("")
-}
-
-// FuzzReadLinks: what is read of links is said so that it reads the same.
-func FuzzReadLinks(f *testing.F) {
+// FuzzDecodeLinks: what is read of links is published so that it reads the same.
+func FuzzDecodeLinks(f *testing.F) {
 	for _, seed := range []string{
 		"", "02:00:00:00:00:01", "02:00:00:00:00:01 192.0.2.1/24 2001:db8::1/64", "02:00:00:00:00:01 only-named fe80::1/64",
 		"0200.0000.0001", "eth0", "02:00:00:00:00:01 balance-alb 192.0.2.1/24", "02:00:00:00:00:01 ~192.0.2.0/24 192.0.2.1/24 mtu=1500",
@@ -194,13 +138,13 @@ func FuzzReadLinks(f *testing.F) {
 		f.Add(seed, "192.0.2.77/32")
 	}
 	f.Fuzz(func(t *testing.T, value, more string) {
-		read := readLinks(map[string][]byte{"link/eth0": []byte(value), "link/eth0/1": []byte(more)})
-		once := asSaid(read)
-		if again := asSaid(once); !slices.EqualFunc(once, again, links.Link.Equal) {
+		read := decodeLinks(map[string][]byte{"link/eth0": []byte(value), "link/eth0/1": []byte(more)})
+		once := asPublished(read)
+		if again := asPublished(once); !slices.EqualFunc(once, again, links.Link.Equal) {
 			t.Errorf("%q, %q are %+v, then %+v", value, more, once, again)
 		}
 		for _, l := range read {
-			if len(l.HardwareAddr) == 0 || len(l.Prefixes) > maxSaidPrefixes || strings.Contains(l.Name, "/") {
+			if len(l.HardwareAddr) == 0 || len(l.Prefixes) > maxPrefixes || strings.Contains(l.Name, "/") {
 				t.Errorf("%q, %q: %+v", value, more, l)
 			}
 		}

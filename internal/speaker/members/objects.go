@@ -1,0 +1,176 @@
+package members
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/speaker/presence"
+	"github.com/berth-lb/berth/pkg/announcement"
+)
+
+// Objects tells membership where the other speakers are, and a Tracker what their Speaker
+// objects say. What they were told last stays true while the API server is away.
+type Objects struct {
+	cached  client.Reader
+	tracker *Tracker
+}
+
+// NewObjects returns a reconciler that reads the Speaker objects from a cache.
+func NewObjects(cached client.Reader, t *Tracker) *Objects { return &Objects{cached, t} }
+
+// Reconcile reads all Speaker objects.
+func (o *Objects) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	return reconcile.Result{}, o.Read(ctx, o.cached)
+}
+
+// Read reads all Speaker objects from the cache or the API server. This node's own is
+// written again, if it is gone.
+func (o *Objects) Read(ctx context.Context, reader client.Reader) error {
+	var speakers v1beta1.SpeakerList
+	if err := reader.List(ctx, &speakers); err != nil {
+		return fmt.Errorf("list Speakers: %w", err)
+	}
+	var peers []netip.AddrPort
+	objects := map[string]presence.Object{}
+	for i := range speakers.Items {
+		s := &speakers.Items[i]
+		if s.Name == o.tracker.c.Node {
+			continue
+		}
+		object := ParseObject(s, o.tracker.c.Node)
+		if object.Peer.IsValid() {
+			peers = append(peers, object.Peer)
+			objects[s.Name] = object
+		}
+	}
+	o.tracker.setObjects(objects, peers)
+	return nil
+}
+
+// setObjects takes in what the API tells of the other speakers.
+func (t *Tracker) setObjects(objects map[string]presence.Object, peers []netip.AddrPort) {
+	t.c.Membership.SetPeers(peers)
+	t.mu.Lock()
+	t.objects = presence.UpdateObjects(t.objects, objects, time.Now())
+	t.mu.Unlock()
+	t.Wake()
+	t.c.Status.Set()
+}
+
+// ParseObject reads what the object of a speaker says of itself and of a node.
+func ParseObject(s *v1beta1.Speaker, node string) presence.Object {
+	o := presence.Object{Doubt: doubtOf(s, node), Worked: s.Status.Worked()}
+	o.State.Claims = claimsOf(s.Status.Layer2)
+	if peer, err := netip.ParseAddrPort(s.Status.MemberAddress); err == nil {
+		o.Peer = peer
+	}
+	o.State.Stage = announcement.Stage(strings.ToLower(string(s.Status.Stage)))
+	o.State.IgnoresExclude = s.Status.ExcludeLabel == v1beta1.MarkIgnored
+	o.State.IgnoresCordon = s.Status.Cordon == v1beta1.MarkIgnored
+	if t := s.Status.RenewTime; t != nil {
+		o.Renewal = t.Time
+	}
+	for _, l := range s.Status.Links {
+		if link, err := decodeLink(l.Name, fieldsOf(l)); err == nil && l.Up {
+			o.State.Links = append(o.State.Links, link)
+		}
+	}
+	l2 := s.Status.Layer2
+	o.Complete = len(l2.Announcements) == int(l2.Count) && len(l2.Kept) < v1beta1.MaxSpeakerAnnouncements
+	return o
+}
+
+// ObjectChanged reports whether a change of a Speaker object concerns the speaker of a
+// node: what others need to know of it, and every change of the node's own, which another
+// may have written. What a busy speaker writes each second concerns nobody.
+func ObjectChanged(before, after *v1beta1.Speaker, node string) bool {
+	if after.Name == node {
+		return true
+	}
+	was, is := before.Status, after.Status
+	return was.MemberAddress != is.MemberAddress || was.Stage != is.Stage || was.HasWorked != is.HasWorked ||
+		was.ExcludeLabel != is.ExcludeLabel || was.Cordon != is.Cordon || !was.RenewTime.Equal(is.RenewTime) ||
+		doubtOf(before, node) != doubtOf(after, node)
+}
+
+// fieldsOf returns those that say the same of a link as its row in a Speaker object.
+func fieldsOf(l v1beta1.SpeakerLink) []string {
+	fields := []string{l.MACAddress}
+	if l.Balances {
+		fields = append(fields, markBalances)
+	}
+	if l.OnlyNamed {
+		fields = append(fields, markOnlyNamed)
+	}
+	for _, subnet := range l.Shadowed {
+		fields = append(fields, markShadowed+subnet)
+	}
+	return append(fields, l.Prefixes...)
+}
+
+// claimsOf returns what a node owns, as its Speaker object tells.
+func claimsOf(l v1beta1.SpeakerLayer2) map[netip.Addr]announcement.Claim {
+	out := map[netip.Addr]announcement.Claim{}
+	for _, c := range l.Claims() {
+		if addr, err := netip.ParseAddr(c.Address); err == nil && c.Generation > 0 {
+			out[addr] = announcement.Claim{Generation: uint64(c.Generation)}
+		}
+	}
+	return out
+}
+
+// doubtOf returns what a speaker wrote of a node that it does not hear, or does not
+// understand, and that may prove by the API that it works; "" when it hears it. What it
+// wrote before of the same node differs.
+func doubtOf(s *v1beta1.Speaker, node string) string {
+	for _, f := range s.Status.Fellows {
+		if f.Name != node {
+			continue
+		}
+		switch v1beta1.Reason(f.Reason) {
+		case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeHeard, v1beta1.ReasonNodeAssumed, v1beta1.ReasonSpeakerNotAlive,
+			v1beta1.ReasonFormatUnknown:
+			return string(f.Presence) + " since " + f.Since.UTC().Format(time.RFC3339)
+		}
+	}
+	return ""
+}
+
+// Nodes tells membership which addresses belong to nodes: what comes from these does not
+// compete with foreign hosts.
+type Nodes struct {
+	cached     client.Reader
+	membership interface{ SetNodes([]netip.Addr) }
+}
+
+// NewNodes returns a reconciler that reads the Nodes from a cache.
+func NewNodes(cached client.Reader, membership interface{ SetNodes([]netip.Addr) }) *Nodes {
+	return &Nodes{cached, membership}
+}
+
+// Reconcile reads all Nodes.
+func (n *Nodes) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	var nodes corev1.NodeList
+	if err := n.cached.List(ctx, &nodes); err != nil {
+		return reconcile.Result{}, fmt.Errorf("list Nodes: %w", err)
+	}
+	var addresses []netip.Addr
+	for i := range nodes.Items {
+		addresses = append(addresses, NodeAddresses(&nodes.Items[i])...)
+	}
+	n.membership.SetNodes(addresses)
+	return reconcile.Result{}, nil
+}
+
+// NodeAddresses returns the IP addresses of a node, as its object tells.
+func NodeAddresses(node *corev1.Node) []netip.Addr {
+	return addressesOf(node, corev1.NodeInternalIP, corev1.NodeExternalIP)
+}

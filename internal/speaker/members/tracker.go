@@ -1,0 +1,378 @@
+package members
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/presence"
+	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/config"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
+	"github.com/berth-lb/berth/pkg/membership"
+)
+
+// Membership is the membership of speakers, of which this one is a member.
+type Membership interface {
+	Publisher
+	Run(context.Context) error
+	Changed() <-chan struct{}
+	Members() []membership.Member
+	// Settled reports whether it is known which members are alive.
+	Settled() bool
+	SetPeers([]netip.AddrPort)
+	SetNodes([]netip.Addr)
+	SetKeys([][]byte) error
+	Ping(ctx context.Context, node string) error
+	// Confirm asks another member what became of this node's addresses.
+	Confirm(context.Context) error
+}
+
+// Prober probes the kernels of other nodes.
+type Prober interface {
+	Changed() <-chan struct{}
+	SetLinks([]links.Link)
+	SetTargets([]prober.Target)
+	Reach() map[string]prober.Reach
+	LinkReach() prober.LinkReach
+}
+
+// Announcer tells frames of other nodes from those of foreign hosts.
+type Announcer interface {
+	SetLinks([]links.Link)
+	SetFellows([]net.HardwareAddr)
+}
+
+// LinkSource knows the links of this node.
+type LinkSource interface {
+	Changed() <-chan struct{}
+	// Links returns nil while they are not known.
+	Links() []links.Link
+}
+
+// Dialer connects to the port of other speakers; [net.Dialer] is one.
+type Dialer interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Configuration has the configuration in force, and its revision.
+type Configuration interface {
+	Current() (config.Config, uint64)
+}
+
+// Requeuer has addresses reconciled.
+type Requeuer interface {
+	Requeue(netip.Addr)
+	RequeueAll() (number uint64)
+}
+
+// Pass is told when a pass of the Tracker begins and ends.
+type Pass interface {
+	Begin()
+	End()
+}
+
+// Config is what a [Tracker] needs. All of it is required but ExcludeLinks.
+type Config struct {
+	// Node is this node, Address the one at which this speaker is a member.
+	Node     string
+	Address  netip.Addr
+	Patience announcement.Patience
+	// ExcludeLinks match the links that are not chosen unless an advertisement names
+	// them.
+	ExcludeLinks []*regexp.Regexp
+	// IgnoreExclude is set where the exclude label means nothing to this speaker,
+	// IgnoreCordon where a cordon means nothing.
+	IgnoreExclude bool
+	IgnoreCordon  bool
+
+	Configuration Configuration
+	Membership    Membership
+	Links         LinkSource
+	Prober        Prober
+	Announcer     Announcer
+	Dialer        Dialer
+	// Room tells whether this speaker can publish more claims.
+	Room interface{ IsFull() bool }
+
+	Requeue Requeuer
+	// Status is set when the Speaker object is to be written again.
+	Status notify.Signal
+	Pass   Pass
+	Log    *slog.Logger
+}
+
+// Tracker knows who is there: it follows links, members, probes, Speaker objects and time,
+// publishes what this node sees, and has addresses reconciled when that changed. It is
+// safe for concurrent use.
+type Tracker struct {
+	c     Config
+	wake  notify.Signal // objects, configuration or pings changed
+	tasks sync.WaitGroup
+	// asking are the tasks that find out whether anybody is heard.
+	asking sync.WaitGroup
+
+	// evaluating is held while a snapshot is made: what is seen later is published
+	// later.
+	evaluating sync.Mutex
+	states     states
+
+	mu   sync.Mutex
+	own  ownState
+	last presence.Snapshot
+	// objects are what the API tells of other speakers, pings what became of pings of
+	// them, pinging those that are being pinged.
+	objects map[string]presence.Object
+	pings   map[string]presence.Ping
+	pinging map[string]bool
+	// disconnectedUntil is until when this node could see none of the others.
+	disconnectedUntil time.Time
+	// api and others are the connections to the rest of the cluster; askingAPI is set
+	// while it is found out whether the API server answers.
+	api, others presence.Contact
+	askingAPI   bool
+}
+
+// New returns a Tracker that knows nobody yet, and publishes what this speaker makes of
+// the marks of nodes. It starts nothing.
+func New(c Config) (*Tracker, error) {
+	t := &Tracker{
+		c:       c,
+		wake:    notify.NewSignal(),
+		states:  states{},
+		pings:   map[string]presence.Ping{},
+		pinging: map[string]bool{},
+	}
+	if err := c.Membership.Say(keyIgnoresExclude, encodeFlag(c.IgnoreExclude)); err != nil {
+		return nil, err
+	}
+	if err := c.Membership.Say(keyIgnoresCordon, encodeFlag(c.IgnoreCordon)); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Wake has the Tracker evaluate again.
+func (t *Tracker) Wake() { t.wake.Set() }
+
+// Run follows what changes until ctx ends.
+func (t *Tracker) Run(ctx context.Context) error {
+	defer t.tasks.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.c.Links.Changed():
+			now := t.c.Links.Links()
+			t.c.Announcer.SetLinks(now)
+			t.c.Prober.SetLinks(now)
+		case <-t.c.Membership.Changed():
+		case <-t.c.Prober.Changed():
+		case <-t.wake.C():
+		case <-timer.C:
+		}
+		begin := time.Now()
+		t.c.Pass.Begin()
+		again := t.Evaluate(ctx)
+		t.c.Pass.End()
+		rest(ctx, time.Since(begin))
+		timer.Reset(again)
+	}
+	return nil
+}
+
+// rest lets news gather for some times as long as the last evaluation took, so that
+// thousands of claims, which come in hundreds of messages, are evaluated together and
+// leave the processor to those who act on them.
+func rest(ctx context.Context, took time.Duration) {
+	const times, most = 4, 50 * time.Millisecond
+	select {
+	case <-ctx.Done():
+	case <-time.After(min(times*took, most)):
+	}
+}
+
+// Evaluate takes in everything that there is to know, once, and has addresses reconciled
+// that the difference concerns. It returns how long nothing changes by itself.
+func (t *Tracker) Evaluate(ctx context.Context) time.Duration {
+	const idle = time.Hour
+	t.evaluating.Lock()
+	defer t.evaluating.Unlock()
+	moved, back := t.refreshLinks()
+	if moved {
+		t.publish(keyLink, encodeLinks(t.OwnLinks()))
+	}
+	if back {
+		t.MarkDisconnected()
+		t.comeBack(ctx)
+	}
+	t.publish(keyProbe, encodeReports(t.ownReports()))
+
+	now := time.Now()
+	s := t.refresh(now)
+
+	t.pingQuestionable(ctx)
+	t.c.Prober.SetTargets(s.Targets(t.c.Node, t.OwnLinks(), t.c.Prober.LinkReach().Doubtful))
+	t.c.Announcer.SetFellows(s.HardwareAddrs())
+	switch {
+	case moved || s.MembersChanged:
+		t.c.Requeue.RequeueAll()
+		t.c.Status.Set()
+	default:
+		for _, addr := range s.ClaimsChanged {
+			t.c.Requeue.Requeue(addr)
+		}
+	}
+	if s.Recheck.IsZero() {
+		return idle
+	}
+	return min(max(s.Recheck.Sub(now), time.Millisecond), idle)
+}
+
+// refresh makes a new snapshot, for a caller that holds evaluating.
+func (t *Tracker) refresh(now time.Time) presence.Snapshot {
+	members := t.states.observe(t.c.Membership.Members())
+	prev, obs := t.observe()
+	obs.Members = members
+
+	next := presence.Next(prev, obs, now)
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last = next
+	maps.DeleteFunc(t.pings, func(node string, _ presence.Ping) bool {
+		_, known := next.Members[node]
+		return !known
+	})
+	return next
+}
+
+// observe returns what is known now, but for membership, and the snapshot that this makes
+// another of.
+func (t *Tracker) observe() (presence.Snapshot, presence.Observations) {
+	reach, linkReach := t.c.Prober.Reach(), t.c.Prober.LinkReach()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last, presence.Observations{
+		Node:              t.c.Node,
+		Patience:          t.c.Patience,
+		OwnLinks:          t.own.links,
+		Objects:           t.objects,
+		Reach:             reach,
+		LinkReach:         linkReach,
+		Pings:             maps.Clone(t.pings),
+		DisconnectedUntil: t.disconnectedUntil,
+		API:               t.api.Trusted,
+		Others:            t.others.Trusted,
+	}
+}
+
+// ownReports returns what this node says of the others.
+func (t *Tracker) ownReports() map[string]presence.ProbeReport {
+	last, obs := t.observe()
+	return presence.OwnReports(last, obs)
+}
+
+// comeBack has this node, which is returning, ask the others before it announces
+// anything. Each return asks by itself: what an earlier one was told is from before the
+// links were lost again.
+func (t *Tracker) comeBack(ctx context.Context) {
+	t.tasks.Go(func() {
+		t.confirm(ctx)
+		t.Evaluate(ctx)
+		t.returned()
+		t.c.Requeue.RequeueAll()
+	})
+}
+
+// confirmTimeout is how long a speaker that was frozen or cut off waits for another one
+// to answer before it takes itself for alone.
+const confirmTimeout = 3 * time.Second
+
+func (t *Tracker) confirm(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, confirmTimeout)
+	defer cancel()
+	if err := t.c.Membership.Confirm(bounded); err != nil && ctx.Err() == nil {
+		t.c.Log.Warn("no fellow answers; going on alone", "error", err)
+	}
+}
+
+// Reconnect asks the other members what became of this node's addresses while it could
+// see none of them, because its process was stalled, and takes in what they say.
+func (t *Tracker) Reconnect(ctx context.Context) {
+	t.MarkDisconnected()
+	t.confirm(ctx)
+	t.Evaluate(ctx)
+}
+
+// MarkDisconnected takes in that this node could see none of the others until now.
+func (t *Tracker) MarkDisconnected() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.disconnectedUntil = time.Now()
+}
+
+// Current returns the last snapshot.
+func (t *Tracker) Current() presence.Snapshot {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last
+}
+
+// publish publishes all entries with a prefix.
+func (t *Tracker) publish(prefix string, values map[string][]byte) {
+	if err := t.c.Membership.SayAll(prefix, values); err != nil {
+		t.c.Log.Error("cannot tell the fellows", "error", err)
+	}
+}
+
+// Settle waits until it is known which members are alive, at most for timeout.
+func (t *Tracker) Settle(ctx context.Context, timeout time.Duration) {
+	deadline := time.NewTimer(timeout)
+	defer deadline.Stop()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for !t.c.Membership.Settled() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-deadline.C:
+			t.c.Log.Warn("no fellow speaker found in time; going on with those that are known",
+				"count", len(t.c.Membership.Members()))
+			return
+		case <-again.C:
+		}
+	}
+	t.c.Log.Info("fellow speakers found", "count", len(t.c.Membership.Members())-1)
+}
+
+// HasMet reports whether membership sees another speaker alive.
+func (t *Tracker) HasMet() bool {
+	for _, m := range t.c.Membership.Members() {
+		if m.Name != t.c.Node && m.State == membership.Alive {
+			return true
+		}
+	}
+	return false
+}
+
+// ClaimedBefore returns what the speaker before this one claimed: as the others remember
+// it, and as its object tells, should they have been restarted too.
+func (t *Tracker) ClaimedBefore(object map[netip.Addr]announcement.Claim) map[netip.Addr]announcement.Claim {
+	var remembered map[netip.Addr]announcement.Claim
+	for _, m := range t.c.Membership.Members() {
+		if m.Name == t.c.Node {
+			remembered = decodeState(m.Said).Claims
+		}
+	}
+	return presence.HigherClaims(remembered, object)
+}

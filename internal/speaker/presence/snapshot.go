@@ -1,0 +1,356 @@
+// Package presence decides which other speakers are there, as a pure function: from the
+// previous snapshot, what was observed since, and the time, [Next] makes the next
+// snapshot. Package members observes, and publishes what this node sees.
+package presence
+
+import (
+	"bytes"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
+)
+
+// Snapshot is what is known of the other speakers at one moment. It is replaced, never
+// changed. The zero Snapshot knows nobody.
+type Snapshot struct {
+	// Members are the other speakers, by node.
+	Members map[string]Member
+	// Claims are what they claim, by address and node.
+	Claims map[netip.Addr]map[string]announcement.Claim
+	// SilentLinks are the links of this node on which its kernel does not answer its
+	// witnesses.
+	SilentLinks []string
+	// Alive counts the speakers that membership sees alive, this one included.
+	Alive int
+	// Minority is set when that is less than half of those there are.
+	Minority bool
+	// Recheck is when the snapshot may change by itself; zero for never.
+	Recheck time.Time
+
+	// ClaimsChanged are the addresses whose claims differ from the snapshot before,
+	// sorted. MembersChanged is set when anything else differs that a decision for an
+	// address may depend on.
+	ClaimsChanged  []netip.Addr
+	MembersChanged bool
+
+	// owned are the claims by node, stages what is known of the stages of members.
+	owned  map[string]map[netip.Addr]announcement.Claim
+	stages map[string]stageSince
+}
+
+// Member is one other node's speaker.
+type Member struct {
+	announcement.Speaker
+	// Since is when it came to its presence, LastSeen when its kernel last answered
+	// this node's probes; zero when it never did.
+	Since    time.Time
+	LastSeen time.Time
+	// Unread is set while it is alive and speaks a format that this version does not
+	// read.
+	Unread bool
+	// Expected is set when it is expected back: it said so.
+	Expected bool
+	// Peer is where it is reached, as its object tells; the zero Addr when it does not.
+	Peer netip.Addr
+}
+
+// stageSince is a stage and since when it is known.
+type stageSince struct {
+	stage announcement.Stage
+	since time.Time
+}
+
+// Observations are what this node knows of the others by membership, by its own probes
+// and pings, and by the API. Next changes none of them.
+type Observations struct {
+	// Node is this node, Patience how long others may take.
+	Node     string
+	Patience announcement.Patience
+	// OwnLinks are the links of this node, as it publishes them.
+	OwnLinks []links.Link
+	// Members are all that membership knows, this node included.
+	Members []Observed
+	// Objects are what the API tells of other speakers, by node.
+	Objects map[string]Object
+	// Reach and LinkReach are what this node's probes have found, Pings what its
+	// pings have, by node.
+	Reach     map[string]prober.Reach
+	LinkReach prober.LinkReach
+	Pings     map[string]Ping
+	// DisconnectedUntil is until when this node could see none of the others, whatever
+	// became of them. Those that it missed meanwhile are judged as if it missed them
+	// from then on: nothing is taken from them because of what was not seen.
+	DisconnectedUntil time.Time
+	// API and Others are when what comes by the API server and from other speakers
+	// was last known to be complete.
+	API, Others time.Time
+}
+
+// Observed is what membership knows of one member.
+type Observed struct {
+	Name string
+	// Alive is set while membership sees it alive, Left when it said goodbye. Since is
+	// when that became so.
+	Alive, Left bool
+	Since       time.Time
+	// State is what it publishes, as far as it is known. Published is set when anything
+	// of that is, Incomplete when not all is.
+	State      NodeState
+	Published  bool
+	Incomplete bool
+	// Unread is set when it is alive and speaks a format that this version does not
+	// read. Its State is from before.
+	Unread bool
+}
+
+// Next returns the snapshot after prev, for what is observed now.
+func Next(prev Snapshot, obs Observations, now time.Time) Snapshot {
+	v := gather(prev, obs)
+	out := Snapshot{
+		Members: make(map[string]Member, len(v.all)),
+		Alive:   len(v.alive),
+		owned:   map[string]map[netip.Addr]announcement.Claim{},
+		stages:  make(map[string]stageSince, len(v.all)),
+	}
+
+	for _, name := range v.all {
+		known := v.believe(name, now)
+		member, until := v.assess(name, known, now)
+		out.Members[name] = member
+		out.stages[name] = known.stage
+		if len(known.Claims) > 0 {
+			out.owned[name] = known.Claims
+		}
+		out.recheckAt(known.until)
+		out.recheckAt(until)
+	}
+	out.SilentLinks = silentLinks(v.reports(obs.Node))
+	objects := sets.KeySet(obs.Objects)
+	out.Minority = 2*out.Alive < 1+len(objects.Delete(obs.Node))
+
+	out.Claims, out.ClaimsChanged = changedClaims(prev, out.owned)
+	out.MembersChanged = prev.Minority != out.Minority || prev.Alive != out.Alive ||
+		!slices.Equal(prev.SilentLinks, out.SilentLinks) || !maps.EqualFunc(prev.Members, out.Members, sameMember)
+	return out
+}
+
+// sameMember reports whether decisions for addresses see no difference.
+func sameMember(a, b Member) bool {
+	return a.Presence == b.Presence && a.Reason == b.Reason && a.Heard == b.Heard &&
+		a.IgnoresExclude == b.IgnoresExclude && a.IgnoresCordon == b.IgnoresCordon && a.Worked == b.Worked &&
+		a.Full == b.Full && a.ClaimsUnknown == b.ClaimsUnknown &&
+		slices.Equal(a.SilentLinks, b.SilentLinks) && slices.EqualFunc(a.Links, b.Links, links.Link.Equal)
+}
+
+// view is what one call of Next sees.
+type view struct {
+	Observations
+	prev    Snapshot
+	all     []string // other nodes, sorted
+	alive   []string // nodes whose speaker is alive, this one included, sorted
+	members map[string]Observed
+}
+
+func gather(prev Snapshot, obs Observations) view {
+	v := view{Observations: obs, prev: prev, members: make(map[string]Observed, len(obs.Members))}
+	for _, m := range obs.Members {
+		v.members[m.Name] = m
+		if m.Alive {
+			v.alive = append(v.alive, m.Name)
+		}
+	}
+	slices.Sort(v.alive)
+	v.all = sets.List(sets.KeySet(v.members).Union(sets.KeySet(obs.Objects)).Delete(obs.Node))
+	return v
+}
+
+// assess returns what to expect of a member of which this is known, and when that may
+// change by itself.
+func (v view) assess(name string, known believed, now time.Time) (member Member, until time.Time) {
+	m, met := v.members[name]
+	object := v.Objects[name]
+	// One that said that it comes back, or that it starts, is expected as if it had
+	// said goodbye, also when this speaker was not there to hear it.
+	expected := known.Stage == announcement.StageRestarting || known.Stage == announcement.StageStarting
+	left := m.Left || !m.Alive && expected
+	since := m.Since
+	if !m.Left && since.Before(v.DisconnectedUntil) {
+		since = v.DisconnectedUntil
+	}
+	reports := v.reports(name)
+
+	verdict := announcement.Judge(announcement.Fellow{
+		Alive:      m.Alive,
+		Left:       left,
+		Since:      since,
+		Unmet:      !met,
+		Stage:      known.Stage,
+		StageSince: known.stage.since,
+		Reports:    kernelReports(reports),
+		Probeable:  v.probeable(known.Links),
+		Renewed:    object.Renewed,
+		SeenAPI:    v.API,
+		Contact:    later(v.API, v.Others),
+	}, v.Patience, now)
+
+	member = Member{
+		Speaker: announcement.Speaker{
+			Presence:       verdict.Presence,
+			Reason:         verdict.Reason,
+			Links:          known.Links,
+			SilentLinks:    silentLinks(reports),
+			Heard:          m.Alive,
+			Worked:         object.Worked || known.Stage != "" && known.Stage != announcement.StageStarting,
+			IgnoresExclude: known.IgnoresExclude,
+			IgnoresCordon:  known.IgnoresCordon,
+			Full:           known.Full,
+			ClaimsUnknown:  known.ClaimsUnknown,
+		},
+		Since:    now,
+		LastSeen: v.Reach[name].LastAnswer,
+		Unread:   m.Unread,
+		Expected: left,
+		Peer:     object.Peer.Addr(),
+	}
+	if member.Unread && member.Presence == announcement.Present {
+		member.Reason = v1beta1.ReasonFormatUnknown
+	}
+	if before, known := v.prev.Members[name]; known && before.Presence == member.Presence {
+		member.Since = before.Since
+	}
+	return member, verdict.Until
+}
+
+// probeable reports whether this node shares a link with a member that has these.
+func (v view) probeable(theirs []links.Link) bool {
+	for _, ours := range v.OwnLinks {
+		for _, l := range theirs {
+			if _, ok := announcement.SharedAddress(ours, l); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// recheckAt takes in when the snapshot may change by itself; zero for never.
+func (s *Snapshot) recheckAt(at time.Time) {
+	if !at.IsZero() && (s.Recheck.IsZero() || at.Before(s.Recheck)) {
+		s.Recheck = at
+	}
+}
+
+// later returns the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// changedClaims turns the claims by node into those by address, and returns the
+// addresses that are not claimed as they were. What did not change is shared with the
+// snapshot before: most snapshots have the same claims.
+func changedClaims(before Snapshot, owned map[string]map[netip.Addr]announcement.Claim) (
+	claims map[netip.Addr]map[string]announcement.Claim, changed []netip.Addr,
+) {
+	differ := map[netip.Addr]bool{}
+	var nodes []string
+	for node := range sets.KeySet(before.owned).Union(sets.KeySet(owned)) {
+		was, is := before.owned[node], owned[node]
+		if maps.Equal(was, is) {
+			continue
+		}
+		nodes = append(nodes, node)
+		for addr, claim := range is {
+			if was[addr] != claim { // none has generation 0
+				differ[addr] = true
+			}
+		}
+		for addr := range was {
+			if _, both := is[addr]; !both {
+				differ[addr] = true
+			}
+		}
+	}
+	if len(differ) == 0 && before.Claims != nil {
+		return before.Claims, nil
+	}
+
+	claims = maps.Clone(before.Claims)
+	if claims == nil {
+		claims = map[netip.Addr]map[string]announcement.Claim{}
+	}
+	for addr := range differ {
+		byNode := maps.Clone(claims[addr])
+		if byNode == nil {
+			byNode = map[string]announcement.Claim{}
+		}
+		for _, node := range nodes {
+			if claim, claimed := owned[node][addr]; claimed {
+				byNode[node] = claim
+			} else {
+				delete(byNode, node)
+			}
+		}
+		if claims[addr] = byNode; len(byNode) == 0 {
+			delete(claims, addr)
+		}
+	}
+	return claims, slices.SortedFunc(maps.Keys(differ), netip.Addr.Compare)
+}
+
+// NodeOf returns the node that has a link with this hardware address, "" for none.
+func (s Snapshot) NodeOf(mac net.HardwareAddr) string {
+	for name, m := range s.Members {
+		for _, l := range m.Links {
+			if bytes.Equal(l.HardwareAddr, mac) {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+// HardwareAddrs returns the hardware addresses of all other nodes.
+func (s Snapshot) HardwareAddrs() []net.HardwareAddr {
+	var out []net.HardwareAddr
+	for _, m := range s.Members {
+		for _, l := range m.Links {
+			out = append(out, l.HardwareAddr)
+		}
+	}
+	return out
+}
+
+// AnyPresent reports whether another speaker is present.
+func (s Snapshot) AnyPresent() bool {
+	for _, m := range s.Members {
+		if m.Presence == announcement.Present {
+			return true
+		}
+	}
+	return false
+}
+
+// Unheard returns the nodes whose speaker works and is not heard, sorted: they renew
+// their objects, or did so for as long as the API server was there.
+func (s Snapshot) Unheard() []string {
+	var out []string
+	for name, m := range s.Members {
+		if !m.Heard && m.Presence == announcement.Present {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,333 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/reconcile"
+	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/layer2/links"
+	"github.com/berth-lb/berth/pkg/layer2/prober"
+	"github.com/berth-lb/berth/pkg/membership"
+)
+
+// TestWhatCannotBePublishedIsNotOwned: node1 has no room for a claim, whatever the
+// decision was; and when it publishes that it is full, others get what it has not.
+func TestWhatCannotBePublishedIsNotOwned(t *testing.T) {
+	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
+	// holds gives node1 room for so many blocks, of which it has these addresses' ones.
+	holds := func(most int, addrs ...netip.Addr) {
+		w.claimed = members.NewClaims(w, most, reconcile.PartSize, slog.New(slog.DiscardHandler))
+		w.addresses.claims = w.claimed
+		for _, addr := range addrs {
+			if !w.claimed.Set(addr, &announcement.Claim{Generation: 1}) {
+				t.Fatalf("no room for %s", addr)
+			}
+		}
+	}
+	other := netip.MustParseAddr("198.51.100.1")
+	holds(0)
+	w.look()
+	w.did("192.0.2.10", true, "web Warning NodeFull")
+	w.claims("")
+
+	holds(1, other)
+	w.look()
+	if got := w.reason(); got != v1beta1.ReasonNoCandidate || !strings.Contains(w.state.memory(address).Message, "node1 (NodeFull)") {
+		t.Errorf("alone it is %s: %s", got, w.state.memory(address).Message)
+	}
+	if w.said["full"] == "" {
+		t.Error("it does not publish that it is full")
+	}
+	w.events = nil
+
+	w.says("node2")
+	w.look()
+	if d := w.state.memory(address); d.Owner != "node2" || d.Announce {
+		t.Errorf("owner is %q (%s): want the one that has room", d.Owner, d.Reason)
+	}
+	holds(members.MaxBlocks, other)
+	w.says("node2", "full=claims")
+	w.look()
+	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	// What it claims it keeps, full or not.
+	holds(1, address)
+	w.look()
+	w.did("192.0.2.10 eth0", false)
+	w.claims("1")
+}
+
+// hidden is the object of a fellow that owns 300 addresses, of which not all are
+// listed: not that of the world.
+func hidden(renewed time.Time) *v1beta1.Speaker {
+	return written("node2", renewedAt(renewed), func(s *v1beta1.SpeakerStatus) {
+		for i := range v1beta1.MaxSpeakerAnnouncements {
+			s.Layer2.Announcements = append(s.Layer2.Announcements, v1beta1.Layer2Announcement{
+				Address: fmt.Sprintf("198.51.100.%d", i), Generation: 2,
+			})
+		}
+		s.Layer2.Count = 300
+	})
+}
+
+// TestWhatAFellowMayOwnIsNotTaken: node2 is not heard, and owns more than its object
+// lists. node1 does not begin to announce what node2 may own: it asks the LAN first,
+// although it claimed the address once. What it announces it goes on announcing.
+func TestWhatAFellowMayOwnIsNotTaken(t *testing.T) {
+	begin := time.Now()
+	start := func(t *testing.T) *world {
+		w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
+		w.view.probes = true
+		w.state.adopt(map[netip.Addr]announcement.Claim{address: {Generation: 1}}, nil)
+		w.claimed.Set(address, &announcement.Claim{Generation: 1})
+		w.reads(hidden(begin))
+		w.reads(hidden(begin.Add(time.Second)))
+		if got := w.isFellow("node2"); got != "Present (NodeHeard)" {
+			t.Fatalf("node2 is %s", got)
+		}
+		w.look()
+		if got := w.reason(); got != v1beta1.ReasonProbing || !slices.Equal(w.asked, []string{"192.0.2.10 eth0"}) {
+			t.Fatalf("it is %s, and asked %q", got, w.asked)
+		}
+		w.claims("1") // until somebody answers
+		answered(w.state, address, announcement.ProbeAsking, nil)
+		return w
+	}
+	t.Run("nobody answers", func(t *testing.T) {
+		w := start(t)
+		answered(w.state, address, announcement.ProbeFree, nil)
+		w.look()
+		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		w.asked = nil
+		w.look()
+		if len(w.asked) > 0 || w.reason() != v1beta1.ReasonOwner {
+			t.Errorf("what it announces is asked for: %q, %s", w.asked, w.reason())
+		}
+	})
+	t.Run("the fellow answers, and later does no more", func(t *testing.T) {
+		w := start(t)
+		w.state.setProbe(address, w.state.memory(address).asking, announcement.Probe{State: announcement.ProbeTaken, Holder: net6(2), Node: "node2"})
+		w.look()
+		w.claims("")
+		d := w.state.memory(address)
+		if d.Reason != v1beta1.ReasonClaimsUnknown || d.Owner != "node2" || d.Announce || len(w.events) > 0 {
+			t.Errorf("%s, owner %q, Events %q: %s", d.Reason, d.Owner, w.events, d.Message)
+		}
+		answered(w.state, address, announcement.ProbeFree, nil)
+		w.look()
+		// Nobody claims it any more, and by hash it is node2's, which works.
+		if d := w.state.memory(address); d.Reason != v1beta1.ReasonNotOwner || d.Owner != "node2" {
+			t.Errorf("%s, owner %q: %s", d.Reason, d.Owner, d.Message)
+		}
+		w.claims("")
+	})
+	t.Run("a stranger answers", func(t *testing.T) {
+		w := start(t)
+		answered(w.state, address, announcement.ProbeTaken, net6(99))
+		w.look()
+		if got := w.reason(); got != v1beta1.ReasonConflict {
+			t.Errorf("it is %s", got)
+		}
+	})
+	t.Run("the object lists everything", func(t *testing.T) {
+		w := start(t)
+		w.reads(written("node2", renewedAt(begin.Add(2*time.Second))))
+		w.look()
+		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	})
+	t.Run("the fellow is heard and claims it", func(t *testing.T) {
+		w := start(t)
+		w.says("node2", "claim/192.0.2.10=2")
+		w.look()
+		if got := w.reason(); got != v1beta1.ReasonNotOwner {
+			t.Errorf("it is %s", got)
+		}
+	})
+	t.Run("the fellow falls silent, and its kernel answers", func(t *testing.T) {
+		w := start(t)
+		w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
+		w.reads(hidden(time.Time{})) // which proves nothing
+		w.tracker.MarkDisconnected()
+		answered(w.state, address, announcement.ProbeFree, nil)
+		w.look()
+		d := w.state.memory(address)
+		if d.Reason != v1beta1.ReasonClaimsUnknown || d.Announce || len(w.events) > 0 {
+			t.Errorf("%s (node2 %s): its kernel does not answer for what it owns", d.Reason, w.isFellow("node2"))
+		}
+	})
+}
+
+// TestAFellowThatIsNotUnderstood: node2 is a member and speaks another format. Its
+// object counts, it may own more than that says, and it is asked to renew it.
+func TestAFellowThatIsNotUnderstood(t *testing.T) {
+	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
+	w.says("node2", "claim/192.0.2.10=5", "stage=restarting") // before it was replaced
+	m := w.members["node2"]
+	m.Format = membership.Format{Major: 2, Oldest: 2, Newest: 2}
+	w.members["node2"] = m
+	w.see()
+	if got := w.isFellow("node2"); got != "Present (FormatUnknown)" || !w.tracker.Current().Members["node2"].ClaimsUnknown {
+		t.Errorf("without an object it is %s", got)
+	}
+	w.reads(written("node2", announcesIn("192.0.2.10", 7)))
+	if got := w.tracker.Current().Claims[address]["node2"]; got.Generation != 7 {
+		t.Errorf("it claims %+v", got)
+	}
+	w.look()
+	if got := w.reason(); got != v1beta1.ReasonNotOwner {
+		t.Errorf("its address is %s", got)
+	}
+	w.object.address = netip.MustParseAddrPort("192.0.2.1:7947")
+	status := w.object.status()
+	if members.ParseObject(&v1beta1.Speaker{Status: status}, "node2").Doubt == "" {
+		t.Errorf("it is not asked to renew its object: %+v", status.Fellows)
+	}
+}
+
+// TestTheLANOfTheAddressCounts: nodes have a management LAN, on which they are
+// members, and the service LAN of the address.
+func TestTheLANOfTheAddressCounts(t *testing.T) {
+	nics := func(n byte) []links.Link {
+		mgmt, svc := link("mgmt0", fmt.Sprintf("203.0.113.%d/24", n)), link("svc0", fmt.Sprintf("192.0.2.%d/24", n))
+		mgmt.HardwareAddr, svc.HardwareAddr = net.HardwareAddr{2, 0, 0, 0, 1, n}, net6(n)
+		return []links.Link{mgmt, svc}
+	}
+	on := func(nodes ...string) map[string][]string {
+		out := map[string][]string{}
+		for _, name := range nodes {
+			out[name] = []string{"svc0"}
+		}
+		return out
+	}
+	for _, test := range []struct {
+		story        string
+		owner        string
+		reach        prober.LinkReach // what node1 finds
+		node2, node3 string           // what the others say: of node1, and of each other
+		want         v1beta1.Reason
+	}{
+		{story: "all is well", owner: "node2", reach: prober.LinkReach{Answers: on("node2", "node3")}, want: v1beta1.ReasonNotOwner},
+		{
+			story: "its owner is silent there, say both witnesses", owner: "node2",
+			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0 -svc0",
+			want: v1beta1.ReasonOwner,
+		},
+		{
+			story: "one of them gets an answer", owner: "node2",
+			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0 +svc0",
+			want: v1beta1.ReasonNotOwner,
+		},
+		{
+			story: "the other cannot tell", owner: "node2",
+			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0",
+			want: v1beta1.ReasonOwner,
+		},
+		{
+			story: "the management LAN is membership's business", owner: "node2",
+			reach: prober.LinkReach{Answers: on("node2", "node3"), Silent: map[string][]string{"node2": {"mgmt0"}}},
+			want:  v1beta1.ReasonNotOwner,
+		},
+		{
+			story: "this node owns it and is silent there, as it hears from others", owner: "node1",
+			node2: "probe/node1=answers +mgmt0 -svc0", node3: "probe/node1=answers -svc0",
+			want: v1beta1.ReasonHandingOver,
+		},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(t, append(service("web"), node("node1"), node("node2"), node("node3"))...)
+			w.local, w.linkReach = nics(1), test.reach
+			for _, name := range []string{"node2", "node3"} {
+				words := []string{map[string]string{"node2": test.node2, "node3": test.node3}[name]}
+				if name == test.owner {
+					words = append(words, "claim/192.0.2.10=7")
+				}
+				w.says(name, words...)
+				delete(w.members[name].Said, "link/eth0")
+				for _, l := range nics(name[4] - '0') {
+					w.members[name].Said["link/"+l.Name] = published(l)
+				}
+			}
+			for _, name := range []string{"node2", "node3"} {
+				w.reads(written(name, func(s *v1beta1.SpeakerStatus) {
+					s.MemberAddress = "203.0.113." + name[4:] + ":7947"
+				}))
+			}
+			if test.owner == "node1" {
+				said := []string{w.members["node2"].Name, w.members["node3"].Name}
+				for _, name := range said {
+					delete(w.members[name].Said, "probe/node1")
+				}
+				w.state.adopt(map[netip.Addr]announcement.Claim{address: {Generation: 7}}, nil)
+				w.look()
+				w.members["node2"].Said["probe/node1"] = []byte(strings.TrimPrefix(test.node2, "probe/node1="))
+				w.members["node3"].Said["probe/node1"] = []byte(strings.TrimPrefix(test.node3, "probe/node1="))
+			}
+			w.see() // the picture before tells which links are whose
+			w.look()
+			if w.reason() != test.want {
+				t.Errorf("the reason is %s: %s", w.reason(), w.state.memory(address).Message)
+			}
+			if test.want == v1beta1.ReasonOwner {
+				if got, _ := w.state.took(address); got.cause != v1beta1.CauseLinkSilent {
+					t.Errorf("the cause is %s", got.cause)
+				}
+			}
+		})
+	}
+}
+
+// TestProblemsOfLinks: the Speaker object says what of a link is in the way.
+func TestProblemsOfLinks(t *testing.T) {
+	for _, test := range []struct {
+		story string
+		link  links.Link
+		says  string // "" for no problem
+	}{
+		{"an ordinary link", link("eth0", "192.0.2.7/24", "2001:db8::7/64"), ""},
+		{"a trunk without addresses", link("eth0"), ""},
+		{"a single address beside a subnet", link("eth0", "192.0.2.7/24", "2001:db8::7/128"), ""},
+		{"single addresses only", link("eth0", "192.0.2.7/32", "2001:db8::7/128", "fe80::7/64"), "in no subnet"},
+		{"a bond that balances", links.Link{Name: "bond0", HardwareAddr: net6(1), Up: true, Broadcast: true, Balances: true}, "balance-alb"},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			w := newWorld(t, node("node1"))
+			w.local = []links.Link{test.link}
+			w.see()
+			links := w.object.status().Links
+			if len(links) != 1 || (links[0].Problem == "") != (test.says == "") || !strings.Contains(links[0].Problem, test.says) {
+				t.Errorf("%+v", links)
+			}
+		})
+	}
+}
+
+// TestManyAddressesOnEachNode: each of three nodes has eight more addresses on its
+// link, which sort before the subnet of the pool. They agree on one owner.
+func TestManyAddressesOnEachNode(t *testing.T) {
+	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
+	extra := func(n byte) links.Link {
+		l := fellowLink(fmt.Sprint("node", n))
+		var more []netip.Prefix
+		for i := range byte(8) {
+			more = append(more, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, n, i}), 32))
+		}
+		l.Prefixes = append(more, l.Prefixes...)
+		return l
+	}
+	w.local = []links.Link{extra(1)}
+	w.says("node2", "claim/192.0.2.10=40")
+	w.members["node2"].Said["link/eth0"] = published(extra(2))
+	w.look()
+	if w.reason() != v1beta1.ReasonNotOwner {
+		t.Errorf("the reason is %s", w.reason())
+	}
+	w.claims("")
+}
