@@ -37,7 +37,8 @@ type Bed struct {
 	Started bool
 }
 
-// workload: a pod on each node, one that is on node1 only, and a node port that shows whether the pod of a node answers.
+// workload: a pod on each node, one that is on node1 only, and a node port that shows whether the pod of a
+// node answers.
 const workload = `
 apiVersion: apps/v1
 kind: DaemonSet
@@ -109,7 +110,8 @@ func upLab(ctx context.Context, s Settings) (l *lab.Lab, started bool, err error
 	if l, err = lab.Open(s.Lab); err == nil {
 		return l, false, nil
 	}
-	// Nodes that are away for a moment are to stay Ready: what Kubernetes does to the pods of others is not measured here.
+	// Nodes that are away for a moment are to stay Ready: what Kubernetes does to the pods of others is not
+	// measured here.
 	l, err = lab.Up(ctx, lab.Options{Name: s.Lab, NodeGrace: 40 * time.Second, Progress: os.Stderr})
 	if err != nil {
 		return nil, false, err
@@ -202,7 +204,8 @@ func (b *Bed) podAnswers(ctx context.Context, node string, addr netip.Addr) erro
 	return nil
 }
 
-// endpointsReady reads the EndpointSlices: only a node with a ready pod takes traffic of a Service with traffic policy Local.
+// endpointsReady reads the EndpointSlices: only a node with a ready pod takes traffic of a Service with
+// traffic policy Local.
 func (b *Bed) endpointsReady(ctx context.Context) error {
 	slices, err := b.API.DiscoveryV1().EndpointSlices("default").List(ctx, metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=echo-node"})
 	if err != nil {

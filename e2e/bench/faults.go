@@ -33,8 +33,8 @@ func Upgrade(ctx context.Context, l *lab.Lab) error {
 	return err
 }
 
-// RenewSpeaker replaces the speaker's pod of a node: the kubelet starts a container that ends often ever more slowly, and a
-// new pod starts afresh.
+// RenewSpeaker replaces the speaker's pod of a node: the kubelet starts a container that ends often ever more
+// slowly, and a new pod starts afresh.
 func RenewSpeaker(ctx context.Context, l *lab.Lab, node string) error {
 	_, err := l.API().Kubectl(ctx, "delete", "pod", "-n", product.Namespace, "-l", product.SpeakerPods,
 		"--field-selector", "spec.nodeName="+node, "--wait=true")

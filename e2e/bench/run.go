@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Main is the main function of a benchmark of that name: it runs until run returns, or until somebody interrupts it.
+// Main is the main function of a benchmark of that name: it runs until run returns, or until somebody
+// interrupts it.
 func Main(name string, run func(context.Context) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -54,8 +55,8 @@ func (l *Lines) Write(result any) error {
 	return err
 }
 
-// Repeat has a scenario run so many times, counted from 1, writes the result of each run, and says how long all took. It ends with
-// the first run that could not be measured; those before it count.
+// Repeat has a scenario run so many times, counted from 1, writes the result of each run, and says how long
+// all took. It ends with the first run that could not be measured; those before it count.
 func Repeat[R any](scenario string, runs int, lines *Lines, once func(run int) (R, error)) ([]R, error) {
 	begin := time.Now()
 	var results []R

@@ -38,8 +38,8 @@ func (s Set) Service(i int) *corev1.Service {
 	}
 }
 
-// MakeServices creates the Services of a set that are not there, waits until they have all their addresses, and returns
-// these sorted, IPv4 first.
+// MakeServices creates the Services of a set that are not there, waits until they have all their addresses,
+// and returns these sorted, IPv4 first.
 func (b *Bed) MakeServices(ctx context.Context, set Set) ([]netip.Addr, error) {
 	names := make(chan int)
 	var workers sync.WaitGroup

@@ -25,7 +25,8 @@ type Settings struct {
 	Root string
 }
 
-// ReadSettings reads the environment. Name is that of the lab, and runs how many there are, where it says nothing.
+// ReadSettings reads the environment. Name is that of the lab, and runs how many there are, where it says
+// nothing.
 func ReadSettings(name string, runs int) (Settings, error) {
 	s := Settings{
 		Out:  os.Getenv("OUT"),

@@ -1,7 +1,8 @@
 // Package image builds container images from files, without a container engine and without a registry.
 //
-// An image has one layer on an empty root, so it holds what Spec names and nothing else: no shell, no libc. The programs in
-// it must be static. The same Spec and file contents give the same bytes, whatever the clock, the user or the umask say.
+// An image has one layer on an empty root, so it holds what Spec names and nothing else: no shell, no libc.
+// The programs in it must be static. The same Spec and file contents give the same bytes, whatever the clock,
+// the user or the umask say.
 package image
 
 import (
@@ -48,8 +49,8 @@ type File struct {
 	Mode os.FileMode
 }
 
-// Build writes the image to the file out as a docker-archive, which `ctr images import` and `docker load` read. The file
-// appears whole or not at all.
+// Build writes the image to the file out as a docker-archive, which `ctr images import` and `docker load`
+// read. The file appears whole or not at all.
 func Build(spec Spec, out string) error {
 	tag, err := name.NewTag(spec.Ref, name.StrictValidation)
 	if err != nil {
@@ -78,7 +79,8 @@ func Build(spec Spec, out string) error {
 	return nil
 }
 
-// Refs returns the references of the images in a docker-archive, in the archive's order. It is an error if there is none.
+// Refs returns the references of the images in a docker-archive, in the archive's order. It is an error if
+// there is none.
 func Refs(archive string) ([]string, error) {
 	manifest, err := tarball.LoadManifest(func() (io.ReadCloser, error) { return os.Open(archive) })
 	if err != nil {

@@ -41,7 +41,8 @@ func newEtcdCommand() *cobra.Command {
 	return cmd
 }
 
-// etcdConfig describes a single member. It never waits for the disk (UnsafeNoFsync): what it stores goes with the lab.
+// etcdConfig describes a single member. It never waits for the disk (UnsafeNoFsync): what it stores goes with
+// the lab.
 func etcdConfig(dataDir, clientURL, peerURL string) (*embed.Config, error) {
 	client, err := url.Parse(clientURL)
 	if err != nil {

@@ -1,5 +1,6 @@
-// Command kube is Kubernetes in one file: the components of a cluster, kubectl and an etcd server, chosen by the first
-// argument or by the name under which the file is called. The lab runs every process of its cluster from it.
+// Command kube is Kubernetes in one file: the components of a cluster, kubectl and an etcd server, chosen by
+// the first argument or by the name under which the file is called. The lab runs every process of its cluster
+// from it.
 package main
 
 import (
@@ -23,14 +24,15 @@ import (
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
-// A program is one of the commands in this file: its name, and what runs it until it ends and gives its exit status.
+// A program is one of the commands in this file: its name, and what runs it until it ends and gives its exit
+// status.
 type program struct {
 	name string
 	run  func() int
 }
 
-// programs lists what the file contains. A command is constructed only when it is the one to run, because constructing
-// one registers flags, metrics and feature gates that belong to the whole process.
+// programs lists what the file contains. A command is constructed only when it is the one to run, because
+// constructing one registers flags, metrics and feature gates that belong to the whole process.
 var programs = []program{
 	{"etcd", func() int { return cli.Run(newEtcdCommand()) }},
 	{"kube-apiserver", func() int { return cli.Run(apiserver.NewAPIServerCommand()) }},

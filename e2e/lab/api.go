@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// get asks a server inside the lab, from the namespace of the host, as administrator. The answer is decoded into v unless v is
-// nil. Any status but 200 is an error.
+// get asks a server inside the lab, from the namespace of the host, as administrator. The answer is decoded
+// into v unless v is nil. Any status but 200 is an error.
 func (h *Host) get(ctx context.Context, url string, v any) error {
 	ca, err := os.ReadFile(h.lab.path("pki", "ca.crt"))
 	if err != nil {
@@ -121,8 +121,8 @@ func (c nodeConditions) ready() error {
 	return errors.New("it has no condition Ready yet")
 }
 
-// checkProxy returns nil once the node's kube-proxy has written its rules for both address families. That it answers
-// alone says nothing: it calls itself healthy while it starts.
+// checkProxy returns nil once the node's kube-proxy has written its rules for both address families. That it
+// answers alone says nothing: it calls itself healthy while it starts.
 func (n *Node) checkProxy(ctx context.Context) error {
 	var health struct {
 		Status map[string]struct {

@@ -24,8 +24,8 @@ const KubernetesVersion = "v1.36.3"
 // kubernetesPackages is about how many Go packages are compiled when none is cached.
 const kubernetesPackages = 2800
 
-// Build fills the cache with what Up needs: the Kubernetes binary and the images that every node has. It tells progress what
-// it does, and returns the path of the binary. When everything is there it takes no time.
+// Build fills the cache with what Up needs: the Kubernetes binary and the images that every node has. It
+// tells progress what it does, and returns the path of the binary. When everything is there it takes no time.
 func Build(ctx context.Context, out io.Writer) (string, error) {
 	progress := newProgress(out)
 	binary, err := buildKubernetes(ctx, progress)
@@ -36,8 +36,8 @@ func Build(ctx context.Context, out io.Writer) (string, error) {
 	return binary, err
 }
 
-// buildKubernetes returns the path of the multi-call binary, which it builds if the cache has none for these sources and this
-// version of Go.
+// buildKubernetes returns the path of the multi-call binary, which it builds if the cache has none for these
+// sources and this version of Go.
 func buildKubernetes(ctx context.Context, progress *progress) (string, error) {
 	sources, err := sourceDir()
 	if err != nil {
@@ -162,8 +162,8 @@ func buildImages(ctx context.Context, progress *progress) ([]string, error) {
 	return archives, nil
 }
 
-// cached returns the path of a file in the cache, and has build make it if it is not there. Programs that need the same file
-// at the same time build it once.
+// cached returns the path of a file in the cache, and has build make it if it is not there. Programs that
+// need the same file at the same time build it once.
 func cached(ctx context.Context, progress *progress, name string, build func(target string) error) (string, error) {
 	root, err := cacheRoot()
 	if err != nil {
@@ -188,7 +188,8 @@ func cached(ctx context.Context, progress *progress, name string, build func(tar
 	return file, errors.Join(os.Rename(file+".partial", file), os.Remove(file+".lock"))
 }
 
-// cacheKey stands for the sources in dirs, but for tests, and for the Go version and architecture they are built with.
+// cacheKey stands for the sources in dirs, but for tests, and for the Go version and architecture they are
+// built with.
 func cacheKey(dirs ...string) (string, error) {
 	hash := sha256.New()
 	fmt.Fprintln(hash, runtime.Version(), runtime.GOARCH)
@@ -231,8 +232,8 @@ func goError(ctx context.Context, err error, output string) error {
 	return fmt.Errorf("go build: %w:\n%s", err, strings.TrimSpace(output))
 }
 
-// sourceDir finds the directory e2e of a checkout: $BERTH_E2E_DIR, where this file was compiled, or near the working
-// directory.
+// sourceDir finds the directory e2e of a checkout: $BERTH_E2E_DIR, where this file was compiled, or near the
+// working directory.
 func sourceDir() (string, error) {
 	var candidates []string
 	if dir := os.Getenv("BERTH_E2E_DIR"); dir != "" {

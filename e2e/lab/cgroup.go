@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// cgroupRoot is where the machine's control groups are: one hierarchy with cgroup v2, one directory for each controller
-// with v1.
+// cgroupRoot is where the machine's control groups are: one hierarchy with cgroup v2, one directory for each
+// controller with v1.
 const cgroupRoot = "/sys/fs/cgroup"
 
 // labCgroup is the branch of every hierarchy that holds one branch for each lab.
@@ -86,8 +86,8 @@ func passControllers(group string) error {
 	return os.WriteFile(filepath.Join(group, "cgroup.subtree_control"), []byte(strings.Join(enable, " ")), 0)
 }
 
-// inheritCPUSet gives a new v1 cpuset group the processors and memory of its parent: it starts with none, and no process
-// can enter it before.
+// inheritCPUSet gives a new v1 cpuset group the processors and memory of its parent: it starts with none, and
+// no process can enter it before.
 func inheritCPUSet(parent, child string) error {
 	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
 		value, err := os.ReadFile(filepath.Join(parent, file))
@@ -104,8 +104,8 @@ func inheritCPUSet(parent, child string) error {
 	return nil
 }
 
-// removeCgroup removes a branch from every hierarchy. The processes in it must have been killed; those that are not yet
-// collected keep it for a moment, which is waited for.
+// removeCgroup removes a branch from every hierarchy. The processes in it must have been killed; those that
+// are not yet collected keep it for a moment, which is waited for.
 func removeCgroup(ctx context.Context, branch string) error {
 	tops, _, err := hierarchies()
 	if err != nil {
@@ -122,7 +122,8 @@ func removeCgroup(ctx context.Context, branch string) error {
 	})
 }
 
-// removeTree removes a directory of directories, deepest first: the files of a control group cannot be removed.
+// removeTree removes a directory of directories, deepest first: the files of a control group cannot be
+// removed.
 func removeTree(dir string) error {
 	var dirs []string
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {

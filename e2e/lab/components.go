@@ -50,7 +50,8 @@ func ComponentNames() []string {
 	return names
 }
 
-// kind returns what there is to know of the component, or an error that lists all if there is none of its name.
+// kind returns what there is to know of the component, or an error that lists all if there is none of its
+// name.
 func (c *Component) kind() (componentKind, error) {
 	for _, k := range components {
 		if k.name == c.name {
@@ -74,12 +75,12 @@ func (c *Component) Start(ctx context.Context) error {
 	return c.wait(ctx)
 }
 
-// stopLimit is how long a component may take to end before it is killed. The API server stops listening at once, but would
-// wait a minute for the watches that are open.
+// stopLimit is how long a component may take to end before it is killed. The API server stops listening at
+// once, but would wait a minute for the watches that are open.
 const stopLimit = 3 * time.Second
 
-// Stop asks the component to end, kills it if it has not after three seconds, and returns when it has ended. The
-// others keep running. Stopping one that does not run is no error.
+// Stop asks the component to end, kills it if it has not after three seconds, and returns when it has ended.
+// The others keep running. Stopping one that does not run is no error.
 func (c *Component) Stop(ctx context.Context) error {
 	if _, err := c.kind(); err != nil {
 		return err
@@ -100,8 +101,9 @@ func (c *Component) Stop(ctx context.Context) error {
 	return c.Kill(ctx)
 }
 
-// Kill ends the component at once, without a word to anybody, and returns when it has ended. An API server that dies
-// so stays in the Service by which pods reach it, and they find it again sooner than one that has ended in order.
+// Kill ends the component at once, without a word to anybody, and returns when it has ended. An API server
+// that dies so stays in the Service by which pods reach it, and they find it again sooner than one that has
+// ended in order.
 func (c *Component) Kill(ctx context.Context) error {
 	if _, err := c.kind(); err != nil {
 		return err
@@ -162,8 +164,8 @@ func (c *Component) wait(ctx context.Context) error {
 // logFile is the log of a component, or of a daemon of a router.
 func (l *Lab) logFile(name string) string { return l.path("logs", name+".log") }
 
-// spawn starts a command whose output goes to the end of a log, keeps the record of its process, and collects it when it
-// ends, if this program still lives then.
+// spawn starts a command whose output goes to the end of a log, keeps the record of its process, and collects
+// it when it ends, if this program still lives then.
 func (l *Lab) spawn(cmd *exec.Cmd, record, logFile string) error {
 	log, err := os.OpenFile(logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
@@ -227,7 +229,8 @@ func controllerManagerArgs(l *Lab) []string {
 		"--root-ca-file="+l.path("pki", "ca.crt"),
 		"--cluster-signing-cert-file="+l.path("pki", "ca.crt"), "--cluster-signing-key-file="+l.path("pki", "ca.key"),
 		"--cluster-cidr="+l.options.Families.clusterCIDRs(), "--service-cluster-ip-range="+l.options.Families.serviceCIDRs(),
-		// With the default of 20 requests a second EndpointSlices lag seconds behind when there are many Services.
+		// With the default of 20 requests a second EndpointSlices lag seconds behind when there are many
+		// Services.
 		"--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-service-endpoint-syncs=20",
 		"--node-monitor-period=1s", "--node-monitor-grace-period="+l.options.NodeGrace.String(),
 	)

@@ -85,8 +85,9 @@ func checkEssentials() error {
 	return nil
 }
 
-// InstallMissing installs the Debian packages of the requirements of which a program is missing, and returns their names. It
-// fetches the lists of packages only if apt-get cannot do without. What apt-get says goes to out.
+// InstallMissing installs the Debian packages of the requirements of which a program is missing, and returns
+// their names. It fetches the lists of packages only if apt-get cannot do without. What apt-get says goes to
+// out.
 func InstallMissing(ctx context.Context, out io.Writer) ([]string, error) {
 	var missing []Requirement
 	for _, r := range Requirements() {
@@ -127,7 +128,8 @@ func InstallMissing(ctx context.Context, out io.Writer) ([]string, error) {
 // policyFile is what Debian's packages ask before they start a service, see invoke-rc.d(8).
 const policyFile = "/usr/sbin/policy-rc.d"
 
-// denyServices has packages not start these services until allow is called. Where there is a policy already it decides.
+// denyServices has packages not start these services until allow is called. Where there is a policy already
+// it decides.
 func denyServices(file string, services []string) (allow func(), err error) {
 	if len(services) == 0 {
 		return func() {}, nil
@@ -185,7 +187,8 @@ func packages(requirements []Requirement) []string {
 	return names
 }
 
-// findTool finds a program in PATH or in the directories of the system's administrator, which the PATH of others lacks.
+// findTool finds a program in PATH or in the directories of the system's administrator, which the PATH of
+// others lacks.
 func findTool(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil || filepath.IsAbs(name) {
 		return path, err

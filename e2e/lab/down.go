@@ -15,8 +15,8 @@ import (
 // Down ends every process of the lab and removes everything it made or kept, logs included.
 func (l *Lab) Down(ctx context.Context) error { return Remove(ctx, l.options.Name) }
 
-// Remove takes down the lab of that name whatever state it is in: up, half up, or leftovers of a crash. It is no error if
-// there is nothing to remove.
+// Remove takes down the lab of that name whatever state it is in: up, half up, or leftovers of a crash. It is
+// no error if there is nothing to remove.
 func Remove(ctx context.Context, name string) error {
 	options, err := Options{Name: name}.withDefaults()
 	if err != nil {
@@ -57,8 +57,8 @@ func tearDown(ctx context.Context, dir, name string, keepLogs bool) error {
 	return removeState(dir, keepLogs)
 }
 
-// killAll kills what the records name and whatever else is in the lab's network namespaces: a process that was started just
-// before its starter was killed has no record, and commands run by hand are there too.
+// killAll kills what the records name and whatever else is in the lab's network namespaces: a process that
+// was started just before its starter was killed has no record, and commands run by hand are there too.
 func killAll(dir, name string) ([]process, error) {
 	var doomed []process
 	records, err := filepath.Glob(filepath.Join(dir, "run", "*"))
@@ -134,8 +134,8 @@ func removeState(dir string, keepLogs bool) error {
 	return errors.Join(errs...)
 }
 
-// checkNoMounts returns an error if anything is mounted below dir: deleting would go through to what is mounted there. The
-// lab mounts nothing where this can see it; somebody else may have.
+// checkNoMounts returns an error if anything is mounted below dir: deleting would go through to what is
+// mounted there. The lab mounts nothing where this can see it; somebody else may have.
 func checkNoMounts(dir string) error {
 	table, err := os.Open("/proc/self/mountinfo")
 	if err != nil {

@@ -19,10 +19,10 @@ import (
 // systemPath is where the programs of this machine are, whatever the caller's PATH says.
 const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// Command returns a command that will run on the host, with the caller's environment, the cluster's programs in front of PATH
-// and KUBECONFIG set. On a node it enters all of the node's namespaces: ps shows that node, ctr talks to its containerd, and
-// files below /run and /var/lib are its own. On other hosts only the network is different. When ctx ends, the command is
-// killed; what it started on a node may live on, see Exec.
+// Command returns a command that will run on the host, with the caller's environment, the cluster's programs
+// in front of PATH and KUBECONFIG set. On a node it enters all of the node's namespaces: ps shows that node,
+// ctr talks to its containerd, and files below /run and /var/lib are its own. On other hosts only the network
+// is different. When ctx ends, the command is killed; what it started on a node may live on, see Exec.
 func (h *Host) Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	if err := h.check(); err != nil {
 		return nil, err
@@ -48,9 +48,9 @@ func (h *Host) Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// Exec runs a command on the host as Command describes and returns what it wrote to standard output. The error holds what it
-// wrote to standard error and wraps *exec.ExitError if it ran and failed. When ctx ends, the command and what it started are
-// killed.
+// Exec runs a command on the host as Command describes and returns what it wrote to standard output. The
+// error holds what it wrote to standard error and wraps *exec.ExitError if it ran and failed. When ctx ends,
+// the command and what it started are killed.
 func (h *Host) Exec(ctx context.Context, args ...string) ([]byte, error) {
 	return h.execInput(ctx, nil, args...)
 }
@@ -74,8 +74,8 @@ func (h *Host) execInput(ctx context.Context, stdin io.Reader, args ...string) (
 	return stdout.Bytes(), nil
 }
 
-// Kubectl runs the cluster's own kubectl as administrator and returns what it wrote to standard output. Errors are as for
-// Exec.
+// Kubectl runs the cluster's own kubectl as administrator and returns what it wrote to standard output.
+// Errors are as for Exec.
 func (a *API) Kubectl(ctx context.Context, args ...string) ([]byte, error) {
 	return a.KubectlInput(ctx, nil, args...)
 }

@@ -49,7 +49,8 @@ func pick[V any](f Families, v4, v6 V) []V {
 // list is pick for addresses in text, separated by commas.
 func (f Families) list(v4, v6 string) string { return strings.Join(pick(f, v4, v6), ",") }
 
-// clusterCIDRs are the networks of all pods, and serviceCIDRs those of the addresses of Services inside the cluster.
+// clusterCIDRs are the networks of all pods, and serviceCIDRs those of the addresses of Services inside the
+// cluster.
 func (f Families) clusterCIDRs() string { return f.list(clusterCIDR4, clusterCIDR6) }
 func (f Families) serviceCIDRs() string { return f.list(serviceCIDR4, serviceCIDR6) }
 
@@ -63,9 +64,9 @@ func (f Families) apiURL() string {
 // Of lists those of a host's addresses whose families are in f, in its order.
 func (f Families) Of(a Addresses) []netip.Addr { return pick(f, a.V4, a.V6) }
 
-// ReportFamilies has the kubelet of a node that runs report the node's addresses of these families, in this order, and returns
-// when the Node says so. The node keeps all its addresses, as one does whose --node-ip is changed. Pods that are made from
-// then on see the same as status.hostIPs.
+// ReportFamilies has the kubelet of a node that runs report the node's addresses of these families, in this
+// order, and returns when the Node says so. The node keeps all its addresses, as one does whose --node-ip is
+// changed. Pods that are made from then on see the same as status.hostIPs.
 func (n *Node) ReportFamilies(ctx context.Context, families Families) error {
 	if err := errors.Join(n.check(), families.check()); err != nil {
 		return err

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Cut pulls the node's cable at the switch, that of its first interface: both ends lose their carrier. The node itself runs on.
+// Cut pulls the node's cable at the switch, that of its first interface: both ends lose their carrier. The
+// node itself runs on.
 func (n *Node) Cut(ctx context.Context) error { return n.setCable(ctx, "down") }
 
 // Heal plugs the node's cable in again, and takes back what Block, Part and LeaveVLAN did to it.
@@ -31,8 +32,9 @@ func (n *Node) setCable(ctx context.Context, state string) error {
 	return ipBatch(ctx, n.lab.netns(HostSwitch), "link set "+n.name+" "+state)
 }
 
-// Crash takes the power from a node: its cable goes dead and all its processes end at the same moment, without a word to
-// anybody. What its kernel knew is gone; its disk stays. It returns when nothing of the node is left.
+// Crash takes the power from a node: its cable goes dead and all its processes end at the same moment,
+// without a word to anybody. What its kernel knew is gone; its disk stays. It returns when nothing of the
+// node is left.
 func (n *Node) Crash(ctx context.Context) error {
 	if err := n.check(); err != nil {
 		return err
@@ -107,14 +109,15 @@ func (n *Node) Undrain(ctx context.Context) error {
 	return errors.Join(err, uncordonErr)
 }
 
-// Hang stops every process of a node, containers included. Its kernel lives: it answers ARP and ping and forwards packets.
+// Hang stops every process of a node, containers included. Its kernel lives: it answers ARP and ping and
+// forwards packets.
 func (n *Node) Hang(ctx context.Context) error { return n.signalAll(ctx, "STOP") }
 
 // Unhang lets the processes of a node that hangs go on.
 func (n *Node) Unhang(ctx context.Context) error { return n.signalAll(ctx, "CONT") }
 
-// signalAll signals every process in the node's process namespace but process 1. The kernel does it in one step, so that
-// none escapes by forking.
+// signalAll signals every process in the node's process namespace but process 1. The kernel does it in one
+// step, so that none escapes by forking.
 func (n *Node) signalAll(ctx context.Context, signal string) error {
 	if err := n.check(); err != nil {
 		return err
@@ -123,8 +126,9 @@ func (n *Node) signalAll(ctx context.Context, signal string) error {
 	return err
 }
 
-// KillProcess signals the processes of a node that run the program with this name, of which the kernel keeps 15 bytes. It is
-// an error if there is none. The node starts containerd, kubelet and kube-proxy again a second after they end.
+// KillProcess signals the processes of a node that run the program with this name, of which the kernel keeps
+// 15 bytes. It is an error if there is none. The node starts containerd, kubelet and kube-proxy again a
+// second after they end.
 func (n *Node) KillProcess(name string, signal syscall.Signal) error {
 	if err := n.check(); err != nil {
 		return err

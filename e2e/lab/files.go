@@ -54,8 +54,9 @@ func copyFile(source, target string) error {
 	return os.Rename(out.Name(), target)
 }
 
-// lockFile waits until no other program holds the lock, and takes it. The lock goes with the process, however that ends.
-// Whoever holds the lock may delete the file. waiting is called once if there is something to wait for.
+// lockFile waits until no other program holds the lock, and takes it. The lock goes with the process, however
+// that ends. Whoever holds the lock may delete the file. waiting is called once if there is something to wait
+// for.
 func lockFile(ctx context.Context, file string, waiting func()) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return nil, err
@@ -119,8 +120,8 @@ type finalError struct{ error }
 
 func (e finalError) Unwrap() error { return e.error }
 
-// poll calls try until it succeeds, returns a finalError, ctx ends, or limit has passed. Each attempt may take up to two
-// seconds. The error starts with failure and ends with the last attempt's.
+// poll calls try until it succeeds, returns a finalError, ctx ends, or limit has passed. Each attempt may
+// take up to two seconds. The error starts with failure and ends with the last attempt's.
 func poll(ctx context.Context, limit, interval time.Duration, failure string, try func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// What one can do to a lab is on handles: to a Host, to a Node or a Router, which are hosts too, to a Component of the control
-// plane, to the Network between them, and to the API. A handle costs nothing, and is good for as long as the lab is. What it names
-// need not be there: its methods say so.
+// What one can do to a lab is on handles: to a Host, to a Node or a Router, which are hosts too, to a
+// Component of the control plane, to the Network between them, and to the API. A handle costs nothing, and is
+// good for as long as the lab is. What it names need not be there: its methods say so.
 
 // A Host is anything in a lab with a network namespace.
 type Host struct {

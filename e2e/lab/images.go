@@ -14,8 +14,8 @@ import (
 
 // References of the images that every node has.
 const (
-	// WebImage answers HTTP and UDP on port 8080 with one line: "pod=… node=… client=… host=…". It takes the names of pod
-	// and node from the environment, POD_NAME and NODE_NAME, and runs as user 65532.
+	// WebImage answers HTTP and UDP on port 8080 with one line: "pod=… node=… client=… host=…". It takes the
+	// names of pod and node from the environment, POD_NAME and NODE_NAME, and runs as user 65532.
 	WebImage = "lab.test/web:1"
 
 	// StrangerImage is the program stranger, which attacks what it is told to, as user 65532.
@@ -24,9 +24,9 @@ const (
 	pauseRef = "lab.test/pause:1"
 )
 
-// LoadImage loads a docker-archive, as package image builds them, into every node that runs, and into the others when they
-// start. An image of the same reference is replaced; pods that run keep the one they started with. Use
-// imagePullPolicy Never or IfNotPresent: there is no registry.
+// LoadImage loads a docker-archive, as package image builds them, into every node that runs, and into the
+// others when they start. An image of the same reference is replaced; pods that run keep the one they started
+// with. Use imagePullPolicy Never or IfNotPresent: there is no registry.
 func (l *Lab) LoadImage(ctx context.Context, archive string) error {
 	kept, err := l.keepImage(archive)
 	if err != nil {

@@ -91,8 +91,8 @@ func (l *Lab) Dir() string { return l.dir }
 // NodeNames lists the nodes in order.
 func (l *Lab) NodeNames() []string { return hostNames(l.options.Nodes)[len(fixedHosts()):] }
 
-// HostNames lists everything that Command runs commands on: the switch, the control plane, the routers, the clients, the
-// stranger, the nodes. The second router is named whether or not it is there.
+// HostNames lists everything that Command runs commands on: the switch, the control plane, the routers, the
+// clients, the stranger, the nodes. The second router is named whether or not it is there.
 func (l *Lab) HostNames() []string { return hostNames(l.options.Nodes) }
 
 // path names something in the lab's directory. There are:

@@ -212,8 +212,8 @@ func pings(t *testing.T, l *lab.Lab, from string, to netip.Addr) bool {
 	return err == nil
 }
 
-// checkLeave: a node that has left the service LAN is heard there no more, keeps its carrier, and is on the other LAN all the
-// while. What it had is as before once it is back.
+// checkLeave: a node that has left the service LAN is heard there no more, keeps its carrier, and is on the
+// other LAN all the while. What it had is as before once it is back.
 func checkLeave(t *testing.T, l *lab.Lab) {
 	ctx := t.Context()
 	there, other := lab.OnServiceLAN(lab.NodeAddresses(1)), lab.OnServiceLAN(lab.NodeAddresses(2))
@@ -322,7 +322,8 @@ func checkAnswer(t *testing.T, l *lab.Lab, from, address, want string) {
 
 func checkEcho(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	// A datagram that came before the node's proxy had its rules is lost, and so is what comes from that port after it.
+	// A datagram that came before the node's proxy had its rules is lost, and so is what comes from that port
+	// after it.
 	eventually(t, "an echo", func() error {
 		conn, err := l.Client().Dial(t.Context(), "udp", lab.NodeAddresses(2).V4.String()+":30007")
 		if err != nil {

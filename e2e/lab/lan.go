@@ -9,21 +9,24 @@ import (
 	"strings"
 )
 
-// A LAN is one of the networks that hosts of a lab share. Each is a bridge of its own in the switch, as a VLAN is.
+// A LAN is one of the networks that hosts of a lab share. Each is a bridge of its own in the switch, as a
+// VLAN is.
 type LAN string
 
 const (
-	// ManagementLAN is what eth0 of every host is on, 10.77.0.0/24 and fd77::/64: the API server, the kubelets and the speakers
-	// talk over it.
+	// ManagementLAN is what eth0 of every host is on, 10.77.0.0/24 and fd77::/64: the API server, the
+	// kubelets and the speakers talk over it.
 	ManagementLAN LAN = "management"
-	// ServiceLAN is there with Options.ServiceLAN: svc0 of the nodes, of the client and of the stranger, 10.78.0.0/24 and
-	// fd78::/64. Nothing of the cluster itself talks over it. A link that is on it has a name that starts with "svc".
+	// ServiceLAN is there with Options.ServiceLAN: svc0 of the nodes, of the client and of the stranger,
+	// 10.78.0.0/24 and fd78::/64. Nothing of the cluster itself talks over it. A link that is on it has a
+	// name that starts with "svc".
 	ServiceLAN LAN = "service"
 )
 
 const (
 	managementLink = "eth0"
-	// ServiceLink is the interface by which a host is on the service LAN. It is made after eth0 and has the higher index.
+	// ServiceLink is the interface by which a host is on the service LAN. It is made after eth0 and has the
+	// higher index.
 	ServiceLink = "svc0"
 	// serviceLinks starts the names of all interfaces on the service LAN.
 	serviceLinks = "svc"
@@ -53,7 +56,8 @@ func LANOfPort(port string) (LAN, bool) {
 	return lanOf(port), true
 }
 
-// portName is the end of a cable at the switch: the host's name for its eth0, and LINK-HOST for its other interfaces.
+// portName is the end of a cable at the switch: the host's name for its eth0, and LINK-HOST for its other
+// interfaces.
 func portName(host, link string) string {
 	if link == managementLink {
 		return host
@@ -88,14 +92,16 @@ func (n *Network) setPorts(ctx context.Context, host, state string) error {
 	return ipBatch(ctx, n.lab.netns(HostSwitch), lines...)
 }
 
-// OnServiceLAN returns the addresses that a host has on the service LAN, given those of its eth0: they end alike.
+// OnServiceLAN returns the addresses that a host has on the service LAN, given those of its eth0: they end
+// alike.
 func OnServiceLAN(a Addresses) Addresses {
 	v4, v6 := a.V4.As4(), a.V6.As16()
 	v4[1], v6[1] = 78, 0x78
 	return Addresses{V4: netip.AddrFrom4(v4), V6: netip.AddrFrom16(v6)}
 }
 
-// addBridge makes the bridge of a LAN. A port forwards at once: no spanning tree, and no waiting for multicast group members.
+// addBridge makes the bridge of a LAN. A port forwards at once: no spanning tree, and no waiting for
+// multicast group members.
 func (n *Network) addBridge(ctx context.Context, lan LAN) error {
 	return ipBatch(ctx, n.lab.netns(HostSwitch),
 		"link add "+lan.bridge()+" type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
@@ -135,8 +141,8 @@ func (n *Network) checkLAN(lan LAN) error {
 	return fmt.Errorf("no LAN %q: the LANs are %s and %s", lan, ManagementLAN, ServiceLAN)
 }
 
-// LeaveVLAN takes the ports of a node out of a LAN, as a switch does whose port is no longer a member of the VLAN: no frame
-// passes any more, and the node keeps its carrier. JoinVLAN and Heal put them back.
+// LeaveVLAN takes the ports of a node out of a LAN, as a switch does whose port is no longer a member of the
+// VLAN: no frame passes any more, and the node keeps its carrier. JoinVLAN and Heal put them back.
 func (n *Node) LeaveVLAN(ctx context.Context, lan LAN) error {
 	if err := errors.Join(n.check(), n.lab.Network().checkLAN(lan)); err != nil {
 		return err
@@ -165,8 +171,9 @@ func (n *Node) JoinVLAN(ctx context.Context, lan LAN) error {
 
 func leaveTable(node string, lan LAN) string { return leavePrefix + string(lan) + "-" + node }
 
-// AddLink gives a node that runs one more interface, on a LAN where it may have others, with addresses of that LAN's subnets.
-// On the service LAN its name starts with "svc", elsewhere it does not. It is gone when the node crashes.
+// AddLink gives a node that runs one more interface, on a LAN where it may have others, with addresses of
+// that LAN's subnets. On the service LAN its name starts with "svc", elsewhere it does not. It is gone when
+// the node crashes.
 func (n *Node) AddLink(ctx context.Context, link string, lan LAN, a Addresses) error {
 	if err := errors.Join(n.check(), n.lab.Network().checkLAN(lan)); err != nil {
 		return err

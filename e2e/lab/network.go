@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// Kernel settings of every namespace of a lab. IPv4 settings of a new namespace are copied from the machine, so those that
-// matter are written even where they usually have this value.
+// Kernel settings of every namespace of a lab. IPv4 settings of a new namespace are copied from the machine,
+// so those that matter are written even where they usually have this value.
 var commonSettings = []string{
 	"ipv4/conf/all/rp_filter=0", "ipv4/conf/default/rp_filter=0",
 	"ipv4/conf/all/arp_ignore=0", "ipv4/conf/default/arp_ignore=0",
@@ -25,10 +25,11 @@ var commonSettings = []string{
 // forwardSettings make a namespace a router.
 var forwardSettings = []string{"ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1"}
 
-// multipathSettings make a host choose among equal routes by addresses and ports. One that forwards goes on choosing neighbours
-// that do not answer, which shows how long BGP takes to notice: over IPv4 because fib_multipath_use_neigh is off, over IPv6 because
-// the kernel looks at neighbours only where forwarding is off. So ext, which does not forward, leaves out a router over IPv6 that
-// has not answered; its cables tell it sooner, see turnFar.
+// multipathSettings make a host choose among equal routes by addresses and ports. One that forwards goes on
+// choosing neighbours that do not answer, which shows how long BGP takes to notice: over IPv4 because
+// fib_multipath_use_neigh is off, over IPv6 because the kernel looks at neighbours only where forwarding is
+// off. So ext, which does not forward, leaves out a router over IPv6 that has not answered; its cables tell
+// it sooner, see turnFar.
 var multipathSettings = []string{
 	"ipv4/fib_multipath_hash_policy=1", "ipv6/fib_multipath_hash_policy=1",
 }
@@ -58,8 +59,9 @@ func (n *Network) make(ctx context.Context) error {
 func (n *Network) addNode(ctx context.Context, i int) error {
 	pods4, pods6 := podSubnets(i)
 	lines := append(n.lab.options.Families.lanRoutes(),
-		// With an address of its own. Else it has the lowest of its ports', and each pod that comes or goes may change it: the
-		// other pods then send to an address that is nobody's, for half a minute if over IPv6.
+		// With an address of its own. Else it has the lowest of its ports', and each pod that comes or goes
+		// may change it: the other pods then send to an address that is nobody's, for half a minute if over
+		// IPv6.
 		fmt.Sprintf("link add cni0 address %s type bridge forward_delay 0", mac(pods4.Addr().Next())),
 		"link set cni0 up",
 	)
@@ -164,7 +166,8 @@ func (n *Network) controlPlaneRoutes() []string {
 	return lines
 }
 
-// interfaceLines bring an interface up, for the first time or again: one that goes down loses its IPv6 addresses.
+// interfaceLines bring an interface up, for the first time or again: one that goes down loses its IPv6
+// addresses.
 func (f Families) interfaceLines(name string, a Addresses) []string {
 	return append([]string{fmt.Sprintf("link set %s up", name)}, pick(f,
 		fmt.Sprintf("addr replace %s/24 dev %s", a.V4, name),
@@ -176,8 +179,8 @@ func (f Families) defaultRoutes(via Addresses) []string {
 	return pick(f, fmt.Sprintf("route add default via %s", via.V4), fmt.Sprintf("route add default via %s", via.V6))
 }
 
-// lanRoutes are those of the hosts on the LAN: to everywhere by the router, and back to what came by the second router by
-// that one, whether or not it is there.
+// lanRoutes are those of the hosts on the LAN: to everywhere by the router, and back to what came by the
+// second router by that one, whether or not it is there.
 func (f Families) lanRoutes() []string {
 	return append(f.defaultRoutes(RouterAddresses), pick(f,
 		fmt.Sprintf("route add %s via %s", netip.PrefixFrom(router2FarAddresses.V4, 24).Masked(), Router2Addresses.V4),

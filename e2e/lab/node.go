@@ -28,8 +28,8 @@ func (n *Node) boot() error {
 		"PROXY_MODE=" + n.lab.options.ProxyMode,
 		"CLUSTER_CIDRS=" + n.lab.options.Families.clusterCIDRs(),
 	}
-	// The network namespace is that of the thread which starts it. Unsharing the mount namespace also makes every mount
-	// private: what the n.name mounts is seen nowhere else.
+	// The network namespace is that of the thread which starts it. Unsharing the mount namespace also makes
+	// every mount private: what the n.name mounts is seen nowhere else.
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:       true,
 		Cloneflags:   syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
@@ -42,8 +42,8 @@ func (n *Node) boot() error {
 	return nil
 }
 
-// wait waits until Kubernetes calls the node Ready, has heard of it after since, and its kube-proxy has written its
-// rules. The error carries the end of the log that matters.
+// wait waits until Kubernetes calls the node Ready, has heard of it after since, and its kube-proxy has
+// written its rules. The error carries the end of the log that matters.
 func (n *Node) wait(ctx context.Context, since time.Time) error {
 	log := n.log("kubelet")
 	err := poll(ctx, startLimit, 100*time.Millisecond, n.name+" is not ready", func(ctx context.Context) error {

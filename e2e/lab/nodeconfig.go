@@ -48,8 +48,9 @@ disabled_plugins = [
 }
 `
 
-	// The kubelet keeps containers in a branch of the control groups that belongs to the node, so that those of a crash
-	// can be swept away: a kubelet that finds them waits seconds for each. Disk pressure means nothing here.
+	// The kubelet keeps containers in a branch of the control groups that belongs to the node, so that those
+	// of a crash can be swept away: a kubelet that finds them waits seconds for each. Disk pressure means
+	// nothing here.
 	kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication:
@@ -75,7 +76,8 @@ volumePluginDir: /var/lib/kubelet/volume-plugins
 `
 )
 
-// makeFiles writes the configuration of the node and makes the directories that are its disk and its mount points.
+// makeFiles writes the configuration of the node and makes the directories that are its disk and its mount
+// points.
 func (n *Node) makeFiles() error {
 	for _, dir := range []string{"cgroup", "run", "etc/cni", "var/lib", "var/log"} {
 		if err := os.MkdirAll(n.lab.path("nodes", n.name, dir), 0o755); err != nil {

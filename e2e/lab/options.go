@@ -12,20 +12,23 @@ import (
 
 // Options say what lab to bring up. The zero value is a lab of three nodes called berth.
 type Options struct {
-	// Name tells labs apart: it starts the names of the network namespaces and is the name of the state directory and of
-	// the cgroups. At most 20 lower-case letters, digits and dashes; default "berth".
+	// Name tells labs apart: it starts the names of the network namespaces and is the name of the state
+	// directory and of the cgroups. At most 20 lower-case letters, digits and dashes; default "berth".
 	Name string
 	// Nodes is the number of nodes, 1 to MaxNodes; default 3.
 	Nodes int
 	// ProxyMode is the mode of kube-proxy, "nftables" (the default) or "iptables".
 	ProxyMode string
-	// ServiceLAN gives every node, the client and the stranger a second interface, svc0, on a network of its own: see LAN.
+	// ServiceLAN gives every node, the client and the stranger a second interface, svc0, on a network of its
+	// own: see LAN.
 	ServiceLAN bool
-	// Families are the IP families of the cluster, DualStack by default: of its Services and pods, the first one being that which
-	// Services get that ask for none; and of all hosts. A host of a lab of one family has no address of the other.
+	// Families are the IP families of the cluster, DualStack by default: of its Services and pods, the first
+	// one being that which Services get that ask for none; and of all hosts. A host of a lab of one family
+	// has no address of the other.
 	Families Families
-	// NodeGrace is how long a node may be silent before Kubernetes calls it NotReady; default 8 s, at least 5 s. On a
-	// machine with little CPU to spare a short time makes healthy nodes flap: 30 s suits tests that do not wait for it.
+	// NodeGrace is how long a node may be silent before Kubernetes calls it NotReady; default 8 s, at least 5
+	// s. On a machine with little CPU to spare a short time makes healthy nodes flap: 30 s suits tests that
+	// do not wait for it.
 	NodeGrace time.Duration
 	// KubernetesBinary is a multi-call binary to run instead of the one built from e2e/kube.
 	KubernetesBinary string
@@ -49,7 +52,8 @@ const (
 	minNodeGrace = (nodeLease + 1) * time.Second
 )
 
-// validName keeps the longest namespace, NAME-router, and the longest cgroup path short, and leaves no room for a path.
+// validName keeps the longest namespace, NAME-router, and the longest cgroup path short, and leaves no room
+// for a path.
 var validName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,19}$`)
 
 func (o Options) withDefaults() (Options, error) {

@@ -8,10 +8,12 @@ import (
 	"strings"
 )
 
-// Faults of the network that leave every cable in: packets are dropped on their way. Heal undoes them for a node.
+// Faults of the network that leave every cable in: packets are dropped on their way. Heal undoes them for a
+// node.
 
-// Block drops everything between a node and others for one port, TCP and UDP, in both directions, as a firewall does that
-// nobody thought of. Without others it is everybody. A second call for the port replaces the first.
+// Block drops everything between a node and others for one port, TCP and UDP, in both directions, as a
+// firewall does that nobody thought of. Without others it is everybody. A second call for the port replaces
+// the first.
 func (n *Node) Block(ctx context.Context, port uint16, others ...string) error {
 	if err := n.check(); err != nil {
 		return err
@@ -62,8 +64,8 @@ func blockRules(side string, v4, v6 []string, port uint16) []string {
 	return rules
 }
 
-// Part drops every frame between two nodes at the switch, broadcasts too. All others reach both, so that the cluster is
-// not of one mind who is there.
+// Part drops every frame between two nodes at the switch, broadcasts too. All others reach both, so that the
+// cluster is not of one mind who is there.
 func (n *Network) Part(ctx context.Context, node, other string) error {
 	if err := errors.Join(n.lab.Node(node).check(), n.lab.Node(other).check()); err != nil {
 		return err

@@ -83,7 +83,8 @@ func makeCertificates(dir string) error {
 	return makeServiceAccountKey(dir)
 }
 
-// makeServiceAccountKey writes the pair with which the API server signs and checks tokens of service accounts.
+// makeServiceAccountKey writes the pair with which the API server signs and checks tokens of service
+// accounts.
 func makeServiceAccountKey(dir string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -17,7 +17,8 @@ const (
 	HostExt          = "ext"    // a machine behind the routers
 	// HostStranger is a machine on the LAN that belongs to nobody of the cluster, to attack it from.
 	HostStranger = "stranger"
-	// HostRouter2 is a second gateway, whose eth1 leads to eth1 of ext. It is there once it was started, see Router.Start.
+	// HostRouter2 is a second gateway, whose eth1 leads to eth1 of ext. It is there once it was started, see
+	// Router.Start.
 	HostRouter2 = "router2"
 )
 
@@ -32,20 +33,22 @@ const (
 	apiPort      = 6443
 )
 
-// Addresses are a host's two addresses on its eth0. In a lab of one family it has only that of this family, see Options.Families.
+// Addresses are a host's two addresses on its eth0. In a lab of one family it has only that of this family,
+// see Options.Families.
 type Addresses struct{ V4, V6 netip.Addr }
 
-// LinkLocal is the IPv6 link-local address of the host's eth0, which the kernel makes of the hardware address (RFC 4291,
-// appendix A).
+// LinkLocal is the IPv6 link-local address of the host's eth0, which the kernel makes of the hardware address
+// (RFC 4291, appendix A).
 func (a Addresses) LinkLocal() netip.Addr {
 	b := a.V4.As4()
 	// The bit that says "given by the administrator" is inverted.
 	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: 0, 9: 0, 10: b[0], 11: 0xff, 12: 0xfe, 13: b[1], 14: b[2], 15: b[3]})
 }
 
-// The addresses of the hosts, the same in every lab. ClientAddresses and its neighbours are on the LAN, 10.77.0.0/24 and
-// fd77::/64, and OnServiceLAN tells what they have on the service LAN; ExtAddresses are on the network behind the router, 10.88.0.0/24 and fd88::/64. Behind router2, ext has others
-// in 10.89.0.0/24 and fd89::/64.
+// The addresses of the hosts, the same in every lab. ClientAddresses and its neighbours are on the LAN,
+// 10.77.0.0/24 and fd77::/64, and OnServiceLAN tells what they have on the service LAN; ExtAddresses are on
+// the network behind the router, 10.88.0.0/24 and fd88::/64. Behind router2, ext has others in 10.89.0.0/24
+// and fd89::/64.
 var (
 	RouterAddresses       = lanAddresses(1)
 	ControlPlaneAddresses = lanAddresses(2)
@@ -65,7 +68,8 @@ func NodeAddresses(i int) Addresses { return lanAddresses(10 + i) }
 // NodeName returns the name of node i, counted from 1.
 func NodeName(i int) string { return "node" + strconv.Itoa(i) }
 
-// lanAddresses writes the same decimal digits at the end of both addresses, so that a person sees they belong together.
+// lanAddresses writes the same decimal digits at the end of both addresses, so that a person sees they belong
+// together.
 func lanAddresses(host int) Addresses {
 	return Addresses{
 		V4: netip.MustParseAddr(fmt.Sprintf("10.77.0.%d", host)),

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// A process is the record of a process that the lab started. A process id alone means little: the kernel gives it to
-// another process some time after the first has ended. With the time of the start, and the boot in which that time counts,
-// the record stands for one process only.
+// A process is the record of a process that the lab started. A process id alone means little: the kernel
+// gives it to another process some time after the first has ended. With the time of the start, and the boot
+// in which that time counts, the record stands for one process only.
 type process struct {
 	PID int `json:"pid"`
 	// Start is in clock ticks since the boot: field 22 of /proc/PID/stat, see proc(5).
@@ -59,8 +59,8 @@ func readStat(pid int) (procStat, error) {
 	return parseStat(text)
 }
 
-// parseStat reads the line of /proc/PID/stat. The command stands in parentheses and may itself contain some, so what
-// follows is counted from the last one.
+// parseStat reads the line of /proc/PID/stat. The command stands in parentheses and may itself contain some,
+// so what follows is counted from the last one.
 func parseStat(text []byte) (procStat, error) {
 	open, end := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
 	if open < 0 || end < open {
@@ -85,7 +85,8 @@ func parseStat(text []byte) (procStat, error) {
 	}, nil
 }
 
-// alive tells whether the recorded process still runs. One that has ended but was not yet collected by its parent does not.
+// alive tells whether the recorded process still runs. One that has ended but was not yet collected by its
+// parent does not.
 func (p process) alive() bool {
 	stat, err := readStat(p.PID)
 	if err != nil || stat.start != p.Start || stat.state == 'Z' || stat.state == 'X' {
@@ -97,7 +98,8 @@ func (p process) alive() bool {
 
 // signal sends a signal to the recorded process and to no other; it is no error if it has ended.
 func (p process) signal(sig syscall.Signal) error {
-	// The handle is taken first, so that it and the check speak of the same process even if the id changes hands now.
+	// The handle is taken first, so that it and the check speak of the same process even if the id changes
+	// hands now.
 	handle, err := os.FindProcess(p.PID)
 	if err != nil {
 		return err
@@ -144,7 +146,8 @@ func readProcess(file string) (process, error) {
 	return p, nil
 }
 
-// processes reads the state of everything that runs on this machine. Processes that end meanwhile are left out.
+// processes reads the state of everything that runs on this machine. Processes that end meanwhile are left
+// out.
 func processes() (map[int]procStat, error) {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// A progress tells a person what has been done, one line each with the seconds since the start: "  2.4s  API server ready".
+// A progress tells a person what has been done, one line each with the seconds since the start: "  2.4s  API
+// server ready".
 type progress struct {
 	mu    sync.Mutex
 	out   io.Writer

@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// A RouterConfig says how FRR runs on a router. The texts are configuration files of its daemons, in FRR's own words.
+// A RouterConfig says how FRR runs on a router. The texts are configuration files of its daemons, in FRR's
+// own words.
 type RouterConfig struct {
 	// Zebra installs routes in the kernel; it may be empty.
 	Zebra string `json:"-"`
@@ -24,8 +25,8 @@ type RouterConfig struct {
 	BGP string `json:"-"`
 	// BFD is bfdd's, which runs only if this is not empty. One comment is enough.
 	BFD string `json:"-"`
-	// KeepRoutes is how long zebra leaves alone what it finds in the kernel's tables when it starts, and it leaves there what
-	// it has when it ends. 0: it takes routes away when it ends and when it starts.
+	// KeepRoutes is how long zebra leaves alone what it finds in the kernel's tables when it starts, and it
+	// leaves there what it has when it ends. 0: it takes routes away when it ends and when it starts.
 	KeepRoutes time.Duration `json:"keepRoutes"`
 }
 
@@ -36,16 +37,16 @@ const (
 	daemonBGP   = "bgpd"
 )
 
-// frrPrograms is where Debian puts the daemons of FRR; frrState is where each keeps a directory of its own, which one
-// that is killed leaves behind.
+// frrPrograms is where Debian puts the daemons of FRR; frrState is where each keeps a directory of its own,
+// which one that is killed leaves behind.
 const (
 	frrPrograms = "/usr/lib/frr"
 	frrState    = "/var/tmp/frr"
 )
 
-// Start runs FRR on the router and returns when its daemons answer; its sessions come up
-// after that. The router's port at the switch is plugged in. The cable to ext of a router that crashed, and of a second one that
-// is new, is not: see Open. The error tells of lines that a daemon does not understand.
+// Start runs FRR on the router and returns when its daemons answer; its sessions come up after that. The
+// router's port at the switch is plugged in. The cable to ext of a router that crashed, and of a second one
+// that is new, is not: see Open. The error tells of lines that a daemon does not understand.
 func (r *Router) Start(ctx context.Context, config RouterConfig) error {
 	if err := r.check(); err != nil {
 		return err
@@ -73,20 +74,21 @@ func (r *Router) Restart(ctx context.Context) error {
 	return r.run(ctx)
 }
 
-// Stop ends the router's daemons in order: bgpd tells its peers. The router goes on forwarding by what is in the kernel's
-// tables. Stopping one that does not run is no error.
+// Stop ends the router's daemons in order: bgpd tells its peers. The router goes on forwarding by what is in
+// the kernel's tables. Stopping one that does not run is no error.
 func (r *Router) Stop(ctx context.Context) error {
 	return r.end(ctx, syscall.SIGTERM)
 }
 
-// Kill ends the router's daemons without a word to anybody. What they had written to the kernel's tables stays, and the
-// router goes on forwarding.
+// Kill ends the router's daemons without a word to anybody. What they had written to the kernel's tables
+// stays, and the router goes on forwarding.
 func (r *Router) Kill(ctx context.Context) error {
 	return r.end(ctx, syscall.SIGKILL)
 }
 
-// Crash takes the power from the router: its cables go dead, its daemons end without a word, and what they had written
-// to the kernel's tables is gone. If another router is open, ext sends by that one as soon as its cable is dead.
+// Crash takes the power from the router: its cables go dead, its daemons end without a word, and what they
+// had written to the kernel's tables is gone. If another router is open, ext sends by that one as soon as its
+// cable is dead.
 func (r *Router) Crash(ctx context.Context) error {
 	if err := r.checkThere(); err != nil {
 		return err
@@ -101,8 +103,8 @@ func (r *Router) Crash(ctx context.Context) error {
 	)
 }
 
-// Vtysh has FRR's shell run commands on the router, such as "show bgp summary json" or "configure terminal", and returns what it
-// prints.
+// Vtysh has FRR's shell run commands on the router, such as "show bgp summary json" or "configure terminal",
+// and returns what it prints.
 func (r *Router) Vtysh(ctx context.Context, commands ...string) ([]byte, error) {
 	if err := r.check(); err != nil {
 		return nil, err
@@ -234,8 +236,8 @@ func (r *Router) startDaemon(ctx context.Context, daemon string, config RouterCo
 	return checkDaemonLog(log, before)
 }
 
-// checkDaemonLog returns an error if a daemon has said since that position of its log that it does not understand its
-// configuration: it goes on without what it does not know.
+// checkDaemonLog returns an error if a daemon has said since that position of its log that it does not
+// understand its configuration: it goes on without what it does not know.
 func checkDaemonLog(log string, from int64) error {
 	text, err := os.ReadFile(log)
 	if err != nil {
@@ -249,8 +251,9 @@ func checkDaemonLog(log string, from int64) error {
 	return nil
 }
 
-// end ends the daemons of the router. Those that are told to end go in the reverse of the order in which they are started,
-// so that zebra hears what bgpd says last; those that are killed all at once and zebra first, so that it says nothing.
+// end ends the daemons of the router. Those that are told to end go in the reverse of the order in which they
+// are started, so that zebra hears what bgpd says last; those that are killed all at once and zebra first, so
+// that it says nothing.
 func (r *Router) end(ctx context.Context, signal syscall.Signal) error {
 	if err := r.check(); err != nil {
 		return err

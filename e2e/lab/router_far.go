@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Open plugs in the cable between the router and ext, as a router brings up its ports when it knows all routes. From then on
-// ext sends by it, or by both in equal parts if both are open.
+// Open plugs in the cable between the router and ext, as a router brings up its ports when it knows all
+// routes. From then on ext sends by it, or by both in equal parts if both are open.
 func (r *Router) Open(ctx context.Context) error {
 	if err := r.checkThere(); err != nil {
 		return err
@@ -34,8 +34,8 @@ func (r *Router) Open(ctx context.Context) error {
 	return r.lab.Network().turnFar(ctx)
 }
 
-// turnFar has ext send by the routers whose cables to it are plugged in, by the hash of each flow. The kernel would leave out
-// a dead cable by itself, but only after up to a second. With both unplugged nothing changes.
+// turnFar has ext send by the routers whose cables to it are plugged in, by the hash of each flow. The kernel
+// would leave out a dead cable by itself, but only after up to a second. With both unplugged nothing changes.
 func (n *Network) turnFar(ctx context.Context) error {
 	var v4, v6 []string
 	for _, way := range []struct {

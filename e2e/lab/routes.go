@@ -25,8 +25,8 @@ func (h *Host) Routes(ctx context.Context, like netip.Addr) (map[netip.Prefix][]
 	return routes, nil
 }
 
-// routeJSON is the part that the lab reads of what `ip -j route` prints: a single next hop stands in the route itself. Via is
-// there for a next hop of the other family.
+// routeJSON is the part that the lab reads of what `ip -j route` prints: a single next hop stands in the
+// route itself. Via is there for a next hop of the other family.
 type routeJSON struct {
 	Destination string `json:"dst"` // an address for a prefix of full length, or "default"
 	hopJSON

@@ -14,12 +14,12 @@ import (
 // ErrNotRoot is returned by Up when the caller may not make namespaces.
 var ErrNotRoot = errors.New("a lab makes network namespaces, mounts and control groups: run this as root, for example with sudo")
 
-// Up starts a lab and returns when its nodes are Ready and their kube-proxies have written their rules. What an earlier lab
-// of the name left behind is removed first; the error wraps ErrRunning if one is up. The first call on a machine builds
-// Kubernetes, which takes minutes; then it takes about ten seconds.
+// Up starts a lab and returns when its nodes are Ready and their kube-proxies have written their rules. What
+// an earlier lab of the name left behind is removed first; the error wraps ErrRunning if one is up. The first
+// call on a machine builds Kubernetes, which takes minutes; then it takes about ten seconds.
 //
-// If ctx ends, or anything fails, everything is taken down again; after a failure the logs stay, and the error says where.
-// A *MissingError lists programs that this machine lacks.
+// If ctx ends, or anything fails, everything is taken down again; after a failure the logs stay, and the
+// error says where. A *MissingError lists programs that this machine lacks.
 func Up(ctx context.Context, options Options) (*Lab, error) {
 	options, err := options.withDefaults()
 	if err != nil {
@@ -197,8 +197,8 @@ func (b *builder) waitControllers(ctx context.Context) error {
 	return poll(ctx, startLimit, 50*time.Millisecond, "no service account in namespace default", b.lab.API().checkDefaultServiceAccount)
 }
 
-// lockLab keeps two programs from bringing the same lab up or down at the same time. Unlocking removes the lock if there is
-// no lab by then, and the directory of all labs with the last of them.
+// lockLab keeps two programs from bringing the same lab up or down at the same time. Unlocking removes the
+// lock if there is no lab by then, and the directory of all labs with the last of them.
 func lockLab(ctx context.Context, root, name string, progress *progress) (unlock func(), err error) {
 	file := filepath.Join(root, name+".lock")
 	release, err := lockFile(ctx, file, func() {

@@ -58,8 +58,8 @@ func makeUsers(l *Lab) error {
 	return os.WriteFile(l.path("pki", "tokens.csv"), []byte(tokens.String()), 0o600)
 }
 
-// Kubeconfig is the path of the administrator's kubeconfig. The API server it names can be reached only from inside the
-// lab: see Dial, Kubectl and Host.Command.
+// Kubeconfig is the path of the administrator's kubeconfig. The API server it names can be reached only from
+// inside the lab: see Dial, Kubectl and Host.Command.
 func (a *API) Kubeconfig() string { return a.lab.kubeconfigOf(adminUser) }
 
 func (l *Lab) kubeconfigOf(user string) string {

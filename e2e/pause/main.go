@@ -1,5 +1,6 @@
-// Command pause is the first process of every pod of the lab: it holds the pod's namespaces until it is told to end, and
-// reaps the processes that the pod's containers leave behind when they share its process namespace.
+// Command pause is the first process of every pod of the lab: it holds the pod's namespaces until it is told
+// to end, and reaps the processes that the pod's containers leave behind when they share its process
+// namespace.
 package main
 
 import (

@@ -12,8 +12,8 @@ import (
 	"github.com/berth-lb/berth/e2e/lab"
 )
 
-// Downs tells of each session of a router, of BGP and of BFD, whether it is up and how often it went down, by a name such as
-// "BFD with 10.77.0.11".
+// Downs tells of each session of a router, of BGP and of BFD, whether it is up and how often it went down, by
+// a name such as "BFD with 10.77.0.11".
 type Downs map[string]Down
 
 // Down is what a router says of one session.
@@ -75,8 +75,8 @@ func bfdPeers(ctx context.Context, l *lab.Lab, router string) (map[netip.Addr]bf
 	return peers, nil
 }
 
-// Since compares with what was said before, while the router's daemons ran on: it lists the sessions that went down or are not
-// there any more, each with a reason, sorted.
+// Since compares with what was said before, while the router's daemons ran on: it lists the sessions that
+// went down or are not there any more, each with a reason, sorted.
 func (d Downs) Since(before Downs) []string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(before)) {

@@ -53,8 +53,8 @@ func BFDProfile(name string) string {
 		"spec: {receiveInterval: %dms, transmitInterval: %dms, detectMultiplier: 3}\n---\n", name, ms, ms)
 }
 
-// Announced writes an IPAddressPool with these entries and a BGPAdvertisement of the same name for it. What more says is
-// added to the pool's spec, in flow style.
+// Announced writes an IPAddressPool with these entries and a BGPAdvertisement of the same name for it. What
+// more says is added to the pool's spec, in flow style.
 func Announced(name, entries, more string) string {
 	return fmt.Sprintf(`apiVersion: berth.io/v1beta1
 kind: IPAddressPool

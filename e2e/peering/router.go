@@ -10,7 +10,8 @@ import (
 	"github.com/berth-lb/berth/e2e/lab"
 )
 
-// AS numbers of the nodes and of the routers, where nothing else is said. They are of those for private use (RFC 6996).
+// AS numbers of the nodes and of the routers, where nothing else is said. They are of those for private use
+// (RFC 6996).
 const (
 	NodeASN   = 64512
 	RouterASN = 64513
@@ -32,7 +33,8 @@ type Router struct {
 	HoldTime time.Duration
 	// Both families go over each session. Otherwise each has a session of its own.
 	Both bool
-	// GracefulRestart: it asks the nodes to keep to it while it restarts, and its routes stay in the kernel meanwhile.
+	// GracefulRestart: it asks the nodes to keep to it while it restarts, and its routes stay in the kernel
+	// meanwhile.
 	GracefulRestart bool
 	// BFD watches all sessions, with packets every BFDInterval and three that may be missing.
 	BFD bool

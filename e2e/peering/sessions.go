@@ -54,7 +54,8 @@ func Sessions(ctx context.Context, l *lab.Lab, router string) (map[netip.Addr]Se
 	return sessions, nil
 }
 
-// Up returns nil if a router's sessions with all these addresses are up, else an error that names one that is not.
+// Up returns nil if a router's sessions with all these addresses are up, else an error that names one that is
+// not.
 func Up(ctx context.Context, l *lab.Lab, router string, nodes ...netip.Addr) error {
 	sessions, err := Sessions(ctx, l, router)
 	if err != nil {
@@ -83,7 +84,8 @@ func NodeAddresses(like netip.Addr, nodes ...string) []netip.Addr {
 	return out
 }
 
-// Hops names the next hops of addresses in a router's kernel table, sorted; one that is no node by its address.
+// Hops names the next hops of addresses in a router's kernel table, sorted; one that is no node by its
+// address.
 func Hops(ctx context.Context, l *lab.Lab, router string, addresses ...netip.Addr) (map[netip.Addr][]string, error) {
 	out := map[netip.Addr][]string{}
 	for _, like := range []netip.Addr{lab.RouterAddresses.V4, lab.RouterAddresses.V6} {
@@ -113,7 +115,8 @@ func NodeOf(l *lab.Lab, addr netip.Addr) string {
 	return addr.String()
 }
 
-// Reached returns nil if each of these addresses has exactly these nodes as next hops in a router's kernel table.
+// Reached returns nil if each of these addresses has exactly these nodes as next hops in a router's kernel
+// table.
 func Reached(ctx context.Context, l *lab.Lab, router string, addresses []netip.Addr, nodes ...string) error {
 	want := slices.Sorted(slices.Values(nodes))
 	hops, err := Hops(ctx, l, router, addresses...)

@@ -31,8 +31,8 @@ const (
 // MemberPort is the port at which speakers talk to each other.
 const MemberPort = 7947
 
-// Install loads the images that `make images` builds, applies the manifests once, and waits until every pod is ready. It
-// returns how long that took from applying on. The root is the folder of the product's sources.
+// Install loads the images that `make images` builds, applies the manifests once, and waits until every pod
+// is ready. It returns how long that took from applying on. The root is the folder of the product's sources.
 func Install(ctx context.Context, l *lab.Lab, root string) (time.Duration, error) {
 	for _, role := range []string{"controller", "speaker"} {
 		if err := l.LoadImage(ctx, filepath.Join(root, "dist", role+".tar")); err != nil {
@@ -55,7 +55,8 @@ func Install(ctx context.Context, l *lab.Lab, root string) (time.Duration, error
 	return time.Since(start), nil
 }
 
-// Whole returns nil when the speaker of every node works and sees all the others, else an error that says what is missing.
+// Whole returns nil when the speaker of every node works and sees all the others, else an error that says
+// what is missing.
 func Whole(ctx context.Context, l *lab.Lab) error {
 	// Each is asked itself: what the API server knows may be from before a crash.
 	for _, node := range l.NodeNames() {

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// A Recipe is a section of a page: a heading of the second level, and the blocks below it that a reader pastes.
+// A Recipe is a section of a page: a heading of the second level, and the blocks below it that a reader
+// pastes.
 type Recipe struct {
 	Title  string
 	Blocks []Block

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// A Router accepts BGP sessions, brings each up as RFC 4271 says, and then does harm by asking for the routes again and
-// again.
+// A Router accepts BGP sessions, brings each up as RFC 4271 says, and then does harm by asking for the routes
+// again and again.
 type Router struct {
 	// ASN is its own AS number, of two octets.
 	ASN uint16
@@ -21,7 +21,8 @@ type Router struct {
 	ID netip.Addr
 	// Reads: it takes what it asked for. Otherwise it does not read any more once the session is up.
 	Reads bool
-	// PerSecond is how many ROUTE-REFRESH messages are sent on each session, and Most how many in all of them.
+	// PerSecond is how many ROUTE-REFRESH messages are sent on each session, and Most how many in all of
+	// them.
 	PerSecond, Most int
 }
 
@@ -123,7 +124,8 @@ func (r Router) establish(conn net.Conn) error {
 	return awaitBGP(conn, bgpKeepalive)
 }
 
-// harm asks for the routes of both families in turn, as often as take allows, and sends keepalives in between.
+// harm asks for the routes of both families in turn, as often as take allows, and sends keepalives in
+// between.
 func (r Router) harm(ctx context.Context, conn net.Conn, take func() bool) error {
 	failed := make(chan error, 1)
 	if r.Reads {

@@ -15,7 +15,8 @@ import (
 type Claims struct {
 	// Link is the name of the interface that sends, in the network namespace of the thread that calls Open.
 	Link string
-	// Addresses are claimed in turn: an IPv4 address by a gratuitous ARP reply, an IPv6 address by a Neighbor Advertisement.
+	// Addresses are claimed in turn: an IPv4 address by a gratuitous ARP reply, an IPv6 address by a Neighbor
+	// Advertisement.
 	Addresses []netip.Addr
 	// MACs is how many Ethernet addresses are stated in turn, 1 to 65536.
 	MACs int
@@ -94,7 +95,8 @@ func arpClaim(mac [6]byte, addr netip.Addr) []byte {
 	return append(f, addr.AsSlice()...)
 }
 
-// advertisement is an unsolicited Neighbor Advertisement to all nodes, with the override flag (RFC 4861, 4.4 and 7.2.6).
+// advertisement is an unsolicited Neighbor Advertisement to all nodes, with the override flag (RFC 4861, 4.4
+// and 7.2.6).
 func advertisement(mac [6]byte, addr netip.Addr) []byte {
 	const protocolICMPv6, advertise, override, optionTarget = 58, 136, 0x20, 2
 	allNodes := [16]byte{0xff, 0x02, 15: 1}

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Client fetches by https from whoever answers, on a new connection each time: a stranger checks no certificate.
+// Client fetches by https from whoever answers, on a new connection each time: a stranger checks no
+// certificate.
 func Client(dial Dialer, limit time.Duration) *http.Client {
 	return &http.Client{
 		Timeout: limit,
@@ -41,8 +42,8 @@ func Scrape(ctx context.Context, client *http.Client, url, token string) (status
 // maxPending is how many requests a stranger has under way at once.
 const maxPending = 64
 
-// Requests asks for a page so many times a second, each time with another bogus token, and counts the answers by HTTP status;
-// 0 counts those that did not come.
+// Requests asks for a page so many times a second, each time with another bogus token, and counts the answers
+// by HTTP status; 0 counts those that did not come.
 func Requests(ctx context.Context, client *http.Client, url string, perSecond int, howLong time.Duration) map[int]int {
 	ctx, cancel := context.WithTimeout(ctx, howLong)
 	defer cancel()

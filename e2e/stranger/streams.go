@@ -41,20 +41,20 @@ type StreamResult struct {
 // dialing is how many streams connect at the same moment.
 const dialing = 32
 
-// again is how long a stream waits before it connects anew: the harm is to be the load of those that are served, and not of
-// this machine.
+// again is how long a stream waits before it connects anew: the harm is to be the load of those that are
+// served, and not of this machine.
 const again = 50 * time.Millisecond
 
-// What memberlist calls encryptMsg, and the length that a sender without the key announces. The length is the largest that it
-// takes.
+// What memberlist calls encryptMsg, and the length that a sender without the key announces. The length is the
+// largest that it takes.
 const (
 	encryptMessage = 10
 	announced      = 20 << 20
 	chunk          = 32 << 10
 )
 
-// Flood keeps streams open that each announce an encrypted message of 20 MiB and send zeros. Who reads them before it asks for
-// the key holds up to 20 MiB for each.
+// Flood keeps streams open that each announce an encrypted message of 20 MiB and send zeros. Who reads them
+// before it asks for the key holds up to 20 MiB for each.
 func Flood(ctx context.Context, s Streams) StreamResult {
 	header := binary.BigEndian.AppendUint32([]byte{encryptMessage}, announced)
 	each := max(1, s.Rate/max(1, s.Count))
@@ -79,8 +79,8 @@ func Flood(ctx context.Context, s Streams) StreamResult {
 	})
 }
 
-// Trickle keeps streams open that each announce an encrypted message and send one byte a second: whoever waits for the rest
-// keeps a connection and a goroutine for nothing.
+// Trickle keeps streams open that each announce an encrypted message and send one byte a second: whoever
+// waits for the rest keeps a connection and a goroutine for nothing.
 func Trickle(ctx context.Context, s Streams) StreamResult {
 	header := binary.BigEndian.AppendUint32([]byte{encryptMessage}, announced)
 	return s.run(ctx, func(ctx context.Context, conn net.Conn, sent *atomic.Int64) {
@@ -200,8 +200,8 @@ func Datagrams(ctx context.Context, dial Dialer, target string, perSecond int, h
 	return sent, nil
 }
 
-// every calls do so many times a second until the context ends. What could not be done in time is not made up for by more
-// than a tenth of a second's worth at once.
+// every calls do so many times a second until the context ends. What could not be done in time is not made up
+// for by more than a tenth of a second's worth at once.
 func every(ctx context.Context, perSecond int, do func()) {
 	const slice = 10 * time.Millisecond
 	ticker := time.NewTicker(slice)

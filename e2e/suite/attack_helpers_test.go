@@ -73,7 +73,8 @@ func speakerPeak(t *testing.T, node string) int {
 	return 0
 }
 
-// bearable fails the test if the speaker of a node came near its limit of memory, and returns its peak in MiB.
+// bearable fails the test if the speaker of a node came near its limit of memory, and returns its peak in
+// MiB.
 func bearable(t *testing.T, node string) int {
 	t.Helper()
 	peak := speakerPeak(t, node)
@@ -160,8 +161,8 @@ func hostMAC(t *testing.T, host, link string) string {
 // anyMAC matches a link-layer address in what arping and ndisc6 print.
 var anyMAC = regexp.MustCompile(`\b(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\b`)
 
-// answerers asks on a link of a host who has an address, so many times, and returns the link-layer addresses of all who answer,
-// sorted, each once.
+// answerers asks on a link of a host who has an address, so many times, and returns the link-layer addresses
+// of all who answer, sorted, each once.
 func answerers(t *testing.T, host, link string, addr netip.Addr, times int) []string {
 	t.Helper()
 	command := []string{"arping", "-c", strconv.Itoa(times), "-w", strconv.Itoa(times), "-I", link, addr.String()}
@@ -178,8 +179,8 @@ func answerers(t *testing.T, host, link string, addr netip.Addr, times int) []st
 	return slices.Compact(found)
 }
 
-// claimsSince returns the claims since then, and fails the test if there are none: a judge who saw nothing must not say that all
-// was well.
+// claimsSince returns the claims since then, and fails the test if there are none: a judge who saw nothing
+// must not say that all was well.
 func (e *eyes) claimsSince(t *testing.T, since time.Time) []watch.Claim {
 	t.Helper()
 	claims := e.capture.Claims(since)
@@ -189,8 +190,8 @@ func (e *eyes) claimsSince(t *testing.T, since time.Time) []watch.Claim {
 	return claims
 }
 
-// aDualStack is a Service with a pod on each node and both its addresses. Traffic policy Local: what the client loses is
-// Berth's alone.
+// aDualStack is a Service with a pod on each node and both its addresses. Traffic policy Local: what the
+// client loses is Berth's alone.
 func aDualStack(t *testing.T, name, addresses string) []netip.Addr {
 	t.Helper()
 	apply(t, web(name, cluster.NodeNames()...))

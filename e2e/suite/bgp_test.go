@@ -14,9 +14,9 @@ import (
 	"github.com/berth-lb/berth/e2e/peering"
 )
 
-// TestBGP: three nodes announce to FRR, a client behind it is served, and what is wrong with one peer is told and does no
-// harm to others. The first router takes the nodes as docs/bgp.md says and has a session for each family; the second one has
-// a password and both families over one session.
+// TestBGP: three nodes announce to FRR, a client behind it is served, and what is wrong with one peer is told
+// and does no harm to others. The first router takes the nodes as docs/bgp.md says and has a session for each
+// family; the second one has a password and both families over one session.
 func TestBGP(t *testing.T) {
 	if _, err := os.Stat("/usr/lib/frr/bgpd"); err != nil {
 		t.Fatal("needs FRR: `make deps` installs it")
@@ -76,7 +76,8 @@ func addressesOf(t *testing.T, service string) []netip.Addr {
 	return addresses
 }
 
-// routedTo waits until a router's kernel has exactly these nodes as next hops of addresses, and returns how long it took.
+// routedTo waits until a router's kernel has exactly these nodes as next hops of addresses, and returns how
+// long it took.
 func routedTo(t *testing.T, router string, addresses []netip.Addr, nodes ...string) time.Duration {
 	t.Helper()
 	return eventually(t, 15*time.Second, fmt.Sprintf("%s has next hops %v for %v", router, nodes, addresses), func() (bool, string) {
@@ -85,8 +86,8 @@ func routedTo(t *testing.T, router string, addresses []netip.Addr, nodes ...stri
 	})
 }
 
-// fetched has the client behind the router fetch a page from each address, from more than one node. With preserved, the
-// pods must have seen the client's own address.
+// fetched has the client behind the router fetch a page from each address, from more than one node. With
+// preserved, the pods must have seen the client's own address.
 func fetched(t *testing.T, addresses []netip.Addr, preserved bool) {
 	t.Helper()
 	for _, addr := range addresses {
@@ -157,7 +158,8 @@ func checkSessions(t *testing.T) {
 	}
 }
 
-// checkLocal scales the pods of a Service with traffic policy Local: the routes follow them, and those of others stay.
+// checkLocal scales the pods of a Service with traffic policy Local: the routes follow them, and those of
+// others stay.
 func checkLocal(t *testing.T, local, others []netip.Addr) {
 	routedTo(t, lab.HostRouter, local, cluster.NodeNames()...)
 	fetched(t, local, true)
@@ -181,7 +183,8 @@ func checkLocal(t *testing.T, local, others []netip.Addr) {
 	routedTo(t, lab.HostRouter, local, cluster.NodeNames()...)
 }
 
-// checkSecondRouter makes every mistake with a second router, and puts it right. The first one notices nothing.
+// checkSecondRouter makes every mistake with a second router, and puts it right. The first one notices
+// nothing.
 func checkSecondRouter(t *testing.T, addresses []netip.Addr) {
 	const peer = "second"
 	// Its way to the client stays closed.
@@ -225,7 +228,8 @@ func checkSecondRouter(t *testing.T, addresses []netip.Addr) {
 	// Both families over the one session.
 	routedTo(t, lab.HostRouter2, addresses, cluster.NodeNames()...)
 
-	// The password is changed on both sides. The session that is up lives on with the old one until it is begun anew.
+	// The password is changed on both sides. The session that is up lives on with the old one until it is
+	// begun anew.
 	if _, err := cluster.Router(lab.HostRouter2).Vtysh(t.Context(), "configure terminal",
 		fmt.Sprintf("router bgp %d", peering.RouterASN), "neighbor NODES4 password rotated"); err != nil {
 		t.Fatal(err)

@@ -11,8 +11,8 @@ import (
 	"github.com/berth-lb/berth/e2e/lab"
 )
 
-// TestForeignHostHasAddress: a host on the LAN that is no node has the address of a new Service. It is not announced, and
-// everybody who looks is told who has it. When the host gives it up, it is announced.
+// TestForeignHostHasAddress: a host on the LAN that is no node has the address of a new Service. It is not
+// announced, and everybody who looks is told who has it. When the host gives it up, it is announced.
 func TestForeignHostHasAddress(t *testing.T) {
 	stranger := strings.TrimSpace(string(must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "cat", "/sys/class/net/eth0/address"))))
 	taken := []string{"10.77.0.216", "fd77::216"}
@@ -86,7 +86,8 @@ func must(t *testing.T) func([]byte, error) []byte {
 	}
 }
 
-// TestLinkOnOneNode: an advertisement names links by a pattern, and only a node that has such a link is a candidate.
+// TestLinkOnOneNode: an advertisement names links by a pattern, and only a node that has such a link is a
+// candidate.
 func TestLinkOnOneNode(t *testing.T) {
 	apply(t, web("links", "node1"))
 	kubectl(t, "rollout", "status", "deployment/links", "--timeout=60s")

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestControlPlanesOnly: every node carries the label that kubeadm puts on control planes. Addresses are announced all the same,
-// until there is a node without it: that one takes them over, and no request is lost.
+// TestControlPlanesOnly: every node carries the label that kubeadm puts on control planes. Addresses are
+// announced all the same, until there is a node without it: that one takes them over, and no request is lost.
 func TestControlPlanesOnly(t *testing.T) {
 	const label = "node.kubernetes.io/exclude-from-external-load-balancers"
 	nodes := cluster.NodeNames()

@@ -11,8 +11,8 @@ import (
 	"github.com/berth-lb/berth/e2e/lab"
 )
 
-// suppress has ports of the switch suppress ARP and NDP, as those do that lead to other leaves of an EVPN fabric: what another port
-// sends does not leave there when it looks like a probe or a gratuitous ARP.
+// suppress has ports of the switch suppress ARP and NDP, as those do that lead to other leaves of an EVPN
+// fabric: what another port sends does not leave there when it looks like a probe or a gratuitous ARP.
 func suppress(t *testing.T, hosts ...string) (end func()) {
 	t.Helper()
 	set := func(ctx context.Context, state string) (err error) {
@@ -35,8 +35,9 @@ func suppress(t *testing.T, hosts ...string) (end func()) {
 	return end
 }
 
-// TestSuppressingSwitch: hosts behind ports that suppress ARP and NDP learn of a new place of an address, one of them that has an
-// address is found before it is announced, and the check of an owner behind one takes it for no dead one.
+// TestSuppressingSwitch: hosts behind ports that suppress ARP and NDP learn of a new place of an address, one
+// of them that has an address is found before it is announced, and the check of an owner behind one takes it
+// for no dead one.
 func TestSuppressingSwitch(t *testing.T) {
 	withSettings(t, "BERTH_SELF_CHECK_INTERVAL=10s")
 	end := suppress(t, lab.HostClient, lab.HostRouter)
@@ -53,7 +54,8 @@ func TestSuppressingSwitch(t *testing.T) {
 		}
 	})
 
-	// The IPv6 entry of the nodes' router moves, and IPv4 ones of everybody. The nodes know their router when they have used it.
+	// The IPv6 entry of the nodes' router moves, and IPv4 ones of everybody. The nodes know their router when
+	// they have used it.
 	for _, node := range cluster.NodeNames() {
 		must(t)(cluster.Node(node).Exec(t.Context(), "sh", "-c", `ping -6 -c1 -W5 "$(ip -6 route show default | sed -n 's/.* via \([^ ]*\).*/\1/p' | head -n1)"`))
 	}
@@ -66,9 +68,9 @@ func TestSuppressingSwitch(t *testing.T) {
 	kubectl(t, "rollout", "status", "deployment/fabric", "--timeout=60s")
 	apply(t, pool("fabric", "10.77.0.223/32, fd77::223/128"))
 	apply(t, pool("hidden", hidden+"/32"))
+	asked := time.Now()
 	apply(t, echo("fabric", "fabric", ""))
 	apply(t, service("hidden", "fabric", "loadBalancerIP: "+hidden))
-	asked := time.Now()
 	for _, addr := range addresses {
 		host := learner[addr]
 		eventually(t, 20*time.Second, host+" learns where "+addr.String()+" is", func() (bool, string) {
@@ -109,8 +111,9 @@ func TestSuppressingSwitch(t *testing.T) {
 	}
 }
 
-// TestKernelOfANodeAnswers: a node has the address of a new Service on an interface, as in IPVS mode. It is not announced elsewhere, and
-// who looks at the Service is told which node it is and what to do. When it is taken off, it is announced.
+// TestKernelOfANodeAnswers: a node has the address of a new Service on an interface, as in IPVS mode. It is
+// not announced elsewhere, and who looks at the Service is told which node it is and what to do. When it is
+// taken off, it is announced.
 func TestKernelOfANodeAnswers(t *testing.T) {
 	const addr = "10.77.0.225"
 	single := netip.PrefixFrom(netip.MustParseAddr(addr), 32)

@@ -23,8 +23,9 @@ const (
 	lossLimit = 5 * time.Second
 	// holdLimit is for a node that hangs: its kernel answers, so it keeps what it owns for a while.
 	holdLimit = 10 * time.Second
-	// fewLost is how much of the traffic may be lost where Berth loses nothing: on a machine whose few processors start
-	// containers at the same moment, every process waits its turn, the client and the pods too.
+	// fewLost is how much of the traffic may be lost where Berth loses nothing: on a machine whose few
+	// processors start containers at the same moment, every process waits its turn, the client and the pods
+	// too.
 	fewLost = 700 * time.Millisecond
 	// twoAtOnce is for how long two nodes may answer for one address, while one hands over to the other.
 	twoAtOnce = time.Second
@@ -102,7 +103,8 @@ func (e *eyes) served(t *testing.T) time.Time {
 	return to
 }
 
-// known makes sure that the client sends to the owners: one that was led astray before would not notice what becomes of them.
+// known makes sure that the client sends to the owners: one that was led astray before would not notice what
+// becomes of them.
 func (e *eyes) known(t *testing.T) {
 	t.Helper()
 	if err := watch.ForgetNeighbours(t.Context(), cluster, lab.HostClient); err != nil {
@@ -179,8 +181,9 @@ func whole(t *testing.T) {
 	})
 }
 
-// eight makes eight dual-stack Services with a pod on each node, and returns their addresses. Traffic policy Local: the
-// client's loss is Berth's alone, and not that of kube-proxy, which sends to pods of a dead node until Kubernetes notices.
+// eight makes eight dual-stack Services with a pod on each node, and returns their addresses. Traffic policy
+// Local: the client's loss is Berth's alone, and not that of kube-proxy, which sends to pods of a dead node
+// until Kubernetes notices.
 func eight(t *testing.T) []netip.Addr {
 	t.Helper()
 	return eightOf(t, "Local")
@@ -257,8 +260,9 @@ func trials() []trial {
 	}
 }
 
-// TestFailover breaks the owner in each way, under traffic over both families: the loss is short, there is none where it
-// is planned, two nodes never answer at once for long, and what has moved stays when the node is back.
+// TestFailover breaks the owner in each way, under traffic over both families: the loss is short, there is
+// none where it is planned, two nodes never answer at once for long, and what has moved stays when the node
+// is back.
 func TestFailover(t *testing.T) {
 	addresses := eight(t)
 	for _, trial := range trials() {
@@ -357,8 +361,8 @@ func checkAllRestart(t *testing.T, addresses []netip.Addr) {
 	}
 }
 
-// checkFrozen stops the owner's speaker only, for so long that its addresses are looked after by others. When it goes on
-// it answers for none that another has taken over.
+// checkFrozen stops the owner's speaker only, for so long that its addresses are looked after by others. When
+// it goes on it answers for none that another has taken over.
 func checkFrozen(t *testing.T, addresses []netip.Addr) {
 	whole(t)
 	e := watched(t, addresses)

@@ -214,9 +214,9 @@ func page(ctx context.Context, host, addr string, limit time.Duration) (string, 
 // usedPorts counts the source ports that requests had.
 var usedPorts atomic.Uint32
 
-// freshPort is a source port that no request had for long. A node that was asked before its proxy had any rules goes on
-// sending what comes from that port to nowhere for two minutes (conntrack), and the kernel chooses ports again within
-// seconds.
+// freshPort is a source port that no request had for long. A node that was asked before its proxy had any
+// rules goes on sending what comes from that port to nowhere for two minutes (conntrack), and the kernel
+// chooses ports again within seconds.
 func freshPort() int {
 	const first, last = 10000, 32767 // below those that the kernel chooses
 	return first + int(usedPorts.Add(1))%(last-first)
@@ -259,8 +259,8 @@ const tellsFailures = 5
 // requestInterval is the pause between two requests.
 const requestInterval = 10 * time.Millisecond
 
-// untilSure is how long one request may take. It tells a lost packet, which TCP sends again after a second (RFC 6298), from
-// a machine that is busy.
+// untilSure is how long one request may take. It tells a lost packet, which TCP sends again after a second
+// (RFC 6298), from a machine that is busy.
 const untilSure = 900 * time.Millisecond
 
 func startTraffic(t *testing.T, addr string, limit time.Duration) *traffic {

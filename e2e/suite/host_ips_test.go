@@ -11,10 +11,10 @@ import (
 	"github.com/berth-lb/berth/e2e/product"
 )
 
-// TestHostIPs: in a dual-stack cluster one kubelet reports IPv4 first, one IPv6 first, and one IPv6 only, so that the speakers' pods
-// have host IPs of different families. All speakers choose the family that the nodes have in common. Then the first node reports
-// IPv4 only, and its next speaker has none in common with the others: both sides say so, and no address moves, until that is
-// put right as the condition says.
+// TestHostIPs: in a dual-stack cluster one kubelet reports IPv4 first, one IPv6 first, and one IPv6 only, so
+// that the speakers' pods have host IPs of different families. All speakers choose the family that the nodes
+// have in common. Then the first node reports IPv4 only, and its next speaker has none in common with the
+// others: both sides say so, and no address moves, until that is put right as the condition says.
 func TestHostIPs(t *testing.T) {
 	useBareLab(t, "hostips", lab.Options{Nodes: 3})
 	report := func(node string, families lab.Families) {
@@ -27,7 +27,8 @@ func TestHostIPs(t *testing.T) {
 	report("node3", lab.IPv6Only)
 	install(t)
 	hostIPs(t, "10.77.0.11 fd77::11", "fd77::12 10.77.0.12", "fd77::13")
-	// A kubelet that starts anew calls its pods not ready for a moment: with policy Local their node would be left for that.
+	// A kubelet that starts anew calls its pods not ready for a moment: with policy Local their node would be
+	// left for that.
 	addresses := eightOf(t, "Cluster")
 	whole(t)
 	memberAddresses(t, "fd77::11", "fd77::12", "fd77::13")

@@ -18,8 +18,8 @@ import (
 
 const howDoI = root + "/docs/how-do-i.md"
 
-// A kitchen is where one recipe of docs/how-do-i.md is tried: pool main, which L2Advertisement main announces, and Service web,
-// which has an address of it and is asked for pages all the while.
+// A kitchen is where one recipe of docs/how-do-i.md is tried: pool main, which L2Advertisement main
+// announces, and Service web, which has an address of it and is asked for pages all the while.
 type kitchen struct {
 	all []recipe.Recipe
 	// dir is where the commands run, with the manifests in it.
@@ -31,14 +31,14 @@ type kitchen struct {
 	asked *traffic
 }
 
-// A trial of a recipe: what must be there before it, what is done after one of its blocks (counted from 1) that no command
-// does, and what must be true after it.
+// A trial of a recipe: what must be there before it, what is done after one of its blocks (counted from 1)
+// that no command does, and what must be true after it.
 type recipeTrial struct {
 	before func(*testing.T, *kitchen)
 	after  map[int]func(*testing.T, *kitchen)
 	then   func(*testing.T, *kitchen)
-	// lossless: the client loses no request, but for those that may break: each move of an address breaks the connection that is
-	// open then, as the next node does not know it.
+	// lossless: the client loses no request, but for those that may break: each move of an address breaks the
+	// connection that is open then, as the next node does not know it.
 	lossless bool
 	breaks   int
 }
@@ -134,7 +134,8 @@ var recipeTrials = map[string]recipeTrial{
 	}},
 }
 
-// TestHowDoI pastes the commands of docs/how-do-i.md into a shell, recipe by recipe, and looks whether they do what the page says.
+// TestHowDoI pastes the commands of docs/how-do-i.md into a shell, recipe by recipe, and looks whether they
+// do what the page says.
 func TestHowDoI(t *testing.T) {
 	page, err := os.ReadFile(howDoI)
 	if err != nil {
@@ -154,10 +155,13 @@ func TestHowDoI(t *testing.T) {
 	}
 	useBareLab(t, "howdoi", lab.Options{Nodes: 3})
 	apply(t, web("web", cluster.NodeNames()...))
-	for _, r := range recipes {
+	for i, r := range recipes {
 		t.Run(r.Title, func(t *testing.T) {
 			trial := recipeTrials[r.Title]
-			k := prepare(t, recipes)
+			// Addresses of its own: those of a pool that the last recipe has deleted stay with it for half a
+			// minute.
+			first := 120 + 10*i
+			k := prepare(t, recipes, fmt.Sprintf("10.77.0.%d-10.77.0.%d", first, first+9))
 			if trial.before != nil {
 				trial.before(t, k)
 			}
@@ -174,8 +178,9 @@ func TestHowDoI(t *testing.T) {
 	}
 }
 
-// prepare makes what the page takes for granted, from nothing. When the test ends nothing of it is left.
-func prepare(t *testing.T, all []recipe.Recipe) *kitchen {
+// prepare makes what the page takes for granted, from nothing, with these addresses in the pool. When the
+// test ends nothing of it is left but Berth, where the recipe has left it.
+func prepare(t *testing.T, all []recipe.Recipe, addresses string) *kitchen {
 	t.Helper()
 	manifests, err := filepath.Abs(root + "/manifests")
 	if err != nil {
@@ -194,7 +199,7 @@ func prepare(t *testing.T, all []recipe.Recipe) *kitchen {
 		}
 	})
 	kubectl(t, "rollout", "status", "deployment/web", "--timeout=60s")
-	kubectlInput(t, pool("main", "10.77.0.200-10.77.0.209"))
+	kubectlInput(t, pool("main", addresses))
 	kubectlInput(t, service("web", "web", ""))
 	k.address = hasAddress(t, "web")
 	served(t, k.address)

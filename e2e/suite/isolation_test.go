@@ -15,9 +15,10 @@ import (
 	"github.com/berth-lb/berth/e2e/watch"
 )
 
-// TestControlPlaneOutage: the API server is away and the speakers' port is blocked on all nodes, for longer than the limit after
-// which a speaker takes itself for isolated. What the cluster serves it goes on to serve: no route is withdrawn, each address of the
-// LAN is answered for by one node, and clients lose nothing.
+// TestControlPlaneOutage: the API server is away and the speakers' port is blocked on all nodes, for longer
+// than the limit after which a speaker takes itself for isolated. What the cluster serves it goes on to
+// serve: no route is withdrawn, each address of the LAN is answered for by one node, and clients lose
+// nothing.
 func TestControlPlaneOutage(t *testing.T) {
 	if _, err := os.Stat("/usr/lib/frr/bgpd"); err != nil {
 		t.Fatal("needs FRR: `make deps` installs it")
@@ -134,8 +135,8 @@ func mendControlPlane(t *testing.T) {
 		t.Error(err)
 		return
 	}
-	// Pods reach it by a Service in which it is once kube-proxy has heard of it, and that waits up to half a minute and more between
-	// two tries.
+	// Pods reach it by a Service in which it is once kube-proxy has heard of it, and that waits up to half a
+	// minute and more between two tries.
 	for ctx.Err() == nil {
 		if product.Whole(ctx, cluster) == nil {
 			return

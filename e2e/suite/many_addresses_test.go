@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestManyAddresses: however many addresses the nodes have on a link, they see each other in the subnet of a new address, one
-// of them announces it, and nobody takes the others for strangers.
+// TestManyAddresses: however many addresses the nodes have on a link, they see each other in the subnet of a
+// new address, one of them announces it, and nobody takes the others for strangers.
 func TestManyAddresses(t *testing.T) {
 	// As egress gateways, keepalived and IPv6 privacy leave them: they sort before the LAN's own.
 	var secondaries, temporary [][]netip.Prefix

@@ -13,8 +13,8 @@ import (
 	"github.com/berth-lb/berth/e2e/product"
 )
 
-// TestOneFamily: clusters whose nodes, pods and Services have addresses of one IP family only, with Berth's manifests as they are.
-// Pools offer both families, as those of a user who moves from one to two do.
+// TestOneFamily: clusters whose nodes, pods and Services have addresses of one IP family only, with Berth's
+// manifests as they are. Pools offer both families, as those of a user who moves from one to two do.
 func TestOneFamily(t *testing.T) {
 	for _, families := range []lab.Families{lab.IPv6Only, lab.IPv4Only} {
 		t.Run(string(families), func(t *testing.T) {
@@ -57,7 +57,8 @@ func onlyAddress(t *testing.T, service string, families lab.Families) netip.Addr
 	return addr
 }
 
-// checkMembersOf: the speakers reach each other by the cluster's family, as `kubectl get speakers -o wide` shows.
+// checkMembersOf: the speakers reach each other by the cluster's family, as `kubectl get speakers -o wide`
+// shows.
 func checkMembersOf(t *testing.T, families lab.Families) {
 	t.Helper()
 	whole(t)
@@ -70,8 +71,8 @@ func checkMembersOf(t *testing.T, families lab.Families) {
 	}
 }
 
-// checkOwnerDies crashes the owner of an address under traffic: the other node has the address, new Services are served
-// meanwhile, and nothing moves back.
+// checkOwnerDies crashes the owner of an address under traffic: the other node has the address, new Services
+// are served meanwhile, and nothing moves back.
 func checkOwnerDies(t *testing.T, families lab.Families, addr netip.Addr) {
 	t.Helper()
 	_, took := served(t, addr.String())
@@ -118,7 +119,8 @@ func checkOwnerDies(t *testing.T, families lab.Families, addr netip.Addr) {
 	e.clear(t, from)
 }
 
-// checkRouted: the nodes have sessions with a router over the cluster's family, and a client behind it is served.
+// checkRouted: the nodes have sessions with a router over the cluster's family, and a client behind it is
+// served.
 func checkRouted(t *testing.T, families lab.Families) {
 	t.Helper()
 	router(t, peering.Router{Host: lab.HostRouter, Dynamic: true})

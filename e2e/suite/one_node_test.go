@@ -8,8 +8,9 @@ import (
 	"github.com/berth-lb/berth/e2e/lab"
 )
 
-// TestOneNode: a cluster of one node with the label that kubeadm, Talos and kind put on control planes. An address of a pool is
-// announced all the same, and another pool gives out the node's own address, which only the node's kernel answers for.
+// TestOneNode: a cluster of one node with the label that kubeadm, Talos and kind put on control planes. An
+// address of a pool is announced all the same, and another pool gives out the node's own address, which only
+// the node's kernel answers for.
 func TestOneNode(t *testing.T) {
 	useLab(t, "one", lab.Options{Nodes: 1})
 	const label = "node.kubernetes.io/exclude-from-external-load-balancers"

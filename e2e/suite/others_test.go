@@ -26,14 +26,15 @@ func told(t *testing.T, name, want string) string {
 	return got
 }
 
-// TestStatusThatOthersWrote: addresses of nodes, as k3s's ServiceLB leaves them, give way to one of a pool. With a load balancer
-// that writes over Berth's address Berth does not write in turn; the command that the condition gives hands the Service back.
+// TestStatusThatOthersWrote: addresses of nodes, as k3s's ServiceLB leaves them, give way to one of a pool.
+// With a load balancer that writes over Berth's address Berth does not write in turn; the command that the
+// condition gives hands the Service back.
 func TestStatusThatOthersWrote(t *testing.T) {
 	node := get(t, "get node node1", `.status.addresses[?(@.type=="InternalIP")].address`)
 	node, _, _ = strings.Cut(node, " ")
 	apply(t, web("others", "node1"))
 	apply(t, service("others", "others", "loadBalancerIP: 10.77.0.125"))
-	told(t, "others", "NoPools: ")
+	told(t, "others", "AddressNotInPool: ")
 	writes(t, "others", fmt.Sprintf(`[{"ip":%q}]`, node))
 	time.Sleep(time.Second)
 	if got := address(t, "others"); got != node {
@@ -77,7 +78,8 @@ func TestStatusThatOthersWrote(t *testing.T) {
 	})
 }
 
-// TestServiceLeavesWhileNobodyLeads: a Service changes its type while there is no controller. Nothing of Berth stays in its status.
+// TestServiceLeavesWhileNobodyLeads: a Service changes its type while there is no controller. Nothing of
+// Berth stays in its status.
 func TestServiceLeavesWhileNobodyLeads(t *testing.T) {
 	apply(t, pool("leaves", "10.77.0.123/32"))
 	apply(t, service("leaves", "leaves", ""))

@@ -9,8 +9,8 @@ import (
 	"github.com/berth-lb/berth/e2e/product"
 )
 
-// useLab has the rest of a test use a lab of its own, with Berth in it, in place of the one that all tests share. The shared lab
-// stays up meanwhile. The name of the own one ends with suffix.
+// useLab has the rest of a test use a lab of its own, with Berth in it, in place of the one that all tests
+// share. The shared lab stays up meanwhile. The name of the own one ends with suffix.
 func useLab(t *testing.T, suffix string, options lab.Options) {
 	t.Helper()
 	useBareLab(t, suffix, options)

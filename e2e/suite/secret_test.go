@@ -31,8 +31,8 @@ func memberKey(t *testing.T) string {
 	return get(t, "get secret -n "+system+" berth-memberlist", ".data.key")
 }
 
-// TestMemberSecret: the Secret of the speakers' keys is emptied, and then has an entry that is no key. It is filled again at once,
-// speakers that restart come back, and no address moves.
+// TestMemberSecret: the Secret of the speakers' keys is emptied, and then has an entry that is no key. It is
+// filled again at once, speakers that restart come back, and no address moves.
 func TestMemberSecret(t *testing.T) {
 	addresses := aDualStack(t, "secret", "10.77.0.206/32, fd77::206/128")
 	whole(t)
@@ -71,8 +71,8 @@ func TestMemberSecret(t *testing.T) {
 	})
 }
 
-// refilled makes sure that there is a key: what comes after needs speakers that hear each other. A controller that starts fills the
-// Secret whatever else it does.
+// refilled makes sure that there is a key: what comes after needs speakers that hear each other. A controller
+// that starts fills the Secret whatever else it does.
 func refilled(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
@@ -95,7 +95,8 @@ func refilled(t *testing.T) {
 	}
 }
 
-// restartEach restarts the speakers one by one. Each comes back, sees the others, and has the addresses that its node had.
+// restartEach restarts the speakers one by one. Each comes back, sees the others, and has the addresses that
+// its node had.
 func restartEach(t *testing.T, e *eyes, before any) {
 	t.Helper()
 	for _, node := range cluster.NodeNames() {

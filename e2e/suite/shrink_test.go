@@ -7,11 +7,12 @@ import (
 	"time"
 )
 
-// patience is a little more than a controller waits for a pool, or an address in it, to come back before it takes addresses away.
+// patience is a little more than a controller waits for a pool, or an address in it, to come back before it
+// takes addresses away.
 const patience = 35 * time.Second
 
-// TestPoolShrinksWhileNobodyLeads: an edit takes an address out of its pool while there is no controller. The address stays with
-// its Service, as the pool says, when there is one again.
+// TestPoolShrinksWhileNobodyLeads: an edit takes an address out of its pool while there is no controller. The
+// address stays with its Service, as the pool says, when there is one again.
 func TestPoolShrinksWhileNobodyLeads(t *testing.T) {
 	apply(t, web("absent", "node1"))
 	kubectl(t, "rollout", "status", "deployment/absent", "--timeout=60s")

@@ -49,8 +49,8 @@ func target(t *testing.T, node string, port uint16) string {
 	return netip.AddrPortFrom(lab.NodeAddresses(i+1).V4, port).String()
 }
 
-// together samples what the speakers say of each other until the test ends or stop is called, and fails the test when one of them
-// saw fewer than all.
+// together samples what the speakers say of each other until the test ends or stop is called, and fails the
+// test when one of them saw fewer than all.
 func together(t *testing.T) (stop func()) {
 	t.Helper()
 	all := len(cluster.NodeNames())
@@ -75,9 +75,9 @@ func together(t *testing.T) (stop func()) {
 	return stop
 }
 
-// TestStrangerAtMemberPort: streams that announce 20 MiB each, from a host of the LAN, from a pod, and from a node's own address; others
-// that never say anything whole; and datagrams. No speaker restarts or comes near its limit of memory, they stay together, and what
-// is announced is served without a loss.
+// TestStrangerAtMemberPort: streams that announce 20 MiB each, from a host of the LAN, from a pod, and from a
+// node's own address; others that never say anything whole; and datagrams. No speaker restarts or comes near
+// its limit of memory, they stay together, and what is announced is served without a loss.
 func TestStrangerAtMemberPort(t *testing.T) {
 	addresses := aDualStack(t, "attacked", "10.77.0.220/32, fd77::220/128")
 	whole(t)
@@ -172,8 +172,9 @@ spec:
 	return "{" + kubectl(t, "logs", "stranger") + "}"
 }
 
-// TestStrangerAtHealthPort: four thousand connections to the health port on which nothing is sent, and then as many on which nothing
-// comes after a first request. The kubelet's probes are answered all the while, and no connection is kept for long.
+// TestStrangerAtHealthPort: four thousand connections to the health port on which nothing is sent, and then
+// as many on which nothing comes after a first request. The kubelet's probes are answered all the while, and
+// no connection is kept for long.
 func TestStrangerAtHealthPort(t *testing.T) {
 	for _, test := range []struct {
 		name, first string
@@ -260,8 +261,8 @@ func openFiles(t *testing.T, node string) int {
 	return n
 }
 
-// TestStrangerAtMetrics: six requests a second with tokens that nobody gave out, and then a hundred. Whoever has a good one is answered
-// each time.
+// TestStrangerAtMetrics: six requests a second with tokens that nobody gave out, and then a hundred. Whoever
+// has a good one is answered each time.
 func TestStrangerAtMetrics(t *testing.T) {
 	whole(t)
 	const victim = "node1"
@@ -305,8 +306,9 @@ func TestStrangerAtMetrics(t *testing.T) {
 	unharmed(t, before)
 }
 
-// TestForgedClaims: a host claims the addresses of Services with a new link-layer address in every frame, a thousand times a second.
-// What the speakers log, and tell in Events and objects, stays within bounds, and the owners stay.
+// TestForgedClaims: a host claims the addresses of Services with a new link-layer address in every frame, a
+// thousand times a second. What the speakers log, and tell in Events and objects, stays within bounds, and
+// the owners stay.
 func TestForgedClaims(t *testing.T) {
 	addresses := aDualStack(t, "forged", "10.77.0.221/32, fd77::221/128")
 	whole(t)
@@ -363,8 +365,9 @@ func TestForgedClaims(t *testing.T) {
 	}
 }
 
-// TestRefreshFlood: a router comes up with a node, asks for all routes thousands of times a second, and takes none. The speaker bears
-// it, another router keeps its sessions and hears of changes, and what is announced by layer 2 is served.
+// TestRefreshFlood: a router comes up with a node, asks for all routes thousands of times a second, and takes
+// none. The speaker bears it, another router keeps its sessions and hears of changes, and what is announced
+// by layer 2 is served.
 func TestRefreshFlood(t *testing.T) {
 	if _, err := os.Stat("/usr/lib/frr/bgpd"); err != nil {
 		t.Fatal("needs FRR: `make deps` installs it")
@@ -439,7 +442,8 @@ func calmSessions(t *testing.T) []string {
 	return out
 }
 
-// manyRoutes makes so many dual-stack Services in pool flood, with the pods of flooded, and returns their addresses once all have them.
+// manyRoutes makes so many dual-stack Services in pool flood, with the pods of flooded, and returns their
+// addresses once all have them.
 func manyRoutes(t *testing.T, count int) []netip.Addr {
 	t.Helper()
 	api := clientset(t)

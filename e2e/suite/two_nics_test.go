@@ -13,11 +13,11 @@ import (
 	"github.com/berth-lb/berth/e2e/watch"
 )
 
-// Nodes with two interfaces: eth0 leads to the management LAN, over which the speakers talk, svc0 to the service LAN, where the
-// addresses and their clients are.
+// Nodes with two interfaces: eth0 leads to the management LAN, over which the speakers talk, svc0 to the
+// service LAN, where the addresses and their clients are.
 
-// TestStandInOnServiceLAN: while the owner's speaker is replaced, whoever asks on the LAN of the address is told the owner's link
-// there, nobody answers on the management LAN, and no request is lost.
+// TestStandInOnServiceLAN: while the owner's speaker is replaced, whoever asks on the LAN of the address is
+// told the owner's link there, nobody answers on the management LAN, and no request is lost.
 func TestStandInOnServiceLAN(t *testing.T) {
 	addresses := aDualStack(t, "nics", "10.78.0.200/32, fd78::200/128")
 	for _, addr := range addresses {
@@ -40,8 +40,8 @@ func TestStandInOnServiceLAN(t *testing.T) {
 	go func() {
 		n := 0
 		for ctx.Err() == nil {
-			// Only what it knows: to take away what it is asking for fails the requests that wait for the answer. It is an
-			// error while entries come back as soon as they are gone.
+			// Only what it knows: to take away what it is asking for fails the requests that wait for the
+			// answer. It is an error while entries come back as soon as they are gone.
 			_, _ = cluster.Client().Exec(ctx, "ip", "neigh", "flush", "dev", lab.ServiceLink, "nud", "reachable")
 			n++
 			time.Sleep(50 * time.Millisecond)
@@ -103,12 +103,13 @@ func serviceOwners(t *testing.T, e *eyes) map[netip.Addr]string {
 	return out
 }
 
-// moveLimit is how long a client of a LAN that a node has left may lose what the node had there. Nothing tells of it: links stay
-// up and the speakers hear each other.
+// moveLimit is how long a client of a LAN that a node has left may lose what the node had there. Nothing
+// tells of it: links stay up and the speakers hear each other.
 const moveLimit = 8 * time.Second
 
-// TestServiceVLANDies: a node's port is taken out of the service VLAN. Its links keep their carrier and its speaker is heard on the
-// management LAN; its addresses move all the same, and they stay where they are when the port is back.
+// TestServiceVLANDies: a node's port is taken out of the service VLAN. Its links keep their carrier and its
+// speaker is heard on the management LAN; its addresses move all the same, and they stay where they are when
+// the port is back.
 func TestServiceVLANDies(t *testing.T) {
 	apply(t, web("vlan", cluster.NodeNames()...))
 	apply(t, pool("vlan", "10.78.0.208/30, fd78::208/126"))
@@ -197,8 +198,8 @@ func onLAN(claims []watch.Claim, lan lab.LAN) []watch.Claim {
 	return slices.DeleteFunc(slices.Clone(claims), func(c watch.Claim) bool { return c.LAN != lan })
 }
 
-// TestTwoLinksInOneSubnet: where a node has two links in the subnet of an address one of them answers, and nobody takes that for a
-// conflict.
+// TestTwoLinksInOneSubnet: where a node has two links in the subnet of an address one of them answers, and
+// nobody takes that for a conflict.
 func TestTwoLinksInOneSubnet(t *testing.T) {
 	withSettings(t, "BERTH_SELF_CHECK_INTERVAL=10s")
 	for i, node := range cluster.NodeNames() {

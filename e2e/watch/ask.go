@@ -13,13 +13,15 @@ import (
 	"github.com/berth-lb/berth/e2e/lab"
 )
 
-// An Asker asks the LAN for addresses, all of them at every interval, with the addresses of the host it runs on.
+// An Asker asks the LAN for addresses, all of them at every interval, with the addresses of the host it runs
+// on.
 type Asker struct {
 	stop chan struct{}
 	done sync.WaitGroup
 }
 
-// StartAsker begins to ask by eth0. The host must not be the one whose loss is measured: its kernel learns from the answers.
+// StartAsker begins to ask by eth0. The host must not be the one whose loss is measured: its kernel learns
+// from the answers.
 func StartAsker(l *lab.Lab, host string, from lab.Addresses, addresses []netip.Addr, interval time.Duration) (*Asker, error) {
 	return StartAskerOn(l, host, "eth0", from, addresses, interval)
 }
@@ -92,8 +94,8 @@ func arpRequest(mac MAC, from, target netip.Addr) []byte {
 	return append(f, target.AsSlice()...)
 }
 
-// solicitation is a Neighbor Solicitation (RFC 4861, 4.3) to the solicited-node group of target, with the option that names
-// the sender's link-layer address.
+// solicitation is a Neighbor Solicitation (RFC 4861, 4.3) to the solicited-node group of target, with the
+// option that names the sender's link-layer address.
 func solicitation(mac MAC, from, target netip.Addr) []byte {
 	to, from16 := target.As16(), from.As16()
 	group := [16]byte{0xff, 0x02, 11: 1, 12: 0xff, 13: to[13], 14: to[14], 15: to[15]} // RFC 4291, 2.7.1

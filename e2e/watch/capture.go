@@ -78,8 +78,8 @@ func StartCapture(l *lab.Lab, addresses []netip.Addr) (*Capture, error) {
 	return c, nil
 }
 
-// openCapture opens a packet socket for all interfaces of the namespace. Whatever comes in through a port is seen before
-// the bridge does anything with it, and has the time of its arrival, however late it is read.
+// openCapture opens a packet socket for all interfaces of the namespace. Whatever comes in through a port is
+// seen before the bridge does anything with it, and has the time of its arrival, however late it is read.
 func openCapture() (fd int, err error) {
 	// With protocol 0 nothing arrives before the filter is in place.
 	fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
@@ -106,8 +106,8 @@ func htons(v uint16) uint16 {
 	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
 }
 
-// read keeps claims until Stop. What the kernel had to drop is an error: a judge who missed frames must not say that all
-// was well.
+// read keeps claims until Stop. What the kernel had to drop is an error: a judge who missed frames must not
+// say that all was well.
 func (c *Capture) read(fd int) error {
 	ports := map[int]string{}
 	frame, control := make([]byte, 256), make([]byte, 256)

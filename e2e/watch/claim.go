@@ -18,8 +18,8 @@ func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
 type Claim struct {
 	At   time.Time
 	Addr netip.Addr
-	// MAC is what the frame states, and that is where clients send: of an ARP frame the sender hardware address, of a Neighbor
-	// Advertisement the option with the target's link-layer address.
+	// MAC is what the frame states, and that is where clients send: of an ARP frame the sender hardware
+	// address, of a Neighbor Advertisement the option with the target's link-layer address.
 	MAC MAC
 	// Port is the switch port by which the frame came: the name of the host that sent it, or LINK-HOST.
 	Port string
@@ -45,9 +45,9 @@ const (
 	optionTargetMAC = 2
 )
 
-// parseClaim reads what an Ethernet frame claims. ARP (RFC 826): whatever the operation, receivers take over the sender's
-// pair of addresses. A probe (RFC 5227, 2.1.1) has no sender address and claims nothing. NDP (RFC 4861, 4.4): a Neighbor
-// Advertisement claims its target.
+// parseClaim reads what an Ethernet frame claims. ARP (RFC 826): whatever the operation, receivers take over
+// the sender's pair of addresses. A probe (RFC 5227, 2.1.1) has no sender address and claims nothing. NDP
+// (RFC 4861, 4.4): a Neighbor Advertisement claims its target.
 func parseClaim(frame []byte) (addr netip.Addr, mac MAC, ok bool) {
 	if len(frame) < etherLen {
 		return addr, mac, false
@@ -74,7 +74,8 @@ func parseClaim(frame []byte) (addr netip.Addr, mac MAC, ok bool) {
 	return addr, mac, false
 }
 
-// linkOption finds a link-layer address among NDP options (RFC 4861, 4.6.1): type, length in units of 8 bytes, address.
+// linkOption finds a link-layer address among NDP options (RFC 4861, 4.6.1): type, length in units of 8
+// bytes, address.
 func linkOption(options []byte, kind byte) (mac MAC, found bool) {
 	for len(options) >= 8 {
 		size := int(options[1]) * 8

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// replacedWithin is how soon a route that was deleted is there again when it is only replaced: FRR replaces routes of IPv6 by
-// deleting them first, and the kernel tells of both.
+// replacedWithin is how soon a route that was deleted is there again when it is only replaced: FRR replaces
+// routes of IPv6 by deleting them first, and the kernel tells of both.
 const replacedWithin = 100 * time.Millisecond
 
 // A Departure is how a route ceased to list a next hop.
@@ -20,8 +20,8 @@ type Departure struct {
 	deleted bool
 }
 
-// Departures judges events in the order in which they happened: what became of a next hop in the routes to these addresses, all
-// of which listed it before.
+// Departures judges events in the order in which they happened: what became of a next hop in the routes to
+// these addresses, all of which listed it before.
 func Departures(events []RouteEvent, isHop func(netip.Addr) bool, addresses []netip.Addr) map[netip.Addr]Departure {
 	out := map[netip.Addr]Departure{}
 	for _, addr := range addresses {
@@ -35,7 +35,8 @@ func Departures(events []RouteEvent, isHop func(netip.Addr) bool, addresses []ne
 	return out
 }
 
-// after reads an event of the route, or of another route to the same address; has tells whether the next hop is in it.
+// after reads an event of the route, or of another route to the same address; has tells whether the next hop
+// is in it.
 func (d Departure) after(e RouteEvent, has bool) Departure {
 	switch {
 	case e.Deleted && !has: // another route
@@ -64,8 +65,8 @@ type Arrival struct {
 	Full  time.Time // with as many as it should have
 }
 
-// Arrivals judges events in the order in which they happened: when each address had a route first, and when first with so many
-// next hops.
+// Arrivals judges events in the order in which they happened: when each address had a route first, and when
+// first with so many next hops.
 func Arrivals(events []RouteEvent, hops int) map[netip.Addr]Arrival {
 	out := map[netip.Addr]Arrival{}
 	for _, e := range events {

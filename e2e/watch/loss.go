@@ -7,35 +7,38 @@ import (
 	"time"
 )
 
-// A Probe is one datagram. Sent and Answered count from the start of the Traffic; Answered is 0 while there is no answer.
+// A Probe is one datagram. Sent and Answered count from the start of the Traffic; Answered is 0 while there
+// is no answer.
 type Probe struct{ Sent, Answered time.Duration }
 
-// lateAfter is how long after it was sent a probe counts as lost, even if an answer comes. A kernel that looks for a
-// neighbour keeps what is to be sent there, and sends it all when it has found one; for whoever waits, that is too late.
+// lateAfter is how long after it was sent a probe counts as lost, even if an answer comes. A kernel that
+// looks for a neighbour keeps what is to be sent there, and sends it all when it has found one; for whoever
+// waits, that is too late.
 const lateAfter = 250 * time.Millisecond
 
 // An Outage is what one address lost in a time.
 type Outage struct {
-	// Longest is how long the address was not to be reached: the time between two probes in a row that were answered, less
-	// the interval at which probes are sent. It is 0 when nothing was lost.
+	// Longest is how long the address was not to be reached: the time between two probes in a row that were
+	// answered, less the interval at which probes are sent. It is 0 when nothing was lost.
 	Longest time.Duration
 	// Lost and Sent count probes. Late are those of the lost ones that were answered after all.
 	Lost, Late, Sent int
-	// Dropped is as Longest, but what is answered late counts as answered. It tells what the network lost from what hosts
-	// did that had no processor.
+	// Dropped is as Longest, but what is answered late counts as answered. It tells what the network lost
+	// from what hosts did that had no processor.
 	Dropped time.Duration
-	// Last is how long after the beginning the last lost probe was sent. Where one of several ways is dead, some probes are
-	// answered all the time, and this tells when the way was given up.
+	// Last is how long after the beginning the last lost probe was sent. Where one of several ways is dead,
+	// some probes are answered all the time, and this tells when the way was given up.
 	Last time.Duration
-	// Pause is the longest time between two probes in a row. When it is much more than the interval, the sender did not get
-	// to it, and what was lost meanwhile is not known.
+	// Pause is the longest time between two probes in a row. When it is much more than the interval, the
+	// sender did not get to it, and what was lost meanwhile is not known.
 	Pause time.Duration
 	// Slowest is the longest time until an answer.
 	Slowest time.Duration
 }
 
-// OutageOf judges the probes sent from from on and before to, in the order in which they were sent. The last answered one
-// before from is where the first outage may begin. An outage that has not ended by to is as long as it has lasted then.
+// OutageOf judges the probes sent from from on and before to, in the order in which they were sent. The last
+// answered one before from is where the first outage may begin. An outage that has not ended by to is as long
+// as it has lasted then.
 func OutageOf(probes []Probe, from, to, interval time.Duration) Outage {
 	var out Outage
 	lost, dropped := spell{from: from, interval: interval}, spell{from: from, interval: interval}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// probes reads one letter for each probe, sent every 10 ms: + answered, - lost, and "." for one that was not sent because
-// the sender did not come to it, ~ answered too late.
+// probes reads one letter for each probe, sent every 10 ms: + answered, - lost, and "." for one that was not
+// sent because the sender did not come to it, ~ answered too late.
 func probes(text string) []Probe {
 	var out []Probe
 	for i, c := range text {

@@ -34,8 +34,9 @@ func Neighbours(ctx context.Context, l *lab.Lab, host string) (map[netip.Addr]MA
 	return cache, nil
 }
 
-// ForgetNeighbours empties a host's neighbour cache: it asks anew. While the host sends all the time, entries come back as
-// soon as they are gone, and ip gives up after ten rounds, with an error and with all that was there before gone.
+// ForgetNeighbours empties a host's neighbour cache: it asks anew. While the host sends all the time, entries
+// come back as soon as they are gone, and ip gives up after ten rounds, with an error and with all that was
+// there before gone.
 func ForgetNeighbours(ctx context.Context, l *lab.Lab, host string) error {
 	_, err := l.Host(host).Exec(ctx, "ip", "neigh", "flush", "dev", "eth0")
 	var exit *exec.ExitError
@@ -45,8 +46,9 @@ func ForgetNeighbours(ctx context.Context, l *lab.Lab, host string) error {
 	return err
 }
 
-// Astray counts the addresses for which a cache names another place than owners do. A host may be served all the same, as
-// long as that node has a pod; but it does not notice when the owner dies, and loses the address when the other does.
+// Astray counts the addresses for which a cache names another place than owners do. A host may be served all
+// the same, as long as that node has a pod; but it does not notice when the owner dies, and loses the address
+// when the other does.
 func Astray(cache, owners map[netip.Addr]MAC) int {
 	n := 0
 	for addr, mac := range owners {

@@ -25,11 +25,11 @@ type session struct {
 	from, to time.Time
 }
 
-// Overlaps finds all times in which two places were stated for one address, sorted by their beginning. A place whose claims
-// pause for longer than quiet has stopped being stated with the last before the pause, so quiet must be some times longer
-// than the interval in which the addresses are asked for. An overlap begins with the first word of the second. It ends with
-// the last word of the first; or, when it is the second that falls silent, with the next word of the first, because so long
-// a client may have believed the second.
+// Overlaps finds all times in which two places were stated for one address, sorted by their beginning. A
+// place whose claims pause for longer than quiet has stopped being stated with the last before the pause, so
+// quiet must be some times longer than the interval in which the addresses are asked for. An overlap begins
+// with the first word of the second. It ends with the last word of the first; or, when it is the second that
+// falls silent, with the next word of the first, because so long a client may have believed the second.
 func Overlaps(claims []Claim, quiet time.Duration) []Overlap {
 	var out []Overlap
 	grouped := byAddress(claims)
@@ -83,7 +83,8 @@ type Change struct {
 	From, To MAC
 }
 
-// Changes lists all changes, sorted by time. While two places are stated for an address, each word of the other is one.
+// Changes lists all changes, sorted by time. While two places are stated for an address, each word of the
+// other is one.
 func Changes(claims []Claim) []Change {
 	last := map[netip.Addr]MAC{}
 	var out []Change

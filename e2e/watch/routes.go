@@ -17,19 +17,21 @@ import (
 
 // A RouteEvent is a change of one route in a kernel's main table.
 type RouteEvent struct {
-	// At is when it was read. The kernel puts no time on what it tells, so that on a busy machine it was a little earlier.
+	// At is when it was read. The kernel puts no time on what it tells, so that on a busy machine it was a
+	// little earlier.
 	At time.Time
 	// Prefix is what the route leads to.
 	Prefix netip.Prefix
-	// Hops are the route's next hops from now on, in the kernel's order; of a route that was deleted, those that it had.
+	// Hops are the route's next hops from now on, in the kernel's order; of a route that was deleted, those
+	// that it had.
 	Hops []netip.Addr
 	// Deleted: the route is no more.
 	Deleted bool
 }
 
-// Routes keeps what becomes of the routes of a host, both families, until it is stopped. It reads the kernel's own
-// notifications (rtnetlink(7)), each with all next hops of the route: the kernel lists these also where the route names a
-// group of next hops, as FRR's do.
+// Routes keeps what becomes of the routes of a host, both families, until it is stopped. It reads the
+// kernel's own notifications (rtnetlink(7)), each with all next hops of the route: the kernel lists these
+// also where the route names a group of next hops, as FRR's do.
 type Routes struct {
 	stop  atomic.Bool
 	ended chan struct{}
@@ -81,8 +83,8 @@ func openRoutes() (fd int, err error) {
 	return fd, nil
 }
 
-// read keeps events until Stop. What the kernel had to drop (ENOBUFS) is an error: a judge who missed a change must not say
-// when the last one was.
+// read keeps events until Stop. What the kernel had to drop (ENOBUFS) is an error: a judge who missed a
+// change must not say when the last one was.
 func (r *Routes) read(fd int) error {
 	buffer := make([]byte, 64<<10)
 	for !r.stop.Load() {
@@ -137,9 +139,9 @@ func (r *Routes) Stop() error {
 	return r.err
 }
 
-// parseRoute reads an RTM_NEWROUTE or RTM_DELROUTE: a struct rtmsg, then attributes (rtnetlink(7)). It is false for whatever
-// else comes, and for routes that are not in the main table, do not lead to a host by unicast, or are only remembered
-// (RTM_F_CLONED).
+// parseRoute reads an RTM_NEWROUTE or RTM_DELROUTE: a struct rtmsg, then attributes (rtnetlink(7)). It is
+// false for whatever else comes, and for routes that are not in the main table, do not lead to a host by
+// unicast, or are only remembered (RTM_F_CLONED).
 func parseRoute(m syscall.NetlinkMessage) (e RouteEvent, ok bool) {
 	if m.Header.Type != unix.RTM_NEWROUTE && m.Header.Type != unix.RTM_DELROUTE || len(m.Data) < unix.SizeofRtMsg {
 		return e, false
@@ -193,8 +195,8 @@ func parseAttributes(b []byte) (out []attribute, ok bool) {
 
 func aligned(length int) int { return (length + 3) &^ 3 }
 
-// multipathHops reads the value of RTA_MULTIPATH: for each next hop a struct rtnexthop, whose length counts the attributes that
-// follow it.
+// multipathHops reads the value of RTA_MULTIPATH: for each next hop a struct rtnexthop, whose length counts
+// the attributes that follow it.
 func multipathHops(b []byte) (hops []netip.Addr) {
 	for len(b) >= unix.SizeofRtNexthop {
 		length := int(binary.NativeEndian.Uint16(b))

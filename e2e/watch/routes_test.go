@@ -92,7 +92,8 @@ func FuzzParseRoute(f *testing.F) {
 	})
 }
 
-// events reads lines such as "250 del 198.51.100.1 10.77.0.11": milliseconds, what happened, the address and the next hops.
+// events reads lines such as "250 del 198.51.100.1 10.77.0.11": milliseconds, what happened, the address and
+// the next hops.
 func events(t *testing.T, begin time.Time, lines ...string) []RouteEvent {
 	t.Helper()
 	var out []RouteEvent

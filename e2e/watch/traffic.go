@@ -23,7 +23,8 @@ type TrafficConfig struct {
 	Interval time.Duration
 }
 
-// Traffic is a client that sends a datagram to every address at every interval and notes the answers, until it is stopped.
+// Traffic is a client that sends a datagram to every address at every interval and notes the answers, until
+// it is stopped.
 type Traffic struct {
 	config  TrafficConfig
 	start   time.Time
@@ -35,8 +36,9 @@ type Traffic struct {
 	probes [][]Probe // by the index of the address
 }
 
-// Nodes remember by source port where they have sent a datagram. A node that was asked before its proxy had any rules goes on
-// sending those of a port to nowhere, as long as they keep coming. New ports now and then keep that out of the figures.
+// Nodes remember by source port where they have sent a datagram. A node that was asked before its proxy had
+// any rules goes on sending those of a port to nowhere, as long as they keep coming. New ports now and then
+// keep that out of the figures.
 const (
 	portLife = 500 * time.Millisecond
 	// answerLimit is how long an answer is waited for.
@@ -66,8 +68,8 @@ func StartTraffic(config TrafficConfig) (*Traffic, error) {
 // A pair has a socket for each family.
 type pair struct{ v4, v6 *net.UDPConn }
 
-// open makes sockets with new ports in the namespace of the client and reads what comes to them. They are closed, and
-// reading ends, some time after they were last used.
+// open makes sockets with new ports in the namespace of the client and reads what comes to them. They are
+// closed, and reading ends, some time after they were last used.
 func (t *Traffic) open() (pair, error) {
 	var p pair
 	err := t.config.Lab.Host(t.config.Host).Run(func() (err error) {
@@ -148,8 +150,8 @@ func (t *Traffic) receive(socket *net.UDPConn) {
 	}
 }
 
-// Outage tells what an address lost between two times. Probes that are still on their way count as lost: let the end be a
-// moment ago.
+// Outage tells what an address lost between two times. Probes that are still on their way count as lost: let
+// the end be a moment ago.
 func (t *Traffic) Outage(addr netip.Addr, from, to time.Time) Outage {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,10 +1,10 @@
-// Command web is the lab's workload. It answers every HTTP request, and every UDP datagram on the same port, with one line
-// that says who answered and whom it saw asking:
+// Command web is the lab's workload. It answers every HTTP request, and every UDP datagram on the same port,
+// with one line that says who answered and whom it saw asking:
 //
 //	pod=web-5d8f node=node2 client=10.77.0.100:51320 host=10.77.0.200
 //
-// client shows whether the source address survived the way to the pod. For UDP, host is the address listened on, and the
-// datagram's text is appended as data="…".
+// client shows whether the source address survived the way to the pod. For UDP, host is the address listened
+// on, and the datagram's text is appended as data="…".
 package main
 
 import (
@@ -53,8 +53,8 @@ func (s server) serve(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	// As large as the kernel lets it be: thousands of datagrams come each second, and a pod that waits for a processor is to
-	// answer them late, not to lose them.
+	// As large as the kernel lets it be: thousands of datagrams come each second, and a pod that waits for a
+	// processor is to answer them late, not to lose them.
 	if err := packets.(*net.UDPConn).SetReadBuffer(1 << 20); err != nil {
 		return errors.Join(err, packets.Close())
 	}

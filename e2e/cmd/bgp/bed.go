@@ -41,8 +41,8 @@ const (
 	appMoving = "moving"
 )
 
-// deployment has its pods on different nodes. A pod that is to end serves for some seconds more, as it must wherever clients
-// are to lose nothing.
+// deployment has its pods on different nodes. A pod that is to end serves for some seconds more, as it must
+// wherever clients are to lose nothing.
 func deployment(name string, replicas int) string {
 	return fmt.Sprintf(`
 apiVersion: apps/v1
@@ -195,8 +195,8 @@ func (b *bed) settle(ctx context.Context, t terms) error {
 	return nil
 }
 
-// whole waits until all pods and speakers work, all sessions are up, those of BFD too, and every route has all next hops that
-// it should.
+// whole waits until all pods and speakers work, all sessions are up, those of BFD too, and every route has
+// all next hops that it should.
 func (b *bed) whole(ctx context.Context, t terms) error {
 	if err := b.WaitReady(ctx); err != nil {
 		return err
@@ -209,8 +209,9 @@ func (b *bed) whole(ctx context.Context, t terms) error {
 	return nil
 }
 
-// routed waits until all of a router's sessions are up, and its kernel has all routes. Sessions of BFD come up a second or more
-// after those of BGP, which do not wait for them; a fault before that is not noticed by BFD.
+// routed waits until all of a router's sessions are up, and its kernel has all routes. Sessions of BFD come
+// up a second or more after those of BGP, which do not wait for them; a fault before that is not noticed by
+// BFD.
 func (b *bed) routed(ctx context.Context, router peering.Router) error {
 	return bench.Poll(ctx, 2*time.Minute, "all routes are there", func() error {
 		downs, err := peering.ReadDowns(ctx, b.Lab, router)

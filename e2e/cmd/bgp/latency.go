@@ -26,8 +26,8 @@ const (
 	setFresh   = "fresh"
 )
 
-// measureLatency makes Services and measures how long it takes from the request, and from the moment in which a watcher of
-// the API server sees the address, until the router's kernel has the route.
+// measureLatency makes Services and measures how long it takes from the request, and from the moment in which
+// a watcher of the API server sees the address, until the router's kernel has the route.
 func (b *bed) measureLatency(ctx context.Context, lines *bench.Lines) (err error) {
 	if err := b.settle(ctx, terms{restart: true}); err != nil {
 		return err
@@ -74,8 +74,8 @@ type visible struct {
 	addresses []netip.Addr
 }
 
-// watchServices notes when the Services of the set are first seen with addresses of both families, by name. It ends with
-// the context.
+// watchServices notes when the Services of the set are first seen with addresses of both families, by name.
+// It ends with the context.
 func (b *bed) watchServices(ctx context.Context) (func() map[string]visible, error) {
 	events, err := b.API.CoreV1().Services("default").Watch(ctx, metav1.ListOptions{LabelSelector: "set=" + setFresh})
 	if err != nil {

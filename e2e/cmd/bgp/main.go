@@ -1,8 +1,9 @@
-// Command bgp has the nodes of a lab announce Services by BGP to FRR, breaks the lab in many ways, and measures what a
-// client behind the routers loses, and how fast routes come. It prints a table and writes a line of JSON for each run.
+// Command bgp has the nodes of a lab announce Services by BGP to FRR, breaks the lab in many ways, and
+// measures what a client behind the routers loses, and how fast routes come. It prints a table and writes a
+// line of JSON for each run.
 //
-// It wants the images that `make images` builds, FRR, and root: run it with `make bench-bgp`. What it takes from the
-// environment:
+// It wants the images that `make images` builds, FRR, and root: run it with `make bench-bgp`. What it takes
+// from the environment:
 //
 //	RUNS       how many times each scenario runs; default 5, of slow ones at most 2, "saturated" once
 //	SCENARIOS  regular expression of the scenarios to run; default all
@@ -110,9 +111,9 @@ func run(ctx context.Context) (err error) {
 	return errors.Join(failed...)
 }
 
-// broken tells of loss where there must be none, of routes that stayed or went though they must not, and of sessions that went
-// down though they must not. Answers that came late do not count: that hosts answer late has other causes than a route that leads
-// nowhere.
+// broken tells of loss where there must be none, of routes that stayed or went though they must not, and of
+// sessions that went down though they must not. Answers that came late do not count: that hosts answer late
+// has other causes than a route that leads nowhere.
 func broken(sc scenario, results []result, limit int64) error {
 	var errs []error
 	for _, r := range results {
@@ -138,7 +139,8 @@ func broken(sc scenario, results []result, limit int64) error {
 	return errors.Join(errs...)
 }
 
-// runAll runs a scenario so many times. What a run that could not be measured has broken is mended, and the scenario ends with it.
+// runAll runs a scenario so many times. What a run that could not be measured has broken is mended, and the
+// scenario ends with it.
 func (b *bed) runAll(ctx context.Context, sc scenario, runs int, lines *bench.Lines) ([]result, error) {
 	switch {
 	case sc.once:

@@ -13,7 +13,8 @@ import (
 	"github.com/berth-lb/berth/e2e/watch"
 )
 
-// A routerWatch looks at the router during a run: at the routes in its kernel and at its sessions, as far as the scenario asks.
+// A routerWatch looks at the router during a run: at the routes in its kernel and at its sessions, as far as
+// the scenario asks.
 type routerWatch struct {
 	b      *bed
 	node   string
@@ -42,8 +43,8 @@ func (b *bed) watchRouter(ctx context.Context, sc scenario, node string) (*route
 	return w, nil
 }
 
-// complete returns an error unless all sessions that there should be are up: one for each node and family, of BGP and, where
-// there is BFD, of that.
+// complete returns an error unless all sessions that there should be are up: one for each node and family, of
+// BGP and, where there is BFD, of that.
 func complete(downs peering.Downs, router peering.Router) error {
 	want := 2 * len(router.Nodes)
 	if router.BFD {
@@ -72,7 +73,8 @@ func (w *routerWatch) judge(ctx context.Context, r *result, addresses []netip.Ad
 	if !w.gone {
 		return nil
 	}
-	// What the kernel has told is compared with what it has: it does not tell when a next hop that routes share is removed.
+	// What the kernel has told is compared with what it has: it does not tell when a next hop that routes
+	// share is removed.
 	hops, err := peering.Hops(ctx, w.b.Lab, lab.HostRouter, addresses...)
 	if err != nil {
 		return err
@@ -86,8 +88,8 @@ func (w *routerWatch) judge(ctx context.Context, r *result, addresses []netip.Ad
 	return nil
 }
 
-// judgeRoutes tells when the last route of each family ceased to have the node as a next hop, and returns the addresses whose
-// routes have it.
+// judgeRoutes tells when the last route of each family ceased to have the node as a next hop, and returns the
+// addresses whose routes have it.
 func (r *result) judgeRoutes(events []watch.RouteEvent, addresses []netip.Addr, isNode func(netip.Addr) bool) (still []netip.Addr) {
 	for _, family := range families {
 		var last time.Time

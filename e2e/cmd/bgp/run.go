@@ -22,17 +22,18 @@ type result struct {
 	Run      int       `json:"run"`
 	At       time.Time `json:"at"`
 	Node     string    `json:"node"` // to which it was done, where it was one
-	// Loss has the longest outage of each address, from the fault until mending begins; Back from then on until all is whole
-	// again.
+	// Loss has the longest outage of each address, from the fault until mending begins; Back from then on
+	// until all is whole again.
 	Loss4 []int64 `json:"loss4"`
 	Loss6 []int64 `json:"loss6"`
 	Back4 []int64 `json:"back4"`
 	Back6 []int64 `json:"back6"`
-	// Dropped is the longest outage of any address for which late answers do not count, from the fault until mending begins;
-	// BackDropped from then on.
+	// Dropped is the longest outage of any address for which late answers do not count, from the fault until
+	// mending begins; BackDropped from then on.
 	Dropped     int64 `json:"dropped"`
 	BackDropped int64 `json:"backDropped"`
-	// Lost and Sent count probes of the measurement of Loss, Last is how long after the fault the last lost one was sent.
+	// Lost and Sent count probes of the measurement of Loss, Last is how long after the fault the last lost
+	// one was sent.
 	Lost4 int   `json:"lost4"`
 	Lost6 int   `json:"lost6"`
 	Sent4 int   `json:"sent4"`
@@ -45,22 +46,24 @@ type result struct {
 	// BackLost4 and BackLost6 count lost probes of the measurement of Back.
 	BackLost4 int `json:"backLost4"`
 	BackLost6 int `json:"backLost6"`
-	// RouteGone4 and RouteGone6 are how long after the fault the last of the routes to an address of the family ceased to have the
-	// node as a next hop in the router's kernel, of which the node dies. They are missing where one did not. Still counts the
-	// addresses, of both families, whose routes had it when mending began.
+	// RouteGone4 and RouteGone6 are how long after the fault the last of the routes to an address of the
+	// family ceased to have the node as a next hop in the router's kernel, of which the node dies. They are
+	// missing where one did not. Still counts the addresses, of both families, whose routes had it when
+	// mending began.
 	RouteGone4 *int64 `json:"routeGone4,omitempty"`
 	RouteGone6 *int64 `json:"routeGone6,omitempty"`
 	Still      int    `json:"still,omitempty"`
-	// NotKept tells of next hops that were taken from routes in the router's kernel where none may be, from the fault until all is
-	// whole again.
+	// NotKept tells of next hops that were taken from routes in the router's kernel where none may be, from
+	// the fault until all is whole again.
 	NotKept []string `json:"notKept,omitempty"`
-	// Watched is how many sessions the router had, of BGP and of BFD, where there is BFD; Down tells of those that went down
-	// before mending began.
+	// Watched is how many sessions the router had, of BGP and of BFD, where there is BFD; Down tells of those
+	// that went down before mending began.
 	Watched int      `json:"watched,omitempty"`
 	Down    []string `json:"down,omitempty"`
 	// Fault is how long the fault took.
 	Fault int64 `json:"fault"`
-	// Pause is the longest time in which no probe of an address was sent: the measurement is no finer than that.
+	// Pause is the longest time in which no probe of an address was sent: the measurement is no finer than
+	// that.
 	Pause int64 `json:"pause"`
 }
 

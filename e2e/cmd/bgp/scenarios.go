@@ -26,13 +26,15 @@ type scenario struct {
 	lossless bool
 	// but for what is lost until the client takes another way, at most this long.
 	but time.Duration
-	// withBFD: it runs with BFD as well, if the environment asks for it. Something dies without a word, so that BFD makes a
-	// difference; or nothing may be lost, and BFD must not spoil it.
+	// withBFD: it runs with BFD as well, if the environment asks for it. Something dies without a word, so
+	// that BFD makes a difference; or nothing may be lost, and BFD must not spoil it.
 	withBFD bool
-	// gone: the node dies. Its routes must leave the router's kernel, and it is measured when the last of them has.
+	// gone: the node dies. Its routes must leave the router's kernel, and it is measured when the last of
+	// them has.
 	gone bool
-	// kept: no route may lose a next hop in the router's kernel, be it for a moment, from the fault until all is whole again. The
-	// client may lose nothing all the same, as others take over; but connections would go to other nodes.
+	// kept: no route may lose a next hop in the router's kernel, be it for a moment, from the fault until all
+	// is whole again. The client may lose nothing all the same, as others take over; but connections would go
+	// to other nodes.
 	kept bool
 	// steady: no session may go down, neither of BGP nor of BFD.
 	steady bool
@@ -42,7 +44,8 @@ type scenario struct {
 	probe time.Duration
 	// window is how long the loss is measured after the fault began, at least.
 	window time.Duration
-	// fault breaks something. The measurement begins before it. Check is done at the end of the window; nil means nothing.
+	// fault breaks something. The measurement begins before it. Check is done at the end of the window; nil
+	// means nothing.
 	fault, check step
 	// restore makes everything whole again.
 	restore step
@@ -51,8 +54,8 @@ type scenario struct {
 // all are the sets of which each node has a share.
 var all = []string{setLocal, setCluster}
 
-// scenarios lists all, in the order in which they run. Those to which BFD may make a difference come once with each value of
-// bfd, one after the other.
+// scenarios lists all, in the order in which they run. Those to which BFD may make a difference come once
+// with each value of bfd, one after the other.
 func scenarios(s settings) []scenario {
 	var out []scenario
 	for _, sc := range cases(s.Minutes) {
@@ -93,9 +96,10 @@ func cases(minutes int) []scenario {
 			sets: []string{setLocal}, gone: true, window: 6 * time.Second, fault: crash, restore: start},
 		{name: "upgrade", title: "speakers upgraded, one after another", terms: graceful, sets: all, lossless: true, kept: true,
 			withBFD: true, window: 3 * time.Second, fault: upgrade, restore: nothing},
-		// A speaker that is killed cannot tell the router that its BFD ends (AdminDown). But its kernel closes the connection at
-		// once, and FRR keeps the routes for the graceful restart; BFD fails some 300 ms later, when there is no session that it
-		// could end. Of a router that hears of BFD first, or lets it count, nothing would be promised.
+		// A speaker that is killed cannot tell the router that its BFD ends (AdminDown). But its kernel
+		// closes the connection at once, and FRR keeps the routes for the graceful restart; BFD fails some
+		// 300 ms later, when there is no session that it could end. Of a router that hears of BFD first, or
+		// lets it count, nothing would be promised.
 		{name: "kill", title: "speaker killed (SIGKILL), graceful restart", terms: graceful, sets: all, lossless: true, kept: true,
 			withBFD: true, window: 5 * time.Second, fault: kill, restore: renew},
 		{name: "kill-plain", title: "speaker killed (SIGKILL), no graceful restart", sets: all,
@@ -186,7 +190,8 @@ func crashRouter2(ctx context.Context, b *bed, _ string) error {
 	return b.Lab.Router(lab.HostRouter2).Crash(ctx)
 }
 
-// startRouter2 brings the second router back, as routers come: it takes part in forwarding when it has all routes.
+// startRouter2 brings the second router back, as routers come: it takes part in forwarding when it has all
+// routes.
 func startRouter2(ctx context.Context, b *bed, _ string) error {
 	r := b.terms.router(lab.HostRouter2, b.Lab.NodeNames())
 	if err := b.Lab.Router(lab.HostRouter2).Start(ctx, r.Config()); err != nil {
@@ -213,7 +218,8 @@ func forget(ctx context.Context, b *bed, _ string) error {
 	return b.Delete(ctx, peering.Peer{Name: bad, Address: nobody}.Manifest())
 }
 
-// badIsDown makes sure that the peer with which nothing can come up was tried, and that the Speaker object says why not.
+// badIsDown makes sure that the peer with which nothing can come up was tried, and that the Speaker object
+// says why not.
 func badIsDown(ctx context.Context, b *bed, node string) error {
 	path := fmt.Sprintf(`jsonpath={.status.bgp.sessions[?(@.peer==%[1]q)].state}: {.status.bgp.sessions[?(@.peer==%[1]q)].lastError}`, bad)
 	return bench.Poll(ctx, 10*time.Second, "the bad peer was tried", func() error {
@@ -228,8 +234,8 @@ func badIsDown(ctx context.Context, b *bed, node string) error {
 // awayFor is how long the API server is away.
 const awayFor = 5 * time.Second
 
-// moveWithoutAPI deletes a pod, and at the same moment the API server dies: nobody hears where the next one is until it is
-// back.
+// moveWithoutAPI deletes a pod, and at the same moment the API server dies: nobody hears where the next one
+// is until it is back.
 func moveWithoutAPI(ctx context.Context, b *bed, _ string) error {
 	nodes, err := b.podNodes(ctx, appMoving)
 	if err != nil {

@@ -43,8 +43,8 @@ func makeBed(ctx context.Context, s settings) (*bed, error) {
 
 // The sets of Services. In each, every Service has an address of both families.
 const (
-	// setLocal: externalTrafficPolicy Local and a pod on each node. What a client loses when a node dies is due to the
-	// address alone: no proxy still sends to a pod of the dead node.
+	// setLocal: externalTrafficPolicy Local and a pod on each node. What a client loses when a node dies is
+	// due to the address alone: no proxy still sends to a pod of the dead node.
 	setLocal = "local"
 	// setCluster: externalTrafficPolicy Cluster, announced by node2 and node3, and the only pod is on node1.
 	setCluster = "cluster"

@@ -40,8 +40,8 @@ func (f fault) String() string {
 // A faultKind is a way to break something.
 type faultKind struct {
 	name string
-	// holds are what no two faults may hold at one time, given the fault's own time. The second would find nothing to break, or
-	// the end of the first would mend it.
+	// holds are what no two faults may hold at one time, given the fault's own time. The second would find
+	// nothing to break, or the end of the first would mend it.
 	holds func(f fault) []hold
 	// lasting: it lasts until everything is mended.
 	lasting    bool
@@ -63,8 +63,8 @@ const (
 	faultCount = 8
 	// faultsWithin is the time in which they begin.
 	faultsWithin = 12 * time.Second
-	// shortestFault and longestFault bound those that end by themselves. A node that crashes is to be back before Kubernetes
-	// calls it lost, which it does after 40 s.
+	// shortestFault and longestFault bound those that end by themselves. A node that crashes is to be back
+	// before Kubernetes calls it lost, which it does after 40 s.
 	shortestFault, longestFault = 2 * time.Second, 10 * time.Second
 	forever                     = time.Duration(1 << 62)
 	// apiReturns is how long an API server may take until it answers again.
@@ -124,7 +124,8 @@ func faultKinds() []faultKind {
 		},
 		{name: "freeze", holds: during(processesOf), start: signal(syscall.SIGSTOP), end: signal(syscall.SIGCONT)},
 		{
-			// The kubelet starts it again, ever more slowly: it is killed once, and its pod replaced in the end.
+			// The kubelet starts it again, ever more slowly: it is killed once, and its pod replaced in the
+			// end.
 			name: "kill", lasting: true, holds: during(processesOf), start: signal(syscall.SIGKILL),
 			end: func(ctx context.Context, l *lab.Lab, f fault) error { return bench.RenewSpeaker(ctx, l, f.node) },
 		},
@@ -158,8 +159,8 @@ func faultKinds() []faultKind {
 
 const apiKilled = "API server killed"
 
-// planFaults chooses faults that can happen together, by a seed: the same seed and nodes give the same faults, in the order
-// in which they begin.
+// planFaults chooses faults that can happen together, by a seed: the same seed and nodes give the same
+// faults, in the order in which they begin.
 func planFaults(seed uint64, nodes []string) []fault {
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // it is to be repeatable, not secret
 	kinds := faultKinds()
@@ -237,8 +238,8 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// runChaos has the faults of a seed happen, mends everything, and measures how long it takes until the client is served at
-// every address and one node answers for each: a minute at most.
+// runChaos has the faults of a seed happen, mends everything, and measures how long it takes until the client
+// is served at every address and one node answers for each: a minute at most.
 func (b *bed) runChaos(ctx context.Context, sc scenario, s set, seed uint64) (r result, err error) {
 	plan := planFaults(seed, b.Lab.NodeNames())
 	r.Seed = seed

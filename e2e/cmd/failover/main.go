@@ -1,8 +1,8 @@
-// Command failover breaks a lab in every way it can, many times over, and measures for how long a client on the LAN loses
-// the addresses of Services. It prints a table and writes a line of JSON for each run.
+// Command failover breaks a lab in every way it can, many times over, and measures for how long a client on
+// the LAN loses the addresses of Services. It prints a table and writes a line of JSON for each run.
 //
-// It wants the images that `make images` builds, and root: run it with `make bench-failover`. What it takes from the
-// environment:
+// It wants the images that `make images` builds, and root: run it with `make bench-failover`. What it takes
+// from the environment:
 //
 //	RUNS       how many times each scenario runs; default 20
 //	SCENARIOS  regular expression of the scenarios to run; default all
@@ -86,8 +86,8 @@ func run(ctx context.Context) (err error) {
 	return errors.Join(failed...)
 }
 
-// broken tells of what no run may show: two places for one address for longer than the window, and any move where none has
-// a cause.
+// broken tells of what no run may show: two places for one address for longer than the window, and any move
+// where none has a cause.
 func broken(sc scenario, results []result, window int64) error {
 	var errs []error
 	window = max(window, sc.overlap.Milliseconds())

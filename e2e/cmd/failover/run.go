@@ -21,8 +21,8 @@ type result struct {
 	At        time.Time `json:"at"`
 	Victim    string    `json:"victim"`
 	Addresses int       `json:"addresses"` // that were measured
-	// Loss has a value for each address, from the fault until all is mended or calm; Back from then on until the cluster is
-	// whole again.
+	// Loss has a value for each address, from the fault until all is mended or calm; Back from then on until
+	// the cluster is whole again.
 	Loss4 []int64 `json:"loss4"`
 	Loss6 []int64 `json:"loss6"`
 	Back4 []int64 `json:"back4"`
@@ -30,25 +30,28 @@ type result struct {
 	// Lost and Sent count probes from the fault on, until the cluster is whole again.
 	Lost int `json:"lost"`
 	Sent int `json:"sent"`
-	// Pause is the longest time in which no probe of an address was sent: the measurement is no finer than that. Slowest is
-	// the longest time that an answer took. Both are of the measurement of Loss.
+	// Pause is the longest time in which no probe of an address was sent: the measurement is no finer than
+	// that. Slowest is the longest time that an answer took. Both are of the measurement of Loss.
 	Pause   int64 `json:"pause"`
 	Slowest int64 `json:"slowest"`
-	// Moved counts addresses for which another place was stated at the end of the measurement than before the fault.
+	// Moved counts addresses for which another place was stated at the end of the measurement than before the
+	// fault.
 	Moved int `json:"moved"`
-	// Astray counts addresses for which the client sends to another node than the owner, when all is whole again.
+	// Astray counts addresses for which the client sends to another node than the owner, when all is whole
+	// again.
 	Astray int `json:"astray"`
-	// Changes counts how often another place was stated than before, for all addresses. FirstChange and LastChange are counted
-	// from the fault.
+	// Changes counts how often another place was stated than before, for all addresses. FirstChange and
+	// LastChange are counted from the fault.
 	Changes     int   `json:"changes"`
 	FirstChange int64 `json:"firstChange"`
 	LastChange  int64 `json:"lastChange"`
-	// Overlaps tells of the longest times in which two places were stated for an address, OverlapCount of how many there were.
+	// Overlaps tells of the longest times in which two places were stated for an address, OverlapCount of how
+	// many there were.
 	Overlaps     []string `json:"overlaps,omitempty"`
 	OverlapCount int      `json:"overlapCount"`
 	Longest      int64    `json:"longestOverlap"`
-	// Seed and Faults are those of a run of many faults; Settled is the time from when all were mended until the client was
-	// served at every address and one node answered for each.
+	// Seed and Faults are those of a run of many faults; Settled is the time from when all were mended until
+	// the client was served at every address and one node answered for each.
 	Seed    uint64   `json:"seed,omitempty"`
 	Faults  []string `json:"faults,omitempty"`
 	Settled int64    `json:"settled,omitempty"`
@@ -188,8 +191,8 @@ func moved(before, after map[netip.Addr]watch.MAC) int {
 	return n
 }
 
-// begin waits until all is calm and the client knows where each address is now. A client that was led astray in the run
-// before would not notice what becomes of the owner.
+// begin waits until all is calm and the client knows where each address is now. A client that was led astray
+// in the run before would not notice what becomes of the owner.
 func (b *bed) begin(ctx context.Context, w *watcher) error {
 	if err := w.calm(ctx); err != nil {
 		return err

@@ -24,16 +24,18 @@ type scenario struct {
 	once bool
 	// chaos: faults of a seed happen in place of fault and restore, which are nil.
 	chaos bool
-	// window is how long the loss is measured after the fault at least; it goes on until all addresses are answered again.
+	// window is how long the loss is measured after the fault at least; it goes on until all addresses are
+	// answered again.
 	window time.Duration
-	// overlap is for how long two Ethernet addresses may be stated for one address; 0 means what the environment says.
+	// overlap is for how long two Ethernet addresses may be stated for one address; 0 means what the
+	// environment says.
 	overlap time.Duration
 	// probe and ask are the intervals at which addresses are sent to and asked for; 0 means 10 ms and 50 ms.
 	probe, ask time.Duration
 	// prepare is done before the measurement begins and the victim is chosen; nil means nothing.
 	prepare func(ctx context.Context, l *lab.Lab) error
-	// fault breaks something of the victim, the node that owns most addresses. It may take its time: the measurement begins
-	// before it.
+	// fault breaks something of the victim, the node that owns most addresses. It may take its time: the
+	// measurement begins before it.
 	fault func(ctx context.Context, l *lab.Lab, victim string) error
 	// restore makes everything whole again.
 	restore func(ctx context.Context, l *lab.Lab, victim string) error
@@ -85,7 +87,8 @@ func scenarios(minutes int) []scenario {
 				return errors.Join(l.Component(lab.APIServer).Start(ctx), l.Node(victim).Start(ctx))
 			}},
 		{name: "many", title: "owner of 2,000 addresses crashes (64 of them probed)", set: setMany, window: 4 * time.Second,
-			// It is preferred, and takes all of them back at once: who hands over goes on for --hand-over-timeout at most.
+			// It is preferred, and takes all of them back at once: who hands over goes on for
+			// --hand-over-timeout at most.
 			overlap: 3 * time.Second, fault: crash, restore: start},
 		{name: "saturated", title: fmt.Sprintf("every core busy for %d min (probed every 100 ms)", minutes), set: setLocal,
 			everybody: true, still: true, once: true, window: time.Second, probe: 100 * time.Millisecond, ask: 250 * time.Millisecond,
@@ -98,8 +101,8 @@ func scenarios(minutes int) []scenario {
 	}
 }
 
-// control has the machine work as much as a drain does, for nothing. What is lost is lost to the processors that all nodes
-// and the client share.
+// control has the machine work as much as a drain does, for nothing. What is lost is lost to the processors
+// that all nodes and the client share.
 func control(ctx context.Context, l *lab.Lab, victim string) error {
 	const label = "example.com/control"
 	for _, change := range []string{label + "=", label + "-"} {

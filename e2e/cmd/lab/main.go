@@ -1,5 +1,5 @@
-// Command lab brings up a real Kubernetes cluster in network namespaces, lets one look around in it, and breaks it on
-// request. See package lab for what it is made of.
+// Command lab brings up a real Kubernetes cluster in network namespaces, lets one look around in it, and
+// breaks it on request. See package lab for what it is made of.
 package main
 
 import (
@@ -30,7 +30,8 @@ func main() {
 	os.Exit(1)
 }
 
-// newCommand returns the command with all its subcommands. name is shared by them: it is read after the flags are.
+// newCommand returns the command with all its subcommands. name is shared by them: it is read after the flags
+// are.
 func newCommand() *cobra.Command {
 	name := new(string)
 	root := &cobra.Command{

@@ -1,5 +1,6 @@
-// Command stranger attacks what is open to everybody on a network, with bounds in count and time: see package stranger. It is
-// there to be run on the hosts of a lab, and as a pod. Each of its commands prints what it could do.
+// Command stranger attacks what is open to everybody on a network, with bounds in count and time: see package
+// stranger. It is there to be run on the hosts of a lab, and as a pod. Each of its commands prints what it
+// could do.
 package main
 
 import (
