@@ -198,7 +198,7 @@ func (sp *speaker) trackerConfig(claims *members.Claims, exclude []*regexp.Regex
 	return members.Config{
 		Node:    s.Node,
 		Address: sp.address.Addr(),
-		Patience: announcement.Patience{
+		Patience: announcement.GracePeriods{
 			Restart: s.RestartHold,
 			Silence: s.SilenceHold,
 			Doubt:   time.Duration(misses+2) * interval,

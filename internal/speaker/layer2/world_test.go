@@ -85,7 +85,7 @@ var address = clustertest.Address
 // start is when stories begin that have their own clock.
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-var patience = announcement.Patience{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 20 * time.Second}
+var patience = announcement.GracePeriods{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 20 * time.Second}
 
 // everything is a pool that has address, and an L2Advertisement of everything.
 func everything() config.Objects {
