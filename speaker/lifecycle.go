@@ -91,12 +91,12 @@ func (sp *speaker) introduced(ctx context.Context) bool {
 		return true
 	}
 	if sp.ready.Explain(why) {
-		sp.log.Warn("cannot look for fellow speakers as it should be; trying again", "message", why)
+		sp.log.Warn("cannot look for other speakers as intended; trying again", "message", why)
 	}
 	if time.Since(sp.introducing) < sp.settings.Member.SettleTimeout || readErr != nil || !sp.canBeFound(ctx) {
 		return false
 	}
-	sp.log.Warn("going on, though the Speaker object cannot be written; that is tried again and again",
+	sp.log.Warn("continuing although the Speaker object cannot be written; trying again",
 		"name", sp.settings.Node, "error", writeErr)
 	sp.ready.Explain("")
 	return true
@@ -177,7 +177,7 @@ func (sp *speaker) leaveLayer2(leaves bool) {
 		// are restarted at once. Who starts before it is back reads it in its object.
 		sp.tracker.SetStage(announcement.StageRestarting)
 		if sp.hasFellows() {
-			sp.log.Info("expected back: another speaker answers meanwhile")
+			sp.log.Info("restarting: another speaker answers in the meantime")
 			time.Sleep(standInTime)
 		}
 		return
@@ -238,7 +238,7 @@ func (sp *speaker) confirm(ctx context.Context) error {
 // process stood still, and has the announcer go on with what is right now.
 func (sp *speaker) makeSure(ctx context.Context) {
 	start := time.Now()
-	sp.log.Warn("this process stood still; asking the fellows before anything is answered")
+	sp.log.Warn("process was stalled; confirming ownership with other speakers before answering")
 	// What the others say is looked at before anything is answered.
 	sp.tracker.Reconnect(ctx)
 	if err := sp.loop.Reconcile(ctx, sp.layer2.Announced()); err != nil {

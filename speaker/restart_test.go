@@ -87,7 +87,7 @@ func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
 			w.reads(test.object)
 			sp := w.process()
 			sp.tracker.MarkDisconnected()
-			if got := w.object.Current().Layer2; len(got.Announcements) > 0 || len(got.Kept) != 1 || got.Kept[0].Generation != 3 {
+			if got := w.object.Current().Layer2; len(got.Announcements) > 0 || len(got.Retained) != 1 || got.Retained[0].Generation != 3 {
 				t.Errorf("while it starts its object says %+v", got)
 			}
 			sp.layer2.Adopt()
@@ -96,8 +96,8 @@ func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
 			if d := w.layer2.Decision(address); (d.Announce && d.StandInFor == "") != test.owns {
 				t.Errorf("the decision is %+v", d)
 			}
-			if got := w.object.Current().Layer2; len(got.Kept) > 0 {
-				t.Errorf("when it works its object says that it keeps %v", got.Kept)
+			if got := w.object.Current().Layer2; len(got.Retained) > 0 {
+				t.Errorf("when it works its object says that it keeps %v", got.Retained)
 			}
 		})
 	}
@@ -153,7 +153,7 @@ func (w *world) kill() {
 // keeps has an object tell of an address that its node keeps.
 func keeps(addr string, generation int64) func(*v1beta1.SpeakerStatus) {
 	return func(s *v1beta1.SpeakerStatus) {
-		s.Layer2.Kept = append(s.Layer2.Kept, v1beta1.Layer2Claim{Address: addr, Generation: generation})
+		s.Layer2.Retained = append(s.Layer2.Retained, v1beta1.Layer2Claim{Address: addr, Generation: generation})
 	}
 }
 

@@ -96,8 +96,8 @@ func TestOrderOfStart(t *testing.T) {
 		w := newTown(t, 1, 2, 4)
 		s := w.shells["node1"]
 		w.change("node1", func(status *v1beta1.SpeakerStatus) {
-			for i := range status.Layer2.Kept {
-				status.Layer2.Kept[i].Generation = 7
+			for i := range status.Layer2.Retained {
+				status.Layer2.Retained[i].Generation = 7
 			}
 		})
 		s.people = map[string]membership.Member{}

@@ -240,7 +240,7 @@ type SpeakerLayer2 struct {
 	// +listType=map
 	// +listMapKey=address
 	// +kubebuilder:validation:MaxItems=256
-	Kept []Layer2Claim `json:"kept,omitempty"`
+	Retained []Layer2Claim `json:"retained,omitempty"`
 	// How many conflicts there are.
 	// +optional
 	ConflictCount int32 `json:"conflictCount"`
@@ -299,7 +299,7 @@ func (l SpeakerLayer2) Claims() []Layer2Claim {
 			out = append(out, Layer2Claim{Address: a.Address, Generation: a.Generation})
 		}
 	}
-	for _, c := range l.Kept {
+	for _, c := range l.Retained {
 		if !slices.ContainsFunc(out, func(o Layer2Claim) bool { return o.Address == c.Address }) {
 			out = append(out, c)
 		}
@@ -319,10 +319,9 @@ type Layer2Conflict struct {
 	// Link-layer address of who else answers; empty where nobody does.
 	// +optional
 	MACAddress string `json:"macAddress,omitempty"`
-	// What is wrong. Foreign: a stranger has or claims the address. Fellow:
-	// another node with Berth answers too. Dead: nobody answers. Twice: the
-	// address is answered for by two. Contested: this node and another both take
-	// it for theirs.
+	// What is wrong. ForeignHost: a host that is no node of Berth has or claims the address.
+	// OtherNode: another node answers too. Unanswered: nobody answers. Duplicate: two
+	// answer for the address. Contested: this node and another both claim it.
 	// +required
 	Kind ConflictKind `json:"kind"`
 	// The node that should answer.
@@ -338,20 +337,20 @@ type Layer2Conflict struct {
 
 // ConflictKind says what is wrong with an address on a link.
 //
-// +kubebuilder:validation:Enum=Foreign;Fellow;Dead;Twice;Contested
+// +kubebuilder:validation:Enum=ForeignHost;OtherNode;Unanswered;Duplicate;Contested
 type ConflictKind string
 
 // The kinds of conflicts.
 const (
-	// ConflictForeign: a host that is no node of Berth's has the address, or
+	// ConflictForeignHost: a host that is no node of Berth's has the address, or
 	// claims to.
-	ConflictForeign ConflictKind = "Foreign"
-	// ConflictFellow: another node answers for the address, beside the owner.
-	ConflictFellow ConflictKind = "Fellow"
-	// ConflictDead: nobody answers for the address.
-	ConflictDead ConflictKind = "Dead"
-	// ConflictTwice: a request for the address is answered by two.
-	ConflictTwice ConflictKind = "Twice"
+	ConflictForeignHost ConflictKind = "ForeignHost"
+	// ConflictOtherNode: another node answers for the address, beside the owner.
+	ConflictOtherNode ConflictKind = "OtherNode"
+	// ConflictUnanswered: nobody answers for the address.
+	ConflictUnanswered ConflictKind = "Unanswered"
+	// ConflictDuplicate: a request for the address is answered by two.
+	ConflictDuplicate ConflictKind = "Duplicate"
 	// ConflictContested: two nodes with Berth take the address for theirs, again
 	// and again, and one leaves it to the other for a while.
 	ConflictContested ConflictKind = "Contested"
@@ -550,7 +549,7 @@ type BFDSession struct {
 	// The router may be several hops away (RFC 5883).
 	// +optional
 	MultiHop bool `json:"multiHop,omitempty"`
-	// How often the session came up.
+	// Times the session came up.
 	// +optional
 	Ups int64 `json:"ups"`
 	// How often it went down.

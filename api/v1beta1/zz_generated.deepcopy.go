@@ -1265,8 +1265,8 @@ func (in *SpeakerLayer2) DeepCopyInto(out *SpeakerLayer2) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
-	if in.Kept != nil {
-		in, out := &in.Kept, &out.Kept
+	if in.Retained != nil {
+		in, out := &in.Retained, &out.Retained
 		*out = make([]Layer2Claim, len(*in))
 		copy(*out, *in)
 	}

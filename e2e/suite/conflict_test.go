@@ -36,7 +36,7 @@ func TestForeignHostHasAddress(t *testing.T) {
 		eventually(t, 15*time.Second, "a Speaker tells of the conflict for "+addr, func() (bool, string) {
 			got := get(t, "get speakers", path)
 			for _, line := range strings.Split(got, "} {") {
-				if strings.Contains(line, `"`+addr+`"`) && strings.Contains(line, stranger) && strings.Contains(line, `"Foreign"`) {
+				if strings.Contains(line, `"`+addr+`"`) && strings.Contains(line, stranger) && strings.Contains(line, `"ForeignHost"`) {
 					return true, ""
 				}
 			}

@@ -42,16 +42,16 @@ type Settings struct {
 
 // AddFlags defines the flags of Settings.
 func AddFlags(flags *pflag.FlagSet) {
-	flags.String("kubeconfig", "", "Kubeconfig file; empty means the pod's ServiceAccount.")
+	flags.String("kubeconfig", "", "Kubeconfig file; empty for the pod's ServiceAccount.")
 	flags.String("namespace", "berth-system", "Namespace that Berth runs in.")
 	flags.String("load-balancer-class", "",
-		"spec.loadBalancerClass of the Services to serve; empty means those without a class.")
+		"spec.loadBalancerClass of the Services to handle; empty for Services without a class.")
 	flags.String("metrics-bind-address", ":9740",
 		"Address and port for metrics over HTTPS, for clients that may get /metrics; 0 turns them off.")
 	flags.String("health-bind-address", ":9741",
 		"Address and port for /healthz and /readyz over HTTP; 0 turns them off.")
 	flags.String("member-secret", "berth-memberlist",
-		"Secret, in Berth's namespace, with the key that encrypts the traffic among speakers.")
+		"Secret, in Berth's namespace, with the key that encrypts the traffic between speakers.")
 }
 
 // Validate returns an error for each setting that cannot be used, by name.

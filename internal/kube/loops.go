@@ -126,7 +126,7 @@ func (l *Loops) lasting(now time.Time) map[string]time.Duration {
 }
 
 var passSeconds = prometheus.NewDesc("berth_loop_pass_seconds",
-	"How long the pass that a main loop is at has lasted; 0 while it waits. Liveness fails after a minute.",
+	"Duration of the pass that a main loop is in; 0 while it waits. Liveness fails after a minute.",
 	[]string{"loop"}, nil)
 
 // Describe implements prometheus.Collector.

@@ -74,7 +74,7 @@ func WarnOfUnknown(log *slog.Logger, cmd *cobra.Command, environ []string) {
 		if u.Nearest != "" {
 			message = "Nobody reads it. Did you mean " + u.Nearest + "?"
 		}
-		log.Warn("an environment variable is no setting", "variable", u.Name, "message", message)
+		log.Warn("environment variable is not a setting", "variable", u.Name, "message", message)
 	}
 }
 

@@ -93,7 +93,7 @@ func DecideBGP(in BGPInput) BGPDecision {
 	case len(in.Services) == 0:
 		return BGPDecision{
 			Reason:  v1beta1.ReasonNoService,
-			Message: "No Service that Berth serves has the address.",
+			Message: "No Service that Berth handles has the address.",
 		}
 	case len(pools) == 0:
 		return BGPDecision{
@@ -224,7 +224,7 @@ func unproxied(in BGPInput, services []Service) (v1beta1.Reason, string) {
 	for _, s := range services {
 		if in.Unproxied[s.Name] {
 			return v1beta1.ReasonProxyNotReady,
-				fmt.Sprintf("The service proxy of this node has not taken up Service %s yet.", s.Name)
+				fmt.Sprintf("The service proxy of this node has not programmed Service %s yet.", s.Name)
 		}
 	}
 	return "", ""

@@ -218,7 +218,7 @@ func Decide(in Input) Decision {
 	case len(in.Services) == 0:
 		return Decision{
 			Reason:  v1beta1.ReasonNoService,
-			Message: "No Service that Berth serves has the address.",
+			Message: "No Service that Berth handles has the address.",
 		}
 	case len(pools) == 0:
 		return Decision{
@@ -269,7 +269,7 @@ func Decide(in Input) Decision {
 			"and node %s has taken the address meanwhile.", in.YieldedTo)
 	case in.Returning:
 		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonReturning
-		d.Message = "This node is back on the network of the other speakers, and asks them first."
+		d.Message = "This node is back on the network of the other speakers, and asks them about its addresses first."
 	case d.Owner == in.Node:
 		if !rest(in, &d) {
 			own(in, ads, candidates, &d)
@@ -386,7 +386,7 @@ func mayTake(in Input, suspect string, links []links.Link, d *Decision) bool {
 func Unclaimable(d Decision) Decision {
 	return Decision{
 		Services: d.Services, Policy: d.Policy, Rejections: d.Rejections, Reason: v1beta1.ReasonNodeFull,
-		Message: "This node claims as many addresses as it can tell the other speakers of.",
+		Message: "This node claims as many addresses as it can publish to the other speakers.",
 	}
 }
 
@@ -409,7 +409,7 @@ func free(in Input, links []links.Link, d *Decision) bool {
 		if in.Probe.State == ProbeNone {
 			d.Ask = linkNames(links)
 		}
-		d.Message = "The address is announced for the first time; the network is asked whether it is free."
+		d.Message = "The address is announced for the first time; the speaker asks the network whether it is free."
 	}
 	return false
 }

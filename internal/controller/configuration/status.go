@@ -214,7 +214,7 @@ func (r *StatusReconciler) write(ctx context.Context, want client.Object, p conf
 		kind = corev1.EventTypeNormal
 	}
 	r.events.Eventf(want, nil, kind, string(p.Reason), "Configure", "%s", kube.Note(p.Message))
-	r.log.Info("configuration object judged", "kind", p.Kind, "name", p.Name, "reason", string(p.Reason),
+	r.log.Info("configuration object evaluated", "kind", p.Kind, "name", p.Name, "reason", string(p.Reason),
 		"message", p.Message)
 	return nil
 }

@@ -29,7 +29,7 @@ func newMetrics(s *state.State) *metrics {
 		}, []string{"reason"}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "berth_controller_time_to_address_seconds",
-			Help: "Time from seeing a Service without an address to the write of its first one.",
+			Help: "Time from seeing a Service without an address to writing its first one.",
 			Buckets: []float64{
 				.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 3600,
 			},

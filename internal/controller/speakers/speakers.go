@@ -125,7 +125,7 @@ func mark(s *v1beta1.SpeakerStatus, ready corev1.NodeCondition) {
 	meta.SetStatusCondition(&s.Conditions, kube.Condition(
 		v1beta1.ConditionReady, false, v1beta1.ReasonNodeNotReady, message, 0))
 	owned := s.Layer2.Claims()
-	s.Layer2.Kept = owned[:min(len(owned), v1beta1.MaxSpeakerAnnouncements)]
+	s.Layer2.Retained = owned[:min(len(owned), v1beta1.MaxSpeakerAnnouncements)]
 	s.Layer2.Count, s.Layer2.Owned, s.Layer2.Addresses, s.Layer2.Announcements = 0, 0, "", nil
 	s.BGP = v1beta1.SpeakerBGP{BootID: s.BGP.BootID}
 }

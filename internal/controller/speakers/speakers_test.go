@@ -168,8 +168,8 @@ func TestSpeakerOfADeadNodeIsMarkedOnce(t *testing.T) {
 	if s.Layer2.Count != 0 || s.Layer2.Addresses != "" || len(s.Layer2.Announcements) > 0 {
 		t.Errorf("it still lists %+v", s.Layer2)
 	}
-	if want := []v1beta1.Layer2Claim{{Address: "192.0.2.1", Generation: 7}}; !slices.Equal(s.Layer2.Kept, want) {
-		t.Errorf("it keeps %v for the speaker that comes back, want %v", s.Layer2.Kept, want)
+	if want := []v1beta1.Layer2Claim{{Address: "192.0.2.1", Generation: 7}}; !slices.Equal(s.Layer2.Retained, want) {
+		t.Errorf("it keeps %v for the speaker that comes back, want %v", s.Layer2.Retained, want)
 	}
 
 	c.look()

@@ -200,7 +200,7 @@ func (c *Controller) log(addr netip.Addr, before, d announcement.BGPDecision) {
 	log := c.c.Logger.With("address", addr.String(), "services", d.Services, "reason", string(d.Reason), "message", d.Message)
 	switch {
 	case d.Announce && !d.LeavingSince.IsZero():
-		log.Info("leaving the address to others, by BGP")
+		log.Info("draining address from BGP")
 	case d.Announce:
 		log.Info("address announced by BGP")
 	case before.Announce:

@@ -56,9 +56,9 @@ func newBGPMetrics(desc func(name, help string, labels ...string) *prometheus.De
 		up:       desc("bgp_session_up", "1 while the session is established, else 0.", "peer"),
 		state:    desc("bgp_session_state", "1 for the state that the session is in.", "peer", "state"),
 		prefixes: desc("bgp_prefixes_advertised", "Prefixes announced to the peer.", "peer", "family"),
-		ups:      desc("bgp_session_ups_total", "How often the session was established.", "peer"),
-		downs:    desc("bgp_session_downs_total", "How often the session ended.", "peer"),
-		received: desc("bgp_updates_ignored_total", "UPDATE messages that the peer sent, all of which are thrown away.", "peer"),
+		ups:      desc("bgp_session_ups_total", "Times the session was established.", "peer"),
+		downs:    desc("bgp_session_downs_total", "Times the session ended.", "peer"),
+		received: desc("bgp_updates_ignored_total", "UPDATE messages received from the peer, all discarded.", "peer"),
 	}
 }
 
@@ -95,11 +95,11 @@ type bfdMetrics struct {
 
 func newBFDMetrics(desc func(name, help string, labels ...string) *prometheus.Desc) bfdMetrics {
 	return bfdMetrics{
-		up:       desc("bfd_session_up", "1 while BFD finds that the way to the peer works, else 0.", "peer"),
-		ups:      desc("bfd_session_ups_total", "How often the session came up.", "peer"),
-		downs:    desc("bfd_session_downs_total", "How often the session went down.", "peer"),
+		up:       desc("bfd_session_up", "1 while the BFD session with the peer is up, else 0.", "peer"),
+		ups:      desc("bfd_session_ups_total", "Times the session came up.", "peer"),
+		downs:    desc("bfd_session_downs_total", "Times the session went down.", "peer"),
 		sent:     desc("bfd_packets_sent_total", "Control packets sent.", "peer"),
-		received: desc("bfd_packets_received_total", "Control packets received, by what became of them.", "peer", "verdict"),
+		received: desc("bfd_packets_received_total", "Control packets received, by outcome.", "peer", "verdict"),
 		echoes:   desc("bfd_echoes_total", "Echo packets of the peer that were sent back.", "peer"),
 		strays:   desc("bfd_packets_dropped_total", "Control packets that belong to no session, by why they were dropped.", "verdict"),
 	}

@@ -127,7 +127,7 @@ func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxied {
 			return // nobody waits for it any more
 		}
 		if !took {
-			p.log.Warn("the service proxy does not say that it has taken up the endpoints of this node; going on without",
+			p.log.Warn("the service proxy does not report the endpoints of this node as programmed; continuing without",
 				"services", []string{s.Name}, "address", addr.String())
 		}
 		p.queue.Requeue(addr)

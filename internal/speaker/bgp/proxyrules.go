@@ -32,7 +32,7 @@ func (r *proxyRules) run(ctx context.Context) error {
 		bounded, cancel := context.WithTimeout(ctx, proxyPatience)
 		defer cancel()
 		if !until(bounded, r.written) && ctx.Err() == nil {
-			r.log.Warn("the service proxy does not say that it has written its rules; going on without")
+			r.log.Warn("the service proxy does not report that it has written its rules; continuing without")
 		}
 	}
 	r.done.Set()

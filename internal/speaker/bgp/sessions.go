@@ -308,7 +308,7 @@ func (s *sessions) tell(c transition) {
 		note = fmt.Sprintf("Node %s waits longer before it tries %s again: %d sessions in a row have ended soon, the last with: %s.",
 			node, c.peer, c.damped, why)
 	case c.never:
-		reason, note = v1beta1.ReasonNoSession, fmt.Sprintf("Node %s gets no session with %s: %s.", node, c.peer, why)
+		reason, note = v1beta1.ReasonNoSession, fmt.Sprintf("Node %s cannot establish a session with %s: %s.", node, c.peer, why)
 	case c.why == "":
 		kind, note = corev1.EventTypeNormal, fmt.Sprintf("The session of node %s with %s has ended on purpose.", node, c.peer)
 	}

@@ -142,9 +142,9 @@ func (c *checking) one(ctx context.Context, ch check) {
 		return
 	}
 	if conflict != nil {
-		c.log.Warn("an address is not answered as it should be", "address", ch.addr.String(), "owner", ch.owner, "kind", string(conflict.Kind), "message", conflict.Message)
+		c.log.Warn("address conflict", "address", ch.addr.String(), "owner", ch.owner, "kind", string(conflict.Kind), "message", conflict.Message)
 	} else {
-		c.log.Info("an address is answered as it should be again", "address", ch.addr.String(), "owner", ch.owner)
+		c.log.Info("address conflict is over", "address", ch.addr.String(), "owner", ch.owner)
 	}
 	c.changed()
 }
@@ -195,18 +195,18 @@ func (c *checking) judge(ch check, holders []net.HardwareAddr, why reasons) *v1b
 	place := "in the place of"
 	switch {
 	case len(holders) == 0:
-		out.Kind = v1beta1.ConflictDead
+		out.Kind = v1beta1.ConflictUnanswered
 		out.Message = fmt.Sprintf("Nobody answers for %s, which node %s announces; look at what is between the nodes, and at the log of its speaker. "+
 			"Wi-Fi and some hypervisors bring no questions to a node that its L2Advertisement does not make promiscuous.", ch.addr, ch.owner)
 		return out
 	case right && wrong == nil:
 		return nil
 	case right:
-		out.Kind, place = v1beta1.ConflictTwice, "beside"
+		out.Kind, place = v1beta1.ConflictDuplicate, "beside"
 	case node != "":
-		out.Kind = v1beta1.ConflictFellow
+		out.Kind = v1beta1.ConflictOtherNode
 	default:
-		out.Kind = v1beta1.ConflictForeign
+		out.Kind = v1beta1.ConflictForeignHost
 	}
 	out.Message = fmt.Sprintf("%s answers for %s %s node %s, which announces it. %s",
 		holderName(out.MACAddress, node), ch.addr, place, ch.owner, why.message(ch, node))

@@ -47,12 +47,12 @@ func TestJudgeAnswers(t *testing.T) {
 		says    string // in its message
 	}{
 		{"the owner", []net.HardwareAddr{owner}, "", "", ""},
-		{"nobody", nil, v1beta1.ConflictDead, "", "Nobody answers for 192.0.2.10, which node node2 announces"},
-		{"a stranger beside the owner", []net.HardwareAddr{owner, stranger}, v1beta1.ConflictTwice, stranger.String(), "Another host (02:00:00:00:00:09)"},
-		{"a fellow beside the owner", []net.HardwareAddr{owner, third}, v1beta1.ConflictTwice, third.String(), "Node node3 (02:00:00:00:00:03)"},
-		{"a stranger alone", []net.HardwareAddr{stranger}, v1beta1.ConflictForeign, stranger.String(), "Another host (02:00:00:00:00:09)"},
-		{"a fellow alone", []net.HardwareAddr{third}, v1beta1.ConflictFellow, third.String(), "Node node3 (02:00:00:00:00:03)"},
-		{"this node", []net.HardwareAddr{net6(1)}, v1beta1.ConflictFellow, net6(1).String(), "Node node1"},
+		{"nobody", nil, v1beta1.ConflictUnanswered, "", "Nobody answers for 192.0.2.10, which node node2 announces"},
+		{"a stranger beside the owner", []net.HardwareAddr{owner, stranger}, v1beta1.ConflictDuplicate, stranger.String(), "Another host (02:00:00:00:00:09)"},
+		{"a fellow beside the owner", []net.HardwareAddr{owner, third}, v1beta1.ConflictDuplicate, third.String(), "Node node3 (02:00:00:00:00:03)"},
+		{"a stranger alone", []net.HardwareAddr{stranger}, v1beta1.ConflictForeignHost, stranger.String(), "Another host (02:00:00:00:00:09)"},
+		{"a fellow alone", []net.HardwareAddr{third}, v1beta1.ConflictOtherNode, third.String(), "Node node3 (02:00:00:00:00:03)"},
+		{"this node", []net.HardwareAddr{net6(1)}, v1beta1.ConflictOtherNode, net6(1).String(), "Node node1"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t)
@@ -131,7 +131,7 @@ func TestWhatIsChecked(t *testing.T) {
 			w := fellowOwns(t)
 			c, _ := w.checks()
 			// What was found before does not stay for ever.
-			w.conflicts.found(addressOn{address, "eth0"}, &v1beta1.Layer2Conflict{Address: address.String(), Kind: v1beta1.ConflictDead, Owner: "node2"})
+			w.conflicts.found(addressOn{address, "eth0"}, &v1beta1.Layer2Conflict{Address: address.String(), Kind: v1beta1.ConflictUnanswered, Owner: "node2"})
 			test.change(w)
 			w.look()
 			w.isStale()
@@ -185,9 +185,9 @@ func TestCheck(t *testing.T) {
 		found     v1beta1.ConflictKind
 	}{
 		{"all is right", right, nil, 1, 0, ""},
-		{"nobody answers", dead, nil, 2, 1, v1beta1.ConflictDead},
+		{"nobody answers", dead, nil, 2, 1, v1beta1.ConflictUnanswered},
 		{"it was just moving", dead, func(_ *world, s *segment) { s.has(right...) }, 2, 0, ""},
-		{"nobody answered, and then a stranger", dead, func(_ *world, s *segment) { s.has(net6(9)) }, 2, 1, v1beta1.ConflictForeign},
+		{"nobody answered, and then a stranger", dead, func(_ *world, s *segment) { s.has(net6(9)) }, 2, 1, v1beta1.ConflictForeignHost},
 		{"the LAN cannot be asked again", dead, func(_ *world, s *segment) { s.breaks(away) }, 2, 0, ""},
 		{"its owner claims it anew", dead, func(w *world, _ *segment) { w.says("node2", "claim/192.0.2.10=6"); w.look() }, 2, 0, ""},
 		{"its owner dies", dead, func(w *world, _ *segment) { w.died("node2", false); w.look(); w.events = nil }, 2, 0, ""},
@@ -243,7 +243,7 @@ func TestConflictFoundByChecksEnds(t *testing.T) {
 		for range 3 {
 			c.round(t.Context())
 		}
-		if len(w.events) != 1 || w.events[0] != "web Warning AddressDead" || !w.isStale() {
+		if len(w.events) != 1 || w.events[0] != "web Warning AddressUnanswered" || !w.isStale() {
 			t.Errorf("emitted %q", w.events)
 		}
 		lan.has(net6(2))
@@ -251,7 +251,7 @@ func TestConflictFoundByChecksEnds(t *testing.T) {
 		if list := w.conflicts.list(); len(list) > 0 || !w.isStale() {
 			t.Errorf("there are %v", list)
 		}
-		if counted := w.conflicts.counted(); len(counted) != 1 || counted[v1beta1.ConflictDead] != 1 {
+		if counted := w.conflicts.counted(); len(counted) != 1 || counted[v1beta1.ConflictUnanswered] != 1 {
 			t.Errorf("counted are %v", counted)
 		}
 	})

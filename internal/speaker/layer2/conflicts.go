@@ -119,7 +119,7 @@ func (c *conflicts) contested(addr netip.Addr, r remembered) v1beta1.Layer2Confl
 	return v1beta1.Layer2Conflict{
 		Address: addr.String(), Kind: v1beta1.ConflictContested, Owner: r.Owner,
 		Since: metav1.NewTime(r.changed.Truncate(time.Second)),
-		Message: fmt.Sprintf("Node %s and %s both take %s for theirs, again and again; %s %s. "+
+		Message: fmt.Sprintf("Node %s and %s both claim %s, again and again; %s %s. "+
 			"Compare the settings and versions of their speakers, and what is between them.",
 			c.view.node, strings.Join(r.Dispute.With, ", "), addr, c.view.node, does),
 	}
@@ -167,9 +167,9 @@ func (c *conflicts) claimed(now time.Time) []v1beta1.Layer2Conflict {
 // kind is Fellow where the other is a node of Berth's.
 func (*conflicts) kind(node string) v1beta1.ConflictKind {
 	if node != "" {
-		return v1beta1.ConflictFellow
+		return v1beta1.ConflictOtherNode
 	}
-	return v1beta1.ConflictForeign
+	return v1beta1.ConflictForeignHost
 }
 
 // holderName is a host as a message names it.

@@ -59,7 +59,7 @@ func TestConflictsAreListedInOrder(t *testing.T) {
 	w.hears("2001:db8::1", "eth0", 2, true, time.Minute)
 	w.owned("192.0.2.20", "node2")
 	w.conflicts.found(addressOn{netip.MustParseAddr("192.0.2.20"), "eth0"}, &v1beta1.Layer2Conflict{
-		Address: "192.0.2.20", Link: "eth0", Kind: v1beta1.ConflictDead, Owner: "node2", Message: "Nobody answers.", Since: metav1.NewTime(start),
+		Address: "192.0.2.20", Link: "eth0", Kind: v1beta1.ConflictUnanswered, Owner: "node2", Message: "Nobody answers.", Since: metav1.NewTime(start),
 	})
 	want := []string{
 		"192.0.2.5 Foreign 02:00:00:00:00:09",
@@ -115,12 +115,12 @@ func TestConflictIsToldOnce(t *testing.T) {
 		events []string
 	}{
 		{"there is none", func() {}, nil},
-		{"a stranger claims the address", func() { w.hears("192.0.2.10", "eth0", 9, false, 0) }, []string{"web Warning AddressForeign"}},
+		{"a stranger claims the address", func() { w.hears("192.0.2.10", "eth0", 9, false, 0) }, []string{"web Warning AddressForeignHost"}},
 		{"again", func() {}, nil},
 		{"on another link too", func() { w.hears("192.0.2.10", "eth1", 9, false, 0) }, nil},
 		{"and so does another stranger", func() { w.hears("192.0.2.10", "eth0", 8, false, 0) }, nil},
 		{"they are silent", func() { w.heard = nil }, nil},
-		{"the first is back", func() { w.hears("192.0.2.10", "eth0", 9, false, 0) }, []string{"web Warning AddressForeign"}},
+		{"the first is back", func() { w.hears("192.0.2.10", "eth0", 9, false, 0) }, []string{"web Warning AddressForeignHost"}},
 	} {
 		step.change()
 		w.events = nil
@@ -129,7 +129,7 @@ func TestConflictIsToldOnce(t *testing.T) {
 			t.Errorf("%s: emitted %q, want %q", step.story, w.events, step.events)
 		}
 	}
-	if got := w.conflicts.counted(); len(got) != 1 || got[v1beta1.ConflictForeign] != 2 {
+	if got := w.conflicts.counted(); len(got) != 1 || got[v1beta1.ConflictForeignHost] != 2 {
 		t.Errorf("counted are %v", got)
 	}
 }
@@ -159,7 +159,7 @@ func TestADisputeIsTold(t *testing.T) {
 	}
 	w.events, w.notes = nil, nil
 	w.conflicts.announce()
-	if len(w.notes) != 1 || !strings.Contains(w.notes[0], "Node node1 and node2 both take 192.0.2.10 for theirs") || w.events[0] != "web Warning AddressContested" {
+	if len(w.notes) != 1 || !strings.Contains(w.notes[0], "Node node1 and node2 both claim 192.0.2.10") || w.events[0] != "web Warning AddressContested" {
 		t.Errorf("emitted %q: %q", w.events, w.notes)
 	}
 	if got := w.inConflict(); len(got) != 1 || got[0] != "192.0.2.10 Contested" {
@@ -177,7 +177,7 @@ func TestConflictFoundByProbesHasItsEventAlready(t *testing.T) {
 	w.look()
 	w.did("192.0.2.10", true, "web Warning Conflict")
 	w.conflicts.announce()
-	if len(w.events) > 0 || w.conflicts.counted()[v1beta1.ConflictForeign] != 1 {
+	if len(w.events) > 0 || w.conflicts.counted()[v1beta1.ConflictForeignHost] != 1 {
 		t.Errorf("emitted %q, counted %v", w.events, w.conflicts.counted())
 	}
 }
@@ -185,9 +185,9 @@ func TestConflictFoundByProbesHasItsEventAlready(t *testing.T) {
 func TestWhatChecksFindIsNewsOnce(t *testing.T) {
 	w := newWorld(t)
 	w.owned("192.0.2.10", "node2")
-	dead := &v1beta1.Layer2Conflict{Address: "192.0.2.10", Kind: v1beta1.ConflictDead}
-	twice := &v1beta1.Layer2Conflict{Address: "192.0.2.10", Kind: v1beta1.ConflictTwice, MACAddress: net6(9).String()}
-	other := &v1beta1.Layer2Conflict{Address: "192.0.2.10", Kind: v1beta1.ConflictTwice, MACAddress: net6(8).String()}
+	dead := &v1beta1.Layer2Conflict{Address: "192.0.2.10", Kind: v1beta1.ConflictUnanswered}
+	twice := &v1beta1.Layer2Conflict{Address: "192.0.2.10", Kind: v1beta1.ConflictDuplicate, MACAddress: net6(9).String()}
+	other := &v1beta1.Layer2Conflict{Address: "192.0.2.10", Kind: v1beta1.ConflictDuplicate, MACAddress: net6(8).String()}
 	for i, step := range []struct {
 		found *v1beta1.Layer2Conflict
 		news  bool

@@ -63,7 +63,7 @@ func TestConflictIsToldOnceByTwo(t *testing.T) {
 		}
 	}))
 	w.conflicts.announce()
-	if events != 1 || w.conflicts.counted()[v1beta1.ConflictForeign] != 1 {
+	if events != 1 || w.conflicts.counted()[v1beta1.ConflictForeignHost] != 1 {
 		t.Errorf("%d Events, counted %v", events, w.conflicts.counted())
 	}
 }

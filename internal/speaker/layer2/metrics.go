@@ -53,27 +53,27 @@ func newMetrics(v *view, a Announcer, p Prober, c *conflicts) *metrics {
 		conflicts: c,
 		takeovers: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "berth_speaker_takeover_seconds",
-			Help:    "Time to the first announcement of an address taken: from when the kernel of a dead owner last answered, else from the decision, by cause.",
+			Help:    "Time until the first announcement of an address that this node takes: since the kernel of a dead owner last answered, otherwise since the decision; by cause.",
 			Buckets: []float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 5, 10, 30, 60},
 		}, []string{"cause"}),
 		announced:      desc("announced", "1 for each address that this node announces by layer 2.", "address"),
-		inConflict:     desc("conflicts", "Addresses that another than the owner answers for, or nobody, now.", "kind"),
+		inConflict:     desc("conflicts", "Addresses that another host than the owner answers for now, or nobody.", "kind"),
 		conflictsTotal: desc("conflicts_total", "Conflicts seen.", "kind"),
 		contested: desc("address_contested",
-			"1 for each address that this node and another both take for theirs: 256 at most are listed.", "address", "node", "rival"),
-		suspensions: desc("suspensions_total", "How often this process stood still and asked its fellows before it answered again."),
-		frames:      desc("layer2_frames_total", "ARP and NDP frames that the kernel's filter let through, by what became of them.", "link", "protocol", "verdict"),
+			"1 for each address that this node and another both claim: 256 at most are listed.", "address", "node", "rival"),
+		suspensions: desc("suspensions_total", "Stalls of this process, after which it asked the other speakers before it answered again."),
+		frames:      desc("layer2_frames_total", "ARP and NDP frames that the kernel's filter let through, by outcome.", "link", "protocol", "verdict"),
 		byLink: []linkMetric{
-			{onLink("requests_total", "Good requests, answered or not."), func(c announcer.Counters) uint64 { return c.Requests }},
-			{onLink("replies_total", "Answers sent."), func(c announcer.Counters) uint64 { return c.Replies }},
-			{onLink("bursts_total", "Bursts begun."), func(c announcer.Counters) uint64 { return c.Bursts }},
-			{onLink("refreshes_total", "Announcements after bursts."), func(c announcer.Counters) uint64 { return c.Refreshes }},
-			{onLink("defences_total", "Announcements against claims of other hosts."), func(c announcer.Counters) uint64 { return c.Defences }},
-			{onLink("gratuitous_total", "Frames sent unasked, to announce."), func(c announcer.Counters) uint64 { return c.Gratuitous }},
+			{onLink("requests_total", "Valid requests received, answered or not."), func(c announcer.Counters) uint64 { return c.Requests }},
+			{onLink("replies_total", "Replies sent."), func(c announcer.Counters) uint64 { return c.Replies }},
+			{onLink("bursts_total", "Bursts started."), func(c announcer.Counters) uint64 { return c.Bursts }},
+			{onLink("refreshes_total", "Announcements sent after bursts."), func(c announcer.Counters) uint64 { return c.Refreshes }},
+			{onLink("defences_total", "Announcements sent against claims of other hosts."), func(c announcer.Counters) uint64 { return c.Defences }},
+			{onLink("gratuitous_total", "Gratuitous frames sent."), func(c announcer.Counters) uint64 { return c.Gratuitous }},
 			{onLink("send_errors_total", "Replies and announcements that could not be sent."), func(c announcer.Counters) uint64 { return c.SendErrors }},
 		},
 		byProbe: []probeMetric{
-			{onLink("node_probes_total", "Probes of other nodes' kernels sent."), func(c prober.Counters) uint64 { return c.Probes }},
+			{onLink("node_probes_total", "Probes sent to other nodes' kernels."), func(c prober.Counters) uint64 { return c.Probes }},
 			{onLink("node_probe_misses_total", "Probes that were not answered in time."), func(c prober.Counters) uint64 { return c.Misses }},
 			{onLink("questions_total", "Questions sent to find out who has an address."), func(c prober.Counters) uint64 { return c.Questions }},
 		},
@@ -132,7 +132,7 @@ func (m *metrics) collectConflicts(out chan<- prometheus.Metric) {
 	}
 	counted := m.conflicts.counted()
 	for _, kind := range []v1beta1.ConflictKind{
-		v1beta1.ConflictForeign, v1beta1.ConflictFellow, v1beta1.ConflictDead, v1beta1.ConflictTwice, v1beta1.ConflictContested,
+		v1beta1.ConflictForeignHost, v1beta1.ConflictOtherNode, v1beta1.ConflictUnanswered, v1beta1.ConflictDuplicate, v1beta1.ConflictContested,
 	} {
 		kube.Gauge(out, m.inConflict, kinds[kind], string(kind))
 		kube.Counter(out, m.conflictsTotal, counted[kind], string(kind))

@@ -30,7 +30,7 @@ func (c *Controller) Status(s *v1beta1.SpeakerStatus) {
 		Count:         int32(len(announced)),
 		ConflictCount: int32(len(conflicts)),
 		Conflicts:     capped(conflicts),
-		Kept:          retainedStatus(retained),
+		Retained:          retainedStatus(retained),
 	}
 	for addr, r := range announced {
 		if r.StandInFor == "" && !r.HandingOver {
@@ -52,7 +52,7 @@ func (c *Controller) Status(s *v1beta1.SpeakerStatus) {
 func (c *Controller) StoppedStatus(s *v1beta1.SpeakerStatus, retains bool) {
 	s.Layer2 = v1beta1.SpeakerLayer2{}
 	if retains {
-		s.Layer2.Kept = retainedStatus(c.claims())
+		s.Layer2.Retained = retainedStatus(c.claims())
 	}
 	meta.SetStatusCondition(&s.Conditions, clearCondition(nil))
 }
@@ -86,7 +86,7 @@ func capped[Row any](rows []Row) []Row { return rows[:min(len(rows), v1beta1.Max
 // clearCondition returns the condition that tells whether only the owners answer for their addresses.
 func clearCondition(conflicts []v1beta1.Layer2Conflict) metav1.Condition {
 	if len(conflicts) == 0 {
-		return kube.Condition(v1beta1.ConditionAddressesClear, true, v1beta1.ReasonNoConflicts, "Only their owners answer for the addresses, as far as this node sees.", 0)
+		return kube.Condition(v1beta1.ConditionAddressesClear, true, v1beta1.ReasonNoConflicts, "No address conflicts seen by this node.", 0)
 	}
 	const most = 10
 	var told []string

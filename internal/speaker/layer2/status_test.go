@@ -114,7 +114,7 @@ func TestRetainedIsSortedAndBounded(t *testing.T) {
 		Announcements: []v1beta1.Layer2Announcement{
 			{Address: "10.0.0.1", Generation: 8}, {Address: "10.0.0.2", StandInFor: "node2"}, {Address: "10.0.0.3"},
 		},
-		Kept: append(got[:2:2], v1beta1.Layer2Claim{Address: "no address", Generation: 1}),
+		Retained: append(got[:2:2], v1beta1.Layer2Claim{Address: "no address", Generation: 1}),
 	}
 	want := map[netip.Addr]announcement.Claim{netip.MustParseAddr("10.0.0.0"): {Generation: 7}, netip.MustParseAddr("10.0.0.1"): {Generation: 8}}
 	if owned := claimsOf(l); !maps.Equal(owned, want) {

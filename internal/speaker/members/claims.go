@@ -283,7 +283,7 @@ func (c *Claims) PublishAll() {
 		values[blockKey(first)] = b.value()
 	}
 	if err := c.to.PublishPrefix(keyClaims, values); err != nil {
-		c.log.Error("cannot tell the fellows", "error", err)
+		c.log.Error("cannot publish to other speakers", "error", err)
 	}
 	clear(c.unpublished)
 	c.fullPublished = !c.full
@@ -300,7 +300,7 @@ func (c *Claims) publishFull() (turned bool) {
 		c.say(keyFull, nil)
 		return true
 	}
-	c.log.Warn("this node claims as many addresses as it can tell the fellows of; it gets no more",
+	c.log.Warn("no room for more claims; this node gets no more addresses",
 		"count", len(c.blocks))
 	c.say(keyFull, []byte("claims"))
 	return true
@@ -308,6 +308,6 @@ func (c *Claims) publishFull() (turned bool) {
 
 func (c *Claims) say(key string, value []byte) {
 	if err := c.to.Publish(key, value); err != nil {
-		c.log.Error("cannot tell the fellows", "error", err)
+		c.log.Error("cannot publish to other speakers", "error", err)
 	}
 }

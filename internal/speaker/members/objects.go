@@ -84,7 +84,7 @@ func ParseObject(s *v1beta1.Speaker, node string) presence.Object {
 		}
 	}
 	l2 := s.Status.Layer2
-	o.Complete = len(l2.Announcements) == int(l2.Count) && len(l2.Kept) < v1beta1.MaxSpeakerAnnouncements
+	o.Complete = len(l2.Announcements) == int(l2.Count) && len(l2.Retained) < v1beta1.MaxSpeakerAnnouncements
 	return o
 }
 

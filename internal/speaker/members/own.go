@@ -86,7 +86,7 @@ func (t *Tracker) SetStage(stage announcement.Stage) {
 	t.own.worked = t.own.worked || stage == announcement.StageReady
 	t.mu.Unlock()
 	if err := t.c.Membership.Publish(keyStage, []byte(stage)); err != nil {
-		t.c.Log.Error("cannot tell the fellows", "error", err)
+		t.c.Log.Error("cannot publish to other speakers", "error", err)
 	}
 	t.c.Status.Set()
 }

@@ -44,10 +44,10 @@ func unreachable(s presence.Snapshot, own netip.AddrPort) *Problem {
 		own.Port())
 	if s.Alive <= 1 {
 		return &Problem{v1beta1.ReasonNoMemberHeard, fmt.Sprintf(
-			"The API server tells of %d other speakers that work, and none is heard. %s", len(unheard), help)}
+			"According to the API server %d other speakers work, and none is heard. %s", len(unheard), help)}
 	}
 	return &Problem{v1beta1.ReasonSomeMembersNotHeard, fmt.Sprintf(
-		"These speakers work, as the API server tells, and are not heard: %s. %s", namesOf(unheard), help)}
+		"These speakers work, according to the API server, and are not heard: %s. %s", namesOf(unheard), help)}
 }
 
 // namesOf names the first nodes of a list, and how many more there are.

@@ -44,7 +44,7 @@ func TestMembersReachable(t *testing.T) {
 		{"all are heard", others(3, 0, 0), v1beta1.ReasonMembersHeard, ""},
 		{"one is dead", others(2, 0, 1), v1beta1.ReasonMembersHeard, ""},
 		{"all others are dead", others(0, 0, 2), v1beta1.ReasonMembersHeard, ""},
-		{"none is heard", others(0, 2, 1), v1beta1.ReasonNoMemberHeard, "tells of 2 other speakers that work, and none is heard. See that no firewall or network policy keeps port 7947, TCP and UDP"},
+		{"none is heard", others(0, 2, 1), v1beta1.ReasonNoMemberHeard, "2 other speakers work, and none is heard. See that no firewall or network policy keeps port 7947, TCP and UDP"},
 		{"one is not heard", others(2, 1, 0), v1beta1.ReasonSomeMembersNotHeard, "not heard: n02."},
 		{"many are not heard", others(1, 12, 0), v1beta1.ReasonSomeMembersNotHeard, "n10 and 2 more."},
 	} {

@@ -328,7 +328,7 @@ func (t *Tracker) confirm(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	if err := t.c.Membership.Confirm(bounded); err != nil && ctx.Err() == nil {
-		t.c.Log.Warn("no fellow answers; going on alone", "error", err)
+		t.c.Log.Warn("no other speaker reachable; continuing alone", "error", err)
 	}
 }
 
@@ -357,7 +357,7 @@ func (t *Tracker) Current() presence.Snapshot {
 // publish publishes all entries with a prefix.
 func (t *Tracker) publish(prefix string, values map[string][]byte) {
 	if err := t.c.Membership.PublishPrefix(prefix, values); err != nil {
-		t.c.Log.Error("cannot tell the fellows", "error", err)
+		t.c.Log.Error("cannot publish to other speakers", "error", err)
 	}
 }
 
@@ -372,13 +372,13 @@ func (t *Tracker) Settle(ctx context.Context, timeout time.Duration) {
 		case <-ctx.Done():
 			return
 		case <-deadline.C:
-			t.c.Log.Warn("no fellow speaker found in time; going on with those that are known",
+			t.c.Log.Warn("no other speaker found in time; continuing with those that are known",
 				"count", len(t.c.Membership.Members()))
 			return
 		case <-again.C:
 		}
 	}
-	t.c.Log.Info("fellow speakers found", "count", len(t.c.Membership.Members())-1)
+	t.c.Log.Info("other speakers found", "count", len(t.c.Membership.Members())-1)
 }
 
 // HasMet reports whether membership sees another speaker alive.

@@ -92,7 +92,7 @@ func New(c Config) *Object {
 	return &Object{
 		c: c,
 		failuresD: prometheus.NewDesc(
-			"berth_speaker_object_write_failures_total", "Writes of the Speaker object that failed.", nil, nil),
+			"berth_speaker_object_write_failures_total", "Failed writes of the Speaker object.", nil, nil),
 	}
 }
 
@@ -163,9 +163,9 @@ func (o *Object) stop() error {
 	}
 	status.Members, status.Fellows, status.RenewTime = 0, nil, nil
 	meta.SetStatusCondition(&status.Conditions, kube.Condition(v1beta1.ConditionReady, false,
-		v1beta1.ReasonStopped, "The speaker has stopped in order. It announces nothing.", 0))
+		v1beta1.ReasonStopped, "The speaker shut down cleanly and announces nothing.", 0))
 	if err := o.write(ctx, status); err != nil {
-		o.c.Logger.Info("the Speaker object could not be told that the speaker stops", "name", o.c.Node, "error", err)
+		o.c.Logger.Info("cannot write the Speaker object while stopping", "name", o.c.Node, "error", err)
 	}
 	return nil
 }

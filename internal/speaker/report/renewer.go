@@ -200,7 +200,7 @@ func (r *Renewer) ReportReachable(ctx context.Context) error {
 		if now.Status == metav1.ConditionTrue {
 			kind = corev1.EventTypeNormal
 		}
-		r.c.Logger.Info("what is heard of other speakers has changed", "reason", now.Reason, "message", now.Message)
+		r.c.Logger.Info("reachability of other speakers changed", "reason", now.Reason, "message", now.Message)
 		object := v1beta1.Speaker{}
 		if r.c.Object.c.Cached.Get(ctx, types.NamespacedName{Name: r.c.Object.c.Node}, &object) == nil {
 			r.c.Events.Eventf(&object, nil, kind, now.Reason, "Listen", "%s", kube.Note(now.Message))
