@@ -411,8 +411,9 @@ func TestARouterThatTakesNothing(t *testing.T) {
 	if took < 8*time.Second || took > 25*time.Second {
 		t.Errorf("the session ended after %s", took)
 	}
-	// Until the kernel's buffers are full, the router seems to take something.
-	if most > before+48 || engine.refreshes > 4 {
+	// Until the kernel's buffers are full, the router seems to take something. However
+	// often it asks, it is sent all at most once in refreshPause.
+	if most > before+48 || engine.refreshes > 1+int(took/refreshPause) {
 		t.Errorf("the heap has grown from %.1f to %.1f MB, and all were sent again %d times", before, most,
 			engine.refreshes)
 	}
