@@ -62,11 +62,11 @@ func TestConflictsAreListedInOrder(t *testing.T) {
 		Address: "192.0.2.20", Link: "eth0", Kind: v1beta1.ConflictUnanswered, Owner: "node2", Message: "Nobody answers.", Since: metav1.NewTime(start),
 	})
 	want := []string{
-		"192.0.2.5 Foreign 02:00:00:00:00:09",
-		"192.0.2.10 eth0 Foreign 02:00:00:00:00:09",
-		"192.0.2.10 eth1 Foreign 02:00:00:00:00:09",
-		"192.0.2.20 eth0 Dead",
-		"2001:db8::1 eth0 Fellow 02:00:00:00:00:02",
+		"192.0.2.5 ForeignHost 02:00:00:00:00:09",
+		"192.0.2.10 eth0 ForeignHost 02:00:00:00:00:09",
+		"192.0.2.10 eth1 ForeignHost 02:00:00:00:00:09",
+		"192.0.2.20 eth0 Unanswered",
+		"2001:db8::1 eth0 OtherNode 02:00:00:00:00:02",
 	}
 	if got := w.inConflict(); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
