@@ -85,9 +85,12 @@ func (k *keyring) set(keys [][]byte, now time.Time) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for i := range held {
-		if j := k.index(held[i].key); j >= 0 {
+		switch j := k.index(held[i].key); {
+		case j >= 0 && (k.held[j].set || k.held[j].forget.After(now.Add(2*ripening))):
 			held[i].ripe = k.held[j].ripe
-		} else if len(k.held) > 0 {
+		case len(k.held) > 0:
+			// It is new, or others may forget it before they learn that it is set again:
+			// they may have learned sooner that it was not any more, and be late now.
 			held[i].ripe = now.Add(ripening)
 		}
 	}

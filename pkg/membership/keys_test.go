@@ -87,6 +87,13 @@ func TestWhichKeyEncrypts(t *testing.T) {
 			{after: time.Minute, set: "a", want: "ab"},
 			{after: 5 * time.Minute, want: "a"},
 		}},
+		{"one that comes back when others may have forgotten it waits until all have it again", []step{
+			{set: "b", want: "ab"},
+			{after: time.Minute, want: "ba"},
+			{after: 4*time.Minute - 8*time.Second, set: "a", want: "ba"},
+			{after: 9 * time.Second, want: "ba"},
+			{after: 2 * time.Second, want: "ab"},
+		}},
 		{"replaced twice in a moment", []step{
 			{set: "b", want: "ab"},
 			{after: time.Second, set: "c", want: "acb"},
