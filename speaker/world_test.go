@@ -55,7 +55,6 @@ type world struct {
 	set    []string // "address links" given to the announcer
 	events []string // "object type reason"
 	notes  []string // of these
-	asked  []string // "address links" that the LAN was to be probed for
 
 	requests map[netip.Addr]announcer.Request // the last to the announcer
 	// mute are nodes whose speaker answers no ping although membership hears it.
@@ -91,9 +90,6 @@ const namespace = clustertest.Namespace
 
 var address = clustertest.Address
 
-// start is when stories begin that have their own clock.
-var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-
 var patience = announcement.GracePeriods{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 20 * time.Second}
 
 // everything is a pool that has address, and an L2Advertisement of everything.
@@ -109,14 +105,6 @@ func everything() config.Objects {
 func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
 	return newWorldWith(t, func(*members.Config) {}, objects...)
-}
-
-// newWorldOf starts the speaker of nodeN, whose link is as others see it.
-func newWorldOf(t *testing.T, node string, objects ...client.Object) *world {
-	t.Helper()
-	w := newWorldWith(t, func(c *members.Config) { c.Node = node }, objects...)
-	w.local = []links.Link{fellowLink(node)}
-	return w
 }
 
 // newWorldWith is newWorld with other settings.
@@ -642,14 +630,6 @@ func (w *world) did(set string, told bool, events ...string) {
 	w.set, w.events = nil, nil
 }
 
-// claims checks what node1 says of address; "" for nothing.
-func (w *world) claims(want string) {
-	w.t.Helper()
-	if got := claimIn(w.said, address); got != want {
-		w.t.Errorf("node1 claims %q, want %q", got, want)
-	}
-}
-
 // reason is why address is announced, or not.
 func (w *world) reason() v1beta1.Reason { return w.layer2.Decision(address).Reason }
 
@@ -660,12 +640,6 @@ func (w *world) isFellow(name string) string {
 		return "unknown"
 	}
 	return fmt.Sprintf("%s (%s)", f.Presence, f.Reason)
-}
-
-// ready says of the only endpoint of a Service whether it is.
-func (w *world) ready(service string, ready bool) {
-	w.t.Helper()
-	clustertest.Ready(w.t, w.api, service, ready)
 }
 
 func link(name string, prefixes ...string) links.Link {

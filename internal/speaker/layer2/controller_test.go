@@ -1,7 +1,6 @@
 package layer2
 
 import (
-	"net/netip"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -328,6 +327,3 @@ func TestLANIsAskedBeforeTheFirstAnnouncement(t *testing.T) {
 	}
 	w.claims("2")
 }
-
-// numbered is an address that tells a number.
-func numbered(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}) }

@@ -30,7 +30,7 @@ func (c *Controller) Status(s *v1beta1.SpeakerStatus) {
 		Count:         int32(len(announced)),
 		ConflictCount: int32(len(conflicts)),
 		Conflicts:     capped(conflicts),
-		Retained:          retainedStatus(retained),
+		Retained:      retainedStatus(retained),
 	}
 	for addr, r := range announced {
 		if r.StandInFor == "" && !r.HandingOver {

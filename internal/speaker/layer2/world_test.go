@@ -560,14 +560,6 @@ func renewedAt(at time.Time) func(*v1beta1.SpeakerStatus) {
 	return func(s *v1beta1.SpeakerStatus) { s.RenewTime = &metav1.MicroTime{Time: at} }
 }
 
-// doubts has an object tell of a node whose speaker its own does not hear.
-func doubts(node string, reason v1beta1.Reason) func(*v1beta1.SpeakerStatus) {
-	since := metav1.NewTime(time.Now().Truncate(time.Second))
-	return func(s *v1beta1.SpeakerStatus) {
-		s.Fellows = append(s.Fellows, v1beta1.SpeakerFellow{Name: node, Presence: v1beta1.FellowHeld, Reason: string(reason), Since: since})
-	}
-}
-
 // look has an address looked at, after the links and the fellows. It returns
 // after how long it is to be looked at again, 0 for never.
 func (w *world) look() time.Duration {
@@ -657,9 +649,6 @@ func answered(m *memory, addr netip.Addr, state announcement.ProbeState, holder 
 	}
 	m.setProbe(addr, m.of(addr).asking, announcement.Probe{State: state, Holder: holder})
 }
-
-// clientKey is the key of an object that has no namespace.
-func clientKey(name string) client.ObjectKey { return client.ObjectKey{Name: name} }
 
 // conflictAt is a claim of address by a hardware address that ends in n.
 func conflictAt(addr netip.Addr, n byte, at time.Time) announcer.Conflict {
