@@ -45,10 +45,9 @@ func (sp *speaker) settle(ctx context.Context) error {
 	sp.resume(ctx)
 	sp.tracker.SetStage(announcement.StageReady)
 	sp.ready.Settled().Set()
-	// Those that came meanwhile were looked at for BGP only, and a cordoned node
+	// Those that came meanwhile were reconciled for BGP only, and a cordoned node
 	// had to wait with that.
 	sp.bgp.ConfigChanged()
-	sp.queue.RequeueAll()
 	sp.status.Set()
 	return nil
 }

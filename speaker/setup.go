@@ -67,9 +67,8 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 		}
 		now := time.Now()
 		recheck := sp.config.Set(objects, now)
-		sp.bgp.ConfigChanged()
-		sp.tracker.Wake() // links may be named now
-		queue.RequeueAll()
+		sp.bgp.ConfigChanged() // requeues every address
+		sp.tracker.Wake()      // links may be named now
 		if recheck.IsZero() {
 			return reconcile.Result{}, nil
 		}

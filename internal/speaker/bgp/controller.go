@@ -221,10 +221,10 @@ func (c *Controller) Flush() {
 // Known implements [reconcile.Protocol].
 func (c *Controller) Known() []netip.Addr { return c.decisions.addresses() }
 
-// ConfigChanged has every address reconciled before peers are told anything again, so
-// that no plan mixes two configurations.
+// ConfigChanged has every address reconciled, and peers told when that is done, so that
+// no plan mixes two configurations.
 func (c *Controller) ConfigChanged() {
-	c.routes.stale.Store(true)
+	c.routes.sweepAll()
 	c.routes.again.Set()
 }
 

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,7 +44,6 @@ type routes struct {
 	toRoute   prometheus.Observer // of seconds from a decision to a route
 
 	again notify.Signal // plan again
-	stale atomic.Bool   // every address is to be reconciled before
 
 	// What follows belongs to run.
 
@@ -62,6 +60,7 @@ type routes struct {
 	nextFollow time.Time                   // when to follow the sessions although they do not change; zero for never
 
 	mu      sync.Mutex
+	asked   sweep         // the last that was asked for; the next plan waits for it
 	left    bool          // the sessions have ended for good
 	longest time.Duration // that a peer wants routes to be avoided before they go
 }
@@ -108,7 +107,6 @@ func (r *routes) run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	r.stale.Store(true)
 	pass := r.loops.Loop("routes")
 	timer, follow := time.NewTimer(0), time.NewTimer(0)
 	defer timer.Stop()
@@ -160,7 +158,7 @@ func (r *routes) plan(ctx context.Context) time.Duration {
 	const idle, retry = time.Hour, time.Second
 	if r.awaiting && !r.proxyAsked() {
 		r.awaiting = false
-		r.stale.Store(true) // the answers count
+		r.sweepAll() // the answers count
 	}
 	c, decided, swept := r.decided()
 	if !swept {
@@ -204,20 +202,29 @@ func (r *routes) plan(ctx context.Context) time.Duration {
 	return min(max(again.Sub(now), time.Millisecond), idle)
 }
 
+// sweepAll has every address reconciled, and the next plan wait for it.
+func (r *routes) sweepAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, revision := r.config.Current()
+	r.asked = sweep{revision: revision, settled: r.settled.IsSet()}
+	r.asked.number = r.queue.RequeueAll()
+}
+
 // decided returns the configuration in force and the decisions of all addresses by it.
 // swept is false as long as some are by an earlier one: then they are being reconciled,
 // and the queue says when that is done.
 func (r *routes) decided() (c config.Config, all map[netip.Addr]decision, swept bool) {
-	stale := r.stale.Swap(false)
 	for {
+		r.mu.Lock()
+		r.sweep = r.asked
+		r.mu.Unlock()
 		all = r.decisions.all()
 		current, revision := r.config.Current()
-		if !stale && revision == r.sweep.revision {
+		if revision == r.sweep.revision {
 			return current, all, r.queue.Swept() >= r.sweep.number
 		}
-		stale = false
-		r.sweep = sweep{revision: revision, settled: r.settled.IsSet()}
-		r.sweep.number = r.queue.RequeueAll()
+		r.sweepAll()
 	}
 }
 

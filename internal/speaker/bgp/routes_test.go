@@ -300,6 +300,31 @@ func TestConfigurationChangesAsOne(t *testing.T) {
 	w.tells("tor")
 }
 
+// TestPlansWaitForTheSweep: peers are told nothing by a new configuration before every
+// address has been reconciled by it, however often there is something else to plan.
+func TestPlansWaitForTheSweep(t *testing.T) {
+	w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
+	w.tells("tor 192.0.2.10/32")
+	changes(w, "all", &v1beta1.BGPAdvertisement{}, func(a *v1beta1.BGPAdvertisement) { a.Spec.Communities = []string{"65000:1"} })
+	w.configure()
+	before := w.bgp.serial
+	for range 3 {
+		if wait := w.routes.plan(t.Context()); w.bgp.serial != before || wait < time.Minute {
+			t.Fatalf("a plan was made before the addresses were reconciled, and the next is due in %s", wait)
+		}
+	}
+	w.reconcile()
+	select {
+	case <-w.queue.SweepEnded():
+	default:
+		t.Error("nobody says that the sweep has ended")
+	}
+	w.routes.plan(t.Context())
+	if got := w.bgp.desired[0].Routes; w.bgp.serial != before+1 || len(got) != 1 || len(got[0].Communities) != 1 {
+		t.Errorf("after %d plans the routes are %+v", w.bgp.serial-before, got)
+	}
+}
+
 func TestWeightsAreHeldBack(t *testing.T) {
 	start := time.Unix(1000, 0)
 	weighted := []*bgp.Advertisement{{Name: "a", Weight: true}}
