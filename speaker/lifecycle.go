@@ -14,7 +14,7 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
-// settle finds out which fellows are alive and what was claimed, and looks at
+// settle finds out which members are alive and what was claimed, and looks at
 // every address once; nothing is announced by layer 2 before. Each speaker first
 // says where it is itself and then looks for the others, so that of any two that
 // start at once, at least one finds the other before it announces anything.
@@ -34,7 +34,7 @@ func (sp *speaker) settle(ctx context.Context) error {
 		return nil
 	}
 	sp.tracker.Evaluate(ctx)
-	if sp.hasFellows() {
+	if sp.hasMembers() {
 		// It gets nothing that its service proxy drops, while others can serve.
 		select {
 		case <-sp.bgp.ProxyReady().C():
@@ -144,7 +144,7 @@ func (sp *speaker) resume(ctx context.Context) {
 // Times of an orderly end.
 const (
 	// standInTime is how long a speaker that restarts goes on answering after
-	// it said so, so that a fellow stands in before it stops.
+	// it said so, so that a member stands in before it stops.
 	standInTime = 200 * time.Millisecond
 	// leaveLook is how often a speaker that leaves looks whether it still owns
 	// anything.
@@ -175,13 +175,13 @@ func (sp *speaker) leaveLayer2(leaves bool) {
 		// It says so also when nobody works who could hear it: the last of all that
 		// are restarted at once. Who starts before it is back reads it in its object.
 		sp.tracker.SetStage(announcement.StageRestarting)
-		if sp.hasFellows() {
+		if sp.hasMembers() {
 			sp.log.Info("restarting: another speaker answers in the meantime")
 			time.Sleep(standInTime)
 		}
 		return
 	}
-	if !sp.hasFellows() {
+	if !sp.hasMembers() {
 		return
 	}
 	sp.log.Info("handing over, because the node is about to go")
@@ -194,8 +194,8 @@ func (sp *speaker) leaveLayer2(leaves bool) {
 	sp.log.Info("handed over", "count", len(sp.layer2.Announced()))
 }
 
-// hasFellows reports whether another speaker is present.
-func (sp *speaker) hasFellows() bool {
+// hasMembers reports whether another speaker is present.
+func (sp *speaker) hasMembers() bool {
 	return sp.tracker.Current().AnyPresent()
 }
 
@@ -213,7 +213,7 @@ func (sp *speaker) nodeLeaves() bool {
 	return node.DeletionTimestamp != nil || announcement.Leaves(announcement.ParseNode(&node), in.Nodes, in.Speakers)
 }
 
-// stall is how long this process may stand still before it asks its fellows
+// stall is how long this process may stand still before it asks the others
 // whether they have taken over. A node whose kernel is silent is taken over
 // sooner, but then its kernel stood still as well, which is rare. A busy node
 // whose processes wait for their turn is not to fall silent for it.
@@ -233,7 +233,7 @@ func (sp *speaker) confirm(ctx context.Context) error {
 	}
 }
 
-// makeSure asks the fellows what has become of this node's addresses while the
+// makeSure asks the members what has become of this node's addresses while the
 // process stood still, and has the announcer go on with what is right now.
 func (sp *speaker) makeSure(ctx context.Context) {
 	start := time.Now()

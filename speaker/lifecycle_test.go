@@ -127,7 +127,7 @@ const (
 	renewInterval = 8 * time.Second
 )
 
-// TestEachDoubtIsAnswered: a fellow believes only what is written after it
+// TestEachDoubtIsAnswered: a member believes only what is written after it
 // began to doubt, and it waits no longer than a silence lasts.
 func TestEachDoubtIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -203,9 +203,9 @@ func TestLeave(t *testing.T) {
 		took   time.Duration
 	}{
 		{"it is alone", drained, func(w *world) { delete(w.members, "node2") }, time.Hour, announcement.StageReady, 0},
-		{"its only fellow restarts", drained, func(w *world) { w.says("node2", "stage=restarting") }, time.Hour, announcement.StageReady, 0},
+		{"its only member restarts", drained, func(w *world) { w.says("node2", "stage=restarting") }, time.Hour, announcement.StageReady, 0},
 		{"it restarts, and nobody is there: who comes back reads it", stays, func(w *world) { w.says("node2", "stage=restarting") }, time.Hour, announcement.StageRestarting, 0},
-		{"it restarts: a fellow stands in soon", stays, func(*world) {}, time.Hour, announcement.StageRestarting, standInTime},
+		{"it restarts: a member stands in soon", stays, func(*world) {}, time.Hour, announcement.StageRestarting, standInTime},
 		{"the node is drained: others take over", drained, func(*world) {}, 45 * time.Millisecond, announcement.StageLeaving, 50 * time.Millisecond},
 		{"and it owns nothing", drained, func(*world) {}, 0, announcement.StageLeaving, 0},
 		{"and nobody takes over", drained, func(*world) {}, time.Hour, announcement.StageLeaving, 4 * time.Second},

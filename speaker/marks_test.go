@@ -76,9 +76,9 @@ func TestTheFirstWorkerTakesOver(t *testing.T) {
 	})
 }
 
-// TestWhatAFellowIgnoresIsKnownWithoutIt: its object tells while it is not heard, so
+// TestWhatAMemberIgnoresIsKnownWithoutIt: its object tells while it is not heard, so
 // that it keeps what it owns through a restart.
-func TestWhatAFellowIgnoresIsKnownWithoutIt(t *testing.T) {
+func TestWhatAMemberIgnoresIsKnownWithoutIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const arrives = 10 * time.Second
 		w := newWorld(t)

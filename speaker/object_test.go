@@ -41,23 +41,23 @@ func TestOrderlyStopIsNoRenewal(t *testing.T) {
 			w.reads(written("node2", renewedAt(time.Now())))
 			time.Sleep(8 * time.Second)
 			w.reads(written("node2", renewedAt(time.Now())))
-			if got := w.isFellow("node2"); got != "Present (NodeHeard)" {
+			if got := w.isMember("node2"); got != "Present (NodeHeard)" {
 				t.Fatalf("%s", got)
 			}
 			time.Sleep(time.Minute)
 			w.see()
-			if got := w.isFellow("node2"); !strings.HasPrefix(got, "Gone") {
+			if got := w.isMember("node2"); !strings.HasPrefix(got, "Gone") {
 				t.Fatalf("%s", got)
 			}
 			w.reads(written("node2", func(s *v1beta1.SpeakerStatus) { s.Stage = stage }))
-			if got := w.isFellow("node2"); strings.HasPrefix(got, "Present") {
+			if got := w.isMember("node2"); strings.HasPrefix(got, "Present") {
 				t.Errorf("%s and stopped: %s", stage, got)
 			}
 		}
 	})
 }
 
-// TestRenewedObjectIsRight: what a fellow wrote after it fell silent outweighs what it said
+// TestRenewedObjectIsRight: what a member wrote after it fell silent outweighs what it said
 // before.
 func TestRenewedObjectIsRight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -67,7 +67,7 @@ func TestRenewedObjectIsRight(t *testing.T) {
 		w.reads(written("node2", renewedAt(time.Now()), announcesIn("192.0.2.10", 3)))
 		time.Sleep(8 * time.Second)
 		w.reads(written("node2", renewedAt(time.Now()), announcesIn("192.0.2.11", 3), func(s *v1beta1.SpeakerStatus) { s.Stage, s.Layer2.Count = v1beta1.StageLeaving, 1 }))
-		if got := w.isFellow("node2"); strings.HasPrefix(got, "Present") {
+		if got := w.isMember("node2"); strings.HasPrefix(got, "Present") {
 			t.Errorf("leaving: %s", got)
 		}
 		if c := w.tracker.Current().Claims; len(c) != 1 || c[netip.MustParseAddr("192.0.2.11")] == nil {

@@ -53,7 +53,7 @@ func (w *town) restart() {
 		if !killed {
 			plan = append(plan, change{ends.Add(-standInTime), func() {
 				s.happened("%s is told to end", s.name)
-				if s.hasFellows() {
+				if s.hasMembers() {
 					go s.leaveLayer2(false) // takes as long as a stand-in does
 					synctest.Wait()
 				} else {

@@ -103,9 +103,9 @@ func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
 	}
 }
 
-// TestFellowThatIsExpectedBack: a speaker that is started anew has never met it, and
+// TestMemberThatIsExpectedBack: a speaker that is started anew has never met it, and
 // knows of it by its Speaker object only; nor has anybody probed its node yet.
-func TestFellowThatIsExpectedBack(t *testing.T) {
+func TestMemberThatIsExpectedBack(t *testing.T) {
 	for stage, want := range map[v1beta1.SpeakerStage]string{
 		v1beta1.StageRestarting: "Held (NodeHeld)",
 		v1beta1.StageStarting:   "Held (NodeHeld)",
@@ -117,7 +117,7 @@ func TestFellowThatIsExpectedBack(t *testing.T) {
 		object := written("node2", keeps("192.0.2.10", 4), in(stage))
 		object.Status.Links = nil // it has not looked for them yet
 		w.reads(object)
-		if got := w.isFellow("node2"); got != want {
+		if got := w.isMember("node2"); got != want {
 			t.Errorf("of one whose object says %s it is expected to be %s, want %s", stage, got, want)
 		}
 	}

@@ -69,7 +69,7 @@ func TestBadValuesAreRefusedByName(t *testing.T) {
 		{"member-address", ""},
 		{"member-address", "node1"},
 		{"member-address", "192.0.2.1:7947"},
-		{"member-address", "0.0.0.0"}, // fellows could not reach it
+		{"member-address", "0.0.0.0"}, // members could not reach it
 		{"member-port", "0"},
 		{"member-probe-interval", "49ms"},
 		{"member-probe-interval", "2m"},

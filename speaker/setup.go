@@ -92,7 +92,7 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 	if err != nil {
 		return err
 	}
-	return ctrl.NewControllerManagedBy(mgr).Named("fellows").
+	return ctrl.NewControllerManagedBy(mgr).Named("speakers").
 		Watches(&v1beta1.Speaker{}, kube.ToWholeConfig(), builder.WithPredicates(speakerChanged(sp.settings.Node))).
 		Complete(sp.peers)
 }

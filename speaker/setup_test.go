@@ -100,7 +100,7 @@ func speakerOf(name, address string) client.Object {
 	return &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1beta1.SpeakerStatus{MemberAddress: address}}
 }
 
-// TestWhatOfASpeakerWakesOthers: a busy fellow writes its object every second,
+// TestWhatOfASpeakerWakesOthers: a busy member writes its object every second,
 // and that wakes nobody.
 func TestWhatOfASpeakerWakesOthers(t *testing.T) {
 	change := func(f func(*v1beta1.SpeakerStatus)) *v1beta1.Speaker {

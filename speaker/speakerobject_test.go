@@ -31,7 +31,7 @@ func (w *world) speaker() *v1beta1.Speaker {
 	return &s
 }
 
-func TestStatusBeforeTheFellowsAreKnown(t *testing.T) {
+func TestStatusBeforeTheMembersAreKnown(t *testing.T) {
 	w := unsettledWorld(t, v1beta1.SpeakerStatus{}, func(*members.Config) {})
 	c := meta.FindStatusCondition(w.object.Current().Conditions, v1beta1.ConditionReady)
 	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != string(v1beta1.ReasonStarting) {
@@ -107,7 +107,7 @@ func TestSpeakerObjectFromStartToEnd(t *testing.T) {
 	})
 }
 
-func TestFellowsInTheStatus(t *testing.T) {
+func TestMembersInTheStatus(t *testing.T) {
 	w := newWorld(t)
 	w.says("node2")
 	w.says("node3", "stage=leaving")
@@ -178,7 +178,7 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// TestObjectIsReadAsItIsWritten: what a fellow reads is what this speaker does.
+// TestObjectIsReadAsItIsWritten: what a member reads is what this speaker does.
 func TestObjectIsReadAsItIsWritten(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.look()
@@ -189,7 +189,7 @@ func TestObjectIsReadAsItIsWritten(t *testing.T) {
 	if claim := o.State.Claims[address]; len(o.State.Claims) != 1 || claim != (announcement.Claim{Generation: 1}) {
 		t.Errorf("claims are %v", o.State.Claims)
 	}
-	if len(o.State.Links) != 1 || !o.State.Links[0].Equal(fellowLink("node1")) {
+	if len(o.State.Links) != 1 || !o.State.Links[0].Equal(memberLink("node1")) {
 		t.Errorf("links are %+v", o.State.Links)
 	}
 }

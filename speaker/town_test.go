@@ -708,8 +708,8 @@ func (s *shell) Confirm(context.Context) error { return nil }
 // SetLinks implements [members.Prober] and [members.Announcer].
 func (s *shell) SetLinks([]links.Link) {}
 
-// SetFellows implements [members.Announcer].
-func (s *shell) SetFellows([]net.HardwareAddr) {}
+// SetMembers implements [members.Announcer].
+func (s *shell) SetMembers([]net.HardwareAddr) {}
 
 // LinkReach implements [members.Prober]. Nobody loses a LAN alone.
 func (s *shell) LinkReach() prober.LinkReach { return prober.LinkReach{} }
@@ -746,7 +746,7 @@ func (s *shell) Links() []links.Link {
 	if !s.seesLinks {
 		return nil
 	}
-	l := fellowLink(s.name)
+	l := memberLink(s.name)
 	l.Index = 1
 	return []links.Link{l}
 }

@@ -43,7 +43,7 @@ type world struct {
 	api client.Client
 
 	mu      sync.Mutex                   // of members, said and sayings
-	members map[string]membership.Member // the fellows, as membership tells of them
+	members map[string]membership.Member // the members, as membership tells of them
 	reach   map[string]prober.Reach      // what the prober of node1 found
 	local   []links.Link                 // links of node1
 
@@ -310,8 +310,8 @@ func (w *world) SetLinks([]links.Link) {}
 // SetTargets implements [members.Prober].
 func (w *world) SetTargets([]prober.Target) {}
 
-// SetFellows implements [members.Announcer].
-func (w *world) SetFellows([]net.HardwareAddr) {}
+// SetMembers implements [members.Announcer].
+func (w *world) SetMembers([]net.HardwareAddr) {}
 
 // DialContext implements [members.Dialer]: nobody answers.
 func (w *world) DialContext(context.Context, string, string) (net.Conn, error) { return nil, errDown }
@@ -406,7 +406,7 @@ func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, note string
 	w.events = append(w.events, fmt.Sprintf("%s %s %s", regarding.(client.Object).GetName(), kind, reason))
 }
 
-// says makes a fellow one that is alive and says these things of itself, given
+// says makes a member one that is alive and says these things of itself, given
 // as "key=value", of which "claim/ADDRESS=2w" is said with the others of its block; it is ready unless it says otherwise. It has a link in the
 // subnet of node1, and nothing is known of its kernel.
 func (w *world) says(name string, words ...string) {
@@ -420,7 +420,7 @@ func (w *world) says(name string, words ...string) {
 func member(name string, state membership.State, since time.Time, words ...string) membership.Member {
 	m := membership.Member{Name: name, State: state, Since: since, Values: map[string][]byte{
 		"stage":     []byte(announcement.StageReady),
-		"link/eth0": published(fellowLink(name)),
+		"link/eth0": published(memberLink(name)),
 	}}
 	for _, text := range words {
 		key, value, _ := strings.Cut(text, "=")
@@ -463,15 +463,15 @@ func claimIn(said map[string]string, addr netip.Addr) string {
 	return ""
 }
 
-// fellowLink is the link of nodeN: 192.0.2.N.
-func fellowLink(name string) links.Link {
+// memberLink is the link of nodeN: 192.0.2.N.
+func memberLink(name string) links.Link {
 	n := name[len(name)-1] - '0'
 	l := link("eth0", fmt.Sprintf("192.0.2.%d/24", n))
 	l.Index, l.HardwareAddr = 0, net.HardwareAddr{2, 0, 0, 0, 0, n} // membership does not tell indexes
 	return l
 }
 
-// died says that membership takes a fellow for dead, while its kernel answers
+// died says that membership takes a member for dead, while its kernel answers
 // or not. What it said stays remembered.
 func (w *world) died(name string, kernelAnswers bool) {
 	m := w.members[name]
@@ -530,9 +530,9 @@ func written(name string, change ...func(*v1beta1.SpeakerStatus)) *v1beta1.Speak
 		Stage:         v1beta1.StageReady,
 		Links: []v1beta1.SpeakerLink{{
 			Name:       "eth0",
-			MACAddress: fellowLink(name).HardwareAddr.String(),
+			MACAddress: memberLink(name).HardwareAddr.String(),
 			Up:         true,
-			Prefixes:   []string{fellowLink(name).Prefixes[0].String()},
+			Prefixes:   []string{memberLink(name).Prefixes[0].String()},
 		}},
 	}}
 	for _, f := range change {
@@ -567,7 +567,7 @@ func doubts(node string, reason v1beta1.Reason) func(*v1beta1.SpeakerStatus) {
 	}
 }
 
-// look has an address looked at, after the links and the fellows. It returns
+// look has an address looked at, after the links and the members. It returns
 // after how long it is to be looked at again, 0 for never.
 func (w *world) look() time.Duration {
 	w.t.Helper()
@@ -633,8 +633,8 @@ func (w *world) did(set string, told bool, events ...string) {
 // reason is why address is announced, or not.
 func (w *world) reason() v1beta1.Reason { return w.layer2.Decision(address).Reason }
 
-// isFellow tells in one line what is known of a fellow.
-func (w *world) isFellow(name string) string {
+// isMember tells in one line what is known of a member.
+func (w *world) isMember(name string) string {
 	f, known := w.tracker.Current().Members[name]
 	if !known {
 		return "unknown"

@@ -135,7 +135,7 @@ const (
 	// announces what it owns. Of an Event at a Service: a node has begun to announce
 	// an address.
 	ReasonAnnouncing Reason = "Announcing"
-	// ReasonStarting: the speaker does not know the cluster or its fellows
+	// ReasonStarting: the speaker does not know the cluster or the other speakers
 	// yet, and announces nothing.
 	ReasonStarting Reason = "Starting"
 	// ReasonStopped: the speaker has left in order and announces nothing.
@@ -315,11 +315,11 @@ const (
 	// ReasonClaimsUnknown: a node may own the address of whose claims not all are
 	// known, as its speaker is not heard and owns more than its object lists.
 	ReasonClaimsUnknown Reason = "ClaimsUnknown"
-	// ReasonIsolated: this speaker hears neither the API server nor a fellow, and
+	// ReasonIsolated: this speaker hears neither the API server nor another speaker, and
 	// another node has taken the address meanwhile.
 	ReasonIsolated Reason = "Isolated"
-	// ReasonReturning: this node had lost the network of its fellows, so others may have
-	// taken over. It asks its fellows before it announces again.
+	// ReasonReturning: this node had lost the network of the others, so others may have
+	// taken over. It asks the others before it announces again.
 	ReasonReturning Reason = "Returning"
 )
 

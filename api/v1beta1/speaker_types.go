@@ -35,7 +35,7 @@ type Speaker struct {
 }
 
 // MaxSpeakerAnnouncements is how many announcements, conflicts, BGP sessions, ranges
-// of addresses, links and fellows a Speaker object lists at most, of each; the counts beside
+// of addresses, links and members a Speaker object lists at most, of each; the counts beside
 // the lists are always complete.
 const MaxSpeakerAnnouncements = 256
 
@@ -44,14 +44,14 @@ const MaxLinkPrefixes = 256
 
 // SpeakerStatus is what a speaker tells of itself.
 type SpeakerStatus struct {
-	// IP address and port at which this speaker talks to its fellows. Other
+	// IP address and port at which this speaker talks to the others. Other
 	// speakers find it here.
 	// +optional
 	MemberAddress string `json:"memberAddress,omitempty"`
 	// How many speakers, this one included, it sees alive.
 	// +optional
 	Members int32 `json:"members"`
-	// How fast it watches its fellows: fast, balanced or quiet, as its setting
+	// How fast it watches the others: fast, balanced or quiet, as its setting
 	// --member-profile says.
 	// +optional
 	MemberProfile string `json:"memberProfile,omitempty"`
@@ -59,7 +59,7 @@ type SpeakerStatus struct {
 	// +optional
 	Stage SpeakerStage `json:"stage,omitempty"`
 	// When the speaker last wrote this to show that it works. It does so again
-	// and again while a fellow writes that it does not hear it.
+	// and again while another speaker writes that it does not hear it.
 	// +optional
 	RenewTime *metav1.MicroTime `json:"renewTime,omitempty"`
 	// Set once a speaker of this node has been ready; it stays as long as the Node
@@ -136,7 +136,7 @@ type SpeakerStage string
 
 // The stages in the life of a speaker.
 const (
-	// StageStarting: it reads the cluster and looks for its fellows.
+	// StageStarting: it reads the cluster and looks for the other speakers.
 	StageStarting SpeakerStage = "Starting"
 	// StageReady: it announces what it owns.
 	StageReady SpeakerStage = "Ready"

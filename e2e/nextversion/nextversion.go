@@ -1,5 +1,5 @@
 // Package nextversion makes a speaker of a version that does not exist yet: what it
-// says to its fellows has more in it than this version knows. With it the lab shows
+// publishes has more in it than this version knows. With it the lab shows
 // that two versions work side by side, before there are two.
 //
 // The changes are replacements in today's sources, handed to the compiler as an

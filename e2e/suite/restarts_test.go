@@ -120,7 +120,7 @@ func TestAPIServerStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := startTraffic(t, addr, untilSure)
-	for range 10 { // longer than a leader's lease and than every probe of a fellow
+	for range 10 { // longer than a leader's lease and than every probe of a member
 		if got := answers(t, addr); len(got) != 1 || got[0] != owner {
 			t.Errorf("without the API server %v answer for %s, want %s", got, addr, owner)
 		}

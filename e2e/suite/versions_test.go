@@ -89,12 +89,12 @@ func TestTwoVersions(t *testing.T) {
 		})
 	})
 	for _, node := range cluster.NodeNames() {
-		for _, fellow := range cluster.NodeNames() {
-			if fellow == node {
+		for _, member := range cluster.NodeNames() {
+			if member == node {
 				continue
 			}
-			path := fmt.Sprintf(`.status.fellows[?(@.name==%q)].presence`, fellow)
-			eventually(t, 10*time.Second, node+" takes "+fellow+" for present", func() (bool, string) {
+			path := fmt.Sprintf(`.status.members[?(@.name==%q)].presence`, member)
+			eventually(t, 10*time.Second, node+" takes "+member+" for present", func() (bool, string) {
 				// Those that are present need not be listed.
 				got := get(t, "get speaker "+node, path)
 				return got == "" || got == "Present", got

@@ -53,7 +53,7 @@ func New(s Settings, w io.Writer) (*slog.Logger, error) {
 // Keys are the keys of Berth's own log lines, with what their values are. A
 // test holds every log call to them; docs/logs.md shows them to users.
 var Keys = map[string]string{
-	"address":    "IP address of a Service, or of a fellow speaker",
+	"address":    "IP address of a Service, or of a other speaker",
 	"addresses":  "several of these",
 	"bytes":      "size of a message",
 	"capability": "capabilities of BGP, by IANA's names",
@@ -63,7 +63,7 @@ var Keys = map[string]string{
 	"duration":   "how long something took, or may take",
 	"entry":      "name of an entry of a Secret; never what is in it",
 	"error":      "what went wrong",
-	"format":     "format in which a fellow speaker says what it says",
+	"format":     "format in which a other speaker says what it says",
 	"generation": "of a claim: how many owners the address has had",
 	"kind":       "kind of an API object",
 	"link":       "network interface of the node",

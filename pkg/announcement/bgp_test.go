@@ -71,7 +71,7 @@ func TestDecideBGP(t *testing.T) {
 	}{
 		{"every node announces, with endpoints or without", func(*BGPInput) {}, "Announced ad0 0"},
 		{"its own endpoints count", func(in *BGPInput) { in.Node = "n2" }, "Announced ad0 1"},
-		{"fellows do not matter: each node announces by itself", func(in *BGPInput) { in.Speakers = nil }, "Announced ad0 0"},
+		{"members do not matter: each node announces by itself", func(in *BGPInput) { in.Speakers = nil }, "Announced ad0 0"},
 		{"of Services that share the address all endpoints count", func(in *BGPInput) {
 			in.Node, in.Services = "n2", append(in.Services, Service{Name: "default/dns", Ready: true, Endpoints: map[string]int{"n2": 4}})
 		}, "Announced ad0 5"},

@@ -132,7 +132,7 @@ func (s *simulation) decide(sp *simSpeaker, addr netip.Addr) {
 	seen := 0
 	for i, other := range s.speakers {
 		in.Nodes = append(in.Nodes, Node{Name: other.name, Labels: map[string]string{"name": other.name}, Cordoned: other.cordoned, Excluded: other.excluded})
-		f := Fellow{Alive: sp.alive[other.name], Stage: StageReady, Since: sp.since[other.name]}
+		f := Member{Alive: sp.alive[other.name], Stage: StageReady, Since: sp.since[other.name]}
 		if !f.Alive {
 			f.Reports = []Report{KernelSilent}
 		} else {

@@ -25,8 +25,8 @@
 //     there are after a partition, one taken with most speakers in sight beats
 //     one taken without, then the higher generation wins.
 //  6. Before its very first announcement the address is probed. So it is before
-//     this node begins to announce it while a fellow of which not all claims are
-//     known may own it; while such a fellow is held, nothing is taken.
+//     this node begins to announce it while a member of which not all claims are
+//     known may own it; while such a member is held, nothing is taken.
 //  7. A node whose claim others supersede again and again, because they see
 //     something else, leaves the address for a while to the first of them.
 //  8. The owner announces on the links that the advertisements name; where
@@ -73,12 +73,12 @@ type Input struct {
 	// lost contact with all others and that one announces it on the LAN since; ""
 	// for none.
 	YieldedTo string
-	// Returning is set while this node, which had lost its fellows' LAN, asks what has become
+	// Returning is set while this node, which had lost the LAN of the others, asks what has become
 	// of its addresses.
 	Returning bool
 	// Probe tells what is known of the address on the LAN.
 	Probe Probe
-	// Dispute is what is remembered of fellows that want the address as well.
+	// Dispute is what is remembered of members that want the address as well.
 	Dispute Dispute
 	// Announcing is set when this node announces the address as its owner, or
 	// did until it handed over; HandingOver is since when it hands over, zero
@@ -174,13 +174,13 @@ type Decision struct {
 	OwnerLinks []string
 	// Claim is what this node is to say about the address; nil for nothing.
 	Claim *Claim
-	// Contested is set while a fellow still claims what this node owns.
+	// Contested is set while a member still claims what this node owns.
 	Contested bool
 	// HandingOver is set while this node announces what another is to take.
 	HandingOver bool
 	// Ask are the links on which the LAN is to be probed for the address.
 	Ask []string
-	// Dispute is what is to be remembered of fellows that want the address as well.
+	// Dispute is what is to be remembered of members that want the address as well.
 	Dispute Dispute
 	// Cause is why this node takes the address, "" when it does not or has
 	// it already.
@@ -327,7 +327,7 @@ func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Dec
 	d.Claim = &Claim{in.Highest + 1, in.Minority}
 }
 
-// unknownOwner is the fellow that may own the address as far as this node can tell,
+// unknownOwner is the member that may own the address as far as this node can tell,
 // which is about to announce it: one of which not all claims are known, when nobody
 // else is known to have it. It is "" when there is none. One that is held comes
 // first, then it goes by name.
@@ -354,7 +354,7 @@ func unknownOwner(in Input) string {
 	return out
 }
 
-// mayTake reports whether the address may be taken although a fellow may own it of
+// mayTake reports whether the address may be taken although a member may own it of
 // which not all claims are known: when nobody answers for it. The kernel of a held
 // node does not, whatever it owns. If not, the decision says so; what this node
 // claimed before, it goes on claiming until somebody answers.
@@ -382,7 +382,7 @@ func mayTake(in Input, suspect string, links []links.Link, d *Decision) bool {
 }
 
 // Unclaimable is the decision instead of one for which the claim cannot be said:
-// what the fellows do not know of, they may announce too.
+// what the members do not know of, they may announce too.
 func Unclaimable(d Decision) Decision {
 	return Decision{
 		Services: d.Services, Policy: d.Policy, Rejections: d.Rejections, Reason: v1beta1.ReasonNodeFull,

@@ -25,7 +25,7 @@ const (
 	maxDisputeRest = 16 * time.Minute
 )
 
-// Dispute is what a node remembers of fellows that want an address as well. Every
+// Dispute is what a node remembers of members that want an address as well. Every
 // speaker elects by what it sees. Two that see something else for long, because
 // their settings or versions differ, say, or a path between two nodes is broken,
 // each claim the address above the claim of the other, as fast as gossip goes, or
@@ -101,8 +101,8 @@ func (d Dispute) first(addr netip.Addr, node string) string {
 	return owner
 }
 
-// superseded names the fellow that claims the address above this node, which
-// announces it; "" for none. What a fellow claims that is not heard now is old.
+// superseded names the member that claims the address above this node, which
+// announces it; "" for none. What a member claims that is not heard now is old.
 func superseded(in Input) string {
 	mine, claimed := in.Claims[in.Node]
 	if !claimed || !in.Announcing {

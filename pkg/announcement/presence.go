@@ -35,7 +35,7 @@ type Stage string
 
 // The stages in the life of a speaker.
 const (
-	// StageStarting: it reads the cluster and looks for its fellows.
+	// StageStarting: it reads the cluster and looks for the other speakers.
 	StageStarting Stage = "starting"
 	// StageReady: it announces what it owns.
 	StageReady Stage = "ready"
@@ -72,8 +72,8 @@ const (
 	KernelSilent Report = "silent"
 )
 
-// Fellow is what is known of one other node's speaker and kernel.
-type Fellow struct {
+// Member is what is known of one other node's speaker and kernel.
+type Member struct {
 	// Alive is what membership thinks, Since when it came to think so, and
 	// Left is set when the speaker said goodbye.
 	Alive bool
@@ -93,7 +93,7 @@ type Fellow struct {
 	// can be probed.
 	Probeable bool
 	// Renewed is when the speaker last renewed its Speaker object, as seen
-	// from here. Speakers do so while a fellow says that it does not hear them.
+	// from here. Speakers do so while a member says that it does not hear them.
 	Renewed time.Time
 	// SeenAPI is when this speaker last knew that it sees what others write to the
 	// API, Contact when it last knew that it hears others in any way. What did not
@@ -135,7 +135,7 @@ type Assessment struct {
 // that falls silent together with its speaker is gone at once. One that answers goes on
 // forwarding, so its speaker has a grace period. A speaker that could not have heard of
 // another assesses it as it did last.
-func Assess(f Fellow, p GracePeriods, now time.Time) Assessment {
+func Assess(f Member, p GracePeriods, now time.Time) Assessment {
 	kernel := kernelOf(f)
 	switch {
 	case kernel == KernelSilent:
@@ -190,7 +190,7 @@ func Assess(f Fellow, p GracePeriods, now time.Time) Assessment {
 // that was in contact with the rest meanwhile: one that hears nobody knows nothing
 // of anybody, and what it knew last goes on. So the loss of the API server, of the
 // speakers' port or of both takes no address from a node that forwards.
-func answering(f Fellow, p GracePeriods, hold time.Duration, now time.Time) Assessment {
+func answering(f Member, p GracePeriods, hold time.Duration, now time.Time) Assessment {
 	end := f.Since.Add(hold)
 	switch {
 	case end.After(now):
@@ -205,7 +205,7 @@ func answering(f Fellow, p GracePeriods, hold time.Duration, now time.Time) Asse
 
 // hadContact reports whether this speaker heard others late enough in the time for
 // which one is held: it would have heard of that one too.
-func hadContact(f Fellow, hold time.Duration) bool { return f.Contact.After(f.Since.Add(hold / 2)) }
+func hadContact(f Member, hold time.Duration) bool { return f.Contact.After(f.Since.Add(hold / 2)) }
 
 // heldUntil holds a node until a time, after which it is gone.
 func heldUntil(end, now time.Time) Assessment {
@@ -227,7 +227,7 @@ func later(a, b time.Time) time.Time {
 // whose connection is refused. The kernel is silent when every witness says so; where
 // some cannot tell, the silence of the others counts once membership misses the speaker
 // too.
-func kernelOf(f Fellow) Report {
+func kernelOf(f Member) Report {
 	silent := 0
 	for _, r := range f.Reports {
 		if r == KernelSilent {

@@ -167,25 +167,25 @@ func TestARestartedMemberGetsBackWhatItSaid(t *testing.T) {
 		two.say(t, fmt.Sprintf("claim/10.0.%d.%d", i/256, i%256), "1")
 	}
 	for _, m := range []testMember{one, two, three} {
-		m.await(t, "hears all claims", func() bool { return len(m.fellow(3).Values) == claims })
+		m.await(t, "hears all claims", func() bool { return len(m.member(3).Values) == claims })
 	}
 	t.Logf("%d claims known to all after %s", claims, time.Since(at).Round(time.Millisecond))
 	two.say(t, "stage", "restarting")
 	two.stop()
 	one.awaitState(t, 3, Left)
-	if got := one.fellow(3).Values; len(got) != claims+1 || string(got["stage"]) != "restarting" {
+	if got := one.member(3).Values; len(got) != claims+1 || string(got["stage"]) != "restarting" {
 		t.Errorf("with the goodbye %d statements are known, stage %q", len(got), got["stage"])
 	}
 	again := start(t, configOf(t, 3), 2)
 	again.await(t, "settles", again.Settled)
-	if got := len(again.fellow(3).Values); got != claims+1 {
+	if got := len(again.member(3).Values); got != claims+1 {
 		t.Errorf("settled, it knows %d statements of its own", got)
 	}
 	if err := again.PublishPrefix("claim/", map[string][]byte{"claim/10.0.0.7": []byte("2")}); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range []testMember{one, three, again} {
-		m.await(t, "hears of one claim", func() bool { return len(m.fellow(3).Values) == 2 })
+		m.await(t, "hears of one claim", func() bool { return len(m.member(3).Values) == 2 })
 		m.awaitSaid(t, 3, "claim/10.0.0.7", "2")
 		m.awaitState(t, 3, Alive)
 	}
@@ -274,7 +274,7 @@ func TestIPv6(t *testing.T) {
 	}
 	all[2].crash()
 	all[0].awaitState(t, 4, Dead)
-	if got := all[0].fellow(4).Addr; got != netip.IPv6Loopback() {
+	if got := all[0].member(4).Addr; got != netip.IPv6Loopback() {
 		t.Errorf("address %s", got)
 	}
 }
@@ -319,7 +319,7 @@ func TestWhatCannotBeSaid(t *testing.T) {
 }
 
 // TestConfirmExchangesOneWholeState: on a node that is short of time, the states of all
-// fellows would stop the process again.
+// members would stop the process again.
 func TestConfirmExchangesOneWholeState(t *testing.T) {
 	checkLeaks(t)
 	var numbers []int
@@ -371,7 +371,7 @@ func accepted(all ...testMember) uint64 {
 	return n
 }
 
-// TestConfirmGoesOnWhenAnExchangeFails: a fellow that answers pings, but takes no
+// TestConfirmGoesOnWhenAnExchangeFails: a member that answers pings, but takes no
 // connection, only delays.
 func TestConfirmGoesOnWhenAnExchangeFails(t *testing.T) {
 	checkLeaks(t)

@@ -168,10 +168,10 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	m := start(t, config, 3)
 	m.awaitMembers(t, 2, 3)
 	m.await(t, "settled", m.Settled)
-	if f := m.fellow(3).Format; f != (Format{2, 7, 2, 3}) || f.Readable() || len(m.fellow(3).Values) > 0 {
-		t.Errorf("member %+v", m.fellow(3))
+	if f := m.member(3).Format; f != (Format{2, 7, 2, 3}) || f.Readable() || len(m.member(3).Values) > 0 {
+		t.Errorf("member %+v", m.member(3))
 	}
-	if f := m.fellow(2).Format; f != ownFormat {
+	if f := m.member(2).Format; f != ownFormat {
 		t.Errorf("its own format is %+v", f)
 	}
 	m.stop()

@@ -153,8 +153,8 @@ func (m testMember) names() []string {
 	return out
 }
 
-// fellow returns what this member knows of member n.
-func (m testMember) fellow(n int) Member {
+// member returns what this member knows of member n.
+func (m testMember) member(n int) Member {
 	name := fmt.Sprintf("node%d", n)
 	for _, other := range m.Members() {
 		if other.Name == name {
@@ -165,7 +165,7 @@ func (m testMember) fellow(n int) Member {
 }
 
 // says returns what member n says under a key, as this member knows it.
-func (m testMember) says(n int, key string) string { return string(m.fellow(n).Values[key]) }
+func (m testMember) says(n int, key string) string { return string(m.member(n).Values[key]) }
 
 func (m testMember) awaitSaid(t *testing.T, n int, key, want string) {
 	t.Helper()
@@ -174,7 +174,7 @@ func (m testMember) awaitSaid(t *testing.T, n int, key, want string) {
 
 func (m testMember) awaitState(t *testing.T, n int, want State) {
 	t.Helper()
-	m.await(t, fmt.Sprintf("waits for node%d to be %s", n, want), func() bool { return m.fellow(n).State == want })
+	m.await(t, fmt.Sprintf("waits for node%d to be %s", n, want), func() bool { return m.member(n).State == want })
 }
 
 func (m testMember) say(t *testing.T, key, value string) {
@@ -246,7 +246,7 @@ func TestACrashIsDetected(t *testing.T) {
 	two.awaitState(t, 4, Dead)
 	t.Logf("crash known to all after %s", time.Since(crashed).Round(time.Millisecond))
 	one.awaitMembers(t, 2, 3)
-	if got := two.fellow(4); string(got.Values["stage"]) != "ready" || got.Addr != addrOf(4) || got.Since.Before(crashed) {
+	if got := two.member(4); string(got.Values["stage"]) != "ready" || got.Addr != addrOf(4) || got.Since.Before(crashed) {
 		t.Errorf("what is remembered of it: %+v", got)
 	}
 

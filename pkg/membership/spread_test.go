@@ -13,18 +13,18 @@ import (
 	"github.com/berth-lb/berth/pkg/membership/kv"
 )
 
-// datagram is what a test's fellows get.
+// datagram is what a test's members get.
 type datagram struct {
 	to    string
 	after time.Duration
 	lines []line
 }
 
-// knowing returns a view that knows some fellows, and what will be sent to them.
-func knowing(fellows int) (*view, *spreader, *[]datagram) {
+// knowing returns a view that knows some members, and what will be sent to them.
+func knowing(members int) (*view, *spreader, *[]datagram) {
 	v := newView("me")
 	begin := time.Now()
-	for i := range fellows + 1 {
+	for i := range members + 1 {
 		name := "me"
 		if i > 0 {
 			name = fmt.Sprintf("node%d", i)
@@ -82,8 +82,8 @@ func TestChangesAreSentAtOnceAndThenTogether(t *testing.T) {
 }
 
 func TestWhoIsToldDirectly(t *testing.T) {
-	for _, tt := range []struct{ fellows, want, goodbyes int }{{0, 0, 0}, {1, 1, 1}, {32, 32, 32}, {100, 32, 100}} {
-		v, s, sent := knowing(tt.fellows)
+	for _, tt := range []struct{ members, want, goodbyes int }{{0, 0, 0}, {1, 1, 1}, {32, 32, 32}, {100, 32, 100}} {
+		v, s, sent := knowing(tt.members)
 		v.publish("a", []byte("1"))
 		s.deliver(v.takePending(false))
 		told := make(map[string]bool)
@@ -91,7 +91,7 @@ func TestWhoIsToldDirectly(t *testing.T) {
 			told[d.to] = true
 		}
 		if len(told) != tt.want || told["me"] {
-			t.Errorf("of %d fellows %d are told, want %d", tt.fellows, len(told), tt.want)
+			t.Errorf("of %d members %d are told, want %d", tt.members, len(told), tt.want)
 		}
 		// Gossip tells them too.
 		if b := v.GetBroadcasts(3, 1400); len(b) != 1 {
@@ -102,7 +102,7 @@ func TestWhoIsToldDirectly(t *testing.T) {
 		v.publish("b", []byte("2"))
 		s.leave()
 		if len(*sent) != 2*tt.goodbyes {
-			t.Errorf("of %d fellows %d hear the last words", tt.fellows, len(*sent))
+			t.Errorf("of %d members %d hear the last words", tt.members, len(*sent))
 		}
 		for _, d := range *sent {
 			if len(d.lines) != 2 {

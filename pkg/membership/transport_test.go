@@ -328,15 +328,15 @@ func TestStrangersCannotFillTheMemory(t *testing.T) {
 				return c
 			}
 			victim := start(t, config(2), 3)
-			fellow := start(t, config(3), 2)
+			member := start(t, config(3), 2)
 			values := make(map[string][]byte)
 			for i := range entries {
 				values[fmt.Sprintf("claim/10.0.%d.%d", i/256, i%256)] = []byte("7")
 			}
-			if err := fellow.PublishPrefix("claim/", values); err != nil {
+			if err := member.PublishPrefix("claim/", values); err != nil {
 				t.Fatal(err)
 			}
-			victim.await(t, "hears all claims", func() bool { return len(victim.fellow(3).Values) == entries })
+			victim.await(t, "hears all claims", func() bool { return len(victim.member(3).Values) == entries })
 
 			before := heap()
 			var peak atomic.Uint64
@@ -373,14 +373,14 @@ func TestStrangersCannotFillTheMemory(t *testing.T) {
 			exchanged := victim.Traffic().Connections[Accepted]
 			late := start(t, config(4), 2)
 			late.await(t, "gets all claims by an exchange with the one under attack", func() bool {
-				return len(late.fellow(3).Values) == entries
+				return len(late.member(3).Values) == entries
 			})
 			took := time.Since(began)
-			fellow.say(t, "stage", "ready")
+			member.say(t, "stage", "ready")
 			victim.awaitSaid(t, 3, "stage", "ready")
 			time.Sleep(max(0, 3*time.Second-time.Since(began)))
-			if a, b := victim.fellow(3).State, fellow.fellow(2).State; a != Alive || b != Alive {
-				t.Errorf("under attack, the fellow is %s to its victim, and that is %s to the fellow", a, b)
+			if a, b := victim.member(3).State, member.member(2).State; a != Alive || b != Alive {
+				t.Errorf("under attack, the member is %s to its victim, and that is %s to the member", a, b)
 			}
 			close(stop)
 			running.Wait()
@@ -416,14 +416,14 @@ func heapNow() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// TestAFellowWithAKeyIsBounded: also one that has the key, as a broken into node does,
+// TestAMemberWithAKeyIsBounded: also one that has the key, as a broken into node does,
 // can have only so much read at one time.
-func TestAFellowWithAKeyIsBounded(t *testing.T) {
+func TestAMemberWithAKeyIsBounded(t *testing.T) {
 	configs := []Config{configOf(t, 2), configOf(t, 3)}
 	for i := range configs {
 		configs[i].Timing = Quiet.Timing()
 	}
-	victim, fellow := start(t, configs[0], 3), start(t, configs[1], 2)
+	victim, member := start(t, configs[0], 3), start(t, configs[1], 2)
 	victim.awaitMembers(t, 2, 3)
 	before := heap()
 	var peak atomic.Uint64
@@ -450,7 +450,7 @@ func TestAFellowWithAKeyIsBounded(t *testing.T) {
 					return
 				case <-time.After(20 * time.Millisecond):
 				}
-				conn, err := fellow.transport.(*transport).DialTimeout(at, time.Second)
+				conn, err := member.transport.(*transport).DialTimeout(at, time.Second)
 				if err != nil {
 					continue
 				}
@@ -466,7 +466,7 @@ func TestAFellowWithAKeyIsBounded(t *testing.T) {
 		})
 	}
 	time.Sleep(3 * time.Second)
-	fellow.say(t, "stage", "ready")
+	member.say(t, "stage", "ready")
 	victim.awaitSaid(t, 3, "stage", "ready")
 	close(stop)
 	running.Wait()

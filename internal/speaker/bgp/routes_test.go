@@ -46,16 +46,16 @@ func TestServiceIsRouted(t *testing.T) {
 	}
 }
 
-func TestBGPDoesNotWaitForFellows(t *testing.T) {
+func TestBGPDoesNotWaitForMembers(t *testing.T) {
 	w := unsettledWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
 	w.look()
 	w.tells("tor 192.0.2.10/32")
 }
 
-// TestCordonedNodeWaitsForFellows: it does not attract traffic for a moment
+// TestCordonedNodeWaitsForMembers: it does not attract traffic for a moment
 // after each start, and what it has announced before a restart is not withdrawn
 // before it is known whether it should be.
-func TestCordonedNodeWaitsForFellows(t *testing.T) {
+func TestCordonedNodeWaitsForMembers(t *testing.T) {
 	cordoned := node("node1")
 	cordoned.Spec.Unschedulable = true
 	w := unsettledWorld(t, append(service("web"), cordoned, node("node2"), peer("tor", nil))...)

@@ -21,11 +21,11 @@ const (
 	// askAgain is after how long the LAN is asked again for an address that is
 	// taken.
 	askAgain = 10 * time.Second
-	// askFellowAgain is the same where a fellow has it, or asks for it too, of
+	// askMemberAgain is the same where a member has it, or asks for it too, of
 	// which gossip should soon tell. After so many tries it is told of one that has
 	// it.
-	askFellowAgain = 500 * time.Millisecond
-	fellowTries    = 5
+	askMemberAgain = 500 * time.Millisecond
+	memberTries    = 5
 )
 
 // asking has the LAN probed for addresses before they are announced for the
@@ -56,7 +56,7 @@ func (a *asking) run(ctx context.Context) error {
 func (a *asking) start(addr netip.Addr, links []string) {
 	serial := a.view.memory.startProbe(addr)
 	a.pending.Go(func() {
-		answered := 0 // how often a fellow did
+		answered := 0 // how often a member did
 		for a.ctx.Err() == nil && a.view.memory.probing(addr, serial) {
 			found, err := a.ask(addr, links)
 			finding := judgeFound(addr, a.view.node, found, a.view.tracker.NodeOf)
@@ -68,19 +68,19 @@ func (a *asking) start(addr netip.Addr, links []string) {
 				return
 			case err != nil:
 				a.log.Info("cannot probe for an address", "address", addr.String(), "error", err)
-				a.wait(askFellowAgain)
+				a.wait(askMemberAgain)
 				a.tell(addr, serial, announcement.Probe{State: announcement.ProbeNone})
 				return
 			case finding.verdict == foundFree:
 				a.tell(addr, serial, announcement.Probe{State: announcement.ProbeFree, Unseen: found.Unsourced})
 				return
 			case finding.verdict == foundRival:
-				a.wait(askFellowAgain)
-			case finding.verdict == foundFellow:
-				if answered++; answered >= fellowTries {
+				a.wait(askMemberAgain)
+			case finding.verdict == foundMember:
+				if answered++; answered >= memberTries {
 					a.tell(addr, serial, taken)
 				}
-				a.wait(askFellowAgain)
+				a.wait(askMemberAgain)
 			default:
 				taken.Everything = a.proxyHosts.answers(a.ctx, addr, links, finding.mac)
 				a.tell(addr, serial, taken)
@@ -107,9 +107,9 @@ const (
 	foundFree foundVerdict = iota
 	// foundRival: another node asks for it as well, and takes it.
 	foundRival
-	// foundFellow: a node answers for it, by its speaker or by its kernel. If it owns
+	// foundMember: a node answers for it, by its speaker or by its kernel. If it owns
 	// the address, its claim will be heard.
-	foundFellow
+	foundMember
 	// foundStranger: another host has it, or is about to.
 	foundStranger
 )
@@ -133,7 +133,7 @@ func judgeFound(addr netip.Addr, node string, found prober.Found, nodeOf func(ne
 		}
 	}
 	if len(found.Holders) > 0 {
-		return finding{foundFellow, found.Holders[0], nodeOf(found.Holders[0]), nodes}
+		return finding{foundMember, found.Holders[0], nodeOf(found.Holders[0]), nodes}
 	}
 	for _, mac := range found.Probers {
 		other := nodeOf(mac)

@@ -225,7 +225,7 @@ func TestHostsBehindSuppression(t *testing.T) {
 		{"nobody, and this node has no address to ask from", func(s *segment) { s.unsourced = true },
 			"web Normal Announcing", "Whether a host behind a switch that suppresses ARP or NDP has it is not known"},
 		{"a host", func(s *segment) { s.behind = []net.HardwareAddr{net6(9)} }, "web Warning Conflict", "Another host has the address: 02:00:00:00:00:09."},
-		{"a fellow", func(s *segment) { s.behind = []net.HardwareAddr{net6(2)} }, "web Warning NodeAnswers", "Node node2 answers for the address"},
+		{"a member", func(s *segment) { s.behind = []net.HardwareAddr{net6(2)} }, "web Warning NodeAnswers", "Node node2 answers for the address"},
 		{"a router that answers for every address, and no probe", func(s *segment) { s.everything = net6(9) }, "web Normal Announcing", ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -362,20 +362,20 @@ func TestNodesThatAnswer(t *testing.T) {
 	}
 }
 
-// TestFellowThatHasTheAddressGetsTime: gossip should soon tell of it. Only one
+// TestMemberThatHasTheAddressGetsTime: gossip should soon tell of it. Only one
 // that goes on is told of.
-func TestFellowThatHasTheAddressGetsTime(t *testing.T) {
+func TestMemberThatHasTheAddressGetsTime(t *testing.T) {
 	const try, free = 200 * time.Millisecond, 300 * time.Millisecond
 	for _, test := range []struct {
 		story  string
 		holder net.HardwareAddr
-		tries  int // for which the fellow has it
+		tries  int // for which the member has it
 		events []string
 	}{
 		{"for a moment", net6(2), 1, []string{"web Normal Announcing"}},
-		{"until the last try", net6(2), fellowTries - 1, []string{"web Normal Announcing"}},
-		{"for longer", net6(2), fellowTries, []string{"web Warning NodeAnswers", "web Normal Announcing"}},
-		{"it is this node itself", net6(1), fellowTries, []string{"web Warning NodeAnswers", "web Normal Announcing"}},
+		{"until the last try", net6(2), memberTries - 1, []string{"web Normal Announcing"}},
+		{"for longer", net6(2), memberTries, []string{"web Warning NodeAnswers", "web Normal Announcing"}},
+		{"it is this node itself", net6(1), memberTries, []string{"web Warning NodeAnswers", "web Normal Announcing"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -385,12 +385,12 @@ func TestFellowThatHasTheAddressGetsTime(t *testing.T) {
 				lan.has(test.holder)
 				w.look()
 				w.did("192.0.2.10", true)
-				lan.after(time.Duration(test.tries-1)*(try+askFellowAgain) + try + time.Millisecond)
-				if told := len(w.events) > 0; told != (test.tries == fellowTries) {
+				lan.after(time.Duration(test.tries-1)*(try+askMemberAgain) + try + time.Millisecond)
+				if told := len(w.events) > 0; told != (test.tries == memberTries) {
 					t.Errorf("emitted %q after %d tries", w.events, test.tries)
 				}
 				lan.has()
-				lan.after(askFellowAgain + free)
+				lan.after(askMemberAgain + free)
 				if !slices.Equal(w.events, test.events) {
 					t.Errorf("emitted %q, want %q", w.events, test.events)
 				}

@@ -31,7 +31,7 @@ const (
 	checkAgain = 2 * time.Second
 )
 
-// checking asks the LAN now and then who answers for the addresses of fellows,
+// checking asks the LAN now and then who answers for the addresses of members,
 // as a client does. For each address one speaker does so on each link of the owner,
 // not the owner.
 type checking struct {

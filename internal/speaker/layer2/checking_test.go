@@ -20,7 +20,7 @@ import (
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
-// checks has node1 check what fellows announce.
+// checks has node1 check what members announce.
 func (w *world) checks() (*checking, *segment) {
 	s := &segment{}
 	return &checking{
@@ -28,8 +28,8 @@ func (w *world) checks() (*checking, *segment) {
 	}, s
 }
 
-// fellowOwns is a world in which node2 owns address and node1 checks that.
-func fellowOwns(t *testing.T) *world {
+// memberOwns is a world in which node2 owns address and node1 checks that.
+func memberOwns(t *testing.T) *world {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	w.says("node2", "claim/192.0.2.10=5")
 	w.look()
@@ -49,9 +49,9 @@ func TestJudgeAnswers(t *testing.T) {
 		{"the owner", []net.HardwareAddr{owner}, "", "", ""},
 		{"nobody", nil, v1beta1.ConflictUnanswered, "", "Nobody answers for 192.0.2.10, which node node2 announces"},
 		{"a stranger beside the owner", []net.HardwareAddr{owner, stranger}, v1beta1.ConflictDuplicate, stranger.String(), "Another host (02:00:00:00:00:09)"},
-		{"a fellow beside the owner", []net.HardwareAddr{owner, third}, v1beta1.ConflictDuplicate, third.String(), "Node node3 (02:00:00:00:00:03)"},
+		{"a member beside the owner", []net.HardwareAddr{owner, third}, v1beta1.ConflictDuplicate, third.String(), "Node node3 (02:00:00:00:00:03)"},
 		{"a stranger alone", []net.HardwareAddr{stranger}, v1beta1.ConflictForeignHost, stranger.String(), "Another host (02:00:00:00:00:09)"},
-		{"a fellow alone", []net.HardwareAddr{third}, v1beta1.ConflictOtherNode, third.String(), "Node node3 (02:00:00:00:00:03)"},
+		{"a member alone", []net.HardwareAddr{third}, v1beta1.ConflictOtherNode, third.String(), "Node node3 (02:00:00:00:00:03)"},
 		{"this node", []net.HardwareAddr{net6(1)}, v1beta1.ConflictOtherNode, net6(1).String(), "Node node1"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestWhyAnotherAnswers(t *testing.T) {
 	}
 }
 
-// TestWhatIsChecked: addresses of fellows that are present, by one speaker
+// TestWhatIsChecked: addresses of members that are present, by one speaker
 // that is on their LAN.
 func TestWhatIsChecked(t *testing.T) {
 	for _, test := range []struct {
@@ -117,9 +117,9 @@ func TestWhatIsChecked(t *testing.T) {
 		change func(*world)
 		want   int
 	}{
-		{"a fellow owns it", func(*world) {}, 1},
-		{"the fellow restarts", func(w *world) { w.says("node2", "claim/192.0.2.10=5", "stage=restarting") }, 0},
-		{"the fellow is to own it, and does not announce it yet", func(w *world) {
+		{"a member owns it", func(*world) {}, 1},
+		{"the member restarts", func(w *world) { w.says("node2", "claim/192.0.2.10=5", "stage=restarting") }, 0},
+		{"the member is to own it, and does not announce it yet", func(w *world) {
 			w.says("node2")
 			clustertest.Change(t, w.api, "node1", &corev1.Node{}, func(n *corev1.Node) { n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""} })
 		}, 0},
@@ -128,7 +128,7 @@ func TestWhatIsChecked(t *testing.T) {
 		{"this node leaves", func(w *world) { w.tracker.SetStage(announcement.StageLeaving) }, 0},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			w := fellowOwns(t)
+			w := memberOwns(t)
 			c, _ := w.checks()
 			// What was found before does not stay for ever.
 			w.conflicts.found(addressOn{address, "eth0"}, &v1beta1.Layer2Conflict{Address: address.String(), Kind: v1beta1.ConflictUnanswered, Owner: "node2"})
@@ -202,7 +202,7 @@ func TestCheck(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := fellowOwns(t)
+				w := memberOwns(t)
 				c, lan := w.checks()
 				lan.has(test.first...)
 				done := make(chan struct{})
@@ -238,7 +238,7 @@ func TestCheck(t *testing.T) {
 // answers.
 func TestConflictFoundByChecksEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := fellowOwns(t)
+		w := memberOwns(t)
 		c, lan := w.checks()
 		for range 3 {
 			c.round(t.Context())
@@ -268,7 +268,7 @@ func TestChecksComeAgainAndAgainUntilTheEnd(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := fellowOwns(t)
+				w := memberOwns(t)
 				c, lan := w.checks()
 				c.interval = test.interval
 				lan.has(net6(2))

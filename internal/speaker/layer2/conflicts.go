@@ -18,13 +18,13 @@ import (
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
 )
 
-// handOverNoise is how long claims of a fellow for what this node announces
+// handOverNoise is how long claims of a member for what this node announces
 // belong to a hand-over.
 const handOverNoise = 5 * time.Second
 
 // conflicts knows which addresses another than their owner answers for, or
 // nobody: from what probes found before a first announcement, from claims that
-// were heard, and from the checks of fellows' addresses.
+// were heard, and from the checks of members' addresses.
 type conflicts struct {
 	view      *view
 	announcer Announcer
@@ -49,7 +49,7 @@ func newConflicts(v *view, a Announcer, e *reconcile.ServiceEvents) *conflicts {
 	}
 }
 
-// found takes in the result of a check of a fellow's address; nil for none.
+// found takes in the result of a check of a member's address; nil for none.
 func (c *conflicts) found(at addressOn, conflict *v1beta1.Layer2Conflict) (changed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -125,9 +125,9 @@ func (c *conflicts) contested(addr netip.Addr, r remembered) v1beta1.Layer2Confl
 	}
 }
 
-// fellowClaimMemory is for how long a claim of a fellow counts that it does not
+// memberClaimMemory is for how long a claim of a member counts that it does not
 // repeat: a little more than the longest time between two refreshes.
-const fellowClaimMemory = 150 * time.Second
+const memberClaimMemory = 150 * time.Second
 
 // claimed are the claims of others for what this node announces: one for each
 // address, link and kind, as a hostile host can make up Ethernet addresses.
@@ -139,7 +139,7 @@ func (c *conflicts) claimed(now time.Time) []v1beta1.Layer2Conflict {
 	first := map[row]announcer.Conflict{}
 	hosts := map[row]int{}
 	for _, heard := range c.announcer.Conflicts() {
-		if heard.Fellow && (heard.Last.Sub(heard.First) < handOverNoise || now.Sub(heard.Last) > fellowClaimMemory) {
+		if heard.Member && (heard.Last.Sub(heard.First) < handOverNoise || now.Sub(heard.Last) > memberClaimMemory) {
 			continue
 		}
 		at := row{addressOn{heard.Addr, heard.Link}, c.kind(c.view.tracker.NodeOf(heard.MAC))}
@@ -164,7 +164,7 @@ func (c *conflicts) claimed(now time.Time) []v1beta1.Layer2Conflict {
 	return out
 }
 
-// kind is Fellow where the other is a node of Berth's.
+// kind is Member where the other is a node of Berth's.
 func (*conflicts) kind(node string) v1beta1.ConflictKind {
 	if node != "" {
 		return v1beta1.ConflictOtherNode

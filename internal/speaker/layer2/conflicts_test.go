@@ -20,10 +20,10 @@ import (
 
 // hears has the announcer hear another claim an address, again and again for
 // some time.
-func (w *world) hears(addr, on string, who byte, fellow bool, during time.Duration) {
+func (w *world) hears(addr, on string, who byte, member bool, during time.Duration) {
 	first := time.Now().Add(-during)
 	w.heard = append(w.heard, announcer.Conflict{
-		Addr: netip.MustParseAddr(addr), Link: on, MAC: net6(who), First: first, Last: first.Add(during), Count: 2, Fellow: fellow,
+		Addr: netip.MustParseAddr(addr), Link: on, MAC: net6(who), First: first, Last: first.Add(during), Count: 2, Member: member,
 	})
 }
 
@@ -73,29 +73,29 @@ func TestConflictsAreListedInOrder(t *testing.T) {
 	}
 }
 
-// owned has a fellow own an address, as node1 sees it.
+// owned has a member own an address, as node1 sees it.
 func (w *world) owned(addr, by string) {
 	w.memory.record(announcement.Input{Address: netip.MustParseAddr(addr), Now: start}, announcement.Decision{
 		Reason: v1beta1.ReasonNotOwner, Owner: by, Services: []string{"default/web"},
 	})
 }
 
-// TestClaimsOfFellowsMayBeAHandOver: for a while two may answer.
-func TestClaimsOfFellowsMayBeAHandOver(t *testing.T) {
+// TestClaimsOfMembersMayBeAHandOver: for a while two may answer.
+func TestClaimsOfMembersMayBeAHandOver(t *testing.T) {
 	for _, test := range []struct {
 		story  string
-		fellow bool
+		member bool
 		during time.Duration
 		want   int
 	}{
-		{"a fellow claimed it once", true, 0, 0},
-		{"a fellow claims it for a moment", true, handOverNoise - 1, 0},
-		{"a fellow does not stop", true, handOverNoise, 1},
+		{"a member claimed it once", true, 0, 0},
+		{"a member claims it for a moment", true, handOverNoise - 1, 0},
+		{"a member does not stop", true, handOverNoise, 1},
 		{"a stranger claimed it once", false, 0, 1},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t)
-			w.hears("192.0.2.10", "eth0", 9, test.fellow, test.during)
+			w.hears("192.0.2.10", "eth0", 9, test.member, test.during)
 			if got := w.inConflict(); len(got) != test.want {
 				t.Errorf("got %q", got)
 			}

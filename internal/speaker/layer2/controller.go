@@ -343,9 +343,9 @@ func (c *Controller) Flush() {
 // Known implements [reconcile.Protocol].
 func (c *Controller) Known() []netip.Addr { return c.view.memory.known() }
 
-// apply gives a decision to the announcer, remembers it, has the fellows told what
+// apply gives a decision to the announcer, remembers it, has the members told what
 // this node claims, and tells of it where it differs from the one before. What the
-// fellows cannot be told is not announced: they might announce it too.
+// members cannot be told is not announced: they might announce it too.
 //
 // It returns the decision that is in force.
 func (c *Controller) apply(

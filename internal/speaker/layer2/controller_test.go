@@ -104,7 +104,7 @@ func TestServiceIsDeleted(t *testing.T) {
 	}
 }
 
-func TestNothingIsAnnouncedBeforeTheFellowsAreKnown(t *testing.T) {
+func TestNothingIsAnnouncedBeforeTheMembersAreKnown(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.settled = notify.NewLatch()
 	w.look()

@@ -109,7 +109,7 @@ func TestLinksOfNowAreAsked(t *testing.T) {
 	})
 }
 
-// TestReturningNodeWarnsNobody: a node that asks its fellows first does not tell Services that
+// TestReturningNodeWarnsNobody: a node that asks the others first does not tell Services that
 // nobody announces them.
 func TestReturningNodeWarnsNobody(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)

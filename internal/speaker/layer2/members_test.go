@@ -66,7 +66,7 @@ func TestWhatCannotBePublishedIsNotOwned(t *testing.T) {
 	w.claims("1")
 }
 
-// hidden is the object of a fellow that owns 300 addresses, of which not all are
+// hidden is the object of a member that owns 300 addresses, of which not all are
 // listed: not that of the world.
 func hidden(renewed time.Time) *v1beta1.Speaker {
 	return written("node2", renewedAt(renewed), func(s *v1beta1.SpeakerStatus) {
@@ -79,10 +79,10 @@ func hidden(renewed time.Time) *v1beta1.Speaker {
 	})
 }
 
-// TestWhatAFellowMayOwnIsNotTaken: node2 is not heard, and owns more than its object
+// TestWhatAMemberMayOwnIsNotTaken: node2 is not heard, and owns more than its object
 // lists. node1 does not begin to announce what node2 may own: it asks the LAN first,
 // although it claimed the address once. What it announces it goes on announcing.
-func TestWhatAFellowMayOwnIsNotTaken(t *testing.T) {
+func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 	begin := time.Now()
 	start := func(t *testing.T) *world {
 		w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
@@ -91,7 +91,7 @@ func TestWhatAFellowMayOwnIsNotTaken(t *testing.T) {
 		w.claimed.Set(address, &announcement.Claim{Generation: 1})
 		w.reads(hidden(begin))
 		w.reads(hidden(begin.Add(time.Second)))
-		if got := w.isFellow("node2"); got != "Present (NodeHeard)" {
+		if got := w.isMember("node2"); got != "Present (NodeHeard)" {
 			t.Fatalf("node2 is %s", got)
 		}
 		w.look()
@@ -113,7 +113,7 @@ func TestWhatAFellowMayOwnIsNotTaken(t *testing.T) {
 			t.Errorf("what it announces is asked for: %q, %s", w.asked, w.reason())
 		}
 	})
-	t.Run("the fellow answers, and later does no more", func(t *testing.T) {
+	t.Run("the member answers, and later does no more", func(t *testing.T) {
 		w := start(t)
 		w.memory.setProbe(address, w.memory.of(address).asking, announcement.Probe{State: announcement.ProbeTaken, Holder: net6(2), Node: "node2"})
 		w.look()
@@ -144,7 +144,7 @@ func TestWhatAFellowMayOwnIsNotTaken(t *testing.T) {
 		w.look()
 		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
 	})
-	t.Run("the fellow is heard and claims it", func(t *testing.T) {
+	t.Run("the member is heard and claims it", func(t *testing.T) {
 		w := start(t)
 		w.says("node2", "claim/192.0.2.10=2")
 		w.look()
@@ -152,7 +152,7 @@ func TestWhatAFellowMayOwnIsNotTaken(t *testing.T) {
 			t.Errorf("it is %s", got)
 		}
 	})
-	t.Run("the fellow falls silent, and its kernel answers", func(t *testing.T) {
+	t.Run("the member falls silent, and its kernel answers", func(t *testing.T) {
 		w := start(t)
 		w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 		w.reads(hidden(time.Time{})) // which proves nothing
@@ -161,21 +161,21 @@ func TestWhatAFellowMayOwnIsNotTaken(t *testing.T) {
 		w.look()
 		d := w.memory.of(address)
 		if d.Reason != v1beta1.ReasonClaimsUnknown || d.Announce || len(w.events) > 0 {
-			t.Errorf("%s (node2 %s): its kernel does not answer for what it owns", d.Reason, w.isFellow("node2"))
+			t.Errorf("%s (node2 %s): its kernel does not answer for what it owns", d.Reason, w.isMember("node2"))
 		}
 	})
 }
 
-// TestAFellowThatIsNotUnderstood: node2 is a member and speaks another format. Its
+// TestAMemberThatIsNotUnderstood: node2 is a member and speaks another format. Its
 // object counts, it may own more than that says, and it is asked to renew it.
-func TestAFellowThatIsNotUnderstood(t *testing.T) {
+func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	w.says("node2", "claim/192.0.2.10=5", "stage=restarting") // before it was replaced
 	m := w.members["node2"]
 	m.Format = membership.Format{Major: 2, Oldest: 2, Newest: 2}
 	w.members["node2"] = m
 	w.see()
-	if got := w.isFellow("node2"); got != "Present (FormatUnknown)" || !w.tracker.Current().Members["node2"].ClaimsUnknown {
+	if got := w.isMember("node2"); got != "Present (FormatUnknown)" || !w.tracker.Current().Members["node2"].ClaimsUnknown {
 		t.Errorf("without an object it is %s", got)
 	}
 	w.reads(written("node2", announcesIn("192.0.2.10", 7)))
@@ -285,7 +285,7 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 func TestManyAddressesOnEachNode(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	extra := func(n byte) links.Link {
-		l := fellowLink(fmt.Sprint("node", n))
+		l := memberLink(fmt.Sprint("node", n))
 		var more []netip.Prefix
 		for i := range byte(8) {
 			more = append(more, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, n, i}), 32))
@@ -304,7 +304,7 @@ func TestManyAddressesOnEachNode(t *testing.T) {
 }
 
 // TestIsolatedNodeYields: a node that hears nobody goes on with what it has, and leaves
-// an address to a fellow that announces it since: that one knows more. One that it had
+// an address to a member that announces it since: that one knows more. One that it had
 // heard before, or a stranger, makes no difference.
 func TestIsolatedNodeYields(t *testing.T) {
 	for _, test := range []struct {
@@ -314,10 +314,10 @@ func TestIsolatedNodeYields(t *testing.T) {
 		gone  bool // the other since
 		node  string
 	}{
-		{"a fellow has taken it", time.Minute, 2, false, "node2"},
-		{"a fellow claimed it before", -time.Second, 2, false, ""},
+		{"a member has taken it", time.Minute, 2, false, "node2"},
+		{"a member claimed it before", -time.Second, 2, false, ""},
 		{"a stranger claims it", time.Minute, 99, false, ""},
-		{"a fellow has taken it, and dies", time.Minute, 2, true, ""},
+		{"a member has taken it, and dies", time.Minute, 2, true, ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

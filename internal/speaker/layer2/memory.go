@@ -103,7 +103,7 @@ func (m *memory) record(in announcement.Input, d announcement.Decision) (before,
 	case !before.HandingOver:
 		after.handingOver = in.Now
 	}
-	// It is announced anew when it is taken, and once more when the fellow that
+	// It is announced anew when it is taken, and once more when the member that
 	// had it has given it up.
 	if d.Cause != "" || d.Announce && before.Contested && !d.Contested {
 		after.burst++

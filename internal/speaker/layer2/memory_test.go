@@ -69,7 +69,7 @@ func TestAddressesWithoutServiceAreForgotten(t *testing.T) {
 	}
 }
 
-// TestAdopt: a speaker that was started anew gets back from its fellows what it
+// TestAdopt: a speaker that was started anew gets back from the others what it
 // claimed before.
 func TestAdopt(t *testing.T) {
 	type others = map[string]announcement.Claim
@@ -106,7 +106,7 @@ func TestAdopt(t *testing.T) {
 }
 
 // TestBursts: an address is announced anew when it is taken, and once more when
-// the fellow that had it gives it up; in between hosts may have heard either.
+// the member that had it gives it up; in between hosts may have heard either.
 func TestBursts(t *testing.T) {
 	owner := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Services: []string{"default/web"}}
 	took, contested, gone := owner, owner, announcement.Decision{Reason: v1beta1.ReasonNotOwner, Services: []string{"default/web"}}

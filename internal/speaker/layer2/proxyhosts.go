@@ -142,7 +142,7 @@ func (f *proxyFinder) ask(ctx context.Context, link string, mac net.HardwareAddr
 }
 
 // controls are addresses of a link's subnet with addr that nobody should have: none of
-// this node or a fellow, and of no pool. Where pools leave too little of the subnet,
+// this node or a member, and of no pool. Where pools leave too little of the subnet,
 // they are some that no Service has.
 func (f *proxyFinder) controls(addr netip.Addr, link string) []netip.Addr {
 	all := f.view.links.Links()

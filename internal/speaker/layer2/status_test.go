@@ -75,7 +75,7 @@ func TestStandInIsToldOf(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	if o := members.ParseObject(&v1beta1.Speaker{Status: w.object()}, "node9"); len(o.State.Claims) > 0 {
-		t.Errorf("fellows take it for the claim %v", o.State.Claims)
+		t.Errorf("members take it for the claim %v", o.State.Claims)
 	}
 }
 

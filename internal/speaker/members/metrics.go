@@ -16,7 +16,7 @@ type Metrics struct {
 	traffic interface{ Traffic() membership.Traffic }
 
 	members        *prometheus.Desc
-	fellows        *prometheus.Desc
+	byPresence     *prometheus.Desc
 	unread         *prometheus.Desc
 	full           *prometheus.Desc
 	streams        *prometheus.Desc
@@ -39,9 +39,9 @@ func NewMetrics(
 		room:           room,
 		traffic:        traffic,
 		members:        desc("members", "Speakers seen alive, this one included."),
-		unread:         desc("fellows_not_understood", "Other speakers that are members and use a format that this version does not read."),
+		unread:         desc("members_unreadable", "Other speakers that are members and use a format that this version does not read."),
 		full:           desc("claims_full", "1 while this node claims about as many addresses as it can publish, and gets no more."),
-		fellows:        desc("fellows", "Speakers of other nodes, by presence.", "presence"),
+		byPresence:     desc("members_by_presence", "Speakers of other nodes, by presence.", "presence"),
 		streams:        desc("member_connections_total", "TCP connections to the member port, by outcome.", "verdict"),
 		packets:        desc("member_packets_dropped_total", "Packets to the member port that were dropped before decryption.", "verdict"),
 		contradictions: desc("member_contradictions_total", "Entries about this node that others published and this node corrected."),
@@ -53,7 +53,7 @@ func NewMetrics(
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.members, m.fellows, m.unread, m.full, m.streams, m.packets, m.contradictions, m.unheard, m.isolated,
+		m.members, m.byPresence, m.unread, m.full, m.streams, m.packets, m.contradictions, m.unheard, m.isolated,
 	} {
 		out <- d
 	}
@@ -77,7 +77,7 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	for _, presence := range []announcement.Presence{
 		announcement.Present, announcement.Leaving, announcement.Held, announcement.Gone,
 	} {
-		kube.Gauge(out, m.fellows, presences[presence], presence.String())
+		kube.Gauge(out, m.byPresence, presences[presence], presence.String())
 	}
 
 	traffic := m.traffic.Traffic()

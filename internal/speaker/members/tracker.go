@@ -47,7 +47,7 @@ type Prober interface {
 // Announcer tells frames of other nodes from those of foreign hosts.
 type Announcer interface {
 	SetLinks([]links.Link)
-	SetFellows([]net.HardwareAddr)
+	SetMembers([]net.HardwareAddr)
 }
 
 // LinkSource knows the links of this node.
@@ -226,7 +226,7 @@ func (t *Tracker) Evaluate(ctx context.Context) time.Duration {
 
 	t.pingQuestionable(ctx)
 	t.c.Prober.SetTargets(targetsOf(s.Targets(t.c.Node, t.OwnLinks(), t.c.Prober.LinkReach().Doubtful)))
-	t.c.Announcer.SetFellows(s.HardwareAddrs())
+	t.c.Announcer.SetMembers(s.HardwareAddrs())
 	switch {
 	case moved || s.MembersChanged:
 		t.c.Requeue.RequeueAll()

@@ -183,8 +183,8 @@ func (w *world) SetTargets([]prober.Target) {}
 // SetLinks implements [Prober] and [Announcer].
 func (w *world) SetLinks([]links.Link) {}
 
-// SetFellows implements [Announcer].
-func (w *world) SetFellows([]net.HardwareAddr) {}
+// SetMembers implements [Announcer].
+func (w *world) SetMembers([]net.HardwareAddr) {}
 
 // Links implements [LinkSource].
 func (w *world) Links() []links.Link { return w.local }

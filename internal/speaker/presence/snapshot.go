@@ -188,7 +188,7 @@ func (v view) assess(name string, known believed, now time.Time) (member Member,
 	}
 	reports := v.reports(name)
 
-	verdict := announcement.Assess(announcement.Fellow{
+	verdict := announcement.Assess(announcement.Member{
 		Alive:      m.Alive,
 		Left:       left,
 		Since:      since,

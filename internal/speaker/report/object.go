@@ -268,7 +268,7 @@ func (o *Object) Current() v1beta1.SpeakerStatus {
 		ExcludeLabel:  markStatus(o.c.IgnoreExclude),
 		Cordon:        markStatus(o.c.IgnoreCordon),
 		Links:         o.links(),
-		Fellows:       fellowStatus(snapshot),
+		Fellows:       memberStatus(snapshot),
 	}
 	for _, s := range o.c.Sections {
 		s.Status(&status)
@@ -314,9 +314,9 @@ func markStatus(ignored bool) v1beta1.NodeMark {
 	return v1beta1.MarkHeeded
 }
 
-// fellowStatus lists the other members: of more than can be listed, those that are
+// memberStatus lists the other members: of more than can be listed, those that are
 // present are left out first.
-func fellowStatus(s presence.Snapshot) []v1beta1.SpeakerFellow {
+func memberStatus(s presence.Snapshot) []v1beta1.SpeakerFellow {
 	var out []v1beta1.SpeakerFellow
 	for name, m := range s.Members {
 		out = append(out, v1beta1.SpeakerFellow{

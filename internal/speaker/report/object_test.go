@@ -13,9 +13,9 @@ import (
 // start is when stories begin.
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// TestFellowsAreListedByNameAndThoseThatAreMissingFirst: of more than the
+// TestMembersAreListedByNameAndThoseThatAreMissingFirst: of more than the
 // object takes, those that somebody has to look after must not be left out.
-func TestFellowsAreListedByNameAndThoseThatAreMissingFirst(t *testing.T) {
+func TestMembersAreListedByNameAndThoseThatAreMissingFirst(t *testing.T) {
 	p := presence.Snapshot{Members: map[string]presence.Member{}}
 	for n := range v1beta1.MaxSpeakerAnnouncements + 50 {
 		s := announcement.Speaker{Presence: announcement.Present, Reason: v1beta1.ReasonNodePresent}
@@ -24,7 +24,7 @@ func TestFellowsAreListedByNameAndThoseThatAreMissingFirst(t *testing.T) {
 		}
 		p.Members[fmt.Sprintf("node%03d", n)] = presence.Member{Speaker: s, Since: start.Add(999)}
 	}
-	got := fellowStatus(p)
+	got := memberStatus(p)
 	if len(got) != v1beta1.MaxSpeakerAnnouncements {
 		t.Errorf("%d are listed", len(got))
 	}

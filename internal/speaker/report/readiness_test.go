@@ -14,7 +14,7 @@ func TestReadiness(t *testing.T) {
 		ready               bool
 	}{
 		{"it has just started", false, false, false},
-		{"it knows its fellows only", false, true, false},
+		{"it knows the other members only", false, true, false},
 		{"it knows the configuration only", true, false, false},
 		{"it knows both", true, true, true},
 	} {

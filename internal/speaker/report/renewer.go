@@ -50,7 +50,7 @@ func NewRenewer(c RenewerConfig) *Renewer {
 
 // Intervals of renewing.
 const (
-	// renewLook is how often a speaker looks whether a fellow doubts that it
+	// renewLook is how often a speaker looks whether a member doubts that it
 	// works.
 	renewLook = 500 * time.Millisecond
 	// renewInterval is how often a speaker that is doubted renews its Speaker
@@ -62,9 +62,9 @@ const (
 	contactInterval = 4 * time.Second
 )
 
-// Run writes the Speaker object as soon as a fellow writes in its own that it
+// Run writes the Speaker object as soon as a member writes in its own that it
 // does not hear this speaker, and again and again while it does. Only what is
-// written after a fellow began to doubt proves anything to it, so each new doubt
+// written after a member began to doubt proves anything to it, so each new doubt
 // is answered. It also finds out whether it is this speaker that hears nothing,
 // when it does not hear somebody.
 func (r *Renewer) Run(ctx context.Context) error {
@@ -84,9 +84,9 @@ func (r *Renewer) Run(ctx context.Context) error {
 // renewal is what Run remembers.
 type renewal struct {
 	// contact is when anybody was heard last, next when the object is to be renewed
-	// again while a fellow doubts, ask when the next look for contact is due.
+	// again while a member doubts, ask when the next look for contact is due.
 	contact, next, ask time.Time
-	// answered are the doubts of fellows that were answered.
+	// answered are the doubts of members that were answered.
 	answered map[string]string
 }
 
@@ -127,7 +127,7 @@ const ContactGrace = apiTimeout + 4*renewLook
 // isolate takes in since when this speaker has had no contact with anybody. As
 // long as that lasts it takes nothing from a node whose kernel answers, and so does
 // everybody else who knows as little. An address that it had before and that a
-// fellow announces nevertheless was taken by one that knows more: that one keeps it.
+// member announces nevertheless was taken by one that knows more: that one keeps it.
 func (r *Renewer) isolate(since, now time.Time) {
 	limit := r.c.Isolation
 	isolated := limit > 0 && r.c.Object.c.Ready.Settled().IsSet() && now.Sub(since) > limit
@@ -143,7 +143,7 @@ func (r *Renewer) isolate(since, now time.Time) {
 	}
 }
 
-// anyNew reports whether a fellow doubts that did not before, or does so again.
+// anyNew reports whether a member doubts that did not before, or does so again.
 func anyNew(doubters, before map[string]string) bool {
 	for name, doubt := range doubters {
 		if before[name] != doubt {
@@ -162,7 +162,7 @@ func (r *Renewer) proveAlive(ctx context.Context) bool {
 	return err == nil
 }
 
-// doubters are the fellows that do not hear this speaker. What one says whose
+// doubters are the members that do not hear this speaker. What one says whose
 // node is not ready, or gone, is what it said before it died.
 func (r *Renewer) doubters(ctx context.Context) map[string]string {
 	out := r.c.Object.c.Members.Doubters()

@@ -134,11 +134,11 @@ type Announcer struct {
 	// stale are the addresses whose wish changed since the last pass of Run.
 	stale map[netip.Addr]struct{}
 	// links is the last snapshot, by name, and macs are their Ethernet
-	// addresses. They are replaced, never changed, and so is fellows.
+	// addresses. They are replaced, never changed, and so is members.
 	links       map[string]links.Link
 	linksSerial uint64
 	macs        macSet
-	fellows     macSet
+	members     macSet
 	contests    *contests
 	// defences are claims to answer with an announcement, for Run to send.
 	defences []burstKey
@@ -259,11 +259,11 @@ func (a *Announcer) isOurs(mac net.HardwareAddr) bool {
 	return a.macs.has(mac)
 }
 
-// isFellow reports whether mac was named by SetFellows.
-func (a *Announcer) isFellow(mac net.HardwareAddr) bool {
+// isMember reports whether mac was named by SetMembers.
+func (a *Announcer) isMember(mac net.HardwareAddr) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	return a.fellows.has(mac)
+	return a.members.has(mac)
 }
 
 // counter returns the counters of a port key, made on first use.

@@ -18,7 +18,7 @@ func ourStation(addrs ...netip.Addr) station {
 		mac:      ourMAC,
 		lookup:   func(a netip.Addr) (net.HardwareAddr, bool) { return nil, slices.Contains(addrs, a) },
 		isOurs:   func(mac net.HardwareAddr) bool { return bytes.Equal(mac, ourOtherMAC) },
-		isFellow: func(mac net.HardwareAddr) bool { return bytes.Equal(mac, fellowMAC) },
+		isMember: func(mac net.HardwareAddr) bool { return bytes.Equal(mac, memberMAC) },
 	}
 }
 
@@ -48,10 +48,10 @@ func TestHandleARP(t *testing.T) {
 		{"another host answers with our address", at(arpRequest(t, vip4, client4), 21, 2), ForeignClaim},
 		{"another host asks for something else from our address", arpRequest(t, vip4, foreign4), ForeignClaim},
 		{"an operation that nobody knows, from our address", at(arpRequest(t, vip4, foreign4), 20, 7, 7), ForeignClaim},
-		{"a fellow announces our address", at(arpRequest(t, vip4, vip4), 22, fellowMAC...), FellowClaim},
+		{"a member announces our address", at(arpRequest(t, vip4, vip4), 22, memberMAC...), MemberClaim},
 		{"another link of this node does", at(arpRequest(t, vip4, vip4), 22, ourOtherMAC...), OwnFrame},
 		{"another link of this node asks", at(request, 22, ourOtherMAC...), Answered},
-		{"a fellow asks", at(request, 22, fellowMAC...), Answered},
+		{"a member asks", at(request, 22, memberMAC...), Answered},
 		{"a claim of a group", at(arpRequest(t, vip4, vip4), 22, 0xff), Malformed},
 		{"a claim that another host gets by unicast", at(arpRequest(t, vip4, vip4), 0, otherMAC...), NotForUs},
 		{"nothing", nil, Malformed},
@@ -139,7 +139,7 @@ func TestAStandInAnswersAsTheOwner(t *testing.T) {
 		t.Errorf("flags %#x, want Solicited and, as a proxy does, not Override", flags)
 	}
 	claim := at(arpRequest(t, vip4, vip4), 22, otherMAC...)
-	if v := handle(claim, on).verdict; v != FellowClaim {
+	if v := handle(claim, on).verdict; v != MemberClaim {
 		t.Errorf("the owner announces its address: %s", v)
 	}
 }
@@ -175,7 +175,7 @@ func FuzzHandleARP(f *testing.F) {
 	for _, seed := range [][]byte{
 		nil, request, request[:42], request[:20],
 		arpRequest(f, netip.IPv4Unspecified(), vip4), arpRequest(f, vip4, vip4),
-		arpRequest(f, vip4, foreign4), at(arpRequest(f, vip4, client4), 21, 2), at(arpRequest(f, vip4, vip4), 22, fellowMAC...),
+		arpRequest(f, vip4, foreign4), at(arpRequest(f, vip4, client4), 21, 2), at(arpRequest(f, vip4, vip4), 22, memberMAC...),
 		at(arpRequest(f, vip4, vip4), 22, ourOtherMAC...), at(request, 0, ourMAC...), at(request, 20, 0xff, 0xff), append(bytes.Clone(request), make([]byte, 2000)...),
 		at(request, 18, 200), at(request, 19, 5), at(request, 12, 0x81, 0x00), at(request, 12, 0x88, 0xa8, 0, 1, 0x81, 0),
 	} {
@@ -191,7 +191,7 @@ func FuzzHandleARP(f *testing.F) {
 		if verdict >= verdictCount {
 			t.Fatalf("verdict %d", verdict)
 		}
-		isClaim := verdict == ForeignClaim || verdict == FellowClaim
+		isClaim := verdict == ForeignClaim || verdict == MemberClaim
 		if isClaim != (out.claimant != nil) || isClaim && (target != vip4 || !neighbor.IsStation(out.claimant)) {
 			t.Fatalf("%s of %s by %s", verdict, target, out.claimant)
 		}

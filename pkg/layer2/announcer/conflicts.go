@@ -34,9 +34,9 @@ type Conflict struct {
 	// is how many.
 	First, Last time.Time
 	Count       uint64
-	// Fellow is true when MAC is one of those given to SetFellows. Then it is no
+	// Member is true when MAC is one of those given to SetMembers. Then it is no
 	// conflict but a handover, for a while at least.
-	Fellow bool
+	Member bool
 }
 
 // Conflicts returns the other hosts that claimed addresses which are announced
@@ -50,17 +50,17 @@ func (a *Announcer) Conflicts() []Conflict {
 	return a.contests.list()
 }
 
-// SetFellows sets the Ethernet addresses of the fellow nodes, in place of those set
-// before. Fellows claim addresses rightfully when they take over, so their
+// SetMembers sets the Ethernet addresses of the member nodes, in place of those set
+// before. Members claim addresses rightfully when they take over, so their
 // claims are not defended against.
-func (a *Announcer) SetFellows(macs []net.HardwareAddr) {
-	fellows := make(macSet, len(macs))
+func (a *Announcer) SetMembers(macs []net.HardwareAddr) {
+	members := make(macSet, len(macs))
 	for _, mac := range macs {
-		fellows.add(mac)
+		members.add(mac)
 	}
 	a.mu.Lock()
-	a.fellows = fellows
-	changed := a.contests.setFellows(fellows)
+	a.members = members
+	changed := a.contests.setMembers(members)
 	a.mu.Unlock()
 	if changed {
 		a.changed.Set()
@@ -78,11 +78,11 @@ func (a *Announcer) heard(key burstKey, claimant net.HardwareAddr, now time.Time
 		return
 	}
 	_, live := a.live[key]
-	fellow := a.fellows.has(claimant) || bytes.Equal(claimant, here.as)
+	member := a.members.has(claimant) || bytes.Equal(claimant, here.as)
 	noted := a.contests.note(foreignClaim{
 		place:     place{key.addr, key.port.link},
 		mac:       claimant,
-		fellow:    fellow,
+		member:    member,
 		defenders: trusted && live && here.as == nil,
 	}, now)
 	if noted.defend {
@@ -133,7 +133,7 @@ type place struct {
 type foreignClaim struct {
 	place
 	mac    net.HardwareAddr
-	fellow bool
+	member bool
 	// defenders is whether this node would defend the address at all.
 	defenders bool
 }
@@ -202,20 +202,20 @@ func (c *contests) note(heard foreignClaim, now time.Time) noted {
 			Link:   heard.link,
 			MAC:    slices.Clone(heard.mac),
 			First:  now,
-			Fellow: heard.fellow,
+			Member: heard.member,
 		}
 	}
 	known := &at.claimants[i]
-	fresh = fresh || known.Fellow != heard.fellow
-	known.Last, known.Fellow = now, heard.fellow
+	fresh = fresh || known.Member != heard.member
+	known.Last, known.Member = now, heard.member
 	known.Count++
-	if !heard.fellow {
+	if !heard.member {
 		at.count++
 	}
 	waiting := at.pending != nil
 	if fresh {
 		at.pending = &claimNews{place: heard.place}
-		if !heard.fellow {
+		if !heard.member {
 			at.pending.foreign = known.MAC
 		}
 	}
@@ -224,7 +224,7 @@ func (c *contests) note(heard foreignClaim, now time.Time) noted {
 		out.later = true
 		c.sooner(at.reported.Add(reportInterval))
 	}
-	if heard.fellow || !heard.defenders || (!at.defended.IsZero() && now.Sub(at.defended) < defendInterval) {
+	if heard.member || !heard.defenders || (!at.defended.IsZero() && now.Sub(at.defended) < defendInterval) {
 		return out
 	}
 	at.defended = now
@@ -303,13 +303,13 @@ func (c *contests) sooner(due time.Time) {
 	}
 }
 
-// setFellows judges the known claimants anew and reports whether any changed.
-func (c *contests) setFellows(fellows macSet) (changed bool) {
+// setMembers judges the known claimants anew and reports whether any changed.
+func (c *contests) setMembers(members macSet) (changed bool) {
 	for _, at := range c.of {
 		for i := range at.claimants {
 			known := &at.claimants[i]
-			if fellow := fellows.has(known.MAC); fellow != known.Fellow {
-				known.Fellow, changed = fellow, true
+			if member := members.has(known.MAC); member != known.Member {
+				known.Member, changed = member, true
 			}
 		}
 	}

@@ -21,19 +21,19 @@ func TestContests(t *testing.T) {
 		after         time.Duration
 		at            place
 		mac           net.HardwareAddr
-		fellow, still bool
+		member, still bool
 		fresh, defend bool
 	}{
 		{story: "a stranger claims", mac: otherMAC, at: here, fresh: true, defend: true},
 		{story: "at once again", after: 1 * time.Second, mac: otherMAC, at: here},
 		{story: "another stranger within ten seconds is told of later", after: 9 * time.Second, mac: clientMAC, at: here},
 		{story: "ten seconds after the defence", after: 10 * time.Second, mac: otherMAC, at: here, fresh: true, defend: true},
-		{story: "a fellow", after: 30 * time.Second, mac: fellowMAC, at: here, fellow: true, fresh: true},
+		{story: "a member", after: 30 * time.Second, mac: memberMAC, at: here, member: true, fresh: true},
 		{story: "the same place on another link", after: 31 * time.Second, mac: otherMAC, at: place{vip4, "eth1"}, fresh: true, defend: true},
 		{story: "what we do not defend", after: 32 * time.Second, mac: otherMAC, at: place{vip6, "eth0"}, still: true, fresh: true},
 	}
 	for _, tt := range steps {
-		got := c.note(foreignClaim{place: tt.at, mac: tt.mac, fellow: tt.fellow, defenders: !tt.still}, start.Add(tt.after))
+		got := c.note(foreignClaim{place: tt.at, mac: tt.mac, member: tt.member, defenders: !tt.still}, start.Add(tt.after))
 		if (got.news != nil) != tt.fresh || got.defend != tt.defend {
 			t.Errorf("%s: %+v", tt.story, got)
 		}
@@ -41,7 +41,7 @@ func TestContests(t *testing.T) {
 	want := []Conflict{
 		{Addr: vip4, Link: "eth0", MAC: clientMAC, First: start.Add(9 * time.Second), Last: start.Add(9 * time.Second), Count: 1},
 		{Addr: vip4, Link: "eth0", MAC: otherMAC, First: start, Last: start.Add(10 * time.Second), Count: 3},
-		{Addr: vip4, Link: "eth0", MAC: fellowMAC, First: start.Add(30 * time.Second), Last: start.Add(30 * time.Second), Count: 1, Fellow: true},
+		{Addr: vip4, Link: "eth0", MAC: memberMAC, First: start.Add(30 * time.Second), Last: start.Add(30 * time.Second), Count: 1, Member: true},
 		{Addr: vip4, Link: "eth1", MAC: otherMAC, First: start.Add(31 * time.Second), Last: start.Add(31 * time.Second), Count: 1},
 		{Addr: vip6, Link: "eth0", MAC: otherMAC, First: start.Add(32 * time.Second), Last: start.Add(32 * time.Second), Count: 1},
 	}
@@ -49,8 +49,8 @@ func TestContests(t *testing.T) {
 	if diff := cmp.Diff(want, c.list(), sameAddr); diff != "" {
 		t.Error(diff)
 	}
-	if c.setFellows(macSet{[6]byte(fellowMAC): {}}) || !c.setFellows(macSet{[6]byte(otherMAC): {}}) {
-		t.Error("fellows are judged wrongly anew")
+	if c.setMembers(macSet{[6]byte(memberMAC): {}}) || !c.setMembers(macSet{[6]byte(otherMAC): {}}) {
+		t.Error("members are judged wrongly anew")
 	}
 	if forgot, _, next := c.expire(start.Add(10*time.Minute - 1)); forgot || next.IsZero() {
 		t.Errorf("forgot too early, or will never: %s", next)
@@ -150,7 +150,7 @@ func TestAStrangerIsDefendedAgainst(t *testing.T) {
 				t.Errorf("%d frames after ten seconds", len(got))
 			}
 			got := a.Conflicts()
-			if !hasNews(a) || len(got) != 1 || got[0].Count != 101 || got[0].Fellow || got[0].MAC.String() != clientMAC.String() {
+			if !hasNews(a) || len(got) != 1 || got[0].Count != 101 || got[0].Member || got[0].MAC.String() != clientMAC.String() {
 				t.Errorf("conflicts %+v", got)
 			}
 			if got := total(a.Stats()); got.Defences != 2 || got.Verdicts[ForeignClaim] != 101 || got.Replies != 0 {
@@ -164,9 +164,9 @@ func TestAStrangerIsDefendedAgainst(t *testing.T) {
 	}
 }
 
-func TestAFellowIsNotDefendedAgainst(t *testing.T) {
+func TestAMemberIsNotDefendedAgainst(t *testing.T) {
 	bubble(t, Config{BurstCount: 1, RefreshInterval: -1}, func(t *testing.T, a *Announcer, s *segment) {
-		a.SetFellows([]net.HardwareAddr{clientMAC, nil})
+		a.SetMembers([]net.HardwareAddr{clientMAC, nil})
 		a.SetLinks([]links.Link{lan(2, "eth0")})
 		a.Set(vip4, on("eth0"))
 		pause(time.Second)
@@ -177,18 +177,18 @@ func TestAFellowIsNotDefendedAgainst(t *testing.T) {
 		if got := s.frames(); len(got) > 0 {
 			t.Errorf("%d frames", len(got))
 		}
-		if got := a.Conflicts(); !hasNews(a) || len(got) != 1 || !got[0].Fellow {
+		if got := a.Conflicts(); !hasNews(a) || len(got) != 1 || !got[0].Member {
 			t.Errorf("conflicts %+v", got)
 		}
-		a.SetFellows(nil)
-		if got := a.Conflicts(); !hasNews(a) || got[0].Fellow {
-			t.Errorf("who is no fellow any more: %+v", got)
+		a.SetMembers(nil)
+		if got := a.Conflicts(); !hasNews(a) || got[0].Member {
+			t.Errorf("who is no member any more: %+v", got)
 		}
 		a.Set(vip4, Request{})
 		if !hasNews(a) || len(a.Conflicts()) > 0 {
 			t.Error("a withdrawn address is in conflict")
 		}
-		if got := total(a.Stats()).Verdicts; got[FellowClaim] != 1 || got[ForeignClaim] != 0 {
+		if got := total(a.Stats()).Verdicts; got[MemberClaim] != 1 || got[ForeignClaim] != 0 {
 			t.Errorf("verdicts %v", got)
 		}
 	})

@@ -188,7 +188,7 @@ func TestForeignClaimsAreHeardAndDefendedAgainst(t *testing.T) {
 	for _, addr := range []netip.Addr{vip4, vip6} {
 		until(t, "the claim of "+addr.String()+" is heard", func() bool {
 			return slices.ContainsFunc(n.Conflicts(), func(c Conflict) bool {
-				return c.Addr == addr && c.MAC.String() == claimant && c.Link == "eth0" && !c.Fellow
+				return c.Addr == addr && c.MAC.String() == claimant && c.Link == "eth0" && !c.Member
 			})
 		})
 		until(t, "the witness believes us about "+addr.String(), func() bool {
@@ -198,10 +198,10 @@ func TestForeignClaimsAreHeardAndDefendedAgainst(t *testing.T) {
 	if got := total(n.Stats()); got.Defences != 2 || got.Verdicts[ForeignClaim] < 2 {
 		t.Errorf("%+v", got)
 	}
-	n.SetFellows([]net.HardwareAddr{n.Conflicts()[0].MAC})
+	n.SetMembers([]net.HardwareAddr{n.Conflicts()[0].MAC})
 	client.Run(t, "arping", "-U", "-c1", "-I", "eth0", "-s", vip4.String(), vip4.String())
-	until(t, "the fellow is heard", func() bool { return total(n.Stats()).Verdicts[FellowClaim] > 0 })
-	if got := n.Conflicts(); !got[0].Fellow || !got[1].Fellow {
+	until(t, "the member is heard", func() bool { return total(n.Stats()).Verdicts[MemberClaim] > 0 })
+	if got := n.Conflicts(); !got[0].Member || !got[1].Member {
 		t.Errorf("conflicts %+v", got)
 	}
 }

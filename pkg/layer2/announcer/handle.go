@@ -18,7 +18,7 @@ type outcome struct {
 	// reply is the frame to send when the verdict is Answered, else nil.
 	reply []byte
 	// claimant is where addr is said to be when the verdict is ForeignClaim or
-	// FellowClaim. It is part of the received frame.
+	// MemberClaim. It is part of the received frame.
 	claimant net.HardwareAddr
 }
 
@@ -30,8 +30,8 @@ type station struct {
 	// Ethernet address if not as mac.
 	lookup func(addr netip.Addr) (as net.HardwareAddr, ok bool)
 	// isOurs reports whether another Ethernet address is of a link of this node, and
-	// isFellow whether it is of a fellow node.
-	isOurs, isFellow func(mac net.HardwareAddr) bool
+	// isMember whether it is of a member node.
+	isOurs, isMember func(mac net.HardwareAddr) bool
 }
 
 // answer returns the Ethernet address to answer with for addr, and false when it is
@@ -96,8 +96,8 @@ func (s station) claim(of neighbor.Binding) outcome {
 		return outcome{verdict: NotAnnounced, addr: of.IP}
 	case s.isOurs(of.MAC):
 		return outcome{verdict: OwnFrame, addr: of.IP}
-	case bytes.Equal(of.MAC, as) || s.isFellow(of.MAC):
-		return outcome{verdict: FellowClaim, addr: of.IP, claimant: of.MAC}
+	case bytes.Equal(of.MAC, as) || s.isMember(of.MAC):
+		return outcome{verdict: MemberClaim, addr: of.IP, claimant: of.MAC}
 	default:
 		return outcome{verdict: ForeignClaim, addr: of.IP, claimant: of.MAC}
 	}

@@ -11,7 +11,7 @@ var (
 	clientMAC   = layer2test.ClientMAC
 	otherMAC    = layer2test.OtherMAC
 	ourOtherMAC = layer2test.OurOtherMAC
-	fellowMAC   = layer2test.FellowMAC
+	memberMAC   = layer2test.MemberMAC
 	vip4        = layer2test.VIP4
 	vip6        = layer2test.VIP6
 	vip6SNM     = layer2test.VIP6Group

@@ -40,10 +40,10 @@ func TestHandleNDP(t *testing.T) {
 		{"not ICMPv6", at(ask, offIPv6+6, 17), NotRequest},
 		{"a redirect", at(ask, offICMPv6, 137), NotRequest},
 		{"a router's advertisement", at(ask, offICMPv6, 134), NotRequest},
-		{"a fellow says it is the address", at(solicit(t, solicitation{Source: vip6, NoOption: true}), 6, fellowMAC...), FellowClaim},
+		{"a member says it is the address", at(solicit(t, solicitation{Source: vip6, NoOption: true}), 6, memberMAC...), MemberClaim},
 		{"another host advertises our address", advertise(t, advertisement{}), ForeignClaim},
 		{"to us, as an answer", advertise(t, advertisement{To: vip6, ToMAC: ourMAC, Solicited: true}), ForeignClaim},
-		{"a fellow does", advertise(t, advertisement{MAC: fellowMAC}), FellowClaim},
+		{"a member does", advertise(t, advertisement{MAC: memberMAC}), MemberClaim},
 		{"another link of this node does", advertise(t, advertisement{MAC: ourOtherMAC}), OwnFrame},
 		{"a stand-in answers for us", advertise(t, advertisement{MAC: ourMAC}), OwnFrame},
 		{"another host advertises its own address", advertise(t, advertisement{Target: foreign6}), NotRequest},
@@ -159,7 +159,7 @@ func FuzzHandleNDP(f *testing.F) {
 	for _, seed := range [][]byte{
 		nil, ask, ask[:60], solicit(f, solicitation{NoOption: true}),
 		solicit(f, solicitation{Source: netip.IPv6Unspecified(), NoOption: true, More: []ndp.Option{ndp.NewNonce()}}),
-		advertise(f, advertisement{}), advertise(f, advertisement{MAC: fellowMAC}), advertise(f, advertisement{To: vip6, ToMAC: ourMAC, Solicited: true}),
+		advertise(f, advertisement{}), advertise(f, advertisement{MAC: memberMAC}), advertise(f, advertisement{To: vip6, ToMAC: ourMAC, Solicited: true}),
 		extend(ask, 60, 0, 1, 4, 0, 0, 0, 0), extend(ask, 0, 0, 5, 2, 0, 0, 1, 0), extend(advertise(f, advertisement{}), 44, 0, 0, 0, 0, 0, 0, 1),
 		at(ask, offICMPv6+25, 0), at(ask, offICMPv6+24, 3), at(ask, offICMPv6+24, 25), at(ask, offICMPv6+24, 31),
 	} {
@@ -179,7 +179,7 @@ func FuzzHandleNDP(f *testing.F) {
 		if (verdict == Answered) != (reply != nil) {
 			t.Fatalf("%s with a reply of %d bytes", verdict, len(reply))
 		}
-		isClaim := verdict == ForeignClaim || verdict == FellowClaim
+		isClaim := verdict == ForeignClaim || verdict == MemberClaim
 		if isClaim != (out.claimant != nil) || isClaim && (target != vip6 || !neighbor.IsStation(out.claimant)) {
 			t.Fatalf("%s of %s by %s", verdict, target, out.claimant)
 		}

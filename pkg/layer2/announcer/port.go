@@ -76,7 +76,7 @@ func (p *port) Serve() error {
 		mac:      p.link.HardwareAddr,
 		lookup:   func(addr netip.Addr) (net.HardwareAddr, bool) { return a.answer(addr, p.key.link) },
 		isOurs:   a.isOurs,
-		isFellow: a.isFellow,
+		isMember: a.isMember,
 	}
 	b := make([]byte, neighbor.ReadLen)
 	for {
@@ -96,7 +96,7 @@ func (p *port) Serve() error {
 				continue
 			}
 			p.counters.replies.Add(1)
-		case ForeignClaim, FellowClaim:
+		case ForeignClaim, MemberClaim:
 			a.heard(burstKey{p.key, out.addr}, out.claimant, time.Now())
 		}
 	}

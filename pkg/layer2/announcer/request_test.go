@@ -153,7 +153,7 @@ func TestAStandInSaysNothingUnasked(t *testing.T) {
 			}
 		}
 		answers(otherMAC)
-		sock.in <- at(arpRequest(t, vip4, vip4), 22, fellowMAC...)
+		sock.in <- at(arpRequest(t, vip4, vip4), 22, memberMAC...)
 		pause(time.Second)
 		if got := s.frames(); len(got) > 0 || len(a.Conflicts()) != 1 {
 			t.Errorf("%d frames in defence of another's address", len(got))

@@ -39,7 +39,7 @@ func TestTheOtherAddressOfAnAnnouncement(t *testing.T) {
 }
 
 // TestAnAnnouncementIsNoForeignClaim: whatever another node announces, a node that
-// knows it as a fellow hears a fellow, one that does not announce the address hears
+// knows it as a member hears a member, one that does not announce the address hears
 // nothing, and nobody answers.
 func TestAnAnnouncementIsNoForeignClaim(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -58,13 +58,13 @@ func TestAnAnnouncementIsNoForeignClaim(t *testing.T) {
 		if announces {
 			on = ourStation(addr)
 		}
-		on.isFellow = func(mac net.HardwareAddr) bool { return mac.String() == otherMAC.String() }
+		on.isMember = func(mac net.HardwareAddr) bool { return mac.String() == otherMAC.String() }
 		for i, frame := range frames {
 			out := handle(frame, on)
 			switch {
 			case out.verdict == Answered || out.verdict == ForeignClaim || out.verdict == Malformed:
 				t.Fatalf("frame %d: %s", i, out.verdict)
-			case !announces && out.verdict == FellowClaim:
+			case !announces && out.verdict == MemberClaim:
 				t.Fatalf("frame %d is a claim of what is not announced here", i)
 			}
 		}

@@ -24,9 +24,9 @@ const (
 	// ForeignClaim: another host says that it has an address which we announce
 	// (RFC 5227 2.4). See [Announcer.Conflicts].
 	ForeignClaim
-	// FellowClaim: the same from a fellow node. During a handover the claim is
+	// MemberClaim: the same from a member node. During a handover the claim is
 	// rightful, and a defence would draw traffic back.
-	FellowClaim
+	MemberClaim
 	// Suspended: a good request that is not answered because this process was
 	// stalled. See [Announcer.Suspended].
 	Suspended
@@ -43,7 +43,7 @@ var verdictNames = [verdictCount]string{
 	NotRequest:   "not_request",
 	NotAnnounced: "not_announced",
 	ForeignClaim: "foreign_claim",
-	FellowClaim:  "fellow_claim",
+	MemberClaim:  "member_claim",
 	Suspended:    "suspended",
 	Answered:     "answered",
 }

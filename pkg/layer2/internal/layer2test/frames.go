@@ -17,9 +17,9 @@ import (
 var (
 	OurMAC    = net.HardwareAddr{0x02, 0, 0, 0, 0, 0xaa}
 	ClientMAC = net.HardwareAddr{0x02, 0, 0, 0, 0, 0xcc}
-	// OurOtherMAC is of another link of this node, FellowMAC of a fellow node.
+	// OurOtherMAC is of another link of this node, MemberMAC of a member node.
 	OurOtherMAC = net.HardwareAddr{0x02, 0, 0, 0, 0, 0xab}
-	FellowMAC   = net.HardwareAddr{0x02, 0, 0, 0, 0, 0xff}
+	MemberMAC   = net.HardwareAddr{0x02, 0, 0, 0, 0, 0xff}
 	OtherMAC    = net.HardwareAddr{0x02, 0, 0, 0, 0, 0xdd}
 	ZeroMAC     = make(net.HardwareAddr, 6)
 )
