@@ -111,7 +111,7 @@ func TestAMemberThatIsNotUnderstoodIsAskedToRenew(t *testing.T) {
 	w.see()
 	status := w.object.Current()
 	if members.ParseObject(&v1beta1.Speaker{Status: status}, "node2").Doubt == "" {
-		t.Errorf("it is not asked to renew its object: %+v", status.Fellows)
+		t.Errorf("it is not asked to renew its object: %+v", status.AbsentMembers)
 	}
 }
 
@@ -128,8 +128,8 @@ func TestStatusOfAMember(t *testing.T) {
 	if len(s.Links) != 2 || s.Links[0].Name != "eth0" || fmt.Sprint(s.Links[1].Prefixes) != "[198.51.100.7/24 192.0.2.7/24]" {
 		t.Errorf("the links are %v", s.Links)
 	}
-	if s.Members != 2 || s.MemberAddress != "192.0.2.1:7947" || s.MemberProfile != "balanced" || s.Stage != v1beta1.StageReady {
-		t.Errorf("%d members, reached at %s, %s, %s", s.Members, s.MemberAddress, s.MemberProfile, s.Stage)
+	if s.AbsentCount != 0 || s.MemberAddress != "192.0.2.1:7947" || s.MemberProfile != "balanced" || s.Stage != v1beta1.StageReady {
+		t.Errorf("%d are absent; reached at %s, %s, %s", s.AbsentCount, s.MemberAddress, s.MemberProfile, s.Stage)
 	}
 	if !meta.IsStatusConditionTrue(s.Conditions, v1beta1.ConditionReady) {
 		t.Errorf("the conditions are %v", s.Conditions)

@@ -117,11 +117,11 @@ func TestMembersInTheStatus(t *testing.T) {
 	w.see()
 	s := w.object.Current()
 	var got []string
-	for _, f := range s.Fellows {
+	for _, f := range s.AbsentMembers {
 		got = append(got, f.Name+" "+string(f.Presence))
 	}
-	if fmt.Sprint(got) != "[node2 Present node3 Leaving node4 Held node5 Gone]" || s.Members != 4 {
-		t.Errorf("got %v and %d members", got, s.Members)
+	if fmt.Sprint(got) != "[node3 Leaving node4 Held node5 Gone]" || s.AbsentCount != 3 {
+		t.Errorf("got %v, %d in all", got, s.AbsentCount)
 	}
 }
 

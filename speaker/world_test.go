@@ -563,7 +563,7 @@ func renewedAt(at time.Time) func(*v1beta1.SpeakerStatus) {
 func doubts(node string, reason v1beta1.Reason) func(*v1beta1.SpeakerStatus) {
 	since := metav1.NewTime(time.Now().Truncate(time.Second))
 	return func(s *v1beta1.SpeakerStatus) {
-		s.Fellows = append(s.Fellows, v1beta1.SpeakerFellow{Name: node, Presence: v1beta1.FellowHeld, Reason: string(reason), Since: since})
+		s.AbsentMembers = append(s.AbsentMembers, v1beta1.AbsentMember{Name: node, Presence: v1beta1.MemberHeld, Reason: string(reason), Since: since})
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // +kubebuilder:printcolumn:name="Addresses",type=string,JSONPath=`.status.layer2.addresses`
 // +kubebuilder:printcolumn:name="BGP Sessions",type=integer,JSONPath=`.status.bgp.count`
 // +kubebuilder:printcolumn:name="Established",type=integer,JSONPath=`.status.bgp.established`
-// +kubebuilder:printcolumn:name="Members",type=integer,JSONPath=`.status.members`
+// +kubebuilder:printcolumn:name="Absent",type=integer,JSONPath=`.status.absentCount`
 // +kubebuilder:printcolumn:name="Conflicts",type=integer,JSONPath=`.status.layer2.conflictCount`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Stage",type=string,JSONPath=`.status.stage`,priority=1
@@ -48,9 +48,6 @@ type SpeakerStatus struct {
 	// speakers find it here.
 	// +optional
 	MemberAddress string `json:"memberAddress,omitempty"`
-	// How many speakers, this one included, it sees alive.
-	// +optional
-	Members int32 `json:"members"`
 	// How fast it watches the others: fast, balanced or quiet, as its setting
 	// --member-profile says.
 	// +optional
@@ -75,13 +72,16 @@ type SpeakerStatus struct {
 	// --ignore-cordon.
 	// +optional
 	Cordon NodeMark `json:"cordon,omitempty"`
-	// What this speaker thinks of those of the other nodes, by name of the
-	// node; at most 256 are listed, those that are not present first.
+	// How many other nodes' speakers are not present, or not heard.
+	// +optional
+	AbsentCount int32 `json:"absentCount"`
+	// These speakers, by name of the node; at most 256 are listed. A speaker that is
+	// present and heard is in no list.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=256
-	Fellows []SpeakerFellow `json:"fellows,omitempty"`
+	AbsentMembers []AbsentMember `json:"absentMembers,omitempty"`
 	// Version of the speaker's program.
 	// +optional
 	Version string `json:"version,omitempty"`
@@ -146,14 +146,14 @@ const (
 	StageLeaving SpeakerStage = "Leaving"
 )
 
-// SpeakerFellow is what a speaker thinks of another node and its speaker.
-type SpeakerFellow struct {
+// AbsentMember is another node whose speaker is not present, or not heard.
+type AbsentMember struct {
 	// Name of the node.
 	// +required
 	Name string `json:"name"`
 	// What is expected of it.
 	// +required
-	Presence FellowPresence `json:"presence"`
+	Presence MemberPresence `json:"presence"`
 	// Why, in one word.
 	// +optional
 	Reason string `json:"reason,omitempty"`
@@ -162,22 +162,22 @@ type SpeakerFellow struct {
 	Since metav1.Time `json:"since,omitzero"`
 }
 
-// FellowPresence is what a speaker expects of another node.
+// MemberPresence is what a speaker expects of another node.
 //
 // +kubebuilder:validation:Enum=Present;Leaving;Held;Gone
-type FellowPresence string
+type MemberPresence string
 
 // The kinds of presence, from full to none.
 const (
-	// FellowPresent: its speaker works.
-	FellowPresent FellowPresence = "Present"
-	// FellowLeaving: its speaker works and wants others to take over.
-	FellowLeaving FellowPresence = "Leaving"
-	// FellowHeld: its speaker restarts or is silent, and the node goes on
+	// MemberPresent: its speaker works.
+	MemberPresent MemberPresence = "Present"
+	// MemberLeaving: its speaker works and wants others to take over.
+	MemberLeaving MemberPresence = "Leaving"
+	// MemberHeld: its speaker restarts or is silent, and the node goes on
 	// forwarding. It keeps what it owns for a while and gets nothing new.
-	FellowHeld FellowPresence = "Held"
-	// FellowGone: others take over what it owned.
-	FellowGone FellowPresence = "Gone"
+	MemberHeld MemberPresence = "Held"
+	// MemberGone: others take over what it owned.
+	MemberGone MemberPresence = "Gone"
 )
 
 // SpeakerLink is a network interface of the node.

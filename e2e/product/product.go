@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-lb/berth/e2e/lab"
@@ -97,7 +98,7 @@ func speakersAgree(ctx context.Context, l *lab.Lab) error {
 				Name string `json:"name"`
 			} `json:"metadata"`
 			Status struct {
-				Members    int                `json:"members"`
+				Absent     int                `json:"absentCount"`
 				Conditions []metav1.Condition `json:"conditions"`
 			} `json:"status"`
 		} `json:"items"`
@@ -113,12 +114,13 @@ func speakersAgree(ctx context.Context, l *lab.Lab) error {
 		return fmt.Errorf("%d Speaker objects", len(list.Items))
 	}
 	for _, s := range list.Items {
-		if s.Status.Members != len(l.NodeNames()) {
-			return fmt.Errorf("the speaker of %s sees %d members", s.Metadata.Name, s.Status.Members)
+		if s.Status.Absent != 0 {
+			return fmt.Errorf("the speaker of %s misses %d others", s.Metadata.Name, s.Status.Absent)
 		}
-		for _, c := range s.Status.Conditions {
-			if c.Type == "Ready" && c.Status != metav1.ConditionTrue {
-				return fmt.Errorf("the speaker of %s is not ready: %s", s.Metadata.Name, c.Message)
+		for _, kind := range []string{"Ready", "MembersReachable"} {
+			c := meta.FindStatusCondition(s.Status.Conditions, kind)
+			if c == nil || c.Status != metav1.ConditionTrue {
+				return fmt.Errorf("the speaker of %s is not %s: %+v", s.Metadata.Name, kind, c)
 			}
 		}
 	}

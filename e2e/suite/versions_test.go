@@ -93,9 +93,9 @@ func TestTwoVersions(t *testing.T) {
 			if member == node {
 				continue
 			}
-			path := fmt.Sprintf(`.status.members[?(@.name==%q)].presence`, member)
+			path := fmt.Sprintf(`.status.absentMembers[?(@.name==%q)].presence`, member)
 			eventually(t, 10*time.Second, node+" takes "+member+" for present", func() (bool, string) {
-				// Those that are present need not be listed.
+				// Those that are present and heard are not listed.
 				got := get(t, "get speaker "+node, path)
 				return got == "" || got == "Present", got
 			})

@@ -30,7 +30,7 @@ var node = controllertest.Node
 // announcing is what a speaker says that announces two addresses.
 func announcing() v1beta1.SpeakerStatus {
 	return v1beta1.SpeakerStatus{
-		MemberAddress: "10.77.0.11:7947", Members: 3, Stage: v1beta1.StageReady,
+		MemberAddress: "10.77.0.11:7947", AbsentCount: 3, Stage: v1beta1.StageReady,
 		Layer2: v1beta1.SpeakerLayer2{
 			Count: 2, Addresses: "192.0.2.1,192.0.2.2", Announcements: []v1beta1.Layer2Announcement{
 				{Address: "192.0.2.1", Generation: 7}, {Address: "192.0.2.2", StandInFor: "n2"},
@@ -162,7 +162,7 @@ func TestSpeakerOfADeadNodeIsMarkedOnce(t *testing.T) {
 			t.Errorf("the message has no %q: %s", part, ready.Message)
 		}
 	}
-	if s.MemberAddress != "10.77.0.11:7947" || s.Members != 3 || s.Stage != v1beta1.StageReady || len(s.Conditions) != 2 {
+	if s.MemberAddress != "10.77.0.11:7947" || s.AbsentCount != 3 || s.Stage != v1beta1.StageReady || len(s.Conditions) != 2 {
 		t.Errorf("the rest of the status has changed too: %+v", s)
 	}
 	if s.Layer2.Count != 0 || s.Layer2.Addresses != "" || len(s.Layer2.Announcements) > 0 {
@@ -205,7 +205,7 @@ func TestSpeakerWritesWhileTheControllerDoes(t *testing.T) {
 	c.says(announcing(), noon.Add(-time.Minute))
 	c.before = func(*v1beta1.Speaker) error {
 		status := announcing()
-		status.Members = 2
+		status.AbsentCount = 2
 		c.says(status, noon.Add(time.Second))
 		return nil
 	}
@@ -215,7 +215,7 @@ func TestSpeakerWritesWhileTheControllerDoes(t *testing.T) {
 	c.before = nil
 	c.look()
 	c.wrote(1, false) // what it tried was refused
-	if got := c.speaker().Status.Members; got != 2 {
+	if got := c.speaker().Status.AbsentCount; got != 2 {
 		t.Errorf("what the speaker wrote is lost: %d members", got)
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 func TestCachedSpeakersAreSmall(t *testing.T) {
 	s := controllertest.SpeakerThat("n", "x NotConfigured no label", "y", "z")
-	s.Status.Members, s.Status.Layer2 = 3, announcing().Layer2
+	s.Status.AbsentCount, s.Status.Layer2 = 3, announcing().Layer2
 	s.Status.BGP.Addresses, s.Status.BGP.AddressCount, s.Status.BGP.BootID = []string{"192.0.2.0/28"}, new(int32(16)), "boot"
 	s.Status.BGP.Count = 3
 	s.Status.BGP.Sessions[0].State = v1beta1.BGPConnecting
@@ -43,13 +43,13 @@ func TestCachedSpeakersAreSmall(t *testing.T) {
 func TestACachedSpeakerKeepsTheAddressesOfItsLinks(t *testing.T) {
 	s := controllertest.SpeakerWith("n", "192.0.2.1/24")
 	s.Status.Links[0].MACAddress = "02:00:00:00:00:01"
-	s.Status.Members = 3
+	s.Status.AbsentCount = 3
 	out, err := Trim(s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := out.(*v1beta1.Speaker).Status
-	if len(got.Links) != 1 || got.Links[0].Name != "eth1" || !slices.Equal(got.Links[0].Prefixes, []string{"192.0.2.1/24"}) || got.Links[0].MACAddress != "" || got.Members != 0 {
+	if len(got.Links) != 1 || got.Links[0].Name != "eth1" || !slices.Equal(got.Links[0].Prefixes, []string{"192.0.2.1/24"}) || got.Links[0].MACAddress != "" || got.AbsentCount != 0 {
 		t.Errorf("it keeps %+v", got)
 	}
 }

@@ -132,17 +132,23 @@ func claimsOf(l v1beta1.SpeakerLayer2) map[netip.Addr]announcement.Claim {
 // understand, and that may prove by the API that it works; "" when it hears it. What it
 // wrote before of the same node differs.
 func doubtOf(s *v1beta1.Speaker, node string) string {
-	for _, f := range s.Status.Fellows {
-		if f.Name != node {
-			continue
-		}
-		switch v1beta1.Reason(f.Reason) {
-		case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeHeard, v1beta1.ReasonNodeAssumed,
-			v1beta1.ReasonSpeakerNotAlive, v1beta1.ReasonFormatUnknown:
-			return string(f.Presence) + " since " + f.Since.UTC().Format(time.RFC3339)
+	for _, m := range s.Status.AbsentMembers {
+		if m.Name == node && IsDoubt(v1beta1.Reason(m.Reason)) {
+			return string(m.Presence) + " since " + m.Since.UTC().Format(time.RFC3339)
 		}
 	}
 	return ""
+}
+
+// IsDoubt reports whether a member that is absent for this reason may prove by the API that
+// it works.
+func IsDoubt(reason v1beta1.Reason) bool {
+	switch reason {
+	case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeHeard, v1beta1.ReasonNodeAssumed,
+		v1beta1.ReasonSpeakerNotAlive, v1beta1.ReasonFormatUnknown:
+		return true
+	}
+	return false
 }
 
 // Nodes tells membership which addresses belong to nodes: what comes from these does not

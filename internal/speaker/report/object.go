@@ -161,7 +161,7 @@ func (o *Object) stop() error {
 	for _, s := range o.c.Sections {
 		s.StoppedStatus(&status, o.c.Members.Stage() != announcement.StageLeaving)
 	}
-	status.Members, status.Fellows, status.RenewTime = 0, nil, nil
+	status.AbsentCount, status.AbsentMembers, status.RenewTime = 0, nil, nil
 	meta.SetStatusCondition(&status.Conditions, kube.Condition(v1beta1.ConditionReady, false,
 		v1beta1.ReasonStopped, "The speaker shut down cleanly and announces nothing.", 0))
 	if err := o.write(ctx, status); err != nil {
@@ -260,7 +260,6 @@ func (o *Object) Current() v1beta1.SpeakerStatus {
 	status := v1beta1.SpeakerStatus{
 		MemberAddress: o.c.Address.String(),
 		MemberProfile: string(o.c.Profile),
-		Members:       int32(max(snapshot.Alive, 1)),
 		Version:       version.String(),
 		Stage:         stageStatus(o.c.Members.Stage()),
 		RenewTime:     o.renewed.Load(),
@@ -268,8 +267,8 @@ func (o *Object) Current() v1beta1.SpeakerStatus {
 		ExcludeLabel:  markStatus(o.c.IgnoreExclude),
 		Cordon:        markStatus(o.c.IgnoreCordon),
 		Links:         o.links(),
-		Fellows:       memberStatus(snapshot),
 	}
+	status.AbsentCount, status.AbsentMembers = absentStatus(snapshot)
 	for _, s := range o.c.Sections {
 		s.Status(&status)
 	}
@@ -314,21 +313,25 @@ func markStatus(ignored bool) v1beta1.NodeMark {
 	return v1beta1.MarkHeeded
 }
 
-// memberStatus lists the other members: of more than can be listed, those that are
-// present are left out first.
-func memberStatus(s presence.Snapshot) []v1beta1.SpeakerFellow {
-	var out []v1beta1.SpeakerFellow
+// absentStatus returns how many other members are not present or not heard, and lists
+// them: of more than can be listed, those are left out first that cannot prove that they
+// work.
+func absentStatus(s presence.Snapshot) (count int32, listed []v1beta1.AbsentMember) {
 	for name, m := range s.Members {
-		out = append(out, v1beta1.SpeakerFellow{
+		if m.Presence == announcement.Present && m.Reason == v1beta1.ReasonNodePresent {
+			continue
+		}
+		listed = append(listed, v1beta1.AbsentMember{
 			Name:     name,
-			Presence: v1beta1.FellowPresence(m.Presence.String()),
+			Presence: v1beta1.MemberPresence(m.Presence.String()),
 			Reason:   string(m.Reason),
 			Since:    kube.Time(m.Since),
 		})
 	}
-	return kube.WorstFirst(out, v1beta1.MaxSpeakerAnnouncements,
-		func(f v1beta1.SpeakerFellow) bool { return f.Presence == v1beta1.FellowPresent },
-		func(a, b v1beta1.SpeakerFellow) int { return cmp.Compare(a.Name, b.Name) })
+	count = int32(len(listed))
+	return count, kube.WorstFirst(listed, v1beta1.MaxSpeakerAnnouncements,
+		func(m v1beta1.AbsentMember) bool { return !members.IsDoubt(v1beta1.Reason(m.Reason)) },
+		func(a, b v1beta1.AbsentMember) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 func linkStatus(all []links.Link) []v1beta1.SpeakerLink {

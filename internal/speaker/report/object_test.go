@@ -13,34 +13,37 @@ import (
 // start is when stories begin.
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// TestMembersAreListedByNameAndThoseThatAreMissingFirst: of more than the
-// object takes, those that somebody has to look after must not be left out.
-func TestMembersAreListedByNameAndThoseThatAreMissingFirst(t *testing.T) {
+// TestAbsentMembersAreListedByName, and no others; of more than the object takes, those that
+// may prove that they work must not be left out.
+func TestAbsentMembersAreListedByName(t *testing.T) {
 	p := presence.Snapshot{Members: map[string]presence.Member{}}
-	for n := range v1beta1.MaxSpeakerAnnouncements + 50 {
-		s := announcement.Speaker{Presence: announcement.Present, Reason: v1beta1.ReasonNodePresent}
-		if n >= v1beta1.MaxSpeakerAnnouncements+40 {
-			s = announcement.Speaker{Presence: announcement.Gone, Reason: v1beta1.ReasonNodeSilent}
+	for n := range v1beta1.MaxSpeakerAnnouncements + 150 {
+		s := announcement.Speaker{Presence: announcement.Gone, Reason: v1beta1.ReasonNodeSilent}
+		switch {
+		case n >= v1beta1.MaxSpeakerAnnouncements+50:
+			s = announcement.Speaker{Presence: announcement.Present, Reason: v1beta1.ReasonNodePresent}
+		case n >= v1beta1.MaxSpeakerAnnouncements+40:
+			s = announcement.Speaker{Presence: announcement.Gone, Reason: v1beta1.ReasonSpeakerNotAlive}
 		}
 		p.Members[fmt.Sprintf("node%03d", n)] = presence.Member{Speaker: s, Since: start.Add(999)}
 	}
-	got := memberStatus(p)
-	if len(got) != v1beta1.MaxSpeakerAnnouncements {
-		t.Errorf("%d are listed", len(got))
+	count, got := absentStatus(p)
+	if len(got) != v1beta1.MaxSpeakerAnnouncements || count != v1beta1.MaxSpeakerAnnouncements+50 {
+		t.Errorf("of %d %d are listed", count, len(got))
 	}
-	gone := 0
+	doubted := 0
 	for i, f := range got {
 		if i > 0 && got[i-1].Name >= f.Name {
 			t.Errorf("%s is listed before %s", got[i-1].Name, f.Name)
 		}
-		if f.Presence == v1beta1.FellowGone && f.Reason == "NodeSilent" {
-			gone++
+		if f.Presence == v1beta1.MemberGone && f.Reason == "SpeakerNotAlive" {
+			doubted++
 		}
 		if !f.Since.Time.Equal(start) {
 			t.Errorf("%s is so since %s", f.Name, f.Since)
 		}
 	}
-	if gone != 10 {
-		t.Errorf("of 10 that are gone %d are listed", gone)
+	if doubted != 10 {
+		t.Errorf("of 10 that may prove that they work %d are listed", doubted)
 	}
 }
