@@ -32,7 +32,7 @@ func (s *source) Inputs(ctx context.Context) (reconcile.Inputs, error) {
 	c, revision := s.config.Current()
 	around := s.tracker.Around()
 
-	out := reconcile.Inputs{
+	return reconcile.Inputs{
 		Node:     s.node,
 		Config:   &c,
 		Revision: revision,
@@ -41,17 +41,10 @@ func (s *source) Inputs(ctx context.Context) (reconcile.Inputs, error) {
 		Settled:  s.settled.IsSet(),
 		Now:      time.Now(),
 
-		Claims:      around.Claims,
-		Minority:    around.Minority,
-		Returning:   around.Returning,
-		LastAnswers: map[string]time.Time{},
-	}
-	for name, m := range around.Members {
-		if !m.LastSeen.IsZero() {
-			out.LastAnswers[name] = m.LastSeen
-		}
-	}
-	return out, nil
+		Claims:    around.Claims,
+		Minority:  around.Minority,
+		Returning: around.Returning,
+	}, nil
 }
 
 // Services implements [reconcile.Source].

@@ -99,11 +99,12 @@ type Controller struct {
 // New returns a Controller, which announces nothing before [Controller.Run]. ctx ends
 // with the process.
 func New(ctx context.Context, c Config) *Controller {
-	rules := &proxyRules{queue: c.Queue, log: c.Logger, done: notify.NewLatch()}
 	own := func(ctx context.Context) []netip.Addr { return c.Cluster.NodeAddresses(ctx, c.Node) }
+	var written func(context.Context) bool
 	if c.ProxyPort != 0 {
-		rules.written = rulesWritten(c.ProxyPort, own)
+		written = rulesWritten(c.ProxyPort, own)
 	}
+	rules := &proxyRules{written: written, queue: c.Queue, log: c.Logger, done: notify.NewLatch()}
 	return newController(ctx, c, rules, askProxy(own))
 }
 

@@ -355,8 +355,10 @@ func (c *Controller) apply(
 		d = announcement.Unclaimable(d)
 	}
 	before, after := c.view.memory.record(in, d)
-	if seen := all.LastAnswers[d.Before]; d.Cause == v1beta1.CauseNodeGone && !seen.IsZero() {
-		c.view.memory.missedSince(in.Address, seen)
+	if d.Cause == v1beta1.CauseNodeGone {
+		if seen := c.c.Members.Current().Members[d.Before].LastSeen; !seen.IsZero() {
+			c.view.memory.missedSince(in.Address, seen)
+		}
 	}
 	c.c.Announcer.Set(in.Address, announcer.Request{
 		Links: d.Links, Policy: announcer.Policy(d.Policy), As: d.As, Generation: after.burst, Promiscuous: d.Promiscuous,

@@ -208,22 +208,16 @@ func (w *world) Inputs(ctx context.Context) (reconcile.Inputs, error) {
 	c, revision := w.config.Current()
 	around := w.tracker.Around()
 	in := reconcile.Inputs{
-		Node:        w.node,
-		Config:      &c,
-		Revision:    revision,
-		Nodes:       nodes,
-		Speakers:    around.Speakers,
-		Settled:     w.settled.IsSet(),
-		Now:         time.Now(),
-		Claims:      around.Claims,
-		Minority:    around.Minority,
-		Returning:   around.Returning,
-		LastAnswers: map[string]time.Time{},
-	}
-	for name, m := range around.Members {
-		if !m.LastSeen.IsZero() {
-			in.LastAnswers[name] = m.LastSeen
-		}
+		Node:      w.node,
+		Config:    &c,
+		Revision:  revision,
+		Nodes:     nodes,
+		Speakers:  around.Speakers,
+		Settled:   w.settled.IsSet(),
+		Now:       time.Now(),
+		Claims:    around.Claims,
+		Minority:  around.Minority,
+		Returning: around.Returning,
 	}
 	return in, err
 }

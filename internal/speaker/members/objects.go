@@ -130,12 +130,20 @@ func claimsOf(l v1beta1.SpeakerLayer2) map[netip.Addr]announcement.Claim {
 
 // doubtOf returns what a speaker wrote of a node that it does not hear, or does not
 // understand, and that may prove by the API that it works; "" when it hears it. What it
-// wrote before of the same node differs.
+// wrote before of the same node differs. Where it had no room to list all such nodes, the
+// node may be one of them.
 func doubtOf(s *v1beta1.Speaker, node string) string {
-	for _, m := range s.Status.AbsentMembers {
-		if m.Name == node && IsDoubt(v1beta1.Reason(m.Reason)) {
+	listed := s.Status.AbsentMembers
+	complete := int(s.Status.AbsentCount) <= len(listed)
+	for _, m := range listed {
+		doubt := IsDoubt(v1beta1.Reason(m.Reason))
+		if m.Name == node && doubt {
 			return string(m.Presence) + " since " + m.Since.UTC().Format(time.RFC3339)
 		}
+		complete = complete || !doubt // these are left out before any that is doubted
+	}
+	if !complete {
+		return "perhaps, beyond the list"
 	}
 	return ""
 }

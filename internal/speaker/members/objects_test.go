@@ -100,3 +100,27 @@ func TestAddressesOfNodesAreTold(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// TestADoubtBeyondTheListIsUnknown: a speaker that misses more members than its object takes
+// may miss this one, unless the list shows that there was room for all whom it doubts.
+func TestADoubtBeyondTheListIsUnknown(t *testing.T) {
+	absent := func(reason v1beta1.Reason) []v1beta1.AbsentMember {
+		return []v1beta1.AbsentMember{{Name: "node2", Reason: string(reason)}}
+	}
+	for _, test := range []struct {
+		story  string
+		count  int32
+		listed []v1beta1.AbsentMember
+		doubts bool
+	}{
+		{"it misses nobody", 0, nil, false},
+		{"it misses another", 1, absent(v1beta1.ReasonNodeHeard), false},
+		{"it misses more than it lists, all of them doubted", 2, absent(v1beta1.ReasonNodeHeard), true},
+		{"it misses more, and had room for one that is dead", 2, absent(v1beta1.ReasonNodeSilent), false},
+	} {
+		status := v1beta1.SpeakerStatus{AbsentCount: test.count, AbsentMembers: test.listed}
+		if got := doubtOf(&v1beta1.Speaker{Status: status}, "node1"); (got != "") != test.doubts {
+			t.Errorf("%s: of node1 it says %q", test.story, got)
+		}
+	}
+}

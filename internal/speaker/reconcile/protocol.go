@@ -46,9 +46,6 @@ type Inputs struct {
 	// Returning is set while this node is back on the LAN and has not heard yet what
 	// became of its addresses meanwhile.
 	Returning bool
-	// LastAnswers is when the kernel of each node last answered a probe of this node;
-	// nodes that never did are not in it.
-	LastAnswers map[string]time.Time
 }
 
 // Reporter returns the node that reports what holds for all nodes: the first by name
