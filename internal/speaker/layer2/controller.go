@@ -318,7 +318,7 @@ func (v *view) gather(in reconcile.Inputs, a reconcile.Address) announcement.Inp
 func (c *Controller) Reconcile(all reconcile.Inputs, a reconcile.Address) reconcile.Outcome {
 	in := c.view.gather(all, a)
 	d := announcement.Decide(in)
-	d = c.apply(all, in, d, a.Elsewhere)
+	d = c.apply(in, d, a.Elsewhere)
 
 	out := reconcile.Outcome{
 		Reason:   d.Reason,
@@ -349,7 +349,7 @@ func (c *Controller) Known() []netip.Addr { return c.view.memory.known() }
 //
 // It returns the decision that is in force.
 func (c *Controller) apply(
-	all reconcile.Inputs, in announcement.Input, d announcement.Decision, elsewhere bool,
+	in announcement.Input, d announcement.Decision, elsewhere bool,
 ) announcement.Decision {
 	if !c.c.Claims.Set(in.Address, d.Claim) {
 		d = announcement.Unclaimable(d)
