@@ -93,8 +93,8 @@ func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
 			sp.layer2.Adopt()
 			w.readiness.Settled().Set()
 			w.look()
-			if d := w.layer2.Decision(address); (d.Announce && d.StandInFor == "") != test.owns {
-				t.Errorf("the decision is %+v", d)
+			if got := layer2Status(w.layer2); (got.Owned == 1) != test.owns {
+				t.Errorf("it owns %+v: %s", got, w.reason())
 			}
 			if got := w.object.Current().Layer2; len(got.Retained) > 0 {
 				t.Errorf("when it works its object says that it keeps %v", got.Retained)

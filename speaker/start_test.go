@@ -130,9 +130,10 @@ func TestOrderOfStart(t *testing.T) {
 		if !s.speaker.ready.Settled().IsSet() {
 			t.Error("it has not settled")
 		}
+		claims := claimsOf(layer2Status(s.layer2))
 		for i, addr := range w.addresses {
-			if r := s.layer2.Decision(addr); (r.Claim != nil) != (i%2 == 0) {
-				t.Errorf("of %s it claims %+v", addr, r.Claim)
+			if _, claimed := claims[addr]; claimed != (i%2 == 0) {
+				t.Errorf("it claims %v: %s among them is %t", claims, addr, claimed)
 			}
 		}
 	})

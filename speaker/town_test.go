@@ -600,9 +600,9 @@ func (w *town) has() map[netip.Addr]string {
 		if !w.shells[name].runs() {
 			continue
 		}
-		for _, addr := range w.shells[name].layer2.Announced() {
-			if w.shells[name].layer2.Decision(addr).StandInFor == "" {
-				out[addr] += name
+		for _, a := range layer2Status(w.shells[name].layer2).Announcements {
+			if a.StandInFor == "" {
+				out[netip.MustParseAddr(a.Address)] += name
 			}
 		}
 	}

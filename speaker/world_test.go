@@ -70,6 +70,7 @@ type world struct {
 	joiner    *members.Joiner
 	claimed   *members.Claims
 	layer2    *layer2.Controller
+	outcomes  *outcomes // of layer 2
 	object    *report.Object
 	renewer   *report.Renewer
 	source    *source
@@ -194,10 +195,11 @@ func unsettledWorld(
 		Isolation: 5 * time.Minute,
 		Logger:    log,
 	})
+	w.outcomes = newOutcomes(w.layer2)
 	w.loop = reconcile.NewLoop(reconcile.LoopConfig{
 		Queue:      w.queue,
 		Source:     w.source,
-		Layer2:     w.layer2,
+		Layer2:     w.outcomes,
 		BGP:        w.bgp,
 		Warnings:   reconcile.NewWarnings(emitted),
 		Configured: w.config.Known(),
@@ -575,7 +577,7 @@ func (w *world) look() time.Duration {
 	if err := w.loop.Reconcile(w.t.Context(), []netip.Addr{address}); err != nil {
 		w.t.Fatal(err)
 	}
-	if again := w.layer2.Decision(address).Recheck; !again.IsZero() {
+	if again := w.outcomes.last[address].Recheck; !again.IsZero() {
 		return max(time.Until(again), 1)
 	}
 	return 0
@@ -594,8 +596,8 @@ func (w *world) announces(addr string) {
 	if err := w.loop.Reconcile(w.t.Context(), []netip.Addr{netip.MustParseAddr(addr)}); err != nil {
 		w.t.Fatal(err)
 	}
-	if !w.layer2.Decision(netip.MustParseAddr(addr)).Announce {
-		w.t.Fatalf("%s is not announced: %+v", addr, w.layer2.Decision(netip.MustParseAddr(addr)))
+	if got := w.outcomes.last[netip.MustParseAddr(addr)]; !got.Announce {
+		w.t.Fatalf("%s is not announced: %+v", addr, got)
 	}
 }
 
@@ -631,7 +633,7 @@ func (w *world) did(set string, told bool, events ...string) {
 }
 
 // reason is why address is announced, or not.
-func (w *world) reason() v1beta1.Reason { return w.layer2.Decision(address).Reason }
+func (w *world) reason() v1beta1.Reason { return w.outcomes.last[address].Reason }
 
 // isMember tells in one line what is known of a member.
 func (w *world) isMember(name string) string {

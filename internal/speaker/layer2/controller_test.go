@@ -53,18 +53,25 @@ func TestWithdrawal(t *testing.T) {
 		story  string
 		change func(*world)
 		reason v1beta1.Reason
-		told   []string // Events
+		events []string
 	}{
 		{"no endpoint is ready", func(w *world) { w.ready("web", false) }, v1beta1.ReasonNoEndpoint,
 			[]string{"web Normal Withdrawn", "web Warning NoEndpoint"}},
-		{"the same, and another speaker comes first by name: it tells the Service",
-			func(w *world) { w.ready("web", false); w.says("node0") }, v1beta1.ReasonNoEndpoint, []string{"web Normal Withdrawn"}},
+		{"the same, and another speaker comes first by name: it warns the Service",
+			func(w *world) {
+				w.ready("web", false)
+				w.says("node0")
+			}, v1beta1.ReasonNoEndpoint, []string{"web Normal Withdrawn"}},
 		{"the same, and the other one is not present",
-			func(w *world) { w.ready("web", false); w.says("node0", "stage=restarting") }, v1beta1.ReasonNoEndpoint,
+			func(w *world) {
+				w.ready("web", false)
+				w.says("node0", "stage=restarting")
+			}, v1beta1.ReasonNoEndpoint,
 			[]string{"web Normal Withdrawn", "web Warning NoEndpoint"}},
 		{"the link goes down", func(w *world) { w.local[0].Up = false }, v1beta1.ReasonNoCandidate,
 			[]string{"web Normal Withdrawn", "web Warning NoCandidate"}},
-		{"it leaves, and nobody can take over", func(w *world) { w.tracker.SetStage(announcement.StageLeaving) }, v1beta1.ReasonNoCandidate,
+		{"it leaves, and nobody can take over",
+			func(w *world) { w.tracker.SetStage(announcement.StageLeaving) }, v1beta1.ReasonNoCandidate,
 			[]string{"web Normal Withdrawn"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -73,7 +80,7 @@ func TestWithdrawal(t *testing.T) {
 			w.did("192.0.2.10 eth0", true, "web Normal Announcing")
 			test.change(w)
 			w.look()
-			w.did("192.0.2.10", true, test.told...)
+			w.did("192.0.2.10", true, test.events...)
 			w.look()
 			w.did("192.0.2.10", false)
 			if got := w.reason(); got != test.reason {
@@ -145,7 +152,8 @@ func TestClaimsAreSaidAndTakenBack(t *testing.T) {
 		if got := w.requests[address].Generation; got != 2 {
 			t.Errorf("the announcer was asked for generation %d: it would not announce anew", got)
 		}
-		if got, ok := w.memory.took(address); !ok || got.cause != v1beta1.CauseNodeGone || got.from.After(time.Now()) || got.from.IsZero() {
+		if got, ok := w.memory.took(address); !ok || got.cause != v1beta1.CauseNodeGone ||
+			got.from.After(time.Now()) || got.from.IsZero() {
 			t.Errorf("taken: %+v, %t", got, ok)
 		}
 
@@ -158,7 +166,8 @@ func TestClaimsAreSaidAndTakenBack(t *testing.T) {
 		w.did("192.0.2.10 eth0", false)
 		w.claims("3")
 		if got := w.requests[address].Generation; got != 3 {
-			t.Errorf("the announcer was asked for generation %d: hosts that heard node2 would stay there", got)
+			t.Errorf("the announcer was asked for generation %d: hosts that heard node2 would stay there",
+				got)
 		}
 	})
 }
@@ -273,7 +282,9 @@ func TestPolicyIsGivenToTheAnnouncer(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	objects := everything()
 	objects.L2Advertisements[0].Spec.Announcement = &v1beta1.AnnouncementPolicy{
-		Count: 7, Interval: &metav1.Duration{Duration: 20 * time.Millisecond}, RefreshInterval: &metav1.Duration{Duration: time.Hour},
+		Count:           7,
+		Interval:        &metav1.Duration{Duration: 20 * time.Millisecond},
+		RefreshInterval: &metav1.Duration{Duration: time.Hour},
 	}
 	objects.L2Advertisements[0].Spec.Promiscuous = true
 	w.config.Set(objects, time.Now())

@@ -46,8 +46,8 @@ type recorder func()
 // Eventf implements events.EventRecorder.
 func (r recorder) Eventf(runtime.Object, runtime.Object, string, string, string, string, ...any) { r() }
 
-// TestConflictIsToldOnceByTwo: whoever tells of a conflict first is the only one.
-func TestConflictIsToldOnceByTwo(t *testing.T) {
+// TestConflictIsReportedOnceByTwo: whoever reports a conflict first is the only one.
+func TestConflictIsReportedOnceByTwo(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.look()
 	w.events = nil
@@ -58,11 +58,11 @@ func TestConflictIsToldOnceByTwo(t *testing.T) {
 		if !inside {
 			inside = true
 			done := make(chan struct{})
-			go func() { defer close(done); w.conflicts.announce() }()
+			go func() { defer close(done); w.conflicts.report() }()
 			<-done
 		}
 	}))
-	w.conflicts.announce()
+	w.conflicts.report()
 	if events != 1 || w.conflicts.counted()[v1beta1.ConflictForeignHost] != 1 {
 		t.Errorf("%d Events, counted %v", events, w.conflicts.counted())
 	}

@@ -42,7 +42,8 @@ func TestWhatCannotBePublishedIsNotOwned(t *testing.T) {
 
 	holds(1, other)
 	w.look()
-	if got := w.reason(); got != v1beta1.ReasonNoCandidate || !strings.Contains(w.memory.of(address).Message, "node1 (NodeFull)") {
+	if got := w.reason(); got != v1beta1.ReasonNoCandidate ||
+		!strings.Contains(w.memory.of(address).Message, "node1 (NodeFull)") {
 		t.Errorf("alone it is %s: %s", got, w.memory.of(address).Message)
 	}
 	if w.said["full"] == "" {
@@ -95,7 +96,8 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 			t.Fatalf("node2 is %s", got)
 		}
 		w.look()
-		if got := w.reason(); got != v1beta1.ReasonProbing || !slices.Equal(w.asked, []string{"192.0.2.10 eth0"}) {
+		if got := w.reason(); got != v1beta1.ReasonProbing ||
+			!slices.Equal(w.asked, []string{"192.0.2.10 eth0"}) {
 			t.Fatalf("it is %s, and asked %q", got, w.asked)
 		}
 		w.claims("1") // until somebody answers
@@ -115,7 +117,8 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 	})
 	t.Run("the member answers, and later does no more", func(t *testing.T) {
 		w := start(t)
-		w.memory.setProbe(address, w.memory.of(address).asking, announcement.Probe{State: announcement.ProbeTaken, Holder: net6(2), Node: "node2"})
+		w.memory.setProbe(address, w.memory.of(address).asking,
+			announcement.Probe{State: announcement.ProbeTaken, Holder: net6(2), Node: "node2"})
 		w.look()
 		w.claims("")
 		d := w.memory.of(address)
@@ -161,7 +164,8 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 		w.look()
 		d := w.memory.of(address)
 		if d.Reason != v1beta1.ReasonClaimsUnknown || d.Announce || len(w.events) > 0 {
-			t.Errorf("%s (node2 %s): its kernel does not answer for what it owns", d.Reason, w.isMember("node2"))
+			t.Errorf("%s (node2 %s): its kernel does not answer for what it owns",
+				d.Reason, w.isMember("node2"))
 		}
 	})
 }
@@ -175,7 +179,8 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	m.Format = membership.Format{Major: 2, Oldest: 2, Newest: 2}
 	w.members["node2"] = m
 	w.see()
-	if got := w.isMember("node2"); got != "Present (FormatUnknown)" || !w.tracker.Current().Members["node2"].ClaimsUnknown {
+	if got := w.isMember("node2"); got != "Present (FormatUnknown)" ||
+		!w.tracker.Current().Members["node2"].ClaimsUnknown {
 		t.Errorf("without an object it is %s", got)
 	}
 	w.reads(written("node2", announcesIn("192.0.2.10", 7)))
@@ -192,7 +197,8 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 // members, and the service LAN of the address.
 func TestTheLANOfTheAddressCounts(t *testing.T) {
 	nics := func(n byte) []links.Link {
-		mgmt, svc := link("mgmt0", fmt.Sprintf("203.0.113.%d/24", n)), link("svc0", fmt.Sprintf("192.0.2.%d/24", n))
+		mgmt := link("mgmt0", fmt.Sprintf("203.0.113.%d/24", n))
+		svc := link("svc0", fmt.Sprintf("192.0.2.%d/24", n))
 		mgmt.HardwareAddr, svc.HardwareAddr = net.HardwareAddr{2, 0, 0, 0, 1, n}, net6(n)
 		return []links.Link{mgmt, svc}
 	}
@@ -210,26 +216,36 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 		node2, node3 string           // what the others say: of node1, and of each other
 		want         v1beta1.Reason
 	}{
-		{story: "all is well", owner: "node2", reach: prober.LinkReach{Answers: on("node2", "node3")}, want: v1beta1.ReasonNotOwner},
+		{
+			story: "all is well", owner: "node2",
+			reach: prober.LinkReach{Answers: on("node2", "node3")},
+			want:  v1beta1.ReasonNotOwner,
+		},
 		{
 			story: "its owner is silent there, say both witnesses", owner: "node2",
-			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0 -svc0",
-			want: v1beta1.ReasonOwner,
+			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")},
+			node3: "probe/node2=answers +mgmt0 -svc0",
+			want:  v1beta1.ReasonOwner,
 		},
 		{
 			story: "one of them gets an answer", owner: "node2",
-			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0 +svc0",
-			want: v1beta1.ReasonNotOwner,
+			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")},
+			node3: "probe/node2=answers +mgmt0 +svc0",
+			want:  v1beta1.ReasonNotOwner,
 		},
 		{
 			story: "the other cannot tell", owner: "node2",
-			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0",
-			want: v1beta1.ReasonOwner,
+			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")},
+			node3: "probe/node2=answers +mgmt0",
+			want:  v1beta1.ReasonOwner,
 		},
 		{
 			story: "the management LAN is membership's business", owner: "node2",
-			reach: prober.LinkReach{Answers: on("node2", "node3"), Silent: map[string][]string{"node2": {"mgmt0"}}},
-			want:  v1beta1.ReasonNotOwner,
+			reach: prober.LinkReach{
+				Answers: on("node2", "node3"),
+				Silent:  map[string][]string{"node2": {"mgmt0"}},
+			},
+			want: v1beta1.ReasonNotOwner,
 		},
 		{
 			story: "this node owns it and is silent there, as it hears from others", owner: "node1",
@@ -263,8 +279,10 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 				}
 				w.memory.adopt(map[netip.Addr]announcement.Claim{address: {Generation: 7}}, nil)
 				w.look()
-				w.members["node2"].Values["probe/node1"] = []byte(strings.TrimPrefix(test.node2, "probe/node1="))
-				w.members["node3"].Values["probe/node1"] = []byte(strings.TrimPrefix(test.node3, "probe/node1="))
+				for name, words := range map[string]string{"node2": test.node2, "node3": test.node3} {
+					probed := strings.TrimPrefix(words, "probe/node1=")
+					w.members[name].Values["probe/node1"] = []byte(probed)
+				}
 			}
 			w.see() // the picture before tells which links are whose
 			w.look()
@@ -334,7 +352,8 @@ func TestIsolatedNodeYields(t *testing.T) {
 					w.died("node2", false)
 				}
 				w.look()
-				if got := w.memory.of(address); got.Announce == (test.node != "") || test.node != "" && got.Owner != test.node {
+				got := w.memory.of(address)
+				if got.Announce == (test.node != "") || test.node != "" && got.Owner != test.node {
 					t.Errorf("the decision is %+v", got.Decision)
 				}
 				// It no longer announces it, so nothing more is heard.
@@ -346,7 +365,8 @@ func TestIsolatedNodeYields(t *testing.T) {
 				}
 				w.tracker.SetIsolated(false, nil)
 				w.look()
-				if got := w.memory.of(address); w.tracker.IsIsolated() || got.Reason == v1beta1.ReasonIsolated {
+				if got := w.memory.of(address); w.tracker.IsIsolated() ||
+					got.Reason == v1beta1.ReasonIsolated {
 					t.Errorf("when it hears somebody again the decision is %+v", got.Decision)
 				}
 			})

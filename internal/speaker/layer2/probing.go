@@ -21,16 +21,15 @@ const (
 	// askAgain is after how long the LAN is asked again for an address that is
 	// taken.
 	askAgain = 10 * time.Second
-	// askMemberAgain is the same where a member has it, or asks for it too, of
-	// which gossip should soon tell. After so many tries it is told of one that has
-	// it.
+	// askMemberAgain is the same where a member has the address, or asks for it too:
+	// gossip should soon say so. A member that has it is reported after so many tries.
 	askMemberAgain = 500 * time.Millisecond
 	memberTries    = 5
 )
 
-// asking has the LAN probed for addresses before they are announced for the
+// probing has the LAN probed for addresses before they are announced for the
 // very first time (RFC 5227 2.1, RFC 4862 5.4).
-type asking struct {
+type probing struct {
 	prober     Prober
 	proxyHosts *proxyFinder
 	view       *view
@@ -44,47 +43,54 @@ type asking struct {
 }
 
 // run waits until the speaker stops and all that is under way has ended.
-func (a *asking) run(ctx context.Context) error {
+func (p *probing) run(ctx context.Context) error {
 	<-ctx.Done()
-	a.pending.Wait()
+	p.pending.Wait()
 	return nil
 }
 
-// start asks for an address on links until it is free, or this node is no longer
-// to announce it, or the links cannot be asked: then the next decision says on
-// which. It has the address looked at when the answer is news.
-func (a *asking) start(addr netip.Addr, links []string) {
-	serial := a.view.memory.startProbe(addr)
-	a.pending.Go(func() {
+// start asks for an address on links until it is free, or this node is no longer to
+// announce it, or the links cannot be asked: then the next decision says on which. An
+// answer that is news has the address reconciled.
+func (p *probing) start(addr netip.Addr, links []string) {
+	serial := p.view.memory.startProbe(addr)
+	p.pending.Go(func() {
 		answered := 0 // how often a member did
-		for a.ctx.Err() == nil && a.view.memory.probing(addr, serial) {
-			found, err := a.ask(addr, links)
-			finding := judgeFound(addr, a.view.node, found, a.view.tracker.NodeOf)
+		for p.ctx.Err() == nil && p.view.memory.probing(addr, serial) {
+			found, err := p.ask(addr, links)
+			result := judgeFound(addr, p.view.node, found, p.view.tracker.NodeOf)
 			taken := announcement.Probe{
-				State: announcement.ProbeTaken, Holder: finding.mac, Node: finding.node, Nodes: finding.nodes, Here: a.view.tracker.InterfaceWith(addr),
+				State:  announcement.ProbeTaken,
+				Holder: result.other.mac,
+				Node:   result.other.node,
+				Nodes:  result.nodes,
+				Here:   p.view.tracker.InterfaceWith(addr),
 			}
 			switch {
-			case a.ctx.Err() != nil:
+			case p.ctx.Err() != nil:
 				return
 			case err != nil:
-				a.log.Info("cannot probe for an address", "address", addr.String(), "error", err)
-				a.wait(askMemberAgain)
-				a.tell(addr, serial, announcement.Probe{State: announcement.ProbeNone})
+				p.log.Info("cannot probe for an address", "address", addr.String(), "error", err)
+				p.wait(askMemberAgain)
+				p.record(addr, serial, announcement.Probe{State: announcement.ProbeNone})
 				return
-			case finding.verdict == foundFree:
-				a.tell(addr, serial, announcement.Probe{State: announcement.ProbeFree, Unseen: found.Unsourced})
+			case result.kind == foundFree:
+				p.record(addr, serial, announcement.Probe{
+					State:  announcement.ProbeFree,
+					Unseen: found.Unsourced,
+				})
 				return
-			case finding.verdict == foundRival:
-				a.wait(askMemberAgain)
-			case finding.verdict == foundMember:
+			case result.kind == foundRival:
+				p.wait(askMemberAgain)
+			case result.kind == foundMember:
 				if answered++; answered >= memberTries {
-					a.tell(addr, serial, taken)
+					p.record(addr, serial, taken)
 				}
-				a.wait(askMemberAgain)
+				p.wait(askMemberAgain)
 			default:
-				taken.Everything = a.proxyHosts.answers(a.ctx, addr, links, finding.mac)
-				a.tell(addr, serial, taken)
-				a.wait(askAgain)
+				taken.Everything = p.proxyHosts.answers(p.ctx, addr, links, result.other.mac)
+				p.record(addr, serial, taken)
+				p.wait(askAgain)
 			}
 		}
 	})
@@ -93,18 +99,17 @@ func (a *asking) start(addr netip.Addr, links []string) {
 // finding is what the answers of the LAN mean for a node that is about to announce
 // an address for the first time.
 type finding struct {
-	verdict foundVerdict
-	mac     net.HardwareAddr // whose
-	node    string           // "" for a stranger
-	nodes   []string         // all that answer
+	kind  findingKind
+	other host     // whose answer it is
+	nodes []string // all that answer
 }
 
-type foundVerdict int
+type findingKind int
 
 const (
 	// foundFree: nobody has the address, and of the nodes that ask for it this one
 	// takes it.
-	foundFree foundVerdict = iota
+	foundFree findingKind = iota
 	// foundRival: another node asks for it as well, and takes it.
 	foundRival
 	// foundMember: a node answers for it, by its speaker or by its kernel. If it owns
@@ -114,11 +119,13 @@ const (
 	foundStranger
 )
 
-// judgeFound says what was found. Of nodes that ask at the same time, which they do
+// judgeFound returns what was found. Of nodes that ask at the same time, which they do
 // while each takes itself for the owner, the first in the order of [election.Rank]
 // takes the address. Each knows of the other what the other knows of it: that both
 // asked.
-func judgeFound(addr netip.Addr, node string, found prober.Found, nodeOf func(net.HardwareAddr) string) finding {
+func judgeFound(
+	addr netip.Addr, node string, found prober.Found, nodeOf func(net.HardwareAddr) string,
+) finding {
 	var nodes []string
 	for _, mac := range found.Holders {
 		if name := nodeOf(mac); name != "" {
@@ -127,33 +134,36 @@ func judgeFound(addr netip.Addr, node string, found prober.Found, nodeOf func(ne
 	}
 	slices.Sort(nodes)
 	nodes = slices.Compact(nodes)
+
 	for _, mac := range slices.Concat(found.Holders, found.Probers) {
 		if nodeOf(mac) == "" {
-			return finding{foundStranger, mac, "", nodes}
+			return finding{foundStranger, host{mac: mac}, nodes}
 		}
 	}
 	if len(found.Holders) > 0 {
-		return finding{foundMember, found.Holders[0], nodeOf(found.Holders[0]), nodes}
+		mac := found.Holders[0]
+		return finding{foundMember, host{mac, nodeOf(mac)}, nodes}
 	}
 	for _, mac := range found.Probers {
 		other := nodeOf(mac)
-		if first, _ := election.Elect(addr, []election.Candidate{{Name: node}, {Name: other}}); first != node {
-			return finding{verdict: foundRival, mac: mac, node: other}
+		candidates := []election.Candidate{{Name: node}, {Name: other}}
+		if first, _ := election.Elect(addr, candidates); first != node {
+			return finding{kind: foundRival, other: host{mac, other}}
 		}
 	}
 	return finding{}
 }
 
-// tell has the address looked at with what is known of it now.
-func (a *asking) tell(addr netip.Addr, serial uint64, probe announcement.Probe) {
-	if a.view.memory.setProbe(addr, serial, probe) {
-		a.queue.Requeue(addr)
+// record remembers what is known of an address now, and has it reconciled.
+func (p *probing) record(addr netip.Addr, serial uint64, probe announcement.Probe) {
+	if p.view.memory.setProbe(addr, serial, probe) {
+		p.queue.Requeue(addr)
 	}
 }
 
-func (a *asking) wait(d time.Duration) {
+func (p *probing) wait(d time.Duration) {
 	select {
-	case <-a.ctx.Done():
+	case <-p.ctx.Done():
 	case <-time.After(d):
 	}
 }
@@ -164,51 +174,42 @@ func (a *asking) wait(d time.Duration) {
 // ARP and NDP pass no other. A host that answers that one only, and does so for every
 // address, has this one no more than others: it proxies. An error counts only when
 // nobody is found and no link could be asked.
-func (a *asking) ask(addr netip.Addr, links []string) (prober.Found, error) {
-	last := prober.Question{Addr: addr, Count: 1, Interval: a.interval, AsHost: true}
-	probe := prober.Question{Addr: addr, Count: max(a.count-last.Count, 1), Interval: a.interval}
-	found, err := a.round(probe, links)
+func (p *probing) ask(addr netip.Addr, links []string) (prober.Found, error) {
+	last := prober.Question{Addr: addr, Count: 1, Interval: p.interval, AsHost: true}
+	probe := prober.Question{Addr: addr, Count: max(p.count-last.Count, 1), Interval: p.interval}
+	found, err := p.round(probe, links)
 	if err != nil || len(found.Holders)+len(found.Probers) > 0 {
 		return found, err
 	}
-	if a.count == probe.Count {
+	if p.count == probe.Count {
 		found.Unsourced = true
 		return found, nil
 	}
-	if found, err = a.round(last, links); err != nil {
+	if found, err = p.round(last, links); err != nil {
 		return found, err
 	}
 	if len(found.Holders) > controlAnswers {
 		return found, nil
 	}
 	found.Holders = slices.DeleteFunc(found.Holders, func(mac net.HardwareAddr) bool {
-		return a.view.tracker.NodeOf(mac) == "" && a.proxyHosts.answers(a.ctx, addr, links, mac).IsValid()
+		return p.view.tracker.NodeOf(mac) == "" && p.proxyHosts.answers(p.ctx, addr, links, mac).IsValid()
 	})
 	return found, nil
 }
 
 // round asks once on each of the links.
-func (a *asking) round(q prober.Question, links []string) (prober.Found, error) {
-	type answer struct {
-		found prober.Found
-		err   error
-	}
-	answers := make(chan answer, len(links))
-	for _, link := range links {
-		on := q
-		on.Link = link
-		go func() {
-			found, err := a.prober.Ask(a.ctx, on)
-			answers <- answer{found, err}
-		}()
+func (p *probing) round(q prober.Question, links []string) (prober.Found, error) {
+	questions := make([]prober.Question, len(links))
+	for i, link := range links {
+		questions[i] = q
+		questions[i].Link = link
 	}
 	var all prober.Found
 	var errs []error
-	for range links {
-		got := <-answers
-		all.Holders = append(all.Holders, got.found.Holders...)
-		all.Probers = append(all.Probers, got.found.Probers...)
-		all.Unsourced = all.Unsourced || got.found.Unsourced
+	for _, got := range askAll(p.ctx, p.prober, questions) {
+		all.Holders = append(all.Holders, got.Holders...)
+		all.Probers = append(all.Probers, got.Probers...)
+		all.Unsourced = all.Unsourced || got.Unsourced
 		if got.err != nil {
 			errs = append(errs, got.err)
 		}
@@ -219,4 +220,21 @@ func (a *asking) round(q prober.Question, links []string) (prober.Found, error) 
 		return prober.Found{}, fmt.Errorf("no link could be asked: %w", errors.Join(errs...))
 	}
 	return all, nil
+}
+
+// answer is what the LAN answered to a question.
+type answer struct {
+	prober.Found
+	err error
+}
+
+// askAll asks several questions at once, and returns the answers in their order.
+func askAll(ctx context.Context, p Prober, questions []prober.Question) []answer {
+	out := make([]answer, len(questions))
+	var running sync.WaitGroup
+	for i, q := range questions {
+		running.Go(func() { out[i].Found, out[i].err = p.Ask(ctx, q) })
+	}
+	running.Wait()
+	return out
 }

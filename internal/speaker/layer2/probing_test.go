@@ -122,11 +122,17 @@ func (f atOnce) RequeueAll() uint64 { return 0 }
 func (*segment) Stats() prober.Stats { return prober.Stats{} }
 
 // asks has node1 probe a segment before it announces. Each round takes 300 ms.
-func (w *world) asks() (*asking, *segment) {
+func (w *world) asks() (*probing, *segment) {
 	s := &segment{}
 	ctx, stop := context.WithCancel(w.t.Context())
-	a := &asking{
-		prober: s, proxyHosts: w.proxyHosts(s), view: w.c.view, log: slog.New(slog.DiscardHandler), count: 3, interval: 100 * time.Millisecond, ctx: ctx,
+	a := &probing{
+		prober:     s,
+		proxyHosts: w.proxyHosts(s),
+		view:       w.c.view,
+		log:        slog.New(slog.DiscardHandler),
+		count:      3,
+		interval:   100 * time.Millisecond,
+		ctx:        ctx,
 		queue: atOnce(func(addr netip.Addr) {
 			if addr != address {
 				w.t.Errorf("%s is reconciled", addr)
@@ -223,10 +229,14 @@ func TestHostsBehindSuppression(t *testing.T) {
 	}{
 		{"nobody", func(*segment) {}, "web Normal Announcing", ""},
 		{"nobody, and this node has no address to ask from", func(s *segment) { s.unsourced = true },
-			"web Normal Announcing", "Whether a host behind a switch that suppresses ARP or NDP has it is not known"},
-		{"a host", func(s *segment) { s.behind = []net.HardwareAddr{net6(9)} }, "web Warning Conflict", "Another host has the address: 02:00:00:00:00:09."},
-		{"a member", func(s *segment) { s.behind = []net.HardwareAddr{net6(2)} }, "web Warning NodeAnswers", "Node node2 answers for the address"},
-		{"a router that answers for every address, and no probe", func(s *segment) { s.everything = net6(9) }, "web Normal Announcing", ""},
+			"web Normal Announcing",
+			"Whether a host behind a switch that suppresses ARP or NDP has it is not known"},
+		{"a host", func(s *segment) { s.behind = []net.HardwareAddr{net6(9)} }, "web Warning Conflict",
+			"Another host has the address: 02:00:00:00:00:09."},
+		{"a member", func(s *segment) { s.behind = []net.HardwareAddr{net6(2)} }, "web Warning NodeAnswers",
+			"Node node2 answers for the address"},
+		{"a router that answers for every address, and no probe", func(s *segment) { s.everything = net6(9) },
+			"web Normal Announcing", ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -239,7 +249,8 @@ func TestHostsBehindSuppression(t *testing.T) {
 				if len(w.events) != 1 || w.events[0] != test.event {
 					t.Errorf("emitted %q, want %q", w.events, test.event)
 				}
-				if got := w.memory.of(address).Message; !strings.Contains(got, test.says) || !strings.Contains(w.notes[0], test.says) {
+				if got := w.memory.of(address).Message; !strings.Contains(got, test.says) ||
+					!strings.Contains(w.notes[0], test.says) {
 					t.Errorf("the message is %q, the Event %q", got, w.notes[0])
 				}
 			})
@@ -259,12 +270,14 @@ func TestAHostThatAnswersForEveryAddress(t *testing.T) {
 		lan.after(time.Second)
 		w.did("192.0.2.10", true, "web Warning Conflict")
 		r := w.memory.of(address)
-		for _, part := range []string{"02:00:00:00:00:09", r.probe.Everything.String(), "proxy ARP", "--conflict-probe-count=0"} {
+		for _, part := range []string{
+			"02:00:00:00:00:09", r.probe.Everything.String(), "proxy ARP", "--conflict-probe-count=0",
+		} {
 			if !strings.Contains(r.Message, part) {
 				t.Errorf("%q is not in the message %q", part, r.Message)
 			}
 		}
-		if list := w.conflicts.list(); len(list) != 1 || !strings.Contains(list[0].Message, r.Message) {
+		if list := w.conflicts.list(); len(list) != 1 || !strings.Contains(list[0].message, r.Message) {
 			t.Errorf("the conflicts are %+v", list)
 		}
 		if e := r.probe.Everything; !netip.MustParsePrefix("192.0.2.0/24").Contains(e) || e == address {
@@ -320,7 +333,8 @@ func TestNodesThatAnswer(t *testing.T) {
 		event string
 		says  []string
 	}{
-		{"kube-proxy in IPVS mode", "kube-ipvs0", []net.HardwareAddr{net6(2), net6(3)}, "web Warning NodeAnswers",
+		{"kube-proxy in IPVS mode", "kube-ipvs0", []net.HardwareAddr{net6(2), net6(3)},
+			"web Warning NodeAnswers",
 			[]string{"Nodes node2, node3 answer for the address", "do not claim it", "strictARP: true"}},
 		{"kube-router", "kube-dummy-if", []net.HardwareAddr{net6(3)}, "web Warning NodeAnswers",
 			[]string{"Node node3 answers", "does not claim it", "kube-router", "arp_ignore=1"}},
@@ -328,10 +342,14 @@ func TestNodesThatAnswer(t *testing.T) {
 			[]string{"Node node2 answers", "on its interface lo:1 as well", "take it off"}},
 		{"another load balancer there", "", []net.HardwareAddr{net6(2)}, "web Warning NodeAnswers",
 			[]string{"Node node2 answers", "another load balancer", "strictARP", "MembersReachable"}},
-		{"a node without a speaker among them", "kube-ipvs0", []net.HardwareAddr{net6(2), net6(9)}, "web Warning Conflict",
-			[]string{"02:00:00:00:00:09, perhaps a node without a speaker", "Node node2 answers for it too", "strictARP: true"}},
-		{"nothing but a node without a speaker", "kube-ipvs0", []net.HardwareAddr{net6(9)}, "web Warning Conflict",
-			[]string{"Another host has the address: 02:00:00:00:00:09", "If it is a node without a speaker", "strictARP: true"}},
+		{"a node without a speaker among them", "kube-ipvs0", []net.HardwareAddr{net6(2), net6(9)},
+			"web Warning Conflict",
+			[]string{"02:00:00:00:00:09, perhaps a node without a speaker", "Node node2 answers for it too",
+				"strictARP: true"}},
+		{"nothing but a node without a speaker", "kube-ipvs0", []net.HardwareAddr{net6(9)},
+			"web Warning Conflict",
+			[]string{"Another host has the address: 02:00:00:00:00:09", "If it is a node without a speaker",
+				"strictARP: true"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -339,7 +357,11 @@ func TestNodesThatAnswer(t *testing.T) {
 				w.says("node2")
 				w.says("node3")
 				if test.here != "" {
-					w.local = append(w.local, links.Link{Name: test.here, NoARP: true, Prefixes: []netip.Prefix{netip.PrefixFrom(address, 32)}})
+					w.local = append(w.local, links.Link{
+						Name:     test.here,
+						NoARP:    true,
+						Prefixes: []netip.Prefix{netip.PrefixFrom(address, 32)},
+					})
 				}
 				_, lan := w.asks()
 				lan.has(test.holds...)
@@ -353,8 +375,9 @@ func TestNodesThatAnswer(t *testing.T) {
 					t.Fatalf("the conflicts are %+v", list)
 				}
 				for _, part := range test.says {
-					if !strings.Contains(w.notes[0], part) || !strings.Contains(list[0].Message, part) {
-						t.Errorf("%q is not in the Event %q and the conflict %q", part, w.notes[0], list[0].Message)
+					if !strings.Contains(w.notes[0], part) || !strings.Contains(list[0].message, part) {
+						t.Errorf("%q is not in the Event %q and the conflict %q",
+							part, w.notes[0], list[0].message)
 					}
 				}
 			})
@@ -375,7 +398,8 @@ func TestMemberThatHasTheAddressGetsTime(t *testing.T) {
 		{"for a moment", net6(2), 1, []string{"web Normal Announcing"}},
 		{"until the last try", net6(2), memberTries - 1, []string{"web Normal Announcing"}},
 		{"for longer", net6(2), memberTries, []string{"web Warning NodeAnswers", "web Normal Announcing"}},
-		{"it is this node itself", net6(1), memberTries, []string{"web Warning NodeAnswers", "web Normal Announcing"}},
+		{"it is this node itself", net6(1), memberTries,
+			[]string{"web Warning NodeAnswers", "web Normal Announcing"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -519,14 +543,18 @@ func TestWhoHasAnAddressOnSeveralLinks(t *testing.T) {
 	}{
 		{"nobody", nil, nil, " <nil>"},
 		{"a host on one", map[string][]net.HardwareAddr{"eth1": {net6(9)}}, nil, "02:00:00:00:00:09 <nil>"},
-		{"hosts on both", map[string][]net.HardwareAddr{"eth0": {net6(9)}, "eth1": {net6(7), net6(8)}}, nil, "02:00:00:00:00:07 <nil>"},
+		{"hosts on both", map[string][]net.HardwareAddr{"eth0": {net6(9)}, "eth1": {net6(7), net6(8)}}, nil,
+			"02:00:00:00:00:07 <nil>"},
 		{"nobody on one, and the other cannot be asked", nil, map[string]error{"eth0": away}, " <nil>"},
-		{"a host on one, and the other cannot be asked", map[string][]net.HardwareAddr{"eth1": {net6(9)}}, map[string]error{"eth0": away}, "02:00:00:00:00:09 <nil>"},
-		{"neither can be asked", nil, map[string]error{"eth0": away, "eth1": away}, " no link could be asked: away\naway"},
+		{"a host on one, and the other cannot be asked", map[string][]net.HardwareAddr{"eth1": {net6(9)}},
+			map[string]error{"eth0": away}, "02:00:00:00:00:09 <nil>"},
+		{"neither can be asked", nil, map[string]error{"eth0": away, "eth1": away},
+			" no link could be asked: away\naway"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				a := &asking{prober: &segment{holders: test.holders, broken: test.broken}, ctx: t.Context(), count: 1, interval: time.Second}
+				lan := &segment{holders: test.holders, broken: test.broken}
+				a := &probing{prober: lan, ctx: t.Context(), count: 1, interval: time.Second}
 				found, err := a.ask(address, []string{"eth0", "eth1"})
 				first := net.HardwareAddr(nil)
 				if len(found.Holders) > 0 {

@@ -14,10 +14,9 @@ import (
 	"sync"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/prober"
@@ -26,15 +25,14 @@ import (
 const (
 	// checkers is how many addresses are checked at one time.
 	checkers = 32
-	// checkAgain is how long after a check that found something wrong it is
-	// repeated, before it is told: an address may just be moving.
+	// checkAgain is how long after a check that found a conflict the check is repeated,
+	// before the conflict is reported: the address may just be moving.
 	checkAgain = 2 * time.Second
 )
 
-// checking asks the LAN now and then who answers for the addresses of members,
-// as a client does. For each address one speaker does so on each link of the owner,
-// not the owner.
-type checking struct {
+// selfCheck asks the LAN now and then who answers for the addresses of members, as a client
+// does. For each address one speaker does so on each link of the owner, not the owner.
+type selfCheck struct {
 	view       *view
 	prober     Prober
 	proxyHosts *proxyFinder
@@ -46,8 +44,7 @@ type checking struct {
 
 // check is one address to check: on which link, and whose answer is right.
 type check struct {
-	addr  netip.Addr
-	link  string
+	addressOn
 	owner string
 	mac   net.HardwareAddr
 	// balances is set when the owner's link is a bond that answers with the addresses
@@ -56,174 +53,209 @@ type check struct {
 }
 
 // run checks until ctx ends.
-func (c *checking) run(ctx context.Context) error {
-	if c.interval == 0 {
+func (s *selfCheck) run(ctx context.Context) error {
+	if s.interval == 0 {
 		return nil
 	}
 	for {
-		pause := c.interval - c.interval/4 + rand.N(c.interval/2)
+		pause := s.interval - s.interval/4 + rand.N(s.interval/2)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(pause):
 		}
-		c.round(ctx)
+		s.round(ctx)
 	}
 }
 
-// changed has it reported that conflicts have changed.
-func (c *checking) changed() {
-	c.conflicts.announce()
-	c.status.Set()
+// changed reports that conflicts have changed.
+func (s *selfCheck) changed() {
+	s.conflicts.report()
+	s.status.Set()
 }
 
 // round checks every address that is this node's to check.
-func (c *checking) round(ctx context.Context) {
-	due := c.due()
+func (s *selfCheck) round(ctx context.Context) {
+	checks := s.checks()
+
 	var running sync.WaitGroup
 	slots := make(chan struct{}, checkers)
-	for _, ch := range due {
+	for _, ch := range checks {
 		slots <- struct{}{}
 		running.Go(func() {
 			defer func() { <-slots }()
-			c.one(ctx, ch)
+			s.check(ctx, ch)
 		})
 	}
 	running.Wait()
 }
 
-// due are the checks that are this node's now.
-func (c *checking) due() []check {
-	p := c.view.tracker.Around()
+// checks returns the checks that are this node's now, by address and link. What earlier
+// checks found and this node checks no more is forgotten.
+func (s *selfCheck) checks() []check {
+	around := s.view.tracker.Around()
 	var out []check
-	forget := false
-	for addr, r := range c.view.memory.all() {
-		// An owner without a claim does not announce the address yet: perhaps it
-		// asks whether another host has it.
-		_, claimed := p.Claims[addr][r.Owner]
-		if r.Reason != v1beta1.ReasonNotOwner || p.Members[r.Owner].Presence != announcement.Present || !claimed {
-			forget = c.conflicts.clear(addr, nil) || forget
-			continue
-		}
+	forgot := false
+	for addr, r := range s.view.memory.all() {
 		var on []string
-		for _, ch := range announcement.Checks(addr, r.Owner, r.OwnerLinks, c.view.node, p.Speakers) {
-			balances := slices.ContainsFunc(p.Members[r.Owner].Links, func(l links.Link) bool { return l.Balances && bytes.Equal(l.HardwareAddr, ch.MAC) })
-			out = append(out, check{addr: addr, link: ch.Link, owner: r.Owner, mac: ch.MAC, balances: balances})
-			on = append(on, ch.Link)
+		if r.Reason == v1beta1.ReasonNotOwner && isAnnounced(around, addr, r.Owner) {
+			mine := announcement.Checks(addr, r.Owner, r.OwnerLinks, s.view.node, around.Speakers)
+			for _, ch := range mine {
+				out = append(out, check{
+					addressOn: addressOn{addr, ch.Link},
+					owner:     r.Owner,
+					mac:       ch.MAC,
+					balances:  balances(around.Members[r.Owner].Links, ch.MAC),
+				})
+				on = append(on, ch.Link)
+			}
 		}
-		forget = c.conflicts.clear(addr, on) || forget
+		forgot = s.conflicts.forget(addr, on) || forgot
 	}
-	if forget {
-		c.changed()
+	if forgot {
+		s.changed()
 	}
-	slices.SortFunc(out, func(a, b check) int { return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.link, b.link)) })
+	slices.SortFunc(out, func(a, b check) int {
+		return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.link, b.link))
+	})
 	return out
 }
 
-// one checks one address. What it finds wrong it tells when it finds it twice
-// and the owner has not changed.
-func (c *checking) one(ctx context.Context, ch check) {
-	before := c.view.tracker.Current().Claims[ch.addr][ch.owner]
-	conflict, err := c.ask(ctx, ch)
-	if err == nil && conflict != nil {
+// isAnnounced reports whether a node is there and claims an address. An owner without a
+// claim does not announce the address yet: perhaps it asks whether another host has it.
+func isAnnounced(around members.Around, addr netip.Addr, owner string) bool {
+	_, claimed := around.Claims[addr][owner]
+	return claimed && around.Members[owner].Presence == announcement.Present
+}
+
+// balances reports whether the link with a hardware address is a bond that answers with the
+// addresses of its ports.
+func balances(all []links.Link, mac net.HardwareAddr) bool {
+	return slices.ContainsFunc(all, func(l links.Link) bool {
+		return l.Balances && bytes.Equal(l.HardwareAddr, mac)
+	})
+}
+
+// check checks one address. A conflict is recorded when it is found twice and the owner has
+// not changed.
+func (s *selfCheck) check(ctx context.Context, ch check) {
+	before := s.view.tracker.Current().Claims[ch.addr][ch.owner]
+	found, err := s.ask(ctx, ch)
+	if err == nil && found != nil {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(checkAgain):
 		}
-		conflict, err = c.ask(ctx, ch)
+		found, err = s.ask(ctx, ch)
 	}
-	p := c.view.tracker.Current()
-	if err != nil || p.Claims[ch.addr][ch.owner] != before || p.Members[ch.owner].Presence != announcement.Present ||
-		c.view.memory.of(ch.addr).Owner != ch.owner || slices.Contains(p.SilentLinks, ch.link) {
-		return // it has moved meanwhile, or this node has lost the LAN; nothing is known of it now
-	}
-	if !c.conflicts.found(addressOn{ch.addr, ch.link}, conflict) {
+	if err != nil || !s.holds(ch, before) || !s.conflicts.record(ch.addressOn, found) {
 		return
 	}
-	if conflict != nil {
-		c.log.Warn("address conflict", "address", ch.addr.String(), "owner", ch.owner, "kind", string(conflict.Kind), "message", conflict.Message)
+	if found != nil {
+		s.log.Warn("address conflict", "address", ch.addr.String(), "owner", ch.owner,
+			"kind", string(found.kind), "message", found.message)
 	} else {
-		c.log.Info("address conflict is over", "address", ch.addr.String(), "owner", ch.owner)
+		s.log.Info("address conflict is over", "address", ch.addr.String(), "owner", ch.owner)
 	}
-	c.changed()
+	s.changed()
 }
 
-// ask asks who has an address, as a host of the LAN does, and tells what is wrong
-// with the answer.
-func (c *checking) ask(ctx context.Context, ch check) (*v1beta1.Layer2Conflict, error) {
-	found, err := c.prober.Ask(ctx, prober.Question{Addr: ch.addr, Link: ch.link, Count: 2, Interval: 200 * time.Millisecond, AsHost: true})
+// holds reports whether a check still says something of the owner, whose claim was this
+// one: the address may have moved since, or this node may have lost the LAN.
+func (s *selfCheck) holds(ch check, claim announcement.Claim) bool {
+	p := s.view.tracker.Current()
+	return p.Claims[ch.addr][ch.owner] == claim &&
+		p.Members[ch.owner].Presence == announcement.Present &&
+		s.view.memory.of(ch.addr).Owner == ch.owner &&
+		!slices.Contains(p.SilentLinks, ch.link)
+}
+
+// ask asks who has an address, as a host of the LAN does, and returns what is wrong with
+// the answer; nil for nothing.
+func (s *selfCheck) ask(ctx context.Context, ch check) (*conflict, error) {
+	found, err := s.prober.Ask(ctx, prober.Question{
+		Addr:     ch.addr,
+		Link:     ch.link,
+		Count:    2,
+		Interval: 200 * time.Millisecond,
+		AsHost:   true,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("check %s: %w", ch.addr, err)
 	}
-	holders := slices.Concat(found.Holders, found.Probers)
-	why := reasons{here: c.view.tracker.InterfaceWith(ch.addr), balances: ch.balances && ch.addr.Is4()}
-	if wrong := ch.wrong(holders); wrong != nil && c.view.tracker.NodeOf(wrong) == "" {
-		why.everything = c.proxyHosts.answers(ctx, ch.addr, []string{ch.link}, wrong)
+
+	a := answers{
+		macs:     slices.Concat(found.Holders, found.Probers),
+		here:     s.view.tracker.InterfaceWith(ch.addr),
+		balances: ch.balances && ch.addr.Is4(),
 	}
-	return c.judge(ch, holders, why), nil
+	if mac := ch.wrong(a.macs); mac != nil {
+		if a.other = s.view.host(mac); a.other.node == "" {
+			a.everything = s.proxyHosts.answers(ctx, ch.addr, []string{ch.link}, mac)
+		}
+	}
+	return ch.judge(a, time.Now()), nil
 }
 
-// wrong is the first who answers with another hardware address than the owner's, nil
-// for nobody.
-func (ch check) wrong(holders []net.HardwareAddr) net.HardwareAddr {
-	for _, h := range holders {
-		if !bytes.Equal(h, ch.mac) {
-			return h
+// wrong returns the first that is not the owner's hardware address, nil for none.
+func (ch check) wrong(macs []net.HardwareAddr) net.HardwareAddr {
+	for _, mac := range macs {
+		if !bytes.Equal(mac, ch.mac) {
+			return mac
 		}
 	}
 	return nil
 }
 
-// reasons are what is known of why another answers for an address.
-type reasons struct {
-	// everything is an address that nobody should have, for which it answers as well;
+// answers are who answers for an address, and what is known of why another than the owner
+// does.
+type answers struct {
+	macs  []net.HardwareAddr
+	other host // the first that is not the owner; the zero host for none
+	// everything is an address that nobody should have, for which other answers as well;
 	// invalid for none.
 	everything netip.Addr
 	here       string // the interface of this node that has the address, "" for none
 	balances   bool   // the owner's link answers with the addresses of its ports
 }
 
-// judge tells what is wrong when these answer for an address, and for what reasons.
-func (c *checking) judge(ch check, holders []net.HardwareAddr, why reasons) *v1beta1.Layer2Conflict {
-	out := &v1beta1.Layer2Conflict{Address: ch.addr.String(), Link: ch.link, Owner: ch.owner, Since: metav1.NewTime(time.Now().Truncate(time.Second))}
-	right := slices.ContainsFunc(holders, func(h net.HardwareAddr) bool { return bytes.Equal(h, ch.mac) })
-	wrong, node := ch.wrong(holders), ""
-	if wrong != nil {
-		out.MACAddress, node = wrong.String(), c.view.tracker.NodeOf(wrong)
-	}
+// judge returns what is wrong when these answer for an address, nil for nothing.
+func (ch check) judge(a answers, now time.Time) *conflict {
+	out := &conflict{addressOn: ch.addressOn, other: a.other, owner: ch.owner, since: now}
+	right := slices.ContainsFunc(a.macs, func(mac net.HardwareAddr) bool { return bytes.Equal(mac, ch.mac) })
 	place := "in the place of"
 	switch {
-	case len(holders) == 0:
-		out.Kind = v1beta1.ConflictUnanswered
-		out.Message = fmt.Sprintf("Nobody answers for %s, which node %s announces; look at what is between the nodes, and at the log of its speaker. "+
-			"Wi-Fi and some hypervisors bring no questions to a node that its L2Advertisement does not make promiscuous.", ch.addr, ch.owner)
+	case len(a.macs) == 0:
+		out.kind = v1beta1.ConflictUnanswered
+		out.message = fmt.Sprintf("Nobody answers for %s, which node %s announces; look at what is "+
+			"between the nodes, and at the log of its speaker. Wi-Fi and some hypervisors bring no "+
+			"questions to a node that its L2Advertisement does not make promiscuous.", ch.addr, ch.owner)
 		return out
-	case right && wrong == nil:
+	case a.other.mac == nil:
 		return nil
 	case right:
-		out.Kind, place = v1beta1.ConflictDuplicate, "beside"
-	case node != "":
-		out.Kind = v1beta1.ConflictOtherNode
+		out.kind, place = v1beta1.ConflictDuplicate, "beside"
 	default:
-		out.Kind = v1beta1.ConflictForeignHost
+		out.kind = a.other.kind()
 	}
-	out.Message = fmt.Sprintf("%s answers for %s %s node %s, which announces it. %s",
-		holderName(out.MACAddress, node), ch.addr, place, ch.owner, why.message(ch, node))
-	out.Message = strings.TrimSpace(out.Message)
+	out.message = strings.TrimSpace(fmt.Sprintf("%s answers for %s %s node %s, which announces it. %s",
+		a.other, ch.addr, place, ch.owner, a.why(ch.addr)))
 	return out
 }
 
-// message says for which cause another than the owner answers, a node or a stranger,
-// and what to do; "" for nothing that is known.
-func (why reasons) message(ch check, node string) string {
+// why says for which reason another than the owner answers, and what to do; "" for nothing
+// that is known.
+func (a answers) why(addr netip.Addr) string {
 	switch {
-	case node != "":
-		return announcement.WhyNodeAnswers(ch.addr, why.here)
-	case why.everything.IsValid():
-		return fmt.Sprintf("It answers for any address, also for %s, which nobody should have. %s", why.everything, announcement.ProxyRemedy(ch.addr))
-	case why.balances:
-		return "The link of that node is a bond in mode balance-alb, which answers with the addresses of its ports. Give the bond another mode."
+	case a.other.node != "":
+		return announcement.WhyNodeAnswers(addr, a.here)
+	case a.everything.IsValid():
+		return fmt.Sprintf("It answers for any address, also for %s, which nobody should have. %s",
+			a.everything, announcement.ProxyRemedy(addr))
+	case a.balances:
+		return "The link of that node is a bond in mode balance-alb, " +
+			"which answers with the addresses of its ports. Give the bond another mode."
 	}
 	return ""
 }
