@@ -68,7 +68,7 @@ func TestStatusIsCapped(t *testing.T) {
 // TestStandInIsToldOf: whose address this node answers for.
 func TestStandInIsToldOf(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-	w.says("node2", "claim/192.0.2.10=7", "stage=restarting")
+	w.Publishes("node2", "claim/192.0.2.10=7", "stage=restarting")
 	w.look()
 	got := w.object().Layer2.Announcements
 	if len(got) != 1 || got[0].StandInFor != "node2" || got[0].Generation != 0 {
