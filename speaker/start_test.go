@@ -145,9 +145,7 @@ func TestReturningIsSetBeforeTheLinksAreSeen(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	w.look()
 	w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
-	asked := false
 	w.Returns(w.tracker, func() {
-		asked = true
 		if err := w.loop.Reconcile(t.Context(), []netip.Addr{address}); err != nil {
 			t.Error(err)
 		}
@@ -156,9 +154,6 @@ func TestReturningIsSetBeforeTheLinksAreSeen(t *testing.T) {
 		}
 		w.Publishes("node2", "claim/192.0.2.10=2") // as they say then
 	})
-	if !asked {
-		t.Error("it asked nobody")
-	}
 	if err := w.loop.Reconcile(t.Context(), []netip.Addr{address}); err != nil {
 		t.Fatal(err)
 	}

@@ -36,10 +36,10 @@ type World struct {
 
 	t  *testing.T
 	mu sync.Mutex // of what membership and queue remember
-	// evaluated is closed when a snapshot was made; only then others are asked what
-	// became of this node's addresses. whileReturning is called then.
-	evaluated      chan struct{}
-	whileReturning func()
+	// evaluated is closed when a snapshot was made, and confirmed counts how often others
+	// were asked what became of this node's addresses; they answer when it is closed.
+	evaluated chan struct{}
+	confirmed int
 
 	// Node is this one, Others are the other members, Mute the nodes whose speaker answers no ping
 	// although membership hears it.
@@ -123,11 +123,11 @@ func (w *World) Ping(_ context.Context, node string) error {
 
 // Confirm waits for the snapshot that [World.See] makes, if it makes one.
 func (w *World) Confirm(context.Context) error {
+	w.mu.Lock()
+	w.confirmed++
+	w.mu.Unlock()
 	if w.evaluated != nil {
 		<-w.evaluated
-	}
-	if w.whileReturning != nil {
-		w.whileReturning()
 	}
 	return nil
 }
@@ -227,23 +227,30 @@ type Tracker interface {
 
 // See has a Tracker make a new snapshot. Where the node is back on its LAN, it has asked
 // the others when See returns.
-func (w *World) See(tracker Tracker) {
+func (w *World) See(tracker Tracker) { w.see(tracker, func() {}) }
+
+// see calls before when the snapshot is made and the others have not answered.
+func (w *World) see(tracker Tracker, before func()) {
 	tracker.SawAPI(true)
 	w.evaluated = make(chan struct{})
 	tracker.Evaluate(Still())
+	before()
 	close(w.evaluated)
 	_ = tracker.Run(Still()) // waits for what was begun, and returns nil
 }
 
-// Returns has the node lose its links and get them back. while is called when the links
-// are there again, and the others have not been asked.
-func (w *World) Returns(tracker Tracker, while func()) {
-	up := w.Local
+// Returns has the node lose its links and get them back, and checks that it asks the
+// others. It calls before when the links are there again, and the others have not answered.
+func (w *World) Returns(tracker Tracker, before func()) {
+	w.t.Helper()
+	up, confirmed := w.Local, w.confirmed
 	w.Local = []links.Link{}
-	w.See(tracker)
-	w.Local, w.whileReturning = up, while
-	w.See(tracker)
-	w.whileReturning = nil
+	w.see(tracker, func() {})
+	w.Local = up
+	w.see(tracker, before)
+	if w.confirmed != confirmed+1 {
+		w.t.Errorf("it asked others %d times", w.confirmed-confirmed)
+	}
 }
 
 // IsStale reports, once, whether the Speaker object is out of date.
