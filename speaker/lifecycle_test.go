@@ -189,9 +189,9 @@ func TestEachDoubtIsAnswered(t *testing.T) {
 	})
 }
 
-// TestLeave: a speaker that is stopped says goodbye before it stops, and takes
+// TestStoppingSpeakerPublishesThatItLeaves: a speaker that is stopped says goodbye before it stops, and takes
 // no longer than it must.
-func TestLeave(t *testing.T) {
+func TestStoppingSpeakerPublishesThatItLeaves(t *testing.T) {
 	drained := nodeThat("node1", func(n *corev1.Node) { n.Spec.Unschedulable = true })
 	stays := nodeThat("node1", func(*corev1.Node) {})
 	for _, test := range []struct {

@@ -117,8 +117,8 @@ func TestWhatAMemberIgnoresIsKnownWithoutIt(t *testing.T) {
 	})
 }
 
-// TestTheObjectTellsOfMarks and of what the node has done before.
-func TestTheObjectTellsOfMarks(t *testing.T) {
+// TestObjectReportsMarks and what the node has done before.
+func TestObjectReportsMarks(t *testing.T) {
 	w := newWorld(t, node("node1"))
 	s := w.object.Current()
 	if !s.HasWorked || s.ExcludeLabel != v1beta1.MarkHeeded || s.Cordon != v1beta1.MarkHeeded {

@@ -77,8 +77,8 @@ func TestRenewedObjectIsRight(t *testing.T) {
 	})
 }
 
-// TestProblemsOfLinks: the Speaker object says what of a link is in the way.
-func TestProblemsOfLinks(t *testing.T) {
+// TestObjectReportsProblemsOfLinks: the Speaker object says what of a link is in the way.
+func TestObjectReportsProblemsOfLinks(t *testing.T) {
 	for _, test := range []struct {
 		story string
 		link  links.Link

@@ -51,10 +51,10 @@ func (w *world) restarted(objects ...client.Object) *world {
 	return next
 }
 
-// TestWhatIsKeptOverARestartOfAll: each finds in its own Speaker
+// TestRestartOfAllRetainsWhatEachNodeHad: each finds in its own Speaker
 // object what it had, and in those of the others what they have, however far they
 // are; only what another has taken meanwhile is lost.
-func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
+func TestRestartOfAllRetainsWhatEachNodeHad(t *testing.T) {
 	objects := append(service("web"), node("node1"), node("node2"))
 	for _, test := range []struct {
 		story string
@@ -104,9 +104,9 @@ func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
 	}
 }
 
-// TestMemberThatIsExpectedBack: a speaker that is started anew has never met it, and
+// TestUnmetMemberIsHeldByTheStageInItsObject: a speaker that is started anew has never met it, and
 // knows of it by its Speaker object only; nor has anybody probed its node yet.
-func TestMemberThatIsExpectedBack(t *testing.T) {
+func TestUnmetMemberIsHeldByTheStageInItsObject(t *testing.T) {
 	for stage, want := range map[v1beta1.SpeakerStage]string{
 		v1beta1.StageRestarting: "Held (NodeHeld)",
 		v1beta1.StageStarting:   "Held (NodeHeld)",
@@ -124,8 +124,8 @@ func TestMemberThatIsExpectedBack(t *testing.T) {
 	}
 }
 
-// TestWhatALeavingSpeakerLeaves: it does not come back for it.
-func TestWhatALeavingSpeakerLeaves(t *testing.T) {
+// TestLeavingSpeakerRetainsNothing: it does not come back for what it had.
+func TestLeavingSpeakerRetainsNothing(t *testing.T) {
 	w := newWorld(t, node("node1"))
 	w.announces("192.0.2.10")
 	w.tracker.SetStage(announcement.StageLeaving)

@@ -195,9 +195,8 @@ func TestObjectIsReadAsItIsWritten(t *testing.T) {
 	}
 }
 
-// TestRenewal is written each time although nothing else changes; that is what
-// it is for.
-func TestRenewal(t *testing.T) {
+// TestRenewalIsWrittenThoughNothingElseChanged: that is what it is for.
+func TestRenewalIsWrittenThoughNothingElseChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, node("node1"))
 		if err := w.object.Write(t.Context()); err != nil || w.speaker().Status.RenewTime != nil {

@@ -281,9 +281,9 @@ func TestAHostThatAnswersForEveryAddress(t *testing.T) {
 	})
 }
 
-// TestWhatIsKnownOfHostsThatAnswerForAll is bounded, as one host can make up others; is
-// forgotten after a while; and is not known where it could not be asked.
-func TestWhatIsKnownOfHostsThatAnswerForAll(t *testing.T) {
+// TestHostsThatAnswerForAllAreBoundedAndForgotten: one host can make up others, and what is
+// known of a host holds for a while, and not where it could not be asked.
+func TestHostsThatAnswerForAllAreBoundedAndForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, node("node1"))
 		lan := &segment{everything: net6(9)}
@@ -311,8 +311,8 @@ func TestWhatIsKnownOfHostsThatAnswerForAll(t *testing.T) {
 	})
 }
 
-// TestNodesThatAnswer: all are named, with the likely cause and what to do.
-func TestNodesThatAnswer(t *testing.T) {
+// TestNodesThatAnswerAreNamed: all are named, with the likely cause and what to do.
+func TestNodesThatAnswerAreNamed(t *testing.T) {
 	for _, test := range []struct {
 		story string
 		here  string // the interface of this node that has the address

@@ -109,9 +109,9 @@ func TestWhyAnotherAnswers(t *testing.T) {
 	}
 }
 
-// TestWhatIsChecked: addresses of members that are present, by one speaker
+// TestAddressesOfPresentMembersAreChecked: addresses of members that are present, by one speaker
 // that is on their LAN.
-func TestWhatIsChecked(t *testing.T) {
+func TestAddressesOfPresentMembersAreChecked(t *testing.T) {
 	for _, test := range []struct {
 		story  string
 		change func(*world)
@@ -171,8 +171,8 @@ func TestEveryAddressIsCheckedByOneSpeaker(t *testing.T) {
 	}
 }
 
-// TestCheck: what is wrong is told when it is found twice.
-func TestCheck(t *testing.T) {
+// TestConflictIsReportedWhenFoundTwice: what is wrong is told when it is found twice.
+func TestConflictIsReportedWhenFoundTwice(t *testing.T) {
 	dead := []net.HardwareAddr(nil)
 	right := []net.HardwareAddr{net6(2)}
 	away := errors.New("away")

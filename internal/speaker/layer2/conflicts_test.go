@@ -104,9 +104,9 @@ func TestClaimsOfMembersMayBeAHandOver(t *testing.T) {
 	}
 }
 
-// TestConflictIsToldOnce, however often it is heard and on however many links.
+// TestConflictIsReportedOnce, however often it is heard and on however many links.
 // One that was over and is back is told again.
-func TestConflictIsToldOnce(t *testing.T) {
+func TestConflictIsReportedOnce(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.look()
 	w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
@@ -135,10 +135,10 @@ func TestConflictIsToldOnce(t *testing.T) {
 	}
 }
 
-// TestADisputeIsTold: two nodes that both take an address for theirs, each for a
+// TestDisputeIsReportedWithBothNames: two nodes that both take an address for theirs, each for a
 // reason of its own, do so a few times. Then one leaves it to the other, and both
 // names are told.
-func TestADisputeIsTold(t *testing.T) {
+func TestDisputeIsReportedWithBothNames(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	w.Publishes("node2")
 	w.Kernels["node2"] = prober.Reach{State: prober.Silent, LastAnswer: time.Now().Add(-time.Minute)}
@@ -183,7 +183,7 @@ func TestConflictFoundByProbesHasItsEventAlready(t *testing.T) {
 	}
 }
 
-func TestWhatChecksFindIsNewsOnce(t *testing.T) {
+func TestConflictFoundByChecksIsNewsOnce(t *testing.T) {
 	w := newWorld(t)
 	w.owned("192.0.2.10", "node2")
 	dead := &v1beta1.Layer2Conflict{Address: "192.0.2.10", Kind: v1beta1.ConflictUnanswered}

@@ -15,7 +15,7 @@ import (
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
 )
 
-func TestAnnouncementIsToldOnTransitionsOnly(t *testing.T) {
+func TestAnnouncementIsReportedOnTransitionsOnly(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	w.look()
 	w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
@@ -41,7 +41,7 @@ func TestAnnouncementIsToldOnTransitionsOnly(t *testing.T) {
 	w.Did("192.0.2.10 eth0,eth1", true, "web Normal Announcing")
 }
 
-func TestEveryServiceOfTheAddressIsTold(t *testing.T) {
+func TestEveryServiceOfTheAddressGetsAnEvent(t *testing.T) {
 	w := newWorld(t, slices.Concat(service("web"), service("dns"), append(service("mail"), node("node1")))...)
 	w.look()
 	w.Did("192.0.2.10 eth0", true, "dns Normal Announcing", "mail Normal Announcing", "web Normal Announcing")
@@ -116,9 +116,9 @@ func TestNothingIsAnnouncedBeforeTheMembersAreKnown(t *testing.T) {
 	w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 }
 
-// TestClaimsAreSaidAndTakenBack: an address goes from node1 to node2 and back.
+// TestClaimsArePublishedAndWithdrawn: an address goes from node1 to node2 and back.
 // The generation counts up, and node1 says each thing once.
-func TestClaimsAreSaidAndTakenBack(t *testing.T) {
+func TestClaimsArePublishedAndWithdrawn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 		w.look()

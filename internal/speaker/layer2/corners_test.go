@@ -46,8 +46,8 @@ type recorder func()
 // Eventf implements events.EventRecorder.
 func (r recorder) Eventf(runtime.Object, runtime.Object, string, string, string, string, ...any) { r() }
 
-// TestConflictIsToldOnceByTwo: whoever tells of a conflict first is the only one.
-func TestConflictIsToldOnceByTwo(t *testing.T) {
+// TestConflictFoundByTwoIsReportedOnce: whoever tells of a conflict first is the only one.
+func TestConflictFoundByTwoIsReportedOnce(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.look()
 	w.Emitted = nil

@@ -9,9 +9,9 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
-// TestSince: an address has been announced since it was last not, whatever
+// TestAnnouncedSinceIsWhenItBegan: an address has been announced since it was last not, whatever
 // else changed meanwhile.
-func TestSince(t *testing.T) {
+func TestAnnouncedSinceIsWhenItBegan(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	announcing := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Links: []string{"eth0"}, Services: []string{"default/web"}}
 	onTwo := announcing
@@ -69,9 +69,9 @@ func TestAddressesWithoutServiceAreForgotten(t *testing.T) {
 	}
 }
 
-// TestAdopt: a speaker that was started anew gets back from the others what it
+// TestRestartedSpeakerAdoptsItsClaims: a speaker that was started anew gets back from the others what it
 // claimed before.
-func TestAdopt(t *testing.T) {
+func TestRestartedSpeakerAdoptsItsClaims(t *testing.T) {
 	type others = map[string]announcement.Claim
 	for _, test := range []struct {
 		story   string
@@ -105,9 +105,9 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// TestBursts: an address is announced anew when it is taken, and once more when
+// TestTakingAnAddressStartsABurst: an address is announced anew when it is taken, and once more when
 // the member that had it gives it up; in between hosts may have heard either.
-func TestBursts(t *testing.T) {
+func TestTakingAnAddressStartsABurst(t *testing.T) {
 	owner := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Services: []string{"default/web"}}
 	took, contested, gone := owner, owner, announcement.Decision{Reason: v1beta1.ReasonNotOwner, Services: []string{"default/web"}}
 	took.Cause, took.Contested, contested.Contested = v1beta1.CauseNodeGone, true, true
@@ -180,9 +180,9 @@ func TestHighestIsNeverLower(t *testing.T) {
 	}
 }
 
-// TestWhatTheLANSaidIsRemembered as long as the address is on its way to this
+// TestProbeResultIsRemembered as long as the address is on its way to this
 // node, and asked anew the next time.
-func TestWhatTheLANSaidIsRemembered(t *testing.T) {
+func TestProbeResultIsRemembered(t *testing.T) {
 	of := func(reason v1beta1.Reason) announcement.Decision {
 		return announcement.Decision{Reason: reason, Announce: reason == v1beta1.ReasonOwner, Services: []string{"default/web"}}
 	}

@@ -65,8 +65,8 @@ func TestStatusIsCapped(t *testing.T) {
 	}
 }
 
-// TestStandInIsToldOf: whose address this node answers for.
-func TestStandInIsToldOf(t *testing.T) {
+// TestStandInIsListedInTheObject: whose address this node answers for.
+func TestStandInIsListedInTheObject(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	w.Publishes("node2", "claim/192.0.2.10=7", "stage=restarting")
 	w.look()

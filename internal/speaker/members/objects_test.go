@@ -77,7 +77,7 @@ type nodes []netip.Addr
 // SetNodes makes n a membership.
 func (n *nodes) SetNodes(list []netip.Addr) { *n = list }
 
-func TestAddressesOfNodesAreTold(t *testing.T) {
+func TestMembershipIsGivenAddressesOfNodes(t *testing.T) {
 	node := func(name string, addresses ...corev1.NodeAddress) client.Object {
 		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{Addresses: addresses}}
 	}

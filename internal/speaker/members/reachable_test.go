@@ -59,9 +59,9 @@ func TestMembersReachable(t *testing.T) {
 	}
 }
 
-// TestTwoFamiliesAreTold: speakers that cannot hear each other for that reason say so,
+// TestTwoFamiliesAreReported: speakers that cannot hear each other for that reason say so,
 // and not that a firewall is in the way.
-func TestTwoFamiliesAreTold(t *testing.T) {
+func TestTwoFamiliesAreReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		six := func(s *v1beta1.SpeakerStatus) { s.MemberAddress = "[2001:db8::2]:7947" }

@@ -24,9 +24,9 @@ import (
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
-// TestWhatIsExpectedOfAMember follows node2 through its life, as node1 sees it
+// TestPresenceFollowsAMembersLife follows node2 through its life, as node1 sees it
 // by membership and by its own probes. node1 is its only witness.
-func TestWhatIsExpectedOfAMember(t *testing.T) {
+func TestPresenceFollowsAMembersLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		for _, step := range []struct {
@@ -74,10 +74,10 @@ func TestWhatIsExpectedOfAMember(t *testing.T) {
 	})
 }
 
-// TestWhatWasNotSeenMeanwhile: a node that could see nobody for a while, because it
+// TestNodeThatSawNobodyTakesNothing: a node that could see nobody for a while, because it
 // had no link or stood still, takes nothing from members that it missed then, before
 // it has looked for them as long as for any other.
-func TestWhatWasNotSeenMeanwhile(t *testing.T) {
+func TestNodeThatSawNobodyTakesNothing(t *testing.T) {
 	patience := patience
 	patience.Doubt = 500 * time.Millisecond
 	for _, test := range []struct {
@@ -233,9 +233,9 @@ func TestSnapshotIsMadeAgainInTime(t *testing.T) {
 	})
 }
 
-// TestSinceWhenAMemberIsSo: since it came to its presence, whatever else
+// TestSinceIsWhenThePresenceBegan: since it came to its presence, whatever else
 // changes of it.
-func TestSinceWhenAMemberIsSo(t *testing.T) {
+func TestSinceIsWhenThePresenceBegan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.Publishes("node2")
@@ -513,8 +513,8 @@ func TestNodeOfAHardwareAddress(t *testing.T) {
 	}
 }
 
-// TestSelf: what this node is among the speakers.
-func TestSelf(t *testing.T) {
+// TestNodeListsItselfAmongTheSpeakers: what this node is among the speakers.
+func TestNodeListsItselfAmongTheSpeakers(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.IgnoreCordon = true })
 	self := func() announcement.Speaker { return w.tracker.Around().Speakers["node1"] }
 	if s := self(); s.Presence != announcement.Present || !s.Worked || !s.Heard || !s.IgnoresCordon || s.IgnoresExclude || s.Full {
@@ -536,9 +536,9 @@ func TestSelf(t *testing.T) {
 	}
 }
 
-// TestYielded: what an isolated node leaves to others stays so until it is not isolated
+// TestYieldedAddressesStayYielded: what an isolated node leaves to others stays so until it is not isolated
 // any more, or the other is gone.
-func TestYielded(t *testing.T) {
+func TestYieldedAddressesStayYielded(t *testing.T) {
 	w := newWorld(t)
 	w.Publishes("node2")
 	w.see()
@@ -625,8 +625,8 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	}
 }
 
-// TestClaimedBefore: what the others remember and what the object tells, the higher one.
-func TestClaimedBefore(t *testing.T) {
+// TestHigherOfTheFormerClaimsCounts: what the others remember and what the object tells, the higher one.
+func TestHigherOfTheFormerClaimsCounts(t *testing.T) {
 	w := newWorld(t)
 	w.Published["claims/192.0.2.0"] = []byte("4:a,7:b")
 	object := map[netip.Addr]announcement.Claim{
