@@ -197,7 +197,7 @@ func (w *world) newObject(joiner *members.Joiner, c members.Config, last v1beta1
 func (w *world) trackerConfig() members.Config {
 	return members.Config{
 		Node:          "node1",
-		Patience:      speakertest.Patience,
+		Patience:      speakertest.Graces,
 		ExcludeLinks:  links.DefaultExclude(),
 		Configuration: w.config,
 		Membership:    w,

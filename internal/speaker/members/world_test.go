@@ -21,7 +21,7 @@ import (
 var (
 	address  = clustertest.Address
 	start    = speakertest.Start
-	patience = speakertest.Patience
+	patience = speakertest.Graces
 	node     = clustertest.Node
 	link     = speakertest.Link
 	member   = speakertest.Member

@@ -24,8 +24,8 @@ import (
 // Start is when stories begin that have their own clock.
 var Start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// Patience are the grace periods of most stories.
-var Patience = announcement.GracePeriods{
+// Graces are the grace periods of most stories.
+var Graces = announcement.GracePeriods{
 	Restart: time.Minute,
 	Silence: 10 * time.Second,
 	Renewal: presence.RenewalTrust,
