@@ -189,8 +189,8 @@ func TestEachDoubtIsAnswered(t *testing.T) {
 	})
 }
 
-// TestStoppingSpeakerPublishesThatItLeaves: a speaker that is stopped says goodbye before it stops, and takes
-// no longer than it must.
+// TestStoppingSpeakerPublishesThatItLeaves: a speaker that is stopped says goodbye before
+// it stops, and takes no longer than it must.
 func TestStoppingSpeakerPublishesThatItLeaves(t *testing.T) {
 	drained := nodeThat("node1", func(n *corev1.Node) { n.Spec.Unschedulable = true })
 	stays := nodeThat("node1", func(*corev1.Node) {})

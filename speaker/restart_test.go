@@ -104,8 +104,9 @@ func TestRestartOfAllRetainsWhatEachNodeHad(t *testing.T) {
 	}
 }
 
-// TestUnmetMemberIsHeldByTheStageInItsObject: a speaker that is started anew has never met it, and
-// knows of it by its Speaker object only; nor has anybody probed its node yet.
+// TestUnmetMemberIsHeldByTheStageInItsObject: a speaker that is started anew has never
+// met it, and knows of it by its Speaker object only; nor has anybody probed its node
+// yet.
 func TestUnmetMemberIsHeldByTheStageInItsObject(t *testing.T) {
 	for stage, want := range map[v1beta1.SpeakerStage]string{
 		v1beta1.StageRestarting: "Held (NodeHeld)",

@@ -173,7 +173,9 @@ func unsettledWorld(
 }
 
 // newObject is the Speaker object of a speaker that takes part in the membership by joiner.
-func (w *world) newObject(joiner *members.Joiner, c members.Config, last v1beta1.SpeakerStatus) *report.Object {
+func (w *world) newObject(
+	joiner *members.Joiner, c members.Config, last v1beta1.SpeakerStatus,
+) *report.Object {
 	return report.New(report.Config{
 		Node:          c.Node,
 		Address:       netip.MustParseAddrPort("192.0.2.1:7947"),

@@ -92,8 +92,8 @@ func profile(change func(*v1beta1.BFDProfileSpec)) *v1beta1.BFDProfile {
 
 var torKey = bfd.Key{Peer: netip.MustParseAddr("192.0.2.254")}
 
-// TestBFDWatchesPeersThatNameAProfile: each BGPPeer that names a profile has its way watched, as
-// far as that can be.
+// TestBFDWatchesPeersThatNameAProfile: each BGPPeer that names a profile has its way
+// watched, as far as that can be.
 func TestBFDWatchesPeersThatNameAProfile(t *testing.T) {
 	is := func(change ...func(*v1beta1.BGPPeerSpec)) func(*v1beta1.BGPPeerSpec) {
 		return func(s *v1beta1.BGPPeerSpec) {

@@ -9,8 +9,8 @@ import (
 	"github.com/berth-lb/berth/pkg/bgp"
 )
 
-// TestNotificationOfARouterIsReported: what a router said stays beside what attempts fail with
-// afterwards, and is written when it changes and not else; what is left out for a
+// TestNotificationOfARouterIsReported: what a router said stays beside what attempts fail
+// with afterwards, and is written when it changes and not else; what is left out for a
 // router is told while there is a session.
 func TestNotificationOfARouterIsReported(t *testing.T) {
 	w := routedWorld(t, node("node1"), peer("tor", nil))

@@ -20,7 +20,8 @@ import (
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
-// TestSessionTransitionsAreReportedOnce: of what a session does, users see what matters, once.
+// TestSessionTransitionsAreReportedOnce: of what a session does, users see what matters,
+// once.
 func TestSessionTransitionsAreReportedOnce(t *testing.T) {
 	w := routedWorld(t, node("node1"), peer("tor", nil))
 	w.planned()
@@ -110,8 +111,9 @@ func TestSessionTransitionsAreReportedOnce(t *testing.T) {
 	}
 }
 
-// TestWithheldNamesWhatTheSessionCannotCarry: what an established session does not carry is withheld, and
-// says what to do; a source that is not this node's is told while it is not.
+// TestWithheldNamesWhatTheSessionCannotCarry: what an established session does not carry
+// is withheld, and says what to do; a source that is not this node's is told while it is
+// not.
 func TestWithheldNamesWhatTheSessionCannotCarry(t *testing.T) {
 	own := []links.Link{{Name: "lo", Loopback: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}}}
 	here, away := netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.0.0.8")

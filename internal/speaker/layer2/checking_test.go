@@ -109,8 +109,8 @@ func TestWhyAnotherAnswers(t *testing.T) {
 	}
 }
 
-// TestAddressesOfPresentMembersAreChecked: addresses of members that are present, by one speaker
-// that is on their LAN.
+// TestAddressesOfPresentMembersAreChecked: addresses of members that are present, by one
+// speaker that is on their LAN.
 func TestAddressesOfPresentMembersAreChecked(t *testing.T) {
 	for _, test := range []struct {
 		story  string

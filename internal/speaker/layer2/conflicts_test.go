@@ -135,9 +135,9 @@ func TestConflictIsReportedOnce(t *testing.T) {
 	}
 }
 
-// TestDisputeIsReportedWithBothNames: two nodes that both take an address for theirs, each for a
-// reason of its own, do so a few times. Then one leaves it to the other, and both
-// names are told.
+// TestDisputeIsReportedWithBothNames: two nodes that both take an address for theirs,
+// each for a reason of its own, do so a few times. Then one leaves it to the other, and
+// both names are told.
 func TestDisputeIsReportedWithBothNames(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	w.Publishes("node2")

@@ -9,8 +9,8 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
-// TestAnnouncedSinceIsWhenItBegan: an address has been announced since it was last not, whatever
-// else changed meanwhile.
+// TestAnnouncedSinceIsWhenItBegan: an address has been announced since it was last not,
+// whatever else changed meanwhile.
 func TestAnnouncedSinceIsWhenItBegan(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	announcing := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Links: []string{"eth0"}, Services: []string{"default/web"}}
@@ -69,8 +69,8 @@ func TestAddressesWithoutServiceAreForgotten(t *testing.T) {
 	}
 }
 
-// TestRestartedSpeakerAdoptsItsClaims: a speaker that was started anew gets back from the others what it
-// claimed before.
+// TestRestartedSpeakerAdoptsItsClaims: a speaker that was started anew gets back from the
+// others what it claimed before.
 func TestRestartedSpeakerAdoptsItsClaims(t *testing.T) {
 	type others = map[string]announcement.Claim
 	for _, test := range []struct {
@@ -105,8 +105,9 @@ func TestRestartedSpeakerAdoptsItsClaims(t *testing.T) {
 	}
 }
 
-// TestTakingAnAddressStartsABurst: an address is announced anew when it is taken, and once more when
-// the member that had it gives it up; in between hosts may have heard either.
+// TestTakingAnAddressStartsABurst: an address is announced anew when it is taken, and
+// once more when the member that had it gives it up; in between hosts may have heard
+// either.
 func TestTakingAnAddressStartsABurst(t *testing.T) {
 	owner := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Services: []string{"default/web"}}
 	took, contested, gone := owner, owner, announcement.Decision{Reason: v1beta1.ReasonNotOwner, Services: []string{"default/web"}}

@@ -166,8 +166,8 @@ func TestOthersReadWhatIsClaimed(t *testing.T) {
 	})
 }
 
-// TestClaimsOfAPartArePublishedOnce: addresses that follow each other take one statement for
-// sixteen, said once for each part of them that is looked at.
+// TestClaimsOfAPartArePublishedOnce: addresses that follow each other take one statement
+// for sixteen, said once for each part of them that is looked at.
 func TestClaimsOfAPartArePublishedOnce(t *testing.T) {
 	for _, test := range []struct {
 		addresses, every int
@@ -200,8 +200,8 @@ func TestClaimsOfAPartArePublishedOnce(t *testing.T) {
 	}
 }
 
-// TestNodeIsFullBeforeItCanPublishNoMore: this node is full before it can say no more, and is not again before
-// there is much room.
+// TestNodeIsFullBeforeItCanPublishNoMore: this node is full before it can say no more,
+// and is not again before there is much room.
 func TestNodeIsFullBeforeItCanPublishNoMore(t *testing.T) {
 	const most = 16 * batch
 	c, s := newToldClaims(most)

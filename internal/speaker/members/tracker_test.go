@@ -536,8 +536,8 @@ func TestNodeListsItselfAmongTheSpeakers(t *testing.T) {
 	}
 }
 
-// TestYieldedAddressesStayYielded: what an isolated node leaves to others stays so until it is not isolated
-// any more, or the other is gone.
+// TestYieldedAddressesStayYielded: what an isolated node leaves to others stays so until
+// it is not isolated any more, or the other is gone.
 func TestYieldedAddressesStayYielded(t *testing.T) {
 	w := newWorld(t)
 	w.Publishes("node2")
@@ -625,7 +625,8 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	}
 }
 
-// TestHigherOfTheFormerClaimsCounts: what the others remember and what the object tells, the higher one.
+// TestHigherOfTheFormerClaimsCounts: what the others remember and what the object tells,
+// the higher one.
 func TestHigherOfTheFormerClaimsCounts(t *testing.T) {
 	w := newWorld(t)
 	w.Published["claims/192.0.2.0"] = []byte("4:a,7:b")

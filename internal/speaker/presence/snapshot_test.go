@@ -342,7 +342,8 @@ func TestHigherClaims(t *testing.T) {
 	}
 }
 
-// TestSilentMembersMakeASpeakerDoubtItself: who is not heard makes a speaker ask whether it is itself cut off.
+// TestSilentMembersMakeASpeakerDoubtItself: who is not heard makes a speaker ask whether
+// it is itself cut off.
 func TestSilentMembersMakeASpeakerDoubtItself(t *testing.T) {
 	obs := alone()
 	gone := func(name string) {
