@@ -92,9 +92,9 @@ func profile(change func(*v1beta1.BFDProfileSpec)) *v1beta1.BFDProfile {
 
 var torKey = bfd.Key{Peer: netip.MustParseAddr("192.0.2.254")}
 
-// TestWhatIsWatched: each BGPPeer that names a profile has its router watched, as
+// TestBFDWatchesPeersThatNameAProfile: each BGPPeer that names a profile has its router watched, as
 // far as that can be.
-func TestWhatIsWatched(t *testing.T) {
+func TestBFDWatchesPeersThatNameAProfile(t *testing.T) {
 	is := func(change ...func(*v1beta1.BGPPeerSpec)) func(*v1beta1.BGPPeerSpec) {
 		return func(s *v1beta1.BGPPeerSpec) {
 			withProfile(s)

@@ -405,8 +405,8 @@ func TestWeightsAreHeldBack(t *testing.T) {
 	}
 }
 
-// TestALostSessionIsToldThoughNothingChanges: the time for that comes by itself, once.
-func TestALostSessionIsToldThoughNothingChanges(t *testing.T) {
+// TestLostSessionIsReportedThoughNothingChanges: the time for that comes by itself, once.
+func TestLostSessionIsReportedThoughNothingChanges(t *testing.T) {
 	down := []string{"tor Normal SessionUp", "tor Warning SessionDown"}
 	for _, test := range []struct {
 		after time.Duration

@@ -20,8 +20,9 @@ import (
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
-// TestSessionsAreTold: of what a session does, users see what matters, once.
-func TestSessionsAreTold(t *testing.T) {
+// TestSessionTransitionsAreReportedOnce: of what a session does, users see what matters,
+// once.
+func TestSessionTransitionsAreReportedOnce(t *testing.T) {
 	w := routedWorld(t, node("node1"), peer("tor", nil))
 	w.planned()
 	at := func(seconds int) time.Time { return time.Unix(int64(1000+seconds), 0) }
@@ -124,9 +125,9 @@ func TestSessionsAreTold(t *testing.T) {
 	}
 }
 
-// TestWhatASessionLacks: what an established session does not carry is withheld, and
+// TestWithheldNamesWhatTheSessionCannotCarry: what an established session does not carry is withheld, and
 // says what to do; a source that is not this node's is told while it is not.
-func TestWhatASessionLacks(t *testing.T) {
+func TestWithheldNamesWhatTheSessionCannotCarry(t *testing.T) {
 	own := []links.Link{{Name: "lo", Loopback: true,
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}}}
 	here, away := netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.0.0.8")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
 	"github.com/berth-lb/berth/pkg/layer2/election"
@@ -20,7 +21,7 @@ import (
 // some time.
 func (w *world) hears(addr, on string, who byte, member bool, during time.Duration) {
 	first := time.Now().Add(-during)
-	w.heard = append(w.heard, announcer.Conflict{
+	w.Heard = append(w.Heard, announcer.Conflict{
 		Addr:   netip.MustParseAddr(addr),
 		Link:   on,
 		MAC:    net6(who),
@@ -48,7 +49,7 @@ func (w *world) inConflict() []string {
 // from claims that were heard, and from checks.
 func TestConflictsAreListedInOrder(t *testing.T) {
 	w := newWorld(t)
-	w.says("node2")
+	w.Publishes("node2")
 	w.see()
 	probed := netip.MustParseAddr("192.0.2.5")
 	w.memory.record(announcement.Input{Address: probed, Now: start}, announcement.Decision{
@@ -118,7 +119,7 @@ func TestClaimsOfMembersMayBeAHandOver(t *testing.T) {
 func TestConflictIsReportedOnce(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.look()
-	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 	for _, step := range []struct {
 		story  string
 		change func()
@@ -130,15 +131,15 @@ func TestConflictIsReportedOnce(t *testing.T) {
 		{"again", func() {}, nil},
 		{"on another link too", func() { w.hears("192.0.2.10", "eth1", 9, false, 0) }, nil},
 		{"and so does another stranger", func() { w.hears("192.0.2.10", "eth0", 8, false, 0) }, nil},
-		{"they are silent", func() { w.heard = nil }, nil},
+		{"they are silent", func() { w.Heard = nil }, nil},
 		{"the first is back", func() { w.hears("192.0.2.10", "eth0", 9, false, 0) },
 			[]string{"web Warning AddressForeignHost"}},
 	} {
 		step.change()
-		w.events = nil
+		w.Emitted = nil
 		w.conflicts.report()
-		if !slices.Equal(w.events, step.events) {
-			t.Errorf("%s: emitted %q, want %q", step.story, w.events, step.events)
+		if !slices.Equal(w.Emitted, step.events) {
+			t.Errorf("%s: emitted %q, want %q", step.story, w.Emitted, step.events)
 		}
 	}
 	if got := w.conflicts.counted(); len(got) != 1 || got[v1beta1.ConflictForeignHost] != 2 {
@@ -146,34 +147,35 @@ func TestConflictIsReportedOnce(t *testing.T) {
 	}
 }
 
-// TestADisputeIsReported: two nodes that both take an address for theirs, each for a
+// TestDisputeIsReportedWithBothNames: two nodes that both take an address for theirs, each for a
 // reason of its own, do so a few times. Then one leaves it to the other, and both
 // names are reported.
-func TestADisputeIsReported(t *testing.T) {
+func TestDisputeIsReportedWithBothNames(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-	w.says("node2")
-	w.reach["node2"] = prober.Reach{State: prober.Silent, LastAnswer: time.Now().Add(-time.Minute)}
-	w.mute["node2"] = true
+	w.Publishes("node2")
+	w.Kernels["node2"] = prober.Reach{State: prober.Silent, LastAnswer: time.Now().Add(-time.Minute)}
+	w.Mute["node2"] = true
 	w.tracker.Ping(t.Context(), "node2")
 	generation := uint64(0)
 	for range 10 {
 		w.look()
-		claim, err := strconv.ParseUint(strings.TrimRight(claimIn(w.said, address), "w"), 10, 64)
+		text := strings.TrimRight(speakertest.ClaimIn(w.Published, address), "w")
+		claim, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
 			break // it yields
 		}
 		generation = claim + 1
-		w.members["node2"].Values["claims/192.0.2.0"] = fmt.Appendf(nil, "%d:a", generation)
+		w.Others["node2"].Values["claims/192.0.2.0"] = fmt.Appendf(nil, "%d:a", generation)
 	}
 	first, _ := election.Elect(address, []election.Candidate{{Name: "node1"}, {Name: "node2"}})
 	if yields := w.reason() == v1beta1.ReasonContested; yields != (first == "node2") || generation > 12 {
 		t.Errorf("%s comes first; generation %d, the reason is %s", first, generation, w.reason())
 	}
-	w.events, w.notes = nil, nil
+	w.Emitted, w.Notes = nil, nil
 	w.conflicts.report()
-	if len(w.notes) != 1 || !strings.Contains(w.notes[0], "Node node1 and node2 both claim 192.0.2.10") ||
-		w.events[0] != "web Warning AddressContested" {
-		t.Errorf("emitted %q: %q", w.events, w.notes)
+	if len(w.Notes) != 1 || !strings.Contains(w.Notes[0], "Node node1 and node2 both claim 192.0.2.10") ||
+		w.Emitted[0] != "web Warning AddressContested" {
+		t.Errorf("emitted %q: %q", w.Emitted, w.Notes)
 	}
 	if got := w.inConflict(); len(got) != 1 || got[0] != "192.0.2.10 Contested" {
 		t.Errorf("in conflict is %q", got)
@@ -188,14 +190,14 @@ func TestConflictFoundByProbesHasItsEventAlready(t *testing.T) {
 	w.look()
 	answered(w.memory, address, announcement.ProbeTaken, net6(9))
 	w.look()
-	w.did("192.0.2.10", true, "web Warning Conflict")
+	w.Did("192.0.2.10", true, "web Warning Conflict")
 	w.conflicts.report()
-	if len(w.events) > 0 || w.conflicts.counted()[v1beta1.ConflictForeignHost] != 1 {
-		t.Errorf("emitted %q, counted %v", w.events, w.conflicts.counted())
+	if len(w.Emitted) > 0 || w.conflicts.counted()[v1beta1.ConflictForeignHost] != 1 {
+		t.Errorf("emitted %q, counted %v", w.Emitted, w.conflicts.counted())
 	}
 }
 
-func TestWhatChecksFindIsNewsOnce(t *testing.T) {
+func TestConflictFoundByChecksIsNewsOnce(t *testing.T) {
 	w := newWorld(t)
 	w.owned("192.0.2.10", "node2")
 	at := addressOn{address, "eth0"}

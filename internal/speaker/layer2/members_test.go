@@ -14,6 +14,7 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
+	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/prober"
@@ -37,7 +38,7 @@ func TestWhatCannotBePublishedIsNotOwned(t *testing.T) {
 	other := netip.MustParseAddr("198.51.100.1")
 	holds(0)
 	w.look()
-	w.did("192.0.2.10", true, "web Warning NodeFull")
+	w.Did("192.0.2.10", true, "web Warning NodeFull")
 	w.claims("")
 
 	holds(1, other)
@@ -46,31 +47,31 @@ func TestWhatCannotBePublishedIsNotOwned(t *testing.T) {
 		!strings.Contains(w.memory.of(address).Message, "node1 (NodeFull)") {
 		t.Errorf("alone it is %s: %s", got, w.memory.of(address).Message)
 	}
-	if w.said["full"] == "" {
+	if len(w.Published["full"]) == 0 {
 		t.Error("it does not publish that it is full")
 	}
-	w.events = nil
+	w.Emitted = nil
 
-	w.says("node2")
+	w.Publishes("node2")
 	w.look()
 	if d := w.memory.of(address); d.Owner != "node2" || d.Announce {
 		t.Errorf("owner is %q (%s): want the one that has room", d.Owner, d.Reason)
 	}
 	holds(members.MaxBlocks, other)
-	w.says("node2", "full=claims")
+	w.Publishes("node2", "full=claims")
 	w.look()
-	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 	// What it claims it keeps, full or not.
 	holds(1, address)
 	w.look()
-	w.did("192.0.2.10 eth0", false)
+	w.Did("192.0.2.10 eth0", false)
 	w.claims("1")
 }
 
 // hidden is the object of a member that owns 300 addresses, of which not all are
 // listed: not that of the world.
 func hidden(renewed time.Time) *v1beta1.Speaker {
-	return written("node2", renewedAt(renewed), func(s *v1beta1.SpeakerStatus) {
+	return written("node2", speakertest.RenewedAt(renewed), func(s *v1beta1.SpeakerStatus) {
 		for i := range v1beta1.MaxSpeakerAnnouncements {
 			s.Layer2.Announcements = append(s.Layer2.Announcements, v1beta1.Layer2Announcement{
 				Address: fmt.Sprintf("198.51.100.%d", i), Generation: 2,
@@ -108,7 +109,7 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 		w := start(t)
 		answered(w.memory, address, announcement.ProbeFree, nil)
 		w.look()
-		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 		w.asked = nil
 		w.look()
 		if len(w.asked) > 0 || w.reason() != v1beta1.ReasonOwner {
@@ -122,8 +123,8 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 		w.look()
 		w.claims("")
 		d := w.memory.of(address)
-		if d.Reason != v1beta1.ReasonClaimsUnknown || d.Owner != "node2" || d.Announce || len(w.events) > 0 {
-			t.Errorf("%s, owner %q, Events %q: %s", d.Reason, d.Owner, w.events, d.Message)
+		if d.Reason != v1beta1.ReasonClaimsUnknown || d.Owner != "node2" || d.Announce || len(w.Emitted) > 0 {
+			t.Errorf("%s, owner %q, Events %q: %s", d.Reason, d.Owner, w.Emitted, d.Message)
 		}
 		answered(w.memory, address, announcement.ProbeFree, nil)
 		w.look()
@@ -143,13 +144,13 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 	})
 	t.Run("the object lists everything", func(t *testing.T) {
 		w := start(t)
-		w.reads(written("node2", renewedAt(begin.Add(2*time.Second))))
+		w.reads(written("node2", speakertest.RenewedAt(begin.Add(2*time.Second))))
 		w.look()
-		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 	})
 	t.Run("the member is heard and claims it", func(t *testing.T) {
 		w := start(t)
-		w.says("node2", "claim/192.0.2.10=2")
+		w.Publishes("node2", "claim/192.0.2.10=2")
 		w.look()
 		if got := w.reason(); got != v1beta1.ReasonNotOwner {
 			t.Errorf("it is %s", got)
@@ -157,13 +158,13 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 	})
 	t.Run("the member falls silent, and its kernel answers", func(t *testing.T) {
 		w := start(t)
-		w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
+		w.Kernels["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 		w.reads(hidden(time.Time{})) // which proves nothing
 		w.tracker.MarkDisconnected()
 		answered(w.memory, address, announcement.ProbeFree, nil)
 		w.look()
 		d := w.memory.of(address)
-		if d.Reason != v1beta1.ReasonClaimsUnknown || d.Announce || len(w.events) > 0 {
+		if d.Reason != v1beta1.ReasonClaimsUnknown || d.Announce || len(w.Emitted) > 0 {
 			t.Errorf("%s (node2 %s): its kernel does not answer for what it owns",
 				d.Reason, w.isMember("node2"))
 		}
@@ -174,16 +175,16 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 // object counts, it may own more than that says, and it is asked to renew it.
 func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-	w.says("node2", "claim/192.0.2.10=5", "stage=restarting") // before it was replaced
-	m := w.members["node2"]
+	w.Publishes("node2", "claim/192.0.2.10=5", "stage=restarting") // before it was replaced
+	m := w.Others["node2"]
 	m.Format = membership.Format{Major: 2, Oldest: 2, Newest: 2}
-	w.members["node2"] = m
+	w.Others["node2"] = m
 	w.see()
 	if got := w.isMember("node2"); got != "Present (FormatUnknown)" ||
 		!w.tracker.Current().Members["node2"].ClaimsUnknown {
 		t.Errorf("without an object it is %s", got)
 	}
-	w.reads(written("node2", announcesIn("192.0.2.10", 7)))
+	w.reads(written("node2", speakertest.Announcing("192.0.2.10", 7)))
 	if got := w.tracker.Current().Claims[address]["node2"]; got.Generation != 7 {
 		t.Errorf("it claims %+v", got)
 	}
@@ -255,16 +256,16 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, append(service("web"), node("node1"), node("node2"), node("node3"))...)
-			w.local, w.linkReach = nics(1), test.reach
+			w.Local, w.LANs = nics(1), test.reach
 			for _, name := range []string{"node2", "node3"} {
 				words := []string{map[string]string{"node2": test.node2, "node3": test.node3}[name]}
 				if name == test.owner {
 					words = append(words, "claim/192.0.2.10=7")
 				}
-				w.says(name, words...)
-				delete(w.members[name].Values, "link/eth0")
+				w.Publishes(name, words...)
+				delete(w.Others[name].Values, "link/eth0")
 				for _, l := range nics(name[4] - '0') {
-					w.members[name].Values["link/"+l.Name] = published(l)
+					w.Others[name].Values["link/"+l.Name] = speakertest.LinkEntry(l)
 				}
 			}
 			for _, name := range []string{"node2", "node3"} {
@@ -273,15 +274,15 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 				}))
 			}
 			if test.owner == "node1" {
-				said := []string{w.members["node2"].Name, w.members["node3"].Name}
+				said := []string{w.Others["node2"].Name, w.Others["node3"].Name}
 				for _, name := range said {
-					delete(w.members[name].Values, "probe/node1")
+					delete(w.Others[name].Values, "probe/node1")
 				}
 				w.memory.adopt(map[netip.Addr]announcement.Claim{address: {Generation: 7}}, nil)
 				w.look()
 				for name, words := range map[string]string{"node2": test.node2, "node3": test.node3} {
 					probed := strings.TrimPrefix(words, "probe/node1=")
-					w.members[name].Values["probe/node1"] = []byte(probed)
+					w.Others[name].Values["probe/node1"] = []byte(probed)
 				}
 			}
 			w.see() // the picture before tells which links are whose
@@ -303,7 +304,7 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 func TestManyAddressesOnEachNode(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	extra := func(n byte) links.Link {
-		l := memberLink(fmt.Sprint("node", n))
+		l := speakertest.LinkOf(fmt.Sprint("node", n))
 		var more []netip.Prefix
 		for i := range byte(8) {
 			more = append(more, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, n, i}), 32))
@@ -311,9 +312,9 @@ func TestManyAddressesOnEachNode(t *testing.T) {
 		l.Prefixes = append(more, l.Prefixes...)
 		return l
 	}
-	w.local = []links.Link{extra(1)}
-	w.says("node2", "claim/192.0.2.10=40")
-	w.members["node2"].Values["link/eth0"] = published(extra(2))
+	w.Local = []links.Link{extra(1)}
+	w.Publishes("node2", "claim/192.0.2.10=40")
+	w.Others["node2"].Values["link/eth0"] = speakertest.LinkEntry(extra(2))
 	w.look()
 	if w.reason() != v1beta1.ReasonNotOwner {
 		t.Errorf("the reason is %s", w.reason())
@@ -342,11 +343,11 @@ func TestIsolatedNodeYields(t *testing.T) {
 				w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 				w.look()
 				time.Sleep(time.Minute)
-				w.says("node2")
+				w.Publishes("node2")
 				w.look()
 				cut := time.Now()
 				time.Sleep(time.Hour)
-				w.heard = append(w.heard, conflictAt(address, test.mac, cut.Add(test.after)))
+				w.Heard = append(w.Heard, speakertest.ConflictAt(address, test.mac, cut.Add(test.after)))
 				w.tracker.SetIsolated(true, w.c.ClaimedByOthers(cut))
 				if test.gone {
 					w.died("node2", false)
@@ -357,7 +358,7 @@ func TestIsolatedNodeYields(t *testing.T) {
 					t.Errorf("the decision is %+v", got.Decision)
 				}
 				// It no longer announces it, so nothing more is heard.
-				w.heard = nil
+				w.Heard = nil
 				w.tracker.SetIsolated(true, w.c.ClaimedByOthers(cut))
 				w.look()
 				if got := w.memory.of(address); got.Announce == (test.node != "") {

@@ -18,9 +18,9 @@ func decided(reason v1beta1.Reason) announcement.Decision {
 	}
 }
 
-// TestSince: an address has been announced since it was last not, whatever
+// TestAnnouncedSinceIsWhenItBegan: an address has been announced since it was last not, whatever
 // else changed meanwhile.
-func TestSince(t *testing.T) {
+func TestAnnouncedSinceIsWhenItBegan(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	announcing := decided(v1beta1.ReasonOwner)
 	announcing.Links = []string{"eth0"}
@@ -82,8 +82,9 @@ func TestAddressesWithoutServiceAreForgotten(t *testing.T) {
 	}
 }
 
-// TestAdopt: a speaker that was restarted gets back from the others what it claimed before.
-func TestAdopt(t *testing.T) {
+// TestRestartedSpeakerAdoptsItsClaims: a speaker that was restarted gets back from the others
+// what it claimed before.
+func TestRestartedSpeakerAdoptsItsClaims(t *testing.T) {
 	type others = map[string]announcement.Claim
 	fourth, minority := announcement.Claim{Generation: 4}, announcement.Claim{Generation: 4, Minority: true}
 	for _, test := range []struct {
@@ -121,9 +122,9 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// TestBursts: an address is announced again when it is taken, and once more when
+// TestTakingAnAddressStartsABurst: an address is announced again when it is taken, and once more when
 // the member that had it gives it up; in between hosts may have heard either.
-func TestBursts(t *testing.T) {
+func TestTakingAnAddressStartsABurst(t *testing.T) {
 	owner, gone := decided(v1beta1.ReasonOwner), decided(v1beta1.ReasonNotOwner)
 	took, contested := owner, owner
 	took.Cause, took.Contested, contested.Contested = v1beta1.CauseNodeGone, true, true
@@ -202,9 +203,9 @@ func TestHighestIsNeverLower(t *testing.T) {
 	}
 }
 
-// TestWhatTheLANSaidIsRemembered as long as the address is on its way to this
+// TestProbeResultIsRemembered as long as the address is on its way to this
 // node, and asked anew the next time.
-func TestWhatTheLANSaidIsRemembered(t *testing.T) {
+func TestProbeResultIsRemembered(t *testing.T) {
 	holder := net6(9)
 	s := newMemory()
 	record := func(reason v1beta1.Reason) { s.record(announcement.Input{Address: address}, decided(reason)) }

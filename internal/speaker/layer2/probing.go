@@ -197,7 +197,7 @@ func (p *probing) ask(addr netip.Addr, links []string) (prober.Found, error) {
 	return found, nil
 }
 
-// round asks once on each of the links.
+// round asks on each of the links at once.
 func (p *probing) round(q prober.Question, links []string) (prober.Found, error) {
 	questions := make([]prober.Question, len(links))
 	for i, link := range links {

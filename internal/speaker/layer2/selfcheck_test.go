@@ -28,7 +28,7 @@ func (w *world) checks() (*selfCheck, *segment) {
 		view:       w.c.view,
 		prober:     s,
 		conflicts:  w.conflicts,
-		status:     w.status,
+		status:     w.Status,
 		log:        slog.New(slog.DiscardHandler),
 		interval:   time.Minute,
 	}, s
@@ -37,9 +37,9 @@ func (w *world) checks() (*selfCheck, *segment) {
 // memberOwns is a world in which node2 owns address and node1 checks that.
 func memberOwns(t *testing.T) *world {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-	w.says("node2", "claim/192.0.2.10=5")
+	w.Publishes("node2", "claim/192.0.2.10=5")
 	w.look()
-	w.did("192.0.2.10", true)
+	w.Did("192.0.2.10", true)
 	return w
 }
 
@@ -74,8 +74,8 @@ func TestJudgeAnswers(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t)
-			w.says("node2")
-			w.says("node3")
+			w.Publishes("node2")
+			w.Publishes("node3")
 			w.see()
 			got := w.judged(answers{macs: test.holders})
 			if test.kind == "" {
@@ -119,8 +119,8 @@ func TestWhyAnotherAnswers(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t)
-			w.says("node2")
-			w.says("node3")
+			w.Publishes("node2")
+			w.Publishes("node3")
 			w.see()
 			test.why.macs = test.holders
 			got := w.judged(test.why)
@@ -131,9 +131,9 @@ func TestWhyAnotherAnswers(t *testing.T) {
 	}
 }
 
-// TestWhatIsChecked: addresses of members that are present, by one speaker
-// that is on their LAN.
-func TestWhatIsChecked(t *testing.T) {
+// TestAddressesOfPresentMembersAreChecked: addresses of members that are present, by one
+// speaker that is on their LAN.
+func TestAddressesOfPresentMembersAreChecked(t *testing.T) {
 	for _, test := range []struct {
 		story  string
 		change func(*world)
@@ -141,17 +141,17 @@ func TestWhatIsChecked(t *testing.T) {
 	}{
 		{"a member owns it", func(*world) {}, 1},
 		{"the member restarts", func(w *world) {
-			w.says("node2", "claim/192.0.2.10=5", "stage=restarting")
+			w.Publishes("node2", "claim/192.0.2.10=5", "stage=restarting")
 		}, 0},
 		{"the member is to own it, and does not announce it yet", func(w *world) {
-			w.says("node2")
+			w.Publishes("node2")
 			clustertest.Change(t, w.api, "node1", &corev1.Node{}, func(n *corev1.Node) {
 				n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""}
 			})
 		}, 0},
 		{"this node owns it", func(w *world) { w.died("node2", false) }, 0},
 		{"this node is on another LAN", func(w *world) {
-			w.local = []links.Link{link("eth0", "198.51.100.1/24")}
+			w.Local = []links.Link{link("eth0", "198.51.100.1/24")}
 		}, 0},
 		{"this node leaves", func(w *world) { w.tracker.SetStage(announcement.StageLeaving) }, 0},
 	} {
@@ -163,7 +163,7 @@ func TestWhatIsChecked(t *testing.T) {
 			w.conflicts.record(at, &conflict{addressOn: at, kind: v1beta1.ConflictUnanswered, owner: "node2"})
 			test.change(w)
 			w.look()
-			w.isStale()
+			w.IsStale()
 			checks := c.checks()
 			if len(checks) != test.want {
 				t.Fatalf("to check are %+v", checks)
@@ -173,7 +173,7 @@ func TestWhatIsChecked(t *testing.T) {
 					t.Errorf("to check is %+v", ch)
 				}
 			}
-			if left := len(w.conflicts.list()); left != test.want || w.isStale() != (test.want == 0) {
+			if left := len(w.conflicts.list()); left != test.want || w.IsStale() != (test.want == 0) {
 				t.Errorf("%d conflicts are left", left)
 			}
 		})
@@ -186,12 +186,12 @@ func TestEveryAddressIsCheckedByOneSpeaker(t *testing.T) {
 	for _, self := range []string{"node1", "node2", "node3"} {
 		objects := append(service("web"), node("node1"), node("node2"), node("node3"), node("node4"))
 		w := newWorldOf(t, self, objects...)
-		w.members = map[string]membership.Member{}
+		w.Others = map[string]membership.Member{}
 		for _, name := range []string{"node1", "node2", "node3"} {
-			w.says(name)
+			w.Publishes(name)
 		}
-		w.says("node4", "claim/192.0.2.10=5")
-		delete(w.members, self)
+		w.Publishes("node4", "claim/192.0.2.10=5")
+		delete(w.Others, self)
 		w.look()
 		c, _ := w.checks()
 		checked += len(c.checks())
@@ -201,8 +201,8 @@ func TestEveryAddressIsCheckedByOneSpeaker(t *testing.T) {
 	}
 }
 
-// TestCheck: what is wrong is reported when it is found twice.
-func TestCheck(t *testing.T) {
+// TestConflictIsReportedWhenFoundTwice: what is wrong is reported when it is found twice.
+func TestConflictIsReportedWhenFoundTwice(t *testing.T) {
 	dead := []net.HardwareAddr(nil)
 	right := []net.HardwareAddr{net6(2)}
 	away := errors.New("away")
@@ -221,16 +221,16 @@ func TestCheck(t *testing.T) {
 			v1beta1.ConflictForeignHost},
 		{"the LAN cannot be asked again", dead, func(_ *world, s *segment) { s.breaks(away) }, 2, 0, ""},
 		{"its owner claims it anew", dead,
-			func(w *world, _ *segment) { w.says("node2", "claim/192.0.2.10=6"); w.look() }, 2, 0, ""},
+			func(w *world, _ *segment) { w.Publishes("node2", "claim/192.0.2.10=6"); w.look() }, 2, 0, ""},
 		{"its owner dies", dead, func(w *world, _ *segment) {
 			w.died("node2", false)
 			w.look()
-			w.events = nil
+			w.Emitted = nil
 		}, 2, 0, ""},
 		{"its owner's speaker dies, and no address was reconciled yet", dead,
 			func(w *world, _ *segment) { w.died("node2", true); w.see() }, 2, 0, ""},
 		{"it is another node's by now", dead, func(w *world, _ *segment) {
-			w.says("node3", "claim/192.0.2.10=6")
+			w.Publishes("node3", "claim/192.0.2.10=6")
 			if err := w.api.Create(w.t.Context(), node("node3")); err != nil {
 				w.t.Error(err)
 			}
@@ -248,7 +248,7 @@ func TestCheck(t *testing.T) {
 					c.round(t.Context())
 				}()
 				lan.after(time.Second)
-				if len(w.conflicts.list()) > 0 || len(w.events) > 0 {
+				if len(w.conflicts.list()) > 0 || len(w.Emitted) > 0 {
 					t.Errorf("what was found once is reported: %v", w.conflicts.list())
 				}
 				if test.meanwhile != nil {
@@ -260,8 +260,8 @@ func TestCheck(t *testing.T) {
 				if list := w.conflicts.list(); len(list) > 0 {
 					kind = list[0].kind
 				}
-				if kind != test.found || len(w.events) != test.events {
-					t.Errorf("found %q, want %q; Events %q", kind, test.found, w.events)
+				if kind != test.found || len(w.Emitted) != test.events {
+					t.Errorf("found %q, want %q; Events %q", kind, test.found, w.Emitted)
 				}
 				if lan.questions() != test.questions {
 					t.Errorf("asked %d times, want %d", lan.questions(), test.questions)
@@ -280,12 +280,12 @@ func TestConflictFoundByChecksEnds(t *testing.T) {
 		for range 3 {
 			c.round(t.Context())
 		}
-		if len(w.events) != 1 || w.events[0] != "web Warning AddressUnanswered" || !w.isStale() {
-			t.Errorf("emitted %q", w.events)
+		if len(w.Emitted) != 1 || w.Emitted[0] != "web Warning AddressUnanswered" || !w.IsStale() {
+			t.Errorf("emitted %q", w.Emitted)
 		}
 		lan.has(net6(2))
 		c.round(t.Context())
-		if list := w.conflicts.list(); len(list) > 0 || !w.isStale() {
+		if list := w.conflicts.list(); len(list) > 0 || !w.IsStale() {
 			t.Errorf("there are %v", list)
 		}
 		if counted := w.conflicts.counted(); len(counted) != 1 || counted[v1beta1.ConflictUnanswered] != 1 {

@@ -70,10 +70,10 @@ func TestStatusIsCapped(t *testing.T) {
 	}
 }
 
-// TestStandInIsListed: whose address this node answers for.
-func TestStandInIsListed(t *testing.T) {
+// TestStandInIsListedInTheObject: whose address this node answers for.
+func TestStandInIsListedInTheObject(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-	w.says("node2", "claim/192.0.2.10=7", "stage=restarting")
+	w.Publishes("node2", "claim/192.0.2.10=7", "stage=restarting")
 	w.look()
 	got := w.object().Layer2.Announcements
 	if len(got) != 1 || got[0].StandInFor != "node2" || got[0].Generation != 0 {
@@ -138,7 +138,7 @@ func TestRetainedIsSortedAndBounded(t *testing.T) {
 // there are.
 func TestConflictsInTheObject(t *testing.T) {
 	w := newWorld(t)
-	w.says("node2")
+	w.Publishes("node2")
 	w.see()
 	since := time.Date(2026, 1, 1, 0, 0, 0, 999, time.UTC)
 	addr := netip.MustParseAddr("192.0.2.0")

@@ -58,9 +58,9 @@ func TestQueue(t *testing.T) {
 	takes()
 }
 
-// TestLater: an address that is to be reconciled twice later is so once, at the earlier
-// time.
-func TestLater(t *testing.T) {
+// TestAddressIsReconciledAtTheEarlierTime: an address that is to be reconciled twice
+// later is so once, at the earlier time.
+func TestAddressIsReconciledAtTheEarlierTime(t *testing.T) {
 	for _, waits := range [][]time.Duration{{time.Second}, {time.Second, time.Minute}, {time.Minute, time.Second}} {
 		synctest.Test(t, func(t *testing.T) {
 			q := NewQueue()
