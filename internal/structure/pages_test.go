@@ -19,9 +19,10 @@ const widest = 110
 var (
 	narrow = []string{
 		"internal/kube", "internal/logging", "internal/nearest", "internal/netnstest", "internal/notify",
-		"internal/settings/...", "pkg/bfd", "pkg/bgp/...", "pkg/membership/...",
+		"internal/settings/...", "internal/speaker/bgp", "internal/speaker/layer2", "pkg/bfd", "pkg/bgp/...",
+		"pkg/membership/...",
 	}
-	tooWide = 420
+	tooWide = 75
 )
 
 func TestLinesAreNotTooWide(t *testing.T) {
