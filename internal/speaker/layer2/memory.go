@@ -106,7 +106,7 @@ func (m *memory) record(in announcement.Input, d announcement.Decision) (before,
 	case !before.HandingOver:
 		after.handingOver = in.Now
 	}
-	// It is announced anew when it is taken, and once more when the member that
+	// It is announced again when it is taken, and once more when the member that
 	// had it has given it up.
 	if d.Cause != "" || d.Announce && before.Contested && !d.Contested {
 		after.burst++
@@ -117,7 +117,7 @@ func (m *memory) record(in announcement.Input, d announcement.Decision) (before,
 	case !d.Announce:
 		after.takeover = takeover{}
 	}
-	// What the LAN said is asked anew when this node comes to own the address
+	// What the LAN said is asked again when this node comes to own the address
 	// another time.
 	switch d.Reason {
 	case v1beta1.ReasonProbing,

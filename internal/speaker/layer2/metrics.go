@@ -25,20 +25,19 @@ type metrics struct {
 	contested      *prometheus.Desc
 	suspensions    *prometheus.Desc
 	frames         *prometheus.Desc
-	byLink         []linkMetric
-	byProbe        []probeMetric
+	byLink         []linkMetric[announcer.Counters]
+	byProbe        []linkMetric[prober.Counters]
 }
 
-// linkMetric is one counter of the announcer, for each link and protocol.
-type linkMetric struct {
+// linkMetric is one of the Counters that there are for each link and protocol.
+type linkMetric[Counters any] struct {
 	desc  *prometheus.Desc
-	value func(announcer.Counters) uint64
+	value func(Counters) uint64
 }
 
-// probeMetric is one counter of the prober, for each link and protocol.
-type probeMetric struct {
-	desc  *prometheus.Desc
-	value func(prober.Counters) uint64
+func newLinkMetric[Counters any](name, help string, value func(Counters) uint64) linkMetric[Counters] {
+	labels := []string{"link", "protocol"}
+	return linkMetric[Counters]{prometheus.NewDesc("berth_speaker_layer2_"+name, help, labels, nil), value}
 }
 
 func newMetrics(v *view, a Announcer, p Prober, c *conflicts) *metrics {
@@ -68,45 +67,39 @@ func newMetrics(v *view, a Announcer, p Prober, c *conflicts) *metrics {
 		frames: desc("layer2_frames_total",
 			"ARP and NDP frames that the kernel's filter let through, by outcome.",
 			"link", "protocol", "verdict"),
-		byLink:  linkMetrics(desc),
-		byProbe: probeMetrics(desc),
+		byLink:  announcerMetrics(),
+		byProbe: proberMetrics(),
 	}
 }
 
-// linkMetrics returns the counters of the announcer.
-func linkMetrics(desc func(name, help string, labels ...string) *prometheus.Desc) []linkMetric {
-	metric := func(name, help string, value func(announcer.Counters) uint64) linkMetric {
-		return linkMetric{desc("layer2_"+name, help, "link", "protocol"), value}
-	}
-	return []linkMetric{
-		metric("requests_total", "Valid requests received, answered or not.",
+// announcerMetrics returns the counters of the announcer.
+func announcerMetrics() []linkMetric[announcer.Counters] {
+	return []linkMetric[announcer.Counters]{
+		newLinkMetric("requests_total", "Valid requests received, answered or not.",
 			func(c announcer.Counters) uint64 { return c.Requests }),
-		metric("replies_total", "Replies sent.",
+		newLinkMetric("replies_total", "Replies sent.",
 			func(c announcer.Counters) uint64 { return c.Replies }),
-		metric("bursts_total", "Bursts started.",
+		newLinkMetric("bursts_total", "Bursts started.",
 			func(c announcer.Counters) uint64 { return c.Bursts }),
-		metric("refreshes_total", "Announcements sent after bursts.",
+		newLinkMetric("refreshes_total", "Announcements sent after bursts.",
 			func(c announcer.Counters) uint64 { return c.Refreshes }),
-		metric("defences_total", "Announcements sent against claims of other hosts.",
+		newLinkMetric("defences_total", "Announcements sent against claims of other hosts.",
 			func(c announcer.Counters) uint64 { return c.Defences }),
-		metric("gratuitous_total", "Gratuitous frames sent.",
+		newLinkMetric("gratuitous_total", "Gratuitous frames sent.",
 			func(c announcer.Counters) uint64 { return c.Gratuitous }),
-		metric("send_errors_total", "Replies and announcements that could not be sent.",
+		newLinkMetric("send_errors_total", "Replies and announcements that could not be sent.",
 			func(c announcer.Counters) uint64 { return c.SendErrors }),
 	}
 }
 
-// probeMetrics returns the counters of the prober.
-func probeMetrics(desc func(name, help string, labels ...string) *prometheus.Desc) []probeMetric {
-	metric := func(name, help string, value func(prober.Counters) uint64) probeMetric {
-		return probeMetric{desc("layer2_"+name, help, "link", "protocol"), value}
-	}
-	return []probeMetric{
-		metric("node_probes_total", "Probes sent to other nodes' kernels.",
+// proberMetrics returns the counters of the prober.
+func proberMetrics() []linkMetric[prober.Counters] {
+	return []linkMetric[prober.Counters]{
+		newLinkMetric("node_probes_total", "Probes sent to other nodes' kernels.",
 			func(c prober.Counters) uint64 { return c.Probes }),
-		metric("node_probe_misses_total", "Probes that were not answered in time.",
+		newLinkMetric("node_probe_misses_total", "Probes that were not answered in time.",
 			func(c prober.Counters) uint64 { return c.Misses }),
-		metric("questions_total", "Questions sent to find out who has an address.",
+		newLinkMetric("questions_total", "Questions sent to find out who has an address.",
 			func(c prober.Counters) uint64 { return c.Questions }),
 	}
 }
