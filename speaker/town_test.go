@@ -223,6 +223,7 @@ type fakes interface {
 	members.Announcer
 	members.LinkSource
 	members.Dialer
+	layer2.Announcer
 }
 
 // begin starts a process of the speaker.
@@ -300,7 +301,7 @@ func (s *shell) beginIn(around fakes) {
 		Members:   sp.tracker,
 		Claims:    claims,
 		Links:     around,
-		Announcer: s,
+		Announcer: around,
 		Prober:    noProber{},
 		Queue:     queue,
 		Events:    emitted,
