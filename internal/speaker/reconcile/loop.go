@@ -160,6 +160,7 @@ func (l *Loop) part(ctx context.Context, addrs []netip.Addr, resumes bool) error
 	if err != nil {
 		return err
 	}
+	in.reporter = in.Reporter()
 
 	defer l.c.BGP.Flush()
 	defer l.c.Layer2.Flush()
