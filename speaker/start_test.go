@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -22,8 +23,10 @@ type startLog struct {
 	// waits is how often the answer to a question is not there yet.
 	waits map[string]int
 	done  []string // each once
-	// claimed are all values that were published of claims.
-	claimed []string
+	// claimed are all values that were published of claims, announced the addresses that
+	// the announcer was given.
+	claimed   []string
+	announced []netip.Addr
 }
 
 // does takes down the first time of a step.
@@ -87,10 +90,20 @@ func (l *startLog) PublishPrefix(prefix string, values map[string][]byte) error 
 	return l.shell.PublishPrefix(prefix, values)
 }
 
+// Set implements [layer2.Announcer].
+func (l *startLog) Set(addr netip.Addr, want announcer.Request) {
+	if len(want.Links) > 0 && want.As == nil {
+		l.does("announced")
+		l.announced = append(l.announced, addr)
+	}
+	l.shell.Set(addr, want)
+}
+
 // TestOrderOfStart: a speaker knows its links before it says where it is, says where it
 // is before it looks for others, takes up what it claimed before it decides anything,
-// and publishes that before it is ready. Otherwise it would give up what it had for want
-// of a link, or claim what it has anew, or take what another has.
+// and announces and publishes that before it is ready. Otherwise it would give up what it
+// had for want of a link, or claim what it has anew, or take what another has; and nobody
+// would answer between its stand-in, which ends when it is ready, and itself.
 func TestOrderOfStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTown(t, 1, 2, 4)
@@ -116,7 +129,8 @@ func TestOrderOfStart(t *testing.T) {
 		}
 
 		want := []string{
-			"starting", "links published", "object written", "asked whether others are known", "claims published", "ready",
+			"starting", "links published", "object written", "asked whether others are known",
+			"announced", "claims published", "ready",
 		}
 		if !slices.Equal(l.done, want) {
 			t.Errorf("it did   %q\nand ought %q", l.done, want)
@@ -134,6 +148,9 @@ func TestOrderOfStart(t *testing.T) {
 		for i, addr := range w.addresses {
 			if _, claimed := claims[addr]; claimed != (i%2 == 0) {
 				t.Errorf("it claims %v: %s among them is %t", claims, addr, claimed)
+			}
+			if announced := slices.Contains(l.announced, addr); announced != (i%2 == 0) {
+				t.Errorf("it announces %s before it is ready: %t", addr, announced)
 			}
 		}
 	})

@@ -198,6 +198,7 @@ type fakes interface {
 	members.Announcer
 	members.LinkSource
 	members.Dialer
+	layer2.Announcer
 }
 
 // begin starts a process of the speaker.
@@ -275,7 +276,7 @@ func (s *shell) beginIn(around fakes) {
 		Members:   sp.tracker,
 		Claims:    claims,
 		Links:     around,
-		Announcer: s,
+		Announcer: around,
 		Prober:    speakertest.NoProber{},
 		Queue:     queue,
 		Events:    emitted,

@@ -143,12 +143,14 @@ func (q *Queue) waitingFirst(all []netip.Addr) []netip.Addr {
 }
 
 // begin has all addresses reconciled in this order, after those that are requeued
-// meanwhile, and begins the sweep that takeAll announced.
+// meanwhile, and begins the sweep that takeAll announced. The sweep before it does not wait
+// for an address that is not among them: nobody takes that any more.
 func (q *Queue) begin(all []netip.Addr) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.rest = all
 	q.next = sweep{q.beginning, sets.New(all...)}
+	q.running.pending = q.running.pending.Intersection(q.next.pending)
 	if q.running.number == 0 {
 		q.running, q.next = q.next, sweep{}
 	}
