@@ -38,7 +38,8 @@ func RESTConfig(kubeconfig string, log *slog.Logger) (*rest.Config, error) {
 	}
 	config.QPS = -1
 	config.Dial = dial
-	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &patient{next: next, log: log} })
+	one := &outage{log: log}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &patient{next: next, outage: one} })
 	return config, nil
 }
 

@@ -24,13 +24,8 @@ const (
 // client-go's reflector.go), and Berth would be blind for that long after the API
 // server is back. Any other request fails at once and is left to whoever made it.
 type patient struct {
-	next http.RoundTripper
-	log  *slog.Logger
-
-	mu sync.Mutex
-	// lost is when the first of the requests that are being tried again failed; zero
-	// while there is none.
-	lost time.Time
+	next   http.RoundTripper
+	outage *outage
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -44,7 +39,7 @@ func (p *patient) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, err
 		}
 		problem := unreachable(resp, err)
-		p.record(problem)
+		p.outage.record(problem)
 		if problem == "" {
 			return resp, nil
 		}
@@ -82,18 +77,32 @@ func unreachable(resp *http.Response, err error) string {
 	}
 }
 
-// record logs when the API server becomes unreachable and when it answers again, once
-// for all requests.
-func (p *patient) record(problem string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// WrappedRoundTripper implements apimachinery's net.RoundTripperWrapper: client-go looks
+// for what can cancel a request.
+func (p *patient) WrappedRoundTripper() http.RoundTripper { return p.next }
+
+// outage logs when the API server becomes unreachable and when it answers again, once for
+// all transports of a process.
+type outage struct {
+	log *slog.Logger
+
+	mu sync.Mutex
+	// since is when the first of the requests that are being tried again failed; zero
+	// while the API server answers.
+	since time.Time
+}
+
+// record takes the result of a request: why nobody answered, or nothing.
+func (o *outage) record(problem string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	switch {
-	case problem != "" && p.lost.IsZero():
-		p.lost = time.Now()
-		p.log.Warn("API server unreachable; what is cached stays in use", "error", problem)
-	case problem == "" && !p.lost.IsZero():
-		p.log.Info("API server reachable again", "duration", time.Since(p.lost).Round(time.Millisecond))
-		p.lost = time.Time{}
+	case problem != "" && o.since.IsZero():
+		o.since = time.Now()
+		o.log.Warn("API server unreachable; what is cached stays in use", "error", problem)
+	case problem == "" && !o.since.IsZero():
+		o.log.Info("API server reachable again", "duration", time.Since(o.since).Round(time.Millisecond))
+		o.since = time.Time{}
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// An outage is a transport to an API server that is away for a time. A proxy in front of
+// An absentee is a transport to an API server that is away for a time. A proxy in front of
 // it may answer in its place.
-type outage struct {
+type absentee struct {
 	until time.Time
 	proxy int // status; 0 for none
 
@@ -27,7 +27,7 @@ type outage struct {
 
 type body struct {
 	io.Reader
-	o *outage
+	o *absentee
 }
 
 func (b body) Close() error {
@@ -37,7 +37,7 @@ func (b body) Close() error {
 	return nil
 }
 
-func (o *outage) RoundTrip(*http.Request) (*http.Response, error) {
+func (o *absentee) RoundTrip(*http.Request) (*http.Response, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.first.IsZero() {
@@ -89,8 +89,8 @@ func TestCachesGoOnTrying(t *testing.T) {
 		t.Run(tt.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const away = 10 * time.Minute
-				api := &outage{until: time.Now().Add(away), proxy: tt.proxy}
-				p := &patient{next: api, log: slog.New(slog.DiscardHandler)}
+				api := &absentee{until: time.Now().Add(away), proxy: tt.proxy}
+				p := &patient{next: api, outage: &outage{log: slog.New(slog.DiscardHandler)}}
 				ctx := t.Context()
 				if tt.limit > 0 {
 					var cancel context.CancelFunc
@@ -137,12 +137,12 @@ func TestCachesGoOnTrying(t *testing.T) {
 	}
 }
 
-// TestAnOutageIsLoggedOnce: two caches wait for the API server.
+// TestAnOutageIsLoggedOnce: the caches of two clients wait for the API server.
 func TestAnOutageIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
-		api := &outage{until: time.Now().Add(time.Hour)}
-		p := &patient{next: api, log: slog.New(slog.NewTextHandler(&log, nil))}
+		api := &absentee{until: time.Now().Add(time.Hour)}
+		one := &outage{log: slog.New(slog.NewTextHandler(&log, nil))}
 		var caches sync.WaitGroup
 		for range 2 {
 			caches.Go(func() {
@@ -151,7 +151,7 @@ func TestAnOutageIsLoggedOnce(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				resp, err := p.RoundTrip(req)
+				resp, err := (&patient{next: api, outage: one}).RoundTrip(req)
 				if err != nil {
 					t.Error(err)
 					return
