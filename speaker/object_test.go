@@ -41,7 +41,7 @@ func TestOrderlyStopIsNoRenewal(t *testing.T) {
 			w.reads(written("node2", renewedAt(time.Now())))
 			time.Sleep(8 * time.Second)
 			w.reads(written("node2", renewedAt(time.Now())))
-			if got := w.isMember("node2"); got != "Present (NodeHeard)" {
+			if got := w.isMember("node2"); got != "Present (NodeRenewing)" {
 				t.Fatalf("%s", got)
 			}
 			time.Sleep(time.Minute)
@@ -110,7 +110,7 @@ func TestAMemberThatIsNotUnderstoodIsAskedToRenew(t *testing.T) {
 	w.members["node2"] = m
 	w.see()
 	status := w.object.Current()
-	if members.ParseObject(&v1beta1.Speaker{Status: status}, "node2").Doubt == "" {
+	if members.ParseObject(&v1beta1.Speaker{Status: status}, "node2").Suspicion == "" {
 		t.Errorf("it is not asked to renew its object: %+v", status.AbsentMembers)
 	}
 }

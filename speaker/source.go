@@ -13,7 +13,7 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
-// source is where the loop reads what protocols decide by. It is a [reconcile.Source].
+// source supplies the loop with the inputs of decisions. It is a [reconcile.Source].
 type source struct {
 	node    string
 	cluster *cluster.Reader

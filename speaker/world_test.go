@@ -90,7 +90,7 @@ const namespace = clustertest.Namespace
 
 var address = clustertest.Address
 
-var patience = announcement.GracePeriods{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 20 * time.Second}
+var graces = announcement.GracePeriods{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 20 * time.Second}
 
 // everything is a pool that has address, and an L2Advertisement of everything.
 func everything() config.Objects {
@@ -252,7 +252,7 @@ func (*world) Suspended() bool { return false }
 func (w *world) trackerConfig() members.Config {
 	return members.Config{
 		Node:          "node1",
-		Patience:      patience,
+		Grace:         graces,
 		ExcludeLinks:  links.DefaultExclude(),
 		Configuration: w.config,
 		Membership:    w,
@@ -559,8 +559,8 @@ func renewedAt(at time.Time) func(*v1beta1.SpeakerStatus) {
 	return func(s *v1beta1.SpeakerStatus) { s.RenewTime = &metav1.MicroTime{Time: at} }
 }
 
-// doubts has an object tell of a node whose speaker its own does not hear.
-func doubts(node string, reason v1beta1.Reason) func(*v1beta1.SpeakerStatus) {
+// suspects has an object list a node whose speaker its own does not hear.
+func suspects(node string, reason v1beta1.Reason) func(*v1beta1.SpeakerStatus) {
 	since := metav1.NewTime(time.Now().Truncate(time.Second))
 	return func(s *v1beta1.SpeakerStatus) {
 		s.AbsentMembers = append(s.AbsentMembers, v1beta1.AbsentMember{Name: node, Presence: v1beta1.MemberHeld, Reason: string(reason), Since: since})

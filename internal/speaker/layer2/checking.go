@@ -142,7 +142,8 @@ func (c *checking) one(ctx context.Context, ch check) {
 		return
 	}
 	if conflict != nil {
-		c.log.Warn("address conflict", "address", ch.addr.String(), "owner", ch.owner, "kind", string(conflict.Kind), "message", conflict.Message)
+		c.log.Warn("address conflict", "address", ch.addr.String(), "owner", ch.owner,
+			"conflict", string(conflict.Kind), "message", conflict.Message)
 	} else {
 		c.log.Info("address conflict is over", "address", ch.addr.String(), "owner", ch.owner)
 	}

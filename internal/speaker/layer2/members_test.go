@@ -91,7 +91,7 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 		w.claimed.Set(address, &announcement.Claim{Generation: 1})
 		w.reads(hidden(begin))
 		w.reads(hidden(begin.Add(time.Second)))
-		if got := w.isMember("node2"); got != "Present (NodeHeard)" {
+		if got := w.isMember("node2"); got != "Present (NodeRenewing)" {
 			t.Fatalf("node2 is %s", got)
 		}
 		w.look()
@@ -266,7 +266,7 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 				w.members["node2"].Values["probe/node1"] = []byte(strings.TrimPrefix(test.node2, "probe/node1="))
 				w.members["node3"].Values["probe/node1"] = []byte(strings.TrimPrefix(test.node3, "probe/node1="))
 			}
-			w.see() // the picture before tells which links are whose
+			w.see() // the snapshot before tells which links are whose
 			w.look()
 			if w.reason() != test.want {
 				t.Errorf("the reason is %s: %s", w.reason(), w.memory.of(address).Message)

@@ -85,7 +85,7 @@ var address = clustertest.Address
 // start is when stories begin that have their own clock.
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-var patience = announcement.GracePeriods{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 20 * time.Second}
+var graces = announcement.GracePeriods{Restart: time.Minute, Silence: 10 * time.Second, Renewal: 20 * time.Second}
 
 // everything is a pool that has address, and an L2Advertisement of everything.
 func everything() config.Objects {
@@ -253,7 +253,7 @@ func (w *world) object() v1beta1.SpeakerStatus {
 func (w *world) trackerConfig() members.Config {
 	return members.Config{
 		Node:          "node1",
-		Patience:      patience,
+		Grace:         graces,
 		ExcludeLinks:  links.DefaultExclude(),
 		Configuration: w.config,
 		Membership:    w,

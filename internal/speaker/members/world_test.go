@@ -33,7 +33,7 @@ import (
 // start is when stories begin that have their own clock.
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-var patience = announcement.GracePeriods{
+var graces = announcement.GracePeriods{
 	Restart: time.Minute,
 	Silence: 10 * time.Second,
 	Renewal: presence.RenewalTrust,
@@ -84,7 +84,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	}
 	c := Config{
 		Node:          "node1",
-		Patience:      patience,
+		Grace:         graces,
 		ExcludeLinks:  links.DefaultExclude(),
 		Configuration: w,
 		Membership:    w,
