@@ -111,7 +111,7 @@ func TestBothWaysAtOnce(t *testing.T) {
 	}
 	w.configure()
 	w.look()
-	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 	announced()
 	// Layer 2 goes away, and BGP stays.
 	if err := w.api.Delete(t.Context(), l2); err != nil {
@@ -119,10 +119,10 @@ func TestBothWaysAtOnce(t *testing.T) {
 	}
 	w.configure()
 	w.look()
-	w.did("192.0.2.10", true, "web Normal Withdrawn")
+	w.Did("192.0.2.10", true, "web Normal Withdrawn")
 	announced()
 	// Another speaker that owns it at layer 2 does not matter to BGP either.
-	w.says("node2", "claim/192.0.2.10=9 0")
+	w.Publishes("node2", "claim/192.0.2.10=9 0")
 	w.look()
 	announced()
 }
@@ -132,7 +132,7 @@ func TestOnlyBGPAnnouncesIt(t *testing.T) {
 	w := newWorld(t, slices.Concat(service("web"), routed(), []client.Object{node("node1")})...)
 	w.configure()
 	w.look()
-	w.did("192.0.2.10", true)
+	w.Did("192.0.2.10", true)
 	if got := w.byBGP(); len(got) != 1 {
 		t.Errorf("announced by BGP is %q", got)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/config"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -75,7 +76,7 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 			Address:    netip.MustParseAddrPort("192.0.2.1:7947"),
 			Secret:     types.NamespacedName{Namespace: "berth-system", Name: "member"},
 			API:        w.api,
-			Status:     w.status,
+			Status:     w.Status,
 			Log:        slog.New(slog.DiscardHandler),
 		})
 		w.object = w.newObject(w.joiner, w.trackerConfig(), v1beta1.SpeakerStatus{})
@@ -105,8 +106,8 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 			if got := w.byBGP(); len(got) != 1 {
 				t.Errorf("%s: announced by BGP is %q", story, got)
 			}
-			if len(w.set) > 0 {
-				t.Errorf("%s: the announcer was given %v", story, w.set)
+			if len(w.Given) > 0 {
+				t.Errorf("%s: the announcer was given %v", story, w.Given)
 			}
 		}
 		check("the Secret is empty, as when Berth is installed", "", "")
@@ -133,7 +134,7 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 
 // withBGP is everything, announced by BGP too.
 func withBGP() config.Objects {
-	out := everything()
+	out := speakertest.Everything()
 	out.BGPAdvertisements = []v1beta1.BGPAdvertisement{{ObjectMeta: metav1.ObjectMeta{Name: "all"}}}
 	for _, o := range routed() {
 		if peer, is := o.(*v1beta1.BGPPeer); is {

@@ -134,7 +134,7 @@ func (sp *speaker) resume(ctx context.Context) {
 	sp.tracker.MarkDisconnected()
 	sp.tracker.Evaluate(ctx)
 	sp.layer2.Adopt()
-	if err := sp.loop.ReconcileAll(ctx); err != nil {
+	if err := sp.loop.Resume(ctx); err != nil {
 		sp.log.Error("cannot reconcile addresses", "error", err)
 	}
 	sp.layer2.PublishAll()

@@ -19,13 +19,13 @@ import (
 // that nobody hears what it says.
 func (w *world) process() *speaker {
 	return &speaker{
-		settings: processSettings{Node: w.node, HandOver: 3 * time.Second},
+		settings: processSettings{Node: w.Node, HandOver: 3 * time.Second},
 		log:      slog.New(slog.DiscardHandler),
 		live:     w.api,
 		cluster:  w.cluster,
 		config:   w.config,
 		ready:    w.readiness,
-		status:   w.status,
+		status:   w.Status,
 		loops:    &w.loops,
 		tracker:  w.tracker,
 		joiner:   w.joiner,
@@ -64,7 +64,7 @@ func TestNodeLeaves(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, test.node, node("node2"))
-			w.says("node2")
+			w.Publishes("node2")
 			w.see()
 			sp := w.process()
 			if got := sp.nodeLeaves(); got != test.leaves {
@@ -84,9 +84,9 @@ func TestNodeLeaves(t *testing.T) {
 	}
 }
 
-// TestWhoeverDoubtsMustBeReady: what a node that is down says is what it said
+// TestOnlySuspicionsOfReadyNodesCount: what a node that is down says is what it said
 // before it died, and it cannot hear a renewal.
-func TestWhoeverDoubtsMustBeReady(t *testing.T) {
+func TestOnlySuspicionsOfReadyNodesCount(t *testing.T) {
 	down := nodeThat("node2", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse })
 	unknown := nodeThat("node3", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionUnknown })
 	up := nodeThat("node4", func(*corev1.Node) {})
@@ -127,9 +127,9 @@ const (
 	renewInterval = 8 * time.Second
 )
 
-// TestEachDoubtIsAnswered: a member believes only what is written after it
+// TestEachSuspicionIsAnswered: a member believes only what is written after it
 // began to suspect it, and it waits no longer than a silence lasts.
-func TestEachDoubtIsAnswered(t *testing.T) {
+func TestEachSuspicionIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nodeThat("node1", func(*corev1.Node) {}), nodeThat("node2", func(*corev1.Node) {}), nodeThat("node3", func(*corev1.Node) {}))
 		ctx, stop := context.WithCancel(t.Context())
@@ -189,9 +189,9 @@ func TestEachDoubtIsAnswered(t *testing.T) {
 	})
 }
 
-// TestLeave: a speaker that is stopped announces that before it stops, and takes
-// no longer than it must.
-func TestLeave(t *testing.T) {
+// TestStoppingSpeakerPublishesThatItLeaves: a speaker that is stopped announces that
+// before it stops, and takes no longer than it must.
+func TestStoppingSpeakerPublishesThatItLeaves(t *testing.T) {
 	drained := nodeThat("node1", func(n *corev1.Node) { n.Spec.Unschedulable = true })
 	stays := nodeThat("node1", func(*corev1.Node) {})
 	for _, test := range []struct {
@@ -202,9 +202,9 @@ func TestLeave(t *testing.T) {
 		stage  announcement.Stage
 		took   time.Duration
 	}{
-		{"it is alone", drained, func(w *world) { delete(w.members, "node2") }, time.Hour, announcement.StageReady, 0},
-		{"its only member restarts", drained, func(w *world) { w.says("node2", "stage=restarting") }, time.Hour, announcement.StageReady, 0},
-		{"it restarts, and nobody is there: who comes back reads it", stays, func(w *world) { w.says("node2", "stage=restarting") }, time.Hour, announcement.StageRestarting, 0},
+		{"it is alone", drained, func(w *world) { delete(w.Others, "node2") }, time.Hour, announcement.StageReady, 0},
+		{"its only member restarts", drained, func(w *world) { w.Publishes("node2", "stage=restarting") }, time.Hour, announcement.StageReady, 0},
+		{"it restarts, and nobody is there: who comes back reads it", stays, func(w *world) { w.Publishes("node2", "stage=restarting") }, time.Hour, announcement.StageRestarting, 0},
 		{"it restarts: a member stands in soon", stays, func(*world) {}, time.Hour, announcement.StageRestarting, standInTime},
 		{"the node is drained: others take over", drained, func(*world) {}, 45 * time.Millisecond, announcement.StageLeaving, 50 * time.Millisecond},
 		{"and it owns nothing", drained, func(*world) {}, 0, announcement.StageLeaving, 0},
@@ -214,7 +214,7 @@ func TestLeave(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, append(service("web"), test.node, nodeThat("node2", func(*corev1.Node) {}))...)
 				w.look() // and it owns the address
-				w.says("node2")
+				w.Publishes("node2")
 				test.change(w)
 				w.see()
 				sp, before := w.process(), w.queue.RequeueAll()
@@ -250,7 +250,7 @@ func TestLeaveBeforeItHasSettled(t *testing.T) {
 		drained := nodeThat("node1", func(n *corev1.Node) { n.Spec.Unschedulable = true })
 		w := unsettledWorld(t, v1beta1.SpeakerStatus{}, func(*members.Config) {}, append(service("web"), drained)...)
 		w.tracker.SetStage(announcement.StageStarting)
-		w.says("node2")
+		w.Publishes("node2")
 		w.see()
 		begin := time.Now()
 		w.process().leave()
@@ -262,6 +262,6 @@ func TestLeaveBeforeItHasSettled(t *testing.T) {
 
 // yields has another node take the address over, and node1 see that.
 func (w *world) yields(node string) {
-	w.says(node, "claim/192.0.2.10=9")
+	w.Publishes(node, "claim/192.0.2.10=9")
 	w.look()
 }

@@ -29,7 +29,7 @@ func TestADecisionThatNeverEndsFailsLiveness(t *testing.T) {
 		if got := w.loops.Stalled(time.Now()); got != "" {
 			t.Errorf("without anything to do it is told that %s", got)
 		}
-		w.stuck = make(chan struct{})
+		w.Stuck = make(chan struct{})
 		w.queue.RequeueAll()
 		time.Sleep(kube.StallAfter - time.Second)
 		if got := w.loops.Stalled(time.Now()); got != "" {
@@ -40,7 +40,7 @@ func TestADecisionThatNeverEndsFailsLiveness(t *testing.T) {
 		if !strings.Contains(got, "addresses has been stalled for 1m1s") {
 			t.Errorf("after a minute it is told that %q", got)
 		}
-		close(w.stuck)
+		close(w.Stuck)
 		synctest.Wait()
 		if got := w.loops.Stalled(time.Now()); got != "" {
 			t.Errorf("when it goes on it is told that %s", got)

@@ -26,25 +26,25 @@ func TestTheFirstWorkerTakesOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, append(service("web"), labelledNode("node1"))...)
 		w.look()
-		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 
 		if err := w.api.Create(t.Context(), node("node2")); err != nil {
 			t.Fatal(err)
 		}
 		w.look()
 		w.reads(written("node2", func(s *v1beta1.SpeakerStatus) { s.Stage = v1beta1.StageStarting }))
-		w.says("node2", "stage=starting")
+		w.Publishes("node2", "stage=starting")
 		w.look()
 		if got := w.reason(); got != v1beta1.ReasonOwner {
 			t.Errorf("while a worker starts, this node is %s", got)
 		}
 
-		w.says("node2")
+		w.Publishes("node2")
 		w.look()
 		if got := w.reason(); got != v1beta1.ReasonHandingOver {
 			t.Errorf("once the worker's speaker works, this node is %s", got)
 		}
-		w.says("node2", "claim/192.0.2.10=2")
+		w.Publishes("node2", "claim/192.0.2.10=2")
 		w.look()
 		if got := w.reason(); got != v1beta1.ReasonNotOwner {
 			t.Errorf("once the worker has claimed, this node is %s", got)
@@ -62,7 +62,7 @@ func TestTheFirstWorkerTakesOver(t *testing.T) {
 			t.Errorf("when the worker boots again, this node is %s", got)
 		}
 
-		delete(w.members, "node2")
+		delete(w.Others, "node2")
 		for _, o := range []client.Object{node("node2"), written("node2")} {
 			if err := w.api.Delete(t.Context(), o); err != nil {
 				t.Fatal(err)
@@ -92,7 +92,7 @@ func TestWhatAMemberIgnoresIsKnownWithoutIt(t *testing.T) {
 		both := func(s *v1beta1.SpeakerStatus) { s.ExcludeLabel, s.Cordon = v1beta1.MarkIgnored, v1beta1.MarkIgnored }
 		w.reads(written("node2", both))
 		knows(true)
-		w.says("node2", "ignores-cordon=yes", "ignores-exclude-label=yes")
+		w.Publishes("node2", "ignores-cordon=yes", "ignores-exclude-label=yes")
 		w.see()
 		knows(true)
 		w.died("node2", true)
@@ -102,7 +102,7 @@ func TestWhatAMemberIgnoresIsKnownWithoutIt(t *testing.T) {
 		w.reads(written("node2", func(s *v1beta1.SpeakerStatus) {
 			s.ExcludeLabel, s.Cordon = v1beta1.MarkHeeded, v1beta1.MarkHeeded
 		}))
-		w.says("node2")
+		w.Publishes("node2")
 		w.see()
 		knows(false)
 		// What it says may arrive a while after the word that it is ready.
@@ -117,8 +117,8 @@ func TestWhatAMemberIgnoresIsKnownWithoutIt(t *testing.T) {
 	})
 }
 
-// TestTheObjectTellsOfMarks and of what the node has done before.
-func TestTheObjectTellsOfMarks(t *testing.T) {
+// TestObjectReportsMarks and what the node has done before.
+func TestObjectReportsMarks(t *testing.T) {
 	w := newWorld(t, node("node1"))
 	s := w.object.Current()
 	if !s.HasWorked || s.ExcludeLabel != v1beta1.MarkHeeded || s.Cordon != v1beta1.MarkHeeded {

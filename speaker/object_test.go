@@ -12,6 +12,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -36,11 +37,11 @@ func TestOrderlyStopIsNoRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, stage := range []v1beta1.SpeakerStage{v1beta1.StageRestarting, v1beta1.StageLeaving} {
 			w := newWorld(t)
-			w.says("node2")
+			w.Publishes("node2")
 			w.died("node2", true) // not heard by membership
-			w.reads(written("node2", renewedAt(time.Now())))
+			w.reads(written("node2", speakertest.RenewedAt(time.Now())))
 			time.Sleep(8 * time.Second)
-			w.reads(written("node2", renewedAt(time.Now())))
+			w.reads(written("node2", speakertest.RenewedAt(time.Now())))
 			if got := w.isMember("node2"); got != "Present (NodeRenewing)" {
 				t.Fatalf("%s", got)
 			}
@@ -62,11 +63,11 @@ func TestOrderlyStopIsNoRenewal(t *testing.T) {
 func TestRenewedObjectIsRight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.says("node2", "claim/192.0.2.10=3")
+		w.Publishes("node2", "claim/192.0.2.10=3")
 		w.died("node2", true)
-		w.reads(written("node2", renewedAt(time.Now()), announcesIn("192.0.2.10", 3)))
+		w.reads(written("node2", speakertest.RenewedAt(time.Now()), speakertest.Announcing("192.0.2.10", 3)))
 		time.Sleep(8 * time.Second)
-		w.reads(written("node2", renewedAt(time.Now()), announcesIn("192.0.2.11", 3), func(s *v1beta1.SpeakerStatus) { s.Stage, s.Layer2.Count = v1beta1.StageLeaving, 1 }))
+		w.reads(written("node2", speakertest.RenewedAt(time.Now()), speakertest.Announcing("192.0.2.11", 3), func(s *v1beta1.SpeakerStatus) { s.Stage, s.Layer2.Count = v1beta1.StageLeaving, 1 }))
 		if got := w.isMember("node2"); strings.HasPrefix(got, "Present") {
 			t.Errorf("leaving: %s", got)
 		}
@@ -76,8 +77,8 @@ func TestRenewedObjectIsRight(t *testing.T) {
 	})
 }
 
-// TestProblemsOfLinks: the Speaker object says what of a link is in the way.
-func TestProblemsOfLinks(t *testing.T) {
+// TestObjectReportsProblemsOfLinks: the Speaker object says what of a link is in the way.
+func TestObjectReportsProblemsOfLinks(t *testing.T) {
 	for _, test := range []struct {
 		story string
 		link  links.Link
@@ -87,11 +88,11 @@ func TestProblemsOfLinks(t *testing.T) {
 		{"a trunk without addresses", link("eth0"), ""},
 		{"a single address beside a subnet", link("eth0", "192.0.2.7/24", "2001:db8::7/128"), ""},
 		{"single addresses only", link("eth0", "192.0.2.7/32", "2001:db8::7/128", "fe80::7/64"), "in no subnet"},
-		{"a bond that balances", links.Link{Name: "bond0", HardwareAddr: net6(1), Up: true, Broadcast: true, Balances: true}, "balance-alb"},
+		{"a bond that balances", links.Link{Name: "bond0", HardwareAddr: speakertest.MAC(1), Up: true, Broadcast: true, Balances: true}, "balance-alb"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, node("node1"))
-			w.local = []links.Link{test.link}
+			w.Local = []links.Link{test.link}
 			w.see()
 			links := w.object.Current().Links
 			if len(links) != 1 || (links[0].Problem == "") != (test.says == "") || !strings.Contains(links[0].Problem, test.says) {
@@ -104,10 +105,10 @@ func TestProblemsOfLinks(t *testing.T) {
 // TestAMemberThatIsNotUnderstoodIsAskedToRenew its object.
 func TestAMemberThatIsNotUnderstoodIsAskedToRenew(t *testing.T) {
 	w := newWorld(t, node("node1"), node("node2"))
-	w.says("node2")
-	m := w.members["node2"]
+	w.Publishes("node2")
+	m := w.Others["node2"]
 	m.Format = membership.Format{Major: 2, Oldest: 2, Newest: 2}
-	w.members["node2"] = m
+	w.Others["node2"] = m
 	w.see()
 	status := w.object.Current()
 	if members.ParseObject(&v1beta1.Speaker{Status: status}, "node2").Suspicion == "" {
@@ -117,12 +118,12 @@ func TestAMemberThatIsNotUnderstoodIsAskedToRenew(t *testing.T) {
 
 func TestStatusOfAMember(t *testing.T) {
 	w := newWorld(t)
-	w.local = []links.Link{
+	w.Local = []links.Link{
 		link("eth1", "198.51.100.7/24", "192.0.2.7/24", "192.0.2.8/24"),
 		link("eth0"),
 		link("veth1a2b", "10.1.0.1/24"),
 	}
-	w.says("node2")
+	w.Publishes("node2")
 	w.see()
 	s := w.object.Current()
 	if len(s.Links) != 2 || s.Links[0].Name != "eth0" || fmt.Sprint(s.Links[1].Prefixes) != "[198.51.100.7/24 192.0.2.7/24]" {

@@ -13,6 +13,7 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/report"
+	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
@@ -50,10 +51,10 @@ func (w *world) restarted(objects ...client.Object) *world {
 	return next
 }
 
-// TestWhatIsKeptOverARestartOfAll: each finds in its own Speaker
+// TestRestartOfAllRetainsWhatEachNodeHad: each finds in its own Speaker
 // object what it had, and in those of the others what they have, however far they
 // are; only what another has taken meanwhile is lost.
-func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
+func TestRestartOfAllRetainsWhatEachNodeHad(t *testing.T) {
 	objects := append(service("web"), node("node1"), node("node2"))
 	for _, test := range []struct {
 		story string
@@ -65,25 +66,25 @@ func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
 		owns   bool
 	}{
 		{"in order", (*world).stop, nil, written("node2", keeps("192.0.2.10", 2), in(v1beta1.StageRestarting)), true},
-		{"killed", (*world).kill, nil, written("node2", announcesIn("192.0.2.10", 2)), true},
+		{"killed", (*world).kill, nil, written("node2", speakertest.Announcing("192.0.2.10", 2)), true},
 		{"killed, the other works already", (*world).kill, []string{}, written("node2", keeps("192.0.2.10", 2)), true},
 		{"the other has taken it", (*world).stop, []string{"claim/192.0.2.10=4"}, written("node2"), false},
-		{"the other has taken it and was started anew too", (*world).stop, nil, written("node2", announcesIn("192.0.2.10", 4)), false},
+		{"the other has taken it and was started anew too", (*world).stop, nil, written("node2", speakertest.Announcing("192.0.2.10", 4)), false},
 		{"the same, and it starts", (*world).stop, []string{"stage=starting"}, written("node2", keeps("192.0.2.10", 4), in(v1beta1.StageStarting)), false},
-		{"the other leaves", (*world).stop, []string{"stage=leaving"}, written("node2", announcesIn("192.0.2.10", 2)), true},
+		{"the other leaves", (*world).stop, []string{"stage=leaving"}, written("node2", speakertest.Announcing("192.0.2.10", 2)), true},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, objects...)
-			w.says("node2", "claim/192.0.2.10=2")
+			w.Publishes("node2", "claim/192.0.2.10=2")
 			w.look()
 			w.died("node2", false)
 			w.look() // and node1 has taken the address, with generation 3
 			test.stops(w)
 			w = w.restarted(objects...)
 			if test.said != nil {
-				w.says("node2", test.said...)
+				w.Publishes("node2", test.said...)
 			}
-			w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
+			w.Kernels["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 			w.reads(test.object)
 			sp := w.process()
 			sp.tracker.MarkDisconnected()
@@ -93,8 +94,8 @@ func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
 			sp.layer2.Adopt()
 			w.readiness.Settled().Set()
 			w.look()
-			if d := w.layer2.Decision(address); (d.Announce && d.StandInFor == "") != test.owns {
-				t.Errorf("the decision is %+v", d)
+			if got := layer2Status(w.layer2); (got.Owned == 1) != test.owns {
+				t.Errorf("it owns %+v: %s", got, w.reason())
 			}
 			if got := w.object.Current().Layer2; len(got.Retained) > 0 {
 				t.Errorf("when it works its object says that it keeps %v", got.Retained)
@@ -103,9 +104,10 @@ func TestWhatIsKeptOverARestartOfAll(t *testing.T) {
 	}
 }
 
-// TestMemberThatIsExpectedBack: a speaker that is started anew has never met it, and
-// knows of it by its Speaker object only; nor has anybody probed its node yet.
-func TestMemberThatIsExpectedBack(t *testing.T) {
+// TestUnmetMemberIsHeldByTheStageInItsObject: a speaker that is started anew has never
+// met it, and knows of it by its Speaker object only; nor has anybody probed its node
+// yet.
+func TestUnmetMemberIsHeldByTheStageInItsObject(t *testing.T) {
 	for stage, want := range map[v1beta1.SpeakerStage]string{
 		v1beta1.StageRestarting: "Held (NodeHeld)",
 		v1beta1.StageStarting:   "Held (NodeHeld)",
@@ -123,8 +125,8 @@ func TestMemberThatIsExpectedBack(t *testing.T) {
 	}
 }
 
-// TestWhatALeavingSpeakerLeaves: it does not come back for it.
-func TestWhatALeavingSpeakerLeaves(t *testing.T) {
+// TestLeavingSpeakerRetainsNothing: it does not come back for what it had.
+func TestLeavingSpeakerRetainsNothing(t *testing.T) {
 	w := newWorld(t, node("node1"))
 	w.announces("192.0.2.10")
 	w.tracker.SetStage(announcement.StageLeaving)

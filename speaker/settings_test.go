@@ -127,7 +127,7 @@ func TestBadVariablesAreRefusedByName(t *testing.T) {
 	}
 }
 
-func TestAllBadValuesAreToldAtOnce(t *testing.T) {
+func TestAllBadValuesAreReportedAtOnce(t *testing.T) {
 	err := process.Refusal(t, "--conflict-probe-count=-1", "--member-suspicion=21")
 	for _, flag := range []string{"--node-name", "--member-address", "--conflict-probe-count", "--member-suspicion"} {
 		if err == nil || !strings.Contains(err.Error(), flag) {

@@ -14,9 +14,9 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 )
 
-// TestWhatAServiceHadIsLookedAtToo: an address that a Service has lost must be
+// TestFormerAddressesOfAServiceAreRequeued: an address that a Service has lost must be
 // withdrawn, so a change wakes the old address as well as the new one.
-func TestWhatAServiceHadIsLookedAtToo(t *testing.T) {
+func TestFormerAddressesOfAServiceAreRequeued(t *testing.T) {
 	at := func(kind corev1.ServiceType, addresses ...string) *corev1.Service {
 		s := &corev1.Service{Spec: corev1.ServiceSpec{Type: kind}}
 		for _, a := range addresses {
@@ -100,9 +100,9 @@ func speakerOf(name, address string) client.Object {
 	return &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1beta1.SpeakerStatus{MemberAddress: address}}
 }
 
-// TestWhatOfASpeakerWakesOthers: a busy member writes its object every second,
+// TestOnlyChangesThatMatterWakeOthers: a busy member writes its object every second,
 // and that wakes nobody.
-func TestWhatOfASpeakerWakesOthers(t *testing.T) {
+func TestOnlyChangesThatMatterWakeOthers(t *testing.T) {
 	change := func(f func(*v1beta1.SpeakerStatus)) *v1beta1.Speaker {
 		s := speakerOf("node2", "192.0.2.2:7947").(*v1beta1.Speaker)
 		f(&s.Status)

@@ -19,6 +19,7 @@ import (
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/report"
+	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
@@ -83,7 +84,7 @@ func TestSpeakerObjectFromStartToEnd(t *testing.T) {
 		first := w.speaker().ResourceVersion
 		for _, addr := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"} {
 			w.announces(addr)
-			w.status.Set()
+			w.Status.Set()
 			synctest.Wait()
 		}
 		if w.speaker().ResourceVersion != first {
@@ -109,10 +110,10 @@ func TestSpeakerObjectFromStartToEnd(t *testing.T) {
 
 func TestMembersInTheStatus(t *testing.T) {
 	w := newWorld(t)
-	w.says("node2")
-	w.says("node3", "stage=leaving")
-	w.says("node4", "stage=restarting")
-	w.says("node5")
+	w.Publishes("node2")
+	w.Publishes("node3", "stage=leaving")
+	w.Publishes("node4", "stage=restarting")
+	w.Publishes("node5")
 	w.died("node5", false)
 	w.see()
 	s := w.object.Current()
@@ -171,7 +172,7 @@ func TestConditions(t *testing.T) {
 				!strings.Contains(clean.Message, test.says) {
 				t.Errorf("AddressesClear is %+v", clean)
 			}
-			if n := status.Layer2.ConflictCount; int(n) != len(w.heard) || len(status.Layer2.Conflicts) != min(len(w.heard), v1beta1.MaxSpeakerAnnouncements) {
+			if n := status.Layer2.ConflictCount; int(n) != len(w.Heard) || len(status.Layer2.Conflicts) != min(len(w.Heard), v1beta1.MaxSpeakerAnnouncements) {
 				t.Errorf("%d conflicts are counted, %d listed", n, len(status.Layer2.Conflicts))
 			}
 		})
@@ -189,14 +190,13 @@ func TestObjectIsReadAsItIsWritten(t *testing.T) {
 	if claim := o.State.Claims[address]; len(o.State.Claims) != 1 || claim != (announcement.Claim{Generation: 1}) {
 		t.Errorf("claims are %v", o.State.Claims)
 	}
-	if len(o.State.Links) != 1 || !o.State.Links[0].Equal(memberLink("node1")) {
+	if len(o.State.Links) != 1 || !o.State.Links[0].Equal(speakertest.LinkOf("node1")) {
 		t.Errorf("links are %+v", o.State.Links)
 	}
 }
 
-// TestRenewal is written each time although nothing else changes; that is what
-// it is for.
-func TestRenewal(t *testing.T) {
+// TestRenewalIsWrittenThoughNothingElseChanged: that is what it is for.
+func TestRenewalIsWrittenThoughNothingElseChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, node("node1"))
 		if err := w.object.Write(t.Context()); err != nil || w.speaker().Status.RenewTime != nil {

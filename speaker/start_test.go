@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -22,8 +23,10 @@ type startLog struct {
 	// waits is how often the answer to a question is not there yet.
 	waits map[string]int
 	done  []string // each once
-	// claimed are all values that were published of claims.
-	claimed []string
+	// claimed are all values that were published of claims, announced the addresses that
+	// the announcer was given.
+	claimed   []string
+	announced []netip.Addr
 }
 
 // does takes down the first time of a step.
@@ -87,10 +90,20 @@ func (l *startLog) PublishPrefix(prefix string, values map[string][]byte) error 
 	return l.shell.PublishPrefix(prefix, values)
 }
 
+// Set implements [layer2.Announcer].
+func (l *startLog) Set(addr netip.Addr, want announcer.Request) {
+	if len(want.Links) > 0 && want.As == nil {
+		l.does("announced")
+		l.announced = append(l.announced, addr)
+	}
+	l.shell.Set(addr, want)
+}
+
 // TestOrderOfStart: a speaker knows its links before it says where it is, says where it
 // is before it looks for others, takes up what it claimed before it decides anything,
-// and publishes that before it is ready. Otherwise it would give up what it had for want
-// of a link, or claim what it has anew, or take what another has.
+// and announces and publishes that before it is ready. Otherwise it would give up what it
+// had for want of a link, or claim what it has anew, or take what another has; and nobody
+// would answer between its stand-in, which ends when it is ready, and itself.
 func TestOrderOfStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTown(t, 1, 2, 4)
@@ -116,7 +129,8 @@ func TestOrderOfStart(t *testing.T) {
 		}
 
 		want := []string{
-			"starting", "links published", "object written", "asked whether others are known", "claims published", "ready",
+			"starting", "links published", "object written", "asked whether others are known",
+			"announced", "claims published", "ready",
 		}
 		if !slices.Equal(l.done, want) {
 			t.Errorf("it did   %q\nand ought %q", l.done, want)
@@ -130,9 +144,13 @@ func TestOrderOfStart(t *testing.T) {
 		if !s.speaker.ready.Settled().IsSet() {
 			t.Error("it has not settled")
 		}
+		claims := claimsOf(layer2Status(s.layer2))
 		for i, addr := range w.addresses {
-			if r := s.layer2.Decision(addr); (r.Claim != nil) != (i%2 == 0) {
-				t.Errorf("of %s it claims %+v", addr, r.Claim)
+			if _, claimed := claims[addr]; claimed != (i%2 == 0) {
+				t.Errorf("it claims %v: %s among them is %t", claims, addr, claimed)
+			}
+			if announced := slices.Contains(l.announced, addr); announced != (i%2 == 0) {
+				t.Errorf("it announces %s before it is ready: %t", addr, announced)
 			}
 		}
 	})
@@ -144,21 +162,16 @@ func TestOrderOfStart(t *testing.T) {
 func TestReturningIsSetBeforeTheLinksAreSeen(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	w.look()
-	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
-	asked := false
-	w.returns(func() {
-		asked = true
+	w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
+	w.Returns(w.tracker, func() {
 		if err := w.loop.Reconcile(t.Context(), []netip.Addr{address}); err != nil {
 			t.Error(err)
 		}
 		if got := w.reason(); got != v1beta1.ReasonReturning || len(w.tracker.OwnLinks()) != 1 {
 			t.Errorf("before the others are asked the reason is %s, with the links %v", got, w.tracker.OwnLinks())
 		}
-		w.says("node2", "claim/192.0.2.10=2") // as they say then
+		w.Publishes("node2", "claim/192.0.2.10=2") // as they say then
 	})
-	if !asked {
-		t.Error("it asked nobody")
-	}
 	if err := w.loop.Reconcile(t.Context(), []netip.Addr{address}); err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -17,7 +16,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -26,13 +24,14 @@ import (
 	"github.com/berth-lb/berth/internal/cluster"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/inputs"
 	"github.com/berth-lb/berth/internal/speaker/layer2"
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/internal/speaker/report"
+	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/layer2/announcer"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -61,6 +60,7 @@ type town struct {
 
 // shell is one node, and the speaker that runs there.
 type shell struct {
+	speakertest.Quiet
 	*town
 	name string
 	*speaker
@@ -83,31 +83,13 @@ type word1 struct {
 	version int64
 }
 
-var errDown = errors.New("down")
-
 func newTown(t *testing.T, seed uint64, nodes, addresses int) *town {
 	w := &town{t: t, random: rand.New(rand.NewPCG(seed, 9)), shells: map[string]*shell{}}
 	var objects, fixed []client.Object
-	on, ready := "node1", true
 	for i := range addresses {
 		addr := netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + i)})
-		name := fmt.Sprintf("web%d", i)
 		w.addresses = append(w.addresses, addr)
-		fixed = append(fixed, &corev1.Service{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
-			Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer},
-			Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{
-				Ingress: []corev1.LoadBalancerIngress{{IP: addr.String()}},
-			}},
-		}, &discoveryv1.EndpointSlice{
-			ObjectMeta: metav1.ObjectMeta{
-				Namespace: "default",
-				Name:      name,
-				Labels:    map[string]string{discoveryv1.LabelServiceName: name},
-			},
-			AddressType: discoveryv1.AddressTypeIPv4,
-			Endpoints:   []discoveryv1.Endpoint{{NodeName: &on, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
-		})
+		fixed = append(fixed, serviceAt(fmt.Sprintf("web%d", i), addr)...)
 	}
 	for i := range nodes {
 		name := fmt.Sprintf("node%d", i+1)
@@ -162,7 +144,7 @@ type gate struct {
 // Get implements client.Client. What the speaker has a cache for is always there.
 func (g gate) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
 	if _, speaker := into.(*v1beta1.Speaker); speaker && g.town.apiAway {
-		return errDown
+		return speakertest.ErrDown
 	}
 	return g.WithWatch.Get(ctx, key, into, opts...)
 }
@@ -170,7 +152,7 @@ func (g gate) Get(ctx context.Context, key client.ObjectKey, into client.Object,
 // List implements client.Client.
 func (g gate) List(ctx context.Context, into client.ObjectList, opts ...client.ListOption) error {
 	if _, speakers := into.(*v1beta1.SpeakerList); speakers && g.town.apiAway {
-		return errDown
+		return speakertest.ErrDown
 	}
 	return g.WithWatch.List(ctx, into, opts...)
 }
@@ -178,7 +160,7 @@ func (g gate) List(ctx context.Context, into client.ObjectList, opts ...client.L
 // Create implements client.Client.
 func (g gate) Create(ctx context.Context, object client.Object, opts ...client.CreateOption) error {
 	if g.town.apiAway || g.town.readOnly {
-		return errDown
+		return speakertest.ErrDown
 	}
 	return g.WithWatch.Create(ctx, object, opts...)
 }
@@ -194,7 +176,7 @@ type gatedStatus struct {
 // Update implements client.SubResourceWriter.
 func (g gatedStatus) Update(ctx context.Context, object client.Object, opts ...client.SubResourceUpdateOption) error {
 	if g.town.apiAway || g.town.readOnly {
-		return errDown
+		return speakertest.ErrDown
 	}
 	if g.town.wrote != nil {
 		g.town.wrote(object)
@@ -209,13 +191,6 @@ func (w *town) happened(format string, args ...any) {
 	w.story = append(w.story, fmt.Sprintf("%s ", time.Now().Format("05.000"))+fmt.Sprintf(format, args...))
 }
 
-// still is a context that ended: nothing that is begun with it goes on.
-func still() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}
-
 // fakes are what a speaker finds around it: a membership, links and sockets.
 type fakes interface {
 	members.Membership
@@ -223,6 +198,7 @@ type fakes interface {
 	members.Announcer
 	members.LinkSource
 	members.Dialer
+	layer2.Announcer
 }
 
 // begin starts a process of the speaker.
@@ -248,7 +224,7 @@ func (s *shell) beginIn(around fakes) {
 	s.listens, s.exchanged, s.tried, s.seesLinks = false, false, false, false
 
 	configuration := cluster.NewConfig()
-	configuration.Set(everything(), time.Now())
+	configuration.Set(speakertest.Everything(), time.Now())
 	status, queue := notify.NewSignal(), reconcile.NewQueue()
 	at := netip.MustParseAddrPort(fmt.Sprintf("192.0.2.%s:7947", s.name[4:]))
 	sp := &speaker{
@@ -300,8 +276,8 @@ func (s *shell) beginIn(around fakes) {
 		Members:   sp.tracker,
 		Claims:    claims,
 		Links:     around,
-		Announcer: s,
-		Prober:    noProber{},
+		Announcer: around,
+		Prober:    speakertest.NoProber{},
 		Queue:     queue,
 		Events:    emitted,
 		Status:    status,
@@ -309,19 +285,19 @@ func (s *shell) beginIn(around fakes) {
 		Before:    claimsOf(before.Layer2),
 		HandOver:  3 * time.Second,
 	})
-	sp.source = &source{
-		node:    s.name,
-		cluster: sp.cluster,
-		config:  configuration,
-		settled: sp.ready.Settled(),
-		tracker: sp.tracker,
-		layer2:  sp.layer2,
-	}
+	sp.source = inputs.New(inputs.Config{
+		Node:    s.name,
+		Cluster: sp.cluster,
+		Config:  configuration,
+		Settled: sp.ready.Settled(),
+		Members: sp.tracker,
+		Urgency: sp.layer2,
+	})
 	sp.loop = reconcile.NewLoop(reconcile.LoopConfig{
 		Queue:      queue,
 		Source:     sp.source,
 		Layer2:     sp.layer2,
-		BGP:        noBGP{},
+		BGP:        speakertest.NoProtocol{},
 		Warnings:   reconcile.NewWarnings(emitted),
 		Configured: configuration.Known(),
 		Loops:      sp.loops,
@@ -350,29 +326,6 @@ func (s *shell) beginIn(around fakes) {
 	})
 	sp.tracker.SetStage(announcement.StageStarting)
 }
-
-// noBGP announces nothing.
-type noBGP struct{}
-
-// Reconcile implements reconcile.Protocol.
-func (noBGP) Reconcile(reconcile.Inputs, reconcile.Address) reconcile.Outcome {
-	return reconcile.Outcome{}
-}
-
-// Flush implements reconcile.Protocol.
-func (noBGP) Flush() {}
-
-// Known implements reconcile.Protocol.
-func (noBGP) Known() []netip.Addr { return nil }
-
-// State makes a node its own announcer.
-func (*shell) State() []announcer.Announcement { return nil }
-
-// Stats makes a node its own announcer.
-func (*shell) Stats() announcer.Stats { return announcer.Stats{} }
-
-// Suspended makes a node its own announcer.
-func (*shell) Suspended() bool { return false }
 
 // runs reports whether there is a process.
 func (s *shell) runs() bool { return s.speaker != nil }
@@ -600,9 +553,9 @@ func (w *town) has() map[netip.Addr]string {
 		if !w.shells[name].runs() {
 			continue
 		}
-		for _, addr := range w.shells[name].layer2.Announced() {
-			if w.shells[name].layer2.Decision(addr).StandInFor == "" {
-				out[addr] += name
+		for _, a := range layer2Status(w.shells[name].layer2).Announcements {
+			if a.StandInFor == "" {
+				out[netip.MustParseAddr(a.Address)] += name
 			}
 		}
 	}
@@ -611,12 +564,6 @@ func (w *town) has() map[netip.Addr]string {
 
 // What follows makes a shell the membership, the sockets and the API server's cache of
 // its speaker.
-
-// Run implements [members.Membership].
-func (s *shell) Run(context.Context) error { return nil }
-
-// Changed implements [members.Membership], [members.Prober] and [members.LinkSource].
-func (s *shell) Changed() <-chan struct{} { return nil }
 
 // Members implements [members.Membership].
 func (s *shell) Members() []membership.Member {
@@ -642,20 +589,11 @@ func (s *shell) Members() []membership.Member {
 // Settled implements [members.Membership].
 func (s *shell) Settled() bool { return s.exchanged || s.tried }
 
-// SetPeers implements [members.Membership].
-func (s *shell) SetPeers([]netip.AddrPort) {}
-
-// SetNodes implements [members.Membership].
-func (s *shell) SetNodes([]netip.Addr) {}
-
-// SetKeys implements [members.Membership].
-func (s *shell) SetKeys([][]byte) error { return nil }
-
 // Publish implements [members.Membership].
 func (s *shell) Publish(key string, value []byte) error {
 	for addr, owner := range s.owners {
-		claims, _ := blockOf(addr)
-		if claims == key && owner != s.name && claimIn(map[string]string{key: string(value)}, addr) != "" {
+		claims := speakertest.ClaimIn(map[string][]byte{key: value}, addr)
+		if claims != "" && owner != s.name {
 			s.happened("%s claims %s of %s", s.name, addr, owner)
 			s.t.Errorf("%s claims %s of %s", s.name, addr, owner)
 		}
@@ -689,7 +627,7 @@ func (s *shell) Ping(_ context.Context, node string) error {
 	if other := s.shells[node]; other != nil && other.listens && !s.blocked {
 		return nil
 	}
-	return errDown
+	return speakertest.ErrDown
 }
 
 // DialContext implements [members.Dialer]: where a speaker does not listen, its kernel
@@ -699,20 +637,8 @@ func (s *shell) DialContext(_ context.Context, _, address string) (net.Conn, err
 	if down != nil && !down.dead && (s.rejected || !s.blocked) {
 		return nil, syscall.ECONNREFUSED
 	}
-	return nil, errDown
+	return nil, speakertest.ErrDown
 }
-
-// Confirm implements [members.Membership].
-func (s *shell) Confirm(context.Context) error { return nil }
-
-// SetLinks implements [members.Prober] and [members.Announcer].
-func (s *shell) SetLinks([]links.Link) {}
-
-// SetMembers implements [members.Announcer].
-func (s *shell) SetMembers([]net.HardwareAddr) {}
-
-// LinkReach implements [members.Prober]. Nobody loses a LAN alone.
-func (s *shell) LinkReach() prober.LinkReach { return prober.LinkReach{} }
 
 // SetTargets implements [members.Prober].
 func (s *shell) SetTargets(targets []prober.Target) {
@@ -746,16 +672,10 @@ func (s *shell) Links() []links.Link {
 	if !s.seesLinks {
 		return nil
 	}
-	l := memberLink(s.name)
+	l := speakertest.LinkOf(s.name)
 	l.Index = 1
 	return []links.Link{l}
 }
-
-// Conflicts makes a shell its own announcer.
-func (s *shell) Conflicts() []announcer.Conflict { return nil }
-
-// Set makes a shell its own announcer.
-func (s *shell) Set(netip.Addr, announcer.Request) {}
 
 // Eventf makes a shell its own event recorder.
 func (s *shell) Eventf(_, _ runtime.Object, _, _, _, _ string, _ ...any) {}

@@ -20,6 +20,7 @@ import (
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/speaker/bgp"
+	"github.com/berth-lb/berth/internal/speaker/inputs"
 	"github.com/berth-lb/berth/internal/speaker/layer2"
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/presence"
@@ -62,7 +63,7 @@ type speaker struct {
 	bgp      *bgp.Controller
 	queue    *reconcile.Queue
 	loop     *reconcile.Loop
-	source   *source
+	source   *inputs.Source
 	object   *report.Object
 	renewer  *report.Renewer
 	// introducing is since when this speaker has tried to publish its address,
@@ -178,14 +179,14 @@ func newSpeaker(
 
 	sp.bgp = bgp.New(ctx, sp.bgpConfig(e, recorder, last.bootID, restarting))
 	sp.layer2 = layer2.New(ctx, sp.layer2Config(claims, serviceEvents, last.status))
-	sp.source = &source{
-		node:    s.Node,
-		cluster: sp.cluster,
-		config:  p.config,
-		settled: p.ready.Settled(),
-		tracker: sp.tracker,
-		layer2:  sp.layer2,
-	}
+	sp.source = inputs.New(inputs.Config{
+		Node:    s.Node,
+		Cluster: sp.cluster,
+		Config:  p.config,
+		Settled: p.ready.Settled(),
+		Members: sp.tracker,
+		Urgency: sp.layer2,
+	})
 	sp.loop = reconcile.NewLoop(reconcile.LoopConfig{
 		Queue:      sp.queue,
 		Source:     sp.source,

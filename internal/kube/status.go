@@ -24,14 +24,15 @@ func Duration(d time.Duration) *metav1.Duration {
 }
 
 // WorstFirst returns the rows of a status list, sorted by compare. Where there are more
-// than most, those that are well are left out first.
+// than most, those that are well are left out first; well is nil if no row is better than
+// another. It works in rows.
 func WorstFirst[Row any](rows []Row, most int, well func(Row) bool, compare func(a, b Row) int) []Row {
 	slices.SortFunc(rows, compare)
 	if len(rows) <= most {
 		return rows
 	}
 	rank := func(r Row) int {
-		if well(r) {
+		if well != nil && well(r) {
 			return 1
 		}
 		return 0

@@ -194,6 +194,21 @@ var rules = []rule{
 	{of: "internal/speaker/reconcile", may: []string{"api/...", "internal/kube", "internal/notify", "pkg/announcement", "pkg/config"},
 		why: "it gives addresses to protocols and knows none of them"},
 	{
+		of: "internal/speaker/inputs",
+		may: []string{
+			"internal/cluster", "internal/notify", "internal/speaker/members", "internal/speaker/reconcile", "pkg/announcement",
+		},
+		why: "it gathers for every protocol, and knows none of them",
+	},
+	{
+		of: "internal/speaker/speakertest",
+		may: []string{
+			"api/...", "internal/cluster/clustertest", "internal/notify", "internal/speaker/presence", "internal/speaker/reconcile",
+			"pkg/announcement", "pkg/config", "pkg/layer2/announcer", "pkg/layer2/links", "pkg/layer2/prober", "pkg/membership",
+		},
+		why: "it serves the tests of the speaker's packages, which must be able to import it",
+	},
+	{
 		of: "internal/speaker/layer2",
 		may: []string{
 			"api/...", "internal/cluster", "internal/kube", "internal/notify", "internal/speaker/members", "internal/speaker/reconcile",

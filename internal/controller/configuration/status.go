@@ -93,29 +93,28 @@ func (r *StatusReconciler) Reconcile(ctx context.Context, key state.ObjectKey) (
 // rested enough is for. It returns when to evaluate it again; 0 for not at all.
 func (r *StatusReconciler) pool(ctx context.Context, key state.ObjectKey) (time.Duration, error) {
 	now := time.Now()
-	c, ready, inForce := r.state.Pool(key.Name, now)
+	known, inForce := r.state.Pool(key.Name, now)
 	if !inForce {
 		return 0, nil
 	}
-	r.queues.Wake(ready)
+	r.queues.Wake(known.Ready)
 
 	var again time.Duration
-	if !c.Rested.IsZero() {
-		again = max(c.Rested.Sub(now), shared.StatusDelay)
+	if !known.Rested.IsZero() {
+		again = max(known.Rested.Sub(now), shared.StatusDelay)
 	}
 	var pool v1beta1.IPAddressPool
 	if err := r.cached.Get(ctx, types.NamespacedName{Name: key.Name}, &pool); err != nil {
 		return again, err
 	}
 	have := pool.DeepCopy()
-	fill(&pool.Status, c)
-	p, generation := r.state.ProblemOf(key)
-	changed := setReady(p, generation, &pool.Status.Conditions)
-	setObserved(&pool, p, generation)
+	fill(&pool.Status, known.PoolCounts)
+	changed := setReady(known.Problem, known.Generation, &pool.Status.Conditions)
+	setObserved(&pool, known.Problem, known.Generation)
 	if equality.Semantic.DeepEqual(have.Status, pool.Status) {
 		return again, nil
 	}
-	return again, r.write(ctx, &pool, p, changed)
+	return again, r.write(ctx, &pool, known.Problem, changed)
 }
 
 // conditions writes the status of an object that has only conditions. It returns

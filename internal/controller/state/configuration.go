@@ -90,6 +90,11 @@ const InForce = "In force as written."
 func (s *State) ProblemOf(key ObjectKey) (p config.Problem, generation int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.problemOf(key)
+}
+
+// problemOf is ProblemOf. The caller holds the lock.
+func (s *State) problemOf(key ObjectKey) (p config.Problem, generation int64) {
 	for _, p := range s.problems {
 		if p.Kind == key.Kind && p.Name == key.Name {
 			return p, s.judged[key]

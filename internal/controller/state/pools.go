@@ -23,16 +23,25 @@ func (s *State) ready(pool string, now time.Time) []types.NamespacedName {
 		s.waiters.oldest(waitKey{pool: pool, family: assignment.IPv6}, c.Available6)...)
 }
 
-// Pool returns how full a pool is, and the oldest Services that may have its free
-// addresses; ok is false when no pool of that name is in force.
-func (s *State) Pool(name string, now time.Time) (c PoolCounts, ready []types.NamespacedName, ok bool) {
+// Pool is what is known of a pool in force, all of one configuration.
+type Pool struct {
+	PoolCounts
+	Ready      []types.NamespacedName // the oldest Services that may have its free addresses
+	Problem    config.Problem         // what is wrong with it, or that nothing is
+	Generation int64                  // the generation of the object that all this is said of
+}
+
+// Pool returns what is known of a pool; ok is false when no pool of that name is in force.
+func (s *State) Pool(name string, now time.Time) (p Pool, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.config.Pool(name)
-	if p == nil {
-		return PoolCounts{}, nil, false
+	inForce := s.config.Pool(name)
+	if inForce == nil {
+		return Pool{}, false
 	}
-	return s.countsLocked(p, now), s.ready(name, now), true
+	p = Pool{PoolCounts: s.countsLocked(inForce, now), Ready: s.ready(name, now)}
+	p.Problem, p.Generation = s.problemOf(ObjectKey{config.KindIPAddressPool, name})
+	return p, true
 }
 
 // Counts returns how full each pool is.

@@ -92,9 +92,9 @@ func profile(change func(*v1beta1.BFDProfileSpec)) *v1beta1.BFDProfile {
 
 var torKey = bfd.Key{Peer: netip.MustParseAddr("192.0.2.254")}
 
-// TestWhatIsWatched: each BGPPeer that names a profile has its way watched, as
+// TestBFDWatchesPeersThatNameAProfile: each BGPPeer that names a profile has its router watched, as
 // far as that can be.
-func TestWhatIsWatched(t *testing.T) {
+func TestBFDWatchesPeersThatNameAProfile(t *testing.T) {
 	is := func(change ...func(*v1beta1.BGPPeerSpec)) func(*v1beta1.BGPPeerSpec) {
 		return func(s *v1beta1.BGPPeerSpec) {
 			withProfile(s)
@@ -118,39 +118,47 @@ func TestWhatIsWatched(t *testing.T) {
 	}{
 		{story: "no profile is named", peer: func(*v1beta1.BGPPeerSpec) {}},
 		{story: "a router on the link", peer: is(), want: []bfd.Key{near}},
-		{story: "with echo", peer: is(), profile: func(s *v1beta1.BFDProfileSpec) { s.EchoMode = true }, want: []bfd.Key{near}, echo: true},
+		{story: "with echo", peer: is(), profile: func(s *v1beta1.BFDProfileSpec) { s.EchoMode = true },
+			want: []bfd.Key{near}, echo: true},
 		{story: "from an address", peer: is(func(s *v1beta1.BGPPeerSpec) { s.SourceAddress = "192.0.2.1" }),
 			want: []bfd.Key{{Peer: near.Peer, Local: netip.MustParseAddr("192.0.2.1")}}},
-		{story: "several hops away, as the peer says", peer: is(far, func(s *v1beta1.BGPPeerSpec) { s.EBGPMultiHop = true }), want: []bfd.Key{away}},
-		{story: "several hops away by its TTL", peer: is(far, func(s *v1beta1.BGPPeerSpec) { s.TTLSecurity = 3 }), want: []bfd.Key{away}},
+		{story: "several hops away, as the peer says",
+			peer: is(far, func(s *v1beta1.BGPPeerSpec) { s.EBGPMultiHop = true }), want: []bfd.Key{away}},
+		{story: "several hops away by its TTL",
+			peer: is(far, func(s *v1beta1.BGPPeerSpec) { s.TTLSecurity = 3 }), want: []bfd.Key{away}},
 		{story: "an internal router on the link", peer: is(internal), want: []bfd.Key{near}},
 		{story: "an internal router elsewhere, with echo", peer: is(internal, far),
 			profile: func(s *v1beta1.BFDProfileSpec) { s.EchoMode = true }, want: []bfd.Key{away}},
 		{story: "a link whose router is not found yet", peer: is(unnumbered), problem: "not found yet"},
-		{story: "a link whose router is found", peer: is(unnumbered), state: []bgp.Session{{Peer: "tor", Router: netip.MustParseAddr("fe80::1")}},
-			want: []bfd.Key{{Peer: netip.MustParseAddr("fe80::1"), Link: "eth0"}}},
-		{story: "in a VRF", peer: is(func(s *v1beta1.BGPPeerSpec) { s.VRF = "red" }), problem: "does not work in a VRF"},
+		{story: "a link whose router is found", peer: is(unnumbered),
+			state: []bgp.Session{{Peer: "tor", Router: netip.MustParseAddr("fe80::1")}},
+			want:  []bfd.Key{{Peer: netip.MustParseAddr("fe80::1"), Link: "eth0"}}},
+		{story: "in a VRF", peer: is(func(s *v1beta1.BGPPeerSpec) { s.VRF = "red" }),
+			problem: "does not work in a VRF"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			w := routedWorld(t, append(service("web"), node("node1"), profile(test.profile), peer("tor", test.peer))...)
+			w := routedWorld(t, append(service("web"), node("node1"), profile(test.profile),
+				peer("tor", test.peer))...)
 			w.bgp.sessions = test.state
 			w.tells("tor 192.0.2.10/32")
 			if got := slices.Collect(maps.Keys(w.bfd.sessions)); !slices.Equal(got, test.want) {
 				t.Errorf("watched are %+v, want %+v", got, test.want)
 			}
 			for _, config := range w.bfd.sessions {
-				if config.EchoMode != test.echo || config.ReceiveInterval != 300*time.Millisecond || config.DetectMultiplier != 3 {
+				if config.EchoMode != test.echo || config.ReceiveInterval != 300*time.Millisecond ||
+					config.DetectMultiplier != 3 {
 					t.Errorf("watched as %+v", config)
 				}
 			}
-			status := w.paths.object()
+			status := w.watched.object()
 			if len(test.want) == 0 && test.problem == "" {
 				if status.Count != 0 {
 					t.Errorf("status is %+v", status)
 				}
 				return
 			}
-			if status.Count != 1 || !strings.Contains(status.Sessions[0].Problem, test.problem) || (status.Sessions[0].Problem == "") != (test.problem == "") {
+			if status.Count != 1 || !strings.Contains(status.Sessions[0].Problem, test.problem) ||
+				(status.Sessions[0].Problem == "") != (test.problem == "") {
 				t.Errorf("status is %+v", status)
 			}
 		})
@@ -161,11 +169,12 @@ func TestWhatIsWatched(t *testing.T) {
 // object.
 func TestSessionsHearOfTheirPaths(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := routedWorld(t, append(service("web"), node("node1"), profile(nil), peer("tor", withProfile), peer("spine", nil))...)
+		w := routedWorld(t, append(service("web"), node("node1"), profile(nil), peer("tor", withProfile),
+			peer("spine", nil))...)
 		w.tells("spine 192.0.2.10/32", "tor 192.0.2.10/32")
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- w.paths.run(ctx) }()
+		go func() { done <- w.watched.run(ctx) }()
 		now := time.Now()
 		down := bfd.Transition{At: now, From: bfd.Up, To: bfd.Down, Cause: bfd.CauseSilence}
 		byHand := down
@@ -178,27 +187,34 @@ func TestSessionsHearOfTheirPaths(t *testing.T) {
 		}{
 			{"nothing is heard", bfd.Status{State: bfd.Down}, bgp.LivenessSilent, v1beta1.BFDDown},
 			{"half is", bfd.Status{State: bfd.Init, RemoteDiscriminator: 7}, bgp.LivenessPending, "Init"},
-			{"it is up", bfd.Status{State: bfd.Up, Since: now, Ups: 1, DetectionTime: time.Second}, bgp.LivenessUp, v1beta1.BFDUp},
-			{"the router is silent", bfd.Status{State: bfd.Down, Since: now, Ups: 1, Downs: 1, LastDown: down, Diagnostic: bfd.DiagTimeExpired},
+			{"it is up", bfd.Status{State: bfd.Up, Since: now, Ups: 1, DetectionTime: time.Second},
+				bgp.LivenessUp, v1beta1.BFDUp},
+			{"the router is silent", bfd.Status{State: bfd.Down, Since: now, Ups: 1, Downs: 1, LastDown: down,
+				Diagnostic: bfd.DiagTimeExpired},
 				bgp.LivenessLost, v1beta1.BFDDown},
-			{"it is heard again", bfd.Status{State: bfd.Down, Since: now, Ups: 1, Downs: 1, LastDown: down, Diagnostic: bfd.DiagTimeExpired,
+			{"it is heard again", bfd.Status{State: bfd.Down, Since: now, Ups: 1, Downs: 1, LastDown: down,
+				Diagnostic:          bfd.DiagTimeExpired,
 				RemoteDiscriminator: 7}, bgp.LivenessFailed, v1beta1.BFDDown},
-			{"it is back", bfd.Status{State: bfd.Up, Ups: 2, Downs: 1, LastDown: down}, bgp.LivenessUp, v1beta1.BFDUp},
-			{"somebody shut it down there", bfd.Status{State: bfd.Down, Ups: 2, Downs: 2, LastDown: byHand, PeerAdminDown: true,
-				RemoteDiscriminator: 7}, bgp.LivenessPending, v1beta1.BFDDown},
+			{"it is back", bfd.Status{State: bfd.Up, Ups: 2, Downs: 1, LastDown: down}, bgp.LivenessUp,
+				v1beta1.BFDUp},
+			{"somebody shut it down there",
+				bfd.Status{State: bfd.Down, Ups: 2, Downs: 2, LastDown: byHand, PeerAdminDown: true,
+					RemoteDiscriminator: 7}, bgp.LivenessPending, v1beta1.BFDDown},
 		} {
 			w.isStale()
 			w.bfd.says(torKey, step.status)
 			synctest.Wait()
-			if got := w.bgp.paths; len(got) != 1 || got["tor"] != step.want {
+			if got := w.bgp.liveness; len(got) != 1 || got["tor"] != step.want {
 				t.Errorf("%s: the sessions hear %v", step.story, got)
 			}
 			got := w.object().BFD
-			if got.Count != 1 || got.Sessions[0].State != step.state || (got.Up == 1) != (step.state == v1beta1.BFDUp) || !w.isStale() {
+			if got.Count != 1 || got.Sessions[0].State != step.state ||
+				(got.Up == 1) != (step.state == v1beta1.BFDUp) || !w.isStale() {
 				t.Errorf("%s: status is %+v", step.story, got)
 			}
-			if failed := step.want.Failed(); failed && (got.Sessions[0].LastDownCause != "DetectionTimeExpired" ||
-				got.Sessions[0].LocalDiagnostic == "" || got.Sessions[0].DetectionTime != nil) {
+			if failed := step.want.Failed(); failed &&
+				(got.Sessions[0].LastDownCause != "DetectionTimeExpired" ||
+					got.Sessions[0].LocalDiagnostic == "" || got.Sessions[0].DetectionTime != nil) {
 				t.Errorf("%s: status is %+v", step.story, got.Sessions[0])
 			}
 		}
@@ -219,7 +235,8 @@ func TestPathOutlivesItsPeer(t *testing.T) {
 	sets := w.bfd.sets
 
 	multiplier := int32(5)
-	changes(w, "fast", &v1beta1.BFDProfile{}, func(p *v1beta1.BFDProfile) { p.Spec.DetectMultiplier = &multiplier })
+	changes(w, "fast", &v1beta1.BFDProfile{},
+		func(p *v1beta1.BFDProfile) { p.Spec.DetectMultiplier = &multiplier })
 	w.configure()
 	w.tells("tor 192.0.2.10/32")
 	if got := w.bfd.sessions[torKey]; got.DetectMultiplier != 5 || w.bfd.sets != sets+1 {
@@ -236,11 +253,11 @@ func TestPathOutlivesItsPeer(t *testing.T) {
 	w.configure()
 	w.tells()
 	if len(w.bfd.sessions) != 1 {
-		t.Error("the way is not watched any more while the session leaves")
+		t.Error("the router is not watched any more while the session leaves")
 	}
 	w.bgp.says()
 	w.routes.follow()
-	if len(w.bfd.sessions) != 0 || w.paths.object().Count != 0 {
+	if len(w.bfd.sessions) != 0 || w.watched.object().Count != 0 {
 		t.Errorf("watched is still %+v", w.bfd.sessions)
 	}
 }
@@ -251,7 +268,8 @@ func TestPathOutlivesItsPeer(t *testing.T) {
 func TestBFDIsTakenAway(t *testing.T) {
 	up := bfd.Status{State: bfd.Up, Ups: 1}
 	now := time.Now()
-	silent := bfd.Status{State: bfd.Down, Ups: 1, Downs: 1, LastDown: bfd.Transition{At: now, From: bfd.Up, To: bfd.Down, Cause: bfd.CauseSilence}}
+	silent := bfd.Status{State: bfd.Down, Ups: 1, Downs: 1,
+		LastDown: bfd.Transition{At: now, From: bfd.Up, To: bfd.Down, Cause: bfd.CauseSilence}}
 	byHand := silent
 	byHand.LastDown.Cause, byHand.PeerAdminDown = bfd.CausePeerAdminDown, true
 	established := bgp.Session{Peer: "tor", State: bgp.SessionEstablished}
@@ -263,18 +281,20 @@ func TestBFDIsTakenAway(t *testing.T) {
 		bgp   bgp.SessionState
 	}{
 		{"the router does no BFD", bfd.Status{State: bfd.Down}, false, bfd.Status{}, bgp.SessionEstablished},
-		{"the way has failed, and the session is back without BFD", silent, false, bfd.Status{}, bgp.SessionEstablished},
+		{"BFD has failed, and the session is back without it", silent, false, bfd.Status{},
+			bgp.SessionEstablished},
 		{"the router goes on, until somebody shuts it down there", up, true, byHand, bgp.SessionEstablished},
 		{"the router goes on, until it is silent", up, true, silent, bgp.SessionEstablished},
 		{"the router goes on, until the BGP session ends", up, true, up, bgp.SessionConnecting},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := routedWorld(t, append(service("web"), node("node1"), profile(nil), peer("tor", withProfile))...)
+				w := routedWorld(t, append(service("web"), node("node1"), profile(nil),
+					peer("tor", withProfile))...)
 				w.tells("tor 192.0.2.10/32")
 				ctx, stop := context.WithCancel(t.Context())
 				done := make(chan error)
-				go func() { done <- w.paths.run(ctx) }()
+				go func() { done <- w.watched.run(ctx) }()
 				w.bgp.says(established)
 				w.bfd.says(torKey, test.found)
 				synctest.Wait()
@@ -285,33 +305,34 @@ func TestBFDIsTakenAway(t *testing.T) {
 				if stays := len(w.bfd.sessions) == 1; stays != test.stays {
 					t.Fatalf("BFD stays: %v", stays)
 				}
-				if len(w.bgp.paths) != 0 {
-					t.Errorf("the session still hears of its way: %v", w.bgp.paths)
+				if len(w.bgp.liveness) != 0 {
+					t.Errorf("the session still hears of BFD: %v", w.bgp.liveness)
 				}
 				if test.stays {
-					status := w.paths.object()
-					if status.Count != 1 || !strings.Contains(status.Sessions[0].Problem, "does without BFD now") {
+					status := w.watched.object()
+					if status.Count != 1 ||
+						!strings.Contains(status.Sessions[0].Problem, "does without BFD now") {
 						t.Errorf("status is %+v", status)
 					}
 					w.bfd.says(torKey, test.then)
 					synctest.Wait()
-					if len(w.bgp.paths) != 0 {
-						t.Errorf("the session hears of its way: %v", w.bgp.paths)
+					if len(w.bgp.liveness) != 0 {
+						t.Errorf("the session hears of BFD: %v", w.bgp.liveness)
 					}
 					now := established
 					now.State = test.bgp
 					w.bgp.says(now)
 					w.routes.follow()
 				}
-				if len(w.bfd.sessions) != 0 || w.paths.object().Count != 0 {
+				if len(w.bfd.sessions) != 0 || w.watched.object().Count != 0 {
 					t.Errorf("watched is still %+v", w.bfd.sessions)
 				}
 				// Who wants it again gets it.
 				changes(w, "tor", &v1beta1.BGPPeer{}, func(p *v1beta1.BGPPeer) { p.Spec.BFDProfile = "fast" })
 				w.configure()
 				w.tells("tor 192.0.2.10/32")
-				if len(w.bfd.sessions) != 1 || len(w.bgp.paths) != 1 {
-					t.Errorf("watched is %+v, and the session hears %v", w.bfd.sessions, w.bgp.paths)
+				if len(w.bfd.sessions) != 1 || len(w.bgp.liveness) != 1 {
+					t.Errorf("watched is %+v, and the session hears %v", w.bfd.sessions, w.bgp.liveness)
 				}
 				stop()
 				if err := <-done; err != nil {

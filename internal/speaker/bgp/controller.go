@@ -1,6 +1,6 @@
 // Package bgp announces addresses to BGP peers from every node that can take their
-// traffic: it decides, plans what each peer is to be told, follows the sessions, has BFD
-// watch the paths to the routers, and waits for the service proxy before a route.
+// traffic: it decides, plans what is announced to each peer, follows the sessions, has BFD
+// watch the routers, and waits for the service proxy before a route.
 package bgp
 
 import (
@@ -74,10 +74,10 @@ type Config struct {
 	// an earlier speaker had sessions in this boot that it has not ended for good.
 	BootID     string
 	Restarting bool
-	// WeightInterval is how long changes of routes' weights are gathered before peers are
-	// told; 0 for not at all.
+	// WeightInterval is how long changes of routes' weights are gathered before they
+	// are announced; 0 for not at all.
 	WeightInterval time.Duration
-	// ProxyPort is the port at which kube-proxy tells of its health on this node; 0 where
+	// ProxyPort is the port at which kube-proxy reports its health on this node; 0 where
 	// it is not to be asked.
 	ProxyPort uint16
 }
@@ -89,7 +89,7 @@ type Controller struct {
 	proxies   *proxies
 	rules     *proxyRules
 	sessions  *sessions
-	paths     *paths
+	bfd       *bfdSessions
 	routes    *routes
 	metrics   metrics
 
@@ -109,20 +109,27 @@ func New(ctx context.Context, c Config) *Controller {
 }
 
 func newController(
-	ctx context.Context, c Config, rules *proxyRules, takesUp func(context.Context, netip.Addr, uint16) bool,
+	ctx context.Context, c Config, rules *proxyRules,
+	programmed func(context.Context, netip.Addr, uint16) bool,
 ) *Controller {
 	out := &Controller{c: c, decisions: newDecisions(), rules: rules, metrics: newMetrics()}
-	out.proxies = newProxies(ctx, c.Node, c.Queue, takesUp, rules.done, c.Logger)
+	out.proxies = newProxies(ctx, c.Node, c.Queue, programmed, rules.done, c.Logger)
 	out.sessions = newSessions(c, out.decisions)
-	out.paths = &paths{speaker: c.BFD, sessions: c.Speaker, links: c.Links, status: c.Status, log: c.Logger}
+	out.bfd = &bfdSessions{
+		speaker:  c.BFD,
+		sessions: c.Speaker,
+		links:    c.Links,
+		status:   c.Status,
+		log:      c.Logger,
+	}
 	out.routes = newRoutes(c, out)
 	return out
 }
 
-// Run keeps the sessions, and what peers are told, until ctx ends.
+// Run keeps the sessions, and what is announced to peers, until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{c.rules.run, c.runSessions, c.paths.run, c.routes.run} {
+	for _, part := range []func(context.Context) error{c.rules.run, c.runSessions, c.bfd.run, c.routes.run} {
 		group.Go(func() error { return part(ctx) })
 	}
 	return group.Wait()
@@ -141,11 +148,12 @@ func (c *Controller) runSessions(ctx context.Context) error {
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		if err := c.c.BFD.Run(watching); err != nil {
-			c.c.Logger.Error("BFD does not run: failures of routers are noticed by BGP's hold time only", "error", err)
+			c.c.Logger.Error("BFD does not run: failures of routers are noticed by BGP's hold time only",
+				"error", err)
 		}
 	})
 	c.c.Speaker.Run(ctx)
-	if len(c.paths.all()) > 0 {
+	if len(c.bfd.all()) > 0 {
 		time.Sleep(bfdOutlives)
 	}
 	stop()
@@ -198,7 +206,8 @@ func outcome(in reconcile.Inputs, d announcement.BGPDecision) reconcile.Outcome 
 
 // log writes a changed decision to the log.
 func (c *Controller) log(addr netip.Addr, before, d announcement.BGPDecision) {
-	log := c.c.Logger.With("address", addr.String(), "services", d.Services, "reason", string(d.Reason), "message", d.Message)
+	log := c.c.Logger.With("address", addr.String(), "services", d.Services,
+		"reason", string(d.Reason), "message", d.Message)
 	switch {
 	case d.Announce && !d.LeavingSince.IsZero():
 		log.Info("draining address from BGP")
@@ -211,7 +220,7 @@ func (c *Controller) log(addr netip.Addr, before, d announcement.BGPDecision) {
 	}
 }
 
-// Flush implements [reconcile.Protocol]: it has peers told what has changed.
+// Flush implements [reconcile.Protocol]: it has what has changed announced to peers.
 func (c *Controller) Flush() {
 	if c.changed {
 		c.routes.again.Set()
@@ -222,14 +231,14 @@ func (c *Controller) Flush() {
 // Known implements [reconcile.Protocol].
 func (c *Controller) Known() []netip.Addr { return c.decisions.addresses() }
 
-// ConfigChanged has every address reconciled, and peers told when that is done, so that
+// ConfigChanged has every address reconciled, and routes planned when that is done, so that
 // no plan mixes two configurations.
 func (c *Controller) ConfigChanged() {
 	c.routes.sweepAll()
 	c.routes.again.Set()
 }
 
-// NodeChanged has peers told what they take from the Node object of this node.
+// NodeChanged has routes planned by what peers take from the Node object of this node.
 func (c *Controller) NodeChanged() { c.routes.again.Set() }
 
 // ProxyReady is set when the service proxy of this node has written its rules, as far as
@@ -243,7 +252,7 @@ func (c *Controller) Drain() { c.routes.leave() }
 
 // Status fills in what the Speaker object says of BGP and BFD.
 func (c *Controller) Status(s *v1beta1.SpeakerStatus) {
-	s.BGP, s.BFD = c.sessions.object(), c.paths.object()
+	s.BGP, s.BFD = c.sessions.object(), c.bfd.object()
 }
 
 // StoppedStatus fills in what the Speaker object says of BGP while the speaker does not
@@ -257,5 +266,5 @@ func (c *Controller) Describe(out chan<- *prometheus.Desc) { c.metrics.describe(
 
 // Collect implements prometheus.Collector.
 func (c *Controller) Collect(out chan<- prometheus.Metric) {
-	c.metrics.collect(out, c.sessions.all(), c.c.Speaker.State(), c.paths.all(), c.c.BFD.Stats())
+	c.metrics.collect(out, c.sessions.all(), c.c.Speaker.State(), c.bfd.all(), c.c.BFD.Stats())
 }

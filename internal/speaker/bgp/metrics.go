@@ -23,8 +23,9 @@ func newMetrics() metrics {
 		bgp: newBGPMetrics(desc),
 		bfd: newBFDMetrics(desc),
 		toRoute: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "berth_speaker_bgp_time_to_route_seconds",
-			Help:    "Time from the decision to announce a new address by BGP to its route in an established session.",
+			Name: "berth_speaker_bgp_time_to_route_seconds",
+			Help: "Time from the decision to announce a new address by BGP to its route in an " +
+				"established session.",
 			Buckets: []float64{0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10},
 		}),
 	}
@@ -37,11 +38,11 @@ func (m metrics) describe(out chan<- *prometheus.Desc) {
 }
 
 func (m metrics) collect(
-	out chan<- prometheus.Metric, sessions []sessionRow, now []bgp.Session, paths []pathRow, stats bfd.Stats,
+	out chan<- prometheus.Metric, sessions []sessionRow, now []bgp.Session, watched []bfdRow, stats bfd.Stats,
 ) {
 	m.toRoute.Collect(out)
 	m.bgp.collect(out, sessions, now)
-	m.bfd.collect(out, paths, stats)
+	m.bfd.collect(out, watched, stats)
 }
 
 // bgpMetrics are those of BGP sessions, each with the name of the peer. A
@@ -58,7 +59,8 @@ func newBGPMetrics(desc func(name, help string, labels ...string) *prometheus.De
 		prefixes: desc("bgp_prefixes_advertised", "Prefixes announced to the peer.", "peer", "family"),
 		ups:      desc("bgp_session_ups_total", "Times the session was established.", "peer"),
 		downs:    desc("bgp_session_downs_total", "Times the session ended.", "peer"),
-		received: desc("bgp_updates_ignored_total", "UPDATE messages received from the peer, all discarded.", "peer"),
+		received: desc("bgp_updates_ignored_total",
+			"UPDATE messages received from the peer, all discarded.", "peer"),
 	}
 }
 
@@ -69,7 +71,7 @@ func (m bgpMetrics) describe(out chan<- *prometheus.Desc) {
 }
 
 func (m bgpMetrics) collect(out chan<- prometheus.Metric, rows []sessionRow, now []bgp.Session) {
-	received := map[string]uint64{} // nobody tells of them, so the rows may be old
+	received := map[string]uint64{} // they are no change of a session, so the rows may be old
 	for _, s := range now {
 		received[s.Peer] = s.Ignored
 	}
@@ -95,13 +97,15 @@ type bfdMetrics struct {
 
 func newBFDMetrics(desc func(name, help string, labels ...string) *prometheus.Desc) bfdMetrics {
 	return bfdMetrics{
-		up:       desc("bfd_session_up", "1 while the BFD session with the peer is up, else 0.", "peer"),
-		ups:      desc("bfd_session_ups_total", "Times the session came up.", "peer"),
-		downs:    desc("bfd_session_downs_total", "Times the session went down.", "peer"),
-		sent:     desc("bfd_packets_sent_total", "Control packets sent.", "peer"),
-		received: desc("bfd_packets_received_total", "Control packets received, by outcome.", "peer", "verdict"),
-		echoes:   desc("bfd_echoes_total", "Echo packets of the peer that were sent back.", "peer"),
-		strays:   desc("bfd_packets_dropped_total", "Control packets that belong to no session, by why they were dropped.", "verdict"),
+		up:    desc("bfd_session_up", "1 while the BFD session with the peer is up, else 0.", "peer"),
+		ups:   desc("bfd_session_ups_total", "Times the session came up.", "peer"),
+		downs: desc("bfd_session_downs_total", "Times the session went down.", "peer"),
+		sent:  desc("bfd_packets_sent_total", "Control packets sent.", "peer"),
+		received: desc("bfd_packets_received_total",
+			"Control packets received, by outcome.", "peer", "verdict"),
+		echoes: desc("bfd_echoes_total", "Echo packets of the peer that were sent back.", "peer"),
+		strays: desc("bfd_packets_dropped_total",
+			"Control packets that belong to no session, by why they were dropped.", "verdict"),
 	}
 }
 
@@ -111,16 +115,16 @@ func (m bfdMetrics) describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-func (m bfdMetrics) collect(out chan<- prometheus.Metric, rows []pathRow, stats bfd.Stats) {
+func (m bfdMetrics) collect(out chan<- prometheus.Metric, rows []bfdRow, stats bfd.Stats) {
 	for _, row := range rows {
 		up := 0
-		if row.status.State == bfd.Up {
+		if row.now.State == bfd.Up {
 			up = 1
 		}
-		c := row.status.Counters
+		c := row.now.Counters
 		kube.Gauge(out, m.up, up, row.peer)
-		kube.Counter(out, m.ups, row.status.Ups, row.peer)
-		kube.Counter(out, m.downs, row.status.Downs, row.peer)
+		kube.Counter(out, m.ups, row.now.Ups, row.peer)
+		kube.Counter(out, m.downs, row.now.Downs, row.peer)
 		kube.Counter(out, m.sent, c.Sent, row.peer)
 		kube.Counter(out, m.echoes, c.Echoes, row.peer)
 		for _, v := range bfd.Verdicts() {

@@ -9,10 +9,10 @@ import (
 	"github.com/berth-lb/berth/pkg/bgp"
 )
 
-// TestWhatRoutersSayIsTold: what a router said stays beside what attempts fail with
-// afterwards, and is written when it changes and not else; what is left out for a
+// TestNotificationOfARouterIsReported: what a router said stays beside what attempts fail
+// with afterwards, and is written when it changes and not else; what is left out for a
 // router is told while there is a session.
-func TestWhatRoutersSayIsTold(t *testing.T) {
+func TestNotificationOfARouterIsReported(t *testing.T) {
 	w := routedWorld(t, node("node1"), peer("tor", nil))
 	w.planned()
 	const word = `cease: administrative shutdown ("till noon")`

@@ -17,16 +17,16 @@ import (
 
 // Times of asking the service proxy.
 const (
-	proxyLook = 50 * time.Millisecond
+	proxyInterval = 50 * time.Millisecond
 	// proxyTimeout bounds one question.
 	proxyTimeout = 500 * time.Millisecond
-	// proxyPatience is how long the proxy is asked. One that does not answer by
+	// proxyGrace is how long the proxy is asked. One that does not answer by
 	// then is one that does not serve health checks.
-	proxyPatience = 5 * time.Second
+	proxyGrace = 5 * time.Second
 )
 
 // proxies finds out when this node's service proxy, kube-proxy or another, has
-// taken up the endpoints of this node for a Service whose externalTrafficPolicy
+// programmed the endpoints of this node for a Service whose externalTrafficPolicy
 // is Local. It may be a second late, and a route that comes before it attracts
 // traffic that is dropped. The proxy says so at the Service's health check node
 // port, which is there for external load balancers. Before it has written any
@@ -35,20 +35,20 @@ type proxies struct {
 	ctx   context.Context // ends with the speaker
 	node  string
 	queue Requeuer
-	// takesUp asks the proxy at a health check node port of this node, for
+	// programmed asks the proxy at a health check node port of this node, for
 	// addresses of one family: kube-proxy works for each family by itself.
-	takesUp func(ctx context.Context, family netip.Addr, port uint16) bool
-	rules   notify.Latch // set when the proxy has written its rules, as far as that is waited for
-	log     *slog.Logger
-	slots   chan struct{} // bounds how many questions are open
+	programmed func(ctx context.Context, family netip.Addr, port uint16) bool
+	rules      notify.Latch // set when the proxy has written its rules, as far as that is waited for
+	log        *slog.Logger
+	slots      chan struct{} // bounds how many questions are open
 
 	mu      sync.Mutex
-	known   map[netip.Addr]map[string]*proxied // by address and Service
+	known   map[netip.Addr]map[string]*proxyState // by address and Service
 	waiting int
 }
 
-// proxied is what is known of one Service with endpoints on this node.
-type proxied struct {
+// proxyState is what is known of one Service with endpoints on this node.
+type proxyState struct {
 	port  uint16
 	ready bool
 	stop  context.CancelFunc
@@ -58,28 +58,28 @@ type proxied struct {
 const openQuestions = 32
 
 func newProxies(
-	ctx context.Context, node string, queue Requeuer, takesUp func(context.Context, netip.Addr, uint16) bool,
-	rules notify.Latch, log *slog.Logger,
+	ctx context.Context, node string, queue Requeuer,
+	programmed func(context.Context, netip.Addr, uint16) bool, rules notify.Latch, log *slog.Logger,
 ) *proxies {
 	return &proxies{
-		ctx:     ctx,
-		node:    node,
-		queue:   queue,
-		takesUp: takesUp,
-		rules:   rules,
-		log:     log,
-		slots:   make(chan struct{}, openQuestions),
-		known:   map[netip.Addr]map[string]*proxied{},
+		ctx:        ctx,
+		node:       node,
+		queue:      queue,
+		programmed: programmed,
+		rules:      rules,
+		log:        log,
+		slots:      make(chan struct{}, openQuestions),
+		known:      map[netip.Addr]map[string]*proxyState{},
 	}
 }
 
 // pending returns the Services of addr whose endpoints on this node the proxy is not known
-// to have taken up. The first call for a Service starts asking the proxy.
+// to have programmed. The first call for a Service starts asking the proxy.
 func (p *proxies) pending(addr netip.Addr, services []announcement.Service) map[string]bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := p.known[addr]
-	now, out := map[string]*proxied{}, map[string]bool{}
+	now, out := map[string]*proxyState{}, map[string]bool{}
 	if !p.rules.IsSet() {
 		for _, s := range services {
 			out[s.Name] = true
@@ -112,9 +112,9 @@ func (p *proxies) pending(addr netip.Addr, services []announcement.Service) map[
 }
 
 // start begins to ask the proxy. The caller holds mu.
-func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxied {
-	ctx, stop := context.WithTimeout(p.ctx, proxyPatience)
-	one := &proxied{port: s.HealthCheckPort, stop: stop}
+func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxyState {
+	ctx, stop := context.WithTimeout(p.ctx, proxyGrace)
+	one := &proxyState{port: s.HealthCheckPort, stop: stop}
 	p.waiting++
 	go func() {
 		defer stop()
@@ -127,8 +127,9 @@ func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxied {
 			return // nobody waits for it any more
 		}
 		if !took {
-			p.log.Warn("the service proxy does not report the endpoints of this node as programmed; continuing without",
-				"services", []string{s.Name}, "address", addr.String())
+			const message = "the service proxy does not report the endpoints of this node as programmed; " +
+				"continuing without"
+			p.log.Warn(message, "services", []string{s.Name}, "address", addr.String())
 		}
 		p.queue.Requeue(addr)
 	}()
@@ -145,7 +146,7 @@ func (p *proxies) askOnce(ctx context.Context, family netip.Addr, port uint16) b
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
-		return p.takesUp(ctx, family, port)
+		return p.programmed(ctx, family, port)
 	case <-ctx.Done():
 		return false
 	}
@@ -164,8 +165,8 @@ func (p *proxies) asking() bool {
 func askProxy(addresses func(context.Context) []netip.Addr) func(context.Context, netip.Addr, uint16) bool {
 	client := proxyClient()
 	return func(ctx context.Context, family netip.Addr, port uint16) bool {
-		at := ofFamily(addresses(ctx), family)
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/", netip.AddrPortFrom(at, port)), nil)
+		at := netip.AddrPortFrom(ofFamily(addresses(ctx), family), port)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/", at), nil)
 		if err != nil {
 			return false
 		}
@@ -189,7 +190,7 @@ func proxyClient() *http.Client {
 	}
 }
 
-// ofFamily is the first address of the same family as another, the first of all
+// ofFamily returns the first address of the same family as another, the first of all
 // where none is, and none of none.
 func ofFamily(addresses []netip.Addr, family netip.Addr) netip.Addr {
 	for _, a := range addresses {

@@ -18,7 +18,8 @@ import (
 
 func localService(w *world) {
 	changes(w, "web", &corev1.Service{}, func(s *corev1.Service) {
-		s.Spec.ExternalTrafficPolicy, s.Spec.HealthCheckNodePort = corev1.ServiceExternalTrafficPolicyLocal, 31234
+		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+		s.Spec.HealthCheckNodePort = 31234
 	})
 }
 
@@ -38,7 +39,7 @@ func TestRouteWaitsForTheProxy(t *testing.T) {
 		w.look()
 		w.tells("tor")
 		w.proxy.Store(true)
-		time.Sleep(proxyLook)
+		time.Sleep(proxyInterval)
 		synctest.Wait()
 		if w.proxyAnswers.Load() != 1 {
 			t.Errorf("it is looked again %d times", w.proxyAnswers.Load())
@@ -61,7 +62,7 @@ func TestRouteWaitsForTheProxy(t *testing.T) {
 		w.ready("web", true)
 		w.look()
 		w.tells("tor")
-		time.Sleep(proxyPatience)
+		time.Sleep(proxyGrace)
 		synctest.Wait()
 		w.look()
 		w.tells("tor 192.0.2.10/32") // it was waited for long enough
@@ -80,7 +81,7 @@ func TestNewEndpointsDoNotHoldSessionsBack(t *testing.T) {
 			w.ready("web", true)
 			w.look()
 			w.planned()
-			if time.Since(begin) > 3*proxyPatience {
+			if time.Since(begin) > 3*proxyGrace {
 				t.Fatal("all is never known")
 			}
 		}
@@ -103,7 +104,8 @@ func TestNobodyWaitsForWhatIsGone(t *testing.T) {
 		w.look()
 		synctest.Wait()
 		if w.c.proxies.asking() || w.proxyAnswers.Load() != 0 || len(w.c.proxies.known) != 0 {
-			t.Errorf("asked is %t, told %d times, known %v", w.c.proxies.asking(), w.proxyAnswers.Load(), w.c.proxies.known)
+			t.Errorf("asked is %t, answered %d times, known %v",
+				w.c.proxies.asking(), w.proxyAnswers.Load(), w.c.proxies.known)
 		}
 	})
 }
@@ -115,7 +117,8 @@ func TestAskProxy(t *testing.T) {
 		_, _ = fmt.Fprint(w, `{"localEndpoints": 0}`)
 	}))
 	at := netip.MustParseAddrPort(server.Listener.Addr().String())
-	ask := askProxy(func(context.Context) []netip.Addr { return []netip.Addr{netip.MustParseAddr("2001:db8::1"), at.Addr()} })
+	own := []netip.Addr{netip.MustParseAddr("2001:db8::1"), at.Addr()}
+	ask := askProxy(func(context.Context) []netip.Addr { return own })
 	if ask(t.Context(), address, at.Port()) {
 		t.Error("a proxy without endpoints is ready")
 	}

@@ -3,12 +3,11 @@ package bgp
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/berth-lb/berth/internal/notify"
@@ -26,10 +25,10 @@ type proxyRules struct {
 	done    notify.Latch // set when it has, or was asked for long enough
 }
 
-// run asks until the proxy says yes, or for proxyPatience.
+// run asks until the proxy says yes, or for proxyGrace.
 func (r *proxyRules) run(ctx context.Context) error {
 	if r.written != nil {
-		bounded, cancel := context.WithTimeout(ctx, proxyPatience)
+		bounded, cancel := context.WithTimeout(ctx, proxyGrace)
 		defer cancel()
 		if !until(bounded, r.written) && ctx.Err() == nil {
 			r.log.Warn("the service proxy does not report that it has written its rules; continuing without")
@@ -42,7 +41,7 @@ func (r *proxyRules) run(ctx context.Context) error {
 
 // until asks again and again until the answer is yes, or ctx ends.
 func until(ctx context.Context, ask func(context.Context) bool) bool {
-	ticker := time.NewTicker(proxyLook)
+	ticker := time.NewTicker(proxyInterval)
 	defer ticker.Stop()
 	for !ask(ctx) {
 		select {
@@ -75,8 +74,9 @@ func rulesWritten(port uint16, addresses func(context.Context) []netip.Addr) fun
 	return func(ctx context.Context) bool {
 		node := addresses(ctx)
 		// It listens everywhere, on one of the node's addresses, or only here.
-		for _, host := range append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, node...) {
-			if health, ok := readProxyHealth(ctx, client, net.JoinHostPort(host.String(), strconv.Itoa(int(port)))); ok {
+		here := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+		for _, host := range append(here, node...) {
+			if health, ok := readProxyHealth(ctx, client, netip.AddrPortFrom(host, port)); ok {
 				return len(node) > 0 && health.covers(node)
 			}
 		}
@@ -85,7 +85,7 @@ func rulesWritten(port uint16, addresses func(context.Context) []netip.Addr) fun
 }
 
 // covers reports whether rules are written for the families of these addresses,
-// as far as the proxy tells.
+// as far as the proxy says.
 func (h proxyHealth) covers(node []netip.Addr) bool {
 	if h.Healthy == nil {
 		return true
@@ -104,8 +104,8 @@ func (h proxyHealth) covers(node []netip.Addr) bool {
 
 // readProxyHealth reads what kube-proxy says at an address, if it is there. One
 // that is not healthy says it too.
-func readProxyHealth(ctx context.Context, client *http.Client, at string) (proxyHealth, bool) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+"/healthz", nil)
+func readProxyHealth(ctx context.Context, client *http.Client, at netip.AddrPort) (proxyHealth, bool) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/healthz", at), nil)
 	if err != nil {
 		return proxyHealth{}, false
 	}

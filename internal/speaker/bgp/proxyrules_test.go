@@ -27,15 +27,25 @@ func TestRulesWritten(t *testing.T) {
 		node   []netip.Addr
 		want   bool
 	}{
-		{"it starts: healthy, and no rules", 200, `{"lastUpdated":"2026-01-01T00:00:00Z","healthy":true}`, []netip.Addr{v4}, false},
-		{"rules of both families", 200, `{"healthy":true,"status":{"IPv4":{"healthy":true},"IPv6":{"healthy":true}}}`, []netip.Addr{v4, v6}, true},
-		{"rules of one of two", 200, `{"healthy":true,"status":{"IPv4":{"healthy":true}}}`, []netip.Addr{v4, v6}, false},
-		{"rules of the only one", 200, `{"healthy":true,"status":{"IPv6":{"healthy":true}}}`, []netip.Addr{v6}, true},
-		{"it lags behind, and has written them once", 503, `{"healthy":false,"status":{"IPv4":{"healthy":false}}}`, []netip.Addr{v4}, true},
-		{"an older one, which does not tell", 200, `{"lastUpdated":"2026-01-01T00:00:00Z","currentTime":"2026-01-01T00:00:00Z","nodeEligible":true}`, []netip.Addr{v4, v6}, true},
-		{"nobody knows the node's addresses yet", 200, `{"healthy":true,"status":{"IPv4":{"healthy":true}}}`, nil, false},
+		{"it starts: healthy, and no rules", 200, `{"lastUpdated":"2026-01-01T00:00:00Z","healthy":true}`,
+			[]netip.Addr{v4}, false},
+		{"rules of both families", 200,
+			`{"healthy":true,"status":{"IPv4":{"healthy":true},"IPv6":{"healthy":true}}}`,
+			[]netip.Addr{v4, v6}, true},
+		{"rules of one of two", 200, `{"healthy":true,"status":{"IPv4":{"healthy":true}}}`,
+			[]netip.Addr{v4, v6}, false},
+		{"rules of the only one", 200, `{"healthy":true,"status":{"IPv6":{"healthy":true}}}`,
+			[]netip.Addr{v6}, true},
+		{"it lags behind, and has written them once", 503,
+			`{"healthy":false,"status":{"IPv4":{"healthy":false}}}`, []netip.Addr{v4}, true},
+		{"an older one, which does not say", 200,
+			`{"lastUpdated":"2026-01-01T00:00:00Z","currentTime":"2026-01-01T00:00:00Z","nodeEligible":true}`,
+			[]netip.Addr{v4, v6}, true},
+		{"nobody knows the node's addresses yet", 200, `{"healthy":true,"status":{"IPv4":{"healthy":true}}}`,
+			nil, false},
 		{"somebody else has the port", 200, `<html>`, []netip.Addr{v4}, false},
-		{"and answers without end", 200, fmt.Sprintf(`{"healthy":true,"status":{"IPv4":{}},"x":%q}`, make([]byte, maxProxyHealth)), []netip.Addr{v4}, false},
+		{"and answers without end", 200, fmt.Sprintf(`{"healthy":true,"status":{"IPv4":{}},"x":%q}`,
+			make([]byte, maxProxyHealth)), []netip.Addr{v4}, false},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -76,7 +86,7 @@ func TestRulesAreWaitedFor(t *testing.T) {
 	}{
 		{"they are there", after(0), 0},
 		{"they come", after(2 * time.Second), 2 * time.Second},
-		{"they never come", after(time.Hour), proxyPatience},
+		{"they never come", after(time.Hour), proxyGrace},
 		{"nobody is asked", nil, 0},
 	} {
 		t.Run(test.story, func(t *testing.T) {

@@ -25,7 +25,7 @@ import (
 // them all.
 const gatherChanges = 3 * time.Millisecond
 
-// routes makes of the decisions for all addresses what each BGP peer shall be told, and
+// routes makes of the decisions for all addresses what is announced to each BGP peer, and
 // follows what becomes of the sessions. Its goroutine is run.
 type routes struct {
 	node      string
@@ -37,7 +37,7 @@ type routes struct {
 	proxies   *proxies
 	speaker   Speaker
 	sessions  *sessions
-	paths     *paths
+	bfd       *bfdSessions
 	loops     *kube.Loops
 	log       *slog.Logger
 	weights   weights
@@ -47,17 +47,18 @@ type routes struct {
 
 	// What follows belongs to run.
 
-	sweep      sweep // the one that the next plan waits for
-	planned    uint64
-	complete   bool // it is known of every address whether it is announced
-	awaiting   bool // but for what the service proxy has yet to say
-	began      time.Time
-	self       config.Node
-	cordoned   bool
-	known      map[netip.Addr]bool         // what was in the last plan
-	waiting    map[netip.Addr]pendingRoute // on the way to a session
-	conflicts  []bgp.Conflict              // that were logged
-	nextFollow time.Time                   // when to follow the sessions although they do not change; zero for never
+	sweep     sweep // the one that the next plan waits for
+	planned   uint64
+	complete  bool // it is known of every address whether it is announced
+	awaiting  bool // but for what the service proxy has yet to say
+	began     time.Time
+	self      config.Node
+	cordoned  bool
+	known     map[netip.Addr]bool         // what was in the last plan
+	waiting   map[netip.Addr]pendingRoute // on the way to a session
+	conflicts []bgp.Conflict              // that were logged
+	// nextFollow is when to follow the sessions although they do not change; zero for never.
+	nextFollow time.Time
 
 	mu      sync.Mutex
 	asked   sweep         // the last that was asked for; the next plan waits for it
@@ -90,7 +91,7 @@ func newRoutes(c Config, owner *Controller) *routes {
 		proxies:   owner.proxies,
 		speaker:   c.Speaker,
 		sessions:  owner.sessions,
-		paths:     owner.paths,
+		bfd:       owner.bfd,
 		loops:     c.Loops,
 		log:       c.Logger,
 		weights:   weights{interval: c.WeightInterval},
@@ -153,7 +154,7 @@ func (r *routes) run(ctx context.Context) error {
 }
 
 // plan gives the sessions what follows from all decisions, unless these are of another
-// configuration yet. It returns how long nothing will be due.
+// configuration yet. It returns after how long to plan again.
 func (r *routes) plan(ctx context.Context) time.Duration {
 	const idle, retry = time.Hour, time.Second
 	if r.awaiting && !r.proxyAsked() {
@@ -185,13 +186,13 @@ func (r *routes) plan(ctx context.Context) time.Duration {
 		return idle
 	}
 	r.sessions.configure(planned.Desired, problems)
-	r.paths.configure(watchedPeers(&c, peers), peers, r.speaker.State())
+	r.bfd.configure(watchedPeers(&c, peers), peers, r.speaker.State())
 	r.logConflicts(planned.Conflicts)
 	r.follow()
 	r.await(decided, serial)
 
 	if r.awaiting {
-		return 2 * proxyLook
+		return 2 * proxyInterval
 	}
 	if again.IsZero() || !planned.Again.IsZero() && planned.Again.Before(again) {
 		again = planned.Again
@@ -235,7 +236,7 @@ func (r *routes) proxyAsked() bool {
 	if r.began.IsZero() {
 		r.began = time.Now()
 	}
-	return time.Since(r.began) < 2*proxyPatience && r.proxies.asking()
+	return time.Since(r.began) < 2*proxyGrace && r.proxies.asking()
 }
 
 // set gives the sessions a plan, unless they have ended for good.
@@ -282,7 +283,7 @@ func (r *routes) readNode(ctx context.Context) error {
 	return err
 }
 
-// peersOf are the peers that select a node, as the node talks to them, and by
+// peersOf returns the peers that select a node, as the node talks to them, and by
 // name what of others, or of these, cannot be in force on it.
 func peersOf(c *config.Config, node config.Node) (peers []bgp.Peer, problems map[string]sessionProblem) {
 	problems = map[string]sessionProblem{}
@@ -305,14 +306,17 @@ func peersOf(c *config.Config, node config.Node) (peers []bgp.Peer, problems map
 	return peers, problems
 }
 
-// addressesOf are those of all decisions that announce, sorted, and those that would
-// if a session carried their family: their peers are told of that.
+// addressesOf returns those of all decisions that announce, sorted, and those that would
+// if a session carried their family: the Speaker object says so of their peers.
 func addressesOf(decided map[netip.Addr]decision) []bgp.Address {
 	var out []bgp.Address
 	for addr, d := range decided {
 		if d.Announce || d.Reason == v1beta1.ReasonNoPeerForFamily {
 			out = append(out, bgp.Address{
-				Address: addr, Advertisements: d.Advertisements, Endpoints: d.Endpoints, LeavingSince: d.LeavingSince,
+				Address:        addr,
+				Advertisements: d.Advertisements,
+				Endpoints:      d.Endpoints,
+				LeavingSince:   d.LeavingSince,
 			})
 		}
 	}
@@ -347,7 +351,7 @@ func (r *routes) await(decided map[netip.Addr]decision, serial uint64) {
 func (r *routes) follow() {
 	state := r.speaker.State()
 	r.nextFollow = r.sessions.follow(time.Now(), state)
-	r.paths.update(state)
+	r.bfd.update(state)
 	for addr, w := range r.waiting {
 		for _, s := range state {
 			if s.State == bgp.SessionEstablished && s.Handed >= w.serial {
@@ -382,7 +386,7 @@ func (r *routes) logConflicts(conflicts []bgp.Conflict) {
 type weights struct {
 	interval time.Duration
 	used     map[netip.Addr]int
-	due      time.Time // when what has changed counts; zero when nothing has
+	applyAt  time.Time // when what has changed counts; zero when nothing has
 }
 
 // apply puts into each address the number of endpoints that counts now. again is
@@ -392,7 +396,7 @@ func (w *weights) apply(now time.Time, addresses []bgp.Address) (out []bgp.Addre
 		return slices.ContainsFunc(a.Advertisements, func(ad *bgp.Advertisement) bool { return ad.Weight })
 	})
 	if !weighted {
-		w.used, w.due = nil, time.Time{}
+		w.used, w.applyAt = nil, time.Time{}
 		return addresses, time.Time{}
 	}
 	changed := slices.ContainsFunc(addresses, func(a bgp.Address) bool {
@@ -401,13 +405,13 @@ func (w *weights) apply(now time.Time, addresses []bgp.Address) (out []bgp.Addre
 	})
 	switch {
 	case !changed:
-		w.due = time.Time{}
-	case w.due.IsZero():
-		w.due = now.Add(w.interval)
+		w.applyAt = time.Time{}
+	case w.applyAt.IsZero():
+		w.applyAt = now.Add(w.interval)
 	}
-	hold := changed && w.due.After(now)
+	hold := changed && w.applyAt.After(now)
 	if !hold {
-		w.due = time.Time{}
+		w.applyAt = time.Time{}
 	}
 	used := map[netip.Addr]int{}
 	for i, a := range addresses {
@@ -417,5 +421,5 @@ func (w *weights) apply(now time.Time, addresses []bgp.Address) (out []bgp.Addre
 		used[a.Address] = addresses[i].Endpoints
 	}
 	w.used = used
-	return addresses, w.due
+	return addresses, w.applyAt
 }

@@ -73,15 +73,19 @@ func TestCordonedNodeWaitsForMembers(t *testing.T) {
 
 func TestRoutesFollowLocalEndpoints(t *testing.T) {
 	w := routedWorld(t, append(service("web"), node("node1"), node("node2"), peer("tor", nil))...)
-	changes(w, "web", &corev1.Service{}, func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal })
+	changes(w, "web", &corev1.Service{}, func(s *corev1.Service) {
+		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	})
 	w.look()
 	w.tells("tor 192.0.2.10/32")
 	other := "node2"
-	changes(w, "web", &discoveryv1.EndpointSlice{}, func(s *discoveryv1.EndpointSlice) { s.Endpoints[0].NodeName = &other })
+	changes(w, "web", &discoveryv1.EndpointSlice{},
+		func(s *discoveryv1.EndpointSlice) { s.Endpoints[0].NodeName = &other })
 	w.look()
 	w.tells("tor")
 	own := "node1"
-	changes(w, "web", &discoveryv1.EndpointSlice{}, func(s *discoveryv1.EndpointSlice) { s.Endpoints[0].NodeName = &own })
+	changes(w, "web", &discoveryv1.EndpointSlice{},
+		func(s *discoveryv1.EndpointSlice) { s.Endpoints[0].NodeName = &own })
 	w.look()
 	w.tells("tor 192.0.2.10/32")
 	w.ready("web", false)
@@ -95,16 +99,20 @@ func TestRoutesFollowLocalEndpoints(t *testing.T) {
 
 func TestPeerThatThisNodeCannotHave(t *testing.T) {
 	perNode := func(s *v1beta1.BGPPeerSpec) {
-		s.PeerAddress, s.PerNode = "", &v1beta1.PerNodeValues{PeerAddress: &v1beta1.NodeValue{Annotation: "tor"}}
+		s.PeerAddress = ""
+		s.PerNode = &v1beta1.PerNodeValues{PeerAddress: &v1beta1.NodeValue{Annotation: "tor"}}
 	}
 	elsewhere := func(s *v1beta1.BGPPeerSpec) {
 		s.NodeSelectors = []metav1.LabelSelector{{MatchLabels: map[string]string{"rack": "2"}}}
 	}
-	w := routedWorld(t, append(service("web"), node("node1"), peer("far", elsewhere), peer("tor", nil), peer("twin", perNode))...)
+	w := routedWorld(t, append(service("web"), node("node1"), peer("far", elsewhere), peer("tor", nil),
+		peer("twin", perNode))...)
 	w.tells("tor 192.0.2.10/32")
 	s := w.sessions.object()
-	if s.Count != 2 || len(s.Sessions) != 1 || s.Sessions[0].Peer != "twin" || s.Sessions[0].State != v1beta1.BGPNotConfigured ||
-		s.Sessions[0].Reason != string(v1beta1.ReasonNotConfigured) || !strings.Contains(s.Sessions[0].Problem, "annotation tor") {
+	if s.Count != 2 || len(s.Sessions) != 1 || s.Sessions[0].Peer != "twin" ||
+		s.Sessions[0].State != v1beta1.BGPNotConfigured ||
+		s.Sessions[0].Reason != string(v1beta1.ReasonNotConfigured) ||
+		!strings.Contains(s.Sessions[0].Problem, "annotation tor") {
 		t.Errorf("status is %+v", s)
 	}
 	// The Node gets what was missing.
@@ -132,8 +140,10 @@ func TestTwoPeersOfOneRouter(t *testing.T) {
 	w.look()
 	w.tells("z-older 192.0.2.10/32")
 	s := w.sessions.object()
-	if s.Count != 2 || len(s.Sessions) != 1 || s.Sessions[0].Peer != "a-younger" || s.Sessions[0].State != v1beta1.BGPNotConfigured ||
-		s.Sessions[0].Reason != string(v1beta1.ReasonConflicting) || !strings.Contains(s.Sessions[0].Problem, "z-older") {
+	if s.Count != 2 || len(s.Sessions) != 1 || s.Sessions[0].Peer != "a-younger" ||
+		s.Sessions[0].State != v1beta1.BGPNotConfigured ||
+		s.Sessions[0].Reason != string(v1beta1.ReasonConflicting) ||
+		!strings.Contains(s.Sessions[0].Problem, "z-older") {
 		t.Errorf("status is %+v", s)
 	}
 	if err := w.api.Delete(t.Context(), older); err != nil {
@@ -173,7 +183,8 @@ func TestPasswords(t *testing.T) {
 		}
 		return ""
 	}
-	if got := problem(); !strings.HasPrefix(got, "SecretNotFound: ") || !strings.Contains(got, "Secret tor is not there") {
+	if got := problem(); !strings.HasPrefix(got, "SecretNotFound: ") ||
+		!strings.Contains(got, "Secret tor is not there") {
 		t.Errorf("without the Secret the status says %q", got)
 	}
 	w.tells("open 192.0.2.10/32")
@@ -185,11 +196,14 @@ func TestPasswords(t *testing.T) {
 	w.tells("open 192.0.2.10/32", "tor 192.0.2.10/32")
 	before := w.bgp.desired
 
-	changes(w, "tor", &corev1.Secret{}, func(s *corev1.Secret) { s.Data[corev1.BasicAuthPasswordKey] = []byte("geheimer") })
+	changes(w, "tor", &corev1.Secret{}, func(s *corev1.Secret) {
+		s.Data[corev1.BasicAuthPasswordKey] = []byte("geheimer")
+	})
 	w.configure()
 	w.planned()
 	diff := bgp.Diff(before, w.bgp.desired)
-	if len(diff) != 1 || diff[0].Peer.Name != "tor" || diff[0].Action != bgp.Reset || diff[0].Field != "password" {
+	if len(diff) != 1 || diff[0].Peer.Name != "tor" || diff[0].Action != bgp.Reset ||
+		diff[0].Field != "password" {
 		t.Errorf("a new password changes %+v", diff)
 	}
 	if got := w.bgp.desired[1].Peer.Password.Reveal(); got != "geheimer" {
@@ -202,7 +216,8 @@ func TestPasswords(t *testing.T) {
 	}
 	w.configure()
 	w.bgp.says(bgp.Session{Peer: "tor", State: bgp.SessionEstablished})
-	if got := problem(); !strings.HasPrefix(got, "SecretNotFound: ") || !strings.Contains(got, "last good version stays") {
+	if got := problem(); !strings.HasPrefix(got, "SecretNotFound: ") ||
+		!strings.Contains(got, "last good version stays") {
 		t.Errorf("when the Secret has gone the status says %q", got)
 	}
 	if diff := bgp.Diff(before, w.bgp.desired); len(diff) > 0 {
@@ -213,15 +228,18 @@ func TestPasswords(t *testing.T) {
 // TestPasswordsAreNowhere: whatever is told of a session and of what keeps it
 // from being, the password is not in it.
 func TestPasswordsAreNowhere(t *testing.T) {
-	w := routedWorld(t, append(service("web"), node("node1"), peer("tor", withSecret), peer("plain", func(s *v1beta1.BGPPeerSpec) { s.Password = "geheim" }),
+	w := routedWorld(t, append(service("web"), node("node1"), peer("tor", withSecret),
+		peer("plain", func(s *v1beta1.BGPPeerSpec) { s.Password = "geheim" }),
 		password("geheim"))...)
 	w.tells("plain 192.0.2.10/32", "tor 192.0.2.10/32")
-	w.bgp.says(bgp.Session{Peer: "plain", State: bgp.SessionConnecting, LastError: "no answer", LastErrorAt: time.Now()},
+	w.bgp.says(bgp.Session{Peer: "plain", State: bgp.SessionConnecting, LastError: "no answer",
+		LastErrorAt: time.Now()},
 		bgp.Session{Peer: "tor", State: bgp.SessionEstablished})
 	w.look()
 	w.planned()
 	for _, bad := range []string{"", strings.Repeat("geheim", 20)} {
-		changes(w, "tor", &corev1.Secret{}, func(s *corev1.Secret) { s.Data[corev1.BasicAuthPasswordKey] = []byte(bad) })
+		changes(w, "tor", &corev1.Secret{},
+			func(s *corev1.Secret) { s.Data[corev1.BasicAuthPasswordKey] = []byte(bad) })
 		w.configure()
 		w.planned()
 	}
@@ -233,13 +251,17 @@ func TestPasswordsAreNowhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.bgp.desired[0].Peer.Password.Reveal() != "geheim" || w.bgp.desired[1].Peer.Password.Reveal() != "geheim" || !strings.Contains(string(status), "has 120 bytes") {
+	first, second := w.bgp.desired[0].Peer.Password.Reveal(), w.bgp.desired[1].Peer.Password.Reveal()
+	if first != "geheim" || second != "geheim" || !strings.Contains(string(status), "has 120 bytes") {
 		t.Fatal("this test does not see passwords any more")
 	}
 	w.c.c.Logger.Info("what a mistake could log", "message", w.bgp.desired)
 	for name, text := range map[string]string{
-		"the Speaker object": string(status), "what is planned, as JSON": string(desired), "what is planned": fmt.Sprintf("%+v %#v", w.bgp.desired, w.bgp.desired),
-		"Events": strings.Join(w.events.Notes, "\n"), "the log": w.log.String(),
+		"the Speaker object":       string(status),
+		"what is planned, as JSON": string(desired),
+		"what is planned":          fmt.Sprintf("%+v %#v", w.bgp.desired, w.bgp.desired),
+		"Events":                   strings.Join(w.events.Notes, "\n"),
+		"the log":                  w.log.String(),
 	} {
 		if strings.Contains(text, "geheim") || strings.Contains(text, "Z2VoZWlt") { // in base64
 			t.Errorf("the password is in %s", name)
@@ -249,7 +271,9 @@ func TestPasswordsAreNowhere(t *testing.T) {
 
 func TestCordonedNodeLeavesInTwoSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		patient := func(s *v1beta1.BGPPeerSpec) { s.GracefulShutdownPeriod = &metav1.Duration{Duration: 20 * time.Second} }
+		patient := func(s *v1beta1.BGPPeerSpec) {
+			s.GracefulShutdownPeriod = &metav1.Duration{Duration: 20 * time.Second}
+		}
 		w := routedWorld(t, append(service("web"), node("node1"), node("node2"), peer("tor", patient))...)
 		w.tells("tor 192.0.2.10/32")
 		cordon := func(cordoned bool) {
@@ -285,9 +309,11 @@ func TestCordonedNodeLeavesInTwoSteps(t *testing.T) {
 func TestConfigurationChangesAsOne(t *testing.T) {
 	second := service("shop")
 	second[0].(*corev1.Service).Status.LoadBalancer.Ingress[0].IP = "192.0.2.11"
-	w := routedWorld(t, slices.Concat(service("web"), second, []client.Object{node("node1"), peer("tor", nil)})...)
+	w := routedWorld(t, slices.Concat(service("web"), second,
+		[]client.Object{node("node1"), peer("tor", nil)})...)
 	w.tells("tor 192.0.2.10/32", "tor 192.0.2.11/32")
-	changes(w, "all", &v1beta1.BGPAdvertisement{}, func(a *v1beta1.BGPAdvertisement) { a.Spec.Communities = []string{"65000:1"} })
+	changes(w, "all", &v1beta1.BGPAdvertisement{},
+		func(a *v1beta1.BGPAdvertisement) { a.Spec.Communities = []string{"65000:1"} })
 	w.configure()
 	w.tells("tor 192.0.2.10/32 65000:1", "tor 192.0.2.11/32 65000:1")
 	changes(w, "all", &v1beta1.BGPAdvertisement{}, func(a *v1beta1.BGPAdvertisement) {
@@ -295,7 +321,8 @@ func TestConfigurationChangesAsOne(t *testing.T) {
 	})
 	w.configure()
 	w.tells("tor 192.0.2.0/24 65000:2")
-	changes(w, "all", &v1beta1.BGPAdvertisement{}, func(a *v1beta1.BGPAdvertisement) { a.Spec.IPAddressPools = []string{"other"} })
+	changes(w, "all", &v1beta1.BGPAdvertisement{},
+		func(a *v1beta1.BGPAdvertisement) { a.Spec.IPAddressPools = []string{"other"} })
 	w.configure()
 	w.tells("tor")
 }
@@ -305,7 +332,8 @@ func TestConfigurationChangesAsOne(t *testing.T) {
 func TestPlansWaitForTheSweep(t *testing.T) {
 	w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
 	w.tells("tor 192.0.2.10/32")
-	changes(w, "all", &v1beta1.BGPAdvertisement{}, func(a *v1beta1.BGPAdvertisement) { a.Spec.Communities = []string{"65000:1"} })
+	changes(w, "all", &v1beta1.BGPAdvertisement{},
+		func(a *v1beta1.BGPAdvertisement) { a.Spec.Communities = []string{"65000:1"} })
 	w.configure()
 	before := w.bgp.serial
 	for range 3 {
@@ -320,7 +348,8 @@ func TestPlansWaitForTheSweep(t *testing.T) {
 		t.Error("nobody says that the sweep has ended")
 	}
 	w.routes.plan(t.Context())
-	if got := w.bgp.desired[0].Routes; w.bgp.serial != before+1 || len(got) != 1 || len(got[0].Communities) != 1 {
+	if got := w.bgp.desired[0].Routes; w.bgp.serial != before+1 || len(got) != 1 ||
+		len(got[0].Communities) != 1 {
 		t.Errorf("after %d plans the routes are %+v", w.bgp.serial-before, got)
 	}
 }
@@ -338,17 +367,24 @@ func TestWeightsAreHeldBack(t *testing.T) {
 		again time.Duration // since the start, 0 for never
 	}{
 		{"what is new counts at once", 0, map[netip.Addr]int{one: 3}, map[netip.Addr]int{one: 3}, 0},
-		{"a change waits", time.Second, map[netip.Addr]int{one: 4}, map[netip.Addr]int{one: 3}, 2 * time.Second},
-		{"not longer because of another", 1500 * time.Millisecond, map[netip.Addr]int{one: 5, two: 1}, map[netip.Addr]int{one: 3, two: 1}, 2 * time.Second},
-		{"then all count", 2 * time.Second, map[netip.Addr]int{one: 6, two: 2}, map[netip.Addr]int{one: 6, two: 2}, 0},
-		{"a change that is taken back is none", 3 * time.Second, map[netip.Addr]int{one: 7, two: 2}, map[netip.Addr]int{one: 6, two: 2}, 4 * time.Second},
-		{"and nothing is due", 3500 * time.Millisecond, map[netip.Addr]int{one: 6, two: 2}, map[netip.Addr]int{one: 6, two: 2}, 0},
+		{"a change waits", time.Second, map[netip.Addr]int{one: 4}, map[netip.Addr]int{one: 3},
+			2 * time.Second},
+		{"not longer because of another", 1500 * time.Millisecond, map[netip.Addr]int{one: 5, two: 1},
+			map[netip.Addr]int{one: 3, two: 1}, 2 * time.Second},
+		{"then all count", 2 * time.Second, map[netip.Addr]int{one: 6, two: 2},
+			map[netip.Addr]int{one: 6, two: 2}, 0},
+		{"a change that is taken back is none", 3 * time.Second, map[netip.Addr]int{one: 7, two: 2},
+			map[netip.Addr]int{one: 6, two: 2}, 4 * time.Second},
+		{"and nothing is due", 3500 * time.Millisecond, map[netip.Addr]int{one: 6, two: 2},
+			map[netip.Addr]int{one: 6, two: 2}, 0},
 		{"what was gone is new", 5 * time.Second, map[netip.Addr]int{one: 6}, map[netip.Addr]int{one: 6}, 0},
-		{"with what it has then", 6 * time.Second, map[netip.Addr]int{one: 6, two: 9}, map[netip.Addr]int{one: 6, two: 9}, 0},
+		{"with what it has then", 6 * time.Second, map[netip.Addr]int{one: 6, two: 9},
+			map[netip.Addr]int{one: 6, two: 9}, 0},
 	} {
 		var addresses []bgp.Address
 		for _, addr := range slices.SortedFunc(maps.Keys(step.have), netip.Addr.Compare) {
-			addresses = append(addresses, bgp.Address{Address: addr, Advertisements: weighted, Endpoints: step.have[addr]})
+			addresses = append(addresses,
+				bgp.Address{Address: addr, Advertisements: weighted, Endpoints: step.have[addr]})
 		}
 		out, again := w.apply(start.Add(step.after), addresses)
 		got := map[netip.Addr]int{}
@@ -363,13 +399,14 @@ func TestWeightsAreHeldBack(t *testing.T) {
 			t.Errorf("%s: got %v, again at %s", step.story, got, again)
 		}
 	}
-	if out, again := w.apply(start, []bgp.Address{{Address: one, Advertisements: []*bgp.Advertisement{{}}, Endpoints: 1}}); out[0].Endpoints != 1 || !again.IsZero() {
+	plain := []bgp.Address{{Address: one, Advertisements: []*bgp.Advertisement{{}}, Endpoints: 1}}
+	if out, again := w.apply(start, plain); out[0].Endpoints != 1 || !again.IsZero() {
 		t.Error("without weights nothing waits")
 	}
 }
 
-// TestALostSessionIsToldThoughNothingChanges: the time for that comes by itself, once.
-func TestALostSessionIsToldThoughNothingChanges(t *testing.T) {
+// TestLostSessionIsReportedThoughNothingChanges: the time for that comes by itself, once.
+func TestLostSessionIsReportedThoughNothingChanges(t *testing.T) {
 	down := []string{"tor Normal SessionUp", "tor Warning SessionDown"}
 	for _, test := range []struct {
 		after time.Duration
@@ -450,7 +487,8 @@ func TestTimeToRoute(t *testing.T) {
 		w := routedWorld(t, append(objects, node("node1"), peer("tor", nil))...)
 		w.planned()
 		established := func(handed uint64) {
-			w.bgp.says(bgp.Session{Peer: "tor", State: bgp.SessionEstablished, Handed: handed, HandedAt: time.Now()})
+			w.bgp.says(bgp.Session{Peer: "tor", State: bgp.SessionEstablished, Handed: handed,
+				HandedAt: time.Now()})
 			w.routes.follow()
 		}
 		established(w.bgp.serial)

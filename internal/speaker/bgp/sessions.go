@@ -61,7 +61,7 @@ type sessionPlan struct {
 	uncarried bgp.Families // of routes that no session carries
 }
 
-// sessionRow is what is told of one session. What a failing session repeats
+// sessionRow is what is reported of one session. What a failing session repeats
 // every few seconds is left out.
 type sessionRow struct {
 	bgp.Session
@@ -78,11 +78,11 @@ type sessionRow struct {
 	flaps          int // sessions in a row that were short, while damped
 	// down is since when there is no session, zero while it is up. lost is set when
 	// one has ended then that this side wanted to keep.
-	down  time.Time
-	lost  bool
-	told  bool // that there is none was told by an Event
-	ups   uint64
-	downs uint64
+	down     time.Time
+	lost     bool
+	reported bool // an Event has reported that there is none
+	ups      uint64
+	downs    uint64
 }
 
 // lostPatience is after how long a session that was lost, or that waits for the
@@ -103,8 +103,8 @@ func newSessions(c Config, d *decisions) *sessions {
 	}
 }
 
-// configure says which peers this node has sessions with and what they shall be
-// told, and what is wrong with these or with others, by name.
+// configure sets which peers this node has sessions with and what is announced to them, and
+// what is wrong with these or with others, by name.
 func (s *sessions) configure(desired []bgp.Desired, problems map[string]sessionProblem) {
 	wanted, plans := map[string]bool{}, map[string]sessionPlan{}
 	for _, d := range desired {
@@ -115,7 +115,9 @@ func (s *sessions) configure(desired []bgp.Desired, problems map[string]sessionP
 		wanted[name] = true
 	}
 	s.mu.Lock()
-	differs := !maps.Equal(s.wanted, wanted) || !maps.Equal(s.problems, problems) || !maps.Equal(s.plans, plans)
+	differs := !maps.Equal(s.wanted, wanted) ||
+		!maps.Equal(s.problems, problems) ||
+		!maps.Equal(s.plans, plans)
 	s.wanted, s.problems, s.plans = wanted, problems, plans
 	if len(wanted) == 0 {
 		s.remembered = false // nobody keeps a route of this node
@@ -145,11 +147,11 @@ type transition struct {
 }
 
 // follow takes in what all sessions are doing. It returns when there is something
-// to tell although nothing changes; zero for never.
+// to report although nothing changes; zero for never.
 func (s *sessions) follow(now time.Time, state []bgp.Session) (again time.Time) {
 	changes, differs, again := s.update(now, state)
 	for _, c := range changes {
-		s.tell(c)
+		s.emit(c)
 	}
 	if differs {
 		s.status.Set()
@@ -158,8 +160,10 @@ func (s *sessions) follow(now time.Time, state []bgp.Session) (again time.Time) 
 }
 
 // update takes in a state, and returns the transitions since the one before,
-// whether there is anything new to tell, and when there will be if nothing changes.
-func (s *sessions) update(at time.Time, state []bgp.Session) (changes []transition, differs bool, next time.Time) {
+// whether there is anything new to report, and when there will be if nothing changes.
+func (s *sessions) update(
+	at time.Time, state []bgp.Session,
+) (changes []transition, differs bool, next time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	rows := map[string]*sessionRow{}
@@ -178,26 +182,26 @@ func (s *sessions) update(at time.Time, state []bgp.Session) (changes []transiti
 			if now.EndedAt.Equal(before.EndedAt) {
 				why = ""
 			}
-			row.down, row.lost, row.told = at, why != "", false
+			row.down, row.lost, row.reported = at, why != "", false
 			changes = append(changes, transition{peer: now.Peer, why: why})
 		}
 		if is && (!was || again) {
 			row.ups++
-			row.down, row.lost, row.told = time.Time{}, false, false
+			row.down, row.lost, row.reported = time.Time{}, false, false
 			s.remembered = !s.over
 			changes = append(changes, transition{peer: now.Peer, up: true, row: now})
 		}
 		if now.State == bgp.SessionDamped && before.State != now.State {
 			changes = append(changes, transition{peer: now.Peer, damped: now.Flaps, why: now.Ended})
 		}
-		switch why, due := row.missing(); {
+		switch why, from := row.missing(); {
 		case why == "":
-		case due.After(at):
-			if next.IsZero() || due.Before(next) {
-				next = due
+		case from.After(at):
+			if next.IsZero() || from.Before(next) {
+				next = from
 			}
 		default:
-			row.told = true
+			row.reported = true
 			changes = append(changes, transition{peer: now.Peer, never: true, why: why})
 		}
 		differs = differs || !row.same(before)
@@ -214,21 +218,21 @@ func (s *sessions) update(at time.Time, state []bgp.Session) (changes []transiti
 	return changes, differs, next
 }
 
-// missing says why there is no session, and from when on that is to be told; ""
-// when it is not, or was. What does not come up at all is told when an attempt has
-// failed. A session that was lost may be back soon, and one that waits for the
-// other side does not fail.
-func (r *sessionRow) missing() (why string, due time.Time) {
+// missing returns why there is no session, and from when on that is to be reported; "" if
+// it is not, or was. A session that does not come up at all is reported when an attempt has
+// failed. One that was lost may be back soon, and one that waits for the other side does
+// not fail.
+func (r *sessionRow) missing() (why string, from time.Time) {
 	failed := r.LastError != "" && r.LastErrorAt.After(r.EndedAt) // an attempt since
 	switch {
-	case r.told:
+	case r.reported:
 	case r.State == bgp.SessionEstablished, r.State == bgp.SessionLeaving, r.State == bgp.SessionHeld:
-	case r.State == bgp.SessionDamped: // told as such
+	case r.State == bgp.SessionDamped: // reported as such
 	case r.State == bgp.SessionAwaitingBFD:
 		if failed {
 			why = r.LastError
 		}
-		return cmp.Or(why, "BFD has not found the way to the router to work"), r.down.Add(lostPatience)
+		return cmp.Or(why, "the BFD session with the router is not up"), r.down.Add(lostPatience)
 	case failed && !r.lost:
 		return r.LastError, r.down
 	case failed:
@@ -239,7 +243,7 @@ func (r *sessionRow) missing() (why string, due time.Time) {
 	return "", time.Time{}
 }
 
-// next is the row that follows with the state of now.
+// next returns the row that follows with the state of now.
 func (r *sessionRow) next(now bgp.Session) *sessionRow {
 	out := *r
 	out.Session = now
@@ -252,7 +256,7 @@ func (r *sessionRow) next(now bgp.Session) *sessionRow {
 		out.error, out.errorAt = now.LastError, now.LastErrorAt
 	}
 	if out.failing = now.State != bgp.SessionEstablished; !out.failing {
-		out.error, out.errorAt = "", time.Time{} // over; ended tells of the session before
+		out.error, out.errorAt = "", time.Time{} // over; ended is of the session before
 	}
 	out.ended, out.endedAt, out.flaps = now.Ended, now.EndedAt, 0
 	out.notification, out.notificationAt = now.Notification, now.NotificationAt
@@ -262,7 +266,7 @@ func (r *sessionRow) next(now bgp.Session) *sessionRow {
 	return &out
 }
 
-// shownState is a state as users see it. Attempts that come and go are one
+// shownState returns a state as users see it. Attempts that come and go are one
 // state.
 func shownState(s bgp.SessionState, before v1beta1.BGPSessionState) v1beta1.BGPSessionState {
 	if s != bgp.SessionOpening {
@@ -274,7 +278,7 @@ func shownState(s bgp.SessionState, before v1beta1.BGPSessionState) v1beta1.BGPS
 	return v1beta1.BGPConnecting
 }
 
-// same tells whether two rows look the same to users.
+// same reports whether two rows are the same to users.
 func (r *sessionRow) same(o *sessionRow) bool {
 	a, b := *r, *o
 	for _, row := range []*sessionRow{&a, &b} {
@@ -285,16 +289,16 @@ func (r *sessionRow) same(o *sessionRow) bool {
 		row.Ended, row.EndedAt, row.Flaps = "", time.Time{}, 0
 		row.Notification, row.NotificationAt = "", time.Time{}
 		row.Handed, row.HandedAt, row.Ignored, row.failing = 0, time.Time{}, 0, false
-		row.down, row.lost, row.told = time.Time{}, false, false
+		row.down, row.lost, row.reported = time.Time{}, false, false
 	}
 	return a == b
 }
 
-// tell makes an Event of a transition, for the BGPPeer.
-func (s *sessions) tell(c transition) {
+// emit makes an Event of a transition, for the BGPPeer.
+func (s *sessions) emit(c transition) {
 	var peer v1beta1.BGPPeer
 	if s.cluster.Get(context.Background(), types.NamespacedName{Name: c.peer}, &peer) != nil {
-		return // it is gone, and nobody looks for its Events
+		return // it is gone, and nobody reads its Events
 	}
 	node, why := s.node, strings.TrimSuffix(c.why, ".")
 	kind, reason := corev1.EventTypeWarning, v1beta1.ReasonSessionDown
@@ -302,15 +306,18 @@ func (s *sessions) tell(c transition) {
 	switch {
 	case c.up:
 		kind, reason = corev1.EventTypeNormal, v1beta1.ReasonSessionUp
-		note = fmt.Sprintf("Node %s has a session with %s: %s, AS %d, %s.", node, c.peer, c.row.Remote, c.row.PeerASN, c.row.Families)
+		note = fmt.Sprintf("Node %s has a session with %s: %s, AS %d, %s.",
+			node, c.peer, c.row.Remote, c.row.PeerASN, c.row.Families)
 	case c.damped > 0:
 		reason = v1beta1.ReasonSessionDamped
-		note = fmt.Sprintf("Node %s waits longer before it tries %s again: %d sessions in a row have ended soon, the last with: %s.",
-			node, c.peer, c.damped, why)
+		note = fmt.Sprintf("Node %s waits longer before it tries %s again: %d sessions in a row have "+
+			"ended soon, the last with: %s.", node, c.peer, c.damped, why)
 	case c.never:
-		reason, note = v1beta1.ReasonNoSession, fmt.Sprintf("Node %s cannot establish a session with %s: %s.", node, c.peer, why)
+		reason = v1beta1.ReasonNoSession
+		note = fmt.Sprintf("Node %s cannot establish a session with %s: %s.", node, c.peer, why)
 	case c.why == "":
-		kind, note = corev1.EventTypeNormal, fmt.Sprintf("The session of node %s with %s has ended on purpose.", node, c.peer)
+		kind = corev1.EventTypeNormal
+		note = fmt.Sprintf("The session of node %s with %s has ended on purpose.", node, c.peer)
 	}
 	s.events.Eventf(&peer, nil, kind, string(reason), "Connect", "%s", kube.Note(note))
 }
@@ -326,7 +333,7 @@ func (s *sessions) anyEstablished() bool {
 	return false
 }
 
-// all are the rows, by peer, also of sessions that cannot be.
+// all returns the rows, by peer, also of sessions that cannot be.
 func (s *sessions) all() []sessionRow {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -370,7 +377,10 @@ func (s *sessions) object() v1beta1.SpeakerBGP {
 	for name, problem := range s.problems {
 		if s.rows[name] == nil {
 			out.Sessions = append(out.Sessions, v1beta1.BGPSession{
-				Peer: name, State: v1beta1.BGPNotConfigured, Reason: string(problem.reason), Problem: problem.message,
+				Peer:    name,
+				State:   v1beta1.BGPNotConfigured,
+				Reason:  string(problem.reason),
+				Problem: problem.message,
 			})
 		}
 	}
@@ -382,7 +392,7 @@ func (s *sessions) object() v1beta1.SpeakerBGP {
 	return out
 }
 
-// announcedRanges are the addresses that decisions announce: how many, and as ranges,
+// announcedRanges returns the addresses that decisions announce: how many, and as ranges,
 // the first of many.
 func announcedRanges(decided map[netip.Addr]decision) (count int32, ranges []string) {
 	var addrs []netip.Addr
@@ -403,7 +413,7 @@ func announcedRanges(decided map[netip.Addr]decision) (count int32, ranges []str
 	return int32(len(addrs)), ranges
 }
 
-// withheld says which routes an established session does not carry although no
+// withheld returns which routes an established session does not carry although no
 // other does or the router should, "" for none.
 func (p sessionPlan) withheld(s bgp.Session) string {
 	var out []string
@@ -411,33 +421,43 @@ func (p sessionPlan) withheld(s bgp.Session) string {
 		out = append(out, s.Withheld)
 	}
 	for _, f := range p.uncarried.List() {
-		out = append(out, fmt.Sprintf("%s routes: the session is for %s, and no other of this node's carries them: set "+
-			"dualStackAddressFamily, or create a BGPPeer with an %s peerAddress", f, s.Families, f))
+		out = append(out, fmt.Sprintf("%s routes: the session is for %s, and no other of this node's "+
+			"carries them: set dualStackAddressFamily, or create a BGPPeer with an %s peerAddress",
+			f, s.Families, f))
 	}
 	for _, f := range (p.routes &^ s.Families).List() {
-		out = append(out, fmt.Sprintf("%s routes: the router does not take this family in the session: activate it there", f))
+		out = append(out, fmt.Sprintf(
+			"%s routes: the router does not take this family in the session: activate it there", f))
 	}
 	return strings.Join(out, "; ")
 }
 
-// foreignSource says that a session is to come from an address that none of the
-// node's links has. While the links are not known, nothing is wrong.
+// foreignSource returns the problem of a session that is to come from an address that none
+// of the node's links has. While the links are not known, nothing is wrong.
 func (p sessionPlan) foreignSource(own []links.Link) sessionProblem {
 	if !p.source.IsValid() || len(own) == 0 || slices.ContainsFunc(own, func(l links.Link) bool {
 		return slices.ContainsFunc(l.Prefixes, func(has netip.Prefix) bool { return has.Addr() == p.source })
 	}) {
 		return sessionProblem{}
 	}
-	return sessionProblem{v1beta1.ReasonNotConfigured, fmt.Sprintf("sourceAddress: %s is not an address of this node, so it cannot connect "+
-		"from there. Have nodeSelectors select only the node that has it, or give each node its own with perNode.sourceAddress.", p.source)}
+	return sessionProblem{v1beta1.ReasonNotConfigured, fmt.Sprintf("sourceAddress: %s is not an address of "+
+		"this node, so it cannot connect from there. Have nodeSelectors select only the node that has it, "+
+		"or give each node its own with perNode.sourceAddress.", p.source)}
 }
 
-// status is a row as the API writes it.
+// status returns a row as the API has it.
 func (r *sessionRow) status() v1beta1.BGPSession {
 	out := v1beta1.BGPSession{
-		Peer: r.Peer, State: r.state, Since: kube.Time(r.since), LastError: r.error, LastErrorTime: kube.Time(r.errorAt),
-		LastEnd: r.ended, LastEndTime: kube.Time(r.endedAt), Flaps: int32(r.flaps),
-		LastNotification: r.notification, LastNotificationTime: kube.Time(r.notificationAt),
+		Peer:                 r.Peer,
+		State:                r.state,
+		Since:                kube.Time(r.since),
+		LastError:            r.error,
+		LastErrorTime:        kube.Time(r.errorAt),
+		LastEnd:              r.ended,
+		LastEndTime:          kube.Time(r.endedAt),
+		Flaps:                int32(r.flaps),
+		LastNotification:     r.notification,
+		LastNotificationTime: kube.Time(r.notificationAt),
 	}
 	if r.State != bgp.SessionEstablished {
 		return out
@@ -449,7 +469,8 @@ func (r *sessionRow) status() v1beta1.BGPSession {
 	}
 	out.HoldTime, out.KeepaliveTime = kube.Duration(r.Hold), kube.Duration(r.Keepalive)
 	out.LongLivedStaleTime = kube.Duration(r.LongLived)
-	out.AdvertisedIPv4, out.AdvertisedIPv6, out.Withheld = int32(r.Advertised4), int32(r.Advertised6), r.Withheld
+	out.AdvertisedIPv4, out.AdvertisedIPv6 = int32(r.Advertised4), int32(r.Advertised6)
+	out.Withheld = r.Withheld
 	if r.Omitted != "" {
 		out.OmittedCapabilities = strings.Split(r.Omitted, ", ")
 	}

@@ -20,8 +20,9 @@ import (
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
-// TestSessionsAreTold: of what a session does, users see what matters, once.
-func TestSessionsAreTold(t *testing.T) {
+// TestSessionTransitionsAreReportedOnce: of what a session does, users see what matters,
+// once.
+func TestSessionTransitionsAreReportedOnce(t *testing.T) {
 	w := routedWorld(t, node("node1"), peer("tor", nil))
 	w.planned()
 	at := func(seconds int) time.Time { return time.Unix(int64(1000+seconds), 0) }
@@ -52,26 +53,40 @@ func TestSessionsAreTold(t *testing.T) {
 		events []string
 	}{
 		{"it begins", []bgp.Session{trying(bgp.SessionConnecting, 0, "", 0)}, "Connecting 0", true, nil},
-		{"an attempt is none of users' business", []bgp.Session{trying(bgp.SessionOpening, 1, "", 0)}, "Connecting 0", false, nil},
-		{"it fails", []bgp.Session{trying(bgp.SessionConnecting, 2, "no answer", 2)}, "Connecting 0 no answer 2", true, []string{"tor Warning NoSession"}},
-		{"and again", []bgp.Session{trying(bgp.SessionConnecting, 2, "no answer", 7)}, "Connecting 0 no answer 2", false, nil},
-		{"in another way", []bgp.Session{trying(bgp.SessionConnecting, 2, "refused", 12)}, "Connecting 0 refused 12", true, nil},
-		{"it is up", []bgp.Session{up(15, "refused", 12)}, "Established 15", true, []string{"tor Normal SessionUp"}},
+		{"an attempt is none of users' business", []bgp.Session{trying(bgp.SessionOpening, 1, "", 0)},
+			"Connecting 0", false, nil},
+		{"it fails", []bgp.Session{trying(bgp.SessionConnecting, 2, "no answer", 2)},
+			"Connecting 0 no answer 2", true, []string{"tor Warning NoSession"}},
+		{"and again", []bgp.Session{trying(bgp.SessionConnecting, 2, "no answer", 7)},
+			"Connecting 0 no answer 2", false, nil},
+		{"in another way", []bgp.Session{trying(bgp.SessionConnecting, 2, "refused", 12)},
+			"Connecting 0 refused 12", true, nil},
+		{"it is up", []bgp.Session{up(15, "refused", 12)}, "Established 15", true,
+			[]string{"tor Normal SessionUp"}},
 		{"nothing happens", []bgp.Session{up(15, "refused", 12)}, "Established 15", false, nil},
-		{"it is down", []bgp.Session{ended(trying(bgp.SessionConnecting, 20, "closed", 20), "closed", 20)}, "Connecting 20 closed 20, ended 20 closed", true, []string{"tor Warning SessionDown"}},
-		{"and does not come up", []bgp.Session{ended(trying(bgp.SessionConnecting, 20, "refused", 25), "closed", 20)},
+		{"it is down", []bgp.Session{ended(trying(bgp.SessionConnecting, 20, "closed", 20), "closed", 20)},
+			"Connecting 20 closed 20, ended 20 closed", true, []string{"tor Warning SessionDown"}},
+		{"and does not come up",
+			[]bgp.Session{ended(trying(bgp.SessionConnecting, 20, "refused", 25), "closed", 20)},
 			"Connecting 20 refused 25, ended 20 closed", true, nil},
-		{"up again", []bgp.Session{ended(up(30, "refused", 25), "closed", 20)}, "Established 30, ended 20 closed", true, []string{"tor Normal SessionUp"}},
-		{"down and up between two looks", []bgp.Session{ended(up(40, "closed", 39), "shut down", 38)}, "Established 40, ended 38 shut down", true,
+		{"up again", []bgp.Session{ended(up(30, "refused", 25), "closed", 20)},
+			"Established 30, ended 20 closed", true, []string{"tor Normal SessionUp"}},
+		{"down and up between two looks", []bgp.Session{ended(up(40, "closed", 39), "shut down", 38)},
+			"Established 40, ended 38 shut down", true,
 			[]string{"tor Warning SessionDown", "tor Normal SessionUp"}},
-		{"the same once more", []bgp.Session{ended(up(50, "closed", 49), "closed", 49)}, "Established 50, ended 49 closed", true,
+		{"the same once more", []bgp.Session{ended(up(50, "closed", 49), "closed", 49)},
+			"Established 50, ended 49 closed", true,
 			[]string{"tor Warning SessionDown", "tor Normal SessionUp"}},
-		{"again, and it is damped", []bgp.Session{damped}, "Damped 58 closed 58, ended 58 closed, flaps 4", true,
+		{"again, and it is damped", []bgp.Session{damped}, "Damped 58 closed 58, ended 58 closed, flaps 4",
+			true,
 			[]string{"tor Warning SessionDown", "tor Warning SessionDamped"}},
 		{"it is still", []bgp.Session{damped}, "Damped 58 closed 58, ended 58 closed, flaps 4", false, nil},
-		{"up once more", []bgp.Session{ended(up(59, "closed", 58), "closed", 58)}, "Established 59, ended 58 closed", true,
+		{"up once more", []bgp.Session{ended(up(59, "closed", 58), "closed", 58)},
+			"Established 59, ended 58 closed", true,
 			[]string{"tor Normal SessionUp"}},
-		{"this side ends it", []bgp.Session{ended(trying(bgp.SessionLeaving, 60, "closed", 58), "closed", 58)}, "Leaving 60, ended 58 closed", true, []string{"tor Normal SessionDown"}},
+		{"this side ends it",
+			[]bgp.Session{ended(trying(bgp.SessionLeaving, 60, "closed", 58), "closed", 58)},
+			"Leaving 60, ended 58 closed", true, []string{"tor Normal SessionDown"}},
 		{"and it is gone", nil, "", true, nil},
 	} {
 		t.Run(step.story, func(t *testing.T) {
@@ -110,10 +125,11 @@ func TestSessionsAreTold(t *testing.T) {
 	}
 }
 
-// TestWhatASessionLacks: what an established session does not carry is withheld, and
+// TestWithheldNamesWhatTheSessionCannotCarry: what an established session does not carry is withheld, and
 // says what to do; a source that is not this node's is told while it is not.
-func TestWhatASessionLacks(t *testing.T) {
-	own := []links.Link{{Name: "lo", Loopback: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}}}
+func TestWithheldNamesWhatTheSessionCannotCarry(t *testing.T) {
+	own := []links.Link{{Name: "lo", Loopback: true,
+		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}}}
 	here, away := netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.0.0.8")
 	for _, test := range []struct {
 		story  string
@@ -124,13 +140,17 @@ func TestWhatASessionLacks(t *testing.T) {
 		source bool     // the source is told to be wrong
 	}{
 		{"nothing", sessionPlan{routes: bgp.IPv4}, bgp.Session{Families: bgp.IPv4}, own, nil, false},
-		{"want of a next hop", sessionPlan{routes: bgp.DualStack}, bgp.Session{Families: bgp.DualStack, Withheld: "IPv6 routes: no hop"}, own,
+		{"want of a next hop", sessionPlan{routes: bgp.DualStack},
+			bgp.Session{Families: bgp.DualStack, Withheld: "IPv6 routes: no hop"}, own,
 			[]string{"IPv6 routes: no hop"}, false},
-		{"a family that no session carries", sessionPlan{routes: bgp.IPv4, uncarried: bgp.IPv6}, bgp.Session{Families: bgp.IPv4}, own,
+		{"a family that no session carries", sessionPlan{routes: bgp.IPv4, uncarried: bgp.IPv6},
+			bgp.Session{Families: bgp.IPv4}, own,
 			[]string{"IPv6 routes: the session is for IPv4", "dualStackAddressFamily"}, false},
-		{"a family that the router does not take", sessionPlan{routes: bgp.DualStack}, bgp.Session{Families: bgp.IPv4}, own,
+		{"a family that the router does not take", sessionPlan{routes: bgp.DualStack},
+			bgp.Session{Families: bgp.IPv4}, own,
 			[]string{"IPv6 routes: the router does not take this family"}, false},
-		{"two reasons", sessionPlan{routes: bgp.DualStack}, bgp.Session{Families: bgp.IPv6, Withheld: "IPv6 routes: no hop"}, own,
+		{"two reasons", sessionPlan{routes: bgp.DualStack},
+			bgp.Session{Families: bgp.IPv6, Withheld: "IPv6 routes: no hop"}, own,
 			[]string{"IPv6 routes: no hop; IPv4 routes: the router"}, false},
 		{"a source that is here", sessionPlan{source: here}, bgp.Session{}, own, nil, false},
 		{"a source that is elsewhere", sessionPlan{source: away}, bgp.Session{}, own, nil, true},
@@ -146,7 +166,8 @@ func TestWhatASessionLacks(t *testing.T) {
 					t.Errorf("withheld is %q, want %q in it", got, text)
 				}
 			}
-			if p := test.plan.foreignSource(test.links); (p.message != "") != test.source || test.source && p.reason != v1beta1.ReasonNotConfigured {
+			p := test.plan.foreignSource(test.links)
+			if (p.message != "") != test.source || test.source && p.reason != v1beta1.ReasonNotConfigured {
 				t.Errorf("the source's problem is %+v", p)
 			}
 		})
@@ -162,12 +183,15 @@ func TestAnAddressThatNoSessionCarries(t *testing.T) {
 	six := web[1].DeepCopyObject().(*discoveryv1.EndpointSlice)
 	six.Name, six.AddressType = "web-six", discoveryv1.AddressTypeIPv6
 	web = append(web, six)
-	w := routedWorld(t, append(web, node("node1"), peer("tor", func(s *v1beta1.BGPPeerSpec) { s.SourceAddress = "10.0.0.7" }))...)
+	w := routedWorld(t, append(web, node("node1"),
+		peer("tor", func(s *v1beta1.BGPPeerSpec) { s.SourceAddress = "10.0.0.7" }))...)
 	var pool v1beta1.IPAddressPool
-	changes(w, clustertest.Pool().Name, &pool, func(p *v1beta1.IPAddressPool) { p.Spec.Addresses = append(p.Spec.Addresses, "2001:db8::/64") })
+	changes(w, clustertest.Pool().Name, &pool,
+		func(p *v1beta1.IPAddressPool) { p.Spec.Addresses = append(p.Spec.Addresses, "2001:db8::/64") })
 	w.configure()
 	w.tells("tor 192.0.2.10/32")
-	if d := w.c.decisions.get(netip.MustParseAddr("2001:db8::10")); d.Announce || d.Reason != v1beta1.ReasonNoPeerForFamily {
+	if d := w.c.decisions.get(netip.MustParseAddr("2001:db8::10")); d.Announce ||
+		d.Reason != v1beta1.ReasonNoPeerForFamily {
 		t.Errorf("the decision for the IPv6 address is %s (%s)", d.Reason, d.Message)
 	}
 	w.bgp.says(bgp.Session{Peer: "tor", State: bgp.SessionConnecting})
@@ -176,7 +200,8 @@ func TestAnAddressThatNoSessionCarries(t *testing.T) {
 	if len(status.Addresses) != 1 || status.Addresses[0] != "192.0.2.10" || *status.AddressCount != 1 {
 		t.Errorf("announced are %d: %q", *status.AddressCount, status.Addresses)
 	}
-	if s := status.Sessions[0]; s.Reason != string(v1beta1.ReasonNotConfigured) || !strings.Contains(s.Problem, "10.0.0.7") || s.Withheld != "" {
+	if s := status.Sessions[0]; s.Reason != string(v1beta1.ReasonNotConfigured) ||
+		!strings.Contains(s.Problem, "10.0.0.7") || s.Withheld != "" {
 		t.Errorf("while it connects, the session says %+v", s)
 	}
 	w.bgp.says(bgp.Session{Peer: "tor", State: bgp.SessionEstablished, Families: bgp.IPv4})
@@ -201,18 +226,22 @@ func TestAnnouncedRanges(t *testing.T) {
 	announce := func(text string) {
 		decided[netip.MustParseAddr(text)] = decision{BGPDecision: announcement.BGPDecision{Announce: true}}
 	}
-	for _, text := range []string{"192.0.2.255", "192.0.3.0", "192.0.3.1", "192.0.2.7", "2001:db8::1", "255.255.255.255", "::"} {
+	for _, text := range []string{
+		"192.0.2.255", "192.0.3.0", "192.0.3.1", "192.0.2.7", "2001:db8::1", "255.255.255.255", "::",
+	} {
 		announce(text)
 	}
 	decided[netip.MustParseAddr("192.0.2.8")] = decision{}
 	count, ranges := announcedRanges(decided)
-	if want := []string{"192.0.2.7", "192.0.2.255-192.0.3.1", "255.255.255.255", "::", "2001:db8::1"}; count != 7 || !slices.Equal(ranges, want) {
+	want := []string{"192.0.2.7", "192.0.2.255-192.0.3.1", "255.255.255.255", "::", "2001:db8::1"}
+	if count != 7 || !slices.Equal(ranges, want) {
 		t.Errorf("%d: %q, want 7: %q", count, ranges, want)
 	}
 	for i := range 600 {
 		announce(fmt.Sprintf("198.51.%d.%d", i/100, 2*(i%100)))
 	}
-	if count, ranges = announcedRanges(decided); count != 607 || len(ranges) != v1beta1.MaxSpeakerAnnouncements {
+	if count, ranges = announcedRanges(decided); count != 607 ||
+		len(ranges) != v1beta1.MaxSpeakerAnnouncements {
 		t.Errorf("of %d addresses %d ranges are listed", count, len(ranges))
 	}
 }
@@ -277,11 +306,13 @@ func TestSessionsThatDoNotComeUp(t *testing.T) {
 			{5, lost(session(bgp.SessionConnecting, "", 0), "closed", 5), "SessionDown closed", 0},
 			{6, lost(session(bgp.SessionConnecting, "refused", 6), "closed", 5), "", 15},
 			{14, lost(session(bgp.SessionConnecting, "no answer", 14), "closed", 5), "", 15},
-			{15, lost(session(bgp.SessionConnecting, "no answer", 14), "closed", 5), "NoSession no answer", 0},
+			{15, lost(session(bgp.SessionConnecting, "no answer", 14), "closed", 5), "NoSession no answer",
+				0},
 			{300, lost(session(bgp.SessionConnecting, "no answer", 300), "closed", 5), "", 0},
 			{301, lost(up, "closed", 5), "SessionUp", 0},
 			{400, lost(session(bgp.SessionConnecting, "", 0), "closed", 400), "SessionDown closed", 0},
-			{411, lost(session(bgp.SessionConnecting, "no answer", 408), "closed", 400), "NoSession no answer", 0},
+			{411, lost(session(bgp.SessionConnecting, "no answer", 408), "closed", 400),
+				"NoSession no answer", 0},
 		}},
 		{"one that listens has no failures", []look{
 			{1, session(bgp.SessionListening, "", 0), "", 11},
@@ -293,7 +324,7 @@ func TestSessionsThatDoNotComeUp(t *testing.T) {
 		{"one that waits for BFD", []look{
 			{1, up, "SessionUp", 0},
 			{5, lost(session(bgp.SessionAwaitingBFD, "", 0), "BFD", 5), "SessionDown BFD", 15},
-			{15, lost(session(bgp.SessionAwaitingBFD, "", 0), "BFD", 5), "NoSession BFD has not found", 0},
+			{15, lost(session(bgp.SessionAwaitingBFD, "", 0), "BFD", 5), "NoSession the BFD session", 0},
 		}},
 		{"a new one that waits for BFD", []look{
 			{1, session(bgp.SessionAwaitingBFD, "BFD is down", 1), "", 11},
@@ -320,15 +351,22 @@ func TestSessionsThatDoNotComeUp(t *testing.T) {
 				w.events.Emitted, w.events.Notes = nil, nil
 				again := w.sessions.follow(at(look.at), []bgp.Session{look.now})
 				kind, words, _ := strings.Cut(look.event, " ")
-				told := slices.DeleteFunc(w.events.Emitted, func(e string) bool { return strings.HasSuffix(e, "SessionDamped") })
-				if (kind == "") != (len(told) == 0) || len(told) > 1 || kind != "" && !strings.HasSuffix(told[0], " "+kind) {
-					t.Errorf("at %d s %q is told, want %q", look.at, told, look.event)
+				told := slices.DeleteFunc(w.events.Emitted, func(e string) bool {
+					return strings.HasSuffix(e, "SessionDamped")
+				})
+				if (kind == "") != (len(told) == 0) || len(told) > 1 ||
+					kind != "" && !strings.HasSuffix(told[0], " "+kind) {
+					t.Errorf("at %d s %q is reported, want %q", look.at, told, look.event)
 				}
 				if kind != "" && !strings.Contains(strings.Join(w.events.Notes, " "), words) {
 					t.Errorf("at %d s the notes are %q, want %q in one", look.at, w.events.Notes, words)
 				}
-				if want := at(look.again); look.again == 0 && !again.IsZero() || look.again != 0 && !again.Equal(want) {
-					t.Errorf("at %d s there is more to tell at %s, want %d s", look.at, again, look.again)
+				want := at(look.again)
+				if look.again == 0 {
+					want = time.Time{}
+				}
+				if !again.Equal(want) {
+					t.Errorf("at %d s there is more to report at %s, want %d s", look.at, again, look.again)
 				}
 			}
 		})
@@ -352,18 +390,54 @@ func TestSessionStatus(t *testing.T) {
 	since := time.Unix(1000, 500)
 	w.bgp.says(
 		bgp.Session{Peer: "spine", State: bgp.SessionHeld, Since: since},
-		bgp.Session{Peer: "tor", State: bgp.SessionEstablished, Since: since, Local: netip.MustParseAddr("192.0.2.1"),
-			Remote: netip.MustParseAddr("192.0.2.254"), LocalASN: 64512, PeerASN: 4200000001, Families: bgp.DualStack, Hold: 9 * time.Second,
-			Keepalive: 3 * time.Second, MD5: true, GracefulRestart: true, LongLived: time.Hour, Advertised4: 2, Advertised6: 1, Withheld: "some"})
+		bgp.Session{
+			Peer:            "tor",
+			State:           bgp.SessionEstablished,
+			Since:           since,
+			Local:           netip.MustParseAddr("192.0.2.1"),
+			Remote:          netip.MustParseAddr("192.0.2.254"),
+			LocalASN:        64512,
+			PeerASN:         4200000001,
+			Families:        bgp.DualStack,
+			Hold:            9 * time.Second,
+			Keepalive:       3 * time.Second,
+			MD5:             true,
+			GracefulRestart: true,
+			LongLived:       time.Hour,
+			Advertised4:     2,
+			Advertised6:     1,
+			Withheld:        "some",
+		})
 	w.routes.follow()
 	duration := func(d time.Duration) *metav1.Duration { return &metav1.Duration{Duration: d} }
 	second := metav1.NewTime(time.Unix(1000, 0))
-	want := v1beta1.SpeakerBGP{Count: 2, Established: 1, BootID: "this boot", AddressCount: new(int32(0)), Sessions: []v1beta1.BGPSession{
-		{Peer: "spine", State: v1beta1.BGPHeld, Since: second},
-		{Peer: "tor", State: v1beta1.BGPEstablished, Since: second, LocalAddress: "192.0.2.1", RemoteAddress: "192.0.2.254", LocalASN: 64512,
-			PeerASN: 4200000001, Families: []v1beta1.BGPFamily{"IPv4", "IPv6"}, HoldTime: duration(9 * time.Second), KeepaliveTime: duration(3 * time.Second),
-			AdvertisedIPv4: 2, AdvertisedIPv6: 1, Withheld: "some", MD5: true, GracefulRestart: true, LongLivedStaleTime: duration(time.Hour)},
-	}}
+	want := v1beta1.SpeakerBGP{
+		Count:        2,
+		Established:  1,
+		BootID:       "this boot",
+		AddressCount: new(int32(0)),
+		Sessions: []v1beta1.BGPSession{
+			{Peer: "spine", State: v1beta1.BGPHeld, Since: second},
+			{
+				Peer:               "tor",
+				State:              v1beta1.BGPEstablished,
+				Since:              second,
+				LocalAddress:       "192.0.2.1",
+				RemoteAddress:      "192.0.2.254",
+				LocalASN:           64512,
+				PeerASN:            4200000001,
+				Families:           []v1beta1.BGPFamily{"IPv4", "IPv6"},
+				HoldTime:           duration(9 * time.Second),
+				KeepaliveTime:      duration(3 * time.Second),
+				AdvertisedIPv4:     2,
+				AdvertisedIPv6:     1,
+				Withheld:           "some",
+				MD5:                true,
+				GracefulRestart:    true,
+				LongLivedStaleTime: duration(time.Hour),
+			},
+		},
+	}
 	if diff := cmp.Diff(want, w.object().BGP); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

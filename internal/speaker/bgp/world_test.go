@@ -54,7 +54,7 @@ type world struct {
 	bfd      *fakeBFD
 	c        *Controller
 	sessions *sessions
-	paths    *paths
+	watched  *bfdSessions
 	routes   *routes
 	// proxy says whether kube-proxy is ready, proxyAnswers counts how often an address
 	// was requeued because of what it said.
@@ -130,8 +130,10 @@ func unsettledWorld(t *testing.T, objects ...client.Object) *world {
 		BootID:         "this boot",
 		WeightInterval: time.Second,
 	}, w.rules, func(context.Context, netip.Addr, uint16) bool { return w.proxy.Load() })
-	w.sessions, w.paths, w.routes = w.c.sessions, w.c.paths, w.c.routes
-	w.routes.toRoute = prometheus.ObserverFunc(func(seconds float64) { w.toRoute = append(w.toRoute, seconds) })
+	w.sessions, w.watched, w.routes = w.c.sessions, w.c.bfd, w.c.routes
+	w.routes.toRoute = prometheus.ObserverFunc(func(seconds float64) {
+		w.toRoute = append(w.toRoute, seconds)
+	})
 	w.loop = reconcile.NewLoop(reconcile.LoopConfig{
 		Queue:      w.queue,
 		Source:     w,
@@ -212,7 +214,8 @@ func (w *world) Links() []links.Link { return w.local }
 func (w *world) isPresent(name string, present bool) {
 	s := announcement.Speaker{Presence: announcement.Gone, Reason: v1beta1.ReasonNodeSilent, Worked: true}
 	if present {
-		s = announcement.Speaker{Presence: announcement.Present, Reason: v1beta1.ReasonNodePresent, Heard: true, Worked: true}
+		s = announcement.Speaker{Presence: announcement.Present, Reason: v1beta1.ReasonNodePresent,
+			Heard: true, Worked: true}
 	}
 	w.speakers[name] = s
 }
@@ -328,7 +331,8 @@ func node(name string) *corev1.Node { return clustertest.Node(name) }
 func service(name string) []client.Object { return clustertest.Service(name) }
 
 func link(name string, prefixes ...string) links.Link {
-	l := links.Link{Index: 1, Name: name, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Up: true, Broadcast: true}
+	l := links.Link{Index: 1, Name: name, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Up: true,
+		Broadcast: true}
 	for _, p := range prefixes {
 		l.Prefixes = append(l.Prefixes, netip.MustParsePrefix(p))
 	}
@@ -344,14 +348,14 @@ type fakeBGP struct {
 	sessions []bgp.Session
 	left     bool
 	changed  chan struct{}
-	paths    map[string]bgp.Liveness
+	liveness map[string]bgp.Liveness
 }
 
 // SetLiveness remembers what BFD finds.
-func (f *fakeBGP) SetLiveness(paths map[string]bgp.Liveness) {
+func (f *fakeBGP) SetLiveness(found map[string]bgp.Liveness) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.paths = paths
+	f.liveness = found
 }
 
 // Set remembers what the peers are to be told.
@@ -418,7 +422,8 @@ func peer(name string, change func(*v1beta1.BGPPeerSpec)) *v1beta1.BGPPeer {
 
 // password is a Secret with one.
 func password(text string) *corev1.Secret {
-	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "tor"}, Type: corev1.SecretTypeBasicAuth,
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "tor"},
+		Type: corev1.SecretTypeBasicAuth,
 		Data: map[string][]byte{corev1.BasicAuthPasswordKey: []byte(text)}}
 }
 

@@ -67,7 +67,7 @@ type Config struct {
 	Status    notify.Signal // set when the Speaker object is out of date
 	Logger    *slog.Logger
 
-	// Before is what the speaker before this one claimed, as its object tells.
+	// Before is what the speaker before this one claimed, by its object.
 	Before map[netip.Addr]announcement.Claim
 	// ProbeCount is how many times the LAN is asked before an address is announced for the
 	// first time, 0 for not at all; ProbeInterval is the time between two questions.
@@ -79,7 +79,7 @@ type Config struct {
 	HandOver time.Duration
 }
 
-// view is what all parts of a Controller look at.
+// view is what all parts of a Controller read.
 type view struct {
 	node    string
 	memory  *memory
@@ -98,8 +98,8 @@ type Controller struct {
 	c         Config
 	view      *view
 	asking    asker
-	probing   *asking
-	checking  *checking
+	probing   *probing
+	selfCheck *selfCheck
 	conflicts *conflicts
 	metrics   *metrics
 	stalled   notify.Signal
@@ -123,7 +123,7 @@ func New(ctx context.Context, c Config) *Controller {
 		handOver: c.HandOver,
 	}
 	hosts := newProxyFinder(c.Prober, v)
-	probing := &asking{
+	first := &probing{
 		prober:     c.Prober,
 		proxyHosts: hosts,
 		view:       v,
@@ -137,10 +137,10 @@ func New(ctx context.Context, c Config) *Controller {
 	return &Controller{
 		c:         c,
 		view:      v,
-		asking:    probing,
-		probing:   probing,
+		asking:    first,
+		probing:   first,
 		conflicts: found,
-		checking: &checking{
+		selfCheck: &selfCheck{
 			prober:     c.Prober,
 			proxyHosts: hosts,
 			view:       v,
@@ -158,15 +158,15 @@ const (
 	// reportPause is the least time between two reports of what the announcer has done.
 	// While thousands of addresses are taken, it has news every few milliseconds.
 	reportPause = 250 * time.Millisecond
-	// conflictInterval is how often conflicts are looked for that nothing else tells of: a
-	// claim of another node is one when it goes on for too long.
+	// conflictInterval is how often conflicts are evaluated that come about without an event:
+	// a claim of another node is one when it goes on for too long.
 	conflictInterval = 5 * time.Second
 )
 
 // Run probes, checks and reports until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{c.probing.run, c.checking.run, c.follow} {
+	for _, part := range []func(context.Context) error{c.probing.run, c.selfCheck.run, c.follow} {
 		group.Go(func() error { return part(ctx) })
 	}
 	return group.Wait()
@@ -183,7 +183,7 @@ func (c *Controller) follow(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			if c.conflicts.announce() {
+			if c.conflicts.report() {
 				c.c.Status.Set()
 			}
 			continue
@@ -199,7 +199,7 @@ func (c *Controller) follow(ctx context.Context) error {
 		}
 		next = time.Now().Add(reportPause)
 		c.measureTakeovers()
-		c.conflicts.announce()
+		c.conflicts.report()
 		c.c.Status.Set()
 	}
 }
@@ -221,7 +221,7 @@ func (c *Controller) measureTakeovers() {
 func (c *Controller) Stalled() <-chan struct{} { return c.stalled.C() }
 
 // Adopt takes in what the speaker before this one claimed: as other members remember it,
-// and as its object tells, should they have been restarted too.
+// and as its object says, should they have been restarted too.
 func (c *Controller) Adopt() {
 	c.view.memory.adopt(c.c.Members.ClaimedBefore(c.c.Before), c.c.Members.Current().Claims)
 	// Before the first is published, all others of its block are known.
@@ -235,11 +235,6 @@ func (c *Controller) Adopt() {
 // PublishAll publishes every claim of this node, and takes back what else it published
 // before it was restarted.
 func (c *Controller) PublishAll() { c.c.Claims.PublishAll() }
-
-// Decision returns the last decision about an address; the zero one for none.
-func (c *Controller) Decision(addr netip.Addr) announcement.Decision {
-	return c.view.memory.of(addr).Decision
-}
 
 // Owns reports whether this node claims anything.
 func (c *Controller) Owns() bool { return c.view.memory.owns() }
@@ -343,9 +338,9 @@ func (c *Controller) Flush() {
 // Known implements [reconcile.Protocol].
 func (c *Controller) Known() []netip.Addr { return c.view.memory.known() }
 
-// apply gives a decision to the announcer, remembers it, has the members told what
-// this node claims, and tells of it where it differs from the one before. What the
-// members cannot be told is not announced: they might announce it too.
+// apply gives a decision to the announcer, remembers it, sets the claim that is published,
+// and reports it where it differs from the one before. An address whose claim cannot be
+// published is not announced: other members might announce it too.
 //
 // It returns the decision that is in force.
 func (c *Controller) apply(
@@ -361,38 +356,57 @@ func (c *Controller) apply(
 		}
 	}
 	c.c.Announcer.Set(in.Address, announcer.Request{
-		Links: d.Links, Policy: announcer.Policy(d.Policy), As: d.As, Generation: after.burst, Promiscuous: d.Promiscuous,
+		Links:       d.Links,
+		Policy:      announcer.Policy(d.Policy),
+		As:          d.As,
+		Generation:  after.burst,
+		Promiscuous: d.Promiscuous,
 	})
 	if len(d.Ask) > 0 {
 		c.asking.start(in.Address, d.Ask)
 	}
-	if before.Announce != d.Announce || before.Reason != d.Reason || before.Owner != d.Owner || !sameClaim(before.Claim, d.Claim) ||
-		!slices.Equal(before.Links, d.Links) || !slices.Equal(before.Services, d.Services) {
+	if differs(before.Decision, d) {
 		c.c.Status.Set()
 		if !onlyElsewhere(d, elsewhere) || owns(before.Decision) {
-			c.tell(in, before.Decision, d)
+			c.report(in, before.Decision, d)
 		}
 	}
 	return d
+}
+
+// differs reports whether two decisions are not the same to users.
+func differs(before, d announcement.Decision) bool {
+	return before.Announce != d.Announce ||
+		before.Reason != d.Reason ||
+		before.Owner != d.Owner ||
+		!sameClaim(before.Claim, d.Claim) ||
+		!slices.Equal(before.Links, d.Links) ||
+		!slices.Equal(before.Services, d.Services)
 }
 
 func sameClaim(a, b *announcement.Claim) bool {
 	return a == b || a != nil && b != nil && *a == *b
 }
 
-// tell writes a changed decision to the log and to the Events of its Services.
-func (c *Controller) tell(in announcement.Input, before, d announcement.Decision) {
-	log := c.c.Logger.With("address", in.Address.String(), "owner", d.Owner, "services", d.Services, "reason", string(d.Reason), "message", d.Message)
+// report writes a changed decision to the log and to the Events of its Services.
+func (c *Controller) report(in announcement.Input, before, d announcement.Decision) {
+	log := c.c.Logger.With("address", in.Address.String(), "owner", d.Owner, "services", d.Services,
+		"reason", string(d.Reason), "message", d.Message)
+	emit := func(services []string, reason v1beta1.Reason, message string) {
+		c.c.Events.Emit(services, in.Address.String(), corev1.EventTypeNormal, reason, message)
+	}
 	took, gaveUp := owns(d) && !owns(before), owns(before) && !owns(d)
 	switch {
 	case took:
-		log.Info("address taken", "links", d.Links, "cause", string(d.Cause), "generation", d.Claim.Generation)
-		c.c.Events.Emit(d.Services, in.Address.String(), corev1.EventTypeNormal, v1beta1.ReasonAnnouncing,
-			strings.TrimSpace(fmt.Sprintf("Node %s announces %s on %s (%s). %s", in.Node, in.Address, strings.Join(d.Links, ", "), d.CauseText(), d.Unseen)))
+		log.Info("address taken",
+			"links", d.Links, "cause", string(d.Cause), "generation", d.Claim.Generation)
+		message := fmt.Sprintf("Node %s announces %s on %s (%s). %s",
+			in.Node, in.Address, strings.Join(d.Links, ", "), d.CauseText(), d.Unseen)
+		emit(d.Services, v1beta1.ReasonAnnouncing, strings.TrimSpace(message))
 	case gaveUp:
 		log.Info("address given up")
-		c.c.Events.Emit(before.Services, in.Address.String(), corev1.EventTypeNormal, v1beta1.ReasonWithdrawn,
-			fmt.Sprintf("Node %s no longer announces %s (%s): %s", in.Node, in.Address, d.Reason, d.Message))
+		emit(before.Services, v1beta1.ReasonWithdrawn, fmt.Sprintf("Node %s no longer announces %s (%s): %s",
+			in.Node, in.Address, d.Reason, d.Message))
 	case d.Reason == v1beta1.ReasonNotOwner && before.Reason == v1beta1.ReasonNotOwner:
 		log.Debug("another node owns the address now")
 	default:
@@ -400,7 +414,7 @@ func (c *Controller) tell(in announcement.Input, before, d announcement.Decision
 	}
 }
 
-// onlyElsewhere tells whether only another protocol announces the address: that is no
+// onlyElsewhere reports whether only another protocol announces the address: that is no
 // news, and no trouble.
 func onlyElsewhere(d announcement.Decision, elsewhere bool) bool {
 	return elsewhere && d.Reason == v1beta1.ReasonNoAdvertisement
@@ -419,5 +433,5 @@ func (*Controller) warns(in reconcile.Inputs, d announcement.Decision) bool {
 	return true
 }
 
-// owns tells whether a node announces an address by a decision as its owner.
+// owns reports whether a node announces an address by a decision as its owner.
 func owns(d announcement.Decision) bool { return d.Announce && d.StandInFor == "" }

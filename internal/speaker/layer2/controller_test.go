@@ -9,43 +9,44 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
 )
 
-func TestAnnouncementIsToldOnTransitionsOnly(t *testing.T) {
+func TestAnnouncementIsReportedOnTransitionsOnly(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	w.look()
-	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 	w.look()
 	w.look()
-	w.did("192.0.2.10 eth0", false)
+	w.Did("192.0.2.10 eth0", false)
 
 	// A second link in the same subnet: more is announced, and nobody takes
 	// over.
-	w.local = append(w.local, link("eth1", "192.0.2.2/24"))
+	w.Local = append(w.Local, link("eth1", "192.0.2.2/24"))
 	w.look()
-	w.did("192.0.2.10 eth0,eth1", true)
+	w.Did("192.0.2.10 eth0,eth1", true)
 
 	// node2 is there now and takes the address: its claim came later.
-	w.says("node2", "claim/192.0.2.10=2")
+	w.Publishes("node2", "claim/192.0.2.10=2")
 	w.look()
-	w.did("192.0.2.10", true, "web Normal Withdrawn")
+	w.Did("192.0.2.10", true, "web Normal Withdrawn")
 	w.look()
-	w.did("192.0.2.10", false)
+	w.Did("192.0.2.10", false)
 
 	w.died("node2", false)
 	w.look()
-	w.did("192.0.2.10 eth0,eth1", true, "web Normal Announcing")
+	w.Did("192.0.2.10 eth0,eth1", true, "web Normal Announcing")
 }
 
-func TestEveryServiceOfTheAddressIsTold(t *testing.T) {
+func TestEveryServiceOfTheAddressGetsAnEvent(t *testing.T) {
 	w := newWorld(t, slices.Concat(service("web"), service("dns"), append(service("mail"), node("node1")))...)
 	w.look()
-	w.did("192.0.2.10 eth0", true, "dns Normal Announcing", "mail Normal Announcing", "web Normal Announcing")
+	w.Did("192.0.2.10 eth0", true, "dns Normal Announcing", "mail Normal Announcing", "web Normal Announcing")
 	w.look()
-	w.did("192.0.2.10 eth0", false)
+	w.Did("192.0.2.10 eth0", false)
 }
 
 func TestWithdrawal(t *testing.T) {
@@ -53,29 +54,36 @@ func TestWithdrawal(t *testing.T) {
 		story  string
 		change func(*world)
 		reason v1beta1.Reason
-		told   []string // Events
+		events []string
 	}{
 		{"no endpoint is ready", func(w *world) { w.ready("web", false) }, v1beta1.ReasonNoEndpoint,
 			[]string{"web Normal Withdrawn", "web Warning NoEndpoint"}},
-		{"the same, and another speaker comes first by name: it tells the Service",
-			func(w *world) { w.ready("web", false); w.says("node0") }, v1beta1.ReasonNoEndpoint, []string{"web Normal Withdrawn"}},
+		{"the same, and another speaker comes first by name: it warns the Service",
+			func(w *world) {
+				w.ready("web", false)
+				w.Publishes("node0")
+			}, v1beta1.ReasonNoEndpoint, []string{"web Normal Withdrawn"}},
 		{"the same, and the other one is not present",
-			func(w *world) { w.ready("web", false); w.says("node0", "stage=restarting") }, v1beta1.ReasonNoEndpoint,
+			func(w *world) {
+				w.ready("web", false)
+				w.Publishes("node0", "stage=restarting")
+			}, v1beta1.ReasonNoEndpoint,
 			[]string{"web Normal Withdrawn", "web Warning NoEndpoint"}},
-		{"the link goes down", func(w *world) { w.local[0].Up = false }, v1beta1.ReasonNoCandidate,
+		{"the link goes down", func(w *world) { w.Local[0].Up = false }, v1beta1.ReasonNoCandidate,
 			[]string{"web Normal Withdrawn", "web Warning NoCandidate"}},
-		{"it leaves, and nobody can take over", func(w *world) { w.tracker.SetStage(announcement.StageLeaving) }, v1beta1.ReasonNoCandidate,
+		{"it leaves, and nobody can take over",
+			func(w *world) { w.tracker.SetStage(announcement.StageLeaving) }, v1beta1.ReasonNoCandidate,
 			[]string{"web Normal Withdrawn"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, append(service("web"), node("node1"))...)
 			w.look()
-			w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+			w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 			test.change(w)
 			w.look()
-			w.did("192.0.2.10", true, test.told...)
+			w.Did("192.0.2.10", true, test.events...)
 			w.look()
-			w.did("192.0.2.10", false)
+			w.Did("192.0.2.10", false)
 			if got := w.reason(); got != test.reason {
 				t.Errorf("the reason is %s, want %s", got, test.reason)
 			}
@@ -94,10 +102,10 @@ func TestServiceIsDeleted(t *testing.T) {
 	if err := w.api.Delete(t.Context(), objects[0]); err != nil {
 		t.Fatal(err)
 	}
-	w.set, w.events = nil, nil
-	w.isStale()
+	w.Given, w.Emitted = nil, nil
+	w.IsStale()
 	w.look()
-	w.did("192.0.2.10", true)
+	w.Did("192.0.2.10", true)
 	w.claims("")
 	if known := w.memory.known(); len(known) > 0 {
 		t.Errorf("%v is remembered for ever", known)
@@ -105,60 +113,61 @@ func TestServiceIsDeleted(t *testing.T) {
 }
 
 func TestNothingIsAnnouncedBeforeTheMembersAreKnown(t *testing.T) {
-	w := newWorld(t, append(service("web"), node("node1"))...)
-	w.settled = notify.NewLatch()
+	w := unsettledWorld(t, func(*members.Config) {}, append(service("web"), node("node1"))...)
 	w.look()
-	if len(w.set) > 0 || len(w.events) > 0 {
-		t.Errorf("the announcer was given %q, and %q was emitted", w.set, w.events)
+	if len(w.Given) > 0 || len(w.Emitted) > 0 {
+		t.Errorf("the announcer was given %q, and %q was emitted", w.Given, w.Emitted)
 	}
 	w.settled.Set() // and all is looked at again
 	w.look()
-	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 }
 
-// TestClaimsAreSaidAndTakenBack: an address goes from node1 to node2 and back.
+// TestClaimsArePublishedAndWithdrawn: an address goes from node1 to node2 and back.
 // The generation counts up, and node1 says each thing once.
-func TestClaimsAreSaidAndTakenBack(t *testing.T) {
+func TestClaimsArePublishedAndWithdrawn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 		w.look()
 		w.look()
-		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 		w.claims("1")
-		if got := w.requests[address]; got.Generation != 1 || got.As != nil {
+		if got := w.Requests[address]; got.Generation != 1 || got.As != nil {
 			t.Errorf("the announcer was asked for %+v", got)
 		}
 
-		w.says("node2", "claim/192.0.2.10=2")
+		w.Publishes("node2", "claim/192.0.2.10=2")
 		w.look()
 		w.look()
-		w.did("192.0.2.10", true, "web Normal Withdrawn")
+		w.Did("192.0.2.10", true, "web Normal Withdrawn")
 		w.claims("")
-		if w.sayings != 2 || w.reason() != v1beta1.ReasonNotOwner {
-			t.Errorf("said something %d times; the reason is %s", w.sayings, w.reason())
+		if w.ClaimsPublished != 2 || w.reason() != v1beta1.ReasonNotOwner {
+			t.Errorf("said something %d times; the reason is %s", w.ClaimsPublished, w.reason())
 		}
 
 		w.died("node2", false)
 		w.look()
-		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 		w.claims("3")
-		if got := w.requests[address].Generation; got != 2 {
+		if got := w.Requests[address].Generation; got != 2 {
 			t.Errorf("the announcer was asked for generation %d: it would not announce anew", got)
 		}
-		if got, ok := w.memory.took(address); !ok || got.cause != v1beta1.CauseNodeGone || got.from.After(time.Now()) || got.from.IsZero() {
+		if got, ok := w.memory.took(address); !ok || got.cause != v1beta1.CauseNodeGone ||
+			got.from.After(time.Now()) || got.from.IsZero() {
 			t.Errorf("taken: %+v, %t", got, ok)
 		}
 
 		// node2 is back and still claims what it had, which is over.
-		w.says("node2", "claim/192.0.2.10=2")
+		w.Publishes("node2", "claim/192.0.2.10=2")
 		w.look()
-		w.did("192.0.2.10 eth0", false)
-		w.says("node2")
+		w.Did("192.0.2.10 eth0", false)
+		w.Publishes("node2")
 		w.look()
-		w.did("192.0.2.10 eth0", false)
+		w.Did("192.0.2.10 eth0", false)
 		w.claims("3")
-		if got := w.requests[address].Generation; got != 3 {
-			t.Errorf("the announcer was asked for generation %d: hosts that heard node2 would stay there", got)
+		if got := w.Requests[address].Generation; got != 3 {
+			t.Errorf("the announcer was asked for generation %d: hosts that heard node2 would stay there",
+				got)
 		}
 	})
 }
@@ -178,13 +187,13 @@ func TestAddressIsHandedOver(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 				w.look()
-				w.did("192.0.2.10 eth0", true, "web Normal Announcing")
-				w.says("node2")
+				w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
+				w.Publishes("node2")
 				w.tracker.SetStage(announcement.StageLeaving)
 				if got := w.look(); got != 3*time.Second {
 					t.Errorf("it is looked at again after %s", got)
 				}
-				w.did("192.0.2.10 eth0", true)
+				w.Did("192.0.2.10 eth0", true)
 				w.claims("1")
 				if w.reason() != v1beta1.ReasonHandingOver {
 					t.Errorf("the reason is %s", w.reason())
@@ -193,16 +202,16 @@ func TestAddressIsHandedOver(t *testing.T) {
 				if got := w.look(); got != 3*time.Second-time.Millisecond {
 					t.Errorf("then after %s: its time starts anew", got)
 				}
-				w.did("192.0.2.10 eth0", false)
+				w.Did("192.0.2.10 eth0", false)
 
 				time.Sleep(test.after - time.Millisecond)
 				if test.take {
-					w.says("node2", "claim/192.0.2.10=2")
+					w.Publishes("node2", "claim/192.0.2.10=2")
 				}
 				if got := w.look(); got != 0 {
 					t.Errorf("and after %s once more", got)
 				}
-				w.did("192.0.2.10", true, "web Normal Withdrawn")
+				w.Did("192.0.2.10", true, "web Normal Withdrawn")
 				w.claims("")
 				if w.memory.owns() {
 					t.Error("the speaker waits for ever before it stops")
@@ -216,11 +225,11 @@ func TestAddressIsHandedOver(t *testing.T) {
 // hardware address of node2 and claims nothing.
 func TestStandIn(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-	w.says("node2", "claim/192.0.2.10=7", "stage=restarting")
+	w.Publishes("node2", "claim/192.0.2.10=7", "stage=restarting")
 	w.look()
-	w.did("192.0.2.10 eth0", true)
+	w.Did("192.0.2.10 eth0", true)
 	w.claims("")
-	if got := w.requests[address]; got.As["eth0"].String() != net6(2).String() || got.Generation != 0 {
+	if got := w.Requests[address]; got.As["eth0"].String() != net6(2).String() || got.Generation != 0 {
 		t.Errorf("the announcer was asked for %+v", got)
 	}
 	if w.reason() != v1beta1.ReasonStandIn || w.memory.owns() {
@@ -230,19 +239,19 @@ func TestStandIn(t *testing.T) {
 		t.Error("to stand in is measured as taking the address")
 	}
 
-	w.says("node2", "claim/192.0.2.10=7")
+	w.Publishes("node2", "claim/192.0.2.10=7")
 	w.look()
-	w.did("192.0.2.10", true)
+	w.Did("192.0.2.10", true)
 
 	// It restarts once more and then dies: now it is node1's.
-	w.says("node2", "claim/192.0.2.10=7", "stage=restarting")
+	w.Publishes("node2", "claim/192.0.2.10=7", "stage=restarting")
 	w.look()
-	w.did("192.0.2.10 eth0", true)
+	w.Did("192.0.2.10 eth0", true)
 	w.died("node2", false)
 	w.look()
-	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 	w.claims("8")
-	if got := w.requests[address]; got.As != nil || got.Generation != 1 {
+	if got := w.Requests[address]; got.As != nil || got.Generation != 1 {
 		t.Errorf("the announcer was asked for %+v", got)
 	}
 }
@@ -254,35 +263,37 @@ func TestMinorityClaimsWeakly(t *testing.T) {
 	w.reads(written("node2"), written("node3"))
 	w.look()
 	w.claims("1w")
-	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
-	w.says("node2", "claim/192.0.2.10=1")
-	w.says("node3")
+	w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
+	w.Publishes("node2", "claim/192.0.2.10=1")
+	w.Publishes("node3")
 	w.look()
-	w.did("192.0.2.10 eth0", true)
+	w.Did("192.0.2.10 eth0", true)
 	if w.reason() != v1beta1.ReasonHandingOver {
 		t.Errorf("the reason is %s", w.reason())
 	}
-	w.says("node2", "claim/192.0.2.10=2")
+	w.Publishes("node2", "claim/192.0.2.10=2")
 	w.look()
 	w.claims("")
-	w.did("192.0.2.10", true, "web Normal Withdrawn")
+	w.Did("192.0.2.10", true, "web Normal Withdrawn")
 }
 
 // TestPolicyIsGivenToTheAnnouncer as the advertisement has it.
 func TestPolicyIsGivenToTheAnnouncer(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
-	objects := everything()
+	objects := speakertest.Everything()
 	objects.L2Advertisements[0].Spec.Announcement = &v1beta1.AnnouncementPolicy{
-		Count: 7, Interval: &metav1.Duration{Duration: 20 * time.Millisecond}, RefreshInterval: &metav1.Duration{Duration: time.Hour},
+		Count:           7,
+		Interval:        &metav1.Duration{Duration: 20 * time.Millisecond},
+		RefreshInterval: &metav1.Duration{Duration: time.Hour},
 	}
 	objects.L2Advertisements[0].Spec.Promiscuous = true
 	w.config.Set(objects, time.Now())
 	w.look()
-	if !w.requests[address].Promiscuous {
+	if !w.Requests[address].Promiscuous {
 		t.Error("the links do not take all frames")
 	}
 	want := announcer.Policy{Count: 7, Interval: 20 * time.Millisecond, Refresh: time.Hour}
-	if got := w.requests[address].Policy; got != want {
+	if got := w.Requests[address].Policy; got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -292,24 +303,24 @@ func TestLANIsAskedBeforeTheFirstAnnouncement(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.c.view.probes = true
 	w.look()
-	w.did("192.0.2.10", true)
+	w.Did("192.0.2.10", true)
 	if len(w.asked) != 1 || w.asked[0] != "192.0.2.10 eth0" || w.reason() != v1beta1.ReasonProbing {
 		t.Errorf("asked for %q; the reason is %s", w.asked, w.reason())
 	}
 	answered(w.memory, address, announcement.ProbeAsking, nil)
 	w.look()
-	w.did("192.0.2.10", false)
+	w.Did("192.0.2.10", false)
 
 	answered(w.memory, address, announcement.ProbeTaken, net6(9))
 	w.look()
-	w.did("192.0.2.10", true, "web Warning Conflict")
+	w.Did("192.0.2.10", true, "web Warning Conflict")
 	w.look()
-	w.did("192.0.2.10", false)
+	w.Did("192.0.2.10", false)
 	w.claims("")
 
 	answered(w.memory, address, announcement.ProbeFree, nil)
 	w.look()
-	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 	if len(w.asked) != 1 {
 		t.Errorf("asked for %q", w.asked)
 	}

@@ -20,7 +20,7 @@ func TestConflictEndsWithItsService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		objects := service("web")
 		w := newWorld(t, append(objects, node("node1"), node("node2"))...)
-		w.says("node2", "claim/192.0.2.10=5")
+		w.Publishes("node2", "claim/192.0.2.10=5")
 		w.look()
 		c, _ := w.checks()
 		c.round(t.Context())
@@ -46,11 +46,11 @@ type recorder func()
 // Eventf implements events.EventRecorder.
 func (r recorder) Eventf(runtime.Object, runtime.Object, string, string, string, string, ...any) { r() }
 
-// TestConflictIsToldOnceByTwo: whoever tells of a conflict first is the only one.
-func TestConflictIsToldOnceByTwo(t *testing.T) {
+// TestConflictFoundByTwoIsReportedOnce: whoever reports a conflict first is the only one.
+func TestConflictFoundByTwoIsReportedOnce(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.look()
-	w.events = nil
+	w.Emitted = nil
 	w.hears("192.0.2.10", "eth0", 9, false, 0)
 	events, inside := 0, false
 	w.conflicts.events = reconcile.NewServiceEvents(w.api, recorder(func() {
@@ -58,11 +58,11 @@ func TestConflictIsToldOnceByTwo(t *testing.T) {
 		if !inside {
 			inside = true
 			done := make(chan struct{})
-			go func() { defer close(done); w.conflicts.announce() }()
+			go func() { defer close(done); w.conflicts.report() }()
 			<-done
 		}
 	}))
-	w.conflicts.announce()
+	w.conflicts.report()
 	if events != 1 || w.conflicts.counted()[v1beta1.ConflictForeignHost] != 1 {
 		t.Errorf("%d Events, counted %v", events, w.conflicts.counted())
 	}
@@ -100,7 +100,7 @@ func TestLinksOfNowAreAsked(t *testing.T) {
 		lan.breaks(prober.ErrLinkUnusable)
 		w.look()
 		lan.after(time.Second)
-		w.local = []links.Link{link("bond0", "192.0.2.1/24")}
+		w.Local = []links.Link{link("bond0", "192.0.2.1/24")}
 		w.look()
 		lan.after(time.Minute)
 		if w.reason() != v1beta1.ReasonOwner {
@@ -113,10 +113,10 @@ func TestLinksOfNowAreAsked(t *testing.T) {
 // nobody announces them.
 func TestReturningNodeWarnsNobody(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-	w.says("node2", "claim/192.0.2.10=5")
+	w.Publishes("node2", "claim/192.0.2.10=5")
 	w.look()
-	w.returns(func() {
-		w.set, w.events = nil, nil
+	w.Returns(w.tracker, func() {
+		w.Given, w.Emitted = nil, nil
 		if err := w.loop.Reconcile(t.Context(), []netip.Addr{address}); err != nil {
 			t.Error(err)
 		}
@@ -124,7 +124,7 @@ func TestReturningNodeWarnsNobody(t *testing.T) {
 	if got := w.reason(); got != v1beta1.ReasonReturning {
 		t.Errorf("while it asks the reason is %s", got)
 	}
-	if len(w.events) > 0 {
-		t.Errorf("node2 announces it all the time: %q", w.events)
+	if len(w.Emitted) > 0 {
+		t.Errorf("node2 announces it all the time: %q", w.Emitted)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
+	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/prober"
@@ -37,39 +38,40 @@ func TestWhatCannotBePublishedIsNotOwned(t *testing.T) {
 	other := netip.MustParseAddr("198.51.100.1")
 	holds(0)
 	w.look()
-	w.did("192.0.2.10", true, "web Warning NodeFull")
+	w.Did("192.0.2.10", true, "web Warning NodeFull")
 	w.claims("")
 
 	holds(1, other)
 	w.look()
-	if got := w.reason(); got != v1beta1.ReasonNoCandidate || !strings.Contains(w.memory.of(address).Message, "node1 (NodeFull)") {
+	if got := w.reason(); got != v1beta1.ReasonNoCandidate ||
+		!strings.Contains(w.memory.of(address).Message, "node1 (NodeFull)") {
 		t.Errorf("alone it is %s: %s", got, w.memory.of(address).Message)
 	}
-	if w.said["full"] == "" {
+	if len(w.Published["full"]) == 0 {
 		t.Error("it does not publish that it is full")
 	}
-	w.events = nil
+	w.Emitted = nil
 
-	w.says("node2")
+	w.Publishes("node2")
 	w.look()
 	if d := w.memory.of(address); d.Owner != "node2" || d.Announce {
 		t.Errorf("owner is %q (%s): want the one that has room", d.Owner, d.Reason)
 	}
 	holds(members.MaxBlocks, other)
-	w.says("node2", "full=claims")
+	w.Publishes("node2", "full=claims")
 	w.look()
-	w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+	w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 	// What it claims it keeps, full or not.
 	holds(1, address)
 	w.look()
-	w.did("192.0.2.10 eth0", false)
+	w.Did("192.0.2.10 eth0", false)
 	w.claims("1")
 }
 
 // hidden is the object of a member that owns 300 addresses, of which not all are
 // listed: not that of the world.
 func hidden(renewed time.Time) *v1beta1.Speaker {
-	return written("node2", renewedAt(renewed), func(s *v1beta1.SpeakerStatus) {
+	return written("node2", speakertest.RenewedAt(renewed), func(s *v1beta1.SpeakerStatus) {
 		for i := range v1beta1.MaxSpeakerAnnouncements {
 			s.Layer2.Announcements = append(s.Layer2.Announcements, v1beta1.Layer2Announcement{
 				Address: fmt.Sprintf("198.51.100.%d", i), Generation: 2,
@@ -95,7 +97,8 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 			t.Fatalf("node2 is %s", got)
 		}
 		w.look()
-		if got := w.reason(); got != v1beta1.ReasonProbing || !slices.Equal(w.asked, []string{"192.0.2.10 eth0"}) {
+		if got := w.reason(); got != v1beta1.ReasonProbing ||
+			!slices.Equal(w.asked, []string{"192.0.2.10 eth0"}) {
 			t.Fatalf("it is %s, and asked %q", got, w.asked)
 		}
 		w.claims("1") // until somebody answers
@@ -106,7 +109,7 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 		w := start(t)
 		answered(w.memory, address, announcement.ProbeFree, nil)
 		w.look()
-		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 		w.asked = nil
 		w.look()
 		if len(w.asked) > 0 || w.reason() != v1beta1.ReasonOwner {
@@ -115,12 +118,13 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 	})
 	t.Run("the member answers, and later does no more", func(t *testing.T) {
 		w := start(t)
-		w.memory.setProbe(address, w.memory.of(address).asking, announcement.Probe{State: announcement.ProbeTaken, Holder: net6(2), Node: "node2"})
+		w.memory.setProbe(address, w.memory.of(address).asking,
+			announcement.Probe{State: announcement.ProbeTaken, Holder: net6(2), Node: "node2"})
 		w.look()
 		w.claims("")
 		d := w.memory.of(address)
-		if d.Reason != v1beta1.ReasonClaimsUnknown || d.Owner != "node2" || d.Announce || len(w.events) > 0 {
-			t.Errorf("%s, owner %q, Events %q: %s", d.Reason, d.Owner, w.events, d.Message)
+		if d.Reason != v1beta1.ReasonClaimsUnknown || d.Owner != "node2" || d.Announce || len(w.Emitted) > 0 {
+			t.Errorf("%s, owner %q, Events %q: %s", d.Reason, d.Owner, w.Emitted, d.Message)
 		}
 		answered(w.memory, address, announcement.ProbeFree, nil)
 		w.look()
@@ -140,13 +144,13 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 	})
 	t.Run("the object lists everything", func(t *testing.T) {
 		w := start(t)
-		w.reads(written("node2", renewedAt(begin.Add(2*time.Second))))
+		w.reads(written("node2", speakertest.RenewedAt(begin.Add(2*time.Second))))
 		w.look()
-		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 	})
 	t.Run("the member is heard and claims it", func(t *testing.T) {
 		w := start(t)
-		w.says("node2", "claim/192.0.2.10=2")
+		w.Publishes("node2", "claim/192.0.2.10=2")
 		w.look()
 		if got := w.reason(); got != v1beta1.ReasonNotOwner {
 			t.Errorf("it is %s", got)
@@ -154,14 +158,15 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 	})
 	t.Run("the member falls silent, and its kernel answers", func(t *testing.T) {
 		w := start(t)
-		w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
+		w.Kernels["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 		w.reads(hidden(time.Time{})) // which proves nothing
 		w.tracker.MarkDisconnected()
 		answered(w.memory, address, announcement.ProbeFree, nil)
 		w.look()
 		d := w.memory.of(address)
-		if d.Reason != v1beta1.ReasonClaimsUnknown || d.Announce || len(w.events) > 0 {
-			t.Errorf("%s (node2 %s): its kernel does not answer for what it owns", d.Reason, w.isMember("node2"))
+		if d.Reason != v1beta1.ReasonClaimsUnknown || d.Announce || len(w.Emitted) > 0 {
+			t.Errorf("%s (node2 %s): its kernel does not answer for what it owns",
+				d.Reason, w.isMember("node2"))
 		}
 	})
 }
@@ -170,15 +175,16 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 // object counts, it may own more than that says, and it is asked to renew it.
 func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-	w.says("node2", "claim/192.0.2.10=5", "stage=restarting") // before it was replaced
-	m := w.members["node2"]
+	w.Publishes("node2", "claim/192.0.2.10=5", "stage=restarting") // before it was replaced
+	m := w.Others["node2"]
 	m.Format = membership.Format{Major: 2, Oldest: 2, Newest: 2}
-	w.members["node2"] = m
+	w.Others["node2"] = m
 	w.see()
-	if got := w.isMember("node2"); got != "Present (FormatUnknown)" || !w.tracker.Current().Members["node2"].ClaimsUnknown {
+	if got := w.isMember("node2"); got != "Present (FormatUnknown)" ||
+		!w.tracker.Current().Members["node2"].ClaimsUnknown {
 		t.Errorf("without an object it is %s", got)
 	}
-	w.reads(written("node2", announcesIn("192.0.2.10", 7)))
+	w.reads(written("node2", speakertest.Announcing("192.0.2.10", 7)))
 	if got := w.tracker.Current().Claims[address]["node2"]; got.Generation != 7 {
 		t.Errorf("it claims %+v", got)
 	}
@@ -192,7 +198,8 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 // members, and the service LAN of the address.
 func TestTheLANOfTheAddressCounts(t *testing.T) {
 	nics := func(n byte) []links.Link {
-		mgmt, svc := link("mgmt0", fmt.Sprintf("203.0.113.%d/24", n)), link("svc0", fmt.Sprintf("192.0.2.%d/24", n))
+		mgmt := link("mgmt0", fmt.Sprintf("203.0.113.%d/24", n))
+		svc := link("svc0", fmt.Sprintf("192.0.2.%d/24", n))
 		mgmt.HardwareAddr, svc.HardwareAddr = net.HardwareAddr{2, 0, 0, 0, 1, n}, net6(n)
 		return []links.Link{mgmt, svc}
 	}
@@ -210,26 +217,36 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 		node2, node3 string           // what the others say: of node1, and of each other
 		want         v1beta1.Reason
 	}{
-		{story: "all is well", owner: "node2", reach: prober.LinkReach{Answers: on("node2", "node3")}, want: v1beta1.ReasonNotOwner},
+		{
+			story: "all is well", owner: "node2",
+			reach: prober.LinkReach{Answers: on("node2", "node3")},
+			want:  v1beta1.ReasonNotOwner,
+		},
 		{
 			story: "its owner is silent there, say both witnesses", owner: "node2",
-			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0 -svc0",
-			want: v1beta1.ReasonOwner,
+			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")},
+			node3: "probe/node2=answers +mgmt0 -svc0",
+			want:  v1beta1.ReasonOwner,
 		},
 		{
 			story: "one of them gets an answer", owner: "node2",
-			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0 +svc0",
-			want: v1beta1.ReasonNotOwner,
+			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")},
+			node3: "probe/node2=answers +mgmt0 +svc0",
+			want:  v1beta1.ReasonNotOwner,
 		},
 		{
 			story: "the other cannot tell", owner: "node2",
-			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")}, node3: "probe/node2=answers +mgmt0",
-			want: v1beta1.ReasonOwner,
+			reach: prober.LinkReach{Answers: on("node3"), Silent: on("node2")},
+			node3: "probe/node2=answers +mgmt0",
+			want:  v1beta1.ReasonOwner,
 		},
 		{
 			story: "the management LAN is membership's business", owner: "node2",
-			reach: prober.LinkReach{Answers: on("node2", "node3"), Silent: map[string][]string{"node2": {"mgmt0"}}},
-			want:  v1beta1.ReasonNotOwner,
+			reach: prober.LinkReach{
+				Answers: on("node2", "node3"),
+				Silent:  map[string][]string{"node2": {"mgmt0"}},
+			},
+			want: v1beta1.ReasonNotOwner,
 		},
 		{
 			story: "this node owns it and is silent there, as it hears from others", owner: "node1",
@@ -239,16 +256,16 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, append(service("web"), node("node1"), node("node2"), node("node3"))...)
-			w.local, w.linkReach = nics(1), test.reach
+			w.Local, w.LANs = nics(1), test.reach
 			for _, name := range []string{"node2", "node3"} {
 				words := []string{map[string]string{"node2": test.node2, "node3": test.node3}[name]}
 				if name == test.owner {
 					words = append(words, "claim/192.0.2.10=7")
 				}
-				w.says(name, words...)
-				delete(w.members[name].Values, "link/eth0")
+				w.Publishes(name, words...)
+				delete(w.Others[name].Values, "link/eth0")
 				for _, l := range nics(name[4] - '0') {
-					w.members[name].Values["link/"+l.Name] = published(l)
+					w.Others[name].Values["link/"+l.Name] = speakertest.LinkEntry(l)
 				}
 			}
 			for _, name := range []string{"node2", "node3"} {
@@ -257,14 +274,16 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 				}))
 			}
 			if test.owner == "node1" {
-				said := []string{w.members["node2"].Name, w.members["node3"].Name}
+				said := []string{w.Others["node2"].Name, w.Others["node3"].Name}
 				for _, name := range said {
-					delete(w.members[name].Values, "probe/node1")
+					delete(w.Others[name].Values, "probe/node1")
 				}
 				w.memory.adopt(map[netip.Addr]announcement.Claim{address: {Generation: 7}}, nil)
 				w.look()
-				w.members["node2"].Values["probe/node1"] = []byte(strings.TrimPrefix(test.node2, "probe/node1="))
-				w.members["node3"].Values["probe/node1"] = []byte(strings.TrimPrefix(test.node3, "probe/node1="))
+				for name, words := range map[string]string{"node2": test.node2, "node3": test.node3} {
+					probed := strings.TrimPrefix(words, "probe/node1=")
+					w.Others[name].Values["probe/node1"] = []byte(probed)
+				}
 			}
 			w.see() // the snapshot before tells which links are whose
 			w.look()
@@ -285,7 +304,7 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 func TestManyAddressesOnEachNode(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 	extra := func(n byte) links.Link {
-		l := memberLink(fmt.Sprint("node", n))
+		l := speakertest.LinkOf(fmt.Sprint("node", n))
 		var more []netip.Prefix
 		for i := range byte(8) {
 			more = append(more, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, n, i}), 32))
@@ -293,9 +312,9 @@ func TestManyAddressesOnEachNode(t *testing.T) {
 		l.Prefixes = append(more, l.Prefixes...)
 		return l
 	}
-	w.local = []links.Link{extra(1)}
-	w.says("node2", "claim/192.0.2.10=40")
-	w.members["node2"].Values["link/eth0"] = published(extra(2))
+	w.Local = []links.Link{extra(1)}
+	w.Publishes("node2", "claim/192.0.2.10=40")
+	w.Others["node2"].Values["link/eth0"] = speakertest.LinkEntry(extra(2))
 	w.look()
 	if w.reason() != v1beta1.ReasonNotOwner {
 		t.Errorf("the reason is %s", w.reason())
@@ -324,21 +343,22 @@ func TestIsolatedNodeYields(t *testing.T) {
 				w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
 				w.look()
 				time.Sleep(time.Minute)
-				w.says("node2")
+				w.Publishes("node2")
 				w.look()
 				cut := time.Now()
 				time.Sleep(time.Hour)
-				w.heard = append(w.heard, conflictAt(address, test.mac, cut.Add(test.after)))
+				w.Heard = append(w.Heard, speakertest.ConflictAt(address, test.mac, cut.Add(test.after)))
 				w.tracker.SetIsolated(true, w.c.ClaimedByOthers(cut))
 				if test.gone {
 					w.died("node2", false)
 				}
 				w.look()
-				if got := w.memory.of(address); got.Announce == (test.node != "") || test.node != "" && got.Owner != test.node {
+				got := w.memory.of(address)
+				if got.Announce == (test.node != "") || test.node != "" && got.Owner != test.node {
 					t.Errorf("the decision is %+v", got.Decision)
 				}
 				// It no longer announces it, so nothing more is heard.
-				w.heard = nil
+				w.Heard = nil
 				w.tracker.SetIsolated(true, w.c.ClaimedByOthers(cut))
 				w.look()
 				if got := w.memory.of(address); got.Announce == (test.node != "") {
@@ -346,7 +366,8 @@ func TestIsolatedNodeYields(t *testing.T) {
 				}
 				w.tracker.SetIsolated(false, nil)
 				w.look()
-				if got := w.memory.of(address); w.tracker.IsIsolated() || got.Reason == v1beta1.ReasonIsolated {
+				if got := w.memory.of(address); w.tracker.IsIsolated() ||
+					got.Reason == v1beta1.ReasonIsolated {
 					t.Errorf("when it hears somebody again the decision is %+v", got.Decision)
 				}
 			})

@@ -1,6 +1,7 @@
 package layer2
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -28,7 +29,7 @@ type remembered struct {
 	since       time.Time
 	handingOver time.Time
 	// highest is the highest generation that any claim of it had, burst what
-	// makes the announcer announce it anew.
+	// makes the announcer announce it again.
 	highest uint64
 	burst   uint64
 	// probe is what is known of the address on the LAN, asking the serial of
@@ -50,9 +51,11 @@ type takeover struct {
 
 func newMemory() *memory { return &memory{addresses: map[netip.Addr]remembered{}} }
 
-// adopt takes in what this speaker claimed before it was started anew. What
+// adopt takes in what this speaker claimed before it was restarted. What
 // another has claimed since is not this node's any more.
-func (m *memory) adopt(own map[netip.Addr]announcement.Claim, others map[netip.Addr]map[string]announcement.Claim) {
+func (m *memory) adopt(
+	own map[netip.Addr]announcement.Claim, others map[netip.Addr]map[string]announcement.Claim,
+) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for addr, claim := range own {
@@ -103,7 +106,7 @@ func (m *memory) record(in announcement.Input, d announcement.Decision) (before,
 	case !before.HandingOver:
 		after.handingOver = in.Now
 	}
-	// It is announced anew when it is taken, and once more when the member that
+	// It is announced again when it is taken, and once more when the member that
 	// had it has given it up.
 	if d.Cause != "" || d.Announce && before.Contested && !d.Contested {
 		after.burst++
@@ -114,10 +117,13 @@ func (m *memory) record(in announcement.Input, d announcement.Decision) (before,
 	case !d.Announce:
 		after.takeover = takeover{}
 	}
-	// What the LAN said is asked anew when this node comes to own the address
+	// What the LAN said is asked again when this node comes to own the address
 	// another time.
 	switch d.Reason {
-	case v1beta1.ReasonProbing, v1beta1.ReasonConflict, v1beta1.ReasonNodeAnswers, v1beta1.ReasonClaimsUnknown:
+	case v1beta1.ReasonProbing,
+		v1beta1.ReasonConflict,
+		v1beta1.ReasonNodeAnswers,
+		v1beta1.ReasonClaimsUnknown:
 	default:
 		after.probe, after.asking = announcement.Probe{}, 0
 	}
@@ -189,37 +195,24 @@ func (m *memory) took(addr netip.Addr) (takeover, bool) {
 	return t, true
 }
 
-// known are the addresses of which anything is remembered, sorted.
+// known returns the addresses of which anything is remembered, sorted.
 func (m *memory) known() []netip.Addr {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := make([]netip.Addr, 0, len(m.addresses))
-	for addr := range m.addresses {
-		out = append(out, addr)
-	}
-	slices.SortFunc(out, netip.Addr.Compare)
-	return out
+	return slices.SortedFunc(maps.Keys(m.addresses), netip.Addr.Compare)
 }
 
-// all is a copy of what is remembered.
+// all returns a copy of what is remembered.
 func (m *memory) all() map[netip.Addr]remembered {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := make(map[netip.Addr]remembered, len(m.addresses))
-	for addr, r := range m.addresses {
-		out[addr] = r
-	}
-	return out
+	return maps.Clone(m.addresses)
 }
 
-// announced is what this node announces.
+// announced returns what is remembered of what this node announces.
 func (m *memory) announced() map[netip.Addr]remembered {
 	out := m.all()
-	for addr, r := range out {
-		if !r.Announce {
-			delete(out, addr)
-		}
-	}
+	maps.DeleteFunc(out, func(_ netip.Addr, r remembered) bool { return !r.Announce })
 	return out
 }
 

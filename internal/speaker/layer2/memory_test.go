@@ -9,14 +9,25 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
-// TestSince: an address has been announced since it was last not, whatever
+// decided is a decision about an address that a Service has.
+func decided(reason v1beta1.Reason) announcement.Decision {
+	return announcement.Decision{
+		Reason:   reason,
+		Announce: reason == v1beta1.ReasonOwner,
+		Services: []string{"default/web"},
+	}
+}
+
+// TestAnnouncedSinceIsWhenItBegan: an address has been announced since it was last not, whatever
 // else changed meanwhile.
-func TestSince(t *testing.T) {
+func TestAnnouncedSinceIsWhenItBegan(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	announcing := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Links: []string{"eth0"}, Services: []string{"default/web"}}
+	announcing := decided(v1beta1.ReasonOwner)
+	announcing.Links = []string{"eth0"}
 	onTwo := announcing
 	onTwo.Links = []string{"eth0", "eth1"}
-	other := announcement.Decision{Reason: v1beta1.ReasonNotOwner, Owner: "node2", Services: []string{"default/web"}}
+	other := decided(v1beta1.ReasonNotOwner)
+	other.Owner = "node2"
 	standIn := announcing
 	standIn.Reason, standIn.StandInFor = v1beta1.ReasonStandIn, "node2"
 	s := newMemory()
@@ -35,7 +46,8 @@ func TestSince(t *testing.T) {
 		{"this node goes on in the place of another", standIn, v1beta1.ReasonOwner, 6 * time.Minute},
 		{"and is owner again", announcing, v1beta1.ReasonStandIn, 7 * time.Minute},
 	} {
-		before, _ := s.record(announcement.Input{Address: address, Now: start.Add(time.Duration(i) * time.Minute)}, step.what)
+		now := start.Add(time.Duration(i) * time.Minute)
+		before, _ := s.record(announcement.Input{Address: address, Now: now}, step.what)
 		if before.Reason != step.before {
 			t.Errorf("%s: before it was %q, want %q", step.story, before.Reason, step.before)
 		}
@@ -55,12 +67,13 @@ func TestSince(t *testing.T) {
 func TestAddressesWithoutServiceAreForgotten(t *testing.T) {
 	s := newMemory()
 	for _, text := range []string{"192.0.2.10", "192.0.2.9", "2001:db8::1"} {
-		s.record(announcement.Input{Address: netip.MustParseAddr(text)}, announcement.Decision{Announce: true, Services: []string{"default/web"}})
+		s.record(announcement.Input{Address: netip.MustParseAddr(text)}, decided(v1beta1.ReasonOwner))
 	}
 	if got := s.known(); len(got) != 3 || got[0].String() != "192.0.2.9" || got[1].String() != "192.0.2.10" {
 		t.Errorf("known are %v, want them in their order", got)
 	}
-	before, _ := s.record(announcement.Input{Address: address}, announcement.Decision{Reason: v1beta1.ReasonNoService})
+	gone := announcement.Decision{Reason: v1beta1.ReasonNoService}
+	before, _ := s.record(announcement.Input{Address: address}, gone)
 	if !before.Announce {
 		t.Error("that it was announced is forgotten too early")
 	}
@@ -69,10 +82,11 @@ func TestAddressesWithoutServiceAreForgotten(t *testing.T) {
 	}
 }
 
-// TestAdopt: a speaker that was started anew gets back from the others what it
-// claimed before.
-func TestAdopt(t *testing.T) {
+// TestRestartedSpeakerAdoptsItsClaims: a speaker that was restarted gets back from the others
+// what it claimed before.
+func TestRestartedSpeakerAdoptsItsClaims(t *testing.T) {
 	type others = map[string]announcement.Claim
+	fourth, minority := announcement.Claim{Generation: 4}, announcement.Claim{Generation: 4, Minority: true}
 	for _, test := range []struct {
 		story   string
 		own     announcement.Claim
@@ -80,36 +94,39 @@ func TestAdopt(t *testing.T) {
 		claim   *announcement.Claim
 		highest uint64
 	}{
-		{"nobody else claims it", announcement.Claim{Generation: 4}, nil, &announcement.Claim{Generation: 4}, 4},
-		{"its claim was weak", announcement.Claim{Generation: 4, Minority: true}, nil, &announcement.Claim{Generation: 4, Minority: true}, 4},
-		{"one that had it before still says so", announcement.Claim{Generation: 4}, others{"node2": {Generation: 3}}, &announcement.Claim{Generation: 4}, 4},
-		{"another has claimed it since", announcement.Claim{Generation: 4}, others{"node2": {Generation: 3}, "node3": {Generation: 5}}, nil, 5},
+		{"nobody else claims it", fourth, nil, &fourth, 4},
+		{"it was a minority claim", minority, nil, &minority, 4},
+		{"one that had it before still says so", fourth, others{"node2": {Generation: 3}}, &fourth, 4},
+		{"another has claimed it since", fourth,
+			others{"node2": {Generation: 3}, "node3": {Generation: 5}}, nil, 5},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			s := newMemory()
-			s.adopt(map[netip.Addr]announcement.Claim{address: test.own}, map[netip.Addr]map[string]announcement.Claim{address: test.others})
+			s.adopt(map[netip.Addr]announcement.Claim{address: test.own},
+				map[netip.Addr]map[string]announcement.Claim{address: test.others})
 			r := s.of(address)
 			if !sameClaim(r.Claim, test.claim) || r.highest != test.highest {
-				t.Errorf("got %+v and highest %d, want %+v and %d", r.Claim, r.highest, test.claim, test.highest)
+				t.Errorf("got %+v and highest %d, want %+v and %d",
+					r.Claim, r.highest, test.claim, test.highest)
 			}
 			if s.owns() != (test.claim != nil) {
 				t.Errorf("it owns something: %t", s.owns())
 			}
 			if len(s.announced()) > 0 {
-				t.Error("it is announced before it was looked at")
+				t.Error("it is announced before it was reconciled")
 			}
 			if known := s.known(); len(known) != 1 || known[0] != address {
-				t.Errorf("known are %v: it would never be looked at", known)
+				t.Errorf("known are %v: it would never be reconciled", known)
 			}
 		})
 	}
 }
 
-// TestBursts: an address is announced anew when it is taken, and once more when
+// TestTakingAnAddressStartsABurst: an address is announced again when it is taken, and once more when
 // the member that had it gives it up; in between hosts may have heard either.
-func TestBursts(t *testing.T) {
-	owner := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Services: []string{"default/web"}}
-	took, contested, gone := owner, owner, announcement.Decision{Reason: v1beta1.ReasonNotOwner, Services: []string{"default/web"}}
+func TestTakingAnAddressStartsABurst(t *testing.T) {
+	owner, gone := decided(v1beta1.ReasonOwner), decided(v1beta1.ReasonNotOwner)
+	took, contested := owner, owner
 	took.Cause, took.Contested, contested.Contested = v1beta1.CauseNodeGone, true, true
 	s := newMemory()
 	for _, step := range []struct {
@@ -134,7 +151,7 @@ func TestBursts(t *testing.T) {
 }
 
 func TestHandingOverSince(t *testing.T) {
-	owner := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Services: []string{"default/web"}}
+	owner := decided(v1beta1.ReasonOwner)
 	handing := owner
 	handing.Reason, handing.HandingOver = v1beta1.ReasonHandingOver, true
 	s := newMemory()
@@ -149,8 +166,12 @@ func TestHandingOverSince(t *testing.T) {
 		{"it keeps it after all", owner, -1},
 		{"another is to take it", handing, 4 * time.Second},
 	} {
-		_, after := s.record(announcement.Input{Address: address, Now: start.Add(time.Duration(i) * time.Second)}, step.what)
-		if want := start.Add(step.since); step.since < 0 && !after.handingOver.IsZero() || step.since >= 0 && !after.handingOver.Equal(want) {
+		now, want := start.Add(time.Duration(i)*time.Second), start.Add(step.since)
+		if step.since < 0 {
+			want = time.Time{}
+		}
+		_, after := s.record(announcement.Input{Address: address, Now: now}, step.what)
+		if !after.handingOver.Equal(want) {
 			t.Errorf("%s: it hands over since %s", step.story, after.handingOver)
 		}
 		if !after.since.Equal(start) {
@@ -163,12 +184,14 @@ func TestHandingOverSince(t *testing.T) {
 // when nobody claims it any more.
 func TestHighestIsNeverLower(t *testing.T) {
 	s := newMemory()
-	d := announcement.Decision{Reason: v1beta1.ReasonNotOwner, Services: []string{"default/web"}}
+	d := decided(v1beta1.ReasonNotOwner)
 	record := func(claims map[string]announcement.Claim, d announcement.Decision) uint64 {
-		_, after := s.record(announcement.Input{Address: address, Highest: s.of(address).highest, Claims: claims}, d)
+		in := announcement.Input{Address: address, Highest: s.of(address).highest, Claims: claims}
+		_, after := s.record(in, d)
 		return after.highest
 	}
-	if got := record(map[string]announcement.Claim{"node2": {Generation: 4}, "node3": {Generation: 6}}, d); got != 6 {
+	two := map[string]announcement.Claim{"node2": {Generation: 4}, "node3": {Generation: 6}}
+	if got := record(two, d); got != 6 {
 		t.Errorf("of two claims the highest is %d", got)
 	}
 	if got := record(nil, d); got != 6 {
@@ -180,14 +203,12 @@ func TestHighestIsNeverLower(t *testing.T) {
 	}
 }
 
-// TestWhatTheLANSaidIsRemembered as long as the address is on its way to this
+// TestProbeResultIsRemembered as long as the address is on its way to this
 // node, and asked anew the next time.
-func TestWhatTheLANSaidIsRemembered(t *testing.T) {
-	of := func(reason v1beta1.Reason) announcement.Decision {
-		return announcement.Decision{Reason: reason, Announce: reason == v1beta1.ReasonOwner, Services: []string{"default/web"}}
-	}
+func TestProbeResultIsRemembered(t *testing.T) {
 	holder := net6(9)
 	s := newMemory()
+	record := func(reason v1beta1.Reason) { s.record(announcement.Input{Address: address}, decided(reason)) }
 	answered(s, address, announcement.ProbeFree, nil)
 	if len(s.known()) > 0 {
 		t.Error("an address that is not known is remembered for a probe")
@@ -198,12 +219,15 @@ func TestWhatTheLANSaidIsRemembered(t *testing.T) {
 		state  announcement.ProbeState
 		holder bool
 	}{
-		{"it is to be asked for", func() { s.record(announcement.Input{Address: address}, of(v1beta1.ReasonProbing)) }, announcement.ProbeNone, false},
-		{"it is asked for", func() { answered(s, address, announcement.ProbeAsking, nil) }, announcement.ProbeAsking, false},
-		{"a host has it", func() { answered(s, address, announcement.ProbeTaken, holder) }, announcement.ProbeTaken, true},
-		{"that is a conflict", func() { s.record(announcement.Input{Address: address}, of(v1beta1.ReasonConflict)) }, announcement.ProbeTaken, true},
-		{"the host has it no more", func() { answered(s, address, announcement.ProbeFree, nil) }, announcement.ProbeFree, true},
-		{"it is announced", func() { s.record(announcement.Input{Address: address}, of(v1beta1.ReasonOwner)) }, announcement.ProbeNone, false},
+		{"it is to be asked for", func() { record(v1beta1.ReasonProbing) }, announcement.ProbeNone, false},
+		{"it is asked for", func() { answered(s, address, announcement.ProbeAsking, nil) },
+			announcement.ProbeAsking, false},
+		{"a host has it", func() { answered(s, address, announcement.ProbeTaken, holder) },
+			announcement.ProbeTaken, true},
+		{"that is a conflict", func() { record(v1beta1.ReasonConflict) }, announcement.ProbeTaken, true},
+		{"the host has it no more", func() { answered(s, address, announcement.ProbeFree, nil) },
+			announcement.ProbeFree, true},
+		{"it is announced", func() { record(v1beta1.ReasonOwner) }, announcement.ProbeNone, false},
 	} {
 		step.do()
 		got := s.of(address).probe
@@ -215,9 +239,8 @@ func TestWhatTheLANSaidIsRemembered(t *testing.T) {
 
 func TestTakeoverIsMeasuredOnce(t *testing.T) {
 	s := newMemory()
-	take := announcement.Decision{Announce: true, Reason: v1beta1.ReasonOwner, Cause: v1beta1.CauseNodeGone, Services: []string{"default/web"}}
-	keep := take
-	keep.Cause = ""
+	take, keep := decided(v1beta1.ReasonOwner), decided(v1beta1.ReasonOwner)
+	take.Cause = v1beta1.CauseNodeGone
 	record := func(d announcement.Decision) { s.record(announcement.Input{Address: address, Now: start}, d) }
 	if _, ok := s.took(address); ok {
 		t.Error("an address that nobody has was taken")
@@ -231,7 +254,7 @@ func TestTakeoverIsMeasuredOnce(t *testing.T) {
 		t.Errorf("once more: %+v", got)
 	}
 	record(take)
-	record(announcement.Decision{Reason: v1beta1.ReasonNotOwner, Services: []string{"default/web"}})
+	record(decided(v1beta1.ReasonNotOwner))
 	if got, ok := s.took(address); ok {
 		t.Errorf("one that was lost before it was announced is measured: %+v", got)
 	}

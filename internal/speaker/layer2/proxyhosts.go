@@ -20,7 +20,7 @@ const (
 	// controlCount is how many addresses that nobody should have a host must answer
 	// for until it is taken for one that answers for all.
 	controlCount = 2
-	// controlTries bounds how many addresses are looked at for these.
+	// controlTries bounds how many addresses are considered for these.
 	controlTries = 32
 	// controlMemory is for how long the result of asking counts, for a host on a link.
 	controlMemory = 10 * time.Minute
@@ -65,7 +65,9 @@ func newProxyFinder(p Prober, v *view) *proxyFinder {
 // answers returns an address that nobody should have and that a host answers for, as
 // it does for addr, on one of the links; an invalid one when it does not, or that
 // cannot be found out.
-func (f *proxyFinder) answers(ctx context.Context, addr netip.Addr, links []string, mac net.HardwareAddr) netip.Addr {
+func (f *proxyFinder) answers(
+	ctx context.Context, addr netip.Addr, links []string, mac net.HardwareAddr,
+) netip.Addr {
 	for _, link := range links {
 		if got := f.on(ctx, addr, link, mac); got.IsValid() {
 			return got
@@ -114,34 +116,34 @@ func (f *proxyFinder) on(ctx context.Context, addr netip.Addr, link string, mac 
 }
 
 // ask returns the first of some addresses when a host answers for all of them.
-func (f *proxyFinder) ask(ctx context.Context, link string, mac net.HardwareAddr, controls []netip.Addr) (netip.Addr, error) {
+func (f *proxyFinder) ask(
+	ctx context.Context, link string, mac net.HardwareAddr, controls []netip.Addr,
+) (netip.Addr, error) {
 	if len(controls) < controlCount {
 		return netip.Addr{}, nil
 	}
-	type answer struct {
-		found prober.Found
-		err   error
-	}
-	answers := make(chan answer, len(controls))
-	for _, addr := range controls {
-		go func() {
-			found, err := f.prober.Ask(ctx, prober.Question{Addr: addr, Link: link, Count: 1, Interval: 200 * time.Millisecond, AsHost: true})
-			answers <- answer{found, err}
-		}()
+	questions := make([]prober.Question, len(controls))
+	for i, addr := range controls {
+		questions[i] = prober.Question{
+			Addr:     addr,
+			Link:     link,
+			Count:    1,
+			Interval: 200 * time.Millisecond,
+			AsHost:   true,
+		}
 	}
 	out := controls[0]
 	var errs []error
-	for range controls {
-		got := <-answers
+	for _, got := range askAll(ctx, f.prober, questions) {
 		errs = append(errs, got.err)
-		if !slices.ContainsFunc(got.found.Holders, func(h net.HardwareAddr) bool { return bytes.Equal(h, mac) }) {
+		if !slices.ContainsFunc(got.Holders, func(h net.HardwareAddr) bool { return bytes.Equal(h, mac) }) {
 			out = netip.Addr{}
 		}
 	}
 	return out, errors.Join(errs...)
 }
 
-// controls are addresses of a link's subnet with addr that nobody should have: none of
+// controls returns addresses of a link's subnet with addr that nobody should have: none of
 // this node or a member, and of no pool. Where pools leave too little of the subnet,
 // they are some that no Service has.
 func (f *proxyFinder) controls(addr netip.Addr, link string) []netip.Addr {
@@ -150,7 +152,9 @@ func (f *proxyFinder) controls(addr netip.Addr, link string) []netip.Addr {
 	if at < 0 {
 		return nil
 	}
-	in := slices.IndexFunc(all[at].Prefixes, func(p netip.Prefix) bool { return !p.IsSingleIP() && p.Contains(addr) })
+	in := slices.IndexFunc(all[at].Prefixes, func(p netip.Prefix) bool {
+		return !p.IsSingleIP() && p.Contains(addr)
+	})
 	if in < 0 {
 		return nil
 	}
@@ -167,7 +171,10 @@ func (f *proxyFinder) controls(addr netip.Addr, link string) []netip.Addr {
 	out := controlAddresses(subnet, func(a netip.Addr) bool { return ofNode(a) || config.PoolOf(a) != nil })
 	if len(out) < controlCount {
 		held := f.view.memory.all()
-		out = controlAddresses(subnet, func(a netip.Addr) bool { _, known := held[a]; return known || ofNode(a) })
+		out = controlAddresses(subnet, func(a netip.Addr) bool {
+			_, known := held[a]
+			return known || ofNode(a)
+		})
 	}
 	return out
 }
@@ -196,7 +203,7 @@ func controlAddresses(subnet netip.Prefix, taken func(netip.Addr) bool) []netip.
 	return out
 }
 
-// plus is the n-th address after the lowest one of a subnet that is large enough.
+// plus returns the n-th address after the lowest one of a subnet that is large enough.
 func plus(lowest netip.Addr, n uint64) netip.Addr {
 	b := lowest.AsSlice()
 	for i := len(b) - 1; i >= 0 && n > 0; i-- {

@@ -11,7 +11,8 @@ import (
 // ends, where routers are, and nobody's; and the same each time.
 func TestControlAddresses(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		base := netip.MustParseAddr(rapid.SampledFrom([]string{"10.0.0.0", "192.0.2.0", "2001:db8::"}).Draw(t, "base"))
+		bases := []string{"10.0.0.0", "192.0.2.0", "2001:db8::"}
+		base := netip.MustParseAddr(rapid.SampledFrom(bases).Draw(t, "base"))
 		subnet := netip.PrefixFrom(base, rapid.IntRange(8, base.BitLen()).Draw(t, "bits")).Masked()
 		odd := rapid.Bool().Draw(t, "odd ones are taken")
 		taken := func(a netip.Addr) bool { return odd && a.AsSlice()[len(a.AsSlice())-1]%2 == 1 }

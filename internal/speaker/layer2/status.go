@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -26,29 +25,33 @@ func (c *Controller) Status(s *v1beta1.SpeakerStatus) {
 		return listed && r.Claim != nil
 	})
 
+	addrs := slices.SortedFunc(maps.Keys(announced), netip.Addr.Compare)
 	out := v1beta1.SpeakerLayer2{
 		Count:         int32(len(announced)),
-		ConflictCount: int32(len(conflicts)),
-		Conflicts:     capped(conflicts),
+		Addresses:     inOneLine(addrs),
 		Retained:      retainedStatus(retained),
+		ConflictCount: int32(len(conflicts)),
+		Conflicts:     conflictsStatus(conflicts),
 	}
-	for addr, r := range announced {
+	for _, r := range announced {
 		if r.StandInFor == "" && !r.HandingOver {
 			out.Owned++
 		}
-		out.Announcements = append(out.Announcements, announcementStatus(addr, r))
 	}
-	slices.SortFunc(out.Announcements, func(a, b v1beta1.Layer2Announcement) int {
-		return netip.MustParseAddr(a.Address).Compare(netip.MustParseAddr(b.Address))
-	})
-	out.Addresses = inOneLine(out.Announcements)
-	out.Announcements = capped(out.Announcements)
+	for _, addr := range listed(addrs, netip.Addr.Compare) {
+		out.Announcements = append(out.Announcements, announcementStatus(addr, announced[addr]))
+	}
 	s.Layer2 = out
 	meta.SetStatusCondition(&s.Conditions, clearCondition(conflicts))
 }
 
+// listed returns those rows of a list that the Speaker object has room for: the first.
+func listed[Row any](rows []Row, compare func(a, b Row) int) []Row {
+	return kube.WorstFirst(rows, v1beta1.MaxSpeakerAnnouncements, nil, compare)
+}
+
 // StoppedStatus fills in what the Speaker object says of layer 2 while the speaker does not
-// run: nothing is announced, and retains tells whether the node retains what it owns.
+// run: nothing is announced, and retains says whether the node retains what it owns.
 func (c *Controller) StoppedStatus(s *v1beta1.SpeakerStatus, retains bool) {
 	s.Layer2 = v1beta1.SpeakerLayer2{}
 	if retains {
@@ -72,54 +75,81 @@ func (c *Controller) claims() map[netip.Addr]announcement.Claim {
 	return out
 }
 
-// retainedStatus lists claims for the Speaker object.
+// retainedStatus returns claims as the API has them, at most as many as the Speaker object
+// has room for.
 func retainedStatus(claims map[netip.Addr]announcement.Claim) []v1beta1.Layer2Claim {
 	var out []v1beta1.Layer2Claim
-	for _, addr := range slices.SortedFunc(maps.Keys(claims), netip.Addr.Compare) {
-		out = append(out, v1beta1.Layer2Claim{Address: addr.String(), Generation: int64(claims[addr].Generation)})
-	}
-	return capped(out)
-}
-
-func capped[Row any](rows []Row) []Row { return rows[:min(len(rows), v1beta1.MaxSpeakerAnnouncements)] }
-
-// clearCondition returns the condition that tells whether only the owners answer for their addresses.
-func clearCondition(conflicts []v1beta1.Layer2Conflict) metav1.Condition {
-	if len(conflicts) == 0 {
-		return kube.Condition(v1beta1.ConditionAddressesClear, true, v1beta1.ReasonNoConflicts, "No address conflicts seen by this node.", 0)
-	}
-	const most = 10
-	var told []string
-	for _, c := range conflicts[:min(len(conflicts), most)] {
-		told = append(told, c.Message)
-	}
-	if len(conflicts) > most {
-		told = append(told, fmt.Sprintf("And %d more, see status.layer2.conflicts.", len(conflicts)-most))
-	}
-	return kube.Condition(v1beta1.ConditionAddressesClear, false, v1beta1.ReasonConflicts, strings.Join(told, " "), 0)
-}
-
-// inOneLine names the first addresses, and says how many more there are.
-func inOneLine(all []v1beta1.Layer2Announcement) string {
-	const most = 4
-	var named []string
-	for _, a := range all[:min(len(all), most)] {
-		named = append(named, a.Address)
-	}
-	out := strings.Join(named, ",")
-	if more := len(all) - len(named); more > 0 {
-		out += fmt.Sprintf(" + %d more", more)
+	for _, addr := range listed(slices.Collect(maps.Keys(claims)), netip.Addr.Compare) {
+		out = append(out, v1beta1.Layer2Claim{
+			Address:    addr.String(),
+			Generation: int64(claims[addr].Generation),
+		})
 	}
 	return out
 }
 
+// announcementStatus returns what is remembered of an announced address as the API has it.
 func announcementStatus(addr netip.Addr, r remembered) v1beta1.Layer2Announcement {
 	out := v1beta1.Layer2Announcement{
-		Address: addr.String(), Services: r.Services, Links: r.Links, StandInFor: r.StandInFor,
-		Since: metav1.NewTime(r.since.Truncate(time.Second)),
+		Address:    addr.String(),
+		Services:   r.Services,
+		Links:      r.Links,
+		Since:      kube.Time(r.since),
+		StandInFor: r.StandInFor,
 	}
 	if r.Claim != nil {
 		out.Generation = int64(r.Claim.Generation)
+	}
+	return out
+}
+
+// conflictsStatus returns conflicts as the API has them, at most as many as the Speaker
+// object has room for.
+func conflictsStatus(all []conflict) []v1beta1.Layer2Conflict {
+	var out []v1beta1.Layer2Conflict
+	for _, c := range listed(all, conflict.compare) {
+		out = append(out, v1beta1.Layer2Conflict{
+			Address:    c.addr.String(),
+			Link:       c.link,
+			MACAddress: c.other.mac.String(),
+			Kind:       c.kind,
+			Owner:      c.owner,
+			Since:      kube.Time(c.since),
+			Message:    c.message,
+		})
+	}
+	return out
+}
+
+// clearCondition returns the condition that says whether only the owners answer for their
+// addresses.
+func clearCondition(conflicts []conflict) metav1.Condition {
+	if len(conflicts) == 0 {
+		return kube.Condition(v1beta1.ConditionAddressesClear, true, v1beta1.ReasonNoConflicts,
+			"No address conflicts seen by this node.", 0)
+	}
+	const most = 10
+	var messages []string
+	for _, c := range conflicts[:min(len(conflicts), most)] {
+		messages = append(messages, c.message)
+	}
+	if more := len(conflicts) - len(messages); more > 0 {
+		messages = append(messages, fmt.Sprintf("And %d more, see status.layer2.conflicts.", more))
+	}
+	return kube.Condition(v1beta1.ConditionAddressesClear, false, v1beta1.ReasonConflicts,
+		strings.Join(messages, " "), 0)
+}
+
+// inOneLine returns the first addresses, and how many more there are, in one line.
+func inOneLine(all []netip.Addr) string {
+	const most = 4
+	var named []string
+	for _, addr := range all[:min(len(all), most)] {
+		named = append(named, addr.String())
+	}
+	out := strings.Join(named, ",")
+	if more := len(all) - len(named); more > 0 {
+		out += fmt.Sprintf(" + %d more", more)
 	}
 	return out
 }

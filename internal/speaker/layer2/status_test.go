@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/pkg/announcement"
@@ -15,8 +17,11 @@ import (
 // announces has node1 own an address since a time.
 func (w *world) announces(addr string, since time.Time) {
 	w.memory.record(announcement.Input{Address: netip.MustParseAddr(addr), Now: since}, announcement.Decision{
-		Announce: true, Reason: v1beta1.ReasonOwner, Links: []string{"eth0"}, Services: []string{"default/web"},
-		Claim: &announcement.Claim{Generation: 3},
+		Announce: true,
+		Reason:   v1beta1.ReasonOwner,
+		Links:    []string{"eth0"},
+		Services: []string{"default/web"},
+		Claim:    &announcement.Claim{Generation: 3},
 	})
 }
 
@@ -65,10 +70,10 @@ func TestStatusIsCapped(t *testing.T) {
 	}
 }
 
-// TestStandInIsToldOf: whose address this node answers for.
-func TestStandInIsToldOf(t *testing.T) {
+// TestStandInIsListedInTheObject: whose address this node answers for.
+func TestStandInIsListedInTheObject(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
-	w.says("node2", "claim/192.0.2.10=7", "stage=restarting")
+	w.Publishes("node2", "claim/192.0.2.10=7", "stage=restarting")
 	w.look()
 	got := w.object().Layer2.Announcements
 	if len(got) != 1 || got[0].StandInFor != "node2" || got[0].Generation != 0 {
@@ -104,20 +109,70 @@ func TestStandInsAreNotOwned(t *testing.T) {
 func TestRetainedIsSortedAndBounded(t *testing.T) {
 	claims := map[netip.Addr]announcement.Claim{}
 	for i := range 300 {
-		claims[netip.MustParseAddr(fmt.Sprintf("10.0.%d.%d", i/100, i%100))] = announcement.Claim{Generation: 7}
+		addr := netip.MustParseAddr(fmt.Sprintf("10.0.%d.%d", i/100, i%100))
+		claims[addr] = announcement.Claim{Generation: 7}
 	}
 	got := retainedStatus(claims)
-	if len(got) != v1beta1.MaxSpeakerAnnouncements || got[0].Address != "10.0.0.0" || got[255].Address != "10.0.2.55" || got[255].Generation != 7 {
+	if len(got) != v1beta1.MaxSpeakerAnnouncements || got[0].Address != "10.0.0.0" ||
+		got[255].Address != "10.0.2.55" || got[255].Generation != 7 {
 		t.Errorf("%d are listed: %v", len(got), got)
 	}
 	l := v1beta1.SpeakerLayer2{
 		Announcements: []v1beta1.Layer2Announcement{
-			{Address: "10.0.0.1", Generation: 8}, {Address: "10.0.0.2", StandInFor: "node2"}, {Address: "10.0.0.3"},
+			{Address: "10.0.0.1", Generation: 8},
+			{Address: "10.0.0.2", StandInFor: "node2"},
+			{Address: "10.0.0.3"},
 		},
 		Retained: append(got[:2:2], v1beta1.Layer2Claim{Address: "no address", Generation: 1}),
 	}
-	want := map[netip.Addr]announcement.Claim{netip.MustParseAddr("10.0.0.0"): {Generation: 7}, netip.MustParseAddr("10.0.0.1"): {Generation: 8}}
+	want := map[netip.Addr]announcement.Claim{
+		netip.MustParseAddr("10.0.0.0"): {Generation: 7},
+		netip.MustParseAddr("10.0.0.1"): {Generation: 8},
+	}
 	if owned := claimsOf(l); !maps.Equal(owned, want) {
 		t.Errorf("it owns %v, want %v", owned, want)
+	}
+}
+
+// TestConflictsInTheObject: those of the lowest addresses, as the API has them, and how many
+// there are.
+func TestConflictsInTheObject(t *testing.T) {
+	w := newWorld(t)
+	w.Publishes("node2")
+	w.see()
+	since := time.Date(2026, 1, 1, 0, 0, 0, 999, time.UTC)
+	addr := netip.MustParseAddr("192.0.2.0")
+	for range v1beta1.MaxSpeakerAnnouncements + 4 {
+		w.owned(addr.String(), "node2")
+		at := addressOn{addr, "eth0"}
+		w.conflicts.record(at, &conflict{
+			addressOn: at,
+			kind:      v1beta1.ConflictDuplicate,
+			other:     host{mac: net6(9)},
+			owner:     "node2",
+			since:     since,
+			message:   "Two answer.",
+		})
+		addr = addr.Next()
+	}
+	l := w.object().Layer2
+	const most = v1beta1.MaxSpeakerAnnouncements
+	if len(l.Conflicts) != most || l.ConflictCount != most+4 {
+		t.Fatalf("%d are listed, %d counted", len(l.Conflicts), l.ConflictCount)
+	}
+	want := v1beta1.Layer2Conflict{
+		Address:    "192.0.2.0",
+		Link:       "eth0",
+		MACAddress: "02:00:00:00:00:09",
+		Kind:       v1beta1.ConflictDuplicate,
+		Owner:      "node2",
+		Since:      metav1.NewTime(since.Truncate(time.Second)),
+		Message:    "Two answer.",
+	}
+	if got := l.Conflicts[0]; got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if last := l.Conflicts[most-1].Address; last != "192.0.2.255" {
+		t.Errorf("the last that is listed is %s", last)
 	}
 }

@@ -11,7 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/berth-lb/berth/internal/cluster/clustertest"
 )
 
 func TestAddressesAmongSpeakers(t *testing.T) {
@@ -150,9 +151,9 @@ func TestMemberAddressAsksTheCluster(t *testing.T) {
 		}
 		return n
 	}
-	api := fake.NewClientBuilder().WithScheme(scheme()).WithObjects(
+	api := clustertest.New(t,
 		withAddresses("node1", "192.0.2.1", "2001:db8::1"), withAddresses("node2", "2001:db8::2"), node("node3"),
-	).Build()
+	)
 	both := dual("n1", "46")
 	got, err := ChooseAddress(t.Context(), api, "node1", both, slog.New(slog.DiscardHandler))
 	if err != nil || got != netip.MustParseAddr("2001:db8::1") {

@@ -48,7 +48,7 @@ func newToldClaims(most int) (*Claims, *told) {
 	return NewClaims(s, most, batch, slog.New(slog.DiscardHandler)), s
 }
 
-func TestWhatIsSaidOfABlock(t *testing.T) {
+func TestClaimsOfABlockAreOneEntry(t *testing.T) {
 	claim := func(generation uint64) announcement.Claim { return announcement.Claim{Generation: generation} }
 	weak := announcement.Claim{Generation: 2, Minority: true}
 	for _, test := range []struct {
@@ -166,9 +166,9 @@ func TestOthersReadWhatIsClaimed(t *testing.T) {
 	})
 }
 
-// TestAPartIsSaidOnce: addresses that follow each other take one statement for
-// sixteen, said once for each part of them that is looked at.
-func TestAPartIsSaidOnce(t *testing.T) {
+// TestClaimsOfAPartArePublishedOnce: addresses that follow each other take one statement
+// for sixteen, said once for each part of them that is looked at.
+func TestClaimsOfAPartArePublishedOnce(t *testing.T) {
 	for _, test := range []struct {
 		addresses, every int
 		want             int
@@ -200,9 +200,9 @@ func TestAPartIsSaidOnce(t *testing.T) {
 	}
 }
 
-// TestFull: this node is full before it can say no more, and is not again before
-// there is much room.
-func TestFull(t *testing.T) {
+// TestNodeIsFullBeforeItCanPublishNoMore: this node is full before it can say no more,
+// and is not again before there is much room.
+func TestNodeIsFullBeforeItCanPublishNoMore(t *testing.T) {
 	const most = 16 * batch
 	c, s := newToldClaims(most)
 	sparse := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i / 256), byte(i), 1}) }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/berth-lb/berth/internal/speaker/presence"
+	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -16,7 +17,7 @@ func TestWhatASpeakerPublishesIsRead(t *testing.T) {
 	v4, v6 := netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10")
 	want := presence.NodeState{
 		Stage: announcement.StageRestarting,
-		Links: []links.Link{linkOf("node2"), link("vlan7", "198.51.100.7/24", "2001:db8::7/64")},
+		Links: []links.Link{speakertest.LinkOf("node2"), link("vlan7", "198.51.100.7/24", "2001:db8::7/64")},
 		Reports: map[string]presence.ProbeReport{
 			"node3": {Kernel: announcement.KernelAnswers, Answers: []string{"svc0"}, Silent: []string{"svc1", "svc2"}},
 			"node4": {Kernel: announcement.KernelSilent},

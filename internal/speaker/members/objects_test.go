@@ -10,11 +10,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/cluster/clustertest"
 )
 
 func speakerOf(name, address string) client.Object {
@@ -36,19 +36,19 @@ func TestPeersAreFoundByTheirSpeakerObjects(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t)
-			<-w.status.C()
-			cached := fake.NewClientBuilder().WithScheme(scheme()).WithObjects(test.speakers...).Build()
+			<-w.Status.C()
+			cached := clustertest.New(t, test.speakers...)
 			if _, err := NewObjects(cached, w.tracker).Reconcile(t.Context(), reconcile.Request{}); err != nil {
 				t.Fatal(err)
 			}
 			var texts []string
-			for _, p := range w.peers {
+			for _, p := range w.Peers {
 				texts = append(texts, p.String())
 			}
 			if !slices.Equal(texts, test.want) {
 				t.Errorf("got %q, want %q", texts, test.want)
 			}
-			if len(w.status.C()) != 1 {
+			if len(w.Status.C()) != 1 {
 				t.Error("this node's own object is not looked at")
 			}
 		})
@@ -58,16 +58,16 @@ func TestPeersAreFoundByTheirSpeakerObjects(t *testing.T) {
 func TestPeersStayWhenTheyCannotBeRead(t *testing.T) {
 	before := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:7947")}
 	w := newWorld(t)
-	w.peers = slices.Clone(before)
+	w.Peers = slices.Clone(before)
 	away := errors.New("away")
-	cached := fake.NewClientBuilder().WithScheme(scheme()).WithInterceptorFuncs(interceptor.Funcs{
+	cached := interceptor.NewClient(clustertest.New(t), interceptor.Funcs{
 		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return away },
-	}).Build()
+	})
 	if _, err := NewObjects(cached, w.tracker).Reconcile(t.Context(), reconcile.Request{}); !errors.Is(err, away) {
 		t.Errorf("got %v", err)
 	}
-	if !slices.Equal(w.peers, before) {
-		t.Errorf("membership was told %v", w.peers)
+	if !slices.Equal(w.Peers, before) {
+		t.Errorf("membership was told %v", w.Peers)
 	}
 }
 
@@ -77,12 +77,12 @@ type nodes []netip.Addr
 // SetNodes makes n a membership.
 func (n *nodes) SetNodes(list []netip.Addr) { *n = list }
 
-func TestAddressesOfNodesAreTold(t *testing.T) {
+func TestMembershipIsGivenAddressesOfNodes(t *testing.T) {
 	node := func(name string, addresses ...corev1.NodeAddress) client.Object {
 		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{Addresses: addresses}}
 	}
 	var got nodes
-	r := NewNodes(fake.NewClientBuilder().WithScheme(scheme()).WithObjects(
+	r := NewNodes(clustertest.New(t,
 		node("node1",
 			corev1.NodeAddress{Type: corev1.NodeHostName, Address: "192.0.2.9"},
 			corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "192.0.2.1"},
@@ -91,7 +91,7 @@ func TestAddressesOfNodesAreTold(t *testing.T) {
 		node("node3",
 			corev1.NodeAddress{Type: corev1.NodeExternalIP, Address: "198.51.100.3"},
 			corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "nonsense"}),
-	).Build(), &got)
+	), &got)
 	if _, err := r.Reconcile(t.Context(), reconcile.Request{}); err != nil {
 		t.Fatal(err)
 	}
@@ -101,9 +101,9 @@ func TestAddressesOfNodesAreTold(t *testing.T) {
 	}
 }
 
-// TestADoubtBeyondTheListIsUnknown: a speaker that misses more members than its object takes
+// TestASuspicionBeyondTheListIsUnknown: a speaker that misses more members than its object takes
 // may miss this one, unless the list shows that there was room for all whom it suspects.
-func TestADoubtBeyondTheListIsUnknown(t *testing.T) {
+func TestASuspicionBeyondTheListIsUnknown(t *testing.T) {
 	absent := func(reason v1beta1.Reason) []v1beta1.AbsentMember {
 		return []v1beta1.AbsentMember{{Name: "node2", Reason: string(reason)}}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/presence"
+	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
@@ -58,20 +59,20 @@ func TestMembersReachable(t *testing.T) {
 	}
 }
 
-// TestTwoFamiliesAreTold: speakers that cannot hear each other for that reason say so,
+// TestTwoFamiliesAreReported: speakers that cannot hear each other for that reason say so,
 // and not that a firewall is in the way.
-func TestTwoFamiliesAreTold(t *testing.T) {
+func TestTwoFamiliesAreReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		six := func(s *v1beta1.SpeakerStatus) { s.MemberAddress = "[2001:db8::2]:7947" }
-		w.reads(written("node2", six, renewedAt(time.Now().Add(-time.Hour))), written("node3", renewedAt(time.Now().Add(-time.Hour))))
+		w.reads(written("node2", six, speakertest.RenewedAt(time.Now().Add(-time.Hour))), written("node3", speakertest.RenewedAt(time.Now().Add(-time.Hour))))
 		time.Sleep(8 * time.Second)
-		w.reads(written("node2", six, renewedAt(time.Now())), written("node3", renewedAt(time.Now())))
+		w.reads(written("node2", six, speakertest.RenewedAt(time.Now())), written("node3", speakertest.RenewedAt(time.Now())))
 		c := ReachableCondition(nil, w.tracker.Current(), own)
 		if c.Reason != string(v1beta1.ReasonOtherFamily) || !strings.Contains(c.Message, "those of node2 at IPv6 addresses, such as 2001:db8::2") {
 			t.Errorf("the condition is %+v", c)
 		}
-		w.says("node2") // it has chosen again, and its object lags behind
+		w.Publishes("node2") // it has chosen again, and its object lags behind
 		w.see()
 		if c := ReachableCondition(nil, w.tracker.Current(), own); c.Reason != string(v1beta1.ReasonSomeMembersUnreachable) {
 			t.Errorf("the condition is %+v", c)

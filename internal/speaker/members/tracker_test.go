@@ -17,15 +17,16 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/presence"
+	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/prober"
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
-// TestWhatIsExpectedOfAMember follows node2 through its life, as node1 sees it
+// TestPresenceFollowsAMembersLife follows node2 through its life, as node1 sees it
 // by membership and by its own probes. node1 is its only witness.
-func TestWhatIsExpectedOfAMember(t *testing.T) {
+func TestPresenceFollowsAMembersLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		for _, step := range []struct {
@@ -34,35 +35,35 @@ func TestWhatIsExpectedOfAMember(t *testing.T) {
 			want   string
 		}{
 			{"nobody has heard of it", func() {}, "unknown"},
-			{"it starts", func() { w.says("node2", "stage=starting") }, "Held (NodeHeld)"},
-			{"it is ready", func() { w.says("node2") }, "Present (NodePresent)"},
-			{"its kernel misses a probe", func() { w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now(), Missed: 2} }, "Present (NodePresent)"},
+			{"it starts", func() { w.Publishes("node2", "stage=starting") }, "Held (NodeHeld)"},
+			{"it is ready", func() { w.Publishes("node2") }, "Present (NodePresent)"},
+			{"its kernel misses a probe", func() { w.Kernels["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now(), Missed: 2} }, "Present (NodePresent)"},
 			{"its kernel is silent, and its speaker answers a ping", func() {
-				w.reach["node2"] = prober.Reach{State: prober.Silent, LastAnswer: time.Now(), Missed: 3}
+				w.Kernels["node2"] = prober.Reach{State: prober.Silent, LastAnswer: time.Now(), Missed: 3}
 				time.Sleep(time.Millisecond)
 				w.tracker.pinged("node2", presence.Ping{At: time.Now()})
 			}, "Present (NodePresent)"},
 			{"its speaker is silent too: nobody waits for membership", func() { w.tracker.pinged("node2", presence.Ping{Failed: true, At: time.Now()}) }, "Gone (NodeSilent)"},
 			{"the process of its speaker is gone, and its kernel answers", func() {
-				w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
+				w.Kernels["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 				w.tracker.pinged("node2", presence.Ping{Failed: true, Refused: true, At: time.Now()})
 			}, "Present (NodePresent)"},
 			{"it answers again", func() {
-				w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
+				w.Kernels["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 				w.tracker.pinged("node2", presence.Ping{At: time.Now()})
 			}, "Present (NodePresent)"},
 			{"a ping that failed before its kernel last answered says nothing", func() {
-				w.reach["node2"] = prober.Reach{State: prober.Silent, LastAnswer: time.Now(), Missed: 3}
+				w.Kernels["node2"] = prober.Reach{State: prober.Silent, LastAnswer: time.Now(), Missed: 3}
 			}, "Present (NodePresent)"},
-			{"its speaker is killed, its kernel answers", func() { w.says("node2"); w.died("node2", true) }, "Held (NodeHeld)"},
+			{"its speaker is killed, its kernel answers", func() { w.Publishes("node2"); w.died("node2", true) }, "Held (NodeHeld)"},
 			{"for too long", func() { time.Sleep(graces.Silence) }, "Gone (SpeakerNotAlive)"},
-			{"it is back and looks for the others", func() { w.says("node2", "stage=starting") }, "Held (NodeHeld)"},
-			{"it finds them", func() { w.says("node2") }, "Present (NodePresent)"},
-			{"it is about to restart", func() { w.says("node2", "stage=restarting") }, "Held (NodeHeld)"},
-			{"it has left to do so", func() { w.members["node2"] = member("node2", membership.Left, time.Now(), "stage=restarting") }, "Held (NodeHeld)"},
+			{"it is back and looks for the others", func() { w.Publishes("node2", "stage=starting") }, "Held (NodeHeld)"},
+			{"it finds them", func() { w.Publishes("node2") }, "Present (NodePresent)"},
+			{"it is about to restart", func() { w.Publishes("node2", "stage=restarting") }, "Held (NodeHeld)"},
+			{"it has left to do so", func() { w.Others["node2"] = member("node2", membership.Left, time.Now(), "stage=restarting") }, "Held (NodeHeld)"},
 			{"it does not come back", func() { time.Sleep(graces.Restart) }, "Gone (SpeakerNotAlive)"},
-			{"it comes back, and then its node is drained", func() { w.says("node2", "stage=leaving") }, "Leaving (NodeLeaving)"},
-			{"it has handed over", func() { w.members["node2"] = member("node2", membership.Left, time.Now(), "stage=leaving") }, "Gone (NodeLeaving)"},
+			{"it comes back, and then its node is drained", func() { w.Publishes("node2", "stage=leaving") }, "Leaving (NodeLeaving)"},
+			{"it has handed over", func() { w.Others["node2"] = member("node2", membership.Left, time.Now(), "stage=leaving") }, "Gone (NodeLeaving)"},
 		} {
 			step.change()
 			w.see()
@@ -73,10 +74,10 @@ func TestWhatIsExpectedOfAMember(t *testing.T) {
 	})
 }
 
-// TestWhatWasNotSeenMeanwhile: a node that could see nobody for a while, because it
+// TestNodeThatSawNobodyTakesNothing: a node that could see nobody for a while, because it
 // had no link or was stalled, takes nothing from members that it missed then, before
 // it has looked for them as long as for any other.
-func TestWhatWasNotSeenMeanwhile(t *testing.T) {
+func TestNodeThatSawNobodyTakesNothing(t *testing.T) {
 	graces := graces
 	graces.Suspicion = 500 * time.Millisecond
 	for _, test := range []struct {
@@ -91,9 +92,9 @@ func TestWhatWasNotSeenMeanwhile(t *testing.T) {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, func(c *Config) { c.Grace = graces })
-				w.says("node2")
+				w.Publishes("node2")
 				w.died("node2", false)
-				w.reach["node2"] = test.reach
+				w.Kernels["node2"] = test.reach
 				time.Sleep(time.Minute)
 				w.see()
 				if got := w.is("node2"); got != "Gone (SpeakerNotAlive)" {
@@ -147,18 +148,18 @@ func TestOtherWitnessesAreBelieved(t *testing.T) {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t)
 			for _, name := range names[1:] {
-				w.says(name)
+				w.Publishes(name)
 			}
 			for i, name := range witnesses {
 				if test.said[i] != "" {
-					w.says(name, "probe/"+subject+"="+test.said[i])
+					w.Publishes(name, "probe/"+subject+"="+test.said[i])
 				}
 			}
 			// What node1 finds by itself does not count: others are the witnesses.
-			w.reach[subject] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
+			w.Kernels[subject] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 			if test.dead {
 				m := member(subject, membership.Dead, time.Now())
-				w.members[subject] = m
+				w.Others[subject] = m
 			}
 			w.see()
 			if got := w.is(subject); got != test.want {
@@ -180,28 +181,28 @@ func TestWhatChangedIsRequeued(t *testing.T) {
 			all     bool
 		}{
 			{"nothing", func() {}, "[]", false},
-			{"another comes", func() { w.says("node2", "stage=starting") }, "[]", true},
+			{"another comes", func() { w.Publishes("node2", "stage=starting") }, "[]", true},
 			{"time goes by", func() { time.Sleep(time.Second) }, "[]", false},
-			{"it is ready", func() { w.says("node2") }, "[]", true},
-			{"it claims addresses", func() { w.says("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=1", "claim/192.0.2.3=1") },
+			{"it is ready", func() { w.Publishes("node2") }, "[]", true},
+			{"it claims addresses", func() { w.Publishes("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=1", "claim/192.0.2.3=1") },
 				"[192.0.2.3 192.0.2.20 2001:db8::1]", false},
-			{"one anew, and gives another up", func() { w.says("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2") }, "[192.0.2.3 192.0.2.20]", false},
+			{"one anew, and gives another up", func() { w.Publishes("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2") }, "[192.0.2.3 192.0.2.20]", false},
 			{"it reports on a kernel", func() {
-				w.says("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2", "probe/node3=answers")
+				w.Publishes("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2", "probe/node3=answers")
 			}, "[]", false},
-			{"its kernel answers again and again", func() { w.reach["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()} }, "[]", false},
+			{"its kernel answers again and again", func() { w.Kernels["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()} }, "[]", false},
 			{"it gets another link", func() {
-				w.says("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2", "link/eth1=02:00:00:00:00:22 198.51.100.2/24")
+				w.Publishes("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2", "link/eth1=02:00:00:00:00:22 198.51.100.2/24")
 			}, "[]", true},
 			{"its speaker is killed: what it claims is remembered", func() { w.died("node2", true) }, "[]", true},
 			{"its graces ends", func() { time.Sleep(graces.Silence) }, "[]", true},
-			{"it is forgotten, and its claims with it", func() { delete(w.members, "node2") }, "[]", true},
+			{"it is forgotten, and its claims with it", func() { delete(w.Others, "node2") }, "[]", true},
 		} {
 			step.change()
-			w.requeued, w.all = nil, 0
+			w.Requeued, w.AllRequeued = nil, 0
 			w.tracker.Evaluate(ended())
-			if fmt.Sprint(w.requeued) != step.claimed || (w.all > 0) != step.all {
-				t.Errorf("%s: got %v, all %d times, want %s, %t", step.story, w.requeued, w.all, step.claimed, step.all)
+			if fmt.Sprint(w.Requeued) != step.claimed || (w.AllRequeued > 0) != step.all {
+				t.Errorf("%s: got %v, all %d times, want %s, %t", step.story, w.Requeued, w.AllRequeued, step.claimed, step.all)
 			}
 		}
 	})
@@ -212,12 +213,12 @@ func TestWhatChangedIsRequeued(t *testing.T) {
 func TestSnapshotIsMadeAgainInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.says("node2")
+		w.Publishes("node2")
 		w.see()
 		if p := w.tracker.Current(); !p.Recheck.IsZero() {
 			t.Errorf("all are present, and it is looked again in %s", time.Until(p.Recheck))
 		}
-		w.says("node3", "stage=restarting")
+		w.Publishes("node3", "stage=restarting")
 		w.died("node2", true)
 		since := time.Now()
 		w.see()
@@ -232,16 +233,16 @@ func TestSnapshotIsMadeAgainInTime(t *testing.T) {
 	})
 }
 
-// TestSinceWhenAMemberIsSo: since it came to its presence, whatever else
+// TestSinceIsWhenThePresenceBegan: since it came to its presence, whatever else
 // changes of it.
-func TestSinceWhenAMemberIsSo(t *testing.T) {
+func TestSinceIsWhenThePresenceBegan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.says("node2")
+		w.Publishes("node2")
 		w.see()
 		first := time.Now()
 		time.Sleep(time.Minute)
-		w.says("node2", "link/eth1=02:00:00:00:00:22")
+		w.Publishes("node2", "link/eth1=02:00:00:00:00:22")
 		w.see()
 		if got := w.tracker.Current().Members["node2"].Since; !got.Equal(first) {
 			t.Errorf("it counts as present for %s", time.Since(got))
@@ -261,7 +262,7 @@ func TestObjectStandsInForAMemberThatIsNotHeard(t *testing.T) {
 		w := newWorld(t)
 		const arrives = 10 * time.Second
 		old := time.Now().Add(-time.Hour)
-		w.reads(written("node2", renewedAt(old), announcesIn("192.0.2.10", 4), func(s *v1beta1.SpeakerStatus) {
+		w.reads(written("node2", speakertest.RenewedAt(old), speakertest.Announcing("192.0.2.10", 4), func(s *v1beta1.SpeakerStatus) {
 			s.Layer2.Announcements = append(s.Layer2.Announcements, v1beta1.Layer2Announcement{Address: "192.0.2.11", Generation: 2, StandInFor: "node3"})
 			s.Links = append(s.Links, v1beta1.SpeakerLink{Name: "eth1", MACAddress: "02:00:00:00:00:22"})
 		}))
@@ -269,7 +270,7 @@ func TestObjectStandsInForAMemberThatIsNotHeard(t *testing.T) {
 			t.Errorf("one whose object was there before is %s: it may have been dead for long", got)
 		}
 		f := w.tracker.Current().Members["node2"]
-		if len(f.Links) != 1 || !f.Links[0].Equal(linkOf("node2")) {
+		if len(f.Links) != 1 || !f.Links[0].Equal(speakertest.LinkOf("node2")) {
 			t.Errorf("its links are %+v: want the one that is up", f.Links)
 		}
 		want := map[netip.Addr]map[string]announcement.Claim{address: {"node2": {Generation: 4}}}
@@ -278,7 +279,7 @@ func TestObjectStandsInForAMemberThatIsNotHeard(t *testing.T) {
 		}
 
 		time.Sleep(8 * time.Second)
-		w.reads(written("node2", renewedAt(time.Now()), announcesIn("192.0.2.10", 4)))
+		w.reads(written("node2", speakertest.RenewedAt(time.Now()), speakertest.Announcing("192.0.2.10", 4)))
 		if got := w.is("node2"); got != "Present (NodeRenewing)" {
 			t.Errorf("one that renews its object is %s", got)
 		}
@@ -312,7 +313,7 @@ func TestObjectStandsInForAMemberThatIsNotHeard(t *testing.T) {
 
 		// Membership hears it after all, and its own word counts.
 		// What it has not said yet may be on its way.
-		w.says("node2", "claim/192.0.2.20=9")
+		w.Publishes("node2", "claim/192.0.2.20=9")
 		w.see()
 		want[netip.MustParseAddr("192.0.2.20")] = map[string]announcement.Claim{"node2": {Generation: 9}}
 		if got := w.tracker.Current(); !reflect.DeepEqual(got.Claims, want) || !got.Recheck.Equal(time.Now().Add(arrives)) {
@@ -329,7 +330,7 @@ func TestObjectStandsInForAMemberThatIsNotHeard(t *testing.T) {
 
 func TestOwnReports(t *testing.T) {
 	w := newWorld(t)
-	w.reach = map[string]prober.Reach{
+	w.Kernels = map[string]prober.Reach{
 		"node2": {State: prober.Answers, LastAnswer: start},
 		"node3": {State: prober.Silent, LastAnswer: start},
 		"node4": {State: prober.Silent, LastAnswer: start},
@@ -375,7 +376,7 @@ func TestReturningWithAnotherLink(t *testing.T) {
 		{"the second alone", []links.Link{svc0}, false},
 		{"all are back", []links.Link{eth0, svc0}, true},
 	} {
-		w.local = step.links
+		w.Local = step.links
 		before := w.tracker.own.returning
 		_, back := w.tracker.refreshLinks()
 		if asks := w.tracker.own.returning > before; back != step.back || asks != step.back {
@@ -395,17 +396,17 @@ func TestLinksThatMayCarryAnnouncements(t *testing.T) {
 		links       int
 	}{
 		{"nothing changes", func() {}, false, false, 1},
-		{"they are not known for a moment, as at the start", func() { before, w.local = w.local, nil }, false, false, 1},
-		{"they are", func() { w.local = before }, false, false, 1},
-		{"a pod comes", func() { w.local = append(w.local, link("veth1a2b", "10.1.0.1/24")) }, false, false, 1},
+		{"they are not known for a moment, as at the start", func() { before, w.Local = w.Local, nil }, false, false, 1},
+		{"they are", func() { w.Local = before }, false, false, 1},
+		{"a pod comes", func() { w.Local = append(w.Local, link("veth1a2b", "10.1.0.1/24")) }, false, false, 1},
 		{"the link gets another address", func() {
-			w.local[0].Prefixes = append(w.local[0].Prefixes, link("", "198.51.100.1/24").Prefixes...)
+			w.Local[0].Prefixes = append(w.Local[0].Prefixes, link("", "198.51.100.1/24").Prefixes...)
 		}, true, false, 1},
 		{"an advertisement names the pod's link", func() { w.named = []string{"veth1a2b"} }, true, false, 2},
-		{"the pod goes", func() { w.local = w.local[:1] }, true, false, 1},
-		{"the link goes down", func() { w.local[0].Up = false }, true, false, 0},
+		{"the pod goes", func() { w.Local = w.Local[:1] }, true, false, 1},
+		{"the link goes down", func() { w.Local[0].Up = false }, true, false, 0},
 		{"nothing changes, without a link", func() {}, false, false, 0},
-		{"the link is back", func() { w.local[0].Up = true }, true, true, 1},
+		{"the link is back", func() { w.Local[0].Up = true }, true, true, 1},
 		{"nothing changes any more", func() {}, false, false, 1},
 	} {
 		step.change()
@@ -430,14 +431,14 @@ func TestReturningIsNeverMissed(t *testing.T) {
 	var decided atomic.Int32
 	go func() {
 		defer done.Store(true)
-		up := w.local[0]
+		up := w.Local[0]
 		for round := 1; round <= rounds || decided.Load() < enough && round <= most; round++ {
-			w.local = []links.Link{}
+			w.Local = []links.Link{}
 			w.see()
-			w.says("node2", fmt.Sprintf("claim/192.0.2.10=%d", round)) // taken over
+			w.Publishes("node2", fmt.Sprintf("claim/192.0.2.10=%d", round)) // taken over
 			number := netip.AddrFrom4([4]byte{10, 0, byte(round >> 8), byte(round)})
 			up.Prefixes = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.PrefixFrom(number, 32)}
-			w.local = []links.Link{up}
+			w.Local = []links.Link{up}
 			w.tracker.refreshLinks()
 			w.tracker.refresh(time.Now())
 			w.tracker.returned()
@@ -466,22 +467,22 @@ func TestReturningIsNeverMissed(t *testing.T) {
 func TestReturning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		up := w.local
-		w.local = []links.Link{}
+		up := w.Local
+		w.Local = []links.Link{}
 		w.see()
 		asked := make(chan struct{})
 		w.tracker.c.Membership = confirming{w, asked}
-		w.local = up
+		w.Local = up
 		w.tracker.Evaluate(ended())
 		synctest.Wait()
 		if a := w.tracker.Around(); !a.Returning || len(a.Speakers["node1"].Links) != 1 {
 			t.Errorf("before anybody answers returning is %t, with the links %v", a.Returning, a.Speakers["node1"].Links)
 		}
-		before := w.all
+		before := w.AllRequeued
 		close(asked)
 		synctest.Wait()
-		if a := w.tracker.Around(); a.Returning || w.all == before {
-			t.Errorf("then returning is %t, and all was requeued %d times", a.Returning, w.all-before)
+		if a := w.tracker.Around(); a.Returning || w.AllRequeued == before {
+			t.Errorf("then returning is %t, and all was requeued %d times", a.Returning, w.AllRequeued-before)
 		}
 	})
 }
@@ -500,11 +501,11 @@ func (c confirming) Confirm(context.Context) error {
 
 func TestNodeOfAHardwareAddress(t *testing.T) {
 	w := newWorld(t)
-	w.says("node2")
+	w.Publishes("node2")
 	w.see()
 	for n, want := range []string{1: "node1", 2: "node2", 3: ""} {
-		if got := w.tracker.NodeOf(macOf(byte(n))); n > 0 && got != want {
-			t.Errorf("%s is %q's, want %q", macOf(byte(n)), got, want)
+		if got := w.tracker.NodeOf(speakertest.MAC(byte(n))); n > 0 && got != want {
+			t.Errorf("%s is %q's, want %q", speakertest.MAC(byte(n)), got, want)
 		}
 	}
 	if got := w.tracker.NodeOf(nil); got != "" {
@@ -512,20 +513,20 @@ func TestNodeOfAHardwareAddress(t *testing.T) {
 	}
 }
 
-// TestSelf: what this node is among the speakers.
-func TestSelf(t *testing.T) {
+// TestNodeListsItselfAmongTheSpeakers: what this node is among the speakers.
+func TestNodeListsItselfAmongTheSpeakers(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.IgnoreCordon = true })
 	self := func() announcement.Speaker { return w.tracker.Around().Speakers["node1"] }
 	if s := self(); s.Presence != announcement.Present || !s.Worked || !s.Heard || !s.IgnoresCordon || s.IgnoresExclude || s.Full {
 		t.Errorf("it is %+v", s)
 	}
-	if string(w.said["ignores-cordon"]) != "yes" || w.said["ignores-exclude-label"] != nil {
-		t.Errorf("it publishes %q", w.said)
+	if string(w.Published["ignores-cordon"]) != "yes" || w.Published["ignores-exclude-label"] != nil {
+		t.Errorf("it publishes %q", w.Published)
 	}
 	w.full = true
 	w.tracker.SetStage(announcement.StageLeaving)
-	if s := self(); s.Presence != announcement.Leaving || !s.Worked || !s.Full || string(w.said["stage"]) != "leaving" {
-		t.Errorf("it is %+v, and publishes %q", s, w.said)
+	if s := self(); s.Presence != announcement.Leaving || !s.Worked || !s.Full || string(w.Published["stage"]) != "leaving" {
+		t.Errorf("it is %+v, and publishes %q", s, w.Published)
 	}
 	fresh := newWorld(t)
 	fresh.tracker.own = ownState{}
@@ -535,11 +536,11 @@ func TestSelf(t *testing.T) {
 	}
 }
 
-// TestYielded: what an isolated node leaves to others stays so until it is not isolated
-// any more, or the other is gone.
-func TestYielded(t *testing.T) {
+// TestYieldedAddressesStayYielded: what an isolated node leaves to others stays so until
+// it is not isolated any more, or the other is gone.
+func TestYieldedAddressesStayYielded(t *testing.T) {
 	w := newWorld(t)
-	w.says("node2")
+	w.Publishes("node2")
 	w.see()
 	other := netip.MustParseAddr("192.0.2.11")
 	for _, step := range []struct {
@@ -560,10 +561,10 @@ func TestYielded(t *testing.T) {
 		{"it hears somebody again", false, nil, func() {}, true, true, " "},
 	} {
 		step.change()
-		before := w.all
+		before := w.AllRequeued
 		news := w.tracker.SetIsolated(step.isolated, step.to)
-		if news != step.news || (w.all > before) != step.requeues || w.tracker.IsIsolated() != step.isolated {
-			t.Errorf("%s: news %t, requeued %d times", step.story, news, w.all-before)
+		if news != step.news || (w.AllRequeued > before) != step.requeues || w.tracker.IsIsolated() != step.isolated {
+			t.Errorf("%s: news %t, requeued %d times", step.story, news, w.AllRequeued-before)
 		}
 		if got := w.tracker.YieldedTo(address) + " " + w.tracker.YieldedTo(other); got != step.want {
 			t.Errorf("%s: they are left to %q, want %q", step.story, got, step.want)
@@ -574,7 +575,7 @@ func TestYielded(t *testing.T) {
 // TestAStageOfALaterVersion: one that works at a stage that is not known is present.
 func TestAStageOfALaterVersion(t *testing.T) {
 	w := newWorld(t)
-	w.says("node2", "stage=warming", "weather=fine", "probe/node3=warm")
+	w.Publishes("node2", "stage=warming", "weather=fine", "probe/node3=warm")
 	w.see()
 	if got := w.is("node2"); got != "Present (NodePresent)" {
 		t.Errorf("it is %s", got)
@@ -586,10 +587,10 @@ func TestAStageOfALaterVersion(t *testing.T) {
 func TestStatesAreReadOnce(t *testing.T) {
 	w := newWorld(t)
 	say := func(revision uint64, claim string) {
-		w.says("node2", claim)
-		m := w.members["node2"]
+		w.Publishes("node2", claim)
+		m := w.Others["node2"]
 		m.Revision = revision
-		w.members["node2"] = m
+		w.Others["node2"] = m
 		w.see()
 	}
 	say(1, "claim/192.0.2.10=1")
@@ -601,7 +602,7 @@ func TestStatesAreReadOnce(t *testing.T) {
 	if got := w.tracker.Current().Claims[address]["node2"]; got.Generation != 2 {
 		t.Errorf("the same revision is read again: %+v", got)
 	}
-	delete(w.members, "node2")
+	delete(w.Others, "node2")
 	w.see()
 	if len(w.tracker.states) != 1 || len(w.tracker.Current().Claims) != 0 {
 		t.Errorf("states %v, claims %v", w.tracker.states, w.tracker.Current().Claims)
@@ -611,10 +612,10 @@ func TestStatesAreReadOnce(t *testing.T) {
 // TestAMemberThatIsNotUnderstood: its kernel is not in question for that.
 func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	w := newWorld(t)
-	w.says("node2", "claim/192.0.2.10=5", "stage=restarting") // before it was replaced
-	m := w.members["node2"]
+	w.Publishes("node2", "claim/192.0.2.10=5", "stage=restarting") // before it was replaced
+	m := w.Others["node2"]
 	m.Format = membership.Format{Major: 2, Oldest: 2, Newest: 2}
-	w.members["node2"] = m
+	w.Others["node2"] = m
 	w.see()
 	if got := w.is("node2"); got != "Present (FormatUnknown)" || !w.tracker.Current().Members["node2"].ClaimsUnknown {
 		t.Errorf("without an object it is %s", got)
@@ -624,10 +625,11 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	}
 }
 
-// TestClaimedBefore: what the others remember and what the object tells, the higher one.
-func TestClaimedBefore(t *testing.T) {
+// TestHigherOfTheFormerClaimsCounts: what the others remember and what the object tells,
+// the higher one.
+func TestHigherOfTheFormerClaimsCounts(t *testing.T) {
 	w := newWorld(t)
-	w.said["claims/192.0.2.0"] = []byte("4:a,7:b")
+	w.Published["claims/192.0.2.0"] = []byte("4:a,7:b")
 	object := map[netip.Addr]announcement.Claim{
 		address:                            {Generation: 5},
 		netip.MustParseAddr("192.0.2.11"):  {Generation: 6},
@@ -654,7 +656,7 @@ func TestLongNodeNamesArePublished(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.reach = map[string]prober.Reach{
+	w.Kernels = map[string]prober.Reach{
 		"node2": {State: prober.Answers},
 		strings.Repeat("worker-", 8) + "a.example": {State: prober.Answers},
 	}
@@ -693,7 +695,7 @@ func (refusing) DialContext(context.Context, string, string) (net.Conn, error) {
 func TestARefusedPing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(c *Config) { c.Dialer = refusing{} })
-		w.says("node2")
+		w.Publishes("node2")
 		w.reads(written("node2"))
 		w.died("node2", true)
 		time.Sleep(graces.Silence)
@@ -728,16 +730,16 @@ func BenchmarkRefresh(b *testing.B) {
 				m := member(name, membership.Alive, time.Now())
 				maps.Copy(m.Values, published.said)
 				m.Revision = 1
-				w.members[name] = m
+				w.Others[name] = m
 			}
 			now := time.Now()
 			w.tracker.refresh(now)
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := range b.N {
-				m := w.members["node2"]
+				m := w.Others["node2"]
 				m.Revision = uint64(i + 2)
-				w.members["node2"] = m
+				w.Others["node2"] = m
 				w.tracker.refresh(now)
 			}
 		})

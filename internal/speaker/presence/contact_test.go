@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// TestContact: what comes by a way that was lost is trusted again when all others have
-// had time to be heard by it. One answer that is missing is soon made up for.
-func TestContact(t *testing.T) {
+// TestRegainedContactIsTrustedAfterAGrace: what comes by a way that was lost is trusted
+// again when all others have had time to be heard by it. One answer that is missing is
+// soon made up for.
+func TestRegainedContactIsTrustedAfterAGrace(t *testing.T) {
 	var c Contact
 	now := start
 	for _, step := range []struct {

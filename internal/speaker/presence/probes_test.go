@@ -156,9 +156,9 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestControls: where one that node1 witnesses is silent, others on the same LAN
-// are probed too.
-func TestControls(t *testing.T) {
+// TestOthersOnTheLANOfASilentNodeAreProbed: where one that node1 witnesses is silent,
+// others on the same LAN are probed too.
+func TestOthersOnTheLANOfASilentNodeAreProbed(t *testing.T) {
 	p := Snapshot{Members: map[string]Member{}}
 	for _, name := range []string{"node2", "node3", "node4", "node5", "node6", "node7", "node8", "node9"} {
 		p.Members[name] = Member{Speaker: announcement.Speaker{Links: []links.Link{linkOf(name)}, Heard: name != "node9"}}

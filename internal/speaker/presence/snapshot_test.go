@@ -81,8 +81,8 @@ func ready(name string, claimed ...string) Observed {
 	}
 }
 
-// TestNext follows node2 through its life, as node1 observes it.
-func TestNext(t *testing.T) {
+// TestNextFollowsAMembersLife follows node2 through its life, as node1 observes it.
+func TestNextFollowsAMembersLife(t *testing.T) {
 	// seen has node2 observed, and its kernel.
 	seen := func(m Observed, kernel Reach) func(*Observations) {
 		return func(o *Observations) {
@@ -284,8 +284,8 @@ func randomObservations(t *rapid.T, now time.Time) (obs, same Observations) {
 	return obs, same
 }
 
-// TestMinority: half of those that there are is none.
-func TestMinority(t *testing.T) {
+// TestHalfOfTheSpeakersIsNoMinority: half of those that there are is none.
+func TestHalfOfTheSpeakersIsNoMinority(t *testing.T) {
 	for _, test := range []struct {
 		story          string
 		alive, objects int
@@ -342,8 +342,9 @@ func TestHigherClaims(t *testing.T) {
 	}
 }
 
-// TestDoubt: who is not heard makes a speaker ask whether it is itself cut off.
-func TestDoubt(t *testing.T) {
+// TestSilentMembersMakeASpeakerSeekContact: who is not heard makes a speaker ask whether
+// it is itself cut off.
+func TestSilentMembersMakeASpeakerSeekContact(t *testing.T) {
 	obs := alone()
 	gone := func(name string) {
 		for i := range obs.Members {

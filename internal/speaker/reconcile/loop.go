@@ -39,7 +39,7 @@ type Source interface {
 type LoopConfig struct {
 	Queue    *Queue
 	Source   Source
-	Layer2   Protocol // nothing is decided before Inputs are settled
+	Layer2   Protocol // decides nothing before Inputs are settled, or Resume is called
 	BGP      Protocol
 	Warnings *Warnings
 	// Configured is set when there is a configuration. Nothing is reconciled before.
@@ -98,7 +98,7 @@ func (l *Loop) Next(ctx context.Context) (more bool) {
 	if len(next) == 0 {
 		return false
 	}
-	if err := l.part(ctx, next); err != nil {
+	if err := l.part(ctx, next, false); err != nil {
 		if ctx.Err() == nil {
 			l.c.Logger.Error("cannot reconcile addresses", "error", err)
 		}
@@ -125,24 +125,31 @@ func (l *Loop) all(ctx context.Context) ([]netip.Addr, error) {
 // Reconcile reconciles addresses now, whatever is in the queue, and returns when it is
 // done.
 func (l *Loop) Reconcile(ctx context.Context, addrs []netip.Addr) error {
-	var errs []error
-	for part := range slices.Chunk(addrs, PartSize) {
-		errs = append(errs, l.part(ctx, part))
-	}
-	return errors.Join(errs...)
+	return l.inParts(ctx, addrs, false)
 }
 
-// ReconcileAll is Reconcile for every address.
-func (l *Loop) ReconcileAll(ctx context.Context) error {
+// Resume reconciles every address now by both protocols, although Inputs are not settled
+// yet: its caller knows which other speakers are alive, and is about to publish that this
+// one is ready. When Resume returns, this node announces what it owns.
+func (l *Loop) Resume(ctx context.Context) error {
 	all, err := l.all(ctx)
 	if err != nil {
 		return err
 	}
-	return l.Reconcile(ctx, all)
+	return l.inParts(ctx, all, true)
 }
 
-// part reconciles addresses with the same inputs.
-func (l *Loop) part(ctx context.Context, addrs []netip.Addr) error {
+func (l *Loop) inParts(ctx context.Context, addrs []netip.Addr, resumes bool) error {
+	var errs []error
+	for part := range slices.Chunk(addrs, PartSize) {
+		errs = append(errs, l.part(ctx, part, resumes))
+	}
+	return errors.Join(errs...)
+}
+
+// part reconciles addresses with the same inputs; by layer 2 when these are settled, or
+// the speaker resumes.
+func (l *Loop) part(ctx context.Context, addrs []netip.Addr, resumes bool) error {
 	l.deciding.Lock()
 	defer l.deciding.Unlock()
 	// All parts together may take longer than a loop may stall; this one does not.
@@ -151,6 +158,7 @@ func (l *Loop) part(ctx context.Context, addrs []netip.Addr) error {
 	if err != nil {
 		return err
 	}
+	in.reporter = in.Reporter()
 
 	defer l.c.BGP.Flush()
 	defer l.c.Layer2.Flush()
@@ -159,17 +167,17 @@ func (l *Loop) part(ctx context.Context, addrs []netip.Addr) error {
 		if err != nil {
 			return err
 		}
-		l.one(in, Address{Addr: addr, Services: services})
+		l.one(in, Address{Addr: addr, Services: services}, in.Settled || resumes)
 	}
 	return nil
 }
 
-// one has each protocol reconcile one address. Until the speaker knows which others are
-// alive, only BGP does, because each node announces there by itself.
-func (l *Loop) one(in Inputs, a Address) {
+// one has BGP reconcile one address, because each node announces there by itself, and layer
+// 2 if the speaker knows which others are alive.
+func (l *Loop) one(in Inputs, a Address, layer2 bool) {
 	byBGP := l.c.BGP.Reconcile(in, a)
 	l.requeue(a.Addr, byBGP.Recheck, in.Now)
-	if !in.Settled {
+	if !layer2 {
 		return
 	}
 	a.Elsewhere = byBGP.Reason != ""

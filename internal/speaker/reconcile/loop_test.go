@@ -198,8 +198,31 @@ func TestAnAddressIsRecheckedInTime(t *testing.T) {
 // TestManyAddressesAreReconciledInParts, each with inputs of its own moment.
 func TestManyAddressesAreReconciledInParts(t *testing.T) {
 	r := newRig(t)
-	r.source.addrs = addrs(2*PartSize + 1)
-	if err := r.ReconcileAll(t.Context()); err != nil || r.source.inputs != 3 {
+	if err := r.Reconcile(t.Context(), addrs(2*PartSize+1)); err != nil || r.source.inputs != 3 {
 		t.Errorf("inputs were gathered %d times (%v)", r.source.inputs, err)
+	}
+}
+
+// TestResume: a speaker that is about to say that it is ready decides about everything,
+// whoever asks otherwise until it has said so.
+func TestResume(t *testing.T) {
+	r := newRig(t)
+	a := addrs(2)
+	r.source.settled, r.source.addrs, r.layer2.known = false, a[:1], a[1:]
+	if err := r.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"bgp 192.0.2.0", "layer2 192.0.2.0", "bgp 192.0.2.1", "layer2 192.0.2.1", "layer2 flush", "bgp flush",
+	}
+	if !slices.Equal(r.did, want) {
+		t.Errorf("it did %q, want %q", r.did, want)
+	}
+	r.did = nil
+	if err := r.Reconcile(t.Context(), a[:1]); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"bgp 192.0.2.0", "layer2 flush", "bgp flush"}; !slices.Equal(r.did, want) {
+		t.Errorf("before it has settled it did %q, want %q", r.did, want)
 	}
 }

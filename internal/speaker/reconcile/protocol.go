@@ -46,11 +46,17 @@ type Inputs struct {
 	// Returning is set while this node is back on the LAN and has not heard yet what
 	// became of its addresses meanwhile.
 	Returning bool
+
+	// reporter is what Reporter returns, which a Loop finds out once for many addresses.
+	reporter string
 }
 
 // Reporter returns the node that reports what concerns all nodes: the first by name whose
 // speaker is present; "" if there is none.
 func (in Inputs) Reporter() string {
+	if in.reporter != "" {
+		return in.reporter
+	}
 	out := ""
 	for name, s := range in.Speakers {
 		if s.Presence == announcement.Present && (out == "" || name < out) {

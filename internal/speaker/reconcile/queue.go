@@ -143,12 +143,14 @@ func (q *Queue) backlogFirst(all []netip.Addr) []netip.Addr {
 }
 
 // begin queues all addresses in this order, behind those that are requeued meanwhile, and
-// begins the sweep that takeAll reported.
+// begins the sweep that takeAll reported. The sweep before it does not wait for an address
+// that is not among them, because nobody takes that.
 func (q *Queue) begin(all []netip.Addr) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.rest = all
 	q.next = sweep{q.beginning, sets.New(all...)}
+	q.running.pending = q.running.pending.Intersection(q.next.pending)
 	if q.running.number == 0 {
 		q.running, q.next = q.next, sweep{}
 	}

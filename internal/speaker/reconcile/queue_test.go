@@ -58,9 +58,9 @@ func TestQueue(t *testing.T) {
 	takes()
 }
 
-// TestLater: an address that is to be reconciled twice later is so once, at the earlier
-// time.
-func TestLater(t *testing.T) {
+// TestAddressIsReconciledAtTheEarlierTime: an address that is to be reconciled twice
+// later is so once, at the earlier time.
+func TestAddressIsReconciledAtTheEarlierTime(t *testing.T) {
 	for _, waits := range [][]time.Duration{{time.Second}, {time.Second, time.Minute}, {time.Minute, time.Second}} {
 		synctest.Test(t, func(t *testing.T) {
 			q := NewQueue()
@@ -115,7 +115,10 @@ func TestSweeps(t *testing.T) {
 		clock := 0
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			clock++
-			switch rapid.IntRange(0, 4).Draw(t, "step") {
+			switch rapid.IntRange(0, 5).Draw(t, "step") {
+			case 5: // it has been reconciled past the queue, and nothing is left of it
+				gone := rapid.SampledFrom(all).Draw(t, "gone")
+				present = slices.DeleteFunc(slices.Clone(present), func(a netip.Addr) bool { return a == gone })
 			case 0:
 				if n := q.RequeueAll(); int(n) != len(asked) {
 					t.Fatalf("sweep %d follows %d", n, len(asked)-1)
@@ -141,6 +144,27 @@ func TestSweeps(t *testing.T) {
 			t.Fatalf("sweep %d never ends, only %d", wanted, q.Swept())
 		}
 	})
+}
+
+// TestSweepDoesNotWaitForWhatIsGone: an address that was reconciled past the queue, and of
+// which nothing is left, is not taken when all begin again. A sweep that waited for it
+// would never end, and BGP peers would be told nothing any more.
+func TestSweepDoesNotWaitForWhatIsGone(t *testing.T) {
+	q := NewQueue()
+	a := addrs(3)
+	wanted := q.RequeueAll()
+	q.takeAll()
+	q.begin(a)
+	q.done(q.take(1))
+	q.RequeueAll()
+	q.takeAll()
+	q.begin(q.backlogFirst(a[:2])) // the last is gone
+	for next := q.take(1); len(next) > 0; next = q.take(1) {
+		q.done(next)
+	}
+	if q.Swept() < wanted {
+		t.Error("the sweep never ends")
+	}
 }
 
 // TestSweepOfNothingEnds, and says so.

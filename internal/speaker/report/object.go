@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -354,6 +353,6 @@ func linkStatus(all []links.Link) []v1beta1.SpeakerLink {
 		}
 		out = append(out, s)
 	}
-	slices.SortFunc(out, func(a, b v1beta1.SpeakerLink) int { return cmp.Compare(a.Name, b.Name) })
-	return out[:min(len(out), v1beta1.MaxSpeakerAnnouncements)]
+	return kube.WorstFirst(out, v1beta1.MaxSpeakerAnnouncements, nil,
+		func(a, b v1beta1.SpeakerLink) int { return cmp.Compare(a.Name, b.Name) })
 }

@@ -235,12 +235,6 @@ func bubble(t *testing.T, config Config, story func(t *testing.T, a *Announcer, 
 
 const ms = time.Millisecond
 
-// pause lets time pass and everything come to rest.
-func pause(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
-
 func TestAnAddressIsAnnouncedAtOnceAndAgain(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, a *Announcer, s *segment) {
 		a.SetLinks([]links.Link{lan(2, "eth0")})

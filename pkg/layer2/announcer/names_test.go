@@ -32,6 +32,7 @@ var (
 	stage        = layer2test.Stage
 	suppressed   = layer2test.Suppressed
 	until        = layer2test.Until
+	pause        = layer2test.Pause
 	macOf        = layer2test.MACOf
 	hardwareAddr = layer2test.HardwareAddr
 	neighbour    = layer2test.Neighbour

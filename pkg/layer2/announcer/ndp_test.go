@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
-	"slices"
 	"testing"
 
 	"github.com/mdlayher/ndp"
@@ -186,7 +185,7 @@ func FuzzHandleNDP(f *testing.F) {
 		if verdict != Answered {
 			return
 		}
-		b = withoutExtensions(b)
+		b = layer2test.WithoutExtensions(b)
 		wellFormed := len(b) >= 14+40+24 && b[offIPv6+7] == 255 && b[offICMPv6] == 135 && b[offICMPv6+1] == 0 &&
 			bytes.Equal(b[offNDPTarget:offNDPTarget+16], vip6.AsSlice())
 		if !wellFormed || target != vip6 {
@@ -194,14 +193,4 @@ func FuzzHandleNDP(f *testing.F) {
 		}
 		checkAdvertisement(t, reply, netip.AddrFrom16([16]byte(reply[38:54])), net.HardwareAddr(reply[:6]), reply[offICMPv6+4]&0x40 != 0)
 	})
-}
-
-// withoutExtensions takes extension headers off in the naive way.
-func withoutExtensions(b []byte) []byte {
-	b = bytes.Clone(b)
-	for len(b) > offICMPv6+8 && (b[offIPv6+6] == 0 || b[offIPv6+6] == 60) {
-		b[offIPv6+6] = b[offICMPv6]
-		b = slices.Delete(b, offICMPv6, offICMPv6+8*(1+int(b[offICMPv6+1])))
-	}
-	return b
 }

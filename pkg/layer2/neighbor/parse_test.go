@@ -265,7 +265,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		plain := withoutExtensions(b)
+		plain := layer2test.WithoutExtensions(b)
 		if plain[offIPv6+7] != 255 || plain[offICMPv6+1] != 0 || !CanOwn(p.Target) ||
 			!bytes.Equal(plain[offICMPv6+8:offICMPv6+24], p.Target.AsSlice()) ||
 			plain[offICMPv6] != map[Op]byte{Request: 135, Reply: 136}[p.Op] || p.Op == Reply && p.Sender.IP != p.Target {
@@ -285,14 +285,4 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
-}
-
-// withoutExtensions takes extension headers off in the naive way.
-func withoutExtensions(b []byte) []byte {
-	b = bytes.Clone(b)
-	for len(b) > offICMPv6+8 && (b[offIPv6+6] == 0 || b[offIPv6+6] == 60) {
-		b[offIPv6+6] = b[offICMPv6]
-		b = slices.Delete(b, offICMPv6, offICMPv6+8*(1+int(b[offICMPv6+1])))
-	}
-	return b
 }

@@ -1,7 +1,6 @@
 package prober
 
 import (
-	"testing/synctest"
 	"time"
 
 	"github.com/berth-lb/berth/pkg/layer2/internal/layer2test"
@@ -37,6 +36,7 @@ var (
 	stage        = layer2test.Stage
 	suppressed   = layer2test.Suppressed
 	until        = layer2test.Until
+	pause        = layer2test.Pause
 	macOf        = layer2test.MACOf
 	hardwareAddr = layer2test.HardwareAddr
 	neighbour    = layer2test.Neighbour
@@ -52,12 +52,6 @@ const (
 	offICMPv6 = layer2test.OffICMPv6
 	ms        = time.Millisecond
 )
-
-// pause lets time pass and everything come to rest.
-func pause(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
 
 // total returns the sum over all links and protocols.
 func total(stats Stats) Counters {

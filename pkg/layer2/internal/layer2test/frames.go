@@ -220,6 +220,17 @@ func Extend(frame []byte, header byte, rest ...byte) []byte {
 	return b
 }
 
+// WithoutExtensions returns an IPv6 packet without the hop-by-hop and destination options
+// that lead to its payload.
+func WithoutExtensions(frame []byte) []byte {
+	b := bytes.Clone(frame)
+	for len(b) > OffICMPv6+8 && (b[OffIPv6+6] == 0 || b[OffIPv6+6] == 60) {
+		b[OffIPv6+6] = b[OffICMPv6]
+		b = slices.Delete(b, OffICMPv6, OffICMPv6+8*(1+int(b[OffICMPv6+1])))
+	}
+	return b
+}
+
 // FixChecksum puts the right lengths and checksum into a frame that is to hold an
 // ICMPv6 message without extension headers: a fuzzer does not find them. What is too
 // short stays as it is.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/berth-lb/berth/internal/netnstest"
@@ -49,6 +50,12 @@ func Until(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("in vain: %s", what)
 		}
 	}
+}
+
+// Pause lets fake time pass and everything come to rest.
+func Pause(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 // Interface returns a link of this namespace.

@@ -122,11 +122,17 @@ func (f atOnce) RequeueAll() uint64 { return 0 }
 func (*segment) Stats() prober.Stats { return prober.Stats{} }
 
 // asks has node1 probe a segment before it announces. Each round takes 300 ms.
-func (w *world) asks() (*asking, *segment) {
+func (w *world) asks() (*probing, *segment) {
 	s := &segment{}
 	ctx, stop := context.WithCancel(w.t.Context())
-	a := &asking{
-		prober: s, proxyHosts: w.proxyHosts(s), view: w.c.view, log: slog.New(slog.DiscardHandler), count: 3, interval: 100 * time.Millisecond, ctx: ctx,
+	a := &probing{
+		prober:     s,
+		proxyHosts: w.proxyHosts(s),
+		view:       w.c.view,
+		log:        slog.New(slog.DiscardHandler),
+		count:      3,
+		interval:   100 * time.Millisecond,
+		ctx:        ctx,
 		queue: atOnce(func(addr netip.Addr) {
 			if addr != address {
 				w.t.Errorf("%s is reconciled", addr)
@@ -160,13 +166,13 @@ func TestFreeAddressIsAnnounced(t *testing.T) {
 		w := newWorld(t, append(service("web"), node("node1"))...)
 		_, lan := w.asks()
 		w.look()
-		w.did("192.0.2.10", true)
+		w.Did("192.0.2.10", true)
 		lan.after(299 * time.Millisecond)
-		if len(w.set) > 0 {
-			t.Errorf("the announcer was given %q before the LAN could answer", w.set)
+		if len(w.Given) > 0 {
+			t.Errorf("the announcer was given %q before the LAN could answer", w.Given)
 		}
 		lan.after(time.Millisecond)
-		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 		if want := []prober.Question{
 			{Addr: address, Link: "eth0", Count: 2, Interval: 100 * time.Millisecond},
 			{Addr: address, Link: "eth0", Count: 1, Interval: 100 * time.Millisecond, AsHost: true},
@@ -190,9 +196,9 @@ func TestTakenAddressIsAskedForAgain(t *testing.T) {
 		_, lan := w.asks()
 		lan.has(net6(9))
 		w.look()
-		w.did("192.0.2.10", true)
+		w.Did("192.0.2.10", true)
 		lan.after(400 * time.Millisecond) // it is asked whether the host answers for every address
-		w.did("192.0.2.10", true, "web Warning Conflict")
+		w.Did("192.0.2.10", true, "web Warning Conflict")
 		if got := w.memory.of(address).probe.Holder; got.String() != net6(9).String() {
 			t.Errorf("%s has it", got)
 		}
@@ -202,11 +208,11 @@ func TestTakenAddressIsAskedForAgain(t *testing.T) {
 			t.Errorf("asked %d times", lan.questions())
 		}
 		lan.after(201 * time.Millisecond)
-		w.did("192.0.2.10", false)
+		w.Did("192.0.2.10", false)
 
 		lan.has()
 		lan.after(askAgain + 300*time.Millisecond)
-		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 		if lan.questions() != 3 || len(lan.controls()) != controlCount {
 			t.Errorf("asked %d times, and for %v", lan.questions(), lan.controls())
 		}
@@ -223,24 +229,29 @@ func TestHostsBehindSuppression(t *testing.T) {
 	}{
 		{"nobody", func(*segment) {}, "web Normal Announcing", ""},
 		{"nobody, and this node has no address to ask from", func(s *segment) { s.unsourced = true },
-			"web Normal Announcing", "Whether a host behind a switch that suppresses ARP or NDP has it is not known"},
-		{"a host", func(s *segment) { s.behind = []net.HardwareAddr{net6(9)} }, "web Warning Conflict", "Another host has the address: 02:00:00:00:00:09."},
-		{"a member", func(s *segment) { s.behind = []net.HardwareAddr{net6(2)} }, "web Warning NodeAnswers", "Node node2 answers for the address"},
-		{"a router that answers for every address, and no probe", func(s *segment) { s.everything = net6(9) }, "web Normal Announcing", ""},
+			"web Normal Announcing",
+			"Whether a host behind a switch that suppresses ARP or NDP has it is not known"},
+		{"a host", func(s *segment) { s.behind = []net.HardwareAddr{net6(9)} }, "web Warning Conflict",
+			"Another host has the address: 02:00:00:00:00:09."},
+		{"a member", func(s *segment) { s.behind = []net.HardwareAddr{net6(2)} }, "web Warning NodeAnswers",
+			"Node node2 answers for the address"},
+		{"a router that answers for every address, and no probe", func(s *segment) { s.everything = net6(9) },
+			"web Normal Announcing", ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, append(service("web"), node("node1"))...)
-				w.says("node2")
+				w.Publishes("node2")
 				_, lan := w.asks()
 				test.given(lan)
 				w.look()
 				lan.after(9 * time.Second)
-				if len(w.events) != 1 || w.events[0] != test.event {
-					t.Errorf("emitted %q, want %q", w.events, test.event)
+				if len(w.Emitted) != 1 || w.Emitted[0] != test.event {
+					t.Errorf("emitted %q, want %q", w.Emitted, test.event)
 				}
-				if got := w.memory.of(address).Message; !strings.Contains(got, test.says) || !strings.Contains(w.notes[0], test.says) {
-					t.Errorf("the message is %q, the Event %q", got, w.notes[0])
+				if got := w.memory.of(address).Message; !strings.Contains(got, test.says) ||
+					!strings.Contains(w.Notes[0], test.says) {
+					t.Errorf("the message is %q, the Event %q", got, w.Notes[0])
 				}
 			})
 		})
@@ -257,14 +268,16 @@ func TestAHostThatAnswersForEveryAddress(t *testing.T) {
 		lan.everything = net6(9)
 		w.look()
 		lan.after(time.Second)
-		w.did("192.0.2.10", true, "web Warning Conflict")
+		w.Did("192.0.2.10", true, "web Warning Conflict")
 		r := w.memory.of(address)
-		for _, part := range []string{"02:00:00:00:00:09", r.probe.Everything.String(), "proxy ARP", "--conflict-probe-count=0"} {
+		for _, part := range []string{
+			"02:00:00:00:00:09", r.probe.Everything.String(), "proxy ARP", "--conflict-probe-count=0",
+		} {
 			if !strings.Contains(r.Message, part) {
 				t.Errorf("%q is not in the message %q", part, r.Message)
 			}
 		}
-		if list := w.conflicts.list(); len(list) != 1 || !strings.Contains(list[0].Message, r.Message) {
+		if list := w.conflicts.list(); len(list) != 1 || !strings.Contains(list[0].message, r.Message) {
 			t.Errorf("the conflicts are %+v", list)
 		}
 		if e := r.probe.Everything; !netip.MustParsePrefix("192.0.2.0/24").Contains(e) || e == address {
@@ -281,9 +294,9 @@ func TestAHostThatAnswersForEveryAddress(t *testing.T) {
 	})
 }
 
-// TestWhatIsKnownOfHostsThatAnswerForAll is bounded, as one host can make up others; is
-// forgotten after a while; and is not known where it could not be asked.
-func TestWhatIsKnownOfHostsThatAnswerForAll(t *testing.T) {
+// TestHostsThatAnswerForAllAreBoundedAndForgotten: one host can make up others, and what is
+// known of a host holds for a while, and not where it could not be asked.
+func TestHostsThatAnswerForAllAreBoundedAndForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, node("node1"))
 		lan := &segment{everything: net6(9)}
@@ -311,8 +324,8 @@ func TestWhatIsKnownOfHostsThatAnswerForAll(t *testing.T) {
 	})
 }
 
-// TestNodesThatAnswer: all are named, with the likely cause and what to do.
-func TestNodesThatAnswer(t *testing.T) {
+// TestNodesThatAnswerAreNamed: all are named, with the likely cause and what to do.
+func TestNodesThatAnswerAreNamed(t *testing.T) {
 	for _, test := range []struct {
 		story string
 		here  string // the interface of this node that has the address
@@ -320,7 +333,8 @@ func TestNodesThatAnswer(t *testing.T) {
 		event string
 		says  []string
 	}{
-		{"kube-proxy in IPVS mode", "kube-ipvs0", []net.HardwareAddr{net6(2), net6(3)}, "web Warning NodeAnswers",
+		{"kube-proxy in IPVS mode", "kube-ipvs0", []net.HardwareAddr{net6(2), net6(3)},
+			"web Warning NodeAnswers",
 			[]string{"Nodes node2, node3 answer for the address", "do not claim it", "strictARP: true"}},
 		{"kube-router", "kube-dummy-if", []net.HardwareAddr{net6(3)}, "web Warning NodeAnswers",
 			[]string{"Node node3 answers", "does not claim it", "kube-router", "arp_ignore=1"}},
@@ -328,33 +342,42 @@ func TestNodesThatAnswer(t *testing.T) {
 			[]string{"Node node2 answers", "on its interface lo:1 as well", "take it off"}},
 		{"another load balancer there", "", []net.HardwareAddr{net6(2)}, "web Warning NodeAnswers",
 			[]string{"Node node2 answers", "another load balancer", "strictARP", "MembersReachable"}},
-		{"a node without a speaker among them", "kube-ipvs0", []net.HardwareAddr{net6(2), net6(9)}, "web Warning Conflict",
-			[]string{"02:00:00:00:00:09, perhaps a node without a speaker", "Node node2 answers for it too", "strictARP: true"}},
-		{"nothing but a node without a speaker", "kube-ipvs0", []net.HardwareAddr{net6(9)}, "web Warning Conflict",
-			[]string{"Another host has the address: 02:00:00:00:00:09", "If it is a node without a speaker", "strictARP: true"}},
+		{"a node without a speaker among them", "kube-ipvs0", []net.HardwareAddr{net6(2), net6(9)},
+			"web Warning Conflict",
+			[]string{"02:00:00:00:00:09, perhaps a node without a speaker", "Node node2 answers for it too",
+				"strictARP: true"}},
+		{"nothing but a node without a speaker", "kube-ipvs0", []net.HardwareAddr{net6(9)},
+			"web Warning Conflict",
+			[]string{"Another host has the address: 02:00:00:00:00:09", "If it is a node without a speaker",
+				"strictARP: true"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, append(service("web"), node("node1"))...)
-				w.says("node2")
-				w.says("node3")
+				w.Publishes("node2")
+				w.Publishes("node3")
 				if test.here != "" {
-					w.local = append(w.local, links.Link{Name: test.here, NoARP: true, Prefixes: []netip.Prefix{netip.PrefixFrom(address, 32)}})
+					w.Local = append(w.Local, links.Link{
+						Name:     test.here,
+						NoARP:    true,
+						Prefixes: []netip.Prefix{netip.PrefixFrom(address, 32)},
+					})
 				}
 				_, lan := w.asks()
 				lan.has(test.holds...)
 				w.look()
 				lan.after(9 * time.Second)
-				if len(w.events) != 1 || w.events[0] != test.event {
-					t.Fatalf("emitted %q, want %q", w.events, test.event)
+				if len(w.Emitted) != 1 || w.Emitted[0] != test.event {
+					t.Fatalf("emitted %q, want %q", w.Emitted, test.event)
 				}
 				list := w.conflicts.list()
 				if len(list) != 1 {
 					t.Fatalf("the conflicts are %+v", list)
 				}
 				for _, part := range test.says {
-					if !strings.Contains(w.notes[0], part) || !strings.Contains(list[0].Message, part) {
-						t.Errorf("%q is not in the Event %q and the conflict %q", part, w.notes[0], list[0].Message)
+					if !strings.Contains(w.Notes[0], part) || !strings.Contains(list[0].message, part) {
+						t.Errorf("%q is not in the Event %q and the conflict %q",
+							part, w.Notes[0], list[0].message)
 					}
 				}
 			})
@@ -375,24 +398,25 @@ func TestMemberThatHasTheAddressGetsTime(t *testing.T) {
 		{"for a moment", net6(2), 1, []string{"web Normal Announcing"}},
 		{"until the last try", net6(2), memberTries - 1, []string{"web Normal Announcing"}},
 		{"for longer", net6(2), memberTries, []string{"web Warning NodeAnswers", "web Normal Announcing"}},
-		{"it is this node itself", net6(1), memberTries, []string{"web Warning NodeAnswers", "web Normal Announcing"}},
+		{"it is this node itself", net6(1), memberTries,
+			[]string{"web Warning NodeAnswers", "web Normal Announcing"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, append(service("web"), node("node1"))...)
-				w.says("node2")
+				w.Publishes("node2")
 				_, lan := w.asks()
 				lan.has(test.holder)
 				w.look()
-				w.did("192.0.2.10", true)
+				w.Did("192.0.2.10", true)
 				lan.after(time.Duration(test.tries-1)*(try+askMemberAgain) + try + time.Millisecond)
-				if told := len(w.events) > 0; told != (test.tries == memberTries) {
-					t.Errorf("emitted %q after %d tries", w.events, test.tries)
+				if told := len(w.Emitted) > 0; told != (test.tries == memberTries) {
+					t.Errorf("emitted %q after %d tries", w.Emitted, test.tries)
 				}
 				lan.has()
 				lan.after(askMemberAgain + free)
-				if !slices.Equal(w.events, test.events) {
-					t.Errorf("emitted %q, want %q", w.events, test.events)
+				if !slices.Equal(w.Emitted, test.events) {
+					t.Errorf("emitted %q, want %q", w.Emitted, test.events)
 				}
 			})
 		})
@@ -413,15 +437,15 @@ func TestNodesThatAskAtTheSameTime(t *testing.T) {
 			for name, n := range names {
 				if name != self {
 					// Each has reasons of its own to think that it is the owner.
-					w.says(name, "stage=leaving")
+					w.Publishes(name, "stage=leaving")
 					others = append(others, net6(n))
 				}
 			}
 			lan.want(others...)
 			w.look()
 			lan.after(time.Minute)
-			if slices.ContainsFunc(w.events, func(e string) bool { return strings.Contains(e, "Warning") }) {
-				t.Errorf("%s emitted %q", self, w.events)
+			if slices.ContainsFunc(w.Emitted, func(e string) bool { return strings.Contains(e, "Warning") }) {
+				t.Errorf("%s emitted %q", self, w.Emitted)
 			}
 			if w.memory.of(address).Announce {
 				announce = append(announce, self)
@@ -446,14 +470,14 @@ func TestAddressIsAskedForUntilThatWorks(t *testing.T) {
 		_, lan := w.asks()
 		lan.breaks(prober.ErrLinkUnusable)
 		w.look()
-		w.did("192.0.2.10", true)
+		w.Did("192.0.2.10", true)
 		lan.after(time.Minute)
 		if n := lan.questions(); n < 10 || n > 100 {
 			t.Errorf("asked %d times within a minute", n)
 		}
 		lan.breaks(nil)
 		lan.after(2 * time.Second)
-		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 	})
 }
 
@@ -478,10 +502,10 @@ func TestAddressThatIsNotWantedIsNotAskedFor(t *testing.T) {
 		lan.has()
 		w.ready("web", true)
 		w.look()
-		w.set, w.events = nil, nil
-		w.isStale()
+		w.Given, w.Emitted = nil, nil
+		w.IsStale()
 		lan.after(300 * time.Millisecond)
-		w.did("192.0.2.10 eth0", true, "web Normal Announcing")
+		w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
 	})
 }
 
@@ -493,7 +517,7 @@ func TestAskingEndsWithTheSpeaker(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		a.ctx = ctx
 		w.look()
-		w.did("192.0.2.10", true)
+		w.Did("192.0.2.10", true)
 		done := make(chan error)
 		go func() { done <- a.run(ctx) }()
 		lan.after(100 * time.Millisecond)
@@ -501,8 +525,8 @@ func TestAskingEndsWithTheSpeaker(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if len(w.set) > 0 {
-			t.Errorf("the announcer was given %q", w.set)
+		if len(w.Given) > 0 {
+			t.Errorf("the announcer was given %q", w.Given)
 		}
 	})
 }
@@ -519,14 +543,18 @@ func TestWhoHasAnAddressOnSeveralLinks(t *testing.T) {
 	}{
 		{"nobody", nil, nil, " <nil>"},
 		{"a host on one", map[string][]net.HardwareAddr{"eth1": {net6(9)}}, nil, "02:00:00:00:00:09 <nil>"},
-		{"hosts on both", map[string][]net.HardwareAddr{"eth0": {net6(9)}, "eth1": {net6(7), net6(8)}}, nil, "02:00:00:00:00:07 <nil>"},
+		{"hosts on both", map[string][]net.HardwareAddr{"eth0": {net6(9)}, "eth1": {net6(7), net6(8)}}, nil,
+			"02:00:00:00:00:07 <nil>"},
 		{"nobody on one, and the other cannot be asked", nil, map[string]error{"eth0": away}, " <nil>"},
-		{"a host on one, and the other cannot be asked", map[string][]net.HardwareAddr{"eth1": {net6(9)}}, map[string]error{"eth0": away}, "02:00:00:00:00:09 <nil>"},
-		{"neither can be asked", nil, map[string]error{"eth0": away, "eth1": away}, " no link could be asked: away\naway"},
+		{"a host on one, and the other cannot be asked", map[string][]net.HardwareAddr{"eth1": {net6(9)}},
+			map[string]error{"eth0": away}, "02:00:00:00:00:09 <nil>"},
+		{"neither can be asked", nil, map[string]error{"eth0": away, "eth1": away},
+			" no link could be asked: away\naway"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				a := &asking{prober: &segment{holders: test.holders, broken: test.broken}, ctx: t.Context(), count: 1, interval: time.Second}
+				lan := &segment{holders: test.holders, broken: test.broken}
+				a := &probing{prober: lan, ctx: t.Context(), count: 1, interval: time.Second}
 				found, err := a.ask(address, []string{"eth0", "eth1"})
 				first := net.HardwareAddr(nil)
 				if len(found.Holders) > 0 {

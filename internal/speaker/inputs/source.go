@@ -1,0 +1,73 @@
+// Package inputs gathers what the protocols decide by: from the cluster, the configuration
+// and the last snapshot of the members.
+package inputs
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/berth-lb/berth/internal/cluster"
+	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/reconcile"
+	"github.com/berth-lb/berth/pkg/announcement"
+)
+
+// Urgency says which addresses are reconciled before others; layer 2 does.
+type Urgency interface {
+	UrgentFirst([]netip.Addr) []netip.Addr
+}
+
+// Config is what a [Source] reads. All of it is required.
+type Config struct {
+	Node    string
+	Cluster *cluster.Reader
+	Config  *cluster.Config
+	Settled notify.Latch // set when it is known which other speakers are alive
+	Members *members.Tracker
+	Urgency Urgency
+}
+
+// Source is where the loop reads what protocols decide by. It is a [reconcile.Source].
+type Source struct{ c Config }
+
+// New returns a Source.
+func New(c Config) *Source { return &Source{c} }
+
+// Inputs implements [reconcile.Source].
+func (s *Source) Inputs(ctx context.Context) (reconcile.Inputs, error) {
+	nodes, err := s.c.Cluster.Nodes(ctx)
+	if err != nil {
+		return reconcile.Inputs{}, err
+	}
+	c, revision := s.c.Config.Current()
+	around := s.c.Members.Around()
+
+	return reconcile.Inputs{
+		Node:     s.c.Node,
+		Config:   &c,
+		Revision: revision,
+		Nodes:    nodes,
+		Speakers: around.Speakers,
+		Settled:  s.c.Settled.IsSet(),
+		Now:      time.Now(),
+
+		Claims:    around.Claims,
+		Minority:  around.Minority,
+		Returning: around.Returning,
+	}, nil
+}
+
+// Services implements [reconcile.Source].
+func (s *Source) Services(ctx context.Context, addr netip.Addr) ([]announcement.Service, error) {
+	return s.c.Cluster.Services(ctx, addr)
+}
+
+// Addresses implements [reconcile.Source].
+func (s *Source) Addresses(ctx context.Context) ([]netip.Addr, error) {
+	return s.c.Cluster.Addresses(ctx)
+}
+
+// UrgentFirst implements [reconcile.Source].
+func (s *Source) UrgentFirst(all []netip.Addr) []netip.Addr { return s.c.Urgency.UrgentFirst(all) }
