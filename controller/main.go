@@ -92,7 +92,7 @@ func run(ctx context.Context, s processSettings, log *slog.Logger) error {
 func control(
 	ctx context.Context, s processSettings, remembered *state.State, loops *kube.Loops, log *slog.Logger,
 ) error {
-	rest, err := kube.RESTConfig(s.Kube.Kubeconfig)
+	rest, err := kube.RESTConfig(s.Kube.Kubeconfig, log)
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ type shared struct {
 
 // speak does the work of the speaker until ctx ends.
 func speak(ctx context.Context, s processSettings, p shared, log *slog.Logger) error {
-	config, err := kube.RESTConfig(s.Kube.Kubeconfig)
+	config, err := kube.RESTConfig(s.Kube.Kubeconfig, log)
 	if err != nil {
 		return err
 	}

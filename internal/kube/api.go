@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -17,15 +18,16 @@ import (
 
 // Limits of a patient dial.
 const (
-	dialPatience = 20 * time.Second       // in all
-	dialTimeout  = 3 * time.Second        // for one attempt
-	dialPause    = 200 * time.Millisecond // between two attempts
+	dialPatience   = 20 * time.Second       // in all
+	dialTimeout    = 3 * time.Second        // for one attempt
+	firstDialPause = 200 * time.Millisecond // after the first attempt; it doubles up to
+	lastDialPause  = time.Second
 )
 
 // RESTConfig returns how to reach the API server: as the pod's ServiceAccount, or
 // by a kubeconfig file. The rate of requests is left to the API server's priority
-// and fairness.
-func RESTConfig(kubeconfig string) (*rest.Config, error) {
+// and fairness. While the API server is unreachable, caches go on trying.
+func RESTConfig(kubeconfig string, log *slog.Logger) (*rest.Config, error) {
 	config, err := rest.InClusterConfig()
 	if kubeconfig != "" {
 		config, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
@@ -36,25 +38,22 @@ func RESTConfig(kubeconfig string) (*rest.Config, error) {
 	}
 	config.QPS = -1
 	config.Dial = dial
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &patient{next: next, log: log} })
 	return config, nil
 }
 
 // dial connects to the API server, and goes on trying for a while when it is
-// unreachable. Were the failure passed on at once, watches would be opened again
-// after delays that double to half a minute, and Berth would be blind for
-// that long after the API server is back.
+// unreachable, so that a restart of the API server fails nobody's request.
 func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 	start := time.Now()
-	for {
+	for pause := firstDialPause; ; pause = min(2*pause, lastDialPause) {
 		conn, err := dialer.DialContext(ctx, network, address)
 		if err == nil || time.Since(start) > dialPatience {
 			return conn, err
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, pause) {
 			return nil, err
-		case <-time.After(dialPause):
 		}
 	}
 }

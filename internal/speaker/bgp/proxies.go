@@ -127,9 +127,8 @@ func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxyState {
 			return // nobody waits for it any more
 		}
 		if !took {
-			const message = "the service proxy does not report the endpoints of this node as programmed; " +
-				"continuing without"
-			p.log.Warn(message, "services", []string{s.Name}, "address", addr.String())
+			p.log.Warn("the service proxy does not confirm the endpoints of this node; continuing without",
+				"services", []string{s.Name}, "address", addr.String())
 		}
 		p.queue.Requeue(addr)
 	}()

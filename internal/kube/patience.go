@@ -1,0 +1,117 @@
+package kube
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// How long a patient request waits before its next attempt: firstPause after the
+// first failure, doubling up to lastPause. Each pause is drawn from its upper half, so
+// that a thousand nodes do not return at one moment.
+const (
+	firstPause = 500 * time.Millisecond
+	lastPause  = 5 * time.Second
+)
+
+// patient is a transport that goes on trying the requests that fill a cache while the
+// API server is unreachable. Were the failure passed on, client-go would try again
+// after delays that double to a minute (defaultBackoffMax and its jitter, in
+// client-go's reflector.go), and Berth would be blind for that long after the API
+// server is back. Any other request fails at once and is left to whoever made it.
+type patient struct {
+	next http.RoundTripper
+	log  *slog.Logger
+
+	mu sync.Mutex
+	// lost is when the first of the requests that are being tried again failed; zero
+	// while there is none.
+	lost time.Time
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (p *patient) RoundTrip(req *http.Request) (*http.Response, error) {
+	if !fillsCache(req) {
+		return p.next.RoundTrip(req)
+	}
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		resp, err := p.next.RoundTrip(req)
+		if req.Context().Err() != nil {
+			return resp, err
+		}
+		problem := unreachable(resp, err)
+		p.record(problem)
+		if problem == "" {
+			return resp, nil
+		}
+		if resp != nil {
+			discard(resp.Body)
+		}
+		if !sleep(req.Context(), pause/2+rand.N(pause/2)) { //nolint:gosec // spreads load, keeps no secret
+			return nil, context.Cause(req.Context())
+		}
+	}
+}
+
+// fillsCache reports whether a request is one of those by which client-go's reflectors
+// fill a cache: a watch, or a list that may be answered from the API server's own cache
+// and has no deadline. Neither has a body.
+func fillsCache(req *http.Request) bool {
+	if req.Method != http.MethodGet {
+		return false
+	}
+	query := req.URL.Query()
+	_, limited := req.Context().Deadline()
+	return query.Has("watch") || query.Has("resourceVersion") && !limited
+}
+
+// unreachable returns why no API server has answered; empty if one has. A proxy in front
+// of API servers answers for them with 502 or 503 while it reaches none.
+func unreachable(resp *http.Response, err error) string {
+	switch {
+	case err != nil:
+		return err.Error()
+	case resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusServiceUnavailable:
+		return resp.Status
+	default:
+		return ""
+	}
+}
+
+// record logs when the API server becomes unreachable and when it answers again, once
+// for all requests.
+func (p *patient) record(problem string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case problem != "" && p.lost.IsZero():
+		p.lost = time.Now()
+		p.log.Warn("API server unreachable; what is cached stays in use", "error", problem)
+	case problem == "" && !p.lost.IsZero():
+		p.log.Info("API server reachable again", "duration", time.Since(p.lost).Round(time.Millisecond))
+		p.lost = time.Time{}
+	}
+}
+
+// discard reads the rest of a short answer, so that its connection can be used again.
+func discard(body io.ReadCloser) {
+	const most = 64 << 10
+	_, _ = io.CopyN(io.Discard, body, most)
+	_ = body.Close()
+}
+
+// sleep waits, and reports whether the time has passed before the context's end.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
