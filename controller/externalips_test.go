@@ -144,13 +144,13 @@ func TestThePoolTellsOfTheAddressesOfNodes(t *testing.T) {
 		addresses []string
 	}{
 		{"some", "192.0.2.10-192.0.2.12", false, v1beta1.ReasonAccepted,
-			"NotGivenOut Nodes have addresses of the pool, which are not given out, but Services that have one of them keep it: " +
+			"NotAssignable Nodes have addresses of the pool, which are not given out, but Services that have one of them keep it: " +
 				"192.0.2.10 (node n), 192.0.2.11 (node m, eth1).", 2, v1beta1.ReasonAssigned, []string{"192.0.2.12"}},
 		{"all", "192.0.2.10-192.0.2.11", false, v1beta1.ReasonNodeAddresses,
-			"NotGivenOut Nodes have addresses of the pool, which are not given out, but Services that have one of them keep it: " +
+			"NotAssignable Nodes have addresses of the pool, which are not given out, but Services that have one of them keep it: " +
 				"192.0.2.10 (node n), 192.0.2.11 (node m, eth1).", 2, v1beta1.ReasonNoEligiblePool, nil},
 		{"all, and it gives them out", "192.0.2.10-192.0.2.11", true, v1beta1.ReasonAccepted,
-			"GivenOut Nodes have addresses of the pool, which are given out and announced by nobody (allowNodeAddresses): " +
+			"Assignable Nodes have addresses of the pool, which are given out and announced by nobody (allowNodeAddresses): " +
 				"192.0.2.10 (node n), 192.0.2.11 (node m, eth1).", 0, v1beta1.ReasonAssigned, []string{"192.0.2.10"}},
 		{"none", "198.51.100.1/32", false, v1beta1.ReasonAccepted, "", 0, v1beta1.ReasonAssigned, []string{"198.51.100.1"}},
 	} {

@@ -35,7 +35,7 @@ func TestConditionsOfBGPKinds(t *testing.T) {
 		{"a peer whose Secret nobody misses", []client.Object{bgpPeer("x", withSecret)}, v1beta1.ReasonAccepted, nil},
 		{"a peer whose Secret is missing", []client.Object{bgpPeer("x", withSecret), speakerThat("n2", "x SecretNotFound no password."),
 			speakerThat("n1", "x SecretNotFound no password."), speakerThat("n3", "x NotConfigured no label")},
-			v1beta1.ReasonSecretNotFound, []string{"On n1, n2: no password.", "On n3: no label.", "of which there are 3"}},
+			v1beta1.ReasonSecretNotFound, []string{"On n1, n2: no password.", "On n3: no label.", "on 3 nodes"}},
 		{"a peer that asks for what nodes do not have", []client.Object{bgpPeer("x", nil), speakerThat("n1", "x NotConfigured no label")},
 			v1beta1.ReasonNotConfigured, []string{"On n1: no label."}},
 		{"a peer that is wrong anyway", []client.Object{bgpPeer("x", func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "tor" }),

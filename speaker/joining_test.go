@@ -112,7 +112,7 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 		}
 		check("the Secret is empty, as when Berth is installed", "", "")
 		time.Sleep(5 * time.Second)
-		check("it stays so", "MemberKeyMissing", "berth-system/member has no key")
+		check("it stays so", "MemberKeyNotFound", "berth-system/member has no key")
 
 		secret.Data = map[string][]byte{kube.MemberKey: make([]byte, 32)}
 		if err := w.api.Update(ctx, secret); err != nil {

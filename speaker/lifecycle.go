@@ -14,16 +14,14 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
-// settle finds out which members are alive and what was claimed, and looks at
-// every address once; nothing is announced by layer 2 before. Each speaker first
-// says where it is itself and then looks for the others, so that of any two that
-// start at once, at least one finds the other before it announces anything.
+// settle finds out which members are alive and what was claimed, and reconciles every
+// address once. Layer 2 announces nothing before. Each speaker first publishes its own
+// address and then looks for the others, so that of any two that start at once, at least
+// one finds the other before it announces anything.
 func (sp *speaker) settle(ctx context.Context) error {
 	for _, known := range []func(context.Context) bool{sp.linksKnown, sp.introduced, sp.takesPart} {
-		err := wait.PollUntilContextCancel(ctx, settleLook, true, func(ctx context.Context) (bool, error) {
-			return known(ctx), nil
-		})
-		if err != nil {
+		poll := func(ctx context.Context) (bool, error) { return known(ctx), nil }
+		if err := wait.PollUntilContextCancel(ctx, settleInterval, true, poll); err != nil {
 			return nil // ctx has ended
 		}
 	}
@@ -35,7 +33,8 @@ func (sp *speaker) settle(ctx context.Context) error {
 	}
 	sp.tracker.Evaluate(ctx)
 	if sp.hasMembers() {
-		// It gets nothing that its service proxy drops, while others can serve.
+		// While others can serve, this node takes nothing that its service proxy would
+		// drop.
 		select {
 		case <-sp.bgp.ProxyReady().C():
 		case <-ctx.Done():
@@ -45,28 +44,27 @@ func (sp *speaker) settle(ctx context.Context) error {
 	sp.resume(ctx)
 	sp.tracker.SetStage(announcement.StageReady)
 	sp.ready.Settled().Set()
-	// Those that came meanwhile were reconciled for BGP only, and a cordoned node
-	// had to wait with that.
+	// Until now addresses were reconciled for BGP only, and not on a cordoned node.
 	sp.bgp.ConfigChanged()
 	sp.status.Set()
 	return nil
 }
 
-// settleLook is how often a speaker that starts looks whether it can go on.
-const settleLook = 20 * time.Millisecond
+// settleInterval is how often a starting speaker checks whether it can continue.
+const settleInterval = 20 * time.Millisecond
 
-// linksKnown reports whether the links of this node are known. Before that, it
-// would give up what it had for want of a link.
+// linksKnown reports whether the links of this node are known. Before that, the node would
+// give up its addresses for want of a link.
 func (sp *speaker) linksKnown(ctx context.Context) bool {
 	sp.tracker.Evaluate(ctx)
 	return sp.tracker.LinksKnown()
 }
 
-// introduced reports whether this speaker has said where it is, and read where the
-// others are. It does not insist on writing for longer than --member-settle-timeout:
-// an API server that is full, a webhook that fails and a CustomResourceDefinition of
-// another version refuse writes for long, and clients are not to pay for it. It then
-// goes on when the others find it all the same.
+// introduced reports whether this speaker has published its address, and read those of the
+// others. It insists on writing for --member-settle-timeout at most: an API server that is
+// full, a webhook that fails or a CustomResourceDefinition of another version may refuse
+// writes for long, and clients must not suffer from that. It then continues if the others
+// find it all the same.
 func (sp *speaker) introduced(ctx context.Context) bool {
 	if sp.introducing.IsZero() {
 		sp.introducing = time.Now()
@@ -77,7 +75,7 @@ func (sp *speaker) introduced(ctx context.Context) bool {
 	sp.introduceNext = time.Now().Add(time.Second)
 	sp.tracker.Evaluate(ctx) // the links, which the object lists
 	writeErr := sp.object.Write(ctx)
-	// The API server's word, not that of a cache.
+	// Reads from the API server, not from a cache.
 	readErr := sp.peers.Read(ctx, sp.live)
 	why := ""
 	switch {
@@ -92,7 +90,8 @@ func (sp *speaker) introduced(ctx context.Context) bool {
 	if sp.ready.Explain(why) {
 		sp.log.Warn("cannot look for other speakers as intended; trying again", "message", why)
 	}
-	if time.Since(sp.introducing) < sp.settings.Member.SettleTimeout || readErr != nil || !sp.canBeFound(ctx) {
+	early := time.Since(sp.introducing) < sp.settings.Member.SettleTimeout
+	if early || readErr != nil || !sp.canBeFound(ctx) {
 		return false
 	}
 	sp.log.Warn("continuing although the Speaker object cannot be written; trying again",
@@ -101,9 +100,9 @@ func (sp *speaker) introduced(ctx context.Context) bool {
 	return true
 }
 
-// canBeFound reports whether this speaker and the others find each other although it
-// cannot write where it is: an earlier one of this node has written the same, this one
-// has met another, or there is no other node.
+// canBeFound reports whether this speaker and the others find each other although it cannot
+// write its address: the node's former speaker has written the same, this one has met
+// another, or there is no other node.
 func (sp *speaker) canBeFound(ctx context.Context) bool {
 	if sp.tracker.HasMet() {
 		return true
@@ -129,8 +128,8 @@ func (sp *speaker) takesPart(context.Context) bool {
 	return false
 }
 
-// resume takes up what this speaker announced before it was started anew, and
-// looks at every address once.
+// resume takes up what this speaker announced before its restart, and reconciles every
+// address once.
 func (sp *speaker) resume(ctx context.Context) {
 	sp.tracker.MarkDisconnected()
 	sp.tracker.Evaluate(ctx)
@@ -141,20 +140,18 @@ func (sp *speaker) resume(ctx context.Context) {
 	sp.layer2.PublishAll()
 }
 
-// Times of an orderly end.
+// Times of a clean shutdown.
 const (
-	// standInTime is how long a speaker that restarts goes on answering after
-	// it said so, so that a member stands in before it stops.
+	// standInTime is how long a speaker answers after it has announced its restart, so that
+	// a member stands in before it stops.
 	standInTime = 200 * time.Millisecond
-	// leaveLook is how often a speaker that leaves looks whether it still owns
-	// anything.
-	leaveLook = 10 * time.Millisecond
+	// leaveInterval is how often a leaving speaker checks whether it still owns an address.
+	leaveInterval = 10 * time.Millisecond
 )
 
-// leave says goodbye before the speaker stops. When the node is about to go,
-// others take over first, and BGP peers take its routes away. Otherwise the
-// speaker is expected back: another answers in its place meanwhile, and BGP
-// peers that know graceful restart keep its routes.
+// leave prepares the end of the speaker. If the node is about to go, others take over
+// first, and the routes are withdrawn. Otherwise the others expect the speaker back: one of
+// them stands in, and BGP peers with graceful restart keep the routes.
 func (sp *speaker) leave() {
 	// Before the configuration is read, the cache may not answer.
 	leaves := sp.config.Known().IsSet() && sp.nodeLeaves()
@@ -166,14 +163,15 @@ func (sp *speaker) leave() {
 	bgp.Wait()
 }
 
-// leaveLayer2 does so for addresses that this node owns.
+// leaveLayer2 does this for the addresses that this node owns.
 func (sp *speaker) leaveLayer2(leaves bool) {
 	if !sp.ready.Settled().IsSet() {
 		return
 	}
 	if !leaves {
-		// It says so also when nobody works who could hear it: the last of all that
-		// are restarted at once. Who starts before it is back reads it in its object.
+		// The speaker publishes this even if no other speaker works, as the last one does
+		// when all are restarted at once. A speaker that starts before this one is back
+		// reads it in this one's object.
 		sp.tracker.SetStage(announcement.StageRestarting)
 		if sp.hasMembers() {
 			sp.log.Info("restarting: another speaker answers in the meantime")
@@ -189,7 +187,7 @@ func (sp *speaker) leaveLayer2(leaves bool) {
 	sp.queue.RequeueAll()
 	deadline := time.Now().Add(sp.settings.HandOver + time.Second)
 	for sp.layer2.Owns() && time.Now().Before(deadline) {
-		time.Sleep(leaveLook)
+		time.Sleep(leaveInterval)
 	}
 	sp.log.Info("handed over", "count", len(sp.layer2.Announced()))
 }
@@ -203,23 +201,25 @@ func (sp *speaker) hasMembers() bool {
 // shut down.
 func (sp *speaker) nodeLeaves() bool {
 	var node corev1.Node
-	if err := sp.cluster.Get(context.Background(), types.NamespacedName{Name: sp.settings.Node}, &node); err != nil {
+	name := types.NamespacedName{Name: sp.settings.Node}
+	if err := sp.cluster.Get(context.Background(), name, &node); err != nil {
 		return false
 	}
 	in, err := sp.source.Inputs(context.Background())
 	if err != nil {
 		return false
 	}
-	return node.DeletionTimestamp != nil || announcement.Leaves(announcement.ParseNode(&node), in.Nodes, in.Speakers)
+	return node.DeletionTimestamp != nil ||
+		announcement.Leaves(announcement.ParseNode(&node), in.Nodes, in.Speakers)
 }
 
-// stall is how long this process may stand still before it asks the others
-// whether they have taken over. A node whose kernel is silent is taken over
-// sooner, but then its kernel stood still as well, which is rare. A busy node
-// whose processes wait for their turn is not to fall silent for it.
+// stall is how long this process may be stalled before it asks the others whether they have
+// taken over. They take over sooner only from a node whose kernel is silent, that is, was
+// stalled as well, which is rare. A busy node, whose processes wait for their turn, must
+// not fall silent for less.
 const stall = time.Second
 
-// confirm makes sure of the cluster whenever this process was stalled, until ctx ends.
+// confirm calls makeSure whenever this process was stalled, until ctx ends.
 func (sp *speaker) confirm(ctx context.Context) error {
 	for {
 		select {
@@ -233,12 +233,12 @@ func (sp *speaker) confirm(ctx context.Context) error {
 	}
 }
 
-// makeSure asks the members what has become of this node's addresses while the
-// process stood still, and has the announcer go on with what is right now.
+// makeSure asks the other members what became of this node's addresses while the process
+// was stalled, reconciles them, and resumes the announcer.
 func (sp *speaker) makeSure(ctx context.Context) {
 	start := time.Now()
 	sp.log.Warn("process was stalled; confirming ownership with other speakers before answering")
-	// What the others say is looked at before anything is answered.
+	// Evaluates the answers before the announcer answers anybody.
 	sp.tracker.Reconnect(ctx)
 	if err := sp.loop.Reconcile(ctx, sp.layer2.Announced()); err != nil {
 		sp.log.Error("cannot reconcile addresses", "error", err)

@@ -84,9 +84,9 @@ func TestNodeLeaves(t *testing.T) {
 	}
 }
 
-// TestWhoeverDoubtsMustBeReady: what a node that is down says is what it said
+// TestOnlySuspicionsOfReadyNodesCount: what a node that is down says is what it said
 // before it died, and it cannot hear a renewal.
-func TestWhoeverDoubtsMustBeReady(t *testing.T) {
+func TestOnlySuspicionsOfReadyNodesCount(t *testing.T) {
 	down := nodeThat("node2", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse })
 	unknown := nodeThat("node3", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionUnknown })
 	up := nodeThat("node4", func(*corev1.Node) {})
@@ -95,7 +95,7 @@ func TestWhoeverDoubtsMustBeReady(t *testing.T) {
 		nodes []string
 		want  bool
 	}{
-		{"nobody doubts", nil, false},
+		{"nobody suspects it", nil, false},
 		{"one that is down", []string{"node2"}, false},
 		{"one that nobody knows of", []string{"node3"}, false},
 		{"one that is deleted", []string{"node9"}, false},
@@ -105,7 +105,7 @@ func TestWhoeverDoubtsMustBeReady(t *testing.T) {
 			w := newWorld(t, nodeThat("node1", func(*corev1.Node) {}), down, unknown, up)
 			var objects []*v1beta1.Speaker
 			for _, name := range test.nodes {
-				objects = append(objects, written(name, doubts("node1", v1beta1.ReasonNodeHeld)))
+				objects = append(objects, written(name, suspects("node1", v1beta1.ReasonNodeHeld)))
 			}
 			w.reads(objects...)
 			w.renewer.Check(t.Context())
@@ -120,22 +120,22 @@ func TestWhoeverDoubtsMustBeReady(t *testing.T) {
 	}
 }
 
-// How often a speaker looks whether another doubts that it works, and how often one that
-// is doubted renews its object.
+// How often a speaker looks whether another suspects it, and how often one that
+// is suspected renews its object.
 const (
-	renewLook     = 500 * time.Millisecond
+	checkInterval = 500 * time.Millisecond
 	renewInterval = 8 * time.Second
 )
 
-// TestEachDoubtIsAnswered: a member believes only what is written after it
-// began to doubt, and it waits no longer than a silence lasts.
-func TestEachDoubtIsAnswered(t *testing.T) {
+// TestEachSuspicionIsAnswered: a member believes only what is written after it
+// began to suspect it, and it waits no longer than a silence lasts.
+func TestEachSuspicionIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nodeThat("node1", func(*corev1.Node) {}), nodeThat("node2", func(*corev1.Node) {}), nodeThat("node3", func(*corev1.Node) {}))
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- w.renewer.Run(ctx) }()
-		time.Sleep(renewLook / 2) // what is seen below is not of the same moment
+		time.Sleep(checkInterval / 2) // what is seen below is not of the same moment
 		last := time.Time{}
 		for _, step := range []struct {
 			story   string
@@ -143,28 +143,28 @@ func TestEachDoubtIsAnswered(t *testing.T) {
 			after   time.Duration
 			renews  bool
 		}{
-			{"nobody doubts", func() []*v1beta1.Speaker { return []*v1beta1.Speaker{written("node2")} }, time.Minute, false},
-			{"it doubts another", func() []*v1beta1.Speaker {
-				return []*v1beta1.Speaker{written("node2", doubts("node3", v1beta1.ReasonNodeHeld))}
+			{"nobody suspects it", func() []*v1beta1.Speaker { return []*v1beta1.Speaker{written("node2")} }, time.Minute, false},
+			{"it suspects another", func() []*v1beta1.Speaker {
+				return []*v1beta1.Speaker{written("node2", suspects("node3", v1beta1.ReasonNodeHeld))}
 			}, time.Minute, false},
 			{"it thinks that this node's kernel is silent", func() []*v1beta1.Speaker {
-				return []*v1beta1.Speaker{written("node2", doubts("node1", v1beta1.ReasonNodeSilent))}
+				return []*v1beta1.Speaker{written("node2", suspects("node1", v1beta1.ReasonNodeSilent))}
 			}, time.Minute, false},
 			{"it does not hear this one", func() []*v1beta1.Speaker {
-				return []*v1beta1.Speaker{written("node2", doubts("node1", v1beta1.ReasonNodeHeld))}
-			}, renewLook, true},
-			{"still", nil, renewInterval - renewLook, false},
-			{"it must hear again now and then", nil, renewLook, true},
+				return []*v1beta1.Speaker{written("node2", suspects("node1", v1beta1.ReasonNodeHeld))}
+			}, checkInterval, true},
+			{"still", nil, renewInterval - checkInterval, false},
+			{"it must hear again now and then", nil, checkInterval, true},
 			{"another does not hear it either", func() []*v1beta1.Speaker {
 				return []*v1beta1.Speaker{
-					written("node2", doubts("node1", v1beta1.ReasonNodeHeld)), written("node3", doubts("node1", v1beta1.ReasonNodeHeld)),
+					written("node2", suspects("node1", v1beta1.ReasonNodeHeld)), written("node3", suspects("node1", v1beta1.ReasonNodeHeld)),
 				}
 			}, time.Second, true},
 			{"the first did, and does not any more", func() []*v1beta1.Speaker {
 				return []*v1beta1.Speaker{
-					written("node2", doubts("node1", v1beta1.ReasonNodeHeld)), written("node3", doubts("node1", v1beta1.ReasonNodeHeld)),
+					written("node2", suspects("node1", v1beta1.ReasonNodeHeld)), written("node3", suspects("node1", v1beta1.ReasonNodeHeld)),
 				}
-			}, renewLook, true},
+			}, checkInterval, true},
 			{"all hear it", func() []*v1beta1.Speaker { return []*v1beta1.Speaker{written("node2"), written("node3")} }, time.Minute, false},
 		} {
 			if step.objects != nil {
@@ -189,8 +189,8 @@ func TestEachDoubtIsAnswered(t *testing.T) {
 	})
 }
 
-// TestStoppingSpeakerPublishesThatItLeaves: a speaker that is stopped says goodbye before
-// it stops, and takes no longer than it must.
+// TestStoppingSpeakerPublishesThatItLeaves: a speaker that is stopped announces that
+// before it stops, and takes no longer than it must.
 func TestStoppingSpeakerPublishesThatItLeaves(t *testing.T) {
 	drained := nodeThat("node1", func(n *corev1.Node) { n.Spec.Unschedulable = true })
 	stays := nodeThat("node1", func(*corev1.Node) {})

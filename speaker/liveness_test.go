@@ -37,7 +37,7 @@ func TestADecisionThatNeverEndsFailsLiveness(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		got := w.loops.Stalled(time.Now())
-		if !strings.Contains(got, "addresses has stood still for 1m1s") {
+		if !strings.Contains(got, "addresses has been stalled for 1m1s") {
 			t.Errorf("after a minute it is told that %q", got)
 		}
 		close(w.Stuck)

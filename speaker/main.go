@@ -53,7 +53,8 @@ func command() *cobra.Command {
 	addFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var s processSettings
-		if err := settings.LoadValid(cmd, &s, func() error { return s.validate() }); err != nil { //nolint:gocritic // s.validate would be of s before
+		valid := func() error { return s.validate() } //nolint:gocritic // s.validate would be of s before
+		if err := settings.LoadValid(cmd, &s, valid); err != nil {
 			return err
 		}
 		log, err := logging.New(s.Log, os.Stderr)
@@ -70,10 +71,19 @@ func command() *cobra.Command {
 func run(ctx context.Context, s processSettings, log *slog.Logger) error {
 	log.Info("speaker starts", "version", version.String(), "node", s.Node)
 	configuration := cluster.NewConfig()
-	p := shared{config: configuration, ready: report.NewReadiness(configuration.Known()), loops: &kube.Loops{}}
+	p := shared{
+		config: configuration,
+		ready:  report.NewReadiness(configuration.Known()),
+		loops:  &kube.Loops{},
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return kube.Health{Address: s.Kube.HealthAddress, Missing: p.ready.Missing, Loops: p.loops, Log: log}.Run(ctx)
+		return kube.Health{
+			Address: s.Kube.HealthAddress,
+			Missing: p.ready.Missing,
+			Loops:   p.loops,
+			Log:     log,
+		}.Run(ctx)
 	})
 	group.Go(func() error { return speak(ctx, s, p, log) })
 	err := group.Wait()
@@ -81,7 +91,7 @@ func run(ctx context.Context, s processSettings, log *slog.Logger) error {
 	return err
 }
 
-// shared is what the health of the process is asked for, and its parts work with.
+// shared is what the health server and the parts of the speaker share.
 type shared struct {
 	config *cluster.Config
 	ready  *report.Readiness
@@ -114,14 +124,15 @@ func speak(ctx context.Context, s processSettings, p shared, log *slog.Logger) e
 	if err != nil {
 		return err
 	}
-	// What runs goes on while the speaker leaves in order.
+	// The parts continue to run while the speaker leaves.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	sp, err := newSpeaker(running, mgr, s, netip.AddrPortFrom(address, s.Member.Port), p, last, log)
 	if err != nil {
 		return err
 	}
-	kinds := append(kube.ConfigKinds(), &corev1.Service{}, &discoveryv1.EndpointSlice{}, &corev1.Node{}, &corev1.Secret{}, &v1beta1.Speaker{})
+	kinds := append(kube.ConfigKinds(),
+		&corev1.Service{}, &discoveryv1.EndpointSlice{}, &corev1.Node{}, &corev1.Secret{}, &v1beta1.Speaker{})
 	if err := kube.Preload(ctx, mgr.GetCache(), log, kinds...); err != nil {
 		return err
 	}
@@ -140,15 +151,15 @@ func speak(ctx context.Context, s processSettings, p shared, log *slog.Logger) e
 
 func managerOptions(s processSettings) ctrl.Options {
 	options := kube.ManagerOptions(s.Kube)
+	loadBalancers := fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))
 	options.Cache.ByObject = map[client.Object]cache.ByObject{
 		// A Service that is no longer of type LoadBalancer leaves the cache
 		// as if it were deleted.
 		&corev1.Service{}: {
-			Field:                 fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)),
+			Field:                 loadBalancers,
 			UnsafeDisableDeepCopy: new(true),
 		},
-		// Every decision reads these, and only reads: thousands of them when a
-		// node dies.
+		// Every decision only reads these, thousands of times when a node dies.
 		&discoveryv1.EndpointSlice{}: {UnsafeDisableDeepCopy: new(true)},
 		&corev1.Node{}:               {UnsafeDisableDeepCopy: new(true), Transform: kube.TrimNodes(s.Node)},
 		// The passwords of BGP peers, and no other Secrets.

@@ -42,7 +42,7 @@ func TestOrderlyStopIsNoRenewal(t *testing.T) {
 			w.reads(written("node2", speakertest.RenewedAt(time.Now())))
 			time.Sleep(8 * time.Second)
 			w.reads(written("node2", speakertest.RenewedAt(time.Now())))
-			if got := w.isMember("node2"); got != "Present (NodeHeard)" {
+			if got := w.isMember("node2"); got != "Present (NodeRenewing)" {
 				t.Fatalf("%s", got)
 			}
 			time.Sleep(time.Minute)
@@ -111,7 +111,7 @@ func TestAMemberThatIsNotUnderstoodIsAskedToRenew(t *testing.T) {
 	w.Others["node2"] = m
 	w.see()
 	status := w.object.Current()
-	if members.ParseObject(&v1beta1.Speaker{Status: status}, "node2").Doubt == "" {
+	if members.ParseObject(&v1beta1.Speaker{Status: status}, "node2").Suspicion == "" {
 		t.Errorf("it is not asked to renew its object: %+v", status.AbsentMembers)
 	}
 }

@@ -130,7 +130,7 @@ func TestAnnouncingWaitsForNoWrite(t *testing.T) {
 					if missing := s.speaker.ready.Missing(); !strings.Contains(missing, "cannot be written") {
 						t.Fatalf("it waits for: %s", missing)
 					}
-					time.Sleep(settleLook)
+					time.Sleep(settleInterval)
 				}
 				took := time.Since(begin)
 				if ready := took < time.Minute; ready != test.ready {

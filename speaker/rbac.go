@@ -12,7 +12,7 @@ package main
 // +kubebuilder:rbac:groups=berth.io,resources=speakers,verbs=get;list;watch;create
 // +kubebuilder:rbac:groups=berth.io,resources=speakers/status,verbs=update
 //
-// Its metrics are shown to those whom the API server lets read /metrics.
+// To ask the API server who may read /metrics.
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
 //

@@ -39,7 +39,7 @@ type processSettings struct {
 	ProxyPort     uint16        `mapstructure:"proxy-health-port"`
 }
 
-// memberSettings say how speakers find out which of them are alive.
+// memberSettings are the settings of the membership and of probes.
 type memberSettings struct {
 	Address       string        `mapstructure:"member-address"`
 	Port          uint16        `mapstructure:"member-port"`
@@ -52,10 +52,10 @@ type memberSettings struct {
 	SettleTimeout time.Duration `mapstructure:"member-settle-timeout"`
 }
 
-// profile is the named profile.
+// profile returns the named profile.
 func (s memberSettings) profile() membership.Profile { return membership.Profile(s.Profile) }
 
-// timing is what the profile says of members, with what is said besides.
+// timing returns the timing of the profile, with the values that are set beside it.
 func (s memberSettings) timing() membership.Timing {
 	t := s.profile().Timing()
 	t.ProbeInterval = cmp.Or(s.ProbeInterval, t.ProbeInterval)
@@ -64,8 +64,8 @@ func (s memberSettings) timing() membership.Timing {
 	return t
 }
 
-// nodeProbes is how often the kernels of other nodes are probed, and how many
-// probes in a row stay unanswered before one is silent.
+// nodeProbes returns how often the speaker probes the kernels of other nodes, and after how
+// many unanswered probes in a row one counts as silent.
 func (s memberSettings) nodeProbes() (interval time.Duration, misses int) {
 	switch s.profile() {
 	case membership.Fast:
@@ -84,33 +84,75 @@ func addFlags(cmd *cobra.Command) {
 	logging.AddFlags(flags)
 	kube.AddFlags(flags)
 	flags.String("node-name", "", "Name of the Kubernetes node that this speaker runs on. Required.")
-	flags.StringArray("exclude-interfaces", nil, "Regular expression for interfaces that are not chosen unless an L2Advertisement names them; "+
-		"repeat the flag for several. In the environment separate several by white space; in the file too, or write a list. "+
-		"Default: interfaces of container runtimes, network plugins and tunnels.")
-	flags.Bool("ignore-exclude-label", false, "Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers, even if other nodes do not have it.")
-	flags.Bool("ignore-cordon", false, "Announce from cordoned nodes (kubectl cordon, kubectl drain) like from any other. For clusters whose nodes stay cordoned for long.")
-	flags.Int("conflict-probe-count", 3, "Number of ARP or NDP questions sent before an address is first announced; from 0 (no probing) to 10.")
-	flags.Duration("conflict-probe-interval", 100*time.Millisecond, "Time between two of these questions, and after the last; from 10ms to 10s. RFC 5227 has 1s to 2s.")
-	flags.Duration("self-check-interval", time.Minute, "How often another speaker asks the network who answers for an address; from 10s to 24h, or 0 to disable it.")
-	flags.Duration("restart-hold", time.Minute, "How long a node keeps its addresses while its speaker is restarting after an announced shutdown; from 0s to 10m.")
-	flags.Duration("silence-hold", 3*time.Second, "How long a node keeps its addresses while its speaker is silent and its kernel still answers; from 0s to 10m.")
-	flags.Duration("hand-over-timeout", 3*time.Second, "How long an owner that hands an address over waits for the next owner to announce it; from 0s to 1m.")
-	flags.Duration("isolation-timeout", 10*time.Second, "How long a node must be without contact to the API server and to any other speaker before it leaves addresses to others that have announced them since; from 10s to 24h, or 0 to disable this.")
-	flags.Duration("bgp-weight-interval", time.Second, "How long changes of routes' weights (weightByEndpoints) are gathered before they are sent to BGP peers; from 0s to 1m. Nothing else waits.")
-	flags.Uint16("proxy-health-port", 10256, "Port of kube-proxy's health endpoint on this node. A starting speaker asks there whether the rules are written, for 5s at most; 0 if there is no kube-proxy.")
-	flags.String("member-address", "", "IP address of this node at which the other speakers reach this one. Required. "+
-		"From one of each family, separated by a comma, the speaker chooses when it starts: the family that all nodes have.")
-	flags.Uint16("member-port", 7947, "TCP and UDP port on which speakers talk to each other; the same on all nodes.")
-	flags.String("member-profile", string(membership.Balanced), "How fast dead nodes are noticed, and how tolerant the speaker is of busy nodes: fast, balanced or quiet.")
-	flags.Duration("member-probe-interval", 0, "Time between two probes of another speaker; from 50ms to 1m, or 0 for the profile's value.")
-	flags.Duration("member-probe-timeout", 0, "How long the answer to a probe may take, less than the interval; from 10ms, or 0 for the profile's value.")
-	flags.Int("member-suspicion", 0, "Number of probe intervals that a suspected speaker has to refute that it is dead; from 1 to 20, or 0 for the profile's value. A higher number gives fewer false positives and slower detection.")
-	flags.Duration("node-probe-interval", 0, "Time between two ARP or NDP probes of another node's own address; from 10ms to 1m, or 0 for the profile's value.")
-	flags.Int("node-probe-misses", 0, "Number of these probes in a row that stay unanswered before the node counts as silent; from 2 to 20, or 0 for the profile's value.")
-	flags.Duration("member-settle-timeout", 5*time.Second, "How long a starting speaker looks for the other speakers before it goes on with those it has found, and how long it tries to write its Speaker object before it goes on without; from 0s to 5m.")
+	flags.StringArray("exclude-interfaces", nil,
+		"Regular expression for interfaces that are not chosen unless an L2Advertisement names them; "+
+			"repeat the flag for several. In the environment separate several by white space; in the file "+
+			"too, or write a list. Default: interfaces of container runtimes, network plugins and tunnels.")
+	flags.Bool("ignore-exclude-label", false,
+		"Announce also from nodes with the label "+
+			"node.kubernetes.io/exclude-from-external-load-balancers, even if other nodes do not have it.")
+	flags.Bool("ignore-cordon", false,
+		"Announce from cordoned nodes (kubectl cordon, kubectl drain) like from any other. For "+
+			"clusters whose nodes stay cordoned for long.")
+	flags.Int("conflict-probe-count", 3,
+		"Number of ARP or NDP probes sent before an address is first announced; from 0 (no "+
+			"probing) to 10.")
+	flags.Duration("conflict-probe-interval", 100*time.Millisecond,
+		"Time between two of these probes, and after the last; from 10ms to 10s. RFC 5227 has 1s "+
+			"to 2s.")
+	flags.Duration("self-check-interval", time.Minute,
+		"How often another speaker asks the network who answers for an address; from 10s to 24h, or "+
+			"0 to disable it.")
+	flags.Duration("restart-hold", time.Minute,
+		"How long a node keeps its addresses while its speaker is restarting after an announced "+
+			"shutdown; from 0s to 10m.")
+	flags.Duration("silence-hold", 3*time.Second,
+		"How long a node keeps its addresses while its speaker is silent and its kernel still "+
+			"answers; from 0s to 10m.")
+	flags.Duration("hand-over-timeout", 3*time.Second,
+		"How long an owner that hands an address over waits for the next owner to announce it; from "+
+			"0s to 1m.")
+	flags.Duration("isolation-timeout", 10*time.Second,
+		"How long a node must be without contact to the API server and to any other speaker before "+
+			"it leaves addresses to others that have announced them since; from 10s to 24h, or 0 to "+
+			"disable this.")
+	flags.Duration("bgp-weight-interval", time.Second,
+		"How long changes of routes' weights (weightByEndpoints) are gathered before they are sent "+
+			"to BGP peers; from 0s to 1m. Nothing else waits.")
+	flags.Uint16("proxy-health-port", 10256,
+		"Port of kube-proxy's health endpoint on this node. A starting speaker asks there whether "+
+			"the rules are written, for 5s at most; 0 if there is no kube-proxy.")
+	flags.String("member-address", "",
+		"IP address of this node at which the other speakers reach this one. Required. If there is one "+
+			"of each family, separated by a comma, the speaker chooses the family that all nodes have "+
+			"when it starts.")
+	flags.Uint16("member-port", 7947,
+		"TCP and UDP port on which speakers talk to each other; the same on all nodes.")
+	flags.String("member-profile", string(membership.Balanced),
+		"How fast dead nodes are noticed, and how tolerant the speaker is of busy nodes: fast, "+
+			"balanced or quiet.")
+	flags.Duration("member-probe-interval", 0,
+		"Time between two probes of another speaker; from 50ms to 1m, or 0 for the profile's value.")
+	flags.Duration("member-probe-timeout", 0,
+		"How long the answer to a probe may take, less than the interval; from 10ms, or 0 for the "+
+			"profile's value.")
+	flags.Int("member-suspicion", 0,
+		"Number of probe intervals that a suspected speaker has to refute that it is dead; from 1 to "+
+			"20, or 0 for the profile's value. A higher number gives fewer false positives and slower "+
+			"detection.")
+	flags.Duration("node-probe-interval", 0,
+		"Time between two ARP or NDP probes of another node's own address; from 10ms to 1m, or 0 for "+
+			"the profile's value.")
+	flags.Int("node-probe-misses", 0,
+		"Number of these probes in a row that stay unanswered before the node counts as silent; from "+
+			"2 to 20, or 0 for the profile's value.")
+	flags.Duration("member-settle-timeout", 5*time.Second,
+		"How long a starting speaker looks for the other speakers before it goes on with those it "+
+			"has found, and how long it tries to write its Speaker object before it goes on without; "+
+			"from 0s to 5m.")
 }
 
-// validate tells by name which settings cannot be used.
+// validate returns an error that names each invalid setting.
 func (s processSettings) validate() error {
 	errs := s.Kube.Validate()
 	within := func(flag string, value, least, most time.Duration) {
@@ -163,7 +205,8 @@ func (s processSettings) validate() error {
 	return errors.Join(errs...)
 }
 
-// excludedLinks are the patterns of interfaces that are not chosen.
+// excludedLinks returns the patterns of interfaces that are used only if an advertisement
+// names them.
 func (s processSettings) excludedLinks() ([]*regexp.Regexp, error) {
 	if len(s.ExcludeLinks) == 0 {
 		return links.DefaultExclude(), nil
@@ -176,7 +219,8 @@ func (s processSettings) excludedLinks() ([]*regexp.Regexp, error) {
 		case err != nil:
 			errs = append(errs, settings.Invalid("exclude-interfaces", text, err.Error()))
 		case text == "":
-			errs = append(errs, settings.Invalid("exclude-interfaces", text, "it would match every interface; use ^$ to match none"))
+			errs = append(errs, settings.Invalid("exclude-interfaces", text,
+				"it would match every interface; use ^$ to match none"))
 		default:
 			out = append(out, pattern)
 		}

@@ -26,20 +26,21 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
-// addressQueue is where addresses wait that a changed object concerns.
+// addressQueue holds the addresses that a changed object concerns.
 type addressQueue = workqueue.TypedRateLimitingInterface[netip.Addr]
 
-// setupControllers wires everything that a decision depends on to the
-// addresses it concerns.
+// setupControllers sets up the watches: each maps objects to the addresses that they
+// concern.
 func setupControllers(mgr manager.Manager, sp *speaker) error {
 	class, queue := sp.settings.Kube.Class, sp.queue
+	requeue := func(_ context.Context, addr netip.Addr) (reconcile.Result, error) {
+		queue.Requeue(addr)
+		return reconcile.Result{}, nil
+	}
 	err := builder.TypedControllerManagedBy[netip.Addr](mgr).Named("address").
 		Watches(&corev1.Service{}, serviceAddresses(class)).
 		Watches(&discoveryv1.EndpointSlice{}, sliceAddresses(sp.cluster)).
-		Complete(reconcile.TypedFunc[netip.Addr](func(_ context.Context, addr netip.Addr) (reconcile.Result, error) {
-			queue.Requeue(addr)
-			return reconcile.Result{}, nil
-		}))
+		Complete(reconcile.TypedFunc[netip.Addr](requeue))
 	if err != nil {
 		return err
 	}
@@ -55,12 +56,14 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 	// A cluster without any object has a configuration too.
 	first := &kube.Queue[reconcile.Request]{}
 	first.Add(kube.WholeConfig)
-	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").WatchesRawSource(first).WatchesRawSource(sp.others.Queue())
+	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").
+		WatchesRawSource(first).
+		WatchesRawSource(sp.others.Queue())
 	for _, kind := range kube.ConfigKinds() {
 		whole = whole.Watches(kind, kube.ToWholeConfig(), builder.WithPredicates(kube.ConfigChanged()))
 	}
 	whole = whole.Watches(&corev1.Secret{}, kube.ToWholeConfig())
-	err = whole.Complete(reconcile.Func(func(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	configure := func(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 		objects, err := sp.cluster.ConfigObjects(ctx)
 		if err != nil {
 			return reconcile.Result{}, err
@@ -73,12 +76,13 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 			return reconcile.Result{}, nil
 		}
 		return reconcile.Result{RequeueAfter: recheck.Sub(now)}, nil
-	}))
-	if err != nil {
+	}
+	if err := whole.Complete(reconcile.Func(configure)); err != nil {
 		return err
 	}
 	err = ctrl.NewControllerManagedBy(mgr).Named("node").
-		Watches(&corev1.Node{}, kube.ToWholeConfig(), builder.WithPredicates(bgpNodeChanged(sp.settings.Node))).
+		Watches(&corev1.Node{}, kube.ToWholeConfig(),
+			builder.WithPredicates(bgpNodeChanged(sp.settings.Node))).
 		Complete(reconcile.Func(func(context.Context, reconcile.Request) (reconcile.Result, error) {
 			sp.bgp.NodeChanged()
 			return reconcile.Result{}, nil
@@ -93,7 +97,8 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 		return err
 	}
 	return ctrl.NewControllerManagedBy(mgr).Named("speakers").
-		Watches(&v1beta1.Speaker{}, kube.ToWholeConfig(), builder.WithPredicates(speakerChanged(sp.settings.Node))).
+		Watches(&v1beta1.Speaker{}, kube.ToWholeConfig(),
+			builder.WithPredicates(speakerChanged(sp.settings.Node))).
 		Complete(sp.peers)
 }
 
@@ -127,8 +132,7 @@ func toEverything() handler.TypedEventHandler[client.Object, struct{}] {
 	})
 }
 
-// nodeChanged passes changes of what decisions depend on, and not the
-// heartbeats of a node.
+// nodeChanged passes changes that decisions depend on, and no heartbeats of a node.
 func nodeChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before := announcement.ParseNode(e.ObjectOld.(*corev1.Node))
@@ -137,13 +141,15 @@ func nodeChanged() predicate.Predicate {
 	}}
 }
 
-// bgpNodeChanged passes changes of what BGP peers take from this node.
+// bgpNodeChanged passes changes of this node that the configuration of BGP peers may depend
+// on.
 func bgpNodeChanged(node string) predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool { return e.Object.GetName() == node },
 		UpdateFunc: func(e event.UpdateEvent) bool {
-			return e.ObjectNew.GetName() == node &&
-				!reflect.DeepEqual(cluster.ParseNode(e.ObjectOld.(*corev1.Node)), cluster.ParseNode(e.ObjectNew.(*corev1.Node)))
+			before := cluster.ParseNode(e.ObjectOld.(*corev1.Node))
+			after := cluster.ParseNode(e.ObjectNew.(*corev1.Node))
+			return e.ObjectNew.GetName() == node && !reflect.DeepEqual(before, after)
 		},
 		DeleteFunc:  func(event.DeleteEvent) bool { return false },
 		GenericFunc: func(event.GenericEvent) bool { return false },
@@ -153,7 +159,9 @@ func bgpNodeChanged(node string) predicate.Predicate {
 // nodeAddressesChanged passes changes of the addresses of a node.
 func nodeAddressesChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		return !slices.Equal(members.NodeAddresses(e.ObjectOld.(*corev1.Node)), members.NodeAddresses(e.ObjectNew.(*corev1.Node)))
+		before := members.NodeAddresses(e.ObjectOld.(*corev1.Node))
+		after := members.NodeAddresses(e.ObjectNew.(*corev1.Node))
+		return !slices.Equal(before, after)
 	}}
 }
 

@@ -125,8 +125,8 @@ func TestOnlyChangesThatMatterWakeOthers(t *testing.T) {
 		{"it ignores a cordon", speakerOf("node2", "192.0.2.2:7947"),
 			change(func(s *v1beta1.SpeakerStatus) { s.Cordon = v1beta1.MarkIgnored }), "node1", true},
 		{"it leaves", speakerOf("node2", "192.0.2.2:7947"), change(func(s *v1beta1.SpeakerStatus) { s.Stage = v1beta1.StageLeaving }), "node1", true},
-		{"it does not hear this one", speakerOf("node2", "192.0.2.2:7947"), change(doubts("node1", v1beta1.ReasonNodeHeld)), "node1", true},
-		{"it does not hear another", speakerOf("node2", "192.0.2.2:7947"), change(doubts("node3", v1beta1.ReasonNodeHeld)), "node1", false},
+		{"it does not hear this one", speakerOf("node2", "192.0.2.2:7947"), change(suspects("node1", v1beta1.ReasonNodeHeld)), "node1", true},
+		{"it does not hear another", speakerOf("node2", "192.0.2.2:7947"), change(suspects("node3", v1beta1.ReasonNodeHeld)), "node1", false},
 		{"it shows that it works", speakerOf("node2", "192.0.2.2:7947"), renewed, "node1", true},
 		{"it has shown so before", renewed, renewed.DeepCopy(), "node1", false},
 	} {

@@ -244,12 +244,12 @@ func (s *shell) beginIn(around fakes) {
 	claims := members.NewClaims(around, members.MaxBlocks, reconcile.PartSize, log)
 	sp.tracker, err = members.New(members.Config{
 		Node: s.name,
-		Patience: announcement.GracePeriods{
-			Restart: time.Minute,
-			Silence: 3 * time.Second,
-			Doubt:   500 * time.Millisecond,
-			Renewal: presence.RenewalTrust,
-			Contact: report.ContactGrace,
+		Grace: announcement.GracePeriods{
+			Restart:   time.Minute,
+			Silence:   3 * time.Second,
+			Suspicion: 500 * time.Millisecond,
+			Renewal:   presence.RenewalTrust,
+			Contact:   report.ContactGrace,
 		},
 		ExcludeLinks:  links.DefaultExclude(),
 		Configuration: configuration,
@@ -440,7 +440,7 @@ func (w *town) happen() {
 	if !s.runs() {
 		return
 	}
-	if s.ready() && time.Since(s.renewedAt) >= renewLook {
+	if s.ready() && time.Since(s.renewedAt) >= checkInterval {
 		s.renewedAt = time.Now()
 		s.renewer.Check(s.t.Context())
 		s.tracker.WaitContact()

@@ -36,7 +36,7 @@ import (
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
-// speaker is the parts of the process. Each runs until its context ends.
+// speaker holds the parts of the process. Each runs until its context ends.
 type speaker struct {
 	settings processSettings
 	log      *slog.Logger
@@ -66,12 +66,13 @@ type speaker struct {
 	source   *inputs.Source
 	object   *report.Object
 	renewer  *report.Renewer
-	// introducing is since when this speaker has tried to publish where it is, and
+	// introducing is since when this speaker has tried to publish its address,
 	// introduceNext when it tries again.
 	introducing, introduceNext time.Time
 }
 
-// engines are what talks to the network. Each takes what it is to do and says what it sees.
+// engines are the parts that use the network. Each takes a wanted state and reports what it
+// sees.
 type engines struct {
 	members   *membership.Membership
 	announcer *announcer.Announcer
@@ -80,7 +81,10 @@ type engines struct {
 	bfd       *bfd.Speaker
 }
 
-func newEngines(s processSettings, address netip.AddrPort, loops *kube.Loops, restarting bool, log *slog.Logger) (engines, error) {
+// newEngines creates the engines, which do nothing yet.
+func newEngines(
+	s processSettings, address netip.AddrPort, loops *kube.Loops, restarting bool, log *slog.Logger,
+) (engines, error) {
 	var e engines
 	var err error
 	e.members, err = membership.New(membership.Config{
@@ -95,27 +99,40 @@ func newEngines(s processSettings, address netip.AddrPort, loops *kube.Loops, re
 	if err != nil {
 		return engines{}, err
 	}
-	e.announcer, err = announcer.New(announcer.Config{Logger: log, Stall: stall, Pass: loops.Loop("announcer")})
+	e.announcer, err = announcer.New(announcer.Config{
+		Logger: log,
+		Stall:  stall,
+		Pass:   loops.Loop("announcer"),
+	})
 	if err != nil {
 		return engines{}, err
 	}
 	interval, misses := s.Member.nodeProbes()
-	e.prober, err = prober.New(prober.Config{Logger: log, Interval: interval, Misses: misses})
+	e.prober, err = prober.New(prober.Config{
+		Logger:   log,
+		Interval: interval,
+		Misses:   misses,
+	})
 	if err != nil {
 		return engines{}, err
 	}
-	// Without the capability for it, the sessions run as well as they can.
+	// Without the capability for real-time scheduling, the sessions run like any thread.
 	e.bfd, err = bfd.New(bfd.Config{Logger: log, Realtime: true})
 	if err != nil {
 		return engines{}, err
 	}
-	e.bgp = gobgp.New(gobgp.Config{Logger: log, Restarting: restarting, Software: "Berth/" + version.String()})
+	e.bgp = gobgp.New(gobgp.Config{
+		Logger:     log,
+		Restarting: restarting,
+		Software:   "Berth/" + version.String(),
+	})
 	return e, nil
 }
 
-// newSpeaker makes all parts, each from those before it. ctx ends with the manager.
+// newSpeaker creates all parts, each from those before it. ctx ends with the manager.
 func newSpeaker(
-	ctx context.Context, mgr manager.Manager, s processSettings, at netip.AddrPort, p shared, last past, log *slog.Logger,
+	ctx context.Context, mgr manager.Manager, s processSettings, at netip.AddrPort,
+	p shared, last past, log *slog.Logger,
 ) (*speaker, error) {
 	exclude, err := s.excludedLinks()
 	if err != nil {
@@ -199,12 +216,12 @@ func (sp *speaker) trackerConfig(claims *members.Claims, exclude []*regexp.Regex
 	return members.Config{
 		Node:    s.Node,
 		Address: sp.address.Addr(),
-		Patience: announcement.GracePeriods{
-			Restart: s.RestartHold,
-			Silence: s.SilenceHold,
-			Doubt:   time.Duration(misses+2) * interval,
-			Renewal: presence.RenewalTrust,
-			Contact: report.ContactGrace,
+		Grace: announcement.GracePeriods{
+			Restart:   s.RestartHold,
+			Silence:   s.SilenceHold,
+			Suspicion: time.Duration(misses+2) * interval,
+			Renewal:   presence.RenewalTrust,
+			Contact:   report.ContactGrace,
 		},
 		ExcludeLinks:  exclude,
 		IgnoreExclude: s.IgnoreExclude,
@@ -240,7 +257,9 @@ func (sp *speaker) newJoiner(mgr manager.Manager) (*members.Joiner, error) {
 	}), nil
 }
 
-func (sp *speaker) bgpConfig(e engines, recorder events.EventRecorder, bootID string, restarting bool) bgp.Config {
+func (sp *speaker) bgpConfig(
+	e engines, recorder events.EventRecorder, bootID string, restarting bool,
+) bgp.Config {
 	return bgp.Config{
 		Node:           sp.settings.Node,
 		Cluster:        sp.cluster,
@@ -307,7 +326,7 @@ func (sp *speaker) reportConfig(mgr manager.Manager, last v1beta1.SpeakerStatus)
 	}
 }
 
-// addTo has the manager run all parts.
+// addTo adds all parts to the manager, which runs them.
 func (sp *speaker) addTo(mgr manager.Manager) error {
 	if err := setupControllers(mgr, sp); err != nil {
 		return err

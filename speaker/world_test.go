@@ -201,7 +201,7 @@ func (w *world) newObject(
 func (w *world) trackerConfig() members.Config {
 	return members.Config{
 		Node:          "node1",
-		Patience:      speakertest.Graces,
+		Grace:         speakertest.Graces,
 		ExcludeLinks:  links.DefaultExclude(),
 		Configuration: w.config,
 		Membership:    w,
@@ -243,8 +243,8 @@ func claimsOf(l v1beta1.SpeakerLayer2) map[netip.Addr]announcement.Claim {
 	return members.ParseObject(&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{Layer2: l}}, "").State.Claims
 }
 
-// doubts has an object tell of a node whose speaker its own does not hear.
-func doubts(node string, reason v1beta1.Reason) func(*v1beta1.SpeakerStatus) {
+// suspects has an object list a node whose speaker its own does not hear.
+func suspects(node string, reason v1beta1.Reason) func(*v1beta1.SpeakerStatus) {
 	since := metav1.NewTime(time.Now().Truncate(time.Second))
 	return func(s *v1beta1.SpeakerStatus) {
 		s.AbsentMembers = append(s.AbsentMembers, v1beta1.AbsentMember{

@@ -21,15 +21,13 @@ const ConditionOutOfRange = "OutOfRange"
 // whether they are given out. It is absent where there are none.
 const ConditionNodeAddresses = "NodeAddresses"
 
-// ConditionAddressesClear is a condition of Speaker. True: nobody but their
-// owners answers for the addresses that the speaker looks after. False: some
-// are in conflict; they are listed in status.layer2.conflicts, a few of them
-// with link-layer addresses in the message.
+// ConditionAddressesClear is a condition of Speaker. True: the speaker knows of no address
+// that another host than its owner answers for. False: it does; status.layer2.conflicts
+// lists them, the message names a few with link-layer addresses.
 const ConditionAddressesClear = "AddressesClear"
 
-// ConditionMembersReachable is a condition of Speaker. True: it hears every other
-// speaker that works, at the port of speakers. False: it does not, and the message
-// says whom or why.
+// ConditionMembersReachable is a condition of Speaker. True: it hears every other speaker
+// that works, at the member port. False: it does not; the message says which, or why.
 const ConditionMembersReachable = "MembersReachable"
 
 // ConditionAddressAssigned is the condition that the controller writes into
@@ -45,8 +43,8 @@ const ConditionAddressAssigned = "berth.io/AddressAssigned"
 // Speaker objects do not list all addresses. The message may be some time behind.
 const ConditionBGPAnnounced = "berth.io/BGPAnnounced"
 
-// A Reason is one word for an outcome. The same word stands in conditions,
-// Events, logs and metrics.
+// A Reason is one word for an outcome. The same word is used in conditions, Events, logs
+// and metrics.
 type Reason string
 
 // Reasons of ConditionReady on the kinds that users write.
@@ -59,8 +57,8 @@ const (
 	// ReasonOverlapping: some addresses of the pool belong to an older pool,
 	// which keeps them. The rest of the pool is in use.
 	ReasonOverlapping Reason = "Overlapping"
-	// ReasonNodeAddresses: nodes have every address of a family of the pool, so it
-	// gives none of them. It is also why such a pool is passed over for a Service.
+	// ReasonNodeAddresses: nodes have every address of a family of the pool, so it assigns
+	// none of them. It is also why such a pool is passed over for a Service.
 	ReasonNodeAddresses Reason = "NodeAddresses"
 	// ReasonPoolNotFound: the object names a pool that does not exist. The
 	// pools that do exist are served.
@@ -103,9 +101,9 @@ const (
 	// ReasonNoInterface: no node that the L2Advertisement selects has a usable
 	// interface that it names.
 	ReasonNoInterface Reason = "NoInterface"
-	// ReasonNoPeerForFamily: pools of the advertisement have addresses of a family
-	// that no session with its peers carries, so no router is told of these. As a
-	// decision of a speaker: no session of this node carries the address's family.
+	// ReasonNoPeerForFamily: pools of the advertisement have addresses of a family that no
+	// session with its peers carries, so these are announced to no router. As a decision of
+	// a speaker: no session of this node carries the address's family.
 	ReasonNoPeerForFamily Reason = "NoPeerForFamily"
 	// ReasonSameRouterID: the BGPPeer gives several nodes the same BGP identifier.
 	// Their sessions are tried, and routers may refuse them.
@@ -121,12 +119,11 @@ const ReasonHeldOutside Reason = "HeldOutside"
 
 // Reasons of ConditionNodeAddresses.
 const (
-	// ReasonNotGivenOut: nodes have addresses of the pool, which it does not give
-	// out.
-	ReasonNotGivenOut Reason = "NotGivenOut"
-	// ReasonGivenOut: nodes have addresses of the pool, and it gives them out;
-	// nobody announces them.
-	ReasonGivenOut Reason = "GivenOut"
+	// ReasonNotAssignable: nodes have addresses of the pool, and it assigns none of these.
+	ReasonNotAssignable Reason = "NotAssignable"
+	// ReasonAssignable: nodes have addresses of the pool, and it assigns them; nobody
+	// announces them.
+	ReasonAssignable Reason = "Assignable"
 )
 
 // Reasons of ConditionReady on Speaker.
@@ -138,10 +135,10 @@ const (
 	// ReasonStarting: the speaker does not know the cluster or the other speakers
 	// yet, and announces nothing.
 	ReasonStarting Reason = "Starting"
-	// ReasonStopped: the speaker has left in order and announces nothing.
+	// ReasonStopped: the speaker shut down cleanly and announces nothing.
 	ReasonStopped Reason = "Stopped"
-	// ReasonNodeNotReady: the node is not ready. What its speaker last said
-	// may no longer hold; if the speaker works, it says so at once.
+	// ReasonNodeNotReady: the node is not ready. What its speaker last reported may no
+	// longer hold; a speaker that works corrects it at once.
 	ReasonNodeNotReady Reason = "NodeNotReady"
 )
 
@@ -180,12 +177,11 @@ const (
 	// not give out such addresses. Of a speaker's decision: the address is a
 	// node's own, so nobody announces it.
 	ReasonNodeAddress Reason = "NodeAddress"
-	// ReasonExternalIP: the address asked for stands in spec.externalIPs of another
-	// Service; or every free address of a pool does.
+	// ReasonExternalIP: another Service names the address asked for in spec.externalIPs; or
+	// Services name every free address of a pool there.
 	ReasonExternalIP Reason = "ExternalIP"
-	// ReasonForeignAddress: the Service has addresses that no pool contains
-	// and no node has, or host names, and Berth did not give them. They are left
-	// alone.
+	// ReasonForeignAddress: the Service has addresses that no pool contains and no node
+	// has, or host names, and Berth did not assign them. It leaves them alone.
 	ReasonForeignAddress Reason = "ForeignAddress"
 	// ReasonStatusOverwritten: somebody else has put addresses or host names in
 	// the place of those that Berth had written into the Service's status. Berth
@@ -215,9 +211,9 @@ const (
 // Reasons of ConditionBGPAnnounced on a Service. ReasonAnnounced,
 // ReasonNoPeerForFamily and ReasonPeerNotFound are three more.
 const (
-	// ReasonNoSession: nodes would announce an address, and none of them has an
-	// established session that carries it. Of an Event at a BGPPeer: a node gets no
-	// session with it.
+	// ReasonNoSession: nodes would announce an address, and none of them has an established
+	// session that carries it. Of an Event at a BGPPeer: a node cannot establish a session
+	// with it.
 	ReasonNoSession Reason = "NoSession"
 	// ReasonNoNodeAnnounces: sessions could carry an address, and no node announces
 	// it, for want of ready endpoints or because the nodes may not. The logs of the
@@ -232,16 +228,17 @@ const (
 const (
 	// ReasonPoolFull: every address of the family is held.
 	ReasonPoolFull Reason = "PoolFull"
-	// ReasonResting: what is free of the pool was given back lately and rests.
+	// ReasonResting: the free addresses of the pool were released less than reuseDelay ago.
 	ReasonResting Reason = "Resting"
 	// ReasonQuotaReached: the Service's namespace holds as many addresses of the
 	// pool as quotaPerNamespace allows.
 	ReasonQuotaReached Reason = "QuotaReached"
-	// ReasonPoolDraining: the pool gives nothing new.
+	// ReasonPoolDraining: the pool assigns nothing new.
 	ReasonPoolDraining Reason = "PoolDraining"
 	// ReasonFamilyMissing: the pool has no address of the family.
 	ReasonFamilyMissing Reason = "FamilyMissing"
-	// ReasonAutoAssignFalse: the pool gives addresses only when asked by name.
+	// ReasonAutoAssignFalse: the pool assigns addresses only to Services that ask for it by
+	// name.
 	ReasonAutoAssignFalse Reason = "AutoAssignFalse"
 	// ReasonNamespaceNotSelected: serviceAllocation does not select the
 	// Service's namespace.
@@ -257,21 +254,21 @@ const (
 
 // Reasons of ConditionMembersReachable on Speaker.
 const (
-	// ReasonMembersHeard: every other speaker that works is heard.
-	ReasonMembersHeard Reason = "MembersHeard"
-	// ReasonNoMemberHeard: the API tells that other speakers work, and none of
-	// them is heard.
-	ReasonNoMemberHeard Reason = "NoMemberHeard"
-	// ReasonSomeMembersNotHeard: the API tells that other speakers work, and some
-	// of them are not heard.
-	ReasonSomeMembersNotHeard Reason = "SomeMembersNotHeard"
-	// ReasonOtherFamily: other speakers work, and are reached by another IP family
-	// than this one; so neither hears the other.
+	// ReasonAllMembersReachable: every other speaker that works is heard.
+	ReasonAllMembersReachable Reason = "AllMembersReachable"
+	// ReasonNoMemberReachable: other speakers work, according to the API server, and none
+	// of them is heard.
+	ReasonNoMemberReachable Reason = "NoMemberReachable"
+	// ReasonSomeMembersUnreachable: other speakers work, according to the API server, and
+	// some of them are not heard.
+	ReasonSomeMembersUnreachable Reason = "SomeMembersUnreachable"
+	// ReasonOtherFamily: other speakers work, and use another IP family than this one; so
+	// neither reaches the other.
 	ReasonOtherFamily Reason = "OtherFamily"
-	// ReasonMemberKeyMissing: the member Secret has no key that can be used.
-	ReasonMemberKeyMissing Reason = "MemberKeyMissing"
-	// ReasonMemberPortUnavailable: this speaker cannot listen on the port of
-	// speakers, as another process does.
+	// ReasonMemberKeyNotFound: the member Secret has no key that can be used.
+	ReasonMemberKeyNotFound Reason = "MemberKeyNotFound"
+	// ReasonMemberPortUnavailable: this speaker cannot listen on the member port, for
+	// example because another process does.
 	ReasonMemberPortUnavailable Reason = "MemberPortUnavailable"
 )
 
@@ -281,7 +278,7 @@ const (
 	ReasonOwner Reason = "Owner"
 	// ReasonNotOwner: another node answers for the address.
 	ReasonNotOwner Reason = "NotOwner"
-	// ReasonNoService: no Service that Berth serves has the address.
+	// ReasonNoService: no Service that Berth handles has the address.
 	ReasonNoService Reason = "NoService"
 	// ReasonNoPool: no pool contains the address.
 	ReasonNoPool Reason = "NoPool"
@@ -301,19 +298,19 @@ const (
 	// ReasonStandIn: the owner's speaker restarts or is silent while its node
 	// goes on forwarding; this node answers with that node's hardware address.
 	ReasonStandIn Reason = "StandIn"
-	// ReasonProbing: before the very first announcement the network is asked
-	// whether the address is free.
+	// ReasonProbing: the speaker probes whether the address is free, before its very first
+	// announcement.
 	ReasonProbing Reason = "Probing"
-	// ReasonConflict: another host has the address, so it is not announced.
+	// ReasonConflict: another host has the address, so nobody announces it.
 	ReasonConflict Reason = "Conflict"
-	// ReasonNodeAnswers: another node of the cluster answers for the address, which
-	// nobody claims, so it is not announced here.
+	// ReasonNodeAnswers: another node of the cluster answers for the address, which nobody
+	// claims, so this node does not announce it.
 	ReasonNodeAnswers Reason = "NodeAnswers"
-	// ReasonContested: this node and another both take the address for theirs, again
-	// and again. This node leaves it to the other for a while.
+	// ReasonContested: this node and another both claim the address, again and again. This
+	// node leaves it to the other for a while.
 	ReasonContested Reason = "Contested"
-	// ReasonClaimsUnknown: a node may own the address of whose claims not all are
-	// known, as its speaker is not heard and owns more than its object lists.
+	// ReasonClaimsUnknown: another node may own the address. Not all of that node's claims
+	// are known, because its speaker is not heard and its object does not list them all.
 	ReasonClaimsUnknown Reason = "ClaimsUnknown"
 	// ReasonIsolated: this speaker hears neither the API server nor another speaker, and
 	// another node has taken the address meanwhile.
@@ -323,25 +320,23 @@ const (
 	ReasonReturning Reason = "Returning"
 )
 
-// Reasons for what is expected of a node, and for which it may be no candidate
-// for an address. ReasonSpeakerNotAlive is one of them too.
+// Reasons for the presence of a node, and for which it may be no candidate for an address.
+// ReasonSpeakerNotAlive is one of them too.
 const (
 	// ReasonNodePresent: the node's speaker works.
 	ReasonNodePresent Reason = "NodePresent"
-	// ReasonNodeHeard: the node's speaker is no longer heard as a member, but
-	// renews its Speaker object; so it works.
-	ReasonNodeHeard Reason = "NodeHeard"
-	// ReasonFormatUnknown: the node's speaker is a member, but what it says is in
-	// a format that this speaker's version does not read. What its object tells
-	// counts instead.
+	// ReasonNodeRenewing: the node's speaker is not heard as a member, but renews its
+	// Speaker object; so it works.
+	ReasonNodeRenewing Reason = "NodeRenewing"
+	// ReasonFormatUnknown: the node's speaker is a member, but publishes in a format that
+	// this speaker's version does not read. Its Speaker object counts instead.
 	ReasonFormatUnknown Reason = "FormatUnknown"
 	// ReasonNodeAssumed: this speaker has no contact with any other and with the
 	// API server, so it cannot know whether the node's speaker works. The node's
 	// kernel answers as far as it is probed; what was known last counts.
 	ReasonNodeAssumed Reason = "NodeAssumed"
-	// ReasonNodeHeld: the node's speaker restarts or is silent, and the node
-	// may go on forwarding. It keeps what it owns for a while and takes nothing
-	// new.
+	// ReasonNodeHeld: the node's speaker restarts or is silent, and the node may still
+	// forward. It keeps what it owns for a while and takes nothing new.
 	ReasonNodeHeld Reason = "NodeHeld"
 	// ReasonNodeLeaving: the node's speaker hands over what it owns, or has
 	// done so.
@@ -355,8 +350,8 @@ const (
 const (
 	// ReasonSpeakerNotAlive: no speaker of the node is a live member.
 	ReasonSpeakerNotAlive Reason = "SpeakerNotAlive"
-	// ReasonNodeFull: the node claims as many addresses as its speaker can tell
-	// the others of, so it gets no more.
+	// ReasonNodeFull: the node claims as many addresses as its speaker can publish, so it
+	// gets no more.
 	ReasonNodeFull Reason = "NodeFull"
 	// ReasonNodeExcluded: the node carries LabelExcludeNode.
 	ReasonNodeExcluded Reason = "NodeExcluded"
@@ -368,9 +363,9 @@ const (
 	// ReasonNoLocalEndpoint: externalTrafficPolicy is Local and the node has
 	// no usable endpoint.
 	ReasonNoLocalEndpoint Reason = "NoLocalEndpoint"
-	// ReasonProxyNotReady: the node's service proxy has not written its rules since
-	// it was started; or externalTrafficPolicy is Local, and it has not taken up the
-	// endpoint there yet.
+	// ReasonProxyNotReady: the node's service proxy has not written its rules since it was
+	// started; or externalTrafficPolicy is Local, and it has not programmed the endpoint
+	// there yet.
 	ReasonProxyNotReady Reason = "ProxyNotReady"
 	// ReasonNoLinkForAddress: the node has no usable link that may carry the
 	// address, or none in its subnet while other nodes have one.
@@ -395,20 +390,20 @@ const (
 	// ReasonSessionDamped: sessions of a node with the BGPPeer have ended soon after
 	// they began, so the node waits before it tries again.
 	ReasonSessionDamped Reason = "SessionDamped"
-	// ReasonMemberKeyMade: the controller has filled the empty member Secret.
-	ReasonMemberKeyMade Reason = "MemberKeyMade"
+	// ReasonMemberKeyCreated: the controller has filled the empty member Secret.
+	ReasonMemberKeyCreated Reason = "MemberKeyCreated"
 	// ReasonMemberKeyRestored: the member Secret was emptied, and the controller has put
 	// its former keys back.
 	ReasonMemberKeyRestored Reason = "MemberKeyRestored"
-	// ReasonMemberSecretMissing: there is no member Secret to be filled.
-	ReasonMemberSecretMissing Reason = "MemberSecretMissing"
+	// ReasonMemberSecretNotFound: there is no member Secret to be filled.
+	ReasonMemberSecretNotFound Reason = "MemberSecretNotFound"
 )
 
-// Reason is the reason of the Event at a Service that tells of a conflict.
+// Reason returns the reason of the Event that reports a conflict at a Service.
 func (k ConflictKind) Reason() Reason { return Reason("Address" + string(k)) }
 
-// A Cause is one word for why a node takes an address. The same word stands in
-// Events, logs and metrics.
+// A Cause is one word for why a node takes an address. The same word is used in Events,
+// logs and metrics.
 type Cause string
 
 // Causes for which a node takes an address.
@@ -422,11 +417,11 @@ const (
 	CauseRestart Cause = "Restart"
 	// CauseNodeGone: the node that owned it is gone.
 	CauseNodeGone Cause = "NodeGone"
-	// CauseHandOver: the node that owned it is there, and gives it up because
-	// it is leaving, cordoned or no candidate any more.
+	// CauseHandOver: the node that owned it is there, and gives it up because it is
+	// leaving, cordoned or no longer a candidate.
 	CauseHandOver Cause = "HandOver"
-	// CauseLinkSilent: the node that owned it lives, and does not answer any more
-	// on the LAN of the address.
+	// CauseLinkSilent: the node that owned it lives, and no longer answers on the LAN of
+	// the address.
 	CauseLinkSilent Cause = "LinkSilent"
 	// CausePreferred: preferredNodeSelectors put this node before the one that
 	// owned it.
@@ -434,9 +429,9 @@ const (
 	// CauseFailback: failback is Immediate, and this node is before the one
 	// that owned it by rank.
 	CauseFailback Cause = "Failback"
-	// CausePartitionHealed: speakers that did not see each other do again, and
-	// of the several that own the address it is this node's.
+	// CausePartitionHealed: speakers see each other again after a partition, and of the
+	// several nodes that owned the address this one keeps it.
 	CausePartitionHealed Cause = "PartitionHealed"
-	// CauseConflictOver: another host had the address, and has it no more.
+	// CauseConflictOver: another host had the address, and no longer has it.
 	CauseConflictOver Cause = "ConflictOver"
 )

@@ -229,7 +229,7 @@ func checkSecondRouter(t *testing.T, addresses []netip.Addr) {
 	routedTo(t, lab.HostRouter2, addresses, cluster.NodeNames()...)
 
 	// The password is changed on both sides. The session that is up lives on with the old one until it is
-	// begun anew.
+	// reset.
 	if _, err := cluster.Router(lab.HostRouter2).Vtysh(t.Context(), "configure terminal",
 		fmt.Sprintf("router bgp %d", peering.RouterASN), "neighbor NODES4 password rotated"); err != nil {
 		t.Fatal(err)
@@ -242,7 +242,7 @@ func checkSecondRouter(t *testing.T, addresses []netip.Addr) {
 	established(t, peer)
 	routedTo(t, lab.HostRouter2, addresses, cluster.NodeNames()...)
 	if after := uptimes(t); !slices.Equal(before, after) {
-		t.Errorf("sessions with the first router were begun anew:\n%v\n%v", before, after)
+		t.Errorf("sessions with the first router were reset:\n%v\n%v", before, after)
 	}
 }
 

@@ -48,7 +48,7 @@ var recipeTrials = map[string]recipeTrial{
 	"Take a node out of service, and move addresses back": {
 		lossless: true,
 		breaks:   2, // it moves away and back
-		before: func(_ *testing.T, k *kitchen) { k.names = strings.NewReplacer("node1", k.owner) },
+		before:   func(_ *testing.T, k *kitchen) { k.names = strings.NewReplacer("node1", k.owner) },
 		after: map[int]func(*testing.T, *kitchen){1: func(t *testing.T, k *kitchen) {
 			if now := ownedBy(t, k.address); now == k.owner {
 				t.Errorf("%s is at %s still", k.address, now)

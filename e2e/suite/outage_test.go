@@ -57,7 +57,7 @@ func TestNobodyIsHeard(t *testing.T) {
 		}
 	})
 	start := time.Now()
-	heard("NoMemberHeard")
+	heard("NoMemberReachable")
 	fmt.Printf("figure: port blocked to the condition of all speakers %.1f s\n", time.Since(start).Seconds())
 	check("the port is blocked")
 
@@ -97,7 +97,7 @@ func TestNobodyIsHeard(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	heard("MembersHeard")
+	heard("AllMembersReachable")
 	check("all is well again")
 	after := map[string]string{}
 	for addr := range owners {

@@ -421,7 +421,7 @@ func TestRefreshFlood(t *testing.T) {
 			}
 			unharmed(t, before)
 			if after := calmSessions(t); !slices.Equal(sessions, after) {
-				t.Errorf("sessions with the other router were begun anew:\n%v\n%v", sessions, after)
+				t.Errorf("sessions with the other router were reset:\n%v\n%v", sessions, after)
 			}
 		})
 	}

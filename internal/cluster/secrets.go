@@ -53,7 +53,7 @@ func (o *OtherSecrets) list() []corev1.Secret {
 	return out
 }
 
-// set takes in that a Secret is there, or is not.
+// set records whether a Secret exists.
 func (o *OtherSecrets) set(name string, there bool) {
 	o.mu.Lock()
 	changed := o.names[name] != there

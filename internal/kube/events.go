@@ -58,7 +58,7 @@ func newEvents(recorder events.EventRecorder, scheme *runtime.Scheme, log *slog.
 func (e *Events) Eventf(regarding, _ runtime.Object, kind, reason, action, note string, args ...any) {
 	about, err := reference.GetReference(e.scheme, regarding)
 	if err != nil {
-		e.log.Error("cannot tell of an Event", "reason", reason, "error", err)
+		e.log.Error("cannot send an Event", "reason", reason, "error", err)
 		return
 	}
 	select {

@@ -26,7 +26,7 @@ type Health struct {
 	// Missing returns what the process waits for before it is of use, "" when it
 	// waits for nothing.
 	Missing func() string
-	// Loops are those of which none may stand still.
+	// Loops are the main loops, of which none may stall.
 	Loops *Loops
 	Log   *slog.Logger
 }
@@ -96,7 +96,7 @@ type onChange struct {
 	was bool
 }
 
-// changedTo takes in whether it is so now, and reports whether that is new.
+// changedTo records whether it is so now, and reports whether that has changed.
 func (c *onChange) changedTo(now bool) (changed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -107,7 +107,7 @@ func (l *Loops) Stalled(now time.Time) string {
 	var out []string
 	for name, lasts := range l.lasting(now) {
 		if lasts >= StallAfter {
-			out = append(out, fmt.Sprintf("%s has stood still for %s", name, lasts.Round(time.Second)))
+			out = append(out, fmt.Sprintf("%s has been stalled for %s", name, lasts.Round(time.Second)))
 		}
 	}
 	slices.Sort(out)

@@ -50,7 +50,7 @@ func TestALoopThatStandsStillFailsLiveness(t *testing.T) {
 		}
 		time.Sleep(6 * time.Second)
 		for range 2 {
-			if status, text := healthz(t, h); status != http.StatusServiceUnavailable || text != "stuck has stood still for 1m5s" {
+			if status, text := healthz(t, h); status != http.StatusServiceUnavailable || text != "stuck has been stalled for 1m5s" {
 				t.Errorf("after a minute: %d %s", status, text)
 			}
 		}
@@ -59,7 +59,7 @@ func TestALoopThatStandsStillFailsLiveness(t *testing.T) {
 		if status, text := healthz(t, h); status != http.StatusOK {
 			t.Errorf("when it goes on: %d %s", status, text)
 		}
-		if got := strings.Count(log.String(), "\n"); got != 2 || !strings.Contains(log.String(), "stuck has stood still") {
+		if got := strings.Count(log.String(), "\n"); got != 2 || !strings.Contains(log.String(), "stuck has been stalled") {
 			t.Errorf("logged:\n%s", log.String())
 		}
 		stop()
@@ -96,7 +96,7 @@ func TestAPassOfManyStepsIsWell(t *testing.T) {
 			t.Errorf("it is told that %s", text)
 		}
 		time.Sleep(StallAfter)
-		if text := loops.Stalled(time.Now()); text != "works has stood still for 1m0s" {
+		if text := loops.Stalled(time.Now()); text != "works has been stalled for 1m0s" {
 			t.Errorf("it is told that %q", text)
 		}
 	})
@@ -134,7 +134,7 @@ func TestWatchedLoop(t *testing.T) {
 		}
 		close(block)
 		time.Sleep(StallAfter + lookInterval)
-		if text := loops.Stalled(time.Now()); !strings.HasPrefix(text, "watched has stood still for 1m") {
+		if text := loops.Stalled(time.Now()); !strings.HasPrefix(text, "watched has been stalled for 1m") {
 			t.Errorf("it is told that %q", text)
 		}
 		stop()

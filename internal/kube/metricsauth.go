@@ -140,7 +140,7 @@ func (r *readers) authorize(token, path string, source netip.Prefix, now time.Ti
 		defer cancel()
 		status, err := r.review(ctx, token, path)
 		if err != nil {
-			r.log.Error("cannot tell who reads metrics", "error", err)
+			r.log.Error("cannot authenticate a reader of metrics", "error", err)
 		}
 		return r.remember(hash, source, answered{status, now}), nil
 	})
@@ -178,8 +178,8 @@ func (r *readers) mayAsk(hash tokenHash, source netip.Prefix, now time.Time) boo
 	return limit.AllowN(now, 1) && r.strangers.AllowN(now, 1)
 }
 
-// remember takes in what the API server answered about a token, and returns the status
-// to answer with. When it answered nothing, its answer before counts for a while.
+// remember records what the API server answered about a token, and returns the status to
+// answer with. When it answered nothing, its answer before counts for a while.
 func (r *readers) remember(hash tokenHash, source netip.Prefix, answer answered) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

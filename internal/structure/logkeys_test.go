@@ -117,8 +117,8 @@ func logCalls(t *testing.T, name, source string) []logCall {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !importsSlog(file) {
-		return nil // its log, if any, is another library's
+	if logsOtherwise(file) {
+		return nil
 	}
 	var out []logCall
 	ast.Inspect(file, func(n ast.Node) bool {
@@ -144,8 +144,16 @@ func logCalls(t *testing.T, name, source string) []logCall {
 	return out
 }
 
-func importsSlog(file *ast.File) bool {
-	return slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"log/slog"` })
+// logsOtherwise reports whether the log of a file is another library's: it imports one, and
+// not log/slog. Most files that log import neither: they have their logger from a struct.
+func logsOtherwise(file *ast.File) bool {
+	imports := func(names ...string) bool {
+		return slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool {
+			return slices.Contains(names, strings.Trim(i.Path.Value, `"`))
+		})
+	}
+	return imports("log", "github.com/go-logr/logr", "sigs.k8s.io/controller-runtime/pkg/log") &&
+		!imports("log/slog")
 }
 
 // isLogger tells by its name whether an expression is a logger: log, x.log,
@@ -238,6 +246,20 @@ func TestLogCallsAreRead(t *testing.T) {
 				t.Errorf("got %q, want %q", text, test.want)
 			}
 		})
+	}
+	for _, test := range []struct {
+		story, imports string
+		read           bool
+	}{
+		{"slog", `import "log/slog"`, true},
+		{"a logger from a struct", `import "fmt"`, true},
+		{"another library's", `import "log"`, false},
+		{"both", "import \"log\"\nimport \"log/slog\"", true},
+	} {
+		source := "package x\n" + test.imports + "\nfunc f() { l.m.log.Info(`said`, `node`, 1) }"
+		if calls := logCalls(t, "x.go", source); (len(calls) == 1) != test.read {
+			t.Errorf("%s: read %d calls", test.story, len(calls))
+		}
 	}
 	if got := documentedKeys("| key | what |\n|---|---|\n| `node` | name |\n| text `link` | no |\n"); len(got) != 1 || got[0] != "node" {
 		t.Errorf("the table has the keys %v", got)

@@ -242,7 +242,7 @@ func (s *simulation) settle() bool {
 
 func (s *simulation) calm() bool {
 	for range 30 {
-		before := s.picture()
+		before := s.view()
 		for _, sp := range s.speakers {
 			s.look(sp)
 		}
@@ -259,15 +259,15 @@ func (s *simulation) calm() bool {
 			}
 		}
 		s.now = s.now.Add(time.Second)
-		if maps.Equal(before, s.picture()) {
+		if maps.Equal(before, s.view()) {
 			return true
 		}
 	}
 	return false
 }
 
-// picture is who announces each address, and what is claimed.
-func (s *simulation) picture() map[string]string {
+// view is who announces each address, and what is claimed.
+func (s *simulation) view() map[string]string {
 	out := map[string]string{}
 	for _, sp := range s.speakers {
 		for _, addr := range s.addresses {
@@ -329,7 +329,7 @@ func TestClusterConverges(t *testing.T) {
 			s.event()
 		}
 		if !s.settle() {
-			t.Fatalf("seed %d: no end of changes: %v", seed, s.picture())
+			t.Fatalf("seed %d: no end of changes: %v", seed, s.view())
 		}
 		byName := map[string]*simSpeaker{}
 		free := false

@@ -67,7 +67,7 @@ const (
 	// KernelRefuses: it answers, and refuses connections to the speaker's port:
 	// the process is not there, and the kubelet will start it again.
 	KernelRefuses Report = "refuses"
-	// KernelSilent: the kernel answered before and does no more, and the
+	// KernelSilent: the kernel answered before and no longer does, and the
 	// speaker does not answer the witness either.
 	KernelSilent Report = "silent"
 )
@@ -75,7 +75,7 @@ const (
 // Member is what is known of one other node's speaker and kernel.
 type Member struct {
 	// Alive is what membership thinks, Since when it came to think so, and
-	// Left is set when the speaker said goodbye.
+	// Left is set when the speaker sent a leave notice.
 	Alive bool
 	Left  bool
 	Since time.Time
@@ -111,9 +111,9 @@ type GracePeriods struct {
 	// has died is started again soon, and Restart is for that too; one that is
 	// there and silent may hang, with the whole node.
 	Silence time.Duration
-	// Doubt is for one that membership misses and of whose kernel no witness can
+	// Suspicion is for one that membership misses and of whose kernel no witness can
 	// tell yet, because they have only begun to probe it.
-	Doubt time.Duration
+	Suspicion time.Duration
 	// Renewal is how long a renewed Speaker object proves that the speaker
 	// works although it is not heard.
 	Renewal time.Duration
@@ -149,7 +149,7 @@ func Assess(f Member, p GracePeriods, now time.Time) Assessment {
 	case f.Stage == StageLeaving:
 		return Assessment{Gone, v1beta1.ReasonNodeLeaving, time.Time{}}
 	}
-	// What was renewed before the speaker fell silent, or said goodbye, proves nothing. One
+	// What was renewed before the speaker fell silent, or left, proves nothing. One
 	// that has come back need not be heard: its port may be closed now, or its address be of
 	// another family.
 	renewedSince := f.Stage.works() && f.Renewed.After(f.Since)
@@ -160,7 +160,7 @@ func Assess(f Member, p GracePeriods, now time.Time) Assessment {
 		renewed := f.Renewed.Add(p.Renewal)
 		switch {
 		case renewed.After(now):
-			return Assessment{Present, v1beta1.ReasonNodeHeard, renewed}
+			return Assessment{Present, v1beta1.ReasonNodeRenewing, renewed}
 		case !f.SeenAPI.After(renewed):
 			return Assessment{Present, v1beta1.ReasonNodeAssumed, time.Time{}}
 		}
@@ -180,7 +180,7 @@ func Assess(f Member, p GracePeriods, now time.Time) Assessment {
 		return answering(f, p, p.Silence, now)
 	}
 	if f.Probeable {
-		return heldUntil(f.Since.Add(p.Doubt), now)
+		return heldUntil(f.Since.Add(p.Suspicion), now)
 	}
 	return Assessment{Gone, v1beta1.ReasonSpeakerNotAlive, time.Time{}}
 }

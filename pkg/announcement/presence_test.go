@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-var graces = GracePeriods{Restart: time.Minute, Silence: 10 * time.Second, Doubt: time.Second, Renewal: 15 * time.Second, Contact: 5 * time.Second}
+var graces = GracePeriods{Restart: time.Minute, Silence: 10 * time.Second, Suspicion: time.Second, Renewal: 15 * time.Second, Contact: 5 * time.Second}
 
 func TestAssess(t *testing.T) {
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }

@@ -411,7 +411,7 @@ func (c choice) conclude(d Decision, kept []netip.Addr) Decision {
 	in := c.Input
 	switch {
 	case d.Reason == "":
-		d.refused(c.doubt(kept))
+		d.refused(c.incomplete(kept))
 		if d.Reason != "" {
 			return withKept(in, d)
 		}
@@ -429,10 +429,10 @@ func (c choice) conclude(d Decision, kept []netip.Addr) Decision {
 	return d
 }
 
-// doubt says why a Service that has an address of each family has not all it asks
-// for: it keeps what it cannot be judged to have lost. The Reason of the Decision is
-// "" where there is no doubt.
-func (c choice) doubt(kept []netip.Addr) Decision {
+// incomplete returns why a Service that keeps an address of each family does not have all
+// it asks for: what it asks for, or the pool of an address, does not exist, which takes
+// nothing away. The Reason of the Decision is "" if nothing is missing.
+func (c choice) incomplete(kept []netip.Addr) Decision {
 	s := c.Service
 	var poolless []string
 	for _, addr := range slices.SortedFunc(slices.Values(kept), netip.Addr.Compare) {

@@ -126,9 +126,9 @@ func (c *cluster) lookAt(t *rapid.T, name string, stale bool) {
 	}
 }
 
-// doubts are the reasons for which a Service may keep all addresses that it needs
+// incomplete are the reasons for which a Service may keep all addresses that it needs
 // without being Assigned.
-var doubts = []v1beta1.Reason{
+var incomplete = []v1beta1.Reason{
 	v1beta1.ReasonPoolMissing,
 	v1beta1.ReasonPoolNotFoundForService,
 	v1beta1.ReasonAddressNotInPool,
@@ -163,8 +163,8 @@ func (c *cluster) wellFormed(t *rapid.T, s Service, d Decision) {
 		t.Fatalf("%s is told %q, %q", s.Holder, d.Reason, d.Message)
 	}
 	all := len(d.Addresses) == len(s.Families)
-	doubted := slices.Contains(doubts, d.Reason) // it may keep all that it has
-	if d.Assigned() && !all || !d.Assigned() && all && !doubted {
+	lacks := slices.Contains(incomplete, d.Reason) // it may keep all that it has
+	if d.Assigned() && !all || !d.Assigned() && all && !lacks {
 		t.Fatalf("%s wants %v and is %s with %v", s.Holder, s.Families, d.Reason, d.Addresses)
 	}
 	for i, addr := range d.Addresses {
@@ -192,7 +192,7 @@ func (c *cluster) wellFormed(t *rapid.T, s Service, d Decision) {
 	if len(d.Rejections) > 0 && len(d.Rejections) != pools {
 		t.Fatalf("of %d pools %d are told: %s", pools, len(d.Rejections), d.Message)
 	}
-	if len(d.Rejections) == 0 && len(s.RequestedAddresses) == 0 && s.RequestedPool == "" && pools > 0 && !doubted {
+	if len(d.Rejections) == 0 && len(s.RequestedAddresses) == 0 && s.RequestedPool == "" && pools > 0 && !lacks {
 		t.Fatalf("%s asks for nothing and is not told of the pools: %s", s.Holder, d.Message)
 	}
 }

@@ -198,7 +198,7 @@ func (l *loop) readPorts(condition func(listener) bool) {
 			return false
 		}
 		l.stats.SocketErrors++
-		l.speaker.log.Error("BFD socket failed", "protocol", p.role.String(), "error", err)
+		l.speaker.log.Error("BFD socket failed", "socket", p.role.String(), "error", err)
 		p.close()
 		l.retryLater(time.Now())
 		l.speaker.changed.Set()

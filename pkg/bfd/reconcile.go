@@ -83,7 +83,7 @@ func (l *loop) reconcilePorts(now time.Time, desired map[Key]SessionConfig) {
 		if err != nil {
 			l.stats.SocketErrors++
 			if !l.missing[r] {
-				l.speaker.log.Error("BFD socket failed", "protocol", r.String(), "error", err)
+				l.speaker.log.Error("BFD socket failed", "socket", r.String(), "error", err)
 			}
 			l.missing[r] = true
 			l.retryLater(now)

@@ -224,8 +224,8 @@ func TestStopIsNoFailureAtThePeer(t *testing.T) {
 	})
 }
 
-// TestAStoppingSpeakerWaitsQuietly: it does not look for work while it says
-// goodbye for long.
+// TestAStoppingSpeakerWaitsQuietly: it does not look for work while it signals
+// AdminDown for long.
 func TestAStoppingSpeakerWaitsQuietly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWire()

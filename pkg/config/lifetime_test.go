@@ -242,7 +242,7 @@ func TestADeletedPoolStaysForAWhile(t *testing.T) {
 			t.Errorf("recheck at %s, %v", one.Recheck, told(one, nil))
 		}
 	})
-	t.Run("deleted, back, deleted: the grace begins anew", func(t *testing.T) {
+	t.Run("deleted, back, deleted: the grace period starts again", func(t *testing.T) {
 		back := parse(t, gone, start.Add(20*time.Second), q, again)
 		gone := parse(t, back, start.Add(25*time.Second), q)
 		if !gone.Pool("p").GraceEnds().Equal(start.Add(25*time.Second+ReplaceGrace)) || gone.Pool("p").Told {

@@ -174,7 +174,7 @@ func TestARestartedMemberGetsBackWhatItSaid(t *testing.T) {
 	two.stop()
 	one.awaitState(t, 3, Left)
 	if got := one.member(3).Values; len(got) != claims+1 || string(got["stage"]) != "restarting" {
-		t.Errorf("with the goodbye %d statements are known, stage %q", len(got), got["stage"])
+		t.Errorf("with the leave notice %d entries are known, stage %q", len(got), got["stage"])
 	}
 	again := start(t, configOf(t, 3), 2)
 	again.await(t, "settles", again.Settled)

@@ -38,7 +38,7 @@ type Config struct {
 	// ClusterLabel separates clusters that share a network: members with another
 	// label are strangers. At most 255 bytes; it is not secret.
 	ClusterLabel string
-	// Timing says how fast and how careful failures are detected.
+	// Timing sets how fast and how carefully failures are detected.
 	Timing Timing
 	// RejoinInterval is how often peers that are not alive are asked to join. A
 	// shorter one heals partitions sooner and costs one TCP connection for each
@@ -47,9 +47,9 @@ type Config struct {
 	// Logger gets members that came and went, and the lines of memberlist.
 	// Default: nothing is logged.
 	Logger *slog.Logger
-	// Pass is called at the beginning and the end of each pass of the loop that looks at
-	// members and joins them, so that somebody notices when one does not end. Default:
-	// nobody does.
+	// Pass is called at the beginning and the end of each pass of the loop that evaluates
+	// members and joins them, so that a pass that does not end is noticed. Default: nobody
+	// does.
 	Pass Pass
 }
 
@@ -152,8 +152,8 @@ func (m *Membership) memberlistConfig() *memberlist.Config {
 	out.HandoffQueueDepth = 4096
 	// The rejoin loop brings the dead back; gossip need not try for longer.
 	out.GossipToTheDeadTime = c.RejoinInterval
-	// A node that was set up anew may come back with another address under its
-	// old name once it is known to be dead.
+	// A node that was set up again may come back with another address under its old name
+	// once it is known to be dead.
 	out.DeadNodeReclaimTime = time.Second
 	return out
 }

@@ -11,17 +11,16 @@
 // else of it is read, and what is read is bounded for those who have one, too. So
 // memberlist works on a transport of this package, and all members must.
 //
-// What memberlist leaves to its user is done here: members that were lost are
-// joined again for as long as they are known, whatever tore them away, and
-// a starting member can tell whether it has asked everybody ([Membership.Settled])
-// before it thinks itself alone. The peers are found by the caller, who sets them
-// whenever it learns of a change; when it cannot ask any more, the last ones
-// stay, so the package works while the Kubernetes API is away.
+// The package does what memberlist leaves to its user: it joins lost members again for as
+// long as they are known, and it reports to a starting member whether it has asked
+// everybody ([Membership.Settled]), before that member takes itself for alone. The caller
+// finds the peers and sets them whenever they change. The last ones stay while the caller
+// cannot ask, so the package works while the Kubernetes API is unreachable.
 //
-// Members publish what others are to know of them ([Membership.Publish]): keys and values
-// of which all have a copy, as package kv describes. They travel in three ways, each of
-// which makes up for the others: directly to the other members, by gossip from member to
-// member, and when two exchange all that they know, at a join and now and then. So what a
-// member published outlives it: the others still know it when it is dead, and it learns
-// from them what it had published before it was restarted.
+// Members publish keys and values about themselves ([Membership.Publish]). All members have
+// a copy, as package kv describes. They travel in three ways, each of which makes up for
+// the others: directly to the other members, by gossip from member to member, and when two
+// exchange all that they know, at a join and now and then. So what a member published
+// outlives it: the others still know it when it is dead, and it learns from them what it
+// had published before it was restarted.
 package membership

@@ -6,8 +6,8 @@ import (
 	"github.com/berth-lb/berth/pkg/membership/kv"
 )
 
-// Format is how a member writes what it publishes, and what it reads. Members tell it
-// beside their addresses, so it is known of those too that are not understood.
+// Format is how a member writes what it publishes, and what it reads. It travels beside the
+// member's address, so members know it even of those that they cannot read.
 type Format struct {
 	// Major and Minor are those of the messages that it writes. Those with one
 	// major understand each other, whatever the minor.
@@ -16,16 +16,15 @@ type Format struct {
 	Oldest, Newest uint8
 }
 
-// ownFormat is that of this version. A version with another major should read this
-// one too, and write it until all members read the other: Oldest and Newest are
-// there for that.
+// ownFormat is that of this version. A version with another major should read this one too,
+// and write it until all members read the other: Oldest and Newest serve that.
 var ownFormat = Format{Major: kv.Major, Minor: kv.Minor, Oldest: kv.Major, Newest: kv.Major}
 
 // String returns the format as it is written in logs.
 func (f Format) String() string { return fmt.Sprintf("%d.%d", f.Major, f.Minor) }
 
-// Readable reports whether this version reads what a member with this format
-// writes. One whose format is not known is given the benefit of the doubt.
+// Readable reports whether this version reads what a member with this format writes. It is
+// true while the format is not known.
 func (f Format) Readable() bool { return f.Major == 0 || ownFormat.reads(f.Major) }
 
 // reads reports whether a member with this format reads a major.
@@ -36,7 +35,7 @@ func (f Format) reads(major uint8) bool {
 // meta returns the format as it travels. Later versions may append to it.
 func (f Format) meta() []byte { return []byte{f.Major, f.Minor, f.Oldest, f.Newest} }
 
-// readFormat reads what a member tells of its format; zero when it tells nothing.
+// readFormat reads the published format of a member; zero if there is none.
 func readFormat(meta []byte) Format {
 	if len(meta) < 4 {
 		return Format{}

@@ -178,7 +178,7 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	for _, want := range []string{
 		`"member writes a format that this version does not read; what it publishes is not known" node=node3 format=2.7`,
 		`"member does not read the format of this version; it misses what this one publishes" node=node3 format=2.7`,
-		`"membership settled" reason="no peer answers, or none that is understood"`,
+		`"membership settled" message="no peer answers, or none that is understood"`,
 		`"messages of members cannot be read"`,
 	} {
 		if strings.Count(lines.String(), want) != 1 {

@@ -30,8 +30,8 @@ const (
 	gcmNonceSize = 12
 	// maxHead is the largest size of what comes before the encrypted bytes.
 	maxHead = 2 + 255 + 1 + lengthSize
-	// maxFrame is the largest length that can be meant: a whole state, and what
-	// memberlist says of each member.
+	// maxFrame is the largest valid length: a whole state, and memberlist's own record of
+	// each member.
 	maxFrame = maxState + 1<<20
 	// freeFrame is the length up to which frames are read without asking for room.
 	freeFrame = 64 << 10
@@ -43,9 +43,8 @@ const (
 // errFrame is the error of a stream that is none of memberlist's, or too long.
 var errFrame = errors.New("not a frame that a member sends")
 
-// readHead looks at what was read of the beginning of a stream. It returns how
-// many bytes are missing until the length is known, or, with none missing, the
-// length.
+// readHead examines the beginning of a stream. It returns how many bytes are missing until
+// the length is known, or, with none missing, the length.
 func readHead(head []byte) (missing int, length int64, err error) {
 	at := 0
 	if len(head) > 0 && head[0] == labelByte {
@@ -93,13 +92,13 @@ func isSealed(packet, key []byte, label string) bool {
 	return err == nil
 }
 
-// framedConn passes one frame from the other end to memberlist, and nothing after
-// it. It looks at the announced length first: a frame that is too long is an error,
-// and a long one waits until there is room. The room is given back by Close.
+// framedConn passes one frame from the other end to memberlist, and nothing after it. It
+// checks the announced length first: a frame that is too long is an error, and a long one
+// waits until there is room. The room is given back by Close.
 type framedConn struct {
 	net.Conn
 	room *semaphore.Weighted
-	// ended is done when nobody shall wait any more.
+	// ended is done when nobody may wait any longer.
 	ended context.Context
 	// refused is called with the reason why the frame was not read.
 	refused func(Outcome)
@@ -195,7 +194,7 @@ func (c *framedConn) waitForRoom(length int64) error {
 		defer cancel()
 	}
 	if err := c.room.Acquire(ctx, length); err != nil {
-		c.refused(Crowded)
+		c.refused(OverLimit)
 		return fmt.Errorf("no room for a frame of %d bytes: %w", length, err)
 	}
 	c.mu.Lock()

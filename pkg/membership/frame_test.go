@@ -160,7 +160,7 @@ func TestLongFramesWaitForRoom(t *testing.T) {
 		if err := <-waiting; err != nil {
 			t.Errorf("when there is room: %v", err)
 		}
-		if err := <-read(third); !errors.Is(err, context.DeadlineExceeded) || len(refused) != 1 || refused[0] != Crowded {
+		if err := <-read(third); !errors.Is(err, context.DeadlineExceeded) || len(refused) != 1 || refused[0] != OverLimit {
 			t.Errorf("there was no room in time: %v, %v", err, refused)
 		}
 		_ = second.Close()

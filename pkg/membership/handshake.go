@@ -38,10 +38,10 @@ const (
 	answerSize = nonceSize + macSize
 )
 
-// errStranger is the error of somebody who does not prove to have a key.
-var errStranger = errors.New("no proof of a member key")
+// errUnauthenticated is the error of somebody who does not prove to have a key.
+var errUnauthenticated = errors.New("no proof of a member key")
 
-// keyID names a key without telling anything about it.
+// keyID names a key without revealing it.
 type keyID [keyIDSize]byte
 
 // proofKey is what a member key is in the handshake.
@@ -83,7 +83,7 @@ func greet(conn net.Conn, key proofKey, label string) error {
 	}
 	theirs, mac := answer[:nonceSize], answer[nonceSize:]
 	if !hmac.Equal(mac, key.prove("acceptor", label, nonce, theirs)) {
-		return errStranger
+		return errUnauthenticated
 	}
 	if _, err := conn.Write(key.prove("dialer", label, nonce, theirs)); err != nil {
 		return fmt.Errorf("prove the key: %w", err)
@@ -95,12 +95,12 @@ func greet(conn net.Conn, key proofKey, label string) error {
 // find returns the key of an id. It reads no byte beyond the proof.
 func admit(conn net.Conn, find func(keyID) (proofKey, bool), label string) (keyID, error) {
 	var hello [helloSize]byte
-	// The magic first: most of what talks to an open port is told by its first bytes.
+	// The magic first: most of what connects to an open port differs in its first bytes.
 	if _, err := io.ReadFull(conn, hello[:len(magic)]); err != nil {
 		return keyID{}, fmt.Errorf("read a hello: %w", err)
 	}
 	if string(hello[:len(magic)]) != magic {
-		return keyID{}, errStranger
+		return keyID{}, errUnauthenticated
 	}
 	if _, err := io.ReadFull(conn, hello[len(magic):]); err != nil {
 		return keyID{}, fmt.Errorf("read a hello: %w", err)
@@ -109,7 +109,7 @@ func admit(conn net.Conn, find func(keyID) (proofKey, bool), label string) (keyI
 	theirs := hello[len(magic)+keyIDSize:]
 	key, ok := find(id)
 	if !ok {
-		return keyID{}, errStranger
+		return keyID{}, errUnauthenticated
 	}
 	nonce := newNonce()
 	if _, err := conn.Write(append(nonce, key.prove("acceptor", label, theirs, nonce)...)); err != nil {
@@ -120,7 +120,7 @@ func admit(conn net.Conn, find func(keyID) (proofKey, bool), label string) (keyI
 		return keyID{}, fmt.Errorf("read a proof: %w", err)
 	}
 	if !hmac.Equal(proof[:], key.prove("dialer", label, theirs, nonce[:nonceSize])) {
-		return keyID{}, errStranger
+		return keyID{}, errUnauthenticated
 	}
 	return id, nil
 }

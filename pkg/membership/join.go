@@ -10,10 +10,9 @@ import (
 // maxJoins bounds how many joins are under way at one time.
 const maxJoins = 16
 
-// joinQueue decides which of the missing members is asked to join next: the one whose
-// last attempt was begun the longest ago. So those that let an attempt wait until its
-// time is over cannot keep out the others, however many they are. It is pure: whoever
-// owns it dials.
+// joinQueue decides which of the missing members is asked to join next: the one whose last
+// attempt was begun the longest ago. So those that let an attempt wait until its time is
+// over cannot keep out the others, however many they are. It is pure: its owner dials.
 type joinQueue struct {
 	waiting  []netip.AddrPort
 	underWay map[netip.AddrPort]bool
@@ -26,7 +25,7 @@ func newJoinQueue() *joinQueue {
 	return &joinQueue{underWay: make(map[netip.AddrPort]bool), begun: make(map[netip.AddrPort]uint64)}
 }
 
-// set replaces those that wait. Whoever is not missing any more is tried first when it
+// set replaces those that wait. An address that is no longer missing is tried first when it
 // is missing again.
 func (q *joinQueue) set(missing []netip.AddrPort) {
 	q.waiting = slices.Clone(missing)

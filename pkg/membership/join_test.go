@@ -45,8 +45,8 @@ func TestJoinQueueIsFair(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		q := newJoinQueue()
 		who := rapid.IntRange(2, 40)
-		// Those in doubt were perhaps passed over.
-		var waiting, doubt, underWay, history []netip.AddrPort
+		// Those in suspect were perhaps passed over.
+		var waiting, suspect, underWay, history []netip.AddrPort
 		last := func(addr netip.AddrPort) int {
 			for i, h := range slices.Backward(history) {
 				if h == addr {
@@ -57,9 +57,9 @@ func TestJoinQueueIsFair(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"set": func(t *rapid.T) {
-				waiting, doubt = peersOf(rapid.SliceOfDistinct(who, rapid.ID[int]).Draw(t, "missing")...), nil
+				waiting, suspect = peersOf(rapid.SliceOfDistinct(who, rapid.ID[int]).Draw(t, "missing")...), nil
 				q.set(waiting)
-				// One that was not missing begins anew.
+				// One that was not missing starts again.
 				history = slices.DeleteFunc(history, func(a netip.AddrPort) bool {
 					return !slices.Contains(waiting, a) && !slices.Contains(underWay, a)
 				})
@@ -76,7 +76,7 @@ func TestJoinQueueIsFair(t *testing.T) {
 				waiting = slices.DeleteFunc(waiting, func(a netip.AddrPort) bool {
 					needless := a == here || slices.Contains(underWay, a)
 					if needless {
-						doubt = append(doubt, a)
+						suspect = append(suspect, a)
 					}
 					return needless
 				})
@@ -86,7 +86,7 @@ func TestJoinQueueIsFair(t *testing.T) {
 					}
 					return
 				}
-				if !slices.Contains(waiting, got) && !slices.Contains(doubt, got) {
+				if !slices.Contains(waiting, got) && !slices.Contains(suspect, got) {
 					t.Fatalf("%s is asked and does not wait", got)
 				}
 				for _, other := range waiting {

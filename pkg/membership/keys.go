@@ -15,8 +15,8 @@ const (
 	// ripening is how long a key that was not known before only decrypts, although it
 	// is the first: as long as it may take until all members have it.
 	ripening = 10 * time.Second
-	// formerFor is how long a key that is set no more goes on decrypting: members may
-	// be late in learning the one in its place.
+	// formerFor is how long a key still decrypts after it was removed: members may learn
+	// late of the one in its place.
 	formerFor = 5 * time.Minute
 	// maxFormer is how many such keys are kept; the oldest goes first.
 	maxFormer = 4
@@ -25,7 +25,7 @@ const (
 // IsKey reports whether something can be a key: it has 16, 24 or 32 bytes.
 func IsKey(key []byte) bool { return memberlist.ValidateKey(key) == nil }
 
-// heldKey is a key of which this member makes use.
+// heldKey is a key that this member uses.
 type heldKey struct {
 	key   []byte
 	proof proofKey
@@ -90,7 +90,7 @@ func (k *keyring) set(keys [][]byte, now time.Time) error {
 			held[i].ripe = k.held[j].ripe
 		case len(k.held) > 0:
 			// It is new, or others may forget it before they learn that it is set again:
-			// they may have learned sooner that it was not any more, and be late now.
+			// they may have learned of its removal earlier, and be late now.
 			held[i].ripe = now.Add(ripening)
 		}
 	}

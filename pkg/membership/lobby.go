@@ -41,10 +41,10 @@ type guest struct {
 // lobby knows who is at the handshake, and how many from where have done with it.
 // It is pure but for chance: whoever owns it has the lock and closes connections.
 //
-// A newcomer always gets in, and another has to go when there is no place. It is one
-// of the address that has most; not one that has named a key, if there are others, for
-// the silent ones stay and members name it at once; and of those any one: whoever
-// opens connections by the thousand would make the oldest go before it is done.
+// A new connection always gets in, and another has to go if there is no room. It is one of
+// the address that has most; not one that has named a key, if there are others, for the
+// silent ones stay and members name it at once; and of those any one: whoever opens
+// connections by the thousand would make the oldest go before it is done.
 type lobby struct {
 	limits lobbyLimits
 	// pick returns a number below n.

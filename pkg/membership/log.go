@@ -22,8 +22,7 @@ const (
 type logWriter struct {
 	log   *slog.Logger
 	limit *rate.Limiter
-	// muted is set when Run ends: timers of memberlist go on and still have
-	// something to say.
+	// muted is set when Run ends: timers of memberlist run on and may still log.
 	muted atomic.Bool
 }
 
@@ -38,7 +37,7 @@ func (w *logWriter) logger() *log.Logger { return log.New(w, "", 0) }
 func (w *logWriter) Write(b []byte) (int, error) {
 	level, text := parseLine(string(b))
 	if !w.muted.Load() && w.log.Enabled(context.Background(), level) && w.limit.Allow() {
-		w.log.Log(context.Background(), level, "memberlist", "detail", text)
+		w.log.Log(context.Background(), level, "memberlist", "message", text)
 	}
 	return len(b), nil
 }

@@ -101,7 +101,7 @@ func (l *loop) work(ctx context.Context) {
 	}
 }
 
-// peersChanged takes in which peers there are now.
+// peersChanged records which peers there are now.
 func (l *loop) peersChanged() {
 	peers, _ := l.m.view.knownPeers()
 	maps.DeleteFunc(l.tried, func(addr netip.AddrPort, _ bool) bool { return !slices.Contains(peers, addr) })
@@ -183,7 +183,7 @@ func (l *loop) joined(r joinResult) {
 		return
 	}
 	if first {
-		l.m.log.Info("peer does not answer", "address", r.addr, "error", fmt.Errorf("join: %w", r.err))
+		l.m.log.Info("cannot join a speaker", "address", r.addr, "error", fmt.Errorf("join: %w", r.err))
 	}
 }
 
@@ -213,16 +213,16 @@ func (l *loop) membersChanged() {
 		case m.state == Alive && was.addr != m.addr:
 			l.m.log.Info("member moved", "node", m.name, "address", m.addr.Addr())
 		case m.state != Alive && was.state == Alive:
-			l.m.log.Info("member gone", "node", m.name, "address", m.addr.Addr(), "reason", m.state)
+			l.m.log.Info("member gone", "node", m.name, "address", m.addr.Addr(), "state", m.state)
 		}
-		// It may have been away for too short to be seen, and come back as another version.
+		// It may have been gone too briefly to be seen, and come back as another version.
 		if m.state == Alive && (!known || was.state != Alive || was.format != m.format) {
 			l.logFormat(m)
 		}
 	}
 	for _, m := range last {
 		if _, still := find(now, m.name); m.state == Alive && !still {
-			l.m.log.Info("member gone", "node", m.name, "address", m.addr.Addr(), "reason", Dead)
+			l.m.log.Info("member gone", "node", m.name, "address", m.addr.Addr(), "state", Dead)
 		}
 	}
 	l.refreshHosts()
@@ -264,7 +264,7 @@ func (l *loop) logRefused(now time.Time) {
 	if n, last := l.m.counter.takeRefused(); n > 0 {
 		l.logged.refused = now
 		l.m.log.Warn("connections or packets to the member port were refused",
-			"count", n, "address", last.source, "reason", string(last.why))
+			"count", n, "address", last.source, "verdict", string(last.why))
 	}
 }
 
@@ -280,12 +280,12 @@ func (l *loop) logContradicted(now time.Time) {
 	l.logged.contradicted, l.logged.at = n, now
 }
 
-// leave tells the others what is left to tell, and that this member leaves.
+// leave publishes what is not published yet, and that this member leaves.
 func (l *loop) leave() {
 	l.m.view.publish(lifeKey, lifeValue(lifeLeft, l.m.address()))
 	l.spreader.leave()
 	if err := l.list.Leave(leaveTimeout); err != nil {
-		l.m.log.Warn("cannot leave in order", "error", err)
+		l.m.log.Warn("cannot leave the membership", "error", err)
 	}
 }
 
@@ -293,7 +293,7 @@ func (l *loop) leave() {
 func (l *loop) end() {
 	l.m.setRunning(nil)
 	if err := l.list.Shutdown(); err != nil {
-		l.m.log.Warn("cannot shut down", "error", err)
+		l.m.log.Warn("cannot shut memberlist down", "error", err)
 	}
 	for len(l.queue.underWay) > 0 {
 		l.queue.done((<-l.results).addr)

@@ -42,7 +42,7 @@ type Membership struct {
 	// hosts are the addresses that belong to the cluster, counter what came from all.
 	hosts   hosts
 	counter counter
-	// peersSet and nodesSet tell Run that it has to look at them.
+	// peersSet and nodesSet wake Run to read them.
 	peersSet, nodesSet notify.Signal
 
 	mu      sync.Mutex
@@ -73,11 +73,10 @@ func New(config Config) (*Membership, error) {
 	}, nil
 }
 
-// Run takes part in the cluster until ctx ends. It then leaves, for a second at most,
-// so that the others need not detect a failure, and returns nil when nothing listens,
-// sends or logs any more; the last goroutines of memberlist end within a probe
-// interval. It returns an error when it cannot listen, and may run again then; else it
-// can run once.
+// Run takes part in the cluster until ctx ends. It then leaves, for a second at most, so
+// that the others need not detect a failure, and returns nil when nothing listens, sends or
+// logs any longer; the last goroutines of memberlist end within a probe interval. It
+// returns an error when it cannot listen, and may run again then; else it can run once.
 func (m *Membership) Run(ctx context.Context) error {
 	m.mu.Lock()
 	started := m.started
@@ -248,13 +247,13 @@ func validateEntry(key string, value []byte) error {
 	return nil
 }
 
-// SetKeys replaces the keys while members talk. Members may be told at different
-// times, of several changes or of one alone: a first key that was not known before
-// encrypts only when another member is heard to use it, or after ten seconds, by when
-// all should have it; and a key that is left out goes on decrypting for five minutes.
-// Whoever does not get the new key within that time is not understood any more. Before
-// Run they replace those of the Config at once. It is an error when there is no key or
-// one has an impossible length; nothing changes then.
+// SetKeys replaces the keys while members talk. Members may learn of them at different
+// times, of several changes or of one alone: a first key that was not known before encrypts
+// only when another member is heard to use it, or after ten seconds, by when all should
+// have it; and a removed key still decrypts for five minutes. A member that does not get
+// the new key within that time can no longer talk to the others. Before Run they replace
+// those of the Config at once. It is an error when there is no key or one has an impossible
+// length; nothing changes then.
 func (m *Membership) SetKeys(keys [][]byte) error {
 	m.mu.Lock()
 	ran := m.ran
@@ -276,11 +275,10 @@ func (m *Membership) SetKeys(keys [][]byte) error {
 // channel for all callers.
 func (m *Membership) Changed() <-chan struct{} { return m.view.changed.C() }
 
-// Settled reports whether this member knows enough to act as one of the cluster:
-// it has exchanged all that is known with another member, or every known peer was
-// tried and none answers in a format that this version reads, or it was told that
-// there are no peers. Before that, being alone in Members means nothing. Once true it
-// stays so.
+// Settled reports whether this member knows enough to act as one of the cluster: it has
+// exchanged all that is known with another member, or every known peer was tried and none
+// answers in a format that this version reads, or SetPeers has set an empty list. Before
+// that, being alone in Members means nothing. Once true it stays so.
 func (m *Membership) Settled() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -288,13 +286,13 @@ func (m *Membership) Settled() bool {
 }
 
 // settle makes Settled true.
-func (m *Membership) settle(reason string) {
+func (m *Membership) settle(why string) {
 	m.mu.Lock()
 	was := m.settled
 	m.settled = true
 	m.mu.Unlock()
 	if !was {
-		m.log.Info("membership settled", "reason", reason)
+		m.log.Info("membership settled", "message", why)
 		m.view.changed.Set()
 	}
 }

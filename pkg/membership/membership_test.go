@@ -64,7 +64,7 @@ func configOf(t *testing.T, n int) Config {
 	}
 }
 
-// testMember is a running member; stop ends it with a goodbye, crash without one.
+// testMember is a running member; stop ends it with a leave notice, crash without one.
 type testMember struct {
 	*Membership
 	stop, crash func()
@@ -217,7 +217,7 @@ func TestMembersMeetTalkAndLeave(t *testing.T) {
 	one.awaitState(t, 3, Left)
 	one.awaitMembers(t, 2, 4)
 	one.awaitSaid(t, 3, "stage", "leaving")
-	t.Logf("goodbye known after %s", time.Since(left).Round(time.Millisecond))
+	t.Logf("leave notice known after %s", time.Since(left).Round(time.Millisecond))
 	if len(two.Members()) > 0 {
 		t.Errorf("members after the end: %v", two.names())
 	}

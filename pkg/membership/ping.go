@@ -24,10 +24,10 @@ var (
 	errNotUnderstood = errors.New("it writes a format that this version does not read")
 )
 
-// Ping asks another member directly, by one UDP packet, whether it is there. It returns
-// nil when the answer comes within Timing.ProbeTimeout and before ctx ends. It is
-// an error to ping somebody of whom no address is known, and to ping before or
-// after Run. Nothing is concluded from it: the member keeps its State.
+// Ping pings another member directly, by one UDP packet. It returns nil when the answer
+// comes within Timing.ProbeTimeout and before ctx ends. It is an error to ping a member
+// whose address is not known, and to ping before or after Run. Nothing is concluded from
+// it: the member keeps its State.
 func (m *Membership) Ping(ctx context.Context, name string) error {
 	list := m.running()
 	if list == nil {
@@ -148,7 +148,7 @@ func (m *Membership) syncWithOne(ctx context.Context, list *memberlist.Memberlis
 }
 
 // syncWith exchanges the whole state with another member. It is an error when the other
-// state was not understood. When ctx ends, the exchange goes on by itself.
+// state was not understood. When ctx ends, the exchange continues by itself.
 func (m *Membership) syncWith(ctx context.Context, list *memberlist.Memberlist, a member) error {
 	done := make(chan error, 1)
 	go func() {

@@ -38,8 +38,8 @@ func (v *view) send(keys ...string) {
 	}
 }
 
-// NodeMeta implements memberlist.Delegate. It tells the format of this member to those
-// who cannot read its messages; all else goes by these.
+// NodeMeta implements memberlist.Delegate. It carries the format of this member for those
+// that cannot read its messages; everything else travels in these.
 func (*view) NodeMeta(int) []byte { return ownFormat.meta() }
 
 // NotifyMsg implements memberlist.Delegate.
@@ -53,8 +53,8 @@ func (v *view) MergeRemoteState(message []byte, _ bool) {
 	}
 }
 
-// merge takes in a message, and passes on what is new in it. It reports false for one
-// that cannot be read; nothing of it is taken in.
+// merge merges a message, and passes on what is new in it. It reports false, and merges
+// nothing, if the message cannot be read.
 func (v *view) merge(message []byte) bool {
 	now := time.Now()
 	err := kv.Unpack(message, now, nil)
@@ -105,7 +105,7 @@ func (v *view) merge(message []byte) bool {
 }
 
 // forgotten reports whether a member is not worth remembering: it has been gone for long
-// and is no peer. It gets the first entry of a section, which tells the address.
+// and is no peer. It gets the first entry of a section, which has the address.
 func (v *view) forgotten(of kv.Section, key string, e kv.Entry) bool {
 	if v.members[of.Member] != nil || of.Alive || of.Gone < memberMemory {
 		return false
@@ -127,8 +127,8 @@ func (v *view) section(name string, now time.Time) kv.Section {
 // that it has left. Users cannot publish anything under it.
 const lifeKey = kv.Hidden
 
-// The value of lifeKey is one byte, the port, the size of the address and the address.
-// What follows is of a later version.
+// The value of lifeKey is one byte, the port, the size of the address and the address. What
+// follows belongs to a later version.
 const (
 	lifeHere = 1
 	lifeLeft = 0

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// coalesce is how long entries wait for others after some were sent. What is
+	// coalesce is how long entries wait for others after some were sent. An entry that is
 	// published after a quiet time goes at once.
 	coalesce = 5 * time.Millisecond
 	// directly is how many members get entries sent directly; when there are more, these
@@ -116,8 +116,9 @@ func (v *view) takePending(leaving bool) ([][]byte, []*memberlist.Node) {
 	return messages, v.recipients(leaving)
 }
 
-// recipients returns the others to send to: those alive, or all of whom an address is
-// known. They may be alive and think so of this member, too, although it cannot tell.
+// recipients returns the other members to send to: those alive, or with all set all
+// whose address is known. These may be alive, and see this member alive, although it does
+// not see them.
 func (v *view) recipients(all bool) []*memberlist.Node {
 	var out []*memberlist.Node
 	for name, m := range v.members {

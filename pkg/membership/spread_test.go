@@ -82,7 +82,7 @@ func TestChangesAreSentAtOnceAndThenTogether(t *testing.T) {
 }
 
 func TestWhoIsToldDirectly(t *testing.T) {
-	for _, tt := range []struct{ members, want, goodbyes int }{{0, 0, 0}, {1, 1, 1}, {32, 32, 32}, {100, 32, 100}} {
+	for _, tt := range []struct{ members, want, leaves int }{{0, 0, 0}, {1, 1, 1}, {32, 32, 32}, {100, 32, 100}} {
 		v, s, sent := knowing(tt.members)
 		v.publish("a", []byte("1"))
 		s.deliver(v.takePending(false))
@@ -101,7 +101,7 @@ func TestWhoIsToldDirectly(t *testing.T) {
 		*sent = nil
 		v.publish("b", []byte("2"))
 		s.leave()
-		if len(*sent) != 2*tt.goodbyes {
+		if len(*sent) != 2*tt.leaves {
 			t.Errorf("of %d members %d hear the last words", tt.members, len(*sent))
 		}
 		for _, d := range *sent {

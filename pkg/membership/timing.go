@@ -8,14 +8,14 @@ type Profile string
 // The profiles. The times are from the death of a member until all others know it,
 // median and longest, measured with 3 to 10 members on one machine with two cores.
 const (
-	// Fast notices a death after 0.5 s, at most 0.8 s. A member that stands still for
-	// 300 ms passes, one that does for 600 ms is taken for dead.
+	// Fast notices a death after 0.5 s, at most 0.8 s. A member that is stalled for 300 ms
+	// passes, one that is for 600 ms is declared dead.
 	Fast Profile = "fast"
-	// Balanced notices a death after 1.3 to 1.4 s, at most 2.0 s. A member that stands
-	// still for 600 ms passes, one that does for 1.2 s is mostly taken for dead.
+	// Balanced notices a death after 1.3 to 1.4 s, at most 2.0 s. A member that is stalled
+	// for 600 ms passes, one that is for 1.2 s is mostly declared dead.
 	Balanced Profile = "balanced"
-	// Quiet notices a death after 5.4 to 6.4 s, at most 7.2 s. A member that stands
-	// still for 1.2 s passes.
+	// Quiet notices a death after 5.4 to 6.4 s, at most 7.2 s. A member that is stalled for
+	// 1.2 s passes.
 	Quiet Profile = "quiet"
 )
 
@@ -39,9 +39,9 @@ func (p Profile) Timing() Timing {
 	return t
 }
 
-// Timing is the trade between detecting a dead member soon and taking a busy one
-// for dead. A member that dies without a word is probed within ProbeInterval, is
-// suspected one more later, and declared dead after another
+// Timing is the trade between detecting a dead member soon and taking a busy one for dead.
+// A member that dies silently is probed within ProbeInterval, is suspected one more later,
+// and declared dead after another
 //
 //	SuspicionMult * max(1, log10(members)) * ProbeInterval
 //

@@ -14,21 +14,23 @@ type Outcome string
 const (
 	// Accepted is a connection whose other end has proved that it has a key.
 	Accepted Outcome = "accepted"
-	// Stranger is one whose other end has not: it has no key, or a key that is not
+	// Unauthenticated is one whose other end has not: it has no key, or a key that is not
 	// known here, or is no member at all.
-	Stranger Outcome = "stranger"
-	// Late is one that did not prove it in time.
-	Late Outcome = "late"
-	// Crowded is one for which there was no room, as there were others, or a packet
-	// too many from addresses of which nothing is known.
-	Crowded Outcome = "crowded"
+	Unauthenticated Outcome = "unauthenticated"
+	// TimedOut is one that did not prove it in time.
+	TimedOut Outcome = "timed_out"
+	// OverLimit is a connection for which there was no room beside others, or a packet
+	// above the rate of unknown addresses.
+	OverLimit Outcome = "over_limit"
 	// Malformed is one that proved to have a key and then sent what is no frame, or
 	// a longer one than the largest state has, or a packet that is too large.
 	Malformed Outcome = "malformed"
 )
 
 // Outcomes returns all outcomes.
-func Outcomes() []Outcome { return []Outcome{Accepted, Stranger, Late, Crowded, Malformed} }
+func Outcomes() []Outcome {
+	return []Outcome{Accepted, Unauthenticated, TimedOut, OverLimit, Malformed}
+}
 
 // Traffic counts what came to the member port since New.
 type Traffic struct {
@@ -108,8 +110,8 @@ func (c *counter) takeRefused() (uint64, refusal) {
 	return n, c.last
 }
 
-// hosts are the addresses of which it is known that they belong to the cluster. The
-// one who sets them is Run; all may read them.
+// hosts are the addresses that are known to belong to the cluster. The one who sets them is
+// Run; all may read them.
 type hosts struct {
 	set atomic.Pointer[map[netip.Addr]bool]
 }

@@ -17,13 +17,12 @@ import (
 )
 
 const (
-	// maxPacket is the largest datagram that is looked at, in bytes; memberlist fills
-	// 1,400.
+	// maxPacket is the largest datagram that is read, in bytes; memberlist fills 1,400.
 	maxPacket = 4 << 10
 	// receiveBuffer is what the kernel is asked to keep of packets that wait, in bytes.
 	receiveBuffer = 2 << 20
-	// strangePackets is how many packets from addresses of which nothing is known are
-	// decrypted in a second. New members are among them, until gossip tells of them.
+	// strangePackets is how many packets from unknown addresses are decrypted in a second.
+	// New members are among these, until gossip has spread their addresses.
 	strangePackets = 1000
 	// errorPause is how long is waited when the kernel has no connection or packet to
 	// give: it is out of files or memory.
@@ -191,7 +190,7 @@ func (t *transport) receive() {
 			t.counter.packet(from.Addr(), Malformed)
 			continue
 		case !t.known.has(from.Addr()) && !t.strange.AllowN(at, 1):
-			t.counter.packet(from.Addr(), Crowded)
+			t.counter.packet(from.Addr(), OverLimit)
 			continue
 		}
 		if key := t.keys.awaited(); key != nil && isSealed(buffer[:n], key.key, t.config.ClusterLabel) {
@@ -244,7 +243,7 @@ func (t *transport) accept() {
 		t.open[conn] = true
 		t.mu.Unlock()
 		if out != nil {
-			t.counter.connection(out.source, Crowded)
+			t.counter.connection(out.source, OverLimit)
 			t.drop(out.conn)
 		}
 		t.running.Go(func() { t.welcome(g) })
@@ -259,7 +258,7 @@ func (t *transport) welcome(g *guest) {
 	if outcome != Accepted {
 		t.lobby.leave(g)
 	} else if !t.lobby.goIn(g) {
-		outcome = Crowded
+		outcome = OverLimit
 	}
 	t.mu.Unlock()
 	if present { // else it was counted when it was shown out
@@ -302,7 +301,7 @@ func (t *transport) drop(conn net.Conn) {
 // handshake reports what became of a guest.
 func (t *transport) handshake(g *guest) Outcome {
 	if err := g.conn.SetDeadline(time.Now().Add(t.config.Timing.StreamTimeout)); err != nil {
-		return Late
+		return TimedOut
 	}
 	find := func(id keyID) (proofKey, bool) {
 		key, ok := t.keys.find(id)
@@ -316,12 +315,12 @@ func (t *transport) handshake(g *guest) Outcome {
 	id, err := admit(g.conn, find, t.config.ClusterLabel)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return Late
+		return TimedOut
 	case err != nil:
-		return Stranger
+		return Unauthenticated
 	}
 	if err := g.conn.SetDeadline(time.Time{}); err != nil {
-		return Late
+		return TimedOut
 	}
 	t.keys.heard(id, time.Now())
 	return Accepted

@@ -143,7 +143,7 @@ func TestProofsCannotBeSentBack(t *testing.T) {
 	if _, err := near.Write(answer[nonceSize:]); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-result; !errors.Is(err, errStranger) {
+	if err := <-result; !errors.Is(err, errUnauthenticated) {
 		t.Errorf("its own proof came back: %v", err)
 	}
 }
@@ -161,13 +161,13 @@ func TestOutcomes(t *testing.T) {
 		send  []byte
 		want  Outcome
 	}{
-		{"speaks HTTP", []byte("GET / HTTP/1.1\r\n\r\n"), Stranger},
-		{"sends what memberlist sends", frameOf("test", 20<<20), Stranger},
-		{"has a key that is not known", helloOf(keyID{7}), Stranger},
-		{"proves nothing", append(helloOf(id), make([]byte, macSize)...), Stranger},
-		{"says nothing", nil, Late},
-		{"says half of a hello", []byte(magic), Late},
-		{"says no more than a hello", helloOf(id), Late},
+		{"speaks HTTP", []byte("GET / HTTP/1.1\r\n\r\n"), Unauthenticated},
+		{"sends what memberlist sends", frameOf("test", 20<<20), Unauthenticated},
+		{"has a key that is not known", helloOf(keyID{7}), Unauthenticated},
+		{"proves nothing", append(helloOf(id), make([]byte, macSize)...), Unauthenticated},
+		{"says nothing", nil, TimedOut},
+		{"says half of a hello", []byte(magic), TimedOut},
+		{"says no more than a hello", helloOf(id), TimedOut},
 	} {
 		before := one.Traffic().Connections[tt.want]
 		conn, err := dialFrom(addrOf(9), 2)
@@ -226,7 +226,7 @@ func TestPacketsOfStrangersAreFew(t *testing.T) {
 	for range 5 * strangePackets {
 		_, _ = conn.Write(packet) // the kernel may have no room
 	}
-	one.awaitTraffic(t, "packets of a stranger are dropped", func(now Traffic) bool { return now.Packets[Crowded] > 0 })
+	one.awaitTraffic(t, "packets of a stranger are dropped", func(now Traffic) bool { return now.Packets[OverLimit] > 0 })
 	two.say(t, "stage", "ready")
 	one.awaitSaid(t, 3, "stage", "ready")
 	one.awaitMembers(t, 2, 3)
@@ -395,7 +395,7 @@ func TestStrangersCannotFillTheMemory(t *testing.T) {
 			if now[Accepted] <= exchanged {
 				t.Error("no member was let in under attack")
 			}
-			if now[Stranger]+now[Late]+now[Crowded] == 0 {
+			if now[Unauthenticated]+now[TimedOut]+now[OverLimit] == 0 {
 				t.Error("nobody was refused")
 			}
 		})

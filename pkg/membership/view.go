@@ -24,8 +24,8 @@ const (
 	Alive State = "alive"
 	// Left is a member that has left in order.
 	Left State = "left"
-	// Dead is a member that does not answer any more and has not left in order. One that
-	// was never alive here, but that others know, is dead too.
+	// Dead is a member that no longer answers and has not sent a leave notice. One that was
+	// never alive here, but that others know, is dead too.
 	Dead State = "dead"
 )
 
@@ -33,8 +33,8 @@ const (
 type Member struct {
 	// Name is the member's name, the node's.
 	Name string
-	// Addr is the address that it advertises. It is invalid while entries of the member
-	// are known, but not the one that tells the address.
+	// Addr is the address that it advertises. It is invalid while entries of the member are
+	// known, but not the one with its address.
 	Addr  netip.Addr
 	State State
 	// Since is when it came to this State, by this member's clock.
@@ -61,7 +61,7 @@ type member struct {
 	// protocol is the newest of memberlist's protocols that it understands; 0 while that
 	// is not known.
 	protocol uint8
-	// alive is what memberlist says, which learns that a member left a little later.
+	// alive is memberlist's view, which learns a little later that a member left.
 	alive bool
 	state State
 	since time.Time
@@ -70,9 +70,9 @@ type member struct {
 }
 
 // view is what this member knows of the cluster: who is alive, and what they publish. It
-// implements the callbacks of memberlist, which hold memberlist's locks: they take in
-// what they are given and set signals, nothing else. So nothing here may call memberlist
-// while it holds mu.
+// implements the callbacks of memberlist, which hold memberlist's locks: they record what
+// they get and set signals, nothing else. So nothing here may call memberlist while it
+// holds mu.
 type view struct {
 	self string
 	// changed is for the user, moved for Run when a member came, went or changed,
@@ -272,15 +272,15 @@ func (v *view) NotifyJoin(n *memberlist.Node) {
 // NotifyUpdate implements memberlist.EventDelegate.
 func (v *view) NotifyUpdate(n *memberlist.Node) { v.NotifyJoin(n) }
 
-// NotifyLeave implements memberlist.EventDelegate. It cannot tell a leave from a death:
-// memberlist keeps that in a field that it does not show.
+// NotifyLeave implements memberlist.EventDelegate. It cannot distinguish a leave from a
+// death: memberlist keeps that in a private field.
 func (v *view) NotifyLeave(n *memberlist.Node) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.update(n.Name, time.Now(), func(m *member) { m.alive = false })
 }
 
-// losses are what this member could not take in or pass on.
+// losses count what this member could not merge or pass on.
 type losses struct {
 	dropped uint64 // entries that could not be kept
 	refused uint64 // messages that could not be read
@@ -301,7 +301,7 @@ func (v *view) contradictions() uint64 {
 	return v.store.Contradicted()
 }
 
-// aliveAddrs returns the addresses of those that memberlist says are alive.
+// aliveAddrs returns the addresses of the members that memberlist sees alive.
 func aliveAddrs(members []member) map[netip.AddrPort]bool {
 	out := make(map[netip.AddrPort]bool, len(members))
 	for _, m := range members {

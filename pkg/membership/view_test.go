@@ -48,7 +48,7 @@ func TestStates(t *testing.T) {
 			v.NotifyLeave(node)
 			time.Sleep(time.Second)
 		}, Dead, time.Second},
-		{"it says goodbye", func(v *view) {
+		{"it sends its leave notice", func(v *view) {
 			v.NotifyJoin(node)
 			says(v, alive, 1, lifeKey, here)
 			time.Sleep(time.Second)
@@ -56,7 +56,7 @@ func TestStates(t *testing.T) {
 			time.Sleep(time.Second)
 			v.NotifyLeave(node)
 		}, Left, time.Second},
-		{"its goodbye comes late", func(v *view) {
+		{"its leave notice comes late", func(v *view) {
 			v.NotifyJoin(node)
 			says(v, alive, 1, lifeKey, here)
 			v.NotifyLeave(node)

@@ -199,7 +199,7 @@ func (j *evaluation) collect() {
 	slices.SortStableFunc(j.addresses, func(a, b address) int { return a.addr.Compare(b.addr) })
 }
 
-// count takes in what one speaker announces.
+// count adds what one speaker announces.
 func (j *evaluation) count(s speaker) {
 	nodeLabels, known := j.nodes[s.node]
 	if !known {

@@ -93,8 +93,11 @@ func seenOnNodes(
 			strings.TrimSuffix(problem, ".")))
 	}
 	if count > 0 {
-		out.problem.Message = fmt.Sprintf("Not in force as written on nodes, of which there are %d. %s.",
-			count, strings.Join(parts, ". "))
+		on := "1 node"
+		if count > 1 {
+			on = fmt.Sprintf("%d nodes", count)
+		}
+		out.problem.Message = fmt.Sprintf("Not in force as written on %s. %s.", on, strings.Join(parts, ". "))
 	}
 	return out
 }

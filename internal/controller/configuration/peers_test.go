@@ -25,7 +25,7 @@ func TestManyNodesAreCounted(t *testing.T) {
 	}
 	seen := seenOnNodes(nil, "x", nil, speakers)
 	text := seen.problem.Message
-	if !strings.Contains(text, "and 10 more: no label") || !strings.Contains(text, "of which there are 30") {
+	if !strings.Contains(text, "and 10 more: no label") || !strings.Contains(text, "on 30 nodes") {
 		t.Errorf("got %+v", seen)
 	}
 }

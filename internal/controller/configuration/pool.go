@@ -31,9 +31,9 @@ func setNodeAddresses(s *v1beta1.IPAddressPoolStatus, c state.PoolCounts) {
 		meta.RemoveStatusCondition(&s.Conditions, v1beta1.ConditionNodeAddresses)
 		return
 	}
-	reason, what := v1beta1.ReasonNotGivenOut, "are not given out, but Services that have one of them keep it"
+	reason, what := v1beta1.ReasonNotAssignable, "are not given out, but Services that have one of them keep it"
 	if c.GivesOfNodes {
-		reason, what = v1beta1.ReasonGivenOut, "are given out and announced by nobody (allowNodeAddresses)"
+		reason, what = v1beta1.ReasonAssignable, "are given out and announced by nobody (allowNodeAddresses)"
 	}
 	meta.SetStatusCondition(&s.Conditions, kube.Condition(v1beta1.ConditionNodeAddresses, true, reason,
 		fmt.Sprintf("Nodes have addresses of the pool, which %s: %s.", what, c.OfNodes), 0))

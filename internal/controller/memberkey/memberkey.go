@@ -122,7 +122,7 @@ func (m *Keeper) fill(ctx context.Context) error {
 	m.seen = keys
 	if before == nil {
 		m.log.Info("the member Secret has a new key", "name", m.name.String())
-		m.events.Eventf(&secret, nil, corev1.EventTypeNormal, string(v1beta1.ReasonMemberKeyMade),
+		m.events.Eventf(&secret, nil, corev1.EventTypeNormal, string(v1beta1.ReasonMemberKeyCreated),
 			"FillSecret", "%s",
 			"The Secret was empty. It has a random key now, with which speakers encrypt what they tell "+
 				"each other.")
@@ -164,7 +164,7 @@ func (m *Keeper) warn(ctx context.Context, err error) {
 	m.log.Warn("the member Secret has no key, or cannot be read", "name", m.name.String(), "error", err)
 	if apierrors.IsNotFound(err) && m.leads.IsSet() {
 		gone := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: m.name.Namespace, Name: m.name.Name}}
-		m.events.Eventf(gone, nil, corev1.EventTypeWarning, string(v1beta1.ReasonMemberSecretMissing),
+		m.events.Eventf(gone, nil, corev1.EventTypeWarning, string(v1beta1.ReasonMemberSecretNotFound),
 			"FillSecret", "%s",
 			"The Secret does not exist, so speakers that start wait for their key. Create it empty, as the "+
 				"manifests do; the controller fills it.")

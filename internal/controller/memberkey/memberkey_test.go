@@ -169,7 +169,7 @@ func TestMemberSecretIsFilledOnce(t *testing.T) {
 		if got := k.has(); !maps.Equal(got, first) {
 			k.Error("the key was replaced")
 		}
-		k.did("members Normal MemberKeyMade")
+		k.did("members Normal MemberKeyCreated")
 	})
 }
 
@@ -231,7 +231,7 @@ func TestMemberSecretThatIsEmptied(t *testing.T) {
 			}
 			time.Sleep(time.Hour)
 			k.put(nil)
-		}, seen, []string{"members Warning MemberSecretMissing", "members Warning MemberKeyRestored"}},
+		}, seen, []string{"members Warning MemberSecretNotFound", "members Warning MemberKeyRestored"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			keepers(t, func(k *keeper) {
@@ -283,7 +283,7 @@ func TestMemberSecretIsWaitedFor(t *testing.T) {
 		if got := k.has(); len(got[kube.MemberKey]) != 32 {
 			k.Error("the Secret has no key")
 		}
-		k.did("members Warning MemberSecretMissing", "members Normal MemberKeyMade")
+		k.did("members Warning MemberSecretNotFound", "members Normal MemberKeyCreated")
 		if n := strings.Count(k.log.String(), "does not exist"); n != 1 {
 			k.Errorf("that it is missing was logged %d times", n)
 		}

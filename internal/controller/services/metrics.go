@@ -36,7 +36,7 @@ func newMetrics(s *state.State) *metrics {
 		}),
 		addresses: prometheus.NewDesc("berth_controller_pool_addresses",
 			"Addresses of a pool, by family (ipv4, ipv6) and state "+
-				"(assigned, available, resting, excluded, outofrange).",
+				"(assigned, available, resting, excluded, out_of_range).",
 			[]string{"pool", "family", "state"}, nil),
 		waiting: prometheus.NewDesc("berth_controller_services_waiting",
 			"Services without all the addresses they ask for.", nil, nil),
@@ -69,8 +69,8 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		gauge(c.Excluded4, "ipv4", "excluded")
 		gauge(c.Excluded6, "ipv6", "excluded")
 		outside4 := int64(len(slices.DeleteFunc(slices.Clone(c.Outside), netip.Addr.Is6)))
-		gauge(outside4, "ipv4", "outofrange")
-		gauge(int64(len(c.Outside))-outside4, "ipv6", "outofrange")
+		gauge(outside4, "ipv4", "out_of_range")
+		gauge(int64(len(c.Outside))-outside4, "ipv6", "out_of_range")
 	}
 	waiting := len(m.state.Waiting())
 	out <- prometheus.MustNewConstMetric(m.waiting, prometheus.GaugeValue, float64(waiting))

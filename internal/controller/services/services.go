@@ -177,7 +177,7 @@ func (r *Reconciler) Adopt(ctx context.Context) error {
 	adopted, conflicts := r.state.AdoptAll(services, r.class, time.Now())
 	for _, c := range conflicts {
 		r.log.Warn("address in the status of two Services", "service", c.Service.String(),
-			"address", c.Address.String(), "owner", string(c.Holder))
+			"address", c.Address.String(), "holder", string(c.Holder))
 	}
 	r.log.Info("addresses adopted", "count", len(adopted))
 	r.state.Adopted.Set()

@@ -375,7 +375,7 @@ func (r *routes) logConflicts(conflicts []bgp.Conflict) {
 			break
 		}
 		r.log.Warn("BGPAdvertisements contradict each other: the older one counts",
-			"peer", c.Peer, "prefixes", c.Prefix.String(),
+			"peer", c.Peer, "prefix", c.Prefix.String(),
 			"message", fmt.Sprintf("%s of %s counts, not that of %s", c.Field, c.Kept, c.Ignored))
 	}
 	r.conflicts = conflicts

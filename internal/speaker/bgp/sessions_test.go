@@ -283,13 +283,13 @@ func TestSessionsThatDoNotComeUp(t *testing.T) {
 			{4, session(bgp.SessionConnecting, "no answer", 4), "NoSession no answer", 0},
 			{30, session(bgp.SessionConnecting, "refused", 30), "", 0},
 		}},
-		{"an edited AS number: begun anew on purpose, and refused", []look{
+		{"an edited AS number: reset on purpose, and refused", []look{
 			{1, up, "SessionUp", 0},
 			{5, session(bgp.SessionConnecting, "", 0), "SessionDown on purpose", 0},
 			{6, session(bgp.SessionConnecting, "bad peer AS", 6), "NoSession bad peer AS", 0},
 			{40, session(bgp.SessionConnecting, "bad peer AS", 40), "", 0},
 		}},
-		{"begun anew on purpose, as one that was lost before", []look{
+		{"reset on purpose, as one that was lost before", []look{
 			{1, lost(up, "closed", 0), "SessionUp", 0},
 			{5, session(bgp.SessionConnecting, "", 0), "SessionDown on purpose", 0},
 			{9, session(bgp.SessionConnecting, "no answer", 9), "NoSession no answer", 0},

@@ -93,7 +93,7 @@ func TestWhatAMemberMayOwnIsNotTaken(t *testing.T) {
 		w.claimed.Set(address, &announcement.Claim{Generation: 1})
 		w.reads(hidden(begin))
 		w.reads(hidden(begin.Add(time.Second)))
-		if got := w.isMember("node2"); got != "Present (NodeHeard)" {
+		if got := w.isMember("node2"); got != "Present (NodeRenewing)" {
 			t.Fatalf("node2 is %s", got)
 		}
 		w.look()
@@ -285,7 +285,7 @@ func TestTheLANOfTheAddressCounts(t *testing.T) {
 					w.Others[name].Values["probe/node1"] = []byte(probed)
 				}
 			}
-			w.see() // the picture before tells which links are whose
+			w.see() // the snapshot before tells which links are whose
 			w.look()
 			if w.reason() != test.want {
 				t.Errorf("the reason is %s: %s", w.reason(), w.memory.of(address).Message)

@@ -23,7 +23,7 @@ type metrics struct {
 	inConflict     *prometheus.Desc
 	conflictsTotal *prometheus.Desc
 	contested      *prometheus.Desc
-	suspensions    *prometheus.Desc
+	stalls         *prometheus.Desc
 	frames         *prometheus.Desc
 	byLink         []linkMetric[announcer.Counters]
 	byProbe        []linkMetric[prober.Counters]
@@ -62,7 +62,7 @@ func newMetrics(v *view, a Announcer, p Prober, c *conflicts) *metrics {
 		contested: desc("address_contested",
 			"1 for each address that this node and another both claim: 256 at most are listed.",
 			"address", "node", "rival"),
-		suspensions: desc("suspensions_total",
+		stalls: desc("stalls_total",
 			"Stalls of this process, after which it asked the other speakers before it answered again."),
 		frames: desc("layer2_frames_total",
 			"ARP and NDP frames that the kernel's filter let through, by outcome.",
@@ -75,7 +75,7 @@ func newMetrics(v *view, a Announcer, p Prober, c *conflicts) *metrics {
 // announcerMetrics returns the counters of the announcer.
 func announcerMetrics() []linkMetric[announcer.Counters] {
 	return []linkMetric[announcer.Counters]{
-		newLinkMetric("requests_total", "Valid requests received, answered or not.",
+		newLinkMetric("requests_total", "Valid requests received.",
 			func(c announcer.Counters) uint64 { return c.Requests }),
 		newLinkMetric("replies_total", "Replies sent.",
 			func(c announcer.Counters) uint64 { return c.Replies }),
@@ -85,7 +85,7 @@ func announcerMetrics() []linkMetric[announcer.Counters] {
 			func(c announcer.Counters) uint64 { return c.Refreshes }),
 		newLinkMetric("defences_total", "Announcements sent against claims of other hosts.",
 			func(c announcer.Counters) uint64 { return c.Defences }),
-		newLinkMetric("gratuitous_total", "Gratuitous frames sent.",
+		newLinkMetric("gratuitous_frames_total", "Gratuitous frames sent.",
 			func(c announcer.Counters) uint64 { return c.Gratuitous }),
 		newLinkMetric("send_errors_total", "Replies and announcements that could not be sent.",
 			func(c announcer.Counters) uint64 { return c.SendErrors }),
@@ -99,7 +99,7 @@ func proberMetrics() []linkMetric[prober.Counters] {
 			func(c prober.Counters) uint64 { return c.Probes }),
 		newLinkMetric("node_probe_misses_total", "Probes that were not answered in time.",
 			func(c prober.Counters) uint64 { return c.Misses }),
-		newLinkMetric("questions_total", "Questions sent to find out who has an address.",
+		newLinkMetric("address_probes_total", "Probes sent to find out who has an address.",
 			func(c prober.Counters) uint64 { return c.Questions }),
 	}
 }
@@ -113,7 +113,7 @@ func (m *metrics) tookOver(cause v1beta1.Cause, took time.Duration) {
 func (m *metrics) describe(out chan<- *prometheus.Desc) {
 	m.takeovers.Describe(out)
 	for _, d := range []*prometheus.Desc{
-		m.announced, m.inConflict, m.conflictsTotal, m.contested, m.suspensions, m.frames,
+		m.announced, m.inConflict, m.conflictsTotal, m.contested, m.stalls, m.frames,
 	} {
 		out <- d
 	}
@@ -133,7 +133,7 @@ func (m *metrics) collect(out chan<- prometheus.Metric) {
 	}
 	m.collectConflicts(out)
 	stats := m.announcer.Stats()
-	kube.Counter(out, m.suspensions, stats.Suspensions)
+	kube.Counter(out, m.stalls, stats.Stalls)
 	for _, l := range stats.Links {
 		for verdict, n := range l.Verdicts {
 			kube.Counter(out, m.frames, n, l.Link, l.Protocol, verdict.String())

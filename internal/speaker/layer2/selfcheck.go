@@ -154,7 +154,7 @@ func (s *selfCheck) check(ctx context.Context, ch check) {
 	}
 	if found != nil {
 		s.log.Warn("address conflict", "address", ch.addr.String(), "owner", ch.owner,
-			"kind", string(found.kind), "message", found.message)
+			"conflict", string(found.kind), "message", found.message)
 	} else {
 		s.log.Info("address conflict is over", "address", ch.addr.String(), "owner", ch.owner)
 	}

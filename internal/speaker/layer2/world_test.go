@@ -152,7 +152,7 @@ func (w *world) object() v1beta1.SpeakerStatus {
 func (w *world) trackerConfig() members.Config {
 	return members.Config{
 		Node:          "node1",
-		Patience:      speakertest.Graces,
+		Grace:         speakertest.Graces,
 		ExcludeLinks:  links.DefaultExclude(),
 		Configuration: w.config,
 		Membership:    w,

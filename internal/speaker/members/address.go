@@ -18,9 +18,9 @@ import (
 )
 
 // All speakers talk to each other over one IP family: each listens on one address, and
-// those of one family do not hear those of the other. Which of a node's addresses comes
-// first, and so is its status.hostIP, may differ from node to node. So a speaker is
-// given all (status.hostIPs) and chooses the family that all have.
+// speakers of different families do not reach each other. Which of a node's addresses comes
+// first, and so is its status.hostIP, may differ from node to node. So a speaker gets all
+// of them (status.hostIPs) and chooses the family that all nodes have.
 
 // ParseAddresses returns the addresses at which the other speakers may reach this one, the
 // first of each family, in their order.
@@ -41,7 +41,7 @@ func ParseAddresses(list string) ([]netip.Addr, error) {
 	return out, nil
 }
 
-// families are those of which a node has an address, and which comes first.
+// families holds the IP families of a node's addresses, and which comes first.
 type families struct {
 	v4, v6 bool
 	first6 bool
@@ -59,11 +59,11 @@ func familiesOf(addresses []netip.Addr) (families, bool) {
 
 // others is what chooseFamily knows of the rest of the cluster.
 type others struct {
-	// nodes are the families of the nodes that tell of any, by name, this one
+	// nodes has the families of each node that lists an address, by name, this one
 	// included.
 	nodes map[string]families
-	// running are the addresses at which speakers are reached, as their objects tell,
-	// by node, that of this node's former speaker included.
+	// running has the address of each speaker according to its object, by node; also that
+	// of this node's former speaker.
 	running map[string]netip.Addr
 }
 
@@ -74,7 +74,7 @@ type others struct {
 //  1. one that all nodes with a speaker have; or all nodes, while no other node has
 //     a speaker,
 //  2. of two, the one of most speakers that there are: so a membership that works is
-//     not split by starting one of them anew, with a new version or without,
+//     not split by a restart of one of them, with a new version or without,
 //  3. then the one that most nodes name first, which is what a node has as
 //     status.hostIP,
 //  4. then IPv4.
@@ -117,8 +117,8 @@ func chooseFamily(own []netip.Addr, node string, o others) netip.Addr {
 }
 
 // ChooseAddress returns the one of a node's own addresses by which its speaker takes part
-// in the membership. Of several it asks the API server what the others have, until that
-// answers.
+// in the membership. If there are several, it asks the API server what the other nodes
+// have, and waits for the answer.
 func ChooseAddress(
 	ctx context.Context, api client.Reader, node string, own []netip.Addr, log *slog.Logger,
 ) (netip.Addr, error) {
@@ -146,8 +146,8 @@ func ChooseAddress(
 	return chosen, nil
 }
 
-// readOthers asks the API server for what chooseFamily wants to know. What its cache
-// has is new enough: whoever starts at the same time chooses by the same nodes.
+// readOthers asks the API server for what chooseFamily needs. The API server's cache is
+// recent enough: speakers that start at the same time choose by the same nodes.
 func readOthers(ctx context.Context, api client.Reader) (others, error) {
 	out := others{nodes: map[string]families{}, running: map[string]netip.Addr{}}
 	cached := &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}}
@@ -172,7 +172,8 @@ func readOthers(ctx context.Context, api client.Reader) (others, error) {
 	return out, nil
 }
 
-// internalAddresses returns those of a node of which the kubelet makes status.hostIPs.
+// internalAddresses returns the addresses of a node from which the kubelet makes
+// status.hostIPs.
 func internalAddresses(node *corev1.Node) []netip.Addr {
 	return addressesOf(node, corev1.NodeInternalIP)
 }

@@ -21,21 +21,21 @@ import (
 // take hundreds of entries, and a node that takes thousands over has published that in a
 // few datagrams.
 //
-// The key names the first address of the block. The value lists the last digits of
-// the addresses that are claimed, by generation: "1:037a,2w:5" says that ...0, ...3,
-// ...7 and ...a are claimed with generation 1, and ...5 with generation 2, weakly.
-// Letters behind a generation are marks. One that is not known is of a later
-// version: the claim counts all the same.
+// The key names the first address of the block. The value lists the last digits of the
+// addresses that are claimed, by generation: "1:037a,2w:5" means that ...0, ...3, ...7 and
+// ...a are claimed with generation 1, and ...5 with a minority claim of generation 2.
+// Letters behind a generation are marks. An unknown mark comes from a later version: the
+// claim counts all the same.
 const (
 	keyClaims = "claims/"
-	// keyFull is there, with any value, while this node can publish hardly any more
-	// claims: it gets no address that it does not claim already.
+	// keyFull exists, with any value, while this node has hardly any room for more claims.
+	// Other members then give it no address that it does not claim already.
 	keyFull = "full"
 
 	blockSize   = 16
 	blockDigits = "0123456789abcdef"
-	// markWeak marks a weak claim.
-	markWeak = "w"
+	// markMinority marks a minority claim.
+	markMinority = "w"
 
 	// MaxBlocks bounds what one node claims: this many addresses, however they are
 	// spread, and up to sixteen times as many that follow each other. What it
@@ -43,7 +43,7 @@ const (
 	MaxBlocks = membership.MaxEntries - 4096
 )
 
-// block is what is claimed of sixteen addresses. A claim of generation 0 is none.
+// block holds the claims of sixteen addresses. A claim of generation 0 is none.
 type block [blockSize]announcement.Claim
 
 // blockOf returns the first address of an address's block, and its place there.
@@ -66,7 +66,7 @@ func addressAt(first netip.Addr, at int) netip.Addr {
 
 func blockKey(first netip.Addr) string { return keyClaims + first.String() }
 
-// value returns what is published of a block; nil takes it back.
+// value returns the published form of a block; nil deletes the entry.
 func (b block) value() []byte {
 	places := map[announcement.Claim][]byte{}
 	var claims []announcement.Claim
@@ -86,15 +86,14 @@ func (b block) value() []byte {
 		}
 		out = strconv.AppendUint(out, c.Generation, 10)
 		if c.Minority {
-			out = append(out, markWeak...)
+			out = append(out, markMinority...)
 		}
 		out = append(append(out, ':'), places[c]...)
 	}
 	return out
 }
 
-// errClaims is the error for claims that cannot be read: there may be more of them
-// than were.
+// errClaims is the error for claims that cannot be read: there may be more than were read.
 var errClaims = errors.New("claims that this version cannot read")
 
 // parseBlockKey reads which block an entry is about.
@@ -109,8 +108,8 @@ func parseBlockKey(text string) (netip.Addr, error) {
 	return addr, nil
 }
 
-// parseBlock reads what is published of a block. With an error it returns what can be
-// read.
+// parseBlock reads the published form of a block. With an error, it returns the claims that
+// it could read.
 func parseBlock(value []byte) (block, error) {
 	var out block
 	var err error
@@ -140,11 +139,11 @@ func parseClaim(text string) (announcement.Claim, bool) {
 	if err != nil || generation == 0 {
 		return announcement.Claim{}, false
 	}
-	return announcement.Claim{Generation: generation, Minority: strings.Contains(text, markWeak)}, true
+	return announcement.Claim{Generation: generation, Minority: strings.Contains(text, markMinority)}, true
 }
 
-// decodeClaims reads what is published of claims. unknown is set when not all of it
-// could be read.
+// decodeClaims reads the claims that a member publishes. unknown is set if it could not
+// read all of them.
 func decodeClaims(published map[string][]byte) (claims map[netip.Addr]announcement.Claim, unknown bool) {
 	claims = map[netip.Addr]announcement.Claim{}
 	for key, value := range published {
@@ -168,16 +167,17 @@ func decodeClaims(published map[string][]byte) (claims map[netip.Addr]announceme
 	return claims, unknown
 }
 
-// Publisher tells the other members what this one publishes of itself.
+// Publisher publishes entries of this member to the others.
 type Publisher interface {
 	// Publish publishes the value of a key; nil deletes the key.
 	Publish(key string, value []byte) error
-	// PublishPrefix does so for all keys with a prefix: those without a value are deleted.
+	// PublishPrefix does the same for all keys with a prefix, and deletes those without a
+	// value.
 	PublishPrefix(prefix string, values map[string][]byte) error
 }
 
-// Claims are what this node owns, as it publishes it. What is set is published together:
-// a batch of addresses makes few entries, each of which is sent once. It is safe for
+// Claims publishes which addresses this node owns. It publishes what was set since the last
+// time together: a batch of addresses makes few entries, each sent once. It is safe for
 // concurrent use.
 type Claims struct {
 	to    Publisher
@@ -188,12 +188,12 @@ type Claims struct {
 	mu          sync.Mutex
 	blocks      map[netip.Addr]block
 	unpublished map[netip.Addr]bool
-	// full is set while there is hardly any room, fullPublished when the others know.
+	// full is set while there is hardly any room, fullPublished once that is published.
 	full, fullPublished bool
 }
 
-// NewClaims returns claims of nothing, of which at most so many blocks are published.
-// batch is how many addresses are set, at most, before they are published.
+// NewClaims returns Claims without any claim, which publishes at most this many blocks.
+// batch is how many addresses are set, at most, before the next Publish.
 func NewClaims(to Publisher, most, batch int, log *slog.Logger) *Claims {
 	return &Claims{
 		to:          to,
@@ -205,8 +205,8 @@ func NewClaims(to Publisher, most, batch int, log *slog.Logger) *Claims {
 	}
 }
 
-// Set has the claim of an address published, or taken back when it is nil, with the next
-// Publish. It reports false, and changes nothing, when there is no room for it.
+// Set sets the claim of an address, or deletes it if claim is nil; the next Publish
+// publishes that. It reports false, and changes nothing, if there is no room.
 func (c *Claims) Set(addr netip.Addr, claim *announcement.Claim) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -232,9 +232,8 @@ func (c *Claims) Set(addr netip.Addr, claim *announcement.Claim) bool {
 	return true
 }
 
-// measure finds out whether this node is full: while there is no room for one more batch
-// of addresses, each in a block of its own. It is not any more when there is room for
-// many, so that it does not come and go.
+// measure sets full when there is no room for one more batch of addresses, each in a block
+// of its own. It clears full only when there is room for many, so that full does not flap.
 func (c *Claims) measure() {
 	room := c.most - len(c.blocks)
 	switch {
@@ -253,28 +252,28 @@ func (c *Claims) IsFull() bool {
 }
 
 // Publish publishes what was set since the last time. It reports whether this node became
-// full, or is no longer.
+// full or ceased to be.
 func (c *Claims) Publish() (turned bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	list := slices.SortedFunc(maps.Keys(c.unpublished), netip.Addr.Compare)
-	// What is taken back comes first: it makes room.
+	// Deletions come first: they make room.
 	for _, first := range list {
 		if _, claimed := c.blocks[first]; !claimed {
-			c.say(blockKey(first), nil)
+			c.publish(blockKey(first), nil)
 		}
 	}
 	for _, first := range list {
 		if b, claimed := c.blocks[first]; claimed {
-			c.say(blockKey(first), b.value())
+			c.publish(blockKey(first), b.value())
 		}
 	}
 	clear(c.unpublished)
 	return c.publishFull()
 }
 
-// PublishAll publishes all that is claimed, and takes back what else this node published
-// before it was restarted.
+// PublishAll publishes all claims, and deletes what else this node published before it was
+// restarted.
 func (c *Claims) PublishAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -290,23 +289,24 @@ func (c *Claims) PublishAll() {
 	c.publishFull()
 }
 
-// publishFull publishes whether this node is full, if that is news.
+// publishFull publishes whether this node is full, if that has changed.
 func (c *Claims) publishFull() (turned bool) {
 	if c.full == c.fullPublished {
 		return false
 	}
 	c.fullPublished = c.full
 	if !c.full {
-		c.say(keyFull, nil)
+		c.publish(keyFull, nil)
 		return true
 	}
 	c.log.Warn("no room for more claims; this node gets no more addresses",
 		"count", len(c.blocks))
-	c.say(keyFull, []byte("claims"))
+	c.publish(keyFull, []byte("claims"))
 	return true
 }
 
-func (c *Claims) say(key string, value []byte) {
+// publish publishes one entry; nil deletes it. The caller holds mu.
+func (c *Claims) publish(key string, value []byte) {
 	if err := c.to.Publish(key, value); err != nil {
 		c.log.Error("cannot publish to other speakers", "error", err)
 	}

@@ -9,22 +9,22 @@ import (
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
-// What a speaker publishes of itself, as keys and values of membership. Both are text,
-// so that they can be read where they turn up. Another fact takes a key here, and a
-// field of [presence.NodeState].
+// The keys and values that a speaker publishes about itself. Both are text, so that people
+// can read them. To publish another fact, add a key here and a field to
+// [presence.NodeState].
 const (
 	keyStage = "stage"  // an announcement.Stage
 	keyLink  = "link/"  // + name: see encodeLinks
 	keyProbe = "probe/" // + node: what this node's probes say of its kernel and its links, see encodeProbe
-	// keyIgnoresExclude is there, with any value, where the exclude label means
-	// nothing to the speaker, keyIgnoresCordon where a cordon means nothing.
+	// keyIgnoresExclude exists, with any value, if the speaker ignores the exclude label,
+	// keyIgnoresCordon if it ignores a cordon.
 	keyIgnoresExclude = "ignores-exclude-label"
 	keyIgnoresCordon  = "ignores-cordon"
 	// keyClaims and keyFull are in claims.go.
 )
 
-// decodeState reads what a member publishes. What cannot be understood, because it comes
-// from another version, is left out; of claims it is known that they were.
+// decodeState reads what a member publishes. It leaves out what it cannot read, because it
+// comes from another version; ClaimsUnknown says whether claims are missing.
 func decodeState(published map[string][]byte) presence.NodeState {
 	s := presence.NodeState{
 		Stage:   announcement.Stage(published[keyStage]),
@@ -45,7 +45,7 @@ func decodeState(published map[string][]byte) presence.NodeState {
 	return s
 }
 
-// encodeFlag returns the value of a flag: nothing when it is not set.
+// encodeFlag returns the value of a flag: nil if it is not set.
 func encodeFlag(set bool) []byte {
 	if !set {
 		return nil
@@ -53,9 +53,9 @@ func encodeFlag(set bool) []byte {
 	return []byte("yes")
 }
 
-// encodeProbe returns what is published of another node: a word about its kernel, "" for
-// nothing, then +NAME for each link on which it answers and -NAME for each on which it is
-// silent. What begins with another sign is for other versions.
+// encodeProbe returns the published form of a report about another node: the state of its
+// kernel, then +NAME for each link on which it answers and -NAME for each on which it is
+// silent. Fields that begin with another sign belong to other versions.
 func encodeProbe(r presence.ProbeReport) []byte {
 	fields := []string{cmp.Or(string(r.Kernel), kernelUnknown)}
 	for _, name := range r.Answers {
@@ -70,7 +70,7 @@ func encodeProbe(r presence.ProbeReport) []byte {
 	return []byte(strings.Join(fields, " "))
 }
 
-// kernelUnknown stands in the place of a word about a kernel.
+// kernelUnknown is published if the state of a kernel is not known.
 const kernelUnknown = "?"
 
 func decodeProbe(value []byte) presence.ProbeReport {
@@ -89,7 +89,7 @@ func decodeProbe(value []byte) presence.ProbeReport {
 	return out
 }
 
-// encodeReports returns what this node publishes of the others.
+// encodeReports returns what this node publishes about the others.
 func encodeReports(reports map[string]presence.ProbeReport) map[string][]byte {
 	out := make(map[string][]byte, len(reports))
 	for name, r := range reports {
@@ -100,7 +100,7 @@ func encodeReports(reports map[string]presence.ProbeReport) map[string][]byte {
 	return out
 }
 
-// states are the states of members, each read once for each revision of it.
+// states caches what members publish, decoded once for each revision.
 type states map[string]stateRead
 
 type stateRead struct {
@@ -108,8 +108,8 @@ type stateRead struct {
 	state    presence.NodeState
 }
 
-// observe returns what membership knows of its members now. Those that it does not know
-// any more are forgotten.
+// observe returns what membership knows of its members now, and forgets those that it no
+// longer knows.
 func (s states) observe(all []membership.Member) []presence.Observed {
 	out := make([]presence.Observed, 0, len(all))
 	known := make(map[string]bool, len(all))
@@ -135,8 +135,8 @@ func (s states) observe(all []membership.Member) []presence.Observed {
 	return out
 }
 
-// read returns what a member publishes. It is decoded again when its revision is
-// another.
+// read returns what a member publishes. It decodes that again only if its revision has
+// changed.
 func (s states) read(m membership.Member) presence.NodeState {
 	if before, known := s[m.Name]; known && before.revision == m.Revision && m.Revision != 0 {
 		return before.state

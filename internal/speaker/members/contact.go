@@ -10,14 +10,14 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/presence"
 )
 
-// SawAPI takes in whether the API server answered just now.
+// SawAPI records whether the API server answered just now.
 func (t *Tracker) SawAPI(answers bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.api = t.api.Note(answers, time.Now())
 }
 
-// SawMember takes in whether one of the members that membership sees alive answered a
+// SawMember records whether one of the members that membership sees alive answered a
 // ping just now.
 func (t *Tracker) SawMember(answers bool) {
 	t.mu.Lock()
@@ -25,7 +25,7 @@ func (t *Tracker) SawMember(answers bool) {
 	t.others = t.others.Note(answers, time.Now())
 }
 
-// SawAll takes in that all members are heard whose nodes live.
+// SawAll records that all members are heard whose nodes live.
 func (t *Tracker) SawAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -51,7 +51,7 @@ type APIServer interface {
 }
 
 // SeekContact finds out whether it is this speaker that is cut off: it asks some of the
-// members that membership sees alive, and the API server where that is to be asked.
+// members that membership sees alive, and the API server if askAPI is set.
 func (t *Tracker) SeekContact(ctx context.Context, alive []string, askAPI bool, api APIServer) {
 	rand.Shuffle(len(alive), func(i, j int) { alive[i], alive[j] = alive[j], alive[i] })
 	answered := make([]bool, min(len(alive), contactPings))
@@ -94,15 +94,15 @@ func (t *Tracker) endAskingAPI() {
 	t.askingAPI = false
 }
 
-// Doubters returns the nodes whose speaker does not hear this one, with what it writes of
-// it in its Speaker object.
-func (t *Tracker) Doubters() map[string]string {
+// Suspicions returns, by node, why its speaker suspects this one to be dead, as its Speaker
+// object lists it.
+func (t *Tracker) Suspicions() map[string]string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := map[string]string{}
 	for name, o := range t.objects {
-		if o.Doubt != "" {
-			out[name] = o.Doubt
+		if o.Suspicion != "" {
+			out[name] = o.Suspicion
 		}
 	}
 	return out

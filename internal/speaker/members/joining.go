@@ -17,7 +17,7 @@ import (
 	"github.com/berth-lb/berth/internal/notify"
 )
 
-// Problem is why something does not work, as a reason and in sentences.
+// Problem says why something does not work, by a reason and a message.
 type Problem struct {
 	Reason  v1beta1.Reason
 	Message string
@@ -25,16 +25,15 @@ type Problem struct {
 
 // Times of joining.
 const (
-	// keyPatience is how long the member Secret may have no key before that is a
-	// problem: the controller fills it when Berth is installed.
-	keyPatience = 5 * time.Second
-	// portRetry is how often a speaker tries to listen on a port that another
-	// process has.
+	// keyGrace is how long the member Secret may have no key before Run reports a problem:
+	// the controller fills it when Berth is installed.
+	keyGrace = 5 * time.Second
+	// portRetry is how often a speaker tries to listen on a port that another process uses.
 	portRetry = 5 * time.Second
 )
 
-// UnusedKey returns a key that nobody else has. A membership is made with it, and gets
-// those of the cluster before it runs.
+// UnusedKey returns a key that nobody else has. A Membership is created with it, and gets
+// the keys of the cluster before it runs.
 func UnusedKey() [][]byte {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
@@ -46,7 +45,8 @@ type JoinerConfig struct {
 	Membership Membership
 	// Address is where this speaker is a member.
 	Address netip.AddrPort
-	// Secret has the keys. API is asked for the first ones, Secrets tells of others.
+	// Secret has the keys. The Joiner reads the first ones from API, and later ones from
+	// Secrets.
 	Secret  types.NamespacedName
 	API     client.Reader
 	Secrets cache.Cache
@@ -55,11 +55,11 @@ type JoinerConfig struct {
 	Log    *slog.Logger
 }
 
-// Joiner has this speaker take part in the membership. It is safe for concurrent use.
+// Joiner joins this speaker to the membership. It is safe for concurrent use.
 type Joiner struct {
 	c       JoinerConfig
 	problem atomic.Pointer[Problem]
-	// keys are the first ones; they are there once keyed is set.
+	// keys are the first ones; they are set before keyed is.
 	keys  [][]byte
 	keyed notify.Latch
 }
@@ -67,11 +67,11 @@ type Joiner struct {
 // NewJoiner returns a Joiner that does nothing yet.
 func NewJoiner(c JoinerConfig) *Joiner { return &Joiner{c: c, keyed: notify.NewLatch()} }
 
-// Run takes part in the membership until ctx ends. It waits for a key, and for the port
-// where another process listens on it. Nothing but layer 2 waits for that.
+// Run takes part in the membership until ctx ends. It waits for a key, and for the port if
+// another process uses it. Only layer 2 waits for that.
 func (j *Joiner) Run(ctx context.Context) error {
-	late := time.AfterFunc(keyPatience, func() {
-		j.setProblem(&Problem{v1beta1.ReasonMemberKeyMissing, fmt.Sprintf(
+	late := time.AfterFunc(keyGrace, func() {
+		j.setProblem(&Problem{v1beta1.ReasonMemberKeyNotFound, fmt.Sprintf(
 			"Secret %s has no key that this speaker can use, so it cannot talk to the others. "+
 				"See that the controller works, which fills it.", j.c.Secret)})
 	})
@@ -100,7 +100,7 @@ func (j *Joiner) Run(ctx context.Context) error {
 	}
 }
 
-// firstKeys gives membership the first keys that can be used, and returns them.
+// firstKeys waits for keys that can be used, passes them to membership and returns them.
 func (j *Joiner) firstKeys(ctx context.Context) ([][]byte, error) {
 	for {
 		keys, err := memberKeys(ctx, j.c.API, j.c.Secret, j.c.Log)
@@ -115,17 +115,17 @@ func (j *Joiner) firstKeys(ctx context.Context) ([][]byte, error) {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(keyPatience):
+		case <-time.After(keyGrace):
 		}
 	}
 }
 
-// Problem returns why this speaker does not take part in the membership; nil when it does,
-// or is about to.
+// Problem returns why this speaker does not take part in the membership; nil if it does, or
+// is about to.
 func (j *Joiner) Problem() *Problem { return j.problem.Load() }
 
-// setProblem takes in why this speaker does not take part in the membership, and reports
-// that where it is news; nil when it does.
+// setProblem records why this speaker does not take part in the membership, nil if it does,
+// and logs a change.
 func (j *Joiner) setProblem(why *Problem) {
 	before := j.problem.Swap(why)
 	if why == before || why != nil && before != nil && *why == *before {

@@ -23,12 +23,11 @@ import (
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
-// askPause is how long the API server is left alone after it was asked for something that
-// a speaker cannot begin without.
+// askPause is the time between two reads of something that a speaker cannot start without.
 const askPause = 500 * time.Millisecond
 
-// memberKeys waits for the keys with which speakers encrypt what they tell each other. The
-// controller makes the first when Berth is installed.
+// memberKeys waits for the keys that encrypt the traffic between speakers. The controller
+// creates the first one when Berth is installed.
 func memberKeys(
 	ctx context.Context, api client.Reader, name types.NamespacedName, log *slog.Logger,
 ) ([][]byte, error) {
@@ -64,10 +63,9 @@ func memberKeys(
 	return keys, nil
 }
 
-// keysOf returns the keys in the member Secret: the entry named key, which
-// encrypts, then all others by name, which only decrypt. There are none without the
-// first. Entries that cannot be a key are skipped, and unfit has their names; it has
-// the first when that is what there are no keys for.
+// keysOf returns the keys in the member Secret: the entry named key, which encrypts, then
+// all others by name, which only decrypt. Without a usable entry named key it returns none.
+// It skips entries that are no keys, and returns their names as unfit.
 func keysOf(secret *corev1.Secret) (keys [][]byte, unfit []string) {
 	first := secret.Data[kube.MemberKey]
 	switch {
@@ -90,7 +88,7 @@ func keysOf(secret *corev1.Secret) (keys [][]byte, unfit []string) {
 	return keys, unfit
 }
 
-// warnOfUnfit names the entries that are no keys; never what is in them.
+// warnOfUnfit logs the names of entries that are no keys, never their values.
 func warnOfUnfit(log *slog.Logger, name types.NamespacedName, unfit []string) {
 	for _, entry := range unfit {
 		log.Warn("an entry of the member Secret is no key, and is not used",
@@ -98,8 +96,8 @@ func warnOfUnfit(log *slog.Logger, name types.NamespacedName, unfit []string) {
 	}
 }
 
-// SecretCache returns a cache that watches the member Secret and no other object. All
-// speakers shall learn of a new key within a moment.
+// SecretCache returns a cache that watches the member Secret and no other object, so that
+// all speakers learn of a new key within a moment.
 func SecretCache(mgr manager.Manager, name types.NamespacedName) (cache.Cache, error) {
 	c, err := cache.New(mgr.GetConfig(), cache.Options{
 		HTTPClient: mgr.GetHTTPClient(),
@@ -116,7 +114,7 @@ func SecretCache(mgr manager.Manager, name types.NamespacedName) (cache.Cache, e
 	return c, nil
 }
 
-// RotateKeys gives membership the keys of the member Secret whenever they change, until
+// RotateKeys passes the keys of the member Secret to membership whenever they change, until
 // ctx ends.
 func (j *Joiner) RotateKeys(ctx context.Context) error {
 	select {
@@ -147,14 +145,14 @@ func (j *Joiner) RotateKeys(ctx context.Context) error {
 	return j.c.Secrets.Start(ctx)
 }
 
-// keyWatch gives membership the keys of the member Secret. A Secret that is deleted,
-// empty, or has no key in its first entry changes nothing: the members go on with the
-// keys they have.
+// keyWatch passes the keys of the member Secret to membership. If the Secret is deleted or
+// empty, or its entry key is no key, it changes nothing: the members continue with the keys
+// they have.
 type keyWatch struct {
 	membership interface{ SetKeys([][]byte) error }
 	name       types.NamespacedName
 	log        *slog.Logger
-	// keys are those in use, unfit the entries that were logged to be no keys.
+	// keys are those in use, unfit the entries that were logged as unusable.
 	keys  [][]byte
 	unfit []string
 }

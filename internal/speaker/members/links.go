@@ -14,11 +14,11 @@ import (
 	"github.com/berth-lb/berth/pkg/membership"
 )
 
-// maxPrefixes bounds what is published of one link. What is beyond it nobody knows, this
-// node included: it judges its own links by what it publishes of them.
+// maxPrefixes bounds how many prefixes of one link are published. Nobody uses those beyond
+// it, not even this node: it evaluates its own links as it publishes them.
 const maxPrefixes = v1beta1.MaxLinkPrefixes
 
-// Marks in what is published of a link.
+// Marks in the published form of a link.
 const (
 	// markOnlyNamed: addresses are announced there only where an advertisement names
 	// the link.
@@ -30,13 +30,13 @@ const (
 	markShadowed = "~"
 )
 
-// asPublished returns links as others know them: what a node thinks of its own links and
-// what others think of them is the same, whatever is left out.
+// asPublished returns links as other members see them. So a node and the others evaluate
+// its links alike, whatever the published form leaves out.
 func asPublished(list []links.Link) []links.Link { return decodeLinks(encodeLinks(list)) }
 
-// encodeLinks returns what is published of links, as keys and values of membership: under
-// the name the hardware address, marks and prefixes. What is too long for one value goes
-// on under the name, a slash and a number.
+// encodeLinks returns the published form of links, as keys and values: under the name the
+// hardware address, marks and prefixes. If that is too long for one value, the rest follows
+// under the name, a slash and a number.
 func encodeLinks(list []links.Link) map[string][]byte {
 	out := make(map[string][]byte, len(list))
 	for _, l := range list {
@@ -57,7 +57,7 @@ func encodeLinks(list []links.Link) map[string][]byte {
 	return out
 }
 
-// linkKey returns the key of a part of what is published of a link. No interface has a slash
+// linkKey returns the key of one part of a link's published form. No interface has a slash
 // in its name.
 func linkKey(name string, part int) string {
 	if part == 0 {
@@ -66,9 +66,9 @@ func linkKey(name string, part int) string {
 	return keyLink + name + "/" + strconv.Itoa(part)
 }
 
-// linkFields returns the hardware address of a link, its marks, and one address of
-// each of its subnets: more addresses tell nothing new of the LAN that the link is
-// on. Addresses without a subnet come last.
+// linkFields returns the hardware address of a link, its marks, and one address of each of
+// its subnets: further addresses do not tell more about the LAN that the link is on.
+// Addresses without a subnet come last.
 func linkFields(l links.Link) []string {
 	fields := []string{l.HardwareAddr.String()}
 	if l.Excluded {
@@ -88,7 +88,7 @@ func linkFields(l links.Link) []string {
 }
 
 // onePerSubnet returns the first address of each subnet, in the order given, then those
-// without a subnet. IPv6 link-local ones, which every LAN has, are left out.
+// without a subnet. It leaves out IPv6 link-local ones, which every LAN has.
 func onePerSubnet(prefixes []netip.Prefix) []netip.Prefix {
 	var out, single []netip.Prefix
 	seen := map[netip.Prefix]bool{}
@@ -106,8 +106,8 @@ func onePerSubnet(prefixes []netip.Prefix) []netip.Prefix {
 	return append(out, single...)
 }
 
-// decodeLinks reads what a speaker publishes of the links of its node, sorted by name. A
-// link of which the beginning is missing or cannot be read is left out.
+// decodeLinks reads the published form of a node's links, and sorts them by name. It leaves
+// out a link whose first part is missing or cannot be read.
 func decodeLinks(published map[string][]byte) []links.Link {
 	var out []links.Link
 	for key, value := range published {
@@ -127,8 +127,8 @@ func decodeLinks(published map[string][]byte) []links.Link {
 	return out
 }
 
-// decodeLink reads what a speaker publishes of a link of its node. It does so only of
-// links that are usable. A field that this version does not know is left out.
+// decodeLink reads the published form of a link. Speakers publish only links that are
+// usable. It leaves out fields that this version does not know.
 func decodeLink(name string, fields []string) (links.Link, error) {
 	if len(fields) == 0 {
 		return links.Link{}, fmt.Errorf("link %s: nothing is published of it", name)
@@ -156,8 +156,8 @@ func decodeLink(name string, fields []string) (links.Link, error) {
 	return l, nil
 }
 
-// LinkProblem returns what about a link keeps addresses from being announced on it as they
-// should be, and what to do; "" for nothing.
+// LinkProblem returns why addresses cannot be announced on a link as they should be, and
+// what to do; "" if they can.
 func LinkProblem(l links.Link) string {
 	switch {
 	case l.Balances:

@@ -22,7 +22,7 @@ type Metrics struct {
 	streams        *prometheus.Desc
 	packets        *prometheus.Desc
 	contradictions *prometheus.Desc
-	unheard        *prometheus.Desc
+	unreachable    *prometheus.Desc
 	isolated       *prometheus.Desc
 }
 
@@ -35,25 +35,33 @@ func NewMetrics(
 		return prometheus.NewDesc("berth_speaker_"+name, help, labels, nil)
 	}
 	return &Metrics{
-		tracker:        t,
-		room:           room,
-		traffic:        traffic,
-		members:        desc("members", "Speakers seen alive, this one included."),
-		unread:         desc("members_unreadable", "Other speakers that are members and use a format that this version does not read."),
-		full:           desc("claims_full", "1 while this node claims about as many addresses as it can publish, and gets no more."),
-		byPresence:     desc("members_by_presence", "Speakers of other nodes, by presence.", "presence"),
-		streams:        desc("member_connections_total", "TCP connections to the member port, by outcome.", "verdict"),
-		packets:        desc("member_packets_dropped_total", "Packets to the member port that were dropped before decryption.", "verdict"),
-		contradictions: desc("member_contradictions_total", "Entries about this node that others published and this node corrected."),
-		unheard:        desc("members_unheard", "Other speakers that work, according to the API server, and are not heard at the member port."),
-		isolated:       desc("isolated", "1 while neither the API server nor another speaker is heard for --isolation-timeout."),
+		tracker: t,
+		room:    room,
+		traffic: traffic,
+		members: desc("members", "Speakers seen alive, this one included."),
+		unread: desc("members_unreadable",
+			"Other speakers that are members and use a format that this version does not read."),
+		full: desc("claims_full",
+			"1 while this node claims about as many addresses as it can publish, and gets no more."),
+		byPresence: desc("members_by_presence", "Speakers of other nodes, by presence.", "presence"),
+		streams: desc("member_connections_total",
+			"TCP connections to the member port, by outcome.", "verdict"),
+		packets: desc("member_packets_dropped_total",
+			"Packets to the member port that were dropped before decryption.", "verdict"),
+		contradictions: desc("member_contradictions_total",
+			"Entries about this node that others published and this node corrected."),
+		unreachable: desc("members_unreachable",
+			"Other speakers that work, according to the API server, and cannot be reached."),
+		isolated: desc("isolated",
+			"1 while neither the API server nor another speaker is heard for --isolation-timeout."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.members, m.byPresence, m.unread, m.full, m.streams, m.packets, m.contradictions, m.unheard, m.isolated,
+		m.members, m.byPresence, m.unread, m.full, m.streams,
+		m.packets, m.contradictions, m.unreachable, m.isolated,
 	} {
 		out <- d
 	}
@@ -70,7 +78,7 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	kube.Gauge(out, m.members, max(s.Alive, 1))
-	kube.Gauge(out, m.unheard, len(s.Unheard()))
+	kube.Gauge(out, m.unreachable, len(s.Unheard()))
 	kube.Gauge(out, m.unread, unread)
 	kube.Gauge(out, m.isolated, oneIf(m.tracker.IsIsolated()))
 	kube.Gauge(out, m.full, oneIf(m.room.IsFull()))
@@ -84,7 +92,7 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	for _, v := range membership.Outcomes() {
 		kube.Counter(out, m.streams, traffic.Connections[v], string(v))
 	}
-	for _, v := range []membership.Outcome{membership.Crowded, membership.Malformed} {
+	for _, v := range []membership.Outcome{membership.OverLimit, membership.Malformed} {
 		kube.Counter(out, m.packets, traffic.Packets[v], string(v))
 	}
 	kube.Counter(out, m.contradictions, traffic.Contradictions)

@@ -16,8 +16,9 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
-// Objects tells membership where the other speakers are, and a Tracker what their Speaker
-// objects say. What they were told last stays true while the API server is away.
+// Objects reads the Speaker objects. It passes the addresses of the other speakers to
+// membership, and the rest to a Tracker. Both keep the last ones while the API server is
+// unreachable.
 type Objects struct {
 	cached  client.Reader
 	tracker *Tracker
@@ -31,8 +32,8 @@ func (o *Objects) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	return reconcile.Result{}, o.Read(ctx, o.cached)
 }
 
-// Read reads all Speaker objects from the cache or the API server. This node's own is
-// written again, if it is gone.
+// Read reads all Speaker objects from the cache or the API server. If this node's own is
+// gone, Read has it written again.
 func (o *Objects) Read(ctx context.Context, reader client.Reader) error {
 	var speakers v1beta1.SpeakerList
 	if err := reader.List(ctx, &speakers); err != nil {
@@ -55,7 +56,7 @@ func (o *Objects) Read(ctx context.Context, reader client.Reader) error {
 	return nil
 }
 
-// setObjects takes in what the API tells of the other speakers.
+// setObjects records the objects of the other speakers.
 func (t *Tracker) setObjects(objects map[string]presence.Object, peers []netip.AddrPort) {
 	t.c.Membership.SetPeers(peers)
 	t.mu.Lock()
@@ -65,9 +66,10 @@ func (t *Tracker) setObjects(objects map[string]presence.Object, peers []netip.A
 	t.c.Status.Set()
 }
 
-// ParseObject reads what the object of a speaker says of itself and of a node.
+// ParseObject reads what a Speaker object says about its own speaker, and about the given
+// node.
 func ParseObject(s *v1beta1.Speaker, node string) presence.Object {
-	o := presence.Object{Doubt: doubtOf(s, node), Worked: s.Status.Worked()}
+	o := presence.Object{Suspicion: suspicionOf(s, node), Worked: s.Status.Worked()}
 	o.State.Claims = claimsOf(s.Status.Layer2)
 	if peer, err := netip.ParseAddrPort(s.Status.MemberAddress); err == nil {
 		o.Peer = peer
@@ -90,7 +92,7 @@ func ParseObject(s *v1beta1.Speaker, node string) presence.Object {
 
 // ObjectChanged reports whether a change of a Speaker object concerns the speaker of a
 // node: what others need to know of it, and every change of the node's own, which another
-// may have written. What a busy speaker writes each second concerns nobody.
+// may have written. Other changes, which a busy speaker writes each second, concern nobody.
 func ObjectChanged(before, after *v1beta1.Speaker, node string) bool {
 	if after.Name == node {
 		return true
@@ -99,10 +101,10 @@ func ObjectChanged(before, after *v1beta1.Speaker, node string) bool {
 	return was.MemberAddress != is.MemberAddress || was.Stage != is.Stage ||
 		was.HasWorked != is.HasWorked || !was.RenewTime.Equal(is.RenewTime) ||
 		was.ExcludeLabel != is.ExcludeLabel || was.Cordon != is.Cordon ||
-		doubtOf(before, node) != doubtOf(after, node)
+		suspicionOf(before, node) != suspicionOf(after, node)
 }
 
-// fieldsOf returns those that say the same of a link as its row in a Speaker object.
+// fieldsOf returns the published form of a link from its row in a Speaker object.
 func fieldsOf(l v1beta1.SpeakerLink) []string {
 	fields := []string{l.MACAddress}
 	if l.Balances {
@@ -117,7 +119,7 @@ func fieldsOf(l v1beta1.SpeakerLink) []string {
 	return append(fields, l.Prefixes...)
 }
 
-// claimsOf returns what a node owns, as its Speaker object tells.
+// claimsOf returns the claims of a node according to its Speaker object.
 func claimsOf(l v1beta1.SpeakerLayer2) map[netip.Addr]announcement.Claim {
 	out := map[netip.Addr]announcement.Claim{}
 	for _, c := range l.Claims() {
@@ -128,19 +130,19 @@ func claimsOf(l v1beta1.SpeakerLayer2) map[netip.Addr]announcement.Claim {
 	return out
 }
 
-// doubtOf returns what a speaker wrote of a node that it does not hear, or does not
-// understand, and that may prove by the API that it works; "" when it hears it. What it
-// wrote before of the same node differs. Where it had no room to list all such nodes, the
-// node may be one of them.
-func doubtOf(s *v1beta1.Speaker, node string) string {
+// suspicionOf returns what a speaker lists of a node that it does not hear, or does not
+// understand, and that may prove by the API that it works; "" if it hears the node. Each
+// new report differs from the one before. If the speaker had no room to list all such
+// nodes, the node may be one of them.
+func suspicionOf(s *v1beta1.Speaker, node string) string {
 	listed := s.Status.AbsentMembers
 	complete := int(s.Status.AbsentCount) <= len(listed)
 	for _, m := range listed {
-		doubt := IsDoubt(v1beta1.Reason(m.Reason))
-		if m.Name == node && doubt {
+		suspected := IsSuspicion(v1beta1.Reason(m.Reason))
+		if m.Name == node && suspected {
 			return string(m.Presence) + " since " + m.Since.UTC().Format(time.RFC3339)
 		}
-		complete = complete || !doubt // these are left out before any that is doubted
+		complete = complete || !suspected // a full list leaves these out before any suspicion
 	}
 	if !complete {
 		return "perhaps, beyond the list"
@@ -148,19 +150,19 @@ func doubtOf(s *v1beta1.Speaker, node string) string {
 	return ""
 }
 
-// IsDoubt reports whether a member that is absent for this reason may prove by the API that
+// IsSuspicion reports whether a member that is absent for this reason may prove by the API that
 // it works.
-func IsDoubt(reason v1beta1.Reason) bool {
+func IsSuspicion(reason v1beta1.Reason) bool {
 	switch reason {
-	case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeHeard, v1beta1.ReasonNodeAssumed,
+	case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeRenewing, v1beta1.ReasonNodeAssumed,
 		v1beta1.ReasonSpeakerNotAlive, v1beta1.ReasonFormatUnknown:
 		return true
 	}
 	return false
 }
 
-// Nodes tells membership which addresses belong to nodes: what comes from these does not
-// compete with foreign hosts.
+// Nodes passes the addresses of nodes to membership: connections from these do not compete
+// with those of strangers.
 type Nodes struct {
 	cached     client.Reader
 	membership interface{ SetNodes([]netip.Addr) }
@@ -185,7 +187,7 @@ func (n *Nodes) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.R
 	return reconcile.Result{}, nil
 }
 
-// NodeAddresses returns the IP addresses of a node, as its object tells.
+// NodeAddresses returns the IP addresses of a node according to its object.
 func NodeAddresses(node *corev1.Node) []netip.Addr {
 	return addressesOf(node, corev1.NodeInternalIP, corev1.NodeExternalIP)
 }

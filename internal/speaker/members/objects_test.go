@@ -101,25 +101,25 @@ func TestMembershipIsGivenAddressesOfNodes(t *testing.T) {
 	}
 }
 
-// TestADoubtBeyondTheListIsUnknown: a speaker that misses more members than its object takes
-// may miss this one, unless the list shows that there was room for all whom it doubts.
-func TestADoubtBeyondTheListIsUnknown(t *testing.T) {
+// TestASuspicionBeyondTheListIsUnknown: a speaker that misses more members than its object takes
+// may miss this one, unless the list shows that there was room for all whom it suspects.
+func TestASuspicionBeyondTheListIsUnknown(t *testing.T) {
 	absent := func(reason v1beta1.Reason) []v1beta1.AbsentMember {
 		return []v1beta1.AbsentMember{{Name: "node2", Reason: string(reason)}}
 	}
 	for _, test := range []struct {
-		story  string
-		count  int32
-		listed []v1beta1.AbsentMember
-		doubts bool
+		story    string
+		count    int32
+		listed   []v1beta1.AbsentMember
+		suspects bool
 	}{
 		{"it misses nobody", 0, nil, false},
-		{"it misses another", 1, absent(v1beta1.ReasonNodeHeard), false},
-		{"it misses more than it lists, all of them doubted", 2, absent(v1beta1.ReasonNodeHeard), true},
+		{"it misses another", 1, absent(v1beta1.ReasonNodeRenewing), false},
+		{"it misses more than it lists, all of them suspected", 2, absent(v1beta1.ReasonNodeRenewing), true},
 		{"it misses more, and had room for one that is dead", 2, absent(v1beta1.ReasonNodeSilent), false},
 	} {
 		status := v1beta1.SpeakerStatus{AbsentCount: test.count, AbsentMembers: test.listed}
-		if got := doubtOf(&v1beta1.Speaker{Status: status}, "node1"); (got != "") != test.doubts {
+		if got := suspicionOf(&v1beta1.Speaker{Status: status}, "node1"); (got != "") != test.suspects {
 			t.Errorf("%s: of node1 it says %q", test.story, got)
 		}
 	}

@@ -16,39 +16,39 @@ import (
 
 // ownState is what a Tracker knows of its own node.
 type ownState struct {
-	// links are those that may carry announcements, as others know them; linksKnown is
-	// set once they are known.
+	// links are those that may carry announcements, as published; linksKnown is set once
+	// they are known.
 	links      []links.Link
 	linksKnown bool
 	// onLAN is set once a link had a subnet with the member address, cutOff while none
 	// has that is up, or while no link is left at all.
 	onLAN, cutOff bool
-	// returning counts the returns of a link, after there was none, of which the
-	// others are still asked what became of the addresses meanwhile.
+	// returning counts the returns to the LAN for which this node still has to ask the
+	// others what became of its addresses.
 	returning int
 
 	stage announcement.Stage
 	// worked is set when this speaker has been ready.
 	worked bool
-	// isolated is set while this speaker has lost everybody for long, yielded is what
-	// it leaves to others then, by address; it is replaced, never changed.
+	// isolated is set while this speaker is isolated. yielded has the addresses that it
+	// leaves to others then, and to whom; it is replaced, never changed.
 	isolated bool
 	yielded  map[netip.Addr]string
 }
 
-// Around is what the decisions for all addresses need to know of who is there, all of one
-// moment.
+// Around is what decisions for addresses need to know of other nodes and this one, all
+// taken at one moment.
 type Around struct {
 	presence.Snapshot
 	// Speakers are all speakers by node, this one included.
 	Speakers map[string]announcement.Speaker
-	// Returning is set while this node is back on its LAN and has not heard yet what
-	// became of its addresses meanwhile. Whoever sees links that are back sees that, or
-	// a Snapshot that was made since the others were asked.
+	// Returning is set while this node is back on its LAN and has not heard yet what became
+	// of its addresses meanwhile. A caller that sees the returned links sees this too, or a
+	// Snapshot that was made after the others had answered.
 	Returning bool
 }
 
-// Around returns who is there.
+// Around returns what is known now.
 func (t *Tracker) Around() Around {
 	full := t.c.Room.IsFull()
 	t.mu.Lock()
@@ -98,8 +98,8 @@ func (t *Tracker) Stage() announcement.Stage {
 	return t.own.stage
 }
 
-// OwnLinks returns the links of this node that may carry announcements, as others know
-// them. They are not to be changed.
+// OwnLinks returns the links of this node that may carry announcements, as published. The
+// caller must not change them.
 func (t *Tracker) OwnLinks() []links.Link {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -114,11 +114,11 @@ func (t *Tracker) LinksKnown() bool {
 }
 
 // refreshLinks recomputes the links of this node that may carry announcements: those that
-// are eligible, and those that an advertisement names. moved reports a change. back
-// reports that this node is back on the LAN of the other members, which it had lost; it
-// may have kept other links all the while. Then the node is returning, until the caller
-// has asked the others and calls returned. Links of pods come and go all the time and are
-// none of them.
+// are eligible, and those that an advertisement names. moved reports a change. back reports
+// that this node is back on the LAN of the other members, which it had lost; it may have
+// kept other links all the while. Then the node is returning, until the caller has asked
+// the others and calls returned. Links of pods, which come and go all the time, do not
+// count.
 func (t *Tracker) refreshLinks() (moved, back bool) {
 	all := t.c.Links.Links()
 	if all == nil {
@@ -158,7 +158,7 @@ func (t *Tracker) lan(all []links.Link, usable bool) (onLAN, cutOff bool) {
 	return onLAN, !usable || onLAN && !there
 }
 
-// returned takes in that a return of this node was asked about.
+// returned ends a return that refreshLinks reported.
 func (t *Tracker) returned() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -188,9 +188,9 @@ func (t *Tracker) InterfaceWith(addr netip.Addr) string {
 	return ""
 }
 
-// SetIsolated takes in whether this speaker has lost everybody for long, and which
-// addresses it leaves to others then, by address. What was left stays so until the
-// speaker is not isolated any more. It reports whether isolated is news.
+// SetIsolated records whether this speaker is isolated, and the addresses that it leaves to
+// others then. It leaves these until it is no longer isolated. It reports whether isolated
+// has changed.
 func (t *Tracker) SetIsolated(isolated bool, to map[netip.Addr]string) (news bool) {
 	t.mu.Lock()
 	before := t.own
@@ -211,15 +211,15 @@ func (t *Tracker) SetIsolated(isolated bool, to map[netip.Addr]string) (news boo
 	return news
 }
 
-// IsIsolated reports whether this speaker has lost everybody for long.
+// IsIsolated reports whether this speaker is isolated.
 func (t *Tracker) IsIsolated() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.own.isolated
 }
 
-// YieldedTo returns the node to which an address is left because this speaker knows
-// nothing of the others; "" for none, or for one that is gone since.
+// YieldedTo returns the node to which this speaker leaves an address because it is
+// isolated; "" if there is none, or it has gone since.
 func (t *Tracker) YieldedTo(addr netip.Addr) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

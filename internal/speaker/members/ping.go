@@ -10,8 +10,8 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/presence"
 )
 
-// pingQuestionable pings the speakers that are in question, again and again until they
-// are not any more.
+// pingQuestionable pings the questionable speakers, repeatedly until they are no longer
+// questionable.
 func (t *Tracker) pingQuestionable(ctx context.Context) {
 	if ctx.Err() != nil {
 		return // nobody waits for it any more
@@ -33,8 +33,8 @@ func (t *Tracker) pingQuestionable(ctx context.Context) {
 	}
 }
 
-// questionable returns the nodes whose speaker is to be pinged now, with when their
-// kernel last answered. They count as being pinged.
+// questionable returns the nodes whose speaker to ping now, with when their kernel last
+// answered, and marks them as being pinged.
 func (t *Tracker) questionable() map[string]time.Time {
 	last, obs := t.observe()
 	ask, settled := presence.Questionable(last, obs)
@@ -55,9 +55,8 @@ func (t *Tracker) questionable() map[string]time.Time {
 // refusalTimeout is how long a node's kernel may take to refuse a connection.
 const refusalTimeout = 200 * time.Millisecond
 
-// Ping asks the speaker of a node whether it is there, and when it does not answer, the
-// kernel of the node whether anybody listens at its port. It reports whether the answer
-// is news.
+// Ping pings the speaker of a node. If that does not answer, Ping connects to its port, to
+// see whether the node's kernel refuses. It reports whether the result is news.
 func (t *Tracker) Ping(ctx context.Context, node string) (news bool) {
 	result := presence.Ping{Failed: t.c.Membership.Ping(ctx, node) != nil}
 	if peer := t.peer(node); result.Failed && peer.IsValid() {
@@ -73,11 +72,11 @@ func (t *Tracker) Ping(ctx context.Context, node string) (news bool) {
 	return t.pinged(node, result)
 }
 
-// pinged takes in the result of a ping. It reports whether it is news.
+// pinged records the result of a ping, and reports whether it is news.
 func (t *Tracker) pinged(node string, result presence.Ping) (news bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.pings[node], news = result.After(t.pings[node], t.c.Patience.Silence)
+	t.pings[node], news = result.After(t.pings[node], t.c.Grace.Silence)
 	return news
 }
 
@@ -88,8 +87,8 @@ func (t *Tracker) peer(node string) netip.AddrPort {
 	return t.objects[node].Peer
 }
 
-// pingPause returns how long a speaker is left alone after a ping, when the kernel of its
-// node last answered so long ago.
+// pingPause returns the time between two pings of a speaker whose node's kernel last
+// answered so long ago.
 func pingPause(silent time.Duration) time.Duration {
 	if silent < 10*time.Second {
 		return 100 * time.Millisecond

@@ -13,24 +13,23 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/presence"
 )
 
-// mostNamed is how many speakers a message names.
+// mostNamed is how many speakers a message names at most.
 const mostNamed = 10
 
-// ReachableCondition returns the condition that tells whether the speaker at own hears all
-// others that work. why is why it does not take part in the membership, nil when it does.
+// ReachableCondition returns the condition MembersReachable of the speaker at own. why is
+// the reason that it does not take part in the membership; nil if it does.
 func ReachableCondition(why *Problem, s presence.Snapshot, own netip.AddrPort) metav1.Condition {
 	if why == nil {
 		why = unreachable(s, own)
 	}
 	if why == nil {
-		return kube.Condition(v1beta1.ConditionMembersReachable, true, v1beta1.ReasonMembersHeard,
+		return kube.Condition(v1beta1.ConditionMembersReachable, true, v1beta1.ReasonAllMembersReachable,
 			"Every other speaker that works is heard.", 0)
 	}
 	return kube.Condition(v1beta1.ConditionMembersReachable, false, why.Reason, why.Message, 0)
 }
 
-// unreachable returns why a speaker that takes part in the membership does not hear all
-// others; nil when it does.
+// unreachable returns why a member does not hear all other speakers; nil if it does.
 func unreachable(s presence.Snapshot, own netip.AddrPort) *Problem {
 	unheard := s.Unheard()
 	if len(unheard) == 0 {
@@ -43,11 +42,12 @@ func unreachable(s presence.Snapshot, own netip.AddrPort) *Problem {
 		"from getting through between the nodes. Until then they know of each other by the API server only.",
 		own.Port())
 	if s.Alive <= 1 {
-		return &Problem{v1beta1.ReasonNoMemberHeard, fmt.Sprintf(
+		return &Problem{v1beta1.ReasonNoMemberReachable, fmt.Sprintf(
 			"According to the API server %d other speakers work, and none is heard. %s", len(unheard), help)}
 	}
-	return &Problem{v1beta1.ReasonSomeMembersNotHeard, fmt.Sprintf(
-		"These speakers work, according to the API server, and are not heard: %s. %s", namesOf(unheard), help)}
+	return &Problem{v1beta1.ReasonSomeMembersUnreachable, fmt.Sprintf(
+		"These speakers work, according to the API server, and are not heard: %s. %s",
+		namesOf(unheard), help)}
 }
 
 // namesOf names the first nodes of a list, and how many more there are.
@@ -68,7 +68,7 @@ func otherFamily(s presence.Snapshot, unheard []string, own netip.Addr) []string
 	})
 }
 
-// familyMessage says that other speakers are reached by another family.
+// familyMessage returns the message for other speakers that use another IP family.
 func familyMessage(s presence.Snapshot, other []string, own netip.AddrPort) string {
 	peer := s.Members[other[0]].Peer
 	return fmt.Sprintf("This speaker is reached at %s, and those of %s at %s addresses, such as %s: "+

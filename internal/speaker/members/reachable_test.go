@@ -29,7 +29,7 @@ func TestMembersReachable(t *testing.T) {
 			case i >= alive+unheard:
 				m.Presence, m.Reason = announcement.Gone, v1beta1.ReasonNodeSilent
 			case i >= alive:
-				m.Reason = v1beta1.ReasonNodeHeard
+				m.Reason = v1beta1.ReasonNodeRenewing
 			}
 			p.Members[fmt.Sprintf("n%02d", i)] = m
 		}
@@ -41,17 +41,17 @@ func TestMembersReachable(t *testing.T) {
 		reason v1beta1.Reason
 		says   string
 	}{
-		{"it is alone", others(0, 0, 0), v1beta1.ReasonMembersHeard, ""},
-		{"all are heard", others(3, 0, 0), v1beta1.ReasonMembersHeard, ""},
-		{"one is dead", others(2, 0, 1), v1beta1.ReasonMembersHeard, ""},
-		{"all others are dead", others(0, 0, 2), v1beta1.ReasonMembersHeard, ""},
-		{"none is heard", others(0, 2, 1), v1beta1.ReasonNoMemberHeard, "2 other speakers work, and none is heard. See that no firewall or network policy keeps port 7947, TCP and UDP"},
-		{"one is not heard", others(2, 1, 0), v1beta1.ReasonSomeMembersNotHeard, "not heard: n02."},
-		{"many are not heard", others(1, 12, 0), v1beta1.ReasonSomeMembersNotHeard, "n10 and 2 more."},
+		{"it is alone", others(0, 0, 0), v1beta1.ReasonAllMembersReachable, ""},
+		{"all are heard", others(3, 0, 0), v1beta1.ReasonAllMembersReachable, ""},
+		{"one is dead", others(2, 0, 1), v1beta1.ReasonAllMembersReachable, ""},
+		{"all others are dead", others(0, 0, 2), v1beta1.ReasonAllMembersReachable, ""},
+		{"none is heard", others(0, 2, 1), v1beta1.ReasonNoMemberReachable, "2 other speakers work, and none is heard. See that no firewall or network policy keeps port 7947, TCP and UDP"},
+		{"one is not heard", others(2, 1, 0), v1beta1.ReasonSomeMembersUnreachable, "not heard: n02."},
+		{"many are not heard", others(1, 12, 0), v1beta1.ReasonSomeMembersUnreachable, "n10 and 2 more."},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			c := ReachableCondition(nil, test.p, own)
-			if c.Reason != string(test.reason) || (c.Status == metav1.ConditionTrue) != (test.reason == v1beta1.ReasonMembersHeard) ||
+			if c.Reason != string(test.reason) || (c.Status == metav1.ConditionTrue) != (test.reason == v1beta1.ReasonAllMembersReachable) ||
 				!strings.Contains(c.Message, test.says) {
 				t.Errorf("got %+v", c)
 			}
@@ -74,7 +74,7 @@ func TestTwoFamiliesAreReported(t *testing.T) {
 		}
 		w.Publishes("node2") // it has chosen again, and its object lags behind
 		w.see()
-		if c := ReachableCondition(nil, w.tracker.Current(), own); c.Reason != string(v1beta1.ReasonSomeMembersNotHeard) {
+		if c := ReachableCondition(nil, w.tracker.Current(), own); c.Reason != string(v1beta1.ReasonSomeMembersUnreachable) {
 			t.Errorf("the condition is %+v", c)
 		}
 	})

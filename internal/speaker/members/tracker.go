@@ -25,7 +25,7 @@ type Membership interface {
 	Run(context.Context) error
 	Changed() <-chan struct{}
 	Members() []membership.Member
-	// Settled reports whether it is known which members are alive.
+	// Settled reports whether this member knows which others are alive.
 	Settled() bool
 	SetPeers([]netip.AddrPort)
 	SetNodes([]netip.Addr)
@@ -44,7 +44,7 @@ type Prober interface {
 	LinkReach() prober.LinkReach
 }
 
-// Announcer tells frames of other nodes from those of foreign hosts.
+// Announcer distinguishes frames of other nodes from those of foreign hosts.
 type Announcer interface {
 	SetLinks([]links.Link)
 	SetMembers([]net.HardwareAddr)
@@ -67,18 +67,18 @@ type Configuration interface {
 	Current() (config.Config, uint64)
 }
 
-// Room tells whether this node has room for more claims; [Claims] has.
+// Room reports whether this node has room for more claims. [Claims] implements it.
 type Room interface {
 	IsFull() bool
 }
 
-// Requeuer has addresses reconciled.
+// Requeuer requeues addresses, to have them reconciled.
 type Requeuer interface {
 	Requeue(netip.Addr)
 	RequeueAll() (number uint64)
 }
 
-// Pass is told when a pass of the Tracker begins and ends.
+// Pass records when a pass of the Tracker begins and ends.
 type Pass interface {
 	Begin()
 	End()
@@ -87,14 +87,13 @@ type Pass interface {
 // Config is what a [Tracker] needs. All of it is required but ExcludeLinks.
 type Config struct {
 	// Node is this node, Address the one at which this speaker is a member.
-	Node     string
-	Address  netip.Addr
-	Patience announcement.GracePeriods
-	// ExcludeLinks match the links that are not chosen unless an advertisement names
-	// them.
+	Node    string
+	Address netip.Addr
+	Grace   announcement.GracePeriods
+	// ExcludeLinks match links that are used only if an advertisement names them.
 	ExcludeLinks []*regexp.Regexp
-	// IgnoreExclude is set where the exclude label means nothing to this speaker,
-	// IgnoreCordon where a cordon means nothing.
+	// IgnoreExclude is set if this speaker ignores the exclude label, IgnoreCordon if it
+	// ignores a cordon.
 	IgnoreExclude bool
 	IgnoreCordon  bool
 
@@ -113,14 +112,14 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// Tracker knows who is there: it follows links, members, probes, Speaker objects and time,
-// publishes what this node sees, and has addresses reconciled when that changed. It is
-// safe for concurrent use.
+// Tracker knows which speakers are there. It follows links, members, probes, Speaker
+// objects and time, publishes what this node sees, and requeues addresses when that has
+// changed. It is safe for concurrent use.
 type Tracker struct {
 	c     Config
 	wake  notify.Signal // objects, configuration or pings changed
 	tasks sync.WaitGroup
-	// asking are the tasks that find out whether anybody is heard.
+	// asking are the tasks that find out whether this speaker has contact.
 	asking sync.WaitGroup
 
 	// evaluating is held while a snapshot is made: what is seen later is published
@@ -131,21 +130,21 @@ type Tracker struct {
 	mu   sync.Mutex
 	own  ownState
 	last presence.Snapshot
-	// objects are what the API tells of other speakers, pings what became of pings of
-	// them, pinging those that are being pinged.
+	// objects are the Speaker objects of other nodes, pings the last results of pings,
+	// pinging the nodes that are being pinged.
 	objects map[string]presence.Object
 	pings   map[string]presence.Ping
 	pinging map[string]bool
 	// disconnectedUntil is until when this node could see none of the others.
 	disconnectedUntil time.Time
-	// api and others are the connections to the rest of the cluster; askingAPI is set
-	// while it is found out whether the API server answers.
+	// api and others are the connections to the rest of the cluster; askingAPI is set while
+	// a task asks whether the API server answers.
 	api, others presence.Contact
 	askingAPI   bool
 }
 
-// New returns a Tracker that knows nobody yet, and publishes what this speaker makes of
-// the marks of nodes. It starts nothing.
+// New returns a Tracker that knows nobody yet, and publishes whether this speaker ignores
+// marks. It starts nothing.
 func New(c Config) (*Tracker, error) {
 	t := &Tracker{
 		c:       c,
@@ -194,9 +193,9 @@ func (t *Tracker) Run(ctx context.Context) error {
 	return nil
 }
 
-// rest lets news gather for some times as long as the last evaluation took, so that
-// thousands of claims, which come in hundreds of messages, are evaluated together and
-// leave the processor to those who act on them.
+// rest waits for some times as long as the last evaluation took. So thousands of claims,
+// which come in hundreds of messages, are evaluated together, and leave processor time for
+// acting on them.
 func rest(ctx context.Context, took time.Duration) {
 	const times, most = 4, 50 * time.Millisecond
 	select {
@@ -205,8 +204,8 @@ func rest(ctx context.Context, took time.Duration) {
 	}
 }
 
-// Evaluate takes in everything that there is to know, once, and has addresses reconciled
-// that the difference concerns. It returns how long nothing changes by itself.
+// Evaluate makes a new snapshot from all observations, and requeues the addresses that the
+// difference concerns. It returns after how long the snapshot may change by itself.
 func (t *Tracker) Evaluate(ctx context.Context) time.Duration {
 	const idle = time.Hour
 	t.evaluating.Lock()
@@ -225,7 +224,7 @@ func (t *Tracker) Evaluate(ctx context.Context) time.Duration {
 	s := t.refresh(now)
 
 	t.pingQuestionable(ctx)
-	t.c.Prober.SetTargets(targetsOf(s.Targets(t.c.Node, t.OwnLinks(), t.c.Prober.LinkReach().Doubtful)))
+	t.c.Prober.SetTargets(targetsOf(s.Targets(t.c.Node, t.OwnLinks(), t.c.Prober.LinkReach().Suspect)))
 	t.c.Announcer.SetMembers(s.HardwareAddrs())
 	switch {
 	case moved || s.MembersChanged:
@@ -260,15 +259,15 @@ func (t *Tracker) refresh(now time.Time) presence.Snapshot {
 	return next
 }
 
-// observe returns what is known now, but for membership, and the snapshot that this makes
-// another of.
+// observe returns the last snapshot, and the observations that make the next one, except
+// those of membership.
 func (t *Tracker) observe() (presence.Snapshot, presence.Observations) {
 	reach, linkReach := reachOf(t.c.Prober.Reach()), presence.LinkReach(t.c.Prober.LinkReach())
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.last, presence.Observations{
 		Node:              t.c.Node,
-		Patience:          t.c.Patience,
+		Grace:             t.c.Grace,
 		OwnLinks:          t.own.links,
 		Objects:           t.objects,
 		Reach:             reach,
@@ -302,14 +301,14 @@ func targetsOf(targets []presence.Target) []prober.Target {
 	return out
 }
 
-// ownReports returns what this node says of the others.
+// ownReports returns what this node reports about the others.
 func (t *Tracker) ownReports() map[string]presence.ProbeReport {
 	last, obs := t.observe()
 	return presence.OwnReports(last, obs)
 }
 
-// comeBack has this node, which is returning, ask the others before it announces
-// anything. Each return asks by itself: what an earlier one was told is from before the
+// comeBack asks the other members on behalf of a returning node, before it announces
+// anything. Each return asks for itself: answers to an earlier one are from before the
 // links were lost again.
 func (t *Tracker) comeBack(ctx context.Context) {
 	t.tasks.Go(func() {
@@ -320,8 +319,8 @@ func (t *Tracker) comeBack(ctx context.Context) {
 	})
 }
 
-// confirmTimeout is how long a speaker that was frozen or cut off waits for another one
-// to answer before it takes itself for alone.
+// confirmTimeout is how long a speaker that was stalled or cut off waits for an answer of
+// another before it continues alone.
 const confirmTimeout = 3 * time.Second
 
 func (t *Tracker) confirm(ctx context.Context) {
@@ -332,15 +331,15 @@ func (t *Tracker) confirm(ctx context.Context) {
 	}
 }
 
-// Reconnect asks the other members what became of this node's addresses while it could
-// see none of them, because its process was stalled, and takes in what they say.
+// Reconnect asks the other members what became of this node's addresses while its process
+// was stalled, and evaluates the answers.
 func (t *Tracker) Reconnect(ctx context.Context) {
 	t.MarkDisconnected()
 	t.confirm(ctx)
 	t.Evaluate(ctx)
 }
 
-// MarkDisconnected takes in that this node could see none of the others until now.
+// MarkDisconnected records that this node could see none of the others until now.
 func (t *Tracker) MarkDisconnected() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -361,7 +360,7 @@ func (t *Tracker) publish(prefix string, values map[string][]byte) {
 	}
 }
 
-// Settle waits until it is known which members are alive, at most for timeout.
+// Settle waits until this member knows which others are alive, for timeout at most.
 func (t *Tracker) Settle(ctx context.Context, timeout time.Duration) {
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
@@ -391,8 +390,8 @@ func (t *Tracker) HasMet() bool {
 	return false
 }
 
-// ClaimedBefore returns what the speaker before this one claimed: as the others remember
-// it, and as its object tells, should they have been restarted too.
+// ClaimedBefore returns what this node's speaker claimed before its restart: as the others
+// remember it, and as its object lists it, in case they were restarted too.
 func (t *Tracker) ClaimedBefore(object map[netip.Addr]announcement.Claim) map[netip.Addr]announcement.Claim {
 	var remembered map[netip.Addr]announcement.Claim
 	for _, m := range t.c.Membership.Members() {

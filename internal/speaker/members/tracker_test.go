@@ -56,12 +56,12 @@ func TestPresenceFollowsAMembersLife(t *testing.T) {
 				w.Kernels["node2"] = prober.Reach{State: prober.Silent, LastAnswer: time.Now(), Missed: 3}
 			}, "Present (NodePresent)"},
 			{"its speaker is killed, its kernel answers", func() { w.Publishes("node2"); w.died("node2", true) }, "Held (NodeHeld)"},
-			{"for too long", func() { time.Sleep(patience.Silence) }, "Gone (SpeakerNotAlive)"},
+			{"for too long", func() { time.Sleep(graces.Silence) }, "Gone (SpeakerNotAlive)"},
 			{"it is back and looks for the others", func() { w.Publishes("node2", "stage=starting") }, "Held (NodeHeld)"},
 			{"it finds them", func() { w.Publishes("node2") }, "Present (NodePresent)"},
 			{"it is about to restart", func() { w.Publishes("node2", "stage=restarting") }, "Held (NodeHeld)"},
 			{"it has left to do so", func() { w.Others["node2"] = member("node2", membership.Left, time.Now(), "stage=restarting") }, "Held (NodeHeld)"},
-			{"it does not come back", func() { time.Sleep(patience.Restart) }, "Gone (SpeakerNotAlive)"},
+			{"it does not come back", func() { time.Sleep(graces.Restart) }, "Gone (SpeakerNotAlive)"},
 			{"it comes back, and then its node is drained", func() { w.Publishes("node2", "stage=leaving") }, "Leaving (NodeLeaving)"},
 			{"it has handed over", func() { w.Others["node2"] = member("node2", membership.Left, time.Now(), "stage=leaving") }, "Gone (NodeLeaving)"},
 		} {
@@ -75,23 +75,23 @@ func TestPresenceFollowsAMembersLife(t *testing.T) {
 }
 
 // TestNodeThatSawNobodyTakesNothing: a node that could see nobody for a while, because it
-// had no link or stood still, takes nothing from members that it missed then, before
+// had no link or was stalled, takes nothing from members that it missed then, before
 // it has looked for them as long as for any other.
 func TestNodeThatSawNobodyTakesNothing(t *testing.T) {
-	patience := patience
-	patience.Doubt = 500 * time.Millisecond
+	graces := graces
+	graces.Suspicion = 500 * time.Millisecond
 	for _, test := range []struct {
 		story string
 		reach prober.Reach
 		want  string
 		lasts time.Duration
 	}{
-		{"its kernel is not probed yet", prober.Reach{}, "Held (NodeHeld)", patience.Doubt},
-		{"its kernel answers", prober.Reach{State: prober.Answers, LastAnswer: time.Now()}, "Held (NodeHeld)", patience.Silence},
+		{"its kernel is not probed yet", prober.Reach{}, "Held (NodeHeld)", graces.Suspicion},
+		{"its kernel answers", prober.Reach{State: prober.Answers, LastAnswer: time.Now()}, "Held (NodeHeld)", graces.Silence},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, func(c *Config) { c.Patience = patience })
+				w := newWorld(t, func(c *Config) { c.Grace = graces })
 				w.Publishes("node2")
 				w.died("node2", false)
 				w.Kernels["node2"] = test.reach
@@ -195,7 +195,7 @@ func TestWhatChangedIsRequeued(t *testing.T) {
 				w.Publishes("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2", "link/eth1=02:00:00:00:00:22 198.51.100.2/24")
 			}, "[]", true},
 			{"its speaker is killed: what it claims is remembered", func() { w.died("node2", true) }, "[]", true},
-			{"its patience ends", func() { time.Sleep(patience.Silence) }, "[]", true},
+			{"its graces ends", func() { time.Sleep(graces.Silence) }, "[]", true},
 			{"it is forgotten, and its claims with it", func() { delete(w.Others, "node2") }, "[]", true},
 		} {
 			step.change()
@@ -208,7 +208,7 @@ func TestWhatChangedIsRequeued(t *testing.T) {
 	})
 }
 
-// TestSnapshotIsMadeAgainInTime: when patience with the first of the others
+// TestSnapshotIsMadeAgainInTime: when graces with the first of the others
 // ends.
 func TestSnapshotIsMadeAgainInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -222,13 +222,13 @@ func TestSnapshotIsMadeAgainInTime(t *testing.T) {
 		w.died("node2", true)
 		since := time.Now()
 		w.see()
-		if p := w.tracker.Current(); !p.Recheck.Equal(since.Add(patience.Silence)) {
-			t.Errorf("it is looked again in %s, want %s", time.Until(p.Recheck), patience.Silence)
+		if p := w.tracker.Current(); !p.Recheck.Equal(since.Add(graces.Silence)) {
+			t.Errorf("it is looked again in %s, want %s", time.Until(p.Recheck), graces.Silence)
 		}
-		time.Sleep(patience.Silence)
+		time.Sleep(graces.Silence)
 		w.see()
-		if p := w.tracker.Current(); !p.Recheck.Equal(since.Add(patience.Restart)) {
-			t.Errorf("it is looked again in %s, want %s", time.Until(p.Recheck), patience.Restart-patience.Silence)
+		if p := w.tracker.Current(); !p.Recheck.Equal(since.Add(graces.Restart)) {
+			t.Errorf("it is looked again in %s, want %s", time.Until(p.Recheck), graces.Restart-graces.Silence)
 		}
 	})
 }
@@ -280,15 +280,15 @@ func TestObjectStandsInForAMemberThatIsNotHeard(t *testing.T) {
 
 		time.Sleep(8 * time.Second)
 		w.reads(written("node2", speakertest.RenewedAt(time.Now()), speakertest.Announcing("192.0.2.10", 4)))
-		if got := w.is("node2"); got != "Present (NodeHeard)" {
+		if got := w.is("node2"); got != "Present (NodeRenewing)" {
 			t.Errorf("one that renews its object is %s", got)
 		}
-		if p := w.tracker.Current(); !p.Recheck.Equal(time.Now().Add(patience.Renewal)) || p.Alive != 1 {
+		if p := w.tracker.Current(); !p.Recheck.Equal(time.Now().Add(graces.Renewal)) || p.Alive != 1 {
 			t.Errorf("it is looked again in %s; %d are alive", time.Until(p.Recheck), p.Alive)
 		}
-		time.Sleep(patience.Renewal - time.Second)
+		time.Sleep(graces.Renewal - time.Second)
 		w.reads() // another object changed
-		if got := w.is("node2"); got != "Present (NodeHeard)" {
+		if got := w.is("node2"); got != "Present (NodeRenewing)" {
 			t.Errorf("it is %s", got)
 		}
 		w.away = true
@@ -698,7 +698,7 @@ func TestARefusedPing(t *testing.T) {
 		w.Publishes("node2")
 		w.reads(written("node2"))
 		w.died("node2", true)
-		time.Sleep(patience.Silence)
+		time.Sleep(graces.Silence)
 		w.see()
 		if got := w.is("node2"); got != "Held (NodeHeld)" || !w.tracker.pings["node2"].Refused {
 			t.Errorf("it is %s, after the ping %+v", got, w.tracker.pings["node2"])

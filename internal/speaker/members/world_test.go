@@ -19,13 +19,13 @@ import (
 
 // What nearly every story is told with.
 var (
-	address  = clustertest.Address
-	start    = speakertest.Start
-	patience = speakertest.Graces
-	node     = clustertest.Node
-	link     = speakertest.Link
-	member   = speakertest.Member
-	written  = speakertest.Speaker
+	address = clustertest.Address
+	start   = speakertest.Start
+	graces  = speakertest.Graces
+	node    = clustertest.Node
+	link    = speakertest.Link
+	member  = speakertest.Member
+	written = speakertest.Speaker
 )
 
 var own = netip.MustParseAddrPort("192.0.2.1:7947")
@@ -48,7 +48,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	w := &world{World: speakertest.NewWorld(t, "node1"), t: t, api: clustertest.New(t)}
 	c := Config{
 		Node:          "node1",
-		Patience:      patience,
+		Grace:         graces,
 		ExcludeLinks:  links.DefaultExclude(),
 		Configuration: w,
 		Membership:    w,

@@ -7,15 +7,15 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
-// RenewalTrust is how long a renewal seen proves that its writer works.
+// RenewalTrust is how long a renewal proves that its writer works.
 const RenewalTrust = 20 * time.Second
 
-// contactReturns is how long a speaker whose contact was lost gives all others to be
-// heard again, once it is back: to be joined, or to renew their Speaker objects.
+// contactReturns is how long a speaker waits, once a lost contact is back, until it trusts
+// the contact again. In that time all others are joined, or renew their Speaker objects.
 const contactReturns = RenewalTrust
 
-// Where contact was lost for less than contactBlip, perhaps because one answer was
-// late, blipReturns is enough: membership joins those that it has lost meanwhile.
+// If contact was lost for less than contactBlip, perhaps because one answer was late,
+// blipReturns is enough: membership rejoins those that it has lost meanwhile.
 const (
 	contactBlip = 3 * time.Second
 	blipReturns = 6 * time.Second
@@ -24,18 +24,18 @@ const (
 // Contact is one connection to the rest of the cluster, and when it was last known to
 // work.
 type Contact struct {
-	// Last is when it was found to work last. Trusted is the same, but for the time
-	// after it was lost: then what comes by it is not complete yet.
+	// Last is when it last worked. Trusted is when it last delivered complete news: after a
+	// loss, that takes a while.
 	Last, Trusted time.Time
-	// lost is since when it does not work, zero while it does; back since when it
-	// works again.
+	// lost is when it stopped to work, zero while it works; back is when it began to work
+	// again.
 	lost, back time.Time
 }
 
 // Working returns a contact that works and has not been lost.
 func Working(now time.Time) Contact { return Contact{Last: now, Trusted: now} }
 
-// Note returns the contact after it was found to work or not.
+// Note returns the contact after one more observation of whether it works.
 func (c Contact) Note(works bool, now time.Time) Contact {
 	if !works {
 		c.back = time.Time{}
@@ -58,37 +58,38 @@ func (c Contact) Note(works bool, now time.Time) Contact {
 	return c
 }
 
-// Doubt is how badly a speaker needs to know whether it is itself that hears nothing.
-type Doubt int
+// Missing says whether a speaker misses members, and so how badly it needs to know whether
+// it is itself that is cut off.
+type Missing int
 
-// The kinds of doubt, from none to most.
+// The values of Missing, in rising order of urgency.
 const (
-	// NoDoubt: all members are heard, or their nodes are dead.
-	NoDoubt Doubt = iota
-	// LastingDoubt: some are not heard, and that is nothing new.
-	LastingDoubt
-	// FreshDoubt: some have just fallen silent, or nothing is known of them.
-	FreshDoubt
+	// NoneMissing: all members are heard, or their nodes are dead.
+	NoneMissing Missing = iota
+	// StillMissing: some are not heard, and that is nothing new.
+	StillMissing
+	// NewlyMissing: some have just fallen silent, or nothing is known of them.
+	NewlyMissing
 )
 
-// Doubt returns how badly this speaker needs to know whether it is itself that hears
-// nothing. It also returns the members that membership sees alive, and whether the API
-// server is to be asked too: where there are none, or where it has told of others.
-func (s Snapshot) Doubt() (out Doubt, alive []string, askAPI bool) {
+// Missing reports whether this speaker misses members. It also returns the members that
+// membership sees alive, and whether to ask the API server too: if no member is alive, or
+// if the API server has reported others that membership does not see.
+func (s Snapshot) Missing() (out Missing, alive []string, askAPI bool) {
 	for name, m := range s.Members {
 		switch {
 		case m.Heard:
 			alive = append(alive, name)
 		case m.Reason == v1beta1.ReasonNodeAssumed:
-			out, askAPI = FreshDoubt, true
+			out, askAPI = NewlyMissing, true
 		case m.Presence == announcement.Held && !m.Expected:
-			out = FreshDoubt
-		case m.Reason == v1beta1.ReasonNodeHeard:
-			out, askAPI = max(out, LastingDoubt), true
+			out = NewlyMissing
+		case m.Reason == v1beta1.ReasonNodeRenewing:
+			out, askAPI = max(out, StillMissing), true
 		}
 	}
 	if len(alive) == 0 && len(s.Members) > 0 {
-		out, askAPI = max(out, LastingDoubt), true
+		out, askAPI = max(out, StillMissing), true
 	}
 	return out, alive, askAPI
 }

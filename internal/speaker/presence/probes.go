@@ -12,21 +12,21 @@ import (
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
-// Reachability is what probes say of the kernel of a node.
+// Reachability is the result of probes of a node's kernel.
 type Reachability uint8
 
 // The states of reachability; the zero value is Unknown.
 const (
-	// Unknown: it has not answered since it is probed, or since the link came up.
-	// Silence means nothing then.
+	// Unknown: it has not answered since the first probe, or since the link came up. Its
+	// silence means nothing then.
 	Unknown Reachability = iota
 	// Answers: it answers probes.
 	Answers
-	// Silent: it has answered, and does no more.
+	// Silent: it has answered, and no longer does.
 	Silent
 )
 
-// Reach is what this node's probes have found of the kernel of another node.
+// Reach is what this node's probes have found out about another node's kernel.
 type Reach struct {
 	State Reachability
 	// LastAnswer is when it answered last; zero before the first time.
@@ -35,20 +35,20 @@ type Reach struct {
 	Missed int
 }
 
-// LinkReach is what they have found of the links of other nodes.
+// LinkReach is what this node's probes have found out about the links of other nodes.
 type LinkReach struct {
-	// Answers and Silent are by node the names of its links on which its kernel
-	// answers, and on which it does no more while others answer there.
+	// Answers has, by node, the links on which its kernel answers. Silent has those on
+	// which it no longer does, while other nodes answer there.
 	Answers, Silent map[string][]string
-	// Doubtful are the links of this node on which another is silent. To tell who has
-	// lost the LAN takes a third node there.
-	Doubtful []string
+	// Suspect are the links of this node on which another node is silent. Only a third node
+	// there shows which of the two has lost the LAN.
+	Suspect []string
 }
 
-// Target is an address of another node that is to be probed.
+// Target is an address of another node to probe.
 type Target struct {
-	// Node is the other node, Link the link of this node on which to ask, On the link
-	// of the other that has the address.
+	// Node is the other node. Link is the link of this node on which to probe, On the link
+	// of the other node that has the address.
 	Node string
 	Link string
 	On   string
@@ -56,8 +56,8 @@ type Target struct {
 	MAC  net.HardwareAddr
 }
 
-// Ping is the last answer, or missing answer, of a speaker to a ping. Refused is set
-// when the kernel of its node refuses connections to the speaker's port.
+// Ping is the last result of a ping of a speaker. Refused is set if the kernel of its node
+// refuses connections to the speaker's port.
 type Ping struct {
 	Failed  bool
 	Refused bool
@@ -66,9 +66,9 @@ type Ping struct {
 	RefusedAt time.Time
 }
 
-// After returns the ping that is remembered when p follows before, and whether it is
-// news. A process that has just been started listens before it answers: it is given this
-// long from then on, not from when the one before it died.
+// After returns the result to keep when p follows before, and whether it is news. A process
+// that has just been started listens before it answers: it has the time silence from then
+// on, not from the death of its predecessor.
 func (p Ping) After(before Ping, silence time.Duration) (out Ping, news bool) {
 	switch {
 	case p.Refused:
@@ -80,8 +80,8 @@ func (p Ping) After(before Ping, silence time.Duration) (out Ping, news bool) {
 	return p, before.Failed != p.Failed || before.Refused != p.Refused
 }
 
-// reports returns those of a node's witnesses. This node's own are fresh, those of
-// others are what they published.
+// reports returns the reports of a node's witnesses: those of this node as of now, those of
+// others as published.
 func (v view) reports(name string) []ProbeReport {
 	var out []ProbeReport
 	for _, witness := range announcement.Witnesses(name, v.alive) {
@@ -94,7 +94,7 @@ func (v view) reports(name string) []ProbeReport {
 	return out
 }
 
-// OwnReports returns what this node says of the others, by node.
+// OwnReports returns this node's reports about the others, by node.
 func OwnReports(last Snapshot, obs Observations) map[string]ProbeReport {
 	out := make(map[string]ProbeReport, len(obs.Reach))
 	for name := range obs.Reach {
@@ -103,8 +103,8 @@ func OwnReports(last Snapshot, obs Observations) map[string]ProbeReport {
 	return out
 }
 
-// ownReport returns what this node says of another. Of the link on which the other
-// speaker is reached as a member it says nothing as long as that answers pings.
+// ownReport returns this node's report about another. It omits the link on which the other
+// speaker is reached as a member, as long as that speaker answers pings.
 func (o Observations) ownReport(last Snapshot, name string) ProbeReport {
 	other := func(link string) bool {
 		peer := o.Objects[name].Peer.Addr()
@@ -120,7 +120,7 @@ func (o Observations) ownReport(last Snapshot, name string) ProbeReport {
 	}
 }
 
-// keep returns the part of a list for which a condition holds.
+// keep returns the elements for which condition holds.
 func keep(list []string, condition func(string) bool) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !condition(s) })
 }
@@ -133,8 +133,8 @@ func kernelReports(all []ProbeReport) []announcement.Report {
 	return out
 }
 
-// silentLinks returns the links of a node on which its witnesses find its kernel silent:
-// one says so, and none gets an answer there.
+// silentLinks returns the links of a node on which its kernel is silent: at least one
+// witness reports it, and none gets an answer there.
 func silentLinks(all []ProbeReport) []string {
 	var answers, silent []string
 	for _, r := range all {
@@ -144,8 +144,8 @@ func silentLinks(all []ProbeReport) []string {
 	return keep(slices.Compact(silent), func(link string) bool { return !slices.Contains(answers, link) })
 }
 
-// kernelReport returns what this node says of the kernel of another. It is silent when
-// neither the kernel nor the speaker has answered since the kernel last did.
+// kernelReport returns this node's report about the kernel of another. The kernel is silent
+// if neither it nor the speaker has answered since the kernel's last answer.
 func kernelReport(r Reach, p Ping) announcement.Report {
 	switch {
 	case r.State == Answers && p.Refused:
@@ -158,10 +158,10 @@ func kernelReport(r Reach, p Ping) announcement.Report {
 	return ""
 }
 
-// Questionable returns the nodes whose speaker is to be pinged, with when their kernel
-// last answered: their kernel misses probes, on one link or on all, or membership misses
-// them while their kernel answers. Those in settled need no ping any more: what earlier
-// ones found is over.
+// Questionable returns the nodes whose speaker to ping, with when their kernel last
+// answered: their kernel misses probes, on one link or on all, or membership misses them
+// while their kernel answers. The nodes in settled need no further ping, and earlier
+// results no longer count.
 func Questionable(last Snapshot, obs Observations) (ask map[string]time.Time, settled []string) {
 	ask = map[string]time.Time{}
 	for node, r := range obs.Reach {
@@ -177,11 +177,10 @@ func Questionable(last Snapshot, obs Observations) (ask map[string]time.Time, se
 	return ask, settled
 }
 
-// Targets returns what a node is to probe: for each node that it is a witness of, an
-// address on every link that both are on. On a link of the node on which one is silent, a
-// few others are probed as well: if none of them answers either, it is this node that has
-// lost the LAN.
-func (s Snapshot) Targets(node string, links []links.Link, doubtful []string) []Target {
+// Targets returns what a node has to probe: for each node that it is a witness of, an
+// address on every link that both share. On a suspect link it also probes a few other
+// nodes: if none of them answers either, it is this node that has lost the LAN.
+func (s Snapshot) Targets(node string, links []links.Link, suspect []string) []Target {
 	const controls = 2
 	alive := []string{node}
 	for name, m := range s.Members {
@@ -192,8 +191,8 @@ func (s Snapshot) Targets(node string, links []links.Link, doubtful []string) []
 	slices.Sort(alive)
 
 	var out []Target
-	left := map[string]int{} // how many controls each doubtful link may have yet
-	for _, link := range doubtful {
+	left := map[string]int{} // how many controls each suspect link may have yet
+	for _, link := range suspect {
 		left[link] = controls
 	}
 	for _, name := range sets.List(sets.KeySet(s.Members)) {

@@ -167,7 +167,7 @@ func TestOthersOnTheLANOfASilentNodeAreProbed(t *testing.T) {
 	usual := p.Targets("node1", ours, nil)
 	more := p.Targets("node1", ours, []string{"eth0"})
 	if len(more) != len(usual)+2 {
-		t.Errorf("probed are %v, in doubt %v", usual, more)
+		t.Errorf("probed are %v, with a suspect link %v", usual, more)
 	}
 	for _, target := range more {
 		if target.Node == "node9" && !slices.ContainsFunc(usual, func(t Target) bool { return t.Node == "node9" }) {
@@ -199,7 +199,7 @@ func TestStartedProcess(t *testing.T) {
 		{"it answers again", Ping{At: at(42)}, false, false},
 	} {
 		var news bool
-		if ping, news = test.result.After(ping, patience.Silence); ping.Refused != test.refuses || news != test.news {
+		if ping, news = test.result.After(ping, graces.Silence); ping.Refused != test.refuses || news != test.news {
 			t.Errorf("%s: refuses is %t, news is %t", test.story, ping.Refused, news)
 		}
 	}

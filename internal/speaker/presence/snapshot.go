@@ -1,6 +1,6 @@
-// Package presence decides which other speakers are there, as a pure function: from the
-// previous snapshot, what was observed since, and the time, [Next] makes the next
-// snapshot. Package members observes, and publishes what this node sees.
+// Package presence decides which other speakers are there, as a pure function: [Next] makes
+// the next snapshot from the previous one, what was observed since, and the time. Package
+// members observes, and publishes what this node sees.
 package presence
 
 import (
@@ -18,12 +18,12 @@ import (
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
-// Snapshot is what is known of the other speakers at one moment. It is replaced, never
-// changed. The zero Snapshot knows nobody.
+// Snapshot is what this node knows of the other speakers at one moment. It is replaced,
+// never changed. The zero Snapshot knows nobody.
 type Snapshot struct {
 	// Members are the other speakers, by node.
 	Members map[string]Member
-	// Claims are what they claim, by address and node.
+	// Claims are the claims of the other speakers, by address and node.
 	Claims map[netip.Addr]map[string]announcement.Claim
 	// SilentLinks are the links of this node on which its kernel does not answer its
 	// witnesses.
@@ -53,12 +53,12 @@ type Member struct {
 	// this node's probes; zero when it never did.
 	Since    time.Time
 	LastSeen time.Time
-	// Unread is set while it is alive and speaks a format that this version does not
+	// Unread is set while it is alive and publishes in a format that this version does not
 	// read.
 	Unread bool
-	// Expected is set when it is expected back: it said so.
+	// Expected is set if it has announced that it comes back.
 	Expected bool
-	// Peer is where it is reached, as its object tells; the zero Addr when it does not.
+	// Peer is its member address according to its object; the zero Addr if there is none.
 	Peer netip.Addr
 }
 
@@ -68,45 +68,45 @@ type stageSince struct {
 	since time.Time
 }
 
-// Observations are what this node knows of the others by membership, by its own probes
-// and pings, and by the API. Next changes none of them.
+// Observations are what this node learns about the others from membership, its own probes
+// and pings, and the API. Next does not change them.
 type Observations struct {
-	// Node is this node, Patience how long others may take.
-	Node     string
-	Patience announcement.GracePeriods
+	// Node is this node. Grace has the grace periods of other nodes.
+	Node  string
+	Grace announcement.GracePeriods
 	// OwnLinks are the links of this node, as it publishes them.
 	OwnLinks []links.Link
 	// Members are all that membership knows, this node included.
 	Members []Observed
-	// Objects are what the API tells of other speakers, by node.
+	// Objects are the Speaker objects of other nodes, by node.
 	Objects map[string]Object
-	// Reach and LinkReach are what this node's probes have found, Pings what its
-	// pings have, by node.
+	// Reach and LinkReach are the results of this node's probes, Pings those of its pings,
+	// by node.
 	Reach     map[string]Reach
 	LinkReach LinkReach
 	Pings     map[string]Ping
-	// DisconnectedUntil is until when this node could see none of the others, whatever
-	// became of them. Those that it missed meanwhile are judged as if it missed them
-	// from then on: nothing is taken from them because of what was not seen.
+	// DisconnectedUntil is when this node could see others again, after it could not.
+	// Members that it missed meanwhile count as missing only from then on, so this node
+	// takes nothing over because of its own blindness.
 	DisconnectedUntil time.Time
-	// API and Others are when what comes by the API server and from other speakers
-	// was last known to be complete.
+	// API and Others are when this node last had complete news from the API server and from
+	// other speakers.
 	API, Others time.Time
 }
 
 // Observed is what membership knows of one member.
 type Observed struct {
 	Name string
-	// Alive is set while membership sees it alive, Left when it said goodbye. Since is
+	// Alive is set while membership sees it alive, Left if it sent a leave notice. Since is
 	// when that became so.
 	Alive, Left bool
 	Since       time.Time
-	// State is what it publishes, as far as it is known. Published is set when anything
-	// of that is, Incomplete when not all is.
+	// State is what it publishes, as far as it has arrived. Published is set if any of it
+	// has, Incomplete if not all has.
 	State      NodeState
 	Published  bool
 	Incomplete bool
-	// Unread is set when it is alive and speaks a format that this version does not
+	// Unread is set if it is alive and publishes in a format that this version does not
 	// read. Its State is from before.
 	Unread bool
 }
@@ -143,7 +143,7 @@ func Next(prev Snapshot, obs Observations, now time.Time) Snapshot {
 	return out
 }
 
-// sameMember reports whether decisions for addresses see no difference.
+// sameMember reports whether a and b are the same to decisions for addresses.
 func sameMember(a, b Member) bool {
 	return a.Presence == b.Presence && a.Reason == b.Reason && a.Heard == b.Heard &&
 		a.IgnoresExclude == b.IgnoresExclude && a.IgnoresCordon == b.IgnoresCordon && a.Worked == b.Worked &&
@@ -173,13 +173,12 @@ func gather(prev Snapshot, obs Observations) view {
 	return v
 }
 
-// assess returns what to expect of a member of which this is known, and when that may
-// change by itself.
+// assess returns what to expect of a member, and when that may change by itself.
 func (v view) assess(name string, known believed, now time.Time) (member Member, until time.Time) {
 	m, met := v.members[name]
 	object := v.Objects[name]
-	// One that said that it comes back, or that it starts, is expected as if it had
-	// said goodbye, also when this speaker was not there to hear it.
+	// A speaker that announced that it comes back, or that it starts, counts as one that
+	// sent a leave notice, also if this speaker was not there to receive it.
 	expected := known.Stage == announcement.StageRestarting || known.Stage == announcement.StageStarting
 	left := m.Left || !m.Alive && expected
 	since := m.Since
@@ -200,7 +199,7 @@ func (v view) assess(name string, known believed, now time.Time) (member Member,
 		Renewed:    object.Renewed,
 		SeenAPI:    v.API,
 		Contact:    later(v.API, v.Others),
-	}, v.Patience, now)
+	}, v.Grace, now)
 
 	member = Member{
 		Speaker: announcement.Speaker{
@@ -230,7 +229,7 @@ func (v view) assess(name string, known believed, now time.Time) (member Member,
 	return member, verdict.Until
 }
 
-// probeable reports whether this node shares a link with a member that has these.
+// probeable reports whether this node shares a LAN with a member that has these links.
 func (v view) probeable(theirs []links.Link) bool {
 	for _, ours := range v.OwnLinks {
 		for _, l := range theirs {
@@ -242,7 +241,7 @@ func (v view) probeable(theirs []links.Link) bool {
 	return false
 }
 
-// recheckAt takes in when the snapshot may change by itself; zero for never.
+// recheckAt records that the snapshot may change by itself at this time; zero for never.
 func (s *Snapshot) recheckAt(at time.Time) {
 	if !at.IsZero() && (s.Recheck.IsZero() || at.Before(s.Recheck)) {
 		s.Recheck = at
@@ -257,9 +256,9 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// changedClaims turns the claims by node into those by address, and returns the
-// addresses that are not claimed as they were. What did not change is shared with the
-// snapshot before: most snapshots have the same claims.
+// changedClaims turns the claims by node into those by address, and returns the addresses
+// whose claims have changed. It shares unchanged maps with the snapshot before: most
+// snapshots have the same claims.
 func changedClaims(before Snapshot, owned map[string]map[netip.Addr]announcement.Claim) (
 	claims map[netip.Addr]map[string]announcement.Claim, changed []netip.Addr,
 ) {
@@ -342,8 +341,8 @@ func (s Snapshot) AnyPresent() bool {
 	return false
 }
 
-// Unheard returns the nodes whose speaker works and is not heard, sorted: they renew
-// their objects, or did so for as long as the API server was there.
+// Unheard returns the nodes whose speaker works and is not heard, sorted: they renew their
+// objects, or did so until the API server became unreachable.
 func (s Snapshot) Unheard() []string {
 	var out []string
 	for name, m := range s.Members {

@@ -19,12 +19,12 @@ import (
 // start is when stories begin.
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-var patience = announcement.GracePeriods{
-	Restart: time.Minute,
-	Silence: 10 * time.Second,
-	Doubt:   500 * time.Millisecond,
-	Renewal: RenewalTrust,
-	Contact: 5 * time.Second,
+var graces = announcement.GracePeriods{
+	Restart:   time.Minute,
+	Silence:   10 * time.Second,
+	Suspicion: 500 * time.Millisecond,
+	Renewal:   RenewalTrust,
+	Contact:   5 * time.Second,
 }
 
 var address = netip.MustParseAddr("192.0.2.10")
@@ -51,7 +51,7 @@ func linkOf(name string) links.Link {
 func alone() Observations {
 	return Observations{
 		Node:     "node1",
-		Patience: patience,
+		Grace:    graces,
 		OwnLinks: []links.Link{linkOf("node1")},
 		Members:  []Observed{{Name: "node1", Alive: true, Since: start, Published: true}},
 		Objects:  map[string]Object{},
@@ -153,7 +153,7 @@ func TestNextFollowsAMembersLife(t *testing.T) {
 			renewed := object
 			renewed.Renewed = start.Add(32 * time.Second)
 			o.Objects = map[string]Object{"node2": renewed}
-		}, "Present (NodeHeard)", 2, false, 52 * time.Second, true},
+		}, "Present (NodeRenewing)", 2, false, 52 * time.Second, true},
 		{"it speaks another format", 33 * time.Second, func(o *Observations) {
 			m := ready("node2", "192.0.2.10")
 			m.Unread = true
@@ -342,9 +342,9 @@ func TestHigherClaims(t *testing.T) {
 	}
 }
 
-// TestSilentMembersMakeASpeakerDoubtItself: who is not heard makes a speaker ask whether
+// TestSilentMembersMakeASpeakerSeekContact: who is not heard makes a speaker ask whether
 // it is itself cut off.
-func TestSilentMembersMakeASpeakerDoubtItself(t *testing.T) {
+func TestSilentMembersMakeASpeakerSeekContact(t *testing.T) {
 	obs := alone()
 	gone := func(name string) {
 		for i := range obs.Members {
@@ -354,38 +354,38 @@ func TestSilentMembersMakeASpeakerDoubtItself(t *testing.T) {
 		}
 	}
 	for _, step := range []struct {
-		story  string
-		change func()
-		after  time.Duration
-		doubt  Doubt
-		alive  string
-		askAPI bool
+		story   string
+		change  func()
+		after   time.Duration
+		missing Missing
+		alive   string
+		askAPI  bool
 	}{
-		{"nobody else is there", func() {}, 0, NoDoubt, "[]", false},
-		{"two are heard", func() { obs.Members = append(obs.Members, ready("node2"), ready("node3")) }, 0, NoDoubt, "[node2 node3]", false},
+		{"nobody else is there", func() {}, 0, NoneMissing, "[]", false},
+		{"two are heard", func() { obs.Members = append(obs.Members, ready("node2"), ready("node3")) }, 0, NoneMissing, "[node2 node3]", false},
 		{"one has fallen silent, and its kernel answers", func() {
 			gone("node3")
 			obs.Reach["node3"] = Reach{State: Answers, LastAnswer: start}
-		}, time.Second, FreshDoubt, "[node2]", false},
+		}, time.Second, NewlyMissing, "[node2]", false},
 		{"its object proves that it works", func() {
 			obs.Objects["node3"] = Object{State: ready("node3").State, Renewed: start.Add(2 * time.Second)}
-		}, 2 * time.Second, LastingDoubt, "[node2]", true},
-		{"nothing can be heard of it, because the API server is away", func() {}, 30 * time.Second, FreshDoubt, "[node2]", true},
+		}, 2 * time.Second, StillMissing, "[node2]", true},
+		{"nothing can be heard of it, because the API server is away", func() {}, 30 * time.Second, NewlyMissing, "[node2]", true},
 		{"its kernel is silent: it is dead", func() {
 			obs.Reach["node3"] = Reach{State: Silent, LastAnswer: start}
 			obs.Pings["node3"] = Ping{Failed: true, At: start.Add(time.Second)}
-		}, 31 * time.Second, NoDoubt, "[node2]", false},
+		}, 31 * time.Second, NoneMissing, "[node2]", false},
 		{"so is the other: nobody is heard", func() {
 			gone("node2")
 			obs.Reach["node2"] = Reach{State: Silent, LastAnswer: start}
 			obs.Pings["node2"] = Ping{Failed: true, At: start.Add(time.Second)}
-		}, 32 * time.Second, LastingDoubt, "[]", true},
+		}, 32 * time.Second, StillMissing, "[]", true},
 	} {
 		step.change()
-		doubt, alive, askAPI := Next(Snapshot{}, obs, start.Add(step.after)).Doubt()
+		missing, alive, askAPI := Next(Snapshot{}, obs, start.Add(step.after)).Missing()
 		slices.Sort(alive)
-		if doubt != step.doubt || fmt.Sprint(alive) != step.alive || askAPI != step.askAPI {
-			t.Errorf("%s: doubt %d, alive %v, ask the API server %t", step.story, doubt, alive, askAPI)
+		if missing != step.missing || fmt.Sprint(alive) != step.alive || askAPI != step.askAPI {
+			t.Errorf("%s: missing %d, alive %v, ask the API server %t", step.story, missing, alive, askAPI)
 		}
 	}
 }

@@ -9,51 +9,50 @@ import (
 	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
-// NodeState is all that a speaker publishes of itself and its node.
+// NodeState is all that a speaker publishes about itself and its node.
 type NodeState struct {
 	Stage announcement.Stage
 	Links []links.Link // by name
-	// Reports are what it says of other nodes.
+	// Reports are its reports about other nodes.
 	Reports map[string]ProbeReport
 	Claims  map[netip.Addr]announcement.Claim
-	// ClaimsUnknown is set when there may be more claims than could be read.
+	// ClaimsUnknown is set if there may be claims that could not be read.
 	ClaimsUnknown bool
-	// Full is set when the node must get no address that it does not claim.
+	// Full is set if the node must get no address that it does not claim.
 	Full bool
-	// IgnoresExclude is set where the exclude label means nothing to the speaker,
-	// IgnoresCordon where a cordon means nothing.
+	// IgnoresExclude is set if the speaker ignores the exclude label, IgnoresCordon if it
+	// ignores a cordon.
 	IgnoresExclude bool
 	IgnoresCordon  bool
 }
 
-// ProbeReport is what a speaker says of another node: of its kernel, and on which of its
-// links that answers and is silent.
+// ProbeReport is a speaker's report about another node: about its kernel, and on which
+// links that answers or is silent.
 type ProbeReport struct {
 	Kernel          announcement.Report
 	Answers, Silent []string
 }
 
-// Object is what the API tells of another node's speaker. It counts where the speaker
+// Object is what the Speaker object of another node says. It counts where the speaker
 // itself is not heard.
 type Object struct {
 	// Peer is where the speaker listens.
 	Peer  netip.AddrPort
 	State NodeState
-	// Complete is set when the claims are all that it has.
+	// Complete is set if Claims has all that the node claims.
 	Complete bool
-	// Worked is set when a speaker of the node has been ready.
+	// Worked is set if a speaker of the node has been ready.
 	Worked bool
-	// Doubt is what it says of this node, when it does not hear it.
-	Doubt string
-	// Renewal is the last renewal, by the clock of its writer. SeenAt is when it was
-	// first seen, by this node's clock. Renewed is the latest that it may have been
-	// made, by this node's clock; zero while that may be any time before this node
-	// looked.
+	// Suspicion is what it reports of this node while it does not hear it; else empty.
+	Suspicion string
+	// Renewal is the last renewal, by the clock of its writer. SeenAt is when it was first
+	// seen, by this node's clock. Renewed is the latest time at which it can have been
+	// made, by this node's clock; zero while that may be any time before this node read it.
 	Renewal, SeenAt, Renewed time.Time
 }
 
-// UpdateObjects returns the objects that were read now, with what those read before tell
-// of when each was renewed.
+// UpdateObjects returns the objects in read, with the times of their renewals, which follow
+// from those in before.
 func UpdateObjects(before, read map[string]Object, now time.Time) map[string]Object {
 	out := make(map[string]Object, len(read))
 	for name, o := range read {
@@ -73,10 +72,10 @@ func UpdateObjects(before, read map[string]Object, now time.Time) map[string]Obj
 	return out
 }
 
-// madeBy returns the latest that a renewal may have been made which is seen now. Where
-// the API could not be watched for a while it may be an old one, of a node that has died
-// since. The clock of its writer tells how long after the renewal before it was; both
-// clocks may differ in their speed by one in a thousand, and one that was set back tells
+// madeBy returns the latest time at which a renewal that is seen now can have been made. If
+// the watch was broken for a while, it may be an old one, of a node that has died since.
+// The clock of its writer says how long after the previous renewal it was made; the speeds
+// of the two clocks may differ by one in a thousand, and a clock that was set back says
 // nothing.
 func madeBy(before Object, renewal, now time.Time) time.Time {
 	after := renewal.Sub(before.Renewal)
@@ -89,22 +88,22 @@ func madeBy(before Object, renewal, now time.Time) time.Time {
 	return now
 }
 
-// stateArrives is how long what a speaker publishes may take to arrive after the news
-// that it is ready. Each entry travels by itself.
+// stateArrives is how long the entries of a speaker may take to arrive after the news that
+// it is ready. Each entry travels by itself.
 const stateArrives = 10 * time.Second
 
-// believed is what is taken for the state of a member.
+// believed is the state that is assumed of a member.
 type believed struct {
 	NodeState
 	stage stageSince
-	// until is when what its object lends to it does not count any more; zero for
-	// nothing lent, or for as long as the speaker is not heard.
+	// until is when what comes from its object no longer counts; zero if nothing does, or
+	// for as long as the speaker is not heard.
 	until time.Time
 }
 
-// believe returns what a member publishes, filled in with what its Speaker object tells
-// where it does not publish all yet: when it is not heard, when it starts, and for a
-// moment after it has become ready. What has not arrived is unknown, it is not nothing.
+// believe returns what a member publishes, completed from its Speaker object while it does
+// not publish all yet: when it is not heard, when it starts, and for a moment after it has
+// become ready. An entry that has not arrived is unknown, not empty.
 func (v view) believe(name string, now time.Time) believed {
 	m, object := v.members[name], v.Objects[name]
 	silent := !m.Alive || m.State.Stage == "" || m.State.Stage == announcement.StageStarting
@@ -122,15 +121,15 @@ func (v view) believe(name string, now time.Time) believed {
 		}
 		out.NodeState = filled
 	}
-	// Links that are not known yet are those of before.
+	// While its links are not known yet, those of before count.
 	if before, known := v.prev.Members[name]; known && silent && len(out.Links) == 0 {
 		out.Links = before.Links
 	}
 	return out
 }
 
-// complete fills in what a member cannot be heard to publish with what its object tells,
-// and finds out whether it may own more than is known.
+// complete returns the state of a member, completed from its object where nothing is heard,
+// and with ClaimsUnknown set if the member may own more than is known.
 func complete(m Observed, o Object) NodeState {
 	s := m.State
 	renewed := o.Renewed.After(m.Since)
@@ -159,9 +158,9 @@ func complete(m Observed, o Object) NodeState {
 	return s
 }
 
-// withObject fills in what a member does not publish with what its object tells. An
-// object that was renewed since the member fell silent is right where both say
-// something, as far as it lists everything.
+// withObject completes what a member publishes from its object. If the object was renewed
+// after the member fell silent, the object wins where both say something, as far as it
+// lists everything.
 func withObject(s NodeState, o Object, renewed bool) NodeState {
 	if s.Stage == "" || renewed && o.State.Stage != "" {
 		s.Stage = o.State.Stage
@@ -179,8 +178,8 @@ func withObject(s NodeState, o Object, renewed bool) NodeState {
 	return s
 }
 
-// HigherClaims returns the claims of both, and of an address that both claim that of a
-// with its generation or a higher one, else that of b. It changes neither.
+// HigherClaims returns the claims of a and b. For an address in both it returns the claim
+// with the higher generation, and a's if they are equal. It changes neither.
 func HigherClaims(a, b map[netip.Addr]announcement.Claim) map[netip.Addr]announcement.Claim {
 	if len(b) == 0 && a != nil {
 		return a

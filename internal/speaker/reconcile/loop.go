@@ -15,24 +15,23 @@ import (
 )
 
 const (
-	// PartSize is how many addresses are reconciled with the same Inputs: to gather
-	// these takes as long as to decide for some addresses, and what changes meanwhile
-	// has to wait for the part to end.
+	// PartSize is how many addresses are reconciled with the same Inputs. To gather these
+	// takes as long as to decide for some addresses, and a change has to wait until the
+	// part ends.
 	PartSize = 64
-	// retry is after how long an address is reconciled again whose inputs could not be
-	// read.
+	// retry is how soon an address is reconciled again if its inputs could not be read.
 	retry = time.Second
 )
 
-// Source is where a [Loop] reads what protocols decide by.
+// Source supplies a [Loop] with the inputs of decisions.
 type Source interface {
-	// Inputs gathers what all decisions of this moment have in common.
+	// Inputs gathers what all decisions of one moment have in common.
 	Inputs(context.Context) (Inputs, error)
 	// Services returns the Services that have an address, by name.
 	Services(context.Context, netip.Addr) ([]announcement.Service, error)
 	// Addresses returns the addresses of all Services, sorted.
 	Addresses(context.Context) ([]netip.Addr, error)
-	// UrgentFirst sorts addresses so that those come first whose clients wait.
+	// UrgentFirst sorts addresses: those whose clients wait come first.
 	UrgentFirst([]netip.Addr) []netip.Addr
 }
 
@@ -49,8 +48,8 @@ type LoopConfig struct {
 	Logger     *slog.Logger
 }
 
-// A Loop takes addresses from a [Queue], gathers what protocols decide by, and has them
-// reconcile.
+// A Loop takes addresses from a [Queue], gathers the inputs of decisions, and calls the
+// protocols.
 type Loop struct {
 	c LoopConfig
 	// deciding is held while a part is reconciled: a decision must not be recorded
@@ -61,7 +60,7 @@ type Loop struct {
 // NewLoop returns a Loop. It does nothing before [Loop.Run].
 func NewLoop(c LoopConfig) *Loop { return &Loop{c: c} }
 
-// Run reconciles what is in the queue until ctx ends.
+// Run reconciles the addresses of the queue until ctx ends.
 func (l *Loop) Run(ctx context.Context) error {
 	select {
 	case <-l.c.Configured.C():
@@ -92,7 +91,7 @@ func (l *Loop) Next(ctx context.Context) (more bool) {
 			time.AfterFunc(retry, func() { l.c.Queue.RequeueAll() })
 			return true
 		}
-		l.c.Queue.begin(l.c.Source.UrgentFirst(l.c.Queue.waitingFirst(all)))
+		l.c.Queue.begin(l.c.Source.UrgentFirst(l.c.Queue.backlogFirst(all)))
 	}
 
 	next := l.c.Queue.take(PartSize)
@@ -112,7 +111,7 @@ func (l *Loop) Next(ctx context.Context) (more bool) {
 	return true
 }
 
-// all returns every address that there may be something to decide about, sorted.
+// all returns every address that a Service has or a protocol remembers, sorted.
 func (l *Loop) all(ctx context.Context) ([]netip.Addr, error) {
 	all, err := l.c.Source.Addresses(ctx)
 	if err != nil {
@@ -123,15 +122,15 @@ func (l *Loop) all(ctx context.Context) ([]netip.Addr, error) {
 	return slices.Compact(all), nil
 }
 
-// Reconcile reconciles addresses now, whatever is in the queue, and returns when that is
+// Reconcile reconciles addresses now, whatever is in the queue, and returns when it is
 // done.
 func (l *Loop) Reconcile(ctx context.Context, addrs []netip.Addr) error {
 	return l.inParts(ctx, addrs, false)
 }
 
 // Resume reconciles every address now by both protocols, although Inputs are not settled
-// yet: its caller knows which other speakers are alive, and is about to tell them that this
-// one is ready. What this node owns is announced when it returns.
+// yet: its caller knows which other speakers are alive, and is about to publish that this
+// one is ready. When Resume returns, this node announces what it owns.
 func (l *Loop) Resume(ctx context.Context) error {
 	all, err := l.all(ctx)
 	if err != nil {
@@ -153,8 +152,7 @@ func (l *Loop) inParts(ctx context.Context, addrs []netip.Addr, resumes bool) er
 func (l *Loop) part(ctx context.Context, addrs []netip.Addr, resumes bool) error {
 	l.deciding.Lock()
 	defer l.deciding.Unlock()
-	// All of them may take longer than a loop may stall, and whoever waits for this part
-	// does not.
+	// All parts together may take longer than a loop may stall; this one does not.
 	l.c.Loops.Loop("addresses").Step()
 	in, err := l.c.Source.Inputs(ctx)
 	if err != nil {
@@ -174,8 +172,8 @@ func (l *Loop) part(ctx context.Context, addrs []netip.Addr, resumes bool) error
 	return nil
 }
 
-// one has BGP reconcile one address, where each node announces by itself, and layer 2 when
-// it is known which other speakers are alive.
+// one has BGP reconcile one address, because each node announces there by itself, and layer
+// 2 if the speaker knows which others are alive.
 func (l *Loop) one(in Inputs, a Address, layer2 bool) {
 	byBGP := l.c.BGP.Reconcile(in, a)
 	l.requeue(a.Addr, byBGP.Recheck, in.Now)

@@ -1,6 +1,6 @@
-// Package reconcile gives addresses to the protocols that announce them, whenever what
-// they decide by may have changed. It knows neither ARP nor BGP: a protocol is a
-// [Protocol], and all that it decides by is in [Inputs] and [Address].
+// Package reconcile passes addresses to the protocols that announce them, whenever the
+// inputs of a decision may have changed. It knows neither ARP nor BGP: a protocol is a
+// [Protocol], and all its inputs are in [Inputs] and [Address].
 package reconcile
 
 import (
@@ -20,8 +20,8 @@ type Protocol interface {
 	// Flush is called after some addresses have been reconciled with the same Inputs:
 	// what concerns several of them can be done at once.
 	Flush()
-	// Known returns the addresses of which the protocol remembers anything. They are
-	// reconciled even when no Service has them any more.
+	// Known returns the addresses of which the protocol remembers anything. The Loop
+	// reconciles them even if no Service has them any longer.
 	Known() []netip.Addr
 }
 
@@ -32,11 +32,11 @@ type Inputs struct {
 	Revision uint64 // of Config
 	Nodes    []announcement.Node
 	Speakers map[string]announcement.Speaker // by node, this node's own among them
-	// Settled is false until it is known which other speakers are alive.
+	// Settled is false until the speaker knows which others are alive.
 	Settled bool
 	Now     time.Time
 
-	// What follows only protocols with one owner for each address need.
+	// Only protocols with one owner for each address need the fields below.
 
 	// Claims are the claims of other speakers, by address and node. They must not be
 	// changed.
@@ -51,8 +51,8 @@ type Inputs struct {
 	reporter string
 }
 
-// Reporter returns the node that reports what holds for all nodes: the first by name
-// whose speaker is present; "" for none.
+// Reporter returns the node that reports what concerns all nodes: the first by name whose
+// speaker is present; "" if there is none.
 func (in Inputs) Reporter() string {
 	if in.reporter != "" {
 		return in.reporter
@@ -70,23 +70,22 @@ func (in Inputs) Reporter() string {
 type Address struct {
 	Addr     netip.Addr
 	Services []announcement.Service // that have it, by name
-	// Elsewhere is set when another protocol is concerned with the address: that this
-	// one is not is no news.
+	// Elsewhere is set if another protocol is concerned with the address. Then it is not
+	// worth a report that this one is not.
 	Elsewhere bool
 }
 
 // Outcome is what a protocol does with an address, and why.
 type Outcome struct {
-	// Reason is "" when the protocol is not concerned with the address.
+	// Reason is "" if the protocol is not concerned with the address.
 	Reason  v1beta1.Reason
 	Message string // why, as a sentence
 	// Services are those that have the address, as namespace/name.
 	Services []string
 	Announce bool
-	// Warn is set when this node is to warn the Services that the address is not
-	// announced.
+	// Warn is set if this node has to warn the Services that nobody announces the address.
 	Warn bool
-	// Recheck is when the address is to be reconciled again though nothing changes; zero
-	// for never.
+	// Recheck is when to reconcile the address again although nothing has changed; zero for
+	// never.
 	Recheck time.Time
 }

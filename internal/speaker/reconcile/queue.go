@@ -12,30 +12,30 @@ import (
 	"github.com/berth-lb/berth/internal/notify"
 )
 
-// A Queue holds the addresses that are to be reconciled, each once, whoever found that
-// out and how often. It is safe for concurrent use.
+// A Queue holds the addresses to be reconciled, each once, however often it was requeued.
+// It is safe for concurrent use.
 type Queue struct {
 	news  notify.Signal // there is something to take
 	ended notify.Signal // a sweep has ended
 
 	mu sync.Mutex
-	// some are the addresses of which something changed; rest are what is left of all
-	// of them, in their order; all is set when that is to begin again.
+	// some are the addresses that were requeued. rest are those left of a sweep over all,
+	// in their order; all is set when the next sweep is to begin.
 	some map[netip.Addr]struct{}
 	rest []netip.Addr
 	all  bool
-	// delayed are the addresses that are to be reconciled later.
+	// delayed are the addresses to be reconciled later.
 	delayed map[netip.Addr]delayed
 
-	// Sweeps over all addresses have numbers. requested is that of the last one that was
-	// asked for, beginning the one that takeAll began, swept the last one that has ended.
+	// Sweeps over all addresses have numbers. requested is the last one requested,
+	// beginning the one that takeAll began, swept the last one that has ended.
 	requested, beginning, swept uint64
-	// running and next are the sweeps that have not ended; running ends first, whatever
-	// is asked for meanwhile.
+	// running and next are the sweeps that have not ended; running ends first, whatever is
+	// requested meanwhile.
 	running, next sweep
 }
 
-// delayed is when an address is to be reconciled.
+// delayed is an address and when to reconcile it.
 type delayed struct {
 	at    time.Time
 	timer *time.Timer
@@ -57,7 +57,7 @@ func NewQueue() *Queue {
 	}
 }
 
-// Requeue has an address reconciled.
+// Requeue queues an address.
 func (q *Queue) Requeue(addr netip.Addr) {
 	q.mu.Lock()
 	q.some[addr] = struct{}{}
@@ -65,8 +65,8 @@ func (q *Queue) Requeue(addr netip.Addr) {
 	q.news.Set()
 }
 
-// RequeueAfter has an address reconciled after a while. An address that waits already is
-// reconciled once, at the earlier time.
+// RequeueAfter queues an address after a delay. An address that waits already is queued
+// once, at the earlier time.
 func (q *Queue) RequeueAfter(addr netip.Addr, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -85,8 +85,8 @@ func (q *Queue) RequeueAfter(addr netip.Addr, wait time.Duration) {
 	})}
 }
 
-// RequeueAll has every address reconciled. It returns the number of the sweep that does
-// so: once [Queue.Swept] has reached it, every address has been reconciled since.
+// RequeueAll queues every address. It returns the number of the sweep over them: once
+// [Queue.Swept] has reached it, every address has been reconciled since.
 func (q *Queue) RequeueAll() (number uint64) {
 	q.mu.Lock()
 	q.all = true
@@ -108,8 +108,8 @@ func (q *Queue) Swept() uint64 {
 // receiver.
 func (q *Queue) SweepEnded() <-chan struct{} { return q.ended.C() }
 
-// takeAll reports, once, whether every address is to be reconciled: then begin says which
-// these are.
+// takeAll reports, once, whether a sweep over all addresses is requested. The caller then
+// passes them to begin.
 func (q *Queue) takeAll() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -121,9 +121,9 @@ func (q *Queue) takeAll() bool {
 	return all
 }
 
-// waitingFirst sorts all addresses so that those come first that still wait from the last
-// time: however often all are requeued, each gets its turn.
-func (q *Queue) waitingFirst(all []netip.Addr) []netip.Addr {
+// backlogFirst sorts all addresses: those that still wait from the last sweep come first.
+// So each gets its turn, however often all are requeued.
+func (q *Queue) backlogFirst(all []netip.Addr) []netip.Addr {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	waiting := sets.New(q.rest...)
@@ -142,9 +142,9 @@ func (q *Queue) waitingFirst(all []netip.Addr) []netip.Addr {
 	return out
 }
 
-// begin has all addresses reconciled in this order, after those that are requeued
-// meanwhile, and begins the sweep that takeAll announced. The sweep before it does not wait
-// for an address that is not among them: nobody takes that any more.
+// begin queues all addresses in this order, behind those that are requeued meanwhile, and
+// begins the sweep that takeAll reported. The sweep before it does not wait for an address
+// that is not among them, because nobody takes that.
 func (q *Queue) begin(all []netip.Addr) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -157,8 +157,8 @@ func (q *Queue) begin(all []netip.Addr) {
 	q.endSweeps()
 }
 
-// take returns the next addresses to reconcile, at most so many; none when there is
-// nothing to do. What is requeued from now on is to be reconciled another time.
+// take returns the next addresses to reconcile, most at most. An address that is requeued
+// from now on is reconciled once more.
 func (q *Queue) take(most int) []netip.Addr {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -173,7 +173,7 @@ func (q *Queue) take(most int) []netip.Addr {
 	return out
 }
 
-// done says that addresses have been reconciled which take returned.
+// done records that addresses which take returned have been reconciled.
 func (q *Queue) done(addrs []netip.Addr) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -182,7 +182,7 @@ func (q *Queue) done(addrs []netip.Addr) {
 	q.endSweeps()
 }
 
-// endSweeps ends the sweeps that wait for no address any more. The caller holds mu.
+// endSweeps ends the sweeps that wait for no address. The caller holds mu.
 func (q *Queue) endSweeps() {
 	for q.running.number != 0 && q.running.pending.Len() == 0 {
 		q.swept = q.running.number

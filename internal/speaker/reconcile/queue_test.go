@@ -51,9 +51,9 @@ func TestQueue(t *testing.T) {
 	q.Requeue(a[5])
 	takes(a[5], a[2], a[1])
 	// One that waits already is not put off when all begin again.
-	q.begin(q.waitingFirst([]netip.Addr{a[1], a[2], a[3], a[0]}))
+	q.begin(q.backlogFirst([]netip.Addr{a[1], a[2], a[3], a[0]}))
 	takes(a[0], a[1], a[2])
-	q.begin(q.waitingFirst([]netip.Addr{a[1], a[2]})) // a[3] is gone
+	q.begin(q.backlogFirst([]netip.Addr{a[1], a[2]})) // a[3] is gone
 	takes(a[1], a[2])
 	takes()
 }
@@ -97,7 +97,7 @@ func TestSweeps(t *testing.T) {
 		present := all
 		part := func(clock int) {
 			if q.takeAll() {
-				q.begin(q.waitingFirst(present))
+				q.begin(q.backlogFirst(present))
 			}
 			next := q.take(2)
 			for _, addr := range next {
@@ -158,7 +158,7 @@ func TestSweepDoesNotWaitForWhatIsGone(t *testing.T) {
 	q.done(q.take(1))
 	q.RequeueAll()
 	q.takeAll()
-	q.begin(q.waitingFirst(a[:2])) // the last is gone
+	q.begin(q.backlogFirst(a[:2])) // the last is gone
 	for next := q.take(1); len(next) > 0; next = q.take(1) {
 		q.done(next)
 	}

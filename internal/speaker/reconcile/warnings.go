@@ -16,23 +16,23 @@ import (
 	"github.com/berth-lb/berth/internal/kube"
 )
 
-// newService is how long an address that was not announced before may lack what comes
-// after a Service by itself, before its Services are warned: EndpointSlices are written a
-// second or so later, and pools and advertisements may be created beside it.
+// newService is how long a new address may lack what usually follows a new Service, before
+// Warnings warns its Services: EndpointSlices are written a second or so later, and a user
+// may create pools and advertisements at the same time.
 const newService = 5 * time.Second
 
-// Warnings emits an Event at Services once nobody announces their address, for each
-// reason once. It belongs to one [Loop].
+// Warnings emits Events at Services whose address nobody announces, once for each reason.
+// It belongs to one [Loop].
 type Warnings struct {
 	events *ServiceEvents
 	known  map[netip.Addr][]warned // by protocol, in the order of Consider
 }
 
-// warned is what was last known of an address and a protocol.
+// warned is the last state of an address and a protocol.
 type warned struct {
 	reason v1beta1.Reason
-	// incomplete is since when the address has lacked what may be about to come, and
-	// nobody was warned; zero when it does not, or the Services were.
+	// incomplete is since when the address has lacked something that may be about to come,
+	// without a warning; zero if it lacks nothing, or the Services were warned.
 	incomplete time.Time
 }
 
@@ -41,9 +41,10 @@ func NewWarnings(e *ServiceEvents) *Warnings {
 	return &Warnings{events: e, known: map[netip.Addr][]warned{}}
 }
 
-// Consider takes in what the protocols do with an address, always in the same order. It
-// returns after how long it must be called again for a warning that is not due yet; 0 for
-// none. What several protocols say alike is said once.
+// Consider warns Services of what the protocols do with their address, if a warning is due.
+// The protocols always come in the same order; if several have the same outcome, Consider
+// warns once. It returns after how long to call it again for a warning that is not due yet;
+// 0 for none.
 func (w *Warnings) Consider(now time.Time, addr netip.Addr, outcomes ...Outcome) (again time.Duration) {
 	before := w.known[addr]
 	if len(before) == 0 {
@@ -71,8 +72,8 @@ func (w *Warnings) Consider(now time.Time, addr netip.Addr, outcomes ...Outcome)
 	return again
 }
 
-// next returns what is known with the reason of now, whether a warning is due with it,
-// and after how long one will be that is not.
+// next returns the state after reason, whether a warning is due, and otherwise after how
+// long one will be.
 func (w warned) next(reason v1beta1.Reason, now time.Time) (next warned, wait time.Duration, due bool) {
 	next = warned{reason: reason}
 	switch {
@@ -92,8 +93,8 @@ func (w warned) next(reason v1beta1.Reason, now time.Time) (next warned, wait ti
 	return next, 0, true
 }
 
-// comesByItself reports whether what a reason says is missing may be about to come for a
-// new Service.
+// comesByItself reports whether what is missing, according to a reason, may be about to
+// come for a new Service.
 func comesByItself(reason v1beta1.Reason) bool {
 	switch reason {
 	case v1beta1.ReasonNoPool, v1beta1.ReasonNoAdvertisement, v1beta1.ReasonNoEndpoint:
@@ -108,19 +109,20 @@ type ServiceEvents struct {
 	to   events.EventRecorder
 }
 
-// NewServiceEvents returns ServiceEvents for Services that can be read.
+// NewServiceEvents returns ServiceEvents that reads the Services with from.
 func NewServiceEvents(from client.Reader, to events.EventRecorder) *ServiceEvents {
 	return &ServiceEvents{from, to}
 }
 
-// Emit tells Services, given as namespace/name, what became of their address. The action
-// names it: two Events that differ in nothing but their note count as one.
+// Emit emits an Event at Services, given as namespace/name. Its action names the address,
+// because two Events that differ only in their note count as one.
 func (e *ServiceEvents) Emit(services []string, address, kind string, reason v1beta1.Reason, note string) {
 	for _, name := range services {
 		namespace, short, _ := strings.Cut(name, "/")
 		var service corev1.Service
-		// One that is gone has nobody to be told.
-		if e.from.Get(context.Background(), types.NamespacedName{Namespace: namespace, Name: short}, &service) == nil {
+		// A Service that is gone gets no Event.
+		name := types.NamespacedName{Namespace: namespace, Name: short}
+		if e.from.Get(context.Background(), name, &service) == nil {
 			e.to.Eventf(&service, nil, kind, string(reason), "Announce/"+address, "%s", kube.Note(note))
 		}
 	}

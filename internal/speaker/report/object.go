@@ -1,6 +1,6 @@
-// Package report keeps the Speaker object of this node: it puts together what the parts of
-// the speaker say, writes it when it has changed, and reads what the speaker before this
-// one wrote.
+// Package report maintains the Speaker object of this node. It puts the status together
+// from the parts of the speaker, writes it when it has changed, and reads what the node's
+// former speaker wrote.
 package report
 
 import (
@@ -36,18 +36,18 @@ import (
 )
 
 const (
-	// objectInterval is the least time between two writes of the Speaker object.
+	// objectInterval is the shortest time between two writes of the Speaker object.
 	objectInterval = time.Second
-	// objectRetry is how soon a write is tried again that failed.
+	// objectRetry is how soon a failed write is tried again.
 	objectRetry = 2 * time.Second
 )
 
-// Section is what one part of the speaker says in the Speaker object.
+// Section is what one part of the speaker contributes to the Speaker object.
 type Section interface {
-	// Status fills in what the part does.
+	// Status fills in the status of the part.
 	Status(*v1beta1.SpeakerStatus)
-	// StoppedStatus fills in what holds while the speaker does not run. retains tells
-	// whether the node retains what it owns until the speaker is back.
+	// StoppedStatus fills in the status of the part while the speaker does not run. retains
+	// says whether the node retains what it owns until the speaker is back.
 	StoppedStatus(s *v1beta1.SpeakerStatus, retains bool)
 }
 
@@ -62,21 +62,21 @@ type Config struct {
 	Ready   *Readiness
 	Members *members.Tracker
 	Joiner  *members.Joiner
-	// Sections are what the protocols say.
+	// Sections are those of the protocols.
 	Sections []Section
 	// Status is set when the object is out of date.
 	Status notify.Signal
 	Logger *slog.Logger
-	// IgnoreExclude and IgnoreCordon are what this speaker makes of marks of nodes.
+	// IgnoreExclude and IgnoreCordon say which marks of nodes this speaker ignores.
 	IgnoreExclude bool
 	IgnoreCordon  bool
-	// Last is what the speaker before this one wrote. Its links are listed until this one
-	// knows its own.
+	// Last is what this node's former speaker wrote. The object lists its links until this
+	// speaker knows them.
 	Last v1beta1.SpeakerStatus
 }
 
-// An Object keeps this node's Speaker object, which says what the speaker is doing. It is
-// a prometheus.Collector, and safe for concurrent use.
+// An Object writes this node's Speaker object. It is a prometheus.Collector, and safe for
+// concurrent use.
 type Object struct {
 	c       Config
 	renewed atomic.Pointer[metav1.MicroTime]
@@ -91,7 +91,7 @@ func New(c Config) *Object {
 	return &Object{
 		c: c,
 		failuresD: prometheus.NewDesc(
-			"berth_speaker_object_write_failures_total", "Failed writes of the Speaker object.", nil, nil),
+			"berth_speaker_object_write_errors_total", "Failed writes of the Speaker object.", nil, nil),
 	}
 }
 
@@ -103,8 +103,8 @@ func (o *Object) Collect(out chan<- prometheus.Metric) {
 	kube.Counter(out, o.failuresD, o.failures.Load())
 }
 
-// Renew writes the object with the time of now, to prove that this speaker
-// works to those that do not hear it.
+// Renew writes the object with the present time, which proves to members that do not hear
+// this speaker that it works.
 func (o *Object) Renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
@@ -124,11 +124,11 @@ func (o *Object) Reachable(ctx context.Context) bool {
 // writeTimeout bounds a write. A webhook may take half a minute to fail.
 const writeTimeout = 10 * time.Second
 
-// apiTimeout bounds a call that finds out whether the API server is there.
+// apiTimeout bounds a call that checks whether the API server answers.
 const apiTimeout = 3 * time.Second
 
-// Run writes the object whenever something changed, and a last time when the
-// speaker stops.
+// Run writes the object whenever something has changed, and a last time when the speaker
+// stops.
 func (o *Object) Run(ctx context.Context) error {
 	o.c.Status.Set()
 	for {
@@ -150,9 +150,8 @@ func (o *Object) Run(ctx context.Context) error {
 	}
 }
 
-// stop says in the object that nothing is announced any more, and what the node retains
-// until the speaker is back. A speaker that is killed cannot, so it is said briefly and not
-// insisted on.
+// stop writes that the node announces nothing, and what it retains until the speaker is
+// back. It makes one attempt: a killed speaker cannot write this either.
 func (o *Object) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -169,7 +168,7 @@ func (o *Object) stop() error {
 	return nil
 }
 
-// Write makes the object say what it should. It creates the object where there is none.
+// Write writes the present status, and creates the object if there is none.
 func (o *Object) Write(ctx context.Context) error { return o.write(ctx, o.Current()) }
 
 func (o *Object) write(ctx context.Context, status v1beta1.SpeakerStatus) error {
@@ -183,7 +182,7 @@ func (o *Object) write(ctx context.Context, status v1beta1.SpeakerStatus) error 
 	return err
 }
 
-// wrote takes in how a write ended. Only what is new is logged.
+// wrote records how a write ended, and logs a change.
 func (o *Object) wrote(err error) {
 	why := ""
 	if err != nil {
@@ -218,7 +217,7 @@ func (o *Object) writeOver(ctx context.Context, reader getter, status v1beta1.Sp
 	if equality.Semantic.DeepEqual(have.Status, want.Status) {
 		return nil
 	}
-	// An update, not a patch: zeros are to be stored as well.
+	// An update, not a patch: it stores zeros as well.
 	if err := o.c.Writer.Status().Update(ctx, want); err != nil {
 		return fmt.Errorf("write status: %w", err)
 	}
@@ -230,7 +229,7 @@ type getter interface {
 	Get(context.Context, client.ObjectKey, client.Object, ...client.GetOption) error
 }
 
-// create makes the object, owned by the Node: it goes when the Node goes.
+// create creates the object, owned by the Node, with which it is deleted.
 func (o *Object) create(ctx context.Context, into *v1beta1.Speaker) error {
 	var node corev1.Node
 	if err := o.c.Cached.Get(ctx, types.NamespacedName{Name: o.c.Node}, &node); err != nil {
@@ -252,7 +251,7 @@ func (o *Object) create(ctx context.Context, into *v1beta1.Speaker) error {
 	return nil
 }
 
-// Current returns what the object should say.
+// Current returns the present status.
 func (o *Object) Current() v1beta1.SpeakerStatus {
 	snapshot := o.c.Members.Current()
 	settled := o.c.Ready.Settled().IsSet()
@@ -278,7 +277,8 @@ func (o *Object) Current() v1beta1.SpeakerStatus {
 	return status
 }
 
-// links are those of the node, as far as this speaker knows them.
+// links returns the links of the node, or those of the former speaker while they are not
+// known.
 func (o *Object) links() []v1beta1.SpeakerLink {
 	if !o.c.Members.LinksKnown() {
 		return o.c.Last.Links
@@ -286,25 +286,27 @@ func (o *Object) links() []v1beta1.SpeakerLink {
 	return linkStatus(o.c.Members.OwnLinks())
 }
 
-// ready is the condition that tells whether the speaker announces what it
-// should.
+// ready returns the condition Ready.
 func (o *Object) ready() metav1.Condition {
 	if missing := o.c.Ready.Missing(); missing != "" {
 		return kube.Condition(v1beta1.ConditionReady, false, v1beta1.ReasonStarting,
 			"The speaker announces nothing by layer 2 yet: "+missing+".", 0)
 	}
-	return kube.Condition(v1beta1.ConditionReady, true, v1beta1.ReasonAnnouncing, "The speaker sees the cluster and announces what this node owns.", 0)
+	return kube.Condition(v1beta1.ConditionReady, true, v1beta1.ReasonAnnouncing,
+		"The speaker sees the cluster and announces what this node owns.", 0)
 }
 
-// stageStatus is a stage as the API writes it.
+// stageStatus returns a stage as the API writes it.
 func stageStatus(s announcement.Stage) v1beta1.SpeakerStage {
 	return map[announcement.Stage]v1beta1.SpeakerStage{
-		announcement.StageStarting: v1beta1.StageStarting, announcement.StageReady: v1beta1.StageReady,
-		announcement.StageRestarting: v1beta1.StageRestarting, announcement.StageLeaving: v1beta1.StageLeaving,
+		announcement.StageStarting:   v1beta1.StageStarting,
+		announcement.StageReady:      v1beta1.StageReady,
+		announcement.StageRestarting: v1beta1.StageRestarting,
+		announcement.StageLeaving:    v1beta1.StageLeaving,
 	}[s]
 }
 
-// markStatus is what a mark of the node means to this speaker, as the API writes it.
+// markStatus returns whether the speaker heeds a mark, as the API writes it.
 func markStatus(ignored bool) v1beta1.NodeMark {
 	if ignored {
 		return v1beta1.MarkIgnored
@@ -312,9 +314,8 @@ func markStatus(ignored bool) v1beta1.NodeMark {
 	return v1beta1.MarkHeeded
 }
 
-// absentStatus returns how many other members are not present or not heard, and lists
-// them: of more than can be listed, those are left out first that cannot prove that they
-// work.
+// absentStatus returns how many other members are not present or not heard, and lists them.
+// If there are too many, it leaves out first those that cannot prove that they work.
 func absentStatus(s presence.Snapshot) (count int32, listed []v1beta1.AbsentMember) {
 	for name, m := range s.Members {
 		if m.Presence == announcement.Present && m.Reason == v1beta1.ReasonNodePresent {
@@ -329,7 +330,7 @@ func absentStatus(s presence.Snapshot) (count int32, listed []v1beta1.AbsentMemb
 	}
 	count = int32(len(listed))
 	return count, kube.WorstFirst(listed, v1beta1.MaxSpeakerAnnouncements,
-		func(m v1beta1.AbsentMember) bool { return !members.IsDoubt(v1beta1.Reason(m.Reason)) },
+		func(m v1beta1.AbsentMember) bool { return !members.IsSuspicion(v1beta1.Reason(m.Reason)) },
 		func(a, b v1beta1.AbsentMember) int { return cmp.Compare(a.Name, b.Name) })
 }
 
@@ -337,7 +338,12 @@ func linkStatus(all []links.Link) []v1beta1.SpeakerLink {
 	var out []v1beta1.SpeakerLink
 	for _, l := range all {
 		s := v1beta1.SpeakerLink{
-			Name: l.Name, MACAddress: l.HardwareAddr.String(), Up: l.Up, OnlyNamed: l.Excluded, Balances: l.Balances, Problem: members.LinkProblem(l),
+			Name:       l.Name,
+			MACAddress: l.HardwareAddr.String(),
+			Up:         l.Up,
+			OnlyNamed:  l.Excluded,
+			Balances:   l.Balances,
+			Problem:    members.LinkProblem(l),
 		}
 		for _, subnet := range l.Shadowed {
 			s.Shadowed = append(s.Shadowed, subnet.String())

@@ -31,19 +31,19 @@ func TestAbsentMembersAreListedByName(t *testing.T) {
 	if len(got) != v1beta1.MaxSpeakerAnnouncements || count != v1beta1.MaxSpeakerAnnouncements+50 {
 		t.Errorf("of %d %d are listed", count, len(got))
 	}
-	doubted := 0
+	suspected := 0
 	for i, f := range got {
 		if i > 0 && got[i-1].Name >= f.Name {
 			t.Errorf("%s is listed before %s", got[i-1].Name, f.Name)
 		}
 		if f.Presence == v1beta1.MemberGone && f.Reason == "SpeakerNotAlive" {
-			doubted++
+			suspected++
 		}
 		if !f.Since.Time.Equal(start) {
 			t.Errorf("%s is so since %s", f.Name, f.Since)
 		}
 	}
-	if doubted != 10 {
-		t.Errorf("of 10 that may prove that they work %d are listed", doubted)
+	if suspected != 10 {
+		t.Errorf("of 10 that may prove that they work %d are listed", suspected)
 	}
 }

@@ -13,20 +13,20 @@ type Readiness struct {
 	settled    notify.Latch
 
 	mu sync.Mutex
-	// unsettled is why it is not known who is alive, "" for no reason in particular.
+	// unsettled is why the speaker has not settled yet, "" for no reason in particular.
 	unsettled string
 }
 
-// NewReadiness returns a Readiness that waits; configured is set when there is a
+// NewReadiness returns a Readiness that waits; configured is set once there is a
 // configuration.
 func NewReadiness(configured notify.Latch) *Readiness {
 	return &Readiness{configured: configured, settled: notify.NewLatch()}
 }
 
-// Settled is set when it is known which other speakers are alive.
+// Settled returns the latch that is set once the speaker knows which others are alive.
 func (r *Readiness) Settled() notify.Latch { return r.settled }
 
-// Missing returns what the speaker waits for; "" when it announces.
+// Missing returns what the speaker waits for; "" if it announces.
 func (r *Readiness) Missing() string {
 	switch {
 	case !r.configured.IsSet():
@@ -43,8 +43,8 @@ func (r *Readiness) Missing() string {
 	return ""
 }
 
-// Explain says why it is not known yet which other speakers are alive, "" for no reason in
-// particular. It reports whether that is news.
+// Explain records why the speaker has not settled yet, "" for no reason in particular, and
+// reports whether that has changed.
 func (r *Readiness) Explain(why string) (news bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

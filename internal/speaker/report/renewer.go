@@ -31,13 +31,13 @@ type RenewerConfig struct {
 	Claimant Claimant
 	Events   events.EventRecorder
 	// Isolation is how long neither the API server nor another speaker may be heard before
-	// this node counts as isolated; 0 for ever.
+	// this node counts as isolated; 0 disables it.
 	Isolation time.Duration
 	Logger    *slog.Logger
 }
 
-// A Renewer proves to other speakers that do not hear this one that it works, and finds
-// out whether it is this one that hears nobody.
+// A Renewer proves to speakers that do not hear this one that it works, and finds out
+// whether this one is itself cut off.
 type Renewer struct {
 	c     RenewerConfig
 	known renewal // belongs to Run
@@ -50,11 +50,10 @@ func NewRenewer(c RenewerConfig) *Renewer {
 
 // Intervals of renewing.
 const (
-	// renewLook is how often a speaker looks whether a member doubts that it
-	// works.
-	renewLook = 500 * time.Millisecond
-	// renewInterval is how often a speaker that is doubted renews its Speaker
-	// object, renewRetry how soon it tries again when it could not.
+	// checkInterval is how often a speaker looks whether a member suspects it.
+	checkInterval = 500 * time.Millisecond
+	// renewInterval is how often a speaker that is suspected renews its Speaker
+	// object; renewRetry is how soon it tries again after a failure.
 	renewInterval = 8 * time.Second
 	renewRetry    = time.Second
 	// contactInterval is how often a speaker that does not hear somebody, and has
@@ -62,14 +61,13 @@ const (
 	contactInterval = 4 * time.Second
 )
 
-// Run writes the Speaker object as soon as a member writes in its own that it
-// does not hear this speaker, and again and again while it does. Only what is
-// written after a member began to doubt proves anything to it, so each new doubt
-// is answered. It also finds out whether it is this speaker that hears nothing,
-// when it does not hear somebody.
+// Run renews the Speaker object as soon as a member reports in its own that it does not
+// hear this speaker, and at intervals while it does. Only what is written after the report
+// proves anything to that member, so Run answers each new report. When this speaker misses
+// members, Run also finds out whether it is itself cut off.
 func (r *Renewer) Run(ctx context.Context) error {
 	defer r.c.Object.c.Members.WaitContact()
-	ticker := time.NewTicker(renewLook)
+	ticker := time.NewTicker(checkInterval)
 	defer ticker.Stop()
 	for {
 		select {
@@ -84,29 +82,29 @@ func (r *Renewer) Run(ctx context.Context) error {
 // renewal is what Run remembers.
 type renewal struct {
 	// contact is when anybody was heard last, next when the object is to be renewed
-	// again while a member doubts, ask when the next look for contact is due.
+	// again while a member suspects this speaker, ask when it is next to seek contact.
 	contact, next, ask time.Time
-	// answered are the doubts of members that were answered.
+	// answered are the suspicions that were answered, by node.
 	answered map[string]string
 }
 
 // Check does once what Run does again and again.
 func (r *Renewer) Check(ctx context.Context) {
 	known := &r.known
-	doubters := r.doubters(ctx)
-	if anyNew(doubters, known.answered) || len(doubters) > 0 && !time.Now().Before(known.next) {
+	suspicions := r.suspicions(ctx)
+	if anyNew(suspicions, known.answered) || len(suspicions) > 0 && !time.Now().Before(known.next) {
 		known.next = time.Now().Add(renewRetry)
 		if r.proveAlive(ctx) {
 			r.c.Object.c.Members.SawAPI(true)
 			known.next = time.Now().Add(renewInterval)
 		}
 	}
-	known.answered = doubters
-	doubt, alive, askAPI := r.c.Object.c.Members.Current().Doubt()
+	known.answered = suspicions
+	missing, alive, askAPI := r.c.Object.c.Members.Current().Missing()
 	switch {
-	case doubt == presence.NoDoubt:
+	case missing == presence.NoneMissing:
 		r.c.Object.c.Members.SawAll()
-	case doubt == presence.FreshDoubt, !time.Now().Before(known.ask):
+	case missing == presence.NewlyMissing, !time.Now().Before(known.ask):
 		known.ask = time.Now().Add(contactInterval)
 		r.c.Object.c.Members.SeekContact(ctx, alive, askAPI, r.c.Object)
 	}
@@ -119,13 +117,13 @@ func (r *Renewer) Check(ctx context.Context) {
 	r.isolate(known.contact, time.Now())
 }
 
-// ContactGrace is how long a speaker may take to find out whether it hears
-// anybody, once somebody has been silent for too long: more than a call to an API
-// server that is not there takes.
-const ContactGrace = apiTimeout + 4*renewLook
+// ContactGrace is how long a speaker may take to find out whether it has contact with
+// anybody, once a member has been silent for too long. A call to an API server that does
+// not answer takes less.
+const ContactGrace = apiTimeout + 4*checkInterval
 
-// isolate takes in since when this speaker has had no contact with anybody. As
-// long as that lasts it takes nothing from a node whose kernel answers, and so does
+// isolate records since when this speaker has had no contact with anybody. While it is
+// isolated, it takes nothing from a node whose kernel answers, and so does
 // everybody else who knows as little. An address that it had before and that a
 // member announces nevertheless was taken by one that knows more: that one keeps it.
 func (r *Renewer) isolate(since, now time.Time) {
@@ -137,16 +135,17 @@ func (r *Renewer) isolate(since, now time.Time) {
 	}
 	switch news := r.c.Object.c.Members.SetIsolated(isolated, taken); {
 	case news && isolated:
-		r.c.Logger.Warn("isolated: neither the API server nor another speaker is heard", "duration", limit.String())
+		r.c.Logger.Warn("isolated: neither the API server nor another speaker is heard",
+			"duration", limit.String())
 	case news:
 		r.c.Logger.Info("no longer isolated")
 	}
 }
 
-// anyNew reports whether a member doubts that did not before, or does so again.
-func anyNew(doubters, before map[string]string) bool {
-	for name, doubt := range doubters {
-		if before[name] != doubt {
+// anyNew reports whether suspicions has one that before does not have.
+func anyNew(suspicions, before map[string]string) bool {
+	for name, suspicion := range suspicions {
+		if before[name] != suspicion {
 			return true
 		}
 	}
@@ -162,10 +161,10 @@ func (r *Renewer) proveAlive(ctx context.Context) bool {
 	return err == nil
 }
 
-// doubters are the members that do not hear this speaker. What one says whose
-// node is not ready, or gone, is what it said before it died.
-func (r *Renewer) doubters(ctx context.Context) map[string]string {
-	out := r.c.Object.c.Members.Doubters()
+// suspicions returns those of members on ready nodes. The object of a member whose node is
+// not ready, or gone, says what it said before that died.
+func (r *Renewer) suspicions(ctx context.Context) map[string]string {
+	out := r.c.Object.c.Members.Suspicions()
 	for name := range out {
 		var node corev1.Node
 		err := r.c.Object.c.Cached.Get(ctx, types.NamespacedName{Name: name}, &node)
@@ -176,22 +175,23 @@ func (r *Renewer) doubters(ctx context.Context) map[string]string {
 	return out
 }
 
-// reachableInterval is how often it is looked at which other speakers are heard.
+// reachableInterval is how often ReportReachable checks which other speakers are reachable.
 const reachableInterval = 5 * time.Second
 
-// ReportReachable emits an Event at the Speaker object when other speakers are no
-// longer heard, or are again.
+// ReportReachable emits an Event at the Speaker object when other speakers become
+// unreachable, or reachable again.
 func (r *Renewer) ReportReachable(ctx context.Context) error {
 	ticker := time.NewTicker(reachableInterval)
 	defer ticker.Stop()
-	before := string(v1beta1.ReasonMembersHeard)
+	before := string(v1beta1.ReasonAllMembersReachable)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
-		now := members.ReachableCondition(r.c.Object.c.Joiner.Problem(), r.c.Object.c.Members.Current(), r.c.Object.c.Address)
+		o := r.c.Object.c
+		now := members.ReachableCondition(o.Joiner.Problem(), o.Members.Current(), o.Address)
 		if now.Reason == before {
 			continue
 		}
@@ -200,9 +200,10 @@ func (r *Renewer) ReportReachable(ctx context.Context) error {
 		if now.Status == metav1.ConditionTrue {
 			kind = corev1.EventTypeNormal
 		}
-		r.c.Logger.Info("reachability of other speakers changed", "reason", now.Reason, "message", now.Message)
+		r.c.Logger.Info("reachability of other speakers changed",
+			"reason", now.Reason, "message", now.Message)
 		object := v1beta1.Speaker{}
-		if r.c.Object.c.Cached.Get(ctx, types.NamespacedName{Name: r.c.Object.c.Node}, &object) == nil {
+		if o.Cached.Get(ctx, types.NamespacedName{Name: o.Node}, &object) == nil {
 			r.c.Events.Eventf(&object, nil, kind, now.Reason, "Listen", "%s", kube.Note(now.Message))
 		}
 	}

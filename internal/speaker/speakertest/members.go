@@ -80,7 +80,8 @@ func Member(name string, state membership.State, since time.Time, entries ...str
 		key, value, _ := strings.Cut(text, "=")
 		if addr, ok := strings.CutPrefix(key, "claim/"); ok {
 			block, digit := BlockOf(netip.MustParseAddr(addr))
-			key, value = block, strings.TrimPrefix(fmt.Sprintf("%s,%s:%s", m.Values[block], value, digit), ",")
+			claims := fmt.Sprintf("%s,%s:%s", m.Values[block], value, digit)
+			key, value = block, strings.TrimPrefix(claims, ",")
 		}
 		m.Values[key] = []byte(value)
 	}

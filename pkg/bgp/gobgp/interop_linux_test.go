@@ -528,7 +528,7 @@ func TestLeavingOneAddress(t *testing.T) {
 		s.Set(bgp.Plan(now, peers, []bgp.Address{one, two}).Desired, true)
 		eventually(t, "the route is back as it was", func() bool { return pref("192.0.2.1/32") == plain })
 		if is := sessionOf(s, "tor"); !is.Since.Equal(since) {
-			t.Error("the session has begun anew")
+			t.Error("the session was reset")
 		}
 	})
 }

@@ -74,13 +74,13 @@ func TestStrictSessionWaitsForItsPath(t *testing.T) {
 			return now.State == bgp.SessionEstablished && now.Since.After(since)
 		})
 
-		// Who is not strict any more does not begin anew for that.
+		// A peer that is no longer strict is not reset for that.
 		since = sessionOf(s, "tor").Since
 		p.Strict = false
 		s.Set(to(p, route("192.0.2.1/32", nil), route("192.0.2.2/32", nil)), true)
 		eventually(t, "the other route is there", func() bool { return r.count(t, false) == 2 })
 		if got := sessionOf(s, "tor"); !got.Since.Equal(since) {
-			t.Errorf("the session has begun anew: %+v", got)
+			t.Errorf("the session was reset: %+v", got)
 		}
 	})
 }

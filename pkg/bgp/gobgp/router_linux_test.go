@@ -57,7 +57,7 @@ type router interface {
 	keeps(t *testing.T) bool
 	// heard is what it tells of the end of the last session.
 	heard(t *testing.T) string
-	// reconnect has it close the session and begin anew.
+	// reconnect has it close the session and connect again.
 	reconnect(t *testing.T)
 	// restart ends it without a word, and has it begin again after a pause. It
 	// returns when it answers.

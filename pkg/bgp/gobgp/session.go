@@ -218,7 +218,7 @@ func jitter(d time.Duration) time.Duration {
 func (s *session) recordDamping(flaps int, wait time.Duration) {
 	s.show(func(v *bgp.Session) { v.State, v.Flaps = bgp.SessionDamped, flaps })
 	s.shared.log.Warn("BGP session ends again and again: the next attempt waits", "peer", s.name,
-		"count", flaps, "duration", wait)
+		"count", flaps, "duration", wait.String())
 }
 
 // pause waits before the next attempt. It returns early when the session shall end or be
@@ -378,7 +378,7 @@ func (s *session) logRefusal(capabilities string) {
 	}
 	s.refusals[capabilities] = true
 	s.shared.log.Warn("the router refuses a capability: the next attempt leaves it out", "peer", s.name,
-		"capability", capabilities)
+		"capabilities", capabilities)
 }
 
 // change returns what gobgp has to be given so that it announces what is wanted now.

@@ -197,7 +197,7 @@ func (s *Speaker) reconcile() {
 		case bgp.Stop:
 			s.stop(old, forGood)
 		case bgp.Reset:
-			s.shared.log.Info("resetting BGP session", "peer", name, "reason", c.Field+" has changed")
+			s.shared.log.Info("resetting BGP session", "peer", name, "message", c.Field+" has changed")
 			s.stop(old, forReset)
 			s.start(c.Peer, routes[name])
 		case bgp.Keep, bgp.Retry:

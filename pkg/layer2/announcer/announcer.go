@@ -229,7 +229,7 @@ func (a *Announcer) Resume() {
 
 // stalled is called by the guard, from any goroutine, when it suspends.
 func (a *Announcer) stalled(took time.Duration) {
-	a.log.Warn("suspended, for the process was stalled", "duration", took.String())
+	a.log.Warn("process was stalled; answering nothing until ownership is confirmed", "duration", took.String())
 	a.changed.Set()
 }
 

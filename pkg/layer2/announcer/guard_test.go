@@ -52,7 +52,7 @@ func TestAfterAStallNothingIsAnsweredUntilResumed(t *testing.T) {
 			t.Error("not resumed")
 		}
 		got := a.Stats()
-		if got.Suspensions != 1 || total(got).Verdicts[Suspended] != 2 || total(got).Verdicts[Answered] != 2 ||
+		if got.Stalls != 1 || total(got).Verdicts[Stalled] != 2 || total(got).Verdicts[Answered] != 2 ||
 			total(got).Replies != 2 || total(got).Requests != 4 {
 			t.Errorf("%+v", got)
 		}
@@ -116,7 +116,7 @@ func TestResumeDoesNotHideAStallThatNobodySaw(t *testing.T) {
 			t.Error("resumed")
 		}
 		a.Resume()
-		if a.Suspended() || a.Stats().Suspensions != 2 {
+		if a.Suspended() || a.Stats().Stalls != 2 {
 			t.Error("not resumed in the end")
 		}
 		a.Resume() // without need
@@ -168,5 +168,5 @@ func TestTheRealClockMoves(t *testing.T) {
 			return
 		}
 	}
-	t.Error("it stands still")
+	t.Error("it is stalled")
 }

@@ -165,7 +165,7 @@ func (l *loop) openPort(key portKey, link links.Link, now time.Time) (*port, err
 }
 
 // closePort closes a port and retracts everything on it.
-func (l *loop) closePort(key portKey, reason string) { l.closed(key, reason, l.ports.Close) }
+func (l *loop) closePort(key portKey, why string) { l.closed(key, why, l.ports.Close) }
 
 // portFailed handles the end of a port's reader: the port is closed and will be opened
 // again after a delay, or at once when the links change.
@@ -176,11 +176,11 @@ func (l *loop) portFailed(f ports.Failure[portKey]) {
 	l.dirty = true
 }
 
-func (l *loop) closed(key portKey, reason string, end func(portKey) error) {
+func (l *loop) closed(key portKey, why string, end func(portKey) error) {
 	delete(l.differ, key)
 	p, _ := l.ports.Get(key)
 	for _, addr := range addresses(p.placements) {
-		l.retract(burstKey{key, addr}, reason)
+		l.retract(burstKey{key, addr}, why)
 	}
 	if err := end(key); err != nil {
 		l.a.log.Warn("cannot close socket", "link", key.link, "protocol", key.protocol.String(), "error", err)

@@ -86,7 +86,7 @@ func (p *port) Serve() error {
 		}
 		out := handle(b[:n], on)
 		if out.verdict == Answered && !a.guard.open() {
-			out.verdict = Suspended
+			out.verdict = Stalled
 		}
 		p.counters.verdicts[out.verdict].Add(1)
 		switch out.verdict {

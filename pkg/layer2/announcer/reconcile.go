@@ -199,12 +199,12 @@ func (l *loop) begin(p *port, key burstKey, c portPlacement, now time.Time) {
 }
 
 // retract forgets an announcement.
-func (l *loop) retract(key burstKey, reason string) {
+func (l *loop) retract(key burstKey, why string) {
 	l.bursts.stop(key)
 	l.a.mu.Lock()
 	delete(l.a.live, key)
 	l.a.mu.Unlock()
-	l.a.log.Debug("withdrew", "address", key.addr, "link", key.port.link, "reason", reason)
+	l.a.log.Debug("withdrew", "address", key.addr, "link", key.port.link, "message", why)
 }
 
 // comparePortKeys orders by link, then by protocol.

@@ -102,7 +102,7 @@ func (w wish) on(link string) (placement, bool) {
 func (a *Announcer) Set(addr netip.Addr, want Request) {
 	addr = addr.Unmap().WithZone("")
 	if !addr.IsValid() || !neighbor.CanOwn(addr) {
-		a.log.Warn("cannot announce", "address", addr, "reason", "not a unicast address")
+		a.log.Warn("cannot announce", "address", addr, "message", "not a unicast address")
 		return
 	}
 	names := slices.Clone(want.Links)

@@ -42,9 +42,9 @@ type LinkStats struct {
 type Stats struct {
 	// Links are sorted by name and protocol. A link that was used once stays.
 	Links []LinkStats
-	// Suspensions counts how often this process was stalled and the announcer
+	// Stalls counts how often this process was stalled and the announcer
 	// suspended itself for it.
-	Suspensions uint64
+	Stalls uint64
 }
 
 // linkCounters are the live counters of one port key; they outlive the port.
@@ -75,7 +75,7 @@ func (c *linkCounters) snapshot() Counters {
 	for verdict := range c.verdicts {
 		out.Verdicts[Verdict(verdict)] = c.verdicts[verdict].Load()
 	}
-	out.Requests = out.Verdicts[NotAnnounced] + out.Verdicts[Suspended] + out.Verdicts[Answered]
+	out.Requests = out.Verdicts[NotAnnounced] + out.Verdicts[Stalled] + out.Verdicts[Answered]
 	return out
 }
 
@@ -93,7 +93,7 @@ func (c *linkCounters) count(why occasion) {
 
 // Stats returns the counters as they are now. It may be called at any time.
 func (a *Announcer) Stats() Stats {
-	out := Stats{Suspensions: a.guard.count()}
+	out := Stats{Stalls: a.guard.count()}
 	a.mu.RLock()
 	for key, c := range a.counters {
 		out.Links = append(out.Links, LinkStats{

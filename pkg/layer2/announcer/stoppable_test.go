@@ -58,7 +58,7 @@ func beStoppable() int {
 				return 0
 			}
 			got := total(a.Stats())
-			fmt.Printf("unanswered %d answered %d\n", got.Verdicts[Suspended], got.Replies)
+			fmt.Printf("unanswered %d answered %d\n", got.Verdicts[Stalled], got.Replies)
 			a.Resume()
 		}
 	}

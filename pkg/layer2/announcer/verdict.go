@@ -27,9 +27,9 @@ const (
 	// MemberClaim: the same from a member node. During a handover the claim is
 	// rightful, and a defence would draw traffic back.
 	MemberClaim
-	// Suspended: a good request that is not answered because this process was
+	// Stalled: a good request that is not answered because this process was
 	// stalled. See [Announcer.Suspended].
-	Suspended
+	Stalled
 	// Answered: a good request for an announced address.
 	Answered
 
@@ -44,7 +44,7 @@ var verdictNames = [verdictCount]string{
 	NotAnnounced: "not_announced",
 	ForeignClaim: "foreign_claim",
 	MemberClaim:  "member_claim",
-	Suspended:    "suspended",
+	Stalled:      "stalled",
 	Answered:     "answered",
 }
 

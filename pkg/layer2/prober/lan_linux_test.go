@@ -27,11 +27,11 @@ func TestALANThatIsLostWithItsCarrierUp(t *testing.T) {
 	port := func(n string, master ...string) {
 		l.Switch().Run(t, "ip", append([]string{"link", "set", n}, master...)...)
 	}
-	expect := func(story string, silent []string, doubtful bool) {
+	expect := func(story string, silent []string, suspect bool) {
 		t.Helper()
 		until(t, story, func() bool {
 			r := p.LinkReach()
-			return slices.Equal(r.Silent["two"], silent) && len(r.Silent["three"]) == 0 && (len(r.Doubtful) > 0) == doubtful
+			return slices.Equal(r.Silent["two"], silent) && len(r.Silent["three"]) == 0 && (len(r.Suspect) > 0) == suspect
 		})
 	}
 	until(t, "both answer", func() bool { return len(p.LinkReach().Answers) == 2 })

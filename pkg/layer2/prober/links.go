@@ -14,16 +14,16 @@ type LinkReach struct {
 	// before does any more, while another node answers on the same link of this
 	// node: else it may be this node that has lost the LAN.
 	Answers, Silent map[string][]string
-	// Doubtful are the links of this node on which a target is silent, sorted. To
+	// Suspect are the links of this node on which a target is silent, sorted. To
 	// tell who has lost the LAN takes a target of another node there.
-	Doubtful []string
+	Suspect []string
 }
 
 // Equal reports whether two say the same.
 func (r LinkReach) Equal(o LinkReach) bool {
 	return maps.EqualFunc(r.Answers, o.Answers, slices.Equal) &&
 		maps.EqualFunc(r.Silent, o.Silent, slices.Equal) &&
-		slices.Equal(r.Doubtful, o.Doubtful)
+		slices.Equal(r.Suspect, o.Suspect)
 }
 
 // LinkReach returns what is known of the links of each node that has a target. The
@@ -62,7 +62,7 @@ func linkReach(all []linkTrack) LinkReach {
 	answers := make(map[link]bool)
 	// There is a silent target of the link where another node answers.
 	silent := make(map[link]bool)
-	doubtful := make(map[string]bool)
+	suspect := make(map[string]bool)
 	anotherAnswers := func(t linkTrack) bool {
 		return slices.ContainsFunc(all, func(o linkTrack) bool {
 			return o.own == t.own && o.node != t.node && o.state == Answers
@@ -77,13 +77,13 @@ func linkReach(all []linkTrack) LinkReach {
 			if t.on == "" {
 				continue // its link does not matter
 			}
-			doubtful[t.own] = true
+			suspect[t.own] = true
 			silent[at] = silent[at] || anotherAnswers(t)
 		}
 	}
 	out := LinkReach{
 		Answers: make(map[string][]string), Silent: make(map[string][]string),
-		Doubtful: slices.Sorted(maps.Keys(doubtful)),
+		Suspect: slices.Sorted(maps.Keys(suspect)),
 	}
 	for at := range answers {
 		if at.on != "" {

@@ -13,9 +13,9 @@ func TestLinkReach(t *testing.T) {
 		return linkTrack{node: node, on: link, own: link, state: state}
 	}
 	for _, tt := range []struct {
-		story                     string
-		all                       []linkTrack
-		answers, silent, doubtful string
+		story                    string
+		all                      []linkTrack
+		answers, silent, suspect string
 	}{
 		{story: "nothing is probed"},
 		{
@@ -24,11 +24,11 @@ func TestLinkReach(t *testing.T) {
 		},
 		{
 			story: "a has lost svc0",
-			all:   []linkTrack{is("a", "svc0", Silent), is("a", "mgmt0", Answers), is("b", "svc0", Answers)}, answers: "a:mgmt0 b:svc0", silent: "a:svc0", doubtful: "svc0",
+			all:   []linkTrack{is("a", "svc0", Silent), is("a", "mgmt0", Answers), is("b", "svc0", Answers)}, answers: "a:mgmt0 b:svc0", silent: "a:svc0", suspect: "svc0",
 		},
 		{
 			story: "nobody answers there: it may be this node",
-			all:   []linkTrack{is("a", "svc0", Silent), is("a", "mgmt0", Answers), is("b", "svc0", Silent), is("c", "svc0", Unknown)}, answers: "a:mgmt0", doubtful: "svc0",
+			all:   []linkTrack{is("a", "svc0", Silent), is("a", "mgmt0", Answers), is("b", "svc0", Silent), is("c", "svc0", Unknown)}, answers: "a:mgmt0", suspect: "svc0",
 		},
 		{
 			story: "one that has never answered is not silent",
@@ -36,11 +36,11 @@ func TestLinkReach(t *testing.T) {
 		},
 		{
 			story: "one family is enough",
-			all:   []linkTrack{is("a", "svc0", Silent), is("a", "svc0", Answers), is("b", "svc0", Answers)}, answers: "a:svc0 b:svc0", doubtful: "svc0",
+			all:   []linkTrack{is("a", "svc0", Silent), is("a", "svc0", Answers), is("b", "svc0", Answers)}, answers: "a:svc0 b:svc0", suspect: "svc0",
 		},
 		{
 			story: "its own other address proves nothing of this node's link",
-			all:   []linkTrack{is("a", "svc0", Silent), {node: "a", on: "svc1", own: "svc0", state: Answers}}, answers: "a:svc1", doubtful: "svc0",
+			all:   []linkTrack{is("a", "svc0", Silent), {node: "a", on: "svc1", own: "svc0", state: Answers}}, answers: "a:svc1", suspect: "svc0",
 		},
 		{
 			story: "where the link does not matter, nothing is said of it",
@@ -57,7 +57,7 @@ func TestLinkReach(t *testing.T) {
 			}
 			return strings.Join(out, " ")
 		}
-		if in(got.Answers) != tt.answers || in(got.Silent) != tt.silent || strings.Join(got.Doubtful, " ") != tt.doubtful {
+		if in(got.Answers) != tt.answers || in(got.Silent) != tt.silent || strings.Join(got.Suspect, " ") != tt.suspect {
 			t.Errorf("%s: %+v", tt.story, got)
 		}
 	}

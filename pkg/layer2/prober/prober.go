@@ -213,7 +213,7 @@ func (p *Prober) SetTargets(targets []Target) {
 	for _, t := range targets {
 		t.Addr = t.Addr.Unmap().WithZone("")
 		if !t.Addr.IsValid() || !neighbor.CanOwn(t.Addr) {
-			p.log.Warn("cannot probe", "node", t.Node, "address", t.Addr, "reason", "not a unicast address")
+			p.log.Warn("cannot probe", "node", t.Node, "address", t.Addr, "message", "not a unicast address")
 			continue
 		}
 		t.MAC = bytes.Clone(t.MAC)

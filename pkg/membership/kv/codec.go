@@ -18,11 +18,11 @@ import (
 //	          rest, rest of the key, version minus the last one's, what
 //	what    = 1 + size of the value, value; or 0, age, for a tombstone
 //
-// Numbers are varints, as in encoding/binary; the difference of versions has a
-// sign. gone is 0 when the sender thinks that the member is alive, otherwise 1 +
-// the seconds for which it has been gone. An age is in seconds. Ages, not times,
-// because clocks differ; and they must travel, or two members would remind each
-// other of what each was about to forget, for ever.
+// Numbers are varints, as in encoding/binary; the difference of versions has a sign. gone
+// is 0 when the sender thinks that the member is alive, otherwise 1 + the seconds for which
+// it has been gone. An age is in seconds. Ages, not times, because clocks differ; and they
+// must travel, or two members would forever remind each other of what each was about to
+// forget.
 //
 // Versions of Berth that run side by side understand each other by these rules.
 // A later one with the same major may add kinds of records, and bytes at the end
@@ -159,10 +159,10 @@ func seconds(d time.Duration) uint64 {
 	return uint64(max(0, d+time.Second-1) / time.Second)
 }
 
-// Unpack reads a message and calls visit for each entry in it. The value is a part of
-// the message. After an error visit may have been called for what came before; with a
-// nil visit it is a check. What is allocated is bounded by the message's own size,
-// whatever the sizes in it.
+// Unpack reads a message and calls visit for each entry in it. The value is a part of the
+// message. After an error visit may have been called for what came before; with a nil visit
+// it is a check. Allocations are bounded by the message's own size, whatever the sizes in
+// it.
 func Unpack(message []byte, now time.Time, visit func(of Section, key string, e Entry)) error {
 	if len(message) < messageHead {
 		return errors.New("message is cut off")
@@ -257,8 +257,8 @@ func (r *reader) part(what string) *reader {
 	return &reader{rest: r.text(what), err: r.err}
 }
 
-// adopt takes over the error of a part. What is left of the part is of a later
-// version, and is skipped.
+// adopt takes over the error of a part. The rest of the part belongs to a later version,
+// and is skipped.
 func (r *reader) adopt(part *reader) {
 	if part.err != nil {
 		r.err, r.rest = part.err, nil

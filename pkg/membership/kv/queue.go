@@ -11,7 +11,7 @@ type Ref struct{ Member, Key string }
 type BroadcastQueue struct {
 	// tiers are the entries by how often they were sent, in order of arrival.
 	tiers [][]queued
-	// latest tells which one of several for the same entry counts.
+	// latest says which of several for the same entry counts.
 	latest map[Ref]uint64
 	number uint64
 }
@@ -45,8 +45,8 @@ func (q *BroadcastQueue) Of(member string) []string {
 	return keys
 }
 
-// push appends to a tier. What is written over and over, or with nobody to send to,
-// would pile up: when most of a tier is out of date, it is cleaned.
+// push appends to a tier. Entries that are written over and over, or with nobody to send
+// to, would pile up: when most of a tier is out of date, it is cleaned.
 func (q *BroadcastQueue) push(tier int, x queued) {
 	if tier == len(q.tiers) {
 		q.tiers = append(q.tiers, nil)
@@ -74,16 +74,17 @@ type Placement int
 const (
 	// Placed is an entry that is in the message.
 	Placed Placement = iota
-	// Full says that it does not fit.
+	// Full: it does not fit.
 	Full
-	// Vanished says that there is no such entry any more.
+	// Vanished: there is no longer such an entry.
 	Vanished
 )
 
 // Fill offers entries until one does not fit. Those placed count as sent once more, and
 // after the given number of times they are done.
 func (q *BroadcastQueue) Fill(times int, place func(Ref) Placement) {
-	// What was sent goes up a tier only in the end, not to be offered twice.
+	// An entry that was sent goes up a tier only in the end, so that it is not offered
+	// twice.
 	sent := make([][]queued, len(q.tiers))
 offers:
 	for t := range q.tiers {

@@ -89,8 +89,8 @@ type memberEntries struct {
 	entries    map[string]Entry
 	tombstones int // among entries
 	bytes      int
-	// values is what Store.Values returns of entries, shared with its callers; nil when
-	// it must be made anew.
+	// values is what Store.Values returns of entries, shared with its callers; nil if it
+	// must be made again.
 	values map[string][]byte
 	// revision is another after each change of entries; no two members share one.
 	revision uint64
@@ -104,7 +104,7 @@ type memberEntries struct {
 //
 // There is one writer for the entries of a member: that member. Its versions only grow,
 // also over restarts and with a clock that went back, because it learns from the others
-// what it has written before and goes on above that.
+// what it has written before, and continues above that.
 type Store struct {
 	self    string
 	limits  Limits
@@ -123,11 +123,11 @@ type Store struct {
 
 	// highest is the highest version of an own entry ever seen.
 	highest uint64
-	// forgot is true when a tombstone of this life is remembered no more, which is an
-	// hour after the deletion. What was written before a restart is known by then:
-	// whatever else comes back is out of date.
+	// forgot is true once a tombstone of this life is forgotten, an hour after the
+	// deletion. By then all entries from before the restart are known: whatever else comes
+	// back is out of date.
 	forgot bool
-	// covered are the prefixes under which all was set anew in this life.
+	// covered are the prefixes under which all was set again in this life.
 	covered []string
 }
 
@@ -139,8 +139,8 @@ func NewStore(self string, l Limits) *Store {
 }
 
 // next returns the version for an own entry that is written now: the time, so that a
-// restarted member is above what it wrote before even while nobody has told it, and in
-// any case above all that it has seen of itself.
+// restarted member is above what it wrote before even before the others have told it, and
+// in any case above all that it has seen of itself.
 func (s *Store) next(now time.Time) uint64 {
 	s.highest = max(s.highest+1, uint64(max(now.UnixNano(), 0)))
 	return s.highest
@@ -216,7 +216,7 @@ const (
 	NoRoom
 )
 
-// Merge takes in an entry of a member, from whomever it comes. The value is copied.
+// Merge merges an entry of a member, whoever sent it. It copies the value.
 func (s *Store) Merge(now time.Time, member, key string, e Entry) Result {
 	e.fresh = false
 	if e.Oversize {
@@ -300,8 +300,8 @@ func (s *Store) miss(now time.Time, member string) {
 	}
 }
 
-// outOfDate reports whether an own key that is not known any more, or not yet, was
-// deleted in this life.
+// outOfDate reports whether an own key that is no longer known, or not yet, was deleted in
+// this life.
 func (s *Store) outOfDate(key string) bool {
 	return s.forgot ||
 		slices.ContainsFunc(s.covered, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
@@ -310,8 +310,7 @@ func (s *Store) outOfDate(key string) bool {
 // Has reports whether anything of a member is known.
 func (s *Store) Has(member string) bool { return s.members[member] != nil }
 
-// Members returns the names of the members of which anything is known, sorted; this one
-// is always among them.
+// Members returns the names of all known members, sorted; this one is always among them.
 func (s *Store) Members() []string { return slices.Sorted(maps.Keys(s.members)) }
 
 // Values returns the values of a member, without Hidden. The map is shared and never
@@ -466,7 +465,7 @@ func (s *Store) remove(member, key string) {
 	s.account(m, member, -cost(key, e))
 }
 
-// touch has the values of a member made anew.
+// touch drops the cached values of a member.
 func (s *Store) touch(m *memberEntries) {
 	s.revision++
 	m.values, m.revision = nil, s.revision
