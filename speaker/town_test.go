@@ -296,8 +296,7 @@ func (s *shell) beginIn(around fakes) {
 	sp.loop = reconcile.NewLoop(reconcile.LoopConfig{
 		Queue:      queue,
 		Source:     sp.source,
-		Layer2:     sp.layer2,
-		BGP:        speakertest.NoProtocol{},
+		Protocols:  []reconcile.Protocol{sp.layer2},
 		Warnings:   reconcile.NewWarnings(emitted),
 		Configured: configuration.Known(),
 		Loops:      sp.loops,

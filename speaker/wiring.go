@@ -190,8 +190,7 @@ func newSpeaker(
 	sp.loop = reconcile.NewLoop(reconcile.LoopConfig{
 		Queue:      sp.queue,
 		Source:     sp.source,
-		Layer2:     sp.layer2,
-		BGP:        sp.bgp,
+		Protocols:  []reconcile.Protocol{sp.bgp, sp.layer2},
 		Warnings:   reconcile.NewWarnings(serviceEvents),
 		Configured: p.config.Known(),
 		Loops:      p.loops,

@@ -164,8 +164,7 @@ func unsettledWorld(
 	w.loop = reconcile.NewLoop(reconcile.LoopConfig{
 		Queue:      w.queue,
 		Source:     w.source,
-		Layer2:     w.outcomes,
-		BGP:        w.bgp,
+		Protocols:  []reconcile.Protocol{w.bgp, w.outcomes},
 		Warnings:   reconcile.NewWarnings(emitted),
 		Configured: w.config.Known(),
 		Loops:      &w.loops,

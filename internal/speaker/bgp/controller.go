@@ -228,6 +228,9 @@ func (c *Controller) Flush() {
 	c.changed = false
 }
 
+// NeedsMembers implements [reconcile.Protocol]: each node announces by itself.
+func (c *Controller) NeedsMembers() bool { return false }
+
 // Known implements [reconcile.Protocol].
 func (c *Controller) Known() []netip.Addr { return c.decisions.addresses() }
 

@@ -137,8 +137,7 @@ func unsettledWorld(t *testing.T, objects ...client.Object) *world {
 	w.loop = reconcile.NewLoop(reconcile.LoopConfig{
 		Queue:      w.queue,
 		Source:     w,
-		Layer2:     noLayer2{},
-		BGP:        w.c,
+		Protocols:  []reconcile.Protocol{w.c},
 		Warnings:   reconcile.NewWarnings(reconcile.NewServiceEvents(w.api, w.events)),
 		Configured: w.config.Known(),
 		Loops:      &kube.Loops{},
@@ -159,20 +158,6 @@ func (c counted) Requeue(addr netip.Addr) {
 	c.count.Add(1)
 	c.Queue.Requeue(addr)
 }
-
-// noLayer2 announces nothing.
-type noLayer2 struct{}
-
-// Reconcile implements reconcile.Protocol.
-func (noLayer2) Reconcile(reconcile.Inputs, reconcile.Address) reconcile.Outcome {
-	return reconcile.Outcome{}
-}
-
-// Flush implements reconcile.Protocol.
-func (noLayer2) Flush() {}
-
-// Known implements reconcile.Protocol.
-func (noLayer2) Known() []netip.Addr { return nil }
 
 // Inputs makes the world its own source.
 func (w *world) Inputs(ctx context.Context) (reconcile.Inputs, error) {

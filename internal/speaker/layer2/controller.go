@@ -335,6 +335,9 @@ func (c *Controller) Flush() {
 	}
 }
 
+// NeedsMembers implements [reconcile.Protocol]: an address has one owner.
+func (c *Controller) NeedsMembers() bool { return true }
+
 // Known implements [reconcile.Protocol].
 func (c *Controller) Known() []netip.Addr { return c.view.memory.known() }
 

@@ -37,11 +37,11 @@ type Source interface {
 
 // LoopConfig is what a [Loop] works with.
 type LoopConfig struct {
-	Queue    *Queue
-	Source   Source
-	Layer2   Protocol // decides nothing before Inputs are settled, or Resume is called
-	BGP      Protocol
-	Warnings *Warnings
+	Queue  *Queue
+	Source Source
+	// Protocols reconcile each address in this order.
+	Protocols []Protocol
+	Warnings  *Warnings
 	// Configured is set when there is a configuration. Nothing is reconciled before.
 	Configured notify.Latch
 	Loops      *kube.Loops
@@ -117,7 +117,9 @@ func (l *Loop) all(ctx context.Context) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, err
 	}
-	all = slices.Concat(all, l.c.Layer2.Known(), l.c.BGP.Known())
+	for _, p := range l.c.Protocols {
+		all = append(all, p.Known()...)
+	}
 	slices.SortFunc(all, netip.Addr.Compare)
 	return slices.Compact(all), nil
 }
@@ -128,7 +130,7 @@ func (l *Loop) Reconcile(ctx context.Context, addrs []netip.Addr) error {
 	return l.inParts(ctx, addrs, false)
 }
 
-// Resume reconciles every address now by both protocols, although Inputs are not settled
+// Resume reconciles every address now by all protocols, although Inputs are not settled
 // yet: its caller knows which other speakers are alive, and is about to publish that this
 // one is ready. When Resume returns, this node announces what it owns.
 func (l *Loop) Resume(ctx context.Context) error {
@@ -147,8 +149,8 @@ func (l *Loop) inParts(ctx context.Context, addrs []netip.Addr, resumes bool) er
 	return errors.Join(errs...)
 }
 
-// part reconciles addresses with the same inputs; by layer 2 when these are settled, or
-// the speaker resumes.
+// part reconciles addresses with the same inputs; by all protocols when these are settled,
+// or the speaker resumes.
 func (l *Loop) part(ctx context.Context, addrs []netip.Addr, resumes bool) error {
 	l.deciding.Lock()
 	defer l.deciding.Unlock()
@@ -160,8 +162,11 @@ func (l *Loop) part(ctx context.Context, addrs []netip.Addr, resumes bool) error
 	}
 	in.reporter = in.Reporter()
 
-	defer l.c.BGP.Flush()
-	defer l.c.Layer2.Flush()
+	defer func() {
+		for _, p := range slices.Backward(l.c.Protocols) {
+			p.Flush()
+		}
+	}()
 	for _, addr := range addrs {
 		services, err := l.c.Source.Services(ctx, addr)
 		if err != nil {
@@ -172,19 +177,23 @@ func (l *Loop) part(ctx context.Context, addrs []netip.Addr, resumes bool) error
 	return nil
 }
 
-// one has BGP reconcile one address, because each node announces there by itself, and layer
-// 2 if the speaker knows which others are alive.
-func (l *Loop) one(in Inputs, a Address, layer2 bool) {
-	byBGP := l.c.BGP.Reconcile(in, a)
-	l.requeue(a.Addr, byBGP.Recheck, in.Now)
-	if !layer2 {
-		return
+// one has the protocols reconcile one address, but those that need to know which other
+// speakers are alive only when that is known.
+func (l *Loop) one(in Inputs, a Address, known bool) {
+	var outcomes []Outcome
+	for _, p := range l.c.Protocols {
+		if p.NeedsMembers() && !known {
+			continue
+		}
+		o := p.Reconcile(in, a)
+		l.requeue(a.Addr, o.Recheck, in.Now)
+		a.Elsewhere = a.Elsewhere || o.Reason != ""
+		outcomes = append(outcomes, o)
 	}
-	a.Elsewhere = byBGP.Reason != ""
-	byLayer2 := l.c.Layer2.Reconcile(in, a)
-	l.requeue(a.Addr, byLayer2.Recheck, in.Now)
-
-	if wait := l.c.Warnings.Consider(in.Now, a.Addr, byLayer2, byBGP); wait > 0 {
+	if len(outcomes) < len(l.c.Protocols) {
+		return // what is missing may be about to come
+	}
+	if wait := l.c.Warnings.Consider(in.Now, a.Addr, outcomes...); wait > 0 {
 		l.c.Queue.RequeueAfter(a.Addr, wait)
 	}
 }

@@ -58,6 +58,7 @@ type protocol struct {
 	did     *[]string
 	outcome Outcome
 	known   []netip.Addr
+	owns    bool // an address has one owner
 }
 
 // Reconcile implements Protocol.
@@ -72,6 +73,9 @@ func (p *protocol) Reconcile(_ Inputs, a Address) Outcome {
 
 // Flush implements Protocol.
 func (p *protocol) Flush() { *p.did = append(*p.did, p.name+" flush") }
+
+// NeedsMembers implements Protocol.
+func (p *protocol) NeedsMembers() bool { return p.owns }
 
 // Known implements Protocol.
 func (p *protocol) Known() []netip.Addr { return p.known }
@@ -89,12 +93,11 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{source: &source{settled: true}, queue: NewQueue(), configured: notify.NewLatch()}
-	r.layer2, r.bgp = &protocol{name: "layer2", did: &r.did}, &protocol{name: "bgp", did: &r.did}
+	r.layer2, r.bgp = &protocol{name: "layer2", did: &r.did, owns: true}, &protocol{name: "bgp", did: &r.did}
 	r.Loop = NewLoop(LoopConfig{
 		Queue:      r.queue,
 		Source:     r.source,
-		Layer2:     r.layer2,
-		BGP:        r.bgp,
+		Protocols:  []Protocol{r.bgp, r.layer2},
 		Warnings:   NewWarnings(NewServiceEvents(clustertest.New(t), &clustertest.Events{T: t})),
 		Configured: r.configured,
 		Loops:      &kube.Loops{},

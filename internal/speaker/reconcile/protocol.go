@@ -14,6 +14,9 @@ import (
 
 // A Protocol announces addresses in one way.
 type Protocol interface {
+	// NeedsMembers reports whether the protocol can decide nothing before the speaker knows
+	// which others are alive: whether an address has one owner among them.
+	NeedsMembers() bool
 	// Reconcile decides what this node does with an address, and does it. It is called
 	// by one goroutine at a time.
 	Reconcile(Inputs, Address) Outcome
@@ -70,8 +73,8 @@ func (in Inputs) Reporter() string {
 type Address struct {
 	Addr     netip.Addr
 	Services []announcement.Service // that have it, by name
-	// Elsewhere is set if another protocol is concerned with the address. Then it is not
-	// worth a report that this one is not.
+	// Elsewhere is set if a protocol before this one is concerned with the address. Then it
+	// is not worth a report that this one is not.
 	Elsewhere bool
 }
 

@@ -48,6 +48,9 @@ func (asking) Reconcile(in Inputs, _ Address) Outcome { return Outcome{Warn: in.
 // Flush implements Protocol.
 func (asking) Flush() {}
 
+// NeedsMembers implements Protocol.
+func (asking) NeedsMembers() bool { return false }
+
 // Known implements Protocol.
 func (asking) Known() []netip.Addr { return nil }
 
@@ -60,8 +63,7 @@ func BenchmarkPart(b *testing.B) {
 	l := NewLoop(LoopConfig{
 		Queue:      NewQueue(),
 		Source:     c,
-		Layer2:     asking{},
-		BGP:        asking{},
+		Protocols:  []Protocol{asking{}, asking{}},
 		Warnings:   NewWarnings(nil),
 		Configured: notify.NewLatch(),
 		Loops:      &kube.Loops{},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,9 +44,11 @@ func NewWarnings(e *ServiceEvents) *Warnings {
 
 // Consider warns Services of what the protocols do with their address, if a warning is due.
 // The protocols always come in the same order; if several have the same outcome, Consider
-// warns once. It returns after how long to call it again for a warning that is not due yet;
+// warns once, in the words of the last. It returns after how long to call it again for a warning that is not due yet;
 // 0 for none.
-func (w *Warnings) Consider(now time.Time, addr netip.Addr, outcomes ...Outcome) (again time.Duration) {
+func (w *Warnings) Consider(
+	now time.Time, addr netip.Addr, outcomes ...Outcome,
+) (again time.Duration) {
 	before := w.known[addr]
 	if len(before) == 0 {
 		before = make([]warned, len(outcomes))
@@ -53,7 +56,7 @@ func (w *Warnings) Consider(now time.Time, addr netip.Addr, outcomes ...Outcome)
 	after := make([]warned, len(outcomes))
 	concerned := false
 	said := map[v1beta1.Reason]bool{}
-	for i, o := range outcomes {
+	for i, o := range slices.Backward(outcomes) {
 		next, wait, due := before[i].next(o.Reason, now)
 		after[i] = next
 		concerned = concerned || o.Reason != "" && o.Reason != v1beta1.ReasonNoService
