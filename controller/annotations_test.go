@@ -18,7 +18,8 @@ func TestUnknownAnnotationIsTold(t *testing.T) {
 	s.Annotations = map[string]string{"berth.io/loadbalancerIPs": "10.77.0.5"}
 	w := newWorld(t, pool("lan", 0, "10.77.0.0/24"), s)
 	w.look("web")
-	if want := []string{"web Warning UnknownAnnotation", "web Normal Assigned"}; !slices.Equal(w.events, want) {
+	want := []string{"web Warning UnknownAnnotation", "web Normal Assigned"}
+	if !slices.Equal(w.events, want) {
 		t.Errorf("emitted %q, want %q", w.events, want)
 	}
 	var have corev1.Service
@@ -27,7 +28,8 @@ func TestUnknownAnnotationIsTold(t *testing.T) {
 	}
 	c := meta.FindStatusCondition(have.Status.Conditions, v1beta1.ConditionAddressAssigned)
 	if c == nil || c.Status != metav1.ConditionTrue ||
-		!strings.HasSuffix(c.Message, "from pool lan. Berth does not know the annotation berth.io/loadbalancerIPs: did you mean berth.io/loadBalancerIPs?") {
+		!strings.HasSuffix(c.Message, "from pool lan. Berth does not know the annotation "+
+			"berth.io/loadbalancerIPs: did you mean berth.io/loadBalancerIPs?") {
 		t.Errorf("the condition is %+v", c)
 	}
 	w.restart()

@@ -282,7 +282,8 @@ func TestTablesSayWhatEmptyMeans(t *testing.T) {
 // TestPeerSaysWhichFamiliesItsSessionsCarry: an operator sees in the table that IPv6
 // goes nowhere by a peer.
 func TestPeerSaysWhichFamiliesItsSessionsCarry(t *testing.T) {
-	speaks := func(node string, state v1beta1.BGPSessionState, families ...v1beta1.BGPFamily) *v1beta1.Speaker {
+	speaks := func(node string, state v1beta1.BGPSessionState,
+		families ...v1beta1.BGPFamily) *v1beta1.Speaker {
 		s := &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: node}}
 		s.Status.BGP.Sessions = []v1beta1.BGPSession{{Peer: "x", State: state, Families: families}}
 		return s

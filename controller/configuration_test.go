@@ -26,25 +26,32 @@ func (w *world) ready(name string, want v1beta1.Reason) {
 	w.t.Helper()
 	p := w.pool(name)
 	c := meta.FindStatusCondition(p.Status.Conditions, v1beta1.ConditionReady)
-	if c == nil || c.Reason != string(want) || (c.Status == metav1.ConditionTrue) != (want == v1beta1.ReasonAccepted) || c.ObservedGeneration != p.Generation {
+	if c == nil || c.Reason != string(want) ||
+		(c.Status == metav1.ConditionTrue) != (want == v1beta1.ReasonAccepted) ||
+		c.ObservedGeneration != p.Generation {
 		w.t.Errorf("the Ready condition of %s is %+v, want the reason %s", name, c, want)
 	}
 }
 
 func TestPoolIsCounted(t *testing.T) {
-	w := newWorld(t, lan("192.0.2.0-192.0.2.9", "2001:db8::/126"), service("web", 0), service("shop", 1, dualStack))
+	w := newWorld(t, lan("192.0.2.0-192.0.2.9", "2001:db8::/126"), service("web", 0),
+		service("shop", 1, dualStack))
 	w.look("web", "shop")
 	w.forget()
 	w.judge(config.KindIPAddressPool, "lan")
 	w.did([]string{"lan"}, []string{"lan Normal Accepted"})
 	w.ready("lan", v1beta1.ReasonAccepted)
 	want := v1beta1.IPAddressPoolStatus{
-		Assigned: 3, AssignedIPv4: 2, AssignedIPv6: 1,
-		AvailableIPv4: 8, AvailableIPv6: 3,
+		Assigned:      3,
+		AssignedIPv4:  2,
+		AssignedIPv6:  1,
+		AvailableIPv4: 8,
+		AvailableIPv6: 3,
 	}
 	got := w.pool("lan").Status
 	got.Conditions = nil
-	if got.Assigned != want.Assigned || got.AssignedIPv4 != want.AssignedIPv4 || got.AssignedIPv6 != want.AssignedIPv6 ||
+	if got.Assigned != want.Assigned || got.AssignedIPv4 != want.AssignedIPv4 ||
+		got.AssignedIPv6 != want.AssignedIPv6 ||
 		got.AvailableIPv4 != want.AvailableIPv4 || got.AvailableIPv6 != want.AvailableIPv6 {
 		t.Errorf("the counts are %+v, want %+v", got, want)
 	}
@@ -122,11 +129,13 @@ func TestObjectThatIsGoneHasNoStatus(t *testing.T) {
 // TestConfigurationHasEverythingLookedAt: the Services that wait come before
 // those that have addresses, and those of other controllers not at all.
 func TestConfigurationHasEverythingLookedAt(t *testing.T) {
-	w := newWorld(t, lan("192.0.2.1/32"), service("a-has", 0), service("z-waits", 1), service("theirs", 2, ofClass("example.com/other")))
+	w := newWorld(t, lan("192.0.2.1/32"), service("a-has", 0), service("z-waits", 1),
+		service("theirs", 2, ofClass("example.com/other")))
 	w.look("a-has", "z-waits")
 	w.forget()
 	w.configure()
-	if len(w.woken) < 2 || w.woken[0] != "z-waits" || !slices.Contains(w.woken, "a-has") || slices.Contains(w.woken, "theirs") {
+	if len(w.woken) < 2 || w.woken[0] != "z-waits" || !slices.Contains(w.woken, "a-has") ||
+		slices.Contains(w.woken, "theirs") {
 		t.Errorf("woken are %q", w.woken)
 	}
 }

@@ -31,7 +31,10 @@ func (others) IsWatchListSemanticsUnSupported() bool { return true }
 
 // naming is a Service of type ClusterIP that names external IPs.
 func naming(name string, addrs ...string) *corev1.Service {
-	return service(name, 0, func(s *corev1.Service) { s.Spec.Type, s.Spec.ExternalIPs = corev1.ServiceTypeClusterIP, addrs })
+	return service(name, 0, func(s *corev1.Service) {
+		s.Spec.Type = corev1.ServiceTypeClusterIP
+		s.Spec.ExternalIPs = addrs
+	})
 }
 
 // TestExternalIPsOfOtherServices: what a Service of another type names is in use from
@@ -64,7 +67,8 @@ func TestExternalIPsOfOtherServices(t *testing.T) {
 		w.forget()
 		source.Modify(naming("edge", "192.0.2.2"))
 		synctest.Wait()
-		if !slices.Contains(w.woken, "waits") || !slices.Contains(w.woken, "web") || !slices.Contains(w.pools, "lan") {
+		if !slices.Contains(w.woken, "waits") || !slices.Contains(w.woken, "web") ||
+			!slices.Contains(w.pools, "lan") {
 			t.Errorf("woken are %q, and pools %q", w.woken, w.pools)
 		}
 		w.look("web", "waits")
@@ -87,7 +91,12 @@ func TestExternalIPsOfOtherServices(t *testing.T) {
 // assigned, and of any class.
 func TestExternalIPsOfServicesOfTypeLoadBalancer(t *testing.T) {
 	external := func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"192.0.2.1"} }
-	w := newWorld(t, lan("192.0.2.1-192.0.2.2"), service("theirs", 0, ofClass("example.com/other"), external), service("web", 1))
+	w := newWorld(
+		t,
+		lan("192.0.2.1-192.0.2.2"),
+		service("theirs", 0, ofClass("example.com/other"), external),
+		service("web", 1),
+	)
 	w.look("web")
 	w.has("web", v1beta1.ReasonAssigned, "192.0.2.2")
 	w.create(service("next", 2))
@@ -125,7 +134,10 @@ func TestNodesAndServicesMayWithholdTheSameAddress(t *testing.T) {
 func nodeWith(name string, addrs ...string) *corev1.Node {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	for _, a := range addrs {
-		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
+		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{
+			Type:    corev1.NodeInternalIP,
+			Address: a,
+		})
 	}
 	return n
 }
@@ -144,23 +156,31 @@ func TestThePoolTellsOfTheAddressesOfNodes(t *testing.T) {
 		addresses []string
 	}{
 		{"some", "192.0.2.10-192.0.2.12", false, v1beta1.ReasonAccepted,
-			"NotAssignable Nodes have addresses of the pool, which are not given out, but Services that have one of them keep it: " +
-				"192.0.2.10 (node n), 192.0.2.11 (node m, eth1).", 2, v1beta1.ReasonAssigned, []string{"192.0.2.12"}},
+			"NotAssignable Nodes have addresses of the pool, which are not given out, " +
+				"but Services that have one of them keep it: " +
+				"192.0.2.10 (node n), 192.0.2.11 (node m, eth1).",
+			2, v1beta1.ReasonAssigned, []string{"192.0.2.12"}},
 		{"all", "192.0.2.10-192.0.2.11", false, v1beta1.ReasonNodeAddresses,
-			"NotAssignable Nodes have addresses of the pool, which are not given out, but Services that have one of them keep it: " +
+			"NotAssignable Nodes have addresses of the pool, which are not given out, " +
+				"but Services that have one of them keep it: " +
 				"192.0.2.10 (node n), 192.0.2.11 (node m, eth1).", 2, v1beta1.ReasonNoEligiblePool, nil},
 		{"all, and it gives them out", "192.0.2.10-192.0.2.11", true, v1beta1.ReasonAccepted,
-			"Assignable Nodes have addresses of the pool, which are given out and announced by nobody (allowNodeAddresses): " +
-				"192.0.2.10 (node n), 192.0.2.11 (node m, eth1).", 0, v1beta1.ReasonAssigned, []string{"192.0.2.10"}},
-		{"none", "198.51.100.1/32", false, v1beta1.ReasonAccepted, "", 0, v1beta1.ReasonAssigned, []string{"198.51.100.1"}},
+			"Assignable Nodes have addresses of the pool, " +
+				"which are given out and announced by nobody (allowNodeAddresses): " +
+				"192.0.2.10 (node n), 192.0.2.11 (node m, eth1).",
+			0, v1beta1.ReasonAssigned, []string{"192.0.2.10"}},
+		{"none", "198.51.100.1/32", false,
+			v1beta1.ReasonAccepted, "", 0, v1beta1.ReasonAssigned, []string{"198.51.100.1"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			p := lan(test.ranges)
 			p.Spec.AllowNodeAddresses = test.allow
-			w := newWorld(t, p, service("web", 0), nodeWith("n", "192.0.2.10"), nodeWith("m", "10.0.0.1"), speakerWith("m", "192.0.2.11/24"))
+			w := newWorld(t, p, service("web", 0), nodeWith("n", "192.0.2.10"), nodeWith("m", "10.0.0.1"),
+				speakerWith("m", "192.0.2.11/24"))
 			w.judge(config.KindIPAddressPool, "lan")
 			status := w.pool("lan").Status
-			if c := meta.FindStatusCondition(status.Conditions, v1beta1.ConditionReady); c.Reason != string(test.ready) {
+			c := meta.FindStatusCondition(status.Conditions, v1beta1.ConditionReady)
+			if c.Reason != string(test.ready) {
 				t.Errorf("Ready is %s: %s", c.Reason, c.Message)
 			}
 			var got string

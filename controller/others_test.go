@@ -19,7 +19,10 @@ import (
 func nodeAt(name string, addresses ...string) *corev1.Node {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	for _, a := range addresses {
-		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
+		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{
+			Type:    corev1.NodeInternalIP,
+			Address: a,
+		})
 	}
 	return n
 }
@@ -83,8 +86,11 @@ func (w *world) told(name string) string {
 // As k3s leaves a cluster whose ServiceLB was turned off, and the pool holds the addresses
 // of the nodes too.
 func TestServicesThatK3sServedInThePoolsOwnRange(t *testing.T) {
-	w := newWorld(t, lan("192.168.1.8-192.168.1.20"), nodeAt("node1", "192.168.1.11"), nodeAt("node2", "192.168.1.12"),
-		service("web", 0, having("192.168.1.11", "192.168.1.12")), service("mail", 1, having("192.168.1.12", "192.168.1.13")))
+	w := newWorld(t, lan("192.168.1.8-192.168.1.20"),
+		nodeAt("node1", "192.168.1.11"),
+		nodeAt("node2", "192.168.1.12"),
+		service("web", 0, having("192.168.1.11", "192.168.1.12")),
+		service("mail", 1, having("192.168.1.12", "192.168.1.13")))
 	w.look("web", "mail")
 	w.has("web", v1beta1.ReasonAssigned, "192.168.1.8")
 	w.has("mail", v1beta1.ReasonAssigned, "192.168.1.13") // that one no node has
@@ -96,11 +102,16 @@ func TestServicesThatK3sServed(t *testing.T) {
 	nodes := having("192.168.1.11", "192.168.1.12", "192.168.1.13")
 	w := newWorld(t, lan("192.168.1.240-192.168.1.250"),
 		nodeAt("node1", "192.168.1.11"), nodeAt("node2", "192.168.1.12"), nodeAt("node3", "192.168.1.13"),
-		service("web", 0, nodes), service("mail", 1, nodes, annotated("metallb.io/loadBalancerIPs", "192.168.1.249")))
+		service("web", 0, nodes),
+		service("mail", 1, nodes, annotated("metallb.io/loadBalancerIPs", "192.168.1.249")))
 	// With what an earlier version of Berth said of it.
 	s := w.get("web")
-	meta.SetStatusCondition(&s.Status.Conditions, metav1.Condition{Type: v1beta1.ConditionAddressAssigned, Status: metav1.ConditionFalse,
-		Reason: string(v1beta1.ReasonForeignAddress), Message: "The Service has [192.168.1.11 192.168.1.12 192.168.1.13]."})
+	meta.SetStatusCondition(&s.Status.Conditions, metav1.Condition{
+		Type:    v1beta1.ConditionAddressAssigned,
+		Status:  metav1.ConditionFalse,
+		Reason:  string(v1beta1.ReasonForeignAddress),
+		Message: "The Service has [192.168.1.11 192.168.1.12 192.168.1.13].",
+	})
 	if err := w.api.Status().Update(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
@@ -117,11 +128,14 @@ func TestServicesThatK3sServed(t *testing.T) {
 // MetalLB has left it in their status.
 func TestSharingServicesKeepTheirAddressWhenMetalLBIsReplaced(t *testing.T) {
 	pihole := func(name string, minutes int, protocol corev1.Protocol, port int32) *corev1.Service {
-		return service(name, minutes, onPort(protocol, port), showing(corev1.LoadBalancerIngress{IP: "192.168.10.138"}),
-			annotated("metallb.universe.tf/allow-shared-ip", "pihole", "metallb.universe.tf/loadBalancerIPs", "192.168.10.138"))
+		return service(name, minutes, onPort(protocol, port),
+			showing(corev1.LoadBalancerIngress{IP: "192.168.10.138"}),
+			annotated("metallb.universe.tf/allow-shared-ip", "pihole", "metallb.universe.tf/loadBalancerIPs",
+				"192.168.10.138"))
 	}
 	w := newWorld(t, lan("192.168.10.130-192.168.10.140"),
-		pihole("dns-tcp", 0, corev1.ProtocolTCP, 53), pihole("dns-udp", 1, corev1.ProtocolUDP, 53), pihole("web", 2, corev1.ProtocolTCP, 80))
+		pihole("dns-tcp", 0, corev1.ProtocolTCP, 53), pihole("dns-udp", 1, corev1.ProtocolUDP, 53),
+		pihole("web", 2, corev1.ProtocolTCP, 80))
 	for range 2 {
 		w.look("web", "dns-udp", "dns-tcp")
 		for _, name := range []string{"dns-tcp", "dns-udp", "web"} {
@@ -141,7 +155,8 @@ func TestAnotherLoadBalancerThatWritesInTurn(t *testing.T) {
 		{"k3s's ServiceLB, which still runs", corev1.LoadBalancerIngress{IP: "192.168.1.11"}, nil},
 		{"the same, and the Service asks for an address", corev1.LoadBalancerIngress{IP: "192.168.1.11"},
 			[]func(*corev1.Service){annotated("metallb.io/loadBalancerIPs", "192.168.1.241")}},
-		{"a cloud controller, and the Service asks for a pool", corev1.LoadBalancerIngress{Hostname: "lb.example.com"},
+		{"a cloud controller, and the Service asks for a pool",
+			corev1.LoadBalancerIngress{Hostname: "lb.example.com"},
 			[]func(*corev1.Service){annotated("berth.io/address-pool", "lan")}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -165,7 +180,8 @@ func TestAnotherLoadBalancerThatWritesInTurn(t *testing.T) {
 				t.Errorf("it goes on writing: %q", w.writes)
 			}
 			w.forget()
-			if c := w.told("web"); !strings.Contains(c, "`kubectl -n default patch service web --subresource=status --type=merge -p ") {
+			if c := w.told("web"); !strings.Contains(c, "`kubectl -n default patch service web "+
+				"--subresource=status --type=merge -p ") {
 				t.Errorf("it is told %q", c)
 			}
 			w.assigned(1)
@@ -196,16 +212,21 @@ func TestEntriesThatAreNotBerths(t *testing.T) {
 		want    []string
 		said    string
 	}{
-		{"a mode that is not Berth's is corrected", []corev1.LoadBalancerIngress{{IP: "192.0.2.7", IPMode: &proxy}}, nil,
+		{"a mode that is not Berth's is corrected",
+			[]corev1.LoadBalancerIngress{{IP: "192.0.2.7", IPMode: &proxy}}, nil,
 			v1beta1.ReasonAssigned, []string{"192.0.2.7 VIP"}, ""},
 		{"none means the right one already", []corev1.LoadBalancerIngress{{IP: "192.0.2.7"}}, nil,
 			v1beta1.ReasonAssigned, []string{"192.0.2.7"}, ""},
 		{"a host name alone stays", []corev1.LoadBalancerIngress{name}, nil,
 			v1beta1.ReasonForeignAddress, []string{"lb.example.com"}, "The Service has lb.example.com"},
-		{"one beside an address of a pool stays where it is, and is told", []corev1.LoadBalancerIngress{name, {IP: "192.0.2.7", IPMode: &proxy}}, nil,
-			v1beta1.ReasonAssigned, []string{"lb.example.com", "192.0.2.7 VIP"}, "The status also names lb.example.com"},
-		{"also when the address changes", []corev1.LoadBalancerIngress{name, {IP: "192.0.2.7"}}, annotated("berth.io/loadBalancerIPs", "192.0.2.8"),
-			v1beta1.ReasonAssigned, []string{"192.0.2.8 VIP", "lb.example.com"}, "The status also names lb.example.com"},
+		{"one beside an address of a pool stays where it is, and is told",
+			[]corev1.LoadBalancerIngress{name, {IP: "192.0.2.7", IPMode: &proxy}}, nil,
+			v1beta1.ReasonAssigned, []string{"lb.example.com", "192.0.2.7 VIP"},
+			"The status also names lb.example.com"},
+		{"also when the address changes", []corev1.LoadBalancerIngress{name, {IP: "192.0.2.7"}},
+			annotated("berth.io/loadBalancerIPs", "192.0.2.8"),
+			v1beta1.ReasonAssigned, []string{"192.0.2.8 VIP", "lb.example.com"},
+			"The status also names lb.example.com"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			changes := []func(*corev1.Service){showing(test.entries...)}
@@ -215,7 +236,8 @@ func TestEntriesThatAreNotBerths(t *testing.T) {
 			w := newWorld(t, lan("192.0.2.0/24"), service("web", 0, changes...))
 			w.look("web")
 			w.shows("web", test.want...)
-			if c := meta.FindStatusCondition(w.get("web").Status.Conditions, v1beta1.ConditionAddressAssigned); c.Reason != string(test.reason) ||
+			c := meta.FindStatusCondition(w.get("web").Status.Conditions, v1beta1.ConditionAddressAssigned)
+			if c.Reason != string(test.reason) ||
 				!strings.Contains(c.Message, test.said) {
 				t.Errorf("it is %s (%s), want %s", c.Reason, c.Message, test.reason)
 			}
@@ -240,7 +262,8 @@ func TestAProxyModeThatComesLaterIsCorrected(t *testing.T) {
 func TestAHostNameStaysWhenBerthLeaves(t *testing.T) {
 	w := newWorld(t, lan("192.0.2.0/24"), service("web", 0))
 	w.look("web")
-	w.overwrite("web", corev1.LoadBalancerIngress{IP: "192.0.2.0"}, corev1.LoadBalancerIngress{Hostname: "lb.example.com"})
+	w.overwrite("web", corev1.LoadBalancerIngress{IP: "192.0.2.0"},
+		corev1.LoadBalancerIngress{Hostname: "lb.example.com"})
 	w.change("web", ofClass("example.com/other"))
 	w.look("web")
 	w.shows("web", "lb.example.com")

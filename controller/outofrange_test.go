@@ -43,7 +43,8 @@ func TestConditionNamesWhoHoldsAddressesOutOfRange(t *testing.T) {
 		{
 			"many", []string{"a", "b", "c", "d", "e", "f", "g"}, plain,
 			"hold 7 addresses that the pool no longer contains: 192.0.2.0 (default/a), " +
-				"192.0.2.1 (default/b), 192.0.2.2 (default/c), 192.0.2.3 (default/d), 192.0.2.4 (default/e), and 2 more. They keep",
+				"192.0.2.1 (default/b), 192.0.2.2 (default/c), 192.0.2.3 (default/d), " +
+				"192.0.2.4 (default/e), and 2 more. They keep",
 		},
 	} {
 		t.Run(test.story, func(t *testing.T) {

@@ -32,7 +32,8 @@ func anyService(t *rapid.T, i int) *corev1.Service {
 	}
 	s.Annotations = map[string]string{}
 	if rapid.IntRange(0, 2).Draw(t, "asks for a pool") == 0 {
-		s.Annotations[v1beta1.AnnotationAddressPool] = rapid.SampledFrom([]string{"lan", "more"}).Draw(t, "pool")
+		pools := rapid.SampledFrom([]string{"lan", "more"})
+		s.Annotations[v1beta1.AnnotationAddressPool] = pools.Draw(t, "pool")
 	}
 	if rapid.IntRange(0, 2).Draw(t, "asks for an address") == 0 {
 		s.Annotations[v1beta1.AnnotationLoadBalancerIPs] = address.Draw(t, "asks")
@@ -94,7 +95,7 @@ func TestThePlanIsWhatTheControllerDoes(t *testing.T) {
 	})
 }
 
-// oldestFirst are Services in the order in which the plan decides about them.
+// oldestFirst returns Services in the order in which the plan decides about them.
 func oldestFirst(services []corev1.Service) []corev1.Service {
 	return slices.SortedStableFunc(slices.Values(services), func(a, b corev1.Service) int {
 		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)

@@ -45,7 +45,8 @@ func TestInterfaceOfNoNodeIsToldInTime(t *testing.T) {
 			}
 			c := meta.FindStatusCondition(have.Status.Conditions, v1beta1.ConditionReady)
 			if c == nil || c.Reason != string(want) || got != (reconcile.Result{RequeueAfter: again}) {
-				t.Errorf("the condition is %+v, want %s; again in %s, want %s", c, want, got.RequeueAfter, again)
+				t.Errorf("the condition is %+v, want %s; again in %s, want %s",
+					c, want, got.RequeueAfter, again)
 			}
 		}
 		looks(v1beta1.ReasonAccepted, configuration.InterfaceGracePeriod)
@@ -112,7 +113,10 @@ func TestConditionsTellOfNodes(t *testing.T) {
 	bgp := &v1beta1.BGPAdvertisement{ObjectMeta: metav1.ObjectMeta{Name: "x", UID: "x"}}
 	bgp.Spec.NodeSelectors = control
 	for _, ad := range []client.Object{l2, bgp} {
-		kind := map[bool]string{true: config.KindL2Advertisement, false: config.KindBGPAdvertisement}[ad == client.Object(l2)]
+		kind := map[bool]string{
+			true:  config.KindL2Advertisement,
+			false: config.KindBGPAdvertisement,
+		}[ad == client.Object(l2)]
 		w := newWorld(t, ad, bgpPeer("tor", nil), labelled, speakerOn("n1", "eth0"))
 		w.judge(kind, "x")
 		w.create(labelledNode("n2", nil))

@@ -82,7 +82,8 @@ func TestServicesOfADeletedPoolAreToldInTime(t *testing.T) {
 		w.look("web")
 		w.did([]string{"web"}, []string{"web Warning PoolDeleted"})
 		w.has("web", v1beta1.ReasonAssigned, "192.0.2.1")
-		want := fmt.Sprintf("192.0.2.1 from pool lan. Pool lan was deleted: the Service loses 192.0.2.1 at %s, unless a pool contains it by then.",
+		want := fmt.Sprintf("192.0.2.1 from pool lan. Pool lan was deleted: "+
+			"the Service loses 192.0.2.1 at %s, unless a pool contains it by then.",
 			end.UTC().Format(time.RFC3339))
 		if got := w.message("web"); got != want {
 			t.Errorf("the condition says %q, want %q", got, want)
@@ -152,7 +153,9 @@ func TestPoolsRestoredOneByOne(t *testing.T) {
 	pools := map[string][]v1beta1.AddressRange{
 		"gold": {"192.0.2.64/28"}, "lan": {"192.0.2.0/24"}, "six": {"2001:db8::/120"},
 	}
-	gold := func(s *corev1.Service) { s.Annotations = map[string]string{v1beta1.AnnotationAddressPool: "gold"} }
+	gold := func(s *corev1.Service) {
+		s.Annotations = map[string]string{v1beta1.AnnotationAddressPool: "gold"}
+	}
 	names := []string{"plain", "asks", "both"}
 	for _, order := range [][]string{
 		{"gold", "lan", "six"},
@@ -162,7 +165,8 @@ func TestPoolsRestoredOneByOne(t *testing.T) {
 	} {
 		t.Run(strings.Join(order, " "), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, pool("gold", 0, pools["gold"]...), pool("lan", 1, pools["lan"]...), pool("six", 2, pools["six"]...),
+				w := newWorld(t, pool("gold", 0, pools["gold"]...), pool("lan", 1, pools["lan"]...),
+					pool("six", 2, pools["six"]...),
 					service("plain", 0), service("asks", 1, gold), service("both", 2, dualStack))
 				w.look(names...)
 				had := map[string][]string{}
@@ -186,14 +190,20 @@ func TestPoolsRestoredOneByOne(t *testing.T) {
 					w.look(names...)
 					there := order[:i]
 					for _, s := range names {
-						wants := map[string][]string{"plain": {"gold"}, "asks": {"gold"}, "both": {"gold", "six"}}[s]
+						wants := map[string][]string{
+							"plain": {"gold"},
+							"asks":  {"gold"},
+							"both":  {"gold", "six"},
+						}[s]
 						want := v1beta1.ReasonAssigned
 						for _, p := range wants {
-							contained := slices.Contains(there, p) || p == "gold" && slices.Contains(there, "lan")
+							contained := slices.Contains(there, p) ||
+								p == "gold" && slices.Contains(there, "lan")
 							switch {
 							case s == "asks" && !slices.Contains(there, "gold"):
 								want = v1beta1.ReasonPoolNotFoundForService
-							case s == "asks" && slices.Index(there, "gold") > slices.Index(there, "lan") && slices.Contains(there, "lan"):
+							case s == "asks" && slices.Index(there, "gold") > slices.Index(there, "lan") &&
+								slices.Contains(there, "lan"):
 								want = v1beta1.ReasonNoEligiblePool // the older pool has all that gold lists
 							case !contained:
 								want = v1beta1.ReasonPoolMissing
@@ -215,7 +225,8 @@ func TestForgottenPoolIsNotGreen(t *testing.T) {
 		w.look("web")
 		w.has("web", v1beta1.ReasonPoolMissing, "192.0.2.7", "2001:db8::7")
 	}
-	if got := w.message("web"); !strings.Contains(got, "2001:db8::7 of no pool at present. Nobody announces 2001:db8::7,") {
+	got := w.message("web")
+	if !strings.Contains(got, "2001:db8::7 of no pool at present. Nobody announces 2001:db8::7,") {
 		t.Errorf("the condition says %q", got)
 	}
 	w.did([]string{"web"}, []string{"web Warning PoolMissing"})

@@ -47,9 +47,13 @@ func TestServiceThatMustWait(t *testing.T) {
 		reason  v1beta1.Reason
 	}{
 		{"no pool at all", nil, service("web", 0), v1beta1.ReasonNoPools},
-		{"no pool of its family", []*v1beta1.IPAddressPool{lan("2001:db8::/120")}, service("web", 0), v1beta1.ReasonNoEligiblePool},
+		{"no pool of its family",
+			[]*v1beta1.IPAddressPool{lan("2001:db8::/120")}, service("web", 0), v1beta1.ReasonNoEligiblePool},
 		{"no cluster IP yet", []*v1beta1.IPAddressPool{lan("192.0.2.0/24")},
-			service("web", 0, func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }), v1beta1.ReasonNoClusterIP},
+			service("web", 0, func(s *corev1.Service) {
+				s.Spec.ClusterIP = ""
+				s.Spec.ClusterIPs = nil
+			}), v1beta1.ReasonNoClusterIP},
 		{"an annotation that cannot be read", []*v1beta1.IPAddressPool{lan("192.0.2.0/24")},
 			service("web", 0, func(s *corev1.Service) {
 				s.Annotations = map[string]string{v1beta1.AnnotationLoadBalancerIPs: "192.0.2"}
@@ -73,9 +77,10 @@ func TestServiceThatMustWait(t *testing.T) {
 }
 
 func TestRestartWritesNothing(t *testing.T) {
-	w := newWorld(t, lan("192.0.2.1-192.0.2.9"), service("a", 0), service("b", 1), service("full", 2, func(s *corev1.Service) {
-		s.Annotations = map[string]string{v1beta1.AnnotationAddressPool: "none"}
-	}))
+	w := newWorld(t, lan("192.0.2.1-192.0.2.9"), service("a", 0), service("b", 1),
+		service("full", 2, func(s *corev1.Service) {
+			s.Annotations = map[string]string{v1beta1.AnnotationAddressPool: "none"}
+		}))
 	w.look("a", "b", "full")
 	w.has("a", v1beta1.ReasonAssigned, "192.0.2.1")
 	w.has("b", v1beta1.ReasonAssigned, "192.0.2.2")
@@ -91,7 +96,12 @@ func TestRestartWritesNothing(t *testing.T) {
 
 func TestNothingIsAssignedBeforeAdoption(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, lan("192.0.2.1-192.0.2.9"), service("new", 9), service("old", 0, having("192.0.2.1")))
+		w := newWorld(
+			t,
+			lan("192.0.2.1-192.0.2.9"),
+			service("new", 9),
+			service("old", 0, having("192.0.2.1")),
+		)
 		w.start()
 		done := make(chan struct{})
 		go func() {
@@ -119,7 +129,8 @@ func TestAddressStaysWhenThePoolGoes(t *testing.T) {
 
 func TestDeletionFreesAndWakesTheOldestWaiter(t *testing.T) {
 	// In the order of names and of the API server, younger comes first.
-	w := newWorld(t, lan("192.0.2.1/32"), service("holder", 0), service("a-younger", 9), service("b-older", 5))
+	w := newWorld(t, lan("192.0.2.1/32"), service("holder", 0), service("a-younger", 9),
+		service("b-older", 5))
 	w.look("holder", "a-younger", "b-older")
 	w.has("holder", v1beta1.ReasonAssigned, "192.0.2.1")
 	w.has("a-younger", v1beta1.ReasonPoolsExhausted)
@@ -193,8 +204,10 @@ func TestServiceThatIsNoLongerOurs(t *testing.T) {
 		story  string
 		change func(*corev1.Service)
 	}{
-		{"it becomes a ClusterIP Service", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP }},
-		{"it becomes a NodePort Service", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeNodePort }},
+		{"it becomes a ClusterIP Service",
+			func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeClusterIP }},
+		{"it becomes a NodePort Service",
+			func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeNodePort }},
 		// Kubernetes lets the class change together with the type only, so
 		// both may have changed when the controller looks.
 		{"another controller serves it", ofClass("example.com/other")},
@@ -240,7 +253,11 @@ func TestConditionsOfOthersAreLeftAlone(t *testing.T) {
 }
 
 func TestOtherClassesAreNotServed(t *testing.T) {
-	w := newWorld(t, lan("192.0.2.1-192.0.2.9"), service("theirs", 0, ofClass("example.com/other"), having("198.51.100.7")))
+	w := newWorld(
+		t,
+		lan("192.0.2.1-192.0.2.9"),
+		service("theirs", 0, ofClass("example.com/other"), having("198.51.100.7")),
+	)
 	w.look("theirs")
 	w.didNothing()
 	w.has("theirs", "", "198.51.100.7")
@@ -273,7 +290,10 @@ func TestTheOtherFamilyIsAdoptedAllTheSame(t *testing.T) {
 	w := newWorld(t, lan("192.0.2.1-192.0.2.9", "2001:db8::1-2001:db8::9"),
 		service("older", 0, having("192.0.2.5")),
 		service("younger", 1, dualStack, having("192.0.2.5", "2001:db8::1")),
-		service("newcomer", 2, func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "fd96::2", []string{"fd96::2"} }),
+		service("newcomer", 2, func(s *corev1.Service) {
+			s.Spec.ClusterIP = "fd96::2"
+			s.Spec.ClusterIPs = []string{"fd96::2"}
+		}),
 	)
 	w.look("newcomer", "younger", "older")
 	w.has("older", v1beta1.ReasonAssigned, "192.0.2.5")
@@ -294,7 +314,9 @@ func TestNewPoolWakesTheOldestFirst(t *testing.T) {
 
 func TestWhatAnotherLoadBalancerGaveIsInUse(t *testing.T) {
 	other := "example.com/other"
-	foreign := service("theirs", 0, having("192.0.2.0"), func(s *corev1.Service) { s.Spec.LoadBalancerClass = &other })
+	foreign := service("theirs", 0, having("192.0.2.0"), func(s *corev1.Service) {
+		s.Spec.LoadBalancerClass = &other
+	})
 	w := newWorld(t, lan("192.0.2.0/31"), foreign, service("ours", 1))
 	w.look("theirs", "ours")
 	w.has("ours", v1beta1.ReasonAssigned, "192.0.2.1")
@@ -305,7 +327,9 @@ func TestWhatAnotherLoadBalancerGaveIsInUse(t *testing.T) {
 	w.delete("theirs")
 	w.look("theirs")
 	w.assigned(1)
-	w.create(service("theirs", 2, having("192.0.2.0"), func(s *corev1.Service) { s.Spec.LoadBalancerClass = &other }))
+	w.create(service("theirs", 2, having("192.0.2.0"), func(s *corev1.Service) {
+		s.Spec.LoadBalancerClass = &other
+	}))
 	w.look("theirs")
 	w.assigned(2)
 	w.create(service("late", 3))
@@ -315,7 +339,12 @@ func TestWhatAnotherLoadBalancerGaveIsInUse(t *testing.T) {
 
 func TestManyServicesWithOneForeignAddress(t *testing.T) {
 	// As a load balancer does that gives the addresses of nodes.
-	w := newWorld(t, lan("192.0.2.0/31"), service("a", 0, having("203.0.113.1")), service("b", 1, having("203.0.113.1")))
+	w := newWorld(
+		t,
+		lan("192.0.2.0/31"),
+		service("a", 0, having("203.0.113.1")),
+		service("b", 1, having("203.0.113.1")),
+	)
 	w.look("a", "b")
 	w.has("a", v1beta1.ReasonForeignAddress, "203.0.113.1")
 	w.has("b", v1beta1.ReasonForeignAddress, "203.0.113.1")

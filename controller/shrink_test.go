@@ -43,18 +43,27 @@ func TestPoolEditedWhileNobodyLeads(t *testing.T) {
 		{"the range is another", service("web", 0), nil, func(w *world) { w.editPool("lan", shrink) },
 			[]string{"192.0.2.10"}, []string{"192.0.2.10"}},
 		{"the address is excluded", service("web", 0), nil, func(w *world) {
-			w.editPool("lan", func(s *v1beta1.IPAddressPoolSpec) { s.Exclude = []v1beta1.ExcludedRange{"192.0.2.10"} })
+			w.editPool("lan", func(s *v1beta1.IPAddressPoolSpec) {
+				s.Exclude = []v1beta1.ExcludedRange{"192.0.2.10"}
+			})
 		}, []string{"192.0.2.10"}, []string{"192.0.2.10"}},
 		{"a node takes the address", service("web", 0), nil, func(w *world) {
 			w.create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"},
-				Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.10"}}}})
+				Status: corev1.NodeStatus{
+					Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.10"}},
+				}})
 		}, []string{"192.0.2.10"}, []string{}},
 		{"such addresses are moved", service("web", 0), nil, func(w *world) {
-			w.editPool("lan", func(s *v1beta1.IPAddressPoolSpec) { shrink(s); s.OnShrink = v1beta1.OnShrinkMove })
+			w.editPool("lan", func(s *v1beta1.IPAddressPoolSpec) {
+				shrink(s)
+				s.OnShrink = v1beta1.OnShrinkMove
+			})
 		}, []string{"192.0.2.100"}, nil},
 		{"of two families, both pools have shrunk", service("web", 0, dualStack), nil, func(w *world) {
 			w.editPool("lan", shrink)
-			w.editPool("six", func(s *v1beta1.IPAddressPoolSpec) { s.Addresses = []v1beta1.AddressRange{"2001:db8::100/126"} })
+			w.editPool("six", func(s *v1beta1.IPAddressPoolSpec) {
+				s.Addresses = []v1beta1.AddressRange{"2001:db8::100/126"}
+			})
 		}, []string{"192.0.2.10", "2001:db8::10"}, []string{"192.0.2.10"}},
 		{"of two families, one is moved", service("web", 0, dualStack), nil, func(w *world) {
 			w.editPool("lan", shrink)
@@ -64,20 +73,29 @@ func TestPoolEditedWhileNobodyLeads(t *testing.T) {
 		}, []string{"192.0.2.10", "2001:db8::100"}, []string{"192.0.2.10"}},
 		{"the Service asks for what cannot be read", service("web", 0), func(w *world) {
 			w.change("web", func(s *corev1.Service) {
-				s.Annotations = map[string]string{v1beta1.AnnotationLoadBalancerIPs: "192.0.2.10 from pool six."}
+				s.Annotations = map[string]string{
+					v1beta1.AnnotationLoadBalancerIPs: "192.0.2.10 from pool six.",
+				}
 			})
 			w.look("web")
 		}, func(w *world) { w.editPool("lan", shrink) }, []string{"192.0.2.10"}, []string{"192.0.2.10"}},
-		{"the pool can no longer be read, and is to move such addresses", service("web", 0), nil, func(w *world) {
-			w.editPool("lan", func(s *v1beta1.IPAddressPoolSpec) {
-				s.Addresses, s.OnShrink = []v1beta1.AddressRange{"192.0.2.100/30", "192.0.2.300/32"}, v1beta1.OnShrinkMove
-			})
-		}, []string{"192.0.2.10"}, nil},
+		{"the pool can no longer be read, and is to move such addresses",
+			service("web", 0), nil, func(w *world) {
+				w.editPool("lan", func(s *v1beta1.IPAddressPoolSpec) {
+					s.Addresses = []v1beta1.AddressRange{"192.0.2.100/30", "192.0.2.300/32"}
+					s.OnShrink = v1beta1.OnShrinkMove
+				})
+			}, []string{"192.0.2.10"}, nil},
 	} {
 		outcome := map[bool][]string{}
 		for _, away := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, nobody leads: %v", test.story, away), func(t *testing.T) {
-				w := newWorld(t, lan("192.0.2.10-192.0.2.20"), pool("six", 1, "2001:db8::10/124"), test.service.DeepCopy())
+				w := newWorld(
+					t,
+					lan("192.0.2.10-192.0.2.20"),
+					pool("six", 1, "2001:db8::10/124"),
+					test.service.DeepCopy(),
+				)
 				w.look("web")
 				if test.before != nil {
 					test.before(w)
@@ -101,7 +119,8 @@ func TestPoolEditedWhileNobodyLeads(t *testing.T) {
 				}
 				c := meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionAddressAssigned)
 				outcome[away] = []string{fmt.Sprint(got), c.Reason, c.Message}
-				if out := w.pool("lan").Status.OutOfRange; test.outside != nil && !slices.Equal(out, test.outside) {
+				out := w.pool("lan").Status.OutOfRange
+				if test.outside != nil && !slices.Equal(out, test.outside) {
 					t.Errorf("out of range are %q, want %q", out, test.outside)
 				}
 
@@ -112,7 +131,8 @@ func TestPoolEditedWhileNobodyLeads(t *testing.T) {
 			})
 		}
 		if !slices.Equal(outcome[false], outcome[true]) {
-			t.Errorf("%s: when the controller sees it %q, when it does not %q", test.story, outcome[false], outcome[true])
+			t.Errorf("%s: when the controller sees it %q, when it does not %q",
+				test.story, outcome[false], outcome[true])
 		}
 	}
 }
@@ -120,8 +140,12 @@ func TestPoolEditedWhileNobodyLeads(t *testing.T) {
 // As an earlier version left them: link-local addresses are refused now.
 func TestLinkLocalAddressesStay(t *testing.T) {
 	w := newWorld(t, lan("169.254.7.0/24"), service("web", 0, having("169.254.7.9"), func(s *corev1.Service) {
-		s.Status.Conditions = []metav1.Condition{{Type: v1beta1.ConditionAddressAssigned, Status: metav1.ConditionTrue,
-			Reason: string(v1beta1.ReasonAssigned), Message: "169.254.7.9 from pool lan."}}
+		s.Status.Conditions = []metav1.Condition{{
+			Type:    v1beta1.ConditionAddressAssigned,
+			Status:  metav1.ConditionTrue,
+			Reason:  string(v1beta1.ReasonAssigned),
+			Message: "169.254.7.9 from pool lan.",
+		}}
 	}), service("new", 1))
 	w.look("web", "new")
 	w.has("web", v1beta1.ReasonAssigned, "169.254.7.9")
@@ -134,7 +158,9 @@ func TestLinkLocalAddressesStay(t *testing.T) {
 func TestWithoutTheConditionTheStatusOfThePoolCounts(t *testing.T) {
 	w := newWorld(t, lan("192.0.2.10-192.0.2.20"), service("web", 0))
 	w.look("web")
-	w.editPool("lan", func(s *v1beta1.IPAddressPoolSpec) { s.Addresses = []v1beta1.AddressRange{"192.0.2.100/30"} })
+	w.editPool("lan", func(s *v1beta1.IPAddressPoolSpec) {
+		s.Addresses = []v1beta1.AddressRange{"192.0.2.100/30"}
+	})
 	w.configure()
 	w.judge(config.KindIPAddressPool, "lan")
 	s := w.get("web")
@@ -168,7 +194,9 @@ func TestThousandsOfAddressesOutOfRange(t *testing.T) {
 			for i := range many {
 				s := service(fmt.Sprint("s", i), 0, having(addr.String()), func(s *corev1.Service) {
 					s.Status.Conditions = []metav1.Condition{{
-						Type: v1beta1.ConditionAddressAssigned, Reason: string(v1beta1.ReasonAssigned), Message: addr.String() + " from pool lan.",
+						Type:    v1beta1.ConditionAddressAssigned,
+						Reason:  string(v1beta1.ReasonAssigned),
+						Message: addr.String() + " from pool lan.",
 					}}
 				})
 				if conflicts := w.state.Adopt(s, time.Now()); len(conflicts) > 0 {
@@ -179,7 +207,9 @@ func TestThousandsOfAddressesOutOfRange(t *testing.T) {
 					addr = addr.Next()
 				}
 			}
-			w.editPool("lan", func(s *v1beta1.IPAddressPoolSpec) { s.Addresses = []v1beta1.AddressRange{"10.0.0.0/32"} })
+			w.editPool("lan", func(s *v1beta1.IPAddressPoolSpec) {
+				s.Addresses = []v1beta1.AddressRange{"10.0.0.0/32"}
+			})
 			w.configure()
 			w.judge(config.KindIPAddressPool, "lan")
 			p := w.pool("lan")
@@ -190,7 +220,8 @@ func TestThousandsOfAddressesOutOfRange(t *testing.T) {
 				t.Errorf("status.outOfRange has %d entries, want %d", got, test.entries)
 			}
 			// A speaker that has just started knows nothing but the objects.
-			seen, problems := config.Parse(config.Objects{Pools: []v1beta1.IPAddressPool{*p}}, config.Config{}, time.Now())
+			seen, problems := config.Parse(config.Objects{Pools: []v1beta1.IPAddressPool{*p}},
+				config.Config{}, time.Now())
 			if len(problems) > 0 {
 				t.Fatal(problems)
 			}
@@ -209,7 +240,8 @@ func TestThousandsOfAddressesOutOfRange(t *testing.T) {
 				t.Errorf("the pools to count again are %q", w.pools)
 			}
 			w.judge(config.KindIPAddressPool, "lan")
-			seen, _ = config.Parse(config.Objects{Pools: []v1beta1.IPAddressPool{*w.pool("lan")}}, config.Config{}, time.Now())
+			seen, _ = config.Parse(config.Objects{Pools: []v1beta1.IPAddressPool{*w.pool("lan")}},
+				config.Config{}, time.Now())
 			if seen.PoolOf(netip.MustParseAddr(test.foreign)) != nil {
 				t.Errorf("%s counts as of the pool", test.foreign)
 			}

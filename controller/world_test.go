@@ -65,13 +65,17 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w := &world{t: t}
 	w.api = fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(objects...).
 		WithStatusSubresource(append(kube.ConfigKinds(), &corev1.Service{})...).
-		WithIndex(&corev1.Service{}, "spec.type", func(o client.Object) []string { return []string{string(o.(*corev1.Service).Spec.Type)} }).
+		WithIndex(&corev1.Service{}, "spec.type", func(o client.Object) []string {
+			return []string{string(o.(*corev1.Service).Spec.Type)}
+		}).
 		WithInterceptorFuncs(interceptor.Funcs{
-			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList,
+				options ...client.ListOption) error {
 				w.lists++
 				return listOf(ctx, c, list, options)
 			},
-			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, options ...client.SubResourcePatchOption) error {
+			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object,
+				p client.Patch, options ...client.SubResourcePatchOption) error {
 				if w.refuse != nil {
 					return w.refuse
 				}
@@ -81,7 +85,8 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 				w.writes = append(w.writes, o.GetName())
 				return nil
 			},
-			SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object, options ...client.SubResourceUpdateOption) error {
+			SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object,
+				options ...client.SubResourceUpdateOption) error {
 				if w.refuse != nil {
 					return w.refuse
 				}
@@ -99,7 +104,9 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 
 // listOf lists objects. The selector "spec.type is not" is one that API servers know
 // and the fake one does not.
-func listOf(ctx context.Context, c client.WithWatch, list client.ObjectList, options []client.ListOption) error {
+func listOf(
+	ctx context.Context, c client.WithWatch, list client.ObjectList, options []client.ListOption,
+) error {
 	var o client.ListOptions
 	o.ApplyOptions(options)
 	services, ok := list.(*corev1.ServiceList)
@@ -131,14 +138,16 @@ func (w *world) start() {
 	w.t.Helper()
 	w.state = state.New()
 	queues := shared.NewQueues()
-	if err := queues.Services.Start(w.t.Context(), &recorder[reconcile.Request]{add: func(r reconcile.Request) {
-		w.woken = append(w.woken, r.Name)
-	}}); err != nil {
+	err := queues.Services.Start(w.t.Context(), &recorder[reconcile.Request]{
+		add: func(r reconcile.Request) { w.woken = append(w.woken, r.Name) },
+	})
+	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := queues.Objects.Start(w.t.Context(), &recorder[state.ObjectKey]{addAfter: func(k state.ObjectKey) {
-		w.pools = append(w.pools, k.Name)
-	}}); err != nil {
+	err = queues.Objects.Start(w.t.Context(), &recorder[state.ObjectKey]{
+		addAfter: func(k state.ObjectKey) { w.pools = append(w.pools, k.Name) },
+	})
+	if err != nil {
 		w.t.Fatal(err)
 	}
 	with := shared.Shared{
@@ -214,7 +223,8 @@ func (w *world) configure() {
 func (w *world) look(names ...string) {
 	w.t.Helper()
 	for _, name := range names {
-		if _, err := w.services.Reconcile(w.t.Context(), reconcile.Request{NamespacedName: key(name)}); err != nil {
+		_, err := w.services.Reconcile(w.t.Context(), reconcile.Request{NamespacedName: key(name)})
+		if err != nil {
 			w.t.Fatalf("look at %s: %v", name, err)
 		}
 	}
@@ -335,7 +345,9 @@ func (l *lagging) freeze(s *corev1.Service) { l.shown[client.ObjectKeyFromObject
 func (l *lagging) thaw() { clear(l.shown) }
 
 // Get implements client.Reader.
-func (l *lagging) Get(ctx context.Context, key client.ObjectKey, into client.Object, options ...client.GetOption) error {
+func (l *lagging) Get(
+	ctx context.Context, key client.ObjectKey, into client.Object, options ...client.GetOption,
+) error {
 	service, ok := into.(*corev1.Service)
 	if !ok {
 		return l.Reader.Get(ctx, key, into, options...)

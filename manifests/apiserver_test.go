@@ -188,7 +188,7 @@ func writeCredentials(t *testing.T, dir string) string {
 	return token
 }
 
-// freePorts are TCP ports of the loopback interface that nobody listens on.
+// freePorts returns TCP ports of the loopback interface that nobody listens on.
 func freePorts(t *testing.T) (ports [3]string) {
 	t.Helper()
 	for i := range ports {
@@ -468,7 +468,8 @@ func (s *apiServer) testRefused(t *testing.T) {
 		{"IPAddressPool", "{addresses: [192.0.2.0/24], quotaPerNamespace: 0}", "greater than or equal to 1"},
 		{"IPAddressPool", "{addresses: [192.0.2.0/24], reuseDelay: -1s}", "must be from 0s to 8760h"},
 		{"IPAddressPool", "{addresses: [192.0.2.0/24], onShrink: Drop}", "Unsupported value"},
-		{"IPAddressPool", "{addresses: [192.0.2.0/24], exclude: [192.0.2.9-192.0.2.1]}", "the range is inverted"},
+		{"IPAddressPool",
+			"{addresses: [192.0.2.0/24], exclude: [192.0.2.9-192.0.2.1]}", "the range is inverted"},
 		{"L2Advertisement", "{failback: Sometimes}", "Unsupported value"},
 		{"L2Advertisement", "{announcement: {interval: 1ms}}", "must be from 10ms to 1m"},
 		{"L2Advertisement", "{announcement: {count: 0}}", "greater than or equal to 1"},
@@ -485,7 +486,8 @@ func (s *apiServer) testRefused(t *testing.T) {
 		{"BFDProfile", "{detectMultiplier: 1}", "greater than or equal to 2"},
 		{"Community", "{communities: [{name: 'a:b', value: '65000:1'}]}", "should match"},
 		{"Community", "{communities: [{name: a, value: no-export}]}", "should match"},
-		{"Community", "{communities: [{name: a, value: '65:1'}, {name: a, value: '65:2'}]}", "Duplicate value"},
+		{"Community",
+			"{communities: [{name: a, value: '65:1'}, {name: a, value: '65:2'}]}", "Duplicate value"},
 	} {
 		o := of(t, test.kind, "refused", test.spec)
 		err := s.apply(t, o)

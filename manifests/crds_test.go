@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// schemas are the schemas of all kinds, by name of the kind.
+// schemas returns the schemas of all kinds, by name of the kind.
 func schemas(t *testing.T) map[string]map[string]any {
 	t.Helper()
 	out := map[string]map[string]any{}

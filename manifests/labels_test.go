@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// labelsOf are those by which everything finds the pods of a program.
+// labelsOf returns the labels by which everything finds the pods of a program.
 func labelsOf(component string) map[string]string {
 	return map[string]string{
 		"app.kubernetes.io/name":      "berth",

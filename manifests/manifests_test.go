@@ -36,7 +36,7 @@ type document struct {
 	kind schema.GroupVersionKind
 }
 
-// documents are those of the files that match a pattern.
+// documents returns the documents of the files that match a pattern.
 func documents(t *testing.T, patterns ...string) []document {
 	t.Helper()
 	var out []document
@@ -95,7 +95,7 @@ func decode(scheme *runtime.Scheme, d document) (runtime.Object, error) {
 	return object, nil
 }
 
-// decoded are the objects of one type among documents; all others must be
+// decoded returns the objects of one type among documents; all others must be
 // readable too.
 func decoded[T runtime.Object](t *testing.T, list []document) []T {
 	t.Helper()
@@ -114,7 +114,7 @@ func decoded[T runtime.Object](t *testing.T, list []document) []T {
 	return out
 }
 
-// base are the manifests that `kubectl apply -k manifests/base` installs,
+// base returns the manifests that `kubectl apply -k manifests/base` installs,
 // without the definitions of our own kinds.
 func base(t *testing.T) []document {
 	return documents(t, "base/*.yaml", "base/*/*.yaml")
@@ -123,9 +123,12 @@ func base(t *testing.T) []document {
 func TestSamplesAreInForceAsWritten(t *testing.T) {
 	objects := configObjects(t, samples(t))
 	for kind, n := range map[string]int{
-		config.KindIPAddressPool: len(objects.Pools), config.KindL2Advertisement: len(objects.L2Advertisements),
-		config.KindBGPPeer: len(objects.BGPPeers), config.KindBGPAdvertisement: len(objects.BGPAdvertisements),
-		config.KindCommunity: len(objects.Communities), config.KindBFDProfile: len(objects.BFDProfiles),
+		config.KindIPAddressPool:    len(objects.Pools),
+		config.KindL2Advertisement:  len(objects.L2Advertisements),
+		config.KindBGPPeer:          len(objects.BGPPeers),
+		config.KindBGPAdvertisement: len(objects.BGPAdvertisements),
+		config.KindCommunity:        len(objects.Communities),
+		config.KindBFDProfile:       len(objects.BFDProfiles),
 	} {
 		if n == 0 {
 			t.Errorf("the samples have no %s", kind)
@@ -138,7 +141,8 @@ func TestSamplesAreInForceAsWritten(t *testing.T) {
 }
 
 func TestUnknownFieldsOfSamplesAreSeen(t *testing.T) {
-	text := "apiVersion: berth.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: x}\nspec: {adresses: [192.0.2.0/24]}\n"
+	text := "apiVersion: berth.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: x}\n" +
+		"spec: {adresses: [192.0.2.0/24]}\n"
 	d := split(t, "made up", []byte(text))
 	if len(d) != 1 {
 		t.Fatalf("%d documents", len(d))
@@ -198,7 +202,7 @@ func paths(value any, at string, into map[string]bool) {
 	}
 }
 
-// fieldsOf are the paths of the fields of a type, and of our own types in it.
+// fieldsOf returns the paths of the fields of a type, and of our own types in it.
 func fieldsOf(typ reflect.Type, at string) []string {
 	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
 		typ = typ.Elem()
@@ -237,20 +241,21 @@ func TestKustomizationsListEveryFile(t *testing.T) {
 		}
 		files, _ := filepath.Glob(filepath.Join(dir, "*.yaml"))
 		for _, file := range files {
-			if name := filepath.Base(file); name != "kustomization.yaml" && !slices.Contains(k.Resources, name) {
+			name := filepath.Base(file)
+			if name != "kustomization.yaml" && !slices.Contains(k.Resources, name) {
 				t.Errorf("%s/kustomization.yaml does not list %s", dir, name)
 			}
 		}
 	}
 }
 
-// samples are all samples.
+// samples returns all samples.
 func samples(t *testing.T) []document {
 	t.Helper()
 	return documents(t, "samples/*.yaml", "samples/*/*.yaml")
 }
 
-// pods of the base: that of the controller and that of the speaker.
+// pods returns the pods of the base: that of the controller and that of the speaker.
 func pods(t *testing.T) (controller, speaker corev1.PodSpec) {
 	t.Helper()
 	deployments := decoded[*appsv1.Deployment](t, base(t))
@@ -294,7 +299,8 @@ func TestPodsHaveTheLeastPrivilege(t *testing.T) {
 			if s.Privileged != nil && *s.Privileged {
 				t.Error("the container is privileged")
 			}
-			if p := test.pod.SecurityContext; p == nil || p.SeccompProfile == nil || p.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+			if p := test.pod.SecurityContext; p == nil || p.SeccompProfile == nil ||
+				p.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 				t.Error("the seccomp profile is not RuntimeDefault")
 			}
 			if len(test.pod.Volumes) > 0 || test.pod.HostPID || test.pod.HostIPC {
@@ -302,7 +308,8 @@ func TestPodsHaveTheLeastPrivilege(t *testing.T) {
 			}
 		})
 	}
-	if s := controller.SecurityContext; s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.RunAsUser == nil || *s.RunAsUser == 0 {
+	s := controller.SecurityContext
+	if s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.RunAsUser == nil || *s.RunAsUser == 0 {
 		t.Error("the controller may run as root")
 	}
 	if controller.HostNetwork {
@@ -344,8 +351,12 @@ func excesses(role string, rules []rbacv1.PolicyRule) []string {
 			continue
 		}
 		reads := role == "Role berth-speaker"
-		if strings.HasPrefix(role, "ClusterRole") || !reads && !slices.Equal(r.ResourceNames, []string{"berth-memberlist"}) {
-			out = append(out, fmt.Sprintf("%s: grants Secrets other than berth-memberlist of its own namespace: %v", role, r.ResourceNames))
+		if strings.HasPrefix(role, "ClusterRole") ||
+			!reads && !slices.Equal(r.ResourceNames, []string{"berth-memberlist"}) {
+			out = append(out, fmt.Sprintf(
+				"%s: grants Secrets other than berth-memberlist of its own namespace: %v",
+				role, r.ResourceNames,
+			))
 		}
 		may := []string{"get", "update"}
 		if reads {
@@ -365,14 +376,46 @@ func TestExcessesAreFound(t *testing.T) {
 		rule  rbacv1.PolicyRule
 		says  string
 	}{
-		{"a wildcard", "Role x", rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"*"}, Verbs: []string{"get"}}, "a wildcard"},
-		{"all Secrets", "Role x", rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get"}}, "grants Secrets other"},
-		{"the Secret of every namespace", "ClusterRole x", rbacv1.PolicyRule{Resources: []string{"secrets"}, ResourceNames: []string{"berth-memberlist"}, Verbs: []string{"get"}}, "grants Secrets other"},
-		{"to delete it", "Role x", rbacv1.PolicyRule{Resources: []string{"secrets"}, ResourceNames: []string{"berth-memberlist"}, Verbs: []string{"delete"}}, "grants delete"},
-		{"a speaker may read passwords", "Role berth-speaker", rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get", "list", "watch"}}, ""},
-		{"but not change them", "Role berth-speaker", rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"update"}}, "grants update"},
-		{"nor read those of others", "ClusterRole berth-speaker", rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get"}}, "grants Secrets other"},
-		{"to read it", "Role x", rbacv1.PolicyRule{Resources: []string{"secrets"}, ResourceNames: []string{"berth-memberlist"}, Verbs: []string{"get"}}, ""},
+		{"a wildcard", "Role x", rbacv1.PolicyRule{
+			APIGroups: []string{""},
+			Resources: []string{"*"},
+			Verbs:     []string{"get"},
+		}, "a wildcard"},
+		{"all Secrets", "Role x", rbacv1.PolicyRule{
+			APIGroups: []string{""},
+			Resources: []string{"secrets"},
+			Verbs:     []string{"get"},
+		}, "grants Secrets other"},
+		{"the Secret of every namespace", "ClusterRole x", rbacv1.PolicyRule{
+			Resources:     []string{"secrets"},
+			ResourceNames: []string{"berth-memberlist"},
+			Verbs:         []string{"get"},
+		}, "grants Secrets other"},
+		{"to delete it", "Role x", rbacv1.PolicyRule{
+			Resources:     []string{"secrets"},
+			ResourceNames: []string{"berth-memberlist"},
+			Verbs:         []string{"delete"},
+		}, "grants delete"},
+		{"a speaker may read passwords", "Role berth-speaker", rbacv1.PolicyRule{
+			APIGroups: []string{""},
+			Resources: []string{"secrets"},
+			Verbs:     []string{"get", "list", "watch"},
+		}, ""},
+		{"but not change them", "Role berth-speaker", rbacv1.PolicyRule{
+			APIGroups: []string{""},
+			Resources: []string{"secrets"},
+			Verbs:     []string{"update"},
+		}, "grants update"},
+		{"nor read those of others", "ClusterRole berth-speaker", rbacv1.PolicyRule{
+			APIGroups: []string{""},
+			Resources: []string{"secrets"},
+			Verbs:     []string{"get"},
+		}, "grants Secrets other"},
+		{"to read it", "Role x", rbacv1.PolicyRule{
+			Resources:     []string{"secrets"},
+			ResourceNames: []string{"berth-memberlist"},
+			Verbs:         []string{"get"},
+		}, ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			got := strings.Join(excesses(test.role, []rbacv1.PolicyRule{test.rule}), "\n")
@@ -389,7 +432,8 @@ func TestMemberSecretHasNoKey(t *testing.T) {
 		t.Fatalf("the Secrets are %v", secrets)
 	}
 	if len(secrets[0].Data)+len(secrets[0].StringData) > 0 {
-		t.Error("the Secret has data: a key that everybody can read, and that applying the manifest again would bring back")
+		t.Error("the Secret has data: a key that everybody can read, " +
+			"and that applying the manifest again would bring back")
 	}
 }
 
@@ -412,7 +456,10 @@ func TestPortsAreTheDefaults(t *testing.T) {
 		pod  corev1.PodSpec
 		want map[string]string
 	}{
-		{"controller", controller, map[string]string{"metrics": address("metrics-bind-address"), "health": address("health-bind-address")}},
+		{"controller", controller, map[string]string{
+			"metrics": address("metrics-bind-address"),
+			"health":  address("health-bind-address"),
+		}},
 		{"speaker", speaker, map[string]string{
 			"metrics": address("metrics-bind-address"), "health": address("health-bind-address"),
 			"member-tcp": ":7947", "member-udp": ":7947",
@@ -427,7 +474,8 @@ func TestPortsAreTheDefaults(t *testing.T) {
 		}
 	}
 	if address("metrics-bind-address") != ":9740" || address("health-bind-address") != ":9741" {
-		t.Error("the default ports have changed: change them in the documentation and in the network policy too")
+		t.Error("the default ports have changed: " +
+			"change them in the documentation and in the network policy too")
 	}
 }
 
@@ -448,7 +496,8 @@ func TestGoKnowsTheMemoryLimit(t *testing.T) {
 			t.Errorf("%s: GOMEMLIMIT is %q: %v", role, c.Env[i].Value, err)
 		}
 		if share := float64(mebibytes<<20) / float64(limit); share < 0.85 || share > 0.92 {
-			t.Errorf("%s: GOMEMLIMIT is %s, %.2f of the memory limit; it should be about 0.9", role, c.Env[i].Value, share)
+			t.Errorf("%s: GOMEMLIMIT is %s, %.2f of the memory limit; it should be about 0.9",
+				role, c.Env[i].Value, share)
 		}
 	}
 }

@@ -112,7 +112,10 @@ stringData: {password: geheim}
 // them.
 func fromMetalLB(t *testing.T) (config.Config, []config.Problem) {
 	t.Helper()
-	text := strings.NewReplacer("metallb.io/v1beta1", "berth.io/v1beta1", "metallb.io/v1beta2", "berth.io/v1beta1").Replace(metalLB)
+	text := strings.NewReplacer(
+		"metallb.io/v1beta1", "berth.io/v1beta1",
+		"metallb.io/v1beta2", "berth.io/v1beta1",
+	).Replace(metalLB)
 	return config.Parse(configObjects(t, split(t, "MetalLB", []byte(text))), config.Config{}, time.Time{})
 }
 
@@ -126,16 +129,30 @@ func TestMetalLBManifestsAreInForce(t *testing.T) {
 func TestMetalLBPeersMeanTheSame(t *testing.T) {
 	c, _ := fromMetalLB(t)
 	p := c.BGPPeer("rack-1")
-	if !p.SelectsNode(labels.Set{"rack": "1"}) || !p.SelectsNode(labels.Set{"kubernetes.io/hostname": "b"}) || p.SelectsNode(labels.Set{"rack": "2"}) {
+	if !p.SelectsNode(labels.Set{"rack": "1"}) || !p.SelectsNode(labels.Set{"kubernetes.io/hostname": "b"}) ||
+		p.SelectsNode(labels.Set{"rack": "2"}) {
 		t.Error("nodes are selected otherwise")
 	}
 	ip := netip.MustParseAddr
 	node := config.Node{Name: "a", Addresses: []netip.Addr{ip("10.0.0.11"), ip("fd00::11")}}
 	got, err := p.For(node)
 	want := bgp.Peer{
-		Name: "rack-1", LocalASN: 64512, PeerASN: 64513, RouterID: ip("10.0.0.11"), Address: ip("10.0.0.1"), Port: 1179, Source: ip("10.0.0.11"),
-		VRF: "red", Multihop: true, Password: bgp.NewPassword("geheim"), Hold: 30 * time.Second, Keepalive: 10 * time.Second,
-		Connect: 7 * time.Second, Families: bgp.DualStack, NextHop4: ip("10.0.0.11"), NextHop6: ip("fd00::11"),
+		Name:            "rack-1",
+		LocalASN:        64512,
+		PeerASN:         64513,
+		RouterID:        ip("10.0.0.11"),
+		Address:         ip("10.0.0.1"),
+		Port:            1179,
+		Source:          ip("10.0.0.11"),
+		VRF:             "red",
+		Multihop:        true,
+		Password:        bgp.NewPassword("geheim"),
+		Hold:            30 * time.Second,
+		Keepalive:       10 * time.Second,
+		Connect:         7 * time.Second,
+		Families:        bgp.DualStack,
+		NextHop4:        ip("10.0.0.11"),
+		NextHop6:        ip("fd00::11"),
 		Offer:           bgp.Offer{ExtendedMessage: true},
 		GracefulRestart: config.DefaultRestartTime,
 	}
@@ -143,16 +160,26 @@ func TestMetalLBPeersMeanTheSame(t *testing.T) {
 		t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
 	}
 	b := p.BFD
-	if b == nil || b.Receive != 200*time.Millisecond || b.Transmit != 250*time.Millisecond || b.Multiplier != 5 || b.Echo != 0 || !b.Passive || b.MinimumTTL != 200 {
+	if b == nil || b.Receive != 200*time.Millisecond || b.Transmit != 250*time.Millisecond ||
+		b.Multiplier != 5 || b.Echo != 0 || !b.Passive || b.MinimumTTL != 200 {
 		t.Errorf("BFD is %+v", b)
 	}
 
 	got, err = c.BGPPeer("unnumbered").For(node)
 	want = bgp.Peer{
-		Name: "unnumbered", LocalASN: 64600, RouterID: ip("10.0.0.11"), Interface: "eth1", Port: 179, Password: bgp.NewPassword("plain"),
-		Hold: 90 * time.Second, Keepalive: 30 * time.Second, Connect: config.DefaultConnectTime, Families: bgp.DualStack,
-		NextHop4: ip("10.0.0.11"), NextHop6: ip("fd00::11"),
-		Offer: bgp.Offer{ExtendedMessage: true},
+		Name:      "unnumbered",
+		LocalASN:  64600,
+		RouterID:  ip("10.0.0.11"),
+		Interface: "eth1",
+		Port:      179,
+		Password:  bgp.NewPassword("plain"),
+		Hold:      90 * time.Second,
+		Keepalive: 30 * time.Second,
+		Connect:   config.DefaultConnectTime,
+		Families:  bgp.DualStack,
+		NextHop4:  ip("10.0.0.11"),
+		NextHop6:  ip("fd00::11"),
+		Offer:     bgp.Offer{ExtendedMessage: true},
 	}
 	if err != nil || got != want {
 		t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
@@ -164,12 +191,14 @@ func TestMetalLBAdvertisementsMeanTheSame(t *testing.T) {
 	pool := c.Pool("production")
 	names := func(service, node labels.Set) []string {
 		var out []string
-		for _, a := range c.BGPAdvertisementsFor(netip.MustParseAddr("198.51.100.7"), pool, []labels.Set{service}, node) {
+		for _, a := range c.BGPAdvertisementsFor(netip.MustParseAddr("198.51.100.7"), pool,
+			[]labels.Set{service}, node) {
 			out = append(out, a.Name)
 		}
 		return out
 	}
-	if got := names(labels.Set{"public": "true"}, labels.Set{"rack": "1"}); !slices.Equal(got, []string{"public", "wide"}) {
+	got := names(labels.Set{"public": "true"}, labels.Set{"rack": "1"})
+	if !slices.Equal(got, []string{"public", "wide"}) {
 		t.Errorf("a public Service is announced by %v", got)
 	}
 	if got := names(nil, labels.Set{"rack": "1"}); !slices.Equal(got, []string{"wide"}) {
@@ -178,8 +207,10 @@ func TestMetalLBAdvertisementsMeanTheSame(t *testing.T) {
 	if got := names(labels.Set{"public": "true"}, nil); !slices.Equal(got, []string{"public"}) {
 		t.Errorf("on another node a public Service is announced by %v", got)
 	}
-	wide := c.BGPAdvertisementsFor(netip.MustParseAddr("198.51.100.7"), pool, []labels.Set{nil}, labels.Set{"rack": "1"})[0]
-	if wide.Length4 != 24 || wide.Length6 != 64 || wide.LocalPref != 100 || !slices.Equal(wide.Peers, []string{"rack-1"}) {
+	wide := c.BGPAdvertisementsFor(netip.MustParseAddr("198.51.100.7"), pool, []labels.Set{nil},
+		labels.Set{"rack": "1"})[0]
+	if wide.Length4 != 24 || wide.Length6 != 64 || wide.LocalPref != 100 ||
+		!slices.Equal(wide.Peers, []string{"rack-1"}) {
 		t.Errorf("got %+v", wide)
 	}
 	var communities []string
@@ -191,7 +222,7 @@ func TestMetalLBAdvertisementsMeanTheSame(t *testing.T) {
 	}
 }
 
-// configObjects are the configuration objects among documents.
+// configObjects returns the configuration objects among documents.
 func configObjects(t *testing.T, list []document) config.Objects {
 	t.Helper()
 	objects := config.Objects{Namespace: "berth-system"}

@@ -53,7 +53,8 @@ spec:
       containers:
       - name: web
         image: lab.test/web:1
-        # A pod that asks for nothing waits for hundreds of milliseconds while containers start on the same processors.
+        # A pod that asks for nothing waits for hundreds of milliseconds while containers start on the same
+        # processors.
         resources: {requests: {cpu: 500m}}
         env:
         - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
@@ -73,7 +74,8 @@ spec:
       containers:
       - name: web
         image: lab.test/web:1
-        # A pod that asks for nothing waits for hundreds of milliseconds while containers start on the same processors.
+        # A pod that asks for nothing waits for hundreds of milliseconds while containers start on the same
+        # processors.
         resources: {requests: {cpu: 500m}}
         env:
         - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
@@ -152,7 +154,8 @@ func (b *Bed) Apply(ctx context.Context, manifest string) error {
 
 // Delete deletes the objects of manifests, of which any may be missing.
 func (b *Bed) Delete(ctx context.Context, manifest string) error {
-	_, err := b.Lab.API().KubectlInput(ctx, strings.NewReader(manifest), "delete", "--ignore-not-found", "-f", "-")
+	_, err := b.Lab.API().KubectlInput(ctx, strings.NewReader(manifest), "delete",
+		"--ignore-not-found", "-f", "-")
 	return err
 }
 
@@ -207,7 +210,9 @@ func (b *Bed) podAnswers(ctx context.Context, node string, addr netip.Addr) erro
 // endpointsReady reads the EndpointSlices: only a node with a ready pod takes traffic of a Service with
 // traffic policy Local.
 func (b *Bed) endpointsReady(ctx context.Context) error {
-	slices, err := b.API.DiscoveryV1().EndpointSlices("default").List(ctx, metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=echo-node"})
+	slices, err := b.API.DiscoveryV1().EndpointSlices("default").List(ctx, metav1.ListOptions{
+		LabelSelector: "kubernetes.io/service-name=echo-node",
+	})
 	if err != nil {
 		return err
 	}

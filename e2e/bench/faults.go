@@ -26,10 +26,12 @@ func Each(l *lab.Lab, do func(node string) error) error {
 
 // Upgrade has the DaemonSet replace the speakers' pods, one after another, and waits until it has.
 func Upgrade(ctx context.Context, l *lab.Lab) error {
-	if _, err := l.API().Kubectl(ctx, "rollout", "restart", "-n", product.Namespace, product.Speaker); err != nil {
+	_, err := l.API().Kubectl(ctx, "rollout", "restart", "-n", product.Namespace, product.Speaker)
+	if err != nil {
 		return err
 	}
-	_, err := l.API().Kubectl(ctx, "rollout", "status", "-n", product.Namespace, product.Speaker, "--timeout=120s")
+	_, err = l.API().Kubectl(ctx, "rollout", "status", "-n", product.Namespace, product.Speaker,
+		"--timeout=120s")
 	return err
 }
 

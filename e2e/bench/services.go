@@ -26,14 +26,21 @@ type Set struct {
 // Service is the i-th of the set.
 func (s Set) Service(i int) *corev1.Service {
 	return &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s%04d", s.Name, i), Labels: map[string]string{"set": s.Name}},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   fmt.Sprintf("%s%04d", s.Name, i),
+			Labels: map[string]string{"set": s.Name},
+		},
 		Spec: corev1.ServiceSpec{
 			Type:                          corev1.ServiceTypeLoadBalancer,
 			Selector:                      map[string]string{"app": s.App},
 			IPFamilyPolicy:                new(corev1.IPFamilyPolicyRequireDualStack),
 			ExternalTrafficPolicy:         s.Policy,
 			AllocateLoadBalancerNodePorts: new(false),
-			Ports:                         []corev1.ServicePort{{Port: EchoPort, Protocol: corev1.ProtocolUDP, TargetPort: intstr.FromInt32(8080)}},
+			Ports: []corev1.ServicePort{{
+				Port:       EchoPort,
+				Protocol:   corev1.ProtocolUDP,
+				TargetPort: intstr.FromInt32(8080),
+			}},
 		},
 	}
 }
@@ -48,7 +55,8 @@ func (b *Bed) MakeServices(ctx context.Context, set Set) ([]netip.Addr, error) {
 	for range 8 {
 		workers.Go(func() {
 			for i := range names {
-				_, err := b.API.CoreV1().Services("default").Create(ctx, set.Service(i), metav1.CreateOptions{})
+				_, err := b.API.CoreV1().Services("default").Create(ctx, set.Service(i),
+					metav1.CreateOptions{})
 				if err != nil && !apierrors.IsAlreadyExists(err) {
 					mu.Lock()
 					errs = append(errs, err)
@@ -71,7 +79,9 @@ func (b *Bed) MakeServices(ctx context.Context, set Set) ([]netip.Addr, error) {
 func (b *Bed) waitAddresses(ctx context.Context, set Set) ([]netip.Addr, error) {
 	var addresses []netip.Addr
 	err := Poll(ctx, 2*time.Minute, "the Services of set "+set.Name+" have addresses", func() error {
-		list, err := b.API.CoreV1().Services("default").List(ctx, metav1.ListOptions{LabelSelector: "set=" + set.Name})
+		list, err := b.API.CoreV1().Services("default").List(ctx, metav1.ListOptions{
+			LabelSelector: "set=" + set.Name,
+		})
 		if err != nil {
 			return err
 		}

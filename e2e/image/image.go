@@ -155,7 +155,12 @@ func addParents(archive *tar.Writer, made map[string]bool, file string) error {
 		missing = append(missing, dir)
 	}
 	for _, dir := range slices.Backward(missing) {
-		header := &tar.Header{Typeflag: tar.TypeDir, Name: dir[1:] + "/", Mode: 0o755, ModTime: time.Unix(0, 0)}
+		header := &tar.Header{
+			Typeflag: tar.TypeDir,
+			Name:     dir[1:] + "/",
+			Mode:     0o755,
+			ModTime:  time.Unix(0, 0),
+		}
 		if err := archive.WriteHeader(header); err != nil {
 			return fmt.Errorf("%s: %w", dir, err)
 		}

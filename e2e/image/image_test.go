@@ -139,11 +139,17 @@ func TestBuildRefuses(t *testing.T) {
 	file := write(t, "x", time.Now())
 	for name, s := range map[string]image.Spec{
 		"a reference without tag": {Ref: "lab.test/thing"},
-		"a relative path":         {Ref: "lab.test/thing:1", Files: []image.File{{Source: file, Path: "bin/thing"}}},
+		"a relative path": {
+			Ref:   "lab.test/thing:1",
+			Files: []image.File{{Source: file, Path: "bin/thing"}},
+		},
 		"a path twice": {Ref: "lab.test/thing:1", Files: []image.File{
 			{Source: file, Path: "/thing"}, {Source: file, Path: "/thing"},
 		}},
-		"a file that is not there": {Ref: "lab.test/thing:1", Files: []image.File{{Source: file + "-no", Path: "/thing"}}},
+		"a file that is not there": {
+			Ref:   "lab.test/thing:1",
+			Files: []image.File{{Source: file + "-no", Path: "/thing"}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "image.tar")

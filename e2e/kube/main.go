@@ -36,7 +36,8 @@ type program struct {
 var programs = []program{
 	{"etcd", func() int { return cli.Run(newEtcdCommand()) }},
 	{"kube-apiserver", func() int { return cli.Run(apiserver.NewAPIServerCommand()) }},
-	{"kube-controller-manager", func() int { return cli.Run(controllermanager.NewControllerManagerCommand()) }},
+	{"kube-controller-manager",
+		func() int { return cli.Run(controllermanager.NewControllerManagerCommand()) }},
 	{"kube-scheduler", func() int { return cli.Run(scheduler.NewSchedulerCommand()) }},
 	{"kube-proxy", func() int { return cli.Run(proxy.NewProxyCommand()) }},
 	{"kubelet", func() int { return cli.Run(newKubeletCommand()) }},
@@ -70,7 +71,8 @@ func main() {
 		for j, p := range programs {
 			names[j] = p.name
 		}
-		fmt.Fprintf(os.Stderr, "usage: kube PROGRAM [flags], where PROGRAM is one of: %s\n", strings.Join(names, ", "))
+		fmt.Fprintf(os.Stderr, "usage: kube PROGRAM [flags], where PROGRAM is one of: %s\n",
+			strings.Join(names, ", "))
 		os.Exit(2)
 	}
 	os.Exit(programs[i].run())

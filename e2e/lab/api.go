@@ -82,7 +82,8 @@ func (a *API) checkNodeReady(ctx context.Context, node string, since time.Time) 
 		return err
 	}
 	if lease.Spec.RenewTime.Before(since) {
-		return fmt.Errorf("the last sign of its kubelet is of %s", lease.Spec.RenewTime.Local().Format(time.TimeOnly))
+		return fmt.Errorf("the last sign of its kubelet is of %s",
+			lease.Spec.RenewTime.Local().Format(time.TimeOnly))
 	}
 	conditions, err := a.nodeConditions(ctx, node)
 	if err != nil {

@@ -81,7 +81,8 @@ func goBuildKubernetes(ctx context.Context, progress *progress, sources, target 
 	var compiled atomic.Int32
 	finished := make(chan struct{})
 	go reportEvery(15*time.Second, finished, func() {
-		progress.say("building Kubernetes: %d of about %d packages compiled", compiled.Load(), kubernetesPackages)
+		progress.say("building Kubernetes: %d of about %d packages compiled",
+			compiled.Load(), kubernetesPackages)
 	})
 	var messages []string
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
@@ -142,7 +143,8 @@ func buildImages(ctx context.Context, progress *progress) ([]string, error) {
 		archive, err := cached(ctx, progress, program.name+"-"+key+".tar", func(target string) error {
 			binary := target + ".bin"
 			defer os.Remove(binary) //nolint:errcheck // it is not there if it was not built
-			cmd := goBuild(ctx, sources, "-trimpath", "-ldflags", "-s -w", "-o", binary, "./"+program.folders[0])
+			cmd := goBuild(ctx, sources, "-trimpath", "-ldflags", "-s -w", "-o", binary, "./"+
+				program.folders[0])
 			if out, err := cmd.CombinedOutput(); err != nil {
 				return goError(ctx, err, string(out))
 			}
@@ -164,7 +166,9 @@ func buildImages(ctx context.Context, progress *progress) ([]string, error) {
 
 // cached returns the path of a file in the cache, and has build make it if it is not there. Programs that
 // need the same file at the same time build it once.
-func cached(ctx context.Context, progress *progress, name string, build func(target string) error) (string, error) {
+func cached(
+	ctx context.Context, progress *progress, name string, build func(target string) error,
+) (string, error) {
 	root, err := cacheRoot()
 	if err != nil {
 		return "", err
@@ -173,7 +177,9 @@ func cached(ctx context.Context, progress *progress, name string, build func(tar
 	if _, err := os.Stat(file); err == nil {
 		return file, nil
 	}
-	unlock, err := lockFile(ctx, file+".lock", func() { progress.say("waiting for another program that builds %s", name) })
+	unlock, err := lockFile(ctx, file+".lock", func() {
+		progress.say("waiting for another program that builds %s", name)
+	})
 	if err != nil {
 		return "", err
 	}
@@ -218,7 +224,8 @@ func cacheKey(dirs ...string) (string, error) {
 func goBuild(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"build"}, args...)...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+runtime.GOARCH, "GOWORK=off", "GOFLAGS=")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+runtime.GOARCH,
+		"GOWORK=off", "GOFLAGS=")
 	return cmd
 }
 
@@ -227,7 +234,8 @@ func goError(ctx context.Context, err error, output string) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, exec.ErrNotFound):
-		return fmt.Errorf("no `go` in PATH (%w): install %s or later from https://go.dev/dl", err, runtime.Version())
+		return fmt.Errorf("no `go` in PATH (%w): install %s or later from https://go.dev/dl",
+			err, runtime.Version())
 	}
 	return fmt.Errorf("go build: %w:\n%s", err, strings.TrimSpace(output))
 }
@@ -252,5 +260,6 @@ func sourceDir() (string, error) {
 			return dir, nil
 		}
 	}
-	return "", errors.New("the sources of the lab are not to be found: run it inside a checkout, or set BERTH_E2E_DIR to the checkout's directory e2e")
+	return "", errors.New("the sources of the lab are not to be found: run it inside a checkout, " +
+		"or set BERTH_E2E_DIR to the checkout's directory e2e")
 }

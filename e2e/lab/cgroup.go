@@ -111,7 +111,8 @@ func removeCgroup(ctx context.Context, branch string) error {
 	if err != nil {
 		return err
 	}
-	return poll(ctx, 5*time.Second, 20*time.Millisecond, "control groups cannot be removed", func(context.Context) error {
+	failure := "control groups cannot be removed"
+	return poll(ctx, 5*time.Second, 20*time.Millisecond, failure, func(context.Context) error {
 		var errs []error
 		for _, top := range tops {
 			errs = append(errs, removeTree(filepath.Join(top, branch)))

@@ -58,7 +58,8 @@ func (c *Component) kind() (componentKind, error) {
 			return k, nil
 		}
 	}
-	return componentKind{}, fmt.Errorf("no component %q: the components are %s", c.name, strings.Join(ComponentNames(), ", "))
+	return componentKind{}, fmt.Errorf("no component %q: the components are %s",
+		c.name, strings.Join(ComponentNames(), ", "))
 }
 
 // Start starts a component that was stopped, and waits until it is ready.
@@ -136,7 +137,9 @@ func (c *Component) start() error {
 	cmd.Dir = c.lab.dir
 	cmd.Env = []string{"PATH=" + systemPath, "HOME=/root"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = c.lab.Host(HostControlPlane).Run(func() error { return c.lab.spawn(cmd, c.name, c.lab.logFile(c.name)) })
+	err = c.lab.Host(HostControlPlane).Run(func() error {
+		return c.lab.spawn(cmd, c.name, c.lab.logFile(c.name))
+	})
 	if err != nil {
 		return fmt.Errorf("start %s: %w", c.name, err)
 	}
@@ -209,13 +212,16 @@ func apiServerArgs(l *Lab) []string {
 		"--service-account-signing-key-file=" + pki("service-account.key"),
 		"--service-cluster-ip-range=" + l.options.Families.serviceCIDRs(),
 		// For kubectl logs and exec.
-		"--kubelet-client-certificate=" + pki("kubelet-client.crt"), "--kubelet-client-key=" + pki("kubelet-client.key"),
+		"--kubelet-client-certificate=" + pki("kubelet-client.crt"),
+		"--kubelet-client-key=" + pki("kubelet-client.key"),
 		"--kubelet-preferred-address-types=InternalIP",
 		// Without these the controller manager complains every minute.
-		"--requestheader-client-ca-file=" + pki("ca.crt"), "--requestheader-allowed-names=" + frontProxyLeaf.commonName,
+		"--requestheader-client-ca-file=" + pki("ca.crt"),
+		"--requestheader-allowed-names=" + frontProxyLeaf.commonName,
 		"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
-		"--proxy-client-cert-file=" + pki("front-proxy.crt"), "--proxy-client-key-file=" + pki("front-proxy.key"),
+		"--proxy-client-cert-file=" + pki("front-proxy.crt"),
+		"--proxy-client-key-file=" + pki("front-proxy.key"),
 		// Webhooks are called at their endpoints: cp has routes to pods, but no kube-proxy.
 		"--enable-aggregator-routing=true",
 		"--allow-privileged=true",
@@ -227,8 +233,10 @@ func controllerManagerArgs(l *Lab) []string {
 	return append(controllerArgs(l, "kube-controller-manager", ControllerManager),
 		"--service-account-private-key-file="+l.path("pki", "service-account.key"),
 		"--root-ca-file="+l.path("pki", "ca.crt"),
-		"--cluster-signing-cert-file="+l.path("pki", "ca.crt"), "--cluster-signing-key-file="+l.path("pki", "ca.key"),
-		"--cluster-cidr="+l.options.Families.clusterCIDRs(), "--service-cluster-ip-range="+l.options.Families.serviceCIDRs(),
+		"--cluster-signing-cert-file="+l.path("pki", "ca.crt"),
+		"--cluster-signing-key-file="+l.path("pki", "ca.key"),
+		"--cluster-cidr="+l.options.Families.clusterCIDRs(),
+		"--service-cluster-ip-range="+l.options.Families.serviceCIDRs(),
 		// With the default of 20 requests a second EndpointSlices lag seconds behind when there are many
 		// Services.
 		"--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-service-endpoint-syncs=20",
@@ -238,14 +246,16 @@ func controllerManagerArgs(l *Lab) []string {
 
 func schedulerArgs(l *Lab) []string { return controllerArgs(l, "kube-scheduler", Scheduler) }
 
-// controllerArgs are the flags that the controller manager and the scheduler share.
+// controllerArgs returns the flags that the controller manager and the scheduler share.
 func controllerArgs(l *Lab, program, user string) []string {
 	kubeconfig := l.kubeconfigOf(user)
 	return []string{
 		program,
-		"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
+		"--kubeconfig=" + kubeconfig,
+		"--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
 		"--bind-address=127.0.0.1",
-		"--tls-cert-file=" + l.path("pki", "serving.crt"), "--tls-private-key-file=" + l.path("pki", "serving.key"),
+		"--tls-cert-file=" + l.path("pki", "serving.crt"),
+		"--tls-private-key-file=" + l.path("pki", "serving.key"),
 		"--leader-elect=false",
 	}
 }

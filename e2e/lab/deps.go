@@ -29,16 +29,20 @@ type Requirement struct {
 func Requirements() []Requirement {
 	return []Requirement{
 		{"iproute2", []string{"ip"}, "namespaces, cables and routes", true, ""},
-		{"containerd", []string{"containerd", "ctr", "containerd-shim-runc-v2"}, "container runtime of the nodes", true, ""},
+		{"containerd", []string{"containerd", "ctr", "containerd-shim-runc-v2"},
+			"container runtime of the nodes", true, ""},
 		{"runc", []string{"runc"}, "starts containers for containerd", true, ""},
-		{"containernetworking-plugins", []string{cniPlugins + "/bridge", cniPlugins + "/host-local", cniPlugins + "/loopback"}, "connects pods", true, ""},
+		{"containernetworking-plugins", []string{
+			cniPlugins + "/bridge", cniPlugins + "/host-local", cniPlugins + "/loopback",
+		}, "connects pods", true, ""},
 		{"nftables", []string{"nft"}, "rules of kube-proxy", true, ""},
 		{"iptables", []string{"iptables", "ip6tables"}, "rules of kube-proxy in iptables mode", false, ""},
 		{"iputils-arping", []string{"arping"}, "asks for IPv4 neighbours", false, ""},
 		{"iputils-ping", []string{"ping"}, "asks whether a host answers", false, ""},
 		{"ndisc6", []string{"ndisc6"}, "asks for IPv6 neighbours", false, ""},
 		{"tcpdump", []string{"tcpdump"}, "shows frames", false, ""},
-		{"frr", []string{frrPrograms + "/zebra", frrPrograms + "/bgpd", frrPrograms + "/bfdd", "vtysh"}, "BGP and BFD of the routers", false, "frr"},
+		{"frr", []string{frrPrograms + "/zebra", frrPrograms + "/bgpd", frrPrograms + "/bfdd", "vtysh"},
+			"BGP and BFD of the routers", false, "frr"},
 		{"bird2", []string{"bird", "birdc"}, "another router for the tests of BGP and BFD", false, "bird"},
 		{"jq", []string{"jq"}, "reads JSON", false, ""},
 		{"curl", []string{"curl"}, "fetches pages", false, ""},
@@ -65,9 +69,11 @@ func (e *MissingError) Error() string {
 	var text strings.Builder
 	text.WriteString("this machine lacks programs that the lab needs:\n")
 	for _, r := range e.Requirements {
-		fmt.Fprintf(&text, "  %s (%s): in the Debian package %s\n", strings.Join(r.Missing(), ", "), r.Purpose, r.Package)
+		fmt.Fprintf(&text, "  %s (%s): in the Debian package %s\n",
+			strings.Join(r.Missing(), ", "), r.Purpose, r.Package)
 	}
-	fmt.Fprintf(&text, "`lab deps --install` installs them, and so does: apt-get install %s", strings.Join(packages(e.Requirements), " "))
+	fmt.Fprintf(&text, "`lab deps --install` installs them, and so does: apt-get install %s",
+		strings.Join(packages(e.Requirements), " "))
 	return text.String()
 }
 
@@ -119,7 +125,8 @@ func InstallMissing(ctx context.Context, out io.Writer) ([]string, error) {
 	}
 	for _, r := range missing {
 		if still := r.Missing(); len(still) > 0 {
-			return nil, fmt.Errorf("package %s is installed, but %s is still missing", r.Package, strings.Join(still, ", "))
+			return nil, fmt.Errorf("package %s is installed, but %s is still missing",
+				r.Package, strings.Join(still, ", "))
 		}
 	}
 	return names, disableServices(ctx, unwanted)
@@ -135,7 +142,8 @@ func denyServices(file string, services []string) (allow func(), err error) {
 		return func() {}, nil
 	}
 	// If this program is killed the file stays, so it says no more than it must. The status means: forbidden.
-	text := fmt.Sprintf("#!/bin/sh\n# Written while programs for tests are installed; may be deleted.\ncase ${1%%.service} in %s) exit 101;; esac\n",
+	text := fmt.Sprintf("#!/bin/sh\n# Written while programs for tests are installed; "+
+		"may be deleted.\ncase ${1%%.service} in %s) exit 101;; esac\n",
 		strings.Join(services, "|"))
 	out, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
 	if errors.Is(err, os.ErrExist) {

@@ -15,7 +15,13 @@ func TestDenyServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for service, want := range map[string]int{"frr": 101, "frr.service": 101, "bird": 101, "ssh": 0, "frr2": 0} {
+	for service, want := range map[string]int{
+		"frr":         101,
+		"frr.service": 101,
+		"bird":        101,
+		"ssh":         0,
+		"frr2":        0,
+	} {
 		err := exec.CommandContext(t.Context(), file, service, "start").Run()
 		status := 0
 		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {

@@ -1,10 +1,13 @@
 // Package lab runs a real Kubernetes cluster of a few nodes in Linux network namespaces of one machine, with
 // a LAN, a router and clients around it, and breaks it on request.
 //
-//	client 10.77.0.100 fd77::100 ─┐              ┌─ node1 10.77.0.11 fd77::11   pods 10.244.1.0/24 fd44:0:0:1::/64
-//	cp     10.77.0.2   fd77::2  ──┤ switch (sw)  ├─ node2 10.77.0.12 fd77::12   pods 10.244.2.0/24 fd44:0:0:2::/64
-//	router 10.77.0.1   fd77::1  ──┘              └─ node3 10.77.0.13 fd77::13   pods 10.244.3.0/24 fd44:0:0:3::/64
+//	client 10.77.0.100 fd77::100 ─┐              ┌─ node1 10.77.0.11 fd77::11
+//	cp     10.77.0.2   fd77::2  ──┤ switch (sw)  ├─ node2 10.77.0.12 fd77::12
+//	router 10.77.0.1   fd77::1  ──┘              └─ node3 10.77.0.13 fd77::13
 //	   └─ 10.88.0.1 fd88::1 ── ext 10.88.0.100 fd88::100
+//
+// The pods of node1 are in 10.244.1.0/24 and fd44:0:0:1::/64, those of node2 in 10.244.2.0/24 and
+// fd44:0:0:2::/64, and so on.
 //
 // There is also a stranger, 10.77.0.66 fd77::66, a machine on the LAN that belongs to nobody of the cluster.
 // With Options.ServiceLAN, nodes, client and stranger are on a second LAN as well, see LAN.

@@ -51,7 +51,8 @@ func tearDown(ctx context.Context, dir, name string, keepLogs bool) error {
 			return err
 		}
 	}
-	if err := errors.Join(removeNamespaces(ctx, name), removeCgroup(ctx, cgroupOf(name)), removeRouterState(dir)); err != nil {
+	err = errors.Join(removeNamespaces(ctx, name), removeCgroup(ctx, cgroupOf(name)), removeRouterState(dir))
+	if err != nil {
 		return err
 	}
 	return removeState(dir, keepLogs)
@@ -66,7 +67,8 @@ func killAll(dir, name string) ([]process, error) {
 		return nil, err
 	}
 	for _, record := range records {
-		if p, err := readProcess(record); err == nil { // a half-written one has another name and is found below
+		// a half-written one has another name and is found below
+		if p, err := readProcess(record); err == nil {
 			doomed = append(doomed, p)
 		}
 	}

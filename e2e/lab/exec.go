@@ -69,7 +69,8 @@ func (h *Host) execInput(ctx context.Context, stdin io.Reader, args ...string) (
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%w (%w)", ctx.Err(), err)
 		}
-		return stdout.Bytes(), fmt.Errorf("%s: %s: %w: %s", h.name, strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+		return stdout.Bytes(), fmt.Errorf("%s: %s: %w: %s",
+			h.name, strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return stdout.Bytes(), nil
 }
@@ -82,7 +83,8 @@ func (a *API) Kubectl(ctx context.Context, args ...string) ([]byte, error) {
 
 // KubectlInput is Kubectl with a standard input, for `apply -f -`.
 func (a *API) KubectlInput(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
-	return a.lab.Host(HostControlPlane).execInput(ctx, stdin, append([]string{a.lab.path("bin", "kubectl")}, args...)...)
+	command := append([]string{a.lab.path("bin", "kubectl")}, args...)
+	return a.lab.Host(HostControlPlane).execInput(ctx, stdin, command...)
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

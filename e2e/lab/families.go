@@ -49,8 +49,8 @@ func pick[V any](f Families, v4, v6 V) []V {
 // list is pick for addresses in text, separated by commas.
 func (f Families) list(v4, v6 string) string { return strings.Join(pick(f, v4, v6), ",") }
 
-// clusterCIDRs are the networks of all pods, and serviceCIDRs those of the addresses of Services inside the
-// cluster.
+// clusterCIDRs returns the networks of all pods, and serviceCIDRs those of the addresses of
+// Services inside the cluster.
 func (f Families) clusterCIDRs() string { return f.list(clusterCIDR4, clusterCIDR6) }
 func (f Families) serviceCIDRs() string { return f.list(serviceCIDR4, serviceCIDR6) }
 
@@ -78,7 +78,8 @@ func (n *Node) ReportFamilies(ctx context.Context, families Families) error {
 		return err
 	}
 	want := families.Of(NodeAddresses(n.index()))
-	return poll(ctx, startLimit, 100*time.Millisecond, n.name+" does not report "+string(families), func(ctx context.Context) error {
+	failure := n.name + " does not report " + string(families)
+	return poll(ctx, startLimit, 100*time.Millisecond, failure, func(ctx context.Context) error {
 		got, err := n.lab.API().reportedAddresses(ctx, n.name)
 		if err == nil && !slices.Equal(got, want) {
 			err = fmt.Errorf("it reports %v", got)
@@ -87,7 +88,7 @@ func (n *Node) ReportFamilies(ctx context.Context, families Families) error {
 	})
 }
 
-// reportedAddresses are the addresses of type InternalIP of a Node, in its order.
+// reportedAddresses returns the addresses of type InternalIP of a Node, in its order.
 func (a *API) reportedAddresses(ctx context.Context, node string) ([]netip.Addr, error) {
 	var object struct {
 		Status struct {

@@ -69,7 +69,10 @@ func (n *Node) Start(ctx context.Context) error {
 	}
 	// A n.name that ended by itself, and not by Crash, has left these.
 	if _, err := os.Lstat(netnsDir + "/" + n.netns()); err == nil {
-		err := errors.Join(n.lab.Network().removeNode(ctx, n.name), removeCgroup(ctx, cgroupOf(n.lab.options.Name, n.name)))
+		err := errors.Join(
+			n.lab.Network().removeNode(ctx, n.name),
+			removeCgroup(ctx, cgroupOf(n.lab.options.Name, n.name)),
+		)
 		if err != nil {
 			return fmt.Errorf("clean up after %s: %w", n.name, err)
 		}

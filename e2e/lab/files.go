@@ -122,7 +122,9 @@ func (e finalError) Unwrap() error { return e.error }
 
 // poll calls try until it succeeds, returns a finalError, ctx ends, or limit has passed. Each attempt may
 // take up to two seconds. The error starts with failure and ends with the last attempt's.
-func poll(ctx context.Context, limit, interval time.Duration, failure string, try func(context.Context) error) error {
+func poll(
+	ctx context.Context, limit, interval time.Duration, failure string, try func(context.Context) error,
+) error {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {

@@ -20,7 +20,8 @@ func TestLockIsHeldByOne(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	waited := 0
-	if _, err := lockFile(short, file, func() { waited++ }); !errors.Is(err, context.DeadlineExceeded) || waited != 1 {
+	_, err = lockFile(short, file, func() { waited++ })
+	if !errors.Is(err, context.DeadlineExceeded) || waited != 1 {
 		t.Errorf("a held lock: error %v, told %d times", err, waited)
 	}
 	if err := os.Remove(file); err != nil {
@@ -46,17 +47,22 @@ func TestPoll(t *testing.T) {
 	if err != nil || attempts != 3 {
 		t.Errorf("%v after %d attempts", err, attempts)
 	}
-	err = poll(ctx, time.Minute, time.Millisecond, "no luck", func(context.Context) error { return finalError{cause} })
+	err = poll(ctx, time.Minute, time.Millisecond, "no luck", func(context.Context) error {
+		return finalError{cause}
+	})
 	if !errors.Is(err, cause) || err.Error() != "no luck: cause" {
 		t.Errorf("a final error becomes %v", err)
 	}
-	err = poll(ctx, 20*time.Millisecond, time.Millisecond, "no luck", func(context.Context) error { return cause })
+	err = poll(ctx, 20*time.Millisecond,
+		time.Millisecond, "no luck", func(context.Context) error { return cause })
 	if !errors.Is(err, cause) || !strings.HasPrefix(err.Error(), "no luck within 20ms") {
 		t.Errorf("at the limit: %v", err)
 	}
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
-	err = poll(cancelled, time.Minute, time.Millisecond, "no luck", func(context.Context) error { return cause })
+	err = poll(cancelled, time.Minute, time.Millisecond, "no luck", func(context.Context) error {
+		return cause
+	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
@@ -69,7 +75,8 @@ func TestWithLogShowsTheEnd(t *testing.T) {
 	}
 	cause := errors.New("cause")
 	err := withLog(cause, file)
-	if !errors.Is(err, cause) || !strings.HasSuffix(err.Error(), "\nlast") || strings.Count(err.Error(), "line") > 20 {
+	if !errors.Is(err, cause) || !strings.HasSuffix(err.Error(), "\nlast") ||
+		strings.Count(err.Error(), "line") > 20 {
 		t.Error(err)
 	}
 }

@@ -23,11 +23,14 @@ func TestHandlesSayWhatThereIs(t *testing.T) {
 	}{
 		{"no host", commandErr, "the hosts are sw, cp, router, client, ext, router2, stranger, node1, node2"},
 		{"no node", l.Node("node3").Cut(t.Context()), "the nodes are node1, node2"},
-		{"a host that is no node", l.Node(HostClient).LeaveVLAN(t.Context(), ManagementLAN), "the nodes are node1, node2"},
-		{"a node that is parted from none", l.Network().Part(t.Context(), "node1", "node3"), `no node "node3"`},
+		{"a host that is no node",
+			l.Node(HostClient).LeaveVLAN(t.Context(), ManagementLAN), "the nodes are node1, node2"},
+		{"a node that is parted from none",
+			l.Network().Part(t.Context(), "node1", "node3"), `no node "node3"`},
 		{"a host that is no router", vtyshErr, "the routers are router and router2"},
 		{"a router that was not started", l.Router(HostRouter2).Crash(t.Context()), "was never started"},
-		{"no component", l.Component("node1").Start(t.Context()), "the components are etcd, apiserver, controller-manager, scheduler"},
+		{"no component", l.Component("node1").Start(t.Context()),
+			"the components are etcd, apiserver, controller-manager, scheduler"},
 		{"a node that is down", l.Node("node1").Crash(t.Context()), "lab start NODE"},
 	} {
 		t.Run(test.story, func(t *testing.T) {

@@ -37,7 +37,8 @@ func (l *Lab) LoadImage(ctx context.Context, archive string) error {
 	errs := make([]error, len(nodes))
 	for i, node := range nodes {
 		wait.Go(func() {
-			_, errs[i] = l.Node(node).Exec(ctx, "ctr", "-n", "k8s.io", "images", "import", "/run/lab/images/"+kept)
+			_, errs[i] = l.Node(node).Exec(ctx, "ctr", "-n", "k8s.io", "images", "import",
+				"/run/lab/images/"+kept)
 		})
 	}
 	wait.Wait()

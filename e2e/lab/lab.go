@@ -57,7 +57,8 @@ func Open(name string) (*Lab, error) {
 	}
 	l.created = s.Created
 	if !s.Ready || !l.anyAlive() {
-		return nil, fmt.Errorf("lab %q: %w, only leftovers of an earlier one are there; `lab up` replaces them, `lab down` removes them", options.Name, ErrNotRunning)
+		return nil, fmt.Errorf("lab %q: %w, only leftovers of an earlier one are there; "+
+			"`lab up` replaces them, `lab down` removes them", options.Name, ErrNotRunning)
 	}
 	return l, nil
 }
@@ -82,7 +83,7 @@ func List() ([]string, error) {
 // Name tells this lab from others.
 func (l *Lab) Name() string { return l.options.Name }
 
-// Families are the IP families of the cluster and of all hosts.
+// Families returns the IP families of the cluster and of all hosts.
 func (l *Lab) Families() Families { return l.options.Families }
 
 // Dir is the directory that holds everything the lab keeps. Logs are in its directory logs.
@@ -98,7 +99,8 @@ func (l *Lab) HostNames() []string { return hostNames(l.options.Nodes) }
 // path names something in the lab's directory. There are:
 //
 //	lab.json         the options, and whether Up has finished
-//	run/NAME         the record of the process of a component, of process 1 of a node, or of a router's ROUTER.DAEMON
+//	run/NAME         the record of the process of a component, of process 1 of a node, or of a
+//	                 router's ROUTER.DAEMON
 //	logs/            NAME.log of each component and daemon; NODE/SERVICE.log of each node
 //	bin/             the multi-call binary under each of its names
 //	pki/, kubeconfig/  certificates, keys, tokens; one kubeconfig for each user

@@ -58,7 +58,8 @@ spec:
 func up(t *testing.T) *lab.Lab {
 	t.Helper()
 	if os.Getenv("BERTH_LAB_TEST") == "" {
-		t.Skip("set BERTH_LAB_TEST=1, as root, to test the lab itself: it takes a minute, and several more on a machine that has not built Kubernetes yet")
+		t.Skip("set BERTH_LAB_TEST=1, as root, to test the lab itself: " +
+			"it takes a minute, and several more on a machine that has not built Kubernetes yet")
 	}
 	dir := t.TempDir()
 	// The daemons of routers are not root.
@@ -87,7 +88,10 @@ func up(t *testing.T) *lab.Lab {
 func checkNothingLeft(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	for _, pattern := range []string{
-		"/run/netns/labtest-*", "/sys/fs/cgroup/*/berth-lab/labtest", "/sys/fs/cgroup/berth-lab/labtest", l.Dir(),
+		"/run/netns/labtest-*",
+		"/sys/fs/cgroup/*/berth-lab/labtest",
+		"/sys/fs/cgroup/berth-lab/labtest",
+		l.Dir(),
 	} {
 		if left, _ := filepath.Glob(pattern); len(left) > 0 {
 			t.Errorf("left behind: %v", left)
@@ -109,7 +113,8 @@ func TestLab(t *testing.T) {
 		}
 		return string(out)
 	}
-	if _, err := l.API().KubectlInput(t.Context(), strings.NewReader(workload), "apply", "-f", "-"); err != nil {
+	_, err := l.API().KubectlInput(t.Context(), strings.NewReader(workload), "apply", "-f", "-")
+	if err != nil {
 		t.Fatal(err)
 	}
 	kubectl(t, "rollout", "status", "daemonset/web", "--timeout=60s")
@@ -129,8 +134,10 @@ func TestLab(t *testing.T) {
 		}
 	})
 	t.Run("pods answer clients near and far", func(t *testing.T) {
-		checkAnswer(t, l, lab.HostClient, lab.NodeAddresses(1).V4.String(), "node=node1 client="+lab.ClientAddresses.V4.String())
-		checkAnswer(t, l, lab.HostExt, lab.NodeAddresses(2).V6.String(), "node=node2 client=["+lab.ExtAddresses.V6.String()+"]")
+		checkAnswer(t, l, lab.HostClient, lab.NodeAddresses(1).V4.String(), "node=node1 client="+
+			lab.ClientAddresses.V4.String())
+		checkAnswer(t, l, lab.HostExt, lab.NodeAddresses(2).V6.String(), "node=node2 client=["+
+			lab.ExtAddresses.V6.String()+"]")
 		checkEcho(t, l)
 	})
 	t.Run("a Go client reaches the API server", func(t *testing.T) { checkAPI(t, l) })
@@ -139,14 +146,16 @@ func TestLab(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ps := string(out); !strings.Contains(ps, "kubelet") || strings.Count(ps, "kubelet") > 1 || strings.Contains(ps, "kube-apiserver") {
+		if ps := string(out); !strings.Contains(ps, "kubelet") ||
+			strings.Count(ps, "kubelet") > 1 || strings.Contains(ps, "kube-apiserver") {
 			t.Errorf("node1 runs:\n%s", ps)
 		}
 	})
 	t.Run("a command that fails tells its status and its words", func(t *testing.T) {
 		_, err := l.Node("node1").Exec(t.Context(), "sh", "-c", "echo the reason >&2; exit 3")
 		failed := (*exec.ExitError)(nil)
-		if !errors.As(err, &failed) || failed.ExitCode() != 3 || !strings.Contains(err.Error(), "the reason") {
+		if !errors.As(err, &failed) || failed.ExitCode() != 3 ||
+			!strings.Contains(err.Error(), "the reason") {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -186,18 +195,21 @@ func TestLab(t *testing.T) {
 	t.Run("more links and addresses", func(t *testing.T) { checkLinks(t, l) })
 	t.Run("drain and undrain", func(t *testing.T) {
 		spec := func() string {
-			return kubectl(t, "get", "node", "node1", "-o", "jsonpath={.spec.unschedulable} {.metadata.labels}")
+			return kubectl(t, "get", "node", "node1", "-o",
+				"jsonpath={.spec.unschedulable} {.metadata.labels}")
 		}
 		if err := l.Node("node1").Drain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := spec(); !strings.HasPrefix(got, "true ") || !strings.Contains(got, "exclude-from-external-load-balancers") {
+		if got := spec(); !strings.HasPrefix(got, "true ") ||
+			!strings.Contains(got, "exclude-from-external-load-balancers") {
 			t.Errorf("drained: %s", got)
 		}
 		if err := l.Node("node1").Undrain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := spec(); strings.HasPrefix(got, "true ") || strings.Contains(got, "exclude-from-external-load-balancers") {
+		got := spec()
+		if strings.HasPrefix(got, "true ") || strings.Contains(got, "exclude-from-external-load-balancers") {
 			t.Errorf("undrained: %s", got)
 		}
 	})
@@ -270,14 +282,18 @@ func checkLinks(t *testing.T, l *lab.Lab) {
 		t.Error("the link answers after it was removed")
 	}
 	for _, err := range []error{
-		l.Node("node1").AddLink(ctx, "eth1", lab.ServiceLAN, more), l.Node("node1").AddLink(ctx, "svc1", lab.ManagementLAN, more),
-		l.Node("node1").RemoveLink(ctx, "svc0"), l.Node("node1").RemoveLink(ctx, "svc1"),
+		l.Node("node1").AddLink(ctx, "eth1", lab.ServiceLAN, more),
+		l.Node("node1").AddLink(ctx, "svc1", lab.ManagementLAN, more),
+		l.Node("node1").RemoveLink(ctx, "svc0"),
+		l.Node("node1").RemoveLink(ctx, "svc1"),
 	} {
 		if err == nil {
 			t.Error("no error for what cannot be")
 		}
 	}
-	addresses := []netip.Prefix{netip.MustParsePrefix("10.77.0.140/32"), netip.MustParsePrefix("fd77::140/128")}
+	addresses := []netip.Prefix{
+		netip.MustParsePrefix("10.77.0.140/32"), netip.MustParsePrefix("fd77::140/128"),
+	}
 	for _, test := range []struct {
 		do   func(context.Context, string, ...netip.Prefix) error
 		want bool
@@ -336,7 +352,8 @@ func checkEcho(t *testing.T, l *lab.Lab) {
 		}
 		answer := make([]byte, 500)
 		n, err := conn.Read(answer)
-		if text := string(answer[:n]); err == nil && (!strings.Contains(text, "node=node2") || !strings.Contains(text, `data="hi"`)) {
+		text := string(answer[:n])
+		if err == nil && (!strings.Contains(text, "node=node2") || !strings.Contains(text, `data="hi"`)) {
 			t.Fatalf("answer %q", text)
 		}
 		return err
@@ -443,7 +460,8 @@ func checkBlock(t *testing.T, l *lab.Lab) {
 	reaches := func(from string, to int) bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		conn, err := l.Host(from).Dial(ctx, "tcp", netip.AddrPortFrom(lab.NodeAddresses(to).V4, port).String())
+		target := netip.AddrPortFrom(lab.NodeAddresses(to).V4, port)
+		conn, err := l.Host(from).Dial(ctx, "tcp", target.String())
 		if err == nil {
 			conn.Close()
 		}
@@ -482,7 +500,8 @@ func checkBlock(t *testing.T, l *lab.Lab) {
 func checkPart(t *testing.T, l *lab.Lab) {
 	// arping broadcasts: nothing that a neighbour cache knows helps.
 	reaches := func(from string, to int) bool {
-		_, err := l.Host(from).Exec(t.Context(), "arping", "-c1", "-w1", "-I", "eth0", lab.NodeAddresses(to).V4.String())
+		_, err := l.Host(from).Exec(t.Context(), "arping", "-c1", "-w1", "-I", "eth0",
+			lab.NodeAddresses(to).V4.String())
 		return err == nil
 	}
 	if err := l.Network().Part(t.Context(), "node2", "node1"); err != nil {
@@ -543,7 +562,8 @@ router bgp 64602
 		} {
 			eventually(t, fmt.Sprintf("a route to %s: %t", prefix, want), func() error {
 				routes, err := l.Host(lab.HostRouter).Routes(ctx, netip.MustParsePrefix(prefix).Addr())
-				if got := routes[netip.MustParsePrefix(prefix)]; err == nil && (len(got) == 1 && got[0] == hop) != want {
+				got := routes[netip.MustParsePrefix(prefix)]
+				if err == nil && (len(got) == 1 && got[0] == hop) != want {
 					err = fmt.Errorf("next hops %v", got)
 				}
 				return err
@@ -553,7 +573,8 @@ router bgp 64602
 	must(l.Router(lab.HostRouter).Start(ctx, lab.RouterConfig{BGP: first, BFD: "!\n"}))
 	must(l.Router(lab.HostRouter2).Start(ctx, lab.RouterConfig{BGP: second}))
 	hops(true)
-	if out, err := l.Router(lab.HostRouter).Vtysh(ctx, "show bfd peers"); err != nil || !strings.Contains(string(out), "BFD") {
+	if out, err := l.Router(lab.HostRouter).Vtysh(ctx, "show bfd peers"); err != nil ||
+		!strings.Contains(string(out), "BFD") {
 		t.Errorf("bfdd says %q, %v", out, err)
 	}
 	if err := l.Router(lab.HostRouter).Start(ctx, lab.RouterConfig{}); err == nil {
@@ -579,7 +600,8 @@ router bgp 64602
 			}
 			used := map[string]bool{}
 			for port := range 40 {
-				out, err := l.Host(lab.HostExt).Exec(ctx, "ip", family, "route", "get", target.String(), "ipproto", "udp", "dport", fmt.Sprint(1000+port))
+				out, err := l.Host(lab.HostExt).Exec(ctx, "ip", family, "route", "get", target.String(),
+					"ipproto", "udp", "dport", fmt.Sprint(1000+port))
 				must(err)
 				fields := strings.Fields(string(out))
 				used[fields[slices.Index(fields, "dev")+1]] = true
@@ -611,7 +633,8 @@ router bgp 64602
 	ways("eth1")
 	ping()
 	must(l.Router(lab.HostRouter).Open(ctx))
-	if err := l.Router(lab.HostRouter).Start(ctx, lab.RouterConfig{BGP: "router bgp 1\n neighbours are nice\n"}); err == nil ||
+	err := l.Router(lab.HostRouter).Start(ctx, lab.RouterConfig{BGP: "router bgp 1\n neighbours are nice\n"})
+	if err == nil ||
 		!strings.Contains(err.Error(), "neighbours are nice") {
 		t.Errorf("a line that FRR does not know: %v", err)
 	}
@@ -652,7 +675,8 @@ func checkComponents(t *testing.T, l *lab.Lab) {
 func eventually(t *testing.T, what string, try func() error) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	deadline := time.Now().Add(30 * time.Second)
+	for ; time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if err = try(); err == nil {
 			return
 		}

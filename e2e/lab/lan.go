@@ -155,7 +155,9 @@ func (n *Node) LeaveVLAN(ctx context.Context, lan LAN) error {
 	lines := []string{"chain forward { type filter hook forward priority -10;"}
 	for _, port := range all {
 		if lanOf(port) == lan {
-			lines = append(lines, fmt.Sprintf("iifname %q drop;", port), fmt.Sprintf("oifname %q drop;", port))
+			lines = append(lines,
+				fmt.Sprintf("iifname %q drop;", port),
+				fmt.Sprintf("oifname %q drop;", port))
 		}
 	}
 	return n.lab.Host(HostSwitch).replaceTable(ctx, "bridge "+leaveTable(n.name, lan), append(lines, "}"))
@@ -166,7 +168,9 @@ func (n *Node) JoinVLAN(ctx context.Context, lan LAN) error {
 	if err := errors.Join(n.check(), n.lab.Network().checkLAN(lan)); err != nil {
 		return err
 	}
-	return n.lab.Host(HostSwitch).removeTables(ctx, func(name string) bool { return name == leaveTable(n.name, lan) })
+	return n.lab.Host(HostSwitch).removeTables(ctx, func(name string) bool {
+		return name == leaveTable(n.name, lan)
+	})
 }
 
 func leaveTable(node string, lan LAN) string { return leavePrefix + string(lan) + "-" + node }
@@ -182,7 +186,8 @@ func (n *Node) AddLink(ctx context.Context, link string, lan LAN, a Addresses) e
 		return err
 	}
 	if lanOf(link) != lan || len(portName(n.name, link)) > maxLinkName {
-		return fmt.Errorf("link %q on the %s LAN: a short name that starts with %q is on the %s LAN, all others on the %s LAN",
+		return fmt.Errorf("link %q on the %s LAN: a short name that starts with %q is on the %s LAN, "+
+			"all others on the %s LAN",
 			link, lan, serviceLinks, ServiceLAN, ManagementLAN)
 	}
 	return n.lab.Network().plug(ctx, n.name, link, lan, a)

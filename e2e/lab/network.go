@@ -18,7 +18,8 @@ var commonSettings = []string{
 	"ipv4/conf/all/rp_filter=0", "ipv4/conf/default/rp_filter=0",
 	"ipv4/conf/all/arp_ignore=0", "ipv4/conf/default/arp_ignore=0",
 	"ipv4/conf/all/arp_announce=0", "ipv4/conf/default/arp_announce=0",
-	"ipv6/conf/all/accept_dad=0", "ipv6/conf/default/accept_dad=0", // else an address is unusable for its first second or two
+	// else an address is unusable for its first second or two
+	"ipv6/conf/all/accept_dad=0", "ipv6/conf/default/accept_dad=0",
 	"ipv6/conf/default/accept_ra=0",
 }
 
@@ -34,7 +35,7 @@ var multipathSettings = []string{
 	"ipv4/fib_multipath_hash_policy=1", "ipv6/fib_multipath_hash_policy=1",
 }
 
-// routerSettings are those of a gateway.
+// routerSettings returns the settings of a gateway.
 func routerSettings() []string { return slices.Concat(forwardSettings, multipathSettings) }
 
 // make makes the switch and the hosts that are not nodes.
@@ -98,7 +99,9 @@ func (n *Network) removeNode(ctx context.Context, node string) error {
 }
 
 // addLANHost makes a namespace with eth0 at the switch, and runs further lines of `ip -batch` in it.
-func (n *Network) addLANHost(ctx context.Context, host string, a Addresses, settings []string, lines ...string) error {
+func (n *Network) addLANHost(
+	ctx context.Context, host string, a Addresses, settings []string, lines ...string,
+) error {
 	if err := n.addNamespace(ctx, host, settings...); err != nil {
 		return err
 	}
@@ -113,7 +116,8 @@ func (n *Network) plug(ctx context.Context, host, link string, lan LAN, a Addres
 	// Both ends are made where they belong, and so never appear among the machine's own interfaces.
 	port := portName(host, link)
 	err := ipBatch(ctx, n.lab.netns(HostSwitch),
-		fmt.Sprintf("link add %s type veth peer name %s address %s netns %s", port, link, mac(a.V4), n.lab.netns(host)),
+		fmt.Sprintf("link add %s type veth peer name %s address %s netns %s",
+			port, link, mac(a.V4), n.lab.netns(host)),
 		fmt.Sprintf("link set %s master %s up", port, lan.bridge()))
 	if err != nil {
 		return err
@@ -129,11 +133,15 @@ func (n *Network) addFarHost(ctx context.Context) error {
 	}
 	cable := fmt.Sprintf("link add eth1 address %s type veth peer name eth0 address %s netns %s",
 		mac(routerFarAddresses.V4), mac(ExtAddresses.V4), n.lab.netns(HostExt))
-	err := ipBatch(ctx, n.lab.netns(HostRouter), append([]string{cable}, n.lab.options.Families.interfaceLines("eth1", routerFarAddresses)...)...)
+	far := n.lab.options.Families.interfaceLines("eth1", routerFarAddresses)
+	err := ipBatch(ctx, n.lab.netns(HostRouter), append([]string{cable}, far...)...)
 	if err != nil {
 		return err
 	}
-	return ipBatch(ctx, n.lab.netns(HostExt), append(n.lab.options.Families.interfaceLines("eth0", ExtAddresses), n.lab.options.Families.defaultRoutes(routerFarAddresses)...)...)
+	return ipBatch(ctx, n.lab.netns(HostExt), append(
+		n.lab.options.Families.interfaceLines("eth0", ExtAddresses),
+		n.lab.options.Families.defaultRoutes(routerFarAddresses)...,
+	)...)
 }
 
 // addNamespace makes a network namespace with these settings, given as paths below /proc/sys/net with values.
@@ -157,7 +165,7 @@ func (n *Network) addNamespace(ctx context.Context, host string, settings ...str
 	return ipBatch(ctx, n.lab.netns(host), "link set lo up")
 }
 
-// controlPlaneRoutes let the API server call webhooks in pods.
+// controlPlaneRoutes returns the routes that let the API server call webhooks in pods.
 func (n *Network) controlPlaneRoutes() []string {
 	lines := n.lab.options.Families.lanRoutes()
 	for i := 1; i <= n.lab.options.Nodes; i++ {
@@ -166,8 +174,8 @@ func (n *Network) controlPlaneRoutes() []string {
 	return lines
 }
 
-// interfaceLines bring an interface up, for the first time or again: one that goes down loses its IPv6
-// addresses.
+// interfaceLines returns lines that bring an interface up, for the first time or again: one
+// that goes down loses its IPv6 addresses.
 func (f Families) interfaceLines(name string, a Addresses) []string {
 	return append([]string{fmt.Sprintf("link set %s up", name)}, pick(f,
 		fmt.Sprintf("addr replace %s/24 dev %s", a.V4, name),
@@ -176,23 +184,29 @@ func (f Families) interfaceLines(name string, a Addresses) []string {
 }
 
 func (f Families) defaultRoutes(via Addresses) []string {
-	return pick(f, fmt.Sprintf("route add default via %s", via.V4), fmt.Sprintf("route add default via %s", via.V6))
+	return pick(f,
+		fmt.Sprintf("route add default via %s", via.V4),
+		fmt.Sprintf("route add default via %s", via.V6))
 }
 
-// lanRoutes are those of the hosts on the LAN: to everywhere by the router, and back to what came by the
-// second router by that one, whether or not it is there.
+// lanRoutes returns the routes of the hosts on the LAN: to everywhere by the router, and back
+// to what came by the second router by that one, whether or not it is there.
 func (f Families) lanRoutes() []string {
 	return append(f.defaultRoutes(RouterAddresses), pick(f,
-		fmt.Sprintf("route add %s via %s", netip.PrefixFrom(router2FarAddresses.V4, 24).Masked(), Router2Addresses.V4),
-		fmt.Sprintf("route add %s via %s", netip.PrefixFrom(router2FarAddresses.V6, 64).Masked(), Router2Addresses.V6),
+		fmt.Sprintf("route add %s via %s",
+			netip.PrefixFrom(router2FarAddresses.V4, 24).Masked(), Router2Addresses.V4),
+		fmt.Sprintf("route add %s via %s",
+			netip.PrefixFrom(router2FarAddresses.V6, 64).Masked(), Router2Addresses.V6),
 	)...)
 }
 
-// podRoutes lead to the pods of node i.
+// podRoutes returns the routes to the pods of node i.
 func (f Families) podRoutes(i int) []string {
 	pods4, pods6 := podSubnets(i)
 	via := NodeAddresses(i)
-	return pick(f, fmt.Sprintf("route add %s via %s", pods4, via.V4), fmt.Sprintf("route add %s via %s", pods6, via.V6))
+	return pick(f,
+		fmt.Sprintf("route add %s via %s", pods4, via.V4),
+		fmt.Sprintf("route add %s via %s", pods6, via.V6))
 }
 
 // removeNamespaces deletes the namespaces a lab of this name may have.
@@ -212,7 +226,8 @@ func ipBatch(ctx context.Context, netns string, lines ...string) error {
 	cmd := exec.CommandContext(ctx, tool("ip"), "-n", netns, "-batch", "-")
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("ip -n %s: %w: %s\n(of: %s)", netns, err, strings.TrimSpace(string(out)), strings.Join(lines, "; "))
+		return fmt.Errorf("ip -n %s: %w: %s\n(of: %s)",
+			netns, err, strings.TrimSpace(string(out)), strings.Join(lines, "; "))
 	}
 	return nil
 }
@@ -221,7 +236,8 @@ func ipBatch(ctx context.Context, netns string, lines ...string) error {
 func run(ctx context.Context, program string, args ...string) error {
 	out, err := exec.CommandContext(ctx, tool(program), args...).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("%s %s: %w: %s",
+			program, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }

@@ -46,7 +46,8 @@ func (n *Node) boot() error {
 // written its rules. The error carries the end of the log that matters.
 func (n *Node) wait(ctx context.Context, since time.Time) error {
 	log := n.log("kubelet")
-	err := poll(ctx, startLimit, 100*time.Millisecond, n.name+" is not ready", func(ctx context.Context) error {
+	failure := n.name + " is not ready"
+	err := poll(ctx, startLimit, 100*time.Millisecond, failure, func(ctx context.Context) error {
 		if _, err := n.process(); err != nil {
 			log = n.log("init")
 			return finalError{errors.New("it has ended")}

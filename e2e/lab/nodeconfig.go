@@ -94,15 +94,19 @@ func (n *Node) makeFiles() error {
 	etc := n.lab.path("nodes", n.name, "etc")
 	insideCNI := "/run/lab/nodes/" + n.name + "/etc/cni"
 	return errors.Join(
-		writeFile(filepath.Join(etc, "containerd.toml"), fmt.Appendf(nil, containerdConfig, pauseRef, cniPlugins, insideCNI), 0o644),
-		writeFile(filepath.Join(etc, "kubelet.yaml"), fmt.Appendf(nil, kubeletConfig, cgroupOf(n.lab.options.Name, n.name), nodeLease), 0o644),
+		writeFile(filepath.Join(etc, "containerd.toml"),
+			fmt.Appendf(nil, containerdConfig, pauseRef, cniPlugins, insideCNI), 0o644),
+		writeFile(filepath.Join(etc, "kubelet.yaml"),
+			fmt.Appendf(nil, kubeletConfig, cgroupOf(n.lab.options.Name, n.name), nodeLease), 0o644),
 		n.writeIPs(families),
-		writeFile(filepath.Join(etc, "cni", "lab.conflist"), fmt.Appendf(nil, cniConfig, ranges, routes), 0o644),
+		writeFile(filepath.Join(etc, "cni", "lab.conflist"),
+			fmt.Appendf(nil, cniConfig, ranges, routes), 0o644),
 	)
 }
 
 // writeIPs writes which addresses the kubelet of the node reports, and in which order, when it starts.
 func (n *Node) writeIPs(families Families) error {
 	a := NodeAddresses(n.index())
-	return writeFile(n.lab.path("nodes", n.name, "etc", "node-ips"), []byte(families.list(a.V4.String(), a.V6.String())), 0o644)
+	ips := families.list(a.V4.String(), a.V6.String())
+	return writeFile(n.lab.path("nodes", n.name, "etc", "node-ips"), []byte(ips), 0o644)
 }

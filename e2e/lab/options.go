@@ -67,13 +67,19 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	switch {
 	case !validName.MatchString(o.Name):
-		return o, fmt.Errorf("lab name %q: want at most 20 lower-case letters, digits and dashes, a letter first", o.Name)
+		return o, fmt.Errorf(
+			"lab name %q: want at most 20 lower-case letters, digits and dashes, a letter first",
+			o.Name,
+		)
 	case o.Nodes < 1 || o.Nodes > MaxNodes:
 		return o, fmt.Errorf("%d nodes: want 1 to %d", o.Nodes, MaxNodes)
 	case o.ProxyMode != "nftables" && o.ProxyMode != "iptables":
 		return o, fmt.Errorf("kube-proxy mode %q: want nftables or iptables", o.ProxyMode)
 	case o.NodeGrace < minNodeGrace:
-		return o, fmt.Errorf("node grace %s: want at least %s, the kubelets renew their leases too slowly for less", o.NodeGrace, minNodeGrace)
+		return o, fmt.Errorf(
+			"node grace %s: want at least %s, the kubelets renew their leases too slowly for less",
+			o.NodeGrace, minNodeGrace,
+		)
 	}
 	return o, o.Families.check()
 }

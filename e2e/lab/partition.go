@@ -46,7 +46,8 @@ const (
 	leavePrefix = "lab-leave-"
 )
 
-// blockRules drop what has the port at either end: a connection that a node opens has it at the other.
+// blockRules returns rules that drop what has the port at either end: a connection that a node
+// opens has it at the other.
 func blockRules(side string, v4, v6 []string, port uint16) []string {
 	matches := []string{""}
 	if len(v4) > 0 {
@@ -88,7 +89,8 @@ func partTable(node, other string) string {
 
 // replaceTable makes an nftables table anew in one step: declaring it first makes deleting it never fail.
 func (h *Host) replaceTable(ctx context.Context, table string, body []string) error {
-	text := fmt.Sprintf("table %[1]s {}\ndelete table %[1]s\ntable %[1]s {\n%[2]s\n}\n", table, strings.Join(body, "\n"))
+	text := fmt.Sprintf("table %[1]s {}\ndelete table %[1]s\ntable %[1]s {\n%[2]s\n}\n",
+		table, strings.Join(body, "\n"))
 	_, err := h.execInput(ctx, strings.NewReader(text), "nft", "-f", "-")
 	return err
 }
@@ -115,10 +117,12 @@ func (n *Node) mend(ctx context.Context) error {
 	return errors.Join(
 		n.removeTables(ctx, func(name string) bool { return strings.HasPrefix(name, blockPrefix) }),
 		n.lab.Host(HostSwitch).removeTables(ctx, func(name string) bool {
-			if lans := []string{leaveTable(n.name, ManagementLAN), leaveTable(n.name, ServiceLAN)}; slices.Contains(lans, name) {
+			lans := []string{leaveTable(n.name, ManagementLAN), leaveTable(n.name, ServiceLAN)}
+			if slices.Contains(lans, name) {
 				return true
 			}
-			return strings.HasPrefix(name, partPrefix) && (strings.HasSuffix(name, "-"+n.name) || strings.Contains(name, "-"+n.name+"-"))
+			return strings.HasPrefix(name, partPrefix) &&
+				(strings.HasSuffix(name, "-"+n.name) || strings.Contains(name, "-"+n.name+"-"))
 		}),
 	)
 }

@@ -41,13 +41,20 @@ var (
 		commonName: "kube-apiserver",
 		dnsNames:   []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"},
 		addresses: []string{
-			"127.0.0.1", "::1", ControlPlaneAddresses.V4.String(), ControlPlaneAddresses.V6.String(), "10.96.0.1", "fd96::1",
+			"127.0.0.1",
+			"::1",
+			ControlPlaneAddresses.V4.String(),
+			ControlPlaneAddresses.V6.String(),
+			"10.96.0.1",
+			"fd96::1",
 		},
 		usage: x509.ExtKeyUsageServerAuth,
 	}
 	// kubeletClientLeaf is what the API server shows a kubelet, for logs and exec.
 	kubeletClientLeaf = leaf{
-		commonName: "kubelet-client", organizations: []string{"system:masters"}, usage: x509.ExtKeyUsageClientAuth,
+		commonName:    "kubelet-client",
+		organizations: []string{"system:masters"},
+		usage:         x509.ExtKeyUsageClientAuth,
 	}
 	// frontProxyLeaf is what the API server shows an aggregated API.
 	frontProxyLeaf = leaf{commonName: "front-proxy", usage: x509.ExtKeyUsageClientAuth}

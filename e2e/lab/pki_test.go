@@ -30,7 +30,9 @@ func TestCertificates(t *testing.T) {
 		return pair.Leaf
 	}
 	serving := load("serving")
-	for _, name := range []string{"10.77.0.2", "fd77::2", "127.0.0.1", "10.96.0.1", "fd96::1", "kubernetes.default.svc"} {
+	for _, name := range []string{
+		"10.77.0.2", "fd77::2", "127.0.0.1", "10.96.0.1", "fd96::1", "kubernetes.default.svc",
+	} {
 		if _, err := serving.Verify(x509.VerifyOptions{Roots: roots, DNSName: name}); err != nil {
 			t.Errorf("the API server cannot be called %s: %v", name, err)
 		}

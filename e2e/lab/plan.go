@@ -42,7 +42,11 @@ type Addresses struct{ V4, V6 netip.Addr }
 func (a Addresses) LinkLocal() netip.Addr {
 	b := a.V4.As4()
 	// The bit that says "given by the administrator" is inverted.
-	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: 0, 9: 0, 10: b[0], 11: 0xff, 12: 0xfe, 13: b[1], 14: b[2], 15: b[3]})
+	return netip.AddrFrom16([16]byte{
+		0xfe, 0x80,
+		8: 0, 9: 0, 10: b[0], 11: 0xff,
+		12: 0xfe, 13: b[1], 14: b[2], 15: b[3],
+	})
 }
 
 // The addresses of the hosts, the same in every lab. ClientAddresses and its neighbours are on the LAN,
@@ -77,9 +81,10 @@ func lanAddresses(host int) Addresses {
 	}
 }
 
-// podSubnets are the networks of the pods of node i.
+// podSubnets returns the networks of the pods of node i.
 func podSubnets(i int) (v4, v6 netip.Prefix) {
-	return netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", i)), netip.MustParsePrefix(fmt.Sprintf("fd44:0:0:%d::/64", i))
+	return netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", i)),
+		netip.MustParsePrefix(fmt.Sprintf("fd44:0:0:%d::/64", i))
 }
 
 // mac derives a host's hardware address from its IPv4 address, so that a restarted node keeps the one it had.

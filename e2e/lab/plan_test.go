@@ -30,8 +30,10 @@ func TestAddressPlan(t *testing.T) {
 	for i := 1; i <= MaxNodes; i++ {
 		take(NodeName(i), NodeAddresses(i))
 		v4, v6 := podSubnets(i)
-		if !netip.MustParsePrefix(clusterCIDR4).Overlaps(v4) || !netip.MustParsePrefix(clusterCIDR6).Overlaps(v6) {
-			t.Errorf("node%d: pods in %s and %s, outside the cluster's networks %s and %s", i, v4, v6, clusterCIDR4, clusterCIDR6)
+		if !netip.MustParsePrefix(clusterCIDR4).Overlaps(v4) ||
+			!netip.MustParsePrefix(clusterCIDR6).Overlaps(v6) {
+			t.Errorf("node%d: pods in %s and %s, outside the cluster's networks %s and %s",
+				i, v4, v6, clusterCIDR4, clusterCIDR6)
 		}
 	}
 	if got := NodeAddresses(3); got.V4.String() != "10.77.0.13" || got.V6.String() != "fd77::13" {
@@ -65,7 +67,8 @@ func TestFamilies(t *testing.T) {
 			f := options.Families
 			node := strings.Trim(fmt.Sprint(f.Of(NodeAddresses(1))), "[]")
 			if f.apiURL() != test.api || f.serviceCIDRs() != test.services || node != test.node {
-				t.Errorf("the API server is at %s, Services are in %s, node1 has %s", f.apiURL(), f.serviceCIDRs(), node)
+				t.Errorf("the API server is at %s, Services are in %s, node1 has %s",
+					f.apiURL(), f.serviceCIDRs(), node)
 			}
 			if lines := f.interfaceLines("eth0", NodeAddresses(1)); len(lines) != test.links {
 				t.Errorf("a link is brought up by %q", lines)
@@ -118,7 +121,8 @@ func TestNodeIndex(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	o, err := Options{}.withDefaults()
-	if err != nil || o.Name != "berth" || o.Nodes != 3 || o.ProxyMode != "nftables" || o.NodeGrace != 8*time.Second {
+	if err != nil || o.Name != "berth" || o.Nodes != 3 || o.ProxyMode != "nftables" ||
+		o.NodeGrace != 8*time.Second {
 		t.Errorf("defaults %+v, %v", o, err)
 	}
 	for want, o := range map[string]Options{

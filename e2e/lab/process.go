@@ -116,7 +116,8 @@ func (p process) signal(sig syscall.Signal) error {
 
 // waitEnd returns when the process has ended, or an error when it has not within limit.
 func (p process) waitEnd(ctx context.Context, limit time.Duration) error {
-	return poll(ctx, limit, 10*time.Millisecond, fmt.Sprintf("process %d has not ended", p.PID), func(context.Context) error {
+	failure := fmt.Sprintf("process %d has not ended", p.PID)
+	return poll(ctx, limit, 10*time.Millisecond, failure, func(context.Context) error {
 		if p.alive() {
 			return errors.New("it still runs")
 		}

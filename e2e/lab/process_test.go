@@ -91,9 +91,16 @@ func TestEndedButUncollectedIsNotAlive(t *testing.T) {
 }
 
 func TestParseStat(t *testing.T) {
-	line := "42 (a) (b c)) T 7 42 42 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 1 0 8001 1000000 300 18446744073709551615\n"
+	line := "42 (a) (b c)) T 7 42 42 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 1 0 8001 1000000 300 " +
+		"18446744073709551615\n"
 	got, err := parseStat([]byte(line))
-	want := procStat{command: "a) (b c)", state: 'T', parent: 7, start: 8001, rss: 300 * int64(os.Getpagesize())}
+	want := procStat{
+		command: "a) (b c)",
+		state:   'T',
+		parent:  7,
+		start:   8001,
+		rss:     300 * int64(os.Getpagesize()),
+	}
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}

@@ -145,7 +145,8 @@ func (r *Router) write(config RouterConfig) error {
 		files[daemonBFD] = config.BFD
 	}
 	for _, daemon := range sortedKeys(files) {
-		if err := writeFile(filepath.Join(dir, daemon+".conf"), []byte("log stdout\n"+files[daemon]), 0o644); err != nil {
+		err := writeFile(filepath.Join(dir, daemon+".conf"), []byte("log stdout\n"+files[daemon]), 0o644)
+		if err != nil {
 			return err
 		}
 	}
@@ -202,7 +203,10 @@ func (r *Router) startDaemon(ctx context.Context, daemon string, config RouterCo
 	dir := r.dir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 	// Without -d the process stays the one that was started. -P 0: it listens nowhere but in its directory.
-	args := []string{"-f", file(daemon + ".conf"), "-z", file("zserv.api"), "--vty_socket", dir, "-i", file(daemon + ".pid"), "-P", "0"}
+	args := []string{
+		"-f", file(daemon + ".conf"), "-z", file("zserv.api"), "--vty_socket", dir,
+		"-i", file(daemon + ".pid"), "-P", "0",
+	}
 	switch {
 	case daemon == daemonBFD:
 		args = append(args, "--bfdctl", file("bfdd.sock"))
@@ -223,7 +227,8 @@ func (r *Router) startDaemon(ctx context.Context, daemon string, config RouterCo
 	if err := r.Run(func() error { return r.lab.spawn(cmd, record, log) }); err != nil {
 		return fmt.Errorf("start %s of %s: %w", daemon, r.name, err)
 	}
-	err := poll(ctx, 20*time.Second, 10*time.Millisecond, daemon+" of "+r.name+" does not answer", func(ctx context.Context) error {
+	failure := daemon + " of " + r.name + " does not answer"
+	err := poll(ctx, 20*time.Second, 10*time.Millisecond, failure, func(ctx context.Context) error {
 		if p, err := readProcess(r.lab.recordFile(record)); err != nil || !p.alive() {
 			return finalError{fmt.Errorf("it has ended: can user frr enter %s?", dir)}
 		}

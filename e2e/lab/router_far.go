@@ -23,7 +23,8 @@ func (r *Router) Open(ctx context.Context) error {
 	}
 	// A cable carries nothing for a moment after it is plugged in.
 	for _, addr := range r.lab.options.Families.Of(far) {
-		err := poll(ctx, 10*time.Second, 10*time.Millisecond, fmt.Sprintf("ext does not reach %s", addr), func(ctx context.Context) error {
+		failure := fmt.Sprintf("ext does not reach %s", addr)
+		err := poll(ctx, 10*time.Second, 10*time.Millisecond, failure, func(ctx context.Context) error {
 			_, err := r.lab.Host(HostExt).Exec(ctx, tool("ping"), "-c1", "-W1", addr.String())
 			return err
 		})

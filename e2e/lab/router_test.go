@@ -11,14 +11,19 @@ import (
 func TestParseRoutes(t *testing.T) {
 	for _, test := range []struct{ story, text, want string }{
 		{"no route", "[]", "map[]"},
-		{"one next hop", `[{"dst":"198.51.100.7","gateway":"10.77.0.12","dev":"eth0","protocol":"bgp"}]`, "map[198.51.100.7/32:[10.77.0.12]]"},
-		{"several", `[{"dst":"198.51.100.0/24","protocol":"bgp","nexthops":[{"gateway":"10.77.0.13","weight":1},{"gateway":"10.77.0.11"}]}]`,
+		{"one next hop", `[{"dst":"198.51.100.7","gateway":"10.77.0.12","dev":"eth0","protocol":"bgp"}]`,
+			"map[198.51.100.7/32:[10.77.0.12]]"},
+		{"several", `[{"dst":"198.51.100.0/24","protocol":"bgp",` +
+			`"nexthops":[{"gateway":"10.77.0.13","weight":1},{"gateway":"10.77.0.11"}]}]`,
 			"map[198.51.100.0/24:[10.77.0.11 10.77.0.13]]"},
-		{"of the other family", `[{"dst":"198.51.100.7","nexthops":[{"via":{"family":"inet6","host":"fe80::1"}},{"gateway":"10.77.0.11"}]}]`,
+		{"of the other family", `[{"dst":"198.51.100.7",` +
+			`"nexthops":[{"via":{"family":"inet6","host":"fe80::1"}},{"gateway":"10.77.0.11"}]}]`,
 			"map[198.51.100.7/32:[10.77.0.11 fe80::1]]"},
-		{"IPv6 as several routes", `[{"dst":"2001:db8::7","gateway":"fd77::11"},{"dst":"2001:db8::7","gateway":"fd77::12"}]`,
+		{"IPv6 as several routes",
+			`[{"dst":"2001:db8::7","gateway":"fd77::11"},{"dst":"2001:db8::7","gateway":"fd77::12"}]`,
 			"map[2001:db8::7/128:[fd77::11 fd77::12]]"},
-		{"routes to nowhere and everywhere", `[{"type":"blackhole","dst":"198.51.100.7"},{"dst":"default","gateway":"10.77.0.1"}]`, "map[]"},
+		{"routes to nowhere and everywhere",
+			`[{"type":"blackhole","dst":"198.51.100.7"},{"dst":"default","gateway":"10.77.0.1"}]`, "map[]"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			got, err := parseRoutes([]byte(test.text))

@@ -12,7 +12,8 @@ import (
 )
 
 // ErrNotRoot is returned by Up when the caller may not make namespaces.
-var ErrNotRoot = errors.New("a lab makes network namespaces, mounts and control groups: run this as root, for example with sudo")
+var ErrNotRoot = errors.New("a lab makes network namespaces, mounts and control groups: " +
+	"run this as root, for example with sudo")
 
 // Up starts a lab and returns when its nodes are Ready and their kube-proxies have written their rules. What
 // an earlier lab of the name left behind is removed first; the error wraps ErrRunning if one is up. The first
@@ -83,7 +84,8 @@ func (b *builder) boot(ctx context.Context) error {
 		b.progress.say("interrupted, taking everything down again")
 		err = fmt.Errorf("lab %q did not come up: %w", b.lab.options.Name, ctx.Err())
 	}
-	if downErr := tearDown(context.WithoutCancel(ctx), b.lab.dir, b.lab.options.Name, keepLogs); downErr != nil {
+	downErr := tearDown(context.WithoutCancel(ctx), b.lab.dir, b.lab.options.Name, keepLogs)
+	if downErr != nil {
 		return fmt.Errorf("%w\nand cleaning up failed too: %w", err, downErr)
 	}
 	if keepLogs {
@@ -129,7 +131,13 @@ func (b *builder) makeFiles(context.Context) error {
 		return fmt.Errorf("the Kubernetes binary: %w", err)
 	}
 	for _, program := range []string{
-		"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
+		"etcd",
+		"kube-apiserver",
+		"kube-controller-manager",
+		"kube-scheduler",
+		"kubelet",
+		"kube-proxy",
+		"kubectl",
 	} {
 		if err := os.Symlink("kube", b.lab.path("bin", program)); err != nil {
 			return err
@@ -191,10 +199,12 @@ func (b *builder) waitNodes(ctx context.Context) error {
 
 // waitControllers waits until pods can be made.
 func (b *builder) waitControllers(ctx context.Context) error {
-	if err := errors.Join(b.lab.Component(ControllerManager).wait(ctx), b.lab.Component(Scheduler).wait(ctx)); err != nil {
+	err := errors.Join(b.lab.Component(ControllerManager).wait(ctx), b.lab.Component(Scheduler).wait(ctx))
+	if err != nil {
 		return err
 	}
-	return poll(ctx, startLimit, 50*time.Millisecond, "no service account in namespace default", b.lab.API().checkDefaultServiceAccount)
+	return poll(ctx, startLimit, 50*time.Millisecond,
+		"no service account in namespace default", b.lab.API().checkDefaultServiceAccount)
 }
 
 // lockLab keeps two programs from bringing the same lab up or down at the same time. Unlocking removes the

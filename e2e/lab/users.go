@@ -46,7 +46,9 @@ func makeUsers(l *Lab) error {
 		token := rand.Text()
 		// The fields of the file: token, user name, user id, groups.
 		fmt.Fprintf(&tokens, "%s,%s,%s,%q\n", token, u.username, u.name, u.group)
-		if err := os.WriteFile(l.kubeconfigOf(u.name), kubeconfig(l.options.Families.apiURL(), ca, u.name, token), 0o600); err != nil {
+		err := os.WriteFile(l.kubeconfigOf(u.name),
+			kubeconfig(l.options.Families.apiURL(), ca, u.name, token), 0o600)
+		if err != nil {
 			return err
 		}
 		if u.name == adminUser {

@@ -29,21 +29,26 @@ var changes = []change{
 	// A later minor, more at the end of each head, entry and word on a member's life,
 	// and in whole states a kind of record that is not known.
 	{"pkg/membership/kv/codec.go", "Minor = 0", "Minor = 1"},
-	{"pkg/membership/kv/codec.go", "\tp.buf = appendText(p.buf, entry)\n", "\tp.buf = appendText(p.buf, append(entry, \"+\"...))\n"},
-	{"pkg/membership/kv/codec.go", "\tp.buf = appendText(p.buf, head)\n", "\tp.buf = appendText(p.buf, append(head, \"next\"...))\n"},
+	{"pkg/membership/kv/codec.go",
+		"\tp.buf = appendText(p.buf, entry)\n", "\tp.buf = appendText(p.buf, append(entry, \"+\"...))\n"},
+	{"pkg/membership/kv/codec.go",
+		"\tp.buf = appendText(p.buf, head)\n", "\tp.buf = appendText(p.buf, append(head, \"next\"...))\n"},
 	{"pkg/membership/kv/codec.go", "\t\treturn nil\n\t}\n\treturn p.buf\n",
-		"\t\treturn nil\n\t}\n\tif p.limit > 1200 {\n\t\tp.buf = append(p.buf, 77, 0, 0, 0, 4, 'n', 'e', 'x', 't')\n\t}\n\treturn p.buf\n"},
+		"\t\treturn nil\n\t}\n\tif p.limit > 1200 {\n" +
+			"\t\tp.buf = append(p.buf, 77, 0, 0, 0, 4, 'n', 'e', 'x', 't')\n\t}\n\treturn p.buf\n"},
 	{"pkg/membership/publish.go", "byte(at.Port()), byte(len(addr))}, addr...)\n",
 		"byte(at.Port()), byte(len(addr))}, append(addr, \"next\"...)...)\n"},
 	// A mark of every claim.
-	{"internal/speaker/members/claims.go", "\t\tout = append(append(out, ':'), places[c]...)\n", "\t\tout = append(append(out, 'n', ':'), places[c]...)\n"},
+	{"internal/speaker/members/claims.go", "\t\tout = append(append(out, ':'), places[c]...)\n",
+		"\t\tout = append(append(out, 'n', ':'), places[c]...)\n"},
 	// A stage between starting and ready, and a key that nobody knows.
 	{"speaker/lifecycle.go", "\tsp.tracker.SetStage(announcement.StageReady)\n",
 		"\tsp.tracker.SetStage(\"warming\")\n\t_ = sp.members.Publish(\"weather\", []byte(\"fine\"))\n" +
 			"\ttime.Sleep(time.Second)\n\tsp.tracker.SetStage(announcement.StageReady)\n"},
 	// More on each link.
 	{"internal/speaker/members/links.go", "\t\tout[linkKey(l.Name, part)] = value\n\t}\n\treturn out\n",
-		"\t\tif len(value)+9 <= membership.MaxValue {\n\t\t\tvalue = append(value, \" mtu=1500\"...)\n\t\t}\n" +
+		"\t\tif len(value)+9 <= membership.MaxValue {\n" +
+			"\t\t\tvalue = append(value, \" mtu=1500\"...)\n\t\t}\n" +
 			"\t\tout[linkKey(l.Name, part)] = value\n\t}\n\treturn out\n"},
 	// A word on a kernel that is not known, in the place of none.
 	{"internal/speaker/members/codec.go", "const kernelUnknown = \"?\"", "const kernelUnknown = \"dozes\""},
@@ -104,7 +109,8 @@ func Build(ctx context.Context, root, file string) error {
 		return err
 	}
 	build := exec.CommandContext(ctx, "go", "build", "-overlay", list, "-tags", "grpcnotrace", "-trimpath",
-		"-ldflags", "-s -w -X github.com/berth-lb/berth/internal/version.released="+Version, "-o", file, "./speaker")
+		"-ldflags", "-s -w -X github.com/berth-lb/berth/internal/version.released="+Version,
+		"-o", file, "./speaker")
 	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w:\n%s", err, text)

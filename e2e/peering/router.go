@@ -46,7 +46,7 @@ const BFDInterval = 100 * time.Millisecond
 // restartTime is how long a router's routes outlive its daemons.
 const restartTime = 120 * time.Second
 
-// Addresses are those of a router on the LAN.
+// Addresses returns the addresses of a router on the LAN.
 func (r Router) Addresses() lab.Addresses {
 	if r.Host == lab.HostRouter2 {
 		return lab.Router2Addresses
@@ -112,7 +112,10 @@ func (r Router) Config() lab.RouterConfig {
 	config := lab.RouterConfig{BGP: c.String()}
 	if r.BFD {
 		ms := BFDInterval.Milliseconds()
-		config.BFD = fmt.Sprintf("bfd\n profile fast\n  transmit-interval %d\n  receive-interval %d\n exit\nexit\n", ms, ms)
+		config.BFD = fmt.Sprintf(
+			"bfd\n profile fast\n  transmit-interval %d\n  receive-interval %d\n exit\nexit\n",
+			ms, ms,
+		)
 	}
 	if r.GracefulRestart {
 		config.KeepRoutes = restartTime
@@ -120,7 +123,7 @@ func (r Router) Config() lab.RouterConfig {
 	return config
 }
 
-// nodeAddresses are those of a node by its name.
+// nodeAddresses returns the addresses of a node by its name.
 func nodeAddresses(node string) lab.Addresses {
 	for i := 1; i <= lab.MaxNodes; i++ {
 		if lab.NodeName(i) == node {

@@ -86,7 +86,9 @@ func NodeAddresses(like netip.Addr, nodes ...string) []netip.Addr {
 
 // Hops names the next hops of addresses in a router's kernel table, sorted; one that is no node by its
 // address.
-func Hops(ctx context.Context, l *lab.Lab, router string, addresses ...netip.Addr) (map[netip.Addr][]string, error) {
+func Hops(
+	ctx context.Context, l *lab.Lab, router string, addresses ...netip.Addr,
+) (map[netip.Addr][]string, error) {
 	out := map[netip.Addr][]string{}
 	for _, like := range []netip.Addr{lab.RouterAddresses.V4, lab.RouterAddresses.V6} {
 		routes, err := l.Host(router).Routes(ctx, like)

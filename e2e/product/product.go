@@ -49,7 +49,8 @@ func Install(ctx context.Context, l *lab.Lab, root string) (time.Duration, error
 		return 0, err
 	}
 	for _, what := range []string{Controller, Speaker} {
-		if _, err := l.API().Kubectl(ctx, "rollout", "status", "-n", Namespace, what, "--timeout=60s"); err != nil {
+		_, err := l.API().Kubectl(ctx, "rollout", "status", "-n", Namespace, what, "--timeout=60s")
+		if err != nil {
 			return 0, fmt.Errorf("%s is not ready after the install: %w", what, err)
 		}
 	}

@@ -30,8 +30,9 @@ const (
 
 const fence = "```"
 
-// Parse reads the recipes of a page, in their order: its sections that have blocks. It returns an error for a fence that is not
-// closed, for a block in front of the first heading, and for a title that comes twice.
+// Parse reads the recipes of a page, in their order: its sections that have blocks. It returns
+// an error for a fence that is not closed, for a block in front of the first heading, and for
+// a title that comes twice.
 func Parse(page string) ([]Recipe, error) {
 	var out []Recipe
 	title, titles := "", map[string]bool{}

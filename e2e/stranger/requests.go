@@ -24,7 +24,9 @@ func Client(dial Dialer, limit time.Duration) *http.Client {
 }
 
 // Scrape fetches a page with a bearer token and returns the HTTP status and the body, at most a MiB of it.
-func Scrape(ctx context.Context, client *http.Client, url, token string) (status int, body []byte, err error) {
+func Scrape(
+	ctx context.Context, client *http.Client, url, token string,
+) (status int, body []byte, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return 0, nil, err
@@ -44,7 +46,9 @@ const maxPending = 64
 
 // Requests asks for a page so many times a second, each time with another bogus token, and counts the answers
 // by HTTP status; 0 counts those that did not come.
-func Requests(ctx context.Context, client *http.Client, url string, perSecond int, howLong time.Duration) map[int]int {
+func Requests(
+	ctx context.Context, client *http.Client, url string, perSecond int, howLong time.Duration,
+) map[int]int {
 	ctx, cancel := context.WithTimeout(ctx, howLong)
 	defer cancel()
 	var (

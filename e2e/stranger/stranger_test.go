@@ -68,10 +68,15 @@ func TestStreams(t *testing.T) {
 		server func(net.Conn)
 		holds  func(StreamResult) bool
 	}{
-		{"idle ones are kept", Idle, keeps, func(r StreamResult) bool { return r.Opened == 5 && r.Open == 5 && r.Bytes == 0 }},
-		{"idle ones are dropped and come again", Idle, drops, func(r StreamResult) bool { return r.Opened > 5 && r.Closed >= 5 && r.Open <= 5 }},
-		{"a flood is read at its rate", Flood, reads, func(r StreamResult) bool { return r.Open == 5 && r.Bytes > 1<<18 && r.Bytes < 2<<20 }},
-		{"a flood is not read", Flood, keeps, func(r StreamResult) bool { return r.Opened == 5 && r.Open == 5 }},
+		{"idle ones are kept",
+			Idle, keeps, func(r StreamResult) bool { return r.Opened == 5 && r.Open == 5 && r.Bytes == 0 }},
+		{"idle ones are dropped and come again",
+			Idle, drops, func(r StreamResult) bool { return r.Opened > 5 && r.Closed >= 5 && r.Open <= 5 }},
+		{"a flood is read at its rate", Flood, reads, func(r StreamResult) bool {
+			return r.Open == 5 && r.Bytes > 1<<18 && r.Bytes < 2<<20
+		}},
+		{"a flood is not read",
+			Flood, keeps, func(r StreamResult) bool { return r.Opened == 5 && r.Open == 5 }},
 		{"a trickle", Trickle, reads, func(r StreamResult) bool { return r.Open == 5 && r.Bytes == 5 }},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -111,7 +116,8 @@ func TestRequests(t *testing.T) {
 	if n := answers[http.StatusUnauthorized]; n < 3 || n > 60 || len(answers) != 1 {
 		t.Errorf("answers %v, want at most 50 times 401", answers)
 	}
-	if status, _, err := Scrape(t.Context(), client, server.URL, "good"); err != nil || status != http.StatusOK {
+	status, _, err := Scrape(t.Context(), client, server.URL, "good")
+	if err != nil || status != http.StatusOK {
 		t.Errorf("a good token: %d, %v", status, err)
 	}
 }
@@ -120,7 +126,8 @@ func TestRequests(t *testing.T) {
 func TestFrames(t *testing.T) {
 	t.Parallel()
 	mac := macOf(0x0102)
-	const arp = "ffffffffffff06bad0000102" + "0806" + "0001080006040002" + "06bad00001020a4d00c8" + "06bad00001020a4d00c8"
+	const arp = "ffffffffffff06bad0000102" + "0806" + "0001080006040002" + "06bad00001020a4d00c8" +
+		"06bad00001020a4d00c8"
 	if got := hex.EncodeToString(claim(mac, netip.MustParseAddr("10.77.0.200"))); got != arp {
 		t.Errorf("ARP:\n%s, want\n%s", got, arp)
 	}

@@ -53,8 +53,8 @@ const (
 	chunk          = 32 << 10
 )
 
-// Flood keeps streams open that each announce an encrypted message of 20 MiB and send zeros. Who reads them
-// before it asks for the key holds up to 20 MiB for each.
+// Flood keeps streams open that each announce an encrypted message of 20 MiB and send zeros. A process
+// that reads them before it asks for the key holds up to 20 MiB for each.
 func Flood(ctx context.Context, s Streams) StreamResult {
 	header := binary.BigEndian.AppendUint32([]byte{encryptMessage}, announced)
 	each := max(1, s.Rate/max(1, s.Count))
@@ -180,7 +180,9 @@ func stillOpen(ctx context.Context, conn net.Conn) bool {
 }
 
 // Datagrams sends garbage datagrams of 512 bytes, so many a second, and returns how many it sent.
-func Datagrams(ctx context.Context, dial Dialer, target string, perSecond int, howLong time.Duration) (int, error) {
+func Datagrams(
+	ctx context.Context, dial Dialer, target string, perSecond int, howLong time.Duration,
+) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, howLong)
 	defer cancel()
 	conn, err := dial(ctx, "udp", target)

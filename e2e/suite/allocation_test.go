@@ -17,12 +17,15 @@ func TestShrunkPool(t *testing.T) {
 	addr := hasAddress(t, "shrunk")
 	served(t, addr)
 	// Asking for nothing any more, the Service keeps what it has.
-	kubectl(t, "patch", "service", "shrunk", "--type=json", "-p", `[{"op":"remove","path":"/spec/loadBalancerIP"}]`)
+	kubectl(t, "patch", "service", "shrunk", "--type=json", "-p",
+		`[{"op":"remove","path":"/spec/loadBalancerIP"}]`)
 
 	client := startTraffic(t, addr, untilSure)
-	kubectl(t, "patch", "ipaddresspool", "shrunk", "--type=merge", "-p", `{"spec":{"addresses":["10.77.0.112-10.77.0.114"]}}`)
+	kubectl(t, "patch", "ipaddresspool", "shrunk", "--type=merge", "-p",
+		`{"spec":{"addresses":["10.77.0.112-10.77.0.114"]}}`)
 	eventually(t, 5*time.Second, "the pool tells of it", func() (bool, string) {
-		got := get(t, "get ipaddresspool shrunk", ".status.outOfRange") + condition(t, "ipaddresspool shrunk", "OutOfRange")
+		got := get(t, "get ipaddresspool shrunk", ".status.outOfRange") +
+			condition(t, "ipaddresspool shrunk", "OutOfRange")
 		return strings.HasPrefix(got, `["10.77.0.115"]HeldOutside: Services hold 1 address that`), got
 	})
 	eventually(t, 5*time.Second, "more traffic", func() (bool, string) {
@@ -77,10 +80,12 @@ func TestReplacedPool(t *testing.T) {
 func TestPoolRules(t *testing.T) {
 	apply(t, pool("rules", "10.77.0.10-10.77.0.13, 10.77.0.104-10.77.0.107"))
 	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p",
-		`{"spec":{"exclude":["10.77.0.10","10.77.0.104-10.77.0.105"],"quotaPerNamespace":1,"reuseDelay":"3s"}}`)
+		`{"spec":{"exclude":["10.77.0.10","10.77.0.104-10.77.0.105"],`+
+			`"quotaPerNamespace":1,"reuseDelay":"3s"}}`)
 	// The nodes have 10.77.0.11 to .13; .10, .104 and .105 are excluded.
 	eventually(t, 5*time.Second, "excluded are counted", func() (bool, string) {
-		got := get(t, "get ipaddresspool rules", ".status.excludedIPv4") + " " + get(t, "get ipaddresspool rules", ".status.availableIPv4")
+		got := get(t, "get ipaddresspool rules", ".status.excludedIPv4") + " " +
+			get(t, "get ipaddresspool rules", ".status.availableIPv4")
 		return got == "6 2", got
 	})
 	apply(t, service("rules1", "rules", ""))
@@ -95,10 +100,13 @@ func TestPoolRules(t *testing.T) {
 			return strings.Contains(got, want), got
 		})
 	}
-	pending("pool rules: namespace default holds as many of its addresses as quotaPerNamespace allows, 1 (QuotaReached)")
-	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p", `{"spec":{"quotaPerNamespace":2,"drain":true}}`)
+	pending("pool rules: namespace default holds as many of its addresses as quotaPerNamespace allows, " +
+		"1 (QuotaReached)")
+	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p",
+		`{"spec":{"quotaPerNamespace":2,"drain":true}}`)
 	pending("pool rules: drain is true: the pool gives nothing new (PoolDraining)")
-	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p", `{"spec":{"drain":false,"exclude":["10.77.0.10","10.77.0.104-10.77.0.105","10.77.0.107"]}}`)
+	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p",
+		`{"spec":{"drain":false,"exclude":["10.77.0.10","10.77.0.104-10.77.0.105","10.77.0.107"]}}`)
 	pending("pool rules: every IPv4 address is held or not given out, such as 10.77.0.11: node node1 has it")
 	kubectl(t, "delete", "service", "rules1")
 	// What comes free rests; then the oldest that waits for it gets it.
@@ -115,10 +123,13 @@ func TestPoolRules(t *testing.T) {
 		got := address(t, "rules2")
 		return got == "10.77.0.106", condition(t, "service rules2", "berth.io/AddressAssigned")
 	})
-	if got := refused(t, "apiVersion: berth.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: rules}\nspec: {addresses: [10.77.0.104/30], exclude: [10.77.0.9-10.77.0.1]}\n"); !strings.Contains(got, "the range is inverted") {
+	const kind = "apiVersion: berth.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: rules}\n"
+	got := refused(t, kind+"spec: {addresses: [10.77.0.104/30], exclude: [10.77.0.9-10.77.0.1]}\n")
+	if !strings.Contains(got, "the range is inverted") {
 		t.Errorf("an inverted exclusion is refused with %s", got)
 	}
-	if got := refused(t, "apiVersion: berth.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: rules}\nspec: {addresses: [10.77.0.104/30], reuseDelay: -1s}\n"); !strings.Contains(got, "must be from 0s to 8760h") {
+	got = refused(t, kind+"spec: {addresses: [10.77.0.104/30], reuseDelay: -1s}\n")
+	if !strings.Contains(got, "must be from 0s to 8760h") {
 		t.Errorf("a negative delay is refused with %s", got)
 	}
 }

@@ -21,7 +21,8 @@ func TestStraightLine(t *testing.T) {
 		return addr != "", condition(t, "service line", "berth.io/AddressAssigned")
 	})
 	line, reached := served(t, addr)
-	fmt.Printf("figure: Service applied to address %d ms, to page %d ms\n", assigned.Milliseconds(), (assigned + reached).Milliseconds())
+	fmt.Printf("figure: Service applied to address %d ms, to page %d ms\n",
+		assigned.Milliseconds(), (assigned + reached).Milliseconds())
 
 	if assigned > 3*time.Second {
 		t.Errorf("the address took %s; a second is promised", assigned)
@@ -32,24 +33,29 @@ func TestStraightLine(t *testing.T) {
 	if owner := ownedBy(t, addr, "node3"); field(line, "node") != "node1" {
 		t.Errorf("the owner %s has no pod, so node1 must serve: %s", owner, line)
 	}
-	if got := condition(t, "service line", "berth.io/AddressAssigned"); got != "Assigned: 10.77.0.150 from pool line." {
+	got := condition(t, "service line", "berth.io/AddressAssigned")
+	if got != "Assigned: 10.77.0.150 from pool line." {
 		t.Errorf("condition of the Service is %q", got)
 	}
 	if got := get(t, "get service line", ".status.loadBalancer.ingress[0].ipMode"); got != "VIP" {
 		t.Errorf("ipMode is %q", got)
 	}
 	eventually(t, 5*time.Second, "pool counts", func() (bool, string) {
-		got := get(t, "get ipaddresspool line", ".status.assigned") + " of " + get(t, "get ipaddresspool line", ".status.availableIPv4")
+		got := get(t, "get ipaddresspool line", ".status.assigned") + " of " +
+			get(t, "get ipaddresspool line", ".status.availableIPv4")
 		return got == "1 of 9", got
 	})
 	eventually(t, 5*time.Second, "the Speaker object of the owner tells", func() (bool, string) {
 		got := get(t, "get speaker node3", `.status.layer2.announcements[?(@.address=="10.77.0.150")]`)
-		return strings.Contains(got, `"services":["default/line"]`) && strings.Contains(got, `"links":["eth0"]`), got
+		return strings.Contains(got, `"services":["default/line"]`) &&
+			strings.Contains(got, `"links":["eth0"]`), got
 	})
 	if got := get(t, "get speaker node3", ".metadata.ownerReferences[0].kind"); got != "Node" {
 		t.Errorf("the Speaker is owned by %q", got)
 	}
-	if out := kubectl(t, "get", "events", "--field-selector", "involvedObject.name=line,reason=Assigned", "-o", "name"); strings.Count(out, "event") != 1 {
+	out := kubectl(t, "get", "events", "--field-selector",
+		"involvedObject.name=line,reason=Assigned", "-o", "name")
+	if strings.Count(out, "event") != 1 {
 		t.Errorf("Events about the assignment: %q, want one", out)
 	}
 }
@@ -112,7 +118,8 @@ func TestNoSharingUnasked(t *testing.T) {
 		seen[addr] = name
 	}
 	apply(t, service("share-late", "share", ""))
-	want := "PoolsExhausted: No pool gives an IPv4 address: pool share: every IPv4 address is held (PoolFull)."
+	want := "PoolsExhausted: No pool gives an IPv4 address: pool share: " +
+		"every IPv4 address is held (PoolFull)."
 	eventually(t, 5*time.Second, want, func() (bool, string) {
 		got := condition(t, "service share-late", "berth.io/AddressAssigned")
 		return got == want, got

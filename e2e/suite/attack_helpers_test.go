@@ -32,13 +32,19 @@ type speakerState struct {
 func speakers(t *testing.T) map[string]speakerState {
 	t.Helper()
 	out := kubectl(t, "get", "pods", "-n", system, "-l", product.SpeakerPods, "-o",
-		`jsonpath={range .items[*]}{.spec.nodeName} {.metadata.name} {.status.containerStatuses[0].restartCount} `+
-			`{.status.containerStatuses[0].ready} {.status.containerStatuses[0].lastState.terminated.reason}{"\n"}{end}`)
+		`jsonpath={range .items[*]}{.spec.nodeName} {.metadata.name} `+
+			`{.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready} `+
+			`{.status.containerStatuses[0].lastState.terminated.reason}{"\n"}{end}`)
 	states := map[string]speakerState{}
 	for line := range strings.Lines(out) {
 		fields := append(strings.Fields(line), "", "", "", "", "")
 		restarts, _ := strconv.Atoi(fields[2])
-		states[fields[0]] = speakerState{pod: fields[1], restarts: restarts, ready: fields[3] == "true", last: fields[4]}
+		states[fields[0]] = speakerState{
+			pod:      fields[1],
+			restarts: restarts,
+			ready:    fields[3] == "true",
+			last:     fields[4],
+		}
 	}
 	return states
 }
@@ -87,7 +93,8 @@ func bearable(t *testing.T, node string) int {
 // conflicts lists, as JSON, what all speakers say is wrong with any of these addresses.
 func conflicts(t *testing.T, addresses ...netip.Addr) []string {
 	t.Helper()
-	out := kubectl(t, "get", "speakers", "-o", `jsonpath={range .items[*].status.layer2.conflicts[*]}{@}{"\n"}{end}`)
+	out := kubectl(t, "get", "speakers", "-o",
+		`jsonpath={range .items[*].status.layer2.conflicts[*]}{@}{"\n"}{end}`)
 	var found []string
 	for line := range strings.Lines(out) {
 		for _, addr := range addresses {
@@ -118,10 +125,13 @@ func withSettings(t *testing.T, settings ...string) {
 	set := func(changes []string) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
 		defer cancel()
-		if _, err := cluster.API().Kubectl(ctx, append([]string{"set", "env", "-n", system, product.Speaker}, changes...)...); err != nil {
+		if _, err := cluster.API().Kubectl(ctx, append([]string{
+			"set", "env", "-n", system, product.Speaker,
+		}, changes...)...); err != nil {
 			return err
 		}
-		_, err := cluster.API().Kubectl(ctx, "rollout", "status", "-n", system, product.Speaker, "--timeout=90s")
+		_, err := cluster.API().Kubectl(ctx, "rollout", "status", "-n", system,
+			product.Speaker, "--timeout=90s")
 		return err
 	}
 	var undo []string
@@ -155,7 +165,8 @@ func restartSpeaker(t *testing.T, node string) time.Duration {
 // hostMAC is the link-layer address of an interface of a host.
 func hostMAC(t *testing.T, host, link string) string {
 	t.Helper()
-	return strings.TrimSpace(string(must(t)(cluster.Host(host).Exec(t.Context(), "cat", "/sys/class/net/"+link+"/address"))))
+	return strings.TrimSpace(string(must(t)(cluster.Host(host).Exec(t.Context(), "cat", "/sys/class/net/"+
+		link+"/address"))))
 }
 
 // anyMAC matches a link-layer address in what arping and ndisc6 print.
@@ -165,7 +176,9 @@ var anyMAC = regexp.MustCompile(`\b(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\b`)
 // of all who answer, sorted, each once.
 func answerers(t *testing.T, host, link string, addr netip.Addr, times int) []string {
 	t.Helper()
-	command := []string{"arping", "-c", strconv.Itoa(times), "-w", strconv.Itoa(times), "-I", link, addr.String()}
+	command := []string{
+		"arping", "-c", strconv.Itoa(times), "-w", strconv.Itoa(times), "-I", link, addr.String(),
+	}
 	if addr.Is6() {
 		command = []string{"ndisc6", "-m", "-r", strconv.Itoa(times), "-w", "500", addr.String(), link}
 	}

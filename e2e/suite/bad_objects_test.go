@@ -40,26 +40,40 @@ func TestRefusedByTheAPIServer(t *testing.T) {
 	}
 	for _, test := range []struct{ kind, spec, says string }{
 		{"IPAddressPool", "addresses: [10.77.0.0/24], typo: true", `unknown field "spec.typo"`},
-		{"IPAddressPool", "addresses: [10.77.0.0/24], serviceAllocation: {namespaces: [a, a]}", "Duplicate value"},
-		{"IPAddressPool", "addresses: [10.77.0.0/24], serviceAllocation: {namespaces: [Shop]}", "should match"},
-		{"IPAddressPool", "addresses: [10.77.0.0/24], serviceAllocation: {priority: -1}", "greater than or equal to 0"},
-		{"BGPPeer", "myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, passwordSecret: {namespace: berth-system}", "name the Secret"},
-		{"BGPPeer", "myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, password: x, passwordSecret: {name: x}", "not both"},
+		{"IPAddressPool",
+			"addresses: [10.77.0.0/24], serviceAllocation: {namespaces: [a, a]}", "Duplicate value"},
+		{"IPAddressPool",
+			"addresses: [10.77.0.0/24], serviceAllocation: {namespaces: [Shop]}", "should match"},
+		{"IPAddressPool",
+			"addresses: [10.77.0.0/24], serviceAllocation: {priority: -1}", "greater than or equal to 0"},
+		{"BGPPeer", "myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, " +
+			"passwordSecret: {namespace: berth-system}", "name the Secret"},
+		{"BGPPeer", "myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, " +
+			"password: x, passwordSecret: {name: x}", "not both"},
 		{"L2Advertisement", "ipAddressPools: [a, a]", "Duplicate value"},
 		{"L2Advertisement", "interfaces: [a-name-that-is-too-long]", "may not be more than 15"},
-		{"L2Advertisement", "preferredNodeSelectors: [{weight: 101, preference: {}}]", "less than or equal to 100"},
-		{"L2Advertisement", "nodeSelectors: [{matchLabels: {a: b}}, {matchLabels: {a: b}}]", "the same selector twice"},
+		{"L2Advertisement",
+			"preferredNodeSelectors: [{weight: 101, preference: {}}]", "less than or equal to 100"},
+		{"L2Advertisement",
+			"nodeSelectors: [{matchLabels: {a: b}}, {matchLabels: {a: b}}]", "the same selector twice"},
 	} {
-		got := refused(t, fmt.Sprintf("apiVersion: berth.io/v1beta1\nkind: %s\nmetadata: {name: bad}\nspec: {%s}\n", test.kind, test.spec))
+		got := refused(t, fmt.Sprintf(
+			"apiVersion: berth.io/v1beta1\nkind: %s\nmetadata: {name: bad}\nspec: {%s}\n",
+			test.kind, test.spec,
+		))
 		if !strings.Contains(got, test.says) {
 			t.Errorf("%s: refused with\n%s\nwant %q in it", test.spec, got, test.says)
 		}
 	}
 	// What Go clients of MetalLB's types write where there is no Secret.
-	for _, empty := range []string{"passwordSecret: {}", "password: x, passwordSecret: {}", `passwordSecret: {name: ""}`} {
+	for _, empty := range []string{
+		"passwordSecret: {}", "password: x, passwordSecret: {}", `passwordSecret: {name: ""}`,
+	} {
 		manifest := "apiVersion: berth.io/v1beta1\nkind: BGPPeer\nmetadata: {name: empty}\n" +
 			"spec: {myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, " + empty + "}\n"
-		if _, err := cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "--dry-run=server", "-f", "-"); err != nil {
+		_, err := cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), "apply",
+			"--dry-run=server", "-f", "-")
+		if err != nil {
 			t.Errorf("%s is refused: %v", empty, err)
 		}
 	}
@@ -83,12 +97,22 @@ func TestOneBadObjectStopsNoOther(t *testing.T) {
 	time.Sleep(1100 * time.Millisecond)
 	apply(t, pool("overlap", "10.77.0.121-10.77.0.122"))
 	apply(t, pool("loop", "127.0.0.1/32"))
-	apply(t, "apiVersion: berth.io/v1beta1\nkind: L2Advertisement\nmetadata: {name: nowhere}\nspec: {ipAddressPools: [nowhere]}\n")
-	apply(t, "apiVersion: berth.io/v1beta1\nkind: L2Advertisement\nmetadata: {name: unlike}\nspec: {nodeSelectors: [{matchExpressions: [{key: a, operator: Like}]}]}\n")
-	ready("l2advertisement unlike", `Invalid: L2Advertisement: spec.nodeSelectors[0]: "Like" is not a valid label selector operator.`)
-	ready("ipaddresspool overlap", "Overlapping: Addresses belong to older pools, which keep them: 10.77.0.121/32 to pool good. The rest of this pool is in use.")
-	ready("ipaddresspool loop", `Invalid: IPAddressPool: spec.addresses[0]: "127.0.0.1/32" touches 127.0.0.0/8, which is loopback.`)
-	ready("l2advertisement nowhere", "PoolNotFound: spec.ipAddressPools names what is not there or not valid: nowhere.")
+	apply(t, "apiVersion: berth.io/v1beta1\nkind: L2Advertisement\nmetadata: {name: nowhere}\n"+
+		"spec: {ipAddressPools: [nowhere]}\n")
+	apply(t, "apiVersion: berth.io/v1beta1\nkind: L2Advertisement\nmetadata: {name: unlike}\n"+
+		"spec: {nodeSelectors: [{matchExpressions: [{key: a, operator: Like}]}]}\n")
+	ready(
+		"l2advertisement unlike",
+		`Invalid: L2Advertisement: spec.nodeSelectors[0]: "Like" is not a valid label selector operator.`,
+	)
+	ready("ipaddresspool overlap", "Overlapping: Addresses belong to older pools, which keep them: "+
+		"10.77.0.121/32 to pool good. The rest of this pool is in use.")
+	ready(
+		"ipaddresspool loop",
+		`Invalid: IPAddressPool: spec.addresses[0]: "127.0.0.1/32" touches 127.0.0.0/8, which is loopback.`,
+	)
+	ready("l2advertisement nowhere", "PoolNotFound: spec.ipAddressPools names what is not there or "+
+		"not valid: nowhere.")
 	ready("ipaddresspool good", "Accepted")
 
 	for i, want := range []string{"10.77.0.120", "10.77.0.121", "10.77.0.122"} {
@@ -127,9 +151,11 @@ func TestMetricsAreForReaders(t *testing.T) {
 	for _, test := range []struct {
 		who, token, status string
 	}{
-		{"nobody", "", "401"}, {"a wrong token", "wrong", "401"}, {"a stranger", stranger, "403"}, {"a reader", reader, "200"},
+		{"nobody", "", "401"},
+		{"a wrong token", "wrong", "401"}, {"a stranger", stranger, "403"}, {"a reader", reader, "200"},
 	} {
-		out, err := cluster.Client().Exec(t.Context(), "curl", "-sk", "-m", "5", "-w", "\n%{http_code}", "-H", "Authorization: Bearer "+test.token, "https://10.77.0.11:9740/metrics")
+		out, err := cluster.Client().Exec(t.Context(), "curl", "-sk", "-m", "5", "-w", "\n%{http_code}",
+			"-H", "Authorization: Bearer "+test.token, "https://10.77.0.11:9740/metrics")
 		if err != nil || !strings.HasSuffix(string(out), "\n"+test.status) {
 			t.Errorf("%s: %v, want status %s, got\n%.300s", test.who, err, test.status, out)
 		}
@@ -144,7 +170,8 @@ func metricsReader(t *testing.T) string {
 	t.Helper()
 	kubectl(t, "create", "serviceaccount", "reader")
 	cleanup(t, "delete", "serviceaccount", "reader")
-	kubectl(t, "create", "clusterrolebinding", "reader", "--clusterrole=berth-metrics-reader", "--serviceaccount=default:reader")
+	kubectl(t, "create", "clusterrolebinding", "reader", "--clusterrole=berth-metrics-reader",
+		"--serviceaccount=default:reader")
 	cleanup(t, "delete", "clusterrolebinding", "reader")
 	return kubectl(t, "create", "token", "reader")
 }

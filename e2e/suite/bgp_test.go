@@ -39,7 +39,8 @@ func TestBGP(t *testing.T) {
 		// Other numbers are told after half a minute.
 		eventually(t, time.Minute, "the Service says which nodes announce it", func() (bool, string) {
 			got := condition(t, "service routed-cluster", "berth.io/BGPAnnounced")
-			return strings.HasPrefix(got, "Announced: ") && strings.Contains(got, "from 3 nodes (node1, node2, node3) to "), got
+			return strings.HasPrefix(got, "Announced: ") &&
+				strings.Contains(got, "from 3 nodes (node1, node2, node3) to "), got
 		})
 	})
 	t.Run("local", func(t *testing.T) { checkLocal(t, local, cluster4) })
@@ -80,7 +81,8 @@ func addressesOf(t *testing.T, service string) []netip.Addr {
 // long it took.
 func routedTo(t *testing.T, router string, addresses []netip.Addr, nodes ...string) time.Duration {
 	t.Helper()
-	return eventually(t, 15*time.Second, fmt.Sprintf("%s has next hops %v for %v", router, nodes, addresses), func() (bool, string) {
+	what := fmt.Sprintf("%s has next hops %v for %v", router, nodes, addresses)
+	return eventually(t, 15*time.Second, what, func() (bool, string) {
 		err := peering.Reached(t.Context(), cluster, router, addresses, nodes...)
 		return err == nil, fmt.Sprint(err)
 	})
@@ -102,7 +104,8 @@ func fetched(t *testing.T, addresses []netip.Addr, preserved bool) {
 			if addr.Is6() {
 				client = lab.ExtAddresses.V6
 			}
-			if from, err := netip.ParseAddrPort(field(line, "client")); preserved && (err != nil || from.Addr() != client) {
+			if from, err := netip.ParseAddrPort(field(line, "client")); preserved &&
+				(err != nil || from.Addr() != client) {
 				t.Errorf("a pod saw the client at %s as %s", client, from)
 			}
 			return len(seen) > 1, fmt.Sprint(seen)
@@ -149,11 +152,14 @@ func checkSessions(t *testing.T) {
 		})
 	}
 	for _, like := range []netip.Addr{lab.RouterAddresses.V4, lab.RouterAddresses.V6} {
-		if err := peering.Up(t.Context(), cluster, lab.HostRouter, peering.NodeAddresses(like, cluster.NodeNames()...)...); err != nil {
+		err := peering.Up(t.Context(), cluster, lab.HostRouter,
+			peering.NodeAddresses(like, cluster.NodeNames()...)...)
+		if err != nil {
 			t.Error("the router does not agree:", err)
 		}
 	}
-	if got := session(t, "node1", "first-v4", "families") + session(t, "node1", "first-v6", "families"); got != `["IPv4"]["IPv6"]` {
+	got := session(t, "node1", "first-v4", "families") + session(t, "node1", "first-v6", "families")
+	if got != `["IPv4"]["IPv6"]` {
 		t.Errorf("the sessions carry %s", got)
 	}
 }
@@ -175,7 +181,8 @@ func checkLocal(t *testing.T, local, others []netip.Addr) {
 	routedTo(t, lab.HostRouter, local, last)
 	routedTo(t, lab.HostRouter, others, cluster.NodeNames()...)
 	for _, addr := range local {
-		if line, err := page(t.Context(), lab.HostExt, addr.String(), time.Second); err != nil || field(line, "node") != last {
+		line, err := page(t.Context(), lab.HostExt, addr.String(), time.Second)
+		if err != nil || field(line, "node") != last {
 			t.Errorf("%s answers %q, %v; the pod is on %s", addr, line, err, last)
 		}
 	}
@@ -194,13 +201,19 @@ func checkSecondRouter(t *testing.T, addresses []netip.Addr) {
 			"type: kubernetes.io/basic-auth\nstringData: {password: %s}\n---\n", system, password)
 	}
 	bgpPeer := func(asn uint32, more string) string {
-		return peering.Peer{Name: peer, Address: lab.Router2Addresses.V4, PeerASN: asn, HoldTime: "9s",
-			More: "dualStackAddressFamily: true\n" + more}.Manifest()
+		return peering.Peer{
+			Name:     peer,
+			Address:  lab.Router2Addresses.V4,
+			PeerASN:  asn,
+			HoldTime: "9s",
+			More:     "dualStackAddressFamily: true\n" + more,
+		}.Manifest()
 	}
 	before := uptimes(t)
 	change := func(manifest string) {
 		t.Helper()
-		if _, err := cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-"); err != nil {
+		_, err := cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-")
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -222,7 +235,9 @@ func checkSecondRouter(t *testing.T, addresses []netip.Addr) {
 		got := condition(t, "bgppeer "+peer, "Ready")
 		return strings.HasPrefix(got, "Accepted: "), got
 	})
-	if got := session(t, "node1", peer, "families") + session(t, "node1", peer, "md5") + session(t, "node1", peer, "holdTime"); got != `["IPv4","IPv6"]true9s` {
+	got := session(t, "node1", peer, "families") + session(t, "node1", peer, "md5") +
+		session(t, "node1", peer, "holdTime")
+	if got != `["IPv4","IPv6"]true9s` {
 		t.Errorf("the session has %s", got)
 	}
 	// Both families over the one session.
@@ -236,7 +251,8 @@ func checkSecondRouter(t *testing.T, addresses []netip.Addr) {
 	}
 	change(secret("rotated"))
 	eventually(t, 20*time.Second, "sessions with the new password", func() (bool, string) {
-		err := peering.Up(t.Context(), cluster, lab.HostRouter2, peering.NodeAddresses(lab.Router2Addresses.V4, cluster.NodeNames()...)...)
+		err := peering.Up(t.Context(), cluster, lab.HostRouter2,
+			peering.NodeAddresses(lab.Router2Addresses.V4, cluster.NodeNames()...)...)
 		return err == nil, fmt.Sprint(err)
 	})
 	established(t, peer)
@@ -252,7 +268,8 @@ func uptimes(t *testing.T) []string {
 	var out []string
 	for _, node := range cluster.NodeNames() {
 		for _, peer := range []string{"first-v4", "first-v6"} {
-			out = append(out, node+" "+peer+" "+session(t, node, peer, "state")+" "+session(t, node, peer, "since"))
+			out = append(out, node+" "+peer+" "+session(t, node, peer, "state")+" "+
+				session(t, node, peer, "since"))
 		}
 	}
 	return out
@@ -352,7 +369,8 @@ func checkMetalLB(t *testing.T) {
 		routes, err := cluster.Host(lab.HostRouter2).Routes(t.Context(), addr)
 		return len(routes[netip.MustParsePrefix("198.51.100.64/27")]) == 2, fmt.Sprint(routes, err)
 	})
-	out, err := cluster.Router(lab.HostRouter2).Vtysh(t.Context(), "show bgp ipv4 unicast "+addr.String()+"/32 json")
+	out, err := cluster.Router(lab.HostRouter2).Vtysh(t.Context(), "show bgp ipv4 unicast "+
+		addr.String()+"/32 json")
 	if err != nil || !strings.Contains(string(out), "1234:1") {
 		t.Errorf("the route has no community 1234:1: %s, %v", out, err)
 	}
@@ -365,7 +383,8 @@ func checkMetalLB(t *testing.T) {
 // checkBothWays announces an address of the LAN's own network by layer 2 and by BGP at once.
 func checkBothWays(t *testing.T) {
 	apply(t, pool("both", "10.77.0.88/30, fd77::88/126")+
-		"---\napiVersion: berth.io/v1beta1\nkind: BGPAdvertisement\nmetadata: {name: both}\nspec: {ipAddressPools: [both]}\n")
+		"---\napiVersion: berth.io/v1beta1\nkind: BGPAdvertisement\nmetadata: {name: both}\nspec: "+
+		"{ipAddressPools: [both]}\n")
 	apply(t, strings.Replace(echo("both", "routed", ""), "metadata: {name: both}",
 		"metadata: {name: both, annotations: {berth.io/address-pool: both}}", 1))
 	addresses := addressesOf(t, "both")

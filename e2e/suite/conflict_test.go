@@ -14,13 +14,16 @@ import (
 // TestForeignHostHasAddress: a host on the LAN that is no node has the address of a new Service. It is not
 // announced, and everybody who looks is told who has it. When the host gives it up, it is announced.
 func TestForeignHostHasAddress(t *testing.T) {
-	stranger := strings.TrimSpace(string(must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "cat", "/sys/class/net/eth0/address"))))
+	stranger := strings.TrimSpace(string(must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "cat",
+		"/sys/class/net/eth0/address"))))
 	taken := []string{"10.77.0.216", "fd77::216"}
 	for _, addr := range taken {
 		single := netip.PrefixFrom(netip.MustParseAddr(addr), netip.MustParseAddr(addr).BitLen()).String()
-		must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "ip", "addr", "add", single, "dev", "eth0", "nodad"))
+		must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "ip", "addr", "add", single,
+			"dev", "eth0", "nodad"))
 		t.Cleanup(func() {
-			_, _ = cluster.Host(lab.HostRouter).Exec(context.WithoutCancel(t.Context()), "ip", "addr", "del", single, "dev", "eth0")
+			_, _ = cluster.Host(lab.HostRouter).Exec(context.WithoutCancel(t.Context()), "ip", "addr", "del",
+				single, "dev", "eth0")
 		})
 	}
 	apply(t, web("strange", "node1"))
@@ -36,7 +39,8 @@ func TestForeignHostHasAddress(t *testing.T) {
 		eventually(t, 15*time.Second, "a Speaker tells of the conflict for "+addr, func() (bool, string) {
 			got := get(t, "get speakers", path)
 			for _, line := range strings.Split(got, "} {") {
-				if strings.Contains(line, `"`+addr+`"`) && strings.Contains(line, stranger) && strings.Contains(line, `"ForeignHost"`) {
+				if strings.Contains(line, `"`+addr+`"`) && strings.Contains(line, stranger) &&
+					strings.Contains(line, `"ForeignHost"`) {
 					return true, ""
 				}
 			}
@@ -52,7 +56,8 @@ func TestForeignHostHasAddress(t *testing.T) {
 			return false, out
 		})
 	}
-	if got := get(t, "get speakers", `.items[*].status.layer2.announcements[*].address`); strings.Contains(" "+got+" ", " 10.77.0.216 ") {
+	got := get(t, "get speakers", `.items[*].status.layer2.announcements[*].address`)
+	if strings.Contains(" "+got+" ", " 10.77.0.216 ") {
 		t.Errorf("announced although another host has it: %s", got)
 	}
 	if got := answers(t, "10.77.0.216"); len(got) != 1 || !strings.HasPrefix(got[0], "stranger") {
@@ -67,7 +72,10 @@ func TestForeignHostHasAddress(t *testing.T) {
 	for _, addr := range taken {
 		served(t, addr)
 	}
-	fmt.Printf("figure: address given up by a foreign host, served after %.1f s\n", time.Since(gone).Seconds())
+	fmt.Printf(
+		"figure: address given up by a foreign host, served after %.1f s\n",
+		time.Since(gone).Seconds(),
+	)
 	eventually(t, 30*time.Second, "the conflict is forgotten", func() (bool, string) {
 		got := get(t, "get speakers", path)
 		return !strings.Contains(got, "216"), got
@@ -94,12 +102,14 @@ func TestLinkOnOneNode(t *testing.T) {
 	addLink := func(node string) (mac string) {
 		t.Helper()
 		// A second interface on the same LAN, with a hardware address of its own.
-		must(t)(cluster.Node(node).Exec(t.Context(), "ip", "link", "add", "lan9", "link", "eth0", "type", "macvlan", "mode", "bridge"))
+		must(t)(cluster.Node(node).Exec(t.Context(), "ip", "link", "add", "lan9", "link", "eth0", "type",
+			"macvlan", "mode", "bridge"))
 		t.Cleanup(func() {
 			_, _ = cluster.Node(node).Exec(context.WithoutCancel(t.Context()), "ip", "link", "del", "lan9")
 		})
 		must(t)(cluster.Node(node).Exec(t.Context(), "ip", "link", "set", "lan9", "up"))
-		return strings.TrimSpace(string(must(t)(cluster.Node(node).Exec(t.Context(), "cat", "/sys/class/net/lan9/address"))))
+		address := must(t)(cluster.Node(node).Exec(t.Context(), "cat", "/sys/class/net/lan9/address"))
+		return strings.TrimSpace(string(address))
 	}
 	answeredBy := func(addr, want string) {
 		t.Helper()
@@ -114,7 +124,8 @@ func TestLinkOnOneNode(t *testing.T) {
 	}
 	second := addLink("node2")
 	apply(t, pool("links", "10.77.0.217/32"))
-	kubectl(t, "patch", "l2advertisement", "links", "--type=merge", "-p", `{"spec":{"interfacePatterns":["lan[0-9]+"]}}`)
+	kubectl(t, "patch", "l2advertisement", "links", "--type=merge", "-p",
+		`{"spec":{"interfacePatterns":["lan[0-9]+"]}}`)
 	apply(t, service("links", "links", ""))
 	addr := hasAddress(t, "links")
 	answeredBy(addr, second)

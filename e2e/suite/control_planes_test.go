@@ -24,7 +24,8 @@ func TestControlPlanesOnly(t *testing.T) {
 	before := ownedBy(t, addr)
 	eventually(t, 5*time.Second, "the advertisement tells of the label", func() (bool, string) {
 		got := condition(t, "l2advertisement control", "Ready")
-		return strings.HasPrefix(got, "Accepted: ") && strings.Contains(got, "Every node with a speaker carries the label "+label), got
+		return strings.HasPrefix(got, "Accepted: ") &&
+			strings.Contains(got, "Every node with a speaker carries the label "+label), got
 	})
 
 	// A worker joins, as far as the label tells.
@@ -39,7 +40,8 @@ func TestControlPlanesOnly(t *testing.T) {
 	time.Sleep(500 * time.Millisecond)
 	c.stop()
 	requests, failed, longest := c.count()
-	fmt.Printf("figure: the first node without the exclude label takes over: %d of %d requests failed, longest without an answer %d ms\n",
+	fmt.Printf("figure: the first node without the exclude label takes over: %d of %d requests failed, "+
+		"longest without an answer %d ms\n",
 		failed, requests, longest.Milliseconds())
 	if failed > 0 {
 		t.Errorf("%d of %d requests failed", failed, requests)
@@ -49,7 +51,8 @@ func TestControlPlanesOnly(t *testing.T) {
 	apply(t, pool("control", "10.77.0.95/32", before))
 	eventually(t, 5*time.Second, "the advertisement is not ready", func() (bool, string) {
 		got := condition(t, "l2advertisement control", "Ready")
-		return strings.HasPrefix(got, "NodesExcluded: ") && strings.Contains(got, "kubectl label node "+before+" "+label+"-"), got
+		return strings.HasPrefix(got, "NodesExcluded: ") &&
+			strings.Contains(got, "kubectl label node "+before+" "+label+"-"), got
 	})
 	kubectl(t, "label", "node", before, label+"-")
 	ownedBy(t, addr, before)

@@ -17,7 +17,9 @@ func suppress(t *testing.T, hosts ...string) (end func()) {
 	t.Helper()
 	set := func(ctx context.Context, state string) (err error) {
 		for _, host := range hosts {
-			if _, err = cluster.Host(lab.HostSwitch).Exec(ctx, "bridge", "link", "set", "dev", host, "neigh_suppress", state); err != nil {
+			_, err = cluster.Host(lab.HostSwitch).Exec(ctx, "bridge", "link", "set", "dev", host,
+				"neigh_suppress", state)
+			if err != nil {
 				return err
 			}
 		}
@@ -43,13 +45,15 @@ func TestSuppressingSwitch(t *testing.T) {
 	end := suppress(t, lab.HostClient, lab.HostRouter)
 
 	const hidden = "10.77.0.224"
-	stranger := strings.TrimSpace(string(must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "cat", "/sys/class/net/eth0/address"))))
+	stranger := strings.TrimSpace(string(must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "cat",
+		"/sys/class/net/eth0/address"))))
 	single := netip.PrefixFrom(netip.MustParseAddr(hidden), 32)
 	if err := cluster.Host(lab.HostRouter).AddAddresses(t.Context(), "eth0", single); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := cluster.Host(lab.HostRouter).RemoveAddresses(context.WithoutCancel(t.Context()), "eth0", single); err != nil {
+		ctx := context.WithoutCancel(t.Context())
+		if err := cluster.Host(lab.HostRouter).RemoveAddresses(ctx, "eth0", single); err != nil {
 			t.Error(err)
 		}
 	})
@@ -57,12 +61,14 @@ func TestSuppressingSwitch(t *testing.T) {
 	// The IPv6 entry of the nodes' router moves, and IPv4 ones of everybody. The nodes know their router when
 	// they have used it.
 	for _, node := range cluster.NodeNames() {
-		must(t)(cluster.Node(node).Exec(t.Context(), "sh", "-c", `ping -6 -c1 -W5 "$(ip -6 route show default | sed -n 's/.* via \([^ ]*\).*/\1/p' | head -n1)"`))
+		must(t)(cluster.Node(node).Exec(t.Context(), "sh", "-c",
+			`ping -6 -c1 -W5 "$(ip -6 route show default | sed -n 's/.* via \([^ ]*\).*/\1/p' | head -n1)"`))
 	}
 	addresses := []netip.Addr{netip.MustParseAddr("10.77.0.223"), netip.MustParseAddr("fd77::223")}
 	learner := map[netip.Addr]string{addresses[0]: lab.HostClient, addresses[1]: lab.HostRouter}
 	for addr, host := range learner {
-		must(t)(cluster.Host(host).Exec(t.Context(), "ip", "neigh", "replace", addr.String(), "lladdr", "02:00:00:00:00:77", "dev", "eth0", "nud", "stale"))
+		must(t)(cluster.Host(host).Exec(t.Context(), "ip", "neigh", "replace", addr.String(), "lladdr",
+			"02:00:00:00:00:77", "dev", "eth0", "nud", "stale"))
 	}
 	apply(t, web("fabric", "node1"))
 	kubectl(t, "rollout", "status", "deployment/fabric", "--timeout=60s")
@@ -74,7 +80,8 @@ func TestSuppressingSwitch(t *testing.T) {
 	for _, addr := range addresses {
 		host := learner[addr]
 		eventually(t, 20*time.Second, host+" learns where "+addr.String()+" is", func() (bool, string) {
-			out := string(must(t)(cluster.Host(host).Exec(t.Context(), "ip", "neigh", "show", addr.String(), "dev", "eth0")))
+			out := string(must(t)(cluster.Host(host).Exec(t.Context(), "ip", "neigh", "show",
+				addr.String(), "dev", "eth0")))
 			for _, node := range cluster.NodeNames() {
 				if strings.Contains(out, macOf(t, node)) {
 					return true, ""
@@ -82,10 +89,12 @@ func TestSuppressingSwitch(t *testing.T) {
 			}
 			return false, out
 		})
-		fmt.Printf("figure: %s behind a port that suppresses ARP and NDP has learned the place of %s %.1f s after its Service was made\n", host, addr, time.Since(asked).Seconds())
+		fmt.Printf("figure: %s behind a port that suppresses ARP and NDP has learned the place of %s %.1f "+
+			"s after its Service was made\n", host, addr, time.Since(asked).Seconds())
 	}
 	eventually(t, 15*time.Second, "an Event tells of the host that has "+hidden, func() (bool, string) {
-		out := kubectl(t, "get", "events", "-A", "-o", `jsonpath={range .items[*]}{.reason}{" "}{.message}{"\n"}{end}`)
+		out := kubectl(t, "get", "events", "-A", "-o",
+			`jsonpath={range .items[*]}{.reason}{" "}{.message}{"\n"}{end}`)
 		for line := range strings.Lines(out) {
 			if strings.HasPrefix(line, "Conflict "+hidden) && strings.Contains(line, stranger) {
 				return true, ""
@@ -135,9 +144,11 @@ func TestKernelOfANodeAnswers(t *testing.T) {
 	apply(t, pool("ipvs", addr+"/32", "node2"))
 	apply(t, service("ipvs", "ipvs", "loadBalancerIP: "+addr))
 	eventually(t, 20*time.Second, "an Event names the node and what to do", func() (bool, string) {
-		out := kubectl(t, "get", "events", "-A", "-o", `jsonpath={range .items[*]}{.reason}{" "}{.message}{"\n"}{end}`)
+		out := kubectl(t, "get", "events", "-A", "-o",
+			`jsonpath={range .items[*]}{.reason}{" "}{.message}{"\n"}{end}`)
 		for line := range strings.Lines(out) {
-			if strings.HasPrefix(line, "NodeAnswers "+addr) && strings.Contains(line, "Node node3 answers") && strings.Contains(line, "strictARP") {
+			if strings.HasPrefix(line, "NodeAnswers "+addr) && strings.Contains(line, "Node node3 answers") &&
+				strings.Contains(line, "strictARP") {
 				return true, ""
 			}
 		}

@@ -82,7 +82,11 @@ func watchedBy(t *testing.T, addresses []netip.Addr, host, link string, from lab
 	}
 	t.Cleanup(asker.Stop)
 	traffic, err := watch.StartTraffic(watch.TrafficConfig{
-		Lab: cluster, Host: lab.HostClient, Addresses: addresses, Port: 9, Interval: probeEvery,
+		Lab:       cluster,
+		Host:      lab.HostClient,
+		Addresses: addresses,
+		Port:      9,
+		Interval:  probeEvery,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +171,8 @@ func (e *eyes) clear(t *testing.T, since time.Time) {
 	t.Helper()
 	for _, o := range watch.Overlaps(e.capture.Claims(since), 4*askEvery) {
 		if o.Length() > twoAtOnce {
-			t.Errorf("%s and %s answer for %s at once for %d ms", o.First, o.Second, o.Addr, o.Length().Milliseconds())
+			t.Errorf("%s and %s answer for %s at once for %d ms",
+				o.First, o.Second, o.Addr, o.Length().Milliseconds())
 		}
 	}
 }
@@ -284,9 +289,11 @@ func TestFailover(t *testing.T) {
 			to := e.served(t)
 			loss, at := e.longest(owned, from, to)
 			next := e.owners(t)
-			fmt.Printf("figure: %s of the owner of %d addresses: the client lost one for %d ms at most\n", trial.name, len(owned), loss.Milliseconds())
+			fmt.Printf("figure: %s of the owner of %d addresses: the client lost one for %d ms at most\n",
+				trial.name, len(owned), loss.Milliseconds())
 			if loss > trial.limit {
-				t.Errorf("the client lost %s for %d ms, want at most %d", at, loss.Milliseconds(), trial.limit.Milliseconds())
+				t.Errorf("the client lost %s for %d ms, want at most %d",
+					at, loss.Milliseconds(), trial.limit.Milliseconds())
 			}
 			for _, addr := range owned {
 				if moved := next[addr] != victim; moved != trial.moves {
@@ -354,7 +361,8 @@ func checkAllRestart(t *testing.T, addresses []netip.Addr) {
 			before[addr] = node
 		}
 	}
-	fmt.Printf("figure: all speakers restarted at once %d times: %d addresses moved, the client lost one for %d ms at most\n",
+	fmt.Printf("figure: all speakers restarted at once %d times: "+
+		"%d addresses moved, the client lost one for %d ms at most\n",
 		runs, moved, longest.Milliseconds())
 	if longest > lossLimit {
 		t.Errorf("the client lost an address for %d ms", longest.Milliseconds())
@@ -382,14 +390,18 @@ func checkFrozen(t *testing.T, addresses []netip.Addr) {
 	whole(t)
 	to := e.served(t)
 	loss, _ := e.longest(owned, from, to)
-	fmt.Printf("figure: speaker frozen for 4 s, owner of %d addresses: the client lost one for %d ms at most\n", len(owned), loss.Milliseconds())
+	fmt.Printf(
+		"figure: speaker frozen for 4 s, owner of %d addresses: the client lost one for %d ms at most\n",
+		len(owned), loss.Milliseconds(),
+	)
 	if loss > lossLimit {
 		t.Errorf("the client lost an address for %d ms", loss.Milliseconds())
 	}
 	// Stricter than while a healthy owner hands over: whoever wakes up must look before it speaks.
 	for _, o := range watch.Overlaps(e.capture.Claims(from), 4*askEvery) {
 		if o.Length() > 2*askEvery {
-			t.Errorf("%s and %s answer for %s at once for %d ms", o.First, o.Second, o.Addr, o.Length().Milliseconds())
+			t.Errorf("%s and %s answer for %s at once for %d ms",
+				o.First, o.Second, o.Addr, o.Length().Milliseconds())
 		}
 	}
 }
@@ -413,7 +425,9 @@ func checkFailback(t *testing.T, addresses []netip.Addr) {
 	}
 	eventually(t, 15*time.Second, "others have taken over", func() (bool, string) {
 		now := e.owners(t)
-		return !slices.ContainsFunc(owned, func(a netip.Addr) bool { return now[a] == victim }), fmt.Sprint(now)
+		return !slices.ContainsFunc(owned, func(a netip.Addr) bool {
+			return now[a] == victim
+		}), fmt.Sprint(now)
 	})
 	if err := cluster.Node(victim).Heal(t.Context()); err != nil {
 		t.Fatal(err)

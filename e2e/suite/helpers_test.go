@@ -36,13 +36,16 @@ func kubectl(t *testing.T, args ...string) string {
 // apply applies manifests and deletes their objects when the test ends.
 func apply(t *testing.T, manifest string) {
 	t.Helper()
-	if _, err := cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-"); err != nil {
+	_, err := cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-")
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if _, err := cluster.API().KubectlInput(ctx, strings.NewReader(manifest), "delete", "--ignore-not-found", "-f", "-"); err != nil {
+		_, err := cluster.API().KubectlInput(ctx, strings.NewReader(manifest), "delete",
+			"--ignore-not-found", "-f", "-")
+		if err != nil {
 			t.Error("clean up:", err)
 		}
 	})
@@ -74,7 +77,8 @@ func refused(t *testing.T, manifest string) string {
 // field is missing.
 func get(t *testing.T, object, path string) string {
 	t.Helper()
-	out, err := cluster.API().Kubectl(t.Context(), append(strings.Fields(object), "-o", "jsonpath={"+path+"}", "--ignore-not-found")...)
+	args := append(strings.Fields(object), "-o", "jsonpath={"+path+"}", "--ignore-not-found")
+	out, err := cluster.API().Kubectl(t.Context(), args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +176,8 @@ func macOf(t *testing.T, node string) string {
 func ownedBy(t *testing.T, addr string, want ...string) string {
 	t.Helper()
 	var got []string
-	eventually(t, 15*time.Second, fmt.Sprintf("%s is answered by one of %v", addr, want), func() (bool, string) {
+	what := fmt.Sprintf("%s is answered by one of %v", addr, want)
+	eventually(t, 15*time.Second, what, func() (bool, string) {
 		got = answers(t, addr)
 		ok := len(got) == 1 && (len(want) == 0 || strings.Contains(strings.Join(want, " "), got[0]))
 		return ok, fmt.Sprint(got)
@@ -285,7 +290,8 @@ func startTraffic(t *testing.T, addr string, limit time.Duration) *traffic {
 			c.requests++
 			if err != nil {
 				if c.failed++; c.failed <= tellsFailures {
-					t.Logf("request %d, %.3f s after the first, failed after %.3f s: %v", c.requests, asked.Sub(first).Seconds(), took.Seconds(), err)
+					t.Logf("request %d, %.3f s after the first, failed after %.3f s: %v",
+						c.requests, asked.Sub(first).Seconds(), took.Seconds(), err)
 				}
 			} else {
 				c.longest = max(c.longest, time.Since(lastGood))
@@ -304,7 +310,7 @@ func (c *traffic) count() (requests, failed int, longest time.Duration) {
 	return c.requests, c.failed, c.longest
 }
 
-// versions are the resource versions of Services: they tell of every write.
+// versions returns the resource versions of Services: they tell of every write.
 func versions(t *testing.T, services ...string) map[string]string {
 	t.Helper()
 	out := map[string]string{}

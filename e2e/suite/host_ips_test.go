@@ -48,7 +48,8 @@ func TestHostIPs(t *testing.T) {
 			}
 		}
 		loss, at := e.longest(addresses, from, to)
-		fmt.Printf("figure: %s: %d addresses moved, the client lost one for %d ms at most\n", when, moved, loss.Milliseconds())
+		fmt.Printf("figure: %s: %d addresses moved, the client lost one for %d ms at most\n",
+			when, moved, loss.Milliseconds())
 		if loss > fewLost {
 			t.Errorf("%s: the client lost %s for %s", when, at, loss)
 		}
@@ -58,10 +59,15 @@ func TestHostIPs(t *testing.T) {
 
 	report("node1", lab.IPv4Only)
 	kubectl(t, "delete", "pod", "-n", system, speakers(t)["node1"].pod, "--wait=false")
-	for node, others := range map[string][]string{"node1": {"node2", "node3"}, "node2": {"node1"}, "node3": {"node1"}} {
+	for node, others := range map[string][]string{
+		"node1": {"node2", "node3"},
+		"node2": {"node1"},
+		"node3": {"node1"},
+	} {
 		eventually(t, time.Minute, node+" says that others have another family", func() (bool, string) {
 			got := condition(t, "speaker "+node, "MembersReachable")
-			return strings.HasPrefix(got, "OtherFamily: ") && strings.Contains(got, "those of "+strings.Join(others, ", ")+" at "), got
+			return strings.HasPrefix(got, "OtherFamily: ") &&
+				strings.Contains(got, "those of "+strings.Join(others, ", ")+" at "), got
 		})
 	}
 	hostIPs(t, "10.77.0.11", "fd77::12 10.77.0.12", "fd77::13")
@@ -88,8 +94,10 @@ func TestHostIPs(t *testing.T) {
 func hostIPs(t *testing.T, want ...string) {
 	t.Helper()
 	for i, node := range cluster.NodeNames() {
-		eventually(t, 30*time.Second, "the speaker's pod of "+node+" has host IPs "+want[i], func() (bool, string) {
-			got := get(t, "get pods -n "+system+" -l "+product.SpeakerPods+" --field-selector spec.nodeName="+node, ".items[*].status.hostIPs[*].ip")
+		what := "the speaker's pod of " + node + " has host IPs " + want[i]
+		eventually(t, 30*time.Second, what, func() (bool, string) {
+			got := get(t, "get pods -n "+system+" -l "+product.SpeakerPods+" --field-selector spec.nodeName="+
+				node, ".items[*].status.hostIPs[*].ip")
 			return got == want[i], got
 		})
 	}

@@ -127,7 +127,8 @@ var recipeTrials = map[string]recipeTrial{
 		},
 	},
 	"Remove Berth": {then: func(t *testing.T, _ *kitchen) {
-		if got := kubectl(t, "get", "crds,clusterroles,clusterrolebindings,namespaces", "-o", "name"); strings.Contains(got, "berth") {
+		got := kubectl(t, "get", "crds,clusterroles,clusterrolebindings,namespaces", "-o", "name")
+		if strings.Contains(got, "berth") {
 			t.Errorf("something of Berth is left:\n%s", got)
 		}
 		if got := address(t, "web"); got != "" {
@@ -173,7 +174,8 @@ func TestHowDoI(t *testing.T) {
 			trial.then(t, k)
 			k.asked.stop()
 			requests, failed, longest := k.asked.count()
-			fmt.Printf("figure: %s: %d of %d requests to the address that the Service had failed, longest without an answer %d ms\n",
+			fmt.Printf("figure: %s: %d of %d requests to the address that the Service had failed, "+
+				"longest without an answer %d ms\n",
 				r.Title, failed, requests, longest.Milliseconds())
 			if trial.lossless && failed > trial.breaks {
 				t.Errorf("%d of %d requests failed", failed, requests)
@@ -259,7 +261,8 @@ func (k *kitchen) cook(t *testing.T, r recipe.Recipe, after map[int]func(*testin
 			kubectlInput(t, text)
 		} else {
 			// By a shell that ends at the first command that fails.
-			shell, err := cluster.Host(lab.HostControlPlane).Command(t.Context(), "bash", "-eo", "pipefail", "-c", text)
+			shell, err := cluster.Host(lab.HostControlPlane).Command(t.Context(), "bash", "-eo",
+				"pipefail", "-c", text)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -290,14 +293,16 @@ func (k *kitchen) hasNew(t *testing.T, first, last string) {
 	eventually(t, 10*time.Second, "the Service has one of "+first+"-"+last, func() (bool, string) {
 		got = address(t, "web")
 		addr, err := netip.ParseAddr(got)
-		return err == nil && !addr.Less(netip.MustParseAddr(first)) && !netip.MustParseAddr(last).Less(addr), got
+		return err == nil && !addr.Less(netip.MustParseAddr(first)) &&
+			!netip.MustParseAddr(last).Less(addr), got
 	})
 	served(t, got)
 }
 
 func (k *kitchen) fromPool(t *testing.T, name string) {
 	t.Helper()
-	if got := condition(t, "service web", "berth.io/AddressAssigned"); !strings.Contains(got, "from pool "+name) {
+	got := condition(t, "service web", "berth.io/AddressAssigned")
+	if !strings.Contains(got, "from pool "+name) {
 		t.Errorf("the Service says %q, want pool %s", got, name)
 	}
 }

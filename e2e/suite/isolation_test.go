@@ -62,7 +62,8 @@ func TestControlPlaneOutage(t *testing.T) {
 	// The limit is looked at every few seconds, and whoever is isolated must have had the time to say so.
 	for time.Since(start) < 3*limit {
 		time.Sleep(time.Second)
-		if err := peering.Reached(t.Context(), cluster, lab.HostRouter, routed, cluster.NodeNames()...); err != nil {
+		err := peering.Reached(t.Context(), cluster, lab.HostRouter, routed, cluster.NodeNames()...)
+		if err != nil {
 			t.Errorf("%s after the outage began: %v", time.Since(start).Round(time.Second), err)
 			break
 		}
@@ -76,7 +77,8 @@ func TestControlPlaneOutage(t *testing.T) {
 		}
 	}
 	owners := watch.Owners(e.claimsSince(t, to.Add(-time.Second)), to.Add(-time.Second))
-	fmt.Printf("figure: API server away and member port blocked for %s, isolation limit %s: %d changes of routes, a client of the LAN lost an address for %d ms at most\n",
+	fmt.Printf("figure: API server away and member port blocked for %s, isolation limit %s: "+
+		"%d changes of routes, a client of the LAN lost an address for %d ms at most\n",
 		time.Since(start).Round(time.Second), limit, len(withdrawn), loss.Milliseconds())
 	if len(withdrawn) > 0 {
 		t.Errorf("routes changed: %v", withdrawn)
@@ -114,7 +116,8 @@ func TestControlPlaneOutage(t *testing.T) {
 
 func stillRouted(t *testing.T, routed []netip.Addr) {
 	t.Helper()
-	if err := peering.Reached(t.Context(), cluster, lab.HostRouter, routed, cluster.NodeNames()...); err != nil {
+	err := peering.Reached(t.Context(), cluster, lab.HostRouter, routed, cluster.NodeNames()...)
+	if err != nil {
 		t.Error(err)
 	}
 }

@@ -54,7 +54,8 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer func() {
 		if os.Getenv("BERTH_E2E") == "keep" {
-			fmt.Printf("the lab stays: look around with bin/lab --name %[1]s, end it with bin/lab --name %[1]s down\n", cluster.Name())
+			fmt.Printf("the lab stays: look around with bin/lab --name %[1]s, "+
+				"end it with bin/lab --name %[1]s down\n", cluster.Name())
 			return
 		}
 		err = errors.Join(err, cluster.Down(context.WithoutCancel(ctx)))

@@ -7,7 +7,10 @@ import "fmt"
 func pool(name, addresses string, nodes ...string) string {
 	selectors := "[]"
 	if len(nodes) > 0 {
-		selectors = fmt.Sprintf("[{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: %s}]}]", toJSON(nodes))
+		selectors = fmt.Sprintf(
+			"[{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: %s}]}]",
+			toJSON(nodes),
+		)
 	}
 	return fmt.Sprintf(`
 apiVersion: berth.io/v1beta1
@@ -42,12 +45,17 @@ spec:
             nodeSelectorTerms:
             - matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: %[3]s}]
       topologySpreadConstraints:
-      - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: %[1]s}}, matchLabelKeys: [pod-template-hash]}
+      - maxSkew: 1
+        topologyKey: kubernetes.io/hostname
+        whenUnsatisfiable: DoNotSchedule
+        labelSelector: {matchLabels: {app: %[1]s}}
+        matchLabelKeys: [pod-template-hash]
       tolerations: [{operator: Exists, effect: NoExecute, tolerationSeconds: 3}]
       containers:
       - name: web
         image: lab.test/web:1
-        # A pod that asks for nothing waits for hundreds of milliseconds while containers start on the same processors.
+        # A pod that asks for nothing waits for hundreds of milliseconds while containers start on the same
+        # processors.
         resources: {requests: {cpu: 100m}}
         env:
         - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}

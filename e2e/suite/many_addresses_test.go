@@ -17,7 +17,8 @@ func TestManyAddresses(t *testing.T) {
 		var of4, of6 []netip.Prefix
 		for j := range 8 {
 			of4 = append(of4, netip.MustParsePrefix(fmt.Sprintf("10.9.%d.%d/32", i+1, j+1)))
-			of6 = append(of6, netip.MustParsePrefix(fmt.Sprintf("2001:db8:77:0:%x:%x:%x:%x/64", 0x9a00+i, 0x5e1f+j*77, 0x1234, j+1)))
+			of6 = append(of6, netip.MustParsePrefix(fmt.Sprintf("2001:db8:77:0:%x:%x:%x:%x/64",
+				0x9a00+i, 0x5e1f+j*77, 0x1234, j+1)))
 		}
 		secondaries, temporary = append(secondaries, of4), append(temporary, of6)
 	}
@@ -34,7 +35,11 @@ func TestManyAddresses(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() {
-					err := cluster.Node(node).RemoveAddresses(context.WithoutCancel(t.Context()), "eth0", test.more[i]...)
+					err := cluster.Node(node).RemoveAddresses(
+						context.WithoutCancel(t.Context()),
+						"eth0",
+						test.more[i]...,
+					)
 					if err != nil {
 						t.Error(err)
 					}
@@ -47,7 +52,8 @@ func TestManyAddresses(t *testing.T) {
 			for _, addr := range addresses {
 				served(t, addr.String())
 			}
-			fmt.Printf("figure: 8 more addresses on each node (%s): both addresses served %d ms after they were assigned\n",
+			fmt.Printf("figure: 8 more addresses on each node (%s): "+
+				"both addresses served %d ms after they were assigned\n",
 				test.name, time.Since(assigned).Milliseconds())
 			e := watched(t, addresses)
 			e.served(t)
@@ -66,7 +72,8 @@ func TestManyAddresses(t *testing.T) {
 					t.Errorf("%s is stated to be at %v", addr, stated)
 				}
 				if got := announcers(t, addr); len(got) != 1 || got[0] != owners[addr] {
-					t.Errorf("the Speakers of %v say that they announce %s, which %s does", got, addr, owners[addr])
+					t.Errorf("the Speakers of %v say that they announce %s, which %s does",
+						got, addr, owners[addr])
 				}
 			}
 			if got := conflicts(t, addresses...); len(got) > 0 {

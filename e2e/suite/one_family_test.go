@@ -20,7 +20,8 @@ func TestOneFamily(t *testing.T) {
 		t.Run(string(families), func(t *testing.T) {
 			start := time.Now()
 			useLab(t, string(families), lab.Options{Nodes: 2, Families: families})
-			fmt.Printf("figure: a cluster of %s with Berth is up after %.1f s\n", families, time.Since(start).Seconds())
+			fmt.Printf("figure: a cluster of %s with Berth is up after %.1f s\n",
+				families, time.Since(start).Seconds())
 			nodes := cluster.NodeNames()
 			apply(t, web("single", nodes...))
 			apply(t, pool("single", "10.77.0.112/28, fd77::120/124"))
@@ -51,7 +52,8 @@ func onlyAddress(t *testing.T, service string, families lab.Families) netip.Addr
 	if err != nil || addr.Is6() != (families == lab.IPv6Only) {
 		t.Fatalf("%s has %s, %v in a cluster of %s", service, addr, err, families)
 	}
-	if got := condition(t, "service "+service, "berth.io/AddressAssigned"); !strings.HasPrefix(got, "Assigned: ") {
+	got := condition(t, "service "+service, "berth.io/AddressAssigned")
+	if !strings.HasPrefix(got, "Assigned: ") {
 		t.Errorf("%s says %q", service, got)
 	}
 	return addr
@@ -104,7 +106,8 @@ func checkOwnerDies(t *testing.T, families lab.Families, addr netip.Addr) {
 	created := time.Now()
 	apply(t, singleEcho("late", ""))
 	served(t, onlyAddress(t, "late", families).String())
-	fmt.Printf("figure: %s: first page after %.1f s, crash of the owner %d ms lost, a Service made while it is down served after %.1f s\n",
+	fmt.Printf("figure: %s: first page after %.1f s, crash of the owner %d ms lost, "+
+		"a Service made while it is down served after %.1f s\n",
 		families, took.Seconds(), loss.Milliseconds(), time.Since(created).Seconds())
 
 	start()
@@ -131,13 +134,17 @@ func checkRouted(t *testing.T, families lab.Families) {
 	apply(t, peering.Peer{Name: "single", Address: families.Of(lab.RouterAddresses)[0]}.Manifest()+
 		peering.Announced("routed", entry, ", autoAssign: false"))
 	apply(t, strings.Replace(singleEcho("routed", "externalTrafficPolicy: Cluster"),
-		"metadata: {name: routed}", "metadata: {name: routed, annotations: {berth.io/address-pool: routed}}", 1))
+		"metadata: {name: routed}",
+		"metadata: {name: routed, annotations: {berth.io/address-pool: routed}}", 1))
 	addr := onlyAddress(t, "routed", families)
 	up := established(t, "single")
 	took := routedTo(t, lab.HostRouter, []netip.Addr{addr}, cluster.NodeNames()...)
 	fetched(t, []netip.Addr{addr}, false)
-	fmt.Printf("figure: %s: sessions of all nodes up after %.1f s, routes after %.1f s more\n", families, up.Seconds(), took.Seconds())
-	for _, object := range []string{"bgpadvertisement routed", "bgppeer single", "l2advertisement single", "ipaddresspool single"} {
+	fmt.Printf("figure: %s: sessions of all nodes up after %.1f s, routes after %.1f s more\n",
+		families, up.Seconds(), took.Seconds())
+	for _, object := range []string{
+		"bgpadvertisement routed", "bgppeer single", "l2advertisement single", "ipaddresspool single",
+	} {
 		eventually(t, 10*time.Second, object+" is ready", func() (bool, string) {
 			got := condition(t, object, "Ready")
 			return strings.HasPrefix(got, "Accepted: "), got
@@ -152,12 +159,14 @@ func checkPorts(t *testing.T, families lab.Families) {
 	for i, node := range cluster.NodeNames() {
 		addr := families.Of(lab.NodeAddresses(i + 1))[0]
 		metrics := netip.AddrPortFrom(addr, metricsPort).String()
-		out, err := cluster.Client().Exec(t.Context(), "curl", "-gsk", "-m", "5", "-H", "Authorization: Bearer "+token, "https://"+metrics+"/metrics")
+		out, err := cluster.Client().Exec(t.Context(), "curl", "-gsk", "-m", "5", "-H",
+			"Authorization: Bearer "+token, "https://"+metrics+"/metrics")
 		if err != nil || !strings.Contains(string(out), "berth_speaker_members 2") {
 			t.Errorf("%s: metrics do not tell of two members: %v\n%.300s", metrics, err, out)
 		}
 		health := netip.AddrPortFrom(addr, healthPort).String()
-		if out, err := cluster.Node(node).Exec(t.Context(), "curl", "-gsf", "-m", "5", "http://"+health+"/readyz"); err != nil {
+		if out, err := cluster.Node(node).Exec(t.Context(), "curl", "-gsf", "-m", "5", "http://"+health+
+			"/readyz"); err != nil {
 			t.Errorf("%s is not ready: %s, %v", health, out, err)
 		}
 	}

@@ -33,7 +33,8 @@ func TestOneNode(t *testing.T) {
 	apply(t, pool("own", own+"/32"))
 	eventually(t, 5*time.Second, "the pool says that the node has its only address", func() (bool, string) {
 		got := condition(t, "ipaddresspool own", "Ready")
-		return strings.HasPrefix(got, "NodeAddresses: ") && strings.Contains(got, "node1") && strings.Contains(got, "allowNodeAddresses"), got
+		return strings.HasPrefix(got, "NodeAddresses: ") && strings.Contains(got, "node1") &&
+			strings.Contains(got, "allowNodeAddresses"), got
 	})
 	apply(t, given)
 	apply(t, service("own", "only", "loadBalancerIP: "+own))

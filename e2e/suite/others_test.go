@@ -12,7 +12,8 @@ import (
 // writes puts an ingress list into the status of a Service, as another load balancer does.
 func writes(t *testing.T, name, ingress string) {
 	t.Helper()
-	kubectl(t, "patch", "service", name, "--subresource=status", "--type=merge", "-p", `{"status":{"loadBalancer":{"ingress":`+ingress+`}}}`)
+	kubectl(t, "patch", "service", name, "--subresource=status", "--type=merge", "-p",
+		`{"status":{"loadBalancer":{"ingress":`+ingress+`}}}`)
 }
 
 // told waits until the condition of a Service begins with some words, and returns its message.
@@ -89,7 +90,8 @@ func TestServiceLeavesWhileNobodyLeads(t *testing.T) {
 	cleanup(t, "rollout", "status", "-n", system, "deployment/berth-controller", "--timeout=60s")
 	cleanup(t, "scale", "-n", system, "deployment/berth-controller", "--replicas="+replicas)
 	eventually(t, time.Minute, "no controller runs", func() (bool, string) {
-		got := get(t, "get pods -n "+system+" -l app.kubernetes.io/component=controller", ".items[*].metadata.name")
+		got := get(t, "get pods -n "+system+" -l app.kubernetes.io/component=controller",
+			".items[*].metadata.name")
 		return got == "", got
 	})
 	kubectl(t, "patch", "service", "leaves", "--type=merge", "-p", `{"spec":{"type":"NodePort"}}`)

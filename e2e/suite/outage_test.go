@@ -83,7 +83,8 @@ func TestNobodyIsHeard(t *testing.T) {
 	// watches again, no pod there reaches it.
 	for _, node := range cluster.NodeNames() {
 		eventually(t, 2*time.Minute, node+" reaches the Service kubernetes", func() (bool, string) {
-			out, err := cluster.Node(node).Exec(t.Context(), "timeout", "1", "bash", "-c", "exec 3<>/dev/tcp/10.96.0.1/443")
+			out, err := cluster.Node(node).Exec(t.Context(), "timeout", "1", "bash", "-c",
+				"exec 3<>/dev/tcp/10.96.0.1/443")
 			return err == nil, string(out)
 		})
 	}

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// claimed are the owners of all addresses with the generations of their claims, as
+// claimed returns the owners of all addresses with the generations of their claims, as
 // the Speaker objects tell; an address that two announce has both. One whose speaker
 // is not ready counts for nothing.
 func claimed(t *testing.T) map[string]string {
@@ -68,7 +68,9 @@ func TestRestartOfAll(t *testing.T) {
 		eventually(t, 90*time.Second, "every address has an owner", func() (bool, string) {
 			now = claimed(t)
 			maps.DeleteFunc(now, func(addr, _ string) bool { return !slices.Contains(all, addr) })
-			single := !slices.ContainsFunc(slices.Collect(maps.Values(now)), func(owners string) bool { return strings.Count(owners, " ") > 1 })
+			single := !slices.ContainsFunc(slices.Collect(maps.Values(now)), func(owners string) bool {
+				return strings.Count(owners, " ") > 1
+			})
 			return len(now) == len(all) && single, fmt.Sprint(now)
 		})
 		return now
@@ -94,5 +96,8 @@ func TestRestartOfAll(t *testing.T) {
 		moved += differ
 		first = now
 	}
-	fmt.Printf("figure: all speakers restarted at once %d times: %d addresses of %d moved, in %d of the restarts\n", times, moved, len(all), bad)
+	fmt.Printf(
+		"figure: all speakers restarted at once %d times: %d addresses of %d moved, in %d of the restarts\n",
+		times, moved, len(all), bad,
+	)
 }

@@ -48,7 +48,8 @@ func TestControllerRestarts(t *testing.T) {
 		}
 	}
 
-	kubectl(t, "delete", "pod", "-n", system, "-l", "app.kubernetes.io/component=controller", "--grace-period=0", "--force", "--wait=true")
+	kubectl(t, "delete", "pod", "-n", system, "-l", "app.kubernetes.io/component=controller",
+		"--grace-period=0", "--force", "--wait=true")
 	check("after all its pods were killed")
 
 	kubectl(t, "delete", "deployment", "-n", system, "berth-controller", "--wait=true")
@@ -93,13 +94,17 @@ func TestSpeakerRestarts(t *testing.T) {
 	served(t, addr)
 	owner := ownedBy(t, addr)
 	client := startTraffic(t, addr, untilSure)
-	pod := get(t, "get pod -n "+system+" -l app.kubernetes.io/component=speaker --field-selector spec.nodeName="+owner, ".items[0].metadata.name")
+	pod := get(t, "get pod -n "+system+" -l app.kubernetes.io/component=speaker "+
+		"--field-selector spec.nodeName="+owner, ".items[0].metadata.name")
 	kubectl(t, "delete", "pod", "-n", system, pod, "--wait=true")
 	kubectl(t, "rollout", "status", "-n", system, "daemonset/berth-speaker", "--timeout=60s")
 	ownedBy(t, addr)
 	client.stop()
 	requests, failed, longest := client.count()
-	fmt.Printf("figure: owner's speaker replaced: %d of %d requests failed, longest without an answer %d ms\n", failed, requests, longest.Milliseconds())
+	fmt.Printf(
+		"figure: owner's speaker replaced: %d of %d requests failed, longest without an answer %d ms\n",
+		failed, requests, longest.Milliseconds(),
+	)
 	if requests < 50 || failed > 0 {
 		t.Errorf("%d of %d requests failed", failed, requests)
 	}

@@ -13,7 +13,8 @@ import (
 
 // memberSecret writes the Secret of the speakers' keys, as a file of GitOps has it, with these entries.
 func memberSecret(entries ...string) string {
-	manifest := "apiVersion: v1\nkind: Secret\nmetadata:\n  name: berth-memberlist\n  namespace: " + system + "\ntype: Opaque\n"
+	manifest := "apiVersion: v1\nkind: Secret\nmetadata:\n  name: berth-memberlist\n  namespace: " + system +
+		"\ntype: Opaque\n"
 	if len(entries) > 0 {
 		manifest += "data:\n  " + strings.Join(entries, "\n  ") + "\n"
 	}
@@ -58,10 +59,13 @@ func TestMemberSecret(t *testing.T) {
 		if key == "" {
 			t.Fatal("there is no key")
 		}
-		replaceSecret(t, memberSecret("key: "+key, "note: "+base64.StdEncoding.EncodeToString([]byte("do not touch"))))
+		note := base64.StdEncoding.EncodeToString([]byte("do not touch"))
+		replaceSecret(t, memberSecret("key: "+key, "note: "+note))
 		t.Cleanup(func() {
 			text := strings.NewReader(memberSecret("key: " + key))
-			if _, err := cluster.API().KubectlInput(context.WithoutCancel(t.Context()), text, "replace", "-f", "-"); err != nil {
+			_, err := cluster.API().KubectlInput(context.WithoutCancel(t.Context()), text,
+				"replace", "-f", "-")
+			if err != nil {
 				t.Error("clean up:", err)
 			}
 		})
@@ -77,13 +81,15 @@ func refilled(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
 	key := func() string {
-		out, _ := cluster.API().Kubectl(ctx, "get", "secret", "-n", system, "berth-memberlist", "-o", "jsonpath={.data.key}")
+		out, _ := cluster.API().Kubectl(ctx, "get", "secret", "-n", system, "berth-memberlist", "-o",
+			"jsonpath={.data.key}")
 		return string(out)
 	}
 	if key() != "" {
 		return
 	}
-	if _, err := cluster.API().Kubectl(ctx, "rollout", "restart", "-n", system, product.Controller); err != nil {
+	_, err := cluster.API().Kubectl(ctx, "rollout", "restart", "-n", system, product.Controller)
+	if err != nil {
 		t.Error("clean up:", err)
 	}
 	for key() == "" {

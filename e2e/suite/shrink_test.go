@@ -31,7 +31,8 @@ func TestPoolShrinksWhileNobodyLeads(t *testing.T) {
 	})
 
 	client := startTraffic(t, addr, untilSure)
-	kubectl(t, "patch", "ipaddresspool", "absent", "--type=merge", "-p", `{"spec":{"addresses":["10.77.0.119/32"]}}`)
+	kubectl(t, "patch", "ipaddresspool", "absent", "--type=merge", "-p",
+		`{"spec":{"addresses":["10.77.0.119/32"]}}`)
 	time.Sleep(2 * time.Second)
 	kubectl(t, "scale", "-n", system, "deployment/berth-controller", "--replicas="+replicas)
 	kubectl(t, "rollout", "status", "-n", system, "deployment/berth-controller", "--timeout=60s")
@@ -39,10 +40,12 @@ func TestPoolShrinksWhileNobodyLeads(t *testing.T) {
 	stays := func() {
 		t.Helper()
 		if got := address(t, "absent"); got != addr {
-			t.Fatalf("%s after the controllers came back the address is %q, it was %s", time.Since(start), got, addr)
+			t.Fatalf("%s after the controllers came back the address is %q, it was %s",
+				time.Since(start), got, addr)
 		}
 	}
-	leads := eventually(t, time.Minute, "the pool tells of what it no longer contains", func() (bool, string) {
+	leads := eventually(t, time.Minute, "the pool tells of what it "+
+		"no longer contains", func() (bool, string) {
 		stays()
 		got := get(t, "get ipaddresspool absent", ".status.outOfRange")
 		return strings.Contains(got, addr), got
@@ -53,7 +56,8 @@ func TestPoolShrinksWhileNobodyLeads(t *testing.T) {
 	}
 	client.stop()
 	requests, failed, _ := client.count()
-	fmt.Printf("figure: pool edited while nobody led: the pool tells of it %d ms after the controllers are back, %d of %d requests failed within %s\n",
+	fmt.Printf("figure: pool edited while nobody led: the pool tells of it %d ms after the controllers are "+
+		"back, %d of %d requests failed within %s\n",
 		leads.Milliseconds(), failed, requests, patience)
 	if failed > 0 || requests < 100 {
 		t.Errorf("%d of %d requests failed", failed, requests)

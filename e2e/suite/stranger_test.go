@@ -57,7 +57,8 @@ func together(t *testing.T) (stop func()) {
 	var wait sync.WaitGroup
 	wait.Go(func() {
 		for ctx.Err() == nil {
-			out, err := cluster.API().Kubectl(ctx, "get", "speakers", "-o", "jsonpath={.items[*].status.absentCount}")
+			out, err := cluster.API().Kubectl(ctx, "get", "speakers", "-o",
+				"jsonpath={.items[*].status.absentCount}")
 			if err == nil {
 				for _, n := range strings.Fields(string(out)) {
 					if n != "0" {
@@ -99,9 +100,11 @@ func TestStrangerAtMemberPort(t *testing.T) {
 		name   string
 		attack func(t *testing.T) string
 	}{
-		{"flood from the LAN", func(*testing.T) string { return fmt.Sprintf("%+v", flood(lab.HostStranger, 20*time.Second)) }},
+		{"flood from the LAN",
+			func(*testing.T) string { return fmt.Sprintf("%+v", flood(lab.HostStranger, 20*time.Second)) }},
 		{"flood from a pod", func(t *testing.T) string { return floodFromPod(t, victim, nodes[0]) }},
-		{"flood from a node", func(*testing.T) string { return fmt.Sprintf("%+v", flood(nodes[0], 10*time.Second)) }},
+		{"flood from a node",
+			func(*testing.T) string { return fmt.Sprintf("%+v", flood(nodes[0], 10*time.Second)) }},
 		{"trickle and datagrams", func(t *testing.T) string {
 			var trickled stranger.StreamResult
 			var sent int
@@ -116,7 +119,13 @@ func TestStrangerAtMemberPort(t *testing.T) {
 				})
 			})
 			both.Go(func() {
-				sent, err = stranger.Datagrams(t.Context(), from(lab.HostStranger), target(t, victim, product.MemberPort), 5000, 10*time.Second)
+				sent, err = stranger.Datagrams(
+					t.Context(),
+					from(lab.HostStranger),
+					target(t, victim, product.MemberPort),
+					5000,
+					10*time.Second,
+				)
 			})
 			both.Wait()
 			if err != nil {
@@ -134,7 +143,8 @@ func TestStrangerAtMemberPort(t *testing.T) {
 			stop()
 			to := e.served(t)
 			loss, at := e.longest(addresses, begin, to)
-			fmt.Printf("figure: %s: %s: the client lost an address for %d ms at most, the speaker had %d MiB at most\n",
+			fmt.Printf("figure: %s: %s: the client lost an address for %d ms at most, "+
+				"the speaker had %d MiB at most\n",
 				test.name, did, loss.Milliseconds(), bearable(t, victim))
 			if loss > fewLost {
 				t.Errorf("the client lost %s for %d ms", at, loss.Milliseconds())
@@ -224,14 +234,16 @@ func checkHealthPort(t *testing.T, name, first string, lasts time.Duration) {
 		sent := time.Now()
 		response, err := probe.Get("http://" + target(t, victim, healthPort) + "/healthz")
 		if err != nil {
-			t.Errorf("%s after the attack began the health port does not answer: %v", time.Since(start).Round(time.Second), err)
+			t.Errorf("%s after the attack began the health port does not answer: %v",
+				time.Since(start).Round(time.Second), err)
 			continue
 		}
 		_ = response.Body.Close()
 		slowest = max(slowest, time.Since(sent))
 		files = max(files, openFiles(t, victim))
 	}
-	fmt.Printf("figure: %d connections to the health port, %s: %+v; %d questions answered, the slowest after %d ms; the speaker had %d files open and %d MiB at most\n",
+	fmt.Printf("figure: %d connections to the health port, %s: %+v; "+
+		"%d questions answered, the slowest after %d ms; the speaker had %d files open and %d MiB at most\n",
 		connections, name, result, asked, slowest.Milliseconds(), files, bearable(t, victim))
 	if files > openLimit {
 		t.Errorf("the speaker had %d files open, want at most %d", files, openLimit)
@@ -293,7 +305,8 @@ func TestStrangerAtMetrics(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 			answers := <-bogus
-			fmt.Printf("figure: %d bogus requests a second, answered %v: the good one was answered %v\n", test.perSecond, answers, good)
+			fmt.Printf("figure: %d bogus requests a second, answered %v: the good one was answered %v\n",
+				test.perSecond, answers, good)
 			if len(good) != 1 || good[http.StatusOK] == 0 {
 				t.Errorf("answers to the good token: %v", good)
 			}
@@ -319,23 +332,32 @@ func TestForgedClaims(t *testing.T) {
 	const howLong = 20 * time.Second
 	var forger *stranger.Forger
 	err := cluster.Host(lab.HostStranger).Run(func() (err error) {
-		forger, err = stranger.Claims{Link: "eth0", Addresses: addresses, MACs: 5000, PerSecond: 1000, For: howLong}.Open()
+		forger, err = stranger.Claims{
+			Link:      "eth0",
+			Addresses: addresses,
+			MACs:      5000,
+			PerSecond: 1000,
+			For:       howLong,
+		}.Open()
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	writes, events := requestsServed(t, api, `resource="speakers"`), requestsServed(t, api, `resource="events"`)
+	writes := requestsServed(t, api, `resource="speakers"`)
+	events := requestsServed(t, api, `resource="events"`)
 	frames := forger.Run(t.Context())
 	time.Sleep(time.Second)
-	writes, events = requestsServed(t, api, `resource="speakers"`)-writes, requestsServed(t, api, `resource="events"`)-events
+	writes = requestsServed(t, api, `resource="speakers"`) - writes
+	events = requestsServed(t, api, `resource="events"`) - events
 	lines := 0
 	for _, s := range before {
 		out := kubectl(t, "logs", "-n", system, s.pod, "--since-time="+start.UTC().Format(time.RFC3339))
 		lines += strings.Count(out, "\n") + 1
 	}
-	fmt.Printf("figure: %d frames of forged claims in %s: %d log lines, %d writes of Speakers, %d writes of Events, by %d speakers\n",
+	fmt.Printf("figure: %d frames of forged claims in %s: %d log lines, %d writes of Speakers, "+
+		"%d writes of Events, by %d speakers\n",
 		frames, howLong, lines, writes, events, len(before))
 	// For each address and link a line in ten seconds, from each speaker, and some for what begins and ends.
 	bound := len(before) * len(addresses) * (int(howLong/(10*time.Second)) + 3) * 2
@@ -404,7 +426,13 @@ func TestRefreshFlood(t *testing.T) {
 				t.Fatal(err)
 			}
 			served := make(chan stranger.RouterResult, 1)
-			r := stranger.Router{ASN: peering.RouterASN, ID: lab.StrangerAddresses.V4, Reads: reads, PerSecond: 8000, Most: 200_000}
+			r := stranger.Router{
+				ASN:       peering.RouterASN,
+				ID:        lab.StrangerAddresses.V4,
+				Reads:     reads,
+				PerSecond: 8000,
+				Most:      200_000,
+			}
 			go func() { served <- r.Serve(t.Context(), listener, 20*time.Second) }()
 			apply(t, flooder.Manifest())
 			time.Sleep(8 * time.Second)
@@ -414,7 +442,8 @@ func TestRefreshFlood(t *testing.T) {
 			late := addressesOf(t, "flooded-late")
 			took := routedTo(t, lab.HostRouter, late, cluster.NodeNames()...)
 			result := <-served
-			fmt.Printf("figure: ROUTE-REFRESH flood, %s: %d sessions, %d refreshes; a change reached the other router %d ms after it had addresses; the speaker had %d MiB at most\n",
+			fmt.Printf("figure: ROUTE-REFRESH flood, %s: %d sessions, %d refreshes; a change reached the "+
+				"other router %d ms after it had addresses; the speaker had %d MiB at most\n",
 				name, result.Sessions, result.Refreshes, took.Milliseconds(), bearable(t, victim))
 			if result.Sessions == 0 {
 				t.Errorf("no session came up: %v", result.Ended)
@@ -486,7 +515,9 @@ func manyRoutes(t *testing.T, count int) []netip.Addr {
 	var routes []netip.Addr
 	eventually(t, 60*time.Second, "all have addresses", func() (bool, string) {
 		routes = nil
-		list, err := api.CoreV1().Services("default").List(t.Context(), metav1.ListOptions{LabelSelector: "flood=yes"})
+		list, err := api.CoreV1().Services("default").List(t.Context(), metav1.ListOptions{
+			LabelSelector: "flood=yes",
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -42,7 +42,8 @@ func TestStandInOnServiceLAN(t *testing.T) {
 		for ctx.Err() == nil {
 			// Only what it knows: to take away what it is asking for fails the requests that wait for the
 			// answer. It is an error while entries come back as soon as they are gone.
-			_, _ = cluster.Client().Exec(ctx, "ip", "neigh", "flush", "dev", lab.ServiceLink, "nud", "reachable")
+			_, _ = cluster.Client().Exec(ctx, "ip", "neigh", "flush", "dev", lab.ServiceLink,
+				"nud", "reachable")
 			n++
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -62,7 +63,8 @@ func TestStandInOnServiceLAN(t *testing.T) {
 	for i, c := range clients {
 		c.stop()
 		requests, failed, longest := c.count()
-		fmt.Printf("figure: speaker of the owner on svc0 replaced (%d ms): %d of %d requests to %s failed, longest without an answer %d ms, %d times with an empty neighbour cache\n",
+		fmt.Printf("figure: speaker of the owner on svc0 replaced (%d ms): %d of %d requests to %s failed, "+
+			"longest without an answer %d ms, %d times with an empty neighbour cache\n",
 			took.Milliseconds(), failed, requests, addresses[i], longest.Milliseconds(), flushes)
 		if failed > 0 || requests < 50 {
 			t.Errorf("%d of %d requests to %s failed", failed, requests, addresses[i])
@@ -92,7 +94,9 @@ func serviceOwners(t *testing.T, e *eyes) map[netip.Addr]string {
 	eventually(t, 10*time.Second, "all addresses are claimed on the service LAN", func() (bool, string) {
 		out = map[netip.Addr]string{}
 		from := time.Now().Add(-500 * time.Millisecond)
-		heard := slices.DeleteFunc(e.capture.Claims(from), func(c watch.Claim) bool { return c.Port == e.cutOff })
+		heard := slices.DeleteFunc(e.capture.Claims(from), func(c watch.Claim) bool {
+			return c.Port == e.cutOff
+		})
 		for addr, mac := range watch.Owners(heard, from) {
 			if node, known := nodes[mac.String()]; known {
 				out[addr] = node
@@ -140,15 +144,21 @@ func TestServiceVLANDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.cutOff = lab.ServiceLink + "-" + victim
-	if got := strings.TrimSpace(string(must(t)(cluster.Host(victim).Exec(t.Context(), "cat", "/sys/class/net/"+lab.ServiceLink+"/carrier")))); got != "1" {
+	carrier := must(t)(cluster.Host(victim).Exec(t.Context(), "cat",
+		"/sys/class/net/"+lab.ServiceLink+"/carrier"))
+	if got := strings.TrimSpace(string(carrier)); got != "1" {
 		t.Fatalf("%s of %s has carrier %q", lab.ServiceLink, victim, got)
 	}
 	time.Sleep(time.Second)
 	away := e.served(t)
 	loss, at := e.longest(owned, from, away)
-	fmt.Printf("figure: the service VLAN of the owner of %d addresses dies: the client lost one for %d ms at most\n", len(owned), loss.Milliseconds())
+	fmt.Printf(
+		"figure: the service VLAN of the owner of %d addresses dies: the client lost one for %d ms at most\n",
+		len(owned), loss.Milliseconds(),
+	)
 	if loss > moveLimit {
-		t.Errorf("the client lost %s for %d ms, want at most %d", at, loss.Milliseconds(), moveLimit.Milliseconds())
+		t.Errorf("the client lost %s for %d ms, want at most %d",
+			at, loss.Milliseconds(), moveLimit.Milliseconds())
 	}
 	after := serviceOwners(t, e)
 	for _, addr := range owned {
@@ -175,7 +185,8 @@ func TestServiceVLANDies(t *testing.T) {
 	end := e.served(t)
 	loss, at = e.longest(addresses, away, end)
 	changes := watch.Changes(onLAN(e.claimsSince(t, back), lab.ServiceLAN))
-	fmt.Printf("figure: the service VLAN is back: the client lost an address for %d ms at most, %d changes of place\n", loss.Milliseconds(), len(changes))
+	fmt.Printf("figure: the service VLAN is back: the client lost an address for %d ms at most, "+
+		"%d changes of place\n", loss.Milliseconds(), len(changes))
 	if loss > fewLost {
 		t.Errorf("the client lost %s for %d ms when the VLAN was back", at, loss.Milliseconds())
 	}
@@ -184,7 +195,8 @@ func TestServiceVLANDies(t *testing.T) {
 	}
 	for _, o := range watch.Overlaps(onLAN(e.capture.Claims(back), lab.ServiceLAN), 4*askEvery) {
 		if o.Length() > twoAtOnce {
-			t.Errorf("%s and %s answer for %s at once for %d ms", o.First, o.Second, o.Addr, o.Length().Milliseconds())
+			t.Errorf("%s and %s answer for %s at once for %d ms",
+				o.First, o.Second, o.Addr, o.Length().Milliseconds())
 		}
 	}
 	eventually(t, 30*time.Second, "no conflict is left", func() (bool, string) {
@@ -193,7 +205,7 @@ func TestServiceVLANDies(t *testing.T) {
 	})
 }
 
-// onLAN are the claims on one LAN.
+// onLAN returns the claims on one LAN.
 func onLAN(claims []watch.Claim, lan lab.LAN) []watch.Claim {
 	return slices.DeleteFunc(slices.Clone(claims), func(c watch.Claim) bool { return c.LAN != lan })
 }
@@ -218,7 +230,8 @@ func TestTwoLinksInOneSubnet(t *testing.T) {
 		if t.Failed() {
 			t.Log("conflicts:", conflicts(t, addresses...))
 			for _, addr := range addresses {
-				t.Log(addr, "is announced by", announcers(t, addr), "and answered by", answerers(t, lab.HostClient, lab.ServiceLink, addr, 3))
+				t.Log(addr, "is announced by", announcers(t, addr),
+					"and answered by", answerers(t, lab.HostClient, lab.ServiceLink, addr, 3))
 			}
 		}
 	}()

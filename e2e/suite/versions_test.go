@@ -31,7 +31,8 @@ func TestTwoVersions(t *testing.T) {
 	t.Cleanup(func() {
 		// What is there already costs nothing.
 		for _, args := range [][]string{
-			{"patch", "-n", system, product.Speaker, "--type=merge", "-p", `{"spec":{"updateStrategy":{"type":"RollingUpdate"}}}`},
+			{"patch", "-n", system, product.Speaker, "--type=merge", "-p",
+				`{"spec":{"updateStrategy":{"type":"RollingUpdate"}}}`},
 			{"set", "image", "-n", system, product.Speaker, "speaker=" + before},
 		} {
 			if _, err := cluster.API().Kubectl(context.WithoutCancel(t.Context()), args...); err != nil {
@@ -52,7 +53,8 @@ func TestTwoVersions(t *testing.T) {
 		whole(t)
 		to := e.served(t)
 		loss, at := e.longest(addresses, from, to)
-		fmt.Printf("figure: %s: the client lost one of %d addresses for %d ms at most\n", name, len(addresses), loss.Milliseconds())
+		fmt.Printf("figure: %s: the client lost one of %d addresses for %d ms at most\n",
+			name, len(addresses), loss.Milliseconds())
 		if loss > fewLost {
 			t.Errorf("%s: the client lost %s for %d ms", name, at, loss.Milliseconds())
 		}
@@ -81,7 +83,8 @@ func TestTwoVersions(t *testing.T) {
 	step("one node gets the next version", func() {
 		strategy("OnDelete")
 		install(next)
-		pod := get(t, "get pod -n "+system+" -l "+product.SpeakerPods+" --field-selector spec.nodeName="+victim, ".items[0].metadata.name")
+		pod := get(t, "get pod -n "+system+" -l "+product.SpeakerPods+" --field-selector spec.nodeName="+
+			victim, ".items[0].metadata.name")
 		kubectl(t, "delete", "pod", "-n", system, pod, "--wait=true")
 		eventually(t, time.Minute, "a speaker of the next version works", func() (bool, string) {
 			got := get(t, "get speaker "+victim, ".status.version")
@@ -143,7 +146,8 @@ func takeOver(t *testing.T, e *eyes, victim string) {
 		}
 	}
 	loss, at := e.longest(had, from, to)
-	fmt.Printf("figure: takeover from a node with the next version: the client lost one of %d addresses for %d ms at most\n", len(had), loss.Milliseconds())
+	fmt.Printf("figure: takeover from a node with the next version: "+
+		"the client lost one of %d addresses for %d ms at most\n", len(had), loss.Milliseconds())
 	if loss > lossLimit {
 		t.Errorf("the client lost %s for %d ms", at, loss.Milliseconds())
 	}

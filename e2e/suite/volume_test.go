@@ -77,8 +77,10 @@ spec: {addresses: [10.100.0.0/19], onShrink: Move, serviceAllocation: {namespace
 	}
 	slices.Sort(waits)
 	written := statusWrites(t, api) - writes
-	fmt.Printf("figure: %d Services created in %.1f s, all assigned after %.1f s; time to address p50 %d ms, p99 %d ms; %d status writes; controller %.2f ms of CPU each, %d MiB resident\n",
-		many, createdIn.Seconds(), assignedIn.Seconds(), waits[many/2].Milliseconds(), waits[many*99/100].Milliseconds(),
+	fmt.Printf("figure: %d Services created in %.1f s, all assigned after %.1f s; time to address p50 %d "+
+		"ms, p99 %d ms; %d status writes; controller %.2f ms of CPU each, %d MiB resident\n",
+		many, createdIn.Seconds(), assignedIn.Seconds(), waits[many/2].Milliseconds(),
+		waits[many*99/100].Milliseconds(),
 		written, used.Seconds()*1000/many, controllerRSS(t)>>20)
 	if written != many {
 		t.Errorf("%d status writes for %d Services", written, many)
@@ -112,7 +114,8 @@ func restartWithMany(t *testing.T, api *kubernetes.Clientset) {
 	if got := statusWrites(t, api) - writes - 1; got != 0 {
 		t.Errorf("%d status writes after a restart", got)
 	}
-	fmt.Printf("figure: controllers restarted with %d Services: all pods ready after %.1f s, no write\n", many, ready.Seconds())
+	fmt.Printf("figure: controllers restarted with %d Services: all pods ready after %.1f s, no write\n",
+		many, ready.Seconds())
 }
 
 // shrinkWithMany takes a part of the pool away: who is in it moves, and
@@ -122,7 +125,8 @@ func shrinkWithMany(t *testing.T, api *kubernetes.Clientset, held map[string]str
 	writes := statusWrites(t, api)
 	gone := netip.MustParsePrefix("10.100.1.0/24")
 	kubectl(t, "patch", "ipaddresspool", "many", "--type=merge", "-p",
-		`{"spec":{"addresses":["10.100.0.0/24","10.100.2.0/23","10.100.4.0/22","10.100.8.0/21","10.100.16.0/20"]}}`)
+		`{"spec":{"addresses":["10.100.0.0/24","10.100.2.0/23","10.100.4.0/22",`+
+			`"10.100.8.0/21","10.100.16.0/20"]}}`)
 	start := time.Now()
 	var after map[string]string
 	eventually(t, 30*time.Second, "nobody is in 10.100.1.0/24", func() (bool, string) {
@@ -145,7 +149,8 @@ func shrinkWithMany(t *testing.T, api *kubernetes.Clientset, held map[string]str
 			t.Errorf("%s lost %s, which the pool still contains", name, addr)
 		}
 	}
-	fmt.Printf("figure: pool edited: %d of %d Services moved within %.1f s, %d status writes\n", moved, many, took.Seconds(), statusWrites(t, api)-writes)
+	fmt.Printf("figure: pool edited: %d of %d Services moved within %.1f s, %d status writes\n",
+		moved, many, took.Seconds(), statusWrites(t, api)-writes)
 	if got := statusWrites(t, api) - writes; got != moved || moved != 256 {
 		t.Errorf("%d moved and %d were written, want 256", moved, got)
 	}
@@ -187,7 +192,7 @@ func createMany(t *testing.T, api *kubernetes.Clientset) map[string]time.Time {
 	return created
 }
 
-// addresses are those of all Services in the namespace, with their names.
+// addresses returns the addresses of all Services in the namespace, with their names.
 func addresses(t *testing.T, api *kubernetes.Clientset) map[string]string {
 	t.Helper()
 	list, err := api.CoreV1().Services("many").List(t.Context(), metav1.ListOptions{})
@@ -331,7 +336,8 @@ func controllerRSS(t *testing.T) int64 {
 	t.Helper()
 	for line := range strings.SplitSeq(controllerFile(t, "status"), "\n") {
 		if kib, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kib), "kB")), 10, 64)
+			number := strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kib), "kB"))
+			n, err := strconv.ParseInt(number, 10, 64)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -22,7 +22,9 @@ type Asker struct {
 
 // StartAsker begins to ask by eth0. The host must not be the one whose loss is measured: its kernel learns
 // from the answers.
-func StartAsker(l *lab.Lab, host string, from lab.Addresses, addresses []netip.Addr, interval time.Duration) (*Asker, error) {
+func StartAsker(
+	l *lab.Lab, host string, from lab.Addresses, addresses []netip.Addr, interval time.Duration,
+) (*Asker, error) {
 	return StartAskerOn(l, host, "eth0", from, addresses, interval)
 }
 
@@ -118,7 +120,8 @@ func solicitation(mac MAC, from, target netip.Addr) []byte {
 
 // checksum is that of ICMPv6 over the pseudo-header and the message (RFC 8200, 8.1).
 func checksum(from, to [16]byte, message []byte) uint16 {
-	all := append(append(from[:], to[:]...), 0, 0, byte(len(message)>>8), byte(len(message)), 0, 0, 0, protocolICMPv6)
+	all := append(append(from[:], to[:]...), 0, 0, byte(len(message)>>8), byte(len(message)), 0, 0,
+		0, protocolICMPv6)
 	all = append(all, message...)
 	if len(all)%2 == 1 {
 		all = append(all, 0)

@@ -22,7 +22,9 @@ type Departure struct {
 
 // Departures judges events in the order in which they happened: what became of a next hop in the routes to
 // these addresses, all of which listed it before.
-func Departures(events []RouteEvent, isHop func(netip.Addr) bool, addresses []netip.Addr) map[netip.Addr]Departure {
+func Departures(
+	events []RouteEvent, isHop func(netip.Addr) bool, addresses []netip.Addr,
+) map[netip.Addr]Departure {
 	out := map[netip.Addr]Departure{}
 	for _, addr := range addresses {
 		out[addr] = Departure{Listed: true}

@@ -73,9 +73,10 @@ func OutageOf(probes []Probe, from, to, interval time.Duration) Outage {
 // A spell finds the longest time without a good probe.
 type spell struct {
 	from, interval time.Duration
-	known, missed  bool // whether there was a good probe, or the time from which on it counts; whether the last was missed
-	lastGood       time.Duration
-	longest        time.Duration
+	// whether there was a good probe, or the time from which on it counts; whether the last was missed
+	known, missed bool
+	lastGood      time.Duration
+	longest       time.Duration
 }
 
 func (s *spell) next(sent time.Duration, good bool) {

@@ -46,7 +46,8 @@ func TestOutageOf(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			got := OutageOf(probes(test.probes), test.from, test.to, 10*ms)
-			if got.Longest != time.Duration(test.longest)*ms || got.Lost != test.lost || got.Sent != test.sent {
+			if got.Longest != time.Duration(test.longest)*ms || got.Lost != test.lost ||
+				got.Sent != test.sent {
 				t.Errorf("got %+v", got)
 			}
 		})
@@ -55,13 +56,18 @@ func TestOutageOf(t *testing.T) {
 
 func TestOutageTellsDroppedFromLate(t *testing.T) {
 	got := OutageOf(probes("+~~-~+"), 0, time.Second, 10*time.Millisecond)
-	if got.Lost != 4 || got.Late != 3 || got.Longest != 40*time.Millisecond || got.Dropped != 10*time.Millisecond {
+	if got.Lost != 4 || got.Late != 3 || got.Longest != 40*time.Millisecond ||
+		got.Dropped != 10*time.Millisecond {
 		t.Errorf("got %+v", got)
 	}
 }
 
 func TestOutageTellsWhenItWasOver(t *testing.T) {
-	for text, want := range map[string]time.Duration{"++++": 0, "+-+++": 10 * time.Millisecond, "+-+-~+++": 40 * time.Millisecond} {
+	for text, want := range map[string]time.Duration{
+		"++++":     0,
+		"+-+++":    10 * time.Millisecond,
+		"+-+-~+++": 40 * time.Millisecond,
+	} {
 		if got := OutageOf(probes(text), 0, time.Second, 10*time.Millisecond).Last; got != want {
 			t.Errorf("%s: the last was lost after %s, want %s", text, got, want)
 		}
@@ -82,10 +88,12 @@ func TestSummaryOf(t *testing.T) {
 	for i := 200; i > 0; i-- {
 		values = append(values, time.Duration(i)*time.Millisecond)
 	}
-	if got, want := SummaryOf(values).String(), "min 1, median 100, p99 198, max 200 ms (of 200)"; got != want {
+	const want = "min 1, median 100, p99 198, max 200 ms (of 200)"
+	if got := SummaryOf(values).String(); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if got := SummaryOf(values[:1]).String(); !strings.HasPrefix(got, "min 200, median 200, p99 200, max 200") {
+	got := SummaryOf(values[:1]).String()
+	if !strings.HasPrefix(got, "min 200, median 200, p99 200, max 200") {
 		t.Error(got)
 	}
 	if got := SummaryOf(nil); got != (Summary{}) {

@@ -17,7 +17,11 @@ func claims(t *testing.T, text string) []Claim {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out = append(out, Claim{At: time.Unix(0, 0).Add(ms), Addr: netip.MustParseAddr("10.77.0.1"), MAC: MAC{5: word[0]}})
+		out = append(out, Claim{
+			At:   time.Unix(0, 0).Add(ms),
+			Addr: netip.MustParseAddr("10.77.0.1"),
+			MAC:  MAC{5: word[0]},
+		})
 	}
 	return out
 }
@@ -34,13 +38,15 @@ func TestOverlaps(t *testing.T) {
 		{"away and back: no overlap, however often", "A0 A50 B800 B850 A2000 A2050 B4000", ""},
 		{"back too early", "A0 A50 B800 B850 A870 B900 A920 B950 A970 A1020", "B-A 870..950"},
 		{"a third at the same time", "A0 B10 C20 A50 B60 C70 A100", "A-B 10..100 A-C 20..100 B-C 20..60"},
-		{"a frozen node wakes up and answers what it had in its queue", "A0 A50 B800 B850 A900 A900 A900 B950 B1000", "B-A 900..950"},
+		{"a frozen node wakes up and answers what it had in its queue",
+			"A0 A50 B800 B850 A900 A900 A900 B950 B1000", "B-A 900..950"},
 		{"a pause shorter than quiet is none", "A0 A200 B100 B300", "A-B 100..200"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			var got []string
 			for _, o := range Overlaps(claims(t, test.claims), 200*time.Millisecond) {
-				got = append(got, fmt.Sprintf("%c-%c %d..%d", o.First[5], o.Second[5], o.From.UnixMilli(), o.To.UnixMilli()))
+				got = append(got, fmt.Sprintf("%c-%c %d..%d",
+					o.First[5], o.Second[5], o.From.UnixMilli(), o.To.UnixMilli()))
 			}
 			if got := strings.Join(got, " "); got != test.want {
 				t.Errorf("%s: got %q, want %q", test.claims, got, test.want)
@@ -78,7 +84,9 @@ func TestChangesAndOwners(t *testing.T) {
 }
 
 func TestAstray(t *testing.T) {
-	one, two, three := netip.MustParseAddr("10.77.0.1"), netip.MustParseAddr("fd77::2"), netip.MustParseAddr("10.77.0.3")
+	one := netip.MustParseAddr("10.77.0.1")
+	two := netip.MustParseAddr("fd77::2")
+	three := netip.MustParseAddr("10.77.0.3")
 	owners := map[netip.Addr]MAC{one: {5: 'A'}, two: {5: 'B'}, three: {5: 'C'}}
 	cache := map[netip.Addr]MAC{one: {5: 'A'}, two: {5: 'A'}}
 	if got := Astray(cache, owners); got != 1 {

@@ -74,7 +74,10 @@ func openRoutes() (fd int, err error) {
 	err = errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 32<<20),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout),
-		unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE}),
+		unix.Bind(fd, &unix.SockaddrNetlink{
+			Family: unix.AF_NETLINK,
+			Groups: unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE,
+		}),
 	)
 	if err != nil {
 		_ = unix.Close(fd)
@@ -143,7 +146,8 @@ func (r *Routes) Stop() error {
 // false for whatever else comes, and for routes that are not in the main table, do not lead to a host by
 // unicast, or are only remembered (RTM_F_CLONED).
 func parseRoute(m syscall.NetlinkMessage) (e RouteEvent, ok bool) {
-	if m.Header.Type != unix.RTM_NEWROUTE && m.Header.Type != unix.RTM_DELROUTE || len(m.Data) < unix.SizeofRtMsg {
+	if m.Header.Type != unix.RTM_NEWROUTE && m.Header.Type != unix.RTM_DELROUTE ||
+		len(m.Data) < unix.SizeofRtMsg {
 		return e, false
 	}
 	family, bits, table, kind := m.Data[0], int(m.Data[1]), uint32(m.Data[4]), m.Data[7]

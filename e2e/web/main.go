@@ -26,7 +26,8 @@ const drainLimit = 5 * time.Second
 
 func main() {
 	address := flag.String("addr", ":8080", "TCP and UDP address to listen on")
-	pod := flag.String("pod", os.Getenv("POD_NAME"), "name of the pod (default $POD_NAME, else the host name)")
+	pod := flag.String("pod", os.Getenv("POD_NAME"),
+		"name of the pod (default $POD_NAME, else the host name)")
 	node := flag.String("node", os.Getenv("NODE_NAME"), "name of the node (default $NODE_NAME)")
 	flag.Parse()
 	hostname, _ := os.Hostname() // an empty name is told as such

@@ -22,7 +22,8 @@ func TestAnswersOnBothProtocols(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- server{pod: "web-1", node: "node2"}.serve(ctx, address) }()
 
-	if got, want := get(t, address), "pod=web-1 node=node2 client=127.0.0.1:"; len(got) < len(want) || got[:len(want)] != want {
+	if got, want := get(t, address), "pod=web-1 node=node2 client=127.0.0.1:"; len(got) < len(want) ||
+		got[:len(want)] != want {
 		t.Errorf("HTTP: %q, want %q…", got, want)
 	}
 	conn, err := net.Dial("udp", address)

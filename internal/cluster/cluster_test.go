@@ -65,7 +65,9 @@ func TestASnapshotIsReadLikeACache(t *testing.T) {
 			parsed, _ := config.Parse(objects, config.Config{}, time.Unix(0, 0))
 			return parsed.PoolOf(clustertest.Address) != nil, err
 		})
-		same("addresses of node1", func(r *cluster.Reader) (any, error) { return r.NodeAddresses(t.Context(), "node1"), nil })
+		same("addresses of node1", func(r *cluster.Reader) (any, error) {
+			return r.NodeAddresses(t.Context(), "node1"), nil
+		})
 	}
 }
 
@@ -73,12 +75,16 @@ func TestASnapshotIsReadLikeACache(t *testing.T) {
 func TestASnapshotSaysWhatItCannotDo(t *testing.T) {
 	s := cluster.NewSnapshot("", clustertest.Service("web")...)
 	var services corev1.ServiceList
-	for _, option := range []client.ListOption{client.MatchingFields{"spec.type": "x"}, client.MatchingLabels{"a": "b"}} {
+	for _, option := range []client.ListOption{
+		client.MatchingFields{"spec.type": "x"},
+		client.MatchingLabels{"a": "b"},
+	} {
 		if err := s.List(t.Context(), &services, option); err == nil {
 			t.Errorf("a snapshot lists by %v", option)
 		}
 	}
-	if err := s.Get(t.Context(), types.NamespacedName{Name: "node1"}, &corev1.Node{}); !apierrors.IsNotFound(err) {
+	err := s.Get(t.Context(), types.NamespacedName{Name: "node1"}, &corev1.Node{})
+	if !apierrors.IsNotFound(err) {
 		t.Errorf("an object that is not there is read: %v", err)
 	}
 }

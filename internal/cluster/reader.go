@@ -85,7 +85,9 @@ func NewReader(from client.Reader, class, namespace string, others *OtherSecrets
 }
 
 // Get reads one object.
-func (r *Reader) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+func (r *Reader) Get(
+	ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption,
+) error {
 	return r.from.Get(ctx, key, into, opts...)
 }
 
@@ -100,7 +102,9 @@ func (r *Reader) Services(ctx context.Context, addr netip.Addr) ([]announcement.
 	for i := range list.Items {
 		s := &list.Items[i]
 		var slices discoveryv1.EndpointSliceList
-		if err := r.from.List(ctx, &slices, client.MatchingFields{byService: client.ObjectKeyFromObject(s).String()}); err != nil {
+		err := r.from.List(ctx, &slices,
+			client.MatchingFields{byService: client.ObjectKeyFromObject(s).String()})
+		if err != nil {
 			return nil, fmt.Errorf("list EndpointSlices of %s/%s: %w", s.Namespace, s.Name, err)
 		}
 		out = append(out, announcement.ParseService(s, slices.Items, addr))

@@ -93,7 +93,9 @@ func secretNames() *metav1.PartialObjectMetadata {
 }
 
 // Watch follows the Secrets of a namespace until ctx ends. Nobody waits for it.
-func (o *OtherSecrets) Watch(ctx context.Context, mgr manager.Manager, namespace string, log *slog.Logger) error {
+func (o *OtherSecrets) Watch(
+	ctx context.Context, mgr manager.Manager, namespace string, log *slog.Logger,
+) error {
 	c, err := ctrlcache.New(mgr.GetConfig(), ctrlcache.Options{
 		HTTPClient: mgr.GetHTTPClient(),
 		Scheme:     mgr.GetScheme(),
@@ -126,6 +128,11 @@ func onlyName(in any) (any, error) {
 	if !ok {
 		return in, nil
 	}
-	o.ObjectMeta = metav1.ObjectMeta{Namespace: o.Namespace, Name: o.Name, UID: o.UID, ResourceVersion: o.ResourceVersion}
+	o.ObjectMeta = metav1.ObjectMeta{
+		Namespace:       o.Namespace,
+		Name:            o.Name,
+		UID:             o.UID,
+		ResourceVersion: o.ResourceVersion,
+	}
 	return o, nil
 }

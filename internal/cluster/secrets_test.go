@@ -39,7 +39,8 @@ func TestSecretsOfAnotherType(t *testing.T) {
 	}
 	objects := []client.Object{tor}
 	problem := func() string {
-		read, err := NewReader(NewSnapshot("", objects...), "", "berth-system", others).ConfigObjects(t.Context())
+		reader := NewReader(NewSnapshot("", objects...), "", "berth-system", others)
+		read, err := reader.ConfigObjects(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +61,9 @@ func TestSecretsOfAnotherType(t *testing.T) {
 	}{
 		{"no Secret", func() {}, "is not there"},
 		{"one of another name", func() { watched.OnAdd(named("other"), false) }, "is not there"},
-		{"one of another type", func() { watched.OnAdd(named("tor"), false) }, "Secret tor is not of type kubernetes.io/basic-auth"},
+		{"one of another type", func() {
+			watched.OnAdd(named("tor"), false)
+		}, "Secret tor is not of type kubernetes.io/basic-auth"},
 		{"it is deleted", func() { watched.OnDelete(named("tor")) }, "is not there"},
 		{"there again, and deleted while nobody watched", func() {
 			watched.OnAdd(named("tor"), false)
@@ -80,10 +83,13 @@ func TestSecretsOfAnotherType(t *testing.T) {
 
 func TestOnlyNamesOfOtherSecretsAreKept(t *testing.T) {
 	o := secretNames()
-	o.Name, o.Annotations, o.Labels = "tor", map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "secret"}, map[string]string{"a": "b"}
+	o.Name = "tor"
+	o.Annotations = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "secret"}
+	o.Labels = map[string]string{"a": "b"}
 	out, err := onlyName(o)
 	got, ok := out.(*metav1.PartialObjectMetadata)
-	if err != nil || !ok || got.Name != "tor" || got.Annotations != nil || got.Labels != nil || got.Kind != "Secret" {
+	if err != nil || !ok || got.Name != "tor" || got.Annotations != nil || got.Labels != nil ||
+		got.Kind != "Secret" {
 		t.Errorf("got %+v, %v", out, err)
 	}
 }

@@ -30,7 +30,9 @@ func NewSnapshot(class string, objects ...client.Object) *Snapshot {
 }
 
 // Get implements client.Reader.
-func (s *Snapshot) Get(_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
+func (s *Snapshot) Get(
+	_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption,
+) error {
 	for _, o := range s.objects {
 		if reflect.TypeOf(o) == reflect.TypeOf(into) && client.ObjectKeyFromObject(o) == key {
 			reflect.ValueOf(into).Elem().Set(reflect.ValueOf(o.DeepCopyObject()).Elem())
@@ -59,7 +61,8 @@ func (s *Snapshot) List(_ context.Context, list client.ObjectList, opts ...clien
 	}
 	out := reflect.MakeSlice(items.Type(), 0, 0)
 	for _, object := range s.objects {
-		if reflect.TypeOf(object).Elem() != items.Type().Elem() || o.Namespace != "" && object.GetNamespace() != o.Namespace {
+		if reflect.TypeOf(object).Elem() != items.Type().Elem() ||
+			o.Namespace != "" && object.GetNamespace() != o.Namespace {
 			continue
 		}
 		matches, err := s.matches(object, wanted)

@@ -31,7 +31,9 @@ func TestWhichConnectionGoesForANewOne(t *testing.T) {
 		{"its own goes first, whoever has most", "abba", "a", 0},
 	} {
 		var open []netip.Prefix
-		named := func(r rune) netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(r)}), 32) }
+		named := func(r rune) netip.Prefix {
+			return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(r)}), 32)
+		}
 		for _, r := range test.open {
 			open = append(open, named(r))
 		}
@@ -48,7 +50,8 @@ func TestBoundsHold(t *testing.T) {
 		b := bounds{source: rapid.IntRange(1, 4).Draw(t, "source"), all: rapid.IntRange(1, 8).Draw(t, "all")}
 		var open []netip.Prefix
 		for range rapid.IntRange(0, 60).Draw(t, "connections") {
-			s := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(rapid.IntRange(0, 9).Draw(t, "from"))}), 32)
+			last := byte(rapid.IntRange(0, 9).Draw(t, "from"))
+			s := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, last}), 32)
 			count := map[netip.Prefix]int{}
 			for _, o := range open {
 				count[o]++
@@ -85,7 +88,8 @@ func TestSources(t *testing.T) {
 		"fe80::1%eth0":       "fe80::1/128",
 		"fd77:0:0:1::1:2222": "fd77:0:0:1::/64",
 	} {
-		if got := sourceOf(net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(remote), 1))); got != netip.MustParsePrefix(want) {
+		got := sourceOf(net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(remote), 1)))
+		if got != netip.MustParsePrefix(want) {
 			t.Errorf("%s counts for %s, want %s", remote, got, want)
 		}
 	}
@@ -125,7 +129,8 @@ func TestThousandsOfIdleConnectionsBlindNobody(t *testing.T) {
 			return err
 		}
 		defer response.Body.Close()
-		if text, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusOK || string(text) != "ok\n" {
+		text, _ := io.ReadAll(response.Body)
+		if response.StatusCode != http.StatusOK || string(text) != "ok\n" {
 			return fmt.Errorf("answered %d %q", response.StatusCode, text)
 		}
 		return nil
@@ -133,7 +138,8 @@ func TestThousandsOfIdleConnectionsBlindNobody(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for i := range strangers {
 		// From many sources, and from one that is the kubelet's own.
-		conn, err := from(fmt.Sprintf("127.0.%d.%d", i%7, 2+i%40)).DialContext(t.Context(), "tcp", listener.Addr().String())
+		source := fmt.Sprintf("127.0.%d.%d", i%7, 2+i%40)
+		conn, err := from(source).DialContext(t.Context(), "tcp", listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -57,7 +57,8 @@ func TestEventsHaveAPace(t *testing.T) {
 		if got := got.count(); got != n {
 			t.Fatalf("%d Events after a minute, want %d", got, n)
 		}
-		if took, want := got.times[n-1].Sub(start), (n-eventBurst)*time.Second/eventRate; took < want || took > want+time.Second {
+		took, want := got.times[n-1].Sub(start), (n-eventBurst)*time.Second/eventRate
+		if took < want || took > want+time.Second {
 			t.Errorf("the last came after %s, want %s", took, want)
 		}
 		for i, note := range got.notes {

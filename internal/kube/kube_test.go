@@ -105,39 +105,59 @@ func TestQueueLooksAtSomeLast(t *testing.T) {
 
 func TestCacheHoldsOnlyWhatIsRead(t *testing.T) {
 	meta := metav1.ObjectMeta{
-		Name: "x", Labels: map[string]string{"kept": "yes"}, ManagedFields: []metav1.ManagedFieldsEntry{{}},
-		Annotations: map[string]string{corev1.LastAppliedConfigAnnotation: "{}", v1beta1.AnnotationAddressPool: "lan"},
+		Name:          "x",
+		Labels:        map[string]string{"kept": "yes"},
+		ManagedFields: []metav1.ManagedFieldsEntry{{}},
+		Annotations: map[string]string{
+			corev1.LastAppliedConfigAnnotation: "{}",
+			v1beta1.AnnotationAddressPool:      "lan",
+		},
 	}
 	on, ready := "node1", true
 
 	in, _ := trim(&corev1.Service{ObjectMeta: *meta.DeepCopy()})
-	if s := in.(*corev1.Service); len(s.ManagedFields) > 0 || len(s.Annotations) != 1 || s.Annotations[v1beta1.AnnotationAddressPool] != "lan" || s.Labels["kept"] == "" {
+	if s := in.(*corev1.Service); len(s.ManagedFields) > 0 || len(s.Annotations) != 1 ||
+		s.Annotations[v1beta1.AnnotationAddressPool] != "lan" || s.Labels["kept"] == "" {
 		t.Errorf("the Service is %+v", s.ObjectMeta)
 	}
 
 	in, _ = trim(&corev1.Node{ObjectMeta: *meta.DeepCopy(), Status: corev1.NodeStatus{
 		Conditions: []corev1.NodeCondition{
-			{Type: corev1.NodeMemoryPressure}, {Type: corev1.NodeReady, Message: "node is shutting down", LastHeartbeatTime: metav1.Now()},
+			{Type: corev1.NodeMemoryPressure},
+			{Type: corev1.NodeReady, Message: "node is shutting down", LastHeartbeatTime: metav1.Now()},
 			{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue, Message: "long"},
 		},
 		Images: []corev1.ContainerImage{{SizeBytes: 1}},
 	}})
-	if n := in.(*corev1.Node); len(n.Status.Images) > 0 || n.Labels["kept"] == "" || len(n.Status.Conditions) != 2 ||
-		n.Status.Conditions[0] != (corev1.NodeCondition{Type: corev1.NodeReady, Message: "node is shutting down"}) ||
-		n.Status.Conditions[1] != (corev1.NodeCondition{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue}) {
+	n := in.(*corev1.Node)
+	conditions := []corev1.NodeCondition{
+		{Type: corev1.NodeReady, Message: "node is shutting down"},
+		{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue},
+	}
+	if len(n.Status.Images) > 0 || n.Labels["kept"] == "" || !slices.Equal(n.Status.Conditions, conditions) {
 		t.Errorf("the Node is %+v", n)
 	}
 
-	in, _ = trim(&discoveryv1.EndpointSlice{ObjectMeta: *meta.DeepCopy(), Ports: []discoveryv1.EndpointPort{{}}, Endpoints: []discoveryv1.Endpoint{{
-		NodeName: &on, Addresses: []string{"10.244.0.7"}, Conditions: discoveryv1.EndpointConditions{Ready: &ready},
-	}}})
+	in, _ = trim(&discoveryv1.EndpointSlice{
+		ObjectMeta: *meta.DeepCopy(),
+		Ports:      []discoveryv1.EndpointPort{{}},
+		Endpoints: []discoveryv1.Endpoint{{
+			NodeName:   &on,
+			Addresses:  []string{"10.244.0.7"},
+			Conditions: discoveryv1.EndpointConditions{Ready: &ready},
+		}},
+	})
 	if s := in.(*discoveryv1.EndpointSlice); len(s.Ports) > 0 || len(s.Endpoints[0].Addresses) > 0 ||
 		*s.Endpoints[0].NodeName != on || !*s.Endpoints[0].Conditions.Ready || s.Labels["kept"] == "" {
 		t.Errorf("the EndpointSlice is %+v", s)
 	}
 
-	in, _ = trim(&corev1.Secret{ObjectMeta: *meta.DeepCopy(), Data: map[string][]byte{"password": []byte("x"), "username": []byte("y")}})
-	if s := in.(*corev1.Secret); len(s.Data) != 1 || string(s.Data["password"]) != "x" || len(s.Annotations) > 0 {
+	in, _ = trim(&corev1.Secret{
+		ObjectMeta: *meta.DeepCopy(),
+		Data:       map[string][]byte{"password": []byte("x"), "username": []byte("y")},
+	})
+	s := in.(*corev1.Secret)
+	if len(s.Data) != 1 || string(s.Data["password"]) != "x" || len(s.Annotations) > 0 {
 		t.Errorf("of the Secret %d entries are left", len(s.Data))
 	}
 	in, _ = trim(&corev1.Secret{Data: map[string][]byte{"username": []byte("y")}})
@@ -150,7 +170,8 @@ func TestCacheHoldsOnlyWhatIsRead(t *testing.T) {
 		n := &corev1.Node{ObjectMeta: *meta.DeepCopy()}
 		n.Name = name
 		in, err := TrimNodes("this")(n)
-		if got := in.(*corev1.Node); err != nil || len(got.Annotations) != want || len(got.ManagedFields) > 0 {
+		got := in.(*corev1.Node)
+		if err != nil || len(got.Annotations) != want || len(got.ManagedFields) > 0 {
 			t.Errorf("the Node %s is %+v, %v", name, got.ObjectMeta, err)
 		}
 	}
@@ -162,8 +183,11 @@ func TestCacheHoldsOnlyWhatIsRead(t *testing.T) {
 
 func TestConditionFits(t *testing.T) {
 	const longest = 32768
-	for _, test := range []struct{ have, want int }{{7, 7}, {longest, longest}, {longest + 1, longest}, {2 * longest, longest}} {
-		c := Condition(v1beta1.ConditionReady, true, v1beta1.ReasonAccepted, strings.Repeat("x", test.have), 3)
+	for _, test := range []struct {
+		have, want int
+	}{{7, 7}, {longest, longest}, {longest + 1, longest}, {2 * longest, longest}} {
+		c := Condition(v1beta1.ConditionReady, true, v1beta1.ReasonAccepted,
+			strings.Repeat("x", test.have), 3)
 		if len(c.Message) != test.want || c.Status != metav1.ConditionTrue || c.ObservedGeneration != 3 {
 			t.Errorf("of %d bytes %d are left, status %s", test.have, len(c.Message), c.Status)
 		}
@@ -180,7 +204,8 @@ func TestNoteFits(t *testing.T) {
 		{"between two characters", x(1020) + strings.Repeat("ä", 10), x(1020) + "..."},
 		{"or right behind one", x(1019) + strings.Repeat("ä", 10), x(1019) + "ä..."},
 		{"of any length", x(1018) + strings.Repeat("\U0001f6a2", 10), x(1018) + "..."},
-		{"characters that are all long", strings.Repeat("\U0001f6a2", 1000), strings.Repeat("\U0001f6a2", 255) + "..."},
+		{"characters that are all long",
+			strings.Repeat("\U0001f6a2", 1000), strings.Repeat("\U0001f6a2", 255) + "..."},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			got := Note(test.have)
@@ -199,14 +224,20 @@ func TestUnusableSettingsAreAllNamed(t *testing.T) {
 	}
 	text := strings.Join(all, "\n")
 	for _, name := range []string{
-		"--metrics-bind-address (BERTH_METRICS_BIND_ADDRESS)", "--health-bind-address (BERTH_HEALTH_BIND_ADDRESS)",
+		"--metrics-bind-address (BERTH_METRICS_BIND_ADDRESS)",
+		"--health-bind-address (BERTH_HEALTH_BIND_ADDRESS)",
 		"--namespace (BERTH_NAMESPACE)", "--member-secret (BERTH_MEMBER_SECRET)",
 	} {
 		if !strings.Contains(text, name) {
 			t.Errorf("%s is missing in\n%s", name, text)
 		}
 	}
-	if errs := (Settings{Namespace: "x", MemberSecret: "y", MetricsAddress: "0", HealthAddress: "[::1]:9741"}).Validate(); len(errs) > 0 {
+	if errs := (Settings{
+		Namespace:      "x",
+		MemberSecret:   "y",
+		MetricsAddress: "0",
+		HealthAddress:  "[::1]:9741",
+	}).Validate(); len(errs) > 0 {
 		t.Errorf("got %v", errs)
 	}
 }

@@ -25,7 +25,11 @@ func TestALoopThatStandsStillFailsLiveness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		loops := &Loops{}
-		h := Health{Missing: func() string { return "" }, Loops: loops, Log: slog.New(slog.NewTextHandler(&log, nil))}.handler()
+		h := Health{
+			Missing: func() string { return "" },
+			Loops:   loops,
+			Log:     slog.New(slog.NewTextHandler(&log, nil)),
+		}.handler()
 		well, stuck := loops.Loop("well"), loops.Loop("stuck")
 		ctx, stop := context.WithCancel(t.Context())
 		var parts sync.WaitGroup
@@ -50,7 +54,8 @@ func TestALoopThatStandsStillFailsLiveness(t *testing.T) {
 		}
 		time.Sleep(6 * time.Second)
 		for range 2 {
-			if status, text := healthz(t, h); status != http.StatusServiceUnavailable || text != "stuck has been stalled for 1m5s" {
+			status, text := healthz(t, h)
+			if status != http.StatusServiceUnavailable || text != "stuck has been stalled for 1m5s" {
 				t.Errorf("after a minute: %d %s", status, text)
 			}
 		}
@@ -59,7 +64,8 @@ func TestALoopThatStandsStillFailsLiveness(t *testing.T) {
 		if status, text := healthz(t, h); status != http.StatusOK {
 			t.Errorf("when it goes on: %d %s", status, text)
 		}
-		if got := strings.Count(log.String(), "\n"); got != 2 || !strings.Contains(log.String(), "stuck has been stalled") {
+		got := strings.Count(log.String(), "\n")
+		if got != 2 || !strings.Contains(log.String(), "stuck has been stalled") {
 			t.Errorf("logged:\n%s", log.String())
 		}
 		stop()

@@ -91,7 +91,8 @@ func newReaders(
 	review func(ctx context.Context, token, path string) (int, error), log *slog.Logger,
 ) *readers {
 	return &readers{
-		review: review, log: log,
+		review:     review,
+		log:        log,
 		tokens:     recent[tokenHash, answered]{most: maxTokens},
 		refused:    recent[tokenHash, answered]{most: maxTokens},
 		proven:     recent[netip.Prefix, time.Time]{most: maxSources},
@@ -258,7 +259,10 @@ func review(ctx context.Context, api kubernetes.Interface, token, path string) (
 	}
 	may, err := api.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
 		Spec: authorizationv1.SubjectAccessReviewSpec{
-			User: user.Username, UID: user.UID, Groups: user.Groups, Extra: extra,
+			User:                  user.Username,
+			UID:                   user.UID,
+			Groups:                user.Groups,
+			Extra:                 extra,
 			NonResourceAttributes: &authorizationv1.NonResourceAttributes{Path: path, Verb: "get"},
 		},
 	}, metav1.CreateOptions{})

@@ -38,7 +38,8 @@ func TestWhoMayReadMetrics(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			api := fake.NewClientset()
-			api.PrependReactor("create", "tokenreviews", func(a ktesting.Action) (bool, runtime.Object, error) {
+			resource := "tokenreviews"
+			api.PrependReactor("create", resource, func(a ktesting.Action) (bool, runtime.Object, error) {
 				r := a.(ktesting.CreateAction).GetObject().(*authenticationv1.TokenReview)
 				if r.Spec.Token != "secret" {
 					t.Errorf("token %q is reviewed", r.Spec.Token)
@@ -47,7 +48,8 @@ func TestWhoMayReadMetrics(t *testing.T) {
 				r.Status.User.Username = "prometheus"
 				return true, r, test.fails
 			})
-			api.PrependReactor("create", "subjectaccessreviews", func(a ktesting.Action) (bool, runtime.Object, error) {
+			resource = "subjectaccessreviews"
+			api.PrependReactor("create", resource, func(a ktesting.Action) (bool, runtime.Object, error) {
 				r := a.(ktesting.CreateAction).GetObject().(*authorizationv1.SubjectAccessReview)
 				if r.Spec.User != "prometheus" || r.Spec.NonResourceAttributes.Path != "/metrics" {
 					t.Errorf("access review of %+v", r.Spec)
@@ -110,7 +112,9 @@ func TestStrangersDoNotLockScrapersOut(t *testing.T) {
 		api := &asked{good: map[string]bool{}}
 		r := newReaders(api.review, slog.New(slog.DiscardHandler))
 		token := func(at time.Duration) string { return fmt.Sprint("good", at/time.Hour) }
-		ask := func(token, source string) int { return r.authorize(token, "/metrics", from(source), time.Now()) }
+		ask := func(token, source string) int {
+			return r.authorize(token, "/metrics", from(source), time.Now())
+		}
 		api.good[token(0)] = true
 		if got := ask(token(0), "10.0.0.1"); got != http.StatusOK {
 			t.Fatalf("at first: %d", got)
@@ -155,17 +159,21 @@ func TestWhatIsRememberedOfTokens(t *testing.T) {
 		then  func(a *asked) // before the last step
 	}{
 		{"who is let in passes for two minutes", []step{
-			{0, good, "10.0.0.1", ok, 1}, {time.Minute, good, "10.0.0.9", ok, 0}, {61 * time.Second, good, "10.0.0.1", ok, 1},
+			{0, good, "10.0.0.1", ok, 1},
+			{time.Minute, good, "10.0.0.9", ok, 0}, {61 * time.Second, good, "10.0.0.1", ok, 1},
 		}, nil},
 		{"a token that is taken back passes for two minutes", []step{
 			{0, good, "10.0.0.1", ok, 1}, {2 * time.Minute, good, "10.0.0.1", no, 1},
 		}, func(a *asked) { clear(a.good) }},
 		{"who is refused is refused for ten seconds without a question", []step{
-			{0, "bad", "10.0.0.1", no, 1}, {9 * time.Second, "bad", "10.0.0.1", no, 0}, {time.Second, "bad", "10.0.0.1", ok, 1},
+			{0, "bad", "10.0.0.1", no, 1},
+			{9 * time.Second, "bad", "10.0.0.1", no, 0}, {time.Second, "bad", "10.0.0.1", ok, 1},
 		}, func(a *asked) { a.good["bad"] = true }},
 		{"one source is asked about five times, then every two seconds", []step{
-			{0, "1", "10.0.0.1", no, 1}, {0, "2", "10.0.0.1", no, 1}, {0, "3", "10.0.0.1", no, 1}, {0, "4", "10.0.0.1", no, 1}, {0, "5", "10.0.0.1", no, 1},
-			{0, "6", "10.0.0.1", busy, 0}, {2 * time.Second, "7", "10.0.0.1", no, 1}, {0, "8", "10.0.0.1", busy, 0}, {0, "8", "10.0.0.2", no, 1},
+			{0, "1", "10.0.0.1", no, 1}, {0, "2", "10.0.0.1", no, 1}, {0, "3", "10.0.0.1", no, 1},
+			{0, "4", "10.0.0.1", no, 1}, {0, "5", "10.0.0.1", no, 1},
+			{0, "6", "10.0.0.1", busy, 0}, {2 * time.Second, "7", "10.0.0.1", no, 1},
+			{0, "8", "10.0.0.1", busy, 0}, {0, "8", "10.0.0.2", no, 1},
 		}, nil},
 		{"while the API server is away, who was let in stays so for an hour", []step{
 			{0, good, "10.0.0.1", ok, 1}, {59 * time.Minute, good, "10.0.0.1", ok, 1},
@@ -174,7 +182,8 @@ func TestWhatIsRememberedOfTokens(t *testing.T) {
 			{0, good, "10.0.0.1", ok, 1}, {time.Hour, good, "10.0.0.1", http.StatusInternalServerError, 1},
 		}, func(a *asked) { a.fails = errors.New("away") }},
 		{"that it is away is not remembered", []step{
-			{0, "bad", "10.0.0.1", no, 1}, {10 * time.Second, "bad", "10.0.0.1", http.StatusInternalServerError, 1},
+			{0, "bad", "10.0.0.1", no, 1},
+			{10 * time.Second, "bad", "10.0.0.1", http.StatusInternalServerError, 1},
 		}, func(a *asked) { a.fails = errors.New("away") }},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -187,8 +196,10 @@ func TestWhatIsRememberedOfTokens(t *testing.T) {
 						test.then(api)
 					}
 					before := api.all()
-					if got := r.authorize(s.token, "/metrics", from(s.source), time.Now()); got != s.want || api.all()-before != s.asks {
-						t.Errorf("step %d: answered %d with %d questions, want %d with %d", i, got, api.all()-before, s.want, s.asks)
+					got := r.authorize(s.token, "/metrics", from(s.source), time.Now())
+					if got != s.want || api.all()-before != s.asks {
+						t.Errorf("step %d: answered %d with %d questions, want %d with %d",
+							i, got, api.all()-before, s.want, s.asks)
 					}
 				}
 			})
@@ -203,7 +214,8 @@ func TestOneReviewForManyWhoComeAtOnce(t *testing.T) {
 		var asking sync.WaitGroup
 		for range 50 {
 			asking.Go(func() {
-				if got := r.authorize("good", "/metrics", from("10.0.0.1"), time.Now()); got != http.StatusOK {
+				got := r.authorize("good", "/metrics", from("10.0.0.1"), time.Now())
+				if got != http.StatusOK {
 					t.Errorf("answered %d", got)
 				}
 			})
@@ -242,7 +254,8 @@ func TestMetricsPort(t *testing.T) {
 		r.Status.Authenticated = r.Spec.Token == "secret"
 		return true, r, nil
 	})
-	api.PrependReactor("create", "subjectaccessreviews", func(a ktesting.Action) (bool, runtime.Object, error) {
+	resource := "subjectaccessreviews"
+	api.PrependReactor("create", resource, func(a ktesting.Action) (bool, runtime.Object, error) {
 		r := a.(ktesting.CreateAction).GetObject().(*authorizationv1.SubjectAccessReview)
 		r.Status.Allowed = true
 		return true, r, nil
@@ -263,10 +276,17 @@ func TestMetricsPort(t *testing.T) {
 		defer conn.Close()
 	}
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // its certificate is for nobody to check
+		TLSClientConfig: &tls.Config{
+			InsecureSkipVerify: true, //nolint:gosec // its certificate is for nobody to check
+		},
 	}}
-	for token, want := range map[string]int{"": http.StatusUnauthorized, "Bearer wrong": http.StatusUnauthorized, "Bearer secret": http.StatusOK} {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+address+"/metrics", nil)
+	for token, want := range map[string]int{
+		"":              http.StatusUnauthorized,
+		"Bearer wrong":  http.StatusUnauthorized,
+		"Bearer secret": http.StatusOK,
+	} {
+		url := "https://" + address + "/metrics"
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -279,7 +299,8 @@ func TestMetricsPort(t *testing.T) {
 		}
 		text, _ := io.ReadAll(response.Body)
 		_ = response.Body.Close()
-		if response.StatusCode != want || (want == http.StatusOK) != strings.Contains(string(text), "go_goroutines") {
+		if response.StatusCode != want ||
+			(want == http.StatusOK) != strings.Contains(string(text), "go_goroutines") {
 			t.Errorf("%q is answered %d with %d bytes, want %d", token, response.StatusCode, len(text), want)
 		}
 	}

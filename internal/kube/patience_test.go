@@ -75,15 +75,37 @@ func TestCachesGoOnTrying(t *testing.T) {
 		patient bool
 	}{
 		{story: "a watch", path: watch, want: http.StatusOK, patient: true},
-		{story: "a watch behind a proxy without a server", path: watch, proxy: http.StatusServiceUnavailable, want: http.StatusOK, patient: true},
-		{story: "a proxy that cannot connect", path: watch, proxy: http.StatusBadGateway, want: http.StatusOK, patient: true},
+		{
+			story:   "a watch behind a proxy without a server",
+			path:    watch,
+			proxy:   http.StatusServiceUnavailable,
+			want:    http.StatusOK,
+			patient: true,
+		},
+		{
+			story:   "a proxy that cannot connect",
+			path:    watch,
+			proxy:   http.StatusBadGateway,
+			want:    http.StatusOK,
+			patient: true,
+		},
 		{story: "a list for a cache", path: list, want: http.StatusOK, patient: true},
 		{story: "a list that is wanted soon", path: list, limit: time.Hour},
 		{story: "a list of what there is now", path: direct},
 		{story: "a watch that ends before the outage", path: watch, limit: time.Minute, patient: true},
 		{story: "a write", method: http.MethodPut, path: direct},
-		{story: "a server with too much to do", path: watch, proxy: http.StatusTooManyRequests, want: http.StatusTooManyRequests},
-		{story: "a server that refuses", path: watch, proxy: http.StatusForbidden, want: http.StatusForbidden},
+		{
+			story: "a server with too much to do",
+			path:  watch,
+			proxy: http.StatusTooManyRequests,
+			want:  http.StatusTooManyRequests,
+		},
+		{
+			story: "a server that refuses",
+			path:  watch,
+			proxy: http.StatusForbidden,
+			want:  http.StatusForbidden,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.story, func(t *testing.T) {
@@ -128,7 +150,8 @@ func TestCachesGoOnTrying(t *testing.T) {
 					t.Errorf("answered after %s, the API server after %s", took, away)
 				}
 				for i := 1; i < len(api.attempts); i++ {
-					if pause := api.attempts[i] - api.attempts[i-1]; pause < firstPause/2 || pause > lastPause {
+					pause := api.attempts[i] - api.attempts[i-1]
+					if pause < firstPause/2 || pause > lastPause {
 						t.Errorf("attempt %d after a pause of %s", i, pause)
 					}
 				}
@@ -146,7 +169,8 @@ func TestAnOutageIsLoggedOnce(t *testing.T) {
 		var caches sync.WaitGroup
 		for range 2 {
 			caches.Go(func() {
-				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://192.0.2.1/api/v1/pods?watch=1", nil)
+				const url = "https://192.0.2.1/api/v1/pods?watch=1"
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 				if err != nil {
 					t.Error(err)
 					return

@@ -51,7 +51,8 @@ func TestUnusableSettingsAreNamed(t *testing.T) {
 		{logging.Settings{Level: "loud", Format: "json"}, "--log-level (BERTH_LOG_LEVEL)"},
 		{logging.Settings{Level: "info", Format: "xml"}, "--log-format (BERTH_LOG_FORMAT)"},
 	} {
-		if _, err := logging.New(test.settings, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), test.says) {
+		_, err := logging.New(test.settings, &bytes.Buffer{})
+		if err == nil || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("got %v, want %q in it", err, test.says)
 		}
 	}

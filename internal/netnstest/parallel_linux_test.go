@@ -35,7 +35,8 @@ func TestEachTestAlone(t *testing.T) {
 	}
 	t.Setenv(failEnv, "yes")
 	out, code, err := runAlone("TestFailsWhenAsked")
-	if err != nil || code != 1 || !strings.Contains(string(out), "it was asked to") || strings.Contains(string(out), "TestEachTestAlone") {
+	if err != nil || code != 1 || !strings.Contains(string(out), "it was asked to") ||
+		strings.Contains(string(out), "TestEachTestAlone") {
 		t.Errorf("code %d, %v: %s", code, err, out)
 	}
 }

@@ -56,14 +56,18 @@ func load(t *testing.T, args []string, env map[string]string, fileType, file str
 }
 
 func TestFlagOutweighsEnvironmentOutweighsFile(t *testing.T) {
-	const file = "some-text: file\nsome-wait: 3m\nsome-count: 3\nsome-port: 30\nsome-switch: false\nsome-list: [f, g]\n"
+	const file = "some-text: file\nsome-wait: 3m\nsome-count: 3\nsome-port: 30\n" +
+		"some-switch: false\nsome-list: [f, g]\n"
 	fromFile := values{Text: "file", Wait: 3 * time.Minute, Count: 3, Port: 30, List: []string{"f", "g"}}
 	env := map[string]string{
 		"BERTH_SOME_TEXT": "env", "BERTH_SOME_WAIT": "2m", "BERTH_SOME_COUNT": "2",
 		"BERTH_SOME_PORT": "20", "BERTH_SOME_SWITCH": "false", "BERTH_SOME_LIST": "d{1,2}\n e",
 	}
 	fromEnv := values{Text: "env", Wait: 2 * time.Minute, Count: 2, Port: 20, List: []string{"d{1,2}", "e"}}
-	args := []string{"--some-text=flag", "--some-wait=1m", "--some-count=10", "--some-port=11", "--some-switch=false", "--some-list=a,b", "--some-list=c d"}
+	args := []string{
+		"--some-text=flag", "--some-wait=1m", "--some-count=10", "--some-port=11", "--some-switch=false",
+		"--some-list=a,b", "--some-list=c d",
+	}
 	fromFlags := values{Text: "flag", Wait: time.Minute, Count: 10, Port: 11, List: []string{"a,b", "c d"}}
 	for _, test := range []struct {
 		story          string
@@ -77,24 +81,52 @@ func TestFlagOutweighsEnvironmentOutweighsFile(t *testing.T) {
 		{"the environment outweighs the file", nil, env, "yaml", file, fromEnv},
 		{"a flag outweighs both", args, env, "yaml", file, fromFlags},
 		{"also when it says the default", []string{"--some-text=default"}, env, "", "",
-			values{Text: "default", Wait: 2 * time.Minute, Count: 2, Port: 20, List: []string{"d{1,2}", "e"}}},
-		{"each setting by itself", []string{"--some-count=10"}, map[string]string{"BERTH_SOME_TEXT": "env"}, "yaml", "some-wait: 3m\n",
+			values{
+				Text:  "default",
+				Wait:  2 * time.Minute,
+				Count: 2,
+				Port:  20,
+				List:  []string{"d{1,2}", "e"},
+			}},
+		{"each setting by itself", []string{"--some-count=10"}, map[string]string{"BERTH_SOME_TEXT": "env"},
+			"yaml", "some-wait: 3m\n",
 			values{Text: "env", Wait: 3 * time.Minute, Count: 10, Port: 7, On: true}},
 		{"an empty variable says nothing", nil, map[string]string{"BERTH_SOME_TEXT": ""}, "", "", defaults},
 		{"or has no value in the file", nil, nil, "yaml", "some-text:\n", defaults},
-		{"but a text can be empty there", nil, nil, "yaml", "some-text: ''\n", values{Wait: time.Second, Count: 1, Port: 7, On: true}},
-		{"a number is a text too", nil, nil, "yaml", "some-text: 0\n", values{Text: "0", Wait: time.Second, Count: 1, Port: 7, On: true}},
+		{"but a text can be empty there",
+			nil, nil, "yaml", "some-text: ''\n", values{Wait: time.Second, Count: 1, Port: 7, On: true}},
+		{"a number is a text too", nil, nil,
+			"yaml", "some-text: 0\n", values{Text: "0", Wait: time.Second, Count: 1, Port: 7, On: true}},
 		{"a list in the file keeps spaces", nil, nil, "yaml", "some-list: ['a b', 'c,d', 1]\n",
-			values{Text: "default", Wait: time.Second, Count: 1, Port: 7, On: true, List: []string{"a b", "c,d", "1"}}},
+			values{
+				Text:  "default",
+				Wait:  time.Second,
+				Count: 1,
+				Port:  7,
+				On:    true,
+				List:  []string{"a b", "c,d", "1"},
+			}},
 		{"a text there is a list of words", nil, nil, "yaml", "some-list: |\n  a,b\n  c d\n",
-			values{Text: "default", Wait: time.Second, Count: 1, Port: 7, On: true, List: []string{"a,b", "c", "d"}}},
-		{"what asks for help or the version is no setting", nil, map[string]string{"BERTH_HELP": "perhaps", "BERTH_VERSION": "1.2"}, "", "", defaults},
-		{"a flag hides what cannot be read", []string{"--some-port=11"}, map[string]string{"BERTH_SOME_PORT": "70000"}, "", "",
+			values{
+				Text:  "default",
+				Wait:  time.Second,
+				Count: 1,
+				Port:  7,
+				On:    true,
+				List:  []string{"a,b", "c", "d"},
+			}},
+		{"what asks for help or the version is no setting",
+			nil, map[string]string{"BERTH_HELP": "perhaps", "BERTH_VERSION": "1.2"}, "", "", defaults},
+		{"a flag hides what cannot be read",
+			[]string{"--some-port=11"}, map[string]string{"BERTH_SOME_PORT": "70000"}, "", "",
 			values{Text: "default", Wait: time.Second, Count: 1, Port: 11, On: true}},
-		{"so does the environment", nil, map[string]string{"BERTH_SOME_PORT": "20"}, "yaml", "some-port: 70000\n",
+		{"so does the environment",
+			nil, map[string]string{"BERTH_SOME_PORT": "20"}, "yaml", "some-port: 70000\n",
 			values{Text: "default", Wait: time.Second, Count: 1, Port: 20, On: true}},
-		{"TOML", nil, nil, "toml", "some-wait = \"3m\"\nsome-port = 30\n", values{Text: "default", Wait: 3 * time.Minute, Count: 1, Port: 30, On: true}},
-		{"JSON", nil, nil, "json", `{"some-list": ["f"], "some-switch": false, "some-count": 1000000}`, values{Text: "default", Wait: time.Second, Count: 1000000, Port: 7, List: []string{"f"}}},
+		{"TOML", nil, nil, "toml", "some-wait = \"3m\"\nsome-port = 30\n",
+			values{Text: "default", Wait: 3 * time.Minute, Count: 1, Port: 30, On: true}},
+		{"JSON", nil, nil, "json", `{"some-list": ["f"], "some-switch": false, "some-count": 1000000}`,
+			values{Text: "default", Wait: time.Second, Count: 1000000, Port: 7, List: []string{"f"}}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			got, err := load(t, test.args, test.env, test.fileType, test.file)
@@ -130,32 +162,47 @@ func TestWhatCannotBeReadIsNamed(t *testing.T) {
 		fileType, file string
 		says           []string
 	}{
-		{"a key that is no setting", nil, nil, "yaml", "some-txet: x\n", []string{"--config", `"some-txet" is no setting`}},
-		{"two of them", nil, nil, "yaml", "one: x\ntwo: y\n", []string{`"one" is no setting`, `"two" is no setting`}},
+		{"a key that is no setting",
+			nil, nil, "yaml", "some-txet: x\n", []string{"--config", `"some-txet" is no setting`}},
+		{"two of them",
+			nil, nil, "yaml", "one: x\ntwo: y\n", []string{`"one" is no setting`, `"two" is no setting`}},
 		{"a key within a key", nil, nil, "yaml", "some: {text: x}\n", []string{"is no setting"}},
-		{"a file that does not exist", []string{"--config=/does/not/exist.yaml"}, nil, "", "", []string{"--config", "/does/not/exist.yaml"}},
+		{"a file that does not exist", []string{"--config=/does/not/exist.yaml"}, nil,
+			"", "", []string{"--config", "/does/not/exist.yaml"}},
 		{"a file that is not YAML", nil, nil, "yaml", "\tx", []string{"--config"}},
 		{"a wait without a unit, as a flag", []string{"--some-wait=5"}, nil, "", "", []string{"--some-wait"}},
-		{"keys that name no setting of a process", nil, nil, "yaml", "config: x\nhelp: true\n", []string{`"config" is no setting`, `"help" is no setting`}},
+		{"keys that name no setting of a process", nil, nil,
+			"yaml", "config: x\nhelp: true\n", []string{`"config" is no setting`, `"help" is no setting`}},
 		{"a wait that is none, in the environment", nil, map[string]string{"BERTH_SOME_WAIT": "soon"}, "", "",
 			[]string{`--some-wait (BERTH_SOME_WAIT): "soon" is not valid: use a number with its unit`}},
 		{"a wait without a unit, in the file", nil, nil, "yaml", "some-wait: 5\n",
 			[]string{`--some-wait (BERTH_SOME_WAIT): "5" is not valid: use a number with its unit`}},
-		{"a port beyond what there are, in the environment", nil, map[string]string{"BERTH_SOME_PORT": "70000"}, "", "",
-			[]string{`--some-port (BERTH_SOME_PORT): "70000" is not valid: use a whole number from 0 to 65535`}},
+		{"a port beyond what there are, in the environment",
+			nil, map[string]string{"BERTH_SOME_PORT": "70000"}, "", "",
+			[]string{`--some-port (BERTH_SOME_PORT): "70000" is not valid: ` +
+				`use a whole number from 0 to 65535`}},
 		{"and in the file", nil, nil, "toml", "some-port = 70000\n",
-			[]string{`--some-port (BERTH_SOME_PORT): "70000" is not valid: use a whole number from 0 to 65535`}},
+			[]string{`--some-port (BERTH_SOME_PORT): "70000" is not valid: ` +
+				`use a whole number from 0 to 65535`}},
 		{"a count that is none, in the file", nil, nil, "yaml", "some-count: many\n",
 			[]string{`--some-count (BERTH_SOME_COUNT): "many" is not valid: use a whole number`}},
-		{"half a count", nil, nil, "json", `{"some-count": 1.5}`, []string{`--some-count (BERTH_SOME_COUNT): "1.5" is not valid: use a whole number`}},
-		{"a list for a count", nil, nil, "yaml", "some-count: [1]\n", []string{`--some-count (BERTH_SOME_COUNT): "[1]" is not valid: use a whole number`}},
-		{"a list for a text", nil, nil, "yaml", "some-text: [a]\n", []string{`--some-text (BERTH_SOME_TEXT): "[a]" is not valid: use a single value`}},
-		{"a date for a text", nil, nil, "yaml", "some-text: 2001-02-03\n", []string{`--some-text (BERTH_SOME_TEXT): "2001-02-03 `, "in quotes"}},
-		{"a list within a list", nil, nil, "yaml", "some-list: [[a]]\n", []string{`--some-list (BERTH_SOME_LIST): "[[a]]" is not valid: use a list`}},
-		{"a switch that is none, in the environment", nil, map[string]string{"BERTH_SOME_SWITCH": "perhaps"}, "", "",
+		{"half a count", nil, nil, "json", `{"some-count": 1.5}`,
+			[]string{`--some-count (BERTH_SOME_COUNT): "1.5" is not valid: use a whole number`}},
+		{"a list for a count", nil, nil, "yaml", "some-count: [1]\n",
+			[]string{`--some-count (BERTH_SOME_COUNT): "[1]" is not valid: use a whole number`}},
+		{"a list for a text", nil, nil, "yaml", "some-text: [a]\n",
+			[]string{`--some-text (BERTH_SOME_TEXT): "[a]" is not valid: use a single value`}},
+		{"a date for a text", nil, nil, "yaml",
+			"some-text: 2001-02-03\n", []string{`--some-text (BERTH_SOME_TEXT): "2001-02-03 `, "in quotes"}},
+		{"a list within a list", nil, nil, "yaml", "some-list: [[a]]\n",
+			[]string{`--some-list (BERTH_SOME_LIST): "[[a]]" is not valid: use a list`}},
+		{"a switch that is none, in the environment",
+			nil, map[string]string{"BERTH_SOME_SWITCH": "perhaps"}, "", "",
 			[]string{`--some-switch (BERTH_SOME_SWITCH): "perhaps" is not valid: use true or false`}},
-		{"all of them at once, a line for each", nil, map[string]string{"BERTH_SOME_PORT": "-1"}, "yaml", "some-count: many\nsome-txet: x\n",
-			[]string{"\"some-txet\" is no setting\n--some-count (BERTH_SOME_COUNT): \"many\" is not valid: use a whole number\n--some-port (BERTH_SOME_PORT): \"-1\" is not valid: "}},
+		{"all of them at once, a line for each",
+			nil, map[string]string{"BERTH_SOME_PORT": "-1"}, "yaml", "some-count: many\nsome-txet: x\n",
+			[]string{"\"some-txet\" is no setting\n--some-count (BERTH_SOME_COUNT): \"many\" is not valid: " +
+				"use a whole number\n--some-port (BERTH_SOME_PORT): \"-1\" is not valid: "}},
 		{"a flag that there is not", []string{"--some-txet=x"}, nil, "", "", []string{"--some-txet"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {

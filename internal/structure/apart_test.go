@@ -44,7 +44,8 @@ func together(p goPackage) []string {
 		other, own := ours(path)
 		if own && anyOf(others, other) && !anyOf(sharedValues, other) {
 			wrong = append(wrong,
-				fmt.Sprintf("%s links %s (go list -deps tells through whom): layer 2 and BGP are apart", name, other))
+				fmt.Sprintf("%s links %s (go list -deps tells through whom): layer 2 and BGP are apart",
+					name, other))
 		}
 	}
 	return wrong
@@ -58,11 +59,15 @@ func TestProtocolsTogetherAreFound(t *testing.T) {
 		says        string // "" when nothing is wrong
 	}{
 		{"each has its own", "internal/speaker/bgp", []string{"pkg/bgp/gobgp", "pkg/bfd"}, nil, ""},
-		{"both decide by the same package", "internal/speaker/bgp", []string{"pkg/announcement"}, []string{"pkg/layer2/links"}, ""},
+		{"both decide by the same package",
+			"internal/speaker/bgp", []string{"pkg/announcement"}, []string{"pkg/layer2/links"}, ""},
 		{"and know the same links", "internal/speaker/bgp", []string{"pkg/layer2/links"}, nil, ""},
-		{"but not who watches them", "internal/speaker/bgp", []string{"pkg/layer2/links/watch"}, nil, "links pkg/layer2/links/watch"},
-		{"nor the other's part of the speaker", "internal/speaker/layer2", []string{"internal/speaker/bgp"}, nil, "links internal/speaker/bgp"},
-		{"also not through others", "internal/speaker/layer2", []string{"internal/cluster"}, []string{"pkg/bgp/gobgp"}, "links pkg/bgp/gobgp"},
+		{"but not who watches them",
+			"internal/speaker/bgp", []string{"pkg/layer2/links/watch"}, nil, "links pkg/layer2/links/watch"},
+		{"nor the other's part of the speaker",
+			"internal/speaker/layer2", []string{"internal/speaker/bgp"}, nil, "links internal/speaker/bgp"},
+		{"also not through others", "internal/speaker/layer2", []string{"internal/cluster"},
+			[]string{"pkg/bgp/gobgp"}, "links pkg/bgp/gobgp"},
 		{"a library neither", "pkg/layer2/prober", []string{"pkg/bfd"}, nil, "links pkg/bfd"},
 		{"main has both", "speaker", []string{"internal/speaker/bgp", "internal/speaker/layer2"}, nil, ""},
 	} {

@@ -45,16 +45,27 @@ type rule struct {
 
 // Libraries by what they are for.
 var (
-	wire       = []string{"github.com/osrg/gobgp/...", "github.com/vishvananda/netlink/...", "github.com/hashicorp/memberlist/...", "github.com/mdlayher/..."}
+	wire = []string{
+		"github.com/osrg/gobgp/...", "github.com/vishvananda/netlink/...",
+		"github.com/hashicorp/memberlist/...", "github.com/mdlayher/...",
+	}
 	kubernetes = []string{"k8s.io/...", "sigs.k8s.io/..."}
-	effects    = []string{"github.com/prometheus/...", "k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/..."}
+	effects    = []string{
+		"github.com/prometheus/...", "k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/...",
+	}
 )
 
 // rules is the table of DESIGN.md. Every package of the module matches one;
 // the first counts.
 var rules = []rule{
-	{of: "controller", may: []string{"api/...", "internal/...", "pkg/assignment", "pkg/config", "pkg/allocator", "pkg/bgp"}, never: wire,
-		why: "the controller assigns addresses and sends no frames: it must not link what announces them"},
+	{
+		of: "controller",
+		may: []string{
+			"api/...", "internal/...", "pkg/assignment", "pkg/config", "pkg/allocator", "pkg/bgp",
+		},
+		never: wire,
+		why:   "the controller assigns addresses and sends no frames: it must not link what announces them",
+	},
 	{
 		of: "internal/controller/state",
 		may: []string{
@@ -83,7 +94,8 @@ var rules = []rule{
 	{
 		of: "internal/controller/services",
 		may: []string{
-			"api/...", "internal/controller/announced", "internal/controller/shared", "internal/controller/state",
+			"api/...",
+			"internal/controller/announced", "internal/controller/shared", "internal/controller/state",
 			"internal/kube", "pkg/assignment",
 		},
 		never: wire,
@@ -92,7 +104,8 @@ var rules = []rule{
 	{
 		of: "internal/controller/configuration",
 		may: []string{
-			"api/...", "internal/controller/announced", "internal/controller/shared", "internal/controller/state",
+			"api/...",
+			"internal/controller/announced", "internal/controller/shared", "internal/controller/state",
 			"internal/kube", "pkg/assignment", "pkg/bgp", "pkg/config",
 		},
 		never: wire,
@@ -115,7 +128,8 @@ var rules = []rule{
 	{
 		of: "internal/controller/plan",
 		may: []string{
-			"api/...", "internal/controller/announced", "internal/controller/configuration", "internal/controller/state",
+			"api/...",
+			"internal/controller/announced", "internal/controller/configuration", "internal/controller/state",
 			"pkg/assignment", "pkg/config",
 		},
 		never: wire,
@@ -127,9 +141,16 @@ var rules = []rule{
 		never: slices.Concat(wire, effects),
 		why:   "it serves the tests of the controller's packages",
 	},
-	{of: "speaker", may: []string{"api/...", "internal/...", "pkg/announcement", "pkg/assignment", "pkg/bfd", "pkg/bgp", "pkg/bgp/gobgp", "pkg/config",
-		"pkg/layer2/...", "pkg/membership"},
-		why: "the speaker announces; of assignment it asks only which Services are served and what addresses they have"},
+	{
+		of: "speaker",
+		may: []string{
+			"api/...", "internal/...",
+			"pkg/announcement", "pkg/assignment", "pkg/bfd", "pkg/bgp", "pkg/bgp/gobgp", "pkg/config",
+			"pkg/layer2/...", "pkg/membership",
+		},
+		why: "the speaker announces; " +
+			"of assignment it asks only which Services are served and what addresses they have",
+	},
 
 	{
 		of:    "internal/speaker/presence",
@@ -147,98 +168,238 @@ var rules = []rule{
 		why: "it knows who is there, and neither what is announced nor how",
 	},
 
-	{of: "pkg/assignment", may: []string{"api/...", "pkg/allocator", "pkg/config", "internal/nearest"}, never: slices.Concat(wire, effects), pure: true,
-		why: "the decision for a Service is a pure function, so that tests and kubectl-berth can ask it"},
-	{of: "pkg/announcement", may: []string{"api/...", "pkg/bgp", "pkg/config", "pkg/layer2/election", "pkg/layer2/links"},
-		never: slices.Concat(wire, effects), pure: true,
-		why: "the decision for an address is a pure function, so that tests and kubectl-berth can ask it"},
-	{of: "pkg/config", may: []string{"api/...", "pkg/allocator", "pkg/bgp"}, never: slices.Concat(wire, effects), pure: true,
-		why: "configuration is parsed into values the same way wherever it is read"},
-	{of: "pkg/allocator", never: slices.Concat(wire, kubernetes, effects), pure: true,
-		why: "the record of addresses knows nothing of Kubernetes"},
+	{
+		of:    "pkg/assignment",
+		may:   []string{"api/...", "pkg/allocator", "pkg/config", "internal/nearest"},
+		never: slices.Concat(wire, effects),
+		pure:  true,
+		why:   "the decision for a Service is a pure function, so that tests and kubectl-berth can ask it",
+	},
+	{
+		of:    "pkg/announcement",
+		may:   []string{"api/...", "pkg/bgp", "pkg/config", "pkg/layer2/election", "pkg/layer2/links"},
+		never: slices.Concat(wire, effects),
+		pure:  true,
+		why:   "the decision for an address is a pure function, so that tests and kubectl-berth can ask it",
+	},
+	{
+		of:    "pkg/config",
+		may:   []string{"api/...", "pkg/allocator", "pkg/bgp"},
+		never: slices.Concat(wire, effects),
+		pure:  true,
+		why:   "configuration is parsed into values the same way wherever it is read",
+	},
+	{
+		of:    "pkg/allocator",
+		never: slices.Concat(wire, kubernetes, effects),
+		pure:  true,
+		why:   "the record of addresses knows nothing of Kubernetes",
+	},
 
-	{of: "pkg/layer2/election", never: slices.Concat(wire, kubernetes, effects), pure: true,
-		why: "every node computes the owner of an address from the same inputs"},
-	{of: "pkg/layer2/links", never: slices.Concat(wire, kubernetes, effects), pure: true,
-		why: "links are values, so that decisions about them can be asked without a node"},
-	{of: "pkg/layer2/links/watch", may: []string{"internal/notify", "pkg/layer2/links"}, never: slices.Concat(kubernetes, effects),
-		why: "it is a leaf: it reads the kernel and nothing else"},
-	{of: "pkg/layer2/neighbor", may: []string{"pkg/layer2/links"}, never: slices.Concat(kubernetes, effects),
-		why: "it is what announcer and prober share: frames and sockets"},
-	{of: "pkg/layer2/internal/ports", may: []string{"pkg/layer2/links"}, never: slices.Concat(wire, kubernetes, effects),
-		why: "it keeps ports open, whatever they do"},
-	{of: "pkg/layer2/announcer",
-		may:   []string{"internal/notify", "pkg/layer2/links", "pkg/layer2/neighbor", "pkg/layer2/internal/ports"},
-		never: slices.Concat(kubernetes, effects), why: "protocols know nothing of Kubernetes and can be used without Berth"},
-	{of: "pkg/layer2/prober",
-		may:   []string{"internal/notify", "pkg/layer2/links", "pkg/layer2/neighbor", "pkg/layer2/internal/ports"},
-		never: slices.Concat(kubernetes, effects), why: "protocols know nothing of Kubernetes and can be used without Berth"},
-	{of: "pkg/layer2/internal/layer2test", may: []string{"pkg/layer2/links", "internal/netnstest"}, never: slices.Concat(kubernetes, effects),
-		why: "it serves the tests of layer 2, which must not make frames with the code under test"},
-	{of: "pkg/bgp", never: slices.Concat(wire, kubernetes, effects), pure: true,
-		why: "what is announced to which peer is a pure function, so that tests and kubectl-berth can ask it"},
-	{of: "pkg/bgp/gobgp", may: []string{"internal/notify", "pkg/bgp"}, never: kubernetes,
-		why: "protocols know nothing of Kubernetes and can be used without Berth"},
-	{of: "pkg/bfd", may: []string{"internal/notify"}, never: kubernetes,
-		why: "protocols know nothing of Kubernetes and can be used without Berth"},
-	{of: "pkg/membership", may: []string{"internal/notify", "pkg/membership/kv"}, never: kubernetes,
-		why: "membership works while the API server is away, so it knows nothing of it"},
-	{of: "pkg/membership/kv", never: slices.Concat(wire, kubernetes, effects), pure: true,
-		why: "what members know of each other is merged by pure functions, so that any order of messages can be tested"},
-	{of: "pkg/membership/kv/kvtest", never: slices.Concat(wire, kubernetes, effects), pure: true,
-		why: "it makes messages for tests, which those of kv must be able to import"},
+	{
+		of:    "pkg/layer2/election",
+		never: slices.Concat(wire, kubernetes, effects),
+		pure:  true,
+		why:   "every node computes the owner of an address from the same inputs",
+	},
+	{
+		of:    "pkg/layer2/links",
+		never: slices.Concat(wire, kubernetes, effects),
+		pure:  true,
+		why:   "links are values, so that decisions about them can be asked without a node",
+	},
+	{
+		of:    "pkg/layer2/links/watch",
+		may:   []string{"internal/notify", "pkg/layer2/links"},
+		never: slices.Concat(kubernetes, effects),
+		why:   "it is a leaf: it reads the kernel and nothing else",
+	},
+	{
+		of:    "pkg/layer2/neighbor",
+		may:   []string{"pkg/layer2/links"},
+		never: slices.Concat(kubernetes, effects),
+		why:   "it is what announcer and prober share: frames and sockets",
+	},
+	{
+		of:    "pkg/layer2/internal/ports",
+		may:   []string{"pkg/layer2/links"},
+		never: slices.Concat(wire, kubernetes, effects),
+		why:   "it keeps ports open, whatever they do",
+	},
+	{
+		of: "pkg/layer2/announcer",
+		may: []string{
+			"internal/notify", "pkg/layer2/links", "pkg/layer2/neighbor", "pkg/layer2/internal/ports",
+		},
+		never: slices.Concat(kubernetes, effects),
+		why:   "protocols know nothing of Kubernetes and can be used without Berth",
+	},
+	{
+		of: "pkg/layer2/prober",
+		may: []string{
+			"internal/notify", "pkg/layer2/links", "pkg/layer2/neighbor", "pkg/layer2/internal/ports",
+		},
+		never: slices.Concat(kubernetes, effects),
+		why:   "protocols know nothing of Kubernetes and can be used without Berth",
+	},
+	{
+		of:    "pkg/layer2/internal/layer2test",
+		may:   []string{"pkg/layer2/links", "internal/netnstest"},
+		never: slices.Concat(kubernetes, effects),
+		why:   "it serves the tests of layer 2, which must not make frames with the code under test",
+	},
+	{
+		of:    "pkg/bgp",
+		never: slices.Concat(wire, kubernetes, effects),
+		pure:  true,
+		why: "what is announced to which peer is a pure function, " +
+			"so that tests and kubectl-berth can ask it",
+	},
+	{
+		of:    "pkg/bgp/gobgp",
+		may:   []string{"internal/notify", "pkg/bgp"},
+		never: kubernetes,
+		why:   "protocols know nothing of Kubernetes and can be used without Berth",
+	},
+	{
+		of:    "pkg/bfd",
+		may:   []string{"internal/notify"},
+		never: kubernetes,
+		why:   "protocols know nothing of Kubernetes and can be used without Berth",
+	},
+	{
+		of:    "pkg/membership",
+		may:   []string{"internal/notify", "pkg/membership/kv"},
+		never: kubernetes,
+		why:   "membership works while the API server is away, so it knows nothing of it",
+	},
+	{
+		of:    "pkg/membership/kv",
+		never: slices.Concat(wire, kubernetes, effects),
+		pure:  true,
+		why: "what members know of each other is merged by pure functions, " +
+			"so that any order of messages can be tested",
+	},
+	{
+		of:    "pkg/membership/kv/kvtest",
+		never: slices.Concat(wire, kubernetes, effects),
+		pure:  true,
+		why:   "it makes messages for tests, which those of kv must be able to import",
+	},
 
-	{of: "internal/cluster", may: []string{"api/...", "internal/kube", "internal/notify", "pkg/announcement", "pkg/assignment", "pkg/config"},
-		why: "it reads a cluster or a snapshot, and knows no protocol and no speaker"},
-	{of: "internal/cluster/clustertest", may: []string{"api/...", "internal/cluster", "internal/kube"}, why: "it serves tests"},
-	{of: "internal/speaker/reconcile", may: []string{"api/...", "internal/kube", "internal/notify", "pkg/announcement", "pkg/config"},
-		why: "it gives addresses to protocols and knows none of them"},
+	{
+		of: "internal/cluster",
+		may: []string{
+			"api/...", "internal/kube", "internal/notify", "pkg/announcement", "pkg/assignment", "pkg/config",
+		},
+		why: "it reads a cluster or a snapshot, and knows no protocol and no speaker",
+	},
+	{
+		of:  "internal/cluster/clustertest",
+		may: []string{"api/...", "internal/cluster", "internal/kube"},
+		why: "it serves tests",
+	},
+	{
+		of:  "internal/speaker/reconcile",
+		may: []string{"api/...", "internal/kube", "internal/notify", "pkg/announcement", "pkg/config"},
+		why: "it gives addresses to protocols and knows none of them",
+	},
 	{
 		of: "internal/speaker/inputs",
 		may: []string{
-			"internal/cluster", "internal/notify", "internal/speaker/members", "internal/speaker/reconcile", "pkg/announcement",
+			"internal/cluster",
+			"internal/notify",
+			"internal/speaker/members",
+			"internal/speaker/reconcile",
+			"pkg/announcement",
 		},
 		why: "it gathers for every protocol, and knows none of them",
 	},
 	{
 		of: "internal/speaker/speakertest",
 		may: []string{
-			"api/...", "internal/cluster/clustertest", "internal/notify", "internal/speaker/presence", "internal/speaker/reconcile",
-			"pkg/announcement", "pkg/config", "pkg/layer2/announcer", "pkg/layer2/links", "pkg/layer2/prober", "pkg/membership",
+			"api/...", "internal/cluster/clustertest", "internal/notify", "internal/speaker/presence",
+			"internal/speaker/reconcile",
+			"pkg/announcement",
+			"pkg/config", "pkg/layer2/announcer", "pkg/layer2/links", "pkg/layer2/prober", "pkg/membership",
 		},
 		why: "it serves the tests of the speaker's packages, which must be able to import it",
 	},
 	{
 		of: "internal/speaker/layer2",
 		may: []string{
-			"api/...", "internal/cluster", "internal/kube", "internal/notify", "internal/speaker/members", "internal/speaker/reconcile",
-			"pkg/announcement", "pkg/config", "pkg/layer2/announcer", "pkg/layer2/election", "pkg/layer2/links", "pkg/layer2/prober",
+			"api/...", "internal/cluster", "internal/kube", "internal/notify", "internal/speaker/members",
+			"internal/speaker/reconcile",
+			"pkg/announcement", "pkg/config", "pkg/layer2/announcer",
+			"pkg/layer2/election", "pkg/layer2/links", "pkg/layer2/prober",
 		},
 		why: "it announces by layer 2, and knows nothing of BGP",
 	},
 	{
 		of: "internal/speaker/report",
 		may: []string{
-			"api/...", "internal/cluster", "internal/kube", "internal/notify", "internal/version", "internal/speaker/members",
+			"api/...", "internal/cluster", "internal/kube", "internal/notify", "internal/version",
+			"internal/speaker/members",
 			"internal/speaker/presence", "pkg/announcement", "pkg/layer2/links", "pkg/membership",
 		},
 		why: "it writes what the parts of the speaker say, and knows no protocol",
 	},
-	{of: "internal/speaker/bgp", may: []string{"api/...", "internal/cluster", "internal/kube", "internal/notify", "internal/speaker/reconcile",
-		"pkg/announcement", "pkg/bfd", "pkg/bgp", "pkg/config", "pkg/layer2/links"},
-		why: "it announces by BGP, and knows nothing of layer 2 but which links the node has"},
-	{of: "internal/kube", may: []string{"api/...", "pkg/config", "internal/settings"}, never: wire,
-		why: "it is what both binaries need of a cluster, and nothing of what only one does"},
-	{of: "internal/logging", may: []string{"internal/settings"}, never: wire, why: "it is the same in both binaries"},
-	{of: "internal/nearest", never: slices.Concat(wire, kubernetes, effects), pure: true, why: "it compares words"},
-	{of: "internal/notify", never: slices.Concat(wire, kubernetes, effects), why: "it wakes goroutines and knows nothing of what for"},
-	{of: "internal/settings", may: []string{"internal/nearest"}, never: slices.Concat(wire, kubernetes), why: "settings are of a process, not of a cluster"},
-	{of: "internal/settings/settingstest", may: []string{"internal/settings"}, never: slices.Concat(wire, kubernetes), why: "it serves the tests of settings"},
+	{
+		of: "internal/speaker/bgp",
+		may: []string{
+			"api/...", "internal/cluster", "internal/kube", "internal/notify", "internal/speaker/reconcile",
+			"pkg/announcement", "pkg/bfd", "pkg/bgp", "pkg/config", "pkg/layer2/links",
+		},
+		why: "it announces by BGP, and knows nothing of layer 2 but which links the node has",
+	},
+	{
+		of:    "internal/kube",
+		may:   []string{"api/...", "pkg/config", "internal/settings"},
+		never: wire,
+		why:   "it is what both binaries need of a cluster, and nothing of what only one does",
+	},
+	{
+		of:    "internal/logging",
+		may:   []string{"internal/settings"},
+		never: wire,
+		why:   "it is the same in both binaries",
+	},
+	{
+		of:    "internal/nearest",
+		never: slices.Concat(wire, kubernetes, effects),
+		pure:  true,
+		why:   "it compares words",
+	},
+	{
+		of:    "internal/notify",
+		never: slices.Concat(wire, kubernetes, effects),
+		why:   "it wakes goroutines and knows nothing of what for",
+	},
+	{
+		of:    "internal/settings",
+		may:   []string{"internal/nearest"},
+		never: slices.Concat(wire, kubernetes),
+		why:   "settings are of a process, not of a cluster",
+	},
+	{
+		of:    "internal/settings/settingstest",
+		may:   []string{"internal/settings"},
+		never: slices.Concat(wire, kubernetes),
+		why:   "it serves the tests of settings",
+	},
 	{of: "internal/version", never: slices.Concat(wire, kubernetes), why: "it has to know nothing"},
-	{of: "internal/netnstest", never: kubernetes, why: "it serves the tests of packages that know nothing of Kubernetes"},
+	{
+		of:    "internal/netnstest",
+		never: kubernetes,
+		why:   "it serves the tests of packages that know nothing of Kubernetes",
+	},
 	{of: "internal/structure", why: "it has tests only"},
 	{of: "manifests", why: "it has tests only"},
-	{of: "api/...", never: slices.Concat(wire, effects), why: "whoever writes clients for our API must get no more than its types"},
+	{
+		of:    "api/...",
+		never: slices.Concat(wire, effects),
+		why:   "whoever writes clients for our API must get no more than its types",
+	},
 }
 
 func TestImports(t *testing.T) {
@@ -257,16 +418,18 @@ func TestImports(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, wrong := range impurities(t, file, string(source)) {
-				t.Errorf("%s/%s: %s. Pure code gets the time as an argument and starts nothing: %s.", r.of, file, wrong, r.why)
+				t.Errorf("%s/%s: %s. Pure code gets the time as an argument and starts nothing: %s.",
+					r.of, file, wrong, r.why)
 			}
 		}
 	}
 }
 
-// listPackages are those of the root module.
+// listPackages returns the packages of the root module.
 func listPackages(t *testing.T) []goPackage {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-e=false", "-deps", "-json=ImportPath,Dir,Standard,Imports,Deps,GoFiles,IgnoredGoFiles", "./...")
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e=false", "-deps",
+		"-json=ImportPath,Dir,Standard,Imports,Deps,GoFiles,IgnoredGoFiles", "./...")
 	cmd.Dir = filepath.Join("..", "..")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -316,7 +479,8 @@ func check(rules []rule, p goPackage) []string {
 	name, _ := ours(p.ImportPath)
 	r, ok := ruleOf(rules, p)
 	if !ok {
-		return []string{fmt.Sprintf("%s has no rule: say in the table of internal/structure/imports_test.go what it may import, and why", name)}
+		return []string{fmt.Sprintf("%s has no rule: say in the table of "+
+			"internal/structure/imports_test.go what it may import, and why", name)}
 	}
 	var wrong []string
 	for _, path := range p.Imports {
@@ -325,20 +489,28 @@ func check(rules []rule, p goPackage) []string {
 			continue
 		}
 		if matches("controller", other) || matches("speaker", other) {
-			wrong = append(wrong, fmt.Sprintf("%s imports %s: nobody imports a binary, because what two need belongs into a package of its own", name, other))
+			wrong = append(wrong, fmt.Sprintf("%s imports %s: nobody imports a binary, because what two "+
+				"need belongs into a package of its own", name, other))
 			continue
 		}
 		if !slices.ContainsFunc(r.may, func(m string) bool { return matches(m, other) }) {
-			wrong = append(wrong, fmt.Sprintf("%s imports %s, and may import of ours only %s: %s", name, other, orNothing(r.may), r.why))
+			wrong = append(wrong, fmt.Sprintf("%s imports %s, and may import of ours only %s: %s",
+				name, other, orNothing(r.may), r.why))
 		}
 	}
 	for _, path := range p.Deps {
 		if slices.ContainsFunc(r.never, func(n string) bool { return matches(n, path) }) {
-			wrong = append(wrong, fmt.Sprintf("%s links %s (go mod why -m, or go list -deps, tells through whom): %s", name, path, r.why))
+			wrong = append(wrong, fmt.Sprintf(
+				"%s links %s (go mod why -m, or go list -deps, tells through whom): %s",
+				name, path, r.why,
+			))
 		}
 	}
 	if r.pure && slices.Contains(p.Imports, "log/slog") {
-		wrong = append(wrong, fmt.Sprintf("%s imports log/slog: pure code returns reasons and lets its caller log them: %s", name, r.why))
+		wrong = append(wrong, fmt.Sprintf(
+			"%s imports log/slog: pure code returns reasons and lets its caller log them: %s",
+			name, r.why,
+		))
 	}
 	return wrong
 }
@@ -410,22 +582,35 @@ func TestImportsAreChecked(t *testing.T) {
 	}{
 		{"the controller may decide", "controller", []string{module + "/pkg/assignment", "fmt"}, nil, ""},
 		{"and see all of internal", "controller", []string{module + "/internal/kube"}, nil, ""},
-		{"but not announce", "controller", []string{module + "/pkg/layer2/announcer"}, nil, "controller imports pkg/layer2/announcer"},
-		{"also not through others", "controller", nil, []string{"fmt", "github.com/mdlayher/arp"}, "controller links github.com/mdlayher/arp"},
-		{"a library that only begins like it is another", "controller", nil, []string{"github.com/vishvananda/netlinks"}, ""},
-		{"nobody imports the speaker", "internal/kube", []string{module + "/speaker"}, nil, "nobody imports a binary"},
-		{"layer 2 stands alone", "pkg/layer2/prober", []string{module + "/api/v1beta1"}, nil, "may import of ours only internal/notify, pkg/layer2/links"},
-		{"without Kubernetes", "pkg/layer2/announcer", nil, []string{"k8s.io/apimachinery/pkg/util/sets"}, "pkg/layer2/announcer links k8s.io/"},
-		{"the announcer does not probe", "pkg/layer2/announcer", []string{module + "/pkg/layer2/prober"}, nil, "imports pkg/layer2/prober"},
+		{"but not announce", "controller", []string{module + "/pkg/layer2/announcer"},
+			nil, "controller imports pkg/layer2/announcer"},
+		{"also not through others", "controller", nil,
+			[]string{"fmt", "github.com/mdlayher/arp"}, "controller links github.com/mdlayher/arp"},
+		{"a library that only begins like it is another",
+			"controller", nil, []string{"github.com/vishvananda/netlinks"}, ""},
+		{"nobody imports the speaker",
+			"internal/kube", []string{module + "/speaker"}, nil, "nobody imports a binary"},
+		{"layer 2 stands alone", "pkg/layer2/prober", []string{module + "/api/v1beta1"},
+			nil, "may import of ours only internal/notify, pkg/layer2/links"},
+		{"without Kubernetes", "pkg/layer2/announcer", nil,
+			[]string{"k8s.io/apimachinery/pkg/util/sets"}, "pkg/layer2/announcer links k8s.io/"},
+		{"the announcer does not probe", "pkg/layer2/announcer", []string{module + "/pkg/layer2/prober"},
+			nil, "imports pkg/layer2/prober"},
 		{"decisions know links", "pkg/announcement", []string{module + "/pkg/layer2/links"}, nil, ""},
-		{"but send no frames", "pkg/announcement", nil, []string{"github.com/mdlayher/packet"}, "pkg/announcement links github.com/mdlayher/packet"},
+		{"but send no frames", "pkg/announcement", nil,
+			[]string{"github.com/mdlayher/packet"}, "pkg/announcement links github.com/mdlayher/packet"},
 		{"config knows labels", "pkg/config", nil, []string{"k8s.io/apimachinery/pkg/labels"}, ""},
-		{"but has no client", "pkg/config", nil, []string{"k8s.io/client-go/rest"}, "pkg/config links k8s.io/client-go/rest"},
+		{"but has no client",
+			"pkg/config", nil, []string{"k8s.io/client-go/rest"}, "pkg/config links k8s.io/client-go/rest"},
 		{"decisions do not log", "pkg/assignment", []string{"log/slog"}, nil, "imports log/slog"},
 		{"a new package needs a rule", "pkg/surprise", nil, nil, "pkg/surprise has no rule"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			got := strings.Join(check(rules, goPackage{ImportPath: module + "/" + test.path, Imports: test.imports, Deps: test.deps}), "\n")
+			got := strings.Join(check(rules, goPackage{
+				ImportPath: module + "/" + test.path,
+				Imports:    test.imports,
+				Deps:       test.deps,
+			}), "\n")
 			if (got == "") != (test.says == "") || !strings.Contains(got, test.says) {
 				t.Errorf("got %q, want %q in it", got, test.says)
 			}

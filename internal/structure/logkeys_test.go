@@ -39,8 +39,10 @@ func TestLogLines(t *testing.T) {
 			}
 			for _, key := range call.keys {
 				if _, known := logging.Keys[key]; !known {
-					t.Errorf("%s: the key %q is not in the list of internal/logging. Whoever searches logs relies on "+
-						"one word for one thing: use a key of the list, or add this one to it and to docs/logs.md", call.at, key)
+					t.Errorf("%s: the key %q is not in the list of internal/logging. "+
+						"Whoever searches logs relies on "+
+						"one word for one thing: use a key of the list, or add this one to it "+
+						"and to docs/logs.md", call.at, key)
 				}
 			}
 		}
@@ -137,7 +139,10 @@ func logCalls(t *testing.T, name, source string) []logCall {
 		case known:
 			out = append(out, readCall(at, message, call))
 		case method.Sel.Name == "LogAttrs" || method.Sel.Name == "WithGroup":
-			out = append(out, logCall{at: at, problem: "this test reads pairs of key and value only: do not use " + method.Sel.Name})
+			out = append(out, logCall{
+				at:      at,
+				problem: "this test reads pairs of key and value only: do not use " + method.Sel.Name,
+			})
 		}
 		return true
 	})
@@ -242,7 +247,8 @@ func TestLogCallsAreRead(t *testing.T) {
 				}
 				got = append(got, call.keys...)
 			}
-			if text := strings.Join(got, " "); text != test.want && (!strings.HasPrefix(test.want, "!") || !strings.HasPrefix(text, test.want)) {
+			if text := strings.Join(got, " "); text != test.want &&
+				(!strings.HasPrefix(test.want, "!") || !strings.HasPrefix(text, test.want)) {
 				t.Errorf("got %q, want %q", text, test.want)
 			}
 		})
@@ -261,7 +267,8 @@ func TestLogCallsAreRead(t *testing.T) {
 			t.Errorf("%s: read %d calls", test.story, len(calls))
 		}
 	}
-	if got := documentedKeys("| key | what |\n|---|---|\n| `node` | name |\n| text `link` | no |\n"); len(got) != 1 || got[0] != "node" {
+	got := documentedKeys("| key | what |\n|---|---|\n| `node` | name |\n| text `link` | no |\n")
+	if len(got) != 1 || got[0] != "node" {
 		t.Errorf("the table has the keys %v", got)
 	}
 }

@@ -120,7 +120,7 @@ func wordsOfBlock(block *ast.GenDecl) []word {
 	return out
 }
 
-// pages are all pages of docs/.
+// pages returns all pages of docs/.
 func pages(t *testing.T) string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
@@ -155,7 +155,8 @@ func wordsIn(t *testing.T, name, source string, values map[string]string) found 
 	}
 	var out found
 	tell := func(at token.Pos, format string, args ...any) {
-		out.problems = append(out.problems, fmt.Sprintf("%s: ", files.Position(at))+fmt.Sprintf(format, args...))
+		problem := fmt.Sprintf("%s: ", files.Position(at)) + fmt.Sprintf(format, args...)
+		out.problems = append(out.problems, problem)
 	}
 	ast.Inspect(tree, func(n ast.Node) bool {
 		switch n := n.(type) {
@@ -165,7 +166,8 @@ func wordsIn(t *testing.T, name, source string, values map[string]string) found 
 			}
 		case *ast.CallExpr:
 			f, ok := n.Fun.(*ast.SelectorExpr)
-			recorder := strings.HasPrefix(name, filepath.Join("internal", "kube")) // it passes on what it gets
+			// it passes on what it gets
+			recorder := strings.HasPrefix(name, filepath.Join("internal", "kube"))
 			if ok && f.Sel.Name == "Eventf" && !recorder && (len(n.Args) < 6 || !isWord(n.Args[3])) {
 				tell(n.Pos(), "the reason of an Event is neither string(…) of a Reason nor a condition's")
 			}
@@ -213,9 +215,12 @@ func TestWordsAreRead(t *testing.T) {
 		{"a word that is no reason", `x := "First"`, ""},
 		{"an Event", `r.Eventf(o, nil, kind, string(reason), "Do", "%s", note)`, ""},
 		{"an Event of a condition", `r.Eventf(o, nil, kind, is.Reason, "Do", "%s", note)`, ""},
-		{"an Event with a literal", `r.Eventf(o, nil, kind, "Made", "Do", "%s", note)`, "the reason of an Event"},
-		{"a literal in disguise", `r.Eventf(o, nil, kind, string("Made"), "Do", "%s", note)`, "the reason of an Event"},
-		{"an Event with anything", `r.Eventf(o, nil, kind, reason, "Do", "%s", note)`, "the reason of an Event"},
+		{"an Event with a literal",
+			`r.Eventf(o, nil, kind, "Made", "Do", "%s", note)`, "the reason of an Event"},
+		{"a literal in disguise",
+			`r.Eventf(o, nil, kind, string("Made"), "Do", "%s", note)`, "the reason of an Event"},
+		{"an Event with anything",
+			`r.Eventf(o, nil, kind, reason, "Do", "%s", note)`, "the reason of an Event"},
 		{"a literal on its way to an Event", `kind, reason := 1, "Made"`, `the reason "Made" is a literal`},
 		{"no reason", `reason := ""`, ""},
 	} {

@@ -173,15 +173,26 @@ func Open() {}
 const Max = 3
 `)
 	for name, want := range map[string]bool{
-		"Basket": true, "Basket.Add": true, "Basket.items": true, "Add": true, "shop.Open": true, "shop.Max": true,
-		"payer.Pay": true, "mall.shop.Open": true, "shop": true,
-		"shop.Add": false, "Basket.Open": false, "Close": false, "shop.Close": false,
+		"Basket":         true,
+		"Basket.Add":     true,
+		"Basket.items":   true,
+		"Add":            true,
+		"shop.Open":      true,
+		"shop.Max":       true,
+		"payer.Pay":      true,
+		"mall.shop.Open": true,
+		"shop":           true,
+		"shop.Add":       false,
+		"Basket.Open":    false,
+		"Close":          false,
+		"shop.Close":     false,
 	} {
 		if got := known.has(name); got != want {
 			t.Errorf("%s is declared: %t, want %t", name, got, want)
 		}
 	}
-	page := "## 2. Before\n`not`\n" + walk + "Walk\n`Basket.Add` calls `shop.Open`, not `two words` or `berth.io/x`.\n### More\n`Add`\n## 4. After\n`nor`\n"
+	page := "## 2. Before\n`not`\n" + walk + "Walk\n`Basket.Add` calls `shop.Open`, " +
+		"not `two words` or `berth.io/x`.\n### More\n`Add`\n## 4. After\n`nor`\n"
 	if got := walkNames(page); !slices.Equal(got, []string{"Add", "Basket.Add", "shop.Open"}) {
 		t.Errorf("names %q", got)
 	}

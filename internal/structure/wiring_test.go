@@ -53,7 +53,8 @@ func TestWiringIsSetByConstructors(t *testing.T) {
 	}
 	for _, at := range found {
 		if !slices.Contains(setLater, at) {
-			t.Errorf("%s is assigned outside a constructor: give it to the constructor, or use a queue, a signal or a parameter", at)
+			t.Errorf("%s is assigned outside a constructor: give it to the constructor, "+
+				"or use a queue, a signal or a parameter", at)
 		}
 	}
 	for _, at := range setLater {
@@ -277,7 +278,10 @@ func (w *wiring) structOf(x ast.Expr, known map[string]string) string {
 
 func TestWiringThatIsSetLaterIsFound(t *testing.T) {
 	const head = `package shop
-type till struct { log func(string); total int; drawer *drawer; bank interface{ Pay() }; name *string; hook hook }
+type till struct {
+	log func(string); total int; drawer *drawer
+	bank interface{ Pay() }; name *string; hook hook
+}
 type drawer struct { coins int; owner *till }
 type hook func()
 type shop struct { till *till; next *other }
@@ -288,15 +292,21 @@ func newDrawer() *drawer { return &drawer{} }
 		story, source string
 		want          []string
 	}{
-		{"a constructor sets its own", "func newTill() *till { t := &till{}; t.log = nil; t.drawer = newDrawer(); return t }", nil},
-		{"also when it can fail", "func newTill() (*till, error) { t := till{}; t.log = nil; return &t, nil }", nil},
-		{"but not those of another", "func newShop() *shop { s := &shop{}; s.till.log = nil; return s }", []string{"newShop: till.log"}},
+		{"a constructor sets its own",
+			"func newTill() *till { t := &till{}; t.log = nil; t.drawer = newDrawer(); return t }", nil},
+		{"also when it can fail",
+			"func newTill() (*till, error) { t := till{}; t.log = nil; return &t, nil }", nil},
+		{"but not those of another", "func newShop() *shop { s := &shop{}; s.till.log = nil; return s }",
+			[]string{"newShop: till.log"}},
 		{"a callback", "func f(t *till) { t.log = func(string) {} }", []string{"f: till.log"}},
 		{"a named one", "func f(t *till) { t.hook = nil }", []string{"f: till.hook"}},
-		{"an interface, by a method", "func (t *till) open() { t.bank = nil }", []string{"till.open: till.bank"}},
-		{"what has a constructor, by its maker's variable", "func f() { d := new(till); d.drawer = nil }", []string{"f: till.drawer"}},
+		{"an interface, by a method",
+			"func (t *till) open() { t.bank = nil }", []string{"till.open: till.bank"}},
+		{"what has a constructor, by its maker's variable",
+			"func f() { d := new(till); d.drawer = nil }", []string{"f: till.drawer"}},
 		{"a constructor's closure runs later",
-			"func newTill() *till { t := &till{}; go func() { t.log = nil }(); return t }", []string{"newTill: till.log"}},
+			"func newTill() *till { t := &till{}; go func() { t.log = nil }(); return t }",
+			[]string{"newTill: till.log"}},
 		{"state is no wiring", "func (t *till) sell() { t.total = 3; t.name = nil }", nil},
 		{"what nobody constructs is a value", "func f(s *shop) { s.next = nil }", nil},
 		{"a variable of another package", "func f(t *bank.till) { x := t.y; x.log = nil }", nil},

@@ -107,8 +107,10 @@ func insteadOf(word string) string {
 func TestRetiredWordsAreFound(t *testing.T) {
 	for _, test := range []struct{ story, text, want string }{
 		{"a word", "two\n// each fellow\n", `2: "fellow" is retired: write member, the other speakers`},
-		{"in another form, at the start of a line", "Doubted by all", `1: "Doubted" is retired: write suspect, suspicion`},
-		{"in a name with underscores", "berth_speaker_members_unheard 3", `1: "members_unheard" is retired: write members_unreachable`},
+		{"in another form, at the start of a line",
+			"Doubted by all", `1: "Doubted" is retired: write suspect, suspicion`},
+		{"in a name with underscores",
+			"berth_speaker_members_unheard 3", `1: "members_unheard" is retired: write members_unreachable`},
 		{"several words", "it stood still", `1: "stood still" is retired: write stalled`},
 		{"part of another word", "undoubtedly", ""},
 		{"none", "a member suspects it", ""},

@@ -568,7 +568,7 @@ func (a *Allocator) giveUp(holder Holder, again []netip.Addr, now time.Time) []n
 }
 
 // Withhold has an address not be given out from now on, whichever pool comes to
-// contain it. Who holds it keeps it. Assign does not enforce it: see Withheld.
+// contain it. Its holders keep it. Assign does not enforce it: see Withheld.
 func (a *Allocator) Withhold(addr netip.Addr, w Withholding) {
 	if _, already := a.withheld[addr]; !already {
 		a.wakened(addr)

@@ -76,7 +76,8 @@ func TestBuggyAddressesAreNotChosenButCanBeHeld(t *testing.T) {
 	if c := a.Counts("p", now); c.Available4 != 2 || c.Assigned4 != 1 {
 		t.Errorf("with a buggy one held: %+v", c)
 	}
-	if got := []netip.Addr{next(t, a, "p", "s1"), next(t, a, "p", "s2"), next(t, a, "p", "s3")}; !slices.Equal(got, []netip.Addr{ip("192.0.2.254"), ip("192.0.3.1"), {}}) {
+	got := []netip.Addr{next(t, a, "p", "s1"), next(t, a, "p", "s2"), next(t, a, "p", "s3")}
+	if !slices.Equal(got, []netip.Addr{ip("192.0.2.254"), ip("192.0.3.1"), {}}) {
 		t.Errorf("chosen: %v", got)
 	}
 	a.Release("asked", now)
@@ -96,9 +97,12 @@ func TestSharing(t *testing.T) {
 		{"another port of the same key", Terms{SharingKey: "k", Ports: []Port{{"TCP", 443}}}, ""},
 		{"the same number of another protocol", Terms{SharingKey: "k", Ports: []Port{{"UDP", 80}}}, ""},
 		{"the same port", web, "both use port TCP/80"},
-		{"another key", Terms{SharingKey: "x", Ports: []Port{{"TCP", 443}}}, `its sharing key is "k", not "x"`},
-		{"no key", Terms{Ports: []Port{{"TCP", 443}}}, "both must carry the same sharing key to share an address"},
-		{"other pods with traffic policy Local", Terms{SharingKey: "k", Backends: "pods", Ports: []Port{{"TCP", 443}}},
+		{"another key",
+			Terms{SharingKey: "x", Ports: []Port{{"TCP", 443}}}, `its sharing key is "k", not "x"`},
+		{"no key",
+			Terms{Ports: []Port{{"TCP", 443}}}, "both must carry the same sharing key to share an address"},
+		{"other pods with traffic policy Local",
+			Terms{SharingKey: "k", Backends: "pods", Ports: []Port{{"TCP", 443}}},
 			"with externalTrafficPolicy Local only Services of the same pods can share an address"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -111,7 +115,8 @@ func TestSharing(t *testing.T) {
 			switch {
 			case test.why == "" && err != nil:
 				t.Errorf("not shared: %v", err)
-			case test.why != "" && (!errors.As(err, &conflict) || conflict.Why != test.why || conflict.Holder != "first"):
+			case test.why != "" &&
+				(!errors.As(err, &conflict) || conflict.Why != test.why || conflict.Holder != "first"):
 				t.Errorf("got %v, want a conflict with first: %s", err, test.why)
 			}
 		})
@@ -122,7 +127,8 @@ func TestASharedAddressIsFreeWhenTheLastHolderGoes(t *testing.T) {
 	a := withPools(Pool{Name: "p", Ranges: ranges("192.0.2.1/32")})
 	vip := []netip.Addr{ip("192.0.2.1")}
 	for i, h := range []Holder{"s1", "s2"} {
-		if err := a.Assign(h, vip, Terms{SharingKey: "k", Ports: []Port{{"TCP", uint16(i)}}}, now); err != nil {
+		err := a.Assign(h, vip, Terms{SharingKey: "k", Ports: []Port{{"TCP", uint16(i)}}}, now)
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

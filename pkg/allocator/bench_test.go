@@ -167,7 +167,10 @@ func BenchmarkOneMore(b *testing.B) {
 func BenchmarkSetPools(b *testing.B) {
 	pools := []Pool{{Name: "p", Ranges: ranges("10.0.0.0/16")}}
 	for i := range 49 {
-		pools = append(pools, Pool{Name: fmt.Sprint("q", i), Ranges: ranges(fmt.Sprintf("10.%d.0.0/16", i+1))})
+		pools = append(pools, Pool{
+			Name:   fmt.Sprint("q", i),
+			Ranges: ranges(fmt.Sprintf("10.%d.0.0/16", i+1)),
+		})
 	}
 	a := withPools(pools...)
 	fill(b, a, false, holders(10_000))

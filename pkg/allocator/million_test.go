@@ -90,10 +90,17 @@ func TestAMillionOperations(t *testing.T) {
 	a := withPools(
 		Pool{Name: "four", Ranges: ranges("192.0.2.0/24")},
 		Pool{Name: "six", Ranges: ranges("2001:db8::/120")},
-		Pool{Name: "rests", Ranges: ranges("198.51.100.0/24"), ReuseDelay: 500 * time.Second, AvoidBuggy: true},
+		Pool{
+			Name:       "rests",
+			Ranges:     ranges("198.51.100.0/24"),
+			ReuseDelay: 500 * time.Second,
+			AvoidBuggy: true,
+		},
 	)
 	blocks := []*slots{
-		newSlots("four", "192.0.2.0", 0, false), newSlots("six", "2001:db8::", 0, false), newSlots("rests", "198.51.100.0", 500, true),
+		newSlots("four", "192.0.2.0", 0, false),
+		newSlots("six", "2001:db8::", 0, false),
+		newSlots("rests", "198.51.100.0", 500, true),
 	}
 	var names [3 * 270]Holder
 	var block, slot [len(names)]int // what each holds
@@ -126,7 +133,8 @@ func TestAMillionOperations(t *testing.T) {
 				want, got, ok = s.lowest(seconds), lowest, lowestOK
 			}
 			if ok != (want != nobody) || ok && got != s.addrs[want] {
-				t.Fatalf("operation %d: %s of %s gets %v %v, want number %d", n, names[h], s.pool, got, ok, want)
+				t.Fatalf("operation %d: %s of %s gets %v %v, want number %d",
+					n, names[h], s.pool, got, ok, want)
 			}
 			if !ok {
 				continue

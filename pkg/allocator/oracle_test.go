@@ -20,7 +20,11 @@ func init() {
 	if raceEnabled {
 		checks = "500"
 	}
-	for name, value := range map[string]string{"rapid.checks": checks, "rapid.steps": "50", "rapid.nofailfile": "true"} {
+	for name, value := range map[string]string{
+		"rapid.checks":     checks,
+		"rapid.steps":      "50",
+		"rapid.nofailfile": "true",
+	} {
 		if err := flag.Set(name, value); err != nil {
 			panic(err)
 		}
@@ -142,7 +146,8 @@ func (o *oracle) withhold(addr netip.Addr, w Withholding) {
 // outsider is the first of another group who has an address.
 func (o *oracle) outsider(addr netip.Addr, holder Holder, group string) Holder {
 	for _, other := range o.holders(addr) {
-		if t := o.holdings[other].Terms; other != holder && t.Group != group && t.key() != "" && o.pool(o.poolOf(addr)).ShareInGroup {
+		t := o.holdings[other].Terms
+		if other != holder && t.Group != group && t.key() != "" && o.pool(o.poolOf(addr)).ShareInGroup {
 			return other
 		}
 	}
@@ -153,7 +158,8 @@ func (o *oracle) outsider(addr netip.Addr, holder Holder, group string) Holder {
 func (o *oracle) elsewhere(pool, key, group string) bool {
 	for _, h := range o.holdings {
 		for _, addr := range h.Addresses {
-			if key != "" && h.Terms.key() == key && h.Terms.Group != group && o.inRange(addr) == pool && o.pool(pool).ShareInGroup {
+			if key != "" && h.Terms.key() == key && h.Terms.Group != group && o.inRange(addr) == pool &&
+				o.pool(pool).ShareInGroup {
 				return true
 			}
 		}
@@ -176,7 +182,8 @@ func (o *oracle) mayJoin(addr netip.Addr, holder Holder, terms Terms, counted bo
 			sameGroup++
 		}
 	}
-	if others == 0 || counted && sameGroup == 0 || o.pool(o.inRange(addr)).ShareInGroup && sameGroup < others {
+	if others == 0 || counted && sameGroup == 0 ||
+		o.pool(o.inRange(addr)).ShareInGroup && sameGroup < others {
 		return false
 	}
 	return terms.key() != "" && o.mayHave(addr, holder, terms)
@@ -209,7 +216,8 @@ func (o *oracle) rival(addrs []netip.Addr, holder Holder, terms Terms) (netip.Ad
 
 // compatibleTerms tells whether two holders may share an address.
 func compatibleTerms(a, b Terms) bool {
-	return !a.Foreign && !b.Foreign && a.SharingKey != "" && a.SharingKey == b.SharingKey && a.Backends == b.Backends &&
+	return !a.Foreign && !b.Foreign && a.SharingKey != "" && a.SharingKey == b.SharingKey &&
+		a.Backends == b.Backends &&
 		!slices.ContainsFunc(a.Ports, func(p Port) bool { return slices.Contains(b.Ports, p) })
 }
 
@@ -242,7 +250,9 @@ func (o *oracle) rested(pool string, families ...bool) (first time.Time, ok bool
 	return first, ok
 }
 
-func (o *oracle) shareable(pool string, is6 bool, holder Holder, terms Terms, counted bool) (netip.Addr, bool) {
+func (o *oracle) shareable(
+	pool string, is6 bool, holder Holder, terms Terms, counted bool,
+) (netip.Addr, bool) {
 	for _, a := range o.addresses(pool, is6) {
 		if o.mayJoin(a, holder, terms, counted) {
 			return a, true
@@ -262,7 +272,8 @@ func (o *oracle) used(pool, group string, holder Holder, has []netip.Addr) int {
 	}
 	for h, holding := range o.holdings {
 		for _, addr := range holding.Addresses {
-			if h != holder && holding.Terms.Group == group && !holding.Terms.Foreign && o.poolOf(addr) == pool {
+			if h != holder && holding.Terms.Group == group && !holding.Terms.Foreign &&
+				o.poolOf(addr) == pool {
 				counted[addr] = true
 			}
 		}
@@ -279,10 +290,20 @@ func (o *oracle) used(pool, group string, holder Holder, has []netip.Addr) int {
 func (o *oracle) counts(pool string) Counts {
 	var c Counts
 	for _, addr := range o.addresses(pool, false) {
-		*map[kind]*int64{assigned: &c.Assigned4, keptBack: &c.KeptBack4, resting: &c.Resting4, available: &c.Available4}[o.kind(addr)]++
+		*map[kind]*int64{
+			assigned:  &c.Assigned4,
+			keptBack:  &c.KeptBack4,
+			resting:   &c.Resting4,
+			available: &c.Available4,
+		}[o.kind(addr)]++
 	}
 	for _, addr := range o.addresses(pool, true) {
-		*map[kind]*int64{assigned: &c.Assigned6, keptBack: &c.KeptBack6, resting: &c.Resting6, available: &c.Available6}[o.kind(addr)]++
+		*map[kind]*int64{
+			assigned:  &c.Assigned6,
+			keptBack:  &c.KeptBack6,
+			resting:   &c.Resting6,
+			available: &c.Available6,
+		}[o.kind(addr)]++
 	}
 	return c
 }
@@ -297,7 +318,8 @@ func (o *oracle) assign(holder Holder, addrs []netip.Addr, terms Terms) {
 		if len(o.holders(addr)) > 0 {
 			continue
 		}
-		if p := o.pool(o.inRange(addr)); p.ReuseDelay > 0 && !(p.AvoidBuggy && buggy(addr)) && !o.isWithheld(addr) {
+		p := o.pool(o.inRange(addr))
+		if p.ReuseDelay > 0 && !(p.AvoidBuggy && buggy(addr)) && !o.isWithheld(addr) {
 			o.rests[addr] = rest{o.now.Add(p.ReuseDelay), holder}
 		}
 		delete(o.outside, addr)
@@ -350,20 +372,82 @@ func (o *oracle) setPools(pools []Pool) {
 // plans are sets of pools that random runs change between: they grow, shrink,
 // exclude, change hands, come and go.
 var plans = [][]Pool{
-	{{Name: "a", Ranges: ranges("192.0.2.250-192.0.3.4")}, {Name: "b", Ranges: ranges("2001:db8::/125", "198.51.100.0/30")}},
-	{{Name: "a", Ranges: ranges("192.0.2.250-192.0.3.4"), ReuseDelay: 3 * time.Second, KeepOutside: true},
-		{Name: "b", Ranges: ranges("2001:db8::/125", "198.51.100.0/30"), ReuseDelay: 10 * time.Second, KeepOutside: true, Quota: 3}},
-	{{Name: "a", Ranges: ranges("192.0.2.252-192.0.3.2"), AvoidBuggy: true, ReuseDelay: 5 * time.Second}, {Name: "b", Ranges: ranges("198.51.100.2/31"), KeepOutside: true}},
-	{{Name: "a", Ranges: ranges("192.0.2.250-192.0.2.252", "192.0.2.254-192.0.3.1", "192.0.3.3-192.0.3.4"), KeepOutside: true, Quota: 2},
-		{Name: "b", Ranges: ranges("2001:db8::/127", "2001:db8::4/126"), ReuseDelay: 2 * time.Second, KeepOutside: true}},
-	{{Name: "a", Ranges: ranges("192.0.2.250-192.0.3.4"), ShareInGroup: true, ReuseDelay: 4 * time.Second, KeepOutside: true},
-		{Name: "b", Ranges: ranges("2001:db8::/125", "198.51.100.0/30"), ShareInGroup: true, AvoidBuggy: true}},
-	{{Name: "b", Ranges: ranges("192.0.2.250-192.0.2.255", "192.0.3.1-192.0.3.3", "2001:db8::2/127"), KeepOutside: true}},
-	{{Name: "a", KeepOutside: true}, {Name: "b", Ranges: ranges("198.51.100.0/31", "2001:db8::/125"), AvoidBuggy: true}},
+	{
+		{Name: "a", Ranges: ranges("192.0.2.250-192.0.3.4")},
+		{Name: "b", Ranges: ranges("2001:db8::/125", "198.51.100.0/30")},
+	},
+	{
+		{
+			Name:        "a",
+			Ranges:      ranges("192.0.2.250-192.0.3.4"),
+			ReuseDelay:  3 * time.Second,
+			KeepOutside: true,
+		},
+		{
+			Name:        "b",
+			Ranges:      ranges("2001:db8::/125", "198.51.100.0/30"),
+			ReuseDelay:  10 * time.Second,
+			KeepOutside: true,
+			Quota:       3,
+		},
+	},
+	{
+		{
+			Name:       "a",
+			Ranges:     ranges("192.0.2.252-192.0.3.2"),
+			AvoidBuggy: true,
+			ReuseDelay: 5 * time.Second,
+		},
+		{
+			Name:        "b",
+			Ranges:      ranges("198.51.100.2/31"),
+			KeepOutside: true,
+		},
+	},
+	{
+		{
+			Name:        "a",
+			Ranges:      ranges("192.0.2.250-192.0.2.252", "192.0.2.254-192.0.3.1", "192.0.3.3-192.0.3.4"),
+			KeepOutside: true,
+			Quota:       2,
+		},
+		{
+			Name:        "b",
+			Ranges:      ranges("2001:db8::/127", "2001:db8::4/126"),
+			ReuseDelay:  2 * time.Second,
+			KeepOutside: true,
+		},
+	},
+	{
+		{
+			Name:         "a",
+			Ranges:       ranges("192.0.2.250-192.0.3.4"),
+			ShareInGroup: true,
+			ReuseDelay:   4 * time.Second,
+			KeepOutside:  true,
+		},
+		{
+			Name:         "b",
+			Ranges:       ranges("2001:db8::/125", "198.51.100.0/30"),
+			ShareInGroup: true,
+			AvoidBuggy:   true,
+		},
+	},
+	{
+		{
+			Name:        "b",
+			Ranges:      ranges("192.0.2.250-192.0.2.255", "192.0.3.1-192.0.3.3", "2001:db8::2/127"),
+			KeepOutside: true,
+		},
+	},
+	{
+		{Name: "a", KeepOutside: true},
+		{Name: "b", Ranges: ranges("198.51.100.0/31", "2001:db8::/125"), AvoidBuggy: true},
+	},
 	{},
 }
 
-// allOf are all addresses of all plans, sorted.
+// allOf returns all addresses of all plans, sorted.
 func allOf(plans [][]Pool) []netip.Addr {
 	var out []netip.Addr
 	for _, plan := range plans {
@@ -378,8 +462,12 @@ func allOf(plans [][]Pool) []netip.Addr {
 
 func TestAgainstTheOracle(t *testing.T) {
 	everything := allOf(plans)
-	holder := rapid.Custom(func(t *rapid.T) Holder { return Holder(fmt.Sprint("s", rapid.IntRange(0, 7).Draw(t, "n"))) })
-	port := rapid.Custom(func(t *rapid.T) Port { return Port{"TCP", uint16(rapid.IntRange(1, 7).Draw(t, "port"))} })
+	holder := rapid.Custom(func(t *rapid.T) Holder {
+		return Holder(fmt.Sprint("s", rapid.IntRange(0, 7).Draw(t, "n")))
+	})
+	port := rapid.Custom(func(t *rapid.T) Port {
+		return Port{"TCP", uint16(rapid.IntRange(1, 7).Draw(t, "port"))}
+	})
 	termsOf := func(t *rapid.T) Terms {
 		return Terms{
 			SharingKey: rapid.SampledFrom([]string{"", "k", "k", "l"}).Draw(t, "key"),
@@ -402,7 +490,8 @@ func TestAgainstTheOracle(t *testing.T) {
 			if !legal {
 				var conflict *ConflictError
 				addr, with := o.rival(addrs, h, terms)
-				if !errors.As(err, &conflict) || conflict.Address != addr || conflict.Holder != with || conflict.Why == "" ||
+				if !errors.As(err, &conflict) || conflict.Address != addr || conflict.Holder != with ||
+					conflict.Why == "" ||
 					conflict.Foreign != o.holdings[with].Terms.Foreign {
 					t.Fatalf("assign %v to %s: %v, want to hear of %s and %s", addrs, h, err, addr, with)
 				}
@@ -426,7 +515,9 @@ func TestAgainstTheOracle(t *testing.T) {
 				assign(t, h, o.holdings[h].Addresses, termsOf(t))
 			},
 			"assign lowest": func(t *rapid.T) {
-				h, pool, is6 := holder.Draw(t, "holder"), rapid.SampledFrom([]string{"a", "b"}).Draw(t, "pool"), rapid.Bool().Draw(t, "is6")
+				h := holder.Draw(t, "holder")
+				pool := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "pool")
+				is6 := rapid.Bool().Draw(t, "is6")
 				if addr, ok := a.Lowest(pool, is6, o.now); ok {
 					assign(t, h, []netip.Addr{addr}, termsOf(t))
 				}
@@ -434,7 +525,8 @@ func TestAgainstTheOracle(t *testing.T) {
 			"share": func(t *rapid.T) {
 				h := holder.Draw(t, "holder")
 				terms := termsOf(t)
-				pool, is6 := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "pool"), rapid.Bool().Draw(t, "is6")
+				pool := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "pool")
+				is6 := rapid.Bool().Draw(t, "is6")
 				counted := rapid.IntRange(0, 3).Draw(t, "counted") == 0
 				addr, ok := a.Shareable(pool, is6, h, terms, counted)
 				if want, wantOK := o.shareable(pool, is6, h, terms, counted); addr != want || ok != wantOK {
@@ -446,7 +538,11 @@ func TestAgainstTheOracle(t *testing.T) {
 			},
 			"withhold": func(t *rapid.T) {
 				addr := rapid.SampledFrom(everything).Draw(t, "address")
-				w := Withholding{Reason: "Word", Why: "somebody has it", OnRequest: rapid.Bool().Draw(t, "on request")}
+				w := Withholding{
+					Reason:    "Word",
+					Why:       "somebody has it",
+					OnRequest: rapid.Bool().Draw(t, "on request"),
+				}
 				if rapid.Bool().Draw(t, "but for one") {
 					w.For = holder.Draw(t, "holder")
 				}
@@ -540,7 +636,8 @@ func compare(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
 			for _, h := range []Holder{"s0", "s1", "s2"} {
 				got, ok := a.Former(pool, is6, h, o.now)
 				if want, wantOK := o.former(pool, is6, h); got != want || ok != wantOK {
-					t.Fatalf("former of %s (IPv6 %v) for %s is %v %v, want %v %v", pool, is6, h, got, ok, want, wantOK)
+					t.Fatalf("former of %s (IPv6 %v) for %s is %v %v, want %v %v",
+						pool, is6, h, got, ok, want, wantOK)
 				}
 			}
 		}
@@ -550,7 +647,8 @@ func compare(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
 		for _, is6 := range []bool{false, true} {
 			got, ok := a.FirstRested(pool, is6)
 			if want, wantOK := o.rested(pool, is6); !got.Equal(want) || ok != wantOK {
-				t.Fatalf("the first of %s (IPv6 %v) has rested at %v %v, want %v %v", pool, is6, got, ok, want, wantOK)
+				t.Fatalf("the first of %s (IPv6 %v) has rested at %v %v, want %v %v",
+					pool, is6, got, ok, want, wantOK)
 			}
 		}
 		got, ok := a.Rested(pool)
@@ -558,10 +656,15 @@ func compare(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
 			t.Fatalf("the first of %s has rested at %v %v, want %v %v", pool, got, ok, want, wantOK)
 		}
 		for _, h := range []Holder{"s0", "s1", "s9"} {
-			for _, has := range [][]netip.Addr{nil, o.holdings[h].Addresses, {ip("192.0.2.254"), ip("2001:db8::4")}} {
+			for _, has := range [][]netip.Addr{
+				nil,
+				o.holdings[h].Addresses,
+				{ip("192.0.2.254"), ip("2001:db8::4")},
+			} {
 				used, quota := a.Used(pool, "g", h, has)
 				if want := o.used(pool, "g", h, has); used != want || quota != o.pool(pool).Quota {
-					t.Fatalf("with %v for %s its group uses %d of %s, of %d, want %d of %d", has, h, used, pool, quota, want, o.pool(pool).Quota)
+					t.Fatalf("with %v for %s its group uses %d of %s, of %d, want %d of %d",
+						has, h, used, pool, quota, want, o.pool(pool).Quota)
 				}
 			}
 		}
@@ -574,13 +677,16 @@ func compare(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
 			}
 			lowest, n := a.WithheldOf(pool, is6)
 			if n != len(withheld) || n > 0 && lowest != withheld[0] {
-				t.Fatalf("of %s (IPv6 %v) %d are withheld, the lowest %s; want %v", pool, is6, n, lowest, withheld)
+				t.Fatalf("of %s (IPv6 %v) %d are withheld, the lowest %s; want %v",
+					pool, is6, n, lowest, withheld)
 			}
 		}
 		for _, group := range []string{"g", "h"} {
 			for _, key := range []string{"", "k", "l"} {
-				if got, want := a.HeldElsewhere(pool, key, group), o.elsewhere(pool, key, group); got != want {
-					t.Fatalf("of %s others than %s hold addresses under %q: %v, want %v", pool, group, key, got, want)
+				got, want := a.HeldElsewhere(pool, key, group), o.elsewhere(pool, key, group)
+				if got != want {
+					t.Fatalf("of %s others than %s hold addresses under %q: %v, want %v",
+						pool, group, key, got, want)
 				}
 			}
 		}
@@ -606,19 +712,21 @@ func compare(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
 		}
 		for _, h := range []Holder{"s0", "s1", "s9"} {
 			if got, want := a.Outsider(addr, h, "g"), o.outsider(addr, h, "g"); got != want {
-				t.Fatalf("the first of others than g that keeps %s from %s is %q, want %q", h, addr, got, want)
+				t.Fatalf("the first of others than g that keeps %s from %s is %q, want %q",
+					h, addr, got, want)
 			}
 		}
 		if got, ok := a.Withheld(addr); ok != o.isWithheld(addr) || got != o.withheld[addr] {
 			t.Fatalf("%s is withheld %v %+v, want %+v", addr, ok, got, o.withheld[addr])
 		}
-		if got, want := a.Expelled(addr), o.had[addr] && o.poolOf(addr) == ""; len(o.holders(addr)) > 0 && got != want {
+		got, want := a.Expelled(addr), o.had[addr] && o.poolOf(addr) == ""
+		if len(o.holders(addr)) > 0 && got != want {
 			t.Fatalf("expelled %s is %v, want %v", addr, got, want)
 		}
 	}
 }
 
-// invariants are what must be true whatever the oracle says.
+// invariants checks what must be true whatever the oracle says.
 func invariants(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
 	for _, addr := range everything {
 		hs := a.Holders(addr)
@@ -630,7 +738,8 @@ func invariants(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
 			for _, other := range hs[:i] {
 				theirs, _ := a.Held(other)
 				if !compatibleTerms(held.Terms, theirs.Terms) {
-					t.Fatalf("%s and %s hold %s on terms %+v and %+v", h, other, addr, held.Terms, theirs.Terms)
+					t.Fatalf("%s and %s hold %s on terms %+v and %+v",
+						h, other, addr, held.Terms, theirs.Terms)
 				}
 			}
 		}
@@ -644,7 +753,8 @@ func invariants(t *rapid.T, a *Allocator, o *oracle, everything []netip.Addr) {
 		if sum := c.Assigned6 + c.Resting6 + c.KeptBack6 + c.Available6; sum != size6 {
 			t.Fatalf("%s has %d IPv6 addresses, counted are %+v", p.Name, size6, c)
 		}
-		if c.Assigned4 < 0 || c.Assigned6 < 0 || c.Resting4 < 0 || c.Resting6 < 0 || c.KeptBack4 < 0 || c.KeptBack6 < 0 || c.Available4 < 0 || c.Available6 < 0 {
+		if c.Assigned4 < 0 || c.Assigned6 < 0 || c.Resting4 < 0 || c.Resting6 < 0 ||
+			c.KeptBack4 < 0 || c.KeptBack6 < 0 || c.Available4 < 0 || c.Available6 < 0 {
 			t.Fatalf("%s: a count is negative: %+v", p.Name, c)
 		}
 	}

@@ -309,9 +309,12 @@ func (p *pool) count(terms Terms, addr netip.Addr, n int) {
 func (p *pool) counts() Counts {
 	rests6 := int64(len(p.restAt)) - p.rests4
 	c := Counts{
-		Assigned4: p.taken4, Assigned6: int64(len(p.taken)) - p.taken4,
-		Resting4: p.rests4, Resting6: rests6,
-		KeptBack4: p.buggy - p.buggyTaken + p.withheld4, KeptBack6: p.withheld6,
+		Assigned4: p.taken4,
+		Assigned6: int64(len(p.taken)) - p.taken4,
+		Resting4:  p.rests4,
+		Resting6:  rests6,
+		KeptBack4: p.buggy - p.buggyTaken + p.withheld4,
+		KeptBack6: p.withheld6,
 	}
 	c.Available4 = p.capacity4.minus(c.Assigned4 - p.buggyTaken + c.Resting4 + p.withheld4).capped()
 	c.Available6 = p.capacity6.minus(c.Assigned6 + c.Resting6 + p.withheld6).capped()

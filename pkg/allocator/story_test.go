@@ -182,7 +182,12 @@ func TestReuseDelay(t *testing.T) {
 			}
 		}},
 		{"one that avoidBuggy keeps back does not rest: it is never chosen", func(s story) {
-			s.SetPools([]Pool{{Name: "p", Ranges: ranges("192.0.2.254-192.0.2.255"), AvoidBuggy: true, ReuseDelay: time.Second}})
+			s.SetPools([]Pool{{
+				Name:       "p",
+				Ranges:     ranges("192.0.2.254-192.0.2.255"),
+				AvoidBuggy: true,
+				ReuseDelay: time.Second,
+			}})
 			s.hold(now, "a", Terms{}, "192.0.2.255")
 			s.counts(now, Counts{Assigned4: 1, Available4: 1})
 			s.Release("a", now)
@@ -192,10 +197,19 @@ func TestReuseDelay(t *testing.T) {
 			s.lowest(after(5), "")
 		}},
 		{"avoidBuggy that comes while it rests keeps it back for good", func(s story) {
-			s.SetPools([]Pool{{Name: "p", Ranges: ranges("192.0.2.254-192.0.2.255"), ReuseDelay: 10 * time.Second}})
+			s.SetPools([]Pool{{
+				Name:       "p",
+				Ranges:     ranges("192.0.2.254-192.0.2.255"),
+				ReuseDelay: 10 * time.Second,
+			}})
 			s.hold(now, "a", Terms{}, "192.0.2.255")
 			s.Release("a", now)
-			s.SetPools([]Pool{{Name: "p", Ranges: ranges("192.0.2.254-192.0.2.255"), ReuseDelay: 10 * time.Second, AvoidBuggy: true}})
+			s.SetPools([]Pool{{
+				Name:       "p",
+				Ranges:     ranges("192.0.2.254-192.0.2.255"),
+				ReuseDelay: 10 * time.Second,
+				AvoidBuggy: true,
+			}})
 			s.counts(after(1), Counts{KeptBack4: 1, Available4: 1})
 			s.former(after(1), "a", "")
 			s.counts(after(20), Counts{KeptBack4: 1, Available4: 1})
@@ -212,7 +226,11 @@ func TestReuseDelay(t *testing.T) {
 }
 
 func TestEveryFamilyRestsByItself(t *testing.T) {
-	a := withPools(Pool{Name: "p", Ranges: ranges("192.0.2.1/32", "2001:db8::1/128"), ReuseDelay: 10 * time.Second})
+	a := withPools(Pool{
+		Name:       "p",
+		Ranges:     ranges("192.0.2.1/32", "2001:db8::1/128"),
+		ReuseDelay: 10 * time.Second,
+	})
 	s := story{t, a}
 	s.hold(now, "a", Terms{}, "192.0.2.1", "2001:db8::1")
 	s.hold(after(3), "a", Terms{}, "192.0.2.1")
@@ -243,7 +261,8 @@ func TestUsed(t *testing.T) {
 			s.hold(now, "a", in("g", "", 1), "192.0.2.1")
 			s.hold(now, "b", in("g", "", 1), "192.0.2.2", "2001:db8::1")
 		}, nil, 3},
-		{"another group has its own quota", func(s story) { s.hold(now, "a", in("h", "", 1), "192.0.2.1") }, nil, 0},
+		{"another group has its own quota",
+			func(s story) { s.hold(now, "a", in("h", "", 1), "192.0.2.1") }, nil, 0},
 		{"what somebody else gave counts for nobody", func(s story) {
 			s.hold(now, "a", Terms{Group: "g", Foreign: true}, "192.0.2.1")
 		}, nil, 0},
@@ -252,8 +271,10 @@ func TestUsed(t *testing.T) {
 			s.hold(now, "a", in("g", "k", 1), "192.0.2.1")
 			s.hold(now, "b", in("g", "k", 2), "192.0.2.1")
 		}, nil, 1},
-		{"what only the holder holds does not count unless it keeps it", func(s story) { s.hold(now, "me", in("g", "", 1), "192.0.2.1") }, nil, 0},
-		{"what it keeps does", func(s story) { s.hold(now, "me", in("g", "", 1), "192.0.2.1") }, []string{"192.0.2.1"}, 1},
+		{"what only the holder holds does not count unless it keeps it",
+			func(s story) { s.hold(now, "me", in("g", "", 1), "192.0.2.1") }, nil, 0},
+		{"what it keeps does",
+			func(s story) { s.hold(now, "me", in("g", "", 1), "192.0.2.1") }, []string{"192.0.2.1"}, 1},
 		{"what it is to get does", func(story) {}, []string{"192.0.2.1", "2001:db8::1", "198.51.100.1"}, 2},
 		{"what it shares with its group counts without it", func(s story) {
 			s.hold(now, "me", in("g", "k", 1), "192.0.2.1")
@@ -282,7 +303,8 @@ func TestUsed(t *testing.T) {
 		}, nil, 1},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			a := withPools(Pool{Name: "p", Ranges: ranges("192.0.2.0/24", "2001:db8::/64"), Quota: 3}, Pool{Name: "q", Ranges: ranges("198.51.100.0/24")})
+			a := withPools(Pool{Name: "p", Ranges: ranges("192.0.2.0/24", "2001:db8::/64"), Quota: 3},
+				Pool{Name: "q", Ranges: ranges("198.51.100.0/24")})
 			test.tell(story{t, a})
 			var has []netip.Addr
 			for _, addr := range test.has {
@@ -310,7 +332,8 @@ func TestShrinking(t *testing.T) {
 		outside  []string // of pool p
 		expelled bool     // is 192.0.2.3
 	}{
-		{"a held address stays with the pool that shrinks", func(s story) { s.SetPools([]Pool{half}) }, "p", []string{"192.0.2.3"}, false},
+		{"a held address stays with the pool that shrinks",
+			func(s story) { s.SetPools([]Pool{half}) }, "p", []string{"192.0.2.3"}, false},
 		{"it stays through further edits", func(s story) {
 			s.SetPools([]Pool{half})
 			s.SetPools([]Pool{{Name: "p", KeepOutside: true}})
@@ -359,7 +382,8 @@ func TestShrinking(t *testing.T) {
 			s.hold(now, "a", Terms{}, "192.0.2.3")
 		}, "", nil, true},
 		{"a deleted pool expels it", func(s story) { s.SetPools(nil) }, "", nil, true},
-		{"another pool that contains it takes it over", func(s story) { s.SetPools([]Pool{half, other}) }, "q", nil, false},
+		{"another pool that contains it takes it over",
+			func(s story) { s.SetPools([]Pool{half, other}) }, "q", nil, false},
 		{"and keeps it from then on", func(s story) {
 			s.SetPools([]Pool{half, other})
 			s.SetPools([]Pool{whole})
@@ -414,23 +438,31 @@ func TestAdoptedAddressesStayWithTheirPool(t *testing.T) {
 		{"another pool has taken the address over", []Pool{half, other}, "p", nil, "q", "q", false},
 		{"the pool is gone: it may come back", nil, "p", nil, "", "p", false},
 		{"it comes back, smaller", nil, "p", func(s story) { s.SetPools([]Pool{half}) }, "p", "p", false},
-		{"it comes back, smaller, and has such addresses moved", nil, "p", func(s story) { s.SetPools([]Pool{moves}) }, "", "p", true},
-		{"it is gone for good", nil, "p", func(s story) { s.SetPools([]Pool{other}); s.SetPools(nil) }, "", "q", true},
-		{"to be moved, it stays when that is taken back", []Pool{moves}, "p", func(s story) { s.SetPools([]Pool{half}) }, "p", "p", false},
+		{"it comes back, smaller, and has such addresses moved",
+			nil, "p", func(s story) { s.SetPools([]Pool{moves}) }, "", "p", true},
+		{"it is gone for good",
+			nil, "p", func(s story) { s.SetPools([]Pool{other}); s.SetPools(nil) }, "", "q", true},
+		{"to be moved, it stays when that is taken back",
+			[]Pool{moves}, "p", func(s story) { s.SetPools([]Pool{half}) }, "p", "p", false},
 		{"nobody knows where it is from", []Pool{half}, "", nil, "", "", false},
 		{"given back, it is forgotten", []Pool{half}, "p", func(s story) {
 			s.Release("a", now)
 			s.hold(now, "a", Terms{}, "192.0.2.3")
 		}, "", "", false},
-		{"of two who share it, the first one's word counts", []Pool{half, {Name: "q", KeepOutside: true}}, "p", func(s story) {
-			key := Terms{SharingKey: "k", Ports: []Port{{"TCP", 1}}}
-			if err := s.Adopt("b", []netip.Addr{ip("192.0.2.3")}, key, map[netip.Addr]string{ip("192.0.2.3"): "q"}, now); err != nil {
-				s.Fatal(err)
-			}
-		}, "p", "p", false},
+		{"of two who share it, the first one's word counts",
+			[]Pool{half, {Name: "q", KeepOutside: true}}, "p", func(s story) {
+				key := Terms{SharingKey: "k", Ports: []Port{{"TCP", 1}}}
+				err := s.Adopt("b", []netip.Addr{ip("192.0.2.3")}, key,
+					map[netip.Addr]string{ip("192.0.2.3"): "q"}, now)
+				if err != nil {
+					s.Fatal(err)
+				}
+			}, "p", "p", false},
 		{"of two who share it, only the second knows", []Pool{half}, "", func(s story) {
 			key := Terms{SharingKey: "k", Ports: []Port{{"TCP", 1}}}
-			if err := s.Adopt("b", []netip.Addr{ip("192.0.2.3")}, key, map[netip.Addr]string{ip("192.0.2.3"): "p"}, now); err != nil {
+			err := s.Adopt("b", []netip.Addr{ip("192.0.2.3")}, key,
+				map[netip.Addr]string{ip("192.0.2.3"): "p"}, now)
+			if err != nil {
 				s.Fatal(err)
 			}
 		}, "p", "p", false},
@@ -466,10 +498,14 @@ func TestAdoptedAddressesStayWithTheirPool(t *testing.T) {
 
 func TestAdoptionCountsForTheQuota(t *testing.T) {
 	a := withPools(Pool{Name: "p", Ranges: ranges("192.0.2.0/31"), KeepOutside: true, Quota: 3})
-	shared := func(port uint16) Terms { return Terms{SharingKey: "k", Group: "g", Ports: []Port{{"TCP", port}}} }
+	shared := func(port uint16) Terms {
+		return Terms{SharingKey: "k", Group: "g", Ports: []Port{{"TCP", port}}}
+	}
 	from := map[netip.Addr]string{ip("192.0.2.3"): "p"}
 	for i, names := range []map[netip.Addr]string{nil, from, from} {
-		if err := a.Adopt(Holder(fmt.Sprint("s", i)), []netip.Addr{ip("192.0.2.3")}, shared(uint16(i+1)), names, now); err != nil {
+		err := a.Adopt(Holder(fmt.Sprint("s", i)), []netip.Addr{ip("192.0.2.3")},
+			shared(uint16(i+1)), names, now)
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -493,22 +529,30 @@ func TestOutsideRanges(t *testing.T) {
 		want   []string
 	}{
 		{"nothing is outside", nil, nil, 4, nil},
-		{"neighbours are one range", []string{"192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.9"}, nil, 4, []string{"192.0.2.3-192.0.2.5", "192.0.2.9-192.0.2.9"}},
+		{"neighbours are one range", []string{"192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.9"}, nil,
+			4, []string{"192.0.2.3-192.0.2.5", "192.0.2.9-192.0.2.9"}},
 		{"as many as there may be are exact", []string{"192.0.2.1", "192.0.2.5", "192.0.2.7"}, nil, 3,
 			[]string{"192.0.2.1-192.0.2.1", "192.0.2.5-192.0.2.5", "192.0.2.7-192.0.2.7"}},
-		{"of more, the closest are joined", []string{"192.0.2.1", "192.0.2.5", "192.0.2.7"}, nil, 2, []string{"192.0.2.1-192.0.2.1", "192.0.2.5-192.0.2.7"}},
-		{"but not across one that is another's", []string{"192.0.2.1", "192.0.2.5", "192.0.2.7"}, []string{"192.0.2.6"}, 2,
+		{"of more, the closest are joined", []string{"192.0.2.1", "192.0.2.5", "192.0.2.7"}, nil,
+			2, []string{"192.0.2.1-192.0.2.1", "192.0.2.5-192.0.2.7"}},
+		{"but not across one that is another's",
+			[]string{"192.0.2.1", "192.0.2.5", "192.0.2.7"}, []string{"192.0.2.6"}, 2,
 			[]string{"192.0.2.1-192.0.2.5", "192.0.2.7-192.0.2.7"}},
-		{"unless nothing else fits", []string{"192.0.2.1", "192.0.2.3", "192.0.2.5", "192.0.2.7"}, []string{"192.0.2.2", "192.0.2.4", "192.0.2.6"}, 2,
+		{"unless nothing else fits", []string{"192.0.2.1", "192.0.2.3", "192.0.2.5", "192.0.2.7"},
+			[]string{"192.0.2.2", "192.0.2.4", "192.0.2.6"}, 2,
 			[]string{"192.0.2.1-192.0.2.5", "192.0.2.7-192.0.2.7"}},
-		{"families are not joined", []string{"192.0.2.1", "192.0.2.9", "2001:db8::1", "2001:db8::ffff:1"}, nil, 2,
+		{"families are not joined",
+			[]string{"192.0.2.1", "192.0.2.9", "2001:db8::1", "2001:db8::ffff:1"}, nil, 2,
 			[]string{"192.0.2.1-192.0.2.9", "2001:db8::1-2001:db8::ffff:1"}},
-		{"the ends of the families do not touch", []string{"255.255.255.255", "::"}, nil, 2, []string{"255.255.255.255-255.255.255.255", "::-::"}},
+		{"the ends of the families do not touch",
+			[]string{"255.255.255.255", "::"}, nil, 2, []string{"255.255.255.255-255.255.255.255", "::-::"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			a := withPools(Pool{Name: "p", KeepOutside: true})
 			for _, addr := range test.kept {
-				if err := a.Adopt(Holder(addr), []netip.Addr{ip(addr)}, Terms{}, map[netip.Addr]string{ip(addr): "p"}, now); err != nil {
+				err := a.Adopt(Holder(addr), []netip.Addr{ip(addr)}, Terms{},
+					map[netip.Addr]string{ip(addr): "p"}, now)
+				if err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -532,16 +576,23 @@ func TestOutsideRanges(t *testing.T) {
 func TestOutsideRangesContainEverything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a := New()
-		a.SetPools([]Pool{{Name: "p", KeepOutside: true}, {Name: "q", KeepOutside: true}, {Name: "r", Ranges: ranges("192.0.2.64/28")}})
+		a.SetPools([]Pool{
+			{Name: "p", KeepOutside: true},
+			{Name: "q", KeepOutside: true},
+			{Name: "r", Ranges: ranges("192.0.2.64/28")},
+		})
 		address := rapid.Custom(func(t *rapid.T) netip.Addr {
-			base := rapid.SampledFrom([]netip.Addr{ip("192.0.2.0"), ip("2001:db8::")}).Draw(t, "family").AsSlice()
+			families := []netip.Addr{ip("192.0.2.0"), ip("2001:db8::")}
+			base := rapid.SampledFrom(families).Draw(t, "family").AsSlice()
 			base[len(base)-1] = byte(rapid.IntRange(0, 127).Draw(t, "address"))
 			addr, _ := netip.AddrFromSlice(base)
 			return addr
 		})
 		for i, addr := range rapid.SliceOfNDistinct(address, 0, 60, rapid.ID).Draw(t, "addresses") {
 			from := rapid.SampledFrom([]string{"p", "p", "p", "q", ""}).Draw(t, "from")
-			if err := a.Adopt(Holder(fmt.Sprint(i)), []netip.Addr{addr}, Terms{}, map[netip.Addr]string{addr: from}, now); err != nil {
+			err := a.Adopt(Holder(fmt.Sprint(i)), []netip.Addr{addr}, Terms{},
+				map[netip.Addr]string{addr: from}, now)
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -590,7 +641,7 @@ func TestOutsideRangesContainEverything(t *testing.T) {
 	})
 }
 
-// unknown are the held addresses of no pool.
+// unknown returns the held addresses of no pool.
 func (a *Allocator) unknown() []netip.Addr {
 	var out []netip.Addr
 	for addr := range a.holders {
@@ -608,7 +659,8 @@ func TestAConflictChangesNothing(t *testing.T) {
 	s.hold(now, "b", Terms{}, "192.0.2.2")
 	err := a.Assign("b", []netip.Addr{ip("192.0.2.3"), ip("192.0.2.1")}, Terms{}, now)
 	var conflict *ConflictError
-	if !errors.As(err, &conflict) || conflict.Error() != "192.0.2.1 is held by a: both must carry the same sharing key to share an address" {
+	const want = "192.0.2.1 is held by a: both must carry the same sharing key to share an address"
+	if !errors.As(err, &conflict) || conflict.Error() != want {
 		t.Errorf("err = %v", err)
 	}
 	if h, _ := a.Held("b"); !slices.Equal(h.Addresses, []netip.Addr{ip("192.0.2.2")}) {
@@ -618,7 +670,8 @@ func TestAConflictChangesNothing(t *testing.T) {
 }
 
 func TestPoolsAndFamilies(t *testing.T) {
-	a := withPools(Pool{Name: "b", Ranges: ranges("192.0.2.0/24")}, Pool{Name: "a", Ranges: ranges("2001:db8::/64")}, Pool{Name: "empty"})
+	a := withPools(Pool{Name: "b", Ranges: ranges("192.0.2.0/24")},
+		Pool{Name: "a", Ranges: ranges("2001:db8::/64")}, Pool{Name: "empty"})
 	if got := a.Pools(); !slices.Equal(got, []string{"a", "b", "empty"}) {
 		t.Errorf("pools are %v", got)
 	}
@@ -627,7 +680,8 @@ func TestPoolsAndFamilies(t *testing.T) {
 		four, six bool
 	}{{"a", false, true}, {"b", true, false}, {"empty", false, false}, {"nowhere", false, false}} {
 		if a.Has(test.pool, false) != test.four || a.Has(test.pool, true) != test.six {
-			t.Errorf("pool %s has IPv4 %v, IPv6 %v", test.pool, a.Has(test.pool, false), a.Has(test.pool, true))
+			t.Errorf("pool %s has IPv4 %v, IPv6 %v",
+				test.pool, a.Has(test.pool, false), a.Has(test.pool, true))
 		}
 	}
 	if c := a.Counts("nowhere", now); c != (Counts{}) {

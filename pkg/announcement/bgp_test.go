@@ -30,7 +30,9 @@ func routedTo(peer v1beta1.BGPPeerSpec, specs ...v1beta1.BGPAdvertisementSpec) *
 	objects := config.Objects{
 		Pools: []v1beta1.IPAddressPool{{
 			ObjectMeta: metav1.ObjectMeta{Name: "lan"},
-			Spec:       v1beta1.IPAddressPoolSpec{Addresses: []v1beta1.AddressRange{"192.0.2.0/24", "2001:db8::/64"}},
+			Spec: v1beta1.IPAddressPoolSpec{Addresses: []v1beta1.AddressRange{
+				"192.0.2.0/24", "2001:db8::/64",
+			}},
 		}},
 		BGPPeers: []v1beta1.BGPPeer{{ObjectMeta: metav1.ObjectMeta{Name: "tor"}, Spec: peer}},
 	}
@@ -47,8 +49,14 @@ func routedTo(peer v1beta1.BGPPeerSpec, specs ...v1beta1.BGPAdvertisementSpec) *
 func forBGP() BGPInput {
 	in := lan()
 	return BGPInput{
-		Address: in.Address, Services: in.Services, Config: routed(v1beta1.BGPAdvertisementSpec{}), Nodes: in.Nodes, Speakers: in.Speakers,
-		Node: in.Node, Settled: true, Now: in.Now,
+		Address:  in.Address,
+		Services: in.Services,
+		Config:   routed(v1beta1.BGPAdvertisementSpec{}),
+		Nodes:    in.Nodes,
+		Speakers: in.Speakers,
+		Node:     in.Node,
+		Settled:  true,
+		Now:      in.Now,
 	}
 }
 
@@ -71,9 +79,14 @@ func TestDecideBGP(t *testing.T) {
 	}{
 		{"every node announces, with endpoints or without", func(*BGPInput) {}, "Announced ad0 0"},
 		{"its own endpoints count", func(in *BGPInput) { in.Node = "n2" }, "Announced ad0 1"},
-		{"members do not matter: each node announces by itself", func(in *BGPInput) { in.Speakers = nil }, "Announced ad0 0"},
+		{"members do not matter: each node announces by itself",
+			func(in *BGPInput) { in.Speakers = nil }, "Announced ad0 0"},
 		{"of Services that share the address all endpoints count", func(in *BGPInput) {
-			in.Node, in.Services = "n2", append(in.Services, Service{Name: "default/dns", Ready: true, Endpoints: map[string]int{"n2": 4}})
+			in.Node, in.Services = "n2", append(in.Services, Service{
+				Name:      "default/dns",
+				Ready:     true,
+				Endpoints: map[string]int{"n2": 4},
+			})
 		}, "Announced ad0 5"},
 		{"several advertisements", func(in *BGPInput) {
 			in.Config = routed(v1beta1.BGPAdvertisementSpec{}, v1beta1.BGPAdvertisementSpec{LocalPref: 7})
@@ -90,48 +103,74 @@ func TestDecideBGP(t *testing.T) {
 		{"no endpoint anywhere", func(in *BGPInput) { in.Services[0].Ready = false }, "NoEndpoint"},
 		{"only the Service that is not selected has endpoints", func(in *BGPInput) {
 			in.Config = routed(v1beta1.BGPAdvertisementSpec{ServiceSelectors: selector("public", "true")})
-			in.Services = append(in.Services, Service{Name: "default/down", Labels: labels.Set{"public": "true"}})
+			in.Services = append(in.Services, Service{
+				Name:   "default/down",
+				Labels: labels.Set{"public": "true"},
+			})
 		}, "NoEndpoint"},
 		{"what only a Service without endpoints is selected by does not count", func(in *BGPInput) {
 			in.Config = routed(v1beta1.BGPAdvertisementSpec{ServiceSelectors: selector("public", "true")},
 				v1beta1.BGPAdvertisementSpec{NodeSelectors: selector("name", "n2")})
-			in.Services = append(in.Services, Service{Name: "default/down", Labels: labels.Set{"public": "true"}})
+			in.Services = append(in.Services,
+				Service{Name: "default/down", Labels: labels.Set{"public": "true"}})
 		}, "NodeNotSelected"},
-		{"no other speaker is heard", func(in *BGPInput) { in.Speakers, in.Settled = nil, false }, "Announced ad0 0"},
+		{"no other speaker is heard",
+			func(in *BGPInput) { in.Speakers, in.Settled = nil, false }, "Announced ad0 0"},
 		{"the node is not known", func(in *BGPInput) { in.Node = "n9" }, "NodeUnknown"},
 		{"the node is not selected", func(in *BGPInput) {
 			in.Config = routed(v1beta1.BGPAdvertisementSpec{NodeSelectors: selector("name", "n2")})
 		}, "NodeNotSelected"},
-		{"the network of the node is not there", func(in *BGPInput) { in.Nodes[0].NetworkUnavailable = true }, "NetworkUnavailable"},
+		{"the network of the node is not there", func(in *BGPInput) {
+			in.Nodes[0].NetworkUnavailable = true
+		}, "NetworkUnavailable"},
 
 		{"no peer selects the node", func(in *BGPInput) {
-			in.Config = routedTo(v1beta1.BGPPeerSpec{NodeSelectors: selector("name", "n2")}, v1beta1.BGPAdvertisementSpec{})
+			in.Config = routedTo(v1beta1.BGPPeerSpec{NodeSelectors: selector("name", "n2")},
+				v1beta1.BGPAdvertisementSpec{})
 		}, "PeerNotFound"},
 		{"the peer that does is not asked", func(in *BGPInput) {
 			in.Config = routed(v1beta1.BGPAdvertisementSpec{Peers: []string{"spine"}})
 		}, "PeerNotFound"},
-		{"no session for its family", func(in *BGPInput) { in.Address = netip.MustParseAddr("2001:db8::7") }, "NoPeerForFamily"},
+		{"no session for its family",
+			func(in *BGPInput) { in.Address = netip.MustParseAddr("2001:db8::7") }, "NoPeerForFamily"},
 		{"a session for both families", func(in *BGPInput) {
 			in.Address = netip.MustParseAddr("2001:db8::7")
-			in.Config = routedTo(v1beta1.BGPPeerSpec{DualStackAddressFamily: true}, v1beta1.BGPAdvertisementSpec{})
+			in.Config = routedTo(v1beta1.BGPPeerSpec{DualStackAddressFamily: true},
+				v1beta1.BGPAdvertisementSpec{})
 		}, "Announced ad0 0"},
-		{"what was announced, too", func(in *BGPInput) { in.Address, in.Before = netip.MustParseAddr("2001:db8::7"), announced }, "NoPeerForFamily"},
+		{"what was announced, too", func(in *BGPInput) {
+			in.Address = netip.MustParseAddr("2001:db8::7")
+			in.Before = announced
+		}, "NoPeerForFamily"},
 
-		{"Local, without an endpoint here", func(in *BGPInput) { in.Services = []Service{local("default/web", map[string]int{"n2": 1})} }, "NoLocalEndpoint"},
-		{"Local, with endpoints here", func(in *BGPInput) { in.Services = []Service{local("default/web", map[string]int{"n1": 3})} }, "Announced ad0 3"},
+		{"Local, without an endpoint here", func(in *BGPInput) {
+			in.Services = []Service{local("default/web", map[string]int{"n2": 1})}
+		}, "NoLocalEndpoint"},
+		{"Local, with endpoints here", func(in *BGPInput) {
+			in.Services = []Service{local("default/web", map[string]int{"n1": 3})}
+		}, "Announced ad0 3"},
 		{"Local, and kube-proxy does not know of the endpoint yet", func(in *BGPInput) {
-			in.Services, in.Unproxied = []Service{local("default/web", map[string]int{"n1": 3})}, map[string]bool{"default/web": true}
+			in.Services = []Service{local("default/web", map[string]int{"n1": 3})}
+			in.Unproxied = map[string]bool{"default/web": true}
 		}, "ProxyNotReady"},
 		{"what is announced already stays", func(in *BGPInput) {
-			in.Services, in.Unproxied = []Service{local("default/web", map[string]int{"n1": 3})}, map[string]bool{"default/web": true}
+			in.Services = []Service{local("default/web", map[string]int{"n1": 3})}
+			in.Unproxied = map[string]bool{"default/web": true}
 			in.Before = announced
 		}, "Announced ad0 3"},
-		{"kube-proxy does not know of an endpoint of another Service", func(in *BGPInput) { in.Unproxied = map[string]bool{"default/other": true} }, "Announced ad0 0"},
+		{"kube-proxy does not know of an endpoint of another Service",
+			func(in *BGPInput) { in.Unproxied = map[string]bool{"default/other": true} }, "Announced ad0 0"},
 		{"Local is not enough for one of two that share", func(in *BGPInput) {
-			in.Services = []Service{local("default/a", map[string]int{"n1": 3}), local("default/b", map[string]int{"n2": 1})}
+			in.Services = []Service{
+				local("default/a", map[string]int{"n1": 3}),
+				local("default/b", map[string]int{"n2": 1}),
+			}
 		}, "NoLocalEndpoint"},
 		{"Local without any endpoint does not stop the other", func(in *BGPInput) {
-			in.Services = []Service{local("default/a", map[string]int{"n1": 3}), {Name: "default/b", Local: true}}
+			in.Services = []Service{
+				local("default/a", map[string]int{"n1": 3}),
+				{Name: "default/b", Local: true},
+			}
 		}, "Announced ad0 3"},
 		{"Local that is not selected does not count", func(in *BGPInput) {
 			in.Config = routed(v1beta1.BGPAdvertisementSpec{ServiceSelectors: selector("public", "true")})
@@ -141,12 +180,15 @@ func TestDecideBGP(t *testing.T) {
 		}, "Announced ad0 2"},
 
 		{"cordoned, and others are not: it does not begin", cordoned("n1"), "NodeCordoned"},
-		{"but leaves when it announces", func(in *BGPInput) { cordoned("n1")(in); in.Before = announced }, "NodeCordoned ad0 0 leaving 0"},
+		{"but leaves when it announces",
+			func(in *BGPInput) { cordoned("n1")(in); in.Before = announced }, "NodeCordoned ad0 0 leaving 0"},
 		{"and goes on leaving", func(in *BGPInput) {
 			cordoned("n1")(in)
 			in.Before = BGPDecision{Announce: true, LeavingSince: now.Add(-time.Hour)}
 		}, "NodeCordoned ad0 0 leaving 3600"},
-		{"uncordoned it is back", func(in *BGPInput) { in.Before = BGPDecision{Announce: true, LeavingSince: now.Add(-time.Hour)} }, "Announced ad0 0"},
+		{"uncordoned it is back", func(in *BGPInput) {
+			in.Before = BGPDecision{Announce: true, LeavingSince: now.Add(-time.Hour)}
+		}, "Announced ad0 0"},
 		{"all are cordoned: somebody has to", cordoned("n1", "n2", "n3"), "Announced ad0 0"},
 		{"cordoned, and the others are not known yet", func(in *BGPInput) {
 			cordoned("n1")(in)
@@ -170,21 +212,25 @@ func TestDecideBGP(t *testing.T) {
 		{"the others are excluded or not selected", func(in *BGPInput) {
 			cordoned("n1")(in)
 			in.Nodes[1].Excluded, in.Nodes[2].Labels = true, labels.Set{"name": "n4"}
-			in.Config = routed(v1beta1.BGPAdvertisementSpec{NodeSelectors: append(selector("name", "n1"), selector("name", "n2")...)})
+			in.Config = routed(v1beta1.BGPAdvertisementSpec{
+				NodeSelectors: append(selector("name", "n1"), selector("name", "n2")...),
+			})
 		}, "Announced ad0 0"},
 		{"the others have no peer", func(in *BGPInput) {
 			cordoned("n1")(in)
-			in.Config = routedTo(v1beta1.BGPPeerSpec{NodeSelectors: selector("name", "n1")}, v1beta1.BGPAdvertisementSpec{})
+			in.Config = routedTo(v1beta1.BGPPeerSpec{NodeSelectors: selector("name", "n1")},
+				v1beta1.BGPAdvertisementSpec{})
 		}, "Announced ad0 0"},
 		{"excluded: it leaves whatever the others do", func(in *BGPInput) {
 			in.Nodes[0].Excluded, in.Before = true, announced
 			in.Speakers["n2"], in.Speakers["n3"] = speaker(Gone, 12), speaker(Gone, 13)
 		}, "NodeExcluded ad0 0 leaving 0"},
-		{"all nodes are excluded, as on a cluster of control planes: the label tells none apart", func(in *BGPInput) {
-			for i := range in.Nodes {
-				in.Nodes[i].Excluded = true
-			}
-		}, "Announced ad0 0"},
+		{"all nodes are excluded, as on a cluster of control planes: the label tells none apart",
+			func(in *BGPInput) {
+				for i := range in.Nodes {
+					in.Nodes[i].Excluded = true
+				}
+			}, "Announced ad0 0"},
 		{"so it is where no other speaker is known yet", func(in *BGPInput) {
 			in.Nodes, in.Settled, in.Speakers = in.Nodes[:1], false, nil
 			in.Nodes[0].Excluded = true

@@ -66,7 +66,9 @@ func newSimulation(seed uint64, nodes, addresses int) *simulation {
 func (sp *simSpeaker) forget() {
 	sp.alive, sp.since = map[string]bool{}, map[string]time.Time{}
 	sp.said = map[string]map[netip.Addr]simSaid{}
-	sp.highest, sp.decisions, sp.handingOver = map[netip.Addr]uint64{}, map[netip.Addr]Decision{}, map[netip.Addr]time.Time{}
+	sp.highest = map[netip.Addr]uint64{}
+	sp.decisions = map[netip.Addr]Decision{}
+	sp.handingOver = map[netip.Addr]time.Time{}
 }
 
 func (s *simulation) reaches(a, b *simSpeaker) bool {
@@ -131,7 +133,12 @@ func (s *simulation) decide(sp *simSpeaker, addr netip.Addr) {
 	}
 	seen := 0
 	for i, other := range s.speakers {
-		in.Nodes = append(in.Nodes, Node{Name: other.name, Labels: map[string]string{"name": other.name}, Cordoned: other.cordoned, Excluded: other.excluded})
+		in.Nodes = append(in.Nodes, Node{
+			Name:     other.name,
+			Labels:   map[string]string{"name": other.name},
+			Cordoned: other.cordoned,
+			Excluded: other.excluded,
+		})
 		f := Member{Alive: sp.alive[other.name], Stage: StageReady, Since: sp.since[other.name]}
 		if !f.Alive {
 			f.Reports = []Report{KernelSilent}
@@ -362,7 +369,8 @@ func TestOnlyWhatMustMoves(t *testing.T) {
 		second := s.owners(t)
 		for addr, owner := range first {
 			if owner != dead.name && second[addr] != owner {
-				t.Errorf("seed %d: %s died, and %s moved from %s to %s", seed, dead.name, addr, owner, second[addr])
+				t.Errorf("seed %d: %s died, and %s moved from %s to %s",
+					seed, dead.name, addr, owner, second[addr])
 			}
 		}
 		if !s.settle() {
@@ -373,7 +381,8 @@ func TestOnlyWhatMustMoves(t *testing.T) {
 			want = first
 		}
 		if third := s.owners(t); !maps.Equal(third, want) {
-			t.Errorf("seed %d (immediate %v): it came back, and owners went from %v to %v, want %v", seed, s.immediate, second, third, want)
+			t.Errorf("seed %d (immediate %v): it came back, and owners went from %v to %v, want %v",
+				seed, s.immediate, second, third, want)
 		}
 	}
 }
@@ -406,7 +415,8 @@ func TestIsolatedNodeTakesNothingBack(t *testing.T) {
 		after := s.owners(t)
 		for addr := range first {
 			if after[addr] != cut[addr] {
-				t.Errorf("seed %d: %s was announced by %s to most, and by %s once all were together", seed, addr, cut[addr], after[addr])
+				t.Errorf("seed %d: %s was announced by %s to most, and by %s once all were together",
+					seed, addr, cut[addr], after[addr])
 			}
 		}
 	}

@@ -240,7 +240,8 @@ func Decide(in Input) Decision {
 		}
 	}
 	d := Decision{
-		Services: names(services), Policy: policy(ads),
+		Services:    names(services),
+		Policy:      policy(ads),
 		Promiscuous: slices.ContainsFunc(ads, func(a *config.L2Advertisement) bool { return a.Promiscuous }),
 	}
 	services = slices.DeleteFunc(services, func(s Service) bool { return !s.Ready })
@@ -269,7 +270,8 @@ func Decide(in Input) Decision {
 			"and node %s has taken the address meanwhile.", in.YieldedTo)
 	case in.Returning:
 		d.Owner, d.OwnerLinks, d.Reason = "", nil, v1beta1.ReasonReturning
-		d.Message = "This node is back on the network of the other speakers, and asks them about its addresses first."
+		d.Message = "This node is back on the network of the other speakers, " +
+			"and asks them about its addresses first."
 	case d.Owner == in.Node:
 		if !rest(in, &d) {
 			own(in, ads, candidates, &d)
@@ -385,8 +387,11 @@ func mayTake(in Input, suspect string, links []links.Link, d *Decision) bool {
 // what the members do not know of, they may announce too.
 func Unclaimable(d Decision) Decision {
 	return Decision{
-		Services: d.Services, Policy: d.Policy, Rejections: d.Rejections, Reason: v1beta1.ReasonNodeFull,
-		Message: "This node claims as many addresses as it can publish to the other speakers.",
+		Services:   d.Services,
+		Policy:     d.Policy,
+		Rejections: d.Rejections,
+		Reason:     v1beta1.ReasonNodeFull,
+		Message:    "This node claims as many addresses as it can publish to the other speakers.",
 	}
 }
 
@@ -409,7 +414,8 @@ func free(in Input, links []links.Link, d *Decision) bool {
 		if in.Probe.State == ProbeNone {
 			d.Ask = linkNames(links)
 		}
-		d.Message = "The address is announced for the first time; the speaker asks the network whether it is free."
+		d.Message = "The address is announced for the first time; " +
+			"the speaker asks the network whether it is free."
 	}
 	return false
 }
@@ -493,7 +499,7 @@ func cause(
 	return v1beta1.CausePartitionHealed, before
 }
 
-// poolsOf are the pool that an address belongs to and, after it, the deleted ones
+// poolsOf returns the pool that an address belongs to and, after it, the deleted ones
 // that had it lately: an advertisement that selects one of them announces it, so
 // that a pool can be renamed or split without a pause. There are none of an address
 // that no pool contains.

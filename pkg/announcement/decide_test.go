@@ -52,7 +52,9 @@ func link(name, prefix string) links.Link {
 // linksOf returns those of one node; last is the last byte of its addresses.
 func linksOf(last byte) []links.Link {
 	out := []links.Link{
-		link("eth0", fmt.Sprintf("192.0.2.%d/24", last)), link("eth1", fmt.Sprintf("198.51.100.%d/24", last)), link("cni0", "10.0.0.1/24"),
+		link("eth0", fmt.Sprintf("192.0.2.%d/24", last)),
+		link("eth1", fmt.Sprintf("198.51.100.%d/24", last)),
+		link("cni0", "10.0.0.1/24"),
 	}
 	for i := range out {
 		out[i].HardwareAddr = net.HardwareAddr{2, 0, 0, 0, byte(i), last}
@@ -63,9 +65,18 @@ func linksOf(last byte) []links.Link {
 
 func speaker(p Presence, last byte) Speaker {
 	reason := map[Presence]v1beta1.Reason{
-		Gone: v1beta1.ReasonSpeakerNotAlive, Held: v1beta1.ReasonNodeHeld, Leaving: v1beta1.ReasonNodeLeaving, Present: v1beta1.ReasonNodePresent,
+		Gone:    v1beta1.ReasonSpeakerNotAlive,
+		Held:    v1beta1.ReasonNodeHeld,
+		Leaving: v1beta1.ReasonNodeLeaving,
+		Present: v1beta1.ReasonNodePresent,
 	}
-	return Speaker{Presence: p, Reason: reason[p], Links: linksOf(last), Heard: p == Present || p == Leaving, Worked: true}
+	return Speaker{
+		Presence: p,
+		Reason:   reason[p],
+		Links:    linksOf(last),
+		Heard:    p == Present || p == Leaving,
+		Worked:   true,
+	}
 }
 
 var now = time.Unix(1000, 0)
@@ -78,7 +89,11 @@ func lan() Input {
 		Services: []Service{{Name: "default/web", Ready: true, Endpoints: map[string]int{"n2": 1, "n3": 1}}},
 		Config:   parsed(v1beta1.L2AdvertisementSpec{}),
 		Nodes:    []Node{node("n1"), node("n2"), node("n3")},
-		Speakers: map[string]Speaker{"n1": speaker(Present, 11), "n2": speaker(Present, 12), "n3": speaker(Present, 13)},
+		Speakers: map[string]Speaker{
+			"n1": speaker(Present, 11),
+			"n2": speaker(Present, 12),
+			"n3": speaker(Present, 13),
+		},
 		Claims:   map[string]Claim{},
 		Probe:    Probe{State: ProbeFree},
 		Node:     "n1",
@@ -92,7 +107,12 @@ func only(names ...string) func(*Input) {
 	return func(in *Input) {
 		for name, s := range in.Speakers {
 			if !slices.Contains(names, name) {
-				in.Speakers[name] = Speaker{Presence: Gone, Reason: v1beta1.ReasonSpeakerNotAlive, Links: s.Links, Worked: s.Worked}
+				in.Speakers[name] = Speaker{
+					Presence: Gone,
+					Reason:   v1beta1.ReasonSpeakerNotAlive,
+					Links:    s.Links,
+					Worked:   s.Worked,
+				}
 			}
 		}
 	}
@@ -134,7 +154,12 @@ func ignoresCordon(s Speaker) Speaker {
 func presence(name string, p Presence) func(*Input) {
 	return func(in *Input) {
 		s := in.Speakers[name]
-		in.Speakers[name] = Speaker{Presence: p, Reason: v1beta1.ReasonNodeHeld, Links: s.Links, Worked: s.Worked}
+		in.Speakers[name] = Speaker{
+			Presence: p,
+			Reason:   v1beta1.ReasonNodeHeld,
+			Links:    s.Links,
+			Worked:   s.Worked,
+		}
 	}
 }
 
@@ -149,16 +174,20 @@ func TestDecide(t *testing.T) {
 		{"this node is the only candidate", only("n1"), v1beta1.ReasonOwner, "n1", "eth0"},
 		{"another node is", only("n2"), v1beta1.ReasonNotOwner, "n2", ""},
 		{"nobody is alive", only(), v1beta1.ReasonNoCandidate, "", ""},
-		{"no Service has the address", func(in *Input) { in.Services = nil }, v1beta1.ReasonNoService, "", ""},
-		{"no pool has the address", func(in *Input) { in.Address = netip.MustParseAddr("10.0.0.9") }, v1beta1.ReasonNoPool, "", ""},
-		{"nothing is advertised", func(in *Input) { in.Config = parsed() }, v1beta1.ReasonNoAdvertisement, "", ""},
+		{"no Service has the address",
+			func(in *Input) { in.Services = nil }, v1beta1.ReasonNoService, "", ""},
+		{"no pool has the address",
+			func(in *Input) { in.Address = netip.MustParseAddr("10.0.0.9") }, v1beta1.ReasonNoPool, "", ""},
+		{"nothing is advertised",
+			func(in *Input) { in.Config = parsed() }, v1beta1.ReasonNoAdvertisement, "", ""},
 		{"another pool is advertised", func(in *Input) {
 			in.Config = parsed(v1beta1.L2AdvertisementSpec{IPAddressPools: []string{"other"}})
 		}, v1beta1.ReasonNoAdvertisement, "", ""},
 		{"other Services are advertised", func(in *Input) {
 			in.Config = parsed(v1beta1.L2AdvertisementSpec{ServiceSelectors: selector("tier", "gold")})
 		}, v1beta1.ReasonNoAdvertisement, "", ""},
-		{"no endpoint is ready", func(in *Input) { in.Services[0].Ready = false }, v1beta1.ReasonNoEndpoint, "", ""},
+		{"no endpoint is ready",
+			func(in *Input) { in.Services[0].Ready = false }, v1beta1.ReasonNoEndpoint, "", ""},
 		{"an excluded node is no candidate", func(in *Input) {
 			only("n1", "n2")(in)
 			in.Nodes[0].Excluded = true
@@ -167,17 +196,19 @@ func TestDecide(t *testing.T) {
 			only("n1")(in)
 			in.Nodes[0].Excluded = true
 		}, v1beta1.ReasonNoCandidate, "", ""},
-		{"where all nodes have the label, as on a cluster of control planes, it tells none apart", func(in *Input) {
-			only("n1")(in)
-			in.Nodes[0].Excluded, in.Nodes[1].Excluded, in.Nodes[2].Excluded = true, true, true
-		}, v1beta1.ReasonOwner, "n1", "eth0"},
-		{"a node without it counts when its speaker has worked: one that joins darkens nothing", func(in *Input) {
-			only("n1", "n2")(in)
-			in.Nodes[0].Excluded, in.Nodes[2].Excluded = true, true
-			s := speaker(Held, 12)
-			s.Worked = false
-			in.Speakers["n2"] = s
-		}, v1beta1.ReasonOwner, "n1", "eth0"},
+		{"where all nodes have the label, as on a cluster of control planes, it tells none apart",
+			func(in *Input) {
+				only("n1")(in)
+				in.Nodes[0].Excluded, in.Nodes[1].Excluded, in.Nodes[2].Excluded = true, true, true
+			}, v1beta1.ReasonOwner, "n1", "eth0"},
+		{"a node without it counts when its speaker has worked: one that joins darkens nothing",
+			func(in *Input) {
+				only("n1", "n2")(in)
+				in.Nodes[0].Excluded, in.Nodes[2].Excluded = true, true
+				s := speaker(Held, 12)
+				s.Worked = false
+				in.Speakers["n2"] = s
+			}, v1beta1.ReasonOwner, "n1", "eth0"},
 		{"a cordoned node is candidate where its own speaker ignores that", func(in *Input) {
 			only("n1", "n2")(in)
 			in.Nodes[0].Cordoned = true
@@ -197,10 +228,13 @@ func TestDecide(t *testing.T) {
 			s.IgnoresExclude = true
 			in.Speakers["n1"] = s
 		}, v1beta1.ReasonOwner, "n1", "eth0"},
-		{"nor is one that is silent on the LAN of the address, where others answer", all(only("n1", "n2"), silent("n1", "eth0")),
+		{"nor is one that is silent on the LAN of the address, where others answer",
+			all(only("n1", "n2"), silent("n1", "eth0")),
 			v1beta1.ReasonNotOwner, "n2", ""},
-		{"silence on another LAN means nothing", all(only("n1"), silent("n1", "eth1")), v1beta1.ReasonOwner, "n1", "eth0"},
-		{"where all are silent, all are alike", all(only("n1"), silent("n1", "eth0")), v1beta1.ReasonOwner, "n1", "eth0"},
+		{"silence on another LAN means nothing",
+			all(only("n1"), silent("n1", "eth1")), v1beta1.ReasonOwner, "n1", "eth0"},
+		{"where all are silent, all are alike",
+			all(only("n1"), silent("n1", "eth0")), v1beta1.ReasonOwner, "n1", "eth0"},
 		{"a node that is cordoned and answers is better than one that does not", func(in *Input) {
 			all(only("n1", "n2"), silent("n2", "eth0"))(in)
 			in.Nodes[0].Cordoned = true
@@ -210,7 +244,8 @@ func TestDecide(t *testing.T) {
 			in.Nodes[0].NetworkUnavailable = true
 		}, v1beta1.ReasonNotOwner, "n2", ""},
 		{"nor is one that no advertisement selects", func(in *Input) {
-			in.Config = parsed(v1beta1.L2AdvertisementSpec{NodeSelectors: selector("name", "n2")}, v1beta1.L2AdvertisementSpec{NodeSelectors: selector("name", "n9")})
+			in.Config = parsed(v1beta1.L2AdvertisementSpec{NodeSelectors: selector("name", "n2")},
+				v1beta1.L2AdvertisementSpec{NodeSelectors: selector("name", "n9")})
 		}, v1beta1.ReasonNotOwner, "n2", ""},
 		{"with traffic policy Local, nor is one without a pod", func(in *Input) {
 			in.Services[0].Local = true
@@ -233,11 +268,19 @@ func TestDecide(t *testing.T) {
 			}
 		}, v1beta1.ReasonOwner, "n1", "eth0"},
 		{"preference outweighs the hash", func(in *Input) {
-			in.Config = parsed(v1beta1.L2AdvertisementSpec{PreferredNodeSelectors: []v1beta1.PreferredNodeSelector{{Weight: 1, Preference: selector("name", "n3")[0]}}})
+			in.Config = parsed(v1beta1.L2AdvertisementSpec{
+				PreferredNodeSelectors: []v1beta1.PreferredNodeSelector{{
+					Weight:     1,
+					Preference: selector("name", "n3")[0],
+				}},
+			})
 		}, v1beta1.ReasonNotOwner, "n3", ""},
 		{"weights add up over advertisements", func(in *Input) {
 			prefer := func(name string, weight int32) v1beta1.L2AdvertisementSpec {
-				return v1beta1.L2AdvertisementSpec{PreferredNodeSelectors: []v1beta1.PreferredNodeSelector{{Weight: weight, Preference: selector("name", name)[0]}}}
+				return v1beta1.L2AdvertisementSpec{PreferredNodeSelectors: []v1beta1.PreferredNodeSelector{{
+					Weight:     weight,
+					Preference: selector("name", name)[0],
+				}}}
 			}
 			in.Config = parsed(prefer("n2", 60), prefer("n3", 40), prefer("n3", 30))
 		}, v1beta1.ReasonNotOwner, "n3", ""},
@@ -251,8 +294,12 @@ func TestDecide(t *testing.T) {
 		}, v1beta1.ReasonOwner, "n1", "cni0"},
 		{"named links of several advertisements add up, those of other nodes' do not", func(in *Input) {
 			only("n1")(in)
-			in.Config = parsed(v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth1"}}, v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth0"}},
-				v1beta1.L2AdvertisementSpec{Interfaces: []string{"cni0"}, NodeSelectors: selector("name", "n2")})
+			in.Config = parsed(v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth1"}},
+				v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth0"}},
+				v1beta1.L2AdvertisementSpec{
+					Interfaces:    []string{"cni0"},
+					NodeSelectors: selector("name", "n2"),
+				})
 		}, v1beta1.ReasonOwner, "n1", "eth0 eth1"},
 		{"a named link that is not there", func(in *Input) {
 			only("n1")(in)
@@ -298,7 +345,8 @@ func TestEveryRejectedNodeIsTold(t *testing.T) {
 	in.Nodes[1].NetworkUnavailable = true
 	only("n1", "n2")(&in)
 	d := Decide(in)
-	want := "No node can announce the address: n1 (NodeExcluded), n2 (NetworkUnavailable), n3 (SpeakerNotAlive)."
+	want := "No node can announce the address: n1 (NodeExcluded), n2 (NetworkUnavailable), " +
+		"n3 (SpeakerNotAlive)."
 	if d.Message != want {
 		t.Errorf("message = %q\nwant      %q", d.Message, want)
 	}
@@ -316,13 +364,17 @@ func TestAllNodesAgree(t *testing.T) {
 			n.Excluded = rapid.Bool().Draw(t, "excluded")
 			n.Cordoned = rapid.Bool().Draw(t, "cordoned")
 			in.Nodes = append(in.Nodes, n)
-			s := speaker(rapid.SampledFrom([]Presence{Gone, Held, Leaving, Present}).Draw(t, "presence"), byte(i+1))
+			presences := []Presence{Gone, Held, Leaving, Present}
+			s := speaker(rapid.SampledFrom(presences).Draw(t, "presence"), byte(i+1))
 			s.Worked = s.Presence != Held || rapid.Bool().Draw(t, "worked")
 			s.IgnoresExclude = rapid.Bool().Draw(t, "ignores the label")
 			s.IgnoresCordon = rapid.Bool().Draw(t, "ignores a cordon")
 			in.Speakers[n.Name] = s
 			if rapid.Bool().Draw(t, "claims") {
-				in.Claims[n.Name] = Claim{rapid.Uint64Range(1, 4).Draw(t, "generation"), rapid.Bool().Draw(t, "minority")}
+				in.Claims[n.Name] = Claim{
+					rapid.Uint64Range(1, 4).Draw(t, "generation"),
+					rapid.Bool().Draw(t, "minority"),
+				}
 			}
 		}
 		in.Address = netip.AddrFrom4([4]byte{192, 0, 2, rapid.Byte().Draw(t, "address")})
@@ -352,7 +404,8 @@ func TestALabelOnAllNodesIsNone(t *testing.T) {
 		in := lan()
 		in.Address = netip.AddrFrom4([4]byte{192, 0, 2, rapid.Byte().Draw(t, "address")})
 		for _, n := range in.Nodes {
-			s := speaker(rapid.SampledFrom([]Presence{Gone, Held, Present}).Draw(t, "presence"), n.Name[1]-'0')
+			presences := []Presence{Gone, Held, Present}
+			s := speaker(rapid.SampledFrom(presences).Draw(t, "presence"), n.Name[1]-'0')
 			s.Worked = rapid.Bool().Draw(t, "worked")
 			in.Speakers[n.Name] = s
 		}
@@ -367,11 +420,13 @@ func TestALabelOnAllNodesIsNone(t *testing.T) {
 		got := Decide(in)
 		if labelled == len(in.Nodes) {
 			if got.Owner != plain.Owner || got.Message != plain.Message {
-				t.Fatalf("the label on all has %q own the address, without it %q: %s", got.Owner, plain.Owner, got.Message)
+				t.Fatalf("the label on all has %q own the address, without it %q: %s",
+					got.Owner, plain.Owner, got.Message)
 			}
 			return
 		}
-		if at := slices.IndexFunc(in.Nodes, func(n Node) bool { return n.Name == got.Owner }); at >= 0 && in.Nodes[at].Excluded {
+		at := slices.IndexFunc(in.Nodes, func(n Node) bool { return n.Name == got.Owner })
+		if at >= 0 && in.Nodes[at].Excluded {
 			t.Fatalf("%s owns the address, which has the label that others have not", got.Owner)
 		}
 	})
@@ -393,24 +448,32 @@ func TestParseService(t *testing.T) {
 		want   map[string]int
 	}{
 		{"nothing at all", nil, false, map[string]int{}},
-		{"ready where it is said, or nothing is", [][]discoveryv1.Endpoint{{at("n1", ready), at("n2", notReady)}, {at("n3", unsaid)}},
+		{"ready where it is said, or nothing is",
+			[][]discoveryv1.Endpoint{{at("n1", ready), at("n2", notReady)}, {at("n3", unsaid)}},
 			true, map[string]int{"n1": 1, "n3": 1}},
 		{"no node is named", [][]discoveryv1.Endpoint{{{Conditions: ready}}}, true, map[string]int{}},
-		{"a pod that ends does not count beside one that is ready", [][]discoveryv1.Endpoint{{at("n1", ready)}, {at("n1", ending), at("n2", ending)}},
+		{"a pod that ends does not count beside one that is ready",
+			[][]discoveryv1.Endpoint{{at("n1", ready)}, {at("n1", ending), at("n2", ending)}},
 			true, map[string]int{"n1": 1}},
-		{"when all end, those that still answer count", [][]discoveryv1.Endpoint{{at("n1", ending), at("n2", ended)}, {at("n3", notReady)}},
+		{"when all end, those that still answer count",
+			[][]discoveryv1.Endpoint{{at("n1", ending), at("n2", ended)}, {at("n3", notReady)}},
 			true, map[string]int{"n1": 1}},
-		{"when none answers, none counts", [][]discoveryv1.Endpoint{{at("n1", ended), at("n2", notReady)}}, false, map[string]int{}},
+		{"when none answers, none counts",
+			[][]discoveryv1.Endpoint{{at("n1", ended), at("n2", notReady)}}, false, map[string]int{}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}}
 			s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 			var slices []discoveryv1.EndpointSlice
 			for _, endpoints := range test.slices {
-				slices = append(slices, discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv6, Endpoints: endpoints})
+				slices = append(slices, discoveryv1.EndpointSlice{
+					AddressType: discoveryv1.AddressTypeIPv6,
+					Endpoints:   endpoints,
+				})
 			}
 			want := Service{Name: "default/web", Local: true, Ready: test.ready, Endpoints: test.want}
-			if diff := cmp.Diff(want, ParseService(s, slices, netip.MustParseAddr("2001:db8::1"))); diff != "" {
+			diff := cmp.Diff(want, ParseService(s, slices, netip.MustParseAddr("2001:db8::1")))
+			if diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			// To an address of the other family they are of no use.
@@ -423,8 +486,14 @@ func TestParseService(t *testing.T) {
 }
 
 func TestParseNode(t *testing.T) {
-	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: map[string]string{v1beta1.LabelExcludeNode: "false"}}}
-	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionFalse}, {Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue}}
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{
+		Name:   "n",
+		Labels: map[string]string{v1beta1.LabelExcludeNode: "false"},
+	}}
+	n.Status.Conditions = []corev1.NodeCondition{
+		{Type: corev1.NodeReady, Status: corev1.ConditionFalse},
+		{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue},
+	}
 	if got := ParseNode(n); !got.Excluded || !got.NetworkUnavailable {
 		t.Errorf("got %+v: the label counts with any value", got)
 	}

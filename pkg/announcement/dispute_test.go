@@ -41,7 +41,12 @@ func (c *dispute) decide(n *disputing) {
 	in.Dispute, in.Announcing, in.Highest = n.decision.Dispute, owns(n.decision), n.highest
 	for i, other := range c.nodes {
 		in.Nodes = append(in.Nodes, node(other.name))
-		s := Speaker{Presence: Present, Reason: v1beta1.ReasonNodePresent, Links: linksOf(byte(i + 1)), Heard: other.alive}
+		s := Speaker{
+			Presence: Present,
+			Reason:   v1beta1.ReasonNodePresent,
+			Links:    linksOf(byte(i + 1)),
+			Heard:    other.alive,
+		}
 		switch {
 		case !other.alive:
 			s.Presence, s.Reason = Gone, v1beta1.ReasonSpeakerNotAlive
@@ -108,7 +113,8 @@ func TestADisagreementThatLastsIsDamped(t *testing.T) {
 		c.run(t, 90*time.Second)
 		// Each pair needs a few claims to find out, and the rests get longer.
 		if most := 20 * count; c.moves > most {
-			t.Errorf("the address was claimed anew %d times in a minute and a half, want %d at most", c.moves, most)
+			t.Errorf("the address was claimed anew %d times in a minute and a half, want %d at most",
+				c.moves, most)
 		}
 		if c.together > 10*time.Second || c.dark > 2*time.Second {
 			t.Errorf("two announced it for %s, nobody for %s", c.together, c.dark)
@@ -125,12 +131,15 @@ func TestWhoRestsTakesOverFromTheDead(t *testing.T) {
 			{name: "n2", disregard: map[string]bool{"n1": true}, alive: true},
 		}}
 		c.run(t, 5*time.Second)
-		resting := slices.IndexFunc(c.nodes, func(n *disputing) bool { return n.decision.Reason == v1beta1.ReasonContested })
+		resting := slices.IndexFunc(c.nodes, func(n *disputing) bool {
+			return n.decision.Reason == v1beta1.ReasonContested
+		})
 		if resting < 0 {
 			t.Fatal("nobody rests")
 		}
 		d := c.nodes[resting].decision
-		if other := c.nodes[1-resting]; d.Owner != other.name || !strings.Contains(d.Message, "n1") || !strings.Contains(d.Message, "n2") ||
+		if other := c.nodes[1-resting]; d.Owner != other.name ||
+			!strings.Contains(d.Message, "n1") || !strings.Contains(d.Message, "n2") ||
 			!d.Recheck.Equal(d.Dispute.Until) || !other.decision.Dispute.Lasts(c.now) {
 			t.Fatalf("%+v; the other %+v", d, other.decision)
 		}

@@ -19,9 +19,16 @@ func giving(allowed bool) *config.Config {
 		}}},
 		L2Advertisements:  []v1beta1.L2Advertisement{{}},
 		BGPAdvertisements: []v1beta1.BGPAdvertisement{{}},
-		BGPPeers:          []v1beta1.BGPPeer{{Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: 64513, PeerAddress: "10.0.0.1"}}},
+		BGPPeers: []v1beta1.BGPPeer{{Spec: v1beta1.BGPPeerSpec{
+			MyASN:       64512,
+			PeerASN:     64513,
+			PeerAddress: "10.0.0.1",
+		}}},
 	}
-	objects.Pools[0].Name, objects.L2Advertisements[0].Name, objects.BGPAdvertisements[0].Name, objects.BGPPeers[0].Name = "lan", "l2", "bgp", "tor"
+	objects.Pools[0].Name = "lan"
+	objects.L2Advertisements[0].Name = "l2"
+	objects.BGPAdvertisements[0].Name = "bgp"
+	objects.BGPPeers[0].Name = "tor"
 	c, _ := config.Parse(objects, config.Config{}, now)
 	return &c
 }
@@ -42,7 +49,8 @@ func TestANodesOwnAddress(t *testing.T) {
 		{"n2 has it on a link, and its status names it", "192.0.2.12", false, "192.0.2.12", false, false},
 		{"n2 has it on a link only", "192.0.2.12", false, "10.0.0.2", true, false},
 		{"its status only names it: it may be what Berth gave", "192.0.2.1", false, "192.0.2.1", true, false},
-		{"the pool gives out addresses of nodes: the link is enough", "192.0.2.12", true, "10.0.0.2", false, false},
+		{"the pool gives out addresses of nodes: the link is enough",
+			"192.0.2.12", true, "10.0.0.2", false, false},
 		{"and so is the status", "192.0.2.1", true, "192.0.2.1", false, false},
 		{"also while nothing is known of the node's links", "192.0.2.12", true, "192.0.2.12", false, true},
 		{"another address of the subnet", "192.0.2.99", true, "192.0.2.12", true, false},
@@ -61,8 +69,15 @@ func TestANodesOwnAddress(t *testing.T) {
 					t.Errorf("%s decides %s (%s), owner %q", node, d.Reason, d.Message, d.Owner)
 				}
 				routes := DecideBGP(BGPInput{
-					Address: in.Address, Services: in.Services, Config: in.Config, Nodes: in.Nodes, Speakers: in.Speakers,
-					Node: node, Settled: true, Now: now, Before: BGPDecision{Announce: true},
+					Address:  in.Address,
+					Services: in.Services,
+					Config:   in.Config,
+					Nodes:    in.Nodes,
+					Speakers: in.Speakers,
+					Node:     node,
+					Settled:  true,
+					Now:      now,
+					Before:   BGPDecision{Announce: true},
 				})
 				if routes.Announce != test.announced {
 					t.Errorf("%s decides by BGP %s (%s)", node, routes.Reason, routes.Message)
@@ -90,9 +105,13 @@ func TestANodesOwnAddress(t *testing.T) {
 func TestAddressesTellNodesApart(t *testing.T) {
 	n := &corev1.Node{}
 	before := ParseNode(n)
-	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: "n1"}, {Type: corev1.NodeExternalIP, Address: "::ffff:192.0.2.1"}}
+	n.Status.Addresses = []corev1.NodeAddress{
+		{Type: corev1.NodeHostName, Address: "n1"},
+		{Type: corev1.NodeExternalIP, Address: "::ffff:192.0.2.1"},
+	}
 	after := ParseNode(n)
-	if before.Equal(after) || !after.Equal(ParseNode(n)) || len(after.Addresses) != 1 || after.Addresses[0] != netip.MustParseAddr("192.0.2.1") {
+	if before.Equal(after) || !after.Equal(ParseNode(n)) || len(after.Addresses) != 1 ||
+		after.Addresses[0] != netip.MustParseAddr("192.0.2.1") {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
 }

@@ -24,7 +24,10 @@ func advertise(spec v1beta1.L2AdvertisementSpec) func(*Input) {
 }
 
 func prefer(name string) func(*Input) {
-	return advertise(v1beta1.L2AdvertisementSpec{PreferredNodeSelectors: []v1beta1.PreferredNodeSelector{{Weight: 1, Preference: selector("name", name)[0]}}})
+	return advertise(v1beta1.L2AdvertisementSpec{PreferredNodeSelectors: []v1beta1.PreferredNodeSelector{{
+		Weight:     1,
+		Preference: selector("name", name)[0],
+	}}})
 }
 
 // announcing is a node that announces already.
@@ -52,18 +55,25 @@ func TestOwner(t *testing.T) {
 	}{
 		{"without a claim the hash decides", all(), byHash},
 		{"the present owner stays", claims(map[string]uint64{first: 1}), first},
-		{"unless nodes take back what is theirs", all(immediate, claims(map[string]uint64{first: 1})), byHash},
+		{"unless nodes take back what is theirs",
+			all(immediate, claims(map[string]uint64{first: 1})), byHash},
 		{"unless another is preferred", all(claims(map[string]uint64{first: 1}), prefer(second)), second},
-		{"a preferred node stays against the hash", all(claims(map[string]uint64{first: 1}), prefer(first)), first},
-		{"an owner that is gone is replaced by hash", all(claims(map[string]uint64{first: 1}), presence(first, Gone)), byHash},
+		{"a preferred node stays against the hash",
+			all(claims(map[string]uint64{first: 1}), prefer(first)), first},
+		{"an owner that is gone is replaced by hash",
+			all(claims(map[string]uint64{first: 1}), presence(first, Gone)), byHash},
 		{"so is one that leaves", all(claims(map[string]uint64{first: 1}), presence(first, Leaving)), byHash},
 		{"and one that is excluded", all(claims(map[string]uint64{first: 1}), exclude(at[first])), byHash},
 		{"and one that is cordoned", all(claims(map[string]uint64{first: 1}), cordon(at[first])), byHash},
-		{"where all are cordoned, the owner stays", all(claims(map[string]uint64{first: 1}), cordon(0), cordon(1), cordon(2)), first},
-		{"an owner whose speaker restarts stays", all(claims(map[string]uint64{first: 1}), presence(first, Held)), first},
-		{"also where nodes take back what is theirs", all(immediate, claims(map[string]uint64{byHash: 1}), presence(byHash, Held)), byHash},
+		{"where all are cordoned, the owner stays",
+			all(claims(map[string]uint64{first: 1}), cordon(0), cordon(1), cordon(2)), first},
+		{"an owner whose speaker restarts stays",
+			all(claims(map[string]uint64{first: 1}), presence(first, Held)), first},
+		{"also where nodes take back what is theirs",
+			all(immediate, claims(map[string]uint64{byHash: 1}), presence(byHash, Held)), byHash},
 		{"a preferred node that crashed does not get the address back before its speaker does",
-			all(prefer(byHash), claims(map[string]uint64{byHash: 1, second: 2}), presence(byHash, Held)), second},
+			all(prefer(byHash), claims(map[string]uint64{byHash: 1, second: 2}),
+				presence(byHash, Held)), second},
 		{"nor does one that takes back what is its own",
 			all(immediate, claims(map[string]uint64{byHash: 1, next: 2}), presence(byHash, Held)), next},
 		{"a restarting speaker gets nothing new", presence(byHash, Held), next},
@@ -75,9 +85,10 @@ func TestOwner(t *testing.T) {
 		{"of two claims of the minority the later one wins", func(in *Input) {
 			in.Claims[first], in.Claims[byHash] = Claim{7, true}, Claim{3, true}
 		}, first},
-		{"a speaker that comes back does not beat who took over in the minority", all(presence(second, Held), func(in *Input) {
-			in.Claims[first], in.Claims[second] = Claim{7, true}, Claim{3, false}
-		}), first},
+		{"a speaker that comes back does not beat who took over in the minority",
+			all(presence(second, Held), func(in *Input) {
+				in.Claims[first], in.Claims[second] = Claim{7, true}, Claim{3, false}
+			}), first},
 		{"nor one that died before", all(presence(second, Gone), func(in *Input) {
 			in.Claims[first], in.Claims[second] = Claim{7, true}, Claim{9, false}
 		}), first},
@@ -108,52 +119,92 @@ func TestWhatTheNodeDoes(t *testing.T) {
 		says   *Claim
 		cause  v1beta1.Cause
 	}{
-		{"an address that was never announced is probed first", all(only("n1"), func(in *Input) { in.Probe = Probe{} }), v1beta1.ReasonProbing, nil, ""},
-		{"while it is, nothing is announced", all(only("n1"), func(in *Input) { in.Probe.State = ProbeAsking }), v1beta1.ReasonProbing, nil, ""},
+		{"an address that was never announced is probed first",
+			all(only("n1"), func(in *Input) { in.Probe = Probe{} }), v1beta1.ReasonProbing, nil, ""},
+		{"while it is, nothing is announced", all(only("n1"), func(in *Input) {
+			in.Probe.State = ProbeAsking
+		}), v1beta1.ReasonProbing, nil, ""},
 		{"one that is taken is not announced", all(only("n1"), taken), v1beta1.ReasonConflict, nil, ""},
-		{"one that is free is claimed", only("n1"), v1beta1.ReasonOwner, &Claim{1, false}, v1beta1.CauseFirst},
-		{"one that was announced before is not probed again", all(only("n1"), func(in *Input) { in.Highest, in.Probe = 6, Probe{} }), v1beta1.ReasonOwner, &Claim{7, false}, v1beta1.CauseReturn},
-		{"nor in a takeover", all(only("n1"), claims(map[string]uint64{"n2": 4}), func(in *Input) { in.Probe = Probe{} }), v1beta1.ReasonOwner, &Claim{5, false}, v1beta1.CauseNodeGone},
-		{"nor when this speaker was away for a moment", all(mine, func(in *Input) { in.Probe = Probe{} }), v1beta1.ReasonOwner, &Claim{4, false}, v1beta1.CauseRestart},
-		{"who announces goes on with its claim", all(mine, announcing), v1beta1.ReasonOwner, &Claim{4, false}, ""},
-		{"a takeover with few speakers in sight is one of the minority", all(only("n1"), claims(map[string]uint64{"n2": 4}), func(in *Input) { in.Minority = true }), v1beta1.ReasonOwner, &Claim{5, true}, v1beta1.CauseNodeGone},
-		{"what was taken with most in sight stays a claim of the majority", all(only("n1"), mine, announcing, func(in *Input) { in.Minority = true }), v1beta1.ReasonOwner, &Claim{4, false}, ""},
-		{"a claim of the minority is one of the majority once most are in sight", all(announcing, func(in *Input) { in.Claims["n1"] = Claim{4, true} }), v1beta1.ReasonOwner, &Claim{4, false}, ""},
-		{"who wins against another claim goes above it", all(announcing, mine, func(in *Input) { in.Claims["n2"] = Claim{9, true} }), v1beta1.ReasonOwner, &Claim{10, false}, ""},
-		{"one that another host had before", all(only("n1"), func(in *Input) { in.Probe.Holder = net.HardwareAddr{2, 0, 0, 0, 0, 99} }), v1beta1.ReasonOwner, &Claim{1, false}, v1beta1.CauseConflictOver},
-		{"a preferred node takes over from the owner", all(claims(map[string]uint64{"n2": 4}), prefer("n1")), v1beta1.ReasonOwner, &Claim{5, false}, v1beta1.CausePreferred},
-		{"a node takes over from one that is cordoned", all(claims(map[string]uint64{"n2": 4}), cordon(1), cordon(2)), v1beta1.ReasonOwner, &Claim{5, false}, v1beta1.CauseHandOver},
-		{"who is cordoned announces until another does", all(mine, announcing, cordon(0)), v1beta1.ReasonHandingOver, &Claim{4, false}, ""},
-		{"also when its own speaker leaves", all(mine, announcing, presence("n1", Leaving)), v1beta1.ReasonHandingOver, &Claim{4, false}, ""},
-		{"the new owner's claim ends it", all(mine, announcing, cordon(0), claims(map[string]uint64{"n2": 5, "n3": 5})), v1beta1.ReasonNotOwner, nil, ""},
-		{"an old claim of the new owner does not", all(mine, announcing, cordon(0), claims(map[string]uint64{"n2": 3, "n3": 3})), v1beta1.ReasonHandingOver, &Claim{4, false}, ""},
-		{"it goes on for so long and no longer", all(mine, announcing, cordon(0), func(in *Input) { in.HandingOver = now.Add(-in.HandOver) }), v1beta1.ReasonNotOwner, nil, ""},
+		{"one that is free is claimed",
+			only("n1"), v1beta1.ReasonOwner, &Claim{1, false}, v1beta1.CauseFirst},
+		{"one that was announced before is not probed again", all(only("n1"), func(in *Input) {
+			in.Highest = 6
+			in.Probe = Probe{}
+		}), v1beta1.ReasonOwner, &Claim{7, false}, v1beta1.CauseReturn},
+		{"nor in a takeover", all(only("n1"), claims(map[string]uint64{"n2": 4}), func(in *Input) {
+			in.Probe = Probe{}
+		}), v1beta1.ReasonOwner, &Claim{5, false}, v1beta1.CauseNodeGone},
+		{"nor when this speaker was away for a moment", all(mine, func(in *Input) { in.Probe = Probe{} }),
+			v1beta1.ReasonOwner, &Claim{4, false}, v1beta1.CauseRestart},
+		{"who announces goes on with its claim",
+			all(mine, announcing), v1beta1.ReasonOwner, &Claim{4, false}, ""},
+		{"a takeover with few speakers in sight is one of the minority",
+			all(only("n1"), claims(map[string]uint64{"n2": 4}), func(in *Input) {
+				in.Minority = true
+			}), v1beta1.ReasonOwner, &Claim{5, true}, v1beta1.CauseNodeGone},
+		{"what was taken with most in sight stays a claim of the majority",
+			all(only("n1"), mine, announcing, func(in *Input) {
+				in.Minority = true
+			}), v1beta1.ReasonOwner, &Claim{4, false}, ""},
+		{"a claim of the minority is one of the majority once most are in sight",
+			all(announcing, func(in *Input) {
+				in.Claims["n1"] = Claim{4, true}
+			}), v1beta1.ReasonOwner, &Claim{4, false}, ""},
+		{"who wins against another claim goes above it", all(announcing, mine, func(in *Input) {
+			in.Claims["n2"] = Claim{9, true}
+		}), v1beta1.ReasonOwner, &Claim{10, false}, ""},
+		{"one that another host had before", all(only("n1"), func(in *Input) {
+			in.Probe.Holder = net.HardwareAddr{2, 0, 0, 0, 0, 99}
+		}), v1beta1.ReasonOwner, &Claim{1, false}, v1beta1.CauseConflictOver},
+		{"a preferred node takes over from the owner", all(claims(map[string]uint64{"n2": 4}), prefer("n1")),
+			v1beta1.ReasonOwner, &Claim{5, false}, v1beta1.CausePreferred},
+		{"a node takes over from one that is cordoned",
+			all(claims(map[string]uint64{"n2": 4}), cordon(1), cordon(2)),
+			v1beta1.ReasonOwner, &Claim{5, false}, v1beta1.CauseHandOver},
+		{"who is cordoned announces until another does",
+			all(mine, announcing, cordon(0)), v1beta1.ReasonHandingOver, &Claim{4, false}, ""},
+		{"also when its own speaker leaves",
+			all(mine, announcing, presence("n1", Leaving)), v1beta1.ReasonHandingOver, &Claim{4, false}, ""},
+		{"the new owner's claim ends it", all(mine, announcing, cordon(0),
+			claims(map[string]uint64{"n2": 5, "n3": 5})), v1beta1.ReasonNotOwner, nil, ""},
+		{"an old claim of the new owner does not", all(mine, announcing, cordon(0),
+			claims(map[string]uint64{"n2": 3, "n3": 3})), v1beta1.ReasonHandingOver, &Claim{4, false}, ""},
+		{"it goes on for so long and no longer", all(mine, announcing, cordon(0), func(in *Input) {
+			in.HandingOver = now.Add(-in.HandOver)
+		}), v1beta1.ReasonNotOwner, nil, ""},
 		{"without a link there is nothing to hand over", all(mine, announcing, func(in *Input) {
 			s := in.Speakers["n1"]
 			s.Links = nil
 			in.Speakers["n1"] = s
 		}), v1beta1.ReasonNotOwner, nil, ""},
-		{"who does not announce has nothing to hand over", all(mine, cordon(0)), v1beta1.ReasonNotOwner, nil, ""},
-		{"a node that has a link again asks first", all(mine, func(in *Input) { in.Returning = true }), v1beta1.ReasonReturning, nil, ""},
-		{"who hears nobody leaves the address to one that has taken it", all(mine, announcing, func(in *Input) { in.YieldedTo = "n2" }), v1beta1.ReasonIsolated, nil, ""},
+		{"who does not announce has nothing to hand over",
+			all(mine, cordon(0)), v1beta1.ReasonNotOwner, nil, ""},
+		{"a node that has a link again asks first",
+			all(mine, func(in *Input) { in.Returning = true }), v1beta1.ReasonReturning, nil, ""},
+		{"who hears nobody leaves the address to one that has taken it",
+			all(mine, announcing, func(in *Input) { in.YieldedTo = "n2" }), v1beta1.ReasonIsolated, nil, ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			in := lan()
 			test.change(&in)
 			d := Decide(in)
 			if d.Reason != test.reason || d.Cause != test.cause {
-				t.Errorf("reason %s, cause %q (%s); want %s, %q", d.Reason, d.Cause, d.Message, test.reason, test.cause)
+				t.Errorf("reason %s, cause %q (%s); want %s, %q",
+					d.Reason, d.Cause, d.Message, test.reason, test.cause)
 			}
 			if (d.Claim == nil) != (test.says == nil) || d.Claim != nil && *d.Claim != *test.says {
 				t.Errorf("it says %+v, want %+v", d.Claim, test.says)
 			}
-			if announces := test.reason == v1beta1.ReasonOwner || test.reason == v1beta1.ReasonHandingOver; d.Announce != announces {
+			announces := test.reason == v1beta1.ReasonOwner || test.reason == v1beta1.ReasonHandingOver
+			if d.Announce != announces {
 				t.Errorf("announce = %v with reason %s", d.Announce, d.Reason)
 			}
-			if d.HandingOver != (test.reason == v1beta1.ReasonHandingOver) || d.HandingOver != !d.Recheck.IsZero() {
+			if d.HandingOver != (test.reason == v1beta1.ReasonHandingOver) ||
+				d.HandingOver != !d.Recheck.IsZero() {
 				t.Errorf("handing over = %v, again at %s", d.HandingOver, d.Recheck)
 			}
-			if asks := test.reason == v1beta1.ReasonProbing && in.Probe.State == ProbeNone; (len(d.Ask) > 0) != asks {
+			asks := test.reason == v1beta1.ReasonProbing && in.Probe.State == ProbeNone
+			if (len(d.Ask) > 0) != asks {
 				t.Errorf("ask = %v", d.Ask)
 			}
 			if test.reason == v1beta1.ReasonConflict && !strings.Contains(d.Message, "02:00:00:00:00:63") {
@@ -179,7 +230,8 @@ func TestStandIn(t *testing.T) {
 			continue
 		}
 		answering++
-		if d.Reason != v1beta1.ReasonStandIn || d.StandInFor != "n2" || d.As["eth0"].String() != "02:00:00:00:00:0c" || strings.Join(d.Links, " ") != "eth0" {
+		if d.Reason != v1beta1.ReasonStandIn || d.StandInFor != "n2" ||
+			d.As["eth0"].String() != "02:00:00:00:00:0c" || strings.Join(d.Links, " ") != "eth0" {
 			t.Errorf("%s answers with %+v", name, d)
 		}
 	}
@@ -204,7 +256,9 @@ func TestStandIn(t *testing.T) {
 func TestEachLinkOfTheOwnerHasAStandIn(t *testing.T) {
 	nics := func(n byte) []links.Link {
 		out := []links.Link{
-			link("mgmt0", fmt.Sprintf("203.0.113.%d/24", n)), link("svc0", fmt.Sprintf("192.0.2.%d/24", n)), link("trunk0", ""),
+			link("mgmt0", fmt.Sprintf("203.0.113.%d/24", n)),
+			link("svc0", fmt.Sprintf("192.0.2.%d/24", n)),
+			link("trunk0", ""),
 		}
 		for i := range out {
 			out[i].HardwareAddr = net.HardwareAddr{2, 0, 0, 0, byte(i), n}
@@ -220,11 +274,21 @@ func TestEachLinkOfTheOwnerHasAStandIn(t *testing.T) {
 	}{
 		{story: "the subnet says where", want: "svc0 02:00:00:00:01:02"},
 		{story: "the advertisement says where", interfaces: []string{"svc0"}, want: "svc0 02:00:00:00:01:02"},
-		{story: "on two LANs", interfaces: []string{"svc0", "mgmt0"}, want: "mgmt0 02:00:00:00:00:02, svc0 02:00:00:00:01:02"},
-		{story: "a trunk has no subnet that tells who else is there", interfaces: []string{"trunk0", "svc0"}, want: "svc0 02:00:00:00:01:02", alone: "trunk0"},
+		{
+			story:      "on two LANs",
+			interfaces: []string{"svc0", "mgmt0"},
+			want:       "mgmt0 02:00:00:00:00:02, svc0 02:00:00:00:01:02",
+		},
+		{
+			story:      "a trunk has no subnet that tells who else is there",
+			interfaces: []string{"trunk0", "svc0"},
+			want:       "svc0 02:00:00:00:01:02",
+			alone:      "trunk0",
+		},
 		{story: "and nothing but a trunk", interfaces: []string{"trunk0"}, alone: "trunk0"},
 		{
-			story: "only n3 is on the service LAN", interfaces: []string{"svc0", "mgmt0"},
+			story:      "only n3 is on the service LAN",
+			interfaces: []string{"svc0", "mgmt0"},
 			change: func(in *Input) {
 				s := in.Speakers["n1"]
 				s.Links = s.Links[:1]
@@ -262,7 +326,8 @@ func TestEachLinkOfTheOwnerHasAStandIn(t *testing.T) {
 			}
 			slices.Sort(got)
 			if strings.Join(got, ", ") != test.want || alone != test.alone {
-				t.Errorf("stand-ins answer on %q, nobody can on %q; want %q and %q", got, alone, test.want, test.alone)
+				t.Errorf("stand-ins answer on %q, nobody can on %q; want %q and %q",
+					got, alone, test.want, test.alone)
 			}
 		})
 	}
@@ -273,7 +338,9 @@ func TestEachLinkOfTheOwnerHasAStandIn(t *testing.T) {
 func TestPolicy(t *testing.T) {
 	said := func(count int32, interval, refresh time.Duration) v1beta1.L2AdvertisementSpec {
 		return v1beta1.L2AdvertisementSpec{Announcement: &v1beta1.AnnouncementPolicy{
-			Count: count, Interval: &metav1.Duration{Duration: interval}, RefreshInterval: &metav1.Duration{Duration: refresh},
+			Count:           count,
+			Interval:        &metav1.Duration{Duration: interval},
+			RefreshInterval: &metav1.Duration{Duration: refresh},
 		}}
 	}
 	nothing := v1beta1.L2AdvertisementSpec{}
@@ -283,10 +350,20 @@ func TestPolicy(t *testing.T) {
 		want  config.AnnouncementPolicy
 	}{
 		{"nothing is said", []v1beta1.L2AdvertisementSpec{nothing}, config.AnnouncementPolicy{}},
-		{"one says something", []v1beta1.L2AdvertisementSpec{nothing, said(3, time.Second, time.Hour), nothing}, config.AnnouncementPolicy{Count: 3, Interval: time.Second, Refresh: time.Hour}},
-		{"several do", []v1beta1.L2AdvertisementSpec{said(3, time.Second, time.Minute), said(9, 2*time.Second, time.Hour)}, config.AnnouncementPolicy{Count: 9, Interval: time.Second, Refresh: time.Minute}},
-		{"never is the least eager", []v1beta1.L2AdvertisementSpec{said(3, time.Second, 0), said(3, time.Second, time.Hour)}, config.AnnouncementPolicy{Count: 3, Interval: time.Second, Refresh: time.Hour}},
-		{"all say never", []v1beta1.L2AdvertisementSpec{said(3, time.Second, 0), nothing}, config.AnnouncementPolicy{Count: 3, Interval: time.Second, Refresh: -1}},
+		{"one says something",
+			[]v1beta1.L2AdvertisementSpec{nothing, said(3, time.Second, time.Hour), nothing},
+			config.AnnouncementPolicy{Count: 3, Interval: time.Second, Refresh: time.Hour}},
+		{"several do",
+			[]v1beta1.L2AdvertisementSpec{
+				said(3, time.Second, time.Minute),
+				said(9, 2*time.Second, time.Hour),
+			},
+			config.AnnouncementPolicy{Count: 9, Interval: time.Second, Refresh: time.Minute}},
+		{"never is the least eager",
+			[]v1beta1.L2AdvertisementSpec{said(3, time.Second, 0), said(3, time.Second, time.Hour)},
+			config.AnnouncementPolicy{Count: 3, Interval: time.Second, Refresh: time.Hour}},
+		{"all say never", []v1beta1.L2AdvertisementSpec{said(3, time.Second, 0), nothing},
+			config.AnnouncementPolicy{Count: 3, Interval: time.Second, Refresh: -1}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			in := lan()
@@ -308,7 +385,8 @@ func TestPromiscuous(t *testing.T) {
 	}{
 		{"nobody wants it", []v1beta1.L2AdvertisementSpec{{}}, false},
 		{"one of two does", []v1beta1.L2AdvertisementSpec{{}, wants}, true},
-		{"one for other pools does", []v1beta1.L2AdvertisementSpec{{}, {Promiscuous: true, IPAddressPools: []string{"other"}}}, false},
+		{"one for other pools does",
+			[]v1beta1.L2AdvertisementSpec{{}, {Promiscuous: true, IPAddressPools: []string{"other"}}}, false},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			in := lan()

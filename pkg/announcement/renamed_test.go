@@ -25,7 +25,8 @@ func TestAPoolIsRenamedWithoutAPause(t *testing.T) {
 	old := named("old", now, "192.0.2.0/24")
 	renamed := []v1beta1.IPAddressPool{named("new", now.Add(time.Hour), "192.0.2.0/24")}
 	split := []v1beta1.IPAddressPool{
-		named("other", now.Add(time.Hour), "192.0.2.128/25"), named("new", now.Add(time.Hour), "192.0.2.0/25"),
+		named("other", now.Add(time.Hour), "192.0.2.128/25"),
+		named("new", now.Add(time.Hour), "192.0.2.0/25"),
 	}
 	type step struct {
 		at        time.Duration
@@ -39,23 +40,38 @@ func TestAPoolIsRenamedWithoutAPause(t *testing.T) {
 		steps []step
 	}{
 		{"deleted, created and selected at once", []step{
-			first, {time.Second, nil, "old", true}, {2 * time.Second, renamed, "new", true}, {time.Minute, renamed, "new", true},
+			first,
+			{time.Second, nil, "old", true},
+			{2 * time.Second, renamed, "new", true},
+			{time.Minute, renamed, "new", true},
 		}},
 		{"created first", []step{
 			first, {time.Second, append(renamed, old), "old", true}, {2 * time.Second, renamed, "old", true},
 			{3 * time.Second, renamed, "new", true}, {time.Minute, renamed, "new", true},
 		}},
 		{"the advertisement is edited late", []step{
-			first, {time.Second, renamed, "old", true}, {grace, renamed, "old", true}, {grace + time.Second, renamed, "old", false},
+			first,
+			{time.Second, renamed, "old", true},
+			{grace, renamed, "old", true},
+			{grace + time.Second, renamed, "old", false},
 		}},
 		{"split", []step{
-			first, {time.Second, split, "old", true}, {2 * time.Second, split, "new", true}, {time.Minute, split, "new", true},
+			first,
+			{time.Second, split, "old", true},
+			{2 * time.Second, split, "new", true},
+			{time.Minute, split, "new", true},
 		}},
 		{"deleted and created again as it was", []step{
-			first, {time.Second, nil, "old", true}, {grace, []v1beta1.IPAddressPool{old}, "old", true}, {time.Hour, []v1beta1.IPAddressPool{old}, "old", true},
+			first,
+			{time.Second, nil, "old", true},
+			{grace, []v1beta1.IPAddressPool{old}, "old", true},
+			{time.Hour, []v1beta1.IPAddressPool{old}, "old", true},
 		}},
 		{"deleted for good", []step{
-			first, {time.Second, nil, "old", true}, {grace, nil, "old", true}, {grace + time.Second, nil, "old", false},
+			first,
+			{time.Second, nil, "old", true},
+			{grace, nil, "old", true},
+			{grace + time.Second, nil, "old", false},
 		}},
 		{"an advertisement of another pool is none of its own", []step{
 			first, {time.Second, renamed, "other", false},
@@ -70,14 +86,20 @@ func TestAPoolIsRenamedWithoutAPause(t *testing.T) {
 				c, _ = config.Parse(config.Objects{
 					Pools: s.pools,
 					L2Advertisements: []v1beta1.L2Advertisement{{
-						ObjectMeta: metav1.ObjectMeta{Name: "l2"}, Spec: v1beta1.L2AdvertisementSpec{IPAddressPools: []string{s.selects}},
+						ObjectMeta: metav1.ObjectMeta{Name: "l2"},
+						Spec:       v1beta1.L2AdvertisementSpec{IPAddressPools: []string{s.selects}},
 					}},
 					BGPAdvertisements: []v1beta1.BGPAdvertisement{{
-						ObjectMeta: metav1.ObjectMeta{Name: "bgp"}, Spec: v1beta1.BGPAdvertisementSpec{IPAddressPools: []string{s.selects}},
+						ObjectMeta: metav1.ObjectMeta{Name: "bgp"},
+						Spec:       v1beta1.BGPAdvertisementSpec{IPAddressPools: []string{s.selects}},
 					}},
 					BGPPeers: []v1beta1.BGPPeer{{
 						ObjectMeta: metav1.ObjectMeta{Name: "tor"},
-						Spec:       v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: 64513, PeerAddress: "10.0.0.1"},
+						Spec: v1beta1.BGPPeerSpec{
+							MyASN:       64512,
+							PeerASN:     64513,
+							PeerAddress: "10.0.0.1",
+						},
 					}},
 				}, c, at)
 				in.Config, in.Now, forBGP.Config, forBGP.Now = &c, at, &c, at
@@ -108,7 +130,10 @@ func TestARenameKeepsTheAggregate(t *testing.T) {
 			}},
 			BGPAdvertisements: []v1beta1.BGPAdvertisement{{
 				ObjectMeta: metav1.ObjectMeta{Name: "bgp"},
-				Spec:       v1beta1.BGPAdvertisementSpec{IPAddressPools: []string{"old"}, AggregationLength: &length},
+				Spec: v1beta1.BGPAdvertisementSpec{
+					IPAddressPools:    []string{"old"},
+					AggregationLength: &length,
+				},
 			}},
 			BGPPeers: []v1beta1.BGPPeer{{
 				ObjectMeta: metav1.ObjectMeta{Name: "tor"},

@@ -66,12 +66,12 @@ func withoutStandIn(in Input, d Decision) []string {
 	return out
 }
 
-// ownerLinks are the links on which the owner announces the address, by name.
+// ownerLinks returns the links on which the owner announces the address, by name.
 func ownerLinks(in Input, d Decision) []links.Link {
 	return named(in.Speakers[d.Owner].Links, d.OwnerLinks)
 }
 
-// named are the links with one of these names, by name.
+// named returns the links with one of these names, by name.
 func named(all []links.Link, names []string) []links.Link {
 	var out []links.Link
 	for _, l := range all {
@@ -83,7 +83,7 @@ func named(all []links.Link, names []string) []links.Link {
 	return out
 }
 
-// neighbours are the nodes whose speakers are present and that are on one LAN with
+// neighbours returns the nodes whose speakers are present and that are on one LAN with
 // a link of another node, and have not lost it.
 func neighbours(speakers map[string]Speaker, node string, link links.Link) []election.Candidate {
 	var out []election.Candidate

@@ -33,21 +33,36 @@ func TestWhatAnotherMayOwn(t *testing.T) {
 		claim  uint64 // 0 for none
 	}{
 		{"all claims of all are known", all(mine), v1beta1.ReasonOwner, "n1", false, 3},
-		{"not all of n2 are", all(mine, unknown("n2", Present), probe(Probe{})), v1beta1.ReasonProbing, "n1", true, 3},
-		{"the LAN is being asked", all(mine, unknown("n2", Present), probe(Probe{State: ProbeAsking})), v1beta1.ReasonProbing, "n1", false, 3},
+		{"not all of n2 are",
+			all(mine, unknown("n2", Present), probe(Probe{})), v1beta1.ReasonProbing, "n1", true, 3},
+		{"the LAN is being asked", all(mine, unknown("n2", Present), probe(Probe{State: ProbeAsking})),
+			v1beta1.ReasonProbing, "n1", false, 3},
 		{"nobody answers", all(mine, unknown("n2", Present)), v1beta1.ReasonOwner, "n1", false, 3},
-		{"n2 answers", all(mine, unknown("n2", Present), probe(Probe{State: ProbeTaken, Holder: mac, Node: "n2"})), v1beta1.ReasonClaimsUnknown, "n2", false, 0},
-		{"n3 answers", all(mine, unknown("n2", Present), probe(Probe{State: ProbeTaken, Holder: mac, Node: "n3"})), v1beta1.ReasonClaimsUnknown, "n3", false, 0},
-		{"another stands in for n1", all(mine, unknown("n2", Present), probe(Probe{State: ProbeTaken, Holder: mac, Node: "n1"})), v1beta1.ReasonOwner, "n1", false, 3},
-		{"a stranger answers", all(mine, unknown("n2", Present), probe(Probe{State: ProbeTaken, Holder: mac, Node: ""})), v1beta1.ReasonConflict, "n1", false, 3},
-		{"n2 is held: nobody would answer", all(mine, unknown("n2", Held)), v1beta1.ReasonClaimsUnknown, "", false, 3},
-		{"n2 is held and n3 is there", all(mine, unknown("n2", Held), unknown("n3", Present)), v1beta1.ReasonClaimsUnknown, "", false, 3},
+		{"n2 answers",
+			all(mine, unknown("n2", Present), probe(Probe{State: ProbeTaken, Holder: mac, Node: "n2"})),
+			v1beta1.ReasonClaimsUnknown, "n2", false, 0},
+		{"n3 answers",
+			all(mine, unknown("n2", Present), probe(Probe{State: ProbeTaken, Holder: mac, Node: "n3"})),
+			v1beta1.ReasonClaimsUnknown, "n3", false, 0},
+		{"another stands in for n1", all(mine, unknown("n2", Present),
+			probe(Probe{State: ProbeTaken, Holder: mac, Node: "n1"})), v1beta1.ReasonOwner, "n1", false, 3},
+		{"a stranger answers", all(mine, unknown("n2", Present),
+			probe(Probe{State: ProbeTaken, Holder: mac, Node: ""})), v1beta1.ReasonConflict, "n1", false, 3},
+		{"n2 is held: nobody would answer",
+			all(mine, unknown("n2", Held)), v1beta1.ReasonClaimsUnknown, "", false, 3},
+		{"n2 is held and n3 is there", all(mine, unknown("n2", Held), unknown("n3", Present)),
+			v1beta1.ReasonClaimsUnknown, "", false, 3},
 		{"n2 is gone", all(mine, unknown("n2", Gone), probe(Probe{})), v1beta1.ReasonOwner, "n1", false, 3},
-		{"n1 announces it already", all(mine, unknown("n2", Held), probe(Probe{}), func(in *Input) { in.Announcing = true }), v1beta1.ReasonOwner, "n1", false, 3},
-		{"n3 has it, which is known", all(mine, unknown("n2", Held), claims("n3", 4)), v1beta1.ReasonNotOwner, "n3", false, 0},
-		{"the owner is gone, and n2 may have taken over", all(only("n1", "n2"), claims("n3", 4), unknown("n2", Present), probe(Probe{}),
-			claims("n1", 1)), v1beta1.ReasonProbing, "n1", true, 0},
-		{"it was never announced, as far as is known", all(only("n1", "n2"), unknown("n2", Held)), v1beta1.ReasonClaimsUnknown, "", false, 0},
+		{"n1 announces it already", all(mine, unknown("n2", Held), probe(Probe{}), func(in *Input) {
+			in.Announcing = true
+		}), v1beta1.ReasonOwner, "n1", false, 3},
+		{"n3 has it, which is known",
+			all(mine, unknown("n2", Held), claims("n3", 4)), v1beta1.ReasonNotOwner, "n3", false, 0},
+		{"the owner is gone, and n2 may have taken over",
+			all(only("n1", "n2"), claims("n3", 4), unknown("n2", Present), probe(Probe{}),
+				claims("n1", 1)), v1beta1.ReasonProbing, "n1", true, 0},
+		{"it was never announced, as far as is known",
+			all(only("n1", "n2"), unknown("n2", Held)), v1beta1.ReasonClaimsUnknown, "", false, 0},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			in := lan()
@@ -59,8 +74,10 @@ func TestWhatAnotherMayOwn(t *testing.T) {
 			if d.Claim != nil {
 				claim = d.Claim.Generation
 			}
-			if d.Reason != test.reason || d.Owner != test.owner || (len(d.Ask) > 0) != test.asks || claim != test.claim || d.Announce != (test.reason == v1beta1.ReasonOwner) {
-				t.Errorf("got %s, owner %q, asks %q, claims %d: %s", d.Reason, d.Owner, d.Ask, claim, d.Message)
+			if d.Reason != test.reason || d.Owner != test.owner || (len(d.Ask) > 0) != test.asks ||
+				claim != test.claim || d.Announce != (test.reason == v1beta1.ReasonOwner) {
+				t.Errorf("got %s, owner %q, asks %q, claims %d: %s",
+					d.Reason, d.Owner, d.Ask, claim, d.Message)
 			}
 		})
 	}
@@ -76,7 +93,8 @@ func TestAFullNodeGetsNothingNew(t *testing.T) {
 		full := in.Speakers[free]
 		full.Full = true
 		in.Speakers[free] = full
-		if d := Decide(in); d.Owner == free || d.Owner == "" || !slices.Contains(d.Rejections, Rejection{free, v1beta1.ReasonNodeFull}) {
+		rejected := Rejection{free, v1beta1.ReasonNodeFull}
+		if d := Decide(in); d.Owner == free || d.Owner == "" || !slices.Contains(d.Rejections, rejected) {
 			t.Errorf("%s: owner %q, rejected %v", viewer, d.Owner, d.Rejections)
 		}
 		in.Claims[free] = Claim{Generation: 1}
@@ -84,8 +102,15 @@ func TestAFullNodeGetsNothingNew(t *testing.T) {
 			t.Errorf("%s: %q owns what %s claims", viewer, d.Owner, free)
 		}
 	}
-	d := Unclaimable(Decision{Announce: true, Links: []string{"eth0"}, Claim: &Claim{Generation: 1}, Owner: "n1", Services: []string{"default/web"}})
-	if d.Announce || d.Claim != nil || d.Owner != "" || d.Reason != v1beta1.ReasonNodeFull || len(d.Services) != 1 || d.Message == "" {
+	d := Unclaimable(Decision{
+		Announce: true,
+		Links:    []string{"eth0"},
+		Claim:    &Claim{Generation: 1},
+		Owner:    "n1",
+		Services: []string{"default/web"},
+	})
+	if d.Announce || d.Claim != nil || d.Owner != "" || d.Reason != v1beta1.ReasonNodeFull ||
+		len(d.Services) != 1 || d.Message == "" {
 		t.Errorf("what cannot be claimed: %+v", d)
 	}
 }

@@ -21,7 +21,12 @@ func TestWhy(t *testing.T) {
 		},
 		{
 			"a node comes back to its address",
-			Decision{Owner: "node2", Before: "node4", Cause: v1beta1.CauseFailback, Rejections: rejections[:1]},
+			Decision{
+				Owner:      "node2",
+				Before:     "node4",
+				Cause:      v1beta1.CauseFailback,
+				Rejections: rejections[:1],
+			},
 			"Failback", "Node node2 announces the address.",
 		},
 		{

@@ -17,24 +17,36 @@ func TestUnknownAnnotations(t *testing.T) {
 		want  string // "" for nothing
 	}{
 		{"all that there are", []string{
-			v1beta1.AnnotationAddressPool, v1beta1.AnnotationLoadBalancerIPs, v1beta1.AnnotationAllowSharedIP,
-			"metallb.io/address-pool", "metallb.io/loadBalancerIPs", "metallb.io/allow-shared-ip",
-			"metallb.universe.tf/address-pool", "metallb.universe.tf/loadBalancerIPs", "metallb.universe.tf/allow-shared-ip",
+			v1beta1.AnnotationAddressPool,
+			v1beta1.AnnotationLoadBalancerIPs,
+			v1beta1.AnnotationAllowSharedIP,
+			"metallb.io/address-pool",
+			"metallb.io/loadBalancerIPs",
+			"metallb.io/allow-shared-ip",
+			"metallb.universe.tf/address-pool",
+			"metallb.universe.tf/loadBalancerIPs",
+			"metallb.universe.tf/allow-shared-ip",
 		}, ""},
-		{"those of others", []string{"kubernetes.io/ingress.class", "example.berth.io/address", "berth.io"}, ""},
-		{"what MetalLB has written", []string{"metallb.io/ip-allocated-from-pool", "metallb.universe.tf/ip-allocated-from-pool"}, ""},
+		{"those of others",
+			[]string{"kubernetes.io/ingress.class", "example.berth.io/address", "berth.io"}, ""},
+		{"what MetalLB has written",
+			[]string{"metallb.io/ip-allocated-from-pool", "metallb.universe.tf/ip-allocated-from-pool"}, ""},
 		{"a small letter", []string{"berth.io/loadbalancerIPs"},
-			"Berth does not know the annotation berth.io/loadbalancerIPs: did you mean berth.io/loadBalancerIPs?"},
+			"Berth does not know the annotation berth.io/loadbalancerIPs: " +
+				"did you mean berth.io/loadBalancerIPs?"},
 		{"in MetalLB's spelling", []string{"metallb.io/addrss-pool"},
-			"Berth does not know the annotation metallb.io/addrss-pool: did you mean metallb.io/address-pool?"},
+			"Berth does not know the annotation metallb.io/addrss-pool: " +
+				"did you mean metallb.io/address-pool?"},
 		{"in the former one", []string{"metallb.universe.tf/allow-share-ip"},
-			"Berth does not know the annotation metallb.universe.tf/allow-share-ip: did you mean metallb.universe.tf/allow-shared-ip?"},
+			"Berth does not know the annotation metallb.universe.tf/allow-share-ip: " +
+				"did you mean metallb.universe.tf/allow-shared-ip?"},
 		{"nothing like it", []string{"berth.io/weather"},
 			"Berth does not know the annotation berth.io/weather. Those that it knows are " +
 				"berth.io/address-pool, berth.io/loadBalancerIPs, berth.io/allow-shared-ip."},
 		{"several, in order", []string{"berth.io/address-pools", "berth.io/address-poo"},
 			"Berth does not know the annotation berth.io/address-poo: did you mean berth.io/address-pool? " +
-				"Berth does not know the annotation berth.io/address-pools: did you mean berth.io/address-pool?"},
+				"Berth does not know the annotation berth.io/address-pools: " +
+				"did you mean berth.io/address-pool?"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			annotations := map[string]string{}
@@ -60,8 +72,10 @@ func TestUnknownAnnotations(t *testing.T) {
 func TestPoolsAreReadBesideAHint(t *testing.T) {
 	s := &corev1.Service{}
 	s.Status.Conditions = []metav1.Condition{{
-		Type: v1beta1.ConditionAddressAssigned, Reason: string(v1beta1.ReasonAssigned),
-		Message: "192.0.2.1 from pool lan, 2001:db8::1 from pool six. " + UnknownAnnotations(map[string]string{"berth.io/addrss-pool": ""}),
+		Type:   v1beta1.ConditionAddressAssigned,
+		Reason: string(v1beta1.ReasonAssigned),
+		Message: "192.0.2.1 from pool lan, 2001:db8::1 from pool six. " +
+			UnknownAnnotations(map[string]string{"berth.io/addrss-pool": ""}),
 	}}
 	_, got := Wrote(s)
 	if len(got) != 2 || lost(s).IsValid() {

@@ -12,12 +12,15 @@ import (
 func crowded(b *testing.B, n int) *world {
 	var pools []v1beta1.IPAddressPool
 	for i := range 50 {
-		pools = append(pools, pool(fmt.Sprintf("p%02d", i), addresses(v1beta1.AddressRange(fmt.Sprintf("10.%d.0.0/16", i)))))
+		subnet := v1beta1.AddressRange(fmt.Sprintf("10.%d.0.0/16", i))
+		pools = append(pools, pool(fmt.Sprintf("p%02d", i), addresses(subnet)))
 	}
 	w := newWorld(pools...)
 	addr := ip("10.0.0.0")
 	for i := range n {
-		if err := w.record.Assign(service(fmt.Sprint("held-", i)).Holder, []netip.Addr{addr}, service("x").Terms, w.now); err != nil {
+		err := w.record.Assign(service(fmt.Sprint("held-", i)).Holder, []netip.Addr{addr},
+			service("x").Terms, w.now)
+		if err != nil {
 			b.Fatal(err)
 		}
 		addr = addr.Next()
@@ -59,7 +62,12 @@ func BenchmarkDecidePicks(b *testing.B) {
 // has an address.
 func BenchmarkDecideRefuses(b *testing.B) {
 	w := crowded(b, 10_000)
-	in := Input{Service: with(service("new"), func(s *Service) { s.Families = []Family{IPv6} }), Config: &w.config, Addresses: w.record, Now: w.now}
+	in := Input{
+		Service:   with(service("new"), func(s *Service) { s.Families = []Family{IPv6} }),
+		Config:    &w.config,
+		Addresses: w.record,
+		Now:       w.now,
+	}
 	b.ReportAllocs()
 	for b.Loop() {
 		if d := Decide(in); d.Assigned() {

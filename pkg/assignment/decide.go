@@ -561,7 +561,7 @@ func stillRight(in Input, addr netip.Addr) bool {
 	}
 	pool, inPool := in.Addresses.PoolOf(addr)
 	if s.RequestedPool != "" && s.RequestedPool != pool && offers(in, s.RequestedPool, family) {
-		// What was not Berth's to give is left to the Service.
+		// Berth leaves to the Service what was not Berth's to give.
 		if inPool || in.Addresses.From(addr) != "" {
 			return false
 		}
@@ -575,8 +575,8 @@ func offers(in Input, pool string, family Family) bool {
 	return exists(in.Config, pool) && in.Addresses.Has(pool, family.Is6())
 }
 
-// unknown reports whether no pool that exists lists an address. Who asks for it has
-// mistyped it, or its pool is yet to be created.
+// unknown reports whether no pool that exists lists an address. A Service that asks for
+// it has mistyped it, or its pool is yet to be created.
 func unknown(in Input, addr netip.Addr) bool {
 	pool, ok := in.Addresses.PoolOf(addr)
 	return !(ok && exists(in.Config, pool)) && in.Config.Excluded(addr) == ""
@@ -900,7 +900,7 @@ func describe(in Input, addrs []netip.Addr) string {
 	return strings.Join(append([]string{strings.Join(parts, ", ") + "."}, remarks(in, addrs)...), " ")
 }
 
-// remarks say of addresses that a Service has or gets what its owner may not expect.
+// remarks returns what the owner of a Service may not expect of the addresses that it has or gets.
 func remarks(in Input, addrs []netip.Addr) []string {
 	var out []string
 	s := in.Service

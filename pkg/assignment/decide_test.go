@@ -98,7 +98,14 @@ func (w *world) look(t *testing.T, s Service) Decision {
 func (w *world) lookInvalid(t *testing.T, s Service, invalid error) Decision {
 	t.Helper()
 	held, _ := w.record.Held(s.Holder)
-	d := Decide(Input{Service: s, Invalid: invalid, Held: held.Addresses, Config: &w.config, Addresses: w.record, Now: w.now})
+	d := Decide(Input{
+		Service:   s,
+		Invalid:   invalid,
+		Held:      held.Addresses,
+		Config:    &w.config,
+		Addresses: w.record,
+		Now:       w.now,
+	})
 	if err := w.record.Assign(s.Holder, d.Addresses, s.Terms, w.now); err != nil {
 		t.Fatalf("the decision for %s cannot be recorded: %v", s.Holder, err)
 	}
@@ -106,7 +113,11 @@ func (w *world) lookInvalid(t *testing.T, s Service, invalid error) Decision {
 }
 
 func service(name string) Service {
-	return Service{Holder: allocator.Holder("default/" + name), Namespace: "default", Families: []Family{IPv4}}
+	return Service{
+		Holder:    allocator.Holder("default/" + name),
+		Namespace: "default",
+		Families:  []Family{IPv4},
+	}
 }
 
 func with(s Service, change func(*Service)) Service {
@@ -148,10 +159,15 @@ func TestPinnedPoolsComeFirstByPriorityThenByName(t *testing.T) {
 	w := newWorld(
 		pool("a-open", addresses("192.0.2.1/32")),
 		pool("b-unranked", pinned(addresses("192.0.2.2/32"), v1beta1.ServiceAllocation{})),
-		pool("c-second", pinned(addresses("192.0.2.3/32"), v1beta1.ServiceAllocation{Priority: 20, Namespaces: []string{"default"}})),
-		pool("d-first", pinned(addresses("192.0.2.4/32"), v1beta1.ServiceAllocation{Priority: 10, ServiceSelectors: []metav1.LabelSelector{gold}})),
+		pool("c-second", pinned(addresses("192.0.2.3/32"),
+			v1beta1.ServiceAllocation{Priority: 20, Namespaces: []string{"default"}})),
+		pool("d-first", pinned(addresses("192.0.2.4/32"),
+			v1beta1.ServiceAllocation{Priority: 10, ServiceSelectors: []metav1.LabelSelector{gold}})),
 		pool("e-second", pinned(addresses("192.0.2.5/32"), v1beta1.ServiceAllocation{Priority: 20})),
-		pool("f-elsewhere", pinned(addresses("192.0.2.6/32"), v1beta1.ServiceAllocation{Priority: 1, Namespaces: []string{"shop"}})),
+		pool("f-elsewhere", pinned(addresses("192.0.2.6/32"), v1beta1.ServiceAllocation{
+			Priority:   1,
+			Namespaces: []string{"shop"},
+		})),
 	)
 	golden := func(name string) Service {
 		return with(service(name), func(s *Service) { s.Labels = map[string]string{"tier": "gold"} })
@@ -170,7 +186,8 @@ func TestAPendingServiceIsToldWhyPoolByPool(t *testing.T) {
 	w := newWorld(
 		pool("full", addresses("192.0.2.1/32")),
 		pool("hand", byHand(addresses("198.51.100.0/24"))),
-		pool("shop", pinned(addresses("203.0.113.0/24"), v1beta1.ServiceAllocation{Namespaces: []string{"shop"}})),
+		pool("shop", pinned(addresses("203.0.113.0/24"),
+			v1beta1.ServiceAllocation{Namespaces: []string{"shop"}})),
 		pool("six", addresses("2001:db8::/120")),
 	)
 	w.look(t, service("first"))
@@ -185,7 +202,8 @@ func TestAPendingServiceIsToldWhyPoolByPool(t *testing.T) {
 		t.Errorf("message (-want +got):\n%s", diff)
 	}
 	want(t, newWorld().look(t, service("s")), v1beta1.ReasonNoPools)
-	want(t, newWorld(pool("hand", byHand(addresses("192.0.2.0/24")))).look(t, service("s")), v1beta1.ReasonNoEligiblePool)
+	w = newWorld(pool("hand", byHand(addresses("192.0.2.0/24"))))
+	want(t, w.look(t, service("s")), v1beta1.ReasonNoEligiblePool)
 }
 
 func TestRequests(t *testing.T) {
@@ -204,20 +222,30 @@ func TestRequests(t *testing.T) {
 		addrs   []string
 		message string
 	}{
-		{"a pool by name, also one that gives nothing unasked", asking("hand"), v1beta1.ReasonAssigned, []string{"198.51.100.0"}, ""},
-		{"an address of such a pool", asking("", "198.51.100.7"), v1beta1.ReasonAssigned, []string{"198.51.100.7"}, ""},
-		{"pool and address that agree", asking("hand", "198.51.100.7"), v1beta1.ReasonAssigned, []string{"198.51.100.7"}, ""},
-		{"pool and address that do not", asking("auto", "198.51.100.7"), v1beta1.ReasonAddressNotInPool, nil, "the address is in pool hand"},
-		{"a pool that is not there", asking("gone"), v1beta1.ReasonPoolNotFoundForService, nil, "pool gone, which does not exist"},
-		{"an address of no pool", asking("", "10.0.0.1"), v1beta1.ReasonAddressNotInPool, nil, "which no pool contains"},
-		{"an address that another Service holds", asking("", "192.0.2.1"), v1beta1.ReasonAddressInUse, nil, "which Service default/other holds"},
-		{"an address of a pool that serves others only", asking("", "203.0.113.1"), v1beta1.ReasonNoEligiblePool, nil, "does not select namespace default"},
+		{"a pool by name, also one that gives nothing unasked",
+			asking("hand"), v1beta1.ReasonAssigned, []string{"198.51.100.0"}, ""},
+		{"an address of such a pool",
+			asking("", "198.51.100.7"), v1beta1.ReasonAssigned, []string{"198.51.100.7"}, ""},
+		{"pool and address that agree",
+			asking("hand", "198.51.100.7"), v1beta1.ReasonAssigned, []string{"198.51.100.7"}, ""},
+		{"pool and address that do not", asking("auto", "198.51.100.7"), v1beta1.ReasonAddressNotInPool,
+			nil, "the address is in pool hand"},
+		{"a pool that is not there",
+			asking("gone"), v1beta1.ReasonPoolNotFoundForService, nil, "pool gone, which does not exist"},
+		{"an address of no pool",
+			asking("", "10.0.0.1"), v1beta1.ReasonAddressNotInPool, nil, "which no pool contains"},
+		{"an address that another Service holds",
+			asking("", "192.0.2.1"), v1beta1.ReasonAddressInUse, nil, "which Service default/other holds"},
+		{"an address of a pool that serves others only", asking("", "203.0.113.1"),
+			v1beta1.ReasonNoEligiblePool, nil, "does not select namespace default"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(
 				pool("auto", addresses("192.0.2.1-192.0.2.9")),
 				pool("hand", byHand(addresses("198.51.100.0/24"))),
-				pool("shop", pinned(addresses("203.0.113.0/24"), v1beta1.ServiceAllocation{Namespaces: []string{"shop"}})),
+				pool("shop", pinned(addresses("203.0.113.0/24"), v1beta1.ServiceAllocation{
+					Namespaces: []string{"shop"},
+				})),
 			)
 			want(t, w.look(t, service("other")), v1beta1.ReasonAssigned, "192.0.2.1")
 			d := w.look(t, test.service)
@@ -246,7 +274,8 @@ func TestNothingMovesWithoutCause(t *testing.T) {
 	// A pool that comes before in the order, a pin that passes the Service
 	// over, autoAssign turned off: none of these takes an address away.
 	w.setPools(pool("a", addresses("198.51.100.0/24")),
-		pool("b", byHand(pinned(addresses("192.0.2.0/24"), v1beta1.ServiceAllocation{Namespaces: []string{"shop"}}))))
+		pool("b", byHand(pinned(addresses("192.0.2.0/24"),
+			v1beta1.ServiceAllocation{Namespaces: []string{"shop"}}))))
 	want(t, w.look(t, service("s")), v1beta1.ReasonAssigned, "192.0.2.0")
 	// Nor does its pool without its address, unless the pool says so.
 	shrunk := addresses("192.0.2.128/25")
@@ -267,7 +296,8 @@ func TestWhatBerthDidNotGiveIsLeftAlone(t *testing.T) {
 	want(t, w.look(t, service("other")), v1beta1.ReasonAssigned, "203.0.113.0")
 	// What Berth gave, it may take back.
 	given := with(foreign, func(s *Service) { s.Given = true })
-	want(t, newWorld(pool("p", addresses("192.0.2.0/24"))).look(t, given), v1beta1.ReasonAssigned, "192.0.2.0")
+	w = newWorld(pool("p", addresses("192.0.2.0/24")))
+	want(t, w.look(t, given), v1beta1.ReasonAssigned, "192.0.2.0")
 }
 
 func TestTheStatusCountsWhereThereIsNoRecord(t *testing.T) {
@@ -284,7 +314,10 @@ func TestTheStatusCountsWhereThereIsNoRecord(t *testing.T) {
 
 func TestFamilies(t *testing.T) {
 	dual := func(name string, optional bool) Service {
-		return with(service(name), func(s *Service) { s.Families, s.Optional = []Family{IPv6, IPv4}, optional })
+		return with(service(name), func(s *Service) {
+			s.Families = []Family{IPv6, IPv4}
+			s.Optional = optional
+		})
 	}
 	w := newWorld(pool("four", addresses("192.0.2.0/30")))
 	want(t, w.look(t, dual("required", false)), v1beta1.ReasonNoEligiblePool)
@@ -304,7 +337,8 @@ func TestFamilies(t *testing.T) {
 	w.setPools(pool("four", addresses("192.0.2.0/30")))
 	d := w.look(t, dual("required", false))
 	want(t, d, v1beta1.ReasonPoolGone, "192.0.2.2")
-	if !strings.HasPrefix(d.Message, "The Service keeps 192.0.2.2 from pool four. The pool that had 2001:db8:: is gone or contains it no more. No pool gives an IPv6 address") {
+	if !strings.HasPrefix(d.Message, "The Service keeps 192.0.2.2 from pool four. "+
+		"The pool that had 2001:db8:: is gone or contains it no more. No pool gives an IPv6 address") {
 		t.Errorf("message = %q", d.Message)
 	}
 
@@ -327,7 +361,10 @@ func TestSharingIsOnlyOnDemand(t *testing.T) {
 	w := newWorld(pool("p", addresses("192.0.2.0/31")))
 	sharer := func(name, key string, port uint16) Service {
 		return with(service(name), func(s *Service) {
-			s.Terms = allocator.Terms{SharingKey: key, Ports: []allocator.Port{{Protocol: "TCP", Number: port}}}
+			s.Terms = allocator.Terms{
+				SharingKey: key,
+				Ports:      []allocator.Port{{Protocol: "TCP", Number: port}},
+			}
 		})
 	}
 	want(t, w.look(t, sharer("web", "k", 80)), v1beta1.ReasonAssigned, "192.0.2.0")

@@ -45,7 +45,8 @@ func having(s Service, entries ...string) Service {
 
 // What stands in a status when Berth looks at the Service for the first time.
 func TestWhatAnotherLoadBalancerLeft(t *testing.T) {
-	const clears = "`kubectl -n default patch service s --subresource=status --type=merge -p '{\"status\":{\"loadBalancer\":{\"ingress\":null}}}'`"
+	const clears = "`kubectl -n default patch service s --subresource=status --type=merge -p " +
+		"'{\"status\":{\"loadBalancer\":{\"ingress\":null}}}'`"
 	for _, test := range []struct {
 		story   string
 		service Service
@@ -54,9 +55,11 @@ func TestWhatAnotherLoadBalancerLeft(t *testing.T) {
 		leave   bool
 		message string
 	}{
-		{"addresses of nodes, as k3s's ServiceLB leaves them", having(service("s"), "203.0.113.11", "203.0.113.12", "203.0.113.13"),
+		{"addresses of nodes, as k3s's ServiceLB leaves them",
+			having(service("s"), "203.0.113.11", "203.0.113.12", "203.0.113.13"),
 			v1beta1.ReasonAssigned, []string{"192.0.2.0"}, false, ""},
-		{"the same, and the Service asks for an address", having(asking(service("s"), "", "192.0.2.40"), "203.0.113.11"),
+		{"the same, and the Service asks for an address",
+			having(asking(service("s"), "", "192.0.2.40"), "203.0.113.11"),
 			v1beta1.ReasonAssigned, []string{"192.0.2.40"}, false, ""},
 		{"the same, and there is no address for it", having(asking(service("s"), "gone"), "203.0.113.11"),
 			v1beta1.ReasonPoolNotFoundForService, nil, true, "pool gone, which does not exist"},
@@ -64,35 +67,49 @@ func TestWhatAnotherLoadBalancerLeft(t *testing.T) {
 			v1beta1.ReasonForeignAddress, []string{"203.0.113.11", "203.0.113.99"}, true, clears},
 		{"a stranger's address", having(service("s"), "203.0.113.99"),
 			v1beta1.ReasonForeignAddress, []string{"203.0.113.99"}, true, clears},
-		{"a stranger's, and the Service asks for one of a pool", having(asking(service("s"), "", "192.0.2.40"), "203.0.113.99"),
+		{"a stranger's, and the Service asks for one of a pool",
+			having(asking(service("s"), "", "192.0.2.40"), "203.0.113.99"),
 			v1beta1.ReasonAssigned, []string{"192.0.2.40"}, false, ""},
 		{"a stranger's, and the Service asks for a pool", having(asking(service("s"), "lan"), "203.0.113.99"),
 			v1beta1.ReasonAssigned, []string{"192.0.2.0"}, false, ""},
-		{"a stranger's, which is the one it asks for", having(asking(service("s"), "", "203.0.113.99"), "203.0.113.99"),
-			v1beta1.ReasonForeignAddress, []string{"203.0.113.99"}, true, "203.0.113.99, which no pool contains"},
+		{"a stranger's, which is the one it asks for",
+			having(asking(service("s"), "", "203.0.113.99"), "203.0.113.99"),
+			v1beta1.ReasonForeignAddress,
+			[]string{"203.0.113.99"}, true, "203.0.113.99, which no pool contains"},
 		{"a host name of a cloud", having(service("s"), "lb.example.com"),
 			v1beta1.ReasonForeignAddress, nil, true, "The Service has lb.example.com, "},
-		{"a host name, and the Service asks for an address", having(asking(service("s"), "", "192.0.2.40"), "lb.example.com"),
+		{"a host name, and the Service asks for an address",
+			having(asking(service("s"), "", "192.0.2.40"), "lb.example.com"),
 			v1beta1.ReasonAssigned, []string{"192.0.2.40"}, false, "The status also names lb.example.com"},
 		{"an address of a pool, as MetalLB leaves it", having(service("s"), "192.0.2.9"),
 			v1beta1.ReasonAssigned, []string{"192.0.2.9"}, false, ""},
 		{"the same beside a host name", having(service("s"), "lb.example.com", "192.0.2.9"),
-			v1beta1.ReasonAssigned, []string{"192.0.2.9"}, false, `-p '{"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.9","ipMode":"VIP"}]}}}'`},
+			v1beta1.ReasonAssigned, []string{"192.0.2.9"}, false,
+			`-p '{"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.9","ipMode":"VIP"}]}}}'`},
 		{"the same beside an address of a node", having(service("s"), "203.0.113.11", "192.0.2.9"),
 			v1beta1.ReasonAssigned, []string{"192.0.2.9"}, false, ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := amongNodes("203.0.113.11", "203.0.113.12", "203.0.113.13")
 			// As the controller adopts it.
-			if err := w.record.Adopt(test.service.Holder, Had(test.service, &w.config, w.record), test.service.Terms, nil, w.now); err != nil {
+			err := w.record.Adopt(test.service.Holder, Had(test.service, &w.config, w.record),
+				test.service.Terms, nil, w.now)
+			if err != nil {
 				t.Fatal(err)
 			}
 			held, _ := w.record.Held(test.service.Holder)
-			in := Input{Service: test.service, Held: held.Addresses, Config: &w.config, Addresses: w.record, Now: w.now}
+			in := Input{
+				Service:   test.service,
+				Held:      held.Addresses,
+				Config:    &w.config,
+				Addresses: w.record,
+				Now:       w.now,
+			}
 			d := Decide(in)
 			want(t, d, test.reason, test.addrs...)
 			if d.LeaveStatus != test.leave || !strings.Contains(d.Message, test.message) {
-				t.Errorf("leaves the status: %v, want %v; says %q, want %q in it", d.LeaveStatus, test.leave, d.Message, test.message)
+				t.Errorf("leaves the status: %v, want %v; says %q, want %q in it",
+					d.LeaveStatus, test.leave, d.Message, test.message)
 			}
 		})
 	}
@@ -104,14 +121,20 @@ func TestAddressesThatBerthGaveStayWhenTheyAreSaidToBeOfANode(t *testing.T) {
 	s := service("s")
 	s = written(s, w.look(t, s))
 	w.config, _ = config.Parse(config.Objects{
-		Pools: []v1beta1.IPAddressPool{pool("lan", addresses("192.0.2.0/24"))}, NodeAddresses: map[netip.Addr]config.NodeAddress{ip("192.0.2.0"): {Node: "node1"}},
+		Pools:         []v1beta1.IPAddressPool{pool("lan", addresses("192.0.2.0/24"))},
+		NodeAddresses: map[netip.Addr]config.NodeAddress{ip("192.0.2.0"): {Node: "node1"}},
 	}, w.config, w.now)
 	w.setRecord()
 	gives(t, w.look(t, s), "192.0.2.0")
 }
 
 func TestBerthDoesNotWriteInTurnWithAnother(t *testing.T) {
-	for _, theirs := range [][]string{{"lb.example.com"}, {"203.0.113.11", "203.0.113.12"}, {"203.0.113.99"}, {"203.0.113.99", "lb.example.com"}} {
+	for _, theirs := range [][]string{
+		{"lb.example.com"},
+		{"203.0.113.11", "203.0.113.12"},
+		{"203.0.113.99"},
+		{"203.0.113.99", "lb.example.com"},
+	} {
 		t.Run(strings.Join(theirs, " "), func(t *testing.T) {
 			w := amongNodes("203.0.113.11", "203.0.113.12")
 			s := asking(service("s"), "", "192.0.2.7")
@@ -119,14 +142,16 @@ func TestBerthDoesNotWriteInTurnWithAnother(t *testing.T) {
 			s = having(s, theirs...)
 			d := w.look(t, s)
 			want(t, d, v1beta1.ReasonStatusOverwritten, "192.0.2.7")
-			if !d.LeaveStatus || !strings.HasPrefix(d.Message, "The Service keeps 192.0.2.7 from pool lan. The status has "+strings.Join(theirs, ", ")+" instead of what Berth wrote") ||
+			if !d.LeaveStatus || !strings.HasPrefix(d.Message, "The Service keeps 192.0.2.7 from pool "+
+				"lan. The status has "+strings.Join(theirs, ", ")+" instead of what Berth wrote") ||
 				!strings.Contains(d.Message, "`kubectl -n default patch service s --subresource=status") {
 				t.Errorf("decided %+v", d)
 			}
 			// Nor does a controller that starts, which remembers nothing.
 			s = written(s, d)
 			w.record.Release(s.Holder, w.now)
-			if err := w.record.Adopt(s.Holder, Had(s, &w.config, w.record), s.Terms, s.From, w.now); err != nil {
+			err := w.record.Adopt(s.Holder, Had(s, &w.config, w.record), s.Terms, s.From, w.now)
+			if err != nil {
 				t.Fatal(err)
 			}
 			d = w.look(t, s)
@@ -151,8 +176,9 @@ func TestTheHolderThatAnotherServesIsNamedWithTheCommand(t *testing.T) {
 	}
 	d := w.look(t, asking(service("s"), "", "192.0.2.7"))
 	want(t, d, v1beta1.ReasonAddressInUse)
-	says(t, d, "The Service asks for 192.0.2.7, which is in the status of Service default/theirs, where another load balancer than Berth has "+
-		"put it. If that is gone, clear the status: `kubectl -n default patch service theirs --subresource=status --type=merge "+
+	says(t, d, "The Service asks for 192.0.2.7, which is in the status of Service default/theirs, "+
+		"where another load balancer than Berth has put it. If that is gone, clear the status: "+
+		"`kubectl -n default patch service theirs --subresource=status --type=merge "+
 		"-p '{\"status\":{\"loadBalancer\":{\"ingress\":null}}}'`.")
 }
 
@@ -175,26 +201,33 @@ func TestSpellings(t *testing.T) {
 		}
 		for _, a := range prefixes {
 			for _, b := range prefixes {
-				if got, err := read(map[string]string{a + key: values[0], b + key: values[0]}); err != nil || got != want {
+				if got, err := read(map[string]string{a + key: values[0], b + key: values[0]}); err != nil ||
+					got != want {
 					t.Errorf("%s and %s alike: %s, %v; want %s", a+key, b+key, got, err, want)
 				}
 				if a == b {
 					continue
 				}
 				_, err := read(map[string]string{a + key: values[0], b + key: values[1]})
-				if err == nil || !strings.Contains(err.Error(), a+key) || !strings.Contains(err.Error(), b+key) || !strings.Contains(err.Error(), "contradict") {
+				if err == nil || !strings.Contains(err.Error(), a+key) ||
+					!strings.Contains(err.Error(), b+key) || !strings.Contains(err.Error(), "contradict") {
 					t.Errorf("%s and %s that differ: %v", a+key, b+key, err)
 				}
 			}
 		}
 	}
 	_, err := read(map[string]string{"metallb.universe.tf/loadBalancerIPs": "192.0.2"})
-	if err == nil || !strings.Contains(err.Error(), "annotation metallb.universe.tf/loadBalancerIPs: \"192.0.2\" is no address") {
+	if err == nil || !strings.Contains(err.Error(), "annotation metallb.universe.tf/loadBalancerIPs: "+
+		"\"192.0.2\" is no address") {
 		t.Errorf("the error does not name the spelling that is there: %v", err)
 	}
-	s, _ := ParseService(object(map[string]string{"berth.io/allow-shared-ip": "k", "metallb.universe.tf/allow-shared-ip": "l"}), nil)
+	s, _ := ParseService(object(map[string]string{
+		"berth.io/allow-shared-ip":            "k",
+		"metallb.universe.tf/allow-shared-ip": "l",
+	}), nil)
 	if s.Terms.SharingKey != "k" {
-		t.Errorf("where keys contradict each other, what the Service has is held with the key %q, want Berth's own", s.Terms.SharingKey)
+		t.Errorf("where keys contradict each other, what the Service has is held with the key %q, "+
+			"want Berth's own", s.Terms.SharingKey)
 	}
 }
 
@@ -207,9 +240,15 @@ func annotated(annotations map[string]string, d *Decision) *corev1.Service {
 		return o
 	}
 	for _, addr := range d.Addresses {
-		o.Status.LoadBalancer.Ingress = append(o.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: addr.String()})
+		o.Status.LoadBalancer.Ingress = append(o.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{
+			IP: addr.String(),
+		})
 	}
-	o.Status.Conditions = []metav1.Condition{{Type: v1beta1.ConditionAddressAssigned, Reason: string(d.Reason), Message: d.Message}}
+	o.Status.Conditions = []metav1.Condition{{
+		Type:    v1beta1.ConditionAddressAssigned,
+		Reason:  string(d.Reason),
+		Message: d.Message,
+	}}
 	return o
 }
 
@@ -221,7 +260,9 @@ func (w *world) lookAt(t *testing.T, o *corev1.Service) Decision {
 }
 
 func TestTheOlderPrefixMovesNothingThatWasGivenWithoutIt(t *testing.T) {
-	pools := []v1beta1.IPAddressPool{pool("a", addresses("192.0.2.0/24")), pool("b", addresses("198.51.100.0/24"))}
+	pools := []v1beta1.IPAddressPool{
+		pool("a", addresses("192.0.2.0/24")), pool("b", addresses("198.51.100.0/24")),
+	}
 	for _, test := range []struct {
 		key, value, other string
 		moved             string // where the Service is after it asks by another value
@@ -237,21 +278,26 @@ func TestTheOlderPrefixMovesNothingThatWasGivenWithoutIt(t *testing.T) {
 			gives(t, before, "192.0.2.0")
 			d := w.lookAt(t, annotated(legacy, &before))
 			gives(t, d, "192.0.2.0")
-			if !strings.HasPrefix(d.Message, "192.0.2.0 from pool a. Not followed: metallb.universe.tf/"+test.key+` "`+test.value+`", which contradicts`) {
+			if !strings.HasPrefix(d.Message, "192.0.2.0 from pool a. Not followed: metallb.universe.tf/"+
+				test.key+` "`+test.value+`", which contradicts`) {
 				t.Errorf("says %q", d.Message)
 			}
 			again := w.lookAt(t, annotated(legacy, &d))
 			gives(t, again, "192.0.2.0")
 			says(t, again, d.Message)
 			// It is followed once it is written with Berth's prefix too, or changed.
-			both := map[string]string{"metallb.universe.tf/" + test.key: test.value, "berth.io/" + test.key: test.value}
+			both := map[string]string{
+				"metallb.universe.tf/" + test.key: test.value,
+				"berth.io/" + test.key:            test.value,
+			}
 			if d := w.lookAt(t, annotated(both, &d)); d.Addresses[0] == ip("192.0.2.0") {
 				t.Errorf("it has not moved: %+v", d)
 			}
 			w = newWorld(pools...)
 			w.lookAt(t, annotated(nil, nil))
 			if test.moved != "" {
-				gives(t, w.lookAt(t, annotated(map[string]string{"metallb.universe.tf/" + test.key: test.other}, &d)), test.moved)
+				other := map[string]string{"metallb.universe.tf/" + test.key: test.other}
+				gives(t, w.lookAt(t, annotated(other, &d)), test.moved)
 			}
 		})
 	}
@@ -264,7 +310,8 @@ func TestTheOlderPrefixMovesTheServiceOfWhoChangesIt(t *testing.T) {
 	}
 	d := w.lookAt(t, annotated(legacy("b"), nil))
 	gives(t, d, "198.51.100.0")
-	says(t, d, "198.51.100.0 from pool b. Annotations with the prefix metallb.universe.tf/ are read: write berth.io/ in new manifests.")
+	says(t, d, "198.51.100.0 from pool b. Annotations with the prefix metallb.universe.tf/ are read: "+
+		"write berth.io/ in new manifests.")
 	again := w.lookAt(t, annotated(legacy("b"), &d))
 	says(t, again, d.Message)
 	d = w.lookAt(t, annotated(legacy("a"), &again))
@@ -287,11 +334,18 @@ func TestNobodyIsOutwritten(t *testing.T) {
 		if rapid.Bool().Draw(t, "asks") {
 			s = asking(s, rapid.SampledFrom([]string{"", "lan", "gone"}).Draw(t, "pool"))
 		}
-		s = having(s, rapid.SampledFrom([][]string{nil, theirs, {"192.0.2.5"}, {"203.0.113.99"}}).Draw(t, "first")...)
+		first := [][]string{nil, theirs, {"192.0.2.5"}, {"203.0.113.99"}}
+		s = having(s, rapid.SampledFrom(first).Draw(t, "first")...)
 		writes := 0
 		for range 10 {
 			held, _ := w.record.Held(s.Holder)
-			d := Decide(Input{Service: s, Held: held.Addresses, Config: &w.config, Addresses: w.record, Now: w.now})
+			d := Decide(Input{
+				Service:   s,
+				Held:      held.Addresses,
+				Config:    &w.config,
+				Addresses: w.record,
+				Now:       w.now,
+			})
 			if err := w.record.Assign(s.Holder, d.Addresses, s.Terms, w.now); err != nil {
 				t.Fatal(err)
 			}

@@ -19,7 +19,11 @@ import (
 // Random runs are many unless the command line says otherwise, and leave no
 // files behind: the seed that a failure prints is enough to repeat it.
 func init() {
-	for name, value := range map[string]string{"rapid.checks": "400", "rapid.steps": "60", "rapid.nofailfile": "true"} {
+	for name, value := range map[string]string{
+		"rapid.checks":     "400",
+		"rapid.steps":      "60",
+		"rapid.nofailfile": "true",
+	} {
 		if err := flag.Set(name, value); err != nil {
 			panic(err)
 		}
@@ -60,7 +64,8 @@ func (c *cluster) holdings(but string) map[string]string {
 // Service could be a reason to take an address away.
 func (c *cluster) rightful(s Service, addr netip.Addr) bool {
 	pool, inPool := c.record.PoolOf(addr)
-	if !inPool || s.RequestedPool != "" && s.RequestedPool != pool || !slices.Contains(s.Families, FamilyOf(addr)) {
+	if !inPool || s.RequestedPool != "" && s.RequestedPool != pool ||
+		!slices.Contains(s.Families, FamilyOf(addr)) {
 		return false
 	}
 	for _, asked := range s.RequestedAddresses {
@@ -159,7 +164,8 @@ func (c *cluster) mayBeGiven(t *rapid.T, s Service, addr netip.Addr, sharers []a
 
 // wellFormed checks what a decision says.
 func (c *cluster) wellFormed(t *rapid.T, s Service, d Decision) {
-	if d.Reason == "" || !strings.HasSuffix(d.Message, ".") || strings.Contains(d.Message, "%!") || strings.Contains(d.Message, "  ") {
+	if d.Reason == "" || !strings.HasSuffix(d.Message, ".") || strings.Contains(d.Message, "%!") ||
+		strings.Contains(d.Message, "  ") {
 		t.Fatalf("%s is told %q, %q", s.Holder, d.Reason, d.Message)
 	}
 	all := len(d.Addresses) == len(s.Families)
@@ -192,7 +198,8 @@ func (c *cluster) wellFormed(t *rapid.T, s Service, d Decision) {
 	if len(d.Rejections) > 0 && len(d.Rejections) != pools {
 		t.Fatalf("of %d pools %d are told: %s", pools, len(d.Rejections), d.Message)
 	}
-	if len(d.Rejections) == 0 && len(s.RequestedAddresses) == 0 && s.RequestedPool == "" && pools > 0 && !lacks {
+	if len(d.Rejections) == 0 && len(s.RequestedAddresses) == 0 && s.RequestedPool == "" &&
+		pools > 0 && !lacks {
 		t.Fatalf("%s asks for nothing and is not told of the pools: %s", s.Holder, d.Message)
 	}
 }
@@ -207,7 +214,9 @@ func (c *cluster) lawful(t *rapid.T) {
 				theirs, _ := c.record.Held(c.services[other].Holder)
 				a, b := h.Terms, theirs.Terms
 				if a.SharingKey == "" || a.SharingKey != b.SharingKey || a.Backends != b.Backends ||
-					slices.ContainsFunc(a.Ports, func(p allocator.Port) bool { return slices.Contains(b.Ports, p) }) {
+					slices.ContainsFunc(a.Ports, func(p allocator.Port) bool {
+						return slices.Contains(b.Ports, p)
+					}) {
 					t.Fatalf("%s is held by %s and %s, on terms %+v and %+v", addr, name, other, a, b)
 				}
 			}
@@ -217,7 +226,8 @@ func (c *cluster) lawful(t *rapid.T) {
 	for _, p := range c.config.Pools {
 		four, six := allocator.Size(p.Ranges)
 		n := c.record.Counts(p.Name, c.now)
-		if n.Assigned4+n.Resting4+n.KeptBack4+n.Available4 != four || n.Assigned6+n.Resting6+n.KeptBack6+n.Available6 != six {
+		if n.Assigned4+n.Resting4+n.KeptBack4+n.Available4 != four ||
+			n.Assigned6+n.Resting6+n.KeptBack6+n.Available6 != six {
 			t.Fatalf("pool %s of %d and %d counts %+v", p.Name, four, six, n)
 		}
 	}
@@ -227,9 +237,11 @@ func aPool(t *rapid.T, name string, age int) v1beta1.IPAddressPool {
 	var own, more []v1beta1.AddressRange
 	switch name {
 	case "a":
-		own, more = []v1beta1.AddressRange{"192.0.2.0/30"}, []v1beta1.AddressRange{"192.0.2.4/30", "2001:db8::/126"}
+		own = []v1beta1.AddressRange{"192.0.2.0/30"}
+		more = []v1beta1.AddressRange{"192.0.2.4/30", "2001:db8::/126"}
 	case "b":
-		own, more = []v1beta1.AddressRange{"192.0.2.8/30", "2001:db8::10/126"}, []v1beta1.AddressRange{"192.0.2.0/28"}
+		own = []v1beta1.AddressRange{"192.0.2.8/30", "2001:db8::10/126"}
+		more = []v1beta1.AddressRange{"192.0.2.0/28"}
 	default:
 		own, more = []v1beta1.AddressRange{"2001:db8::20/126"}, []v1beta1.AddressRange{"198.51.100.0/31"}
 	}
@@ -252,23 +264,36 @@ func aPool(t *rapid.T, name string, age int) v1beta1.IPAddressPool {
 		reuseDelay(20 * time.Second)(&p.Spec)
 	}
 	p.Spec.AllowNodeAddresses = rapid.IntRange(0, 4).Draw(t, "gives out addresses of nodes") == 0
-	p.Spec.Sharing = rapid.SampledFrom([]v1beta1.Sharing{"", v1beta1.SharingCluster, v1beta1.SharingNamespace}).Draw(t, "sharing")
+	p.Spec.Sharing = rapid.SampledFrom([]v1beta1.Sharing{
+		"", v1beta1.SharingCluster, v1beta1.SharingNamespace,
+	}).Draw(t, "sharing")
 	p.Spec.QuotaPerNamespace = rapid.SampledFrom([]int32{0, 0, 2, 3}).Draw(t, "quota")
 	if rapid.IntRange(0, 3).Draw(t, "pinned") == 0 {
-		p.Spec = pinned(p.Spec, v1beta1.ServiceAllocation{Priority: rapid.Int32Range(0, 2).Draw(t, "priority"), Namespaces: []string{"shop"}})
+		p.Spec = pinned(p.Spec, v1beta1.ServiceAllocation{
+			Priority:   rapid.Int32Range(0, 2).Draw(t, "priority"),
+			Namespaces: []string{"shop"},
+		})
 	}
 	return p
 }
 
 // ofPools are some addresses of the pools.
 var ofPools = []netip.Addr{
-	ip("192.0.2.0"), ip("192.0.2.1"), ip("192.0.2.2"), ip("192.0.2.3"), ip("192.0.2.9"), ip("198.51.100.1"), ip("2001:db8::1"), ip("2001:db8::11"),
+	ip("192.0.2.0"),
+	ip("192.0.2.1"),
+	ip("192.0.2.2"),
+	ip("192.0.2.3"),
+	ip("192.0.2.9"),
+	ip("198.51.100.1"),
+	ip("2001:db8::1"),
+	ip("2001:db8::11"),
 }
 
 // someOfNodes are addresses of nodes.
 func someOfNodes(t *rapid.T) map[netip.Addr]config.NodeAddress {
 	out := map[netip.Addr]config.NodeAddress{}
-	for _, addr := range rapid.SliceOfNDistinct(rapid.SampledFrom(ofPools), 0, 4, rapid.ID).Draw(t, "of nodes") {
+	for _, addr := range rapid.SliceOfNDistinct(rapid.SampledFrom(ofPools), 0, 4,
+		rapid.ID).Draw(t, "of nodes") {
 		out[addr] = config.NodeAddress{Node: "n", Reported: rapid.Bool().Draw(t, "only reported")}
 	}
 	return out
@@ -276,7 +301,9 @@ func someOfNodes(t *rapid.T) map[netip.Addr]config.NodeAddress {
 
 func aService(t *rapid.T, name string) Service {
 	s := of(map[bool]string{true: "shop", false: "yard"}[name < "s4"], name)
-	switch rapid.SampledFrom([]string{"four", "four", "six", "prefer", "require", "reversed"}).Draw(t, "families") {
+	switch rapid.SampledFrom([]string{
+		"four", "four", "six", "prefer", "require", "reversed",
+	}).Draw(t, "families") {
 	case "six":
 		s.Families = []Family{IPv6}
 	case "prefer":
@@ -286,7 +313,8 @@ func aService(t *rapid.T, name string) Service {
 	case "reversed":
 		s = dual(s, true, IPv6, IPv4)
 	}
-	s = sharing(s, rapid.SampledFrom([]string{"", "", "k", "l"}).Draw(t, "key"), uint16(rapid.IntRange(1, 4).Draw(t, "port")))
+	s = sharing(s, rapid.SampledFrom([]string{"", "", "k", "l"}).Draw(t, "key"),
+		uint16(rapid.IntRange(1, 4).Draw(t, "port")))
 	if s.Terms.SharingKey != "" && rapid.IntRange(0, 3).Draw(t, "local") == 0 {
 		s.Terms.Backends = s.Namespace
 	}
@@ -294,9 +322,13 @@ func aService(t *rapid.T, name string) Service {
 		s.RequestedPool = rapid.SampledFrom([]string{"a", "b", "c", "nowhere"}).Draw(t, "pool")
 	}
 	if rapid.IntRange(0, 4).Draw(t, "asks for an address") == 0 {
-		addr := ip(rapid.SampledFrom([]string{"192.0.2.1", "192.0.2.2", "192.0.2.9", "198.51.100.1", "203.0.113.1"}).Draw(t, "address"))
+		addr := ip(rapid.SampledFrom([]string{
+			"192.0.2.1", "192.0.2.2", "192.0.2.9", "198.51.100.1", "203.0.113.1",
+		}).Draw(t, "address"))
 		if s.Families[0] == IPv6 {
-			addr = ip(rapid.SampledFrom([]string{"2001:db8::1", "2001:db8::11", "2001:db8::99"}).Draw(t, "address"))
+			addr = ip(rapid.SampledFrom([]string{
+				"2001:db8::1", "2001:db8::11", "2001:db8::99",
+			}).Draw(t, "address"))
 		}
 		s.RequestedAddresses = []netip.Addr{addr}
 	}
@@ -307,7 +339,12 @@ func aService(t *rapid.T, name string) Service {
 // have the same, and who waits is told why.
 func TestAnythingGoes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := &cluster{world: newWorld(), services: map[string]Service{}, stale: map[string]Service{}, looked: map[string]bool{}}
+		c := &cluster{
+			world:    newWorld(),
+			services: map[string]Service{},
+			stale:    map[string]Service{},
+			looked:   map[string]bool{},
+		}
 		anyOne := func(t *rapid.T) (string, bool) {
 			if len(c.services) == 0 {
 				return "", false
@@ -323,9 +360,15 @@ func TestAnythingGoes(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"create or edit a Service": func(t *rapid.T) {
-				name := rapid.SampledFrom([]string{"s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"}).Draw(t, "service")
+				name := rapid.SampledFrom([]string{
+					"s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7",
+				}).Draw(t, "service")
 				s, old := aService(t, name), c.services[name]
-				s.Status, s.Given, s.Lost, s.Wrote, s.From = old.Status, old.Given, old.Lost, old.Wrote, old.From
+				s.Status = old.Status
+				s.Given = old.Given
+				s.Lost = old.Lost
+				s.Wrote = old.Wrote
+				s.From = old.From
 				c.services[name], c.looked[name] = s, false
 				c.lookAt(t, name, rapid.Bool().Draw(t, "stale"))
 			},
@@ -376,8 +419,11 @@ func TestAnythingGoes(t *testing.T) {
 			},
 			"a Service names external IPs": func(t *rapid.T) {
 				before := c.holdings("")
-				name := allocator.Holder(rapid.SampledFrom([]string{"shop/s0", "yard/s5", "yard/other", "yard/more"}).Draw(t, "service"))
-				addrs := rapid.SliceOfNDistinct(rapid.SampledFrom(ofPools), 0, 3, rapid.ID).Draw(t, "addresses")
+				name := allocator.Holder(rapid.SampledFrom([]string{
+					"shop/s0", "yard/s5", "yard/other", "yard/more",
+				}).Draw(t, "service"))
+				addrs := rapid.SliceOfNDistinct(rapid.SampledFrom(ofPools), 0, 3,
+					rapid.ID).Draw(t, "addresses")
 				c.external.Set(Namer{Service: name}, addrs)
 				c.withhold()
 				if after := c.holdings(""); fmt.Sprint(after) != fmt.Sprint(before) {
@@ -467,7 +513,13 @@ func TestARestartBetweenAnEditAndItsEffectChangesNothing(t *testing.T) {
 						s = was
 					}
 					held, _ := w.record.Held(s.Holder)
-					d := Decide(Input{Service: s, Held: held.Addresses, Config: &w.config, Addresses: w.record, Now: w.now})
+					d := Decide(Input{
+						Service:   s,
+						Held:      held.Addresses,
+						Config:    &w.config,
+						Addresses: w.record,
+						Now:       w.now,
+					})
 					if err := w.record.Assign(s.Holder, d.Addresses, s.Terms, w.now); err != nil {
 						t.Fatal(err)
 					}
@@ -502,7 +554,8 @@ func TestARestartBetweenAnEditAndItsEffectChangesNothing(t *testing.T) {
 		_, soonToo, lateToo := history(true)
 		if !deleted {
 			if fmt.Sprint(soon) != fmt.Sprint(soonToo) || fmt.Sprint(late) != fmt.Sprint(lateToo) {
-				t.Fatalf("had %v\nwithout a restart %v, then %v\nwith one %v, then %v", had, soon, late, soonToo, lateToo)
+				t.Fatalf("had %v\nwithout a restart %v, then %v\nwith one %v, then %v",
+					had, soon, late, soonToo, lateToo)
 			}
 			return
 		}
@@ -514,7 +567,8 @@ func TestARestartBetweenAnEditAndItsEffectChangesNothing(t *testing.T) {
 			for _, addr := range addrs {
 				kept, keptToo := slices.Contains(late[name], addr), slices.Contains(lateToo[name], addr)
 				if kept != keptToo && (kept || there.PoolOf(addr) != nil) {
-					t.Fatalf("%s keeps %s without a restart: %v, with one: %v\nhad %v\nwithout a restart %v, then %v\nwith one %v, then %v", name, addr, kept, keptToo,
+					t.Fatalf("%s keeps %s without a restart: %v, with one: %v\nhad %v\nwithout a restart "+
+						"%v, then %v\nwith one %v, then %v", name, addr, kept, keptToo,
 						had, soon, late, soonToo, lateToo)
 				}
 			}
@@ -527,22 +581,38 @@ func TestTheOrderOfRequestsThatDoNotCompeteDoesNotMatter(t *testing.T) {
 	w := func() *world {
 		return newWorld(
 			pool("auto", addresses("192.0.2.0/28", "2001:db8::/120")),
-			pool("one", byHand(addresses("198.51.100.1/32"))), pool("two", byHand(addresses("198.51.100.2/32", "2001:db8:2::2/128"))),
-			pool("shop", pinned(addresses("203.0.113.0/32"), v1beta1.ServiceAllocation{Namespaces: []string{"shop"}})),
+			pool("one", byHand(addresses("198.51.100.1/32"))),
+			pool("two", byHand(addresses("198.51.100.2/32", "2001:db8:2::2/128"))),
+			pool("shop", pinned(addresses("203.0.113.0/32"),
+				v1beta1.ServiceAllocation{Namespaces: []string{"shop"}})),
 			pool("rest", spec(draining, "10.0.0.0/24")),
 		)
 	}
 	requests := []Service{
-		asking(of("a", "addr-0"), "", "192.0.2.0"), asking(of("a", "addr-7"), "", "192.0.2.7"), asking(dual(of("a", "addr-both"), false), "", "192.0.2.9", "2001:db8::9"),
-		asking(of("b", "pool-one"), "one"), asking(dual(of("b", "pool-two"), true), "two"), of("shop", "pinned"),
-		asking(of("c", "drained"), "rest"), asking(of("c", "nowhere"), "nowhere"), asking(of("c", "no-address"), "", "10.9.9.9"),
-		sharing(asking(of("d", "share-1"), "", "192.0.2.5"), "k", 1), sharing(asking(of("d", "share-2"), "", "192.0.2.5"), "k", 2),
+		asking(of("a", "addr-0"), "", "192.0.2.0"),
+		asking(of("a", "addr-7"), "",
+			"192.0.2.7"),
+		asking(dual(of("a", "addr-both"), false), "", "192.0.2.9", "2001:db8::9"),
+		asking(of("b", "pool-one"), "one"),
+		asking(dual(of("b", "pool-two"), true), "two"),
+		of("shop", "pinned"),
+		asking(of("c", "drained"), "rest"),
+		asking(of("c", "nowhere"), "nowhere"),
+		asking(of("c", "no-address"), "", "10.9.9.9"),
+		sharing(asking(of("d", "share-1"), "", "192.0.2.5"), "k", 1),
+		sharing(asking(of("d", "share-2"), "", "192.0.2.5"), "k", 2),
 	}
 	outcome := func(requests []Service) map[string]string {
 		w, out := w(), map[string]string{}
 		for _, s := range requests {
 			held, _ := w.record.Held(s.Holder)
-			d := Decide(Input{Service: s, Held: held.Addresses, Config: &w.config, Addresses: w.record, Now: w.now})
+			d := Decide(Input{
+				Service:   s,
+				Held:      held.Addresses,
+				Config:    &w.config,
+				Addresses: w.record,
+				Now:       w.now,
+			})
 			if err := w.record.Assign(s.Holder, d.Addresses, s.Terms, w.now); err != nil {
 				panic(err)
 			}
@@ -551,7 +621,8 @@ func TestTheOrderOfRequestsThatDoNotCompeteDoesNotMatter(t *testing.T) {
 		return out
 	}
 	first := fmt.Sprint(outcome(requests))
-	if !strings.Contains(first, "198.51.100.2 2001:db8:2::2") || !strings.Contains(first, "203.0.113.0 from pool shop") {
+	if !strings.Contains(first, "198.51.100.2 2001:db8:2::2") ||
+		!strings.Contains(first, "203.0.113.0 from pool shop") {
 		t.Fatalf("outcome is %s", first)
 	}
 	rapid.Check(t, func(t *rapid.T) {
@@ -568,11 +639,14 @@ func TestWhatFreesCapacityServesThoseThatWait(t *testing.T) {
 	full := pool("p", addresses("192.0.2.1-192.0.2.2"))
 	for story, free := range map[string]func(w *world){
 		"an address is given back": func(w *world) { w.release(service("a")) },
-		"the pool grows":           func(w *world) { w.setPools(pool("p", addresses("192.0.2.1-192.0.2.3"))) },
-		"a pool comes":             func(w *world) { w.setPools(full, pool("q", addresses("198.51.100.0/30"))) },
+		"the pool grows": func(w *world) {
+			w.setPools(pool("p", addresses("192.0.2.1-192.0.2.3")))
+		},
+		"a pool comes": func(w *world) { w.setPools(full, pool("q", addresses("198.51.100.0/30"))) },
 		"a pool is not drained any more": func(w *world) {
 			w.setPools(full, pool("q", spec(draining, "198.51.100.0/30")))
-			if d := Decide(Input{Service: service("waits"), Config: &w.config, Addresses: w.record, Now: w.now}); d.Assigned() {
+			d := Decide(Input{Service: service("waits"), Config: &w.config, Addresses: w.record, Now: w.now})
+			if d.Assigned() {
 				panic("a drained pool gives " + d.Message)
 			}
 			w.setPools(full, pool("q", addresses("198.51.100.0/30")))

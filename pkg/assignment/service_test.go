@@ -18,8 +18,11 @@ func object(annotations map[string]string) *corev1.Service {
 		Spec: corev1.ServiceSpec{
 			Type:       corev1.ServiceTypeLoadBalancer,
 			ClusterIPs: []string{"10.96.0.9", "fd96::9"},
-			Ports:      []corev1.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 80}, {Protocol: corev1.ProtocolUDP, Port: 53}},
-			Selector:   map[string]string{"app": "web"},
+			Ports: []corev1.ServicePort{
+				{Protocol: corev1.ProtocolTCP, Port: 80},
+				{Protocol: corev1.ProtocolUDP, Port: 53},
+			},
+			Selector: map[string]string{"app": "web"},
 		},
 	}
 }
@@ -60,11 +63,17 @@ func TestParseService(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Service{
-		Holder: "shop/web", Namespace: "shop", Families: []Family{IPv4, IPv6},
+		Holder:             "shop/web",
+		Namespace:          "shop",
+		Families:           []Family{IPv4, IPv6},
 		RequestedPool:      "lan",
 		RequestedAddresses: []netip.Addr{ip("192.0.2.9"), ip("2001:db8::9")},
-		Terms: allocator.Terms{SharingKey: "k", Backends: "shop/app=web", Group: "shop",
-			Ports: []allocator.Port{{Protocol: "TCP", Number: 80}, {Protocol: "UDP", Number: 53}}},
+		Terms: allocator.Terms{
+			SharingKey: "k",
+			Backends:   "shop/app=web",
+			Group:      "shop",
+			Ports:      []allocator.Port{{Protocol: "TCP", Number: 80}, {Protocol: "UDP", Number: 53}},
+		},
 		Status:    []netip.Addr{ip("192.0.2.9")},
 		Hostnames: []string{"x"},
 	}
@@ -80,11 +89,18 @@ func TestRequestsThatCannotBe(t *testing.T) {
 		field       string // spec.loadBalancerIP
 		err         string
 	}{
-		{"two spellings that differ", map[string]string{"berth.io/address-pool": "a", "metallb.io/address-pool": "b"}, "", `berth.io/address-pool "a" and metallb.io/address-pool "b" contradict`},
-		{"annotation and field that differ", map[string]string{"berth.io/loadBalancerIPs": "192.0.2.1"}, "192.0.2.2", "contradict each other"},
-		{"no address", map[string]string{"berth.io/loadBalancerIPs": "192.0.2"}, "", `"192.0.2" is no address`},
-		{"no address in the field", nil, "web.example.com", `spec.loadBalancerIP: "web.example.com" is no address`},
-		{"two of one family", map[string]string{"berth.io/loadBalancerIPs": "192.0.2.1,192.0.2.2"}, "", "two IPv4 addresses"},
+		{"two spellings that differ", map[string]string{
+			"berth.io/address-pool":   "a",
+			"metallb.io/address-pool": "b",
+		}, "", `berth.io/address-pool "a" and metallb.io/address-pool "b" contradict`},
+		{"annotation and field that differ",
+			map[string]string{"berth.io/loadBalancerIPs": "192.0.2.1"}, "192.0.2.2", "contradict each other"},
+		{"no address",
+			map[string]string{"berth.io/loadBalancerIPs": "192.0.2"}, "", `"192.0.2" is no address`},
+		{"no address in the field",
+			nil, "web.example.com", `spec.loadBalancerIP: "web.example.com" is no address`},
+		{"two of one family",
+			map[string]string{"berth.io/loadBalancerIPs": "192.0.2.1,192.0.2.2"}, "", "two IPv4 addresses"},
 		{"a zone", map[string]string{"berth.io/loadBalancerIPs": "fe80::1%eth0"}, "", "is no address"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -98,7 +114,8 @@ func TestRequestsThatCannotBe(t *testing.T) {
 	}
 	single := object(map[string]string{"berth.io/loadBalancerIPs": "2001:db8::1"})
 	single.Spec.ClusterIPs = []string{"10.96.0.9"}
-	if _, err := ParseService(single, nil); err == nil || !strings.Contains(err.Error(), "no IPv6 cluster IP") {
+	_, err := ParseService(single, nil)
+	if err == nil || !strings.Contains(err.Error(), "no IPv6 cluster IP") {
 		t.Errorf("an IPv6 address for an IPv4 Service: %v", err)
 	}
 	same := object(map[string]string{"berth.io/loadBalancerIPs": "192.0.2.1"})

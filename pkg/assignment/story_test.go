@@ -39,7 +39,10 @@ func reuseDelay(d time.Duration) func(*v1beta1.IPAddressPoolSpec) {
 // of is a Service of a namespace.
 func of(namespace, name string) Service {
 	return Service{
-		Holder: allocator.Holder(namespace + "/" + name), Namespace: namespace, Families: []Family{IPv4}, Terms: allocator.Terms{Group: namespace},
+		Holder:    allocator.Holder(namespace + "/" + name),
+		Namespace: namespace,
+		Families:  []Family{IPv4},
+		Terms:     allocator.Terms{Group: namespace},
 	}
 }
 
@@ -103,7 +106,8 @@ func TestRestingAddresses(t *testing.T) {
 
 	d := w.look(t, service("new"))
 	want(t, d, v1beta1.ReasonPoolsExhausted)
-	says(t, d, "No pool gives an IPv4 address: pool p: every IPv4 address is held or rests, the first until 2001-09-09T01:47:40Z (Resting).")
+	says(t, d, "No pool gives an IPv4 address: pool p: every IPv4 address is held or rests, "+
+		"the first until 2001-09-09T01:47:40Z (Resting).")
 	gives(t, w.look(t, asking(service("named"), "", "192.0.2.1")), "192.0.2.1") // by name it need not wait
 	gives(t, w.look(t, service("b")), "192.0.2.2")                              // nor need its former Service
 	w.release(service("b"))
@@ -127,12 +131,14 @@ func TestAFamilyIsFullWhileTheOtherRests(t *testing.T) {
 	gives(t, w.look(t, service("four")), "192.0.2.1")
 	gives(t, w.look(t, six), "2001:db8::1")
 	w.release(six)
-	says(t, w.look(t, service("new")), "No pool gives an IPv4 address: pool p: every IPv4 address is held (PoolFull).")
+	says(t, w.look(t, service("new")),
+		"No pool gives an IPv4 address: pool p: every IPv4 address is held (PoolFull).")
 }
 
 func TestQuota(t *testing.T) {
 	few := pool("few", spec(quota(2), "192.0.2.0/28", "2001:db8::/120"))
-	full := "No pool gives an IPv4 address: pool few: namespace shop holds as many of its addresses as quotaPerNamespace allows, 2 (QuotaReached)."
+	full := "No pool gives an IPv4 address: pool few: namespace shop holds as many of its addresses as " +
+		"quotaPerNamespace allows, 2 (QuotaReached)."
 	for _, test := range []struct {
 		story string
 		tell  func(t *testing.T, w *world)
@@ -157,13 +163,17 @@ func TestQuota(t *testing.T) {
 			gives(t, w.look(t, dual(of("shop", "a"), false)), "192.0.2.0", "2001:db8::")
 			says(t, w.look(t, of("shop", "b")), full)
 		}},
-		{"a dual-stack Service that would be one too many gets nothing, or what is left", func(t *testing.T, w *world) {
+		{"a dual-stack Service that would be one too many gets nothing, or what is left", func(
+			t *testing.T, w *world,
+		) {
 			gives(t, w.look(t, of("shop", "a")), "192.0.2.0")
 			want(t, w.look(t, dual(of("shop", "b"), false)), v1beta1.ReasonNoEligiblePool)
 			d := w.look(t, dual(of("shop", "c"), true))
 			want(t, d, v1beta1.ReasonPartlyAssigned, "192.0.2.1")
-			says(t, d, "192.0.2.1 from pool few. The other family is missing: No pool gives an IPv6 address: "+
-				"pool few: namespace shop holds as many of its addresses as quotaPerNamespace allows, 2 (QuotaReached).")
+			says(t, d, "192.0.2.1 from pool few. The other family is missing: "+
+				"No pool gives an IPv6 address: "+
+				"pool few: namespace shop holds as many of its addresses as quotaPerNamespace allows, "+
+				"2 (QuotaReached).")
 		}},
 		{"a shared address is free of charge for the next who shares it", func(t *testing.T, w *world) {
 			gives(t, w.look(t, sharing(of("shop", "a"), "k", 80)), "192.0.2.0")
@@ -182,7 +192,8 @@ func TestQuota(t *testing.T) {
 			gives(t, w.look(t, of("shop", "b")), "192.0.2.1")
 			d := w.look(t, asking(of("shop", "c"), "", "192.0.2.9"))
 			want(t, d, v1beta1.ReasonNoEligiblePool)
-			says(t, d, "The Service asks for 192.0.2.9, but namespace shop holds as many addresses of pool few as its quotaPerNamespace allows.")
+			says(t, d, "The Service asks for 192.0.2.9, but namespace shop holds as many addresses of pool "+
+				"few as its quotaPerNamespace allows.")
 		}},
 		{"a Service at the quota may exchange its address for another", func(t *testing.T, w *world) {
 			gives(t, w.look(t, of("shop", "a")), "192.0.2.0")
@@ -213,11 +224,13 @@ func TestDrain(t *testing.T) {
 	gives(t, w.look(t, sharing(service("t"), "k", 443)), "198.51.100.0")
 	d := w.look(t, asking(service("named"), "old"))
 	want(t, d, v1beta1.ReasonNoEligiblePool)
-	says(t, d, "No pool gives an IPv4 address: pool old: drain is true: the pool gives nothing new (PoolDraining); "+
+	says(t, d, "No pool gives an IPv4 address: pool old: drain is true: "+
+		"the pool gives nothing new (PoolDraining); "+
 		"pool young: the Service asks for pool old (NotRequested).")
 	d = w.look(t, asking(service("exact"), "", "192.0.2.3"))
 	want(t, d, v1beta1.ReasonNoEligiblePool)
-	says(t, d, "The Service asks for 192.0.2.3 of pool old, which may not serve it: drain is true: the pool gives nothing new.")
+	says(t, d, "The Service asks for 192.0.2.3 of pool old, which may not serve it: drain is true: "+
+		"the pool gives nothing new.")
 	w.release(service("s"))
 	gives(t, w.look(t, service("s")), "198.51.100.1") // back from nothing it is new
 }
@@ -233,18 +246,23 @@ func TestAddressesThatAreNeverGiven(t *testing.T) {
 		gives(t, w.look(t, service("for-"+addr)), addr)
 	}
 	for addr, message := range map[string]string{
-		"192.0.2.1": "The Service asks for 192.0.2.1, which is not given out: pool p excludes it. Ask for another.",
-		"192.0.2.7": "The Service asks for 192.0.2.7, which is not given out: pool p excludes it. Ask for another.",
+		"192.0.2.1": "The Service asks for 192.0.2.1, which is not given out: pool p excludes it. " +
+			"Ask for another.",
+		"192.0.2.7": "The Service asks for 192.0.2.7, which is not given out: pool p excludes it. " +
+			"Ask for another.",
 	} {
 		d := w.look(t, asking(service("named"), "", addr))
 		want(t, d, v1beta1.ReasonAddressNotInPool)
 		says(t, d, message)
 	}
-	gives(t, w.look(t, asking(service("named"), "", "192.0.2.0")), "192.0.2.0") // a buggy one can be asked for
+	// a buggy one can be asked for
+	gives(t, w.look(t, asking(service("named"), "", "192.0.2.0")), "192.0.2.0")
 }
 
 func TestDualStack(t *testing.T) {
-	four, six, both := addresses("192.0.2.0/30"), addresses("2001:db8::/126"), addresses("198.51.100.0/30", "2001:db8:1::/126")
+	four := addresses("192.0.2.0/30")
+	six := addresses("2001:db8::/126")
+	both := addresses("198.51.100.0/30", "2001:db8:1::/126")
 	for _, test := range []struct {
 		story string
 		tell  func(t *testing.T, w *world)
@@ -262,7 +280,11 @@ func TestDualStack(t *testing.T) {
 		{"the pool of both is full of one: two pools", func(t *testing.T, w *world) {
 			gives(t, w.look(t, asking(service("a"), "c-both")), "198.51.100.0")
 			gives(t, w.look(t, dual(service("s"), false)), "192.0.2.0", "2001:db8::")
-		}, []v1beta1.IPAddressPool{pool("a-four", four), pool("b-six", six), pool("c-both", addresses("198.51.100.0/32", "2001:db8:1::/126"))}},
+		}, []v1beta1.IPAddressPool{
+			pool("a-four", four),
+			pool("b-six", six),
+			pool("c-both", addresses("198.51.100.0/32", "2001:db8:1::/126")),
+		}},
 		{"a pool that may not serve it is not preferred", func(t *testing.T, w *world) {
 			gives(t, w.look(t, dual(service("s"), false)), "192.0.2.0", "2001:db8::")
 		}, []v1beta1.IPAddressPool{pool("a-four", four), pool("b-six", six), pool("c-both", byHand(both))}},
@@ -270,14 +292,21 @@ func TestDualStack(t *testing.T) {
 			gives(t, w.look(t, asking(service("s"), "c-both")), "198.51.100.0")
 			gives(t, w.look(t, dual(service("s"), true)), "198.51.100.0", "2001:db8:1::")
 		}, []v1beta1.IPAddressPool{pool("a-four", four), pool("b-six", six), pool("c-both", both)}},
-		{"and from that of an address asked for, whatever the order of families", func(t *testing.T, w *world) {
-			gives(t, w.look(t, asking(dual(service("s"), false), "", "198.51.100.3")), "198.51.100.3", "2001:db8:1::")
-			gives(t, w.look(t, asking(dual(service("t"), false, IPv6, IPv4), "", "198.51.100.2")), "2001:db8:1::1", "198.51.100.2")
+		{"and from that of an address asked for, whatever the order of families", func(
+			t *testing.T, w *world,
+		) {
+			gives(t, w.look(t, asking(dual(service("s"), false), "", "198.51.100.3")),
+				"198.51.100.3", "2001:db8:1::")
+			gives(t, w.look(t, asking(dual(service("t"), false, IPv6, IPv4), "", "198.51.100.2")),
+				"2001:db8:1::1", "198.51.100.2")
 		}, []v1beta1.IPAddressPool{pool("a-four", four), pool("b-six", six), pool("c-both", both)}},
 		{"an address of each family by name", func(t *testing.T, w *world) {
-			gives(t, w.look(t, asking(dual(service("s"), false), "", "2001:db8::3", "192.0.2.3")), "192.0.2.3", "2001:db8::3")
+			gives(t, w.look(t, asking(dual(service("s"), false), "", "2001:db8::3", "192.0.2.3")),
+				"192.0.2.3", "2001:db8::3")
 		}, []v1beta1.IPAddressPool{pool("a-four", four), pool("b-six", six)}},
-		{"a pool that grows gives what is missing, and nothing held is changed", func(t *testing.T, w *world) {
+		{"a pool that grows gives what is missing, and nothing held is changed", func(
+			t *testing.T, w *world,
+		) {
 			want(t, w.look(t, dual(service("s"), true)), v1beta1.ReasonPartlyAssigned, "192.0.2.0")
 			want(t, w.look(t, dual(service("s"), true)), v1beta1.ReasonPartlyAssigned, "192.0.2.0")
 			w.setPools(pool("a-four", addresses("192.0.2.0/30", "2001:db8:9::/126")), pool("c-both", both))
@@ -315,16 +344,23 @@ func TestSharingRules(t *testing.T) {
 	}{
 		{"another port", sharing(service("a"), "k", 80), sharing(service("b"), "k", 443), true},
 		{"the same port", sharing(service("a"), "k", 80), sharing(service("b"), "k", 80), false},
-		{"the same number of TCP, UDP and SCTP", ports(sharing(service("a"), "k", 0), allocator.Port{Protocol: "TCP", Number: 53}, allocator.Port{Protocol: "UDP", Number: 53}),
+		{"the same number of TCP, UDP and SCTP", ports(sharing(service("a"), "k", 0),
+			allocator.Port{Protocol: "TCP", Number: 53}, allocator.Port{Protocol: "UDP", Number: 53}),
 			ports(sharing(service("b"), "k", 0), allocator.Port{Protocol: "SCTP", Number: 53}), true},
-		{"one of several ports is the same", ports(sharing(service("a"), "k", 0), allocator.Port{Protocol: "TCP", Number: 1}, allocator.Port{Protocol: "TCP", Number: 2}),
-			ports(sharing(service("b"), "k", 0), allocator.Port{Protocol: "TCP", Number: 3}, allocator.Port{Protocol: "TCP", Number: 2}), false},
+		{"one of several ports is the same", ports(sharing(service("a"), "k", 0),
+			allocator.Port{Protocol: "TCP", Number: 1}, allocator.Port{Protocol: "TCP", Number: 2}),
+			ports(sharing(service("b"), "k", 0), allocator.Port{Protocol: "TCP", Number: 3},
+				allocator.Port{Protocol: "TCP", Number: 2}), false},
 		{"another key", sharing(service("a"), "k", 80), sharing(service("b"), "l", 443), false},
 		{"no key", sharing(service("a"), "", 80), sharing(service("b"), "", 443), false},
-		{"the same key in another namespace", sharing(of("shop", "a"), "k", 80), sharing(of("yard", "b"), "k", 443), true},
-		{"both Local to the same pods", local(sharing(service("a"), "k", 80), "default/app=x"), local(sharing(service("b"), "k", 443), "default/app=x"), true},
-		{"Local to other pods", local(sharing(service("a"), "k", 80), "default/app=x"), local(sharing(service("b"), "k", 443), "default/app=y"), false},
-		{"only one Local", local(sharing(service("a"), "k", 80), "default/app=x"), sharing(service("b"), "k", 443), false},
+		{"the same key in another namespace",
+			sharing(of("shop", "a"), "k", 80), sharing(of("yard", "b"), "k", 443), true},
+		{"both Local to the same pods", local(sharing(service("a"), "k", 80), "default/app=x"),
+			local(sharing(service("b"), "k", 443), "default/app=x"), true},
+		{"Local to other pods", local(sharing(service("a"), "k", 80), "default/app=x"),
+			local(sharing(service("b"), "k", 443), "default/app=y"), false},
+		{"only one Local",
+			local(sharing(service("a"), "k", 80), "default/app=x"), sharing(service("b"), "k", 443), false},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(one)
@@ -410,7 +446,8 @@ func TestADeletedPool(t *testing.T) {
 		w.setPools()
 		w.pass(config.ReplaceGrace)
 		w.setPools(pool("q", byHand(addresses("198.51.100.0/30"))))
-		message := "The pool that had 192.0.2.0 is gone or contains it no more. No pool gives an IPv4 address: " +
+		message := "The pool that had 192.0.2.0 is gone or contains it no more. " +
+			"No pool gives an IPv4 address: " +
 			"pool q: autoAssign is false and the Service does not ask for this pool (AutoAssignFalse)."
 		for range 3 {
 			d := w.look(t, s)
@@ -433,10 +470,12 @@ func TestADeletedPool(t *testing.T) {
 		w.setPools()
 		d := w.look(t, service("s"))
 		want(t, d, v1beta1.ReasonPoolGone)
-		says(t, d, "The pool that had 192.0.2.0 is gone or contains it no more. There is no usable IPAddressPool. Create one, or look at the conditions of those there are.")
+		says(t, d, "The pool that had 192.0.2.0 is gone or contains it no more. "+
+			"There is no usable IPAddressPool. Create one, or look at the conditions of those there are.")
 		d = w.look(t, service("new"))
 		want(t, d, v1beta1.ReasonNoPools)
-		says(t, d, "There is no usable IPAddressPool. Create one, or look at the conditions of those there are.")
+		says(t, d, "There is no usable IPAddressPool. "+
+			"Create one, or look at the conditions of those there are.")
 	})
 	t.Run("a family that is replaced is not lost", func(t *testing.T) {
 		w := newWorld(p)
@@ -446,13 +485,15 @@ func TestADeletedPool(t *testing.T) {
 		w.setPools(q)
 		d := w.look(t, dual(service("s"), true))
 		want(t, d, v1beta1.ReasonPartlyAssigned, "198.51.100.0")
-		says(t, d, "198.51.100.0 from pool q. The other family is missing: No pool gives an IPv6 address: pool q: has no IPv6 addresses (FamilyMissing).")
+		says(t, d, "198.51.100.0 from pool q. The other family is missing: No pool gives an IPv6 address: "+
+			"pool q: has no IPv6 addresses (FamilyMissing).")
 	})
 }
 
 // nobody is what a Service is told that keeps addresses of no pool.
 func nobody(addrs string) string {
-	return "Nobody announces " + addrs + ", which no IPAddressPool contains. Create the pool again, or add this to another. " +
+	return "Nobody announces " + addrs +
+		", which no IPAddressPool contains. Create the pool again, or add this to another. " +
 		"Until then the Service keeps it, unless it asks for another address."
 }
 
@@ -498,35 +539,45 @@ func TestAPoolThatIsNotThereTakesNothingAway(t *testing.T) {
 		has     []string
 		message string // "" for any
 	}{
-		{"there is no pool at all", s, nil, v1beta1.ReasonPoolMissing, []string{"192.0.2.1"}, keeps + nobody("192.0.2.1")},
+		{"there is no pool at all",
+			s, nil, v1beta1.ReasonPoolMissing, []string{"192.0.2.1"}, keeps + nobody("192.0.2.1")},
 		{"another would have an address for it", s, []v1beta1.IPAddressPool{lan},
 			v1beta1.ReasonPoolMissing, []string{"192.0.2.1"}, keeps + nobody("192.0.2.1")},
 		{"the pool that it asks for is not there", asking(s, "gold"), []v1beta1.IPAddressPool{lan},
 			v1beta1.ReasonPoolNotFoundForService, []string{"192.0.2.1"},
-			keeps + "The Service asks for pool gold, which does not exist. Create it, or change the annotation berth.io/address-pool."},
+			keeps + "The Service asks for pool gold, which does not exist. " +
+				"Create it, or change the annotation berth.io/address-pool."},
 		{"the pool that it asks for is not there, and another contains the address", asking(s, "gold"),
 			[]v1beta1.IPAddressPool{wide}, v1beta1.ReasonPoolNotFoundForService, []string{"192.0.2.1"},
-			"The Service keeps 192.0.2.1 from pool lan. The Service asks for pool gold, which does not exist. " +
+			"The Service keeps 192.0.2.1 from pool lan. The Service asks for pool gold, " +
+				"which does not exist. " +
 				"Create it, or change the annotation berth.io/address-pool."},
 		{"the pool that it asks for is there, and an older one has all of it", asking(s, "gold"),
 			[]v1beta1.IPAddressPool{older, gold}, v1beta1.ReasonNoEligiblePool, []string{"192.0.2.1"},
-			"The Service keeps 192.0.2.1 from pool older. No pool gives an IPv4 address: pool gold: has no IPv4 addresses (FamilyMissing); " +
+			"The Service keeps 192.0.2.1 from pool older. No pool gives an IPv4 address: pool gold: " +
+				"has no IPv4 addresses (FamilyMissing); " +
 				"pool older: the Service asks for pool gold (NotRequested)."},
-		{"its pool is there", asking(s, "gold"), []v1beta1.IPAddressPool{lan, gold}, v1beta1.ReasonAssigned, []string{"192.0.2.1"}, ""},
-		{"another pool contains it", s, []v1beta1.IPAddressPool{wide}, v1beta1.ReasonAssigned, []string{"192.0.2.1"}, ""},
+		{"its pool is there", asking(s, "gold"), []v1beta1.IPAddressPool{lan, gold},
+			v1beta1.ReasonAssigned, []string{"192.0.2.1"}, ""},
+		{"another pool contains it",
+			s, []v1beta1.IPAddressPool{wide}, v1beta1.ReasonAssigned, []string{"192.0.2.1"}, ""},
 		{"it asks for that very address", asking(s, "", "192.0.2.1"), []v1beta1.IPAddressPool{lan},
 			v1beta1.ReasonPoolMissing, []string{"192.0.2.1"}, ""},
-		{"it asks for another pool", asking(s, "lan"), []v1beta1.IPAddressPool{lan}, v1beta1.ReasonAssigned, []string{"198.51.100.0"}, ""},
+		{"it asks for another pool", asking(s, "lan"), []v1beta1.IPAddressPool{lan},
+			v1beta1.ReasonAssigned, []string{"198.51.100.0"}, ""},
 		{"it asks for another address", asking(s, "", "198.51.100.2"), []v1beta1.IPAddressPool{lan},
 			v1beta1.ReasonAssigned, []string{"198.51.100.2"}, ""},
 		{"one of two families is of no pool", both, []v1beta1.IPAddressPool{lan}, v1beta1.ReasonPoolMissing,
 			[]string{"198.51.100.1", "2001:db8::1"},
-			"The Service keeps 198.51.100.1 from pool lan, 2001:db8::1 from pool six (not there at present). " + nobody("2001:db8::1")},
+			"The Service keeps 198.51.100.1 from pool lan, " +
+				"2001:db8::1 from pool six (not there at present). " + nobody("2001:db8::1")},
 		{"so it is where another load balancer gave both", migrated, []v1beta1.IPAddressPool{lan},
 			v1beta1.ReasonPoolMissing, []string{"198.51.100.1", "2001:db8::1"}, ""},
-		{"and where it asks for the pool that has only one of them", asking(migrated, "lan"), []v1beta1.IPAddressPool{lan},
+		{"and where it asks for the pool that has only one of them",
+			asking(migrated, "lan"), []v1beta1.IPAddressPool{lan},
 			v1beta1.ReasonNoEligiblePool, []string{"198.51.100.1", "2001:db8::1"}, ""},
-		{"it has another of the family, which is in a pool", hasStatus(s, false, "203.0.113.9", "198.51.100.1"),
+		{"it has another of the family, which is in a pool",
+			hasStatus(s, false, "203.0.113.9", "198.51.100.1"),
 			[]v1beta1.IPAddressPool{lan}, v1beta1.ReasonAssigned, []string{"198.51.100.1"}, ""},
 		{"it asks for a pool that has another for it", asking(both, "lan"), []v1beta1.IPAddressPool{lan6},
 			v1beta1.ReasonAssigned, []string{"198.51.100.1", "2001:db8:9::"}, ""},
@@ -580,17 +631,23 @@ func TestARequestForWhatIsNotThereMovesNothing(t *testing.T) {
 		told   string
 	}{
 		{"a pool", asking(s, "nowhere"), v1beta1.ReasonPoolNotFoundForService, []string{"192.0.2.0"},
-			"The Service keeps 192.0.2.0 from pool p. The Service asks for pool nowhere, which does not exist. " +
+			"The Service keeps 192.0.2.0 from pool p. The Service asks for pool nowhere, " +
+				"which does not exist. " +
 				"Create it, or change the annotation berth.io/address-pool."},
 		{"an address", asking(s, "", "203.0.113.1"), v1beta1.ReasonAddressNotInPool, []string{"192.0.2.0"},
-			"The Service keeps 192.0.2.0 from pool p. The Service asks for 203.0.113.1, which no pool contains. " +
+			"The Service keeps 192.0.2.0 from pool p. The Service asks for 203.0.113.1, " +
+				"which no pool contains. " +
 				"Add it to an IPAddressPool, or ask for another."},
-		{"a pool, for two families", asking(dual(s, false), "nowhere"), v1beta1.ReasonPoolNotFoundForService, []string{"192.0.2.0"},
-			"The Service keeps 192.0.2.0 from pool p. The Service asks for pool nowhere, which does not exist. " +
+		{"a pool, for two families",
+			asking(dual(s, false), "nowhere"), v1beta1.ReasonPoolNotFoundForService, []string{"192.0.2.0"},
+			"The Service keeps 192.0.2.0 from pool p. The Service asks for pool nowhere, " +
+				"which does not exist. " +
 				"Create it, or change the annotation berth.io/address-pool."},
-		{"an address that the pool withholds can be judged", asking(s, "", "192.0.2.3"), v1beta1.ReasonAddressNotInPool, nil,
+		{"an address that the pool withholds can be judged",
+			asking(s, "", "192.0.2.3"), v1beta1.ReasonAddressNotInPool, nil,
 			"The Service asks for 192.0.2.3, which is not given out: pool p excludes it. Ask for another."},
-		{"so can one that is in another pool than asked for", asking(s, "q", "192.0.2.1"), v1beta1.ReasonAddressNotInPool, nil,
+		{"so can one that is in another pool than asked for",
+			asking(s, "q", "192.0.2.1"), v1beta1.ReasonAddressNotInPool, nil,
 			"The Service asks for 192.0.2.1 and for pool q, but the address is in pool p."},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -629,7 +686,9 @@ func TestAPoolThatIsRenamed(t *testing.T) {
 		want  string
 	}{
 		{"renamed", []v1beta1.IPAddressPool{renamed("sel2", "192.0.2.0/30")}, "192.0.2.0 from pool sel2."},
-		{"split", []v1beta1.IPAddressPool{renamed("b", "192.0.2.2/31"), renamed("a", "192.0.2.0/31")}, "192.0.2.0 from pool a."},
+		{"split", []v1beta1.IPAddressPool{
+			renamed("b", "192.0.2.2/31"), renamed("a", "192.0.2.0/31"),
+		}, "192.0.2.0 from pool a."},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(sel)
@@ -656,7 +715,8 @@ func TestAPoolThatIsRenamed(t *testing.T) {
 		for range 3 {
 			d := w.look(t, s)
 			want(t, d, v1beta1.ReasonPoolNotFoundForService, "192.0.2.0")
-			says(t, d, "The Service keeps 192.0.2.0 from pool sel2. The Service asks for pool sel, which does not exist. "+
+			says(t, d, "The Service keeps 192.0.2.0 from pool sel2. The Service asks for pool sel, "+
+				"which does not exist. "+
 				"Create it, or change the annotation berth.io/address-pool.")
 			w.pass(config.ReplaceGrace)
 			w.setPools(renamed("sel2", "192.0.2.0/30"))
@@ -695,7 +755,8 @@ func TestTheDeletionOfAPoolIsTold(t *testing.T) {
 	w.setPools(q)
 	d = w.look(t, s)
 	gives(t, d, "192.0.2.0", "2001:db8::")
-	leaving := "Pool p was deleted: the Service loses 192.0.2.0 at 2001-09-09T01:47:10Z, unless a pool contains it by then."
+	leaving := "Pool p was deleted: the Service loses 192.0.2.0 at 2001-09-09T01:47:10Z, " +
+		"unless a pool contains it by then."
 	says(t, d, "192.0.2.0 from pool p, 2001:db8:: from pool q. "+leaving)
 	if d.Leaving != leaving {
 		t.Errorf("told %q", d.Leaving)
@@ -734,7 +795,8 @@ func TestOnShrink(t *testing.T) {
 	w.release(service("for-192.0.2.1")) // given back, it is nobody's any more
 	d := w.look(t, asking(service("named"), "", "192.0.2.1"))
 	want(t, d, v1beta1.ReasonAddressNotInPool)
-	says(t, d, "The Service asks for 192.0.2.1, which no pool contains. Add it to an IPAddressPool, or ask for another.")
+	says(t, d, "The Service asks for 192.0.2.1, which no pool contains. Add it to an IPAddressPool, "+
+		"or ask for another.")
 	w.setPools(shrink(moving)) // only the one outside moves
 	gives(t, w.look(t, service("for-192.0.2.0")), "192.0.2.3")
 	gives(t, w.look(t, service("for-192.0.2.2")), "192.0.2.2")
@@ -742,11 +804,14 @@ func TestOnShrink(t *testing.T) {
 	// The same when an address is excluded, or when a node takes it.
 	w = newWorld(pool("p", addresses("192.0.2.0/30")))
 	gives(t, w.look(t, service("s")), "192.0.2.0")
-	excluding := spec(func(s *v1beta1.IPAddressPoolSpec) { s.Exclude = []v1beta1.ExcludedRange{"192.0.2.0"} }, "192.0.2.0/30")
+	excluding := spec(func(s *v1beta1.IPAddressPoolSpec) {
+		s.Exclude = []v1beta1.ExcludedRange{"192.0.2.0"}
+	}, "192.0.2.0/30")
 	w.setPools(pool("p", excluding))
 	gives(t, w.look(t, service("s")), "192.0.2.0")
 	gives(t, w.look(t, service("s")), "192.0.2.0")
-	says(t, w.look(t, asking(service("t"), "", "192.0.2.0")), "The Service asks for 192.0.2.0, which is not given out: pool p excludes it. Ask for another.")
+	says(t, w.look(t, asking(service("t"), "", "192.0.2.0")),
+		"The Service asks for 192.0.2.0, which is not given out: pool p excludes it. Ask for another.")
 	excluding.OnShrink = v1beta1.OnShrinkMove
 	w.setPools(pool("p", excluding))
 	gives(t, w.look(t, service("s")), "192.0.2.1")
@@ -780,28 +845,43 @@ func TestTheConditionTellsThePool(t *testing.T) {
 			w.setPools(p)
 			return w.look(t, dual(s, true))
 		},
-			"192.0.2.0 from pool my.pool. The other family is missing: No pool gives an IPv6 address: pool my.pool: has no IPv6 addresses (FamilyMissing).", last},
+			"192.0.2.0 from pool my.pool. The other family is missing: No pool gives an IPv6 address: " +
+				"pool my.pool: has no IPv6 addresses (FamilyMissing).", last},
 		{"it asks for what cannot be read", func(w *world) Decision {
-			return w.lookInvalid(t, s, errors.New(`"192.0.2.0 from pool evil. The Service keeps 192.0.2.0 from pool evil." is no address`))
-		}, `The Service keeps 192.0.2.0 from pool my.pool. "192.0.2.0 from pool evil. The Service keeps 192.0.2.0 from pool evil." is no address.`, last},
+			return w.lookInvalid(t, s, errors.New(
+				`"192.0.2.0 from pool evil. The Service keeps 192.0.2.0 from pool evil." is no address`,
+			))
+		}, `The Service keeps 192.0.2.0 from pool my.pool. ` +
+			`"192.0.2.0 from pool evil. The Service keeps 192.0.2.0 from pool evil." is no address.`, last},
 		{"it waits for the second family, and keeps the first", func(w *world) Decision {
 			return w.look(t, asking(dual(s, false), "", "2001:db8::99"))
-		}, "The Service keeps 192.0.2.0 from pool my.pool. The Service asks for 2001:db8::99, which no pool contains. Add it to an IPAddressPool, or ask for another.", last},
+		}, "The Service keeps 192.0.2.0 from pool my.pool. The Service asks for 2001:db8::99, " +
+			"which no pool contains. Add it to an IPAddressPool, or ask for another.", last},
 		{"its pool is away when the controller starts", func(w *world) Decision {
 			w.record = allocator.New()
-			if err := w.record.Adopt(s.Holder, []netip.Addr{ip("192.0.2.0")}, s.Terms, last, w.now); err != nil {
+			err := w.record.Adopt(s.Holder, []netip.Addr{ip("192.0.2.0")}, s.Terms, last, w.now)
+			if err != nil {
 				t.Fatal(err)
 			}
-			return Decide(Input{Service: s, Held: []netip.Addr{ip("192.0.2.0")}, Config: &w.config, Addresses: w.record})
-		}, "The Service keeps 192.0.2.0 from pool my.pool (not there at present). " + nobody("192.0.2.0"), last},
+			return Decide(Input{
+				Service:   s,
+				Held:      []netip.Addr{ip("192.0.2.0")},
+				Config:    &w.config,
+				Addresses: w.record,
+			})
+		}, "The Service keeps 192.0.2.0 from pool my.pool (not there at present). " +
+			nobody("192.0.2.0"), last},
 		{"nobody knows where one is from", func(w *world) Decision {
 			w.record = allocator.New()
 			both := []netip.Addr{ip("203.0.113.1"), ip("2001:db8::")}
-			if err := w.record.Adopt(s.Holder, both, s.Terms, map[netip.Addr]string{ip("2001:db8::"): "six"}, w.now); err != nil {
+			err := w.record.Adopt(s.Holder, both, s.Terms,
+				map[netip.Addr]string{ip("2001:db8::"): "six"}, w.now)
+			if err != nil {
 				t.Fatal(err)
 			}
 			return Decide(Input{Service: dual(s, false), Held: both, Config: &w.config, Addresses: w.record})
-		}, "The Service keeps 203.0.113.1 of no pool at present, 2001:db8:: from pool six (not there at present). " +
+		}, "The Service keeps 203.0.113.1 of no pool at present, " +
+			"2001:db8:: from pool six (not there at present). " +
 			nobody("203.0.113.1 and 2001:db8::"), map[netip.Addr]string{ip("2001:db8::"): "six"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -809,7 +889,8 @@ func TestTheConditionTellsThePool(t *testing.T) {
 			gives(t, w.look(t, s), "192.0.2.0")
 			d := test.look(w)
 			says(t, d, test.message)
-			if diff := cmp.Diff(test.want, written(s, d).From, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			same := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+			if diff := cmp.Diff(test.want, written(s, d).From, same); diff != "" {
 				t.Errorf("read again (-want +got):\n%s", diff)
 			}
 		})
@@ -817,7 +898,12 @@ func TestTheConditionTellsThePool(t *testing.T) {
 }
 
 func FuzzFrom(f *testing.F) {
-	for _, text := range []string{"", "192.0.2.0 from pool p.", "192.0.2.0 from pool p, 2001:db8:: from pool q (not there at present). No.", keptBegins + "x of no pool at present."} {
+	for _, text := range []string{
+		"",
+		"192.0.2.0 from pool p.",
+		"192.0.2.0 from pool p, 2001:db8:: from pool q (not there at present). No.",
+		keptBegins + "x of no pool at present.",
+	} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -838,8 +924,12 @@ func FuzzFrom(f *testing.F) {
 
 // Every reason of a Service's condition, with its message in full.
 func TestReasonsInFull(t *testing.T) {
-	badSelector := v1beta1.ServiceAllocation{ServiceSelectors: []v1.LabelSelector{{MatchExpressions: []v1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}}}}}
-	golden := v1beta1.ServiceAllocation{ServiceSelectors: []v1.LabelSelector{{MatchLabels: map[string]string{"tier": "gold"}}}}
+	badSelector := v1beta1.ServiceAllocation{ServiceSelectors: []v1.LabelSelector{
+		{MatchExpressions: []v1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}}},
+	}}
+	golden := v1beta1.ServiceAllocation{
+		ServiceSelectors: []v1.LabelSelector{{MatchLabels: map[string]string{"tier": "gold"}}},
+	}
 	four := pool("four", addresses("192.0.2.1/32"))
 	for _, test := range []struct {
 		reason  v1beta1.Reason
@@ -848,19 +938,31 @@ func TestReasonsInFull(t *testing.T) {
 		message string
 	}{
 		{v1beta1.ReasonAssigned, []v1beta1.IPAddressPool{four}, service("s"), "192.0.2.1 from pool four."},
-		{v1beta1.ReasonNoPools, nil, service("s"), "There is no usable IPAddressPool. Create one, or look at the conditions of those there are."},
-		{v1beta1.ReasonNoClusterIP, []v1beta1.IPAddressPool{four}, with(service("s"), func(s *Service) { s.Families = nil }),
+		{v1beta1.ReasonNoPools, nil, service("s"),
+			"There is no usable IPAddressPool. Create one, or look at the conditions of those there are."},
+		{v1beta1.ReasonNoClusterIP,
+			[]v1beta1.IPAddressPool{four}, with(service("s"), func(s *Service) { s.Families = nil }),
 			"The Service has no cluster IP, so it is not known which address families it needs."},
 		{v1beta1.ReasonPoolNotFoundForService, []v1beta1.IPAddressPool{four}, asking(service("s"), "x"),
-			"The Service asks for pool x, which does not exist. Create it, or change the annotation berth.io/address-pool."},
-		{v1beta1.ReasonAddressNotInPool, []v1beta1.IPAddressPool{four, pool("five", addresses("198.51.100.0/24"))}, asking(service("s"), "five", "192.0.2.1"),
+			"The Service asks for pool x, which does not exist. " +
+				"Create it, or change the annotation berth.io/address-pool."},
+		{v1beta1.ReasonAddressNotInPool, []v1beta1.IPAddressPool{
+			four, pool("five", addresses("198.51.100.0/24")),
+		}, asking(service("s"), "five", "192.0.2.1"),
 			"The Service asks for 192.0.2.1 and for pool five, but the address is in pool four."},
-		{v1beta1.ReasonForeignAddress, []v1beta1.IPAddressPool{four}, with(service("s"), func(s *Service) { s.Status = []netip.Addr{ip("203.0.113.1")} }),
-			"The Service has 203.0.113.1, which no pool contains and Berth did not give: it is left alone. To have Berth serve the Service, " +
-				"ask for an address or a pool by annotation, or add the address to an IPAddressPool. Where the other load balancer is gone, " +
+		{v1beta1.ReasonForeignAddress, []v1beta1.IPAddressPool{four},
+			with(service("s"), func(s *Service) { s.Status = []netip.Addr{ip("203.0.113.1")} }),
+			"The Service has 203.0.113.1, which no pool contains and Berth did not give: it is left alone. " +
+				"To have Berth serve the Service, " +
+				"ask for an address or a pool by annotation, or add the address to an IPAddressPool. " +
+				"Where the other load balancer is gone, " +
 				"clear the status: " + ClearCommand("default/s") + "."},
-		{v1beta1.ReasonNoEligiblePool, []v1beta1.IPAddressPool{pool("bad", pinned(addresses("192.0.2.0/24"), badSelector)), pool("gold", pinned(addresses("198.51.100.0/24"), golden))}, service("s"),
-			"No pool gives an IPv4 address: pool bad: it cannot be read whom the pool is for; see its Ready condition (PoolInvalid); " +
+		{v1beta1.ReasonNoEligiblePool, []v1beta1.IPAddressPool{
+			pool("bad", pinned(addresses("192.0.2.0/24"), badSelector)),
+			pool("gold", pinned(addresses("198.51.100.0/24"), golden)),
+		}, service("s"),
+			"No pool gives an IPv4 address: pool bad: it cannot be read whom the pool is for; " +
+				"see its Ready condition (PoolInvalid); " +
 				"pool gold: serviceAllocation does not select the Service's labels (ServiceNotSelected)."},
 	} {
 		t.Run(string(test.reason), func(t *testing.T) {
@@ -875,18 +977,24 @@ func TestReasonsInFull(t *testing.T) {
 		w := newWorld(four)
 		w.look(t, service("first"))
 		says(t, w.look(t, asking(service("s"), "", "192.0.2.1")),
-			"The Service asks for 192.0.2.1, which Service default/first holds: both must carry the same sharing key to share an address.")
+			"The Service asks for 192.0.2.1, which Service default/first holds: "+
+				"both must carry the same sharing key to share an address.")
 	})
 	t.Run(string(v1beta1.ReasonInvalidRequest), func(t *testing.T) {
-		says(t, newWorld(four).lookInvalid(t, service("s"), errors.New("annotation x: y")), "Annotation x: y.")
+		d := newWorld(four).lookInvalid(t, service("s"), errors.New("annotation x: y"))
+		says(t, d, "Annotation x: y.")
 	})
 	t.Run("many pools", func(t *testing.T) {
 		var pools []v1beta1.IPAddressPool
 		for i := range 25 {
-			pools = append(pools, pool(fmt.Sprintf("p%02d", i), byHand(addresses(v1beta1.AddressRange(fmt.Sprintf("10.0.%d.0/24", i))))))
+			pools = append(pools, pool(
+				fmt.Sprintf("p%02d", i),
+				byHand(addresses(v1beta1.AddressRange(fmt.Sprintf("10.0.%d.0/24", i)))),
+			))
 		}
 		d := newWorld(pools...).look(t, service("s"))
-		if len(d.Rejections) != 25 || len(d.Message) > 4096 || d.Message[len(d.Message)-19:] != "; and 5 more pools." {
+		if len(d.Rejections) != 25 || len(d.Message) > 4096 ||
+			d.Message[len(d.Message)-19:] != "; and 5 more pools." {
 			t.Errorf("%d rejections, message %q", len(d.Rejections), d.Message)
 		}
 	})
@@ -906,7 +1014,8 @@ func TestTheOrderWithinAFullCluster(t *testing.T) {
 	d := w.look(t, service("third"))
 	want(t, d, v1beta1.ReasonPoolsExhausted)
 	says(t, d, "No pool gives an IPv4 address: pool z-first: every IPv4 address is held (PoolFull); "+
-		"pool a-open: every IPv4 address is held (PoolFull); pool b-open: every IPv4 address is held (PoolFull); "+
+		"pool a-open: every IPv4 address is held (PoolFull); pool b-open: "+
+		"every IPv4 address is held (PoolFull); "+
 		"pool y-asked: autoAssign is false and the Service does not ask for this pool (AutoAssignFalse).")
 }
 
@@ -931,8 +1040,9 @@ func TestTheConditionTellsWhatWasLost(t *testing.T) {
 		t.Errorf("without a condition %s is lost", s.Lost)
 	}
 	for message, addr := range map[string]string{
-		lostBegins + "192.0.2.1" + lostEnds + " There is no pool.":                                     "192.0.2.1",
-		"192.0.2.1 from pool p. The other family is missing: " + lostBegins + "2001:db8::1" + lostEnds: "2001:db8::1",
+		lostBegins + "192.0.2.1" + lostEnds + " There is no pool.": "192.0.2.1",
+		"192.0.2.1 from pool p. The other family is missing: " + lostBegins + "2001:db8::1" +
+			lostEnds: "2001:db8::1",
 		"192.0.2.1 from pool p.":        "",
 		lostBegins + "nothing to read.": "",
 	} {
@@ -963,11 +1073,14 @@ func TestAPinnedPoolComesBeforeOneWithBothFamilies(t *testing.T) {
 			dual(of("shop", "s"), true, IPv6, IPv4), []string{"2001:db8::", "192.0.2.0"}},
 		{"also where both families are required", []v1beta1.IPAddressPool{both, firewalled},
 			dual(of("shop", "s"), false), []string{"192.0.2.0", "2001:db8::"}},
-		{"elsewhere a pool with both still goes before one of its family", []v1beta1.IPAddressPool{both, firewalled, six},
+		{"elsewhere a pool with both still goes before one of its family",
+			[]v1beta1.IPAddressPool{both, firewalled, six},
 			dual(of("shop", "s"), true), []string{"192.0.2.0", "2001:db8::"}},
-		{"of pinned pools, one with both goes first", []v1beta1.IPAddressPool{both, firewalled, firewalledSix, firewalledBoth},
+		{"of pinned pools, one with both goes first",
+			[]v1beta1.IPAddressPool{both, firewalled, firewalledSix, firewalledBoth},
 			dual(of("shop", "s"), true), []string{"203.0.113.0", "2001:db8:2::"}},
-		{"two pinned pools before another with both", []v1beta1.IPAddressPool{both, firewalled, firewalledSix},
+		{"two pinned pools before another with both",
+			[]v1beta1.IPAddressPool{both, firewalled, firewalledSix},
 			dual(of("shop", "s"), true), []string{"192.0.2.0", "2001:db8:1::"}},
 		{"a namespace that it is not pinned to", []v1beta1.IPAddressPool{both, firewalled},
 			dual(of("yard", "s"), true), []string{"198.51.100.0", "2001:db8::"}},

@@ -53,12 +53,16 @@ func TestAddressesOfNodes(t *testing.T) {
 			w := withNodes(seven, only)
 			d := w.look(t, service("a"))
 			want(t, d, v1beta1.ReasonNoEligiblePool)
-			says(t, d, "No pool gives an IPv4 address: pool p: no IPv4 address is given out, such as 203.0.113.7: node main has it (NodeAddresses).")
+			says(t, d, "No pool gives an IPv4 address: pool p: no IPv4 address is given out, "+
+				"such as 203.0.113.7: node main has it (NodeAddresses).")
 		}},
 		{"which is said before what other pools lack", func(t *testing.T) {
 			pools := []v1beta1.IPAddressPool{only}
 			for i := range mostPools {
-				pools = append(pools, pool(fmt.Sprint("a", i), addresses(v1beta1.AddressRange(fmt.Sprintf("198.51.100.%d/32", i)))))
+				pools = append(pools, pool(
+					fmt.Sprint("a", i),
+					addresses(v1beta1.AddressRange(fmt.Sprintf("198.51.100.%d/32", i))),
+				))
 			}
 			d := withNodes(seven, pools...).look(t, asking(service("a"), "p"))
 			want(t, d, v1beta1.ReasonNoEligiblePool)
@@ -77,13 +81,15 @@ func TestAddressesOfNodes(t *testing.T) {
 			gives(t, w.look(t, service("a")), "203.0.113.8")
 			d := w.look(t, service("b"))
 			want(t, d, v1beta1.ReasonPoolsExhausted)
-			says(t, d, "No pool gives an IPv4 address: pool p: every IPv4 address is held or not given out, such as 203.0.113.7: node main has it (PoolFull).")
+			says(t, d, "No pool gives an IPv4 address: pool p: every IPv4 address is held or not given "+
+				"out, such as 203.0.113.7: node main has it (PoolFull).")
 		}},
 		{"who asks for one hears whose it is", func(t *testing.T) {
 			w := withNodes(seven, more)
 			d := w.look(t, asking(service("a"), "", "203.0.113.7"))
 			want(t, d, v1beta1.ReasonNodeAddress)
-			says(t, d, "The Service asks for 203.0.113.7, which is not given out: node main has it. Ask for another.")
+			says(t, d, "The Service asks for 203.0.113.7, which is not given out: node main has it. "+
+				"Ask for another.")
 		}},
 		{"who has one keeps it, wherever it moves otherwise", func(t *testing.T) {
 			moves := pool("p", spec(moving, "203.0.113.7-203.0.113.8"))
@@ -94,7 +100,8 @@ func TestAddressesOfNodes(t *testing.T) {
 				w.setPools(moves)
 				gives(t, w.look(t, service("a")), "203.0.113.7")
 			}
-			says(t, w.look(t, service("a")), "203.0.113.7 from pool p. 203.0.113.7 is not given out to others, as node main reports it as its own. "+
+			says(t, w.look(t, service("a")), "203.0.113.7 from pool p. 203.0.113.7 is not given out to "+
+				"others, as node main reports it as its own. "+
 				"The Service keeps it.")
 			w.release(service("a"))
 			gives(t, w.look(t, service("a")), "203.0.113.8")
@@ -119,7 +126,8 @@ func TestAddressesOfNodes(t *testing.T) {
 			w := withNodes(seven, pool("p", spec(nodeAddresses, "203.0.113.7-203.0.113.8")))
 			d := w.look(t, service("a"))
 			gives(t, d, "203.0.113.7")
-			says(t, d, "203.0.113.7 from pool p. 203.0.113.7 is an address of node main: nobody announces it, and that node's service proxy serves it.")
+			says(t, d, "203.0.113.7 from pool p. 203.0.113.7 is an address of node main: "+
+				"nobody announces it, and that node's service proxy serves it.")
 			d = w.look(t, service("b"))
 			gives(t, d, "203.0.113.8")
 			says(t, d, "203.0.113.8 from pool p.")
@@ -127,9 +135,12 @@ func TestAddressesOfNodes(t *testing.T) {
 			gives(t, w.look(t, service("a")), "203.0.113.7")
 		}},
 		{"that a pool excludes every address is another reason", func(t *testing.T) {
-			w := newWorld(pool("p", spec(func(s *v1beta1.IPAddressPoolSpec) { s.Exclude = []v1beta1.ExcludedRange{"203.0.113.7"} }, "203.0.113.7/32")))
+			w := newWorld(pool("p", spec(func(s *v1beta1.IPAddressPoolSpec) {
+				s.Exclude = []v1beta1.ExcludedRange{"203.0.113.7"}
+			}, "203.0.113.7/32")))
 			says(t, w.look(t, service("a")),
-				"No pool gives an IPv4 address: pool p: exclude takes every IPv4 address out of it (FamilyMissing).")
+				"No pool gives an IPv4 address: pool p: exclude takes every IPv4 address out of it "+
+					"(FamilyMissing).")
 		}},
 		{"the node goes, and gives way", func(t *testing.T) {
 			w := withNodes(seven, only)
@@ -154,7 +165,8 @@ func TestExternalIPs(t *testing.T) {
 			gives(t, w.look(t, service("b")), "192.0.2.2")
 			d := w.look(t, service("c"))
 			want(t, d, v1beta1.ReasonPoolsExhausted)
-			says(t, d, "No pool gives an IPv4 address: pool p: every IPv4 address is held or not given out, such as 192.0.2.1: "+
+			says(t, d, "No pool gives an IPv4 address: pool p: every IPv4 address is held or not given "+
+				"out, such as 192.0.2.1: "+
 				"Service shop/a names it in spec.externalIPs (PoolFull).")
 			w.names("shop/a")
 			gives(t, w.look(t, service("c")), "192.0.2.1")
@@ -163,14 +175,16 @@ func TestExternalIPs(t *testing.T) {
 			w.names("shop/a", "192.0.2.1", "192.0.2.2")
 			d := w.look(t, service("b"))
 			want(t, d, v1beta1.ReasonPoolsExhausted)
-			says(t, d, "No pool gives an IPv4 address: pool p: no IPv4 address is given out, such as 192.0.2.1: "+
+			says(t, d, "No pool gives an IPv4 address: pool p: no IPv4 address is given out, "+
+				"such as 192.0.2.1: "+
 				"Service shop/a names it in spec.externalIPs (ExternalIP).")
 		}},
 		{"who asks for it hears why not, and waits for it", func(t *testing.T, w *world) {
 			w.names("shop/a", "192.0.2.1")
 			d := w.look(t, asking(service("b"), "", "192.0.2.1"))
 			want(t, d, v1beta1.ReasonExternalIP)
-			says(t, d, "The Service asks for 192.0.2.1, which is not given out: Service shop/a names it in spec.externalIPs. Ask for another.")
+			says(t, d, "The Service asks for 192.0.2.1, which is not given out: "+
+				"Service shop/a names it in spec.externalIPs. Ask for another.")
 			if d.Wanted != ip("192.0.2.1") {
 				t.Errorf("it waits for %s", d.Wanted)
 			}
@@ -180,7 +194,8 @@ func TestExternalIPs(t *testing.T) {
 			w.names("shop/a", "192.0.2.1")
 			d := w.look(t, service("b"))
 			gives(t, d, "192.0.2.1")
-			says(t, d, "192.0.2.1 from pool p. 192.0.2.1 is not given out to others, as Service shop/a names it in spec.externalIPs. The Service keeps it.")
+			says(t, d, "192.0.2.1 from pool p. 192.0.2.1 is not given out to others, "+
+				"as Service shop/a names it in spec.externalIPs. The Service keeps it.")
 			w.release(service("b"))
 			gives(t, w.look(t, service("b")), "192.0.2.2")
 		}},
@@ -199,7 +214,10 @@ func TestExternalIPs(t *testing.T) {
 			gives(t, w.look(t, sharing(service("c"), "k", 443)), "192.0.2.2")
 		}},
 		{"what a node has for sure stays the node's", func(t *testing.T, w *world) {
-			w.nodes = map[netip.Addr]config.NodeAddress{ip("192.0.2.1"): certain("n"), ip("192.0.2.2"): onlyReported("n")}
+			w.nodes = map[netip.Addr]config.NodeAddress{
+				ip("192.0.2.1"): certain("n"),
+				ip("192.0.2.2"): onlyReported("n"),
+			}
 			w.setPools(two)
 			w.names("shop/a", "192.0.2.1", "192.0.2.2")
 			want(t, w.look(t, asking(service("b"), "", "192.0.2.1")), v1beta1.ReasonNodeAddress)
@@ -215,11 +233,24 @@ func TestWhichExternalIPsCount(t *testing.T) {
 		spec corev1.ServiceSpec
 		want string
 	}{
-		"of any Service with a cluster IP": {corev1.ServiceSpec{ClusterIP: "10.96.0.1", ExternalIPs: []string{"192.0.2.1", "2001:db8::1"}}, "[192.0.2.1 2001:db8::1]"},
-		"each once, and no nonsense":       {corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, ClusterIP: "10.96.0.1", ExternalIPs: []string{"192.0.2.1", "::ffff:192.0.2.1", "x"}}, "[192.0.2.1]"},
-		"not of a headless one":            {corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone, ExternalIPs: []string{"192.0.2.1"}}, "[]"},
-		"not of a name elsewhere":          {corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalIPs: []string{"192.0.2.1"}}, "[]"},
-		"none":                             {corev1.ServiceSpec{ClusterIP: "10.96.0.1"}, "[]"},
+		"of any Service with a cluster IP": {corev1.ServiceSpec{
+			ClusterIP:   "10.96.0.1",
+			ExternalIPs: []string{"192.0.2.1", "2001:db8::1"},
+		}, "[192.0.2.1 2001:db8::1]"},
+		"each once, and no nonsense": {corev1.ServiceSpec{
+			Type:        corev1.ServiceTypeNodePort,
+			ClusterIP:   "10.96.0.1",
+			ExternalIPs: []string{"192.0.2.1", "::ffff:192.0.2.1", "x"},
+		}, "[192.0.2.1]"},
+		"not of a headless one": {corev1.ServiceSpec{
+			ClusterIP:   corev1.ClusterIPNone,
+			ExternalIPs: []string{"192.0.2.1"},
+		}, "[]"},
+		"not of a name elsewhere": {corev1.ServiceSpec{
+			Type:        corev1.ServiceTypeExternalName,
+			ExternalIPs: []string{"192.0.2.1"},
+		}, "[]"},
+		"none": {corev1.ServiceSpec{ClusterIP: "10.96.0.1"}, "[]"},
 	} {
 		got := fmt.Sprint(ExternalIPsOf(&corev1.Service{Spec: test.spec}))
 		if got != test.want {
@@ -249,11 +280,15 @@ func TestExternalIPsAsASetOfPairs(t *testing.T) {
 			return all[0], len(all) == 1
 		}
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
-			namer := Namer{allocator.Holder(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "service")), rapid.SampledFrom([]string{"", "others"}).Draw(t, "source")}
+			namer := Namer{
+				allocator.Holder(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "service")),
+				rapid.SampledFrom([]string{"", "others"}).Draw(t, "source"),
+			}
 			addrs := rapid.SliceOfNDistinct(rapid.SampledFrom(ofPools), 0, 3, rapid.ID).Draw(t, "addresses")
 			changed := e.Set(namer, addrs)
 			for _, addr := range ofPools {
-				if slices.Contains(named[namer], addr) != slices.Contains(addrs, addr) != slices.Contains(changed, addr) {
+				had, has := slices.Contains(named[namer], addr), slices.Contains(addrs, addr)
+				if had != has != slices.Contains(changed, addr) {
 					t.Fatalf("%s names %v, before %v, and %v are told", namer, addrs, named[namer], changed)
 				}
 			}
@@ -261,7 +296,9 @@ func TestExternalIPsAsASetOfPairs(t *testing.T) {
 			for _, addr := range ofPools {
 				first, alone := state(addr)
 				w, ok := e.Withholding(addr)
-				if ok != (first != "") || ok && w.Why != "Service "+string(first)+" names it in spec.externalIPs" || (w.For == first && first != "") != alone {
+				if ok != (first != "") ||
+					ok && w.Why != "Service "+string(first)+" names it in spec.externalIPs" ||
+					(w.For == first && first != "") != alone {
 					t.Fatalf("%s is withheld: %v %+v; %s names it, alone: %v", addr, ok, w, first, alone)
 				}
 			}
@@ -273,16 +310,18 @@ func TestSharingAcrossNamespaces(t *testing.T) {
 	both := func(change func(*v1beta1.IPAddressPoolSpec)) v1beta1.IPAddressPool {
 		return pool("p", spec(change, "192.0.2.1-192.0.2.3"))
 	}
+	limited := both(quota(1))
 	infra, tenant := sharing(of("infra", "web"), "web", 80), sharing(of("tenant", "mail"), "web", 25)
 	for _, test := range []struct {
 		story string
 		pool  v1beta1.IPAddressPool
 		tell  func(t *testing.T, w *world)
 	}{
-		{"the whole cluster shares unless the pool says otherwise", pool("p", addresses("192.0.2.1/32")), func(t *testing.T, w *world) {
-			gives(t, w.look(t, infra), "192.0.2.1")
-			gives(t, w.look(t, tenant), "192.0.2.1")
-		}},
+		{"the whole cluster shares unless the pool says otherwise",
+			pool("p", addresses("192.0.2.1/32")), func(t *testing.T, w *world) {
+				gives(t, w.look(t, infra), "192.0.2.1")
+				gives(t, w.look(t, tenant), "192.0.2.1")
+			}},
 		{"or says so", both(acrossCluster), func(t *testing.T, w *world) {
 			gives(t, w.look(t, infra), "192.0.2.1")
 			gives(t, w.look(t, asking(tenant, "", "192.0.2.1")), "192.0.2.1")
@@ -291,12 +330,15 @@ func TestSharingAcrossNamespaces(t *testing.T) {
 			gives(t, w.look(t, infra), "192.0.2.1")
 			d := w.look(t, tenant)
 			gives(t, d, "192.0.2.2")
-			says(t, w.look(t, tenant), "192.0.2.2 from pool p. It is not shared with other namespaces, which hold addresses under the same sharing key: "+
+			says(t, w.look(t, tenant), "192.0.2.2 from pool p. It is not shared with other namespaces, "+
+				"which hold addresses under the same sharing key: "+
 				"pool p is shared within a namespace only (sharing: Namespace).")
 			gives(t, w.look(t, sharing(of("infra", "tls"), "web", 443)), "192.0.2.1")
 			gives(t, w.look(t, sharing(of("tenant", "imap"), "web", 143)), "192.0.2.2")
 		}},
-		{"who asks for the address of another namespace hears why not", both(inNamespaces), func(t *testing.T, w *world) {
+		{"who asks for the address of another namespace hears why not", both(inNamespaces), func(
+			t *testing.T, w *world,
+		) {
 			gives(t, w.look(t, infra), "192.0.2.1")
 			d := w.look(t, asking(tenant, "", "192.0.2.1"))
 			want(t, d, v1beta1.ReasonAddressInUse)
@@ -314,17 +356,21 @@ func TestSharingAcrossNamespaces(t *testing.T) {
 			}
 			d := w.look(t, tenant)
 			want(t, d, v1beta1.ReasonPoolsExhausted)
-			says(t, d, "No pool gives an IPv4 address: pool p: every IPv4 address is held, those under the same sharing key by other namespaces, "+
+			says(t, d, "No pool gives an IPv4 address: pool p: every IPv4 address is held, "+
+				"those under the same sharing key by other namespaces, "+
 				"with which none is shared (sharing: Namespace) (PoolFull).")
 		}},
-		{"who shares already goes on, and nobody else joins", both(acrossCluster), func(t *testing.T, w *world) {
+		{"who shares already goes on, and nobody else joins", both(acrossCluster), func(
+			t *testing.T, w *world,
+		) {
 			gives(t, w.look(t, infra), "192.0.2.1")
 			gives(t, w.look(t, tenant), "192.0.2.1")
 			w.setPools(both(inNamespaces))
 			for _, s := range []Service{infra, tenant} {
 				d := w.look(t, s)
 				gives(t, d, "192.0.2.1")
-				says(t, d, "192.0.2.1 from pool p. Services of other namespaces have 192.0.2.1 too, which they keep although pool p is shared within a "+
+				says(t, d, "192.0.2.1 from pool p. Services of other namespaces have 192.0.2.1 too, "+
+					"which they keep although pool p is shared within a "+
 					"namespace only (sharing: Namespace).")
 			}
 			gives(t, w.look(t, sharing(of("infra", "tls"), "web", 443)), "192.0.2.2")
@@ -334,21 +380,23 @@ func TestSharingAcrossNamespaces(t *testing.T) {
 		}},
 		{"the next leader takes over what is shared", both(inNamespaces), func(t *testing.T, w *world) {
 			for _, s := range []Service{infra, tenant} {
-				if err := w.record.Adopt(s.Holder, []netip.Addr{ip("192.0.2.3")}, s.Terms, nil, w.now); err != nil {
+				err := w.record.Adopt(s.Holder, []netip.Addr{ip("192.0.2.3")}, s.Terms, nil, w.now)
+				if err != nil {
 					t.Fatal(err)
 				}
 			}
 			gives(t, w.look(t, tenant), "192.0.2.3")
 			gives(t, w.look(t, infra), "192.0.2.3")
 		}},
-		{"the address of another namespace counts for the quota", pool("p", spec(quota(1), "192.0.2.1-192.0.2.3")), func(t *testing.T, w *world) {
+		{"the address of another namespace counts for the quota", limited, func(t *testing.T, w *world) {
 			gives(t, w.look(t, infra), "192.0.2.1")
 			gives(t, w.look(t, of("tenant", "first")), "192.0.2.2")
 			want(t, w.look(t, tenant), v1beta1.ReasonNoEligiblePool)
 			want(t, w.look(t, asking(tenant, "", "192.0.2.1")), v1beta1.ReasonNoEligiblePool)
 			w.release(of("tenant", "first"))
 			gives(t, w.look(t, tenant), "192.0.2.1")
-			gives(t, w.look(t, asking(sharing(of("tenant", "imap"), "web", 143), "", "192.0.2.1")), "192.0.2.1")
+			imap := asking(sharing(of("tenant", "imap"), "web", 143), "", "192.0.2.1")
+			gives(t, w.look(t, imap), "192.0.2.1")
 		}},
 	} {
 		t.Run(test.story, func(t *testing.T) { test.tell(t, newWorld(test.pool)) })

@@ -131,16 +131,23 @@ func TestTheMostSpecificSessionIsBegun(t *testing.T) {
 		{Peer: addrB, Local: addrA},
 		{Peer: addrB, Local: addrA, Link: "eth0"},
 	} {
-		s.add(&entry{key: key, link: i & 1, session: newSession(t0,
-			sessionStart{SessionConfig{}, uint32(i + 1), half})})
+		s.add(&entry{
+			key:  key,
+			link: i & 1,
+			session: newSession(t0,
+				sessionStart{SessionConfig{}, uint32(i + 1), half}),
+		})
 	}
 	for _, test := range []struct {
 		to   string
 		link int
 		want uint32
 	}{{"192.0.2.1", 1, 4}, {"192.0.2.1", 2, 3}, {"192.0.2.77", 1, 2}, {"192.0.2.77", 2, 1}} {
-		e := s.ofPeer(role{singleHop, false}, &datagram{from: addrB, to: netip.MustParseAddr(test.to),
-			link: test.link})
+		e := s.ofPeer(role{singleHop, false}, &datagram{
+			from: addrB,
+			to:   netip.MustParseAddr(test.to),
+			link: test.link,
+		})
 		if e == nil || e.session.localDiscr != test.want {
 			t.Errorf("to %s by link %d: %+v, want session %d", test.to, test.link, e, test.want)
 		}
@@ -165,7 +172,11 @@ func FuzzReceive(f *testing.F) {
 		f.Add(packet(good), uint8(discriminator), uint8(discriminator), 1, 255)
 	}
 	from := []netip.Addr{
-		addrB, netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("fe80::2"), netip.MustParseAddr("192.0.2.9"), {},
+		addrB,
+		netip.MustParseAddr("192.0.2.3"),
+		netip.MustParseAddr("fe80::2"),
+		netip.MustParseAddr("192.0.2.9"),
+		{},
 	}
 	roles := []role{{singleHop, false}, {multihop, false}, {singleHop, true}, {multihop, true}}
 	f.Fuzz(func(t *testing.T, payload []byte, who, where uint8, link, ttl int) {

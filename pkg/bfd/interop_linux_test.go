@@ -89,8 +89,11 @@ func TestBIRD(t *testing.T) {
 	}
 
 	t.Log("we change ours")
-	if err := s.Set(allFamilies(SessionConfig{ReceiveInterval: 700 * ms, TransmitInterval: 600 * ms,
-		DetectMultiplier: 40})); err != nil {
+	if err := s.Set(allFamilies(SessionConfig{
+		ReceiveInterval:  700 * ms,
+		TransmitInterval: 600 * ms,
+		DetectMultiplier: 40,
+	})); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range peers {
@@ -236,8 +239,11 @@ func TestFRR(t *testing.T) {
 	}
 
 	t.Log("we change ours")
-	if err := s.Set(allFamilies(SessionConfig{ReceiveInterval: 700 * ms, TransmitInterval: 600 * ms,
-		DetectMultiplier: 40})); err != nil {
+	if err := s.Set(allFamilies(SessionConfig{
+		ReceiveInterval:  700 * ms,
+		TransmitInterval: 600 * ms,
+		DetectMultiplier: 40,
+	})); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range peers {
@@ -392,7 +398,8 @@ func setForwarding(t testing.TB, on bool) {
 	t.Helper()
 	set := func(value int) {
 		netnstest.Local().Run(t, "sh", "-c", fmt.Sprintf(
-			"echo %d > /proc/sys/net/ipv4/ip_forward; echo %d > /proc/sys/net/ipv6/conf/all/forwarding", value, value))
+			"echo %d > /proc/sys/net/ipv4/ip_forward; echo %d > /proc/sys/net/ipv6/conf/all/forwarding",
+			value, value))
 	}
 	if on {
 		set(1)
@@ -469,7 +476,8 @@ func TestTheyDetectOurSilence(t *testing.T) {
 				t.Fatal("the capture lacks packets")
 			}
 			// TTL 255, CS6 and a source port in the range of RFC 5881 4.
-			right := c.times("src host " + our4 + " and ip[8] = 255 and ip[1] = 0xc0 and src portrange 49152-65535")
+			right := c.times("src host " + our4 +
+				" and ip[8] = 255 and ip[1] = 0xc0 and src portrange 49152-65535")
 			if len(right) != len(sent) {
 				t.Errorf("%d of %d packets are as they should be", len(right), len(sent))
 			}

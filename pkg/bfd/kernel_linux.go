@@ -44,7 +44,9 @@ func (k *kernel) open(realtime bool) error {
 		return nil
 	}
 	attr := &unix.SchedAttr{
-		Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: realtimePriority,
+		Size:     unix.SizeofSchedAttr,
+		Policy:   unix.SCHED_RR,
+		Priority: realtimePriority,
 		// The threads that Go may start from this one are ordinary.
 		Flags: unix.SCHED_FLAG_RESET_ON_FORK,
 	}

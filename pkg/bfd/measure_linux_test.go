@@ -132,7 +132,8 @@ func runMeasured(t *testing.T, n int, realtime bool, load func(t *testing.T)) {
 	up := strings.Count(b.command("show", "bfd", "sessions"), " Up ")
 	t.Logf("%d sessions, 3 x 100 ms, %s: transmit lateness %s", n, took.Round(time.Second), &late)
 	t.Logf("sent %.0f/s, received %.0f/s, dropped %d; sessions lost %d; BIRD has %d up",
-		float64(now.sent-counted.sent)/took.Seconds(), float64(now.received-counted.received)/took.Seconds(), now.dropped, now.downs, up)
+		float64(now.sent-counted.sent)/took.Seconds(),
+		float64(now.received-counted.received)/took.Seconds(), now.dropped, now.downs, up)
 	t.Logf("CPU of this process %.2f%% of a core (its own load included)", 100*used.Seconds()/took.Seconds())
 }
 

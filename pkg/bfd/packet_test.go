@@ -14,9 +14,13 @@ import (
 const good = "20c80318 11223344 55667788 000186a0 000186a0 00000000"
 
 var goodPacket = Packet{
-	State: Up, ControlPlaneIndependent: true, DetectMultiplier: 3,
-	MyDiscriminator: 0x11223344, YourDiscriminator: 0x55667788,
-	DesiredMinTx: 100 * time.Millisecond, RequiredMinRx: 100 * time.Millisecond,
+	State:                   Up,
+	ControlPlaneIndependent: true,
+	DetectMultiplier:        3,
+	MyDiscriminator:         0x11223344,
+	YourDiscriminator:       0x55667788,
+	DesiredMinTx:            100 * time.Millisecond,
+	RequiredMinRx:           100 * time.Millisecond,
 }
 
 func unhex(t testing.TB, s string) []byte {
@@ -68,9 +72,18 @@ func TestPacketFields(t *testing.T) {
 		t.Error(diff)
 	}
 	all := Packet{
-		Diagnostic: 31, State: Init, Poll: true, Final: true, ControlPlaneIndependent: true, Demand: true,
-		DetectMultiplier: 255, MyDiscriminator: math.MaxUint32, YourDiscriminator: 1,
-		DesiredMinTx: math.MaxUint32 * time.Microsecond, RequiredMinRx: time.Microsecond, RequiredMinEchoRx: time.Hour,
+		Diagnostic:              31,
+		State:                   Init,
+		Poll:                    true,
+		Final:                   true,
+		ControlPlaneIndependent: true,
+		Demand:                  true,
+		DetectMultiplier:        255,
+		MyDiscriminator:         math.MaxUint32,
+		YourDiscriminator:       1,
+		DesiredMinTx:            math.MaxUint32 * time.Microsecond,
+		RequiredMinRx:           time.Microsecond,
+		RequiredMinEchoRx:       time.Hour,
 	}
 	got, verdict := ParsePacket(all.Append(nil))
 	if diff := cmp.Diff(all, got); diff != "" || verdict != Accepted {

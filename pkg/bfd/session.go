@@ -202,8 +202,12 @@ func (s *session) move(now time.Time, to step) {
 	}
 	s.setIntervals()
 	s.history.record(Transition{
-		At: now, From: from, To: to.to, Cause: to.cause,
-		Diagnostic: s.diagnostic, RemoteDiagnostic: s.remoteDiagnostic,
+		At:               now,
+		From:             from,
+		To:               to.to,
+		Cause:            to.cause,
+		Diagnostic:       s.diagnostic,
+		RemoteDiagnostic: s.remoteDiagnostic,
 	})
 }
 

@@ -60,8 +60,12 @@ func (s *subject) pass(d time.Duration) {
 // peer is a packet of a peer that runs at 100 ms and knows us.
 func peer(state State) Packet {
 	return Packet{
-		State: state, DetectMultiplier: 3, MyDiscriminator: 9, YourDiscriminator: 7,
-		DesiredMinTx: 100 * ms, RequiredMinRx: 100 * ms,
+		State:             state,
+		DetectMultiplier:  3,
+		MyDiscriminator:   9,
+		YourDiscriminator: 7,
+		DesiredMinTx:      100 * ms,
+		RequiredMinRx:     100 * ms,
 	}
 }
 
@@ -155,8 +159,13 @@ func TestTheFirstPackets(t *testing.T) {
 		t.Errorf("sent %d packets in 3.4 s, want 4: one at once and then one every 875 ms", len(s.sent))
 	}
 	for _, p := range s.sent {
-		want := Packet{State: Down, DetectMultiplier: 3, MyDiscriminator: 7, DesiredMinTx: time.Second,
-			RequiredMinRx: 100 * ms}
+		want := Packet{
+			State:            Down,
+			DetectMultiplier: 3,
+			MyDiscriminator:  7,
+			DesiredMinTx:     time.Second,
+			RequiredMinRx:    100 * ms,
+		}
 		if p != want {
 			t.Errorf("sent %+v, want %+v", p, want)
 		}
@@ -194,7 +203,9 @@ func TestNegotiatedIntervals(t *testing.T) {
 		t.Run(test.story, func(t *testing.T) {
 			s := up(t, test.ours)
 			p := peer(Up)
-			p.DesiredMinTx, p.RequiredMinRx, p.DetectMultiplier = test.peerTx, test.peerRx, test.peerMultiplier
+			p.DesiredMinTx = test.peerTx
+			p.RequiredMinRx = test.peerRx
+			p.DetectMultiplier = test.peerMultiplier
 			s.hear(p)
 			if s.txInterval() != test.transmit || s.detectionTime() != test.detector {
 				t.Errorf("got %s and %s, want %s and %s", s.txInterval(), s.detectionTime(), test.transmit,
@@ -519,8 +530,13 @@ func TestLeave(t *testing.T) {
 		s := up(t, fast())
 		s.take(s.leave(s.now))
 		want := Packet{
-			State: AdminDown, Diagnostic: DiagAdminDown, DetectMultiplier: 3, MyDiscriminator: 7, YourDiscriminator: 9,
-			DesiredMinTx: time.Second, RequiredMinRx: 100 * ms,
+			State:             AdminDown,
+			Diagnostic:        DiagAdminDown,
+			DetectMultiplier:  3,
+			MyDiscriminator:   7,
+			YourDiscriminator: 9,
+			DesiredMinTx:      time.Second,
+			RequiredMinRx:     100 * ms,
 		}
 		if len(s.sent) != 1 || s.last() != want || s.gone(s.now) {
 			t.Fatalf("sent %+v", s.sent)

@@ -134,7 +134,11 @@ func (s *Speaker) snapshot() snapshot {
 		var out snapshot
 		for _, key := range slices.SortedFunc(maps.Keys(desired), Key.compare) {
 			out.sessions = append(out.sessions, Status{
-				Key: key, Config: desired[key], Problem: ProblemPending, State: Down, RemoteState: Down,
+				Key:         key,
+				Config:      desired[key],
+				Problem:     ProblemPending,
+				State:       Down,
+				RemoteState: Down,
 			})
 		}
 		return out

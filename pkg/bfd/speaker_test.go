@@ -139,8 +139,11 @@ func TestAOneWayCutIsToldByTheOtherEnd(t *testing.T) {
 func TestSetChangesARunningSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, a, b := startPair(t, fast(), fast())
-		slow := SessionConfig{ReceiveInterval: time.Second, TransmitInterval: 2 * time.Second,
-			DetectMultiplier: 5}
+		slow := SessionConfig{
+			ReceiveInterval:  time.Second,
+			TransmitInterval: 2 * time.Second,
+			DetectMultiplier: 5,
+		}
 		if err := a.Set(map[Key]SessionConfig{{Peer: addrB}: slow}); err != nil {
 			t.Fatal(err)
 		}
@@ -362,8 +365,13 @@ func TestEchoes(t *testing.T) {
 		echoes := role{echo, false}
 		n.arrive(echoes, datagram{from: addrB, to: addrA, link: 1, ttl: 255, n: 24})
 		n.arrive(echoes, datagram{from: addrB, to: addrA, link: 1, ttl: 254, n: 24})
-		n.arrive(echoes, datagram{from: netip.MustParseAddr("192.0.2.3"), to: addrA, link: 1, ttl: 255,
-			n: 24})
+		n.arrive(echoes, datagram{
+			from: netip.MustParseAddr("192.0.2.3"),
+			to:   addrA,
+			link: 1,
+			ttl:  255,
+			n:    24,
+		})
 		elapse(ms)
 		if s := a.only(t); s.Counters.Echoes != 1 || a.Stats().Echoes != 2 || len(n.answered) != 1 {
 			t.Errorf("sent back %d, %+v", s.Counters.Echoes, a.Stats())

@@ -41,8 +41,12 @@ type fakeNode struct {
 }
 
 func (w *wire) node(addr string) *fakeNode {
-	n := &fakeNode{wire: w, addr: netip.MustParseAddr(addr), listeners: make(map[role]*fakeListener),
-		news: notify.NewSignal()}
+	n := &fakeNode{
+		wire:      w,
+		addr:      netip.MustParseAddr(addr),
+		listeners: make(map[role]*fakeListener),
+		news:      notify.NewSignal(),
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.nodes[n.addr] = n

@@ -39,8 +39,12 @@ func communities(texts ...string) []Community {
 
 // ad is an advertisement that was made so many hours after the others.
 func ad(name string, age int, change func(*Advertisement)) *Advertisement {
-	a := &Advertisement{Name: name, Created: time.Unix(0, 0).Add(time.Duration(age) * time.Hour), Length4: 32,
-		Length6: 128}
+	a := &Advertisement{
+		Name:    name,
+		Created: time.Unix(0, 0).Add(time.Duration(age) * time.Hour),
+		Length4: 32,
+		Length6: 128,
+	}
 	if change != nil {
 		change(a)
 	}
@@ -81,7 +85,9 @@ func TestUncarried(t *testing.T) {
 	four, six := Peer{Name: "four", Families: IPv4}, Peer{Name: "six", Families: IPv6}
 	both := Peer{Name: "both", Families: DualStack}
 	all := ad("all", 0, nil)
-	only := func(peers ...string) *Advertisement { return ad("only", 1, func(a *Advertisement) { a.Peers = peers }) }
+	only := func(peers ...string) *Advertisement {
+		return ad("only", 1, func(a *Advertisement) { a.Peers = peers })
+	}
 	address := func(text string, ads ...*Advertisement) Address {
 		return Address{Address: ip(text), Advertisements: ads}
 	}
@@ -167,13 +173,25 @@ func TestPlan(t *testing.T) {
 				"int 192.0.2.1/32 pref=300 med=0"}, nil},
 		{"communities are united, sorted, each once",
 			[]Peer{external}, []Address{{Address: ip("192.0.2.1"), Advertisements: []*Advertisement{
-				ad("b", 1, func(a *Advertisement) { a.Communities = communities("large:1:2:3", "1:2", "rt:1:1") }),
+				ad("b", 1, func(a *Advertisement) {
+					a.Communities = communities("large:1:2:3", "1:2", "rt:1:1")
+				}),
 				ad("a", 0, func(a *Advertisement) { a.Communities = communities("1:2", "0:9") })}}},
 			[]string{"ext 192.0.2.1/32 0:9 1:2 rt:1:1 large:1:2:3"}, nil},
 		{"of two values the older advertisement's counts, and the younger is told",
 			[]Peer{internal, external}, []Address{{Address: ip("192.0.2.1"), Advertisements: []*Advertisement{
-				ad("a", 2, func(a *Advertisement) { a.LocalPref, a.MED, a.HasMED, a.Prepend = 100, 7, true, 1 }),
-				ad("b", 1, func(a *Advertisement) { a.LocalPref, a.MED, a.HasMED, a.Prepend = 200, 7, true, 3 })}}},
+				ad("a", 2, func(a *Advertisement) {
+					a.LocalPref = 100
+					a.MED = 7
+					a.HasMED = true
+					a.Prepend = 1
+				}),
+				ad("b", 1, func(a *Advertisement) {
+					a.LocalPref = 200
+					a.MED = 7
+					a.HasMED = true
+					a.Prepend = 3
+				})}}},
 			[]string{"ext 192.0.2.1/32 med=7 prepend=3", "int 192.0.2.1/32 pref=200 med=7"},
 			[]string{"ext 192.0.2.1/32 asPathPrepend b a", "int 192.0.2.1/32 localPref b a"}},
 		{"of the same age the name decides; what one does not set is another's",
@@ -183,12 +201,21 @@ func TestPlan(t *testing.T) {
 			[]string{"int 192.0.2.1/32 pref=2"}, []string{"int 192.0.2.1/32 localPref b c"}},
 		{"weights are in proportion to endpoints, and never nothing",
 			[]Peer{external}, []Address{
-				{Address: ip("192.0.2.1"), Endpoints: 1,
-					Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })}},
-				{Address: ip("192.0.2.2"), Endpoints: 3,
-					Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })}},
-				{Address: ip("192.0.2.3"), Endpoints: 0,
-					Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })}},
+				{
+					Address:        ip("192.0.2.1"),
+					Endpoints:      1,
+					Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })},
+				},
+				{
+					Address:        ip("192.0.2.2"),
+					Endpoints:      3,
+					Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })},
+				},
+				{
+					Address:        ip("192.0.2.3"),
+					Endpoints:      0,
+					Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })},
+				},
 			},
 			[]string{
 				"ext 192.0.2.1/32 " + LinkBandwidth(64512, 10e6).String(),
@@ -197,15 +224,21 @@ func TestPlan(t *testing.T) {
 			}, nil},
 		{"an aggregate has the weight of all its addresses, each counted once; a large AS number is AS_TRANS",
 			[]Peer{any4}, []Address{
-				{Address: ip("192.0.2.1"), Endpoints: 1,
+				{
+					Address:   ip("192.0.2.1"),
+					Endpoints: 1,
 					Advertisements: []*Advertisement{wide,
-						ad("w", 2, func(a *Advertisement) { a.Weight, a.Length4 = true, 24 })}},
+						ad("w", 2, func(a *Advertisement) { a.Weight, a.Length4 = true, 24 })},
+				},
 				{Address: ip("192.0.2.2"), Endpoints: 2, Advertisements: []*Advertisement{wide}},
 			},
 			[]string{"any 192.0.2.0/24 " + LinkBandwidth(23456, 30e6).String()}, nil},
 		{"more endpoints than fit are as many as fit",
-			[]Peer{external}, []Address{{Address: ip("192.0.2.1"), Endpoints: 1 << 40,
-				Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })}}},
+			[]Peer{external}, []Address{{
+				Address:        ip("192.0.2.1"),
+				Endpoints:      1 << 40,
+				Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })},
+			}},
 			[]string{"ext 192.0.2.1/32 " + LinkBandwidth(64512, 4e9).String()}, nil},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -236,7 +269,9 @@ func world(t *rapid.T, label string) ([]Peer, []Address) {
 	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"p", "q", "r"}), rapid.ID).Draw(t,
 		label+" peers") {
 		peers = append(peers, Peer{
-			Name: name, LocalASN: 1, PeerASN: rapid.Uint32Range(0, 2).Draw(t, "asn"),
+			Name:     name,
+			LocalASN: 1,
+			PeerASN:  rapid.Uint32Range(0, 2).Draw(t, "asn"),
 			Families: rapid.SampledFrom([]Families{IPv4, IPv6, DualStack}).Draw(t, "families"),
 			Password: NewPassword(rapid.SampledFrom([]string{"", "x"}).Draw(t, "password")),
 			Connect:  time.Duration(rapid.IntRange(1, 2).Draw(t, "connect")) * time.Second,
@@ -261,7 +296,8 @@ func world(t *rapid.T, label string) ([]Peer, []Address) {
 		ip("2001:db8::8")}
 	for _, addr := range rapid.SliceOfDistinct(rapid.SampledFrom(all), rapid.ID).Draw(t, label+" addresses") {
 		addresses = append(addresses, Address{
-			Address: addr, Endpoints: rapid.IntRange(0, 3).Draw(t, "endpoints"),
+			Address:        addr,
+			Endpoints:      rapid.IntRange(0, 3).Draw(t, "endpoints"),
 			Advertisements: rapid.SliceOfDistinct(rapid.SampledFrom(ads), rapid.ID).Draw(t, "selected by"),
 		})
 	}
@@ -320,10 +356,12 @@ func oracle(peer Peer, at netip.Prefix, addresses []Address) (Route, bool) {
 		r.Communities = append(r.Communities, c)
 	}
 	slices.SortFunc(r.Communities, Community.Compare)
-	if a := oldest(func(a *Advertisement) bool { return a.LocalPref > 0 }); a != nil && peer.PeerASN == peer.LocalASN {
+	a := oldest(func(a *Advertisement) bool { return a.LocalPref > 0 })
+	if a != nil && peer.PeerASN == peer.LocalASN {
 		r.LocalPref = a.LocalPref
 	}
-	if a := oldest(func(a *Advertisement) bool { return a.Prepend > 0 }); a != nil && peer.PeerASN != peer.LocalASN {
+	a = oldest(func(a *Advertisement) bool { return a.Prepend > 0 })
+	if a != nil && peer.PeerASN != peer.LocalASN {
 		r.Prepend = a.Prepend
 	}
 	if a := oldest(func(a *Advertisement) bool { return a.HasMED }); a != nil {
@@ -440,8 +478,14 @@ func TestDiffLeadsThere(t *testing.T) {
 }
 
 func TestWhatNeedsAReset(t *testing.T) {
-	base := Peer{Name: "p", LocalASN: 1, PeerASN: 2, Address: ip("192.0.2.1"), Families: IPv4,
-		Hold: 9 * time.Second}
+	base := Peer{
+		Name:     "p",
+		LocalASN: 1,
+		PeerASN:  2,
+		Address:  ip("192.0.2.1"),
+		Families: IPv4,
+		Hold:     9 * time.Second,
+	}
 	routes := []Route{{Prefix: netip.MustParsePrefix("192.0.2.9/32")}}
 	for _, test := range []struct {
 		story  string
@@ -456,7 +500,8 @@ func TestWhatNeedsAReset(t *testing.T) {
 		{"another hold time", func(p *Peer) { p.Hold = 0 }, Reset, "holdTime", 1},
 		{"one more family", func(p *Peer) { p.Families = DualStack }, Reset, "dualStackAddressFamily", 1},
 		{"capabilities", func(p *Peer) { p.Offer.FQDN = true }, Reset, "capabilities", 1},
-		{"graceful restart", func(p *Peer) { p.GracefulRestart = time.Minute }, Reset, "enableGracefulRestart", 1},
+		{"graceful restart",
+			func(p *Peer) { p.GracefulRestart = time.Minute }, Reset, "enableGracefulRestart", 1},
 		{"the pause between attempts", func(p *Peer) { p.Connect = time.Second }, Retry, "connectTime", 1},
 		{"what is done in the end", func(p *Peer) { p.GracefulShutdown = time.Second }, Keep, "", 0},
 		{"other next hops go with the routes", func(p *Peer) { p.NextHop6 = ip("2001:db8::1") }, Keep, "", 1},

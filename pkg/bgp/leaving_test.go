@@ -11,10 +11,20 @@ import (
 func TestLeavingRoutes(t *testing.T) {
 	start := time.Unix(1000, 0)
 	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
-	patient := Peer{Name: "patient", LocalASN: 64512, PeerASN: 64512, Families: IPv4,
-		GracefulShutdown: 30 * time.Second}
-	short := Peer{Name: "short", LocalASN: 64512, PeerASN: 64513, Families: IPv4,
-		GracefulShutdown: 10 * time.Second}
+	patient := Peer{
+		Name:             "patient",
+		LocalASN:         64512,
+		PeerASN:          64512,
+		Families:         IPv4,
+		GracefulShutdown: 30 * time.Second,
+	}
+	short := Peer{
+		Name:             "short",
+		LocalASN:         64512,
+		PeerASN:          64513,
+		Families:         IPv4,
+		GracefulShutdown: 10 * time.Second,
+	}
 	never := Peer{Name: "never", LocalASN: 64512, PeerASN: 64513, Families: IPv4}
 	plain := ad("plain", 0, func(a *Advertisement) { a.LocalPref = 200 })
 	wide := ad("wide", 0, func(a *Advertisement) { a.Length4 = 24 })

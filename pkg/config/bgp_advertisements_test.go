@@ -53,15 +53,19 @@ func TestCommunities(t *testing.T) {
 		{"one bad alias stops no other", []v1beta1.Community{aliases("c", 0, "x", "1:70000", "y", "1:2")},
 			[]string{"y"}, "[1:2]", []string{"Community c Invalid"}, "spec.communities[0].value"},
 		{"a missing alias: announcing without it could leak routes", nil, []string{"65000:1", "vpn"}, "",
-			[]string{"BGPAdvertisement ad CommunityNotFound"}, "no such community or alias: vpn. Correct it, or add the alias"},
+			[]string{"BGPAdvertisement ad CommunityNotFound"},
+			"no such community or alias: vpn. Correct it, or add the alias"},
 		{"a community that cannot be read", nil, []string{"65536:1"}, "",
 			[]string{"BGPAdvertisement ad Invalid"}, "spec.communities[0]"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			ads := []v1beta1.BGPAdvertisement{bgpAd("ad", 0,
 				v1beta1.BGPAdvertisementSpec{Communities: test.asked})}
-			c, problems := Parse(Objects{Communities: test.objects,
-				BGPPeers: []v1beta1.BGPPeer{peer("tor", nil)}, BGPAdvertisements: ads}, Config{}, start)
+			c, problems := Parse(Objects{
+				Communities:       test.objects,
+				BGPPeers:          []v1beta1.BGPPeer{peer("tor", nil)},
+				BGPAdvertisements: ads,
+			}, Config{}, start)
 			if diff := cmp.Diff(test.told, lines(problems)); diff != "" {
 				t.Errorf("problems: -want +got:\n%s", diff)
 			}
@@ -83,10 +87,16 @@ func TestLastGoodAliasesStay(t *testing.T) {
 	asks := []v1beta1.BGPAdvertisement{bgpAd("ad", 0,
 		v1beta1.BGPAdvertisementSpec{Communities: []string{"x"}})}
 	peers := []v1beta1.BGPPeer{peer("tor", nil)}
-	last, _ := Parse(Objects{Communities: []v1beta1.Community{aliases("c", 0, "x", "1:1")}, BGPPeers: peers,
-		BGPAdvertisements: asks}, Config{}, start)
-	c, problems := Parse(Objects{Communities: []v1beta1.Community{aliases("c", 0, "x", "1:70000")},
-		BGPPeers: peers, BGPAdvertisements: asks}, last, start)
+	last, _ := Parse(Objects{
+		Communities:       []v1beta1.Community{aliases("c", 0, "x", "1:1")},
+		BGPPeers:          peers,
+		BGPAdvertisements: asks,
+	}, Config{}, start)
+	c, problems := Parse(Objects{
+		Communities:       []v1beta1.Community{aliases("c", 0, "x", "1:70000")},
+		BGPPeers:          peers,
+		BGPAdvertisements: asks,
+	}, last, start)
 	if diff := cmp.Diff([]string{"Community c Invalid"}, lines(problems)); diff != "" ||
 		!strings.Contains(problems[0].Message, "last good values") {
 		t.Errorf("-want +got:\n%s", diff)
@@ -120,11 +130,14 @@ func TestBadBGPAdvertisements(t *testing.T) {
 		{"a preference below 0", v1beta1.BGPAdvertisementSpec{LocalPref: -1}, "spec.localPref"},
 		{"a MED of five octets", v1beta1.BGPAdvertisementSpec{MED: new(int64(1 << 32))}, "spec.med"},
 		{"a path that is too long", v1beta1.BGPAdvertisementSpec{ASPathPrepend: 33}, "spec.asPathPrepend"},
-		{"a pool selector", v1beta1.BGPAdvertisementSpec{IPAddressPoolSelectors: []metav1.LabelSelector{badSelector}}, "spec.ipAddressPoolSelectors[0]"},
+		{"a pool selector",
+			v1beta1.BGPAdvertisementSpec{IPAddressPoolSelectors: []metav1.LabelSelector{badSelector}},
+			"spec.ipAddressPoolSelectors[0]"},
 		{"a node selector", v1beta1.BGPAdvertisementSpec{NodeSelectors: []metav1.LabelSelector{badSelector}},
 			"spec.nodeSelectors[0]"},
 		{"a Service selector",
-			v1beta1.BGPAdvertisementSpec{ServiceSelectors: []metav1.LabelSelector{badSelector}}, "spec.serviceSelectors[0]"},
+			v1beta1.BGPAdvertisementSpec{ServiceSelectors: []metav1.LabelSelector{badSelector}},
+			"spec.serviceSelectors[0]"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			good := v1beta1.BGPAdvertisementSpec{LocalPref: 7}
@@ -179,8 +192,10 @@ func TestBGPAdvertisementsNameWhatIsThere(t *testing.T) {
 		lines(problems)); diff != "" {
 		t.Fatalf("-want +got:\n%s", diff)
 	}
-	want := "spec.ipAddressPools names what is not there or not valid: nowhere. The other pools are announced. Create the pool or correct the name. " +
-		"spec.peers names what is not there or not in force: bad, nobody. The other peers are served. Create the peer or correct the name."
+	want := "spec.ipAddressPools names what is not there or not valid: nowhere. " +
+		"The other pools are announced. Create the pool or correct the name. " +
+		"spec.peers names what is not there or not in force: bad, nobody. The other peers are served. " +
+		"Create the peer or correct the name."
 	if problems[0].Message != want {
 		t.Errorf("message is %s\nwant %s", problems[0].Message, want)
 	}
@@ -292,7 +307,8 @@ func TestConflictsAreTold(t *testing.T) {
 			spec{MED: new(int64(1)), ServiceSelectors: gold}, []v1beta1.BGPPeer{external}, nil, "med of old"},
 		{"a peer that is internal on some nodes", spec{LocalPref: 100}, spec{LocalPref: 200},
 			[]v1beta1.BGPPeer{peer("p", func(s *v1beta1.BGPPeerSpec) {
-				s.PerNode, s.DualStackAddressFamily = &v1beta1.PerNodeValues{MyASN: &v1beta1.NodeValue{Label: "asn"}}, true
+				s.PerNode = &v1beta1.PerNodeValues{MyASN: &v1beta1.NodeValue{Label: "asn"}}
+				s.DualStackAddressFamily = true
 			})}, nil, "localPref of old"},
 		{"a peer that is always external", spec{LocalPref: 100}, spec{LocalPref: 200},
 			[]v1beta1.BGPPeer{peer("p", func(s *v1beta1.BGPPeerSpec) {
@@ -303,7 +319,8 @@ func TestConflictsAreTold(t *testing.T) {
 			_, problems := Parse(Objects{
 				Pools: []v1beta1.IPAddressPool{pool("p", 0, "192.0.2.0/24", "2001:db8::/64"),
 					pool("q", 0, "198.51.100.0/24")},
-				BGPPeers: test.peers, NodeLabels: test.nodes,
+				BGPPeers:   test.peers,
+				NodeLabels: test.nodes,
 				BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("a", 1, test.young),
 					bgpAd("old", 0, test.older)},
 			}, Config{}, start)

@@ -19,8 +19,11 @@ import (
 )
 
 func object(name string, age int) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, UID: types.UID("uid-" + name),
-		CreationTimestamp: metav1.NewTime(time.Unix(0, 0).Add(time.Duration(age) * time.Hour))}
+	return metav1.ObjectMeta{
+		Name:              name,
+		UID:               types.UID("uid-" + name),
+		CreationTimestamp: metav1.NewTime(time.Unix(0, 0).Add(time.Duration(age) * time.Hour)),
+	}
 }
 
 // peer is a BGPPeer with an AS number and an address, changed.
@@ -34,15 +37,18 @@ func peer(name string, change func(*v1beta1.BGPPeerSpec)) v1beta1.BGPPeer {
 }
 
 func secret(name string, kind corev1.SecretType, password string) corev1.Secret {
-	return corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Type: kind,
-		Data: map[string][]byte{"password": []byte(password)}}
+	return corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Type:       kind,
+		Data:       map[string][]byte{"password": []byte(password)},
+	}
 }
 
 func seconds(n int) *metav1.Duration {
 	return &metav1.Duration{Duration: time.Duration(n) * time.Second}
 }
 
-// lines are problems as "Kind name Reason".
+// lines returns problems as "Kind name Reason".
 func lines(problems []Problem) []string {
 	var out []string
 	for _, p := range problems {
@@ -52,14 +58,28 @@ func lines(problems []Problem) []string {
 }
 
 func TestPeers(t *testing.T) {
-	node := Node{Name: "n1", Labels: labels.Set{"rack": "7", "asn": "4200000007", "id": "10.0.0.7",
-		"word": "seven"},
+	node := Node{
+		Name: "n1",
+		Labels: labels.Set{"rack": "7", "asn": "4200000007", "id": "10.0.0.7",
+			"word": "seven"},
 		Annotations: map[string]string{"tor": " 2001:db8::7 ", "src": "2001:db8::1", "zone": "fe80::1%eth0"},
-		Addresses:   []netip.Addr{ip("2001:db8::a"), ip("10.0.0.1"), ip("10.0.0.2")}}
-	plain := bgp.Peer{Name: "p", LocalASN: 64512, PeerASN: 64513, RouterID: ip("10.0.0.1"),
-		Address: ip("192.0.2.1"), Port: 179,
-		Hold: 90 * time.Second, Keepalive: 30 * time.Second, Connect: 5 * time.Second, Families: bgp.IPv4,
-		Offer: bgp.Offer{ExtendedMessage: true}, NextHop4: ip("10.0.0.1"), NextHop6: ip("2001:db8::a")}
+		Addresses:   []netip.Addr{ip("2001:db8::a"), ip("10.0.0.1"), ip("10.0.0.2")},
+	}
+	plain := bgp.Peer{
+		Name:      "p",
+		LocalASN:  64512,
+		PeerASN:   64513,
+		RouterID:  ip("10.0.0.1"),
+		Address:   ip("192.0.2.1"),
+		Port:      179,
+		Hold:      90 * time.Second,
+		Keepalive: 30 * time.Second,
+		Connect:   5 * time.Second,
+		Families:  bgp.IPv4,
+		Offer:     bgp.Offer{ExtendedMessage: true},
+		NextHop4:  ip("10.0.0.1"),
+		NextHop6:  ip("2001:db8::a"),
+	}
 	label := func(key string) *v1beta1.NodeValue { return &v1beta1.NodeValue{Label: key} }
 	annotation := func(key string) *v1beta1.NodeValue { return &v1beta1.NodeValue{Annotation: key} }
 	for _, test := range []struct {
@@ -71,38 +91,64 @@ func TestPeers(t *testing.T) {
 		{"defaults", nil, nil, ""},
 		{"all that one object says",
 			func(s *v1beta1.BGPPeerSpec) {
-				s.PeerPort, s.SourceAddress, s.RouterID, s.VRF, s.Passive = 1179, "192.0.2.9", "1.2.3.4", "blue", true
+				s.PeerPort = 1179
+				s.SourceAddress = "192.0.2.9"
+				s.RouterID = "1.2.3.4"
+				s.VRF = "blue"
+				s.Passive = true
 				s.HoldTime, s.KeepaliveTime, s.Password, s.TTLSecurity = seconds(12), seconds(3), "x", 2
-				s.EnableGracefulRestart, s.GracefulRestartTime, s.LongLivedStaleTime = true, seconds(60), seconds(3600)
+				s.EnableGracefulRestart = true
+				s.GracefulRestartTime = seconds(60)
+				s.LongLivedStaleTime = seconds(3600)
 				s.GracefulShutdownPeriod, s.DualStackAddressFamily = seconds(4), true
 			},
 			func(p *bgp.Peer) {
-				p.Port, p.Source, p.RouterID, p.VRF, p.Passive = 1179, ip("192.0.2.9"), ip("1.2.3.4"), "blue", true
-				p.Hold, p.Keepalive, p.Password, p.TTLSecurity = 12*time.Second, 3*time.Second, bgp.NewPassword("x"), 2
+				p.Port = 1179
+				p.Source = ip("192.0.2.9")
+				p.RouterID = ip("1.2.3.4")
+				p.VRF = "blue"
+				p.Passive = true
+				p.Hold = 12 * time.Second
+				p.Keepalive = 3 * time.Second
+				p.Password = bgp.NewPassword("x")
+				p.TTLSecurity = 2
 				p.GracefulRestart, p.LongLived, p.GracefulShutdown = time.Minute, time.Hour, 4*time.Second
 				p.Families = bgp.DualStack
 			}, ""},
 		{"capabilities that are not offered, and such as are",
 			func(s *v1beta1.BGPPeerSpec) {
 				no := false
-				s.Capabilities = v1beta1.BGPCapabilities{ExtendedMessage: &no, FQDN: true,
-					SoftwareVersion: true}
+				s.Capabilities = v1beta1.BGPCapabilities{
+					ExtendedMessage: &no,
+					FQDN:            true,
+					SoftwareVersion: true,
+				}
 			},
 			func(p *bgp.Peer) { p.Offer = bgp.Offer{FQDN: true, SoftwareVersion: true} }, ""},
 		{"an AS number of four octets",
-			func(s *v1beta1.BGPPeerSpec) { s.PeerASN = 4294967295 }, func(p *bgp.Peer) { p.PeerASN = 4294967295 }, ""},
+			func(s *v1beta1.BGPPeerSpec) { s.PeerASN = 4294967295 },
+			func(p *bgp.Peer) { p.PeerASN = 4294967295 }, ""},
 		{"any external AS number",
-			func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.DynamicASN = 0, "external" }, func(p *bgp.Peer) { p.PeerASN = 0 }, ""},
+			func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.DynamicASN = 0, "external" },
+			func(p *bgp.Peer) { p.PeerASN = 0 }, ""},
 		{"our own AS number",
-			func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.DynamicASN = 0, "internal" }, func(p *bgp.Peer) { p.PeerASN = 64512 }, ""},
+			func(s *v1beta1.BGPPeerSpec) { s.PeerASN, s.DynamicASN = 0, "internal" },
+			func(p *bgp.Peer) { p.PeerASN = 64512 }, ""},
 		{"localASN takes the place of myASN",
-			func(s *v1beta1.BGPPeerSpec) { s.LocalASN = 65000 }, func(p *bgp.Peer) { p.LocalASN = 65000 }, ""},
+			func(s *v1beta1.BGPPeerSpec) { s.LocalASN = 65000 },
+			func(p *bgp.Peer) { p.LocalASN = 65000 }, ""},
 		{"IPv6 carries IPv6", func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "2001:db8::1" },
 			func(p *bgp.Peer) { p.Address, p.Families = ip("2001:db8::1"), bgp.IPv6 }, ""},
 		{"an unnumbered session carries both",
 			func(s *v1beta1.BGPPeerSpec) { s.PeerAddress, s.Interface = "", "eth1" },
-			func(p *bgp.Peer) { p.Address, p.Interface, p.Families = netip.Addr{}, "eth1", bgp.DualStack }, ""},
-		{"multihop", func(s *v1beta1.BGPPeerSpec) { s.EBGPMultiHop = true }, func(p *bgp.Peer) { p.Multihop = true }, ""},
+			func(p *bgp.Peer) {
+				p.Address = netip.Addr{}
+				p.Interface = "eth1"
+				p.Families = bgp.DualStack
+			}, ""},
+		{"multihop",
+			func(s *v1beta1.BGPPeerSpec) { s.EBGPMultiHop = true },
+			func(p *bgp.Peer) { p.Multihop = true }, ""},
 		{"multihop means nothing to an internal session",
 			func(s *v1beta1.BGPPeerSpec) { s.EBGPMultiHop, s.PeerASN = true, 64512 },
 			func(p *bgp.Peer) { p.PeerASN = 64512 }, ""},
@@ -110,15 +156,25 @@ func TestPeers(t *testing.T) {
 			func(p *bgp.Peer) { p.Hold, p.Keepalive = 6*time.Second, 2*time.Second }, ""},
 		{"only the hold time is given", func(s *v1beta1.BGPPeerSpec) { s.HoldTime = seconds(10) },
 			func(p *bgp.Peer) { p.Hold, p.Keepalive = 10*time.Second, 3*time.Second }, ""},
-		{"no hold time", func(s *v1beta1.BGPPeerSpec) { s.HoldTime = seconds(0) }, func(p *bgp.Peer) { p.Hold, p.Keepalive = 0, 0 }, ""},
+		{"no hold time",
+			func(s *v1beta1.BGPPeerSpec) { s.HoldTime = seconds(0) },
+			func(p *bgp.Peer) { p.Hold, p.Keepalive = 0, 0 }, ""},
 		{"the node's own values take the place of all nodes'",
 			func(s *v1beta1.BGPPeerSpec) {
-				s.PerNode = &v1beta1.PerNodeValues{MyASN: label("asn"), PeerASN: label("rack"),
+				s.PerNode = &v1beta1.PerNodeValues{
+					MyASN:         label("asn"),
+					PeerASN:       label("rack"),
 					PeerAddress:   annotation("tor"),
-					SourceAddress: annotation("src"), RouterID: label("id")}
+					SourceAddress: annotation("src"),
+					RouterID:      label("id"),
+				}
 			},
 			func(p *bgp.Peer) {
-				p.LocalASN, p.PeerASN, p.Address, p.Source, p.RouterID = 4200000007, 7, ip("2001:db8::7"), ip("2001:db8::1"), ip("10.0.0.7")
+				p.LocalASN = 4200000007
+				p.PeerASN = 7
+				p.Address = ip("2001:db8::7")
+				p.Source = ip("2001:db8::1")
+				p.RouterID = ip("10.0.0.7")
 				p.Families = bgp.IPv6
 			}, ""},
 		{"where the node has none, all nodes' value holds",
@@ -128,18 +184,25 @@ func TestPeers(t *testing.T) {
 		{"where there is no value for all nodes either",
 			func(s *v1beta1.BGPPeerSpec) {
 				s.PeerAddress, s.PerNode = "", &v1beta1.PerNodeValues{PeerAddress: annotation("none")}
-			}, nil, "peerAddress: the node has no annotation none, and the BGPPeer gives no value for all nodes"},
+			}, nil,
+			"peerAddress: the node has no annotation none, and the BGPPeer gives no value for all nodes"},
 		{"a label that is no number",
 			func(s *v1beta1.BGPPeerSpec) { s.PerNode = &v1beta1.PerNodeValues{MyASN: label("word")} }, nil,
 			"myASN: label word of the node is \"seven\", which is no AS number"},
 		{"an annotation that is no address",
-			func(s *v1beta1.BGPPeerSpec) { s.PerNode = &v1beta1.PerNodeValues{PeerAddress: annotation("zone")} }, nil,
+			func(s *v1beta1.BGPPeerSpec) {
+				s.PerNode = &v1beta1.PerNodeValues{PeerAddress: annotation("zone")}
+			}, nil,
 			"name the interface in spec.interface"},
 		{"a router ID that is none",
-			func(s *v1beta1.BGPPeerSpec) { s.PerNode = &v1beta1.PerNodeValues{RouterID: annotation("tor")} }, nil,
+			func(s *v1beta1.BGPPeerSpec) {
+				s.PerNode = &v1beta1.PerNodeValues{RouterID: annotation("tor")}
+			}, nil,
 			"write it as an IPv4 address"},
 		{"a source of the other family",
-			func(s *v1beta1.BGPPeerSpec) { s.PerNode = &v1beta1.PerNodeValues{SourceAddress: annotation("src")} }, nil,
+			func(s *v1beta1.BGPPeerSpec) {
+				s.PerNode = &v1beta1.PerNodeValues{SourceAddress: annotation("src")}
+			}, nil,
 			"of different families"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -186,11 +249,16 @@ func TestBadPeers(t *testing.T) {
 		{"an AS number that is too large",
 			func(s *v1beta1.BGPPeerSpec) { s.PeerASN = 1 << 32 }, "spec.peerASN: 4294967296 is no AS number"},
 		{"two ways to say the AS number",
-			func(s *v1beta1.BGPPeerSpec) { s.DynamicASN = "external" }, "exactly one of spec.peerASN and dynamicASN"},
+			func(s *v1beta1.BGPPeerSpec) {
+				s.DynamicASN = "external"
+			}, "exactly one of spec.peerASN and dynamicASN"},
 		{"no AS number of the router",
 			func(s *v1beta1.BGPPeerSpec) { s.PeerASN = 0 }, "exactly one of spec.peerASN and dynamicASN"},
-		{"two routers", func(s *v1beta1.BGPPeerSpec) { s.Interface = "eth0" }, "exactly one of spec.peerAddress and interface"},
-		{"no address", func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "tor.example.com" }, "is no IP address"},
+		{"two routers", func(s *v1beta1.BGPPeerSpec) {
+			s.Interface = "eth0"
+		}, "exactly one of spec.peerAddress and interface"},
+		{"no address",
+			func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "tor.example.com" }, "is no IP address"},
 		{"an address of no host",
 			func(s *v1beta1.BGPPeerSpec) { s.PeerAddress = "224.0.0.1" }, "not the address of a host"},
 		{"a link-local address",
@@ -199,25 +267,48 @@ func TestBadPeers(t *testing.T) {
 		{"a port that is none", func(s *v1beta1.BGPPeerSpec) { s.PeerPort = 70000 }, "spec.peerPort"},
 		{"a hold time of 2s",
 			func(s *v1beta1.BGPPeerSpec) { s.HoldTime = seconds(2) }, "spec.holdTime: 2s is less than 3s"},
-		{"half seconds", func(s *v1beta1.BGPPeerSpec) { s.HoldTime = &metav1.Duration{Duration: 3500 * time.Millisecond} }, "whole seconds"},
+		{"half seconds", func(s *v1beta1.BGPPeerSpec) {
+			s.HoldTime = &metav1.Duration{Duration: 3500 * time.Millisecond}
+		}, "whole seconds"},
 		{"keepalives rarer than the hold time",
-			func(s *v1beta1.BGPPeerSpec) { s.HoldTime, s.KeepaliveTime = seconds(9), seconds(10) }, "longer than holdTime"},
+			func(s *v1beta1.BGPPeerSpec) {
+				s.HoldTime = seconds(9)
+				s.KeepaliveTime = seconds(10)
+			}, "longer than holdTime"},
 		{"no keepalives, but a hold time",
-			func(s *v1beta1.BGPPeerSpec) { s.HoldTime, s.KeepaliveTime = seconds(9), seconds(0) }, "without keepalives"},
+			func(s *v1beta1.BGPPeerSpec) {
+				s.HoldTime = seconds(9)
+				s.KeepaliveTime = seconds(0)
+			}, "without keepalives"},
 		{"no pause between attempts",
 			func(s *v1beta1.BGPPeerSpec) { s.ConnectTime = seconds(0) }, "spec.connectTime"},
 		{"a restart that is too long",
-			func(s *v1beta1.BGPPeerSpec) { s.EnableGracefulRestart, s.GracefulRestartTime = true, seconds(4096) }, "spec.gracefulRestartTime"},
+			func(s *v1beta1.BGPPeerSpec) {
+				s.EnableGracefulRestart = true
+				s.GracefulRestartTime = seconds(4096)
+			}, "spec.gracefulRestartTime"},
 		{"a shutdown that is too long",
-			func(s *v1beta1.BGPPeerSpec) { s.GracefulShutdownPeriod = seconds(61) }, "spec.gracefulShutdownPeriod"},
+			func(s *v1beta1.BGPPeerSpec) {
+				s.GracefulShutdownPeriod = seconds(61)
+			}, "spec.gracefulShutdownPeriod"},
 		{"GTSM and multihop",
 			func(s *v1beta1.BGPPeerSpec) { s.EBGPMultiHop, s.TTLSecurity = true, 1 }, "spec.ttlSecurity"},
 		{"both families and one",
-			func(s *v1beta1.BGPPeerSpec) { s.DisableMP, s.DualStackAddressFamily = true, true }, "spec.disableMP"},
+			func(s *v1beta1.BGPPeerSpec) {
+				s.DisableMP = true
+				s.DualStackAddressFamily = true
+			}, "spec.disableMP"},
 		{"a selector that cannot be read",
-			func(s *v1beta1.BGPPeerSpec) { s.NodeSelectors = []metav1.LabelSelector{badSelector} }, "spec.nodeSelectors[0]"},
-		{"a long password", func(s *v1beta1.BGPPeerSpec) { s.Password = strings.Repeat("geheim", 20) }, "spec.password has 120 bytes"},
-		{"two passwords", func(s *v1beta1.BGPPeerSpec) { s.Password, s.PasswordSecret = "x", &v1beta1.SecretReference{Name: "s"} }, "exclude each other"},
+			func(s *v1beta1.BGPPeerSpec) {
+				s.NodeSelectors = []metav1.LabelSelector{badSelector}
+			}, "spec.nodeSelectors[0]"},
+		{"a long password", func(s *v1beta1.BGPPeerSpec) {
+			s.Password = strings.Repeat("geheim", 20)
+		}, "spec.password has 120 bytes"},
+		{"two passwords", func(s *v1beta1.BGPPeerSpec) {
+			s.Password = "x"
+			s.PasswordSecret = &v1beta1.SecretReference{Name: "s"}
+		}, "exclude each other"},
 		{"a Secret of another namespace", func(s *v1beta1.BGPPeerSpec) {
 			s.PasswordSecret = &v1beta1.SecretReference{Name: "s", Namespace: "kube-system"}
 		}, "in namespace \"berth-system\" only"},
@@ -250,7 +341,8 @@ func TestBadPeers(t *testing.T) {
 func TestPasswordSecretsAsMetalLBHasThem(t *testing.T) {
 	secrets := []corev1.Secret{{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "berth-system",
-			Name: "tor"}, Type: corev1.SecretTypeBasicAuth,
+			Name: "tor"},
+		Type: corev1.SecretTypeBasicAuth,
 		Data: map[string][]byte{corev1.BasicAuthPasswordKey: []byte("secret")},
 	}}
 	for _, test := range []struct {
@@ -270,7 +362,8 @@ func TestPasswordSecretsAsMetalLBHasThem(t *testing.T) {
 				BGPPeers: []v1beta1.BGPPeer{peer("tor", func(s *v1beta1.BGPPeerSpec) {
 					s.Password, s.PasswordSecret = test.password, &test.secret
 				})},
-				Secrets: secrets, Namespace: "berth-system",
+				Secrets:   secrets,
+				Namespace: "berth-system",
 			}, Config{}, start)
 			if len(problems) > 0 || len(c.BGPPeers) != 1 {
 				t.Fatalf("%d peers, problems %+v", len(c.BGPPeers), problems)
@@ -391,7 +484,9 @@ func TestObjectsThatSelectNoNode(t *testing.T) {
 func TestPeersSelectNodes(t *testing.T) {
 	gold := metav1.LabelSelector{MatchLabels: map[string]string{"tier": "gold"}}
 	c, _ := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{
-		peer("some", func(s *v1beta1.BGPPeerSpec) { s.NodeSelectors = []metav1.LabelSelector{gold} }), peer("all", nil)}}, Config{}, start)
+		peer("some", func(s *v1beta1.BGPPeerSpec) {
+			s.NodeSelectors = []metav1.LabelSelector{gold}
+		}), peer("all", nil)}}, Config{}, start)
 	if !c.BGPPeer("all").SelectsNode(nil) || c.BGPPeer("some").SelectsNode(nil) ||
 		!c.BGPPeer("some").SelectsNode(labels.Set{"tier": "gold"}) {
 		t.Error("nodes are selected by label")
@@ -410,14 +505,30 @@ func TestBFDProfiles(t *testing.T) {
 		want  BFDProfile
 		says  string
 	}{
-		{"defaults", v1beta1.BFDProfileSpec{}, BFDProfile{Receive: 300 * time.Millisecond,
-			Transmit: 300 * time.Millisecond, Multiplier: 3, MinimumTTL: 254}, ""},
+		{"defaults", v1beta1.BFDProfileSpec{}, BFDProfile{
+			Receive:    300 * time.Millisecond,
+			Transmit:   300 * time.Millisecond,
+			Multiplier: 3,
+			MinimumTTL: 254,
+		}, ""},
 		{"numbers are milliseconds, text has a unit",
-			v1beta1.BFDProfileSpec{ReceiveInterval: number(10), TransmitInterval: text("60s"),
-				EchoInterval: text("0.02s"), EchoMode: true,
-				DetectMultiplier: new(int32(255)), MinimumTTL: new(int32(1)), PassiveMode: true},
-			BFDProfile{Receive: 10 * time.Millisecond, Transmit: time.Minute, Echo: 20 * time.Millisecond,
-				Multiplier: 255, MinimumTTL: 1, Passive: true}, ""},
+			v1beta1.BFDProfileSpec{
+				ReceiveInterval:  number(10),
+				TransmitInterval: text("60s"),
+				EchoInterval:     text("0.02s"),
+				EchoMode:         true,
+				DetectMultiplier: new(int32(255)),
+				MinimumTTL:       new(int32(1)),
+				PassiveMode:      true,
+			},
+			BFDProfile{
+				Receive:    10 * time.Millisecond,
+				Transmit:   time.Minute,
+				Echo:       20 * time.Millisecond,
+				Multiplier: 255,
+				MinimumTTL: 1,
+				Passive:    true,
+			}, ""},
 		{"an interval that is too short", v1beta1.BFDProfileSpec{ReceiveInterval: number(9)}, BFDProfile{},
 			"spec.receiveInterval: 9ms is not from 10ms to 60s"},
 		{"one that is too long", v1beta1.BFDProfileSpec{TransmitInterval: text("61s")}, BFDProfile{},
@@ -511,7 +622,9 @@ func TestBFDProfiles(t *testing.T) {
 		if b := again.BGPPeer("p").BFD; b.Receive != 70*time.Millisecond || len(problems) != 0 {
 			t.Errorf("the profile is %+v, problems %+v", b, problems)
 		}
-		objects.BFDProfiles, objects.BGPPeers[0].Spec.BFDProfile, objects.BGPPeers[0].Spec.StrictBFD = nil, "", false
+		objects.BFDProfiles = nil
+		objects.BGPPeers[0].Spec.BFDProfile = ""
+		objects.BGPPeers[0].Spec.StrictBFD = false
 		c, problems = Parse(objects, c, start)
 		if b := c.BGPPeer("p").BFD; b != nil || len(problems) != 0 {
 			t.Errorf("the profile is %+v, problems %+v", b, problems)

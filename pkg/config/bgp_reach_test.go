@@ -57,7 +57,10 @@ func TestFamiliesThatReachNobody(t *testing.T) {
 		{"IPv4 only, to a router over IPv6", pools{four}, peers{over6}, spec{}, nil,
 			v1beta1.ReasonNoPeerForFamily, []string{"Pools have IPv4 addresses (four)"}},
 		{"by interface", pools{dual},
-			peers{peer("tor", func(s *v1beta1.BGPPeerSpec) { s.PeerAddress, s.Interface = "", "eth0" })}, spec{}, nil, "", nil},
+			peers{peer("tor", func(s *v1beta1.BGPPeerSpec) {
+				s.PeerAddress = ""
+				s.Interface = "eth0"
+			})}, spec{}, nil, "", nil},
 		{"addresses from a label, which has no IPv6", pools{dual}, peers{by(v1beta1.NodeValue{Label: "tor"})},
 			spec{}, racks,
 			v1beta1.ReasonNoPeerForFamily, []string{"IPv6"}},
@@ -69,13 +72,19 @@ func TestFamiliesThatReachNobody(t *testing.T) {
 			spec{NodeSelectors: inRack("2")}, racks,
 			v1beta1.ReasonPeerNotFound, []string{"(tor)", "spec.nodeSelectors"}},
 		{"the nodes with the peer for IPv6 are not selected", pools{dual}, peers{
-			peer("tor6", func(s *v1beta1.BGPPeerSpec) { s.NodeSelectors, s.PeerAddress = inRack("1"), "2001:db8:2::1" }), tor,
+			peer("tor6", func(s *v1beta1.BGPPeerSpec) {
+				s.NodeSelectors = inRack("1")
+				s.PeerAddress = "2001:db8:2::1"
+			}), tor,
 		}, spec{NodeSelectors: inRack("2")}, racks, v1beta1.ReasonNoPeerForFamily, []string{"IPv6"}},
 		{"some node is enough", pools{dual}, peers{inRack1}, spec{}, racks, "", nil},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			_, problems := Parse(Objects{
-				Pools: test.pools, BGPPeers: test.peers, NodeLabels: test.nodes, BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("ad", 0, test.spec)},
+				Pools:             test.pools,
+				BGPPeers:          test.peers,
+				NodeLabels:        test.nodes,
+				BGPAdvertisements: []v1beta1.BGPAdvertisement{bgpAd("ad", 0, test.spec)},
 			}, Config{}, start)
 			if len(problems) > 1 || len(problems) == 1 && problems[0].Reason != test.want ||
 				(len(problems) == 0) != (test.want == "") {
@@ -136,8 +145,11 @@ func TestFamiliesAreThoseOfSessions(t *testing.T) {
 			}
 			nodes[fmt.Sprint("n", i)] = set
 		}
-		c, problems := Parse(Objects{BGPPeers: []v1beta1.BGPPeer{p},
-			BGPAdvertisements: []v1beta1.BGPAdvertisement{ad}, NodeLabels: nodes}, Config{}, start)
+		c, problems := Parse(Objects{
+			BGPPeers:          []v1beta1.BGPPeer{p},
+			BGPAdvertisements: []v1beta1.BGPAdvertisement{ad},
+			NodeLabels:        nodes,
+		}, Config{}, start)
 		if len(c.BGPPeers) == 0 {
 			t.Fatalf("problems are %+v", problems)
 		}
@@ -166,7 +178,9 @@ func TestFamiliesAreThoseOfSessions(t *testing.T) {
 
 // TestSameRouterIDs: a BGP identifier is one node's.
 func TestSameRouterIDs(t *testing.T) {
-	id := func(id string) func(*v1beta1.BGPPeerSpec) { return func(s *v1beta1.BGPPeerSpec) { s.RouterID = id } }
+	id := func(id string) func(*v1beta1.BGPPeerSpec) {
+		return func(s *v1beta1.BGPPeerSpec) { s.RouterID = id }
+	}
 	of := func(name string, id string, selectors []metav1.LabelSelector) v1beta1.BGPPeer {
 		return peer(name, func(s *v1beta1.BGPPeerSpec) {
 			s.RouterID, s.NodeSelectors = id, selectors
@@ -174,7 +188,10 @@ func TestSameRouterIDs(t *testing.T) {
 		})
 	}
 	perNode := func(plain string, value v1beta1.NodeValue) func(*v1beta1.BGPPeerSpec) {
-		return func(s *v1beta1.BGPPeerSpec) { s.RouterID, s.PerNode = plain, &v1beta1.PerNodeValues{RouterID: &value} }
+		return func(s *v1beta1.BGPPeerSpec) {
+			s.RouterID = plain
+			s.PerNode = &v1beta1.PerNodeValues{RouterID: &value}
+		}
 	}
 	asn := func(annotation, label string) func(*v1beta1.BGPPeerSpec) {
 		return func(s *v1beta1.BGPPeerSpec) {

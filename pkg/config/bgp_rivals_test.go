@@ -26,11 +26,15 @@ func inRack(racks ...string) []metav1.LabelSelector {
 // and the older peer has it.
 func TestTwoPeersOfOneRouter(t *testing.T) {
 	type spec = func(*v1beta1.BGPPeerSpec)
-	racks := func(names ...string) spec { return func(s *v1beta1.BGPPeerSpec) { s.NodeSelectors = inRack(names...) } }
+	racks := func(names ...string) spec {
+		return func(s *v1beta1.BGPPeerSpec) { s.NodeSelectors = inRack(names...) }
+	}
 	perNode := func(s *v1beta1.BGPPeerSpec) {
 		s.PeerAddress, s.PerNode = "", &v1beta1.PerNodeValues{PeerAddress: &v1beta1.NodeValue{Label: "tor"}}
 	}
-	link := func(name string) spec { return func(s *v1beta1.BGPPeerSpec) { s.PeerAddress, s.Interface = "", name } }
+	link := func(name string) spec {
+		return func(s *v1beta1.BGPPeerSpec) { s.PeerAddress, s.Interface = "", name }
+	}
 	secret := func(s *v1beta1.BGPPeerSpec) { s.PasswordSecret = &v1beta1.SecretReference{Name: "away"} }
 	nodes := map[string]Node{
 		"rack 1": {Name: "n1", Labels: labels.Set{"rack": "1", "tor": "192.0.2.1"}},

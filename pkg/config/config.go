@@ -98,7 +98,7 @@ func (a NodeAddress) before(b NodeAddress) bool {
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Link, b.Link)) < 0
 }
 
-// AddressesOf are the addresses that a Node's status names.
+// AddressesOf returns the addresses that a Node's status names.
 func AddressesOf(n *corev1.Node) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range n.Status.Addresses {
@@ -333,7 +333,7 @@ func (p *Pool) GraceEnds() time.Time { return p.Gone.Add(ReplaceGrace) }
 // lately tells whether the pool was deleted, and had an address then.
 func (p *Pool) lately(addr netip.Addr) bool { return p.had != nil && p.had.Contains(addr) }
 
-// Predecessors are the deleted pools, in the order of their names, that had an
+// Predecessors returns the deleted pools, in the order of their names, that had an
 // address which pool has now: what announced their addresses goes on doing so
 // until their grace ends. There are none of a pool that was deleted itself.
 func (c *Config) Predecessors(pool *Pool, addr netip.Addr) []*Pool {
@@ -398,7 +398,7 @@ func (c *Config) OfNode(addr netip.Addr) (NodeAddress, bool) {
 	return a, ok
 }
 
-// Withheld are the addresses in pools that are not given out because nodes have
+// Withheld returns the addresses in pools that are not given out because nodes have
 // them. One that a node only reports is given to who asks for it.
 func (c *Config) Withheld() map[netip.Addr]allocator.Withholding {
 	out := map[netip.Addr]allocator.Withholding{}

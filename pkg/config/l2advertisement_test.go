@@ -13,7 +13,8 @@ import (
 
 // parseOne is what Parse makes of one advertisement, after last.
 func parseOne(last Config, spec v1beta1.L2AdvertisementSpec) (Config, []Problem) {
-	return Parse(Objects{L2Advertisements: []v1beta1.L2Advertisement{advertisement("l", spec)}}, last, time.Time{})
+	objects := Objects{L2Advertisements: []v1beta1.L2Advertisement{advertisement("l", spec)}}
+	return Parse(objects, last, time.Time{})
 }
 
 func TestInterfacePatternsMatchWholeNames(t *testing.T) {
@@ -22,10 +23,13 @@ func TestInterfacePatternsMatchWholeNames(t *testing.T) {
 		pattern string
 		yes, no []string
 	}{
-		{"a plain name is that name", "eth0", []string{"eth0"}, []string{"eth", "eth00", "veth0", "eth0.100", ""}},
-		{"of two alternatives both are whole", "eth0|bond0", []string{"eth0", "bond0"}, []string{"eth0.1", "xbond0"}},
+		{"a plain name is that name",
+			"eth0", []string{"eth0"}, []string{"eth", "eth00", "veth0", "eth0.100", ""}},
+		{"of two alternatives both are whole",
+			"eth0|bond0", []string{"eth0", "bond0"}, []string{"eth0.1", "xbond0"}},
 		{"a class with a repetition", "eth[0-9]+", []string{"eth0", "eth12"}, []string{"veth0", "eth0.100"}},
-		{"anchors may be written all the same", "^en[op].*$", []string{"eno1", "enp3s0"}, []string{"ens3", "xeno1"}},
+		{"anchors may be written all the same",
+			"^en[op].*$", []string{"eno1", "enp3s0"}, []string{"ens3", "xeno1"}},
 		{"flags hold for the whole of it", "(?i)LAN|wan", []string{"lan", "WAN"}, []string{"lan0"}},
 		{"several lines change nothing", "(?m)^eth0$", []string{"eth0"}, []string{"eth0\nx", "x\neth0"}},
 	} {
@@ -58,20 +62,26 @@ func TestABadInterfacePatternIsNamedAndTheLastGoodVersionStays(t *testing.T) {
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	for _, bad := range []string{"eth[", "a)|(b", `\Qeth`, "*", "(?<=x)y", strings.Repeat("(a{99})", 2) + "{999}"} {
+	for _, bad := range []string{
+		"eth[", "a)|(b", `\Qeth`, "*", "(?<=x)y", strings.Repeat("(a{99})", 2) + "{999}",
+	} {
 		spec := v1beta1.L2AdvertisementSpec{InterfacePatterns: []string{"bond0", bad, "(also bad"}}
 		c, problems := parseOne(last, spec)
 		if len(problems) != 1 || problems[0].Reason != v1beta1.ReasonInvalid {
 			t.Errorf("%s: the problems are %v", bad, problems)
 			continue
 		}
-		for _, part := range []string{"spec.interfacePatterns[1]", "spec.interfacePatterns[2]", "(also bad", "Its last good version stays in force."} {
+		for _, part := range []string{
+			"spec.interfacePatterns[1]", "spec.interfacePatterns[2]", "(also bad",
+			"Its last good version stays in force.",
+		} {
 			if !strings.Contains(problems[0].Message, part) {
 				t.Errorf("%s: the message has no %s: %s", bad, part, problems[0].Message)
 			}
 		}
 		a := c.L2Advertisements[0]
-		if len(a.InterfacePatterns) != 1 || !a.InterfacePatterns[0].MatchString("eth1") || !a.FailbackImmediate {
+		if len(a.InterfacePatterns) != 1 || !a.InterfacePatterns[0].MatchString("eth1") ||
+			!a.FailbackImmediate {
 			t.Errorf("%s: in force is %+v", bad, a)
 		}
 		if c, _ := parseOne(Config{}, spec); len(c.L2Advertisements) != 0 {
@@ -89,14 +99,20 @@ func TestFailbackAndAnnouncement(t *testing.T) {
 		want      AnnouncementPolicy
 	}{
 		{"nothing is said", v1beta1.L2AdvertisementSpec{}, false, AnnouncementPolicy{}},
-		{"Never is what it is without a word", v1beta1.L2AdvertisementSpec{Failback: v1beta1.FailbackNever}, false, AnnouncementPolicy{}},
-		{"a node that returns takes back", v1beta1.L2AdvertisementSpec{Failback: v1beta1.FailbackImmediate}, true, AnnouncementPolicy{}},
+		{"Never is what it is without a word",
+			v1beta1.L2AdvertisementSpec{Failback: v1beta1.FailbackNever}, false, AnnouncementPolicy{}},
+		{"a node that returns takes back",
+			v1beta1.L2AdvertisementSpec{Failback: v1beta1.FailbackImmediate}, true, AnnouncementPolicy{}},
 		{"everything is said",
 			v1beta1.L2AdvertisementSpec{Announcement: &v1beta1.AnnouncementPolicy{
-				Count: 3, Interval: duration(time.Second), RefreshInterval: duration(time.Hour),
+				Count:           3,
+				Interval:        duration(time.Second),
+				RefreshInterval: duration(time.Hour),
 			}}, false, AnnouncementPolicy{Count: 3, Interval: time.Second, Refresh: time.Hour}},
 		{"0s is never, and not unsaid",
-			v1beta1.L2AdvertisementSpec{Announcement: &v1beta1.AnnouncementPolicy{RefreshInterval: duration(0)}},
+			v1beta1.L2AdvertisementSpec{
+				Announcement: &v1beta1.AnnouncementPolicy{RefreshInterval: duration(0)},
+			},
 			false, AnnouncementPolicy{Refresh: -1}},
 	} {
 		t.Run(test.story, func(t *testing.T) {

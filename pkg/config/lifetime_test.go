@@ -53,7 +53,11 @@ func withheld(c Config, addr netip.Addr) string {
 // whose Ready condition is about another.
 func generation(p v1beta1.IPAddressPool, is, observed int64) v1beta1.IPAddressPool {
 	p.Generation = is
-	p.Status.Conditions = []metav1.Condition{{Type: v1beta1.ConditionReady, Status: metav1.ConditionTrue, ObservedGeneration: observed}}
+	p.Status.Conditions = []metav1.Condition{{
+		Type:               v1beta1.ConditionReady,
+		Status:             metav1.ConditionTrue,
+		ObservedGeneration: observed,
+	}}
 	return p
 }
 
@@ -77,37 +81,67 @@ func TestExclude(t *testing.T) {
 		excluded, excluded6 int64 // of the first pool by name
 		withheld            map[string]string
 	}{
-		{"a single address", []v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.0/29"), "192.0.2.1")}, nil,
-			[]string{"p: 192.0.2.0/32 192.0.2.2-192.0.2.7"}, 1, 0, map[string]string{"192.0.2.1": "pool p excludes it", "192.0.2.2": ""}},
+		{"a single address",
+			[]v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.0/29"), "192.0.2.1")}, nil,
+			[]string{"p: 192.0.2.0/32 192.0.2.2-192.0.2.7"},
+			1, 0, map[string]string{"192.0.2.1": "pool p excludes it", "192.0.2.2": ""}},
 		{"a CIDR", []v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.0/24"), "192.0.2.128/25")}, nil,
 			[]string{"p: 192.0.2.0/25"}, 128, 0, map[string]string{"192.0.2.200": "pool p excludes it"}},
-		{"a range, and overlapping entries count once", []v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.0/28"), "192.0.2.4 - 192.0.2.7", "192.0.2.6/31")}, nil,
+		{"a range, and overlapping entries count once",
+			[]v1beta1.IPAddressPool{
+				excluding(pool("p", 0, "192.0.2.0/28"), "192.0.2.4 - 192.0.2.7", "192.0.2.6/31"),
+			}, nil,
 			[]string{"p: 192.0.2.0/30 192.0.2.8/29"}, 4, 0, nil},
-		{"of both families", []v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.0/31", "2001:db8::/126"), "192.0.2.0", "2001:db8::2/127")}, nil,
+		{"of both families",
+			[]v1beta1.IPAddressPool{
+				excluding(pool("p", 0, "192.0.2.0/31", "2001:db8::/126"), "192.0.2.0", "2001:db8::2/127"),
+			}, nil,
 			[]string{"p: 192.0.2.1/32 2001:db8::/127"}, 1, 2, nil},
-		{"what is outside the pool is not counted", []v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.0/31"), "192.0.2.1-192.0.2.9", "2001:db8::/64")}, nil,
+		{"what is outside the pool is not counted",
+			[]v1beta1.IPAddressPool{
+				excluding(pool("p", 0, "192.0.2.0/31"), "192.0.2.1-192.0.2.9", "2001:db8::/64"),
+			}, nil,
 			[]string{"p: 192.0.2.0/32"}, 1, 0, map[string]string{"192.0.2.5": "", "2001:db8::1": ""}},
-		{"everything", []v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.0/24"), "0.0.0.0/0")}, nil, []string{"p: "}, 256, 0, nil},
-		{"half of a /64 is more than can be counted", []v1beta1.IPAddressPool{excluding(pool("p", 0, "2001:db8::/64"), "2001:db8::/65")}, nil,
+		{"everything", []v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.0/24"), "0.0.0.0/0")}, nil,
+			[]string{"p: "}, 256, 0, nil},
+		{"half of a /64 is more than can be counted",
+			[]v1beta1.IPAddressPool{excluding(pool("p", 0, "2001:db8::/64"), "2001:db8::/65")}, nil,
 			[]string{"p: 2001:db8:0:0:8000::/65"}, 0, 0, nil},
 		{"an entry of mixed families is told; the others are in force",
-			[]v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.0/30"), "192.0.2.0-2001:db8::1", "192.0.2.3"), pool("q", 1, "198.51.100.0/24")}, nil,
+			[]v1beta1.IPAddressPool{
+				excluding(pool("p", 0, "192.0.2.0/30"), "192.0.2.0-2001:db8::1", "192.0.2.3"),
+				pool("q", 1, "198.51.100.0/24"),
+			}, nil,
 			[]string{"p: 192.0.2.0-192.0.2.2", "q: 198.51.100.0/24", "! p Invalid"}, 1, 0, nil},
 		{"what an older pool excludes does not go to a younger one",
-			[]v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.0/30"), "192.0.2.2/31"), pool("q", 1, "192.0.2.0/29")}, nil,
-			[]string{"p: 192.0.2.0/31", "q: 192.0.2.4/30", "! q Overlapping"}, 2, 0, map[string]string{"192.0.2.3": "pool p excludes it"}},
-		{"the addresses of nodes", []v1beta1.IPAddressPool{pool("p", 0, "192.0.2.8/30", "2001:db8::8/126")}, nodes,
+			[]v1beta1.IPAddressPool{
+				excluding(pool("p", 0, "192.0.2.0/30"), "192.0.2.2/31"),
+				pool("q", 1, "192.0.2.0/29"),
+			}, nil,
+			[]string{"p: 192.0.2.0/31", "q: 192.0.2.4/30", "! q Overlapping"},
+			2, 0, map[string]string{"192.0.2.3": "pool p excludes it"}},
+		{"the addresses of nodes",
+			[]v1beta1.IPAddressPool{pool("p", 0, "192.0.2.8/30", "2001:db8::8/126")}, nodes,
 			[]string{"p: 192.0.2.8/30 2001:db8::8/126"}, 0, 0,
-			map[string]string{"192.0.2.9": "node n1 has it", "2001:db8::9": "node n1 has it", "203.0.113.1": "", "192.0.2.10": ""}},
-		{"an excluded address of a node counts once", []v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.8/30"), "192.0.2.9")}, nodes,
-			[]string{"p: 192.0.2.8/32 192.0.2.10/31"}, 1, 0, map[string]string{"192.0.2.9": "pool p excludes it"}},
-		{"a pool that gives out addresses of nodes", []v1beta1.IPAddressPool{allowing(pool("p", 0, "192.0.2.8/30"))}, nodes,
+			map[string]string{
+				"192.0.2.9":   "node n1 has it",
+				"2001:db8::9": "node n1 has it",
+				"203.0.113.1": "",
+				"192.0.2.10":  "",
+			}},
+		{"an excluded address of a node counts once",
+			[]v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.8/30"), "192.0.2.9")}, nodes,
+			[]string{"p: 192.0.2.8/32 192.0.2.10/31"},
+			1, 0, map[string]string{"192.0.2.9": "pool p excludes it"}},
+		{"a pool that gives out addresses of nodes",
+			[]v1beta1.IPAddressPool{allowing(pool("p", 0, "192.0.2.8/30"))}, nodes,
 			[]string{"p: 192.0.2.8/30"}, 0, 0, map[string]string{"192.0.2.9": ""}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			c, problems := Parse(Objects{Pools: test.pools, NodeAddresses: test.nodes}, Config{}, start)
 			if test.story == "half of a /64 is more than can be counted" {
-				if c.Pools[0].Excluded6 < 0 || c.PoolOf(ip("2001:db8::1")) != nil || c.PoolOf(ip("2001:db8::8000:0:0:0")) == nil {
+				if c.Pools[0].Excluded6 < 0 || c.PoolOf(ip("2001:db8::1")) != nil ||
+					c.PoolOf(ip("2001:db8::8000:0:0:0")) == nil {
 					t.Errorf("excluded %d, %v", c.Pools[0].Excluded6, told(c, problems))
 				}
 				return
@@ -116,7 +150,8 @@ func TestExclude(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if p := c.Pools[0]; p.Excluded4 != test.excluded || p.Excluded6 != test.excluded6 {
-				t.Errorf("excluded are %d and %d, want %d and %d", p.Excluded4, p.Excluded6, test.excluded, test.excluded6)
+				t.Errorf("excluded are %d and %d, want %d and %d",
+					p.Excluded4, p.Excluded6, test.excluded, test.excluded6)
 			}
 			for addr, want := range test.withheld {
 				if got := withheld(c, ip(addr)); got != want {
@@ -128,8 +163,10 @@ func TestExclude(t *testing.T) {
 }
 
 func TestABadExcludeIsToldInWords(t *testing.T) {
-	_, problems := Parse(Objects{Pools: []v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.0/24"), "192.0.2.1", "192.0.2.9-2001:db8::1")}}, Config{}, start)
-	want := "IPAddressPool: spec.exclude[1]: \"192.0.2.9-2001:db8::1\" mixes IPv4 and IPv6: write one range for each family. " +
+	p := excluding(pool("p", 0, "192.0.2.0/24"), "192.0.2.1", "192.0.2.9-2001:db8::1")
+	_, problems := Parse(Objects{Pools: []v1beta1.IPAddressPool{p}}, Config{}, start)
+	want := "IPAddressPool: spec.exclude[1]: \"192.0.2.9-2001:db8::1\" mixes IPv4 and IPv6: " +
+		"write one range for each family. " +
 		"Correct the object. What can be understood of it is in force."
 	if len(problems) != 1 || problems[0].Message != want {
 		t.Errorf("problems are %+v\nwant %s", problems, want)
@@ -144,14 +181,21 @@ func TestFieldsOfAPool(t *testing.T) {
 	c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{o}}, Config{}, start)
 	p := c.Pools[0]
 	outside := "198.51.100.1/32 198.51.100.8/31 2001:db8::1-2001:db8::3"
-	if a := p.Allocatable(); a.Name != "p" || a.ReuseDelay != time.Minute || a.Quota != 3 || !a.AvoidBuggy || !a.KeepOutside || len(a.Ranges) != 1 {
+	if a := p.Allocatable(); a.Name != "p" || a.ReuseDelay != time.Minute || a.Quota != 3 ||
+		!a.AvoidBuggy || !a.KeepOutside || len(a.Ranges) != 1 {
 		t.Errorf("allocatable is %+v", a)
 	}
 	if !p.Drain || !p.AutoAssign || !p.Gone.IsZero() || ranges(p.Outside) != outside {
 		t.Errorf("pool is %+v", p)
 	}
 	for addr, want := range map[string]string{
-		"198.51.100.1": "p", "198.51.100.3": "", "198.51.100.9": "p", "198.51.100.10": "", "2001:db8::2": "p", "2001:db8::4": "", "192.0.2.1": "p",
+		"198.51.100.1":  "p",
+		"198.51.100.3":  "",
+		"198.51.100.9":  "p",
+		"198.51.100.10": "",
+		"2001:db8::2":   "p",
+		"2001:db8::4":   "",
+		"192.0.2.1":     "p",
 	} {
 		if got := poolOf(c, addr); got != want {
 			t.Errorf("the pool of %s is %q, want %q", addr, got, want)
@@ -184,8 +228,10 @@ func TestADeletedPoolStaysForAWhile(t *testing.T) {
 
 	gone := parse(t, both, start.Add(time.Second), q)
 	tell, end := start.Add(time.Second+ReplaceQuiet), start.Add(time.Second+ReplaceGrace)
-	if !gone.Recheck.Equal(tell) || gone.Pool("p").Told || poolOf(gone, "192.0.2.1") != "p" || !gone.Pool("p").Gone.Equal(start.Add(time.Second)) {
-		t.Errorf("recheck at %s, pool %q, gone %v", gone.Recheck, poolOf(gone, "192.0.2.1"), gone.Pool("p").Gone)
+	if !gone.Recheck.Equal(tell) || gone.Pool("p").Told || poolOf(gone, "192.0.2.1") != "p" ||
+		!gone.Pool("p").Gone.Equal(start.Add(time.Second)) {
+		t.Errorf("recheck at %s, pool %q, gone %v",
+			gone.Recheck, poolOf(gone, "192.0.2.1"), gone.Pool("p").Gone)
 	}
 	if !gone.Pool("q").Gone.IsZero() || !both.Pool("p").Gone.IsZero() {
 		t.Error("a pool counts as deleted that is not, or was not then")
@@ -194,8 +240,10 @@ func TestADeletedPoolStaysForAWhile(t *testing.T) {
 	t.Run("after a while it is told", func(t *testing.T) {
 		early := parse(t, gone, tell.Add(-time.Nanosecond), q)
 		told := parse(t, gone, tell, q)
-		if early.Pool("p").Told || !early.Recheck.Equal(tell) || !told.Pool("p").Told || !told.Recheck.Equal(end) || gone.Pool("p").Told {
-			t.Errorf("told %v, recheck at %s; then %v, %s", early.Pool("p").Told, early.Recheck, told.Pool("p").Told, told.Recheck)
+		if early.Pool("p").Told || !early.Recheck.Equal(tell) || !told.Pool("p").Told ||
+			!told.Recheck.Equal(end) || gone.Pool("p").Told {
+			t.Errorf("told %v, recheck at %s; then %v, %s",
+				early.Pool("p").Told, early.Recheck, told.Pool("p").Told, told.Recheck)
 		}
 	})
 	t.Run("looking again does not prolong it", func(t *testing.T) {
@@ -213,7 +261,8 @@ func TestADeletedPoolStaysForAWhile(t *testing.T) {
 	t.Run("created again in time, nothing has happened", func(t *testing.T) {
 		back := parse(t, gone, end.Add(-time.Second), q, again)
 		if !back.Recheck.IsZero() || poolOf(back, "192.0.2.1") != "p" || !back.Pool("p").Gone.IsZero() {
-			t.Errorf("recheck at %s, pool %q, gone %v", back.Recheck, poolOf(back, "192.0.2.1"), back.Pool("p").Gone)
+			t.Errorf("recheck at %s, pool %q, gone %v",
+				back.Recheck, poolOf(back, "192.0.2.1"), back.Pool("p").Gone)
 		}
 		if diff := cmp.Diff([]string{"p: 192.0.2.0/24", "q: 198.51.100.0/24"}, told(back, nil)); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
@@ -260,7 +309,8 @@ func TestADeletedPoolStaysForAWhile(t *testing.T) {
 		older, smaller := pool("o", -1, "192.0.2.0/25"), pool("o", -1, "192.0.2.0/26")
 		c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{older, p}}, Config{}, start)
 		c = parse(t, c, start, generation(smaller, 1, 1))
-		if poolOf(c, "192.0.2.100") != "" || poolOf(c, "192.0.2.200") != "p" || poolOf(c, "192.0.2.1") != "o" {
+		if poolOf(c, "192.0.2.100") != "" || poolOf(c, "192.0.2.200") != "p" ||
+			poolOf(c, "192.0.2.1") != "o" {
 			t.Errorf("%v", told(c, nil))
 		}
 	})
@@ -298,22 +348,35 @@ func TestAPoolThatExistsComesBeforeADeletedOne(t *testing.T) {
 		{"two are joined", []v1beta1.IPAddressPool{sel, pool("more", 1, "192.0.2.16/28")},
 			[]v1beta1.IPAddressPool{pool("all", hour, "192.0.2.0/27")},
 			map[string]string{"192.0.2.1": "all < sel", "192.0.2.17": "all < more"}},
-		{"a younger one that overlaps was there before", []v1beta1.IPAddressPool{sel, pool("lan", 1, "192.0.2.8-192.0.2.23")},
+		{"a younger one that overlaps was there before",
+			[]v1beta1.IPAddressPool{sel, pool("lan", 1, "192.0.2.8-192.0.2.23")},
 			[]v1beta1.IPAddressPool{pool("lan", 1, "192.0.2.8-192.0.2.23")},
 			map[string]string{"192.0.2.1": "sel", "192.0.2.9": "lan < sel", "192.0.2.16": "lan"}},
-		{"of two deleted ones with one address the older had it", []v1beta1.IPAddressPool{sel, pool("lan", 1, "192.0.2.8-192.0.2.23")},
+		{"of two deleted ones with one address the older had it",
+			[]v1beta1.IPAddressPool{sel, pool("lan", 1, "192.0.2.8-192.0.2.23")},
 			[]v1beta1.IPAddressPool{pool("new", hour, "192.0.2.9/32")},
-			map[string]string{"192.0.2.1": "sel", "192.0.2.9": "new < sel", "192.0.2.8": "sel", "192.0.2.16": "lan"}},
-		{"the new one excludes an address: the deleted one keeps it for its grace", []v1beta1.IPAddressPool{sel},
+			map[string]string{
+				"192.0.2.1":  "sel",
+				"192.0.2.9":  "new < sel",
+				"192.0.2.8":  "sel",
+				"192.0.2.16": "lan",
+			}},
+		{"the new one excludes an address: the deleted one keeps it for its grace",
+			[]v1beta1.IPAddressPool{sel},
 			[]v1beta1.IPAddressPool{excluding(pool("sel2", hour, "192.0.2.0/28"), "192.0.2.1")},
 			map[string]string{"192.0.2.1": "sel", "192.0.2.2": "sel2 < sel"}},
-		{"what was excluded, the deleted one did not have", []v1beta1.IPAddressPool{excluding(sel, "192.0.2.1")},
+		{"what was excluded, the deleted one did not have",
+			[]v1beta1.IPAddressPool{excluding(sel, "192.0.2.1")},
 			[]v1beta1.IPAddressPool{pool("sel2", hour, "192.0.2.0/28")},
 			map[string]string{"192.0.2.1": "sel2", "192.0.2.2": "sel2 < sel"}},
-		{"what the deleted one kept outside", []v1beta1.IPAddressPool{keepsOutside(sel, "198.51.100.1", "198.51.100.9")},
+		{"what the deleted one kept outside",
+			[]v1beta1.IPAddressPool{keepsOutside(sel, "198.51.100.1", "198.51.100.9")},
 			[]v1beta1.IPAddressPool{pool("sel2", hour, "198.51.100.0/29")},
 			map[string]string{"198.51.100.1": "sel2 < sel", "198.51.100.9": "sel", "198.51.100.2": "sel2"}},
-		{"what another keeps outside", []v1beta1.IPAddressPool{keepsOutside(sel, "198.51.100.1"), keepsOutside(pool("lan", 1, "192.0.2.64/28"), "198.51.100.0/28")},
+		{"what another keeps outside", []v1beta1.IPAddressPool{
+			keepsOutside(sel, "198.51.100.1"),
+			keepsOutside(pool("lan", 1, "192.0.2.64/28"), "198.51.100.0/28"),
+		},
 			[]v1beta1.IPAddressPool{keepsOutside(pool("lan", 1, "192.0.2.64/28"), "198.51.100.0/28")},
 			map[string]string{"198.51.100.1": "lan < sel", "198.51.100.2": "lan"}},
 	} {
@@ -363,10 +426,23 @@ func keepsOutside(p v1beta1.IPAddressPool, outside ...string) v1beta1.IPAddressP
 // ends, and says so.
 func TestAnAdvertisementOfADeletedPool(t *testing.T) {
 	objects := Objects{
-		Pools:             []v1beta1.IPAddressPool{pool("p", 0, "192.0.2.0/24")},
-		L2Advertisements:  []v1beta1.L2Advertisement{{ObjectMeta: metav1.ObjectMeta{Name: "l2"}, Spec: v1beta1.L2AdvertisementSpec{IPAddressPools: []string{"p", "none"}}}},
-		BGPAdvertisements: []v1beta1.BGPAdvertisement{{ObjectMeta: metav1.ObjectMeta{Name: "bgp"}, Spec: v1beta1.BGPAdvertisementSpec{IPAddressPools: []string{"p"}}}},
-		BGPPeers:          []v1beta1.BGPPeer{{ObjectMeta: metav1.ObjectMeta{Name: "tor"}, Spec: v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: 64513, PeerAddress: "10.0.0.1"}}},
+		Pools: []v1beta1.IPAddressPool{pool("p", 0, "192.0.2.0/24")},
+		L2Advertisements: []v1beta1.L2Advertisement{{
+			ObjectMeta: metav1.ObjectMeta{Name: "l2"},
+			Spec:       v1beta1.L2AdvertisementSpec{IPAddressPools: []string{"p", "none"}},
+		}},
+		BGPAdvertisements: []v1beta1.BGPAdvertisement{{
+			ObjectMeta: metav1.ObjectMeta{Name: "bgp"},
+			Spec:       v1beta1.BGPAdvertisementSpec{IPAddressPools: []string{"p"}},
+		}},
+		BGPPeers: []v1beta1.BGPPeer{{
+			ObjectMeta: metav1.ObjectMeta{Name: "tor"},
+			Spec: v1beta1.BGPPeerSpec{
+				MyASN:       64512,
+				PeerASN:     64513,
+				PeerAddress: "10.0.0.1",
+			},
+		}},
 	}
 	told := func(problems []Problem) (out []string) {
 		for _, p := range problems {
@@ -378,7 +454,8 @@ func TestAnAdvertisementOfADeletedPool(t *testing.T) {
 	}
 	const end = " The other pools are announced. Create the pool or correct the name."
 	const none = "spec.ipAddressPools names what is not there or not valid: none."
-	const deleted = "spec.ipAddressPools names what was deleted: p, whose addresses are announced until 2001-09-09T01:47:10Z."
+	const deleted = "spec.ipAddressPools names what was deleted: p, " +
+		"whose addresses are announced until 2001-09-09T01:47:10Z."
 	c, _ := Parse(objects, Config{}, start)
 	objects.Pools = nil
 	for _, step := range []struct {
@@ -411,8 +488,10 @@ func TestAPoolThatNeverWasGood(t *testing.T) {
 	for range 3 {
 		var problems []Problem
 		c, problems = Parse(Objects{Pools: []v1beta1.IPAddressPool{half, closed}}, c, start)
-		if len(problems) != 2 || !strings.HasSuffix(problems[0].Message, "What can be understood of it is in force.") ||
-			!strings.HasSuffix(problems[1].Message, "it gives nothing new; Services keep what they have of it.") {
+		if len(problems) != 2 ||
+			!strings.HasSuffix(problems[0].Message, "What can be understood of it is in force.") ||
+			!strings.HasSuffix(problems[1].Message,
+				"it gives nothing new; Services keep what they have of it.") {
 			t.Errorf("problems are %+v", problems)
 		}
 	}
@@ -420,7 +499,8 @@ func TestAPoolThatNeverWasGood(t *testing.T) {
 	// for the controller's word of it.
 	half.Spec.Addresses = []v1beta1.AddressRange{"192.0.2.128/25", "192.0.2.300/32"}
 	c, _ = Parse(Objects{Pools: []v1beta1.IPAddressPool{generation(half, 2, 1)}}, c, start)
-	if poolOf(c, "192.0.2.200") != "p" || poolOf(c, "192.0.2.1") != "p" || c.Pool("p").Contains(ip("192.0.2.1")) {
+	if poolOf(c, "192.0.2.200") != "p" || poolOf(c, "192.0.2.1") != "p" ||
+		c.Pool("p").Contains(ip("192.0.2.1")) {
 		t.Errorf("%v", told(c, nil))
 	}
 	c, _ = Parse(Objects{Pools: []v1beta1.IPAddressPool{generation(half, 2, 2)}}, c, start)
@@ -431,7 +511,8 @@ func TestAPoolThatNeverWasGood(t *testing.T) {
 	good := pool("p", 0, "192.0.2.0/25")
 	c, _ = Parse(Objects{Pools: []v1beta1.IPAddressPool{good}}, c, start)
 	c, problems := Parse(Objects{Pools: []v1beta1.IPAddressPool{half}}, c, start)
-	if poolOf(c, "192.0.2.1") != "p" || !strings.HasSuffix(problems[0].Message, "Its last good version stays in force.") {
+	if poolOf(c, "192.0.2.1") != "p" ||
+		!strings.HasSuffix(problems[0].Message, "Its last good version stays in force.") {
 		t.Errorf("%v", told(c, problems))
 	}
 }
@@ -460,7 +541,8 @@ func TestAnEditCountsOnceItIsJudged(t *testing.T) {
 	c = parse(t, c, start, judged)
 	want("judged, and one address is held outside", "p", "p", "")
 	// An address that another pool contains now is that pool's.
-	c = parse(t, c, start, generation(pool("p", 0, "192.0.2.64-192.0.2.127"), 4, 3), generation(pool("q", 1, "192.0.2.0/26"), 1, 1))
+	c = parse(t, c, start, generation(pool("p", 0, "192.0.2.64-192.0.2.127"), 4, 3),
+		generation(pool("q", 1, "192.0.2.0/26"), 1, 1))
 	want("another pool has it", "q", "p", "")
 	// What is excluded is treated like what is no longer listed.
 	c = parse(t, Config{}, start, generation(pool("p", 0, "192.0.2.0/24"), 1, 1))
@@ -472,9 +554,16 @@ func TestAnEditCountsOnceItIsJudged(t *testing.T) {
 
 func TestOfTwoPoolsThatKeepAnAddressTheMoreExactCounts(t *testing.T) {
 	p, q := pool("p", 0, "192.0.2.0/25"), pool("q", 1, "192.0.2.128/25")
-	p.Status.OutOfRange, q.Status.OutOfRange = []string{"198.51.100.1-198.51.100.99"}, []string{"198.51.100.7", "192.0.2.5"}
+	p.Status.OutOfRange = []string{"198.51.100.1-198.51.100.99"}
+	q.Status.OutOfRange = []string{"198.51.100.7", "192.0.2.5"}
 	c := parse(t, Config{}, start, p, q)
-	for addr, want := range map[string]string{"198.51.100.6": "p", "198.51.100.7": "q", "198.51.100.8": "p", "192.0.2.5": "p", "198.51.100.100": ""} {
+	for addr, want := range map[string]string{
+		"198.51.100.6":   "p",
+		"198.51.100.7":   "q",
+		"198.51.100.8":   "p",
+		"192.0.2.5":      "p",
+		"198.51.100.100": "",
+	} {
 		if got := poolOf(c, addr); got != want {
 			t.Errorf("the pool of %s is %q, want %q", addr, got, want)
 		}
@@ -488,19 +577,22 @@ func TestAPoolThatCannotBeReadMovesNothing(t *testing.T) {
 	broken.Status.OutOfRange = []string{"198.51.100.1"}
 	c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{broken}}, Config{}, start)
 	if !c.Pools[0].KeepOutside || poolOf(c, "198.51.100.1") != "p" {
-		t.Errorf("without a good version: keeps %v, pool %q", c.Pools[0].KeepOutside, poolOf(c, "198.51.100.1"))
+		t.Errorf("without a good version: keeps %v, pool %q",
+			c.Pools[0].KeepOutside, poolOf(c, "198.51.100.1"))
 	}
 	good := pool("p", 0, "192.0.2.0/24")
 	good.Spec.OnShrink = v1beta1.OnShrinkMove
 	c, _ = Parse(Objects{Pools: []v1beta1.IPAddressPool{broken}}, parse(t, Config{}, start, good), start)
 	if c.Pools[0].KeepOutside || poolOf(c, "192.0.2.200") != "p" || poolOf(c, "198.51.100.1") != "p" {
-		t.Errorf("with one: keeps %v, pools %q and %q", c.Pools[0].KeepOutside, poolOf(c, "192.0.2.200"), poolOf(c, "198.51.100.1"))
+		t.Errorf("with one: keeps %v, pools %q and %q",
+			c.Pools[0].KeepOutside, poolOf(c, "192.0.2.200"), poolOf(c, "198.51.100.1"))
 	}
 }
 
 func TestABadEditKeepsWhatTheLastGoodVersionExcludes(t *testing.T) {
 	c := parse(t, Config{}, start, excluding(pool("p", 0, "192.0.2.0/30"), "192.0.2.0"))
-	c, problems := Parse(Objects{Pools: []v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.0/30"), "x")}}, c, start)
+	objects := Objects{Pools: []v1beta1.IPAddressPool{excluding(pool("p", 0, "192.0.2.0/30"), "x")}}
+	c, problems := Parse(objects, c, start)
 	if diff := cmp.Diff([]string{"p: 192.0.2.1-192.0.2.3", "! p Invalid"}, told(c, problems)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -517,7 +609,8 @@ func everythingTold(c Config, problems []Problem) []string {
 		out = append(out, p.Message)
 	}
 	for _, p := range c.Pools {
-		out = append(out, fmt.Sprintf("%s excludes %d and %d, gone %v, outside %v", p.Name, p.Excluded4, p.Excluded6, p.Gone, p.Outside))
+		out = append(out, fmt.Sprintf("%s excludes %d and %d, gone %v, outside %v",
+			p.Name, p.Excluded4, p.Excluded6, p.Gone, p.Outside))
 	}
 	for i := range 64 {
 		addr := fmt.Sprintf("192.0.2.%d", i)
@@ -560,7 +653,9 @@ func TestTheOrderOfObjectsDoesNotMatter(t *testing.T) {
 			}
 			p := object(t, name)
 			// No two pools keep the same address.
-			p.Status.OutOfRange = slices.DeleteFunc(p.Status.OutOfRange, func(a string) bool { return outside[a] })
+			p.Status.OutOfRange = slices.DeleteFunc(p.Status.OutOfRange, func(a string) bool {
+				return outside[a]
+			})
 			for _, a := range p.Status.OutOfRange {
 				outside[a] = true
 			}
@@ -575,10 +670,16 @@ func TestTheOrderOfObjectsDoesNotMatter(t *testing.T) {
 		}
 		first, second := some(t, "first"), some(t, "second")
 		last, _ := Parse(Objects{Pools: first, NodeAddresses: nodes}, Config{}, start)
-		lastToo, _ := Parse(Objects{Pools: rapid.Permutation(first).Draw(t, "first in another order"), NodeAddresses: nodes}, Config{}, start)
+		lastToo, _ := Parse(Objects{
+			Pools:         rapid.Permutation(first).Draw(t, "first in another order"),
+			NodeAddresses: nodes,
+		}, Config{}, start)
 		at := start.Add(time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second)
 		c, problems := Parse(Objects{Pools: second, NodeAddresses: nodes}, last, at)
-		again, problemsAgain := Parse(Objects{Pools: rapid.Permutation(second).Draw(t, "second in another order"), NodeAddresses: nodes}, lastToo, at)
+		again, problemsAgain := Parse(Objects{
+			Pools:         rapid.Permutation(second).Draw(t, "second in another order"),
+			NodeAddresses: nodes,
+		}, lastToo, at)
 		if diff := cmp.Diff(everythingTold(c, problems), everythingTold(again, problemsAgain)); diff != "" {
 			t.Fatalf("another order, another outcome:\n%s", diff)
 		}
@@ -600,7 +701,8 @@ func TestTheOrderOfObjectsDoesNotMatter(t *testing.T) {
 				t.Fatalf("%s is in pools %v, and of a node: %v; withheld: %v", addr, in, ofNode, withheld)
 			}
 			if len(in) == 1 && poolOf(c, addr.String()) != in[0] {
-				t.Fatalf("%s is in the ranges of pool %s, but of pool %q", addr, in[0], poolOf(c, addr.String()))
+				t.Fatalf("%s is in the ranges of pool %s, but of pool %q",
+					addr, in[0], poolOf(c, addr.String()))
 			}
 		}
 		for _, p := range c.Pools {
@@ -609,7 +711,8 @@ func TestTheOrderOfObjectsDoesNotMatter(t *testing.T) {
 			}
 		}
 		for _, problem := range problems {
-			if strings.TrimSpace(problem.Message) == "" || c.Pool(problem.Name) == nil || !c.Pool(problem.Name).Gone.IsZero() {
+			if strings.TrimSpace(problem.Message) == "" || c.Pool(problem.Name) == nil ||
+				!c.Pool(problem.Name).Gone.IsZero() {
 				t.Fatalf("problem of nothing: %+v", problem)
 			}
 		}

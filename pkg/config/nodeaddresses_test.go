@@ -16,7 +16,10 @@ import (
 func reporting(name string, addrs ...string) corev1.Node {
 	n := corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	for _, a := range addrs {
-		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
+		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{
+			Type:    corev1.NodeInternalIP,
+			Address: a,
+		})
 	}
 	return n
 }
@@ -35,7 +38,9 @@ func TestWhatIsKnownOfTheAddressesOfNodes(t *testing.T) {
 		reporting("c", "192.168.1.12", "192.168.1.240", "192.168.1.11", "fd00::12"),
 	}
 	speakers := []v1beta1.Speaker{
-		listing("a", "eth0", "10.0.0.1/24"), listing("c", "eth1", "192.168.1.11/24", "nonsense", "2001:db8::11/64"), listing("gone", "eth0", "10.0.0.9/32"),
+		listing("a", "eth0", "10.0.0.1/24"),
+		listing("c", "eth1", "192.168.1.11/24", "nonsense", "2001:db8::11/64"),
+		listing("gone", "eth0", "10.0.0.9/32"),
 		{ObjectMeta: metav1.ObjectMeta{Name: "b"}}, // has not told of its links yet
 	}
 	want := map[string]string{
@@ -67,10 +72,13 @@ func TestWhatIsKnownOfTheAddressesOfNodes(t *testing.T) {
 
 func TestAPoolOfNothingButAddressesOfNodesSaysSo(t *testing.T) {
 	nodes := map[netip.Addr]NodeAddress{
-		ip("203.0.113.7"): {Node: "main"}, ip("203.0.113.8"): {Node: "other", Link: "eth1"}, ip("2001:db8::7"): {Node: "main"},
+		ip("203.0.113.7"): {Node: "main"},
+		ip("203.0.113.8"): {Node: "other", Link: "eth1"},
+		ip("2001:db8::7"): {Node: "main"},
 		ip("203.0.113.9"): {Node: "main", Reported: true},
 	}
-	const advice = " List addresses that no node has; or set allowNodeAddresses to have them given out and announced by nobody, " +
+	const advice = " List addresses that no node has; or set allowNodeAddresses to have them given out and " +
+		"announced by nobody, " +
 		"as a cluster of one node may want."
 	for _, test := range []struct {
 		story   string
@@ -79,22 +87,28 @@ func TestAPoolOfNothingButAddressesOfNodesSaysSo(t *testing.T) {
 		ofNodes []string
 	}{
 		{"its one address", pool("p", 0, "203.0.113.7/32"),
-			"Nodes have every IPv4 address of the pool, so none is given out: 203.0.113.7 (node main)." + advice, []string{"203.0.113.7"}},
+			"Nodes have every IPv4 address of the pool, so none is given out: 203.0.113.7 (node main)." +
+				advice, []string{"203.0.113.7"}},
 		{"all of both families", pool("p", 0, "203.0.113.7-203.0.113.8", "2001:db8::7/128"),
-			"Nodes have every IPv4 and IPv6 address of the pool, so none is given out: 203.0.113.7 (node main), 203.0.113.8 (node other, eth1), " +
+			"Nodes have every IPv4 and IPv6 address of the pool, so none is given out: " +
+				"203.0.113.7 (node main), 203.0.113.8 (node other, eth1), " +
 				"2001:db8::7 (node main)." + advice, []string{"203.0.113.7", "203.0.113.8", "2001:db8::7"}},
 		{"all of one family", pool("p", 0, "203.0.113.0/24", "2001:db8::7/128"),
-			"Nodes have every IPv6 address of the pool, so none is given out: 2001:db8::7 (node main)." + advice,
+			"Nodes have every IPv6 address of the pool, so none is given out: " +
+				"2001:db8::7 (node main)." + advice,
 			[]string{"203.0.113.7", "203.0.113.8", "203.0.113.9", "2001:db8::7"}},
 		{"all that it does not exclude", excluding(pool("p", 0, "203.0.113.6/31"), "203.0.113.6"),
-			"Nodes have every IPv4 address of the pool, so none is given out: 203.0.113.7 (node main)." + advice, []string{"203.0.113.7"}},
+			"Nodes have every IPv4 address of the pool, so none is given out: 203.0.113.7 (node main)." +
+				advice, []string{"203.0.113.7"}},
 		{"some", pool("p", 0, "203.0.113.0/24"), "", []string{"203.0.113.7", "203.0.113.8", "203.0.113.9"}},
 		{"one that a node only reports", pool("p", 0, "203.0.113.9/32"), "", []string{"203.0.113.9"}},
-		{"its one address, and it gives that out", allowing(pool("p", 0, "203.0.113.7/32")), "", []string{"203.0.113.7"}},
+		{"its one address, and it gives that out",
+			allowing(pool("p", 0, "203.0.113.7/32")), "", []string{"203.0.113.7"}},
 		{"none", pool("p", 0, "198.51.100.0/24"), "", nil},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			c, problems := Parse(Objects{Pools: []v1beta1.IPAddressPool{test.pool}, NodeAddresses: nodes}, Config{}, start)
+			objects := Objects{Pools: []v1beta1.IPAddressPool{test.pool}, NodeAddresses: nodes}
+			c, problems := Parse(objects, Config{}, start)
 			var got string
 			for _, p := range problems {
 				if p.Reason != v1beta1.ReasonNodeAddresses {
@@ -118,9 +132,15 @@ func TestAPoolOfNothingButAddressesOfNodesSaysSo(t *testing.T) {
 
 // A node that only reports an address does not keep it from who asks for it.
 func TestWhatANodeOnlyReportsIsGivenOnRequest(t *testing.T) {
-	c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{pool("p", 0, "203.0.113.0/24"), allowing(pool("q", 0, "198.51.100.1/32"))},
+	c, _ := Parse(Objects{Pools: []v1beta1.IPAddressPool{
+		pool("p", 0, "203.0.113.0/24"),
+		allowing(pool("q", 0, "198.51.100.1/32")),
+	},
 		NodeAddresses: map[netip.Addr]NodeAddress{
-			ip("203.0.113.7"): {Node: "a"}, ip("203.0.113.9"): {Node: "a", Reported: true}, ip("198.51.100.1"): {Node: "a"}, ip("192.0.2.1"): {Node: "a"},
+			ip("203.0.113.7"):  {Node: "a"},
+			ip("203.0.113.9"):  {Node: "a", Reported: true},
+			ip("198.51.100.1"): {Node: "a"},
+			ip("192.0.2.1"):    {Node: "a"},
 		}}, Config{}, start)
 	got := map[string]bool{}
 	for addr, w := range c.Withheld() {

@@ -118,7 +118,7 @@ func (p *Pool) allBefore() *netipx.IPSet {
 	return set
 }
 
-// stillThere are the pools of last that were deleted, but not long ago, and
+// stillThere returns the pools of last that were deleted, but not long ago, and
 // not created again.
 func stillThere(c *Config, last Config, now time.Time) []*Pool {
 	var out []*Pool

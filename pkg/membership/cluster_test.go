@@ -305,8 +305,11 @@ func TestWhatCannotBeSaid(t *testing.T) {
 		t.Errorf("an error, but these were said: %q", got)
 	}
 	for _, err := range []error{
-		m.Publish(long[:MaxKey], make([]byte, MaxValue)), m.Publish("k", []byte{}), m.Publish("never said", nil),
-		m.PublishPrefix("claim/", nil), m.PublishPrefix("claim/", map[string][]byte{"claim/a": value}),
+		m.Publish(long[:MaxKey], make([]byte, MaxValue)),
+		m.Publish("k", []byte{}),
+		m.Publish("never said", nil),
+		m.PublishPrefix("claim/", nil),
+		m.PublishPrefix("claim/", map[string][]byte{"claim/a": value}),
 	} {
 		if err != nil {
 			t.Error(err)
@@ -432,7 +435,8 @@ func TestWhatIsForgedIsContradicted(t *testing.T) {
 	version := uint64(now.Add(time.Minute).UnixNano())
 	p := kv.NewPacker(maxMessage)
 	of := kv.Section{Member: "node3", Alive: true}
-	p.Add(now, of, lifeKey, kv.Entry{Value: lifeValue(lifeLeft, netip.AddrPortFrom(addrOf(3), testPort)), Version: version})
+	p.Add(now, of, lifeKey,
+		kv.Entry{Value: lifeValue(lifeLeft, netip.AddrPortFrom(addrOf(3), testPort)), Version: version})
 	p.Add(now, of, "stage", kv.Entry{Value: []byte("leaving"), Version: version})
 	message := p.Message()
 	// All believe it, the forger too.

@@ -38,7 +38,10 @@ func TestTwoVersionsSideBySide(t *testing.T) {
 	}
 	// New ones hear of each other by old ones only.
 	for range 2 {
-		for _, pair := range [][2]string{{"new1", "old1"}, {"old1", "old2"}, {"old2", "new2"}, {"new2", "old2"}, {"old2", "old1"}, {"old1", "new1"}} {
+		for _, pair := range [][2]string{
+			{"new1", "old1"}, {"old1", "old2"}, {"old2", "new2"},
+			{"new2", "old2"}, {"old2", "old1"}, {"old1", "new1"},
+		} {
 			tell(pair[0], pair[1])
 		}
 	}
@@ -46,7 +49,12 @@ func TestTwoVersionsSideBySide(t *testing.T) {
 		if !v.synced() {
 			t.Errorf("%s has met nobody", name)
 		}
-		for other, want := range map[string]string{"old1": "ready", "old2": "ready", "new1": "ready", "new2": "warming"} {
+		for other, want := range map[string]string{
+			"old1": "ready",
+			"old2": "ready",
+			"new1": "ready",
+			"new2": "warming",
+		} {
 			if got := string(v.store.Values(other)["stage"]); got != want {
 				t.Errorf("%s knows that %s is %q, want %q", name, other, got, want)
 			}
@@ -176,8 +184,10 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	}
 	m.stop()
 	for _, want := range []string{
-		`"member writes a format that this version does not read; what it publishes is not known" node=node3 format=2.7`,
-		`"member does not read the format of this version; it misses what this one publishes" node=node3 format=2.7`,
+		`"member writes a format that this version does not read; ` +
+			`what it publishes is not known" node=node3 format=2.7`,
+		`"member does not read the format of this version; ` +
+			`it misses what this one publishes" node=node3 format=2.7`,
 		`"membership settled" message="no peer answers, or none that is understood"`,
 		`"messages of members cannot be read"`,
 	} {

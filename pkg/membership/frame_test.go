@@ -73,7 +73,9 @@ func FuzzReadHead(f *testing.F) {
 		end() // nobody waits for room
 		var outcomes []Outcome
 		c := &framedConn{
-			Conn: &recorded{Reader: bytes.NewReader(stream)}, room: semaphore.NewWeighted(room), ended: ended,
+			Conn:    &recorded{Reader: bytes.NewReader(stream)},
+			room:    semaphore.NewWeighted(room),
+			ended:   ended,
 			refused: func(v Outcome) { outcomes = append(outcomes, v) },
 		}
 		got, err := io.ReadAll(c)
@@ -126,8 +128,9 @@ func TestLongFramesWaitForRoom(t *testing.T) {
 		var refused []Outcome
 		open := func(length uint32) *framedConn {
 			c := &framedConn{
-				Conn: &recorded{Reader: bytes.NewReader(append(frameOf("", length), make([]byte, 10)...))},
-				room: shared, ended: context.Background(),
+				Conn:    &recorded{Reader: bytes.NewReader(append(frameOf("", length), make([]byte, 10)...))},
+				room:    shared,
+				ended:   context.Background(),
 				refused: func(v Outcome) { refused = append(refused, v) },
 			}
 			if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
@@ -160,7 +163,8 @@ func TestLongFramesWaitForRoom(t *testing.T) {
 		if err := <-waiting; err != nil {
 			t.Errorf("when there is room: %v", err)
 		}
-		if err := <-read(third); !errors.Is(err, context.DeadlineExceeded) || len(refused) != 1 || refused[0] != OverLimit {
+		err := <-read(third)
+		if !errors.Is(err, context.DeadlineExceeded) || len(refused) != 1 || refused[0] != OverLimit {
 			t.Errorf("there was no room in time: %v, %v", err, refused)
 		}
 		_ = second.Close()

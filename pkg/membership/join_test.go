@@ -57,7 +57,8 @@ func TestJoinQueueIsFair(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"set": func(t *rapid.T) {
-				waiting, suspect = peersOf(rapid.SliceOfDistinct(who, rapid.ID[int]).Draw(t, "missing")...), nil
+				waiting = peersOf(rapid.SliceOfDistinct(who, rapid.ID[int]).Draw(t, "missing")...)
+				suspect = nil
 				q.set(waiting)
 				// One that was not missing starts again.
 				history = slices.DeleteFunc(history, func(a netip.AddrPort) bool {

@@ -19,7 +19,13 @@ func TestKeyringKeepsTheOrderThatWasSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	for _, want := range [][][]byte{{keyA, keyB, keyC}, {keyC, keyA}, {keyB, keyC}, {keyA}, {keyC, keyB, keyA}} {
+	for _, want := range [][][]byte{
+		{keyA, keyB, keyC},
+		{keyC, keyA},
+		{keyB, keyC},
+		{keyA},
+		{keyC, keyB, keyA},
+	} {
 		if err := k.set(want, now); err != nil {
 			t.Fatal(err)
 		}
@@ -100,15 +106,16 @@ func TestWhichKeyEncrypts(t *testing.T) {
 			{after: 11 * time.Second, want: "cab"},
 			{after: 5 * time.Minute, want: "c"},
 		}},
-		{"whoever replaces it all the time does not make the ring grow, nor the key go that is in use", []step{
-			{set: "b", want: "ab"},
-			{after: time.Second, set: "c", want: "acb"},
-			{after: time.Second, set: "d", want: "adcb"},
-			{after: time.Second, set: "e", want: "aedcb"},
-			{after: time.Second, set: "f", want: "afedc"},
-			{after: time.Second, set: "g", want: "agfed"},
-			{after: 11 * time.Second, want: "gafed"},
-		}},
+		{"whoever replaces it all the time does not make the ring grow, nor the key go that is in use",
+			[]step{
+				{set: "b", want: "ab"},
+				{after: time.Second, set: "c", want: "acb"},
+				{after: time.Second, set: "d", want: "adcb"},
+				{after: time.Second, set: "e", want: "aedcb"},
+				{after: time.Second, set: "f", want: "afedc"},
+				{after: time.Second, set: "g", want: "agfed"},
+				{after: 11 * time.Second, want: "gafed"},
+			}},
 		{"a key that is given twice is one", []step{{set: "aa", want: "a"}}},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
@@ -249,7 +256,8 @@ func TestTheKeyIsReplacedAtOnce(t *testing.T) {
 				for _, other := range m.Members() {
 					if other.State != Alive {
 						select {
-						case lost <- fmt.Sprintf("%s thinks that %s is %s", m.config.Name, other.Name, other.State):
+						case lost <- fmt.Sprintf("%s thinks that %s is %s",
+							m.config.Name, other.Name, other.State):
 						default:
 						}
 					}

@@ -21,8 +21,10 @@ func TestWhoIsShownOut(t *testing.T) {
 	}{
 		{"there is room", []string{"n1a", "n1b", "n2a", "s1a"}},
 		{"one address has enough: one of its own goes", []string{"n1a", "n1b", "n1c", "n1d>n1a", "n1e>n1b"}},
-		{"all have enough: one of the address that has most goes", []string{"n1a", "n2a", "n2b", "n3a", "n4a>n2a"}},
-		{"strangers crowd out each other only", []string{"n1a", "s1a", "s2a", "s3a>s1a", "s4a>s2a", "n1b", "n2a"}},
+		{"all have enough: one of the address that has most goes",
+			[]string{"n1a", "n2a", "n2b", "n3a", "n4a>n2a"}},
+		{"strangers crowd out each other only",
+			[]string{"n1a", "s1a", "s2a", "s3a>s1a", "s4a>s2a", "n1b", "n2a"}},
 		{"and nodes no strangers", []string{"s1a", "n1a", "n2a", "n3a", "n4a", "n5a>n1a"}},
 		{"who has named a key stays", []string{"n1A", "n1b", "n1C", "n1d>n1b", "n1e>n1d"}},
 		{"unless all have", []string{"n1A", "n1B", "n1C", "n1d>n1A"}},
@@ -126,7 +128,8 @@ func TestLobbyIsBounded(t *testing.T) {
 					t.Fatalf("%d of %s inside", n, source)
 				}
 			}
-			if known > limits.known || strange > limits.strange || l.total > limits.inside || l.total != len(inside) {
+			if known > limits.known || strange > limits.strange || l.total > limits.inside ||
+				l.total != len(inside) {
 				t.Fatalf("%d known, %d strangers, %d inside", known, strange, l.total)
 			}
 		}

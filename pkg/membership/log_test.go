@@ -11,8 +11,10 @@ func TestParseLine(t *testing.T) {
 		level slog.Level
 		text  string
 	}{
-		{"[DEBUG] memberlist: Stream connection from=192.0.2.1:1\n", slog.LevelDebug, "Stream connection from=192.0.2.1:1"},
-		{"[INFO] memberlist: Suspect node3 has failed, no acks received", slog.LevelInfo, "Suspect node3 has failed, no acks received"},
+		{"[DEBUG] memberlist: Stream connection from=192.0.2.1:1\n",
+			slog.LevelDebug, "Stream connection from=192.0.2.1:1"},
+		{"[INFO] memberlist: Suspect node3 has failed, no acks received",
+			slog.LevelInfo, "Suspect node3 has failed, no acks received"},
 		{"[WARN] memberlist: odd", slog.LevelWarn, "odd"},
 		{"[ERR] memberlist: bad", slog.LevelError, "bad"},
 		{"[ERR] Failed to shutdown transport: x", slog.LevelError, "Failed to shutdown transport: x"},

@@ -37,7 +37,11 @@ func runChild(args string) {
 		panic(err)
 	}
 	m, err := New(Config{
-		Name: childName(number), BindAddr: addrOf(number), Port: testPort, Keys: [][]byte{keyA}, Timing: profile.Timing(),
+		Name:     childName(number),
+		BindAddr: addrOf(number),
+		Port:     testPort,
+		Keys:     [][]byte{keyA},
+		Timing:   profile.Timing(),
 	})
 	if err != nil {
 		panic(err)
@@ -128,7 +132,8 @@ func newFleet(t *testing.T, profile Profile, n int) *fleet {
 func (f *fleet) start(i int) {
 	c := &child{number: i + 2, ended: make(chan struct{})}
 	c.cmd = exec.Command("/proc/self/exe")
-	c.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d %s", childEnv, c.number, len(f.children), f.profile))
+	c.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d %s",
+		childEnv, c.number, len(f.children), f.profile))
 	c.cmd.Stderr = os.Stderr
 	read, in, err := os.Pipe()
 	if err != nil {
@@ -291,7 +296,8 @@ func TestMeasureDetection(t *testing.T) {
 					f.start(i)
 					f.awaitAll()
 				}
-				t.Logf("| %s | %d | dead, first to know %s | dead, all %s | left %s | back %s |", profile, n, summary(first), summary(dead), summary(left), summary(back))
+				t.Logf("| %s | %d | dead, first to know %s | dead, all %s | left %s | back %s |",
+					profile, n, summary(first), summary(dead), summary(left), summary(back))
 			})
 		}
 	}
@@ -312,7 +318,10 @@ func TestMeasureSpread(t *testing.T) {
 						return c.first(at, func(s sight) bool { return s.of == name && s.said >= claims })
 					}
 					f.await(fmt.Sprint(claims, " claims"), 30*time.Second, func() bool {
-						return !slices.ContainsFunc(f.children, func(c *child) bool { _, ok := heard(c); return !ok })
+						return !slices.ContainsFunc(f.children, func(c *child) bool {
+							_, ok := heard(c)
+							return !ok
+						})
 					})
 					for _, c := range f.children[1:] {
 						d, _ := heard(c)
@@ -341,7 +350,9 @@ func TestMeasurePaused(t *testing.T) {
 	measured(t)
 	const n = 5
 	for _, profile := range Profiles() {
-		for _, pause := range []time.Duration{300 * time.Millisecond, 600 * time.Millisecond, 1200 * time.Millisecond} {
+		for _, pause := range []time.Duration{
+			300 * time.Millisecond, 600 * time.Millisecond, 1200 * time.Millisecond,
+		} {
 			t.Run("", func(t *testing.T) {
 				f := newFleet(t, profile, n)
 				taken, takes, total := 0, 0, 10
@@ -361,7 +372,8 @@ func TestMeasurePaused(t *testing.T) {
 						takes++
 					}
 				}
-				t.Logf("| %s | paused %s | taken for dead %d/%d | took another for dead %d/%d |", profile, pause, taken, total, takes, total)
+				t.Logf("| %s | paused %s | taken for dead %d/%d | took another for dead %d/%d |",
+					profile, pause, taken, total, takes, total)
 			})
 		}
 	}

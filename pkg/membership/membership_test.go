@@ -40,11 +40,21 @@ var (
 )
 
 // fast detects in half a second.
-var fast = Timing{ProbeInterval: 100 * time.Millisecond, ProbeTimeout: 50 * time.Millisecond, GossipInterval: 10 * time.Millisecond, StreamTimeout: 500 * time.Millisecond}
+var fast = Timing{
+	ProbeInterval:  100 * time.Millisecond,
+	ProbeTimeout:   50 * time.Millisecond,
+	GossipInterval: 10 * time.Millisecond,
+	StreamTimeout:  500 * time.Millisecond,
+}
 
 // calm is for what takes many steps, none of which may fail because a machine that
 // tests other things as well is busy.
-var calm = Timing{ProbeInterval: 200 * time.Millisecond, ProbeTimeout: 100 * time.Millisecond, GossipInterval: 10 * time.Millisecond, StreamTimeout: time.Second}
+var calm = Timing{
+	ProbeInterval:  200 * time.Millisecond,
+	ProbeTimeout:   100 * time.Millisecond,
+	GossipInterval: 10 * time.Millisecond,
+	StreamTimeout:  time.Second,
+}
 
 func addrOf(n int) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, byte(n)}) }
 
@@ -59,8 +69,14 @@ func peersOf(numbers ...int) []netip.AddrPort {
 // configOf is member n: node<n> on 127.0.0.<n>.
 func configOf(t *testing.T, n int) Config {
 	return Config{
-		Name: fmt.Sprintf("node%d", n), BindAddr: addrOf(n), Port: testPort, Keys: [][]byte{keyA}, ClusterLabel: "test",
-		Timing: fast, RejoinInterval: 100 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Name:           fmt.Sprintf("node%d", n),
+		BindAddr:       addrOf(n),
+		Port:           testPort,
+		Keys:           [][]byte{keyA},
+		ClusterLabel:   "test",
+		Timing:         fast,
+		RejoinInterval: 100 * time.Millisecond,
+		Logger:         slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 }
 
@@ -169,12 +185,16 @@ func (m testMember) says(n int, key string) string { return string(m.member(n).V
 
 func (m testMember) awaitSaid(t *testing.T, n int, key, want string) {
 	t.Helper()
-	m.await(t, fmt.Sprintf("waits for node%d to say %s = %q", n, key, want), func() bool { return m.says(n, key) == want })
+	m.await(t, fmt.Sprintf("waits for node%d to say %s = %q", n, key, want), func() bool {
+		return m.says(n, key) == want
+	})
 }
 
 func (m testMember) awaitState(t *testing.T, n int, want State) {
 	t.Helper()
-	m.await(t, fmt.Sprintf("waits for node%d to be %s", n, want), func() bool { return m.member(n).State == want })
+	m.await(t, fmt.Sprintf("waits for node%d to be %s", n, want), func() bool {
+		return m.member(n).State == want
+	})
 }
 
 func (m testMember) say(t *testing.T, key, value string) {
@@ -202,7 +222,8 @@ func TestMembersMeetTalkAndLeave(t *testing.T) {
 		m.awaitMembers(t, 2, 3, 4)
 		m.await(t, "settles", m.Settled)
 	}
-	if got := one.Members()[1]; got.Addr != addrOf(3) || len(got.Values) != 0 || got.State != Alive || got.Since.IsZero() {
+	got := one.Members()[1]
+	if got.Addr != addrOf(3) || len(got.Values) != 0 || got.State != Alive || got.Since.IsZero() {
 		t.Errorf("node3 is %+v", got)
 	}
 
@@ -246,7 +267,8 @@ func TestACrashIsDetected(t *testing.T) {
 	two.awaitState(t, 4, Dead)
 	t.Logf("crash known to all after %s", time.Since(crashed).Round(time.Millisecond))
 	one.awaitMembers(t, 2, 3)
-	if got := two.member(4); string(got.Values["stage"]) != "ready" || got.Addr != addrOf(4) || got.Since.Before(crashed) {
+	got := two.member(4)
+	if string(got.Values["stage"]) != "ready" || got.Addr != addrOf(4) || got.Since.Before(crashed) {
 		t.Errorf("what is remembered of it: %+v", got)
 	}
 
@@ -332,7 +354,9 @@ func TestKeysRotateWithoutALoss(t *testing.T) {
 			}
 			for _, other := range members {
 				other.await(t, "hears "+string(say), func() bool {
-					return slices.ContainsFunc(other.Members(), func(x Member) bool { return bytes.Equal(x.Values["step"], say) })
+					return slices.ContainsFunc(other.Members(), func(x Member) bool {
+						return bytes.Equal(x.Values["step"], say)
+					})
 				})
 			}
 		}

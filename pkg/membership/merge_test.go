@@ -49,7 +49,9 @@ func packClaims(claims int) [][]byte {
 // survivors of three nodes claims every third address anew, in blocks of sixteen as the
 // speaker does, or one by one.
 func TestClaimsInBlocksTakeFewDatagrams(t *testing.T) {
-	for _, tt := range []struct{ claims, every, most int }{{2000, 1, 4}, {2000, 3, 9}, {20000, 1, 35}, {20000, 3, 82}} {
+	for _, tt := range []struct {
+		claims, every, most int
+	}{{2000, 1, 4}, {2000, 3, 9}, {20000, 1, 35}, {20000, 3, 82}} {
 		cost := func(blocks bool) (entries, datagrams, bytes int) {
 			v := newView("worker-17.example.internal")
 			said := noon
@@ -61,7 +63,8 @@ func TestClaimsInBlocksTakeFewDatagrams(t *testing.T) {
 					blockOf["claim/"+addr.String()] = "2"
 					continue
 				}
-				key := "claims/" + netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n &^ 15)}).String()
+				key := "claims/" +
+					netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n &^ 15)}).String()
 				if blockOf[key] == "" {
 					blockOf[key] = "2:"
 				}
@@ -80,10 +83,12 @@ func TestClaimsInBlocksTakeFewDatagrams(t *testing.T) {
 		}
 		s1, m1, b1 := cost(false)
 		s2, m2, b2 := cost(true)
-		t.Logf("%d claims, of every address in %d: one by one %d entries, %d datagrams, %d bytes; in blocks %d, %d, %d",
+		t.Logf("%d claims, of every address in %d: one by one %d entries, %d datagrams, %d bytes; "+
+			"in blocks %d, %d, %d",
 			tt.claims, tt.every, s1, m1, b1, s2, m2, b2)
 		if m2 > tt.most {
-			t.Errorf("%d claims, of every address in %d: %d datagrams, want at most %d", tt.claims, tt.every, m2, tt.most)
+			t.Errorf("%d claims, of every address in %d: %d datagrams, want at most %d",
+				tt.claims, tt.every, m2, tt.most)
 		}
 	}
 }
@@ -110,7 +115,8 @@ func TestLifeOnTheWire(t *testing.T) {
 		want  string
 	}{
 		{"127.0.0.2:17947", lifeHere, "\x01\x46\x1b\x04\x7f\x00\x00\x02"},
-		{"[2001:db8::1]:7947", lifeLeft, "\x00\x1f\x0b\x10\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"},
+		{"[2001:db8::1]:7947",
+			lifeLeft, "\x00\x1f\x0b\x10\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"},
 	} {
 		at := netip.MustParseAddrPort(tt.at)
 		value := lifeValue(tt.state, at)
@@ -134,7 +140,8 @@ func FuzzMerge(f *testing.F) {
 	p.Add(noon, alive, lifeKey, entry(1, string(lifeValue(lifeHere, peersOf(2)[0]))))
 	p.Add(noon, alive, "claim/192.0.2.1", kv.Entry{Deleted: true, Version: 7, DeletedAt: noon})
 	p.Add(noon, kv.Section{Member: "me", Gone: time.Hour}, "stage", entry(kv.MaxVersion, "ready"))
-	p.Add(noon, kv.Section{Member: "b", Gone: time.Hour}, lifeKey, entry(2, string(lifeValue(lifeLeft, peersOf(3)[0]))))
+	p.Add(noon, kv.Section{Member: "b", Gone: time.Hour}, lifeKey,
+		entry(2, string(lifeValue(lifeLeft, peersOf(3)[0]))))
 	f.Add(p.Message())
 	f.Add(kvtest.Record(1, []byte{3, 1, 'n', 0, 6, 1, 1, 'k', 10, 2, 'v'}))
 	f.Add(kvtest.NextMinor(p.Message()))
@@ -182,7 +189,8 @@ func BenchmarkWholeState(b *testing.B) {
 	for i := range 10 {
 		name := fmt.Sprintf("node%d", i)
 		for k := range 2000 {
-			v.store.Merge(noon, name, fmt.Sprintf("claim/10.0.%d.%d", k/256, k%256), entry(uint64(noon.UnixNano()+int64(k)*1e6), "12"))
+			key := fmt.Sprintf("claim/10.0.%d.%d", k/256, k%256)
+			v.store.Merge(noon, name, key, entry(uint64(noon.UnixNano()+int64(k)*1e6), "12"))
 		}
 	}
 	b.ReportAllocs()

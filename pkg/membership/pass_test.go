@@ -38,7 +38,12 @@ func (p *passes) told() (begun, all int) {
 func TestPassesAreTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &passes{}
-		m, err := New(Config{Name: "a", BindAddr: netip.MustParseAddr("127.0.0.1"), Keys: [][]byte{make([]byte, 32)}, Pass: p})
+		m, err := New(Config{
+			Name:     "a",
+			BindAddr: netip.MustParseAddr("127.0.0.1"),
+			Keys:     [][]byte{make([]byte, 32)},
+			Pass:     p,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

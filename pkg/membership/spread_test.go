@@ -65,7 +65,8 @@ func TestChangesAreSentAtOnceAndThenTogether(t *testing.T) {
 		var got []string
 		for _, d := range *sent {
 			last := d.lines[len(d.lines)-1]
-			got = append(got, fmt.Sprintf("%s: %d to %s, last %s=%s", d.after, len(d.lines), d.to, last.Key, last.Value))
+			got = append(got, fmt.Sprintf("%s: %d to %s, last %s=%s",
+				d.after, len(d.lines), d.to, last.Key, last.Value))
 		}
 		want := []string{
 			"0s: 1 to node1, last a=1",
@@ -82,7 +83,9 @@ func TestChangesAreSentAtOnceAndThenTogether(t *testing.T) {
 }
 
 func TestWhoIsToldDirectly(t *testing.T) {
-	for _, tt := range []struct{ members, want, leaves int }{{0, 0, 0}, {1, 1, 1}, {32, 32, 32}, {100, 32, 100}} {
+	for _, tt := range []struct {
+		members, want, leaves int
+	}{{0, 0, 0}, {1, 1, 1}, {32, 32, 32}, {100, 32, 100}} {
 		v, s, sent := knowing(tt.members)
 		v.publish("a", []byte("1"))
 		s.deliver(v.takePending(false))

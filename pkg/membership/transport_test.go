@@ -102,7 +102,8 @@ func FuzzAdmit(f *testing.F) {
 	f.Add(frameOf("test", 20<<20))
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		c := &scripted{in: bytes.NewReader(sent)}
-		if _, err := admit(c, func(id keyID) (proofKey, bool) { return key, id == key.id }, "test"); err == nil {
+		_, err := admit(c, func(id keyID) (proofKey, bool) { return key, id == key.id }, "test")
+		if err == nil {
 			t.Fatal("it got in")
 		}
 		if read := len(sent) - c.in.Len(); read > helloSize+macSize {
@@ -188,7 +189,10 @@ func TestOutcomes(t *testing.T) {
 	})
 
 	// One with the key announces more than any state has.
-	conn, err := two.transport.(*transport).DialTimeout(netip.AddrPortFrom(addrOf(2), testPort).String(), time.Second)
+	conn, err := two.transport.(*transport).DialTimeout(
+		netip.AddrPortFrom(addrOf(2), testPort).String(),
+		time.Second,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +230,9 @@ func TestPacketsOfStrangersAreFew(t *testing.T) {
 	for range 5 * strangePackets {
 		_, _ = conn.Write(packet) // the kernel may have no room
 	}
-	one.awaitTraffic(t, "packets of a stranger are dropped", func(now Traffic) bool { return now.Packets[OverLimit] > 0 })
+	one.awaitTraffic(t, "packets of a stranger are dropped", func(now Traffic) bool {
+		return now.Packets[OverLimit] > 0
+	})
 	two.say(t, "stage", "ready")
 	one.awaitSaid(t, 3, "stage", "ready")
 	one.awaitMembers(t, 2, 3)
@@ -336,7 +342,9 @@ func TestStrangersCannotFillTheMemory(t *testing.T) {
 			if err := member.PublishPrefix("claim/", values); err != nil {
 				t.Fatal(err)
 			}
-			victim.await(t, "hears all claims", func() bool { return len(victim.member(3).Values) == entries })
+			victim.await(t, "hears all claims", func() bool {
+				return len(victim.member(3).Values) == entries
+			})
 
 			before := heap()
 			var peak atomic.Uint64

@@ -34,8 +34,10 @@ func TestStates(t *testing.T) {
 	}{
 		{"it joins", func(v *view) { v.NotifyJoin(node) }, Alive, 0},
 		{"others tell of it", func(v *view) { says(v, alive, 1, lifeKey, here) }, Dead, 0},
-		{"others tell that it is gone", func(v *view) { says(v, gone, 1, lifeKey, here) }, Dead, -10 * time.Minute},
-		{"others tell that it left", func(v *view) { says(v, gone, 1, lifeKey, left) }, Left, -10 * time.Minute},
+		{"others tell that it is gone",
+			func(v *view) { says(v, gone, 1, lifeKey, here) }, Dead, -10 * time.Minute},
+		{"others tell that it left",
+			func(v *view) { says(v, gone, 1, lifeKey, left) }, Left, -10 * time.Minute},
 		{"it is told of and joins", func(v *view) {
 			says(v, alive, 1, lifeKey, here)
 			time.Sleep(time.Second)
@@ -96,7 +98,8 @@ func TestStates(t *testing.T) {
 			begin := time.Now()
 			tt.does(v)
 			all := v.list()
-			if len(all) != 2 || all[1].State != tt.want || !all[1].Since.Equal(begin.Add(tt.since)) || all[1].Addr != at.Addr() || all[0].State != Alive {
+			if len(all) != 2 || all[1].State != tt.want || !all[1].Since.Equal(begin.Add(tt.since)) ||
+				all[1].Addr != at.Addr() || all[0].State != Alive {
 				t.Errorf("%s: %+v, want %s since %s", tt.story, all, tt.want, begin.Add(tt.since))
 			}
 		})
@@ -169,7 +172,8 @@ func TestAMessageThatIsTooLargeTakesTurns(t *testing.T) {
 			t.Fatalf("%d bytes", len(state))
 		}
 		count := make(map[string]int)
-		if err := kv.Unpack(state, noon, func(of kv.Section, _ string, _ kv.Entry) { count[of.Member]++ }); err != nil {
+		err := kv.Unpack(state, noon, func(of kv.Section, _ string, _ kv.Entry) { count[of.Member]++ })
+		if err != nil {
 			t.Fatal(err)
 		}
 		for name, n := range count {

@@ -55,12 +55,16 @@ spec:
     metadata: {labels: {app: %[1]s}}
     spec:
       terminationGracePeriodSeconds: 10
-      affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: %[1]s}}}]}}
+      affinity:
+        podAntiAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+          - {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: %[1]s}}}
       tolerations: [{operator: Exists, effect: NoExecute}]
       containers:
       - name: web
         image: lab.test/web:1
-        # A pod that asks for nothing waits for hundreds of milliseconds while containers start on the same processors.
+        # A pod that asks for nothing waits for hundreds of milliseconds while containers start on the same
+        # processors.
         resources: {requests: {cpu: 200m}}
         env:
         - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
@@ -129,7 +133,7 @@ func (t terms) router(host string, nodes []string) peering.Router {
 	return peering.Router{Host: host, Nodes: nodes, GracefulRestart: t.routerRestart, BFD: t.bfd}
 }
 
-// peers are the BGPPeers for one router, one for each family.
+// peers returns the BGPPeers for one router, one for each family.
 func (t terms) peers(r peering.Router) string {
 	var manifests string
 	for _, addr := range []netip.Addr{r.Addresses().V4, r.Addresses().V6} {
@@ -145,7 +149,7 @@ func (t terms) peers(r peering.Router) string {
 	return manifests
 }
 
-// routers are those by which the client sends.
+// routers returns the routers by which the client sends.
 func (t terms) routers() []string {
 	if t.open {
 		return []string{lab.HostRouter, lab.HostRouter2}
@@ -174,7 +178,8 @@ func (b *bed) settle(ctx context.Context, t terms) error {
 				continue
 			}
 		}
-		if err := errors.Join(b.Lab.Router(host).Stop(ctx), b.Lab.Router(host).Start(ctx, router.Config())); err != nil {
+		err := errors.Join(b.Lab.Router(host).Stop(ctx), b.Lab.Router(host).Start(ctx, router.Config()))
+		if err != nil {
 			return err
 		}
 		if host == lab.HostRouter || t.open {

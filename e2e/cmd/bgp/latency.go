@@ -43,12 +43,18 @@ func (b *bed) measureLatency(ctx context.Context, lines *bench.Lines) (err error
 	if err != nil {
 		return err
 	}
-	set := bench.Set{Name: setFresh, Count: fresh, App: bench.AppEverywhere, Policy: corev1.ServiceExternalTrafficPolicyCluster}
+	set := bench.Set{
+		Name:   setFresh,
+		Count:  fresh,
+		App:    bench.AppEverywhere,
+		Policy: corev1.ServiceExternalTrafficPolicyCluster,
+	}
 	begin, asked := time.Now(), map[string]time.Time{}
 	for i := range set.Count {
 		service := set.Service(i)
 		asked[service.Name] = time.Now()
-		if _, err := b.API.CoreV1().Services("default").Create(ctx, service, metav1.CreateOptions{}); err != nil {
+		services := b.API.CoreV1().Services("default")
+		if _, err := services.Create(ctx, service, metav1.CreateOptions{}); err != nil {
 			return err
 		}
 		time.Sleep(freshEvery)
@@ -77,7 +83,9 @@ type visible struct {
 // watchServices notes when the Services of the set are first seen with addresses of both families, by name.
 // It ends with the context.
 func (b *bed) watchServices(ctx context.Context) (func() map[string]visible, error) {
-	events, err := b.API.CoreV1().Services("default").Watch(ctx, metav1.ListOptions{LabelSelector: "set=" + setFresh})
+	events, err := b.API.CoreV1().Services("default").Watch(ctx, metav1.ListOptions{
+		LabelSelector: "set=" + setFresh,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +117,10 @@ func (b *bed) watchServices(ctx context.Context) (func() map[string]visible, err
 }
 
 // tellLatency prints the figures.
-func tellLatency(lines *bench.Lines, asked map[string]time.Time, assigned map[string]visible, arrivals map[netip.Addr]watch.Arrival) error {
+func tellLatency(
+	lines *bench.Lines, asked map[string]time.Time, assigned map[string]visible,
+	arrivals map[netip.Addr]watch.Arrival,
+) error {
 	type figures struct{ address, first, full, asked []time.Duration }
 	var families [2]figures
 	for name, v := range assigned {
@@ -128,7 +139,8 @@ func tellLatency(lines *bench.Lines, asked map[string]time.Time, assigned map[st
 			f.asked = append(f.asked, a.Full.Sub(asked[name]))
 		}
 	}
-	fmt.Printf("\nService to route in the router's kernel table, ms, %d Services, one every %d ms:\n\n", len(assigned), freshEvery.Milliseconds())
+	fmt.Printf("\nService to route in the router's kernel table, ms, %d Services, one every %d ms:\n\n",
+		len(assigned), freshEvery.Milliseconds())
 	fmt.Print("| | routes | min | p50 | p99 | max |\n|---|---|---|---|---|---|\n")
 	for i, family := range []string{"IPv4", "IPv6"} {
 		f := families[i]

@@ -7,11 +7,12 @@
 //
 //	RUNS       how many times each scenario runs; default 5, of slow ones at most 2, "saturated" once
 //	SCENARIOS  regular expression of the scenarios to run; default all
-//	BFD        "no" (the default), "yes" or "both": whether scenarios to which it may make a difference have BFD;
-//	           "crash-restart" and "saturated" always have it
+//	BFD        "no" (the default), "yes" or "both": whether scenarios to which it may make a
+//	           difference have BFD; "crash-restart" and "saturated" always have it
 //	MINUTES    how long the scenario "saturated" lasts; default 10
 //	LOSS       what may be lost at an address where nothing should be, in ms; default 50
-//	OUT        file for the lines of JSON; default bgp-*.jsonl in the system's directory for temporary files
+//	OUT        file for the lines of JSON; default bgp-*.jsonl in the system's directory for
+//	           temporary files
 //	LAB        name of the lab; default "bgp". One that is up is used, and stays
 //	ROOT       folder of the product's sources, with dist and manifests; default the folder above
 package main
@@ -118,22 +119,32 @@ func broken(sc scenario, results []result, limit int64) error {
 	var errs []error
 	for _, r := range results {
 		if sc.gone && (r.RouteGone4 == nil || r.RouteGone6 == nil) {
-			errs = append(errs, fmt.Errorf("run %d: the router's kernel went on sending to %s, to %d addresses until the end", r.Run, r.Node, r.Still))
+			errs = append(errs, fmt.Errorf(
+				"run %d: the router's kernel went on sending to %s, to %d addresses until the end",
+				r.Run, r.Node, r.Still,
+			))
 		}
 		if sc.steady && len(r.Down) > 0 {
 			errs = append(errs, fmt.Errorf("run %d: %s", r.Run, strings.Join(r.Down, ", ")))
 		}
 		if len(r.NotKept) > 0 {
-			errs = append(errs, fmt.Errorf("run %d: the router's kernel did not keep all routes: %s", r.Run, strings.Join(r.NotKept, ", ")))
+			errs = append(errs, fmt.Errorf("run %d: the router's kernel did not keep all routes: %s",
+				r.Run, strings.Join(r.NotKept, ", ")))
 		}
 		if !sc.lossless {
 			continue
 		}
 		if allowed := max(limit, sc.but.Milliseconds()); r.Dropped > allowed {
-			errs = append(errs, fmt.Errorf("run %d: an address was lost for %d ms in the fault, %d are allowed", r.Run, r.Dropped, allowed))
+			errs = append(errs, fmt.Errorf(
+				"run %d: an address was lost for %d ms in the fault, %d are allowed",
+				r.Run, r.Dropped, allowed,
+			))
 		}
 		if r.BackDropped > limit {
-			errs = append(errs, fmt.Errorf("run %d: an address was lost for %d ms when it was mended, %d are allowed", r.Run, r.BackDropped, limit))
+			errs = append(errs, fmt.Errorf(
+				"run %d: an address was lost for %d ms when it was mended, %d are allowed",
+				r.Run, r.BackDropped, limit,
+			))
 		}
 	}
 	return errors.Join(errs...)

@@ -23,19 +23,28 @@ func TestBroken(t *testing.T) {
 		want    string
 	}{
 		{"a loss that has a cause", scenario{}, lost, ""},
-		{"a loss without one", scenario{lossless: true}, lost, "run 2: an address was lost for 70 ms in the fault"},
-		{"within what the client takes to notice", scenario{lossless: true, but: 70 * time.Millisecond}, lost, ""},
-		{"a loss while it returns", scenario{lossless: true}, back, "run 1: an address was lost for 80 ms when it was mended"},
+		{"a loss without one",
+			scenario{lossless: true}, lost, "run 2: an address was lost for 70 ms in the fault"},
+		{"within what the client takes to notice",
+			scenario{lossless: true, but: 70 * time.Millisecond}, lost, ""},
+		{"a loss while it returns",
+			scenario{lossless: true}, back, "run 1: an address was lost for 80 ms when it was mended"},
 		{"routes that stay where they may", scenario{}, []result{{Run: 3, Still: 2}}, ""},
-		{"routes that stay and must go", scenario{gone: true}, []result{{Run: 3, Node: "node1", Still: 2, RouteGone4: new(int64(250))}},
+		{"routes that stay and must go",
+			scenario{gone: true}, []result{{Run: 3, Node: "node1", Still: 2, RouteGone4: new(int64(250))}},
 			"run 3: the router's kernel went on sending to node1, to 2 addresses until the end"},
-		{"routes that went", scenario{gone: true}, []result{{RouteGone4: new(int64(250)), RouteGone6: new(int64(260))}}, ""},
-		{"routes that went and must stay", scenario{kept: true}, []result{{Run: 1, NotKept: []string{"node3 was taken"}}},
+		{"routes that went",
+			scenario{gone: true}, []result{{RouteGone4: new(int64(250)), RouteGone6: new(int64(260))}}, ""},
+		{"routes that went and must stay",
+			scenario{kept: true}, []result{{Run: 1, NotKept: []string{"node3 was taken"}}},
 			"run 1: the router's kernel did not keep all routes: node3 was taken"},
-		{"a session that may go down", scenario{}, []result{{Run: 1, Down: []string{"BFD with fd77::11: went down 1 times"}}}, ""},
-		{"a session that went down", scenario{steady: true}, []result{{Run: 1, Down: []string{"BFD with fd77::11: went down 1 times"}}},
+		{"a session that may go down",
+			scenario{}, []result{{Run: 1, Down: []string{"BFD with fd77::11: went down 1 times"}}}, ""},
+		{"a session that went down", scenario{steady: true},
+			[]result{{Run: 1, Down: []string{"BFD with fd77::11: went down 1 times"}}},
 			"run 1: BFD with fd77::11: went down 1 times"},
-		{"nothing lost, only late", scenario{lossless: true}, []result{{Loss4: []int64{500}, Dropped: 50}}, ""},
+		{"nothing lost, only late",
+			scenario{lossless: true}, []result{{Loss4: []int64{500}, Dropped: 50}}, ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			err := broken(test.sc, test.results, 50)
@@ -101,12 +110,18 @@ func TestScenariosWithBFD(t *testing.T) {
 
 func TestJudgeRoutes(t *testing.T) {
 	addresses := []netip.Addr{
-		netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("2001:db8:100::1"),
+		netip.MustParseAddr("198.51.100.1"),
+		netip.MustParseAddr("198.51.100.2"),
+		netip.MustParseAddr("2001:db8:100::1"),
 	}
 	dead, other := netip.MustParseAddr("10.77.0.11"), netip.MustParseAddr("10.77.0.12")
 	r := result{At: time.Now()}
 	event := func(after time.Duration, i int, hops ...netip.Addr) watch.RouteEvent {
-		return watch.RouteEvent{At: r.At.Add(after), Prefix: netip.PrefixFrom(addresses[i], addresses[i].BitLen()), Hops: hops}
+		return watch.RouteEvent{
+			At:     r.At.Add(after),
+			Prefix: netip.PrefixFrom(addresses[i], addresses[i].BitLen()),
+			Hops:   hops,
+		}
 	}
 	still := r.judgeRoutes([]watch.RouteEvent{
 		event(250*time.Millisecond, 0, other),
@@ -123,12 +138,18 @@ func TestJudgeRoutes(t *testing.T) {
 
 func TestJudgeKept(t *testing.T) {
 	addresses := []netip.Addr{
-		netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("2001:db8:100::1"),
+		netip.MustParseAddr("198.51.100.1"),
+		netip.MustParseAddr("198.51.100.2"),
+		netip.MustParseAddr("2001:db8:100::1"),
 	}
 	node, other := netip.MustParseAddr("10.77.0.11"), netip.MustParseAddr("10.77.0.12")
 	r := result{At: time.Now()}
 	event := func(after time.Duration, i int, hops ...netip.Addr) watch.RouteEvent {
-		return watch.RouteEvent{At: r.At.Add(after), Prefix: netip.PrefixFrom(addresses[i], addresses[i].BitLen()), Hops: hops}
+		return watch.RouteEvent{
+			At:     r.At.Add(after),
+			Prefix: netip.PrefixFrom(addresses[i], addresses[i].BitLen()),
+			Hops:   hops,
+		}
 	}
 	events := []watch.RouteEvent{
 		event(300*time.Millisecond, 0, other),
@@ -138,7 +159,8 @@ func TestJudgeKept(t *testing.T) {
 	}
 	r.judgeKept(events, addresses, "node1", func(hop netip.Addr) bool { return hop == node })
 	r.judgeKept(events, addresses, "node2", func(hop netip.Addr) bool { return hop == other })
-	want := []string{"node1 was taken from the routes to 2 IPv4 addresses, first that to 198.51.100.2 after 200 ms"}
+	want := []string{"node1 was taken from the routes to 2 IPv4 addresses, " +
+		"first that to 198.51.100.2 after 200 ms"}
 	if !slices.Equal(r.NotKept, want) {
 		t.Errorf("%q, want %q", r.NotKept, want)
 	}
@@ -146,12 +168,17 @@ func TestJudgeKept(t *testing.T) {
 
 func TestComplete(t *testing.T) {
 	router := peering.Router{Host: lab.HostRouter, Nodes: []string{"node1"}, BFD: true}
-	downs := peering.Downs{"BGP with 10.77.0.11": {Up: true}, "BGP with fd77::11": {Up: true}, "BFD with 10.77.0.11": {Up: true}}
+	downs := peering.Downs{
+		"BGP with 10.77.0.11": {Up: true},
+		"BGP with fd77::11":   {Up: true},
+		"BFD with 10.77.0.11": {Up: true},
+	}
 	if err := complete(downs, router); err == nil {
 		t.Error("a session is missing, and nobody says so")
 	}
 	downs["BFD with fd77::11"] = peering.Down{Count: 1}
-	if err := complete(downs, router); err == nil || !strings.Contains(err.Error(), "BFD with fd77::11: not up") {
+	err := complete(downs, router)
+	if err == nil || !strings.Contains(err.Error(), "BFD with fd77::11: not up") {
 		t.Errorf("a session is not up: %v", err)
 	}
 	downs["BFD with fd77::11"] = peering.Down{Up: true, Count: 1}
@@ -166,13 +193,31 @@ func TestRows(t *testing.T) {
 	watched.terms.bfd = true
 	got := rows([]measured{
 		{sc, []result{
-			{Loss4: []int64{0, 2500}, Last4: 2900, Lost4: 40, Late4: 1, Sent4: 900, BackLost4: 2, RouteGone4: new(int64(2600)), Loss6: []int64{7}},
-			{Loss4: []int64{2600, 2700}, Last4: 2950, Lost4: 50, Late4: 2, Sent4: 900, RouteGone4: new(int64(2800)), Loss6: []int64{8}},
+			{
+				Loss4:      []int64{0, 2500},
+				Last4:      2900,
+				Lost4:      40,
+				Late4:      1,
+				Sent4:      900,
+				BackLost4:  2,
+				RouteGone4: new(int64(2600)),
+				Loss6:      []int64{7},
+			},
+			{
+				Loss4:      []int64{2600, 2700},
+				Last4:      2950,
+				Lost4:      50,
+				Late4:      2,
+				Sent4:      900,
+				RouteGone4: new(int64(2800)),
+				Loss6:      []int64{8},
+			},
 		}},
 		{watched, nil},
 	})
 	want := []string{
-		"| crash | IPv4 | no | 2 | 4 | 90 | 3 | 1800 | 0 | 2500 | 2700 | 2700 | 2900 | 2950 | 2 | 2600 | 2600 | 2800 |\n",
+		"| crash | IPv4 | no | 2 | 4 | 90 | 3 | 1800 | 0 | 2500 | 2700 | 2700 | 2900 | 2950 | 2 | 2600 " +
+			"| 2600 | 2800 |\n",
 		"| crash | IPv4 | yes | 0 | | | | | | | | | | | | | | |\n",
 		"| crash | IPv6 | no | 2 | 2 | 0 | 0 | 0 | 7 | 7 | 8 | 8 | 0 | 0 | 0 | – | – | – |\n",
 		"| crash | IPv6 | yes | 0 | | | | | | | | | | | | | | |\n",

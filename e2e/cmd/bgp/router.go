@@ -27,7 +27,13 @@ type routerWatch struct {
 
 // watchRouter begins, when all is well.
 func (b *bed) watchRouter(ctx context.Context, sc scenario, node string) (*routerWatch, error) {
-	w := &routerWatch{b: b, node: node, router: sc.terms.router(lab.HostRouter, b.Lab.NodeNames()), gone: sc.gone, kept: sc.kept}
+	w := &routerWatch{
+		b:      b,
+		node:   node,
+		router: sc.terms.router(lab.HostRouter, b.Lab.NodeNames()),
+		gone:   sc.gone,
+		kept:   sc.kept,
+	}
 	if sc.steady || sc.terms.bfd {
 		var err error
 		if w.before, err = peering.ReadDowns(ctx, b.Lab, w.router); err != nil {
@@ -82,7 +88,8 @@ func (w *routerWatch) judge(ctx context.Context, r *result, addresses []netip.Ad
 	still := r.judgeRoutes(w.routes.Events(r.At), addresses, w.isNode(w.node))
 	for _, addr := range addresses {
 		if told, has := slices.Contains(still, addr), slices.Contains(hops[addr], w.node); told != has {
-			return fmt.Errorf("the router's kernel has %s as next hop to %s: %t; by what it told: %t", w.node, addr, has, told)
+			return fmt.Errorf("the router's kernel has %s as next hop to %s: %t; by what it told: %t",
+				w.node, addr, has, told)
 		}
 	}
 	return nil
@@ -90,7 +97,9 @@ func (w *routerWatch) judge(ctx context.Context, r *result, addresses []netip.Ad
 
 // judgeRoutes tells when the last route of each family ceased to have the node as a next hop, and returns the
 // addresses whose routes have it.
-func (r *result) judgeRoutes(events []watch.RouteEvent, addresses []netip.Addr, isNode func(netip.Addr) bool) (still []netip.Addr) {
+func (r *result) judgeRoutes(
+	events []watch.RouteEvent, addresses []netip.Addr, isNode func(netip.Addr) bool,
+) (still []netip.Addr) {
 	for _, family := range families {
 		var last time.Time
 		all := true
@@ -125,16 +134,23 @@ func (w *routerWatch) judgeEnd(r *result, addresses []netip.Addr) {
 }
 
 // judgeKept tells of which routes a node ceased to be a next hop, be it for a moment.
-func (r *result) judgeKept(events []watch.RouteEvent, addresses []netip.Addr, node string, isNode func(netip.Addr) bool) {
+func (r *result) judgeKept(
+	events []watch.RouteEvent, addresses []netip.Addr, node string, isNode func(netip.Addr) bool,
+) {
 	departures := watch.Departures(events, isNode, addresses)
 	for _, family := range families {
-		left := slices.DeleteFunc(family.addresses(addresses), func(addr netip.Addr) bool { return departures[addr].First.IsZero() })
+		left := slices.DeleteFunc(family.addresses(addresses), func(addr netip.Addr) bool {
+			return departures[addr].First.IsZero()
+		})
 		if len(left) == 0 {
 			continue
 		}
-		first := slices.MinFunc(left, func(a, b netip.Addr) int { return departures[a].First.Compare(departures[b].First) })
-		r.NotKept = append(r.NotKept, fmt.Sprintf("%s was taken from the routes to %d %s addresses, first that to %s after %d ms",
-			node, len(left), family.name, first, departures[first].First.Sub(r.At).Milliseconds()))
+		first := slices.MinFunc(left, func(a, b netip.Addr) int {
+			return departures[a].First.Compare(departures[b].First)
+		})
+		r.NotKept = append(r.NotKept,
+			fmt.Sprintf("%s was taken from the routes to %d %s addresses, first that to %s after %d ms",
+				node, len(left), family.name, first, departures[first].First.Sub(r.At).Milliseconds()))
 	}
 }
 

@@ -80,7 +80,11 @@ func (b *bed) runOnce(ctx context.Context, sc scenario, node string) (r result, 
 		addresses = append(addresses, b.sets[set]...)
 	}
 	traffic, err := watch.StartTraffic(watch.TrafficConfig{
-		Lab: b.Lab, Host: lab.HostExt, Addresses: addresses, Port: bench.EchoPort, Interval: cmp.Or(sc.probe, bench.ProbeInterval),
+		Lab:       b.Lab,
+		Host:      lab.HostExt,
+		Addresses: addresses,
+		Port:      bench.EchoPort,
+		Interval:  cmp.Or(sc.probe, bench.ProbeInterval),
 	})
 	if err != nil {
 		return r, err
@@ -132,15 +136,24 @@ func (r *result) judge(traffic *watch.Traffic, addresses []netip.Addr, from, men
 		loss := traffic.Outage(addr, from, mended)
 		back := traffic.Outage(addr, mended, whole)
 		r.Pause = max(r.Pause, loss.Pause.Milliseconds())
-		r.Dropped, r.BackDropped = max(r.Dropped, loss.Dropped.Milliseconds()), max(r.BackDropped, back.Dropped.Milliseconds())
+		r.Dropped = max(r.Dropped, loss.Dropped.Milliseconds())
+		r.BackDropped = max(r.BackDropped, back.Dropped.Milliseconds())
 		last := max(0, loss.Last-lead).Milliseconds()
 		if addr.Is4() {
-			r.Loss4, r.Back4 = append(r.Loss4, loss.Longest.Milliseconds()), append(r.Back4, back.Longest.Milliseconds())
-			r.Lost4, r.Late4, r.Sent4, r.Last4 = r.Lost4+loss.Lost, r.Late4+loss.Late, r.Sent4+loss.Sent, max(r.Last4, last)
+			r.Loss4 = append(r.Loss4, loss.Longest.Milliseconds())
+			r.Back4 = append(r.Back4, back.Longest.Milliseconds())
+			r.Lost4 += loss.Lost
+			r.Late4 += loss.Late
+			r.Sent4 += loss.Sent
+			r.Last4 = max(r.Last4, last)
 			r.BackLost4 += back.Lost
 		} else {
-			r.Loss6, r.Back6 = append(r.Loss6, loss.Longest.Milliseconds()), append(r.Back6, back.Longest.Milliseconds())
-			r.Lost6, r.Late6, r.Sent6, r.Last6 = r.Lost6+loss.Lost, r.Late6+loss.Late, r.Sent6+loss.Sent, max(r.Last6, last)
+			r.Loss6 = append(r.Loss6, loss.Longest.Milliseconds())
+			r.Back6 = append(r.Back6, back.Longest.Milliseconds())
+			r.Lost6 += loss.Lost
+			r.Late6 += loss.Late
+			r.Sent6 += loss.Sent
+			r.Last6 = max(r.Last6, last)
 			r.BackLost6 += back.Lost
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -73,56 +74,267 @@ func scenarios(s settings) []scenario {
 
 // cases lists all without BFD, but for what is about BFD alone. Minutes is how long the saturation lasts.
 func cases(minutes int) []scenario {
-	graceful := terms{restart: true}
-	spare := terms{restart: true, second: true}
+	return slices.Concat(plans(), deaths(), restarts(), strayPeers(), others(minutes))
+}
+
+// What most scenarios ask of the sessions: graceful restart, and some of them a second router.
+var (
+	graceful = terms{restart: true}
+	spare    = terms{restart: true, second: true}
+)
+
+// plans returns the scenarios of what is done on purpose.
+func plans() []scenario {
 	return []scenario{
-		{name: "nothing", title: "nothing happens", terms: graceful, sets: all, lossless: true, kept: true, window: 5 * time.Second,
-			fault: nothing, restore: nothing},
-		{name: "drain", title: "node drained: cordoned, pods evicted", terms: graceful, sets: all, lossless: true,
-			withBFD: true, window: 8 * time.Second, fault: drain, restore: uncordon},
-		{name: "exclude", title: "node cordoned and excluded from load balancers", terms: graceful, sets: all, lossless: true,
-			window: 4 * time.Second, fault: exclude, restore: include},
-		{name: "scale-down", title: "node's only pod ends, others serve (traffic policy Local)", terms: graceful, sets: []string{setMoving},
-			lossless: true, window: 9 * time.Second, fault: scale(1), restore: scale(2)},
-		{name: "crash-hold-3", title: "node crashes, hold time 3 s", terms: terms{hold: "3s"}, sets: []string{setLocal},
-			withBFD: true, gone: true, window: 6 * time.Second, fault: crash, restore: start},
+		{
+			name:     "nothing",
+			title:    "nothing happens",
+			terms:    graceful,
+			sets:     all,
+			lossless: true,
+			kept:     true,
+			window:   5 * time.Second,
+			fault:    nothing,
+			restore:  nothing,
+		},
+		{
+			name:     "drain",
+			title:    "node drained: cordoned, pods evicted",
+			terms:    graceful,
+			sets:     all,
+			lossless: true,
+			withBFD:  true,
+			window:   8 * time.Second,
+			fault:    drain,
+			restore:  uncordon,
+		},
+		{
+			name:     "exclude",
+			title:    "node cordoned and excluded from load balancers",
+			terms:    graceful,
+			sets:     all,
+			lossless: true,
+			window:   4 * time.Second,
+			fault:    exclude,
+			restore:  include,
+		},
+		{
+			name:     "scale-down",
+			title:    "node's only pod ends, others serve (traffic policy Local)",
+			terms:    graceful,
+			sets:     []string{setMoving},
+			lossless: true,
+			window:   9 * time.Second,
+			fault:    scale(1),
+			restore:  scale(2),
+		},
+	}
+}
+
+// deaths returns the scenarios of a node that dies or loses its cable.
+func deaths() []scenario {
+	return []scenario{
+		{
+			name:    "crash-hold-3",
+			title:   "node crashes, hold time 3 s",
+			terms:   terms{hold: "3s"},
+			sets:    []string{setLocal},
+			withBFD: true,
+			gone:    true,
+			window:  6 * time.Second,
+			fault:   crash,
+			restore: start,
+		},
 		// Unlike a node that crashes it goes on, believes what it knew, and comes back with it.
-		{name: "cable", title: "node's cable pulled at the switch, hold time 3 s", terms: terms{hold: "3s"}, sets: []string{setLocal},
-			withBFD: true, gone: true, window: 6 * time.Second, fault: cut, restore: heal},
-		{name: "crash-default", title: "node crashes, hold time 90 s (default)", sets: []string{setLocal},
-			withBFD: true, gone: true, slow: true, window: 95 * time.Second, fault: crash, restore: start},
+		{
+			name:    "cable",
+			title:   "node's cable pulled at the switch, hold time 3 s",
+			terms:   terms{hold: "3s"},
+			sets:    []string{setLocal},
+			withBFD: true,
+			gone:    true,
+			window:  6 * time.Second,
+			fault:   cut,
+			restore: heal,
+		},
+		{
+			name:    "crash-default",
+			title:   "node crashes, hold time 90 s (default)",
+			sets:    []string{setLocal},
+			withBFD: true,
+			gone:    true,
+			slow:    true,
+			window:  95 * time.Second,
+			fault:   crash,
+			restore: start,
+		},
 		// Without BFD the router would keep the routes for as long as it waits for the node to restart.
-		{name: "crash-restart", title: "node crashes, hold time 3 s, graceful restart", terms: terms{hold: "3s", restart: true, bfd: true},
-			sets: []string{setLocal}, gone: true, window: 6 * time.Second, fault: crash, restore: start},
-		{name: "upgrade", title: "speakers upgraded, one after another", terms: graceful, sets: all, lossless: true, kept: true,
-			withBFD: true, window: 3 * time.Second, fault: upgrade, restore: nothing},
+		{
+			name:    "crash-restart",
+			title:   "node crashes, hold time 3 s, graceful restart",
+			terms:   terms{hold: "3s", restart: true, bfd: true},
+			sets:    []string{setLocal},
+			gone:    true,
+			window:  6 * time.Second,
+			fault:   crash,
+			restore: start,
+		},
+	}
+}
+
+// restarts returns the scenarios of speakers and routers whose processes end and come back.
+func restarts() []scenario {
+	return []scenario{
+		{
+			name:     "upgrade",
+			title:    "speakers upgraded, one after another",
+			terms:    graceful,
+			sets:     all,
+			lossless: true,
+			kept:     true,
+			withBFD:  true,
+			window:   3 * time.Second,
+			fault:    upgrade,
+			restore:  nothing,
+		},
 		// A speaker that is killed cannot tell the router that its BFD ends (AdminDown). But its kernel
 		// closes the connection at once, and FRR keeps the routes for the graceful restart; BFD fails some
 		// 300 ms later, when there is no session that it could end. Of a router that hears of BFD first, or
 		// lets it count, nothing would be promised.
-		{name: "kill", title: "speaker killed (SIGKILL), graceful restart", terms: graceful, sets: all, lossless: true, kept: true,
-			withBFD: true, window: 5 * time.Second, fault: kill, restore: renew},
-		{name: "kill-plain", title: "speaker killed (SIGKILL), no graceful restart", sets: all,
-			window: 5 * time.Second, fault: kill, restore: renew},
-		{name: "router-restart", title: "router's daemons restarted, graceful restart on both sides",
-			terms: terms{restart: true, routerRestart: true}, sets: all, window: 5 * time.Second, fault: restartRouter, restore: nothing},
-		{name: "router-killed", title: "router's daemons killed and started, graceful restart on both sides",
-			terms: terms{restart: true, routerRestart: true}, sets: all, window: 5 * time.Second, fault: killRouter, restore: nothing},
-		{name: "unreachable", title: "another peer is not there when speakers start", terms: graceful, sets: all, lossless: true, kept: true,
-			window: 3 * time.Second, fault: misguided(peering.Peer{Address: nobody}, upgrade), check: badIsDown, restore: forget},
-		{name: "wrong-asn", title: "another peer with a wrong AS number", terms: spare, sets: all, lossless: true, kept: true, window: 4 * time.Second,
-			fault: misguided(peering.Peer{Address: lab.Router2Addresses.V4, PeerASN: 64999}, nothing), check: badIsDown, restore: forget},
-		{name: "wrong-password", title: "another peer with a wrong password", terms: spare, sets: all, lossless: true, kept: true, window: 4 * time.Second,
-			fault: misguided(peering.Peer{Address: lab.Router2Addresses.V4, More: "password: wrong"}, nothing), check: badIsDown, restore: forget},
-		{name: "two-routers", title: "one of two routers dies", terms: terms{restart: true, second: true, open: true}, sets: all,
-			lossless: true, but: 250 * time.Millisecond, withBFD: true, window: 5 * time.Second, fault: crashRouter2, restore: startRouter2},
-		{name: "no-api", title: "API server away for 5 s while a pod moves: others", terms: graceful, sets: all, lossless: true,
-			window: 8 * time.Second, fault: moveWithoutAPI, restore: nothing},
-		{name: "no-api-moved", title: "API server away for 5 s while a pod moves: its own Services", terms: graceful,
-			sets: []string{setMoving}, window: 8 * time.Second, fault: moveWithoutAPI, restore: nothing},
-		{name: "saturated", title: fmt.Sprintf("every core busy for %d min (probed every 100 ms)", minutes),
-			terms: terms{restart: true, bfd: true}, sets: all, kept: true, steady: true, once: true, window: time.Second,
-			probe: 100 * time.Millisecond, fault: saturate(minutes), restore: nothing},
+		{
+			name:     "kill",
+			title:    "speaker killed (SIGKILL), graceful restart",
+			terms:    graceful,
+			sets:     all,
+			lossless: true,
+			kept:     true,
+			withBFD:  true,
+			window:   5 * time.Second,
+			fault:    kill,
+			restore:  renew,
+		},
+		{
+			name:    "kill-plain",
+			title:   "speaker killed (SIGKILL), no graceful restart",
+			sets:    all,
+			window:  5 * time.Second,
+			fault:   kill,
+			restore: renew,
+		},
+		{
+			name:    "router-restart",
+			title:   "router's daemons restarted, graceful restart on both sides",
+			terms:   terms{restart: true, routerRestart: true},
+			sets:    all,
+			window:  5 * time.Second,
+			fault:   restartRouter,
+			restore: nothing,
+		},
+		{
+			name:    "router-killed",
+			title:   "router's daemons killed and started, graceful restart on both sides",
+			terms:   terms{restart: true, routerRestart: true},
+			sets:    all,
+			window:  5 * time.Second,
+			fault:   killRouter,
+			restore: nothing,
+		},
+	}
+}
+
+// strayPeers returns the scenarios of another peer with which no session can come up.
+func strayPeers() []scenario {
+	return []scenario{
+		{
+			name:     "unreachable",
+			title:    "another peer is not there when speakers start",
+			terms:    graceful,
+			sets:     all,
+			lossless: true,
+			kept:     true,
+			window:   3 * time.Second,
+			fault:    misguided(peering.Peer{Address: nobody}, upgrade),
+			check:    badIsDown,
+			restore:  forget,
+		},
+		{
+			name:     "wrong-asn",
+			title:    "another peer with a wrong AS number",
+			terms:    spare,
+			sets:     all,
+			lossless: true,
+			kept:     true,
+			window:   4 * time.Second,
+			fault:    misguided(peering.Peer{Address: lab.Router2Addresses.V4, PeerASN: 64999}, nothing),
+			check:    badIsDown,
+			restore:  forget,
+		},
+		{
+			name:     "wrong-password",
+			title:    "another peer with a wrong password",
+			terms:    spare,
+			sets:     all,
+			lossless: true,
+			kept:     true,
+			window:   4 * time.Second,
+			fault: misguided(peering.Peer{
+				Address: lab.Router2Addresses.V4,
+				More:    "password: wrong",
+			}, nothing),
+			check:   badIsDown,
+			restore: forget,
+		},
+	}
+}
+
+// others returns the scenarios of a second router, of the API server, and of a machine that
+// has too much to do.
+func others(minutes int) []scenario {
+	return []scenario{
+		{
+			name:     "two-routers",
+			title:    "one of two routers dies",
+			terms:    terms{restart: true, second: true, open: true},
+			sets:     all,
+			lossless: true,
+			but:      250 * time.Millisecond,
+			withBFD:  true,
+			window:   5 * time.Second,
+			fault:    crashRouter2,
+			restore:  startRouter2,
+		},
+		{
+			name:     "no-api",
+			title:    "API server away for 5 s while a pod moves: others",
+			terms:    graceful,
+			sets:     all,
+			lossless: true,
+			window:   8 * time.Second,
+			fault:    moveWithoutAPI,
+			restore:  nothing,
+		},
+		{
+			name:    "no-api-moved",
+			title:   "API server away for 5 s while a pod moves: its own Services",
+			terms:   graceful,
+			sets:    []string{setMoving},
+			window:  8 * time.Second,
+			fault:   moveWithoutAPI,
+			restore: nothing,
+		},
+		{
+			name:    "saturated",
+			title:   fmt.Sprintf("every core busy for %d min (probed every 100 ms)", minutes),
+			terms:   terms{restart: true, bfd: true},
+			sets:    all,
+			kept:    true,
+			steady:  true,
+			once:    true,
+			window:  time.Second,
+			probe:   100 * time.Millisecond,
+			fault:   saturate(minutes),
+			restore: nothing,
+		},
 	}
 }
 
@@ -135,7 +347,8 @@ const bad = "bad"
 func nothing(context.Context, *bed, string) error { return nil }
 
 func drain(ctx context.Context, b *bed, node string) error {
-	_, err := b.Lab.API().Kubectl(ctx, "drain", node, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=60s")
+	_, err := b.Lab.API().Kubectl(ctx, "drain", node, "--ignore-daemonsets", "--force",
+		"--delete-emptydir-data", "--timeout=60s")
 	return err
 }
 
@@ -147,7 +360,8 @@ func uncordon(ctx context.Context, b *bed, node string) error {
 // scale changes how many nodes have a pod of the set that moves.
 func scale(replicas int) step {
 	return func(ctx context.Context, b *bed, _ string) error {
-		_, err := b.Lab.API().Kubectl(ctx, "scale", "deployment/"+appMoving, fmt.Sprintf("--replicas=%d", replicas))
+		_, err := b.Lab.API().Kubectl(ctx, "scale", "deployment/"+appMoving,
+			fmt.Sprintf("--replicas=%d", replicas))
 		return err
 	}
 }
@@ -221,10 +435,12 @@ func forget(ctx context.Context, b *bed, _ string) error {
 // badIsDown makes sure that the peer with which nothing can come up was tried, and that the Speaker object
 // says why not.
 func badIsDown(ctx context.Context, b *bed, node string) error {
-	path := fmt.Sprintf(`jsonpath={.status.bgp.sessions[?(@.peer==%[1]q)].state}: {.status.bgp.sessions[?(@.peer==%[1]q)].lastError}`, bad)
+	path := fmt.Sprintf(`jsonpath={.status.bgp.sessions[?(@.peer==%[1]q)].state}: `+
+		`{.status.bgp.sessions[?(@.peer==%[1]q)].lastError}`, bad)
 	return bench.Poll(ctx, 10*time.Second, "the bad peer was tried", func() error {
 		out, err := b.Lab.API().Kubectl(ctx, "get", "speaker", node, "-o", path)
-		if err == nil && (len(out) < len("Connecting: x") || string(out[:len("Connecting")]) != "Connecting") {
+		if err == nil &&
+			(len(out) < len("Connecting: x") || string(out[:len("Connecting")]) != "Connecting") {
 			err = fmt.Errorf("the speaker of %s says %q", node, out)
 		}
 		return err
@@ -244,7 +460,8 @@ func moveWithoutAPI(ctx context.Context, b *bed, _ string) error {
 	if len(nodes) == 0 {
 		return errors.New("there is no pod to move")
 	}
-	out, err := b.Lab.API().Kubectl(ctx, "get", "pods", "-l", "app="+appMoving, "--field-selector", "spec.nodeName="+nodes[0],
+	out, err := b.Lab.API().Kubectl(ctx, "get", "pods", "-l", "app="+appMoving,
+		"--field-selector", "spec.nodeName="+nodes[0],
 		"-o", "jsonpath={.items[0].metadata.name}")
 	if err != nil {
 		return err

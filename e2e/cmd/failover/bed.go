@@ -62,12 +62,16 @@ type kind struct {
 }
 
 func kinds() map[string]kind {
-	const others = "[{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [node2, node3]}]}]"
+	const others = "[{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: " +
+		"[node2, node3]}]}]"
 	const second = "[{weight: 100, preference: {matchLabels: {kubernetes.io/hostname: node2}}}]"
 	return map[string]kind{
-		setLocal:   {32, "10.77.0.160/27, fd77::a00/123", "[]", "[]", bench.AppEverywhere, corev1.ServiceExternalTrafficPolicyLocal},
-		setCluster: {32, "10.77.0.192/27, fd77::b00/123", others, "[]", bench.AppOnNode1, corev1.ServiceExternalTrafficPolicyCluster},
-		setMany:    {1000, "10.99.0.0/22, fd77::1:0/118", others, second, bench.AppOnNode1, corev1.ServiceExternalTrafficPolicyCluster},
+		setLocal: {32, "10.77.0.160/27, fd77::a00/123", "[]", "[]", bench.AppEverywhere,
+			corev1.ServiceExternalTrafficPolicyLocal},
+		setCluster: {32, "10.77.0.192/27, fd77::b00/123", others, "[]", bench.AppOnNode1,
+			corev1.ServiceExternalTrafficPolicyCluster},
+		setMany: {1000, "10.99.0.0/22, fd77::1:0/118", others, second, bench.AppOnNode1,
+			corev1.ServiceExternalTrafficPolicyCluster},
 	}
 }
 
@@ -86,7 +90,8 @@ func (b *bed) makeSet(ctx context.Context, name string) (set, error) {
 	if _, made := b.sets[name]; !made {
 		if name == setMany {
 			// These are not in the LAN's subnet: a route makes the client resolve them there.
-			if _, err := b.Lab.Client().Exec(ctx, "ip", "route", "replace", "10.99.0.0/22", "dev", "eth0"); err != nil {
+			_, err := b.Lab.Client().Exec(ctx, "ip", "route", "replace", "10.99.0.0/22", "dev", "eth0")
+			if err != nil {
 				return set{}, err
 			}
 		}
@@ -104,7 +109,12 @@ spec: {ipAddressPools: [%[1]s], nodeSelectors: %[3]s, preferredNodeSelectors: %[
 		if err := b.Apply(ctx, manifest); err != nil {
 			return set{}, err
 		}
-		addresses, err := b.MakeServices(ctx, bench.Set{Name: name, Count: kind.count, App: kind.app, Policy: kind.policy})
+		addresses, err := b.MakeServices(ctx, bench.Set{
+			Name:   name,
+			Count:  kind.count,
+			App:    kind.app,
+			Policy: kind.policy,
+		})
 		if err != nil {
 			return set{}, err
 		}

@@ -34,7 +34,8 @@ func (f fault) String() string {
 	if f.length == forever {
 		return fmt.Sprintf("%.1fs on: %s %s", f.begin.Seconds(), f.kind.name, where)
 	}
-	return fmt.Sprintf("%.1fs to %.1fs: %s %s", f.begin.Seconds(), (f.begin + f.length).Seconds(), f.kind.name, where)
+	return fmt.Sprintf("%.1fs to %.1fs: %s %s",
+		f.begin.Seconds(), (f.begin + f.length).Seconds(), f.kind.name, where)
 }
 
 // A faultKind is a way to break something.
@@ -99,60 +100,92 @@ func (f fault) end() time.Duration {
 	return f.begin + f.length
 }
 
+// signal returns what sends a signal to the speaker of the fault's node.
+func signal(s syscall.Signal) func(context.Context, *lab.Lab, fault) error {
+	return func(_ context.Context, l *lab.Lab, f fault) error {
+		return l.Node(f.node).KillProcess(product.SpeakerProcess, s)
+	}
+}
+
 // faultKinds lists all.
 func faultKinds() []faultKind {
 	heal := func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Heal(ctx) }
-	signal := func(s syscall.Signal) func(context.Context, *lab.Lab, fault) error {
-		return func(_ context.Context, l *lab.Lab, f fault) error {
-			return l.Node(f.node).KillProcess(product.SpeakerProcess, s)
-		}
-	}
 	return []faultKind{
 		{
-			name: "crash", lasting: true, holds: during(processesOf, networkOf),
-			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Crash(ctx) },
-			end:   func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Start(ctx) },
+			name:    "crash",
+			lasting: true,
+			holds:   during(processesOf, networkOf),
+			start: func(ctx context.Context, l *lab.Lab, f fault) error {
+				return l.Node(f.node).Crash(ctx)
+			},
+			end: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Start(ctx) },
 		},
 		{
-			name: "cut", holds: during(networkOf), end: heal,
+			name:  "cut",
+			holds: during(networkOf),
+			end:   heal,
 			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Cut(ctx) },
 		},
 		{
-			name: "hang", holds: during(processesOf),
+			name:  "hang",
+			holds: during(processesOf),
 			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Hang(ctx) },
 			end:   func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Unhang(ctx) },
 		},
-		{name: "freeze", holds: during(processesOf), start: signal(syscall.SIGSTOP), end: signal(syscall.SIGCONT)},
+		{
+			name:  "freeze",
+			holds: during(processesOf),
+			start: signal(syscall.SIGSTOP),
+			end:   signal(syscall.SIGCONT),
+		},
 		{
 			// The kubelet starts it again, ever more slowly: it is killed once, and its pod replaced in the
 			// end.
-			name: "kill", lasting: true, holds: during(processesOf), start: signal(syscall.SIGKILL),
-			end: func(ctx context.Context, l *lab.Lab, f fault) error { return bench.RenewSpeaker(ctx, l, f.node) },
+			name:    "kill",
+			lasting: true,
+			holds:   during(processesOf),
+			start:   signal(syscall.SIGKILL),
+			end: func(ctx context.Context, l *lab.Lab, f fault) error {
+				return bench.RenewSpeaker(ctx, l, f.node)
+			},
 		},
 		{
-			name: "partition", holds: during(networkOf), end: heal,
-			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Network().Part(ctx, f.node, f.other) },
+			name:  "partition",
+			holds: during(networkOf),
+			end:   heal,
+			start: func(ctx context.Context, l *lab.Lab, f fault) error {
+				return l.Network().Part(ctx, f.node, f.other)
+			},
 		},
 		{
-			name: "blocked port", holds: during(networkOf), end: heal,
+			name:  "blocked port",
+			holds: during(networkOf),
+			end:   heal,
 			start: func(ctx context.Context, l *lab.Lab, f fault) error {
 				return l.Node(f.node).Block(ctx, product.MemberPort)
 			},
 		},
 		{
-			name: "drain", lasting: true,
+			name:    "drain",
+			lasting: true,
 			holds: func(f fault) []hold {
 				// It takes an API server to begin.
 				return append(during(dutyOf)(f), hold{apiPart, f.begin, f.begin + 2*time.Second})
 			},
 			start: func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Drain(ctx) },
-			end:   func(ctx context.Context, l *lab.Lab, f fault) error { return l.Node(f.node).Undrain(ctx) },
+			end: func(ctx context.Context, l *lab.Lab, f fault) error {
+				return l.Node(f.node).Undrain(ctx)
+			},
 		},
 		{
 			name:  apiKilled,
 			holds: func(f fault) []hold { return []hold{{apiPart, f.begin, f.end() + apiReturns}} },
-			start: func(ctx context.Context, l *lab.Lab, _ fault) error { return l.Component(lab.APIServer).Kill(ctx) },
-			end:   func(ctx context.Context, l *lab.Lab, _ fault) error { return l.Component(lab.APIServer).Start(ctx) },
+			start: func(ctx context.Context, l *lab.Lab, _ fault) error {
+				return l.Component(lab.APIServer).Kill(ctx)
+			},
+			end: func(ctx context.Context, l *lab.Lab, _ fault) error {
+				return l.Component(lab.APIServer).Start(ctx)
+			},
 		},
 	}
 }

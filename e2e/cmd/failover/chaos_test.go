@@ -19,7 +19,8 @@ func TestPlanFaults(t *testing.T) {
 		}
 		for i, f := range plan {
 			kinds[f.kind.name] = true
-			if f.begin > faultsWithin || f.node == f.other && f.node != "" || (f.node == "") != (f.kind.name == apiKilled) {
+			if f.begin > faultsWithin || f.node == f.other && f.node != "" ||
+				(f.node == "") != (f.kind.name == apiKilled) {
 				t.Errorf("seed %d: %s", seed, f)
 			}
 			for _, other := range plan[:i] {

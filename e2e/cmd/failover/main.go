@@ -6,11 +6,12 @@
 //
 //	RUNS       how many times each scenario runs; default 20
 //	SCENARIOS  regular expression of the scenarios to run; default all
-//	WINDOW     for how long two Ethernet addresses may be stated for one address, in ms; default 1000. Where thousands are handed
-//	           over at once it is --hand-over-timeout, 3 s
+//	WINDOW     for how long two Ethernet addresses may be stated for one address, in ms; default
+//	           1000. Where thousands are handed over at once it is --hand-over-timeout, 3 s
 //	SEED       the faults of the first run of the scenario "chaos"; the second has the next number. Default 1
 //	MINUTES    how long the scenario "saturated" lasts; default 10
-//	OUT        file for the lines of JSON; default failover-*.jsonl in the system's directory for temporary files
+//	OUT        file for the lines of JSON; default failover-*.jsonl in the system's directory for
+//	           temporary files
 //	LAB        name of the lab; default "failover". One that is up is used, and stays
 //	ROOT       folder of the product's sources, with dist and manifests; default the folder above
 package main
@@ -56,7 +57,9 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	chosen := slices.DeleteFunc(scenarios(s.Minutes), func(sc scenario) bool { return !s.Which.MatchString(sc.name) })
+	chosen := slices.DeleteFunc(scenarios(s.Minutes), func(sc scenario) bool {
+		return !s.Which.MatchString(sc.name)
+	})
 	if len(chosen) == 0 {
 		return fmt.Errorf("no scenario matches %q", s.Which)
 	}
@@ -93,10 +96,12 @@ func broken(sc scenario, results []result, window int64) error {
 	window = max(window, sc.overlap.Milliseconds())
 	for _, r := range results {
 		if r.Longest > window {
-			errs = append(errs, fmt.Errorf("run %d: two at once for %d ms, %d are allowed: %s", r.Run, r.Longest, window, r.Overlaps[0]))
+			errs = append(errs, fmt.Errorf("run %d: two at once for %d ms, %d are allowed: %s",
+				r.Run, r.Longest, window, r.Overlaps[0]))
 		}
 		if sc.still && r.Changes > 0 {
-			errs = append(errs, fmt.Errorf("run %d: %d changes of owner, the first after %d ms", r.Run, r.Changes, r.FirstChange))
+			errs = append(errs, fmt.Errorf("run %d: %d changes of owner, the first after %d ms",
+				r.Run, r.Changes, r.FirstChange))
 		}
 	}
 	return errors.Join(errs...)

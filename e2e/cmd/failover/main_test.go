@@ -35,7 +35,8 @@ func TestScenariosAreComplete(t *testing.T) {
 			t.Errorf("two are called %s", sc.name)
 		}
 		names[sc.name] = true
-		if sc.title == "" || (sc.fault == nil || sc.restore == nil) != sc.chaos || sc.window == 0 || kinds()[sc.set].count == 0 {
+		if sc.title == "" || (sc.fault == nil || sc.restore == nil) != sc.chaos || sc.window == 0 ||
+			kinds()[sc.set].count == 0 {
 			t.Errorf("%s lacks something", sc.name)
 		}
 	}

@@ -78,11 +78,16 @@ func (b *bed) watch(sc scenario, s set) (*watcher, error) {
 	if w.capture, err = watch.StartCapture(b.Lab, s.addresses); err != nil {
 		return nil, err
 	}
-	if w.asker, err = watch.StartAsker(b.Lab, lab.HostRouter, lab.RouterAddresses, s.probed, w.ask); err != nil {
+	if w.asker, err = watch.StartAsker(b.Lab, lab.HostRouter, lab.RouterAddresses, s.probed,
+		w.ask); err != nil {
 		return nil, errors.Join(err, w.capture.Stop())
 	}
 	w.traffic, err = watch.StartTraffic(watch.TrafficConfig{
-		Lab: b.Lab, Host: lab.HostClient, Addresses: s.probed, Port: bench.EchoPort, Interval: cmp.Or(sc.probe, bench.ProbeInterval),
+		Lab:       b.Lab,
+		Host:      lab.HostClient,
+		Addresses: s.probed,
+		Port:      bench.EchoPort,
+		Interval:  cmp.Or(sc.probe, bench.ProbeInterval),
 	})
 	if err != nil {
 		w.asker.Stop()
@@ -104,7 +109,8 @@ func (w *watcher) calm(ctx context.Context) error {
 	if err := bench.Served(ctx, w.traffic, bench.CalmLimit); err != nil {
 		return err
 	}
-	return bench.Poll(ctx, bench.CalmLimit-time.Since(begin), "one node answers for each address", func() error {
+	what := "one node answers for each address"
+	return bench.Poll(ctx, bench.CalmLimit-time.Since(begin), what, func() error {
 		from := time.Now().Add(-bench.Calm)
 		if from.Before(begin) {
 			return errors.New("it has hardly begun")
@@ -258,9 +264,11 @@ func (w *watcher) judge(r *result, measured []netip.Addr, at times) {
 		r.Lost += loss.Lost + back.Lost
 		r.Sent += loss.Sent + back.Sent
 		if addr.Is4() {
-			r.Loss4, r.Back4 = append(r.Loss4, loss.Longest.Milliseconds()), append(r.Back4, back.Longest.Milliseconds())
+			r.Loss4 = append(r.Loss4, loss.Longest.Milliseconds())
+			r.Back4 = append(r.Back4, back.Longest.Milliseconds())
 		} else {
-			r.Loss6, r.Back6 = append(r.Loss6, loss.Longest.Milliseconds()), append(r.Back6, back.Longest.Milliseconds())
+			r.Loss6 = append(r.Loss6, loss.Longest.Milliseconds())
+			r.Back6 = append(r.Back6, back.Longest.Milliseconds())
 		}
 	}
 	claims := w.capture.Claims(at.from)
@@ -270,7 +278,9 @@ func (w *watcher) judge(r *result, measured []netip.Addr, at times) {
 		r.LastChange = changes[len(changes)-1].At.Sub(r.At).Milliseconds()
 	}
 	overlaps := watch.Overlaps(claims, quietTimes*w.ask)
-	slices.SortStableFunc(overlaps, func(a, b watch.Overlap) int { return cmp.Compare(b.Length(), a.Length()) })
+	slices.SortStableFunc(overlaps, func(a, b watch.Overlap) int {
+		return cmp.Compare(b.Length(), a.Length())
+	})
 	r.OverlapCount = len(overlaps)
 	for _, o := range overlaps[:min(len(overlaps), maxOverlaps)] {
 		r.Longest = max(r.Longest, o.Length().Milliseconds())

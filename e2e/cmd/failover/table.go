@@ -10,11 +10,13 @@ import (
 
 // printHeader explains the table and begins it.
 func printHeader() {
-	fmt.Print(`Loss is for how long an address was not to be reached, in ms: a client sends it a datagram every 10 ms. Min, median, p99 and
-max are over all measured addresses of all runs. "Back" is the longest loss while what was broken returns. "Two at once" is
-the longest time for which two Ethernet addresses were stated for one address, over all frames at the switch. "Moved" is the
-mean number of addresses that another node had before what was broken returned; "astray" the largest number for which, when
-all was whole again, the client still sent to another node than the owner.
+	fmt.Print(`Loss is for how long an address was not to be reached, in ms: a client sends it a datagram
+every 10 ms. Min, median, p99 and max are over all measured addresses of all runs. "Back" is
+the longest loss while what was broken returns. "Two at once" is the longest time for which two
+Ethernet addresses were stated for one address, over all frames at the switch. "Moved" is the
+mean number of addresses that another node had before what was broken returned; "astray" the
+largest number for which, when all was whole again, the client still sent to another node than
+the owner.
 
 | scenario | family | runs | addresses | min | median | p99 | max | back | two at once | moved | astray |
 |---|---|---|---|---|---|---|---|---|---|---|---|
@@ -43,10 +45,12 @@ func printRows(sc scenario, results []result) {
 	} {
 		var loss, back []time.Duration
 		for _, r := range results {
-			loss, back = append(loss, bench.Milliseconds(family.loss(r))...), append(back, bench.Milliseconds(family.back(r))...)
+			loss = append(loss, bench.Milliseconds(family.loss(r))...)
+			back = append(back, bench.Milliseconds(family.back(r))...)
 		}
 		s := watch.SummaryOf(loss)
-		fmt.Printf("| %s | %s | %d | %d | %d | %d | %d | %d | %d | %d ms | %.1f | %d |\n", sc.title, family.name, len(results), s.Count,
+		fmt.Printf("| %s | %s | %d | %d | %d | %d | %d | %d | %d | %d ms | %.1f | %d |\n",
+			sc.title, family.name, len(results), s.Count,
 			s.Min.Milliseconds(), s.Median.Milliseconds(), s.P99.Milliseconds(), s.Max.Milliseconds(),
 			watch.SummaryOf(back).Max.Milliseconds(), longest, float64(moved)/float64(len(results)), astray)
 	}
@@ -61,6 +65,7 @@ func printSettled(results []result) {
 	for _, r := range results {
 		settled = append(settled, r.Settled)
 	}
-	fmt.Printf("\nFrom the end of mending until one node answered for each address and the client was served at all, seeds %d to %d: %s\n\n",
+	fmt.Printf("\nFrom the end of mending until one node answered for each address and the client was "+
+		"served at all, seeds %d to %d: %s\n\n",
 		results[0].Seed, results[len(results)-1].Seed, watch.SummaryOf(bench.Milliseconds(settled)))
 }

@@ -18,7 +18,8 @@ func newFaults(name *string) []*cobra.Command {
 	components := strings.Join(lab.ComponentNames(), ", ")
 	return []*cobra.Command{
 		newFault(name, "cut NODE...", "Pull a node's cable at the switch", "", onNode((*lab.Node).Cut)),
-		newFault(name, "heal NODE...", "Plug a node's cable in again; undo block, part and leave", "", onNode((*lab.Node).Heal)),
+		newFault(name, "heal NODE...", "Plug a node's cable in again; undo block, part and leave", "",
+			onNode((*lab.Node).Heal)),
 		newFault(name, "leave NODE...", "Take a node's ports out of the service LAN; its carrier stays", "",
 			func(l *lab.Lab, ctx context.Context, node string) error {
 				return l.Node(node).LeaveVLAN(ctx, lab.ServiceLAN)
@@ -29,17 +30,26 @@ func newFaults(name *string) []*cobra.Command {
 			}),
 		newPart(name),
 		newBlock(name),
-		newFault(name, "drain NODE...", "Cordon a node and label it for load balancers to leave it", "", onNode((*lab.Node).Drain)),
+		newFault(name, "drain NODE...", "Cordon a node and label it for load balancers to leave it", "",
+			onNode((*lab.Node).Drain)),
 		newFault(name, "undrain NODE...", "Take a drained node back", "", onNode((*lab.Node).Undrain)),
 		newFault(name, "crash NODE...", "Take the power from a node",
-			"Take the power from a node: its cable goes dead and all its processes end at once. Its disk stays.", onNode((*lab.Node).Crash)),
-		newFault(name, "hang NODE...", "Stop every process of a node; its kernel goes on", "", onNode((*lab.Node).Hang)),
-		newFault(name, "unhang NODE...", "Let the processes of a hung node go on", "", onNode((*lab.Node).Unhang)),
+			"Take the power from a node: its cable goes dead and all its processes end at once. "+
+				"Its disk stays.",
+			onNode((*lab.Node).Crash)),
+		newFault(name, "hang NODE...", "Stop every process of a node; its kernel goes on", "",
+			onNode((*lab.Node).Hang)),
+		newFault(name, "unhang NODE...", "Let the processes of a hung node go on", "",
+			onNode((*lab.Node).Unhang)),
 		newFault(name, "stop COMPONENT...", "Stop a component of the control plane",
-			"Stop a component of the control plane: "+components+".", func(l *lab.Lab, ctx context.Context, name string) error { return l.Component(name).Stop(ctx) }),
+			"Stop a component of the control plane: "+components+".",
+			func(l *lab.Lab, ctx context.Context, name string) error {
+				return l.Component(name).Stop(ctx)
+			}),
 		newFault(name, "start NODE|COMPONENT...", "Boot a crashed node, or start a stopped component",
-			"Boot a node that crashed, with its cable plugged in, or start a stopped component of the control plane ("+
-				components+"), and wait until it is ready.", start),
+			"Boot a node that crashed, with its cable plugged in, or start a stopped component of the "+
+				"control plane ("+components+"), and wait until it is ready.",
+			start),
 	}
 }
 
@@ -57,7 +67,9 @@ func start(l *lab.Lab, ctx context.Context, what string) error {
 }
 
 // newFault returns a command that does the same to each of its arguments, one after another.
-func newFault(name *string, use, short, long string, do func(*lab.Lab, context.Context, string) error) *cobra.Command {
+func newFault(
+	name *string, use, short, long string, do func(*lab.Lab, context.Context, string) error,
+) *cobra.Command {
 	verb, _, _ := strings.Cut(use, " ")
 	return &cobra.Command{
 		Use:   use,
@@ -74,7 +86,8 @@ func newFault(name *string, use, short, long string, do func(*lab.Lab, context.C
 				if err := do(l, cmd.Context(), what); err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.ErrOrStderr(), "%6.1fs  %s %s: done\n", time.Since(begin).Seconds(), verb, what)
+				fmt.Fprintf(cmd.ErrOrStderr(), "%6.1fs  %s %s: done\n",
+					time.Since(begin).Seconds(), verb, what)
 			}
 			return nil
 		},

@@ -30,10 +30,12 @@ func newImageBuild() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "build --ref REF --out ARCHIVE FILE[:PATH[:MODE]]...",
 		Short: "Build an image on an empty root from static binaries and other files",
-		Long: `Build an image from files. PATH is where a file goes in the image, by default /NAME; MODE is octal, by default 755.
-The first file is the entrypoint unless --entrypoint says otherwise. The same files give the same bytes.`,
-		Example: `  lab image build --ref lab.test/thing:1 --out thing.tar --user 65532 ./thing ./thing.conf:/etc/thing.conf:644`,
-		Args:    cobra.MinimumNArgs(1),
+		Long: `Build an image from files. PATH is where a file goes in the image, by default /NAME;
+MODE is octal, by default 755. The first file is the entrypoint unless --entrypoint says otherwise.
+The same files give the same bytes.`,
+		Example: "  lab image build --ref lab.test/thing:1 --out thing.tar --user 65532 " +
+			"./thing ./thing.conf:/etc/thing.conf:644",
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			for _, arg := range args {
 				file, err := parseFile(arg)
@@ -51,7 +53,8 @@ The first file is the entrypoint unless --entrypoint says otherwise. The same fi
 	flags := cmd.Flags()
 	flags.StringVar(&spec.Ref, "ref", "", "reference of the image, with a tag: lab.test/thing:1")
 	flags.StringVar(&out, "out", "", "docker-archive to write")
-	flags.StringArrayVar(&spec.Entrypoint, "entrypoint", nil, "command of a container; repeat it for each argument")
+	flags.StringArrayVar(&spec.Entrypoint, "entrypoint", nil,
+		"command of a container; repeat it for each argument")
 	flags.StringVar(&spec.User, "user", "", "numeric user, or user:group, that runs it (default root)")
 	for _, required := range []string{"ref", "out"} {
 		if err := cmd.MarkFlagRequired(required); err != nil {
@@ -85,8 +88,8 @@ func newImageLoad(name *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "load ARCHIVE...",
 		Short: "Load docker-archives into every node",
-		Long: `Load docker-archives into every node that runs, and into the others when they start. Use them with imagePullPolicy
-Never or IfNotPresent.`,
+		Long: `Load docker-archives into every node that runs, and into the others when they start.
+Use them with imagePullPolicy Never or IfNotPresent.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := lab.Open(*name)

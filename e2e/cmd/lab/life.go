@@ -16,8 +16,8 @@ func newUp(name *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start a lab",
-		Long: `Start a lab, and return when its nodes are Ready. Leftovers of an earlier lab of the same name are removed first.
-Ctrl-C, or a failure, takes everything down again.`,
+		Long: `Start a lab, and return when its nodes are Ready. Leftovers of an earlier lab of the same name
+are removed first. Ctrl-C, or a failure, takes everything down again.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			options.Name = *name
@@ -28,7 +28,8 @@ Ctrl-C, or a failure, takes everything down again.`,
 				return err
 			}
 			out := cmd.OutOrStdout()
-			fmt.Fprintf(out, "Lab %s is up after %.1f s. To look around:\n", l.Name(), time.Since(start).Seconds())
+			fmt.Fprintf(out, "Lab %s is up after %.1f s. To look around:\n",
+				l.Name(), time.Since(start).Seconds())
 			printHints(out, l.Name(), l.Families().Of(lab.NodeAddresses(1))[0])
 			return nil
 		},
@@ -37,13 +38,19 @@ Ctrl-C, or a failure, takes everything down again.`,
 	flags.IntVar(&options.Nodes, "nodes", 3, fmt.Sprintf("number of nodes, 1 to %d", lab.MaxNodes))
 	flags.StringVar(&options.ProxyMode, "proxy-mode", "nftables", "mode of kube-proxy: nftables or iptables")
 	flags.StringVar((*string)(&options.Families), "families", string(lab.DualStack), fmt.Sprintf(
-		"IP families of the cluster and all hosts: %s, %s, %s or %s", lab.DualStack, lab.DualStackIPv6First, lab.IPv4Only, lab.IPv6Only))
+		"IP families of the cluster and all hosts: %s, %s, %s or %s",
+		lab.DualStack, lab.DualStackIPv6First, lab.IPv4Only, lab.IPv6Only))
 	flags.BoolVar(&options.ServiceLAN, "service-lan", false,
-		"give nodes, client and stranger a second interface, svc0, on a network of its own: 10.78.0.0/24, fd78::/64")
-	flags.DurationVar(&options.NodeGrace, "node-grace", 8*time.Second, "how long a node may be silent before it is NotReady")
-	flags.StringVar(&options.KubernetesBinary, "kubernetes", "", "multi-call Kubernetes binary to use instead of building one")
-	flags.StringArrayVar(&options.APIServerFlags, "apiserver-flag", nil, "a further flag of the API server; may be repeated")
-	flags.StringArrayVar(&options.Images, "image", nil, "docker-archive to load into every node; may be repeated")
+		"give nodes, client and stranger a second interface, svc0, on a network of its own: "+
+			"10.78.0.0/24, fd78::/64")
+	flags.DurationVar(&options.NodeGrace, "node-grace", 8*time.Second,
+		"how long a node may be silent before it is NotReady")
+	flags.StringVar(&options.KubernetesBinary, "kubernetes", "",
+		"multi-call Kubernetes binary to use instead of building one")
+	flags.StringArrayVar(&options.APIServerFlags, "apiserver-flag", nil,
+		"a further flag of the API server; may be repeated")
+	flags.StringArrayVar(&options.Images, "image", nil,
+		"docker-archive to load into every node; may be repeated")
 	return cmd
 }
 
@@ -51,8 +58,8 @@ func newDown(name *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "down",
 		Short: "End a lab and remove everything of it",
-		Long: `End every process of a lab and remove its namespaces, control groups and files, logs included. It also removes what
-a lab left that ended half way. It is no error if there is nothing.`,
+		Long: `End every process of a lab and remove its namespaces, control groups and files, logs included.
+It also removes what a lab left that ended half way. It is no error if there is nothing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return lab.Remove(cmd.Context(), *name) },
 	}
@@ -62,8 +69,9 @@ func newBuild() *cobra.Command {
 	return &cobra.Command{
 		Use:   "build",
 		Short: "Build what \"lab up\" needs, if it is not in the cache",
-		Long: `Build the Kubernetes binary and the images of every node into ~/.cache/berth-lab ($XDG_CACHE_HOME/berth-lab), if they
-are not there, and print the path of the binary. Files there that belong to older sources may be deleted at any time.`,
+		Long: `Build the Kubernetes binary and the images of every node into ~/.cache/berth-lab
+($XDG_CACHE_HOME/berth-lab), if they are not there, and print the path of the binary.
+Files there that belong to older sources may be deleted at any time.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			binary, err := lab.Build(cmd.Context(), cmd.ErrOrStderr())
@@ -102,7 +110,8 @@ func newDeps() *cobra.Command {
 				if r.Essential {
 					by = "lab up"
 				}
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", r.Package, r.Purpose, by, strings.Join(r.Missing(), " "))
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\n",
+					r.Package, r.Purpose, by, strings.Join(r.Missing(), " "))
 			}
 			return table.Flush()
 		},

@@ -42,7 +42,8 @@ func newStatus(name *string) *cobra.Command {
 }
 
 func printStatus(out io.Writer, s lab.Status) error {
-	fmt.Fprintf(out, "Lab %s, up for %s, files and logs in %s\n\n", s.Name, time.Since(s.Created).Round(time.Second), s.Dir)
+	fmt.Fprintf(out, "Lab %s, up for %s, files and logs in %s\n\n",
+		s.Name, time.Since(s.Created).Round(time.Second), s.Dir)
 	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "NODE\tADDRESSES\tSTATE\tCABLE\tREADY\tPROCESSES\tMEMORY")
 	for _, n := range s.Nodes {
@@ -51,7 +52,8 @@ func printStatus(out io.Writer, s lab.Status) error {
 			cable = "plugged"
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n",
-			n.Name, strings.Trim(fmt.Sprint(n.Addresses), "[]"), n.State, cable, n.Ready, n.Processes, mebibytes(n.RSS))
+			n.Name, strings.Trim(fmt.Sprint(n.Addresses), "[]"), n.State, cable, n.Ready,
+			n.Processes, mebibytes(n.RSS))
 	}
 	fmt.Fprintln(table, "\nCOMPONENT\tPROCESS\tMEMORY")
 	for _, c := range s.Components {
@@ -91,11 +93,12 @@ func newExec(name *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec HOST -- COMMAND [ARGUMENT...]",
 		Short: "Run a command on a host: sw, cp, router, router2, client, ext, stranger, node1, ...",
-		Long: `Run a command on a host of the lab: sw (the switch), cp (the control plane), router, router2 if it
-was started, client, ext, stranger, or a node.
+		Long: `Run a command on a host of the lab: sw (the switch), cp (the control plane), router,
+router2 if it was started, client, ext, stranger, or a node.
 
-On a node, ps shows that node, ctr talks to its containerd, and files below /run and /var/lib are its own. On the others
-only the network is different. KUBECONFIG is set and kubectl is in PATH; it works where the network leads to cp.`,
+On a node, ps shows that node, ctr talks to its containerd, and files below /run and /var/lib are its own.
+On the others only the network is different. KUBECONFIG is set and kubectl is in PATH; it works where the
+network leads to cp.`,
 		Example: `  lab exec node1 -- ps ax
   lab exec node1 -- ctr -n k8s.io containers ls
   lab exec client -- arping -c1 -I eth0 10.77.0.11
@@ -121,8 +124,8 @@ func newKubectl(name *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "kubectl [--] ARGUMENT...",
 		Short: "Run the cluster's own kubectl as administrator",
-		Long: `Run the cluster's own kubectl as administrator. Everything behind the word kubectl belongs to it, so --name stands in
-front: lab --name other kubectl get pods -A`,
+		Long: `Run the cluster's own kubectl as administrator. Everything behind the word kubectl belongs to
+it, so --name stands in front: lab --name other kubectl get pods -A`,
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && args[0] == "--" {
@@ -164,7 +167,8 @@ func newKubeconfig(name *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "kubeconfig",
 		Short: "Print the path of the administrator's kubeconfig",
-		Long: `Print the path of the administrator's kubeconfig. The API server is reachable from inside the lab only:
+		Long: `Print the path of the administrator's kubeconfig. The API server is reachable from inside the
+lab only:
   lab exec cp -- env KUBECONFIG=$(lab kubeconfig) some-tool`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

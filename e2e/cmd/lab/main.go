@@ -37,8 +37,9 @@ func newCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "lab",
 		Short: "A real Kubernetes cluster in network namespaces, to try and to break",
-		Long: `lab runs a Kubernetes cluster on this machine: each node in network, mount, process, host name and IPC
-namespaces of its own, with containerd, kubelet and kube-proxy, and around them a LAN, a router and clients.
+		Long: `lab runs a Kubernetes cluster on this machine: each node in network, mount, process, host name
+and IPC namespaces of its own, with containerd, kubelet and kube-proxy, and around them a LAN,
+a router and clients.
 
   client 10.77.0.100 fd77::100 ─┐              ┌─ node1 10.77.0.11 fd77::11
   cp     10.77.0.2   fd77::2  ──┤ switch (sw)  ├─ node2 10.77.0.12 fd77::12

@@ -31,16 +31,19 @@ func main() {
 
 func newCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "stranger",
-		Short: "Somebody on the network who has no key and no token, and does harm with what is open to everybody",
+		Use: "stranger",
+		Short: "Somebody on the network who has no key and no token, " +
+			"and does harm with what is open to everybody",
 		Example: `  lab exec stranger -- bin/stranger flood --target 10.77.0.11:7947 --count 60 --for 20s
   lab exec stranger -- bin/stranger claim --address 10.77.0.200 --address fd77::200 --macs 1000`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.AddCommand(
-		newStreams("flood", "Open streams that announce an encrypted message of 20 MiB, and send zeros", stranger.Flood),
-		newStreams("trickle", "Open streams that announce such a message, and send a byte a second", stranger.Trickle),
+		newStreams("flood",
+			"Open streams that announce an encrypted message of 20 MiB, and send zeros", stranger.Flood),
+		newStreams("trickle", "Open streams that announce such a message, and send a byte a second",
+			stranger.Trickle),
 		newStreams("idle", "Open connections and send nothing, or no more than --first", stranger.Idle),
 		newDatagrams(),
 		newRequests(),
@@ -58,7 +61,9 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 // howLong is how long an attack lasts where nothing is said.
 const howLong = 20 * time.Second
 
-func newStreams(use, short string, attack func(context.Context, stranger.Streams) stranger.StreamResult) *cobra.Command {
+func newStreams(
+	use, short string, attack func(context.Context, stranger.Streams) stranger.StreamResult,
+) *cobra.Command {
 	s := stranger.Streams{Dial: dial}
 	var first string
 	cmd := &cobra.Command{
@@ -71,7 +76,8 @@ func newStreams(use, short string, attack func(context.Context, stranger.Streams
 			}
 			s.First = []byte(first)
 			r := attack(cmd.Context(), s)
-			fmt.Fprintf(cmd.OutOrStdout(), "%d connections, %d could not be made, %d closed by the other side, %d open at the end, %d bytes sent\n",
+			fmt.Fprintf(cmd.OutOrStdout(), "%d connections, %d could not be made, "+
+				"%d closed by the other side, %d open at the end, %d bytes sent\n",
 				r.Opened, r.Failed, r.Closed, r.Open, r.Bytes)
 			return nil
 		},
@@ -115,7 +121,8 @@ func newRequests() *cobra.Command {
 		Short: "Ask for a page with bogus tokens",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			answers := stranger.Requests(cmd.Context(), stranger.Client(dial, 5*time.Second), url, perSecond, lasts)
+			answers := stranger.Requests(cmd.Context(), stranger.Client(dial, 5*time.Second),
+				url, perSecond, lasts)
 			var statuses []int
 			for status := range answers {
 				statuses = append(statuses, status)
@@ -183,7 +190,8 @@ func newRouter() *cobra.Command {
 				return err
 			}
 			result := r.Serve(cmd.Context(), listener, lasts)
-			fmt.Fprintf(cmd.OutOrStdout(), "%d sessions, %d refreshes sent\n", result.Sessions, result.Refreshes)
+			fmt.Fprintf(cmd.OutOrStdout(), "%d sessions, %d refreshes sent\n",
+				result.Sessions, result.Refreshes)
 			for _, why := range result.Ended {
 				fmt.Fprintln(cmd.OutOrStdout(), "ended:", why)
 			}

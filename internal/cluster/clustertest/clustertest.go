@@ -35,7 +35,8 @@ var scheme = sync.OnceValue(kube.Scheme)
 // [cluster.AddIndexes].
 func New(t *testing.T, objects ...client.Object) client.WithWatch {
 	t.Helper()
-	builder := fake.NewClientBuilder().WithScheme(scheme()).WithObjects(objects...).WithStatusSubresource(&v1beta1.Speaker{})
+	builder := fake.NewClientBuilder().WithScheme(scheme()).WithObjects(objects...).
+		WithStatusSubresource(&v1beta1.Speaker{})
 	if err := cluster.AddIndexes(t.Context(), indexes{builder}, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,9 @@ func New(t *testing.T, objects ...client.Object) client.WithWatch {
 type indexes struct{ builder *fake.ClientBuilder }
 
 // IndexField implements client.FieldIndexer.
-func (i indexes) IndexField(_ context.Context, o client.Object, field string, values client.IndexerFunc) error {
+func (i indexes) IndexField(
+	_ context.Context, o client.Object, field string, values client.IndexerFunc,
+) error {
 	i.builder.WithIndex(o, field, values)
 	return nil
 }
@@ -98,7 +101,8 @@ func Pool() *v1beta1.IPAddressPool {
 // Change changes an object of an API server.
 func Change[T client.Object](t *testing.T, api client.Client, name string, o T, change func(T)) {
 	t.Helper()
-	if err := api.Get(t.Context(), types.NamespacedName{Namespace: namespaceOf(o), Name: name}, o); err != nil {
+	err := api.Get(t.Context(), types.NamespacedName{Namespace: namespaceOf(o), Name: name}, o)
+	if err != nil {
 		t.Fatal(err)
 	}
 	change(o)

@@ -19,17 +19,28 @@ import (
 	"github.com/berth-lb/berth/pkg/config"
 )
 
-// bgpObjects are a configuration of two pools, lan and dual, and of peers: "tor" and
+// bgpObjects returns a configuration of two pools, lan and dual, and of peers: "tor" and
 // "spine" over IPv4, "six" over IPv6.
 func bgpObjects(peers []string, ads ...v1beta1.BGPAdvertisement) config.Objects {
 	o := config.Objects{
-		Pools:             []v1beta1.IPAddressPool{*controllertest.Pool("lan", 0, "192.0.2.0/24"), *controllertest.Pool("dual", 1, "198.51.100.0/24", "2001:db8::/120")},
+		Pools: []v1beta1.IPAddressPool{
+			*controllertest.Pool("lan", 0, "192.0.2.0/24"),
+			*controllertest.Pool("dual", 1, "198.51.100.0/24", "2001:db8::/120"),
+		},
 		BGPAdvertisements: ads,
-		NodeLabels:        map[string]map[string]string{"n1": {"rack": "1"}, "n2": {"rack": "2"}, "n3": {"rack": "2"}},
+		NodeLabels: map[string]map[string]string{
+			"n1": {"rack": "1"},
+			"n2": {"rack": "2"},
+			"n3": {"rack": "2"},
+		},
 	}
 	for _, name := range peers {
 		o.BGPPeers = append(o.BGPPeers, *controllertest.BGPPeer(name, func(s *v1beta1.BGPPeerSpec) {
-			s.PeerAddress = map[string]string{"tor": "10.0.0.1", "spine": "10.0.0.2", "six": "2001:db8:1::1"}[name]
+			s.PeerAddress = map[string]string{
+				"tor":   "10.0.0.1",
+				"spine": "10.0.0.2",
+				"six":   "2001:db8:1::1",
+			}[name]
 		}))
 	}
 	return o
@@ -42,7 +53,11 @@ func says(node, ranges string, sessions ...string) speaker {
 	s.Status.BGP.Addresses, s.Status.BGP.AddressCount = strings.Fields(ranges), new(int32(0))
 	for _, text := range sessions {
 		peer, families, limited := strings.Cut(text, "/")
-		session := v1beta1.BGPSession{Peer: peer, State: v1beta1.BGPEstablished, Families: []v1beta1.BGPFamily{"IPv4", "IPv6"}}
+		session := v1beta1.BGPSession{
+			Peer:     peer,
+			State:    v1beta1.BGPEstablished,
+			Families: []v1beta1.BGPFamily{"IPv4", "IPv6"},
+		}
 		if limited {
 			session.Families = []v1beta1.BGPFamily{v1beta1.BGPFamily(families)}
 		}
@@ -75,54 +90,96 @@ func TestWhatBecomesOfAServiceByBGP(t *testing.T) {
 	}{
 		{"announced from one node", []string{"tor"}, []v1beta1.BGPAdvertisement{all}, "192.0.2.7",
 			[]speaker{says("n1", "192.0.2.7", "tor/IPv4")},
-			v1beta1.ReasonAnnounced, []string{"192.0.2.7: announced by BGP from 1 node (n1) to 1 session, by BGPAdvertisement all."}},
-		{"from two, to two routers each", []string{"tor", "spine"}, []v1beta1.BGPAdvertisement{all}, "192.0.2.7",
-			[]speaker{says("n2", "192.0.2.0/28", "tor/IPv4", "spine/IPv4"), says("n1", "192.0.2.6-192.0.2.9", "tor/IPv4", "spine/IPv4")},
+			v1beta1.ReasonAnnounced,
+			[]string{"192.0.2.7: announced by BGP from 1 node (n1) to 1 session, by BGPAdvertisement all."}},
+		{"from two, to two routers each",
+			[]string{"tor", "spine"}, []v1beta1.BGPAdvertisement{all}, "192.0.2.7",
+			[]speaker{
+				says("n2", "192.0.2.0/28", "tor/IPv4", "spine/IPv4"),
+				says("n1", "192.0.2.6-192.0.2.9", "tor/IPv4", "spine/IPv4"),
+			},
 			v1beta1.ReasonAnnounced, []string{"from 2 nodes (n1, n2) to 4 sessions"}},
 		{"another node has no session", []string{"tor"}, []v1beta1.BGPAdvertisement{all}, "192.0.2.7",
 			[]speaker{says("n1", "192.0.2.7", "tor/IPv4"), says("n3", "192.0.2.7")},
-			v1beta1.ReasonAnnounced, []string{"from 1 node (n1) to 1 session", "Without an established session for it: 1 node (n3)."}},
+			v1beta1.ReasonAnnounced, []string{
+				"from 1 node (n1) to 1 session", "Without an established session for it: 1 node (n3).",
+			}},
 		{"a session with a peer that is not asked does not count", []string{"tor", "spine"},
-			[]v1beta1.BGPAdvertisement{controllertest.BGPAdvertisement("some", func(s *v1beta1.BGPAdvertisementSpec) { s.Peers = []string{"tor"} })}, "192.0.2.7",
-			[]speaker{says("n1", "192.0.2.7", "tor/IPv4", "spine/IPv4")}, v1beta1.ReasonAnnounced, []string{"to 1 session, by BGPAdvertisement some"}},
-		{"nor one of a node that only another advertisement selects", []string{"tor", "spine"}, []v1beta1.BGPAdvertisement{
-			controllertest.BGPAdvertisement("one", func(s *v1beta1.BGPAdvertisementSpec) { s.Peers, s.NodeSelectors = []string{"tor"}, inRack("1") }),
-			controllertest.BGPAdvertisement("two", func(s *v1beta1.BGPAdvertisementSpec) { s.Peers, s.NodeSelectors = []string{"spine"}, inRack("2") }),
-		}, "192.0.2.7",
-			[]speaker{says("n1", "192.0.2.7", "tor/IPv4", "spine/IPv4"), says("n2", "192.0.2.7", "tor/IPv4", "spine/IPv4")},
-			v1beta1.ReasonAnnounced, []string{"from 2 nodes (n1, n2) to 2 sessions, by BGPAdvertisement one, two."}},
-		{"both families alike", []string{"tor", "six"}, []v1beta1.BGPAdvertisement{all}, "198.51.100.1 2001:db8::1",
+			[]v1beta1.BGPAdvertisement{controllertest.BGPAdvertisement(
+				"some",
+				func(s *v1beta1.BGPAdvertisementSpec) { s.Peers = []string{"tor"} },
+			)}, "192.0.2.7",
+			[]speaker{says("n1", "192.0.2.7", "tor/IPv4", "spine/IPv4")},
+			v1beta1.ReasonAnnounced, []string{"to 1 session, by BGPAdvertisement some"}},
+		{"nor one of a node that only another advertisement selects",
+			[]string{"tor", "spine"}, []v1beta1.BGPAdvertisement{
+				controllertest.BGPAdvertisement("one", func(s *v1beta1.BGPAdvertisementSpec) {
+					s.Peers = []string{"tor"}
+					s.NodeSelectors = inRack("1")
+				}),
+				controllertest.BGPAdvertisement("two", func(s *v1beta1.BGPAdvertisementSpec) {
+					s.Peers = []string{"spine"}
+					s.NodeSelectors = inRack("2")
+				}),
+			}, "192.0.2.7",
+			[]speaker{
+				says("n1", "192.0.2.7", "tor/IPv4", "spine/IPv4"),
+				says("n2", "192.0.2.7", "tor/IPv4", "spine/IPv4"),
+			},
+			v1beta1.ReasonAnnounced,
+			[]string{"from 2 nodes (n1, n2) to 2 sessions, by BGPAdvertisement one, two."}},
+		{"both families alike",
+			[]string{"tor", "six"}, []v1beta1.BGPAdvertisement{all}, "198.51.100.1 2001:db8::1",
 			[]speaker{says("n1", "198.51.100.1 2001:db8::1", "tor/IPv4", "six/IPv6")},
-			v1beta1.ReasonAnnounced, []string{"198.51.100.1, 2001:db8::1: announced by BGP from 1 node (n1) to 1 session"}},
-		{"an IPv6 address and sessions for IPv4", []string{"tor"}, []v1beta1.BGPAdvertisement{all}, "198.51.100.1 2001:db8::1",
+			v1beta1.ReasonAnnounced,
+			[]string{"198.51.100.1, 2001:db8::1: announced by BGP from 1 node (n1) to 1 session"}},
+		{"an IPv6 address and sessions for IPv4",
+			[]string{"tor"}, []v1beta1.BGPAdvertisement{all}, "198.51.100.1 2001:db8::1",
 			[]speaker{says("n1", "198.51.100.1", "tor/IPv4")},
-			v1beta1.ReasonNoPeerForFamily, []string{"198.51.100.1: announced by BGP", "2001:db8::1: no session for BGPAdvertisement all carries IPv6", "dualStackAddressFamily"}},
-		{"the router does not take the family", []string{"tor", "six"}, []v1beta1.BGPAdvertisement{all}, "2001:db8::1",
+			v1beta1.ReasonNoPeerForFamily, []string{
+				"198.51.100.1: announced by BGP",
+				"2001:db8::1: no session for BGPAdvertisement all carries IPv6",
+				"dualStackAddressFamily",
+			}},
+		{"the router does not take the family",
+			[]string{"tor", "six"}, []v1beta1.BGPAdvertisement{all}, "2001:db8::1",
 			[]speaker{says("n1", "2001:db8::1", "tor/IPv4", "six/IPv4")},
-			v1beta1.ReasonNoSession, []string{"no established session carries it; to be announced by BGP from 1 node (n1)"}},
+			v1beta1.ReasonNoSession,
+			[]string{"no established session carries it; to be announced by BGP from 1 node (n1)"}},
 		{"no session at all", []string{"tor"}, []v1beta1.BGPAdvertisement{all}, "192.0.2.7",
 			[]speaker{says("n1", "192.0.2.7"), says("n2", "192.0.2.7")},
 			v1beta1.ReasonNoSession, []string{"from 2 nodes (n1, n2)", "kubectl get bgppeers"}},
-		{"no endpoint", []string{"tor"}, []v1beta1.BGPAdvertisement{all}, "192.0.2.7", []speaker{says("n1", "", "tor/IPv4")},
+		{"no endpoint", []string{"tor"}, []v1beta1.BGPAdvertisement{all},
+			"192.0.2.7", []speaker{says("n1", "", "tor/IPv4")},
 			v1beta1.ReasonNoNodeAnnounces, []string{"ready endpoint"}},
-		{"no peer", nil, []v1beta1.BGPAdvertisement{all}, "192.0.2.7", []speaker{says("n1", "")}, v1beta1.ReasonPeerNotFound, []string{"all"}},
-		{"BGP is not asked for", []string{"tor"}, nil, "192.0.2.7", []speaker{says("n1", "", "tor/IPv4")}, "", nil},
-		{"of no pool", []string{"tor"}, []v1beta1.BGPAdvertisement{all}, "203.0.113.7", []speaker{says("n1", "", "tor/IPv4")}, "", nil},
+		{"no peer", nil, []v1beta1.BGPAdvertisement{all},
+			"192.0.2.7", []speaker{says("n1", "")}, v1beta1.ReasonPeerNotFound, []string{"all"}},
+		{"BGP is not asked for",
+			[]string{"tor"}, nil, "192.0.2.7", []speaker{says("n1", "", "tor/IPv4")}, "", nil},
+		{"of no pool", []string{"tor"}, []v1beta1.BGPAdvertisement{all},
+			"203.0.113.7", []speaker{says("n1", "", "tor/IPv4")}, "", nil},
 		{"without an address", []string{"tor"}, []v1beta1.BGPAdvertisement{all}, "", nil, "", nil},
 		{"other Services are asked for", []string{"tor"}, []v1beta1.BGPAdvertisement{
 			controllertest.BGPAdvertisement("db", func(s *v1beta1.BGPAdvertisementSpec) {
 				s.ServiceSelectors = []metav1.LabelSelector{{MatchLabels: map[string]string{"app": "db"}}}
 			}),
 		}, "192.0.2.7", []speaker{says("n1", "", "tor/IPv4")}, "", nil},
-		{"a node that is gone", []string{"tor"}, []v1beta1.BGPAdvertisement{all}, "192.0.2.7", []speaker{says("n9", "192.0.2.7", "tor/IPv4")},
+		{"a node that is gone", []string{"tor"}, []v1beta1.BGPAdvertisement{all},
+			"192.0.2.7", []speaker{says("n9", "192.0.2.7", "tor/IPv4")},
 			v1beta1.ReasonNoNodeAnnounces, nil},
 		{"some do not list all", []string{"tor"}, []v1beta1.BGPAdvertisement{all}, "192.0.2.7",
 			[]speaker{says("n1", "192.0.2.7", "tor/IPv4"), full(says("n2", "192.0.2.9", "tor/IPv4"))},
-			v1beta1.ReasonAnnounced, []string{"from 1 node (n1) to 1 session", "Perhaps from more: the Speaker objects of 1 node do not list all that they announce."}},
+			v1beta1.ReasonAnnounced, []string{
+				"from 1 node (n1) to 1 session",
+				"Perhaps from more: the Speaker objects of 1 node do not list all that they announce.",
+			}},
 		{"whether anybody does is not known", []string{"tor"}, []v1beta1.BGPAdvertisement{all}, "192.0.2.7",
-			[]speaker{full(says("n2", "192.0.2.9", "tor/IPv4"))}, v1beta1.ReasonNotListed, []string{"not known"}},
-		{"trouble goes before what is not known", []string{"tor"}, []v1beta1.BGPAdvertisement{all}, "192.0.2.7 2001:db8::1",
-			[]speaker{full(says("n2", "192.0.2.9", "tor/IPv4"))}, v1beta1.ReasonNoPeerForFamily, []string{"not known"}},
+			[]speaker{full(says("n2", "192.0.2.9", "tor/IPv4"))},
+			v1beta1.ReasonNotListed, []string{"not known"}},
+		{"trouble goes before what is not known",
+			[]string{"tor"}, []v1beta1.BGPAdvertisement{all}, "192.0.2.7 2001:db8::1",
+			[]speaker{full(says("n2", "192.0.2.9", "tor/IPv4"))},
+			v1beta1.ReasonNoPeerForFamily, []string{"not known"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			objects := bgpObjects(test.peers, test.ads...)
@@ -159,13 +216,20 @@ func TestSpeakersThatDoNotListAll(t *testing.T) {
 		want  bool // it lists all
 	}{
 		{"nothing announced", v1beta1.SpeakerBGP{Count: 1, AddressCount: new(int32(0))}, true},
-		{"some", v1beta1.SpeakerBGP{Count: 1, AddressCount: new(int32(2)), Addresses: []string{"192.0.2.0/31"}}, true},
-		{"as many as can be listed", v1beta1.SpeakerBGP{Count: 1, AddressCount: new(int32(300)), Addresses: many}, false},
+		{"some", v1beta1.SpeakerBGP{
+			Count:        1,
+			AddressCount: new(int32(2)),
+			Addresses:    []string{"192.0.2.0/31"},
+		}, true},
+		{"as many as can be listed",
+			v1beta1.SpeakerBGP{Count: 1, AddressCount: new(int32(300)), Addresses: many}, false},
 		{"of a version that does not list any", v1beta1.SpeakerBGP{Count: 1}, false},
-		{"of a version that lists what cannot be read", v1beta1.SpeakerBGP{Count: 1, AddressCount: new(int32(1)), Addresses: []string{"all"}}, false},
+		{"of a version that lists what cannot be read",
+			v1beta1.SpeakerBGP{Count: 1, AddressCount: new(int32(1)), Addresses: []string{"all"}}, false},
 		{"stopped", v1beta1.SpeakerBGP{BootID: "boot"}, true},
 	} {
-		if got := parseSpeaker(&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{BGP: test.said}}).complete; got != test.want {
+		got := parseSpeaker(&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{BGP: test.said}}).complete
+		if got != test.want {
 			t.Errorf("%s: it lists all: %v", test.story, got)
 		}
 	}
@@ -186,7 +250,10 @@ func TestCountsAgreeWithTheSlowWay(t *testing.T) {
 			return netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", last))
 		})
 		for i := range rapid.IntRange(1, 4).Draw(t, "Services") {
-			in.services = append(in.services, service{key: controllertest.Key(fmt.Sprint("s", i)), addresses: []netip.Addr{address.Draw(t, "address")}})
+			in.services = append(in.services, service{
+				key:       controllertest.Key(fmt.Sprint("s", i)),
+				addresses: []netip.Addr{address.Draw(t, "address")},
+			})
 		}
 		announces := map[string][]netip.Addr{}
 		sessions := map[string][]session{}
@@ -221,7 +288,8 @@ func TestCountsAgreeWithTheSlowWay(t *testing.T) {
 				}
 			}
 			if got := got[s.key]; got.announced() != (nodes > 0) {
-				t.Fatalf("%s is said to be %s (%s), and %d nodes announce it", addr, got.Reason, got.Message, nodes)
+				t.Fatalf("%s is said to be %s (%s), and %d nodes announce it",
+					addr, got.Reason, got.Message, nodes)
 			}
 			want := fmt.Sprintf("from %s (", counted(nodes, "node"))
 			if to := fmt.Sprintf("to %s,", counted(count, "session")); nodes > 0 &&
@@ -235,7 +303,9 @@ func TestCountsAgreeWithTheSlowWay(t *testing.T) {
 // TestServicesAreToldAtAPace: news at once, trouble that lasts, other numbers when
 // they have been so for a while, and a few at a time.
 func TestServicesAreToldAtAPace(t *testing.T) {
-	at := func(seconds int) time.Time { return controllertest.Birth.Add(time.Duration(seconds) * time.Second) }
+	at := func(seconds int) time.Time {
+		return controllertest.Birth.Add(time.Duration(seconds) * time.Second)
+	}
 	state := func(text string) *Outcome {
 		reason, message, _ := strings.Cut(text, " ")
 		if reason == "" {
@@ -253,32 +323,40 @@ func TestServicesAreToldAtAPace(t *testing.T) {
 		story string
 		steps []step
 	}{
-		{"new and announced: at once", []step{{0, "Announced by 1", "", true, 0}, {1, "Announced by 1", "", false, 0}}},
-		{"new, and not announced yet", []step{{0, "NoNodeAnnounces", "", false, 5}, {2, "Announced by 1", "", true, 0}}},
-		{"new, and it stays so", []step{{0, "NoNodeAnnounces", "", false, 5}, {5, "NoNodeAnnounces", "", true, 0}}},
+		{"new and announced: at once",
+			[]step{{0, "Announced by 1", "", true, 0}, {1, "Announced by 1", "", false, 0}}},
+		{"new, and not announced yet",
+			[]step{{0, "NoNodeAnnounces", "", false, 5}, {2, "Announced by 1", "", true, 0}}},
+		{"new, and it stays so",
+			[]step{{0, "NoNodeAnnounces", "", false, 5}, {5, "NoNodeAnnounces", "", true, 0}}},
 		{"sessions that are back soon cost nothing", []step{
 			{0, "Announced by 2", "Announced by 2", false, 0}, {1, "NoSession", "Announced by 2", false, 6},
 			{4, "Announced by 2", "Announced by 2", false, 0}, {8, "NoSession", "Announced by 2", false, 13},
 		}},
 		{"other numbers wait", []step{
-			{0, "Announced by 2", "Announced by 3", false, 30}, {20, "Announced by 1", "Announced by 3", false, 30},
-			{30, "Announced by 2", "Announced by 3", true, 0}, {31, "Announced by 2", "Announced by 3", false, 0},
+			{0, "Announced by 2", "Announced by 3", false, 30},
+			{20, "Announced by 1", "Announced by 3", false, 30},
+			{30, "Announced by 2", "Announced by 3", true, 0},
+			{31, "Announced by 2", "Announced by 3", false, 0},
 			{32, "Announced by 2", "Announced by 2", false, 0},
 		}},
 		{"what is over is told at once", []step{{0, "Announced by 2", "NoSession", true, 0}}},
 		{"BGP has no part in it any more", []step{{0, "", "Announced by 2", true, 0}}},
 		{"it never had", []step{{0, "", "", false, 0}}},
 		{"what is on its way counts as told, until it is to be another", []step{
-			{0, "Announced by 1", "", true, 0}, {1, "Announced by 1", "", false, 0}, {2, "Announced by 2", "Announced by 1", false, 32},
+			{0, "Announced by 1", "", true, 0},
+			{1, "Announced by 1", "", false, 0}, {2, "Announced by 2", "Announced by 1", false, 32},
 			{3, "Announced by 1", "Announced by 1", false, 0},
 		}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			p := newPacer()
 			for _, s := range test.steps {
-				due, again := p.decide(at(s.at), map[types.NamespacedName]*Outcome{controllertest.Key("web"): state(s.want)},
+				due, again := p.decide(at(s.at),
+					map[types.NamespacedName]*Outcome{controllertest.Key("web"): state(s.want)},
 					map[types.NamespacedName]*Outcome{controllertest.Key("web"): state(s.have)})
-				if (len(due) > 0) != s.due || s.again == 0 && !again.IsZero() || s.again != 0 && !again.Equal(at(s.again)) {
+				if (len(due) > 0) != s.due || s.again == 0 && !again.IsZero() ||
+					s.again != 0 && !again.Equal(at(s.again)) {
 					t.Errorf("at %d s: due %v, again %s, want %v and %d s", s.at, due, again, s.due, s.again)
 				}
 			}
@@ -317,15 +395,18 @@ func BenchmarkWhatBecomesOfServices(b *testing.B) {
 	first := netip.MustParseAddr("10.1.0.0")
 	addr := first
 	for i := range 10000 {
-		in.services = append(in.services, service{key: controllertest.Key(fmt.Sprint("s", i)), addresses: []netip.Addr{addr}})
+		in.services = append(in.services,
+			service{key: controllertest.Key(fmt.Sprint("s", i)), addresses: []netip.Addr{addr}})
 		addr = addr.Next()
 	}
 	for i := range 1000 {
 		name := fmt.Sprint("n", i)
 		in.nodes[name] = nil
 		in.speakers = append(in.speakers, speaker{
-			node: name, complete: true, announces: []netipx.IPRange{netipx.IPRangeFrom(first, addr.Prev())},
-			sessions: []session{{"tor", bgp.IPv4}, {"spine", bgp.IPv4}},
+			node:      name,
+			complete:  true,
+			announces: []netipx.IPRange{netipx.IPRangeFrom(first, addr.Prev())},
+			sessions:  []session{{"tor", bgp.IPv4}, {"spine", bgp.IPv4}},
 		})
 	}
 	objects.NodeLabels = in.nodes

@@ -52,7 +52,9 @@ func TestSpeakersHavePeersLookedAt(t *testing.T) {
 			controllertest.SpeakerThat("n", "x NotConfigured no annotation", "y"), []string{"x"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[state.ObjectKey]())
+			q := workqueue.NewTypedRateLimitingQueue(
+				workqueue.DefaultTypedControllerRateLimiter[state.ObjectKey](),
+			)
 			defer q.ShutDown()
 			added := &recordedQueue{TypedRateLimitingInterface: q}
 			with := configured(config.Objects{BGPPeers: []v1beta1.BGPPeer{

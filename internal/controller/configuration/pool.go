@@ -31,7 +31,8 @@ func setNodeAddresses(s *v1beta1.IPAddressPoolStatus, c state.PoolCounts) {
 		meta.RemoveStatusCondition(&s.Conditions, v1beta1.ConditionNodeAddresses)
 		return
 	}
-	reason, what := v1beta1.ReasonNotAssignable, "are not given out, but Services that have one of them keep it"
+	reason := v1beta1.ReasonNotAssignable
+	what := "are not given out, but Services that have one of them keep it"
 	if c.GivesOfNodes {
 		reason, what = v1beta1.ReasonAssignable, "are given out and announced by nobody (allowNodeAddresses)"
 	}

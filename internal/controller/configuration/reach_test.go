@@ -21,8 +21,14 @@ import (
 // placed is a node with a speaker that has worked and has these links, and with
 // labels given as "key=value".
 func placed(name string, links []string, set ...string) place {
-	p := place{name: name, labels: labels.Set{}, speaks: true, worked: true, excludeLabel: v1beta1.MarkHeeded,
-		links: links}
+	p := place{
+		name:         name,
+		labels:       labels.Set{},
+		speaks:       true,
+		worked:       true,
+		excludeLabel: v1beta1.MarkHeeded,
+		links:        links,
+	}
 	for _, text := range set {
 		key, value, _ := strings.Cut(text, "=")
 		p.labels[key] = value
@@ -95,9 +101,11 @@ func TestWhichNodesAnAdvertisementReaches(t *testing.T) {
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			r := reach{
-				kind: config.KindL2Advertisement, name: "x", interfaces: test.interfaces,
-				selects: func(l labels.Set) bool { return test.role == "" || l["role"] == test.role },
-				names:   func(name string) bool { return slices.Contains(test.interfaces, name) },
+				kind:       config.KindL2Advertisement,
+				name:       "x",
+				interfaces: test.interfaces,
+				selects:    func(l labels.Set) bool { return test.role == "" || l["role"] == test.role },
+				names:      func(name string) bool { return slices.Contains(test.interfaces, name) },
 			}
 			got := r.judge(test.places)
 			if got.Reason != test.reason || !strings.Contains(got.Message, test.says) || got.Kind != r.kind ||
@@ -137,7 +145,9 @@ func TestSpeakersHaveAdvertisementsLookedAt(t *testing.T) {
 				L2Advertisements: []v1beta1.L2Advertisement{{ObjectMeta: metav1.ObjectMeta{Name: "x"}}},
 				BGPPeers:         []v1beta1.BGPPeer{*controllertest.BGPPeer("tor", nil)},
 			})
-			q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[state.ObjectKey]())
+			q := workqueue.NewTypedRateLimitingQueue(
+				workqueue.DefaultTypedControllerRateLimiter[state.ObjectKey](),
+			)
 			defer q.ShutDown()
 			added := &recordedKeys{TypedRateLimitingInterface: q}
 			h := AdvertisementsOfSpeakers(with)

@@ -90,7 +90,8 @@ func TestTheStatusOfAPoolIsOfOneConfiguration(t *testing.T) {
 		told := ready.ObservedGeneration == now.Generation || now.Status.ObservedGeneration == now.Generation
 		if listed := slices.Equal(now.Status.OutOfRange, []string{"192.0.2.10"}); told != listed {
 			t.Errorf("Ready is of generation %d, the status of %d, the pool of %d; addresses outside: %q",
-				ready.ObservedGeneration, now.Status.ObservedGeneration, now.Generation, now.Status.OutOfRange)
+				ready.ObservedGeneration, now.Status.ObservedGeneration, now.Generation,
+				now.Status.OutOfRange)
 		}
 	}
 }

@@ -56,13 +56,15 @@ func keepers(t *testing.T, story func(k *keeper)) {
 		defer k.parts.Wait()
 		defer stop()
 		k.api = fake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
-			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object,
+				options ...client.GetOption) error {
 				if k.away.Load() {
 					return errors.New("the API server is away")
 				}
 				return c.Get(ctx, key, o, options...)
 			},
-			Update: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.UpdateOption) error {
+			Update: func(ctx context.Context, c client.WithWatch, o client.Object,
+				options ...client.UpdateOption) error {
 				if first := k.before; first != nil {
 					k.before = nil
 					first(c, o.(*corev1.Secret))
@@ -161,7 +163,8 @@ func TestMemberSecretIsFilledOnce(t *testing.T) {
 		k.put(nil)
 		k.leader(k.ctx)
 		first := k.has()
-		if got := []byte(first[kube.MemberKey]); len(got) != 32 || bytes.Equal(got, make([]byte, 32)) || len(first) != 1 {
+		got := []byte(first[kube.MemberKey])
+		if len(got) != 32 || bytes.Equal(got, make([]byte, 32)) || len(first) != 1 {
 			k.Fatalf("the entries are %q", slices.Collect(maps.Keys(first)))
 		}
 		k.pass()
@@ -176,7 +179,10 @@ func TestMemberSecretIsFilledOnce(t *testing.T) {
 // TestMemberSecretThatIsEmptied: by whatever means; it has the same keys again, and
 // what stands in it stays.
 func TestMemberSecretThatIsEmptied(t *testing.T) {
-	seen := entries{kube.MemberKey: "the key that the user put here..", "former": "the key before that one........."}
+	seen := entries{
+		kube.MemberKey: "the key that the user put here..",
+		"former":       "the key before that one.........",
+	}
 	for _, test := range []struct {
 		story  string
 		change func(k *keeper)
@@ -194,18 +200,29 @@ func TestMemberSecretThatIsEmptied(t *testing.T) {
 				k.Fatal(err)
 			}
 		}, seen, []string{"members Warning MemberKeyRestored"}},
-		{"it is deleted and created again", func(k *keeper) { k.put(nil) }, seen, []string{"members Warning MemberKeyRestored"}},
+		{"it is deleted and created again",
+			func(k *keeper) { k.put(nil) }, seen, []string{"members Warning MemberKeyRestored"}},
 		{"its key is empty, and something else stands there", func(k *keeper) {
-			k.put(entries{kube.MemberKey: "", "former": "another one than was there before", "note": "do not touch"})
-		}, entries{kube.MemberKey: seen[kube.MemberKey], "former": "another one than was there before", "note": "do not touch"},
+			k.put(entries{
+				kube.MemberKey: "",
+				"former":       "another one than was there before",
+				"note":         "do not touch",
+			})
+		}, entries{
+			kube.MemberKey: seen[kube.MemberKey],
+			"former":       "another one than was there before",
+			"note":         "do not touch",
+		},
 			[]string{"members Warning MemberKeyRestored"}},
-		{"it has another key now", func(k *keeper) { k.put(entries{kube.MemberKey: "a key of somebody who knows how."}) },
+		{"it has another key now",
+			func(k *keeper) { k.put(entries{kube.MemberKey: "a key of somebody who knows how."}) },
 			entries{kube.MemberKey: "a key of somebody who knows how."}, nil},
 		{"it had another key, and then none", func(k *keeper) {
 			k.put(entries{kube.MemberKey: "a key of somebody who knows how."})
 			k.pass()
 			k.put(nil)
-		}, entries{kube.MemberKey: "a key of somebody who knows how."}, []string{"members Warning MemberKeyRestored"}},
+		}, entries{kube.MemberKey: "a key of somebody who knows how."},
+			[]string{"members Warning MemberKeyRestored"}},
 		{"somebody else fills it at the same moment", func(k *keeper) {
 			k.before = func(c client.WithWatch, _ *corev1.Secret) {
 				s := secretOf(nil)

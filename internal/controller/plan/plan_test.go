@@ -43,7 +43,9 @@ func TestPlanOfPlainObjects(t *testing.T) {
 	team.Spec.ServiceAllocation = &v1beta1.ServiceAllocation{NamespaceSelectors: []metav1.LabelSelector{
 		{MatchLabels: map[string]string{"team": "a"}},
 	}}
-	web, shop, mail := controllertest.Service("web", 0), controllertest.Service("shop", 1), controllertest.Service("mail", 2)
+	web := controllertest.Service("web", 0)
+	shop := controllertest.Service("shop", 1)
+	mail := controllertest.Service("mail", 2)
 	naming := controllertest.Service("edge", 0, func(s *corev1.Service) {
 		s.Spec.Type, s.Spec.ExternalIPs = corev1.ServiceTypeClusterIP, []string{"192.0.2.1"}
 	})
@@ -59,22 +61,36 @@ func TestPlanOfPlainObjects(t *testing.T) {
 			controllertest.Service("young", 9, controllertest.Having("192.0.2.1")), web)},
 			[]string{"web Assigned 192.0.2.2", "young Assigned 192.0.2.1"}},
 		{"also what another load balancer gave", Snapshot{Objects: pools(lan), Services: services(web,
-			controllertest.Service("theirs", 9, controllertest.OfClass("other"), controllertest.Having("192.0.2.1")))},
+			controllertest.Service("theirs", 9, controllertest.OfClass("other"),
+				controllertest.Having("192.0.2.1")))},
 			[]string{"web Assigned 192.0.2.2"}},
 		{"what a Service names is withheld", Snapshot{Objects: pools(lan), Services: services(web, naming)},
 			[]string{"web Assigned 192.0.2.2"}},
-		{"and what a node has", Snapshot{Objects: pools(lan), Services: services(web), Nodes: []corev1.Node{{
-			ObjectMeta: metav1.ObjectMeta{Name: "n"},
-			Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}}},
-		}}}, []string{"web Assigned 192.0.2.2"}},
-		{"labels of namespaces select pools", Snapshot{Objects: pools(lan, team), Services: services(web),
-			Namespaces: map[string]labels.Set{"default": {"team": "a"}}}, []string{"web Assigned 198.51.100.1"}},
+		{"and what a node has", Snapshot{
+			Objects:  pools(lan),
+			Services: services(web),
+			Nodes: []corev1.Node{{
+				ObjectMeta: metav1.ObjectMeta{Name: "n"},
+				Status: corev1.NodeStatus{
+					Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}},
+				},
+			}},
+		}, []string{"web Assigned 192.0.2.2"}},
+		{"labels of namespaces select pools", Snapshot{
+			Objects:    pools(lan, team),
+			Services:   services(web),
+			Namespaces: map[string]labels.Set{"default": {"team": "a"}},
+		},
+			[]string{"web Assigned 198.51.100.1"}},
 		{"of another class", Snapshot{Objects: pools(lan), Services: services(web), Class: "other"}, nil},
-		{"what one gives up another gets", Snapshot{Objects: pools(lan, team), Services: services(
-			controllertest.Service("waits", 0, asking("lan")),
-			controllertest.Service("one", 3, controllertest.Having("192.0.2.1"), asking("lan")),
-			controllertest.Service("two", 4, controllertest.Having("192.0.2.2"), asking("team"))),
-			Namespaces: map[string]labels.Set{"default": {"team": "a"}}},
+		{"what one gives up another gets", Snapshot{
+			Objects: pools(lan, team),
+			Services: services(
+				controllertest.Service("waits", 0, asking("lan")),
+				controllertest.Service("one", 3, controllertest.Having("192.0.2.1"), asking("lan")),
+				controllertest.Service("two", 4, controllertest.Having("192.0.2.2"), asking("team"))),
+			Namespaces: map[string]labels.Set{"default": {"team": "a"}},
+		},
 			[]string{"one Assigned 192.0.2.1", "two Assigned 198.51.100.1", "waits Assigned 192.0.2.2"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -104,7 +120,8 @@ func TestPlanOfPlainObjects(t *testing.T) {
 // TestPlanTellsOfBGPAndProblems: what is wrong with the configuration, and what becomes
 // of the addresses that a Service would have.
 func TestPlanTellsOfBGPAndProblems(t *testing.T) {
-	objects := pools(controllertest.Pool("lan", 0, "192.0.2.0/24"), controllertest.Pool("late", 1, "192.0.2.0/25"))
+	objects := pools(controllertest.Pool("lan", 0, "192.0.2.0/24"),
+		controllertest.Pool("late", 1, "192.0.2.0/25"))
 	objects.BGPAdvertisements = []v1beta1.BGPAdvertisement{controllertest.BGPAdvertisement("all", nil)}
 	objects.BGPPeers = []v1beta1.BGPPeer{*controllertest.BGPPeer("tor", nil)}
 	plan, err := Of(Snapshot{
@@ -116,10 +133,12 @@ func TestPlanTellsOfBGPAndProblems(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(plan.Problems) != 1 || plan.Problems[0].Name != "late" || plan.Config.PoolOf(plan.Services[0].Addresses[0]).Name != "lan" {
+	if len(plan.Problems) != 1 || plan.Problems[0].Name != "late" ||
+		plan.Config.PoolOf(plan.Services[0].Addresses[0]).Name != "lan" {
 		t.Errorf("the problems are %+v", plan.Problems)
 	}
-	if got := plan.Services[0].Announced; got.Reason != v1beta1.ReasonNoNodeAnnounces || !strings.Contains(got.Message, "192.0.2.0") {
+	got := plan.Services[0].Announced
+	if got.Reason != v1beta1.ReasonNoNodeAnnounces || !strings.Contains(got.Message, "192.0.2.0") {
 		t.Errorf("by BGP it is %+v", got)
 	}
 }

@@ -32,7 +32,8 @@ func TestOnlyServicesThatConcernBerthAreRemembered(t *testing.T) {
 	remembers := func(after string, naming, toLeave int) {
 		t.Helper()
 		if len(o.naming) != naming || len(o.left) != toLeave || len(with.State.Left()) != toLeave {
-			t.Errorf("%s: it remembers %v and %v, and is to leave %v", after, o.naming, o.left, with.State.Left())
+			t.Errorf("%s: it remembers %v and %v, and is to leave %v",
+				after, o.naming, o.left, with.State.Left())
 		}
 	}
 	ok := func(err error) {
@@ -42,7 +43,9 @@ func TestOnlyServicesThatConcernBerthAreRemembered(t *testing.T) {
 		}
 	}
 
-	ok(o.Replace([]any{other("plain"), other("edge", "192.0.2.1"), left(other("was")), left(other("both", "192.0.2.2"))}, ""))
+	ok(o.Replace([]any{
+		other("plain"), other("edge", "192.0.2.1"), left(other("was")), left(other("both", "192.0.2.2")),
+	}, ""))
 	remembers("the first list", 2, 2)
 	ok(o.Update(other("edge")))
 	ok(o.Update(other("was")))

@@ -30,15 +30,27 @@ var node = controllertest.Node
 // announcing is what a speaker says that announces two addresses.
 func announcing() v1beta1.SpeakerStatus {
 	return v1beta1.SpeakerStatus{
-		MemberAddress: "10.77.0.11:7947", AbsentCount: 3, Stage: v1beta1.StageReady,
+		MemberAddress: "10.77.0.11:7947",
+		AbsentCount:   3,
+		Stage:         v1beta1.StageReady,
 		Layer2: v1beta1.SpeakerLayer2{
-			Count: 2, Addresses: "192.0.2.1,192.0.2.2", Announcements: []v1beta1.Layer2Announcement{
+			Count:     2,
+			Addresses: "192.0.2.1,192.0.2.2",
+			Announcements: []v1beta1.Layer2Announcement{
 				{Address: "192.0.2.1", Generation: 7}, {Address: "192.0.2.2", StandInFor: "n2"},
 			},
 		},
 		Conditions: []metav1.Condition{
-			{Type: v1beta1.ConditionReady, Status: metav1.ConditionTrue, Reason: string(v1beta1.ReasonAnnouncing)},
-			{Type: v1beta1.ConditionAddressesClear, Status: metav1.ConditionTrue, Reason: string(v1beta1.ReasonNoConflicts)},
+			{
+				Type:   v1beta1.ConditionReady,
+				Status: metav1.ConditionTrue,
+				Reason: string(v1beta1.ReasonAnnouncing),
+			},
+			{
+				Type:   v1beta1.ConditionAddressesClear,
+				Status: metav1.ConditionTrue,
+				Reason: string(v1beta1.ReasonNoConflicts),
+			},
 		},
 	}
 }
@@ -62,7 +74,8 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 	c.api = fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(objects...).
 		WithStatusSubresource(&corev1.Node{}, &v1beta1.Speaker{}).WithReturnManagedFields().Build()
 	writer := interceptor.NewClient(c.api, interceptor.Funcs{
-		SubResourcePatch: func(ctx context.Context, api client.Client, sub string, o client.Object, p client.Patch, options ...client.SubResourcePatchOption) error {
+		SubResourcePatch: func(ctx context.Context, api client.Client, sub string, o client.Object,
+			p client.Patch, options ...client.SubResourcePatchOption) error {
 			c.writes++
 			if c.before != nil {
 				if err := c.before(o.(*v1beta1.Speaker)); err != nil {
@@ -93,8 +106,13 @@ func (c *cluster) says(status v1beta1.SpeakerStatus, at time.Time) {
 // writtenAt is the note of the API server that a speaker wrote.
 func writtenAt(subresource string, at time.Time) metav1.ManagedFieldsEntry {
 	return metav1.ManagedFieldsEntry{
-		Manager: "speaker", Operation: metav1.ManagedFieldsOperationUpdate, Subresource: subresource, Time: new(metav1.NewTime(at)),
-		APIVersion: v1beta1.GroupVersion.String(), FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:status":{"f:members":{}}}`),
+		Manager:     "speaker",
+		Operation:   metav1.ManagedFieldsOperationUpdate,
+		Subresource: subresource,
+		Time:        new(metav1.NewTime(at)),
+		APIVersion:  v1beta1.GroupVersion.String(),
+		FieldsType:  "FieldsV1",
+		FieldsV1:    metav1.NewFieldsV1(`{"f:status":{"f:members":{}}}`),
 	}
 }
 
@@ -109,7 +127,9 @@ func (c *cluster) becomes(status corev1.ConditionStatus, since time.Time) {
 
 func (c *cluster) look() reconcile.Result {
 	c.t.Helper()
-	result, err := c.r.Reconcile(c.t.Context(), reconcile.Request{NamespacedName: types.NamespacedName{Name: "n1"}})
+	result, err := c.r.Reconcile(c.t.Context(), reconcile.Request{
+		NamespacedName: types.NamespacedName{Name: "n1"},
+	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -134,7 +154,8 @@ func (c *cluster) wrote(times int, marked bool) {
 	}
 	s := c.speaker().Status
 	ready := meta.FindStatusCondition(s.Conditions, v1beta1.ConditionReady)
-	isMarked := ready != nil && ready.Reason == string(v1beta1.ReasonNodeNotReady) && ready.Status == metav1.ConditionFalse &&
+	isMarked := ready != nil && ready.Reason == string(v1beta1.ReasonNodeNotReady) &&
+		ready.Status == metav1.ConditionFalse &&
 		s.Layer2.Count == 0 && len(s.Layer2.Announcements) == 0
 	if isMarked != marked {
 		c.t.Errorf("the status is %+v, want it marked: %v", s, marked)
@@ -156,19 +177,24 @@ func TestSpeakerOfADeadNodeIsMarkedOnce(t *testing.T) {
 	s := c.speaker().Status
 	ready := meta.FindStatusCondition(s.Conditions, v1beta1.ConditionReady)
 	for _, part := range []string{
-		"The node is not ready; what its speaker last said may no longer hold.", "The 2 addresses", "NodeStatusUnknown", "2026-07-01T12:00:00Z",
+		"The node is not ready; what its speaker last said may no longer hold.",
+		"The 2 addresses",
+		"NodeStatusUnknown",
+		"2026-07-01T12:00:00Z",
 	} {
 		if !strings.Contains(ready.Message, part) {
 			t.Errorf("the message has no %q: %s", part, ready.Message)
 		}
 	}
-	if s.MemberAddress != "10.77.0.11:7947" || s.AbsentCount != 3 || s.Stage != v1beta1.StageReady || len(s.Conditions) != 2 {
+	if s.MemberAddress != "10.77.0.11:7947" || s.AbsentCount != 3 || s.Stage != v1beta1.StageReady ||
+		len(s.Conditions) != 2 {
 		t.Errorf("the rest of the status has changed too: %+v", s)
 	}
 	if s.Layer2.Count != 0 || s.Layer2.Addresses != "" || len(s.Layer2.Announcements) > 0 {
 		t.Errorf("it still lists %+v", s.Layer2)
 	}
-	if want := []v1beta1.Layer2Claim{{Address: "192.0.2.1", Generation: 7}}; !slices.Equal(s.Layer2.Retained, want) {
+	want := []v1beta1.Layer2Claim{{Address: "192.0.2.1", Generation: 7}}
+	if !slices.Equal(s.Layer2.Retained, want) {
 		t.Errorf("it keeps %v for the speaker that comes back, want %v", s.Layer2.Retained, want)
 	}
 
@@ -248,15 +274,22 @@ func TestStale(t *testing.T) {
 		writes []metav1.ManagedFieldsEntry
 		want   bool
 	}{
-		{"it was written long before", metav1.ConditionTrue, []metav1.ManagedFieldsEntry{written("status", -time.Hour)}, true},
-		{"it was written in the same second", metav1.ConditionTrue, []metav1.ManagedFieldsEntry{written("status", 0)}, true},
-		{"it was written since", metav1.ConditionTrue, []metav1.ManagedFieldsEntry{written("status", time.Second)}, false},
+		{"it was written long before",
+			metav1.ConditionTrue, []metav1.ManagedFieldsEntry{written("status", -time.Hour)}, true},
+		{"it was written in the same second",
+			metav1.ConditionTrue, []metav1.ManagedFieldsEntry{written("status", 0)}, true},
+		{"it was written since",
+			metav1.ConditionTrue, []metav1.ManagedFieldsEntry{written("status", time.Second)}, false},
 		{"the last write counts, whoever wrote", metav1.ConditionTrue,
-			[]metav1.ManagedFieldsEntry{written("status", time.Second), written("status", -time.Hour)}, false},
+			[]metav1.ManagedFieldsEntry{
+				written("status", time.Second), written("status", -time.Hour),
+			}, false},
 		{"only a label was written since", metav1.ConditionTrue,
 			[]metav1.ManagedFieldsEntry{written("status", -time.Hour), written("", time.Hour)}, true},
-		{"nobody knows when it was written", metav1.ConditionTrue, []metav1.ManagedFieldsEntry{{Subresource: "status"}}, true},
-		{"it says already that it announces nothing", metav1.ConditionFalse, []metav1.ManagedFieldsEntry{written("status", -time.Hour)}, false},
+		{"nobody knows when it was written",
+			metav1.ConditionTrue, []metav1.ManagedFieldsEntry{{Subresource: "status"}}, true},
+		{"it says already that it announces nothing",
+			metav1.ConditionFalse, []metav1.ManagedFieldsEntry{written("status", -time.Hour)}, false},
 		{"it has said nothing yet", "", nil, false},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -309,7 +342,8 @@ func TestNodesThatBecomeNotReadyAreLookedAt(t *testing.T) {
 // TestCachedNodesTellSinceWhenTheyAreNotReady: what the cache drops of a node
 // would be missed here without an error.
 func TestCachedNodesTellSinceWhenTheyAreNotReady(t *testing.T) {
-	out, err := kube.ManagerOptions(kube.Settings{}).Cache.DefaultTransform(node(corev1.ConditionUnknown, noon))
+	transform := kube.ManagerOptions(kube.Settings{}).Cache.DefaultTransform
+	out, err := transform(node(corev1.ConditionUnknown, noon))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,18 +13,25 @@ import (
 func TestCachedSpeakersAreSmall(t *testing.T) {
 	s := controllertest.SpeakerThat("n", "x NotConfigured no label", "y", "z")
 	s.Status.AbsentCount, s.Status.Layer2 = 3, announcing().Layer2
-	s.Status.BGP.Addresses, s.Status.BGP.AddressCount, s.Status.BGP.BootID = []string{"192.0.2.0/28"}, new(int32(16)), "boot"
+	s.Status.BGP.Addresses = []string{"192.0.2.0/28"}
+	s.Status.BGP.AddressCount = new(int32(16))
+	s.Status.BGP.BootID = "boot"
 	s.Status.BGP.Count = 3
 	s.Status.BGP.Sessions[0].State = v1beta1.BGPConnecting
 	both := []v1beta1.BGPFamily{v1beta1.BGPFamilyIPv4, v1beta1.BGPFamilyIPv6}
 	s.Status.BGP.Sessions[1].Families, s.Status.BGP.Sessions[1].AdvertisedIPv4 = both, 7
 	s.Status.BGP.Sessions[2].Families, s.Status.BGP.Sessions[2].AdvertisedIPv4 = both, 7
 	s.Status.BGP.Sessions[2].Withheld = "IPv6 routes: the node has no IPv6 address to be their next hop"
-	want := v1beta1.SpeakerStatus{BGP: v1beta1.SpeakerBGP{Count: 3, AddressCount: new(int32(16)), Addresses: []string{"192.0.2.0/28"}, Sessions: []v1beta1.BGPSession{
-		{Peer: "x", Reason: "NotConfigured", Problem: "no label"},
-		{Peer: "y", State: v1beta1.BGPEstablished, Families: both},
-		{Peer: "z", State: v1beta1.BGPEstablished, Families: both[:1]},
-	}}}
+	want := v1beta1.SpeakerStatus{BGP: v1beta1.SpeakerBGP{
+		Count:        3,
+		AddressCount: new(int32(16)),
+		Addresses:    []string{"192.0.2.0/28"},
+		Sessions: []v1beta1.BGPSession{
+			{Peer: "x", Reason: "NotConfigured", Problem: "no label"},
+			{Peer: "y", State: v1beta1.BGPEstablished, Families: both},
+			{Peer: "z", State: v1beta1.BGPEstablished, Families: both[:1]},
+		},
+	}}
 	out, err := Trim(s)
 	got, ok := out.(*v1beta1.Speaker)
 	if err != nil || !ok {
@@ -49,7 +56,9 @@ func TestACachedSpeakerKeepsTheAddressesOfItsLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := out.(*v1beta1.Speaker).Status
-	if len(got.Links) != 1 || got.Links[0].Name != "eth1" || !slices.Equal(got.Links[0].Prefixes, []string{"192.0.2.1/24"}) || got.Links[0].MACAddress != "" || got.AbsentCount != 0 {
+	if len(got.Links) != 1 || got.Links[0].Name != "eth1" ||
+		!slices.Equal(got.Links[0].Prefixes, []string{"192.0.2.1/24"}) ||
+		got.Links[0].MACAddress != "" || got.AbsentCount != 0 {
 		t.Errorf("it keeps %+v", got)
 	}
 }

@@ -102,8 +102,8 @@ const (
 	SourceOthers        = "others"
 )
 
-// SetExternalIPs records which addresses a Service names in spec.externalIPs. Who has one of
-// them is to be reconciled, and who waits for one may have it now.
+// SetExternalIPs records which addresses a Service names in spec.externalIPs. A Service that
+// has one of them is to be reconciled, and one that waits for one may have it now.
 func (s *State) SetExternalIPs(
 	key types.NamespacedName, source string, addrs []netip.Addr, now time.Time,
 ) Effect {

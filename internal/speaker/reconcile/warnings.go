@@ -44,11 +44,9 @@ func NewWarnings(e *ServiceEvents) *Warnings {
 
 // Consider warns Services of what the protocols do with their address, if a warning is due.
 // The protocols always come in the same order; if several have the same outcome, Consider
-// warns once, in the words of the last. It returns after how long to call it again for a warning that is not due yet;
-// 0 for none.
-func (w *Warnings) Consider(
-	now time.Time, addr netip.Addr, outcomes ...Outcome,
-) (again time.Duration) {
+// warns once, in the words of the last. It returns after how long to call it again for a
+// warning that is not due yet; 0 for none.
+func (w *Warnings) Consider(now time.Time, addr netip.Addr, outcomes ...Outcome) (again time.Duration) {
 	before := w.known[addr]
 	if len(before) == 0 {
 		before = make([]warned, len(outcomes))

@@ -16,9 +16,14 @@ func TestAttributesOnTheWire(t *testing.T) {
 	internal := bgp.Peer{LocalASN: 64512, PeerASN: 64512}
 	hop := netip.MustParseAddr("192.0.2.1")
 	weight := bgp.LinkBandwidth(65001, 125e6)
-	full := bgp.Attributes{LocalPref: 300, MED: 0, HasMED: true, Prepend: 2,
+	full := bgp.Attributes{
+		LocalPref: 300,
+		MED:       0,
+		HasMED:    true,
+		Prepend:   2,
 		Communities: []bgp.Community{{Kind: bgp.Standard, A: 65000<<16 | 1}, weight,
-			{Kind: bgp.Large, A: 1, B: 2, C: 3}}}
+			{Kind: bgp.Large, A: 1, B: 2, C: 3}},
+	}
 	plain := bgp.Attributes{}
 	for _, test := range []struct {
 		story string

@@ -111,7 +111,8 @@ func TestWhatIsLeftOut(t *testing.T) {
 func TestARouterThatRefusesForEver(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := []capability{
-			refreshes, longMessages, multi4, multi6, fourOctets, restarts, stale, nextHops6, hostName, unheardOf, evpn,
+			refreshes,
+			longMessages, multi4, multi6, fourOctets, restarts, stale, nextHops6, hostName, unheardOf, evpn,
 		}
 		families := rapid.SampledFrom([]bgp.Families{bgp.IPv4, bgp.IPv6, bgp.DualStack}).Draw(t, "families")
 		offered := slices.DeleteFunc(slices.Clone(all[:9]), func(c capability) bool {
@@ -148,7 +149,8 @@ func TestWhatGobgpSeesOfAnOpen(t *testing.T) {
 		refreshes, {capRouteRefresh, []byte{1}},
 		{capExtendedNextHop, []byte{0, 1, 0, 4, 0, 2, 0, 1, 0, 1, 0, 2}}, {capFourOctetAS, []byte{1}},
 		{255, make([]byte, 255)}, {254, make([]byte, 255)}}
-	const want = "Multiprotocol IPv4 unicast, Multiprotocol IPv6 unicast, Four-octet AS Number, Extended Message, " +
+	const want = "Multiprotocol IPv4 unicast, Multiprotocol IPv6 unicast, Four-octet AS Number, " +
+		"Extended Message, " +
 		"Graceful Restart, Route Refresh, Extended Next Hop Encoding"
 	extended := &bgp.Offer{ExtendedMessage: true}
 	for _, test := range []struct {
@@ -174,9 +176,11 @@ func TestWhatGobgpSeesOfAnOpen(t *testing.T) {
 			"Route Refresh"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			r := &relay{peer: bgp.Peer{Families: bgp.DualStack, Hold: 1, Offer: *test.offer},
+			r := &relay{
+				peer:    bgp.Peer{Families: bgp.DualStack, Hold: 1, Offer: *test.offer},
 				omitted: test.omitted,
-				opened:  func(*open) error { return nil }}
+				opened:  func(*open) error { return nil },
+			}
 			m, err := r.receiveOpen(test.message)
 			if err != nil {
 				t.Fatal(err)
@@ -263,8 +267,9 @@ func TestCapabilitiesInWords(t *testing.T) {
 	}{
 		{refuses(multi6), "OPEN error: unsupported capability (Multiprotocol IPv6 unicast)"},
 		{refuses(evpn, hostName), "OPEN error: unsupported capability (Multiprotocol AFI 25 SAFI 70, FQDN)"},
-		{refuses(many...), "OPEN error: unsupported capability (capability 200, capability 201, capability 202, " +
-			"capability 203, capability 204, capability 205, …)"},
+		{refuses(many...),
+			"OPEN error: unsupported capability (capability 200, capability 201, capability 202, " +
+				"capability 203, capability 204, capability 205, …)"},
 		{refuses(), "OPEN error: unsupported capability"},
 		{[]byte{codeCease, ceasePrefixes, 0, 1, 1, 0, 0, 0, 3},
 			"cease: maximum number of prefixes reached (3 for Multiprotocol IPv4 unicast)"},

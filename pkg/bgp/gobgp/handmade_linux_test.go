@@ -333,11 +333,13 @@ func TestWhatAPeerMayCost(t *testing.T) {
 				t.Errorf("the session has ended: %v, with %q", over, said)
 			}
 			refreshes, messages := cost.refreshes-calls.refreshes, max(0, cost.messages-calls.messages)
-			t.Logf("%d messages in %.1fs: heap %.1f MB before, %.1f MB after, %.2fs of a processor; gobgp got %d "+
-				"messages and sent all again %d times; a change reached the other after %s", sent, took.Seconds(), before,
-				after, used.Seconds(), messages, refreshes, delay.Round(time.Millisecond))
+			t.Logf("%d messages in %.1fs: heap %.1f MB before, %.1f MB after, %.2fs of a processor; "+
+				"gobgp got %d messages and sent all again %d times; a change reached the other after %s",
+				sent, took.Seconds(), before, after, used.Seconds(),
+				messages, refreshes, delay.Round(time.Millisecond))
 			if refreshes > test.refreshes || messages > test.messages {
-				t.Errorf("gobgp got %d messages, at most %d wanted, and sent all again %d times, at most %d wanted",
+				t.Errorf("gobgp got %d messages, at most %d wanted, and sent all again %d times, "+
+					"at most %d wanted",
 					messages, test.messages, refreshes, test.refreshes)
 			}
 			if after > before+16 {
@@ -402,7 +404,8 @@ func TestARouterThatTakesNothing(t *testing.T) {
 	took := time.Since(start)
 	close(stop)
 	asking.Wait()
-	t.Logf("%d times all of %d routes changed in %.1fs: heap %.1f MB before, %.1f MB at most; all sent again %d times",
+	t.Logf("%d times all of %d routes changed in %.1fs: heap %.1f MB before, %.1f MB at most; "+
+		"all sent again %d times",
 		round, routes, took.Seconds(), before, most, engine.refreshes)
 	eventually(t, "it is told why the session has ended", func() bool {
 		return strings.Contains(sessionOf(s, "bad").Ended,

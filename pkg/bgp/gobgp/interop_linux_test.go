@@ -32,9 +32,19 @@ func network(t *testing.T) *netnstest.Host {
 
 // tor is the router as the speaker's peer.
 func tor(change func(*bgp.Peer)) bgp.Peer {
-	p := bgp.Peer{Name: "tor", LocalASN: 64512, PeerASN: 64513, RouterID: netip.MustParseAddr("1.1.1.1"),
-		Address: netip.MustParseAddr(router4), Port: 179, Hold: 9 * time.Second, Keepalive: 3 * time.Second,
-		Connect: time.Second, Families: bgp.IPv4, Offer: bgp.Offer{ExtendedMessage: true}}
+	p := bgp.Peer{
+		Name:      "tor",
+		LocalASN:  64512,
+		PeerASN:   64513,
+		RouterID:  netip.MustParseAddr("1.1.1.1"),
+		Address:   netip.MustParseAddr(router4),
+		Port:      179,
+		Hold:      9 * time.Second,
+		Keepalive: 3 * time.Second,
+		Connect:   time.Second,
+		Families:  bgp.IPv4,
+		Offer:     bgp.Offer{ExtendedMessage: true},
+	}
 	if change != nil {
 		change(&p)
 	}
@@ -174,15 +184,30 @@ func TestAttributesAndBothFamilies(t *testing.T) {
 		if isFRR(r) {
 			names, pref = []string{"65000:100", "no-export", "64512:1:2", "RT:64512:7"}, -1
 		}
-		sees(t, r, "192.0.2.1/32", seen{hop: node4, path: "64512 64512 64512", pref: pref, med: 50,
-			communities: names})
+		sees(t, r, "192.0.2.1/32", seen{
+			hop:         node4,
+			path:        "64512 64512 64512",
+			pref:        pref,
+			med:         50,
+			communities: names,
+		})
 		sees(t, r, "198.51.100.0/24", seen{hop: node4, path: "64512", pref: pref, med: -1})
-		sees(t, r, "2001:db8::1/128", seen{hop: node6, path: "64512", pref: pref, med: -1,
-			communities: []string{"65000:1"}})
+		sees(t, r, "2001:db8::1/128", seen{
+			hop:         node6,
+			path:        "64512",
+			pref:        pref,
+			med:         -1,
+			communities: []string{"65000:1"},
+		})
 		s.Set(to(p, route("198.51.100.0/24", nil, "65000:2"), route("203.0.113.9/32", nil)), true)
 		sees(t, r, "203.0.113.9/32", seen{hop: node4, path: "64512", pref: pref, med: -1})
-		sees(t, r, "198.51.100.0/24", seen{hop: node4, path: "64512", pref: pref, med: -1,
-			communities: []string{"65000:2"}})
+		sees(t, r, "198.51.100.0/24", seen{
+			hop:         node4,
+			path:        "64512",
+			pref:        pref,
+			med:         -1,
+			communities: []string{"65000:2"},
+		})
 		gone(t, r, "192.0.2.1/32")
 		gone(t, r, "2001:db8::1/128")
 	})
@@ -255,8 +280,13 @@ func TestWhoConnectsAndHow(t *testing.T) {
 			func(p *bgp.Peer) { p.Passive, p.Password = true, bgp.NewPassword("x") }, ""},
 		{"GTSM on both sides", wanted{asn: 64513, peerASN: 64512, peer: node4, gtsm: true},
 			func(p *bgp.Peer) { p.TTLSecurity = 1 }, ""},
-		{"GTSM on both sides, passive", wanted{asn: 64513, peerASN: 64512, peer: node4, gtsm: true,
-			passive: true},
+		{"GTSM on both sides, passive", wanted{
+			asn:     64513,
+			peerASN: 64512,
+			peer:    node4,
+			gtsm:    true,
+			passive: true,
+		},
 			func(p *bgp.Peer) { p.TTLSecurity, p.Passive = 1, true }, ""},
 		{"GTSM on this side only", wanted{asn: 64513, peerASN: 64512, peer: node4},
 			func(p *bgp.Peer) { p.TTLSecurity = 1 }, "has not opened a session"},
@@ -302,7 +332,9 @@ func TestPasswords(t *testing.T) {
 		s := New(Config{Logger: slog.New(slog.NewJSONHandler(&logged,
 			&slog.HandlerOptions{Level: slog.LevelDebug}))})
 		with := func(password string) []bgp.Desired {
-			return to(tor(func(p *bgp.Peer) { p.Password = bgp.NewPassword(password) }), route("192.0.2.1/32", nil))
+			return to(tor(func(p *bgp.Peer) {
+				p.Password = bgp.NewPassword(password)
+			}), route("192.0.2.1/32", nil))
 		}
 		s.shared.connecting = time.Second
 		s.Set(with(wrong), true)
@@ -386,7 +418,10 @@ func TestNextHopsOfTheNode(t *testing.T) {
 		r.start(t, lan.Attach(netnstest.NewHost(t, "router"), "eth0", router4+"/24", router6+"/64"),
 			wanted{asn: 64513, peerASN: 64512, peer: node4})
 		with := func(hop netip.Addr) []bgp.Desired {
-			return to(tor(func(p *bgp.Peer) { p.Families, p.NextHop6 = bgp.DualStack, hop }), route("2001:db8::1/128", nil), route("192.0.2.1/32", nil))
+			return to(tor(func(p *bgp.Peer) {
+				p.Families = bgp.DualStack
+				p.NextHop6 = hop
+			}), route("2001:db8::1/128", nil), route("192.0.2.1/32", nil))
 		}
 		s, _ := speak(t, Config{}, with(netip.Addr{}))
 		up(t, s, "tor")
@@ -407,8 +442,13 @@ func TestNextHopsOfTheNode(t *testing.T) {
 
 func TestGracefulRestart(t *testing.T) {
 	each(t, func(t *testing.T, r router) {
-		r.start(t, network(t), wanted{asn: 64513, peerASN: 64512, peer: node4, restart: true,
-			longLived: true})
+		r.start(t, network(t), wanted{
+			asn:       64513,
+			peerASN:   64512,
+			peer:      node4,
+			restart:   true,
+			longLived: true,
+		})
 		p := tor(func(p *bgp.Peer) { p.GracefulRestart, p.LongLived = time.Minute, time.Hour })
 		both := to(p, route("192.0.2.1/32", nil), route("192.0.2.2/32", nil))
 		s, stop := speak(t, Config{}, both)
@@ -441,7 +481,10 @@ func TestGracefulRestart(t *testing.T) {
 		})
 		up(t, again, "tor")
 		if lost || r.keeps(t) {
-			t.Errorf("the route that was announced again was lost in between: %v, routes are still only kept: %v", lost, r.keeps(t))
+			t.Errorf(
+				"the route that was announced again was lost in between: %v, routes are still only kept: %v",
+				lost, r.keeps(t),
+			)
 		}
 
 		// The connection is lost, and no speaker has restarted. Forwarding goes on.
@@ -506,7 +549,10 @@ func TestLeavingOneAddress(t *testing.T) {
 				return is.Handed == serial && !is.HandedAt.Before(now)
 			})
 		}
-		pref := func(prefix string) string { got, _ := r.route(t, prefix); return fmt.Sprint(got.pref, got.communities) }
+		pref := func(prefix string) string {
+			got, _ := r.route(t, prefix)
+			return fmt.Sprint(got.pref, got.communities)
+		}
 		eventually(t, "both routes are there", func() bool { return r.count(t, false) == 2 })
 		plain := pref("192.0.2.2/32")
 
@@ -538,9 +584,16 @@ func TestWeights(t *testing.T) {
 		r.start(t, network(t), wanted{asn: 64513, peerASN: 4200000001, peer: node4})
 		p := tor(func(p *bgp.Peer) { p.LocalASN = 4200000001 })
 		plan := bgp.Plan(time.Now(), []bgp.Peer{p},
-			[]bgp.Address{{Address: netip.MustParseAddr("192.0.2.1"), Endpoints: 3,
-				Advertisements: []*bgp.Advertisement{{Name: "a", Length4: 32, Length6: 128,
-					Weight: true}}}}).Desired
+			[]bgp.Address{{
+				Address:   netip.MustParseAddr("192.0.2.1"),
+				Endpoints: 3,
+				Advertisements: []*bgp.Advertisement{{
+					Name:    "a",
+					Length4: 32,
+					Length6: 128,
+					Weight:  true,
+				}},
+			}}).Desired
 		s, _ := speak(t, Config{}, plan)
 		up(t, s, "tor")
 		var got seen

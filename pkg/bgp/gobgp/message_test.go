@@ -32,14 +32,18 @@ func serialized(t testing.TB, m *packet.BGPMessage, err error) []byte {
 func anOpen(t testing.TB) []byte {
 	caps := []packet.ParameterCapabilityInterface{
 		packet.NewCapRouteRefresh(),
-		packet.NewCapMultiProtocol(packet.RF_IPv4_UC), packet.NewCapMultiProtocol(packet.RF_IPv6_UC), packet.NewCapMultiProtocol(packet.RF_EVPN),
+		packet.NewCapMultiProtocol(packet.RF_IPv4_UC),
+		packet.NewCapMultiProtocol(packet.RF_IPv6_UC),
+		packet.NewCapMultiProtocol(packet.RF_EVPN),
 		packet.NewCapFourOctetASNumber(4200000001),
 		packet.NewCapGracefulRestart(false, true, 120, []*packet.CapGracefulRestartTuple{
 			packet.NewCapGracefulRestartTuple(packet.RF_IPv4_UC,
 				false), packet.NewCapGracefulRestartTuple(packet.RF_IPv6_UC, false)}),
 		packet.NewCapLongLivedGracefulRestart([]*packet.CapLongLivedGracefulRestartTuple{
 			packet.NewCapLongLivedGracefulRestartTuple(packet.RF_IPv4_UC, false, 3600)}),
-		packet.NewCapExtendedNexthop([]*packet.CapExtendedNexthopTuple{packet.NewCapExtendedNexthopTuple(packet.RF_IPv4_UC, packet.AFI_IP6)}),
+		packet.NewCapExtendedNexthop([]*packet.CapExtendedNexthopTuple{
+			packet.NewCapExtendedNexthopTuple(packet.RF_IPv4_UC, packet.AFI_IP6),
+		}),
 	}
 	m, err := packet.NewBGPOpenMessage(packet.AS_TRANS, 90, netip.MustParseAddr("1.2.3.4"),
 		[]packet.OptionParameterInterface{packet.NewOptionParameterCapability(caps)})

@@ -21,25 +21,77 @@ func TestOutput(t *testing.T) {
 		gives, refreshes bool
 		refreshedBefore  int // milliseconds before the start
 	}{
-		{story: "all has been sent", queued: 10000, now: 200, line: idle, changes: 10000, gives: true,
-			refreshes: true, refreshedBefore: 5000},
-		{story: "a few changes need not wait for those before", queued: 1000, now: 5, line: idle, changes: 24,
-			gives: true, refreshedBefore: 5000},
+		{
+			story:           "all has been sent",
+			queued:          10000,
+			now:             200,
+			line:            idle,
+			changes:         10000,
+			gives:           true,
+			refreshes:       true,
+			refreshedBefore: 5000,
+		},
+		{
+			story:           "a few changes need not wait for those before",
+			queued:          1000,
+			now:             5,
+			line:            idle,
+			changes:         24,
+			gives:           true,
+			refreshedBefore: 5000,
+		},
 		{story: "many do", queued: 1000, now: 5, line: idle, changes: 25, refreshedBefore: 5000},
-		{story: "the router takes nothing, but little waits", queued: 1, now: 9000,
-			line: sendState{true, start}, changes: 1, gives: true, refreshedBefore: 5000},
-		{story: "the router takes nothing, and much waits", queued: 1024, now: 9000,
-			line: sendState{true, start}, changes: 1, refreshedBefore: 5000},
-		{story: "nothing changes", queued: 9999, now: 9000, line: sendState{true, start}, changes: 0,
-			gives: true, refreshedBefore: 5000},
-		{story: "something was sent a moment ago", queued: 1024, now: 200, line: sendState{last: at(150)},
-			changes: 1, refreshedBefore: 5000},
-		{story: "all were sent again less than a second ago", queued: 1, now: 200, line: idle, changes: 1,
-			gives: true, refreshedBefore: 700},
+		{
+			story:           "the router takes nothing, but little waits",
+			queued:          1,
+			now:             9000,
+			line:            sendState{true, start},
+			changes:         1,
+			gives:           true,
+			refreshedBefore: 5000,
+		},
+		{
+			story:           "the router takes nothing, and much waits",
+			queued:          1024,
+			now:             9000,
+			line:            sendState{true, start},
+			changes:         1,
+			refreshedBefore: 5000,
+		},
+		{
+			story:           "nothing changes",
+			queued:          9999,
+			now:             9000,
+			line:            sendState{true, start},
+			changes:         0,
+			gives:           true,
+			refreshedBefore: 5000,
+		},
+		{
+			story:           "something was sent a moment ago",
+			queued:          1024,
+			now:             200,
+			line:            sendState{last: at(150)},
+			changes:         1,
+			refreshedBefore: 5000,
+		},
+		{
+			story:           "all were sent again less than a second ago",
+			queued:          1,
+			now:             200,
+			line:            idle,
+			changes:         1,
+			gives:           true,
+			refreshedBefore: 700,
+		},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			o := output{queued: test.queued, given: start, refreshDue: true,
-				refreshed: at(-test.refreshedBefore)}
+			o := output{
+				queued:     test.queued,
+				given:      start,
+				refreshDue: true,
+				refreshed:  at(-test.refreshedBefore),
+			}
 			if got := o.mayGive(at(test.now), test.line, test.changes); got != test.gives {
 				t.Errorf("may give %d: %v", test.changes, got)
 			}

@@ -61,14 +61,16 @@ func TestRoutersThatRefuseCapabilities(t *testing.T) {
 				return refuses(offered[len(offered)-1])
 			}
 			return nil
-		}, []capability{multi4}, "Four-octet AS Number, Graceful Restart, Long-Lived Graceful Restart, Extended Next Hop Encoding, " +
+		}, []capability{multi4}, "Four-octet AS Number, Graceful Restart, Long-Lived Graceful Restart, " +
+			"Extended Next Hop Encoding, " +
 			"Software Version", false, 6},
 		{"all parameters, as one that knows RFC 1771", func(offered []capability) []byte {
 			if len(offered) > 0 {
 				return []byte{codeOpen, openParameter}
 			}
 			return nil
-		}, nil, "Route Refresh, FQDN, Extended Message, Multiprotocol IPv4 unicast, Four-octet AS Number, Graceful Restart, " +
+		}, nil, "Route Refresh, FQDN, Extended Message, Multiprotocol IPv4 unicast, Four-octet AS Number, " +
+			"Graceful Restart, " +
 			"Long-Lived Graceful Restart, Extended Next Hop Encoding, Software Version", false, 2},
 	} {
 		t.Run(test.story, func(t *testing.T) {

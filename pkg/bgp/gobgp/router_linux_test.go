@@ -134,10 +134,12 @@ func (f *frr) start(t *testing.T, h *netnstest.Host, w wanted) {
 	_, isAddr := netip.ParseAddr(n)
 	line(true, "log stdout\nhostname router")
 	line(isAddr != nil, "interface %s\n no ipv6 nd suppress-ra\n ipv6 nd ra-interval 1\nexit", n)
-	line(true, "router bgp %d\n bgp router-id 9.9.9.9\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast", w.asn)
+	line(true, "router bgp %d\n bgp router-id 9.9.9.9\n no bgp ebgp-requires-policy\n"+
+		" no bgp default ipv4-unicast", w.asn)
 	line(w.longLived, " bgp long-lived-graceful-restart stale-time 600")
 	line(w.weights, " bgp bestpath as-path multipath-relax")
-	line(w.dynamic, " neighbor NODES peer-group\n neighbor NODES remote-as %s\n bgp listen range %s/32 peer-group NODES", remote, n)
+	line(w.dynamic, " neighbor NODES peer-group\n neighbor NODES remote-as %s\n"+
+		" bgp listen range %s/32 peer-group NODES", remote, n)
 	if w.dynamic {
 		n = "NODES"
 	}
@@ -354,9 +356,10 @@ func (b *bird) start(t *testing.T, h *netnstest.Host, w wanted) {
 	if w.limit > 0 {
 		limit = fmt.Sprintf("import limit %d action disable; ", w.limit)
 	}
-	line(true, " ipv4 { %simport all; export %s; extended next hop %s; };\n ipv6 { import all; export none; };\n}",
-		limit, map[bool]string{false: "none",
-			true: "where source = RTS_STATIC"}[w.flood > 0], map[bool]string{false: "on", true: "off"}[w.plain4])
+	exported := map[bool]string{false: "none", true: "where source = RTS_STATIC"}[w.flood > 0]
+	line(true, " ipv4 { %simport all; export %s; extended next hop %s; };\n"+
+		" ipv6 { import all; export none; };\n}",
+		limit, exported, map[bool]string{false: "on", true: "off"}[w.plain4])
 	if w.flood > 0 {
 		line(true, "protocol static {\n ipv4;")
 		for i := range w.flood {
@@ -364,7 +367,8 @@ func (b *bird) start(t *testing.T, h *netnstest.Host, w wanted) {
 		}
 		line(true, "}")
 	}
-	line(w.bfd, "protocol bfd { interface \"*\" { min rx interval 100 ms; min tx interval 100 ms; multiplier 30; }; }")
+	line(w.bfd, "protocol bfd { interface \"*\" { min rx interval 100 ms; min tx interval 100 ms; "+
+		"multiplier 30; }; }")
 	config := filepath.Join(dir, "bird.conf")
 	b.config = config
 	if err := os.WriteFile(config, []byte(c.String()), 0o644); err != nil {

@@ -56,7 +56,8 @@ func TestManyPrefixes(t *testing.T) {
 		withdrawn := until(0)
 		s.Set(to(p, routes...), true)
 		added := until(n)
-		t.Logf("%d prefixes: %.2fs from a cold start, withdrawn in %.2fs, added to a session in %.2fs; resident %.0f MB before, %.0f MB with them",
+		t.Logf("%d prefixes: %.2fs from a cold start, withdrawn in %.2fs, added to a session in %.2fs; "+
+			"resident %.0f MB before, %.0f MB with them",
 			n, cold.Seconds(), withdrawn.Seconds(), added.Seconds(), before, full)
 	})
 }

@@ -212,8 +212,8 @@ func (a *Announcer) Changed() <-chan struct{} { return a.changed.C() }
 // because this process was stalled: it was stopped, starved of processor time, or
 // the machine slept, for longer than [Config].Stall. Others may have taken over
 // its addresses meanwhile, so a request that waited in a socket must not be
-// answered from what was true before. Who has made sure of what is true now calls
-// Resume.
+// answered from what was true before. The caller makes sure of what is true now, and
+// then calls Resume.
 func (a *Announcer) Suspended() bool { return a.guard.isSuspended() }
 
 // Resume ends a suspension that Suspended has reported. If the process was stalled
@@ -229,7 +229,8 @@ func (a *Announcer) Resume() {
 
 // stalled is called by the guard, from any goroutine, when it suspends.
 func (a *Announcer) stalled(took time.Duration) {
-	a.log.Warn("process was stalled; answering nothing until ownership is confirmed", "duration", took.String())
+	a.log.Warn("process was stalled; answering nothing until ownership is confirmed",
+		"duration", took.String())
 	a.changed.Set()
 }
 

@@ -246,7 +246,8 @@ func TestAnAddressIsAnnouncedAtOnceAndAgain(t *testing.T) {
 			t.Fatalf("at once: %v, want a request and a reply", got)
 		}
 		pause(10 * time.Second)
-		if got, want := s.times(), []time.Duration{500 * ms, 1000 * ms, 1500 * ms, 2000 * ms}; !slices.Equal(got, want) {
+		want := []time.Duration{500 * ms, 1000 * ms, 1500 * ms, 2000 * ms}
+		if got := s.times(); !slices.Equal(got, want) {
 			t.Errorf("again at %v, want %v", got, want)
 		}
 		a.Set(vip4, on("eth0"))
@@ -653,7 +654,13 @@ func TestASlowBurstRateStillDelivers(t *testing.T) {
 
 func TestImpossibleAddressesAreIgnored(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, a *Announcer, _ *segment) {
-		for _, addr := range []netip.Addr{{}, netip.MustParseAddr("224.0.0.1"), netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("::1")} {
+		for _, addr := range []netip.Addr{
+			{},
+			netip.MustParseAddr("224.0.0.1"),
+			netip.MustParseAddr("0.0.0.0"),
+			netip.MustParseAddr("255.255.255.255"),
+			netip.MustParseAddr("::1"),
+		} {
 			a.Set(addr, on("eth0"))
 		}
 		a.Set(netip.MustParseAddr("::ffff:192.0.2.10"), on("eth0"))

@@ -46,14 +46,17 @@ func TestHandleARP(t *testing.T) {
 		{"our own packet comes back in another's frame", at(request, 22, ourMAC...), OwnFrame},
 		{"another host announces our address", arpRequest(t, vip4, vip4), ForeignClaim},
 		{"another host answers with our address", at(arpRequest(t, vip4, client4), 21, 2), ForeignClaim},
-		{"another host asks for something else from our address", arpRequest(t, vip4, foreign4), ForeignClaim},
-		{"an operation that nobody knows, from our address", at(arpRequest(t, vip4, foreign4), 20, 7, 7), ForeignClaim},
+		{"another host asks for something else from our address",
+			arpRequest(t, vip4, foreign4), ForeignClaim},
+		{"an operation that nobody knows, from our address",
+			at(arpRequest(t, vip4, foreign4), 20, 7, 7), ForeignClaim},
 		{"a member announces our address", at(arpRequest(t, vip4, vip4), 22, memberMAC...), MemberClaim},
 		{"another link of this node does", at(arpRequest(t, vip4, vip4), 22, ourOtherMAC...), OwnFrame},
 		{"another link of this node asks", at(request, 22, ourOtherMAC...), Answered},
 		{"a member asks", at(request, 22, memberMAC...), Answered},
 		{"a claim of a group", at(arpRequest(t, vip4, vip4), 22, 0xff), Malformed},
-		{"a claim that another host gets by unicast", at(arpRequest(t, vip4, vip4), 0, otherMAC...), NotForUs},
+		{"a claim that another host gets by unicast",
+			at(arpRequest(t, vip4, vip4), 0, otherMAC...), NotForUs},
 		{"nothing", nil, Malformed},
 		{"half a header", request[:7], Malformed},
 		{"half a VLAN tag", tagged[:15], Malformed},
@@ -66,7 +69,8 @@ func TestHandleARP(t *testing.T) {
 		{"the asker is a group", at(request, 22, 0xff), Malformed},
 		{"the asker is nobody", at(request, 22, 0, 0, 0, 0, 0, 0), Malformed},
 		{"the frame comes from a group", at(request, 6, 0xff), Malformed},
-		{"the asker's address is multicast", arpRequest(t, netip.MustParseAddr("224.0.0.1"), vip4), Malformed},
+		{"the asker's address is multicast",
+			arpRequest(t, netip.MustParseAddr("224.0.0.1"), vip4), Malformed},
 		{"the asker's address is loopback", arpRequest(t, netip.MustParseAddr("127.0.0.1"), vip4), Malformed},
 	}
 	for _, tt := range tests {
@@ -128,11 +132,13 @@ func (s station) asStandIn(as net.HardwareAddr) station {
 func TestAStandInAnswersAsTheOwner(t *testing.T) {
 	on := ourStation(vip4, vip6).asStandIn(otherMAC)
 	reply := handle(arpRequest(t, client4, vip4), on).reply
-	if !bytes.Equal(reply[:12], slices.Concat(clientMAC, ourMAC)) || !bytes.Equal(reply[22:32], slices.Concat(otherMAC, vip4.AsSlice())) {
+	if !bytes.Equal(reply[:12], slices.Concat(clientMAC, ourMAC)) ||
+		!bytes.Equal(reply[22:32], slices.Concat(otherMAC, vip4.AsSlice())) {
 		t.Errorf("ARP reply % x", reply)
 	}
 	reply = handle(solicit(t, solicitation{}), on).reply
-	if !bytes.Equal(reply[:12], slices.Concat(clientMAC, ourMAC)) || !bytes.HasSuffix(reply, slices.Concat([]byte{2, 1}, otherMAC)) {
+	if !bytes.Equal(reply[:12], slices.Concat(clientMAC, ourMAC)) ||
+		!bytes.HasSuffix(reply, slices.Concat([]byte{2, 1}, otherMAC)) {
 		t.Errorf("NDP reply % x", reply)
 	}
 	if flags := reply[offICMPv6+4]; flags != 0x40 {
@@ -146,7 +152,8 @@ func TestAStandInAnswersAsTheOwner(t *testing.T) {
 
 func TestARPAnnouncement(t *testing.T) {
 	subnet := netip.MustParseAddr("192.0.2.0")
-	frames, err := neighbor.Announcement(neighbor.Binding{IP: vip4, MAC: ourMAC}, neighbor.Beyond{Subnet: subnet})
+	frames, err := neighbor.Announcement(neighbor.Binding{IP: vip4, MAC: ourMAC},
+		neighbor.Beyond{Subnet: subnet})
 	if err != nil || len(frames) != 3 {
 		t.Fatalf("%d frames, error %v", len(frames), err)
 	}
@@ -156,7 +163,8 @@ func TestARPAnnouncement(t *testing.T) {
 	if !bytes.Equal(frames[2], third) {
 		t.Errorf("the third frame\n% x, want\n% x", frames[2], third)
 	}
-	if frames, err := neighbor.Announcement(neighbor.Binding{IP: vip4, MAC: ourMAC}, neighbor.Beyond{}); err != nil || len(frames) != 2 {
+	frames, err = neighbor.Announcement(neighbor.Binding{IP: vip4, MAC: ourMAC}, neighbor.Beyond{})
+	if err != nil || len(frames) != 2 {
 		t.Errorf("without another address: %d frames, error %v", len(frames), err)
 	}
 	for i, op := range []byte{1, 2} {
@@ -175,9 +183,12 @@ func FuzzHandleARP(f *testing.F) {
 	for _, seed := range [][]byte{
 		nil, request, request[:42], request[:20],
 		arpRequest(f, netip.IPv4Unspecified(), vip4), arpRequest(f, vip4, vip4),
-		arpRequest(f, vip4, foreign4), at(arpRequest(f, vip4, client4), 21, 2), at(arpRequest(f, vip4, vip4), 22, memberMAC...),
-		at(arpRequest(f, vip4, vip4), 22, ourOtherMAC...), at(request, 0, ourMAC...), at(request, 20, 0xff, 0xff), append(bytes.Clone(request), make([]byte, 2000)...),
-		at(request, 18, 200), at(request, 19, 5), at(request, 12, 0x81, 0x00), at(request, 12, 0x88, 0xa8, 0, 1, 0x81, 0),
+		arpRequest(f, vip4, foreign4), at(arpRequest(f, vip4, client4), 21, 2),
+		at(arpRequest(f, vip4, vip4), 22, memberMAC...), at(arpRequest(f, vip4, vip4), 22, ourOtherMAC...),
+		at(request, 0, ourMAC...), at(request, 20, 0xff, 0xff),
+		append(bytes.Clone(request), make([]byte, 2000)...),
+		at(request, 18, 200), at(request, 19, 5),
+		at(request, 12, 0x81, 0x00), at(request, 12, 0x88, 0xa8, 0, 1, 0x81, 0),
 	} {
 		f.Add(seed)
 	}
@@ -192,7 +203,8 @@ func FuzzHandleARP(f *testing.F) {
 			t.Fatalf("verdict %d", verdict)
 		}
 		isClaim := verdict == ForeignClaim || verdict == MemberClaim
-		if isClaim != (out.claimant != nil) || isClaim && (target != vip4 || !neighbor.IsStation(out.claimant)) {
+		if isClaim != (out.claimant != nil) ||
+			isClaim && (target != vip4 || !neighbor.IsStation(out.claimant)) {
 			t.Fatalf("%s of %s by %s", verdict, target, out.claimant)
 		}
 		if verdict != Answered {
@@ -203,12 +215,14 @@ func FuzzHandleARP(f *testing.F) {
 		}
 		// The naive reading of RFC 826: only this may be answered.
 		wellFormed := len(b) >= 42 && bytes.Equal(b[12:22], []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1}) &&
-			bytes.Equal(b[38:42], vip4.AsSlice()) && !bytes.Equal(b[28:32], vip4.AsSlice()) && (b[0]&1 == 1 || bytes.Equal(b[:6], ourMAC))
+			bytes.Equal(b[38:42], vip4.AsSlice()) && !bytes.Equal(b[28:32], vip4.AsSlice()) &&
+			(b[0]&1 == 1 || bytes.Equal(b[:6], ourMAC))
 		if !wellFormed || target != vip4 {
 			t.Fatalf("answered % x", b)
 		}
 		if len(reply) != 60 || !bytes.Equal(reply[:6], b[22:28]) || !bytes.Equal(reply[6:12], ourMAC) ||
-			!bytes.Equal(reply[12:32], slices.Concat([]byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 2}, ourMAC, vip4.AsSlice())) ||
+			!bytes.Equal(reply[12:32],
+				slices.Concat([]byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 2}, ourMAC, vip4.AsSlice())) ||
 			!bytes.Equal(reply[32:42], b[22:32]) {
 			t.Fatalf("reply % x to % x", reply, b)
 		}

@@ -26,24 +26,80 @@ func TestContests(t *testing.T) {
 	}{
 		{story: "a stranger claims", mac: otherMAC, at: here, fresh: true, defend: true},
 		{story: "at once again", after: 1 * time.Second, mac: otherMAC, at: here},
-		{story: "another stranger within ten seconds is told of later", after: 9 * time.Second, mac: clientMAC, at: here},
-		{story: "ten seconds after the defence", after: 10 * time.Second, mac: otherMAC, at: here, fresh: true, defend: true},
+		{
+			story: "another stranger within ten seconds is told of later",
+			after: 9 * time.Second,
+			mac:   clientMAC,
+			at:    here,
+		},
+		{
+			story:  "ten seconds after the defence",
+			after:  10 * time.Second,
+			mac:    otherMAC,
+			at:     here,
+			fresh:  true,
+			defend: true,
+		},
 		{story: "a member", after: 30 * time.Second, mac: memberMAC, at: here, member: true, fresh: true},
-		{story: "the same place on another link", after: 31 * time.Second, mac: otherMAC, at: place{vip4, "eth1"}, fresh: true, defend: true},
-		{story: "what we do not defend", after: 32 * time.Second, mac: otherMAC, at: place{vip6, "eth0"}, still: true, fresh: true},
+		{
+			story:  "the same place on another link",
+			after:  31 * time.Second,
+			mac:    otherMAC,
+			at:     place{vip4, "eth1"},
+			fresh:  true,
+			defend: true,
+		},
+		{
+			story: "what we do not defend",
+			after: 32 * time.Second,
+			mac:   otherMAC,
+			at:    place{vip6, "eth0"},
+			still: true,
+			fresh: true,
+		},
 	}
 	for _, tt := range steps {
-		got := c.note(foreignClaim{place: tt.at, mac: tt.mac, member: tt.member, defenders: !tt.still}, start.Add(tt.after))
+		got := c.note(foreignClaim{place: tt.at, mac: tt.mac, member: tt.member, defenders: !tt.still},
+			start.Add(tt.after))
 		if (got.news != nil) != tt.fresh || got.defend != tt.defend {
 			t.Errorf("%s: %+v", tt.story, got)
 		}
 	}
 	want := []Conflict{
-		{Addr: vip4, Link: "eth0", MAC: clientMAC, First: start.Add(9 * time.Second), Last: start.Add(9 * time.Second), Count: 1},
+		{
+			Addr:  vip4,
+			Link:  "eth0",
+			MAC:   clientMAC,
+			First: start.Add(9 * time.Second),
+			Last:  start.Add(9 * time.Second),
+			Count: 1,
+		},
 		{Addr: vip4, Link: "eth0", MAC: otherMAC, First: start, Last: start.Add(10 * time.Second), Count: 3},
-		{Addr: vip4, Link: "eth0", MAC: memberMAC, First: start.Add(30 * time.Second), Last: start.Add(30 * time.Second), Count: 1, Member: true},
-		{Addr: vip4, Link: "eth1", MAC: otherMAC, First: start.Add(31 * time.Second), Last: start.Add(31 * time.Second), Count: 1},
-		{Addr: vip6, Link: "eth0", MAC: otherMAC, First: start.Add(32 * time.Second), Last: start.Add(32 * time.Second), Count: 1},
+		{
+			Addr:   vip4,
+			Link:   "eth0",
+			MAC:    memberMAC,
+			First:  start.Add(30 * time.Second),
+			Last:   start.Add(30 * time.Second),
+			Count:  1,
+			Member: true,
+		},
+		{
+			Addr:  vip4,
+			Link:  "eth1",
+			MAC:   otherMAC,
+			First: start.Add(31 * time.Second),
+			Last:  start.Add(31 * time.Second),
+			Count: 1,
+		},
+		{
+			Addr:  vip6,
+			Link:  "eth0",
+			MAC:   otherMAC,
+			First: start.Add(32 * time.Second),
+			Last:  start.Add(32 * time.Second),
+			Count: 1,
+		},
 	}
 	sameAddr := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 	if diff := cmp.Diff(want, c.list(), sameAddr); diff != "" {
@@ -55,7 +111,8 @@ func TestContests(t *testing.T) {
 	if forgot, _, next := c.expire(start.Add(10*time.Minute - 1)); forgot || next.IsZero() {
 		t.Errorf("forgot too early, or will never: %s", next)
 	}
-	if forgot, _, next := c.expire(start.Add(10*time.Minute + 9*time.Second)); !forgot || !next.Equal(start.Add(10*time.Minute+10*time.Second)) {
+	forgot, _, next := c.expire(start.Add(10*time.Minute + 9*time.Second))
+	if !forgot || !next.Equal(start.Add(10*time.Minute+10*time.Second)) {
 		t.Errorf("forgot %t, next %s", forgot, next)
 	}
 	if !c.forget(place{vip4, "eth1"}) || c.forget(place{vip4, "eth1"}) {
@@ -70,7 +127,10 @@ func TestClaimantsAreBounded(t *testing.T) {
 	now := time.Now()
 	c := newContests()
 	for i := range 1000 {
-		c.note(foreignClaim{place: place{vip4, "eth0"}, mac: net.HardwareAddr{2, 0, 0, 0, byte(i >> 8), byte(i)}}, now.Add(time.Duration(i)))
+		c.note(foreignClaim{
+			place: place{vip4, "eth0"},
+			mac:   net.HardwareAddr{2, 0, 0, 0, byte(i >> 8), byte(i)},
+		}, now.Add(time.Duration(i)))
 	}
 	got := c.list()
 	if len(got) != maxClaimants || got[0].MAC[5] != 0xe0 {
@@ -98,7 +158,9 @@ func TestAFloodOfClaimsIsToldInFewLines(t *testing.T) {
 	for i := range flood {
 		now := start.Add(time.Duration(i) * time.Minute / flood)
 		got := c.note(foreignClaim{
-			place: place{vip4, "eth0"}, mac: net.HardwareAddr{2, 0, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}, defenders: true,
+			place:     place{vip4, "eth0"},
+			mac:       net.HardwareAddr{2, 0, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)},
+			defenders: true,
 		}, now)
 		tell(got.news)
 		if _, news, next := c.expire(now); next.Before(now) {
@@ -150,10 +212,12 @@ func TestAStrangerIsDefendedAgainst(t *testing.T) {
 				t.Errorf("%d frames after ten seconds", len(got))
 			}
 			got := a.Conflicts()
-			if !hasNews(a) || len(got) != 1 || got[0].Count != 101 || got[0].Member || got[0].MAC.String() != clientMAC.String() {
+			if !hasNews(a) || len(got) != 1 || got[0].Count != 101 || got[0].Member ||
+				got[0].MAC.String() != clientMAC.String() {
 				t.Errorf("conflicts %+v", got)
 			}
-			if got := total(a.Stats()); got.Defences != 2 || got.Verdicts[ForeignClaim] != 101 || got.Replies != 0 {
+			if got := total(a.Stats()); got.Defences != 2 || got.Verdicts[ForeignClaim] != 101 ||
+				got.Replies != 0 {
 				t.Errorf("%+v", got)
 			}
 			pause(11 * time.Minute)
@@ -196,7 +260,9 @@ func TestAMemberIsNotDefendedAgainst(t *testing.T) {
 
 func TestASecondLinkOfThisNodeIsNoConflict(t *testing.T) {
 	bubble(t, Config{BurstCount: 1}, func(t *testing.T, a *Announcer, s *segment) {
-		a.SetLinks([]links.Link{lan(2, "eth0"), but(lan(3, "eth1"), func(l *links.Link) { l.HardwareAddr = clientMAC })})
+		a.SetLinks([]links.Link{lan(2, "eth0"), but(lan(3, "eth1"), func(l *links.Link) {
+			l.HardwareAddr = clientMAC
+		})})
 		a.Set(vip4, on("eth0"))
 		pause(time.Second)
 		s.opened(t).in <- arpRequest(t, vip4, vip4)

@@ -122,7 +122,8 @@ func TestAStoppedProcessAnswersNothingOfThePast(t *testing.T) {
 	fmt.Fprintln(child.in, "resume")
 	var unanswered, answered int
 	line := child.expect("unanswered")
-	if _, err := fmt.Sscanf(line, "unanswered %d answered %d", &unanswered, &answered); err != nil || unanswered < 2 || answered != 1 {
+	_, err := fmt.Sscanf(line, "unanswered %d answered %d", &unanswered, &answered)
+	if err != nil || unanswered < 2 || answered != 1 {
 		t.Errorf("the child counts: %s", line)
 	}
 	child.expect("suspended false")
@@ -144,7 +145,8 @@ func TestAStandInIsNotSeen(t *testing.T) {
 	}
 	n := startNode(t, Config{})
 	for _, addr := range []netip.Addr{vip4, vip6} {
-		client.Run(t, "ip", "neigh", "replace", addr.String(), "lladdr", ownersMAC, "dev", "eth0", "nud", "stale")
+		client.Run(t, "ip", "neigh", "replace", addr.String(), "lladdr", ownersMAC, "dev",
+			"eth0", "nud", "stale")
 		n.Set(addr, Request{Links: []string{"eth0"}, As: map[string]net.HardwareAddr{"eth0": owner}})
 	}
 	n.waitLive(t)
@@ -179,11 +181,13 @@ func TestForeignClaimsAreHeardAndDefendedAgainst(t *testing.T) {
 	client.Run(t, "ip", "address", "add", vip4.String()+"/24", "dev", "eth0")
 	client.Run(t, "ip", "address", "add", vip6.String()+"/64", "dev", "eth0")
 	for _, addr := range []netip.Addr{vip4, vip6} {
-		witness.Run(t, "ip", "neigh", "replace", addr.String(), "lladdr", claimant, "dev", "eth0", "nud", "stale")
+		witness.Run(t, "ip", "neigh", "replace", addr.String(), "lladdr", claimant, "dev",
+			"eth0", "nud", "stale")
 	}
 	// The client's kernel tells everybody where its addresses are when its Ethernet
 	// address changes.
-	client.Run(t, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/eth0/ndisc_notify; echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_notify")
+	client.Run(t, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/eth0/ndisc_notify; "+
+		"echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_notify")
 	client.Run(t, "ip", "link", "set", "eth0", "address", claimant)
 	for _, addr := range []netip.Addr{vip4, vip6} {
 		until(t, "the claim of "+addr.String()+" is heard", func() bool {
@@ -281,7 +285,9 @@ func TestALinkThatIsRenamed(t *testing.T) {
 	}
 	rename("eth0", "lan0")
 	until(t, "the old name is missing", func() bool {
-		return !slices.ContainsFunc(n.State(), func(a Announcement) bool { return a.Problem != ProblemLinkMissing })
+		return !slices.ContainsFunc(n.State(), func(a Announcement) bool {
+			return a.Problem != ProblemLinkMissing
+		})
 	})
 	ignored(t, client, vip4, "announced on another link")
 	n.announce(t, "lan0", vip4, vip6)
@@ -303,12 +309,17 @@ func TestALinkThatIsRenamed(t *testing.T) {
 func TestGroupsAreReportedToSwitches(t *testing.T) {
 	netnstest.Require(t, "ndisc6", "bridge")
 	l, client := stage(t)
-	l.Switch().Run(t, "ip", "link", "set", "br0", "type", "bridge", "mcast_snooping", "1", "mcast_querier", "1",
-		"mcast_query_interval", "100", "mcast_startup_query_interval", "50", "mcast_query_response_interval", "50")
+	l.Switch().Run(t, "ip", "link", "set", "br0", "type", "bridge", "mcast_snooping", "1",
+		"mcast_querier", "1",
+		"mcast_query_interval", "100", "mcast_startup_query_interval", "50",
+		"mcast_query_response_interval", "50")
 	n := startNode(t, Config{BurstCount: 1})
 	n.announce(t, "eth0", vip6)
 	reported := func() bool {
-		return strings.Contains(l.Switch().Run(t, "bridge", "mdb", "show", "dev", "br0"), "port0 grp "+vip6SNM.String())
+		return strings.Contains(
+			l.Switch().Run(t, "bridge", "mdb", "show", "dev", "br0"),
+			"port0 grp "+vip6SNM.String(),
+		)
 	}
 	until(t, "the group is reported", reported)
 	if out, err := ndisc(client, vip6); err != nil {
@@ -322,7 +333,10 @@ func TestGroupsAreReportedToSwitches(t *testing.T) {
 	until(t, "the group is reported again", reported)
 	n.Set(vip6, Request{})
 	until(t, "the group is left", func() bool {
-		return !strings.Contains(netnstest.Local().Run(t, "ip", "-6", "maddress", "show", "dev", "eth0"), vip6SNM.String())
+		return !strings.Contains(
+			netnstest.Local().Run(t, "ip", "-6", "maddress", "show", "dev", "eth0"),
+			vip6SNM.String(),
+		)
 	})
 }
 
@@ -355,6 +369,9 @@ func TestFourThousandIPv6AddressesWithLittleOptionMemory(t *testing.T) {
 		addr = addr.Next().Next()
 	}
 	until(t, "all groups are left", func() bool {
-		return strings.Count(netnstest.Local().Run(t, "ip", "-6", "maddress", "show", "dev", "eth0"), "ff02::1:ff00:") < 10
+		return strings.Count(
+			netnstest.Local().Run(t, "ip", "-6", "maddress", "show", "dev", "eth0"),
+			"ff02::1:ff00:",
+		) < 10
 	})
 }

@@ -37,7 +37,7 @@ func newGuard(stall time.Duration, clock func() time.Duration, stalled func(time
 	return &guard{stall: stall, clock: clock, stalled: stalled, noted: -1}
 }
 
-// start is the first beat, before anything is sent.
+// start beats for the first time, before anything is sent.
 func (g *guard) start() { g.lastBeat.Store(int64(g.clock())) }
 
 // run beats until ctx ends.
@@ -57,7 +57,7 @@ func (g *guard) run(ctx context.Context) {
 	}
 }
 
-// beat is one sign of life.
+// beat gives one sign of life.
 func (g *guard) beat() {
 	g.mu.Lock()
 	took, news := g.beatLocked()
@@ -139,7 +139,7 @@ func (g *guard) resume() bool {
 	return true
 }
 
-// count is how often the guard noticed a stall.
+// count returns how often the guard noticed a stall.
 func (g *guard) count() uint64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()

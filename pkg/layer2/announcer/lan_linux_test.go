@@ -59,7 +59,8 @@ func TestTwoLinksInOneSubnet(t *testing.T) {
 			}
 		}
 		if err != nil || len(answers) != 1 || !answers[macOf(t, step.want)] {
-			t.Errorf("%s: %s answers as %v, want %s alone (%v)\n%s", step.story, vip4, answers, macOf(t, step.want), err, out)
+			t.Errorf("%s: %s answers as %v, want %s alone (%v)\n%s",
+				step.story, vip4, answers, macOf(t, step.want), err, out)
 		}
 	}
 }
@@ -72,7 +73,10 @@ func TestPromiscuousMode(t *testing.T) {
 	is := func(story, want string) {
 		t.Helper()
 		until(t, story, func() bool {
-			return strings.Contains(netnstest.Local().Run(t, "ip", "-d", "link", "show", "eth0"), "promiscuity "+want+" ")
+			return strings.Contains(
+				netnstest.Local().Run(t, "ip", "-d", "link", "show", "eth0"),
+				"promiscuity "+want+" ",
+			)
 		})
 	}
 	wants := on("eth0")

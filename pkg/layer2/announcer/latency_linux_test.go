@@ -81,8 +81,9 @@ func newAsker(b *testing.B, target netip.Addr) asker {
 		// An advertisement, for the asker sees no other frame with that byte.
 		proto, filter = ethernet.EtherTypeIPv6, only(offICMPv6, 1, 136)
 		a.request = solicit(b, solicitation{
-			Target: target, NoOption: true,
-			More: []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: ifi.HardwareAddr}},
+			Target:   target,
+			NoOption: true,
+			More:     []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: ifi.HardwareAddr}},
 		})
 		copy(a.request[6:], ifi.HardwareAddr)
 	}

@@ -67,7 +67,7 @@ func newPacer(perSecond int) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond), 1+int(2*breath.Seconds()*float64(perSecond)))
 }
 
-// run is one wait and one look at everything, again and again.
+// run waits and does what is due, again and again, until ctx ends.
 func (l *loop) run(ctx context.Context) {
 	defer l.closeAll()
 	timer := time.NewTimer(0)

@@ -23,14 +23,24 @@ func TestHandleNDP(t *testing.T) {
 	}{
 		{"a client asks for the address", ask, Answered},
 		{"without telling its link-layer address", solicit(t, solicitation{NoOption: true}), Answered},
-		{"a client verifies the address by unicast", solicit(t, solicitation{Destination: vip6, ToMAC: ourMAC, NoOption: true}), Answered},
+		{"a client verifies the address by unicast",
+			solicit(t, solicitation{Destination: vip6, ToMAC: ourMAC, NoOption: true}), Answered},
 		{"the same with the option", solicit(t, solicitation{Destination: vip6, ToMAC: ourMAC}), Answered},
-		{"a host probes whether the address is free", solicit(t, solicitation{Source: unspecified, NoOption: true}), Answered},
-		{"with a nonce (RFC 7527)", solicit(t, solicitation{Source: unspecified, NoOption: true, More: []ndp.Option{ndp.NewNonce()}}), Answered},
-		{"with an option of the future", solicit(t, solicitation{More: []ndp.Option{&ndp.RawOption{Type: 200, Length: 1, Value: make([]byte, 6)}}}), Answered},
-		{"an address of somebody else in the same group", solicit(t, solicitation{Target: netip.MustParseAddr("2001:db8:1::10:1")}), NotAnnounced},
+		{"a host probes whether the address is free",
+			solicit(t, solicitation{Source: unspecified, NoOption: true}), Answered},
+		{"with a nonce (RFC 7527)", solicit(t, solicitation{
+			Source:   unspecified,
+			NoOption: true,
+			More:     []ndp.Option{ndp.NewNonce()},
+		}), Answered},
+		{"with an option of the future", solicit(t, solicitation{
+			More: []ndp.Option{&ndp.RawOption{Type: 200, Length: 1, Value: make([]byte, 6)}},
+		}), Answered},
+		{"an address of somebody else in the same group",
+			solicit(t, solicitation{Target: netip.MustParseAddr("2001:db8:1::10:1")}), NotAnnounced},
 		{"an address of somebody else", solicit(t, solicitation{Target: foreign6}), NotAnnounced},
-		{"to the group of another address", solicit(t, solicitation{Destination: netip.MustParseAddr("ff02::1:ff00:99")}), NotForUs},
+		{"to the group of another address",
+			solicit(t, solicitation{Destination: netip.MustParseAddr("ff02::1:ff00:99")}), NotForUs},
 		{"to all nodes", solicit(t, solicitation{Destination: allNodes}), NotForUs},
 		{"for another host's Ethernet address", at(ask, 0, otherMAC...), NotForUs},
 		{"another host says it is the address", solicit(t, solicitation{Source: vip6}), ForeignClaim},
@@ -39,33 +49,46 @@ func TestHandleNDP(t *testing.T) {
 		{"not ICMPv6", at(ask, offIPv6+6, 17), NotRequest},
 		{"a redirect", at(ask, offICMPv6, 137), NotRequest},
 		{"a router's advertisement", at(ask, offICMPv6, 134), NotRequest},
-		{"a member says it is the address", at(solicit(t, solicitation{Source: vip6, NoOption: true}), 6, memberMAC...), MemberClaim},
+		{"a member says it is the address",
+			at(solicit(t, solicitation{Source: vip6, NoOption: true}), 6, memberMAC...), MemberClaim},
 		{"another host advertises our address", advertise(t, advertisement{}), ForeignClaim},
-		{"to us, as an answer", advertise(t, advertisement{To: vip6, ToMAC: ourMAC, Solicited: true}), ForeignClaim},
+		{"to us, as an answer",
+			advertise(t, advertisement{To: vip6, ToMAC: ourMAC, Solicited: true}), ForeignClaim},
 		{"a member does", advertise(t, advertisement{MAC: memberMAC}), MemberClaim},
 		{"another link of this node does", advertise(t, advertisement{MAC: ourOtherMAC}), OwnFrame},
 		{"a stand-in answers for us", advertise(t, advertisement{MAC: ourMAC}), OwnFrame},
-		{"another host advertises its own address", advertise(t, advertisement{Target: foreign6}), NotRequest},
-		{"an advertisement from beyond a router", at(advertise(t, advertisement{}), offIPv6+7, 254), Malformed},
-		{"an advertisement with a wrong checksum", at(advertise(t, advertisement{}), offICMPv6+2, 0xde, 0xad), Malformed},
+		{"another host advertises its own address",
+			advertise(t, advertisement{Target: foreign6}), NotRequest},
+		{"an advertisement from beyond a router",
+			at(advertise(t, advertisement{}), offIPv6+7, 254), Malformed},
+		{"an advertisement with a wrong checksum",
+			at(advertise(t, advertisement{}), offICMPv6+2, 0xde, 0xad), Malformed},
 		{"an advertisement that answers everybody", advertise(t, advertisement{Solicited: true}), Malformed},
 		{"an advertisement of a group", advertise(t, advertisement{Target: allNodes}), Malformed},
 		{"an advertisement at a group", advertise(t, advertisement{MAC: groupMAC(allNodes)}), Malformed},
 		{"behind options that may be skipped", extend(ask, 60, 0, 1, 4, 0, 0, 0, 0), Answered},
 		{"behind options for each hop", extend(ask, 0, 0, 5, 2, 0, 0, 1, 0), Answered},
 		{"behind both", extend(extend(ask, 60, 0, 1, 4, 0, 0, 0, 0), 0, 0, 1, 4, 0, 0, 0, 0), Answered},
-		{"options for each hop in the second place", extend(extend(ask, 0, 0, 1, 4, 0, 0, 0, 0), 60, 0, 1, 4, 0, 0, 0, 0), Malformed},
+		{"options for each hop in the second place",
+			extend(extend(ask, 0, 0, 1, 4, 0, 0, 0, 0), 60, 0, 1, 4, 0, 0, 0, 0), Malformed},
 		{"behind an option that has to be refused", extend(ask, 60, 0, 0x81, 4, 0, 0, 0, 0), Malformed},
 		{"behind an option that is cut off", extend(ask, 60, 0, 1, 5, 0, 0, 0, 0), Malformed},
 		{"behind options longer than the packet", extend(ask, 60, 200, 1, 4, 0, 0, 0, 0), Malformed},
 		{"in a fragment", extend(ask, 44, 0, 0, 0, 0, 0, 0, 1), Malformed},
 		{"behind a routing header", extend(ask, 43, 0, 0, 0, 0, 0, 0, 0), NotRequest},
-		{"behind more options than there can be", extend(extend(extend(extend(ask, 60, 0, 1, 4, 0, 0, 0, 0), 60, 0, 1, 4, 0, 0, 0, 0), 60, 0, 1, 4, 0, 0, 0, 0), 60, 0, 1, 4, 0, 0, 0, 0), Malformed},
+		{"behind more options than there can be",
+			extend(
+				extend(
+					extend(
+						extend(ask, 60, 0, 1, 4, 0, 0, 0, 0), 60, 0, 1, 4, 0, 0, 0, 0),
+					60, 0, 1, 4, 0, 0, 0, 0),
+				60, 0, 1, 4, 0, 0, 0, 0), Malformed},
 		{"from beyond a router", solicit(t, solicitation{HopLimit: 254}), Malformed},
 		{"a wrong checksum", at(ask, offICMPv6+2, 0xde, 0xad), Malformed},
 		{"a wrong code", at(ask, offICMPv6+1, 1), Malformed},
 		{"a probe that tells a link-layer address", solicit(t, solicitation{Source: unspecified}), Malformed},
-		{"a probe sent to the address itself", solicit(t, solicitation{Source: unspecified, NoOption: true, Destination: vip6, ToMAC: ourMAC}), Malformed},
+		{"a probe sent to the address itself", solicit(t,
+			solicitation{Source: unspecified, NoOption: true, Destination: vip6, ToMAC: ourMAC}), Malformed},
 		{"the loopback address asks", solicit(t, solicitation{Source: netip.IPv6Loopback()}), Malformed},
 		{"a group asks", solicit(t, solicitation{Source: allNodes}), Malformed},
 		{"cut off", ask[:70], Malformed},
@@ -91,11 +114,13 @@ func checkAdvertisement(t *testing.T, frame []byte, to netip.Addr, toMAC net.Har
 		t.Fatalf("frame % x, want one to %s", frame, toMAC)
 	}
 	packet := frame[14:]
-	if source, dest := netip.AddrFrom16([16]byte(packet[8:24])), netip.AddrFrom16([16]byte(packet[24:40])); source != vip6 || dest != to || packet[7] != 255 {
+	source, dest := netip.AddrFrom16([16]byte(packet[8:24])), netip.AddrFrom16([16]byte(packet[24:40]))
+	if source != vip6 || dest != to || packet[7] != 255 {
 		t.Errorf("from %s to %s with hop limit %d", source, dest, packet[7])
 	}
 	message := packet[40:]
-	if int(binary.BigEndian.Uint16(packet[4:])) != len(message) || layer2test.Checksum(packet[8:40], message) != 0xffff {
+	if int(binary.BigEndian.Uint16(packet[4:])) != len(message) ||
+		layer2test.Checksum(packet[8:40], message) != 0xffff {
 		t.Errorf("wrong length or checksum: % x", packet)
 	}
 	parsed, err := ndp.ParseMessage(message)
@@ -121,7 +146,8 @@ func TestNDPReply(t *testing.T) {
 		solicited bool
 	}{
 		{"to the client's option", at(solicit(t, solicitation{}), 6, otherMAC...), client6, clientMAC, true},
-		{"to the Ethernet source without option", at(solicit(t, solicitation{NoOption: true}), 6, otherMAC...), client6, otherMAC, true},
+		{"to the Ethernet source without option",
+			at(solicit(t, solicitation{NoOption: true}), 6, otherMAC...), client6, otherMAC, true},
 		{
 			"to everybody when the asker has no address",
 			solicit(t, solicitation{Source: netip.IPv6Unspecified(), NoOption: true}),
@@ -142,13 +168,15 @@ func TestNDPReply(t *testing.T) {
 
 func TestNDPAnnouncement(t *testing.T) {
 	gateway := neighbor.Binding{IP: netip.MustParseAddr("fe80::1"), MAC: otherMAC}
-	frames, err := neighbor.Announcement(neighbor.Binding{IP: vip6, MAC: ourMAC}, neighbor.Beyond{Router: gateway})
+	frames, err := neighbor.Announcement(neighbor.Binding{IP: vip6, MAC: ourMAC},
+		neighbor.Beyond{Router: gateway})
 	if err != nil || len(frames) != 2 {
 		t.Fatalf("%d frames, error %v", len(frames), err)
 	}
 	checkAdvertisement(t, frames[0], allNodes, net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, false)
 	checkAdvertisement(t, frames[1], gateway.IP, gateway.MAC, false)
-	if frames, err := neighbor.Announcement(neighbor.Binding{IP: vip6, MAC: ourMAC}, neighbor.Beyond{}); err != nil || len(frames) != 1 {
+	frames, err = neighbor.Announcement(neighbor.Binding{IP: vip6, MAC: ourMAC}, neighbor.Beyond{})
+	if err != nil || len(frames) != 1 {
 		t.Errorf("without another address: %d frames, error %v", len(frames), err)
 	}
 }
@@ -157,10 +185,17 @@ func FuzzHandleNDP(f *testing.F) {
 	ask := solicit(f, solicitation{})
 	for _, seed := range [][]byte{
 		nil, ask, ask[:60], solicit(f, solicitation{NoOption: true}),
-		solicit(f, solicitation{Source: netip.IPv6Unspecified(), NoOption: true, More: []ndp.Option{ndp.NewNonce()}}),
-		advertise(f, advertisement{}), advertise(f, advertisement{MAC: memberMAC}), advertise(f, advertisement{To: vip6, ToMAC: ourMAC, Solicited: true}),
-		extend(ask, 60, 0, 1, 4, 0, 0, 0, 0), extend(ask, 0, 0, 5, 2, 0, 0, 1, 0), extend(advertise(f, advertisement{}), 44, 0, 0, 0, 0, 0, 0, 1),
-		at(ask, offICMPv6+25, 0), at(ask, offICMPv6+24, 3), at(ask, offICMPv6+24, 25), at(ask, offICMPv6+24, 31),
+		solicit(f, solicitation{
+			Source:   netip.IPv6Unspecified(),
+			NoOption: true,
+			More:     []ndp.Option{ndp.NewNonce()},
+		}),
+		advertise(f, advertisement{}), advertise(f, advertisement{MAC: memberMAC}),
+		advertise(f, advertisement{To: vip6, ToMAC: ourMAC, Solicited: true}),
+		extend(ask, 60, 0, 1, 4, 0, 0, 0, 0), extend(ask, 0, 0, 5, 2, 0, 0, 1, 0),
+		extend(advertise(f, advertisement{}), 44, 0, 0, 0, 0, 0, 0, 1),
+		at(ask, offICMPv6+25, 0),
+		at(ask, offICMPv6+24, 3), at(ask, offICMPv6+24, 25), at(ask, offICMPv6+24, 31),
 	} {
 		f.Add(seed)
 	}
@@ -179,18 +214,21 @@ func FuzzHandleNDP(f *testing.F) {
 			t.Fatalf("%s with a reply of %d bytes", verdict, len(reply))
 		}
 		isClaim := verdict == ForeignClaim || verdict == MemberClaim
-		if isClaim != (out.claimant != nil) || isClaim && (target != vip6 || !neighbor.IsStation(out.claimant)) {
+		if isClaim != (out.claimant != nil) ||
+			isClaim && (target != vip6 || !neighbor.IsStation(out.claimant)) {
 			t.Fatalf("%s of %s by %s", verdict, target, out.claimant)
 		}
 		if verdict != Answered {
 			return
 		}
 		b = layer2test.WithoutExtensions(b)
-		wellFormed := len(b) >= 14+40+24 && b[offIPv6+7] == 255 && b[offICMPv6] == 135 && b[offICMPv6+1] == 0 &&
+		wellFormed := len(b) >= 14+40+24 && b[offIPv6+7] == 255 && b[offICMPv6] == 135 &&
+			b[offICMPv6+1] == 0 &&
 			bytes.Equal(b[offNDPTarget:offNDPTarget+16], vip6.AsSlice())
 		if !wellFormed || target != vip6 {
 			t.Fatalf("answered % x", b)
 		}
-		checkAdvertisement(t, reply, netip.AddrFrom16([16]byte(reply[38:54])), net.HardwareAddr(reply[:6]), reply[offICMPv6+4]&0x40 != 0)
+		checkAdvertisement(t, reply, netip.AddrFrom16([16]byte(reply[38:54])), net.HardwareAddr(reply[:6]),
+			reply[offICMPv6+4]&0x40 != 0)
 	})
 }

@@ -181,7 +181,8 @@ func TestTheBurstMovesTheNeighboursOver(t *testing.T) {
 	n := startNode(t, Config{})
 	n.announce(t, "eth0", foreign4, foreign6) // the sockets are open
 	for _, addr := range []netip.Addr{vip4, vip6} {
-		client.Run(t, "ip", "neigh", "replace", addr.String(), "lladdr", "02:00:00:00:00:77", "dev", "eth0", "nud", "stale")
+		client.Run(t, "ip", "neigh", "replace", addr.String(), "lladdr", "02:00:00:00:00:77", "dev",
+			"eth0", "nud", "stale")
 	}
 	n.announce(t, "eth0", vip4, vip6)
 	for _, addr := range []netip.Addr{vip4, vip6} {
@@ -222,7 +223,8 @@ func TestALinkThatIsMadeAgainAnswersAgain(t *testing.T) {
 	netnstest.Require(t, "arping", "ndisc6")
 	client := netnstest.NewHost(t, "client")
 	pair := func(mac string) {
-		netnstest.Local().Run(t, "ip", "link", "add", "eth0", "address", mac, "type", "veth", "peer", "name", "eth0", "netns", "client")
+		netnstest.Local().Run(t, "ip", "link", "add", "eth0", "address", mac, "type", "veth", "peer", "name",
+			"eth0", "netns", "client")
 		client.Run(t, "ip", "address", "add", "192.0.2.9/24", "dev", "eth0")
 		client.Run(t, "ip", "link", "set", "eth0", "up")
 	}
@@ -234,7 +236,8 @@ func TestALinkThatIsMadeAgainAnswersAgain(t *testing.T) {
 		until(t, story, func() bool {
 			four, err4 := arping(client, vip4)
 			six, err6 := ndisc(client, vip6)
-			return err4 == nil && err6 == nil && strings.Contains(strings.ToLower(four), mac) && strings.Contains(strings.ToLower(six), mac)
+			return err4 == nil && err6 == nil && strings.Contains(strings.ToLower(four), mac) &&
+				strings.Contains(strings.ToLower(six), mac)
 		})
 	}
 	n := startNode(t, Config{})
@@ -267,7 +270,8 @@ func TestALostCarrierIsNoticed(t *testing.T) {
 	until(t, "the loss is known", func() bool { return n.State()[1].Problem == ProblemLinkDown })
 	t.Logf("given up %s after the carrier was taken", time.Since(begin).Round(ms))
 	for _, addr := range []netip.Addr{vip4, vip6} {
-		client.Run(t, "ip", "neigh", "replace", addr.String(), "lladdr", "02:00:00:00:00:77", "dev", "eth0", "nud", "stale")
+		client.Run(t, "ip", "neigh", "replace", addr.String(), "lladdr", "02:00:00:00:00:77", "dev",
+			"eth0", "nud", "stale")
 	}
 	begin = time.Now()
 	l.Mend(0)
@@ -307,7 +311,8 @@ func TestThousandsOfAddressesOnOneLink(t *testing.T) {
 		four, six = four.Next().Next(), six.Next().Next()
 	}
 	n.waitLive(t)
-	t.Logf("%d IPv4 and %d IPv6 addresses announced after %s", count, count, time.Since(begin).Round(time.Millisecond))
+	t.Logf("%d IPv4 and %d IPv6 addresses announced after %s",
+		count, count, time.Since(begin).Round(time.Millisecond))
 	for _, addr := range []string{"10.0.0.0", "10.0.15.158"} {
 		if out, err := arping(client, netip.MustParseAddr(addr), "-D"); err == nil {
 			t.Errorf("%s is not answered: %s", addr, out)
@@ -318,7 +323,8 @@ func TestThousandsOfAddressesOnOneLink(t *testing.T) {
 			t.Errorf("%s is not answered: %s", addr, out)
 		}
 	}
-	joined := strings.Count(netnstest.Local().Run(t, "ip", "-6", "maddress", "show", "dev", "eth0"), "ff02::1:ff00:")
+	joined := strings.Count(netnstest.Local().Run(t, "ip", "-6", "maddress", "show", "dev",
+		"eth0"), "ff02::1:ff00:")
 	if joined < count {
 		t.Errorf("%d groups are joined, want %d at least", joined, count)
 	}
@@ -336,7 +342,10 @@ func TestSmallOptionMemoryIsEnough(t *testing.T) {
 	// The largest filter, twice, with the constants that take most space.
 	for i := range 4 * maxRanges {
 		n.Set(netip.AddrFrom4([4]byte{203, byte(i >> 7), byte(i << 1), 1}), on("eth0"))
-		n.Set(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 13: 0xf0, 14: byte(i >> 7), 15: byte(i << 1)}), on("eth0"))
+		n.Set(
+			netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 13: 0xf0, 14: byte(i >> 7), 15: byte(i << 1)}),
+			on("eth0"),
+		)
 		if i == 2*maxRanges {
 			n.waitLive(t)
 		}

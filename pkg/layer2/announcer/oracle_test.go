@@ -19,10 +19,14 @@ import (
 // the last wishes alone.
 func TestAnnouncerAgainstOracle(t *testing.T) {
 	for seed := range uint64(20) {
-		bubble(t, Config{BurstCount: 2, RefreshInterval: time.Second}, func(t *testing.T, a *Announcer, s *segment) {
+		config := Config{BurstCount: 2, RefreshInterval: time.Second}
+		bubble(t, config, func(t *testing.T, a *Announcer, s *segment) {
 			w := &randomWorld{
-				Announcer: a, segment: s, dice: rand.New(rand.NewPCG(seed, 0)),
-				wishes: make(map[netip.Addr]Request), links: map[string]links.Link{"eth0": lan(2, "eth0"), "eth1": lan(3, "eth1")},
+				Announcer: a,
+				segment:   s,
+				dice:      rand.New(rand.NewPCG(seed, 0)),
+				wishes:    make(map[netip.Addr]Request),
+				links:     map[string]links.Link{"eth0": lan(2, "eth0"), "eth1": lan(3, "eth1")},
 			}
 			w.tellLinks()
 			for step := range 100 {
@@ -128,8 +132,10 @@ func (w *randomWorld) check(t *testing.T, seed uint64, step int) {
 			l, exists := w.links[name]
 			answering := wanted && exists && l.Up
 			got, known := told[place{addr, name}]
-			if known != wanted || known && (got.Problem == "") != answering || got.Announced.IsZero() == (answering && wish.As[name] == nil) {
-				t.Errorf("seed %d, step %d: %s on %s is %+v, want answering %t", seed, step, addr, name, got, answering)
+			if known != wanted || known && (got.Problem == "") != answering ||
+				got.Announced.IsZero() == (answering && wish.As[name] == nil) {
+				t.Errorf("seed %d, step %d: %s on %s is %+v, want answering %t",
+					seed, step, addr, name, got, answering)
 			}
 			if !answering {
 				if sock := w.socket(name, addr); sock != nil && sock.ask(w.request(t, addr)) {

@@ -31,10 +31,12 @@ func TestAnAddressIsRefreshed(t *testing.T) {
 			t.Errorf("%d refreshes in two hours", len(times))
 		}
 		every := gaps(times)
-		if low, high := slices.Min(every), slices.Max(every); low < 67*time.Second || high > 113*time.Second || high-low < 20*time.Second {
+		low, high := slices.Min(every), slices.Max(every)
+		if low < 67*time.Second || high > 113*time.Second || high-low < 20*time.Second {
 			t.Errorf("between refreshes %s to %s, want 90 s and a quarter more or less", low, high)
 		}
-		if got := total(a.Stats()); got.Refreshes != uint64(len(times)) || got.Bursts != 1 || got.Gratuitous != 2*(5+got.Refreshes) {
+		got := total(a.Stats())
+		if got.Refreshes != uint64(len(times)) || got.Bursts != 1 || got.Gratuitous != 2*(5+got.Refreshes) {
 			t.Errorf("%+v", got)
 		}
 		a.Set(vip4, Request{})
@@ -52,10 +54,13 @@ func TestPoliciesDiffer(t *testing.T) {
 		within time.Duration
 		want   []time.Duration
 	}{
-		{"the defaults", Policy{}, 60 * time.Second, []time.Duration{0, 500 * ms, 1000 * ms, 1500 * ms, 2000 * ms}},
+		{"the defaults",
+			Policy{}, 60 * time.Second, []time.Duration{0, 500 * ms, 1000 * ms, 1500 * ms, 2000 * ms}},
 		{"one only", Policy{Count: 1, Refresh: -1}, time.Hour, []time.Duration{0}},
-		{"fewer and faster", Policy{Count: 3, Interval: 50 * ms, Refresh: -1}, time.Hour, []time.Duration{0, 50 * ms, 100 * ms}},
-		{"nonsense is as nothing", Policy{Count: -1, Interval: -1, Refresh: -1}, time.Hour, []time.Duration{0, 500 * ms, 1000 * ms, 1500 * ms, 2000 * ms}},
+		{"fewer and faster", Policy{Count: 3, Interval: 50 * ms, Refresh: -1}, time.Hour,
+			[]time.Duration{0, 50 * ms, 100 * ms}},
+		{"nonsense is as nothing", Policy{Count: -1, Interval: -1, Refresh: -1}, time.Hour,
+			[]time.Duration{0, 500 * ms, 1000 * ms, 1500 * ms, 2000 * ms}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.story, func(t *testing.T) {
@@ -150,7 +155,8 @@ func TestAStandInSaysNothingUnasked(t *testing.T) {
 			t.Helper()
 			sock.ask(arpRequest(t, client4, vip4))
 			got := s.frames()
-			if len(got) != 1 || !bytes.Equal(got[0].frame[6:12], lanMAC) || !bytes.Equal(got[0].frame[22:28], as) {
+			if len(got) != 1 || !bytes.Equal(got[0].frame[6:12], lanMAC) ||
+				!bytes.Equal(got[0].frame[22:28], as) {
 				t.Errorf("%d frames, want one that says %s", len(got), as)
 			}
 		}
@@ -160,7 +166,8 @@ func TestAStandInSaysNothingUnasked(t *testing.T) {
 		if got := s.frames(); len(got) > 0 || len(a.Conflicts()) != 1 {
 			t.Errorf("%d frames in defence of another's address", len(got))
 		}
-		if got := a.State()[0]; !got.Announced.IsZero() || got.Since.IsZero() || !bytes.Equal(got.As, otherMAC) {
+		got := a.State()[0]
+		if !got.Announced.IsZero() || got.Since.IsZero() || !bytes.Equal(got.As, otherMAC) {
 			t.Errorf("state %+v", got)
 		}
 
@@ -188,7 +195,8 @@ func TestRefreshesDoNotDelayBursts(t *testing.T) {
 		a.SetLinks([]links.Link{lan(2, "eth0")})
 		// Ten times as many as may be sent want to be refreshed all the time.
 		for i := range 1000 {
-			a.Set(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), Request{Links: []string{"eth0"}, Policy: Policy{Refresh: 100 * ms}})
+			addr := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+			a.Set(addr, Request{Links: []string{"eth0"}, Policy: Policy{Refresh: 100 * ms}})
 		}
 		pause(10 * time.Second)
 		s.frames()

@@ -18,7 +18,8 @@ func TestTheOtherAddressOfAnAnnouncement(t *testing.T) {
 		want     string
 	}{
 		{"its subnet's lowest", "192.0.2.240", []string{"192.0.2.7/24"}, "192.0.2.0"},
-		{"its subnet's, and not that of the link's first", "192.0.2.240", []string{"10.0.0.7/8", "192.0.2.7/24"}, "192.0.2.0"},
+		{"its subnet's, and not that of the link's first",
+			"192.0.2.240", []string{"10.0.0.7/8", "192.0.2.7/24"}, "192.0.2.0"},
 		{"the address is the lowest itself", "192.0.2.0", []string{"192.0.2.7/24"}, "192.0.2.7"},
 		{"of no subnet of the link", "198.51.100.1", []string{"192.0.2.7/24", "203.0.113.7/24"}, "192.0.2.0"},
 		{"a link with an address and no subnet", "192.0.2.240", []string{"192.0.2.7/32"}, "192.0.2.7"},
@@ -45,7 +46,8 @@ func TestAnAnnouncementIsNoForeignClaim(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		addr := rapid.SampledFrom([]netip.Addr{vip4, vip6}).Draw(t, "address")
 		bits := rapid.IntRange(1, addr.BitLen()).Draw(t, "prefix length")
-		to := neighbor.Beyond{Subnet: subnetAddress(addr, []netip.Prefix{netip.PrefixFrom(addr.Next(), bits)})}
+		to := neighbor.Beyond{Subnet: subnetAddress(addr,
+			[]netip.Prefix{netip.PrefixFrom(addr.Next(), bits)})}
 		if addr.Is6() && rapid.Bool().Draw(t, "we are its router") {
 			to.Router = neighbor.Binding{IP: netip.MustParseAddr("fe80::1"), MAC: ourMAC}
 		}

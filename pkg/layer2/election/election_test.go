@@ -19,26 +19,56 @@ func TestElect(t *testing.T) {
 		ok         bool
 	}{
 		{story: "nobody can own it", addr: vip},
-		{story: "the only candidate owns it", addr: vip, candidates: []Candidate{{Name: "a"}}, want: "a", ok: true},
 		{
-			story: "a preferred node wins whatever the hash says", addr: vip,
-			candidates: []Candidate{{Name: "a"}, {Name: "b", Weight: 1}, {Name: "c"}}, want: "b", ok: true,
+			story:      "the only candidate owns it",
+			addr:       vip,
+			candidates: []Candidate{{Name: "a"}},
+			want:       "a",
+			ok:         true,
 		},
 		{
-			story: "a negative weight is a last resort", addr: vip,
-			candidates: []Candidate{{Name: "a", Weight: -1}, {Name: "b", Weight: -2}}, want: "a", ok: true,
+			story:      "a preferred node wins whatever the hash says",
+			addr:       vip,
+			candidates: []Candidate{{Name: "a"}, {Name: "b", Weight: 1}, {Name: "c"}},
+			want:       "b",
+			ok:         true,
+		},
+		{
+			story:      "a negative weight is a last resort",
+			addr:       vip,
+			candidates: []Candidate{{Name: "a", Weight: -1}, {Name: "b", Weight: -2}},
+			want:       "a",
+			ok:         true,
 		},
 		// The next rows pin the hash: it is a protocol between versions.
 		{story: "pinned", addr: vip, candidates: nodes("node1", "node2", "node3"), want: "node2", ok: true},
-		{story: "pinned", addr: netip.MustParseAddr("192.0.2.11"), candidates: nodes("node1", "node2", "node3"), want: "node3", ok: true},
-		{story: "pinned", addr: netip.MustParseAddr("2001:db8::1"), candidates: nodes("node1", "node2", "node3"), want: "node1", ok: true},
 		{
-			story: "an IPv4 address in IPv6 clothes is the same address",
-			addr:  netip.MustParseAddr("::ffff:192.0.2.10"), candidates: nodes("node1", "node2", "node3"), want: "node2", ok: true,
+			story:      "pinned",
+			addr:       netip.MustParseAddr("192.0.2.11"),
+			candidates: nodes("node1", "node2", "node3"),
+			want:       "node3",
+			ok:         true,
 		},
 		{
-			story: "a zone does not matter",
-			addr:  netip.MustParseAddr("2001:db8::1%eth0"), candidates: nodes("node1", "node2", "node3"), want: "node1", ok: true,
+			story:      "pinned",
+			addr:       netip.MustParseAddr("2001:db8::1"),
+			candidates: nodes("node1", "node2", "node3"),
+			want:       "node1",
+			ok:         true,
+		},
+		{
+			story:      "an IPv4 address in IPv6 clothes is the same address",
+			addr:       netip.MustParseAddr("::ffff:192.0.2.10"),
+			candidates: nodes("node1", "node2", "node3"),
+			want:       "node2",
+			ok:         true,
+		},
+		{
+			story:      "a zone does not matter",
+			addr:       netip.MustParseAddr("2001:db8::1%eth0"),
+			candidates: nodes("node1", "node2", "node3"),
+			want:       "node1",
+			ok:         true,
 		},
 	}
 	for _, tt := range tests {
@@ -50,7 +80,8 @@ func TestElect(t *testing.T) {
 }
 
 func TestScoreIsPinned(t *testing.T) {
-	if got, want := newScorer(netip.MustParseAddr("192.0.2.10")).score("node1"), uint64(0x28a2b2c70e6df4e5); got != want {
+	got, want := newScorer(netip.MustParseAddr("192.0.2.10")).score("node1"), uint64(0x28a2b2c70e6df4e5)
+	if got != want {
 		t.Errorf("score = %#x, want %#x: all speakers of a cluster must agree on it for ever", got, want)
 	}
 }
@@ -70,8 +101,12 @@ func without(candidates []Candidate, name string) []Candidate {
 
 func genAddr() *rapid.Generator[netip.Addr] {
 	return rapid.OneOf(
-		rapid.Map(rapid.SliceOfN(rapid.Byte(), 4, 4), func(b []byte) netip.Addr { return netip.AddrFrom4([4]byte(b)) }),
-		rapid.Map(rapid.SliceOfN(rapid.Byte(), 16, 16), func(b []byte) netip.Addr { return netip.AddrFrom16([16]byte(b)) }),
+		rapid.Map(rapid.SliceOfN(rapid.Byte(), 4, 4), func(b []byte) netip.Addr {
+			return netip.AddrFrom4([4]byte(b))
+		}),
+		rapid.Map(rapid.SliceOfN(rapid.Byte(), 16, 16), func(b []byte) netip.Addr {
+			return netip.AddrFrom16([16]byte(b))
+		}),
 	)
 }
 
@@ -97,7 +132,8 @@ func TestElectionProperties(t *testing.T) {
 			t.Fatalf("the order of candidates matters: %v and %v", ranked, got)
 		}
 		gone := rapid.SampledFrom(candidates).Draw(t, "gone").Name
-		if got, want := Rank(addr, without(candidates, gone)), without(ranked, gone); !slices.Equal(got, want) {
+		got, want := Rank(addr, without(candidates, gone)), without(ranked, gone)
+		if !slices.Equal(got, want) {
 			t.Fatalf("without %s the rest is ranked %v, want %v", gone, got, want)
 		}
 	})

@@ -8,7 +8,8 @@ import (
 
 func TestShadow(t *testing.T) {
 	subnet, other := netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/64")
-	eth0, eth1 := lan(2, "eth0", "192.0.2.7/24", "2001:db8::7/64"), lan(3, "eth1", "192.0.2.8/24", "2001:db8::8/64")
+	eth0 := lan(2, "eth0", "192.0.2.7/24", "2001:db8::7/64")
+	eth1 := lan(3, "eth1", "192.0.2.8/24", "2001:db8::8/64")
 	for _, tt := range []struct {
 		story  string
 		links  []Link
@@ -17,7 +18,11 @@ func TestShadow(t *testing.T) {
 	}{
 		{
 			story: "links in subnets of their own cast no shadow",
-			links: []Link{eth0, lan(3, "eth1", "198.51.100.7/24", "fe80::1/64"), lan(4, "eth2", "fe80::2/64")},
+			links: []Link{
+				eth0,
+				lan(3, "eth1", "198.51.100.7/24", "fe80::1/64"),
+				lan(4, "eth2", "fe80::2/64"),
+			},
 		},
 		{
 			story:  "the lower metric counts, in each family by itself",
@@ -33,7 +38,8 @@ func TestShadow(t *testing.T) {
 		},
 		{
 			story: "without routes the first link has the subnet",
-			links: []Link{eth0, eth1}, want: map[string][]netip.Prefix{"eth1": {subnet, other}},
+			links: []Link{eth0, eth1},
+			want:  map[string][]netip.Prefix{"eth1": {subnet, other}},
 		},
 		{
 			story: "a port of a bridge is no link of its own",
@@ -84,17 +90,24 @@ func TestWiden(t *testing.T) {
 		want   []string
 		alone  bool
 	}{
-		{"DHCPv6 gives an address, the router's advertisement a subnet", lan(2, "eth0", "2001:db8::7/128", "fe80::7/64"),
+		{"DHCPv6 gives an address, the router's advertisement a subnet",
+			lan(2, "eth0", "2001:db8::7/128", "fe80::7/64"),
 			routes("2001:db8::/64"), []string{"2001:db8::7/64", "fe80::7/64"}, false},
-		{"a provider's single address", lan(2, "eth0", "192.0.2.7/32"), routes("192.0.2.1/32"), []string{"192.0.2.7/32"}, true},
+		{"a provider's single address",
+			lan(2, "eth0", "192.0.2.7/32"), routes("192.0.2.1/32"), []string{"192.0.2.7/32"}, true},
 		{"no route at all", lan(2, "eth0", "192.0.2.7/32"), nil, []string{"192.0.2.7/32"}, true},
-		{"the longest route counts", lan(2, "eth0", "192.0.2.7/32"), routes("192.0.0.0/16", "192.0.2.0/24", "192.0.2.128/25"), []string{"192.0.2.7/24"}, false},
-		{"the default route is no subnet", lan(2, "eth0", "192.0.2.7/32"), routes("0.0.0.0/0"), []string{"192.0.2.7/32"}, true},
-		{"a route out of another link", lan(3, "eth1", "192.0.2.7/32"), routes("192.0.2.0/24"), []string{"192.0.2.7/32"}, true},
+		{"the longest route counts", lan(2, "eth0", "192.0.2.7/32"),
+			routes("192.0.0.0/16", "192.0.2.0/24", "192.0.2.128/25"), []string{"192.0.2.7/24"}, false},
+		{"the default route is no subnet",
+			lan(2, "eth0", "192.0.2.7/32"), routes("0.0.0.0/0"), []string{"192.0.2.7/32"}, true},
+		{"a route out of another link",
+			lan(3, "eth1", "192.0.2.7/32"), routes("192.0.2.0/24"), []string{"192.0.2.7/32"}, true},
 		{"an address in a subnet of the link needs none", lan(2, "eth0", "192.0.2.7/24", "192.0.2.240/32"),
 			routes("192.0.2.0/24", "192.0.2.192/26"), []string{"192.0.2.7/24", "192.0.2.240/32"}, false},
-		{"a link that is down", lan(2, "eth0", "192.0.2.7/32").but(func(l *Link) { l.Up = false }), routes("192.0.2.0/24"), []string{"192.0.2.7/32"}, true},
-		{"a link without addresses is not alone", lan(2, "eth0", "fe80::7/64"), nil, []string{"fe80::7/64"}, false},
+		{"a link that is down", lan(2, "eth0", "192.0.2.7/32").but(func(l *Link) { l.Up = false }),
+			routes("192.0.2.0/24"), []string{"192.0.2.7/32"}, true},
+		{"a link without addresses is not alone",
+			lan(2, "eth0", "fe80::7/64"), nil, []string{"fe80::7/64"}, false},
 	} {
 		links := []Link{tt.link.Clone()}
 		widen(links, tt.routes)

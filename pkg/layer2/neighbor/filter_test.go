@@ -63,7 +63,8 @@ func TestNDPFilter(t *testing.T) {
 		want  bool
 	}{
 		{"a solicitation", []netip.Addr{vip6}, ask, true},
-		{"a probe", []netip.Addr{vip6}, solicit(t, solicitation{Source: netip.IPv6Unspecified(), NoOption: true}), true},
+		{"a probe", []netip.Addr{vip6},
+			solicit(t, solicitation{Source: netip.IPv6Unspecified(), NoOption: true}), true},
 		{"for another address", []netip.Addr{vip6}, solicit(t, solicitation{Target: foreign6}), false},
 		{"for another subnet", []netip.Addr{vip6}, solicit(t, solicitation{Target: far}), false},
 		{"one of two subnets", []netip.Addr{vip6, far}, solicit(t, solicitation{Target: far}), true},
@@ -75,7 +76,8 @@ func TestNDPFilter(t *testing.T) {
 		{"a fragment", []netip.Addr{vip6}, at(ask, offIPv6+6, 44), false},
 		{"with options, whatever is behind them", []netip.Addr{foreign6}, at(ask, offIPv6+6, 60), true},
 		{"with options for each hop", []netip.Addr{foreign6}, at(ask, offIPv6+6, 0), true},
-		{"a group report, which has options and a low hop limit", []netip.Addr{vip6}, at(ask, offIPv6+6, 0, 1), false},
+		{"a group report, which has options and a low hop limit",
+			[]netip.Addr{vip6}, at(ask, offIPv6+6, 0, 1), false},
 		{"cut off", []netip.Addr{vip6}, ask[:70], false},
 	}
 	for _, tt := range tests {
@@ -95,7 +97,8 @@ func TestMergeRanges(t *testing.T) {
 		{"nothing", nil, 4, nil},
 		{"neighbours are one range, in any order and twice", []uint32{7, 5, 6, 6}, 4, []wordRange{{5, 7}}},
 		{"the ends of the space", []uint32{0, 1<<32 - 1}, 4, []wordRange{{0, 0}, {1<<32 - 1, 1<<32 - 1}}},
-		{"the nearest are merged over the limit", []uint32{1, 3, 100, 103, 900}, 3, []wordRange{{1, 3}, {100, 103}, {900, 900}}},
+		{"the nearest are merged over the limit",
+			[]uint32{1, 3, 100, 103, 900}, 3, []wordRange{{1, 3}, {100, 103}, {900, 900}}},
 		{"down to one", []uint32{1, 3, 100}, 1, []wordRange{{1, 100}}},
 		{"of equal gaps the first stays", []uint32{10, 20, 30}, 2, []wordRange{{10, 10}, {20, 30}}},
 	}
@@ -163,7 +166,9 @@ func TestNDPFilterAgainstOracle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		frame := slices.Concat(make([]byte, 12), []byte{0x86, 0xdd}, make([]byte, 6), []byte{58, 255}, make([]byte, 32),
+		frame := slices.Concat(
+			make([]byte, 12), []byte{0x86, 0xdd},
+			make([]byte, 6), []byte{58, 255}, make([]byte, 32),
 			[]byte{135, 0}, make([]byte, 6), probe.AsSlice())
 		n, err := vm.Run(frame)
 		if err != nil {
@@ -172,7 +177,11 @@ func TestNDPFilterAgainstOracle(t *testing.T) {
 		if slices.Contains(addrs, probe) && n == 0 {
 			t.Fatalf("%s is announced and did not pass", probe)
 		}
-		sameLast := slices.ContainsFunc(addrs, func(a netip.Addr) bool { x, y := a.As16(), probe.As16(); return x[15] == y[15] })
+		sameLast := slices.ContainsFunc(addrs, func(a netip.Addr) bool {
+			x := a.As16()
+			y := probe.As16()
+			return x[15] == y[15]
+		})
 		if !sameLast && n > 0 {
 			t.Fatalf("%s shares its end with no announced address and passed", probe)
 		}
@@ -184,7 +193,9 @@ func TestLargestFilterFitsTheKernel(t *testing.T) {
 	for i := range 2 * maxRanges {
 		addrs = append(addrs, netip.AddrFrom4([4]byte{203, byte(i >> 8), byte(i), 7}))
 	}
-	for _, program := range [][]bpf.Instruction{ARP.RequestFilter(addrs, 7), NDP.RequestFilter(mapped(addrs), 7)} {
+	for _, program := range [][]bpf.Instruction{
+		ARP.RequestFilter(addrs, 7), NDP.RequestFilter(mapped(addrs), 7),
+	} {
 		if _, err := bpf.Assemble(program); err != nil {
 			t.Fatal(err)
 		}

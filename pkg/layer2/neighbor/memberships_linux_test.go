@@ -41,6 +41,7 @@ func TestManyGroups(t *testing.T) {
 			t.Error(err)
 		}
 		fmt.Printf("%d groups: joined in %s on %d sockets, left in %s; the bridge's snooping %s\n",
-			count, joined.Round(time.Millisecond), sockets, time.Since(begin).Round(time.Millisecond), snooping)
+			count, joined.Round(time.Millisecond), sockets,
+			time.Since(begin).Round(time.Millisecond), snooping)
 	}
 }

@@ -27,7 +27,8 @@ func (p parsing) check(t *testing.T) {
 		t.Errorf("%s: error %v, want %v", p.story, err, p.err)
 		return
 	}
-	if got.Op != p.want.Op || got.Sender.IP != p.want.Sender.IP || !bytes.Equal(got.Sender.MAC, p.want.Sender.MAC) ||
+	if got.Op != p.want.Op || got.Sender.IP != p.want.Sender.IP ||
+		!bytes.Equal(got.Sender.MAC, p.want.Sender.MAC) ||
 		got.Target != p.want.Target || got.ToUs != p.want.ToUs {
 		t.Errorf("%s: %+v, want %+v", p.story, got, p.want)
 	}
@@ -103,7 +104,8 @@ func TestParseNDP(t *testing.T) {
 	for _, p := range []parsing{
 		{"a solicitation", ask, asked, nil},
 		{"from a relay", at(ask, 6, otherMAC...), asked, nil},
-		{"without option, from the Ethernet source", at(solicit(t, solicitation{NoOption: true}), 6, otherMAC...),
+		{"without option, from the Ethernet source",
+			at(solicit(t, solicitation{NoOption: true}), 6, otherMAC...),
 			Packet{Op: Request, Sender: Binding{IP: client6, MAC: otherMAC}, Target: vip6}, nil},
 		{"to the target itself", solicit(t, solicitation{Destination: vip6, ToMAC: ourMAC}),
 			Packet{Op: Request, Sender: client, Target: vip6, ToUs: true}, nil},
@@ -113,45 +115,63 @@ func TestParseNDP(t *testing.T) {
 		{"duplicate address detection", probe, probed, nil},
 		{"with a nonce", dadSolicit(t, ndp.NewNonce()), probed, nil},
 		{"an answer", answer, answered, nil},
-		{"its target option tells where", ndpAnswer(t, &ndp.NeighborAdvertisement{TargetAddress: client6, Options: options}, us, ourMAC),
+		{"its target option tells where",
+			ndpAnswer(t, &ndp.NeighborAdvertisement{TargetAddress: client6, Options: options}, us, ourMAC),
 			Packet{Op: Reply, Sender: Binding{IP: client6, MAC: otherMAC}, Target: client6, ToUs: true}, nil},
 		{"an announcement", advertise(t, advertisement{}), told, nil},
 		{"behind options that may be skipped", extend(ask, 60, skipped...), asked, nil},
 		{"behind options for each hop", extend(probe, 0, skipped...), probed, nil},
-		{"behind both", extend(extend(advertise(t, advertisement{}), 60, skipped...), 0, skipped...), told, nil},
+		{"behind both",
+			extend(extend(advertise(t, advertisement{}), 60, skipped...), 0, skipped...), told, nil},
 
 		{"we sent it", at(ask, 6, ourMAC...), Packet{}, ErrOwn},
 		{"a stand-in tells that we have it", advertise(t, advertisement{MAC: ourMAC}), Packet{}, ErrOwn},
 		{"for another host's Ethernet address", at(ask, 0, otherMAC...), Packet{}, ErrNotForUs},
 		{"to all nodes", solicit(t, solicitation{Destination: allNodes}), Packet{}, ErrNotForUs},
-		{"to the group of another address", solicit(t, solicitation{Destination: netip.MustParseAddr("ff02::1:ff00:99")}), Packet{}, ErrNotForUs},
+		{"to the group of another address", solicit(t,
+			solicitation{Destination: netip.MustParseAddr("ff02::1:ff00:99")}), Packet{}, ErrNotForUs},
 		{"an echo request", at(ask, offICMPv6, 128), Packet{}, ErrOtherProtocol},
 		{"not ICMPv6", at(ask, offIPv6+6, 17), Packet{}, ErrOtherProtocol},
 		{"behind a routing header", extend(ask, 43, 0, 0, 0, 0, 0, 0, 0), Packet{}, ErrOtherProtocol},
 
 		{"in a fragment", extend(ask, 44, 0, 0, 0, 0, 0, 0, 1), Packet{}, ErrMalformed},
-		{"options for each hop in the second place", extend(extend(ask, 0, skipped...), 60, skipped...), Packet{}, ErrMalformed},
-		{"behind an option that has to be refused", extend(ask, 60, 0, 0x81, 4, 0, 0, 0, 0), Packet{}, ErrMalformed},
+		{"options for each hop in the second place",
+			extend(extend(ask, 0, skipped...), 60, skipped...), Packet{}, ErrMalformed},
+		{"behind an option that has to be refused",
+			extend(ask, 60, 0, 0x81, 4, 0, 0, 0, 0), Packet{}, ErrMalformed},
 		{"behind an option that is cut off", extend(ask, 60, 0, 1, 5, 0, 0, 0, 0), Packet{}, ErrMalformed},
-		{"behind options longer than the packet", extend(ask, 60, 200, 1, 4, 0, 0, 0, 0), Packet{}, ErrMalformed},
+		{"behind options longer than the packet",
+			extend(ask, 60, 200, 1, 4, 0, 0, 0, 0), Packet{}, ErrMalformed},
 		{"behind more options than there can be",
-			extend(extend(extend(extend(ask, 60, skipped...), 60, skipped...), 60, skipped...), 60, skipped...), Packet{}, ErrMalformed},
+			extend(
+				extend(extend(extend(ask, 60, skipped...), 60, skipped...), 60, skipped...),
+				60, skipped...), Packet{}, ErrMalformed},
 		{"from beyond a router", solicit(t, solicitation{HopLimit: 254}), Packet{}, ErrMalformed},
 		{"a wrong checksum", at(ask, offICMPv6+2, 0xde, 0xad), Packet{}, ErrMalformed},
 		{"a wrong code", at(ask, offICMPv6+1, 1), Packet{}, ErrMalformed},
-		{"a probe that tells a link-layer address", solicit(t, solicitation{Source: unspecified}), Packet{}, ErrMalformed},
-		{"a probe to the target itself", solicit(t, solicitation{Source: unspecified, NoOption: true, Destination: vip6, ToMAC: ourMAC}), Packet{}, ErrMalformed},
+		{"a probe that tells a link-layer address",
+			solicit(t, solicitation{Source: unspecified}), Packet{}, ErrMalformed},
+		{"a probe to the target itself", solicit(t, solicitation{
+			Source:      unspecified,
+			NoOption:    true,
+			Destination: vip6,
+			ToMAC:       ourMAC,
+		}), Packet{}, ErrMalformed},
 		{"the loopback address asks", solicit(t, solicitation{Source: loopback}), Packet{}, ErrMalformed},
 		{"an IPv4-mapped address asks", solicit(t, solicitation{Source: mapped}), Packet{}, ErrMalformed},
 		{"a group asks", solicit(t, solicitation{Source: allNodes}), Packet{}, ErrMalformed},
-		{"for the unspecified address", solicit(t, solicitation{Target: unspecified}), Packet{}, ErrMalformed},
+		{"for the unspecified address",
+			solicit(t, solicitation{Target: unspecified}), Packet{}, ErrMalformed},
 		{"for the loopback address", solicit(t, solicitation{Target: loopback}), Packet{}, ErrMalformed},
 		{"for an IPv4-mapped address", at(ask, offICMPv6+8, mapped.AsSlice()...), Packet{}, ErrMalformed},
 		{"an answer for everybody", advertise(t, advertisement{Solicited: true}), Packet{}, ErrMalformed},
 		{"a group's advertisement", advertise(t, advertisement{Target: allNodes}), Packet{}, ErrMalformed},
-		{"the unspecified address is advertised", advertise(t, advertisement{Target: unspecified}), Packet{}, ErrMalformed},
-		{"the loopback address is advertised", advertise(t, advertisement{Target: loopback}), Packet{}, ErrMalformed},
-		{"at a group", advertise(t, advertisement{MAC: layer2test.GroupMAC(allNodes)}), Packet{}, ErrMalformed},
+		{"the unspecified address is advertised",
+			advertise(t, advertisement{Target: unspecified}), Packet{}, ErrMalformed},
+		{"the loopback address is advertised",
+			advertise(t, advertisement{Target: loopback}), Packet{}, ErrMalformed},
+		{"at a group",
+			advertise(t, advertisement{MAC: layer2test.GroupMAC(allNodes)}), Packet{}, ErrMalformed},
 		{"cut off", ask[:70], Packet{}, ErrMalformed},
 		{"nothing", nil, Packet{}, ErrMalformed},
 		{"IP version 4", at(ask, offIPv6, 0x45), Packet{}, ErrMalformed},
@@ -159,7 +179,8 @@ func TestParseNDP(t *testing.T) {
 		p.check(t)
 	}
 	nonce := ndp.NewNonce()
-	if p, err := Parse(dadSolicit(t, nonce), ourMAC); err != nil || !p.IsProbe() || p.Nonce == nil || !p.Nonce.Equal(nonce) {
+	p, err := Parse(dadSolicit(t, nonce), ourMAC)
+	if err != nil || !p.IsProbe() || p.Nonce == nil || !p.Nonce.Equal(nonce) {
 		t.Errorf("%+v, %v; want the nonce %v", p, err, nonce)
 	}
 }
@@ -178,7 +199,9 @@ func TestWhatIsSentIsRead(t *testing.T) {
 	for _, us := range []Binding{{IP: vip4, MAC: ourMAC}, {IP: vip6, MAC: ourMAC}} {
 		unspecified, other, router := netip.IPv4Unspecified(), client4, Binding{}
 		if us.IP.Is6() {
-			unspecified, other, router = netip.IPv6Unspecified(), client6, Binding{IP: client6, MAC: clientMAC}
+			unspecified = netip.IPv6Unspecified()
+			other = client6
+			router = Binding{IP: client6, MAC: clientMAC}
 		}
 		beyond := Beyond{Subnet: client4, Router: router}
 		announced, err := Announcement(us, beyond)
@@ -186,7 +209,8 @@ func TestWhatIsSentIsRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, frame := range announced {
-			if p, err := Parse(frame, clientMAC); err != nil || p.Sender.IP != us.IP || !bytes.Equal(p.Sender.MAC, us.MAC) {
+			p, err := Parse(frame, clientMAC)
+			if err != nil || p.Sender.IP != us.IP || !bytes.Equal(p.Sender.MAC, us.MAC) {
 				t.Errorf("announcement %d of %s: %+v, %v", i, us.IP, p, err)
 			}
 		}
@@ -205,7 +229,8 @@ func TestWhatIsSentIsRead(t *testing.T) {
 				sender = unspecified
 			}
 			if err != nil || asked.Op != Request || asked.Target != other || asked.Sender.IP != sender ||
-				!bytes.Equal(asked.Sender.MAC, ourMAC) || asked.ToUs != (q.To != nil) || asked.IsProbe() != (sender == unspecified) {
+				!bytes.Equal(asked.Sender.MAC, ourMAC) || asked.ToUs != (q.To != nil) ||
+				asked.IsProbe() != (sender == unspecified) {
 				t.Errorf("asked %s for %s: %+v, %v", story, other, asked, err)
 				continue
 			}
@@ -215,7 +240,8 @@ func TestWhatIsSentIsRead(t *testing.T) {
 			}
 			got, err := Parse(reply, ourMAC)
 			toUs := other.Is4() || !asked.IsProbe()
-			if err != nil || got.Op != Reply || got.Sender.IP != other || !bytes.Equal(got.Sender.MAC, clientMAC) || got.ToUs != toUs {
+			if err != nil || got.Op != Reply || got.Sender.IP != other ||
+				!bytes.Equal(got.Sender.MAC, clientMAC) || got.ToUs != toUs {
 				t.Errorf("answered %s for %s: %+v, %v", story, other, got, err)
 			}
 		}
@@ -226,10 +252,13 @@ func FuzzParse(f *testing.F) {
 	us := netip.MustParseAddr("fe80::7")
 	ask := solicit(f, solicitation{})
 	for _, seed := range [][]byte{
-		nil, arpAnswer(f), arpRequest(f, netip.IPv4Unspecified(), vip4), at(arpAnswer(f), 18, 200), at(arpAnswer(f), 12, 0x81, 0),
+		nil, arpAnswer(f), arpRequest(f, netip.IPv4Unspecified(), vip4),
+		at(arpAnswer(f), 18, 200), at(arpAnswer(f), 12, 0x81, 0),
 		ndpAnswer(f, &ndp.NeighborAdvertisement{TargetAddress: client6, Solicited: true}, us, ourMAC),
-		advertise(f, advertisement{}), dadSolicit(f, ndp.NewNonce()), at(dadSolicit(f, ndp.NewNonce()), offICMPv6+25, 0),
-		ask, ask[:60], extend(ask, 60, 0, 1, 4, 0, 0, 0, 0), extend(ask, 0, 31), extend(ask, 44, 0, 0, 0, 0, 0, 0, 1),
+		advertise(f, advertisement{}), dadSolicit(f, ndp.NewNonce()),
+		at(dadSolicit(f, ndp.NewNonce()), offICMPv6+25, 0),
+		ask, ask[:60], extend(ask, 60, 0, 1, 4, 0, 0, 0, 0), extend(ask, 0, 31),
+		extend(ask, 44, 0, 0, 0, 0, 0, 0, 1),
 	} {
 		f.Add(seed, false)
 		f.Add(seed, true)
@@ -250,7 +279,8 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if !IsStation(p.Sender.MAC) || bytes.Equal(p.Sender.MAC, ourMAC) || p.ToUs != bytes.Equal(b[:6], ourMAC) ||
+		if !IsStation(p.Sender.MAC) || bytes.Equal(p.Sender.MAC, ourMAC) ||
+			p.ToUs != bytes.Equal(b[:6], ourMAC) ||
 			!p.ToUs && b[0]&1 == 0 || bytes.Equal(b[6:12], ourMAC) {
 			t.Fatalf("%+v from % x", p, b)
 		}
@@ -259,7 +289,8 @@ func FuzzParse(f *testing.F) {
 		}
 		if p.Target.Is4() {
 			// The naive reading of RFC 826.
-			if !bytes.Equal(b[12:20], []byte{8, 6, 0, 1, 8, 0, 6, 4}) || !bytes.Equal(b[28:32], p.Sender.IP.AsSlice()) ||
+			if !bytes.Equal(b[12:20], []byte{8, 6, 0, 1, 8, 0, 6, 4}) ||
+				!bytes.Equal(b[28:32], p.Sender.IP.AsSlice()) ||
 				!bytes.Equal(b[38:42], p.Target.AsSlice()) || !bytes.Equal(b[22:28], p.Sender.MAC) {
 				t.Fatalf("%+v from % x", p, b)
 			}
@@ -268,7 +299,8 @@ func FuzzParse(f *testing.F) {
 		plain := layer2test.WithoutExtensions(b)
 		if plain[offIPv6+7] != 255 || plain[offICMPv6+1] != 0 || !CanOwn(p.Target) ||
 			!bytes.Equal(plain[offICMPv6+8:offICMPv6+24], p.Target.AsSlice()) ||
-			plain[offICMPv6] != map[Op]byte{Request: 135, Reply: 136}[p.Op] || p.Op == Reply && p.Sender.IP != p.Target {
+			plain[offICMPv6] != map[Op]byte{Request: 135, Reply: 136}[p.Op] ||
+			p.Op == Reply && p.Sender.IP != p.Target {
 			t.Fatalf("%+v from % x", p, b)
 		}
 		if p.Op != Request {

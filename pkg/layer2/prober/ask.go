@@ -93,7 +93,7 @@ var (
 // For IPv6 the question is not without effect: a host that is about to take the
 // same address gives it up when it hears of another who asks (RFC 4862 5.4.3).
 // A question [Question.AsHost] tells hosts where the node's own address is, and of
-// Addr nothing. Who probes for the address does not hear it.
+// Addr nothing. A host that probes for the address does not hear it.
 //
 // Ask always waits for the whole time, Count*Interval since the first frame was
 // sent, and longer when many ask at once: all questions of a prober together
@@ -159,7 +159,7 @@ type Found struct {
 	// Probers asked whether it is free, and do not say that they have it.
 	Probers []net.HardwareAddr
 	// Unsourced is set when it was to be asked AsHost, and a frame was sent from
-	// 0.0.0.0 or ::, since the link has no address to ask from. Who is behind a
+	// 0.0.0.0 or ::, since the link has no address to ask from. A host behind a
 	// bridge that suppresses ARP and NDP has not heard it.
 	Unsourced bool
 }
@@ -186,7 +186,7 @@ type asking struct {
 	done      chan struct{}
 }
 
-// found is who was found.
+// found returns who was found.
 func (a *asking) found() Found {
 	out := Found{Unsourced: a.unsourced}
 	for _, mac := range slices.Sorted(maps.Keys(a.holders)) {
@@ -342,7 +342,7 @@ func (b *askBook) asked(a *asking, now time.Time, sourced bool, sendErr error) {
 	heap.Push(b.queueOf(a), a)
 }
 
-// next is when something is due, false when nothing will be.
+// next returns when something is due, false when nothing will be.
 func (b *askBook) next() (time.Time, bool) {
 	var next time.Time
 	for _, q := range []askQueue{b.sends, b.ends} {

@@ -138,7 +138,7 @@ func (b *book) frames(now time.Time, makeFrame func(*track) []byte) {
 	}
 }
 
-// next is when the next turn of a target comes, false when none will.
+// next returns when the next turn of a target comes, false when none will.
 func (b *book) next() (time.Time, bool) {
 	var next time.Time
 	for _, t := range b.tracks {

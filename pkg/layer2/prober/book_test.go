@@ -68,20 +68,27 @@ func TestBookStates(t *testing.T) {
 		{"two unanswered", probed + answered + probed + probed + probed, Answers, 2},
 		{"three unanswered", probed + answered + probed + probed + probed + probed, Silent, 3},
 		{"the count goes on", probed + answered + probed + probed + probed + probed + probed, Silent, 4},
-		{"an answer ends the row", probed + answered + probed + probed + answered + probed + probed + probed, Answers, 2},
+		{"an answer ends the row",
+			probed + answered + probed + probed + answered + probed + probed + probed, Answers, 2},
 		{"back from silence", probed + answered + probed + probed + probed + probed + answered, Answers, 0},
-		{"a late answer is one", probed + answered + probed + probed + probed + probed + answered + probed, Answers, 0},
+		{"a late answer is one",
+			probed + answered + probed + probed + probed + probed + answered + probed, Answers, 0},
 		{"nothing could be sent", probed + answered + unsent + unsent, Answers, 0},
 		{"nothing could be sent for long", probed + answered + unsent + unsent + unsent, Unknown, 0},
-		{"a probe that was not sent is no miss", probed + answered + probed + probed + unsent + probed, Answers, 2},
+		{"a probe that was not sent is no miss",
+			probed + answered + probed + probed + unsent + probed, Answers, 2},
 		{"frames were lost", probed + answered + probed + lost + lost, Answers, 0},
 		{"frames were lost for long", probed + answered + probed + lost + lost + lost, Unknown, 0},
-		{"lost frames do not end the row", probed + answered + probed + probed + lost + probed + probed, Silent, 3},
+		{"lost frames do not end the row",
+			probed + answered + probed + probed + lost + probed + probed, Silent, 3},
 		{"the link was down", probed + answered + down, Unknown, 0},
-		{"the link was down while it was silent", probed + answered + probed + probed + probed + probed + down, Unknown, 0},
+		{"the link was down while it was silent",
+			probed + answered + probed + probed + probed + probed + down, Unknown, 0},
 		{"it answers after the link was down", probed + answered + down + probed + answered, Answers, 0},
-		{"the probe before a new socket is no miss", probed + answered + probed + replaced + probed, Answers, 0},
-		{"a new socket changes nothing else", probed + answered + probed + probed + replaced + probed, Answers, 1},
+		{"the probe before a new socket is no miss",
+			probed + answered + probed + replaced + probed, Answers, 0},
+		{"a new socket changes nothing else",
+			probed + answered + probed + probed + replaced + probed, Answers, 1},
 	}
 	for _, tt := range tests {
 		s := newBookStory(Target{Node: "n", Addr: client4})
@@ -116,8 +123,10 @@ func TestNodesAnswerWhenAnyTargetDoes(t *testing.T) {
 	}{
 		{"both answer", Reach{Answers, early, 0}, Reach{Answers, late, 2}, Reach{Answers, late, 0}},
 		{"one is silent", Reach{Answers, early, 1}, Reach{Silent, late, 9}, Reach{Answers, late, 1}},
-		{"one is unknown", Reach{Answers, early, 0}, Reach{Unknown, time.Time{}, 9}, Reach{Answers, early, 0}},
-		{"silent where it can be asked", Reach{Silent, early, 3}, Reach{Unknown, late, 0}, Reach{Silent, late, 3}},
+		{"one is unknown",
+			Reach{Answers, early, 0}, Reach{Unknown, time.Time{}, 9}, Reach{Answers, early, 0}},
+		{"silent where it can be asked",
+			Reach{Silent, early, 3}, Reach{Unknown, late, 0}, Reach{Silent, late, 3}},
 		{"both silent", Reach{Silent, early, 3}, Reach{Silent, late, 7}, Reach{Silent, late, 3}},
 		{"nobody knows", Reach{Unknown, time.Time{}, 4}, Reach{}, Reach{}},
 	}
@@ -217,10 +226,15 @@ func TestAFloodOfMadeUpHosts(t *testing.T) {
 	b.add(a, probeEpoch)
 	for i := range 10 * maxFound {
 		for _, what := range []sightingKind{sawHolder, sawProber} {
-			b.saw(sighting{what: what, addr: vip4, mac: net.HardwareAddr{2, byte(what), 0, 0, byte(i >> 8), byte(i)}})
+			b.saw(sighting{
+				what: what,
+				addr: vip4,
+				mac:  net.HardwareAddr{2, byte(what), 0, 0, byte(i >> 8), byte(i)},
+			})
 		}
 	}
 	if found := a.found(); len(found.Holders) != maxFound || len(found.Probers) != maxFound {
-		t.Errorf("%d holders and %d probers are remembered, want %d of each", len(found.Holders), len(found.Probers), maxFound)
+		t.Errorf("%d holders and %d probers are remembered, want %d of each",
+			len(found.Holders), len(found.Probers), maxFound)
 	}
 }

@@ -19,7 +19,8 @@ import (
 func TestSeeARP(t *testing.T) {
 	answer := arpAnswer(t)
 	probe := arpRequest(t, netip.IPv4Unspecified(), vip4)
-	holder, answers := sighting{what: sawHolder, addr: client4, mac: clientMAC}, sighting{what: sawHolder, addr: client4, mac: clientMAC, answer: true}
+	holder := sighting{what: sawHolder, addr: client4, mac: clientMAC}
+	answers := sighting{what: sawHolder, addr: client4, mac: clientMAC, answer: true}
 	nothing := sighting{}
 	tests := []struct {
 		story string
@@ -56,7 +57,8 @@ func TestSeeARP(t *testing.T) {
 func checkSighting(t *testing.T, story string, frame []byte, want sighting, wantOK bool) {
 	t.Helper()
 	got, ok := see(frame, ourMAC)
-	if ok != wantOK || got.what != want.what || got.addr != want.addr || got.answer != want.answer || !bytes.Equal(got.mac, want.mac) {
+	if ok != wantOK || got.what != want.what || got.addr != want.addr || got.answer != want.answer ||
+		!bytes.Equal(got.mac, want.mac) {
 		t.Errorf("%s: %+v, %t; want %+v, %t", story, got, ok, want, wantOK)
 	}
 }
@@ -66,7 +68,9 @@ func TestSeeNDP(t *testing.T) {
 	answer := ndpAnswer(t, &ndp.NeighborAdvertisement{TargetAddress: client6, Solicited: true}, us, ourMAC)
 	option := []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Target, Addr: otherMAC}}
 	source := []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: otherMAC}}
-	toAll := func(na *ndp.NeighborAdvertisement) []byte { return ndpAnswer(t, na, allNodes, groupMAC(allNodes)) }
+	toAll := func(na *ndp.NeighborAdvertisement) []byte {
+		return ndpAnswer(t, na, allNodes, groupMAC(allNodes))
+	}
 	nothing := sighting{}
 	probed := sighting{what: sawProber, addr: vip6, mac: clientMAC}
 	tests := []struct {
@@ -88,12 +92,16 @@ func TestSeeNDP(t *testing.T) {
 			sighting{what: sawHolder, addr: client6, mac: clientMAC, answer: true},
 			true,
 		},
-		{"to everybody", toAll(&ndp.NeighborAdvertisement{TargetAddress: vip6}), sighting{what: sawHolder, addr: vip6, mac: clientMAC}, true},
+		{"to everybody", toAll(&ndp.NeighborAdvertisement{TargetAddress: vip6}),
+			sighting{what: sawHolder, addr: vip6, mac: clientMAC}, true},
 		{"a host wants the address", dadSolicit(t), probed, true},
 		{"with a nonce", dadSolicit(t, ndp.NewNonce()), probed, true},
-		{"a host asks for its neighbour", solicit(t, solicitation{}), sighting{what: sawHolder, addr: client6, mac: clientMAC}, true},
-		{"from an address that no host can have", solicit(t, solicitation{Source: netip.IPv6Loopback()}), nothing, false},
-		{"an address that no host can have", advertise(t, advertisement{Target: netip.IPv6Unspecified()}), nothing, false},
+		{"a host asks for its neighbour",
+			solicit(t, solicitation{}), sighting{what: sawHolder, addr: client6, mac: clientMAC}, true},
+		{"from an address that no host can have",
+			solicit(t, solicitation{Source: netip.IPv6Loopback()}), nothing, false},
+		{"an address that no host can have",
+			advertise(t, advertisement{Target: netip.IPv6Unspecified()}), nothing, false},
 		{"behind options that may be skipped", extend(dadSolicit(t), 60, 0, 1, 4, 0, 0, 0, 0), probed, true},
 		{"in a fragment", extend(dadSolicit(t), 44, 0, 0, 0, 0, 0, 0, 1), nothing, false},
 		{"our own comes back", at(dadSolicit(t), 6, ourMAC...), nothing, true},
@@ -103,11 +111,17 @@ func TestSeeNDP(t *testing.T) {
 		{"from beyond a router", at(answer, offIPv6+7, 254), nothing, false},
 		{"a wrong checksum", at(answer, offICMPv6+2, 0xde, 0xad), nothing, false},
 		{"a wrong code", at(answer, offICMPv6+1, 1), nothing, false},
-		{"solicited and to everybody", toAll(&ndp.NeighborAdvertisement{TargetAddress: vip6, Solicited: true}), nothing, false},
+		{"solicited and to everybody",
+			toAll(&ndp.NeighborAdvertisement{TargetAddress: vip6, Solicited: true}), nothing, false},
 		{"a probe that tells a link-layer address", dadSolicit(t, source...), nothing, false},
 		{
 			"a probe sent to the address itself",
-			solicit(t, solicitation{Source: netip.IPv6Unspecified(), NoOption: true, Destination: vip6, ToMAC: ourMAC}), nothing, false,
+			solicit(t, solicitation{
+				Source:      netip.IPv6Unspecified(),
+				NoOption:    true,
+				Destination: vip6,
+				ToMAC:       ourMAC,
+			}), nothing, false,
 		},
 		{"cut off", answer[:70], nothing, false},
 		{"IP version 4", at(answer, offIPv6, 0x45), nothing, false},
@@ -123,7 +137,8 @@ func TestSeeNDP(t *testing.T) {
 }
 
 func TestProbeSource(t *testing.T) {
-	link := lan(2, "eth0", "192.0.2.7/24", "198.51.100.7/32", "2001:db8::7/64", "2001:db8:1::7/128", "fe80::7/64")
+	link := lan(2, "eth0", "192.0.2.7/24", "198.51.100.7/32", "2001:db8::7/64",
+		"2001:db8:1::7/128", "fe80::7/64")
 	tests := []struct {
 		story  string
 		link   links.Link
@@ -163,13 +178,16 @@ func TestProbeFrames(t *testing.T) {
 			to = ethernet.Broadcast
 		}
 		got, err := probeFrame(link, client4, mac)
-		want := slices.Concat(to, us, []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1}, us, []byte{192, 0, 2, 7}, zeroMAC, client4.AsSlice(), make([]byte, 18))
+		want := slices.Concat(to, us, []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1}, us, []byte{192, 0, 2, 7}, zeroMAC,
+			client4.AsSlice(), make([]byte, 18))
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: % x, %v; want\n% x", story, got, err, want)
 		}
 	}
 	got, err := neighbor.Question{Sender: neighbor.Binding{MAC: us}, Target: vip4}.Frame()
-	want := slices.Concat(ethernet.Broadcast, us, []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1}, us, make([]byte, 4), zeroMAC, vip4.AsSlice(), make([]byte, 18))
+	want := slices.Concat(
+		ethernet.Broadcast, us, []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1},
+		us, make([]byte, 4), zeroMAC, vip4.AsSlice(), make([]byte, 18))
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("an ARP Probe: % x, %v; want\n% x", got, err, want)
 	}
@@ -191,7 +209,8 @@ func TestProbeFrames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, ok := see(dad, otherMAC); !ok || s.what != sawProber || s.addr != vip6 || !bytes.Equal(s.mac, us) || !s.nonce.Equal(nonce) {
+	s, ok := see(dad, otherMAC)
+	if !ok || s.what != sawProber || s.addr != vip6 || !bytes.Equal(s.mac, us) || !s.nonce.Equal(nonce) {
 		t.Errorf("our solicitation is read as %+v, %t", s, ok)
 	}
 	if !bytes.Equal(dad[:6], groupMAC(vip6SNM)) {
@@ -200,11 +219,14 @@ func TestProbeFrames(t *testing.T) {
 }
 
 // checkSolicitation decodes a probe as its target would.
-func checkSolicitation(t *testing.T, frame []byte, toMAC net.HardwareAddr, to netip.Addr, us net.HardwareAddr) {
+func checkSolicitation(
+	t *testing.T, frame []byte, toMAC net.HardwareAddr, to netip.Addr, us net.HardwareAddr,
+) {
 	t.Helper()
 	packet := frame[14:]
 	if !bytes.Equal(frame[:6], toMAC) || !bytes.Equal(frame[6:12], us) || packet[7] != 255 ||
-		netip.AddrFrom16([16]byte(packet[8:24])) != netip.MustParseAddr("2001:db8::7") || netip.AddrFrom16([16]byte(packet[24:40])) != to ||
+		netip.AddrFrom16([16]byte(packet[8:24])) != netip.MustParseAddr("2001:db8::7") ||
+		netip.AddrFrom16([16]byte(packet[24:40])) != to ||
 		layer2test.Checksum(packet[8:40], packet[40:]) != 0xffff {
 		t.Errorf("% x", frame)
 	}
@@ -216,7 +238,8 @@ func checkSolicitation(t *testing.T, frame []byte, toMAC net.HardwareAddr, to ne
 	if !ok || ns.TargetAddress != netip.MustParseAddr("2001:db8::9") || len(ns.Options) != 1 {
 		t.Fatalf("%+v", parsed)
 	}
-	if lla, ok := ns.Options[0].(*ndp.LinkLayerAddress); !ok || lla.Direction != ndp.Source || !bytes.Equal(lla.Addr, us) {
+	if lla, ok := ns.Options[0].(*ndp.LinkLayerAddress); !ok || lla.Direction != ndp.Source ||
+		!bytes.Equal(lla.Addr, us) {
 		t.Errorf("option %+v", ns.Options[0])
 	}
 }
@@ -224,10 +247,12 @@ func checkSolicitation(t *testing.T, frame []byte, toMAC net.HardwareAddr, to ne
 func FuzzSeeFrame(f *testing.F) {
 	us := netip.MustParseAddr("fe80::7")
 	for _, seed := range [][]byte{
-		nil, arpAnswer(f), arpRequest(f, netip.IPv4Unspecified(), vip4), at(arpAnswer(f), 18, 200), at(arpAnswer(f), 12, 0x81, 0),
+		nil, arpAnswer(f), arpRequest(f, netip.IPv4Unspecified(), vip4),
+		at(arpAnswer(f), 18, 200), at(arpAnswer(f), 12, 0x81, 0),
 		ndpAnswer(f, &ndp.NeighborAdvertisement{TargetAddress: client6, Solicited: true}, us, ourMAC),
 		ndpAnswer(f, &ndp.NeighborAdvertisement{
-			TargetAddress: vip6, Options: []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Target, Addr: otherMAC}},
+			TargetAddress: vip6,
+			Options:       []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Target, Addr: otherMAC}},
 		}, allNodes, groupMAC(allNodes)),
 		dadSolicit(f), dadSolicit(f, ndp.NewNonce()), at(dadSolicit(f, ndp.NewNonce()), offICMPv6+25, 0),
 	} {
@@ -257,7 +282,8 @@ func FuzzSeeFrame(f *testing.F) {
 		if s.answer && (!bytes.Equal(b[:6], ourMAC) || s.what != sawHolder) {
 			t.Fatalf("an answer that was not sent to us: %+v", s)
 		}
-		if six && b[offIPv6+6] == 58 && (b[offIPv6+7] != 255 || b[offICMPv6+1] != 0 || !bytes.Contains(b[offIPv6+8:], s.addr.AsSlice())) {
+		if six && b[offIPv6+6] == 58 &&
+			(b[offIPv6+7] != 255 || b[offICMPv6+1] != 0 || !bytes.Contains(b[offIPv6+8:], s.addr.AsSlice())) {
 			t.Fatalf("%+v from % x", s, b)
 		}
 	})

@@ -20,9 +20,27 @@ func TestALANThatIsLostWithItsCarrierUp(t *testing.T) {
 	three := l.Attach(netnstest.NewHost(t, "three"), "eth0", "192.0.2.3/24", "2001:db8::3/64")
 	p := startProber(t, Config{Interval: 50 * time.Millisecond})
 	p.SetTargets([]Target{
-		{Node: "two", Link: "eth0", On: "svc0", Addr: netip.MustParseAddr("192.0.2.2"), MAC: hardwareAddr(t, two)},
-		{Node: "two", Link: "eth0", On: "svc0", Addr: netip.MustParseAddr("2001:db8::2"), MAC: hardwareAddr(t, two)},
-		{Node: "three", Link: "eth0", On: "svc0", Addr: netip.MustParseAddr("192.0.2.3"), MAC: hardwareAddr(t, three)},
+		{
+			Node: "two",
+			Link: "eth0",
+			On:   "svc0",
+			Addr: netip.MustParseAddr("192.0.2.2"),
+			MAC:  hardwareAddr(t, two),
+		},
+		{
+			Node: "two",
+			Link: "eth0",
+			On:   "svc0",
+			Addr: netip.MustParseAddr("2001:db8::2"),
+			MAC:  hardwareAddr(t, two),
+		},
+		{
+			Node: "three",
+			Link: "eth0",
+			On:   "svc0",
+			Addr: netip.MustParseAddr("192.0.2.3"),
+			MAC:  hardwareAddr(t, three),
+		},
 	})
 	port := func(n string, master ...string) {
 		l.Switch().Run(t, "ip", append([]string{"link", "set", n}, master...)...)
@@ -31,7 +49,8 @@ func TestALANThatIsLostWithItsCarrierUp(t *testing.T) {
 		t.Helper()
 		until(t, story, func() bool {
 			r := p.LinkReach()
-			return slices.Equal(r.Silent["two"], silent) && len(r.Silent["three"]) == 0 && (len(r.Suspect) > 0) == suspect
+			return slices.Equal(r.Silent["two"], silent) && len(r.Silent["three"]) == 0 &&
+				(len(r.Suspect) > 0) == suspect
 		})
 	}
 	until(t, "both answer", func() bool { return len(p.LinkReach().Answers) == 2 })
@@ -40,7 +59,9 @@ func TestALANThatIsLostWithItsCarrierUp(t *testing.T) {
 	port("port1", "master", "br0")
 	expect("two is back", nil, false)
 	port("port0", "nomaster")
-	until(t, "this node hears nobody", func() bool { return p.Reach()["two"].State == Silent && p.Reach()["three"].State == Silent })
+	until(t, "this node hears nobody", func() bool {
+		return p.Reach()["two"].State == Silent && p.Reach()["three"].State == Silent
+	})
 	expect("this node has lost the LAN", nil, true)
 	port("port0", "master", "br0")
 	expect("this node is back", nil, false)
@@ -60,12 +81,19 @@ func TestAskAsHostBehindSuppression(t *testing.T) {
 			t.Errorf("a probe for %s: %+v, %v", addr, found, err)
 		}
 		found, err := p.Ask(t.Context(), asHost)
-		if err != nil || found.Unsourced || len(found.Holders) != 1 || found.Holders[0].String() != hardwareAddr(t, client).String() {
+		if err != nil || found.Unsourced || len(found.Holders) != 1 ||
+			found.Holders[0].String() != hardwareAddr(t, client).String() {
 			t.Errorf("asked as a host for %s: %+v, %v", addr, found, err)
 		}
 	}
 	// The link has no address in this subnet.
-	elsewhere := Question{Addr: netip.MustParseAddr("198.51.100.9"), Link: "eth0", Count: 1, Interval: 10 * ms, AsHost: true}
+	elsewhere := Question{
+		Addr:     netip.MustParseAddr("198.51.100.9"),
+		Link:     "eth0",
+		Count:    1,
+		Interval: 10 * ms,
+		AsHost:   true,
+	}
 	if found, err := p.Ask(t.Context(), elsewhere); err != nil || !found.Unsourced {
 		t.Errorf("asked where the link has no address: %+v, %v", found, err)
 	}

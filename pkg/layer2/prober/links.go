@@ -82,7 +82,8 @@ func linkReach(all []linkTrack) LinkReach {
 		}
 	}
 	out := LinkReach{
-		Answers: make(map[string][]string), Silent: make(map[string][]string),
+		Answers: make(map[string][]string),
+		Silent:  make(map[string][]string),
 		Suspect: slices.Sorted(maps.Keys(suspect)),
 	}
 	for at := range answers {

@@ -20,31 +20,61 @@ func TestLinkReach(t *testing.T) {
 		{story: "nothing is probed"},
 		{
 			story: "all is well",
-			all:   []linkTrack{is("a", "svc0", Answers), is("a", "mgmt0", Answers), is("b", "svc0", Answers)}, answers: "a:mgmt0 a:svc0 b:svc0",
+			all: []linkTrack{
+				is("a", "svc0", Answers),
+				is("a", "mgmt0", Answers),
+				is("b", "svc0", Answers),
+			},
+			answers: "a:mgmt0 a:svc0 b:svc0",
 		},
 		{
 			story: "a has lost svc0",
-			all:   []linkTrack{is("a", "svc0", Silent), is("a", "mgmt0", Answers), is("b", "svc0", Answers)}, answers: "a:mgmt0 b:svc0", silent: "a:svc0", suspect: "svc0",
+			all: []linkTrack{
+				is("a", "svc0", Silent),
+				is("a", "mgmt0", Answers),
+				is("b", "svc0", Answers),
+			},
+			answers: "a:mgmt0 b:svc0",
+			silent:  "a:svc0",
+			suspect: "svc0",
 		},
 		{
 			story: "nobody answers there: it may be this node",
-			all:   []linkTrack{is("a", "svc0", Silent), is("a", "mgmt0", Answers), is("b", "svc0", Silent), is("c", "svc0", Unknown)}, answers: "a:mgmt0", suspect: "svc0",
+			all: []linkTrack{
+				is("a", "svc0", Silent),
+				is("a", "mgmt0", Answers),
+				is("b", "svc0", Silent),
+				is("c", "svc0", Unknown),
+			},
+			answers: "a:mgmt0",
+			suspect: "svc0",
 		},
 		{
-			story: "one that has never answered is not silent",
-			all:   []linkTrack{is("a", "svc0", Unknown), is("b", "svc0", Answers)}, answers: "b:svc0",
+			story:   "one that has never answered is not silent",
+			all:     []linkTrack{is("a", "svc0", Unknown), is("b", "svc0", Answers)},
+			answers: "b:svc0",
 		},
 		{
-			story: "one family is enough",
-			all:   []linkTrack{is("a", "svc0", Silent), is("a", "svc0", Answers), is("b", "svc0", Answers)}, answers: "a:svc0 b:svc0", suspect: "svc0",
+			story:   "one family is enough",
+			all:     []linkTrack{is("a", "svc0", Silent), is("a", "svc0", Answers), is("b", "svc0", Answers)},
+			answers: "a:svc0 b:svc0",
+			suspect: "svc0",
 		},
 		{
 			story: "its own other address proves nothing of this node's link",
-			all:   []linkTrack{is("a", "svc0", Silent), {node: "a", on: "svc1", own: "svc0", state: Answers}}, answers: "a:svc1", suspect: "svc0",
+			all: []linkTrack{
+				is("a", "svc0", Silent),
+				{node: "a", on: "svc1", own: "svc0", state: Answers},
+			},
+			answers: "a:svc1",
+			suspect: "svc0",
 		},
 		{
 			story: "where the link does not matter, nothing is said of it",
-			all:   []linkTrack{{node: "a", own: "svc0", state: Silent}, {node: "b", own: "svc0", state: Answers}},
+			all: []linkTrack{
+				{node: "a", own: "svc0", state: Silent},
+				{node: "b", own: "svc0", state: Answers},
+			},
 		},
 	} {
 		got := linkReach(tt.all)
@@ -57,7 +87,8 @@ func TestLinkReach(t *testing.T) {
 			}
 			return strings.Join(out, " ")
 		}
-		if in(got.Answers) != tt.answers || in(got.Silent) != tt.silent || strings.Join(got.Suspect, " ") != tt.suspect {
+		if in(got.Answers) != tt.answers || in(got.Silent) != tt.silent ||
+			strings.Join(got.Suspect, " ") != tt.suspect {
 			t.Errorf("%s: %+v", tt.story, got)
 		}
 	}

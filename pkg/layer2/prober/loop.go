@@ -22,7 +22,7 @@ func newLoop(p *Prober) *loop {
 	return &loop{p: p, ports: ports.NewSet[role, *port](compareRoles)}
 }
 
-// run is one wait and one look at everything, again and again.
+// run waits and does what is due, again and again, until ctx ends.
 func (l *loop) run(ctx context.Context) {
 	defer l.end()
 	timer := time.NewTimer(0)

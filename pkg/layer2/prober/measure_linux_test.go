@@ -25,7 +25,8 @@ func TestProbingCost(t *testing.T) {
 	const window = 5 * time.Second
 	for _, six := range []bool{false, true} {
 		for _, count := range []int{2, 20, 200} {
-			t.Run(fmt.Sprintf("%s/%d", map[bool]string{false: "arp", true: "ndp"}[six], count), func(t *testing.T) {
+			what := fmt.Sprintf("%s/%d", map[bool]string{false: "arp", true: "ndp"}[six], count)
+			t.Run(what, func(t *testing.T) {
 				_, client := stage(t)
 				p := startProber(t, Config{})
 				targets := costTargets(t, client, six, count)
@@ -37,17 +38,22 @@ func TestProbingCost(t *testing.T) {
 				time.Sleep(window)
 				after, spent := total(p.Stats()), probeTime(t)-used
 				seconds := window.Seconds()
-				t.Logf("%d targets: %.0f probes/s, %.0f answers/s, %d misses; %.2f %% of one processor, %s for each probe",
-					count, float64(after.Probes-before.Probes)/seconds, float64(after.Answers-before.Answers)/seconds, after.Misses-before.Misses,
-					100*spent.Seconds()/seconds, (spent / time.Duration(max(1, after.Probes-before.Probes))).Round(100*time.Nanosecond))
+				t.Logf("%d targets: %.0f probes/s, %.0f answers/s, %d misses; %.2f %% of one processor, "+
+					"%s for each probe",
+					count, float64(after.Probes-before.Probes)/seconds,
+					float64(after.Answers-before.Answers)/seconds, after.Misses-before.Misses,
+					100*spent.Seconds()/seconds,
+					(spent / time.Duration(max(1, after.Probes-before.Probes))).Round(100*time.Nanosecond))
 				if count != 2 {
 					return
 				}
 				// Of a hundred nodes each probes two and is probed by two: as many
 				// frames again, and the kernel's answers, which are counted above.
 				perNode := 2 * float64(after.Probes-before.Probes+after.Answers-before.Answers) / seconds
-				t.Logf("100 nodes, each probed by two others: %.0f frames/s sent and received by each node, %.0f frames/s on the segment, "+
-					"%.2f %% of one processor on each node", perNode, 100*perNode/2, 100*spent.Seconds()/seconds)
+				t.Logf("100 nodes, each probed by two others: %.0f frames/s sent and received by each "+
+					"node, %.0f frames/s on the segment, "+
+					"%.2f %% of one processor on each node",
+					perNode, 100*perNode/2, 100*spent.Seconds()/seconds)
 			})
 		}
 	}

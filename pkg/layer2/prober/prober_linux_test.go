@@ -106,7 +106,9 @@ func TestAKernelAnswersProbes(t *testing.T) {
 		{Node: "arp, nobody", Link: "eth0", Addr: foreign4},
 		{Node: "ndp, nobody", Link: "eth0", Addr: foreign6},
 	})
-	for _, node := range []string{"arp, unicast", "arp, broadcast", "ndp, unicast", "ndp, group", "ndp, link-local"} {
+	for _, node := range []string{
+		"arp, unicast", "arp, broadcast", "ndp, unicast", "ndp, group", "ndp, link-local",
+	} {
 		p.waitState(t, node, Answers)
 	}
 	for _, node := range []string{"arp, nobody", "ndp, nobody"} {
@@ -137,7 +139,8 @@ func TestEachWayOfAsking(t *testing.T) {
 	client.Run(t, "ip", "address", "add", "2001:db8:5::9/64", "dev", "eth0")
 	ask("arp without an address in the subnet", Target{Addr: netip.MustParseAddr("198.51.100.9"), MAC: mac})
 	ask("ndp without an address in the subnet", Target{Addr: netip.MustParseAddr("2001:db8:5::9"), MAC: mac})
-	client.Run(t, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_ignore; echo 2 > /proc/sys/net/ipv4/conf/eth0/arp_announce")
+	client.Run(t, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_ignore; "+
+		"echo 2 > /proc/sys/net/ipv4/conf/eth0/arp_announce")
 	ask("a node set up for strict ARP", Target{Addr: clientOwn4, MAC: mac})
 }
 
@@ -155,14 +158,21 @@ func TestADeadNodeIsSilentAndAStoppedOneIsNot(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = stopped.Process.Kill(); _ = stopped.Wait() })
 			p := startProber(t, Config{Interval: 20 * time.Millisecond})
-			p.SetTargets([]Target{{Node: "client", Link: "eth0", Addr: tt.addr, MAC: hardwareAddr(t, client)}})
+			p.SetTargets([]Target{{
+				Node: "client",
+				Link: "eth0",
+				Addr: tt.addr,
+				MAC:  hardwareAddr(t, client),
+			}})
 			p.waitState(t, "client", Answers)
 
 			if err := stopped.Process.Signal(syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
 			seen := total(p.Stats()).Answers
-			until(t, "it goes on answering with all its processes stopped", func() bool { return total(p.Stats()).Answers > seen+10 })
+			until(t, "it goes on answering with all its processes stopped", func() bool {
+				return total(p.Stats()).Answers > seen+10
+			})
 			if r := p.Reach()["client"]; r.State != Answers {
 				t.Errorf("stopped: %+v", r)
 			}
@@ -171,7 +181,8 @@ func TestADeadNodeIsSilentAndAStoppedOneIsNot(t *testing.T) {
 			begin := time.Now()
 			p.waitState(t, "client", Silent)
 			t.Logf("silent %s after the last answer, noticed %s after the command",
-				time.Since(p.Reach()["client"].LastAnswer).Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
+				time.Since(p.Reach()["client"].LastAnswer).Round(time.Millisecond),
+				time.Since(begin).Round(time.Millisecond))
 			if r := p.Reach()["client"]; r.Missed < 3 {
 				t.Errorf("silent: %+v", r)
 			}
@@ -254,7 +265,12 @@ func (p probing) ask(t testing.TB, addr netip.Addr) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), layer2test.Patience)
 	defer cancel()
-	macs, err := everybody(p.Ask(ctx, Question{Addr: addr, Link: "eth0", Count: 2, Interval: 100 * time.Millisecond}))
+	macs, err := everybody(p.Ask(ctx, Question{
+		Addr:     addr,
+		Link:     "eth0",
+		Count:    2,
+		Interval: 100 * time.Millisecond,
+	}))
 	if err != nil {
 		t.Error(err)
 	}
@@ -320,7 +336,8 @@ func TestAskFindsOneWhoAsksTheSame(t *testing.T) {
 		for link, other := range map[string]string{"eth0": "eth1", "eth1": "eth0"} {
 			want := macOf(t, other)
 			asked.Go(func() {
-				macs, err := everybody(p.Ask(t.Context(), Question{Addr: addr, Link: link, Count: 3, Interval: 100 * time.Millisecond}))
+				macs, err := everybody(p.Ask(t.Context(),
+					Question{Addr: addr, Link: link, Count: 3, Interval: 100 * time.Millisecond}))
 				if err != nil || len(macs) != 1 || macs[0].String() != want {
 					t.Errorf("%s on %s: %v, %v; want %s", addr, link, macs, err, want)
 				}
@@ -329,7 +346,8 @@ func TestAskFindsOneWhoAsksTheSame(t *testing.T) {
 		asked.Wait()
 	}
 	// One frame at once, not after up to a second; it is sent while we ask.
-	client.Run(t, "sh", "-c", "cd /proc/sys/net/ipv6/conf/eth0; echo 1 > accept_dad; echo 0 > router_solicitation_delay")
+	client.Run(t, "sh", "-c",
+		"cd /proc/sys/net/ipv6/conf/eth0; echo 1 > accept_dad; echo 0 > router_solicitation_delay")
 	for addr, command := range map[netip.Addr][]string{
 		vip4: {"arping", "-D", "-c1", "-w1", "-I", "eth0", vip4.String()},
 		vip6: {"ip", "address", "add", vip6.String() + "/64", "dev", "eth0"},
@@ -338,8 +356,10 @@ func TestAskFindsOneWhoAsksTheSame(t *testing.T) {
 		ctx, enough := context.WithCancel(t.Context())
 		var asked sync.WaitGroup
 		asked.Go(func() {
-			macs, err := everybody(p.Ask(ctx, Question{Addr: addr, Link: "eth0", Count: 1, Interval: time.Minute}))
-			if !errors.Is(err, context.Canceled) || len(macs) != 1 || macs[0].String() != hardwareAddr(t, client).String() {
+			macs, err := everybody(p.Ask(ctx,
+				Question{Addr: addr, Link: "eth0", Count: 1, Interval: time.Minute}))
+			if !errors.Is(err, context.Canceled) || len(macs) != 1 ||
+				macs[0].String() != hardwareAddr(t, client).String() {
 				t.Errorf("%s asked by the client too: %v, %v", addr, macs, err)
 			}
 		})
@@ -348,7 +368,9 @@ func TestAskFindsOneWhoAsksTheSame(t *testing.T) {
 		until(t, "the client was heard", func() bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return slices.ContainsFunc(p.asks[portKeyOf("eth0", addr)].byAddr[addr], func(a *asking) bool { return len(a.holders)+len(a.probers) > 0 })
+			return slices.ContainsFunc(p.asks[portKeyOf("eth0", addr)].byAddr[addr], func(a *asking) bool {
+				return len(a.holders)+len(a.probers) > 0
+			})
 		})
 		enough()
 		asked.Wait()
@@ -365,7 +387,8 @@ func TestAskSpoilsNobodysAddress(t *testing.T) {
 	p.ask(t, clientOwn4)
 	p.ask(t, clientOwn6)
 	out := client.Run(t, "ip", "address", "show", "dev", "eth0")
-	if strings.Contains(out, "dadfailed") || !strings.Contains(out, clientOwn4.String()) || !strings.Contains(out, clientOwn6.String()) {
+	if strings.Contains(out, "dadfailed") || !strings.Contains(out, clientOwn4.String()) ||
+		!strings.Contains(out, clientOwn6.String()) {
 		t.Error(out)
 	}
 	if got := neighbour(t, client, netip.IPv4Unspecified()); strings.TrimSpace(got) != "" {
@@ -401,7 +424,8 @@ func TestAskForThousands(t *testing.T) {
 	var running sync.WaitGroup
 	for _, a := range all {
 		running.Go(func() {
-			macs, err := everybody(p.Ask(ctx, Question{Addr: a.addr, Link: "eth0", Count: 2, Interval: 100 * time.Millisecond}))
+			macs, err := everybody(p.Ask(ctx,
+				Question{Addr: a.addr, Link: "eth0", Count: 2, Interval: 100 * time.Millisecond}))
 			if err != nil || (len(macs) > 0) != a.taken {
 				t.Errorf("%s: %v, %v; taken: %t", a.addr, macs, err, a.taken)
 			}
@@ -410,7 +434,8 @@ func TestAskForThousands(t *testing.T) {
 	running.Wait()
 	took := time.Since(begin)
 	total := total(p.Stats())
-	t.Logf("%d addresses asked for twice in %s: %d frames, %d lost", count, took.Round(time.Millisecond), total.Questions, total.Lost)
+	t.Logf("%d addresses asked for twice in %s: %d frames, %d lost",
+		count, took.Round(time.Millisecond), total.Questions, total.Lost)
 	if total.Questions != 2*count {
 		t.Errorf("%d frames, want %d", total.Questions, 2*count)
 	}
@@ -418,7 +443,10 @@ func TestAskForThousands(t *testing.T) {
 		t.Errorf("took %s, less than %s: too many frames in a second", took, least)
 	}
 	until(t, "the groups are left and the sockets closed", func() bool {
-		return !strings.Contains(netnstest.Local().Run(t, "ip", "-6", "maddress", "show", "dev", "eth0"), "ff02::1:ff00:1f")
+		return !strings.Contains(
+			netnstest.Local().Run(t, "ip", "-6", "maddress", "show", "dev", "eth0"),
+			"ff02::1:ff00:1f",
+		)
 	})
 }
 

@@ -128,7 +128,7 @@ func (s *wireSocket) Lost() (uint, error) {
 	return dropped, nil
 }
 
-// send delivers a request to the kernels, who answer at once.
+// TrySend delivers a request to the kernels, which answer at once.
 func (s *wireSocket) TrySend(frame []byte) error {
 	s.wire.mu.Lock()
 	err := s.wire.refuseSend
@@ -518,7 +518,9 @@ func TestAskTakesItsTime(t *testing.T) {
 			t.Helper()
 			begin := time.Now()
 			macs, err := everybody(p.Ask(t.Context(), q))
-			if err != nil || !slices.EqualFunc(macs, want, func(a, b net.HardwareAddr) bool { return a.String() == b.String() }) {
+			if err != nil || !slices.EqualFunc(macs, want, func(a, b net.HardwareAddr) bool {
+				return a.String() == b.String()
+			}) {
 				t.Errorf("%s: %v, %v; want %v", story, macs, err, want)
 			}
 			if got := time.Since(begin); got != took {
@@ -529,7 +531,8 @@ func TestAskTakesItsTime(t *testing.T) {
 		if sent := w.frames(); len(sent) != 2 || sent[1].Sub(sent[0]) != 50*ms {
 			t.Errorf("sent at %v", sent)
 		}
-		ask("one that is taken", Question{Addr: client4, Link: "eth0", Count: 1, Interval: 50 * ms}, 50*ms, clientMAC)
+		ask("one that is taken", Question{Addr: client4, Link: "eth0", Count: 1, Interval: 50 * ms}, 50*ms,
+			clientMAC)
 		ask("by default", Question{Addr: client4, Link: "eth0"}, 600*ms, clientMAC)
 		pause(2 * askLinger)
 		if len(w.opened()) != 0 {
@@ -550,7 +553,8 @@ func TestAskListensInTheGroupAndToOthers(t *testing.T) {
 		var asked sync.WaitGroup
 		for range 2 {
 			asked.Go(func() {
-				macs, err := everybody(p.Ask(t.Context(), Question{Addr: vip6, Link: "eth0", Count: 1, Interval: time.Second}))
+				macs, err := everybody(p.Ask(t.Context(),
+					Question{Addr: vip6, Link: "eth0", Count: 1, Interval: time.Second}))
 				if err != nil || len(macs) != 1 || macs[0].String() != clientMAC.String() {
 					t.Errorf("%v, %v", macs, err)
 				}
@@ -561,7 +565,9 @@ func TestAskListensInTheGroupAndToOthers(t *testing.T) {
 		if !slices.Equal(sock.groups, []netip.Addr{vip6SNM}) {
 			t.Errorf("groups %v", sock.groups)
 		}
-		sock.do(func() { sock.queue = append(sock.queue, dadSolicit(t), nil, dadSolicit(t), []byte("noise")) })
+		sock.do(func() {
+			sock.queue = append(sock.queue, dadSolicit(t), nil, dadSolicit(t), []byte("noise"))
+		})
 		asked.Wait()
 	})
 }
@@ -569,14 +575,16 @@ func TestAskListensInTheGroupAndToOthers(t *testing.T) {
 func TestAskEndsWithTheReason(t *testing.T) {
 	wireBubble(t, func(t *testing.T, p *Prober, w *wire) {
 		q := Question{Addr: client4, Link: "eth0", Count: 10, Interval: 100 * ms}
-		ask := func(ctx context.Context, q Question) (macs []net.HardwareAddr, took time.Duration, err error) {
+		ask := func(ctx context.Context,
+			q Question) (macs []net.HardwareAddr, took time.Duration, err error) {
 			begin := time.Now()
 			macs, err = everybody(p.Ask(ctx, q))
 			return macs, time.Since(begin), err
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 250*ms)
 		defer cancel()
-		if macs, took, err := ask(ctx, q); !errors.Is(err, context.DeadlineExceeded) || len(macs) != 1 || took != 250*ms {
+		if macs, took, err := ask(ctx, q); !errors.Is(err, context.DeadlineExceeded) ||
+			len(macs) != 1 || took != 250*ms {
 			t.Errorf("the context ended: %v, %v after %s", macs, err, took)
 		}
 		w.frames()
@@ -628,7 +636,9 @@ func TestAskIsPaced(t *testing.T) {
 		for range count {
 			at := addr
 			asked.Go(func() {
-				if macs, err := everybody(p.Ask(t.Context(), Question{Addr: at, Link: "eth0", Count: 3, Interval: 100 * ms})); err != nil || len(macs) > 0 {
+				macs, err := everybody(p.Ask(t.Context(),
+					Question{Addr: at, Link: "eth0", Count: 3, Interval: 100 * ms}))
+				if err != nil || len(macs) > 0 {
 					t.Errorf("%s: %v, %v", at, macs, err)
 				}
 			})
@@ -672,7 +682,8 @@ func TestAskBeforeAndAfterRun(t *testing.T) {
 		running.Go(func() { _ = p.Run(ctx) })
 		pause(time.Second)
 		running.Go(func() {
-			if _, err := p.Ask(t.Context(), Question{Addr: client4, Link: "eth0"}); !errors.Is(err, ErrStopped) {
+			_, err := p.Ask(t.Context(), Question{Addr: client4, Link: "eth0"})
+			if !errors.Is(err, ErrStopped) {
 				t.Errorf("asked when Run ended: %v", err)
 			}
 		})

@@ -39,7 +39,15 @@ func (l line) entry(now time.Time) Entry {
 func lines(now time.Time, message []byte) ([]line, error) {
 	var out []line
 	err := Unpack(message, now, func(of Section, key string, e Entry) {
-		l := line{Member: of.Member, Alive: of.Alive, Gone: of.Gone, Key: key, Value: string(e.Value), Deleted: e.Deleted, Version: e.Version}
+		l := line{
+			Member:  of.Member,
+			Alive:   of.Alive,
+			Gone:    of.Gone,
+			Key:     key,
+			Value:   string(e.Value),
+			Deleted: e.Deleted,
+			Version: e.Version,
+		}
 		if e.Deleted {
 			l.Age = now.Sub(e.DeletedAt)
 		}
@@ -50,9 +58,10 @@ func lines(now time.Time, message []byte) ([]line, error) {
 
 func TestWhatGoesInComesOut(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
+		names := []string{"a", "node1", strings.Repeat("n", MaxName)}
 		generator := rapid.Custom(func(t *rapid.T) line {
 			l := line{
-				Member:  rapid.SampledFrom([]string{"a", "node1", strings.Repeat("n", MaxName)}).Draw(t, "member"),
+				Member:  rapid.SampledFrom(names).Draw(t, "member"),
 				Alive:   rapid.Bool().Draw(t, "alive"),
 				Key:     rapid.StringN(-1, -1, MaxKey).Draw(t, "key"),
 				Version: rapid.Uint64Range(0, MaxVersion).Draw(t, "version"),
@@ -118,11 +127,14 @@ func TestMessagesThatAreRefused(t *testing.T) {
 	good := NewPacker(0)
 	good.Add(noon, Section{Member: "n", Alive: true}, "k", value(5, "v"))
 	message := good.Message()
-	if want := []byte{1, 0, 1, 0, 0, 0, 11, 3, 1, 'n', 0, 6, 1, 1, 'k', 10, 2, 'v'}; !bytes.Equal(message, want) {
+	want := []byte{1, 0, 1, 0, 0, 0, 11, 3, 1, 'n', 0, 6, 1, 1, 'k', 10, 2, 'v'}
+	if !bytes.Equal(message, want) {
 		t.Fatalf("message %v, want %v", message, want)
 	}
 	section := func(body ...byte) []byte { return kvtest.Record(kindSection, body) }
-	entry := func(body ...byte) []byte { return section(append([]byte{3, 1, 'n', 0, byte(len(body))}, body...)...) }
+	entry := func(body ...byte) []byte {
+		return section(append([]byte{3, 1, 'n', 0, byte(len(body))}, body...)...)
+	}
 	tests := []struct {
 		story   string
 		message []byte
@@ -133,7 +145,8 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"another major", []byte{2, 0, 1}, "format"},
 		{"one before the first", []byte{0, 0, 1}, "format"},
 		{"a record that is cut off", []byte{1, 0, kindSection, 0, 0, 0, 7, 3}, "record is cut off"},
-		{"one of more than four billion bytes", []byte{1, 0, kindSection, 255, 255, 255, 255}, "record is cut off"},
+		{"one of more than four billion bytes",
+			[]byte{1, 0, kindSection, 255, 255, 255, 255}, "record is cut off"},
 		{"no name", section(2, 0, 0), "name is empty"},
 		{"a name that is cut off", section(3, 9, 'n', 0), "name is cut off"},
 		{"no time gone", section(2, 1, 'n'), "time gone"},
@@ -144,7 +157,8 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		{"more shared bytes than there were", entry(2, 0), "shared bytes"},
 		{"a key that is cut off", entry(1, 9, 'k'), "key is cut off"},
 		{"a version below zero", entry(1, 1, 'k', 1, 1), "version"},
-		{"a version out of range", entry(1, 1, 'k', 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1), "version"},
+		{"a version out of range",
+			entry(1, 1, 'k', 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1), "version"},
 		{"a value that is cut off", entry(1, 1, 'k', 10, 9, 'v'), "value is cut off"},
 		{"no age", entry(1, 1, 'k', 10, 0), "age"},
 	}
@@ -168,7 +182,8 @@ func packClaims(claims int) [][]byte {
 	at := noon
 	for i := range claims {
 		at = at.Add(time.Duration(random.IntN(5000)))
-		s.Set(at, fmt.Sprintf("claim/10.%d.%d.%d", 20+i/4096, i/256%256, i%256), []byte{1, byte(random.IntN(3))})
+		key := fmt.Sprintf("claim/10.%d.%d.%d", 20+i/4096, i/256%256, i%256)
+		s.Set(at, key, []byte{1, byte(random.IntN(3))})
 	}
 	var messages [][]byte
 	p := NewPacker(room)
@@ -220,7 +235,9 @@ func TestWhatIsLargerThanThisVersionTakes(t *testing.T) {
 	p.Add(noon, of, "d", value(5, "5"))
 	p.Add(noon, Section{Member: strings.Repeat("n", MaxName+1), Alive: true}, "d", value(5, "5"))
 	s := NewStore("me", DefaultLimits)
-	if err := Unpack(p.Message(), noon, func(of Section, key string, e Entry) { s.Merge(noon, of.Member, key, e) }); err != nil {
+	if err := Unpack(p.Message(), noon, func(of Section, key string, e Entry) {
+		s.Merge(noon, of.Member, key, e)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{"a": "1", strings.Repeat("b", MaxKey): "3", "d": "5"}
@@ -255,7 +272,9 @@ func FuzzUnpack(f *testing.F) {
 		}
 		// Whatever it is, it is merged without harm.
 		store := NewStore("me", DefaultLimits)
-		_ = Unpack(message, noon, func(of Section, key string, e Entry) { store.Merge(noon, of.Member, key, e) })
+		_ = Unpack(message, noon, func(of Section, key string, e Entry) {
+			store.Merge(noon, of.Member, key, e)
+		})
 		if n := len(store.Members()); n > 1+len(message)/3 {
 			t.Fatalf("%d members of %d bytes", n, len(message))
 		}
@@ -265,7 +284,8 @@ func FuzzUnpack(f *testing.F) {
 		// What was read can be said again.
 		p := NewPacker(0)
 		for _, l := range read {
-			if len(l.Key) > MaxKey || len(l.Value) > MaxValue || l.Version > MaxVersion || len(l.Member) > MaxName {
+			if len(l.Key) > MaxKey || len(l.Value) > MaxValue || l.Version > MaxVersion ||
+				len(l.Member) > MaxName {
 				t.Fatalf("out of bounds: %+v", l)
 			}
 			p.Add(noon, Section{Member: l.Member, Alive: l.Alive, Gone: l.Gone}, l.Key, l.entry(noon))

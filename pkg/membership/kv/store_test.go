@@ -42,11 +42,14 @@ func TestTheLastWriteWins(t *testing.T) {
 		{"an older one comes late", []Entry{value(2, "b"), value(1, "a")}, map[string]string{"k": "b"}},
 		{"two of one version, by bytes", []Entry{value(1, "a"), value(1, "b")}, map[string]string{"k": "b"}},
 		{"the same in the other order", []Entry{value(1, "b"), value(1, "a")}, map[string]string{"k": "b"}},
-		{"a value and a deletion of one version", []Entry{deletion(1, noon), value(1, "a")}, map[string]string{"k": "a"}},
-		{"the same in the other order", []Entry{value(1, "a"), deletion(1, noon)}, map[string]string{"k": "a"}},
+		{"a value and a deletion of one version",
+			[]Entry{deletion(1, noon), value(1, "a")}, map[string]string{"k": "a"}},
+		{"the same in the other order",
+			[]Entry{value(1, "a"), deletion(1, noon)}, map[string]string{"k": "a"}},
 		{"taken back", []Entry{value(1, "a"), deletion(2, noon)}, map[string]string{}},
 		{"taken back before it was heard", []Entry{deletion(2, noon), value(1, "a")}, map[string]string{}},
-		{"an old deletion still takes back", []Entry{value(1, "a"), deletion(2, noon.Add(-2*TombstoneTTL))}, map[string]string{}},
+		{"an old deletion still takes back",
+			[]Entry{value(1, "a"), deletion(2, noon.Add(-2*TombstoneTTL))}, map[string]string{}},
 		{"empty is a value", []Entry{value(1, "")}, map[string]string{"k": ""}},
 	}
 	for _, tt := range tests {
@@ -73,11 +76,20 @@ func TestARestartedMember(t *testing.T) {
 			does  func(s *Store)
 			want  map[string]string
 		}{
-			{"it says nothing", func(*Store) {}, map[string]string{"claim/a": "1", "claim/b": "2", "stage": "leaving"}},
-			{"it says something else", func(s *Store) { s.Set(now, "stage", []byte("starting")) }, map[string]string{"claim/a": "1", "claim/b": "2", "stage": "starting"}},
-			{"it takes back what it has not heard yet", func(s *Store) { s.Set(now, "claim/a", nil) }, map[string]string{"claim/b": "2", "stage": "leaving"}},
-			{"it says all there is", func(s *Store) { s.SetPrefix(now, "claim/", map[string][]byte{"claim/c": []byte("3")}) }, map[string]string{"claim/c": "3", "stage": "leaving"}},
-			{"it says that there is nothing", func(s *Store) { s.SetPrefix(now, "", nil) }, map[string]string{}},
+			{"it says nothing",
+				func(*Store) {}, map[string]string{"claim/a": "1", "claim/b": "2", "stage": "leaving"}},
+			{"it says something else", func(s *Store) {
+				s.Set(now, "stage", []byte("starting"))
+			}, map[string]string{"claim/a": "1", "claim/b": "2", "stage": "starting"}},
+			{"it takes back what it has not heard yet", func(s *Store) {
+				s.Set(now, "claim/a", nil)
+			}, map[string]string{"claim/b": "2", "stage": "leaving"}},
+			{"it says all there is", func(s *Store) {
+				s.SetPrefix(now, "claim/", map[string][]byte{"claim/c": []byte("3")})
+			}, map[string]string{"claim/c": "3", "stage": "leaving"}},
+			{"it says that there is nothing", func(s *Store) {
+				s.SetPrefix(now, "", nil)
+			}, map[string]string{}},
 		}
 		for _, tt := range tests {
 			for _, order := range []string{"before", "after"} {
@@ -96,7 +108,8 @@ func TestARestartedMember(t *testing.T) {
 				exchange(now, me, other)
 				for _, s := range []*Store{me, other} {
 					if diff := cmp.Diff(tt.want, s.texts("me")); diff != "" {
-						t.Errorf("%s %s it hears, at %s, as %s has it (-want +got):\n%s", tt.story, order, now, s.self, diff)
+						t.Errorf("%s %s it hears, at %s, as %s has it (-want +got):\n%s",
+							tt.story, order, now, s.self, diff)
 					}
 				}
 			}
@@ -121,7 +134,8 @@ func (s *Store) sendAll(now time.Time, to *Store) {
 		}
 	}
 	if m := p.Message(); m != nil {
-		if err := Unpack(m, now, func(of Section, key string, e Entry) { to.Merge(now, of.Member, key, e) }); err != nil {
+		err := Unpack(m, now, func(of Section, key string, e Entry) { to.Merge(now, of.Member, key, e) })
+		if err != nil {
 			panic(err)
 		}
 	}
@@ -237,7 +251,8 @@ func TestTombstonesGiveWay(t *testing.T) {
 				t.Fatalf("round %d, %s (-want +got):\n%s", round, s.self, diff)
 			}
 			if b := s.members["me"]; len(b.entries) > 3*most || s.Incomplete("me", noon) {
-				t.Fatalf("round %d, %s: %d entries, incomplete %t", round, s.self, len(b.entries), s.Incomplete("me", noon))
+				t.Fatalf("round %d, %s: %d entries, incomplete %t",
+					round, s.self, len(b.entries), s.Incomplete("me", noon))
 			}
 		}
 	}
@@ -259,7 +274,10 @@ func TestEverybodyAgreesInTheEnd(t *testing.T) {
 		var lives [n]life
 		start := func(i int) {
 			stores[i] = NewStore(name(i), DefaultLimits)
-			lives[i] = life{said: make(map[string]string), clock: time.Duration(rapid.IntRange(-300, 300).Draw(t, "clock")) * time.Minute}
+			lives[i] = life{
+				said:  make(map[string]string),
+				clock: time.Duration(rapid.IntRange(-300, 300).Draw(t, "clock")) * time.Minute,
+			}
 		}
 		for i := range n {
 			start(i)
@@ -270,7 +288,9 @@ func TestEverybodyAgreesInTheEnd(t *testing.T) {
 		who := rapid.IntRange(0, n-1)
 		t.Repeat(map[string]func(*rapid.T){
 			"say": func(t *rapid.T) {
-				i, key, text := who.Draw(t, "who"), rapid.SampledFrom(keys).Draw(t, "key"), texts.Draw(t, "text")
+				i := who.Draw(t, "who")
+				key := rapid.SampledFrom(keys).Draw(t, "key")
+				text := texts.Draw(t, "text")
 				stores[i].Set(now.Add(lives[i].clock), key, []byte(text))
 				lives[i].said[key] = text
 			},
@@ -318,7 +338,9 @@ func TestEverybodyAgreesInTheEnd(t *testing.T) {
 				if did && got[key] != said {
 					t.Fatalf("%s said %s = %q in this life, and has %q", name(i), key, said, got[key])
 				}
-				if !did && got[key] != "" && slices.ContainsFunc(lives[i].covered, func(p string) bool { return strings.HasPrefix(key, p) }) {
+				if !did && got[key] != "" && slices.ContainsFunc(lives[i].covered, func(p string) bool {
+					return strings.HasPrefix(key, p)
+				}) {
 					t.Fatalf("%s said all, but not %s, and has %q", name(i), key, got[key])
 				}
 			}
@@ -337,7 +359,8 @@ func TestEverybodyAgreesInTheEnd(t *testing.T) {
 					deletions += count(e.Deleted)
 				}
 				if bytes != b.bytes || deletions != b.tombstones {
-					t.Fatalf("%s has %d bytes, %d deletions, counted %d, %d", member, bytes, deletions, b.bytes, b.tombstones)
+					t.Fatalf("%s has %d bytes, %d deletions, counted %d, %d",
+						member, bytes, deletions, b.bytes, b.tombstones)
 				}
 				if member != s.self {
 					sum += bytes

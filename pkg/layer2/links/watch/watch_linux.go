@@ -22,7 +22,7 @@ type linkEvents struct {
 	conn *socket.Conn
 }
 
-// subscribeLinks subscribes; what happens from now on is told.
+// subscribeLinks subscribes: the kernel reports what happens from now on.
 func subscribeLinks() (*linkEvents, error) {
 	conn, err := socket.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE, "netlink", nil)
 	if err != nil {
@@ -124,7 +124,7 @@ func rankOf(flags int) int {
 	return 0
 }
 
-// subnetRoutes are the routes of the main table to subnets that a link is in, in
+// subnetRoutes returns the routes of the main table to subnets that a link is in, in
 // the kernel's order.
 func subnetRoutes() ([]links.Route, error) {
 	all, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
@@ -140,7 +140,7 @@ func subnetRoutes() ([]links.Route, error) {
 	return out, nil
 }
 
-// linksOf are the kernel's devices as links, without their addresses.
+// linksOf returns the kernel's devices as links, without their addresses.
 func linksOf(devices []netlink.Link) []links.Link {
 	vrfs := make(map[int]bool)
 	for _, d := range devices {

@@ -43,8 +43,12 @@ func start(t *testing.T) *Watcher {
 func TestPortsOfWhichDevices(t *testing.T) {
 	attrs := func(index, master int, name string) netlink.LinkAttrs {
 		return netlink.LinkAttrs{
-			Index: index, Name: name, MasterIndex: master, HardwareAddr: net.HardwareAddr{0x02, 0, 0, 0, 0, 1}, OperState: netlink.OperUp,
-			RawFlags: unix.IFF_UP | unix.IFF_LOWER_UP | unix.IFF_BROADCAST,
+			Index:        index,
+			Name:         name,
+			MasterIndex:  master,
+			HardwareAddr: net.HardwareAddr{0x02, 0, 0, 0, 0, 1},
+			OperState:    netlink.OperUp,
+			RawFlags:     unix.IFF_UP | unix.IFF_LOWER_UP | unix.IFF_BROADCAST,
 		}
 	}
 	vrf := &netlink.Vrf{LinkAttrs: attrs(10, 0, "red"), Table: 10}
@@ -75,7 +79,8 @@ func TestPortsOfWhichDevices(t *testing.T) {
 			t.Errorf("%s is in VRF %d", l.Name, l.VRF)
 		}
 	}
-	if want := []string{"eth0", "alb0", "backup0", "br0", "eth3"}; !slices.Equal(usable, want) || !slices.Equal(balance, []string{"alb0"}) {
+	want := []string{"eth0", "alb0", "backup0", "br0", "eth3"}
+	if !slices.Equal(usable, want) || !slices.Equal(balance, []string{"alb0"}) {
 		t.Errorf("usable are %v, want %v; %v balance", usable, want, balance)
 	}
 }
@@ -102,7 +107,9 @@ func TestASubnetFromRoutes(t *testing.T) {
 	// No event tells of routes; another address has the links looked at at once.
 	netnstest.Local().Run(t, "ip", "address", "add", "198.51.100.7/32", "dev", "eth0")
 	for _, addr := range []netip.Addr{layer2test.VIP4, layer2test.VIP6} {
-		layer2test.Until(t, "the subnet of "+addr.String()+" is known", func() bool { return eth0().Holds(addr) })
+		layer2test.Until(t, "the subnet of "+addr.String()+" is known", func() bool {
+			return eth0().Holds(addr)
+		})
 		if _, why := links.Choose(addr, w.Links(), links.Selection{}); why != links.LinksBySubnet {
 			t.Errorf("%s: %s", addr, why)
 		}
@@ -131,7 +138,8 @@ func TestWatcher(t *testing.T) {
 	ip("link", "add", "one", "address", "02:00:00:00:00:01", "type", "veth", "peer", "name", "two")
 	t.Cleanup(func() { _, _ = netnstest.Local().Try("ip", "link", "del", "two") })
 	expect("a link that is down", "one", func(l links.Link) bool {
-		return !l.Up && l.Broadcast && !l.NoARP && l.Master == 0 && l.HardwareAddr.String() == "02:00:00:00:00:01"
+		return !l.Up && l.Broadcast && !l.NoARP && l.Master == 0 &&
+			l.HardwareAddr.String() == "02:00:00:00:00:01"
 	})
 	ip("link", "set", "one", "up")
 	expect("no carrier yet", "one", func(l links.Link) bool { return !l.Up })
@@ -141,12 +149,15 @@ func TestWatcher(t *testing.T) {
 	ip("address", "add", "2001:db8::7/64", "dev", "one")
 	expect("addresses with their host part", "one", func(l links.Link) bool {
 		return slices.Contains(l.Prefixes, netip.MustParsePrefix("192.0.2.7/24")) &&
-			slices.Contains(l.Prefixes, netip.MustParsePrefix("2001:db8::7/64")) && l.Holds(layer2test.VIP4) && l.Holds(layer2test.VIP6)
+			slices.Contains(l.Prefixes, netip.MustParsePrefix("2001:db8::7/64")) &&
+			l.Holds(layer2test.VIP4) && l.Holds(layer2test.VIP6)
 	})
 	ip("address", "del", "192.0.2.7/24", "dev", "one")
 	expect("an address that went", "one", func(l links.Link) bool { return !l.Holds(layer2test.VIP4) })
 	ip("link", "set", "one", "address", "02:00:00:00:00:05")
-	expect("another Ethernet address", "one", func(l links.Link) bool { return l.HardwareAddr.String() == "02:00:00:00:00:05" })
+	expect("another Ethernet address", "one", func(l links.Link) bool {
+		return l.HardwareAddr.String() == "02:00:00:00:00:05"
+	})
 	ip("link", "set", "one", "arp", "off")
 	expect("no ARP", "one", func(l links.Link) bool { return l.NoARP && !l.Usable() })
 	ip("link", "add", "bridge0", "type", "bridge")
