@@ -41,7 +41,11 @@ func (*fakeSessions) SetLiveness(map[string]bgp.Liveness) {}
 func (f *fakeSessions) State() []bgp.Session {
 	var out []bgp.Session
 	for _, d := range f.desired {
-		out = append(out, bgp.Session{Peer: d.Peer.Name, State: bgp.SessionEstablished, Since: time.Unix(1000, 0)})
+		out = append(out, bgp.Session{
+			Peer:  d.Peer.Name,
+			State: bgp.SessionEstablished,
+			Since: time.Unix(1000, 0),
+		})
 	}
 	return out
 }

@@ -68,7 +68,8 @@ func (m *taken) Members() []membership.Member {
 func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "berth-system", Name: "member"}}
-		w := unsettledWorld(t, v1beta1.SpeakerStatus{}, func(*members.Config) {}, append(service("web"), node("node1"), secret)...)
+		w := unsettledWorld(t, v1beta1.SpeakerStatus{}, func(*members.Config) {},
+			append(service("web"), node("node1"), secret)...)
 		w.config.Set(withBGP(), time.Now())
 		port := &taken{Membership: w, until: time.Now().Add(time.Minute)}
 		w.joiner = members.NewJoiner(members.JoinerConfig{
@@ -119,7 +120,8 @@ func TestOnlyLayer2WaitsForMembership(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		check("there is a key, and another process has the port", "MemberPortUnavailable", "address already in use")
+		check("there is a key, and another process has the port", "MemberPortUnavailable",
+			"address already in use")
 		if len(port.keys) != 1 {
 			t.Errorf("membership has the keys %v", port.keys)
 		}

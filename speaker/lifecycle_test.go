@@ -55,12 +55,18 @@ func TestNodeLeaves(t *testing.T) {
 	}{
 		{"only the speaker ends", nodeThat("node1", func(*corev1.Node) {}), false},
 		{"it is drained", nodeThat("node1", func(n *corev1.Node) { n.Spec.Unschedulable = true }), true},
-		{"it is excluded", nodeThat("node1", func(n *corev1.Node) { n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""} }), true},
-		{"the machine shuts down", nodeThat("node1", func(n *corev1.Node) {
-			n.Status.Conditions[0].Status, n.Status.Conditions[0].Message = corev1.ConditionFalse, "node is shutting down"
+		{"it is excluded", nodeThat("node1", func(n *corev1.Node) {
+			n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""}
 		}), true},
-		{"it is not ready for another reason", nodeThat("node1", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse }), false},
-		{"another node is drained", nodeThat("node4", func(n *corev1.Node) { n.Spec.Unschedulable = true }), false},
+		{"the machine shuts down", nodeThat("node1", func(n *corev1.Node) {
+			n.Status.Conditions[0].Status = corev1.ConditionFalse
+			n.Status.Conditions[0].Message = "node is shutting down"
+		}), true},
+		{"it is not ready for another reason", nodeThat("node1", func(n *corev1.Node) {
+			n.Status.Conditions[0].Status = corev1.ConditionFalse
+		}), false},
+		{"another node is drained",
+			nodeThat("node4", func(n *corev1.Node) { n.Spec.Unschedulable = true }), false},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, test.node, node("node2"))
@@ -77,7 +83,9 @@ func TestNodeLeaves(t *testing.T) {
 	if sp := w.process(); sp.nodeLeaves() {
 		t.Error("it is drained, and ignores a cordon: it leaves")
 	}
-	labelled := nodeThat("node1", func(n *corev1.Node) { n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""} })
+	labelled := nodeThat("node1", func(n *corev1.Node) {
+		n.Labels = map[string]string{v1beta1.LabelExcludeNode: ""}
+	})
 	w = newWorld(t, labelled)
 	if sp := w.process(); sp.nodeLeaves() {
 		t.Error("it has the label that all nodes have: it leaves")
@@ -88,7 +96,9 @@ func TestNodeLeaves(t *testing.T) {
 // before it died, and it cannot hear a renewal.
 func TestOnlySuspicionsOfReadyNodesCount(t *testing.T) {
 	down := nodeThat("node2", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse })
-	unknown := nodeThat("node3", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionUnknown })
+	unknown := nodeThat("node3", func(n *corev1.Node) {
+		n.Status.Conditions[0].Status = corev1.ConditionUnknown
+	})
 	up := nodeThat("node4", func(*corev1.Node) {})
 	for _, test := range []struct {
 		story string
@@ -131,7 +141,8 @@ const (
 // began to suspect it, and it waits no longer than a silence lasts.
 func TestEachSuspicionIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, nodeThat("node1", func(*corev1.Node) {}), nodeThat("node2", func(*corev1.Node) {}), nodeThat("node3", func(*corev1.Node) {}))
+		w := newWorld(t, nodeThat("node1", func(*corev1.Node) {}), nodeThat("node2", func(*corev1.Node) {}),
+			nodeThat("node3", func(*corev1.Node) {}))
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- w.renewer.Run(ctx) }()
@@ -143,7 +154,9 @@ func TestEachSuspicionIsAnswered(t *testing.T) {
 			after   time.Duration
 			renews  bool
 		}{
-			{"nobody suspects it", func() []*v1beta1.Speaker { return []*v1beta1.Speaker{written("node2")} }, time.Minute, false},
+			{"nobody suspects it", func() []*v1beta1.Speaker {
+				return []*v1beta1.Speaker{written("node2")}
+			}, time.Minute, false},
 			{"it suspects another", func() []*v1beta1.Speaker {
 				return []*v1beta1.Speaker{written("node2", suspects("node3", v1beta1.ReasonNodeHeld))}
 			}, time.Minute, false},
@@ -157,15 +170,19 @@ func TestEachSuspicionIsAnswered(t *testing.T) {
 			{"it must hear again now and then", nil, checkInterval, true},
 			{"another does not hear it either", func() []*v1beta1.Speaker {
 				return []*v1beta1.Speaker{
-					written("node2", suspects("node1", v1beta1.ReasonNodeHeld)), written("node3", suspects("node1", v1beta1.ReasonNodeHeld)),
+					written("node2", suspects("node1", v1beta1.ReasonNodeHeld)),
+					written("node3", suspects("node1", v1beta1.ReasonNodeHeld)),
 				}
 			}, time.Second, true},
 			{"the first did, and does not any more", func() []*v1beta1.Speaker {
 				return []*v1beta1.Speaker{
-					written("node2", suspects("node1", v1beta1.ReasonNodeHeld)), written("node3", suspects("node1", v1beta1.ReasonNodeHeld)),
+					written("node2", suspects("node1", v1beta1.ReasonNodeHeld)),
+					written("node3", suspects("node1", v1beta1.ReasonNodeHeld)),
 				}
 			}, checkInterval, true},
-			{"all hear it", func() []*v1beta1.Speaker { return []*v1beta1.Speaker{written("node2"), written("node3")} }, time.Minute, false},
+			{"all hear it", func() []*v1beta1.Speaker {
+				return []*v1beta1.Speaker{written("node2"), written("node3")}
+			}, time.Minute, false},
 		} {
 			if step.objects != nil {
 				w.reads(step.objects()...)
@@ -202,17 +219,26 @@ func TestStoppingSpeakerPublishesThatItLeaves(t *testing.T) {
 		stage  announcement.Stage
 		took   time.Duration
 	}{
-		{"it is alone", drained, func(w *world) { delete(w.Others, "node2") }, time.Hour, announcement.StageReady, 0},
-		{"its only member restarts", drained, func(w *world) { w.Publishes("node2", "stage=restarting") }, time.Hour, announcement.StageReady, 0},
-		{"it restarts, and nobody is there: who comes back reads it", stays, func(w *world) { w.Publishes("node2", "stage=restarting") }, time.Hour, announcement.StageRestarting, 0},
-		{"it restarts: a member stands in soon", stays, func(*world) {}, time.Hour, announcement.StageRestarting, standInTime},
-		{"the node is drained: others take over", drained, func(*world) {}, 45 * time.Millisecond, announcement.StageLeaving, 50 * time.Millisecond},
+		{"it is alone",
+			drained, func(w *world) { delete(w.Others, "node2") }, time.Hour, announcement.StageReady, 0},
+		{"its only member restarts", drained, func(w *world) {
+			w.Publishes("node2", "stage=restarting")
+		}, time.Hour, announcement.StageReady, 0},
+		{"it restarts, and nobody is there: who comes back reads it", stays, func(w *world) {
+			w.Publishes("node2", "stage=restarting")
+		}, time.Hour, announcement.StageRestarting, 0},
+		{"it restarts: a member stands in soon",
+			stays, func(*world) {}, time.Hour, announcement.StageRestarting, standInTime},
+		{"the node is drained: others take over", drained, func(*world) {},
+			45 * time.Millisecond, announcement.StageLeaving, 50 * time.Millisecond},
 		{"and it owns nothing", drained, func(*world) {}, 0, announcement.StageLeaving, 0},
-		{"and nobody takes over", drained, func(*world) {}, time.Hour, announcement.StageLeaving, 4 * time.Second},
+		{"and nobody takes over",
+			drained, func(*world) {}, time.Hour, announcement.StageLeaving, 4 * time.Second},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, append(service("web"), test.node, nodeThat("node2", func(*corev1.Node) {}))...)
+				w := newWorld(t, append(service("web"), test.node,
+					nodeThat("node2", func(*corev1.Node) {}))...)
 				w.look() // and it owns the address
 				w.Publishes("node2")
 				test.change(w)
@@ -233,7 +259,8 @@ func TestStoppingSpeakerPublishesThatItLeaves(t *testing.T) {
 					t.Errorf("it says that it is %s", got)
 				}
 				leaves := test.stage == announcement.StageLeaving
-				if self := sp.tracker.Around().Speakers["node1"]; (self.Presence == announcement.Leaving) != leaves {
+				self := sp.tracker.Around().Speakers["node1"]
+				if (self.Presence == announcement.Leaving) != leaves {
 					t.Errorf("it is %s", self.Presence)
 				}
 				if all := w.queue.RequeueAll() - before - 1; (all > 0) != leaves {
@@ -248,7 +275,8 @@ func TestStoppingSpeakerPublishesThatItLeaves(t *testing.T) {
 func TestLeaveBeforeItHasSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		drained := nodeThat("node1", func(n *corev1.Node) { n.Spec.Unschedulable = true })
-		w := unsettledWorld(t, v1beta1.SpeakerStatus{}, func(*members.Config) {}, append(service("web"), drained)...)
+		w := unsettledWorld(t, v1beta1.SpeakerStatus{}, func(*members.Config) {},
+			append(service("web"), drained)...)
 		w.tracker.SetStage(announcement.StageStarting)
 		w.Publishes("node2")
 		w.see()

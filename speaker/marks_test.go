@@ -56,7 +56,10 @@ func TestTheFirstWorkerTakesOver(t *testing.T) {
 		if got := w.reason(); got != v1beta1.ReasonNoCandidate {
 			t.Errorf("when the worker is dead, this node is %s", got)
 		}
-		w.reads(written("node2", func(s *v1beta1.SpeakerStatus) { s.Stage, s.HasWorked = v1beta1.StageStarting, true }))
+		w.reads(written("node2", func(s *v1beta1.SpeakerStatus) {
+			s.Stage = v1beta1.StageStarting
+			s.HasWorked = true
+		}))
 		w.look()
 		if got := w.reason(); got != v1beta1.ReasonNoCandidate {
 			t.Errorf("when the worker boots again, this node is %s", got)
@@ -89,7 +92,10 @@ func TestWhatAMemberIgnoresIsKnownWithoutIt(t *testing.T) {
 				t.Errorf("it ignores a cordon is %t, the label %t", f.IgnoresCordon, f.IgnoresExclude)
 			}
 		}
-		both := func(s *v1beta1.SpeakerStatus) { s.ExcludeLabel, s.Cordon = v1beta1.MarkIgnored, v1beta1.MarkIgnored }
+		both := func(s *v1beta1.SpeakerStatus) {
+			s.ExcludeLabel = v1beta1.MarkIgnored
+			s.Cordon = v1beta1.MarkIgnored
+		}
 		w.reads(written("node2", both))
 		knows(true)
 		w.Publishes("node2", "ignores-cordon=yes", "ignores-exclude-label=yes")
@@ -134,7 +140,11 @@ func TestObjectReportsMarks(t *testing.T) {
 		t.Error("what a speaker before this one did is forgotten")
 	}
 	for stage, worked := range map[v1beta1.SpeakerStage]bool{
-		"": false, v1beta1.StageStarting: false, v1beta1.StageReady: true, v1beta1.StageRestarting: true, v1beta1.StageLeaving: true,
+		"":                      false,
+		v1beta1.StageStarting:   false,
+		v1beta1.StageReady:      true,
+		v1beta1.StageRestarting: true,
+		v1beta1.StageLeaving:    true,
 	} {
 		if (v1beta1.SpeakerStatus{Stage: stage}).Worked() != worked {
 			t.Errorf("one of an earlier version that is %q has worked: want %t", stage, worked)

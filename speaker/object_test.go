@@ -67,7 +67,12 @@ func TestRenewedObjectIsRight(t *testing.T) {
 		w.died("node2", true)
 		w.reads(written("node2", speakertest.RenewedAt(time.Now()), speakertest.Announcing("192.0.2.10", 3)))
 		time.Sleep(8 * time.Second)
-		w.reads(written("node2", speakertest.RenewedAt(time.Now()), speakertest.Announcing("192.0.2.11", 3), func(s *v1beta1.SpeakerStatus) { s.Stage, s.Layer2.Count = v1beta1.StageLeaving, 1 }))
+		w.reads(written(
+			"node2",
+			speakertest.RenewedAt(time.Now()),
+			speakertest.Announcing("192.0.2.11", 3),
+			func(s *v1beta1.SpeakerStatus) { s.Stage, s.Layer2.Count = v1beta1.StageLeaving, 1 },
+		))
 		if got := w.isMember("node2"); strings.HasPrefix(got, "Present") {
 			t.Errorf("leaving: %s", got)
 		}
@@ -87,15 +92,23 @@ func TestObjectReportsProblemsOfLinks(t *testing.T) {
 		{"an ordinary link", link("eth0", "192.0.2.7/24", "2001:db8::7/64"), ""},
 		{"a trunk without addresses", link("eth0"), ""},
 		{"a single address beside a subnet", link("eth0", "192.0.2.7/24", "2001:db8::7/128"), ""},
-		{"single addresses only", link("eth0", "192.0.2.7/32", "2001:db8::7/128", "fe80::7/64"), "in no subnet"},
-		{"a bond that balances", links.Link{Name: "bond0", HardwareAddr: speakertest.MAC(1), Up: true, Broadcast: true, Balances: true}, "balance-alb"},
+		{"single addresses only",
+			link("eth0", "192.0.2.7/32", "2001:db8::7/128", "fe80::7/64"), "in no subnet"},
+		{"a bond that balances", links.Link{
+			Name:         "bond0",
+			HardwareAddr: speakertest.MAC(1),
+			Up:           true,
+			Broadcast:    true,
+			Balances:     true,
+		}, "balance-alb"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, node("node1"))
 			w.Local = []links.Link{test.link}
 			w.see()
 			links := w.object.Current().Links
-			if len(links) != 1 || (links[0].Problem == "") != (test.says == "") || !strings.Contains(links[0].Problem, test.says) {
+			if len(links) != 1 || (links[0].Problem == "") != (test.says == "") ||
+				!strings.Contains(links[0].Problem, test.says) {
 				t.Errorf("%+v", links)
 			}
 		})
@@ -126,11 +139,14 @@ func TestStatusOfAMember(t *testing.T) {
 	w.Publishes("node2")
 	w.see()
 	s := w.object.Current()
-	if len(s.Links) != 2 || s.Links[0].Name != "eth0" || fmt.Sprint(s.Links[1].Prefixes) != "[198.51.100.7/24 192.0.2.7/24]" {
+	if len(s.Links) != 2 || s.Links[0].Name != "eth0" ||
+		fmt.Sprint(s.Links[1].Prefixes) != "[198.51.100.7/24 192.0.2.7/24]" {
 		t.Errorf("the links are %v", s.Links)
 	}
-	if s.AbsentCount != 0 || s.MemberAddress != "192.0.2.1:7947" || s.MemberProfile != "balanced" || s.Stage != v1beta1.StageReady {
-		t.Errorf("%d are absent; reached at %s, %s, %s", s.AbsentCount, s.MemberAddress, s.MemberProfile, s.Stage)
+	if s.AbsentCount != 0 || s.MemberAddress != "192.0.2.1:7947" || s.MemberProfile != "balanced" ||
+		s.Stage != v1beta1.StageReady {
+		t.Errorf("%d are absent; reached at %s, %s, %s",
+			s.AbsentCount, s.MemberAddress, s.MemberProfile, s.Stage)
 	}
 	if !meta.IsStatusConditionTrue(s.Conditions, v1beta1.ConditionReady) {
 		t.Errorf("the conditions are %v", s.Conditions)

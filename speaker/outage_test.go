@@ -78,7 +78,8 @@ func TestNodeDiesWhileNobodyIsHeard(t *testing.T) {
 		w.goOn(10 * time.Second)
 		after := w.has()
 		for addr, owner := range before {
-			if now := after[addr]; owner == "node2" && (now == "" || len(now) != len("node1")) || owner != "node2" && now != owner {
+			if now := after[addr]; owner == "node2" && (now == "" || len(now) != len("node1")) ||
+				owner != "node2" && now != owner {
 				t.Errorf("%s was owned by %s and is by %q", addr, owner, now)
 			}
 		}
@@ -103,8 +104,10 @@ func TestAnnouncingWaitsForNoWrite(t *testing.T) {
 		ready  bool
 	}{
 		{"its object tells where it is, from before", func(*v1beta1.SpeakerStatus) {}, 2, false, true},
-		{"its object tells another address", func(s *v1beta1.SpeakerStatus) { s.MemberAddress = "192.0.2.77:7947" }, 2, false, false},
-		{"the same, and it has met another", func(s *v1beta1.SpeakerStatus) { s.MemberAddress = "192.0.2.77:7947" }, 2, true, true},
+		{"its object tells another address",
+			func(s *v1beta1.SpeakerStatus) { s.MemberAddress = "192.0.2.77:7947" }, 2, false, false},
+		{"the same, and it has met another",
+			func(s *v1beta1.SpeakerStatus) { s.MemberAddress = "192.0.2.77:7947" }, 2, true, true},
 		{"it has no object", nil, 2, false, false},
 		{"it has no object, and there is no other node", nil, 1, false, true},
 	} {
@@ -123,7 +126,11 @@ func TestAnnouncingWaitsForNoWrite(t *testing.T) {
 				s.begin()
 				s.seesLinks, s.listens = true, true
 				if test.met {
-					s.people["node2"] = membership.Member{Name: "node2", State: membership.Alive, Since: time.Now()}
+					s.people["node2"] = membership.Member{
+						Name:  "node2",
+						State: membership.Alive,
+						Since: time.Now(),
+					}
 				}
 				begin := time.Now()
 				for !s.introduced(still()) && time.Since(begin) < time.Minute {
@@ -136,7 +143,8 @@ func TestAnnouncingWaitsForNoWrite(t *testing.T) {
 				if ready := took < time.Minute; ready != test.ready {
 					t.Errorf("it goes on is %t, after %s", ready, took)
 				}
-				if limit := s.settings.Member.SettleTimeout; test.ready && (took < limit || took > limit+2*time.Second) {
+				limit := s.settings.Member.SettleTimeout
+				if test.ready && (took < limit || took > limit+2*time.Second) {
 					t.Errorf("it went on after %s", took)
 				}
 				if failedWrites(t, s.object) == 0 {

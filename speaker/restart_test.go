@@ -21,7 +21,8 @@ import (
 func TestLastStatus(t *testing.T) {
 	w := newWorld(t)
 	log := slog.New(slog.DiscardHandler)
-	if got, err := report.LastStatus(t.Context(), w.api, "node9", log); err != nil || len(claimsOf(got.Layer2)) > 0 || report.HadSessions(got, "this boot") || report.HadSessions(got, "") {
+	if got, err := report.LastStatus(t.Context(), w.api, "node9", log); err != nil ||
+		len(claimsOf(got.Layer2)) > 0 || report.HadSessions(got, "this boot") || report.HadSessions(got, "") {
 		t.Errorf("a new node had %+v, %v", got, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -65,13 +66,18 @@ func TestRestartOfAllRetainsWhatEachNodeHad(t *testing.T) {
 		object *v1beta1.Speaker
 		owns   bool
 	}{
-		{"in order", (*world).stop, nil, written("node2", keeps("192.0.2.10", 2), in(v1beta1.StageRestarting)), true},
+		{"in order",
+			(*world).stop, nil, written("node2", keeps("192.0.2.10", 2), in(v1beta1.StageRestarting)), true},
 		{"killed", (*world).kill, nil, written("node2", speakertest.Announcing("192.0.2.10", 2)), true},
-		{"killed, the other works already", (*world).kill, []string{}, written("node2", keeps("192.0.2.10", 2)), true},
+		{"killed, the other works already",
+			(*world).kill, []string{}, written("node2", keeps("192.0.2.10", 2)), true},
 		{"the other has taken it", (*world).stop, []string{"claim/192.0.2.10=4"}, written("node2"), false},
-		{"the other has taken it and was started anew too", (*world).stop, nil, written("node2", speakertest.Announcing("192.0.2.10", 4)), false},
-		{"the same, and it starts", (*world).stop, []string{"stage=starting"}, written("node2", keeps("192.0.2.10", 4), in(v1beta1.StageStarting)), false},
-		{"the other leaves", (*world).stop, []string{"stage=leaving"}, written("node2", speakertest.Announcing("192.0.2.10", 2)), true},
+		{"the other has taken it and was started anew too",
+			(*world).stop, nil, written("node2", speakertest.Announcing("192.0.2.10", 4)), false},
+		{"the same, and it starts", (*world).stop, []string{"stage=starting"},
+			written("node2", keeps("192.0.2.10", 4), in(v1beta1.StageStarting)), false},
+		{"the other leaves", (*world).stop, []string{"stage=leaving"},
+			written("node2", speakertest.Announcing("192.0.2.10", 2)), true},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t, objects...)
@@ -88,7 +94,8 @@ func TestRestartOfAllRetainsWhatEachNodeHad(t *testing.T) {
 			w.reads(test.object)
 			sp := w.process()
 			sp.tracker.MarkDisconnected()
-			if got := w.object.Current().Layer2; len(got.Announcements) > 0 || len(got.Retained) != 1 || got.Retained[0].Generation != 3 {
+			got := w.object.Current().Layer2
+			if len(got.Announcements) > 0 || len(got.Retained) != 1 || got.Retained[0].Generation != 3 {
 				t.Errorf("while it starts its object says %+v", got)
 			}
 			sp.layer2.Adopt()
@@ -155,7 +162,10 @@ func (w *world) kill() {
 // keeps has an object tell of an address that its node keeps.
 func keeps(addr string, generation int64) func(*v1beta1.SpeakerStatus) {
 	return func(s *v1beta1.SpeakerStatus) {
-		s.Layer2.Retained = append(s.Layer2.Retained, v1beta1.Layer2Claim{Address: addr, Generation: generation})
+		s.Layer2.Retained = append(s.Layer2.Retained, v1beta1.Layer2Claim{
+			Address:    addr,
+			Generation: generation,
+		})
 	}
 }
 

@@ -22,7 +22,8 @@ func TestUnknownKeyOfTheFileIsRefused(t *testing.T) { process.CheckUnknownKey(t)
 var required = []string{"--node-name=node1", "--member-address=192.0.2.1"}
 
 func TestFlagOutweighsEnvironmentOutweighsFile(t *testing.T) {
-	file := settingstest.File(t, "member-settle-timeout: 30s\nexclude-interfaces: ['^eth[0-9]{1,3}$', other]\n")
+	file := settingstest.File(t, "member-settle-timeout: 30s\nexclude-interfaces: "+
+		"['^eth[0-9]{1,3}$', other]\n")
 	words := settingstest.File(t, "exclude-interfaces: |\n  ^eth[0-9]{1,3}$\n  other\n")
 	for _, test := range []struct {
 		story    string
@@ -33,10 +34,15 @@ func TestFlagOutweighsEnvironmentOutweighsFile(t *testing.T) {
 	}{
 		{"nothing is said", nil, "", "", 5 * time.Second, nil},
 		{"a file", []string{file}, "", "", 30 * time.Second, []string{"^eth[0-9]{1,3}$", "other"}},
-		{"a file with a text for a list", []string{words}, "", "", 5 * time.Second, []string{"^eth[0-9]{1,3}$", "other"}},
-		{"the environment outweighs the file", []string{file}, "20s", "^env[0-9]{1,3}$ other", 20 * time.Second, []string{"^env[0-9]{1,3}$", "other"}},
-		{"a line for each does too", []string{file}, "20s", "^env\nother\n", 20 * time.Second, []string{"^env", "other"}},
-		{"a flag outweighs both", []string{file, "--member-settle-timeout=10s", "--exclude-interfaces=^flag[0-9]{1,3}$", "--exclude-interfaces=other"},
+		{"a file with a text for a list",
+			[]string{words}, "", "", 5 * time.Second, []string{"^eth[0-9]{1,3}$", "other"}},
+		{"the environment outweighs the file", []string{file}, "20s",
+			"^env[0-9]{1,3}$ other", 20 * time.Second, []string{"^env[0-9]{1,3}$", "other"}},
+		{"a line for each does too",
+			[]string{file}, "20s", "^env\nother\n", 20 * time.Second, []string{"^env", "other"}},
+		{"a flag outweighs both",
+			[]string{file, "--member-settle-timeout=10s",
+				"--exclude-interfaces=^flag[0-9]{1,3}$", "--exclude-interfaces=other"},
 			"20s", "^env", 10 * time.Second, []string{"^flag[0-9]{1,3}$", "other"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -44,7 +50,8 @@ func TestFlagOutweighsEnvironmentOutweighsFile(t *testing.T) {
 			t.Setenv("BERTH_EXCLUDE_INTERFACES", test.too)
 			got := process.Started(t, test.args...)
 			if got.Member.SettleTimeout != test.want || !slices.Equal(got.ExcludeLinks, test.links) {
-				t.Errorf("got %s and %q, want %s and %q", got.Member.SettleTimeout, got.ExcludeLinks, test.want, test.links)
+				t.Errorf("got %s and %q, want %s and %q",
+					got.Member.SettleTimeout, got.ExcludeLinks, test.want, test.links)
 			}
 		})
 	}
@@ -129,7 +136,9 @@ func TestBadVariablesAreRefusedByName(t *testing.T) {
 
 func TestAllBadValuesAreReportedAtOnce(t *testing.T) {
 	err := process.Refusal(t, "--conflict-probe-count=-1", "--member-suspicion=21")
-	for _, flag := range []string{"--node-name", "--member-address", "--conflict-probe-count", "--member-suspicion"} {
+	for _, flag := range []string{
+		"--node-name", "--member-address", "--conflict-probe-count", "--member-suspicion",
+	} {
 		if err == nil || !strings.Contains(err.Error(), flag) {
 			t.Errorf("got %v, want %s in it", err, flag)
 		}
@@ -148,7 +157,8 @@ func TestExcludedLinks(t *testing.T) {
 		{"what is said replaces that", []string{"--exclude-interfaces=^storage"}, "veth1a2b", false},
 		{"and is a pattern", []string{"--exclude-interfaces=^storage"}, "storage0", true},
 		{"a comma is part of it", []string{"--exclude-interfaces=^eth[0-9]{1,3}$"}, "eth100", true},
-		{"there can be several", []string{"--exclude-interfaces=^storage", "--exclude-interfaces=^eth"}, "eth0", true},
+		{"there can be several",
+			[]string{"--exclude-interfaces=^storage", "--exclude-interfaces=^eth"}, "eth0", true},
 		{"or one that excludes nothing", []string{"--exclude-interfaces=^$"}, "veth1a2b", false},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -156,7 +166,9 @@ func TestExcludedLinks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := slices.ContainsFunc(patterns, func(p *regexp.Regexp) bool { return p.MatchString(test.link) }); got != test.want {
+			if got := slices.ContainsFunc(patterns, func(p *regexp.Regexp) bool {
+				return p.MatchString(test.link)
+			}); got != test.want {
 				t.Errorf("%s is excluded: %t", test.link, got)
 			}
 		})

@@ -20,7 +20,9 @@ func TestFormerAddressesOfAServiceAreRequeued(t *testing.T) {
 	at := func(kind corev1.ServiceType, addresses ...string) *corev1.Service {
 		s := &corev1.Service{Spec: corev1.ServiceSpec{Type: kind}}
 		for _, a := range addresses {
-			s.Status.LoadBalancer.Ingress = append(s.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: a})
+			s.Status.LoadBalancer.Ingress = append(s.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{
+				IP: a,
+			})
 		}
 		return s
 	}
@@ -31,26 +33,38 @@ func TestFormerAddressesOfAServiceAreRequeued(t *testing.T) {
 		want  []string
 	}{
 		{"created", func(q addressQueue) {
-			serviceAddresses("").Create(t.Context(), event.CreateEvent{Object: at(lb, "192.0.2.1", "2001:db8::1")}, q)
+			serviceAddresses("").Create(t.Context(),
+				event.CreateEvent{Object: at(lb, "192.0.2.1", "2001:db8::1")}, q)
 		}, []string{"192.0.2.1", "2001:db8::1"}},
 		{"moved", func(q addressQueue) {
-			serviceAddresses("").Update(t.Context(), event.UpdateEvent{ObjectOld: at(lb, "192.0.2.1"), ObjectNew: at(lb, "192.0.2.2")}, q)
+			serviceAddresses("").Update(t.Context(),
+				event.UpdateEvent{ObjectOld: at(lb, "192.0.2.1"), ObjectNew: at(lb, "192.0.2.2")}, q)
 		}, []string{"192.0.2.1", "192.0.2.2"}},
 		{"no longer of the type", func(q addressQueue) {
-			serviceAddresses("").Update(t.Context(), event.UpdateEvent{ObjectOld: at(lb, "192.0.2.1"), ObjectNew: at(corev1.ServiceTypeClusterIP)}, q)
+			serviceAddresses("").Update(
+				t.Context(),
+				event.UpdateEvent{ObjectOld: at(lb, "192.0.2.1"), ObjectNew: at(corev1.ServiceTypeClusterIP)},
+				q,
+			)
 		}, []string{"192.0.2.1"}},
 		{"deleted", func(q addressQueue) {
 			serviceAddresses("").Delete(t.Context(), event.DeleteEvent{Object: at(lb, "192.0.2.1")}, q)
 		}, []string{"192.0.2.1"}},
 		{"of another class", func(q addressQueue) {
-			serviceAddresses("example.com/ours").Create(t.Context(), event.CreateEvent{Object: at(lb, "192.0.2.1")}, q)
+			serviceAddresses("example.com/ours").Create(
+				t.Context(),
+				event.CreateEvent{Object: at(lb, "192.0.2.1")},
+				q,
+			)
 		}, nil},
 		{"with a name instead of an address", func(q addressQueue) {
 			serviceAddresses("").Create(t.Context(), event.CreateEvent{Object: at(lb, "")}, q)
 		}, nil},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[netip.Addr]())
+			q := workqueue.NewTypedRateLimitingQueue(
+				workqueue.DefaultTypedControllerRateLimiter[netip.Addr](),
+			)
 			defer q.ShutDown()
 			test.tell(q)
 			var got []string
@@ -89,7 +103,8 @@ func TestHeartbeatsOfNodesWakeNobody(t *testing.T) {
 		{"it is cordoned", node("node1"), cordoned, true},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			if got := nodeChanged().Update(event.UpdateEvent{ObjectOld: test.before, ObjectNew: test.after}); got != test.wakes {
+			got := nodeChanged().Update(event.UpdateEvent{ObjectOld: test.before, ObjectNew: test.after})
+			if got != test.wakes {
 				t.Errorf("it wakes is %t", got)
 			}
 		})
@@ -97,7 +112,10 @@ func TestHeartbeatsOfNodesWakeNobody(t *testing.T) {
 }
 
 func speakerOf(name, address string) client.Object {
-	return &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1beta1.SpeakerStatus{MemberAddress: address}}
+	return &v1beta1.Speaker{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Status:     v1beta1.SpeakerStatus{MemberAddress: address},
+	}
 }
 
 // TestOnlyChangesThatMatterWakeOthers: a busy member writes its object every second,
@@ -115,23 +133,33 @@ func TestOnlyChangesThatMatterWakeOthers(t *testing.T) {
 		on            string
 		wakes         bool
 	}{
-		{"it announces more", speakerOf("node2", "192.0.2.2:7947"), change(func(s *v1beta1.SpeakerStatus) { s.Layer2.Count = 7 }), "node1", false},
-		{"the same, seen by itself", speakerOf("node2", "192.0.2.2:7947"), change(func(s *v1beta1.SpeakerStatus) { s.Layer2.Count = 7 }), "node2", true},
-		{"it has another address", speakerOf("node2", "192.0.2.2:7947"), speakerOf("node2", "192.0.2.22:7947"), "node1", true},
+		{"it announces more", speakerOf("node2", "192.0.2.2:7947"),
+			change(func(s *v1beta1.SpeakerStatus) { s.Layer2.Count = 7 }), "node1", false},
+		{"the same, seen by itself", speakerOf("node2", "192.0.2.2:7947"),
+			change(func(s *v1beta1.SpeakerStatus) { s.Layer2.Count = 7 }), "node2", true},
+		{"it has another address",
+			speakerOf("node2", "192.0.2.2:7947"), speakerOf("node2", "192.0.2.22:7947"), "node1", true},
 		{"its node has a working speaker for the first time", speakerOf("node2", "192.0.2.2:7947"),
 			change(func(s *v1beta1.SpeakerStatus) { s.HasWorked = true }), "node1", true},
 		{"it ignores the exclude label", speakerOf("node2", "192.0.2.2:7947"),
 			change(func(s *v1beta1.SpeakerStatus) { s.ExcludeLabel = v1beta1.MarkIgnored }), "node1", true},
 		{"it ignores a cordon", speakerOf("node2", "192.0.2.2:7947"),
 			change(func(s *v1beta1.SpeakerStatus) { s.Cordon = v1beta1.MarkIgnored }), "node1", true},
-		{"it leaves", speakerOf("node2", "192.0.2.2:7947"), change(func(s *v1beta1.SpeakerStatus) { s.Stage = v1beta1.StageLeaving }), "node1", true},
-		{"it does not hear this one", speakerOf("node2", "192.0.2.2:7947"), change(suspects("node1", v1beta1.ReasonNodeHeld)), "node1", true},
-		{"it does not hear another", speakerOf("node2", "192.0.2.2:7947"), change(suspects("node3", v1beta1.ReasonNodeHeld)), "node1", false},
+		{"it leaves", speakerOf("node2", "192.0.2.2:7947"),
+			change(func(s *v1beta1.SpeakerStatus) { s.Stage = v1beta1.StageLeaving }), "node1", true},
+		{"it does not hear this one", speakerOf("node2", "192.0.2.2:7947"),
+			change(suspects("node1", v1beta1.ReasonNodeHeld)), "node1", true},
+		{"it does not hear another", speakerOf("node2", "192.0.2.2:7947"),
+			change(suspects("node3", v1beta1.ReasonNodeHeld)), "node1", false},
 		{"it shows that it works", speakerOf("node2", "192.0.2.2:7947"), renewed, "node1", true},
 		{"it has shown so before", renewed, renewed.DeepCopy(), "node1", false},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			if got := speakerChanged(test.on).Update(event.UpdateEvent{ObjectOld: test.before, ObjectNew: test.after}); got != test.wakes {
+			got := speakerChanged(test.on).Update(event.UpdateEvent{
+				ObjectOld: test.before,
+				ObjectNew: test.after,
+			})
+			if got != test.wakes {
 				t.Errorf("it wakes is %t", got)
 			}
 		})

@@ -47,7 +47,8 @@ func TestSpeakerIsCreatedOwnedByItsNodeAndWrittenOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := w.speaker()
-	if o := s.OwnerReferences; len(o) != 1 || o[0].Kind != "Node" || o[0].Name != "node1" || o[0].UID != "node1" {
+	o := s.OwnerReferences
+	if len(o) != 1 || o[0].Kind != "Node" || o[0].Name != "node1" || o[0].UID != "node1" {
 		t.Errorf("the owners are %v", o)
 	}
 	if s.Status.Layer2.Count != 1 {
@@ -77,7 +78,8 @@ func TestSpeakerObjectFromStartToEnd(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- w.object.Run(ctx) }()
 		synctest.Wait()
-		if s := w.speaker(); s.Status.Layer2.Count != 0 || !meta.IsStatusConditionTrue(s.Status.Conditions, v1beta1.ConditionReady) {
+		if s := w.speaker(); s.Status.Layer2.Count != 0 ||
+			!meta.IsStatusConditionTrue(s.Status.Conditions, v1beta1.ConditionReady) {
 			t.Errorf("after the start the status is %+v", s.Status)
 		}
 
@@ -102,7 +104,8 @@ func TestSpeakerObjectFromStartToEnd(t *testing.T) {
 		}
 		s := w.speaker()
 		c := meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionReady)
-		if s.Status.Layer2.Count != 0 || len(s.Status.Layer2.Announcements) != 0 || c == nil || c.Reason != string(v1beta1.ReasonStopped) {
+		if s.Status.Layer2.Count != 0 || len(s.Status.Layer2.Announcements) != 0 || c == nil ||
+			c.Reason != string(v1beta1.ReasonStopped) {
 			t.Errorf("at the end the status is %+v", s.Status)
 		}
 	})
@@ -129,14 +132,20 @@ func TestMembersInTheStatus(t *testing.T) {
 func TestStagesInTheStatus(t *testing.T) {
 	w := newWorld(t)
 	for stage, want := range map[announcement.Stage]v1beta1.SpeakerStage{
-		announcement.StageStarting: v1beta1.StageStarting, announcement.StageReady: v1beta1.StageReady,
-		announcement.StageRestarting: v1beta1.StageRestarting, announcement.StageLeaving: v1beta1.StageLeaving,
+		announcement.StageStarting:   v1beta1.StageStarting,
+		announcement.StageReady:      v1beta1.StageReady,
+		announcement.StageRestarting: v1beta1.StageRestarting,
+		announcement.StageLeaving:    v1beta1.StageLeaving,
 	} {
 		w.tracker.SetStage(stage)
 		if got := w.object.Current().Stage; got != want {
 			t.Errorf("%s is told as %s", stage, got)
 		}
-		if got := members.ParseObject(&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{Stage: want}}, "node9").State.Stage; got != stage {
+		got := members.ParseObject(
+			&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{Stage: want}},
+			"node9",
+		).State.Stage
+		if got != stage {
 			t.Errorf("%s is read as %s", want, got)
 		}
 	}
@@ -152,7 +161,8 @@ func TestConditions(t *testing.T) {
 	}{
 		{"all is well", func(*world) {}, v1beta1.ReasonAnnouncing, v1beta1.ReasonNoConflicts, ""},
 		{"there is a conflict", func(w *world) { w.hears("192.0.2.10", 9) },
-			v1beta1.ReasonAnnouncing, v1beta1.ReasonConflicts, "Another host (02:00:00:00:00:09) claims 192.0.2.10"},
+			v1beta1.ReasonAnnouncing,
+			v1beta1.ReasonConflicts, "Another host (02:00:00:00:00:09) claims 192.0.2.10"},
 		{"there are many", func(w *world) {
 			for i := range 300 {
 				w.hears(fmt.Sprintf("10.0.%d.%d", i/256, i%256), 9)
@@ -164,15 +174,18 @@ func TestConditions(t *testing.T) {
 			test.change(w)
 			status := w.object.Current()
 			ready := meta.FindStatusCondition(status.Conditions, v1beta1.ConditionReady)
-			if ready.Reason != string(test.ready) || (ready.Status == metav1.ConditionTrue) != (test.ready == v1beta1.ReasonAnnouncing) {
+			if ready.Reason != string(test.ready) ||
+				(ready.Status == metav1.ConditionTrue) != (test.ready == v1beta1.ReasonAnnouncing) {
 				t.Errorf("Ready is %+v", ready)
 			}
 			clean := meta.FindStatusCondition(status.Conditions, v1beta1.ConditionAddressesClear)
-			if clean.Reason != string(test.clear) || (clean.Status == metav1.ConditionTrue) != (test.clear == v1beta1.ReasonNoConflicts) ||
+			if clean.Reason != string(test.clear) ||
+				(clean.Status == metav1.ConditionTrue) != (test.clear == v1beta1.ReasonNoConflicts) ||
 				!strings.Contains(clean.Message, test.says) {
 				t.Errorf("AddressesClear is %+v", clean)
 			}
-			if n := status.Layer2.ConflictCount; int(n) != len(w.Heard) || len(status.Layer2.Conflicts) != min(len(w.Heard), v1beta1.MaxSpeakerAnnouncements) {
+			if n := status.Layer2.ConflictCount; int(n) != len(w.Heard) ||
+				len(status.Layer2.Conflicts) != min(len(w.Heard), v1beta1.MaxSpeakerAnnouncements) {
 				t.Errorf("%d conflicts are counted, %d listed", n, len(status.Layer2.Conflicts))
 			}
 		})
@@ -184,10 +197,12 @@ func TestObjectIsReadAsItIsWritten(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.look()
 	o := members.ParseObject(&v1beta1.Speaker{Status: w.object.Current()}, "node9")
-	if o.State.Stage != announcement.StageReady || o.Peer.String() != "192.0.2.1:7947" || !o.Renewal.IsZero() || !o.Renewed.IsZero() {
+	if o.State.Stage != announcement.StageReady || o.Peer.String() != "192.0.2.1:7947" ||
+		!o.Renewal.IsZero() || !o.Renewed.IsZero() {
 		t.Errorf("got %+v", o)
 	}
-	if claim := o.State.Claims[address]; len(o.State.Claims) != 1 || claim != (announcement.Claim{Generation: 1}) {
+	claim := o.State.Claims[address]
+	if len(o.State.Claims) != 1 || claim != (announcement.Claim{Generation: 1}) {
 		t.Errorf("claims are %v", o.State.Claims)
 	}
 	if len(o.State.Links) != 1 || !o.State.Links[0].Equal(speakertest.LinkOf("node1")) {
@@ -214,7 +229,10 @@ func TestRenewalIsWrittenThoughNothingElseChanged(t *testing.T) {
 		if !w.object.Reachable(t.Context()) {
 			t.Error("the API server is there")
 		}
-		gone := report.New(report.Config{Node: "node1", Live: fake.NewClientBuilder().WithScheme(kube.Scheme()).WithInterceptorFuncs(away()).Build()})
+		gone := report.New(report.Config{
+			Node: "node1",
+			Live: fake.NewClientBuilder().WithScheme(kube.Scheme()).WithInterceptorFuncs(away()).Build(),
+		})
 		if gone.Reachable(t.Context()) {
 			t.Error("the API server is away")
 		}
@@ -224,7 +242,8 @@ func TestRenewalIsWrittenThoughNothingElseChanged(t *testing.T) {
 // away is an API server that does not answer in time.
 func away() interceptor.Funcs {
 	return interceptor.Funcs{
-		Get: func(ctx context.Context, _ client.WithWatch, _ client.ObjectKey, _ client.Object, _ ...client.GetOption) error {
+		Get: func(ctx context.Context, _ client.WithWatch, _ client.ObjectKey, _ client.Object,
+			_ ...client.GetOption) error {
 			<-ctx.Done()
 			return ctx.Err()
 		},

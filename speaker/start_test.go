@@ -168,7 +168,8 @@ func TestReturningIsSetBeforeTheLinksAreSeen(t *testing.T) {
 			t.Error(err)
 		}
 		if got := w.reason(); got != v1beta1.ReasonReturning || len(w.tracker.OwnLinks()) != 1 {
-			t.Errorf("before the others are asked the reason is %s, with the links %v", got, w.tracker.OwnLinks())
+			t.Errorf("before the others are asked the reason is %s, with the links %v",
+				got, w.tracker.OwnLinks())
 		}
 		w.Publishes("node2", "claim/192.0.2.10=2") // as they say then
 	})

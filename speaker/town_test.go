@@ -101,7 +101,8 @@ func newTown(t *testing.T, seed uint64, nodes, addresses int) *town {
 		fixed = append(fixed, there)
 		objects = append(objects, there, last)
 	}
-	builder := fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(objects...).WithStatusSubresource(&v1beta1.Speaker{})
+	builder := fake.NewClientBuilder().WithScheme(kube.Scheme()).WithObjects(objects...).
+		WithStatusSubresource(&v1beta1.Speaker{})
 	w.api = gate{builder.Build(), w}
 	w.quick = quick{w.api, cluster.NewSnapshot("", fixed...)}
 	for i := range nodes {
@@ -118,7 +119,8 @@ type quick struct {
 }
 
 // Get implements client.Reader.
-func (q *quick) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+func (q *quick) Get(ctx context.Context, key client.ObjectKey, into client.Object,
+	opts ...client.GetOption) error {
 	switch into.(type) {
 	case *corev1.Service, *corev1.Node:
 		return q.fixed.Get(ctx, key, into, opts...)
@@ -142,7 +144,8 @@ type gate struct {
 }
 
 // Get implements client.Client. What the speaker has a cache for is always there.
-func (g gate) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+func (g gate) Get(ctx context.Context, key client.ObjectKey, into client.Object,
+	opts ...client.GetOption) error {
 	if _, speaker := into.(*v1beta1.Speaker); speaker && g.town.apiAway {
 		return speakertest.ErrDown
 	}
@@ -174,7 +177,8 @@ type gatedStatus struct {
 }
 
 // Update implements client.SubResourceWriter.
-func (g gatedStatus) Update(ctx context.Context, object client.Object, opts ...client.SubResourceUpdateOption) error {
+func (g gatedStatus) Update(ctx context.Context, object client.Object,
+	opts ...client.SubResourceUpdateOption) error {
 	if g.town.apiAway || g.town.readOnly {
 		return speakertest.ErrDown
 	}
@@ -680,7 +684,8 @@ func (s *shell) Links() []links.Link {
 func (s *shell) Eventf(_, _ runtime.Object, _, _, _, _ string, _ ...any) {}
 
 // Get implements client.Reader; a watch brings lists only.
-func (s *shell) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+func (s *shell) Get(ctx context.Context, key client.ObjectKey, into client.Object,
+	opts ...client.GetOption) error {
 	return s.api.Get(ctx, key, into, opts...)
 }
 

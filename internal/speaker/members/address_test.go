@@ -86,7 +86,8 @@ func TestChooseFamily(t *testing.T) {
 		{"as many use either: what nodes name first", "64/4 64/6 64/6 46/4", "6"},
 		{"a node without a speaker, such as one of another system, splits nobody", "64/6 64/6 4", "6"},
 		{"but before there is any, it cannot be told from others", "64 64 4", "4"},
-		{"one that has joined has only the other family: who starts anew goes to what all have", "46/4 46/4 6/6", "6"},
+		{"one that has joined has only the other family: who starts anew goes to what all have",
+			"46/4 46/4 6/6", "6"},
 		{"nothing is common: with most speakers", "46/4 4/4 6/6", "4"},
 		{"nothing is common and nobody is there: as most name it", "64 4 6", "6"},
 	} {
@@ -136,7 +137,8 @@ func TestSpeakersAgreeOnAFamily(t *testing.T) {
 		if (common4 || common6) && len(after) != 1 {
 			t.Fatalf("the nodes have %v, and the speakers use %v", c.has, c.uses)
 		}
-		if installed && len(before) == 1 && (before[0] == "4" && common4 || before[0] == "6" && common6) && after[0] != before[0] {
+		if installed && len(before) == 1 && (before[0] == "4" && common4 || before[0] == "6" && common6) &&
+			after[0] != before[0] {
 			t.Fatalf("all used IPv%s, and now IPv%s", before[0], after[0])
 		}
 	})
@@ -145,21 +147,30 @@ func TestSpeakersAgreeOnAFamily(t *testing.T) {
 func TestMemberAddressAsksTheCluster(t *testing.T) {
 	withAddresses := func(name string, addresses ...string) *corev1.Node {
 		n := node(name)
-		n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: name}, {Type: corev1.NodeExternalIP, Address: "198.51.100.1"}}
+		n.Status.Addresses = []corev1.NodeAddress{
+			{Type: corev1.NodeHostName, Address: name},
+			{Type: corev1.NodeExternalIP, Address: "198.51.100.1"},
+		}
 		for _, a := range addresses {
-			n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
+			n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{
+				Type:    corev1.NodeInternalIP,
+				Address: a,
+			})
 		}
 		return n
 	}
 	api := clustertest.New(t,
-		withAddresses("node1", "192.0.2.1", "2001:db8::1"), withAddresses("node2", "2001:db8::2"), node("node3"),
+		withAddresses("node1", "192.0.2.1", "2001:db8::1"),
+		withAddresses("node2", "2001:db8::2"),
+		node("node3"),
 	)
 	both := dual("n1", "46")
 	got, err := ChooseAddress(t.Context(), api, "node1", both, slog.New(slog.DiscardHandler))
 	if err != nil || got != netip.MustParseAddr("2001:db8::1") {
 		t.Errorf("it takes %s, %v", got, err)
 	}
-	if got, err := ChooseAddress(t.Context(), nil, "node1", both[:1], nil); err != nil || got != netip.MustParseAddr("192.0.2.1") {
+	if got, err := ChooseAddress(t.Context(), nil, "node1", both[:1], nil); err != nil ||
+		got != netip.MustParseAddr("192.0.2.1") {
 		t.Errorf("of one it takes %s, %v", got, err)
 	}
 }

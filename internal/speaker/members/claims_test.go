@@ -94,13 +94,21 @@ func TestClaimsOfALaterVersion(t *testing.T) {
 		want              map[string]announcement.Claim
 		unknown           bool
 	}{
-		{"a mark that is not known", "claims/192.0.2.0", "5q:3", map[string]announcement.Claim{"192.0.2.3": first}, false},
+		{"a mark that is not known",
+			"claims/192.0.2.0", "5q:3", map[string]announcement.Claim{"192.0.2.3": first}, false},
 		{"one beside a known one", "claims/192.0.2.0", "5wq:3,5:4",
-			map[string]announcement.Claim{"192.0.2.3": {Generation: 5, Minority: true}, "192.0.2.4": first}, false},
-		{"the same in another order", "claims/2001:db8::10", "5qw:f", map[string]announcement.Claim{"2001:db8::1f": {Generation: 5, Minority: true}}, false},
-		{"something else behind the addresses", "claims/192.0.2.0", "5:3;1s", map[string]announcement.Claim{"192.0.2.3": first, "192.0.2.1": first}, true},
-		{"an item without addresses", "claims/192.0.2.0", "5:3,7", map[string]announcement.Claim{"192.0.2.3": first}, true},
-		{"generation 0, which is none", "claims/192.0.2.0", "0:3,5:4", map[string]announcement.Claim{"192.0.2.4": first}, true},
+			map[string]announcement.Claim{
+				"192.0.2.3": {Generation: 5, Minority: true},
+				"192.0.2.4": first,
+			}, false},
+		{"the same in another order", "claims/2001:db8::10", "5qw:f",
+			map[string]announcement.Claim{"2001:db8::1f": {Generation: 5, Minority: true}}, false},
+		{"something else behind the addresses", "claims/192.0.2.0", "5:3;1s",
+			map[string]announcement.Claim{"192.0.2.3": first, "192.0.2.1": first}, true},
+		{"an item without addresses",
+			"claims/192.0.2.0", "5:3,7", map[string]announcement.Claim{"192.0.2.3": first}, true},
+		{"generation 0, which is none",
+			"claims/192.0.2.0", "0:3,5:4", map[string]announcement.Claim{"192.0.2.4": first}, true},
 		{"one below zero", "claims/192.0.2.0", "-1:3", nil, true},
 		{"one that is too high", "claims/192.0.2.0", "9223372036854775808:3", nil, true},
 		{"nothing", "claims/192.0.2.0", "", nil, true},
@@ -127,7 +135,9 @@ func TestOthersReadWhatIsClaimed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c, s := newToldClaims(MaxBlocks)
 		addr := rapid.OneOf(
-			rapid.Map(rapid.ByteRange(0, 40), func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, n}) }),
+			rapid.Map(rapid.ByteRange(0, 40), func(n byte) netip.Addr {
+				return netip.AddrFrom4([4]byte{192, 0, 2, n})
+			}),
 			rapid.Map(rapid.ByteRange(0, 40), func(n byte) netip.Addr {
 				return netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 2: 0x0d, 3: 0xb8, 15: n})
 			}),
@@ -136,7 +146,10 @@ func TestOthersReadWhatIsClaimed(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"claim": func(t *rapid.T) {
 				a := addr.Draw(t, "address")
-				claim := announcement.Claim{Generation: rapid.Uint64Range(1, 1<<63-1).Draw(t, "generation"), Minority: rapid.Bool().Draw(t, "weak")}
+				claim := announcement.Claim{
+					Generation: rapid.Uint64Range(1, 1<<63-1).Draw(t, "generation"),
+					Minority:   rapid.Bool().Draw(t, "weak"),
+				}
 				want[a] = claim
 				if !c.Set(a, &claim) {
 					t.Fatal("no room")
@@ -193,9 +206,11 @@ func TestClaimsOfAPartArePublishedOnce(t *testing.T) {
 		if w := s.state(); len(w.Claims) != test.addresses {
 			t.Errorf("%d claims are read", len(w.Claims))
 		}
-		t.Logf("%d addresses, every %d: %d statements, said %d times", test.addresses, test.every, len(s.said), len(s.sayings))
+		t.Logf("%d addresses, every %d: %d statements, said %d times",
+			test.addresses, test.every, len(s.said), len(s.sayings))
 		if len(s.sayings) > test.want+test.want/16 {
-			t.Errorf("%d addresses, every %d: said %d times, want %d", test.addresses, test.every, len(s.sayings), test.want)
+			t.Errorf("%d addresses, every %d: said %d times, want %d",
+				test.addresses, test.every, len(s.sayings), test.want)
 		}
 	}
 }
@@ -210,7 +225,8 @@ func TestNodeIsFullBeforeItCanPublishNoMore(t *testing.T) {
 		if !c.Set(sparse(i), &announcement.Claim{Generation: 1}) {
 			t.Fatalf("no room for %d", i)
 		}
-		if turned := c.Publish(); turned != (i == most-batch) || s.state().Full != (i >= most-batch) || c.IsFull() != s.state().Full {
+		if turned := c.Publish(); turned != (i == most-batch) || s.state().Full != (i >= most-batch) ||
+			c.IsFull() != s.state().Full {
 			t.Fatalf("after %d: turned %t, said %t", i+1, turned, s.state().Full)
 		}
 	}
@@ -227,7 +243,8 @@ func TestNodeIsFullBeforeItCanPublishNoMore(t *testing.T) {
 	for i := range most {
 		c.Set(sparse(i), nil)
 		left := most - 1 - i
-		if turned := c.Publish(); turned != (left == most-batch-most/16) || s.state().Full != (left > most-batch-most/16) {
+		turned := c.Publish()
+		if turned != (left == most-batch-most/16) || s.state().Full != (left > most-batch-most/16) {
 			t.Fatalf("with %d left: turned %t, said %t", left, turned, s.state().Full)
 		}
 	}
@@ -244,7 +261,10 @@ func TestNodeIsFullBeforeItCanPublishNoMore(t *testing.T) {
 
 // FuzzParseBlock: what is read of a block is written as one that reads the same.
 func FuzzParseBlock(f *testing.F) {
-	for _, seed := range []string{"", "1:0", "1:037a,2w:5", "0:0", "9223372036854775807w:f", "1:", ":1", ",", "+1:0", "1_0:0", "1q:0,1q:0"} {
+	for _, seed := range []string{
+		"", "1:0", "1:037a,2w:5", "0:0", "9223372036854775807w:f",
+		"1:", ":1", ",", "+1:0", "1_0:0", "1q:0,1q:0",
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {

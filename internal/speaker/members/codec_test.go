@@ -19,11 +19,18 @@ func TestWhatASpeakerPublishesIsRead(t *testing.T) {
 		Stage: announcement.StageRestarting,
 		Links: []links.Link{speakertest.LinkOf("node2"), link("vlan7", "198.51.100.7/24", "2001:db8::7/64")},
 		Reports: map[string]presence.ProbeReport{
-			"node3": {Kernel: announcement.KernelAnswers, Answers: []string{"svc0"}, Silent: []string{"svc1", "svc2"}},
+			"node3": {
+				Kernel:  announcement.KernelAnswers,
+				Answers: []string{"svc0"},
+				Silent:  []string{"svc1", "svc2"},
+			},
 			"node4": {Kernel: announcement.KernelSilent},
 			"node5": {Silent: []string{"svc0"}},
 		},
-		Claims: map[netip.Addr]announcement.Claim{v4: {Generation: 1}, v6: {Generation: 1<<63 - 1, Minority: true}},
+		Claims: map[netip.Addr]announcement.Claim{
+			v4: {Generation: 1},
+			v6: {Generation: 1<<63 - 1, Minority: true},
+		},
 	}
 	want.Links[1].Index, want.Links[1].Excluded = 0, true
 	want.Links[1].Shadowed = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
@@ -59,7 +66,8 @@ func TestNonsenseIsLeftOut(t *testing.T) {
 		{"one with something else in its place", "link/eth1", "192.0.2.7/24"},
 		{"more of a link of which nothing is said", "link/eth1/1", "192.0.2.7/24"},
 		{"a link of another version, which goes on somewhere else", "link/eth0/x", "192.0.2.7/24"},
-		{"what another version says of a link", "link/eth0", "02:00:00:00:00:02 mtu=9000 192.0.2.2/24 192.0.2.7 vlan!7"},
+		{"what another version says of a link",
+			"link/eth0", "02:00:00:00:00:02 mtu=9000 192.0.2.2/24 192.0.2.7 vlan!7"},
 		{"a word on another node that says nothing", "probe/node3", "?"},
 	} {
 		t.Run(test.story, func(t *testing.T) {

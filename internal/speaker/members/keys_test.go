@@ -112,7 +112,9 @@ func TestMemberKeyIsWaitedFor(t *testing.T) {
 			t.Errorf("got %q, %v", a.keys, a.err)
 		}
 		text := log.String()
-		for _, word := range []string{"does not exist", "has not filled it", "its entry key is no key", "entry=note"} {
+		for _, word := range []string{
+			"does not exist", "has not filled it", "its entry key is no key", "entry=note",
+		} {
 			if !strings.Contains(text, word) {
 				t.Errorf("the log does not say %q:\n%s", word, text)
 			}
@@ -175,7 +177,8 @@ func TestMemberKeysChangeWhileSpeakersRun(t *testing.T) {
 				step.story, sink.keys, sink.calls, step.want, step.calls)
 		}
 		text := log.String()
-		if !strings.Contains(text, step.says) || (step.says == "") != (text == "") || strings.Contains(text, "some text") {
+		if !strings.Contains(text, step.says) || (step.says == "") != (text == "") ||
+			strings.Contains(text, "some text") {
 			t.Errorf("%s: the log says %q, want %q", step.story, text, step.says)
 		}
 	}

@@ -81,7 +81,8 @@ func TestANodeJudgesItselfByWhatItPublishes(outer *testing.T) {
 			mine, why := links.Choose(addr, own, links.Selection{})
 			theirs, because := links.Choose(addr, heard, links.Selection{})
 			if why != because || !reflect.DeepEqual(mine, theirs) {
-				t.Fatalf("%s: this node chooses %v (%s), others for it %v (%s)", addr, mine, why, theirs, because)
+				t.Fatalf("%s: this node chooses %v (%s), others for it %v (%s)",
+					addr, mine, why, theirs, because)
 			}
 		}
 	})
@@ -106,18 +107,22 @@ func TestOneAddressOfEachSubnetIsPublished(t *testing.T) {
 	}
 	many := link("eth0")
 	for n := range 100 {
-		many.Prefixes = append(many.Prefixes, netip.MustParsePrefix(fmt.Sprintf("2001:db8:%x:ffff:ffff:ffff:ffff:ffff/64", n)))
+		prefix := fmt.Sprintf("2001:db8:%x:ffff:ffff:ffff:ffff:ffff/64", n)
+		many.Prefixes = append(many.Prefixes, netip.MustParsePrefix(prefix))
 	}
 	for _, test := range []struct {
 		story string
 		link  links.Link
 		want  []netip.Prefix
 	}{
-		{"of several in a subnet the first", link("eth0", "192.0.2.7/24", "192.0.2.8/24"), prefixes("192.0.2.7/24")},
+		{"of several in a subnet the first",
+			link("eth0", "192.0.2.7/24", "192.0.2.8/24"), prefixes("192.0.2.7/24")},
 		{"subnets first", link("eth0", "10.0.0.1/32", "10.0.0.2/32", "192.0.2.7/24", "2001:db8::7/64"),
 			prefixes("192.0.2.7/24", "2001:db8::7/64", "10.0.0.1/32", "10.0.0.2/32")},
-		{"an IPv4 link-local subnet is one like others", link("eth0", "169.254.3.4/16"), prefixes("169.254.3.4/16")},
-		{"an IPv6 one is on every LAN", link("eth0", "fe80::1/64", "2001:db8::7/64"), prefixes("2001:db8::7/64")},
+		{"an IPv4 link-local subnet is one like others",
+			link("eth0", "169.254.3.4/16"), prefixes("169.254.3.4/16")},
+		{"an IPv6 one is on every LAN",
+			link("eth0", "fe80::1/64", "2001:db8::7/64"), prefixes("2001:db8::7/64")},
 		{"a hundred subnets take more than one value", many, many.Prefixes},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -132,8 +137,14 @@ func TestOneAddressOfEachSubnetIsPublished(t *testing.T) {
 // FuzzDecodeLinks: what is read of links is published so that it reads the same.
 func FuzzDecodeLinks(f *testing.F) {
 	for _, seed := range []string{
-		"", "02:00:00:00:00:01", "02:00:00:00:00:01 192.0.2.1/24 2001:db8::1/64", "02:00:00:00:00:01 only-named fe80::1/64",
-		"0200.0000.0001", "eth0", "02:00:00:00:00:01 balance-alb 192.0.2.1/24", "02:00:00:00:00:01 ~192.0.2.0/24 192.0.2.1/24 mtu=1500",
+		"",
+		"02:00:00:00:00:01",
+		"02:00:00:00:00:01 192.0.2.1/24 2001:db8::1/64",
+		"02:00:00:00:00:01 only-named fe80::1/64",
+		"0200.0000.0001",
+		"eth0",
+		"02:00:00:00:00:01 balance-alb 192.0.2.1/24",
+		"02:00:00:00:00:01 ~192.0.2.0/24 192.0.2.1/24 mtu=1500",
 	} {
 		f.Add(seed, "192.0.2.77/32")
 	}

@@ -18,7 +18,10 @@ import (
 )
 
 func speakerOf(name, address string) client.Object {
-	return &v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1beta1.SpeakerStatus{MemberAddress: address}}
+	return &v1beta1.Speaker{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Status:     v1beta1.SpeakerStatus{MemberAddress: address},
+	}
 }
 
 func TestPeersAreFoundByTheirSpeakerObjects(t *testing.T) {
@@ -29,16 +32,27 @@ func TestPeersAreFoundByTheirSpeakerObjects(t *testing.T) {
 	}{
 		{"a cluster without speakers", nil, nil},
 		{"this one alone", []client.Object{speakerOf("node1", "192.0.2.1:7947")}, nil},
-		{"all others", []client.Object{speakerOf("node1", "192.0.2.1:7947"), speakerOf("node2", "192.0.2.2:7947"), speakerOf("node3", "[2001:db8::3]:7947")},
+		{"all others", []client.Object{
+			speakerOf("node1", "192.0.2.1:7947"),
+			speakerOf("node2", "192.0.2.2:7947"),
+			speakerOf("node3", "[2001:db8::3]:7947"),
+		},
 			[]string{"192.0.2.2:7947", "[2001:db8::3]:7947"}},
-		{"one that has not said its address yet", []client.Object{speakerOf("node2", ""), speakerOf("node3", "192.0.2.3:7947")}, []string{"192.0.2.3:7947"}},
-		{"one that says nonsense", []client.Object{speakerOf("node2", "192.0.2.2"), speakerOf("node4", "node4:7947"), speakerOf("node3", "192.0.2.3:7947")}, []string{"192.0.2.3:7947"}},
+		{"one that has not said its address yet",
+			[]client.Object{speakerOf("node2", ""), speakerOf("node3", "192.0.2.3:7947")},
+			[]string{"192.0.2.3:7947"}},
+		{"one that says nonsense", []client.Object{
+			speakerOf("node2", "192.0.2.2"),
+			speakerOf("node4", "node4:7947"),
+			speakerOf("node3", "192.0.2.3:7947"),
+		}, []string{"192.0.2.3:7947"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			w := newWorld(t)
 			<-w.Status.C()
 			cached := clustertest.New(t, test.speakers...)
-			if _, err := NewObjects(cached, w.tracker).Reconcile(t.Context(), reconcile.Request{}); err != nil {
+			_, err := NewObjects(cached, w.tracker).Reconcile(t.Context(), reconcile.Request{})
+			if err != nil {
 				t.Fatal(err)
 			}
 			var texts []string
@@ -61,9 +75,12 @@ func TestPeersStayWhenTheyCannotBeRead(t *testing.T) {
 	w.Peers = slices.Clone(before)
 	away := errors.New("away")
 	cached := interceptor.NewClient(clustertest.New(t), interceptor.Funcs{
-		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return away },
+		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
+			return away
+		},
 	})
-	if _, err := NewObjects(cached, w.tracker).Reconcile(t.Context(), reconcile.Request{}); !errors.Is(err, away) {
+	_, err := NewObjects(cached, w.tracker).Reconcile(t.Context(), reconcile.Request{})
+	if !errors.Is(err, away) {
 		t.Errorf("got %v", err)
 	}
 	if !slices.Equal(w.Peers, before) {
@@ -79,7 +96,10 @@ func (n *nodes) SetNodes(list []netip.Addr) { *n = list }
 
 func TestMembershipIsGivenAddressesOfNodes(t *testing.T) {
 	node := func(name string, addresses ...corev1.NodeAddress) client.Object {
-		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{Addresses: addresses}}
+		return &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Status:     corev1.NodeStatus{Addresses: addresses},
+		}
 	}
 	var got nodes
 	r := NewNodes(clustertest.New(t,
@@ -95,7 +115,11 @@ func TestMembershipIsGivenAddressesOfNodes(t *testing.T) {
 	if _, err := r.Reconcile(t.Context(), reconcile.Request{}); err != nil {
 		t.Fatal(err)
 	}
-	want := nodes{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("198.51.100.3")}
+	want := nodes{
+		netip.MustParseAddr("192.0.2.1"),
+		netip.MustParseAddr("2001:db8::1"),
+		netip.MustParseAddr("198.51.100.3"),
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

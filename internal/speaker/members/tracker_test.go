@@ -37,13 +37,17 @@ func TestPresenceFollowsAMembersLife(t *testing.T) {
 			{"nobody has heard of it", func() {}, "unknown"},
 			{"it starts", func() { w.Publishes("node2", "stage=starting") }, "Held (NodeHeld)"},
 			{"it is ready", func() { w.Publishes("node2") }, "Present (NodePresent)"},
-			{"its kernel misses a probe", func() { w.Kernels["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now(), Missed: 2} }, "Present (NodePresent)"},
+			{"its kernel misses a probe", func() {
+				w.Kernels["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now(), Missed: 2}
+			}, "Present (NodePresent)"},
 			{"its kernel is silent, and its speaker answers a ping", func() {
 				w.Kernels["node2"] = prober.Reach{State: prober.Silent, LastAnswer: time.Now(), Missed: 3}
 				time.Sleep(time.Millisecond)
 				w.tracker.pinged("node2", presence.Ping{At: time.Now()})
 			}, "Present (NodePresent)"},
-			{"its speaker is silent too: nobody waits for membership", func() { w.tracker.pinged("node2", presence.Ping{Failed: true, At: time.Now()}) }, "Gone (NodeSilent)"},
+			{"its speaker is silent too: nobody waits for membership", func() {
+				w.tracker.pinged("node2", presence.Ping{Failed: true, At: time.Now()})
+			}, "Gone (NodeSilent)"},
 			{"the process of its speaker is gone, and its kernel answers", func() {
 				w.Kernels["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
 				w.tracker.pinged("node2", presence.Ping{Failed: true, Refused: true, At: time.Now()})
@@ -55,15 +59,23 @@ func TestPresenceFollowsAMembersLife(t *testing.T) {
 			{"a ping that failed before its kernel last answered says nothing", func() {
 				w.Kernels["node2"] = prober.Reach{State: prober.Silent, LastAnswer: time.Now(), Missed: 3}
 			}, "Present (NodePresent)"},
-			{"its speaker is killed, its kernel answers", func() { w.Publishes("node2"); w.died("node2", true) }, "Held (NodeHeld)"},
+			{"its speaker is killed, its kernel answers",
+				func() { w.Publishes("node2"); w.died("node2", true) }, "Held (NodeHeld)"},
 			{"for too long", func() { time.Sleep(graces.Silence) }, "Gone (SpeakerNotAlive)"},
-			{"it is back and looks for the others", func() { w.Publishes("node2", "stage=starting") }, "Held (NodeHeld)"},
+			{"it is back and looks for the others",
+				func() { w.Publishes("node2", "stage=starting") }, "Held (NodeHeld)"},
 			{"it finds them", func() { w.Publishes("node2") }, "Present (NodePresent)"},
-			{"it is about to restart", func() { w.Publishes("node2", "stage=restarting") }, "Held (NodeHeld)"},
-			{"it has left to do so", func() { w.Others["node2"] = member("node2", membership.Left, time.Now(), "stage=restarting") }, "Held (NodeHeld)"},
+			{"it is about to restart",
+				func() { w.Publishes("node2", "stage=restarting") }, "Held (NodeHeld)"},
+			{"it has left to do so", func() {
+				w.Others["node2"] = member("node2", membership.Left, time.Now(), "stage=restarting")
+			}, "Held (NodeHeld)"},
 			{"it does not come back", func() { time.Sleep(graces.Restart) }, "Gone (SpeakerNotAlive)"},
-			{"it comes back, and then its node is drained", func() { w.Publishes("node2", "stage=leaving") }, "Leaving (NodeLeaving)"},
-			{"it has handed over", func() { w.Others["node2"] = member("node2", membership.Left, time.Now(), "stage=leaving") }, "Gone (NodeLeaving)"},
+			{"it comes back, and then its node is drained",
+				func() { w.Publishes("node2", "stage=leaving") }, "Leaving (NodeLeaving)"},
+			{"it has handed over", func() {
+				w.Others["node2"] = member("node2", membership.Left, time.Now(), "stage=leaving")
+			}, "Gone (NodeLeaving)"},
 		} {
 			step.change()
 			w.see()
@@ -87,7 +99,8 @@ func TestNodeThatSawNobodyTakesNothing(t *testing.T) {
 		lasts time.Duration
 	}{
 		{"its kernel is not probed yet", prober.Reach{}, "Held (NodeHeld)", graces.Suspicion},
-		{"its kernel answers", prober.Reach{State: prober.Answers, LastAnswer: time.Now()}, "Held (NodeHeld)", graces.Silence},
+		{"its kernel answers",
+			prober.Reach{State: prober.Answers, LastAnswer: time.Now()}, "Held (NodeHeld)", graces.Silence},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -139,10 +152,13 @@ func TestOtherWitnessesAreBelieved(t *testing.T) {
 	}{
 		{"both say that its kernel is silent", [2]string{"silent", "silent"}, false, "Gone (NodeSilent)"},
 		{"one gets answers", [2]string{"silent", "answers"}, false, "Present (NodePresent)"},
-		{"one cannot tell, and its speaker is heard", [2]string{"silent", ""}, false, "Present (NodePresent)"},
-		{"one says what this version does not know", [2]string{"silent", "perhaps"}, false, "Present (NodePresent)"},
+		{"one cannot tell, and its speaker is heard",
+			[2]string{"silent", ""}, false, "Present (NodePresent)"},
+		{"one says what this version does not know",
+			[2]string{"silent", "perhaps"}, false, "Present (NodePresent)"},
 		{"one cannot tell, and its speaker is not heard", [2]string{"", "silent"}, true, "Gone (NodeSilent)"},
-		{"both get answers, and its speaker is not heard", [2]string{"answers", "answers"}, true, "Held (NodeHeld)"},
+		{"both get answers, and its speaker is not heard",
+			[2]string{"answers", "answers"}, true, "Held (NodeHeld)"},
 		{"neither can tell, and its speaker is not heard", [2]string{"", ""}, true, "Gone (SpeakerNotAlive)"},
 	} {
 		t.Run(test.story, func(t *testing.T) {
@@ -184,17 +200,25 @@ func TestWhatChangedIsRequeued(t *testing.T) {
 			{"another comes", func() { w.Publishes("node2", "stage=starting") }, "[]", true},
 			{"time goes by", func() { time.Sleep(time.Second) }, "[]", false},
 			{"it is ready", func() { w.Publishes("node2") }, "[]", true},
-			{"it claims addresses", func() { w.Publishes("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=1", "claim/192.0.2.3=1") },
+			{"it claims addresses", func() {
+				w.Publishes("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=1", "claim/192.0.2.3=1")
+			},
 				"[192.0.2.3 192.0.2.20 2001:db8::1]", false},
-			{"one anew, and gives another up", func() { w.Publishes("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2") }, "[192.0.2.3 192.0.2.20]", false},
+			{"one anew, and gives another up", func() {
+				w.Publishes("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2")
+			}, "[192.0.2.3 192.0.2.20]", false},
 			{"it reports on a kernel", func() {
 				w.Publishes("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2", "probe/node3=answers")
 			}, "[]", false},
-			{"its kernel answers again and again", func() { w.Kernels["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()} }, "[]", false},
+			{"its kernel answers again and again", func() {
+				w.Kernels["node2"] = prober.Reach{State: prober.Answers, LastAnswer: time.Now()}
+			}, "[]", false},
 			{"it gets another link", func() {
-				w.Publishes("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2", "link/eth1=02:00:00:00:00:22 198.51.100.2/24")
+				w.Publishes("node2", "claim/2001:db8::1=1", "claim/192.0.2.20=2",
+					"link/eth1=02:00:00:00:00:22 198.51.100.2/24")
 			}, "[]", true},
-			{"its speaker is killed: what it claims is remembered", func() { w.died("node2", true) }, "[]", true},
+			{"its speaker is killed: what it claims is remembered",
+				func() { w.died("node2", true) }, "[]", true},
 			{"its graces ends", func() { time.Sleep(graces.Silence) }, "[]", true},
 			{"it is forgotten, and its claims with it", func() { delete(w.Others, "node2") }, "[]", true},
 		} {
@@ -202,7 +226,8 @@ func TestWhatChangedIsRequeued(t *testing.T) {
 			w.Requeued, w.AllRequeued = nil, 0
 			w.tracker.Evaluate(ended())
 			if fmt.Sprint(w.Requeued) != step.claimed || (w.AllRequeued > 0) != step.all {
-				t.Errorf("%s: got %v, all %d times, want %s, %t", step.story, w.Requeued, w.AllRequeued, step.claimed, step.all)
+				t.Errorf("%s: got %v, all %d times, want %s, %t",
+					step.story, w.Requeued, w.AllRequeued, step.claimed, step.all)
 			}
 		}
 	})
@@ -228,7 +253,8 @@ func TestSnapshotIsMadeAgainInTime(t *testing.T) {
 		time.Sleep(graces.Silence)
 		w.see()
 		if p := w.tracker.Current(); !p.Recheck.Equal(since.Add(graces.Restart)) {
-			t.Errorf("it is looked again in %s, want %s", time.Until(p.Recheck), graces.Restart-graces.Silence)
+			t.Errorf("it is looked again in %s, want %s",
+				time.Until(p.Recheck), graces.Restart-graces.Silence)
 		}
 	})
 }
@@ -262,8 +288,15 @@ func TestObjectStandsInForAMemberThatIsNotHeard(t *testing.T) {
 		w := newWorld(t)
 		const arrives = 10 * time.Second
 		old := time.Now().Add(-time.Hour)
-		w.reads(written("node2", speakertest.RenewedAt(old), speakertest.Announcing("192.0.2.10", 4), func(s *v1beta1.SpeakerStatus) {
-			s.Layer2.Announcements = append(s.Layer2.Announcements, v1beta1.Layer2Announcement{Address: "192.0.2.11", Generation: 2, StandInFor: "node3"})
+		w.reads(written("node2", speakertest.RenewedAt(old), speakertest.Announcing(
+			"192.0.2.10",
+			4,
+		), func(s *v1beta1.SpeakerStatus) {
+			s.Layer2.Announcements = append(s.Layer2.Announcements, v1beta1.Layer2Announcement{
+				Address:    "192.0.2.11",
+				Generation: 2,
+				StandInFor: "node3",
+			})
 			s.Links = append(s.Links, v1beta1.SpeakerLink{Name: "eth1", MACAddress: "02:00:00:00:00:22"})
 		}))
 		if got := w.is("node2"); got != "Gone (SpeakerNotAlive)" {
@@ -316,12 +349,16 @@ func TestObjectStandsInForAMemberThatIsNotHeard(t *testing.T) {
 		w.Publishes("node2", "claim/192.0.2.20=9")
 		w.see()
 		want[netip.MustParseAddr("192.0.2.20")] = map[string]announcement.Claim{"node2": {Generation: 9}}
-		if got := w.tracker.Current(); !reflect.DeepEqual(got.Claims, want) || !got.Recheck.Equal(time.Now().Add(arrives)) {
-			t.Errorf("at first claimed are %v, want %v; it is looked again in %s", got.Claims, want, time.Until(got.Recheck))
+		got := w.tracker.Current()
+		if !reflect.DeepEqual(got.Claims, want) || !got.Recheck.Equal(time.Now().Add(arrives)) {
+			t.Errorf("at first claimed are %v, want %v; it is looked again in %s",
+				got.Claims, want, time.Until(got.Recheck))
 		}
 		time.Sleep(arrives)
 		w.see()
-		want = map[netip.Addr]map[string]announcement.Claim{netip.MustParseAddr("192.0.2.20"): {"node2": {Generation: 9}}}
+		want = map[netip.Addr]map[string]announcement.Claim{
+			netip.MustParseAddr("192.0.2.20"): {"node2": {Generation: 9}},
+		}
 		if got := w.tracker.Current().Claims; !reflect.DeepEqual(got, want) {
 			t.Errorf("claimed are %v, want %v", got, want)
 		}
@@ -396,9 +433,11 @@ func TestLinksThatMayCarryAnnouncements(t *testing.T) {
 		links       int
 	}{
 		{"nothing changes", func() {}, false, false, 1},
-		{"they are not known for a moment, as at the start", func() { before, w.Local = w.Local, nil }, false, false, 1},
+		{"they are not known for a moment, as at the start",
+			func() { before, w.Local = w.Local, nil }, false, false, 1},
 		{"they are", func() { w.Local = before }, false, false, 1},
-		{"a pod comes", func() { w.Local = append(w.Local, link("veth1a2b", "10.1.0.1/24")) }, false, false, 1},
+		{"a pod comes",
+			func() { w.Local = append(w.Local, link("veth1a2b", "10.1.0.1/24")) }, false, false, 1},
 		{"the link gets another address", func() {
 			w.Local[0].Prefixes = append(w.Local[0].Prefixes, link("", "198.51.100.1/24").Prefixes...)
 		}, true, false, 1},
@@ -412,7 +451,8 @@ func TestLinksThatMayCarryAnnouncements(t *testing.T) {
 		step.change()
 		moved, back := w.tracker.refreshLinks()
 		if moved != step.moved || back != step.back || len(w.tracker.OwnLinks()) != step.links {
-			t.Errorf("%s: changed %t, back %t, and the links are %+v", step.story, moved, back, w.tracker.OwnLinks())
+			t.Errorf("%s: changed %t, back %t, and the links are %+v",
+				step.story, moved, back, w.tracker.OwnLinks())
 		}
 	}
 	if n := w.tracker.own.returning; n != 1 {
@@ -476,7 +516,8 @@ func TestReturning(t *testing.T) {
 		w.tracker.Evaluate(ended())
 		synctest.Wait()
 		if a := w.tracker.Around(); !a.Returning || len(a.Speakers["node1"].Links) != 1 {
-			t.Errorf("before anybody answers returning is %t, with the links %v", a.Returning, a.Speakers["node1"].Links)
+			t.Errorf("before anybody answers returning is %t, with the links %v",
+				a.Returning, a.Speakers["node1"].Links)
 		}
 		before := w.AllRequeued
 		close(asked)
@@ -517,7 +558,8 @@ func TestNodeOfAHardwareAddress(t *testing.T) {
 func TestNodeListsItselfAmongTheSpeakers(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.IgnoreCordon = true })
 	self := func() announcement.Speaker { return w.tracker.Around().Speakers["node1"] }
-	if s := self(); s.Presence != announcement.Present || !s.Worked || !s.Heard || !s.IgnoresCordon || s.IgnoresExclude || s.Full {
+	if s := self(); s.Presence != announcement.Present || !s.Worked || !s.Heard ||
+		!s.IgnoresCordon || s.IgnoresExclude || s.Full {
 		t.Errorf("it is %+v", s)
 	}
 	if string(w.Published["ignores-cordon"]) != "yes" || w.Published["ignores-exclude-label"] != nil {
@@ -525,7 +567,8 @@ func TestNodeListsItselfAmongTheSpeakers(t *testing.T) {
 	}
 	w.full = true
 	w.tracker.SetStage(announcement.StageLeaving)
-	if s := self(); s.Presence != announcement.Leaving || !s.Worked || !s.Full || string(w.Published["stage"]) != "leaving" {
+	if s := self(); s.Presence != announcement.Leaving || !s.Worked || !s.Full ||
+		string(w.Published["stage"]) != "leaving" {
 		t.Errorf("it is %+v, and publishes %q", s, w.Published)
 	}
 	fresh := newWorld(t)
@@ -554,7 +597,8 @@ func TestYieldedAddressesStayYielded(t *testing.T) {
 	}{
 		{"it hears others", false, nil, func() {}, false, false, " "},
 		{"it hears nobody", true, nil, func() {}, true, false, " "},
-		{"another takes an address", true, map[netip.Addr]string{address: "node2"}, func() {}, false, true, "node2 "},
+		{"another takes an address",
+			true, map[netip.Addr]string{address: "node2"}, func() {}, false, true, "node2 "},
 		{"and one more", true, map[netip.Addr]string{other: "node2"}, func() {}, false, true, "node2 node2"},
 		{"nothing more is heard", true, nil, func() {}, false, false, "node2 node2"},
 		{"the other dies", true, nil, func() { w.died("node2", false); w.see() }, false, false, " "},
@@ -563,7 +607,8 @@ func TestYieldedAddressesStayYielded(t *testing.T) {
 		step.change()
 		before := w.AllRequeued
 		news := w.tracker.SetIsolated(step.isolated, step.to)
-		if news != step.news || (w.AllRequeued > before) != step.requeues || w.tracker.IsIsolated() != step.isolated {
+		if news != step.news || (w.AllRequeued > before) != step.requeues ||
+			w.tracker.IsIsolated() != step.isolated {
 			t.Errorf("%s: news %t, requeued %d times", step.story, news, w.AllRequeued-before)
 		}
 		if got := w.tracker.YieldedTo(address) + " " + w.tracker.YieldedTo(other); got != step.want {
@@ -617,7 +662,8 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	m.Format = membership.Format{Major: 2, Oldest: 2, Newest: 2}
 	w.Others["node2"] = m
 	w.see()
-	if got := w.is("node2"); got != "Present (FormatUnknown)" || !w.tracker.Current().Members["node2"].ClaimsUnknown {
+	got := w.is("node2")
+	if got != "Present (FormatUnknown)" || !w.tracker.Current().Members["node2"].ClaimsUnknown {
 		t.Errorf("without an object it is %s", got)
 	}
 	if ask := w.tracker.questionable(); len(ask) > 0 {
@@ -723,7 +769,9 @@ func BenchmarkRefresh(b *testing.B) {
 			for n := range nodes {
 				c, published := newToldClaims(MaxBlocks)
 				for i := n; i < addresses; i += nodes {
-					c.Set(netip.AddrFrom4([4]byte{10, 0, byte(i / 256), byte(i)}), &announcement.Claim{Generation: 1})
+					c.Set(netip.AddrFrom4([4]byte{
+						10, 0, byte(i / 256), byte(i),
+					}), &announcement.Claim{Generation: 1})
 				}
 				c.Publish()
 				name := fmt.Sprintf("node%d", n+2)

@@ -19,7 +19,8 @@ import (
 // are those by node turned round, whatever was shared with the snapshot before, which
 // stays as it was; and the addresses that changed are those that differ.
 func TestChangedClaims(t *testing.T) {
-	turned := func(owned map[string]map[netip.Addr]announcement.Claim) map[netip.Addr]map[string]announcement.Claim {
+	type byNode = map[string]announcement.Claim
+	turned := func(owned map[string]map[netip.Addr]announcement.Claim) map[netip.Addr]byNode {
 		out := map[netip.Addr]map[string]announcement.Claim{}
 		for node, claims := range owned {
 			for addr, claim := range claims {
@@ -33,14 +34,20 @@ func TestChangedClaims(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		claim := rapid.Custom(func(t *rapid.T) announcement.Claim {
-			return announcement.Claim{Generation: rapid.Uint64Range(1, 3).Draw(t, "generation"), Minority: rapid.Bool().Draw(t, "weak")}
+			return announcement.Claim{
+				Generation: rapid.Uint64Range(1, 3).Draw(t, "generation"),
+				Minority:   rapid.Bool().Draw(t, "weak"),
+			}
 		})
-		addr := rapid.Map(rapid.ByteRange(1, 5), func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, n}) })
+		addr := rapid.Map(rapid.ByteRange(1, 5), func(n byte) netip.Addr {
+			return netip.AddrFrom4([4]byte{192, 0, 2, n})
+		})
 		word := rapid.MapOfN(addr, claim, 0, 5)
 		last := Snapshot{}
 		for range rapid.IntRange(1, 5).Draw(t, "looks") {
 			before := turned(last.owned)
-			owned := rapid.MapOfN(rapid.SampledFrom([]string{"node2", "node3", "node4"}), word, 0, 3).Draw(t, "owned")
+			nodes := rapid.SampledFrom([]string{"node2", "node3", "node4"})
+			owned := rapid.MapOfN(nodes, word, 0, 3).Draw(t, "owned")
 			claims, changed := changedClaims(last, owned)
 			want := turned(owned)
 			if !reflect.DeepEqual(claims, want) {
@@ -67,7 +74,13 @@ func TestChangedClaims(t *testing.T) {
 // on one LAN.
 func TestTargets(t *testing.T) {
 	mac := macOf(2)
-	target := Target{Node: "node2", Link: "eth0", On: "eth9", Addr: netip.MustParseAddr("192.0.2.2"), MAC: mac}
+	target := Target{
+		Node: "node2",
+		Link: "eth0",
+		On:   "eth9",
+		Addr: netip.MustParseAddr("192.0.2.2"),
+		MAC:  mac,
+	}
 	theirs := func(prefixes ...string) []links.Link {
 		l := link("eth9", prefixes...)
 		l.HardwareAddr = mac
@@ -82,18 +95,26 @@ func TestTargets(t *testing.T) {
 		alive  bool
 		want   []Target
 	}{
-		{"both are in one subnet", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("192.0.2.2/24"), true, []Target{target}},
-		{"so they are when its speaker is dead", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("192.0.2.2/24"), false, []Target{target}},
+		{"both are in one subnet",
+			[]links.Link{link("eth0", "192.0.2.1/24")}, theirs("192.0.2.2/24"), true, []Target{target}},
+		{"so they are when its speaker is dead",
+			[]links.Link{link("eth0", "192.0.2.1/24")}, theirs("192.0.2.2/24"), false, []Target{target}},
 		{"another subnet", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("198.51.100.2/24"), true, nil},
-		{"its second address is in ours", []links.Link{link("eth0", "192.0.2.1/24")}, theirs("198.51.100.2/24", "192.0.2.2/24"), true, []Target{target}},
-		{"link-local addresses tell nothing", []links.Link{link("eth0", "fe80::1/64")}, theirs("fe80::2/64"), true, nil},
-		{"a single address is no subnet", []links.Link{link("eth0", "192.0.2.1/32")}, theirs("192.0.2.2/24"), true, nil},
+		{"its second address is in ours", []links.Link{link("eth0", "192.0.2.1/24")},
+			theirs("198.51.100.2/24", "192.0.2.2/24"), true, []Target{target}},
+		{"link-local addresses tell nothing",
+			[]links.Link{link("eth0", "fe80::1/64")}, theirs("fe80::2/64"), true, nil},
+		{"a single address is no subnet",
+			[]links.Link{link("eth0", "192.0.2.1/32")}, theirs("192.0.2.2/24"), true, nil},
 		{"our link is down", []links.Link{down}, theirs("192.0.2.2/24"), true, nil},
-		{"two links share it", []links.Link{link("eth0", "192.0.2.1/24"), link("eth1", "192.0.2.7/24")}, theirs("192.0.2.2/24"), true,
+		{"two links share it", []links.Link{link("eth0", "192.0.2.1/24"), link("eth1", "192.0.2.7/24")},
+			theirs("192.0.2.2/24"), true,
 			[]Target{target, {Node: "node2", Link: "eth1", On: "eth9", Addr: target.Addr, MAC: mac}}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
-			p := Snapshot{Members: map[string]Member{"node2": {Speaker: announcement.Speaker{Links: test.theirs, Heard: test.alive}}}}
+			p := Snapshot{Members: map[string]Member{
+				"node2": {Speaker: announcement.Speaker{Links: test.theirs, Heard: test.alive}},
+			}}
 			if got := p.Targets("node1", test.ours, nil); !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
@@ -117,7 +138,10 @@ func TestEveryNodeHasTwoWitnesses(t *testing.T) {
 		p := Snapshot{Members: map[string]Member{}}
 		for _, name := range names {
 			if name != self {
-				p.Members[name] = Member{Speaker: announcement.Speaker{Links: []links.Link{linkOf(name)}, Heard: name != dead}}
+				p.Members[name] = Member{Speaker: announcement.Speaker{
+					Links: []links.Link{linkOf(name)},
+					Heard: name != dead,
+				}}
 			}
 		}
 		for _, target := range p.Targets(self, []links.Link{linkOf(self)}, nil) {
@@ -140,13 +164,18 @@ func TestReport(t *testing.T) {
 		want  announcement.Report
 	}{
 		{"it was never probed", Reach{}, Ping{}, ""},
-		{"it never answered, and its speaker does not either: it may not be on this LAN", Reach{State: Unknown, Missed: 9}, failed(0), ""},
+		{"it never answered, and its speaker does not either: it may not be on this LAN",
+			Reach{State: Unknown, Missed: 9}, failed(0), ""},
 		{"it answers", Reach{State: Answers, LastAnswer: start}, Ping{}, announcement.KernelAnswers},
-		{"it answers, and its speaker does not", Reach{State: Answers, LastAnswer: start}, failed(time.Second), announcement.KernelAnswers},
+		{"it answers, and its speaker does not",
+			Reach{State: Answers, LastAnswer: start}, failed(time.Second), announcement.KernelAnswers},
 		{"it is silent, and its speaker was not asked", Reach{State: Silent, LastAnswer: start}, Ping{}, ""},
-		{"it is silent, and its speaker answers", Reach{State: Silent, LastAnswer: start}, Ping{At: start.Add(time.Second)}, ""},
-		{"both are silent", Reach{State: Silent, LastAnswer: start}, failed(time.Millisecond), announcement.KernelSilent},
-		{"its speaker was silent before its kernel was", Reach{State: Silent, LastAnswer: start}, failed(-time.Millisecond), ""},
+		{"it is silent, and its speaker answers",
+			Reach{State: Silent, LastAnswer: start}, Ping{At: start.Add(time.Second)}, ""},
+		{"both are silent",
+			Reach{State: Silent, LastAnswer: start}, failed(time.Millisecond), announcement.KernelSilent},
+		{"its speaker was silent before its kernel was",
+			Reach{State: Silent, LastAnswer: start}, failed(-time.Millisecond), ""},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			if got := kernelReport(test.reach, test.ping); got != test.want {
@@ -161,7 +190,10 @@ func TestReport(t *testing.T) {
 func TestOthersOnTheLANOfASilentNodeAreProbed(t *testing.T) {
 	p := Snapshot{Members: map[string]Member{}}
 	for _, name := range []string{"node2", "node3", "node4", "node5", "node6", "node7", "node8", "node9"} {
-		p.Members[name] = Member{Speaker: announcement.Speaker{Links: []links.Link{linkOf(name)}, Heard: name != "node9"}}
+		p.Members[name] = Member{Speaker: announcement.Speaker{
+			Links: []links.Link{linkOf(name)},
+			Heard: name != "node9",
+		}}
 	}
 	ours := []links.Link{linkOf("node1")}
 	usual := p.Targets("node1", ours, nil)
@@ -170,7 +202,8 @@ func TestOthersOnTheLANOfASilentNodeAreProbed(t *testing.T) {
 		t.Errorf("probed are %v, with a suspect link %v", usual, more)
 	}
 	for _, target := range more {
-		if target.Node == "node9" && !slices.ContainsFunc(usual, func(t Target) bool { return t.Node == "node9" }) {
+		if target.Node == "node9" &&
+			!slices.ContainsFunc(usual, func(t Target) bool { return t.Node == "node9" }) {
 			t.Error("a dead node proves nothing")
 		}
 	}
@@ -199,7 +232,8 @@ func TestStartedProcess(t *testing.T) {
 		{"it answers again", Ping{At: at(42)}, false, false},
 	} {
 		var news bool
-		if ping, news = test.result.After(ping, graces.Silence); ping.Refused != test.refuses || news != test.news {
+		if ping, news = test.result.After(ping, graces.Silence); ping.Refused != test.refuses ||
+			news != test.news {
 			t.Errorf("%s: refuses is %t, news is %t", test.story, ping.Refused, news)
 		}
 	}
@@ -238,11 +272,13 @@ func TestARenewalCountsFromWhenItWasMade(t *testing.T) {
 					t.Errorf("it counts from %s after the first, want %s", got.Sub(begin), test.renewed)
 				}
 				// The next one, seen at once, counts from now again.
-				if got, now := renewed(2*time.Minute, 2*time.Minute), begin.Add(2*time.Minute); !got.Equal(now) {
+				got, now := renewed(2*time.Minute, 2*time.Minute), begin.Add(2*time.Minute)
+				if !got.Equal(now) {
 					t.Errorf("the next counts from %s, want now", got.Sub(begin))
 				}
 				// So does one by a clock that was set back meanwhile.
-				if got, now := renewed(time.Minute, 3*time.Minute), begin.Add(3*time.Minute); !got.Equal(now) {
+				got, now = renewed(time.Minute, 3*time.Minute), begin.Add(3*time.Minute)
+				if !got.Equal(now) {
 					t.Errorf("by a clock that was set back one counts from %s, want now", got.Sub(begin))
 				}
 			})

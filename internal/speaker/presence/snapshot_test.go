@@ -136,12 +136,14 @@ func TestNextFollowsAMembersLife(t *testing.T) {
 		{"not all that it publishes is known", 12 * time.Second, func(o *Observations) {
 			o.Members[1].Incomplete = true
 		}, "Present (NodePresent)", 1, true, 0, true},
-		{"its kernel is silent, and its speaker is heard", 13 * time.Second, seen(ready("node2", "192.0.2.10"), silent),
+		{"its kernel is silent, and its speaker is heard",
+			13 * time.Second, seen(ready("node2", "192.0.2.10"), silent),
 			"Present (NodePresent)", 1, false, 0, true},
 		{"its speaker answers no ping either", 14 * time.Second, func(o *Observations) {
 			o.Pings = map[string]Ping{"node2": {Failed: true, At: start.Add(time.Second)}}
 		}, "Gone (NodeSilent)", 1, false, 0, true},
-		{"its kernel answers, and membership misses it", 20 * time.Second, seen(dead(20*time.Second), answers),
+		{"its kernel answers, and membership misses it",
+			20 * time.Second, seen(dead(20*time.Second), answers),
 			"Held (NodeHeld)", 2, false, 30 * time.Second, true},
 		{"for too long, while others are heard", 30 * time.Second, func(o *Observations) {
 			o.API = start.Add(29 * time.Second)
@@ -164,7 +166,9 @@ func TestNextFollowsAMembersLife(t *testing.T) {
 		{"it has left", 44 * time.Second, func(o *Observations) {
 			o.Members[1].Alive, o.Members[1].Left, o.Objects = false, true, map[string]Object{}
 		}, "Gone (NodeLeaving)", 0, false, 0, true},
-		{"it is forgotten", 45 * time.Second, func(o *Observations) { *o = alone() }, "unknown", 0, false, 0, true},
+		{"it is forgotten", 45 * time.Second, func(o *Observations) {
+			*o = alone()
+		}, "unknown", 0, false, 0, true},
 	} {
 		step.change(&obs)
 		before := last
@@ -176,10 +180,13 @@ func TestNextFollowsAMembersLife(t *testing.T) {
 			is = fmt.Sprintf("%s (%s)", m.Presence, m.Reason)
 		}
 		if is != step.is || m.ClaimsUnknown != step.unknown {
-			t.Errorf("%s: node2 is %s, claims unknown %t; want %s, %t", step.story, is, m.ClaimsUnknown, step.is, step.unknown)
+			t.Errorf("%s: node2 is %s, claims unknown %t; want %s, %t",
+				step.story, is, m.ClaimsUnknown, step.is, step.unknown)
 		}
-		if len(last.Claims) != step.claims || len(last.ClaimsChanged) != 0 == (len(before.Claims) == len(last.Claims)) {
-			t.Errorf("%s: claimed are %v, want %d; changed are %v", step.story, last.Claims, step.claims, last.ClaimsChanged)
+		if len(last.Claims) != step.claims ||
+			len(last.ClaimsChanged) != 0 == (len(before.Claims) == len(last.Claims)) {
+			t.Errorf("%s: claimed are %v, want %d; changed are %v",
+				step.story, last.Claims, step.claims, last.ClaimsChanged)
 		}
 		again := time.Duration(0)
 		if !last.Recheck.IsZero() {
@@ -247,14 +254,21 @@ func randomObservations(t *rapid.T, now time.Time) (obs, same Observations) {
 	obs, same = alone(), alone()
 	for _, name := range []string{"node2", "node3", "node4", "node5"} {
 		stage := rapid.SampledFrom([]announcement.Stage{
-			"", announcement.StageStarting, announcement.StageReady, announcement.StageRestarting, announcement.StageLeaving,
+			"", announcement.StageStarting,
+			announcement.StageReady, announcement.StageRestarting, announcement.StageLeaving,
 		}).Draw(t, "stage")
 		generation := rapid.Uint64Range(1, 3).Draw(t, "generation")
 		claims := rapid.IntRange(0, 3).Draw(t, "claims")
 		state := func() NodeState {
-			s := NodeState{Stage: stage, Links: []links.Link{linkOf(name)}, Claims: map[netip.Addr]announcement.Claim{}}
+			s := NodeState{
+				Stage:  stage,
+				Links:  []links.Link{linkOf(name)},
+				Claims: map[netip.Addr]announcement.Claim{},
+			}
 			for n := range claims {
-				s.Claims[netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})] = announcement.Claim{Generation: generation}
+				s.Claims[netip.AddrFrom4([4]byte{
+					192, 0, 2, byte(n),
+				})] = announcement.Claim{Generation: generation}
 			}
 			s.Reports = map[string]ProbeReport{"node2": {Kernel: announcement.KernelAnswers}}
 			return s
@@ -275,7 +289,10 @@ func randomObservations(t *rapid.T, now time.Time) (obs, same Observations) {
 				})
 			}
 			if object {
-				o.Objects[name] = Object{State: state(), Renewed: now.Add(-time.Duration(renewed) * time.Second)}
+				o.Objects[name] = Object{
+					State:   state(),
+					Renewed: now.Add(-time.Duration(renewed) * time.Second),
+				}
 			}
 			o.Reach[name] = Reach{State: reach, LastAnswer: now.Add(-time.Second)}
 			o.Pings[name] = Ping{Failed: failed, At: now}
@@ -328,7 +345,8 @@ func TestHigherClaims(t *testing.T) {
 	}{
 		{"the object is newer", claims(4, true), claims(5, false), claims(5, false)},
 		{"the object is older", claims(6, true), claims(5, false), claims(6, true)},
-		{"both say the same, and the object not all of it", claims(5, true), claims(5, false), claims(5, true)},
+		{"both say the same, and the object not all of it",
+			claims(5, true), claims(5, false), claims(5, true)},
 		{"there is no object", claims(5, true), nil, claims(5, true)},
 		{"nothing was published", nil, claims(5, false), claims(5, false)},
 	} {
@@ -362,7 +380,9 @@ func TestSilentMembersMakeASpeakerSeekContact(t *testing.T) {
 		askAPI  bool
 	}{
 		{"nobody else is there", func() {}, 0, NoneMissing, "[]", false},
-		{"two are heard", func() { obs.Members = append(obs.Members, ready("node2"), ready("node3")) }, 0, NoneMissing, "[node2 node3]", false},
+		{"two are heard", func() {
+			obs.Members = append(obs.Members, ready("node2"), ready("node3"))
+		}, 0, NoneMissing, "[node2 node3]", false},
 		{"one has fallen silent, and its kernel answers", func() {
 			gone("node3")
 			obs.Reach["node3"] = Reach{State: Answers, LastAnswer: start}
@@ -370,7 +390,8 @@ func TestSilentMembersMakeASpeakerSeekContact(t *testing.T) {
 		{"its object proves that it works", func() {
 			obs.Objects["node3"] = Object{State: ready("node3").State, Renewed: start.Add(2 * time.Second)}
 		}, 2 * time.Second, StillMissing, "[node2]", true},
-		{"nothing can be heard of it, because the API server is away", func() {}, 30 * time.Second, NewlyMissing, "[node2]", true},
+		{"nothing can be heard of it, because the API server is away",
+			func() {}, 30 * time.Second, NewlyMissing, "[node2]", true},
 		{"its kernel is silent: it is dead", func() {
 			obs.Reach["node3"] = Reach{State: Silent, LastAnswer: start}
 			obs.Pings["node3"] = Ping{Failed: true, At: start.Add(time.Second)}
@@ -400,7 +421,9 @@ func BenchmarkNext(b *testing.B) {
 			for n := range nodes {
 				m := ready(fmt.Sprintf("node%d", n+2))
 				for i := n; i < addresses; i += nodes {
-					m.State.Claims[netip.AddrFrom4([4]byte{10, 0, byte(i / 256), byte(i)})] = announcement.Claim{Generation: 1}
+					m.State.Claims[netip.AddrFrom4([4]byte{
+						10, 0, byte(i / 256), byte(i),
+					})] = announcement.Claim{Generation: 1}
 				}
 				obs.Members = append(obs.Members, m)
 			}
@@ -409,7 +432,9 @@ func BenchmarkNext(b *testing.B) {
 			b.ResetTimer()
 			for i := range b.N {
 				obs.Members[1].State.Claims = maps.Clone(obs.Members[1].State.Claims)
-				obs.Members[1].State.Claims[netip.AddrFrom4([4]byte{10, 0, 0, 0})] = announcement.Claim{Generation: uint64(i + 2)}
+				obs.Members[1].State.Claims[netip.AddrFrom4([4]byte{
+					10, 0, 0, 0,
+				})] = announcement.Claim{Generation: uint64(i + 2)}
 				last = Next(last, obs, start.Add(time.Minute))
 			}
 		})

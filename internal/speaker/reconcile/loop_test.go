@@ -168,8 +168,11 @@ func TestWhatCannotBeReadIsReadAgain(t *testing.T) {
 		time.Sleep(retry)
 		synctest.Wait()
 		// Whether both wake the loop before it takes the first does not matter.
-		did := slices.DeleteFunc(slices.Sorted(slices.Values(r.did)), func(s string) bool { return strings.HasSuffix(s, "flush") })
-		if want := []string{"bgp 192.0.2.0", "bgp 192.0.2.1", "layer2 192.0.2.0", "layer2 192.0.2.1"}; !slices.Equal(did, want) {
+		did := slices.DeleteFunc(slices.Sorted(slices.Values(r.did)), func(s string) bool {
+			return strings.HasSuffix(s, "flush")
+		})
+		want := []string{"bgp 192.0.2.0", "bgp 192.0.2.1", "layer2 192.0.2.0", "layer2 192.0.2.1"}
+		if !slices.Equal(did, want) {
 			t.Errorf("it did %q, want %q", did, want)
 		}
 		if r.queue.Swept() != wanted {

@@ -61,7 +61,11 @@ func TestQueue(t *testing.T) {
 // TestAddressIsReconciledAtTheEarlierTime: an address that is to be reconciled twice
 // later is so once, at the earlier time.
 func TestAddressIsReconciledAtTheEarlierTime(t *testing.T) {
-	for _, waits := range [][]time.Duration{{time.Second}, {time.Second, time.Minute}, {time.Minute, time.Second}} {
+	for _, waits := range [][]time.Duration{
+		{time.Second},
+		{time.Second, time.Minute},
+		{time.Minute, time.Second},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			q := NewQueue()
 			a := addrs(1)[0]
@@ -108,7 +112,8 @@ func TestSweeps(t *testing.T) {
 		check := func(clock int) {
 			for _, addr := range present {
 				if n := q.Swept(); reconciled[addr] < asked[n] {
-					t.Fatalf("at %d, sweep %d of %d has ended and %s was reconciled at %d", clock, n, asked[n], addr, reconciled[addr])
+					t.Fatalf("at %d, sweep %d of %d has ended and %s was reconciled at %d",
+						clock, n, asked[n], addr, reconciled[addr])
 				}
 			}
 		}
@@ -118,7 +123,9 @@ func TestSweeps(t *testing.T) {
 			switch rapid.IntRange(0, 5).Draw(t, "step") {
 			case 5: // it has been reconciled past the queue, and nothing is left of it
 				gone := rapid.SampledFrom(all).Draw(t, "gone")
-				present = slices.DeleteFunc(slices.Clone(present), func(a netip.Addr) bool { return a == gone })
+				present = slices.DeleteFunc(slices.Clone(present), func(a netip.Addr) bool {
+					return a == gone
+				})
 			case 0:
 				if n := q.RequeueAll(); int(n) != len(asked) {
 					t.Fatalf("sweep %d follows %d", n, len(asked)-1)

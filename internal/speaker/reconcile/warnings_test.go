@@ -15,7 +15,9 @@ func TestServicesAreWarned(t *testing.T) {
 	lacks := func(reason v1beta1.Reason) Outcome {
 		return Outcome{Reason: reason, Message: "Why.", Services: []string{"default/web"}, Warn: true}
 	}
-	quiet := func(reason v1beta1.Reason) Outcome { return Outcome{Reason: reason, Services: []string{"default/web"}} }
+	quiet := func(reason v1beta1.Reason) Outcome {
+		return Outcome{Reason: reason, Services: []string{"default/web"}}
+	}
 	announced := quiet(v1beta1.ReasonAnnounced)
 	type step struct {
 		after    time.Duration // since the beginning
@@ -46,7 +48,8 @@ func TestServicesAreWarned(t *testing.T) {
 		{"what does not come by itself is not waited for", []step{
 			{0, []Outcome{lacks(v1beta1.ReasonConflict)}, 0, []string{"web Warning Conflict"}},
 			{time.Second, []Outcome{lacks(v1beta1.ReasonConflict)}, 0, nil},
-			{time.Minute, []Outcome{lacks(v1beta1.ReasonNodeAnswers)}, 0, []string{"web Warning NodeAnswers"}},
+			{time.Minute,
+				[]Outcome{lacks(v1beta1.ReasonNodeAnswers)}, 0, []string{"web Warning NodeAnswers"}},
 		}},
 		{"another node warns", []step{
 			{0, []Outcome{quiet(v1beta1.ReasonConflict)}, 0, nil},
@@ -54,11 +57,13 @@ func TestServicesAreWarned(t *testing.T) {
 		}},
 		{"two protocols lack the same", []step{
 			{0, []Outcome{announced, announced}, 0, nil},
-			{time.Second, []Outcome{lacks(v1beta1.ReasonNoEndpoint), lacks(v1beta1.ReasonNoEndpoint)}, 0, []string{"web Warning NoEndpoint"}},
+			{time.Second, []Outcome{lacks(v1beta1.ReasonNoEndpoint), lacks(v1beta1.ReasonNoEndpoint)}, 0,
+				[]string{"web Warning NoEndpoint"}},
 		}},
 		{"one of two lacks something", []step{
 			{0, []Outcome{announced, announced}, 0, nil},
-			{time.Second, []Outcome{announced, lacks(v1beta1.ReasonNoEndpoint)}, 0, []string{"web Warning NoEndpoint"}},
+			{time.Second,
+				[]Outcome{announced, lacks(v1beta1.ReasonNoEndpoint)}, 0, []string{"web Warning NoEndpoint"}},
 		}},
 		{"a Service that was deleted is new when it is back", []step{
 			{0, []Outcome{announced}, 0, nil},
@@ -73,7 +78,8 @@ func TestServicesAreWarned(t *testing.T) {
 				emitted.Emitted = nil
 				again := w.Consider(time.Unix(1000, 0).Add(s.after), clustertest.Address, s.by...)
 				if again != s.again || !slices.Equal(emitted.Emitted, s.reported) {
-					t.Errorf("after %s it emits %q and waits for %s, want %q and %s", s.after, emitted.Emitted, again, s.reported, s.again)
+					t.Errorf("after %s it emits %q and waits for %s, want %q and %s",
+						s.after, emitted.Emitted, again, s.reported, s.again)
 				}
 			}
 		})
