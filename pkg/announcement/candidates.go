@@ -183,21 +183,29 @@ func elect(addr netip.Addr, candidates []candidate, immediate bool) string {
 	return owner
 }
 
-// present leaves those with the best claim, or all where nobody has one. A
-// claim of a speaker that is not heard now counts as one of the minority: it holds the
-// address, but it does not win one back.
+// present leaves those with the best claim, or all where nobody has one.
 func present(candidates []candidate) []candidate {
+	majority := slices.ContainsFunc(candidates, func(c candidate) bool {
+		return c.claim != nil && !c.claim.Minority && !c.held
+	})
 	best := Claim{Minority: true}
 	for _, c := range candidates {
-		if c.claim != nil && better(c.standing(), best) {
-			best = c.standing()
+		if c.claim != nil && better(c.standing(majority), best) {
+			best = c.standing(majority)
 		}
 	}
-	return keep(candidates, func(c candidate) bool { return c.claim != nil && !better(best, c.standing()) })
+	return keep(candidates, func(c candidate) bool {
+		return c.claim != nil && !better(best, c.standing(majority))
+	})
 }
 
-// standing is a candidate's claim as it counts.
-func (c candidate) standing() Claim { return Claim{c.claim.Generation, c.claim.Minority || c.held} }
+// standing returns a candidate's claim as it counts. A speaker that is not heard now may be
+// dead. So where only a minority announces the address, its claim is one of the minority
+// too: it holds the address, but it does not win one back. Beside an older majority claim
+// it counts in full: whoever has that one has missed that the address moved on.
+func (c candidate) standing(majority bool) Claim {
+	return Claim{c.claim.Generation, c.claim.Minority || c.held && !majority}
+}
 
 // better reports whether one claim beats another.
 func better(a, b Claim) bool {

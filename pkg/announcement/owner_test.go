@@ -92,6 +92,8 @@ func TestOwner(t *testing.T) {
 		{"nor one that died before", all(presence(second, Gone), func(in *Input) {
 			in.Claims[first], in.Claims[second] = Claim{7, true}, Claim{9, false}
 		}), first},
+		{"one that is not heard keeps what it took from one that was cut off and is back",
+			all(claims(map[string]uint64{first: 1, second: 2}), presence(second, Held)), second},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			for _, n := range lan().Nodes {

@@ -14,7 +14,7 @@ import (
 func (t *Tracker) SawAPI(answers bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.api = t.api.Note(answers, time.Now())
+	t.api = t.api.Note(answers, presence.APIReturn, time.Now())
 }
 
 // SawMember records whether one of the members that membership sees alive answered a
@@ -22,7 +22,7 @@ func (t *Tracker) SawAPI(answers bool) {
 func (t *Tracker) SawMember(answers bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.others = t.others.Note(answers, time.Now())
+	t.others = t.others.Note(answers, presence.MembersReturn, time.Now())
 }
 
 // SawAll records that all members are heard whose nodes live.

@@ -333,7 +333,7 @@ func TestObjectStandsInForAMemberThatIsNotHeard(t *testing.T) {
 		}
 		w.away = false
 		w.see()
-		time.Sleep(presence.RenewalTrust - 1)
+		time.Sleep(presence.APIReturn - 1)
 		w.see()
 		if got := w.is("node2"); got != "Present (NodeAssumed)" {
 			t.Errorf("while it is given time to renew its object it is %s", got)

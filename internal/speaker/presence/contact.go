@@ -10,9 +10,15 @@ import (
 // RenewalTrust is how long a renewal proves that its writer works.
 const RenewalTrust = 20 * time.Second
 
-// contactReturns is how long a speaker waits, once a lost contact is back, until it trusts
-// the contact again. In that time all others are joined, or renew their Speaker objects.
-const contactReturns = RenewalTrust
+// How long a speaker waits, once a lost contact is back, until it trusts the contact again.
+// In MembersReturn all others are joined. In APIReturn all others renew their Speaker
+// objects: they reach the API server through the service proxy of their node, and that one
+// may take a minute longer than others until it watches the API server again (client-go's
+// reflector.go: defaultBackoffMax and its jitter).
+const (
+	MembersReturn = RenewalTrust
+	APIReturn     = time.Minute + RenewalTrust
+)
 
 // If contact was lost for less than contactBlip, perhaps because one answer was late,
 // blipReturns is enough: membership rejoins those that it has lost meanwhile.
@@ -35,8 +41,10 @@ type Contact struct {
 // Working returns a contact that works and has not been lost.
 func Working(now time.Time) Contact { return Contact{Last: now, Trusted: now} }
 
-// Note returns the contact after one more observation of whether it works.
-func (c Contact) Note(works bool, now time.Time) Contact {
+// Note returns the contact after one more observation of whether it works. A contact that
+// was lost is trusted when it has worked for the time that all others may need: MembersReturn
+// or APIReturn.
+func (c Contact) Note(works bool, others time.Duration, now time.Time) Contact {
 	if !works {
 		c.back = time.Time{}
 		if c.lost.IsZero() {
@@ -48,7 +56,7 @@ func (c Contact) Note(works bool, now time.Time) Contact {
 	if c.back.IsZero() {
 		c.back = now
 	}
-	grace := contactReturns
+	grace := others
 	if c.back.Sub(c.lost) < contactBlip {
 		grace = blipReturns
 	}

@@ -28,7 +28,7 @@ func TestRegainedContactIsTrustedAfterAGrace(t *testing.T) {
 		{"for long", time.Hour, false, time.Hour + time.Second},
 		{"it is back", time.Second, true, time.Hour + 2*time.Second},
 		{"others may not be heard yet",
-			contactReturns - 1, true, time.Hour + 2*time.Second + contactReturns - 1},
+			APIReturn - 1, true, time.Hour + 2*time.Second + APIReturn - 1},
 		{"they are", 1, true, 0},
 		{"it is lost again", time.Second, false, time.Second},
 		{"it seems to be back", time.Minute, true, time.Minute + time.Second},
@@ -36,7 +36,7 @@ func TestRegainedContactIsTrustedAfterAGrace(t *testing.T) {
 		{"now it is", time.Second, true, time.Minute + 3*time.Second},
 	} {
 		now = now.Add(step.after)
-		c = c.Note(step.works, now)
+		c = c.Note(step.works, APIReturn, now)
 		if got := now.Sub(c.Trusted); got != step.trusted {
 			t.Errorf("%s: it was last trusted %s ago, want %s", step.story, got, step.trusted)
 		}

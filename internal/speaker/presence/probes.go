@@ -113,8 +113,12 @@ func (o Observations) ownReport(last Snapshot, name string) ProbeReport {
 		})
 		return o.Pings[name].Failed || !reached
 	}
+	ping := o.Pings[name]
+	if !ping.At.After(o.DisconnectedUntil) {
+		ping.Failed = false // nobody would have answered this node
+	}
 	return ProbeReport{
-		Kernel:  kernelReport(o.Reach[name], o.Pings[name]),
+		Kernel:  kernelReport(o.Reach[name], ping),
 		Answers: keep(o.LinkReach.Answers[name], other),
 		Silent:  keep(o.LinkReach.Silent[name], other),
 	}

@@ -285,3 +285,28 @@ func TestARenewalCountsFromWhenItWasMade(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIsSilentWhileThisNodeIsCutOff: a ping that failed while this node could see nobody
+// proves nothing of a node; one that fails afterwards does.
+func TestWhatIsSilentWhileThisNodeIsCutOff(t *testing.T) {
+	back := time.Unix(1000, 0)
+	for _, test := range []struct {
+		story string
+		at    time.Duration // of the ping, after this node is back
+		want  announcement.Report
+	}{
+		{"it failed before", -time.Millisecond, ""},
+		{"it failed just then", 0, ""},
+		{"it failed afterwards", time.Millisecond, announcement.KernelSilent},
+	} {
+		obs := Observations{
+			Node:              "node1",
+			Reach:             map[string]Reach{"node2": {State: Silent, LastAnswer: back.Add(-time.Minute)}},
+			Pings:             map[string]Ping{"node2": {Failed: true, At: back.Add(test.at)}},
+			DisconnectedUntil: back,
+		}
+		if got := OwnReports(Snapshot{}, obs)["node2"].Kernel; got != test.want {
+			t.Errorf("%s: the kernel is reported as %q, want %q", test.story, got, test.want)
+		}
+	}
+}
