@@ -36,7 +36,9 @@ are removed first. Ctrl-C, or a failure, takes everything down again.`,
 	}
 	flags := cmd.Flags()
 	flags.IntVar(&options.Nodes, "nodes", 3, fmt.Sprintf("number of nodes, 1 to %d", lab.MaxNodes))
-	flags.StringVar(&options.ProxyMode, "proxy-mode", "nftables", "mode of kube-proxy: nftables or iptables")
+	flags.StringVar((*string)(&options.ProxyMode), "proxy-mode", string(lab.ProxyNFTables), fmt.Sprintf(
+		"mode of kube-proxy: %s, %s, %s (where the kernel has it), or %s for a stand-in that writes no rules",
+		lab.ProxyNFTables, lab.ProxyIPTables, lab.ProxyIPVS, lab.ProxyNone))
 	flags.StringVar((*string)(&options.Families), "families", string(lab.DualStack), fmt.Sprintf(
 		"IP families of the cluster and all hosts: %s, %s, %s or %s",
 		lab.DualStack, lab.DualStackIPv6First, lab.IPv4Only, lab.IPv6Only))
