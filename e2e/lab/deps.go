@@ -50,6 +50,8 @@ func Requirements() []Requirement {
 		{"bird2", []string{"bird", "birdc"}, "another router for the tests of BGP and BFD", false, "bird"},
 		{"jq", []string{"jq"}, "reads JSON", false, ""},
 		{"curl", []string{"curl"}, "fetches pages", false, ""},
+		{"netcat-openbsd", []string{"nc"}, "connects, in pods of Kubernetes' own tests", false, ""},
+		{"wget", []string{"wget"}, "fetches pages, in pods of Kubernetes' own tests", false, ""},
 		{"procps", []string{"ps", "sysctl"}, "shows processes and kernel settings", false, ""},
 	}
 }
