@@ -40,6 +40,7 @@ var programs = []program{
 		func() int { return cli.Run(controllermanager.NewControllerManagerCommand()) }},
 	{"kube-scheduler", func() int { return cli.Run(scheduler.NewSchedulerCommand()) }},
 	{"kube-proxy", func() int { return cli.Run(proxy.NewProxyCommand()) }},
+	{"idle-proxy", func() int { return cli.Run(newIdleProxyCommand()) }},
 	{"kubelet", func() int { return cli.Run(newKubeletCommand()) }},
 	{"kubectl", runKubectl},
 }

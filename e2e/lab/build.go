@@ -18,7 +18,8 @@ import (
 	"github.com/berth-lb/berth/e2e/image"
 )
 
-// KubernetesVersion is the version of the cluster: that of k8s.io/kubernetes in e2e/kube/go.mod.
+// KubernetesVersion is the version of the cluster and of its tests: that of k8s.io/kubernetes in the go.mod
+// of e2e/kube and of e2e/kubetest.
 const KubernetesVersion = "v1.36.3"
 
 // kubernetesPackages is about how many Go packages are compiled when none is cached.

@@ -72,12 +72,14 @@ func TestFailedBuildIsNotCached(t *testing.T) {
 }
 
 func TestKubernetesVersionIsTheModules(t *testing.T) {
-	mod, err := os.ReadFile("../kube/go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(mod), "\tk8s.io/kubernetes "+KubernetesVersion+"\n") {
-		t.Errorf("e2e/kube/go.mod does not require k8s.io/kubernetes %s", KubernetesVersion)
+	for _, module := range []string{"kube", "kubetest"} {
+		mod, err := os.ReadFile("../" + module + "/go.mod")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(mod), "\tk8s.io/kubernetes "+KubernetesVersion+"\n") {
+			t.Errorf("e2e/%s/go.mod does not require k8s.io/kubernetes %s", module, KubernetesVersion)
+		}
 	}
 }
 

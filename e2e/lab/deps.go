@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -19,7 +20,8 @@ type Requirement struct {
 	Package  string
 	Programs []string // names to be found in PATH, or absolute paths
 	Purpose  string
-	// Essential requirements are needed by Up. The others are the tools of the tests and of people.
+	// Essential requirements are needed by every Up, the others by some modes of kube-proxy, by tests and by
+	// people.
 	Essential bool
 	// Service is the service of the system that the package would start, if only its programs are wanted.
 	Service string
@@ -36,7 +38,9 @@ func Requirements() []Requirement {
 			cniPlugins + "/bridge", cniPlugins + "/host-local", cniPlugins + "/loopback",
 		}, "connects pods", true, ""},
 		{"nftables", []string{"nft"}, "rules of kube-proxy", true, ""},
-		{"iptables", []string{"iptables", "ip6tables"}, "rules of kube-proxy in iptables mode", false, ""},
+		{"iptables", []string{"iptables", "ip6tables"},
+			"rules of kube-proxy in iptables and IPVS mode", false, ""},
+		{"ipset", []string{"ipset"}, "sets of kube-proxy in IPVS mode", false, ""},
 		{"iputils-arping", []string{"arping"}, "asks for IPv4 neighbours", false, ""},
 		{"iputils-ping", []string{"ping"}, "asks whether a host answers", false, ""},
 		{"ndisc6", []string{"ndisc6"}, "asks for IPv6 neighbours", false, ""},
@@ -46,6 +50,8 @@ func Requirements() []Requirement {
 		{"bird2", []string{"bird", "birdc"}, "another router for the tests of BGP and BFD", false, "bird"},
 		{"jq", []string{"jq"}, "reads JSON", false, ""},
 		{"curl", []string{"curl"}, "fetches pages", false, ""},
+		{"netcat-openbsd", []string{"nc"}, "connects, in pods of Kubernetes' own tests", false, ""},
+		{"wget", []string{"wget"}, "fetches pages, in pods of Kubernetes' own tests", false, ""},
 		{"procps", []string{"ps", "sysctl"}, "shows processes and kernel settings", false, ""},
 	}
 }
@@ -77,11 +83,22 @@ func (e *MissingError) Error() string {
 	return text.String()
 }
 
-// checkEssentials returns a *MissingError if Up cannot work on this machine.
-func checkEssentials() error {
-	var missing []Requirement
+// essentials lists what Up needs for a lab with kube-proxy in this mode.
+func essentials(mode ProxyMode) []Requirement {
+	var needed []Requirement
 	for _, r := range Requirements() {
-		if r.Essential && len(r.Missing()) > 0 {
+		if r.Essential || slices.Contains(mode.packages(), r.Package) {
+			needed = append(needed, r)
+		}
+	}
+	return needed
+}
+
+// checkEssentials returns a *MissingError if Up cannot work on this machine with kube-proxy in this mode.
+func checkEssentials(mode ProxyMode) error {
+	var missing []Requirement
+	for _, r := range essentials(mode) {
+		if len(r.Missing()) > 0 {
 			missing = append(missing, r)
 		}
 	}

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -49,6 +50,11 @@ type API struct{ lab *Lab }
 
 // API returns the API server.
 func (l *Lab) API() *API { return &API{lab: l} }
+
+// Address is where the API server is reached from every host, and from pods, without kube-proxy.
+func (a *API) Address() netip.AddrPort {
+	return netip.AddrPortFrom(a.lab.options.Families.apiAddress(), apiPort)
+}
 
 // A Network is the switch with its LANs, and what connects the hosts.
 type Network struct{ lab *Lab }

@@ -86,6 +86,9 @@ func (l *Lab) Name() string { return l.options.Name }
 // Families returns the IP families of the cluster and of all hosts.
 func (l *Lab) Families() Families { return l.options.Families }
 
+// ProxyMode tells how the nodes forward what is sent to Services.
+func (l *Lab) ProxyMode() ProxyMode { return l.options.ProxyMode }
+
 // Dir is the directory that holds everything the lab keeps. Logs are in its directory logs.
 func (l *Lab) Dir() string { return l.dir }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -20,13 +21,13 @@ func (n *Node) boot() error {
 	// Not the caller's context: the n.name outlives the caller.
 	cmd := exec.CommandContext(context.Background(), "/bin/sh", n.lab.path("node.sh"))
 	cmd.Dir = "/"
+	proxy := n.lab.options.ProxyMode.command(n.name, n.lab.options.Families.clusterCIDRs())
 	cmd.Env = []string{
 		"PATH=" + systemPath,
 		"HOME=/root",
 		"STATE=" + n.lab.dir,
 		"NODE=" + n.name,
-		"PROXY_MODE=" + n.lab.options.ProxyMode,
-		"CLUSTER_CIDRS=" + n.lab.options.Families.clusterCIDRs(),
+		"PROXY=" + strings.Join(proxy, " "),
 	}
 	// The network namespace is that of the thread which starts it. Unsharing the mount namespace also makes
 	// every mount private: what the n.name mounts is seen nowhere else.

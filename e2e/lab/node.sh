@@ -1,7 +1,7 @@
 #!/bin/sh
 # Process 1 of a node of the lab. It is started in a network, mount, process, host name and IPC namespace of its own; when
 # it is killed, the kernel ends everything on the node and unmounts what was mounted here.
-# Environment: STATE, the lab's directory; NODE, the node's name; PROXY_MODE, that of kube-proxy; CLUSTER_CIDRS.
+# Environment: STATE, the lab's directory; NODE, the node's name; PROXY, kube-proxy with its flags.
 set -eu
 own=$STATE/nodes/$NODE
 
@@ -73,9 +73,8 @@ kubelet() {
 		--hostname-override="$NODE" --node-ip="$(cat "$own/etc/node-ips")" --v=1
 }
 keep kubelet kubelet
-# nf_conntrack_max belongs to the machine and cannot be written from here: 0 leaves it alone.
-keep kube-proxy /run/lab/bin/kube-proxy --kubeconfig=/run/lab/kubeconfig/kube-proxy --hostname-override="$NODE" \
-	--proxy-mode="$PROXY_MODE" --cluster-cidr="$CLUSTER_CIDRS" --conntrack-max-per-core=0
+# A program and its flags.
+keep kube-proxy /run/lab/bin/$PROXY
 
 # Process 1 inherits orphans: the shell collects them while it waits.
 while :; do

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,8 +18,8 @@ type Options struct {
 	Name string
 	// Nodes is the number of nodes, 1 to MaxNodes; default 3.
 	Nodes int
-	// ProxyMode is the mode of kube-proxy, "nftables" (the default) or "iptables".
-	ProxyMode string
+	// ProxyMode is the mode of kube-proxy, ProxyNFTables by default, or ProxyNone for a cluster without it.
+	ProxyMode ProxyMode
 	// ServiceLAN gives every node, the client and the stranger a second interface, svc0, on a network of its
 	// own: see LAN.
 	ServiceLAN bool
@@ -45,7 +46,7 @@ const DefaultName = "berth"
 
 const (
 	defaultNodes     = 3
-	defaultProxyMode = "nftables"
+	defaultProxyMode = ProxyNFTables
 	defaultNodeGrace = 8 * time.Second
 	// nodeLease is how long a kubelet's lease is valid, in seconds. It renews it four times in that time.
 	nodeLease    = 4
@@ -73,15 +74,13 @@ func (o Options) withDefaults() (Options, error) {
 		)
 	case o.Nodes < 1 || o.Nodes > MaxNodes:
 		return o, fmt.Errorf("%d nodes: want 1 to %d", o.Nodes, MaxNodes)
-	case o.ProxyMode != "nftables" && o.ProxyMode != "iptables":
-		return o, fmt.Errorf("kube-proxy mode %q: want nftables or iptables", o.ProxyMode)
 	case o.NodeGrace < minNodeGrace:
 		return o, fmt.Errorf(
 			"node grace %s: want at least %s, the kubelets renew their leases too slowly for less",
 			o.NodeGrace, minNodeGrace,
 		)
 	}
-	return o, o.Families.check()
+	return o, errors.Join(o.ProxyMode.check(), o.Families.check())
 }
 
 // stateRoot is the directory that holds one directory for each lab: $BERTH_LAB_DIR, or /var/lib/berth-lab.

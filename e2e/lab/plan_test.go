@@ -121,7 +121,7 @@ func TestNodeIndex(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	o, err := Options{}.withDefaults()
-	if err != nil || o.Name != "berth" || o.Nodes != 3 || o.ProxyMode != "nftables" ||
+	if err != nil || o.Name != "berth" || o.Nodes != 3 || o.ProxyMode != ProxyNFTables ||
 		o.NodeGrace != 8*time.Second {
 		t.Errorf("defaults %+v, %v", o, err)
 	}
@@ -129,7 +129,7 @@ func TestOptions(t *testing.T) {
 		"lab name":   {Name: "../x"},
 		"lower-case": {Name: strings.Repeat("x", 21)},
 		"nodes":      {Nodes: 10},
-		"proxy mode": {ProxyMode: "ipvs"},
+		"proxy mode": {ProxyMode: "ebpf"},
 		"node grace": {NodeGrace: time.Second},
 	} {
 		if _, err := o.withDefaults(); err == nil || !strings.Contains(err.Error(), want) {

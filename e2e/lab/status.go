@@ -13,6 +13,8 @@ type Status struct {
 	Name    string
 	Dir     string
 	Created time.Time
+	// ProxyMode is that of kube-proxy.
+	ProxyMode ProxyMode
 	// Components are those of the control plane, in the order in which they are started.
 	Components []ComponentStatus
 	Nodes      []NodeStatus
@@ -57,7 +59,12 @@ func (l *Lab) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{Name: l.options.Name, Dir: l.dir, Created: l.created}
+	s := Status{
+		Name:      l.options.Name,
+		Dir:       l.dir,
+		Created:   l.created,
+		ProxyMode: l.options.ProxyMode,
+	}
 	for _, c := range components {
 		status := ComponentStatus{Name: c.name}
 		if p, err := readProcess(l.recordFile(c.name)); err == nil && p.alive() {

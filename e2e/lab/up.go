@@ -16,8 +16,9 @@ var ErrNotRoot = errors.New("a lab makes network namespaces, mounts and control 
 	"run this as root, for example with sudo")
 
 // Up starts a lab and returns when its nodes are Ready and their kube-proxies have written their rules. What
-// an earlier lab of the name left behind is removed first; the error wraps ErrRunning if one is up. The first
-// call on a machine builds Kubernetes, which takes minutes; then it takes about ten seconds.
+// an earlier lab of the name left behind is removed first; the error wraps ErrRunning if one is up, and
+// ErrNoIPVS if the kernel cannot do what the options ask for. The first call on a machine builds Kubernetes,
+// which takes minutes; then it takes about ten seconds.
 //
 // If ctx ends, or anything fails, everything is taken down again; after a failure the logs stay, and the
 // error says where. A *MissingError lists programs that this machine lacks.
@@ -29,7 +30,10 @@ func Up(ctx context.Context, options Options) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, ErrNotRoot
 	}
-	if err := checkEssentials(); err != nil {
+	if err := options.ProxyMode.checkKernel(ctx); err != nil {
+		return nil, err
+	}
+	if err := checkEssentials(options.ProxyMode); err != nil {
 		return nil, err
 	}
 	progress := newProgress(options.Progress)
@@ -137,6 +141,7 @@ func (b *builder) makeFiles(context.Context) error {
 		"kube-scheduler",
 		"kubelet",
 		"kube-proxy",
+		"idle-proxy",
 		"kubectl",
 	} {
 		if err := os.Symlink("kube", b.lab.path("bin", program)); err != nil {

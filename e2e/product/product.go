@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -40,12 +42,8 @@ func Install(ctx context.Context, l *lab.Lab, root string) (time.Duration, error
 			return 0, fmt.Errorf("load the %s image (make images builds it): %w", role, err)
 		}
 	}
-	base, err := filepath.Abs(filepath.Join(root, "manifests", "base"))
-	if err != nil {
-		return 0, err
-	}
 	start := time.Now()
-	if _, err := l.API().Kubectl(ctx, "apply", "-k", base); err != nil {
+	if err := Apply(ctx, l, root); err != nil {
 		return 0, err
 	}
 	for _, what := range []string{Controller, Speaker} {
@@ -55,6 +53,57 @@ func Install(ctx context.Context, l *lab.Lab, root string) (time.Duration, error
 		}
 	}
 	return time.Since(start), nil
+}
+
+// Apply applies the manifests as they are. Only where nodes forward nothing the pods are told in addition
+// where the API server is: there they cannot reach it by its Service.
+func Apply(ctx context.Context, l *lab.Lab, root string) error {
+	folder, err := filepath.Abs(filepath.Join(root, "manifests", "base"))
+	if err != nil {
+		return err
+	}
+	if !l.ProxyMode().Forwards() {
+		dir, err := os.MkdirTemp("", "berth-overlay-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir) //nolint:errcheck // it is in the folder for such files
+		if err := writeOverlay(dir, folder, l.API().Address()); err != nil {
+			return err
+		}
+		folder = dir
+	}
+	_, err = l.API().Kubectl(ctx, "apply", "-k", folder)
+	return err
+}
+
+// writeOverlay writes a kustomization into dir that adds to base where the API server is.
+func writeOverlay(dir, base string, api netip.AddrPort) error {
+	// Kustomize takes no absolute paths, and follows links.
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	if base, err = filepath.EvalSymlinks(base); err != nil {
+		return err
+	}
+	if base, err = filepath.Rel(dir, base); err != nil {
+		return err
+	}
+	text := fmt.Sprintf(`apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [%q]
+patches:
+- target: {kind: Deployment|DaemonSet}
+  patch: |-
+    - op: add
+      path: /spec/template/spec/containers/0/env/-
+      value: {name: KUBERNETES_SERVICE_HOST, value: "%s"}
+    - op: add
+      path: /spec/template/spec/containers/0/env/-
+      value: {name: KUBERNETES_SERVICE_PORT, value: "%d"}
+`, base, api.Addr(), api.Port())
+	return os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600)
 }
 
 // Whole returns nil when the speaker of every node works and sees all the others, else an error that says

@@ -92,6 +92,7 @@ func routedTo(t *testing.T, router string, addresses []netip.Addr, nodes ...stri
 // preserved, the pods must have seen the client's own address.
 func fetched(t *testing.T, addresses []netip.Addr, preserved bool) {
 	t.Helper()
+	forwarded(t)
 	for _, addr := range addresses {
 		seen := map[string]bool{}
 		eventually(t, 10*time.Second, fmt.Sprintf("pages of two nodes from %s", addr), func() (bool, string) {

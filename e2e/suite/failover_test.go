@@ -52,7 +52,7 @@ spec:
 // eyes are a client that sends all the time, and a judge who sees every frame.
 type eyes struct {
 	addresses []netip.Addr
-	traffic   *watch.Traffic
+	traffic   *watch.Traffic // nil where nodes forward nothing
 	capture   *watch.Capture
 	// cutOff is the port of the switch, if any, whose frames nobody gets.
 	cutOff string
@@ -81,7 +81,11 @@ func watchedBy(t *testing.T, addresses []netip.Addr, host, link string, from lab
 		t.Fatal(err)
 	}
 	t.Cleanup(asker.Stop)
-	traffic, err := watch.StartTraffic(watch.TrafficConfig{
+	e := &eyes{addresses: addresses, capture: capture}
+	if !cluster.ProxyMode().Forwards() {
+		return e
+	}
+	e.traffic, err = watch.StartTraffic(watch.TrafficConfig{
 		Lab:       cluster,
 		Host:      lab.HostClient,
 		Addresses: addresses,
@@ -91,13 +95,14 @@ func watchedBy(t *testing.T, addresses []netip.Addr, host, link string, from lab
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(traffic.Stop)
-	return &eyes{addresses: addresses, traffic: traffic, capture: capture}
+	t.Cleanup(e.traffic.Stop)
+	return e
 }
 
 // served waits until the client has lost nothing for a moment, and returns when that moment began.
 func (e *eyes) served(t *testing.T) time.Time {
 	t.Helper()
+	forwarded(t)
 	var to time.Time
 	eventually(t, 30*time.Second, "the client is served at all addresses", func() (bool, string) {
 		to = time.Now().Add(-100 * time.Millisecond)
@@ -111,6 +116,7 @@ func (e *eyes) served(t *testing.T) time.Time {
 // becomes of them.
 func (e *eyes) known(t *testing.T) {
 	t.Helper()
+	forwarded(t)
 	if err := watch.ForgetNeighbours(t.Context(), cluster, lab.HostClient); err != nil {
 		t.Fatal(err)
 	}
@@ -271,53 +277,58 @@ func trials() []trial {
 func TestFailover(t *testing.T) {
 	addresses := eight(t)
 	for _, trial := range trials() {
-		t.Run(trial.name, func(t *testing.T) {
-			whole(t)
-			e := watched(t, addresses)
-			e.known(t)
-			from := e.served(t)
-			victim, owned := most(e.owners(t))
-			mended := false
-			t.Cleanup(func() {
-				if !mended {
-					trial.mend(t, victim)
-				}
-			})
-			start := time.Now()
-			trial.fault(t, victim)
-			time.Sleep(max(0, trial.lasts-time.Since(start)))
-			to := e.served(t)
-			loss, at := e.longest(owned, from, to)
-			next := e.owners(t)
-			fmt.Printf("figure: %s of the owner of %d addresses: the client lost one for %d ms at most\n",
-				trial.name, len(owned), loss.Milliseconds())
-			if loss > trial.limit {
-				t.Errorf("the client lost %s for %d ms, want at most %d",
-					at, loss.Milliseconds(), trial.limit.Milliseconds())
-			}
-			for _, addr := range owned {
-				if moved := next[addr] != victim; moved != trial.moves {
-					t.Errorf("%s was at %s and is at %s", addr, victim, next[addr])
-				}
-			}
-			mended = true
-			trial.mend(t, victim)
-			whole(t)
-			end := e.served(t)
-			if loss, at := e.longest(addresses, to, end); loss > trial.backLimit {
-				t.Errorf("the client lost %s for %d ms when it was mended", at, loss.Milliseconds())
-			}
-			for addr, node := range e.owners(t) {
-				if node != next[addr] {
-					t.Errorf("%s was at %s and moved to %s when %s came back", addr, next[addr], node, victim)
-				}
-			}
-			e.clear(t, from)
-		})
+		t.Run(trial.name, func(t *testing.T) { trial.run(t, addresses) })
 	}
 	t.Run("all restart at once", func(t *testing.T) { checkAllRestart(t, addresses) })
 	t.Run("frozen speaker", func(t *testing.T) { checkFrozen(t, addresses) })
 	t.Run("failback", func(t *testing.T) { checkFailback(t, addresses) })
+}
+
+// run breaks the node that owns the most of the addresses, judges what the client lost, mends it, and judges
+// again.
+func (trial trial) run(t *testing.T, addresses []netip.Addr) {
+	t.Helper()
+	whole(t)
+	e := watched(t, addresses)
+	e.known(t)
+	from := e.served(t)
+	victim, owned := most(e.owners(t))
+	mended := false
+	t.Cleanup(func() {
+		if !mended {
+			trial.mend(t, victim)
+		}
+	})
+	start := time.Now()
+	trial.fault(t, victim)
+	time.Sleep(max(0, trial.lasts-time.Since(start)))
+	to := e.served(t)
+	loss, at := e.longest(owned, from, to)
+	next := e.owners(t)
+	fmt.Printf("figure: %s of the owner of %d addresses: the client lost one for %d ms at most\n",
+		trial.name, len(owned), loss.Milliseconds())
+	if loss > trial.limit {
+		t.Errorf("the client lost %s for %d ms, want at most %d",
+			at, loss.Milliseconds(), trial.limit.Milliseconds())
+	}
+	for _, addr := range owned {
+		if moved := next[addr] != victim; moved != trial.moves {
+			t.Errorf("%s was at %s and is at %s", addr, victim, next[addr])
+		}
+	}
+	mended = true
+	trial.mend(t, victim)
+	whole(t)
+	end := e.served(t)
+	if loss, at := e.longest(addresses, to, end); loss > trial.backLimit {
+		t.Errorf("the client lost %s for %d ms when it was mended", at, loss.Milliseconds())
+	}
+	for addr, node := range e.owners(t) {
+		if node != next[addr] {
+			t.Errorf("%s was at %s and moved to %s when %s came back", addr, next[addr], node, victim)
+		}
+	}
+	e.clear(t, from)
 }
 
 // allRestarts is how often all speakers are restarted at once; $BERTH_E2E_RESTARTS says another number.

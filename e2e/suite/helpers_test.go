@@ -227,9 +227,18 @@ func freshPort() int {
 	return first + int(usedPorts.Add(1))%(last-first)
 }
 
+// forwarded skips the rest of a test in a cluster whose nodes forward nothing: no client is served there.
+func forwarded(t *testing.T) {
+	t.Helper()
+	if mode := cluster.ProxyMode(); !mode.Forwards() {
+		t.Skipf("the nodes forward nothing to pods: this cluster has kube-proxy in mode %s", mode)
+	}
+}
+
 // served waits until the client on the LAN gets the page at an address.
 func served(t *testing.T, addr string) (line string, took time.Duration) {
 	t.Helper()
+	forwarded(t)
 	took = eventually(t, 15*time.Second, "a page at "+addr, func() (bool, string) {
 		var err error
 		line, err = page(t.Context(), lab.HostClient, addr, 300*time.Millisecond)
@@ -270,6 +279,7 @@ const untilSure = 900 * time.Millisecond
 
 func startTraffic(t *testing.T, addr string, limit time.Duration) *traffic {
 	t.Helper()
+	forwarded(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	c := &traffic{}
 	done := make(chan struct{})

@@ -156,6 +156,7 @@ func TestHowDoI(t *testing.T) {
 	if len(recipes) != len(recipeTrials) {
 		t.Fatalf("%d recipes, and %d that are tried", len(recipes), len(recipeTrials))
 	}
+	forwarded(t)
 	useBareLab(t, "howdoi", lab.Options{Nodes: 3})
 	// The page says that pods have to serve for a while after they are told to end.
 	apply(t, strings.Replace(web("web", cluster.NodeNames()...), "      - name: web\n",

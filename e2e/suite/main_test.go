@@ -47,6 +47,7 @@ func run(m *testing.M) (code int, err error) {
 		Name: cmp.Or(os.Getenv("BERTH_E2E_LAB"), "e2e"),
 		// Every test runs on nodes with two interfaces, and must not mind.
 		ServiceLAN: true,
+		ProxyMode:  lab.ProxyMode(os.Getenv("PROXY_MODE")),
 		Progress:   os.Stdout,
 	})
 	if err != nil {

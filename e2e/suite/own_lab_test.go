@@ -1,7 +1,9 @@
 package suite
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"os"
 	"testing"
 
@@ -10,7 +12,8 @@ import (
 )
 
 // useLab has the rest of a test use a lab of its own, with Berth in it, in place of the one that all tests
-// share. The shared lab stays up meanwhile. The name of the own one ends with suffix.
+// share. The shared lab stays up meanwhile. The name of the own one ends with suffix, and kube-proxy is in
+// the mode of the shared one unless options say another. A test whose lab the kernel cannot have is skipped.
 func useLab(t *testing.T, suffix string, options lab.Options) {
 	t.Helper()
 	useBareLab(t, suffix, options)
@@ -21,7 +24,11 @@ func useLab(t *testing.T, suffix string, options lab.Options) {
 func useBareLab(t *testing.T, suffix string, options lab.Options) {
 	t.Helper()
 	options.Name, options.Progress = cluster.Name()+"-"+suffix, os.Stdout
+	options.ProxyMode = cmp.Or(options.ProxyMode, cluster.ProxyMode())
 	own, err := lab.Up(t.Context(), options)
+	if errors.Is(err, lab.ErrNoIPVS) {
+		t.Skip(err)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

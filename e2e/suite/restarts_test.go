@@ -3,12 +3,12 @@ package suite
 import (
 	"fmt"
 	"maps"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/berth-lb/berth/e2e/product"
 )
 
 // twenty makes twenty Services with addresses and returns their names.
@@ -53,12 +53,10 @@ func TestControllerRestarts(t *testing.T) {
 	check("after all its pods were killed")
 
 	kubectl(t, "delete", "deployment", "-n", system, "berth-controller", "--wait=true")
-	base, err := filepath.Abs(filepath.Join(root, "manifests/base"))
-	if err != nil {
+	key := get(t, "get secret -n "+system+" berth-memberlist", ".data.key")
+	if err := product.Apply(t.Context(), cluster, root); err != nil {
 		t.Fatal(err)
 	}
-	key := get(t, "get secret -n "+system+" berth-memberlist", ".data.key")
-	kubectl(t, "apply", "-k", base)
 	kubectl(t, "rollout", "status", "-n", system, "deployment/berth-controller", "--timeout=60s")
 	check("after its Deployment was deleted and applied again")
 	if again := get(t, "get secret -n "+system+" berth-memberlist", ".data.key"); key == "" || again != key {

@@ -36,7 +36,9 @@ are removed first. Ctrl-C, or a failure, takes everything down again.`,
 	}
 	flags := cmd.Flags()
 	flags.IntVar(&options.Nodes, "nodes", 3, fmt.Sprintf("number of nodes, 1 to %d", lab.MaxNodes))
-	flags.StringVar(&options.ProxyMode, "proxy-mode", "nftables", "mode of kube-proxy: nftables or iptables")
+	flags.StringVar((*string)(&options.ProxyMode), "proxy-mode", string(lab.ProxyNFTables), fmt.Sprintf(
+		"mode of kube-proxy: %s, %s, %s (where the kernel has it), or %s for a stand-in that writes no rules",
+		lab.ProxyNFTables, lab.ProxyIPTables, lab.ProxyIPVS, lab.ProxyNone))
 	flags.StringVar((*string)(&options.Families), "families", string(lab.DualStack), fmt.Sprintf(
 		"IP families of the cluster and all hosts: %s, %s, %s or %s",
 		lab.DualStack, lab.DualStackIPv6First, lab.IPv4Only, lab.IPv6Only))
@@ -66,21 +68,36 @@ It also removes what a lab left that ended half way. It is no error if there is 
 }
 
 func newBuild() *cobra.Command {
-	return &cobra.Command{
+	var kubetest bool
+	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Build what \"lab up\" needs, if it is not in the cache",
 		Long: `Build the Kubernetes binary and the images of every node into ~/.cache/berth-lab
 ($XDG_CACHE_HOME/berth-lab), if they are not there, and print the path of the binary.
-Files there that belong to older sources may be deleted at any time.`,
+Files there that belong to older sources may be deleted at any time.
+
+With --kubetest it builds Kubernetes' own tests of load balancers too, and prints in further lines the
+paths of their program and of the image that their pods run.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			binary, err := lab.Build(cmd.Context(), cmd.ErrOrStderr())
-			if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), binary)
+			if err != nil {
+				return err
 			}
-			return err
+			fmt.Fprintln(cmd.OutOrStdout(), binary)
+			if !kubetest {
+				return nil
+			}
+			program, image, err := lab.BuildKubetest(cmd.Context(), cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s\n%s\n", program, image)
+			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&kubetest, "kubetest", false, "build Kubernetes' own tests of load balancers too")
+	return cmd
 }
 
 func newDeps() *cobra.Command {

@@ -42,8 +42,8 @@ func newStatus(name *string) *cobra.Command {
 }
 
 func printStatus(out io.Writer, s lab.Status) error {
-	fmt.Fprintf(out, "Lab %s, up for %s, files and logs in %s\n\n",
-		s.Name, time.Since(s.Created).Round(time.Second), s.Dir)
+	fmt.Fprintf(out, "Lab %s, up for %s, kube-proxy in mode %s, files and logs in %s\n\n",
+		s.Name, time.Since(s.Created).Round(time.Second), s.ProxyMode, s.Dir)
 	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "NODE\tADDRESSES\tSTATE\tCABLE\tREADY\tPROCESSES\tMEMORY")
 	for _, n := range s.Nodes {

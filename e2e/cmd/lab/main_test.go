@@ -1,9 +1,12 @@
 package main
 
 import (
+	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/berth-lb/berth/e2e/image"
+	"github.com/berth-lb/berth/e2e/lab"
 )
 
 func TestParseFile(t *testing.T) {
@@ -28,6 +31,27 @@ func TestEveryCommandHasHelp(t *testing.T) {
 	for _, c := range root.Commands() {
 		if c.Short == "" || c.GroupID == "" {
 			t.Errorf("%s has no summary or stands in no group", c.Name())
+		}
+	}
+}
+
+func TestStatusTellsOfTheProxyMode(t *testing.T) {
+	node := lab.NodeStatus{Name: "node1", Addresses: []netip.Addr{netip.MustParseAddr("10.77.0.11")}}
+	for _, mode := range lab.ProxyModes() {
+		var out strings.Builder
+		err := printStatus(&out, lab.Status{Name: "x", ProxyMode: mode, Nodes: []lab.NodeStatus{node}})
+		if err != nil || !strings.Contains(out.String(), ", kube-proxy in mode "+string(mode)+",") {
+			t.Errorf("%s: %v, %s", mode, err, out.String())
+		}
+	}
+}
+
+func TestUpNamesEveryProxyMode(t *testing.T) {
+	name := "x"
+	usage := newUp(&name).Flag("proxy-mode").Usage
+	for _, mode := range lab.ProxyModes() {
+		if !strings.Contains(usage, string(mode)) {
+			t.Errorf("--proxy-mode does not tell of %s: %s", mode, usage)
 		}
 	}
 }

@@ -1,0 +1,75 @@
+// Command kubetest is those of Kubernetes' own end-to-end tests that concern a load balancer, in one file. It
+// takes the flags of Kubernetes' e2e.test, and runs what choices.go says unless --ginkgo.focus says
+// otherwise. With the only argument "image" it prints the reference of the image that the tests' pods run.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/onsi/ginkgo/v2"
+	"github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/kubernetes/test/e2e/framework"
+	"k8s.io/kubernetes/test/e2e/framework/config"
+	_ "k8s.io/kubernetes/test/e2e/framework/debug/init" // what failed is told with its pods and Events
+	"k8s.io/kubernetes/test/e2e/framework/node"
+	_ "k8s.io/kubernetes/test/e2e/network" // the tests
+	"k8s.io/kubernetes/test/utils/image"
+)
+
+// failures is told by Ginkgo and by the report that something failed.
+type failures struct{ any bool }
+
+func (f *failures) Fail() { f.any = true }
+
+var failed failures
+
+// The framework wants to know of the cluster what e2e.test finds out before the first test.
+var _ = ginkgo.BeforeSuite(func(ctx context.Context) {
+	client, err := framework.LoadClientset()
+	framework.ExpectNoError(err, "load the kubeconfig")
+	kubernetes, err := client.CoreV1().Services(metav1.NamespaceDefault).
+		Get(ctx, "kubernetes", metav1.GetOptions{})
+	framework.ExpectNoError(err, "read the Service by which pods reach the API server")
+	framework.TestContext.IPFamily = familyOf(kubernetes.Spec.ClusterIP)
+	nodes, err := node.GetReadySchedulableNodes(ctx, client)
+	framework.ExpectNoError(err, "list the nodes")
+	framework.TestContext.CloudConfig.NumNodes = len(nodes.Items)
+})
+
+// familyOf returns the framework's word for the family of an address.
+func familyOf(ip string) string {
+	if addr, err := netip.ParseAddr(ip); err == nil && addr.Is6() {
+		return "ipv6"
+	}
+	return "ipv4"
+}
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == "image" {
+		fmt.Println(image.GetE2EImage(image.Agnhost))
+		return
+	}
+	config.CopyFlags(config.Flags, flag.CommandLine)
+	framework.RegisterCommonFlags(flag.CommandLine)
+	framework.RegisterClusterFlags(flag.CommandLine)
+	flag.Parse()
+	framework.AfterReadingAllFlags(&framework.TestContext)
+	gomega.RegisterFailHandler(framework.Fail)
+	suite, reporter := framework.CreateGinkgoConfig()
+	if flag.Lookup("ginkgo.focus").Value.String() == "" {
+		suite.FocusStrings = chosen()
+		if flag.Lookup("ginkgo.skip").Value.String() == "" {
+			suite.SkipStrings = nil // the framework would skip whatever needs a feature, load balancers too
+		}
+		reportChoices()
+	}
+	ginkgo.RunSpecs(&failed, "Kubernetes' tests of load balancers", suite, reporter)
+	if failed.any {
+		os.Exit(1)
+	}
+}
