@@ -66,21 +66,33 @@ It also removes what a lab left that ended half way. It is no error if there is 
 }
 
 func newBuild() *cobra.Command {
-	return &cobra.Command{
+	var ingress bool
+	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Build what \"lab up\" needs, if it is not in the cache",
 		Long: `Build the Kubernetes binary and the images of every node into ~/.cache/berth-lab
-($XDG_CACHE_HOME/berth-lab), if they are not there, and print the path of the binary.
+($XDG_CACHE_HOME/berth-lab), if they are not there, and print the path of the binary. With --ingress,
+build an image of the ingress controller too, and print the path of its archive.
 Files there that belong to older sources may be deleted at any time.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			binary, err := lab.Build(cmd.Context(), cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), binary)
+			if !ingress {
+				return nil
+			}
+			archive, err := lab.BuildTraefik(cmd.Context(), cmd.ErrOrStderr())
 			if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), binary)
+				fmt.Fprintln(cmd.OutOrStdout(), archive)
 			}
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&ingress, "ingress", false, "build the ingress controller, too")
+	return cmd
 }
 
 func newDeps() *cobra.Command {
