@@ -50,40 +50,59 @@ func buildKubernetes(ctx context.Context, progress *progress) (string, error) {
 		return "", err
 	}
 	return cached(ctx, progress, "kube-"+KubernetesVersion+"-"+key, func(target string) error {
-		progress.say("building Kubernetes %s: several minutes, once", KubernetesVersion)
-		if err := goBuildKubernetes(ctx, progress, sources, target); err != nil {
-			return fmt.Errorf("build Kubernetes: %w", err)
-		}
-		progress.say("Kubernetes built")
-		return nil
+		return compile(ctx, progress, kubernetes(sources), target)
 	})
 }
 
-// goBuildKubernetes compiles the binary and tells every 15 seconds how far it is.
-func goBuildKubernetes(ctx context.Context, progress *progress, sources, target string) error {
+// kubernetes says how the binary is compiled from the module in the folder sources.
+func kubernetes(sources string) compilation {
 	parts := strings.Split(strings.TrimPrefix(KubernetesVersion, "v"), ".")
 	const version = "k8s.io/component-base/version."
-	flags := strings.Join([]string{
-		"-s", "-w", // a third smaller
-		"-X", version + "gitVersion=" + KubernetesVersion,
-		"-X", version + "gitMajor=" + parts[0],
-		"-X", version + "gitMinor=" + parts[1],
-		"-X", version + "gitTreeState=clean",
-	}, " ")
+	return compilation{
+		name:        "Kubernetes " + KubernetesVersion,
+		sources:     sources,
+		mainPackage: ".",
+		packages:    kubernetesPackages,
+		variables: []string{
+			version + "gitVersion=" + KubernetesVersion,
+			version + "gitMajor=" + parts[0],
+			version + "gitMinor=" + parts[1],
+			version + "gitTreeState=clean",
+		},
+	}
+}
+
+// A compilation is that of a program which takes minutes.
+type compilation struct {
+	name        string
+	sources     string // folder of the module that it is built from
+	mainPackage string
+	packages    int // about how many Go packages are compiled when none is cached
+	// variables are set by the linker, each NAME=VALUE.
+	variables []string
+}
+
+// compile builds a static binary and tells every 15 seconds how far it is.
+func compile(ctx context.Context, progress *progress, c compilation, target string) error {
+	progress.say("building %s: several minutes, once", c.name)
+	flags := []string{"-s", "-w"} // a third smaller
+	for _, v := range c.variables {
+		flags = append(flags, "-X", v)
+	}
 	// -v prints each package when it is compiled.
-	cmd := goBuild(ctx, sources, "-v", "-ldflags", flags, "-o", target, ".")
+	cmd := goBuild(ctx, c.sources, "-v", "-ldflags", strings.Join(flags, " "), "-o", target,
+		c.mainPackage)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return err
 	}
 	if err := cmd.Start(); err != nil {
-		return err
+		return fmt.Errorf("build %s: %w", c.name, goError(ctx, err, ""))
 	}
 	var compiled atomic.Int32
 	finished := make(chan struct{})
 	go reportEvery(15*time.Second, finished, func() {
-		progress.say("building Kubernetes: %d of about %d packages compiled",
-			compiled.Load(), kubernetesPackages)
+		progress.say("building %s: %d of about %d packages compiled", c.name, compiled.Load(), c.packages)
 	})
 	var messages []string
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
@@ -98,8 +117,10 @@ func goBuildKubernetes(ctx context.Context, progress *progress, sources, target 
 	err = cmd.Wait()
 	close(finished)
 	if err != nil {
-		return goError(ctx, err, strings.Join(messages[max(0, len(messages)-20):], "\n"))
+		last := strings.Join(messages[max(0, len(messages)-20):], "\n")
+		return fmt.Errorf("build %s: %w", c.name, goError(ctx, err, last))
 	}
+	progress.say("%s built", c.name)
 	return nil
 }
 
@@ -223,7 +244,12 @@ func cacheKey(dirs ...string) (string, error) {
 
 // goBuild is a command for a static binary, whatever the caller's Go settings are.
 func goBuild(ctx context.Context, dir string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"build"}, args...)...)
+	return goCommand(ctx, dir, append([]string{"build"}, args...)...)
+}
+
+// goCommand is the go command with these settings in the folder of a module.
+func goCommand(ctx context.Context, dir string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+runtime.GOARCH,
 		"GOWORK=off", "GOFLAGS=")

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -79,6 +81,77 @@ func TestKubernetesVersionIsTheModules(t *testing.T) {
 		}
 		if !strings.Contains(string(mod), "\tk8s.io/kubernetes "+KubernetesVersion+"\n") {
 			t.Errorf("e2e/%s/go.mod does not require k8s.io/kubernetes %s", module, KubernetesVersion)
+		}
+	}
+}
+
+func TestTraefikVersionIsTheModules(t *testing.T) {
+	mod, err := os.ReadFile("../ingress/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(mod), "\tgithub.com/traefik/traefik/v3 "+TraefikVersion+" ") {
+		t.Errorf("e2e/ingress/go.mod does not require github.com/traefik/traefik/v3 %s", TraefikVersion)
+	}
+}
+
+func TestFoldersBelow(t *testing.T) {
+	root := t.TempDir()
+	for _, folder := range []string{"b/inner", "a"} {
+		if err := os.MkdirAll(filepath.Join(root, folder), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(root, "a", "file"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got, err := foldersBelow(root)
+	want := []string{root, filepath.Join(root, "a"), filepath.Join(root, "b"), filepath.Join(root, "b/inner")}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("folders %q, %v, want %q", got, err, want)
+	}
+	if _, err := foldersBelow(filepath.Join(root, "none")); err == nil {
+		t.Error("a folder that is not there has folders")
+	}
+}
+
+// TestCompile builds a small program as the large ones are built, and one that does not compile.
+func TestCompile(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod":  "module example\n\ngo 1.26.0\n",
+		"main.go": "package main\n\nvar word = \"none\"\n\nfunc main() { println(word) }\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var told strings.Builder
+	progress := newProgress(&told)
+	c := compilation{
+		name:        "a word",
+		sources:     dir,
+		mainPackage: ".",
+		packages:    1,
+		variables:   []string{"main.word=given"},
+	}
+	binary := filepath.Join(dir, "word")
+	if err := compile(t.Context(), progress, c, binary); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), binary).CombinedOutput(); string(out) != "given\n" {
+		t.Errorf("the program says %q, %v", out, err)
+	}
+	for _, want := range []string{"building a word: ", "a word built\n"} {
+		if !strings.Contains(told.String(), want) {
+			t.Errorf("told %q, want %q", told.String(), want)
+		}
+	}
+	c.mainPackage = "./none"
+	err := compile(t.Context(), progress, c, binary)
+	for _, want := range []string{"build a word: ", "none"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a package that is not there: %v, want %q in it", err, want)
 		}
 	}
 }

@@ -14,8 +14,9 @@ import (
 
 // References of the images that every node has.
 const (
-	// WebImage answers HTTP and UDP on port 8080 with one line: "pod=… node=… client=… host=…". It takes the
-	// names of pod and node from the environment, POD_NAME and NODE_NAME, and runs as user 65532.
+	// WebImage answers HTTP and UDP on port 8080 with one line: "pod=… node=… client=… host=…", and echoes on
+	// websockets. It takes the names of pod and node from the environment, POD_NAME and NODE_NAME, and runs
+	// as user 65532.
 	WebImage = "lab.test/web:1"
 
 	// StrangerImage is the program stranger, which attacks what it is told to, as user 65532.

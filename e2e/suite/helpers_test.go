@@ -191,13 +191,8 @@ func page(ctx context.Context, host, addr string, limit time.Duration) (string, 
 	defer cancel()
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, network, to string) (conn net.Conn, err error) {
-			dialer := net.Dialer{LocalAddr: &net.TCPAddr{Port: freshPort()}}
-			err = cluster.Host(host).Run(func() error {
-				conn, err = dialer.DialContext(ctx, network, to)
-				return err
-			})
-			return conn, err
+		DialContext: func(ctx context.Context, _, to string) (net.Conn, error) {
+			return dial(ctx, host, to)
 		},
 	}}
 	if netip.MustParseAddr(addr).Is6() {
@@ -214,6 +209,16 @@ func page(ctx context.Context, host, addr string, limit time.Duration) (string, 
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	return strings.TrimSpace(string(body)), err
+}
+
+// dial connects a host of the lab by TCP with an address, from a port that no connection had for long.
+func dial(ctx context.Context, host, to string) (conn net.Conn, err error) {
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{Port: freshPort()}}
+	err = cluster.Host(host).Run(func() error {
+		conn, err = dialer.DialContext(ctx, "tcp", to)
+		return err
+	})
+	return conn, err
 }
 
 // usedPorts counts the source ports that requests had.

@@ -3,8 +3,9 @@
 //
 //	pod=web-5d8f node=node2 client=10.77.0.100:51320 host=10.77.0.200
 //
-// client shows whether the source address survived the way to the pod. For UDP, host is the address listened
-// on, and the datagram's text is appended as data="…".
+// client shows whether the source address survived the way to the pod. Behind a proxy that names the client
+// in X-Forwarded-For, forwarded=… follows. For UDP, host is the address listened on, and the datagram's text
+// is appended as data="…". A websocket gets the line as its first message, and then its own messages back.
 package main
 
 import (
@@ -13,12 +14,16 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/net/websocket"
 )
 
 // drainLimit is how long requests that are under way may take after SIGTERM.
@@ -48,6 +53,24 @@ func (s server) line(client, host string) string {
 	return fmt.Sprintf("pod=%s node=%s client=%s host=%s", s.pod, s.node, client, host)
 }
 
+// answer tells a client the line, once or at the beginning of a websocket.
+func (s server) answer(w http.ResponseWriter, r *http.Request) {
+	line := s.line(r.RemoteAddr, r.Host)
+	if forwarded := r.Header.Get("X-Forwarded-For"); forwarded != "" {
+		line += " forwarded=" + strings.ReplaceAll(forwarded, " ", "")
+	}
+	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		fmt.Fprintln(w, line)
+		return
+	}
+	// Whatever origin the client names.
+	websocket.Server{Handler: func(conn *websocket.Conn) {
+		if websocket.Message.Send(conn, line) == nil {
+			_, _ = io.Copy(conn, conn) // ends when the client does
+		}
+	}}.ServeHTTP(w, r)
+}
+
 // serve answers on TCP and UDP until ctx ends, then lets requests that are under way finish.
 func (s server) serve(ctx context.Context, address string) error {
 	packets, err := new(net.ListenConfig).ListenPacket(ctx, "udp", address)
@@ -62,9 +85,7 @@ func (s server) serve(ctx context.Context, address string) error {
 	web := &http.Server{
 		Addr:              address,
 		ReadHeaderTimeout: 10 * time.Second,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			fmt.Fprintln(w, s.line(r.RemoteAddr, r.Host))
-		}),
+		Handler:           http.HandlerFunc(s.answer),
 	}
 	ended := make(chan error, 2)
 	go func() { ended <- s.echo(packets) }()

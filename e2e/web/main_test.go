@@ -6,8 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/websocket"
 )
 
 func TestAnswersOnBothProtocols(t *testing.T) {
@@ -45,6 +49,48 @@ func TestAnswersOnBothProtocols(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("the server ended with %v", err)
+	}
+}
+
+func TestAnswersBehindAProxy(t *testing.T) {
+	front := httptest.NewServer(http.HandlerFunc(server{pod: "web-1", node: "node2"}.answer))
+	defer front.Close()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, front.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-Forwarded-For", "192.0.2.7, 10.77.0.100")
+	response, err := front.Client().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || !strings.HasSuffix(string(body), " forwarded=192.0.2.7,10.77.0.100\n") {
+		t.Errorf("%q, %v", body, err)
+	}
+}
+
+func TestWebsocketEchoes(t *testing.T) {
+	front := httptest.NewServer(http.HandlerFunc(server{pod: "web-1", node: "node2"}.answer))
+	defer front.Close()
+	conn, err := websocket.Dial("ws"+strings.TrimPrefix(front.URL, "http")+"/live", "", front.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	var got string
+	if err := websocket.Message.Receive(conn, &got); err != nil || !strings.HasPrefix(got, "pod=web-1 ") {
+		t.Errorf("first message %q, %v", got, err)
+	}
+	for _, text := range []string{"one", "two"} {
+		if err := websocket.Message.Send(conn, text); err != nil {
+			t.Fatal(err)
+		}
+		if err := websocket.Message.Receive(conn, &got); err != nil || got != text {
+			t.Errorf("sent %q, received %q, %v", text, got, err)
+		}
 	}
 }
 

@@ -68,7 +68,7 @@ It also removes what a lab left that ended half way. It is no error if there is 
 }
 
 func newBuild() *cobra.Command {
-	var kubetest bool
+	var kubetest, ingress bool
 	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Build what \"lab up\" needs, if it is not in the cache",
@@ -76,27 +76,37 @@ func newBuild() *cobra.Command {
 ($XDG_CACHE_HOME/berth-lab), if they are not there, and print the path of the binary.
 Files there that belong to older sources may be deleted at any time.
 
-With --kubetest it builds Kubernetes' own tests of load balancers too, and prints in further lines the
-paths of their program and of the image that their pods run.`,
+With --ingress it builds an image of the ingress controller too, and prints the path of its
+archive. With --kubetest it builds Kubernetes' own tests of load balancers, and prints the paths
+of their program and of the image that their pods run.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			binary, err := lab.Build(cmd.Context(), cmd.ErrOrStderr())
+			ctx, out, progress := cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr()
+			binary, err := lab.Build(ctx, progress)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), binary)
-			if !kubetest {
-				return nil
+			fmt.Fprintln(out, binary)
+			if ingress {
+				archive, err := lab.BuildTraefik(ctx, progress)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(out, archive)
 			}
-			program, image, err := lab.BuildKubetest(cmd.Context(), cmd.ErrOrStderr())
-			if err != nil {
-				return err
+			if kubetest {
+				program, image, err := lab.BuildKubetest(ctx, progress)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(out, "%s\n%s\n", program, image)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s\n%s\n", program, image)
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&ingress, "ingress", false, "build the ingress controller too")
 	cmd.Flags().BoolVar(&kubetest, "kubetest", false, "build Kubernetes' own tests of load balancers too")
+	cmd.MarkFlagsMutuallyExclusive("ingress", "kubetest")
 	return cmd
 }
 
