@@ -219,7 +219,7 @@ func TestEntriesThatAreNotBerths(t *testing.T) {
 			v1beta1.ReasonAssigned, []string{"192.0.2.7"}, ""},
 		{"a host name alone stays", []corev1.LoadBalancerIngress{name}, nil,
 			v1beta1.ReasonForeignAddress, []string{"lb.example.com"}, "The Service has lb.example.com"},
-		{"one beside an address of a pool stays where it is, and is told",
+		{"one beside an address of a pool stays where it is, and is reported",
 			[]corev1.LoadBalancerIngress{name, {IP: "192.0.2.7", IPMode: &proxy}}, nil,
 			v1beta1.ReasonAssigned, []string{"lb.example.com", "192.0.2.7 VIP"},
 			"The status also names lb.example.com"},

@@ -158,7 +158,7 @@ func TestHowDoI(t *testing.T) {
 	}
 	forwarded(t)
 	useBareLab(t, "howdoi", lab.Options{Nodes: 3})
-	// The page says that pods have to serve for a while after they are told to end.
+	// As the page advises: pods serve for a while after their end has begun.
 	apply(t, strings.Replace(web("web", cluster.NodeNames()...), "      - name: web\n",
 		"      - name: web\n        lifecycle: {preStop: {sleep: {seconds: 5}}}\n", 1))
 	for i, r := range recipes {

@@ -12,9 +12,10 @@ import (
 	"github.com/berth-lb/berth/e2e/product"
 )
 
-// TestNobodyIsHeard: the port of speakers is blocked between all nodes, which each
-// speaker tells; then the API server stops. For a minute each address is answered by
-// its owner and by nobody else, and when both are back nothing has moved.
+// TestNobodyIsHeard: the port of speakers is blocked between all nodes, and each speaker
+// reports so; then the API server stops. For a minute each address is answered by its owner
+// and by nobody else. When both are back nothing has moved, and new Services are announced
+// as soon as the nodes reach the API server again.
 func TestNobodyIsHeard(t *testing.T) {
 	names := twenty(t, "deaf", "10.77.0.60-10.77.0.79")
 	for _, app := range []string{"deaf", "heard"} {

@@ -22,7 +22,9 @@ const (
 // API server is unreachable. Were the failure passed on, client-go would try again
 // after delays that double to a minute (defaultBackoffMax and its jitter, in
 // client-go's reflector.go), and Berth would be blind for that long after the API
-// server is back. Any other request fails at once and is left to whoever made it.
+// server is back. Any other request fails at once and is left to whoever made it. A
+// bearer token that expires meanwhile costs one more attempt: the answer is 401 then, and
+// client-go asks again with a new one.
 type patient struct {
 	next   http.RoundTripper
 	outage *outage

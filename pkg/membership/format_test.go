@@ -1,13 +1,13 @@
 package membership
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -170,9 +170,9 @@ func TestOnlyWhatIsUnderstoodIsContact(t *testing.T) {
 func TestAMemberThatIsNotUnderstood(t *testing.T) {
 	checkLeaks(t)
 	startForeigner(t, []byte{2, 7, 2, 3})
-	var lines bytes.Buffer
+	lines := &guarded{}
 	config := configOf(t, 2)
-	config.Logger = slog.New(slog.NewTextHandler(&lines, nil))
+	config.Logger = slog.New(slog.NewTextHandler(lines, nil))
 	m := start(t, config, 3)
 	m.awaitMembers(t, 2, 3)
 	m.await(t, "settled", m.Settled)
@@ -195,4 +195,25 @@ func TestAMemberThatIsNotUnderstood(t *testing.T) {
 			t.Errorf("it does not log once: %s", want)
 		}
 	}
+}
+
+// guarded is text that may be read while others write it: goroutines of memberlist log
+// something more when it has shut down.
+type guarded struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// Write implements [io.Writer].
+func (g *guarded) Write(p []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.text.Write(p)
+}
+
+// String returns what was written.
+func (g *guarded) String() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.text.String()
 }

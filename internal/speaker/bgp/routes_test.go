@@ -327,8 +327,8 @@ func TestConfigurationChangesAsOne(t *testing.T) {
 	w.tells("tor")
 }
 
-// TestPlansWaitForTheSweep: peers are told nothing by a new configuration before every
-// address has been reconciled by it, however often there is something else to plan.
+// TestPlansWaitForTheSweep: no plan applies a new configuration before every address has
+// been reconciled by it, however often there is something else to plan.
 func TestPlansWaitForTheSweep(t *testing.T) {
 	w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
 	w.tells("tor 192.0.2.10/32")

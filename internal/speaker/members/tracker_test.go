@@ -219,7 +219,7 @@ func TestWhatChangedIsRequeued(t *testing.T) {
 			}, "[]", true},
 			{"its speaker is killed: what it claims is remembered",
 				func() { w.died("node2", true) }, "[]", true},
-			{"its graces ends", func() { time.Sleep(graces.Silence) }, "[]", true},
+			{"its grace period ends", func() { time.Sleep(graces.Silence) }, "[]", true},
 			{"it is forgotten, and its claims with it", func() { delete(w.Others, "node2") }, "[]", true},
 		} {
 			step.change()

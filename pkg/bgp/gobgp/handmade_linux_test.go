@@ -394,7 +394,7 @@ func TestARouterThatTakesNothing(t *testing.T) {
 	})
 	most, round := before, 0
 	start := time.Now()
-	for sessionOf(s, "bad").Since.Equal(badSince) && time.Since(start) < 30*time.Second {
+	for sessionOf(s, "bad").Since.Equal(badSince) && time.Since(start) < time.Minute {
 		round++
 		s.Set(state(round), true)
 		time.Sleep(100 * time.Millisecond)
@@ -411,12 +411,13 @@ func TestARouterThatTakesNothing(t *testing.T) {
 		return strings.Contains(sessionOf(s, "bad").Ended,
 			"the router has taken nothing of what it was sent for 10s")
 	})
-	if took < 8*time.Second || took > 25*time.Second {
+	if took < 8*time.Second || took >= time.Minute {
 		t.Errorf("the session ended after %s", took)
 	}
-	// Until the kernel's buffers are full, the router seems to take something. However
-	// often it asks, it is sent all at most once in refreshPause.
-	if most > before+48 || engine.refreshes > 1+int(took/refreshPause) {
+	// Until the kernel's buffers are full, the router seems to take something; on a busy
+	// machine that takes long. However often it asks, it is sent all at most once in
+	// refreshPause: what it asks for in one second would be gigabytes.
+	if most > before+128 || engine.refreshes > 1+int(took/refreshPause) {
 		t.Errorf("the heap has grown from %.1f to %.1f MB, and all were sent again %d times", before, most,
 			engine.refreshes)
 	}
