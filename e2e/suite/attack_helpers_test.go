@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -116,6 +117,22 @@ func announcers(t *testing.T, addr netip.Addr) []string {
 		}
 	}
 	return nodes
+}
+
+// defaultOf reads the default of a setting that is a time, by the name of its variable, where users do.
+func defaultOf(t *testing.T, variable string) time.Duration {
+	t.Helper()
+	for line := range strings.Lines(string(must(t)(os.ReadFile(root + "/docs/settings.md")))) {
+		if cells := strings.Split(line, "|"); len(cells) > 3 && strings.Trim(cells[2], " `") == variable {
+			value, err := time.ParseDuration(strings.Trim(cells[3], " `"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return value
+		}
+	}
+	t.Fatalf("no setting %s in docs/settings.md", variable)
+	return 0
 }
 
 // withSettings runs the speakers with further settings, by the environment, until the test ends.

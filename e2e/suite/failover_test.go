@@ -170,6 +170,27 @@ func (e *eyes) longest(addresses []netip.Addr, from, to time.Time) (loss time.Du
 	return loss, at
 }
 
+// tell writes into the test's log what the client lost of each address, and who said meanwhile to have it.
+func (e *eyes) tell(t *testing.T, from, to time.Time) {
+	t.Helper()
+	said := map[netip.Addr]map[string]int{}
+	for _, c := range e.capture.Claims(from) {
+		if said[c.Addr] == nil {
+			said[c.Addr] = map[string]int{}
+		}
+		if c.At.Before(to) {
+			said[c.Addr][nodeOf(t, c.MAC.String())]++
+		}
+	}
+	for _, addr := range e.addresses {
+		if o := e.traffic.Outage(addr, from, to); o.Lost > 0 {
+			t.Logf("%s: %d of %d probes lost, %d of them answered late, %d ms at most, the last %d ms after the "+
+				"beginning; claimed by %v",
+				addr, o.Lost, o.Sent, o.Late, o.Longest.Milliseconds(), o.Last.Milliseconds(), said[addr])
+		}
+	}
+}
+
 // clear fails the test if two nodes answered for one address for too long.
 func (e *eyes) clear(t *testing.T, since time.Time) {
 	t.Helper()
@@ -298,6 +319,7 @@ func (trial trial) run(t *testing.T, addresses []netip.Addr) {
 	if loss > trial.limit {
 		t.Errorf("the client lost %s for %d ms, want at most %d",
 			at, loss.Milliseconds(), trial.limit.Milliseconds())
+		e.tell(t, from, to)
 	}
 	for _, addr := range owned {
 		if moved := next[addr] != victim; moved != trial.moves {
@@ -310,6 +332,7 @@ func (trial trial) run(t *testing.T, addresses []netip.Addr) {
 	end := e.served(t)
 	if loss, at := e.longest(addresses, to, end); loss > trial.backLimit {
 		t.Errorf("the client lost %s for %d ms when it was mended", at, loss.Milliseconds())
+		e.tell(t, to, end)
 	}
 	for addr, node := range e.owners(t) {
 		if node != next[addr] {
@@ -344,7 +367,9 @@ func checkAllRestart(t *testing.T, addresses []netip.Addr) {
 		whole(t)
 		to := e.served(t)
 		loss, _ := e.longest(addresses, from, to)
-		longest = max(longest, loss)
+		if longest = max(longest, loss); loss > fewLost {
+			e.tell(t, from, to)
+		}
 		from = to
 		for addr, node := range e.owners(t) {
 			if node != before[addr] {

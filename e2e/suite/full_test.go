@@ -7,9 +7,15 @@ import (
 )
 
 // full reports whether all of the suite runs, as `make e2e-full` has it: also what takes minutes or is seldom
-// needed. Whoever asks for tests by name means these, whatever they take.
+// needed. $BERTH_E2E_FULL says it, 1 or 0. Without it, whoever asks for tests by name means all of them.
 func full() bool {
-	return os.Getenv("BERTH_E2E_FULL") != "" || flag.Lookup("test.run").Value.String() != ""
+	switch os.Getenv("BERTH_E2E_FULL") {
+	case "":
+		return flag.Lookup("test.run").Value.String() != ""
+	case "0":
+		return false
+	}
+	return true
 }
 
 // fullOnly skips a test, or the rest of it, where the suite is to be quick. What is skipped must not be the

@@ -18,21 +18,19 @@ import (
 // TestControlPlaneOutage: the API server is away and the speakers' port is blocked on all nodes, for longer
 // than the limit after which a speaker takes itself for isolated. What the cluster serves it goes on to
 // serve: no route is withdrawn, each address of the LAN is answered for by one node, and clients lose
-// nothing.
+// nothing. Afterwards new Services are given addresses.
 func TestControlPlaneOutage(t *testing.T) {
 	if _, err := os.Stat("/usr/lib/frr/bgpd"); err != nil {
 		t.Fatal("needs FRR: `make deps` installs it")
 	}
-	const limit = 10 * time.Second
-	withSettings(t, "BERTH_ISOLATION_TIMEOUT="+limit.String())
+	limit := defaultOf(t, "BERTH_ISOLATION_TIMEOUT")
 	router(t, peering.Router{Host: lab.HostRouter})
-	sessions, manifests := peers("outage", lab.RouterAddresses)
-	apply(t, manifests)
-	addresses := aDualStack(t, "outage", spans(247, 248))
+	apply(t, peers("outage", lab.RouterAddresses))
+	addresses := aDualStack(t, "outage", spans(247, 247))
 	apply(t, peering.Announced("outage-bgp", "198.51.100.32/32, 2001:db8:100::32/128", ""))
 	apply(t, echo("outage-bgp", "outage", "externalTrafficPolicy: Local"))
 	routed := addressesOf(t, "outage-bgp")
-	for _, peer := range sessions {
+	for _, peer := range peerNames("outage") {
 		established(t, peer)
 	}
 	routedTo(t, lab.HostRouter, routed, cluster.NodeNames()...)
@@ -52,7 +50,7 @@ func TestControlPlaneOutage(t *testing.T) {
 	})
 	t.Cleanup(func() { mendControlPlane(t) })
 	start := time.Now()
-	// One that is killed stays in the Service by which pods reach it, and they find it at once when it is back.
+	// One that is killed stays in the Service by which pods reach it: they find it at once when it is back.
 	if err := cluster.Component(lab.APIServer).Kill(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -114,6 +112,7 @@ func TestControlPlaneOutage(t *testing.T) {
 		t.Errorf("owners are %v afterwards, and were %v", after, before)
 	}
 	stillRouted(t, routed)
+	apply(t, pool("outage-after", spans(248, 248)))
 	apply(t, service("outage-after", "outage", ""))
 	eventually(t, time.Minute, "a new Service has an address", func() (bool, string) {
 		got := address(t, "outage-after")
