@@ -67,7 +67,8 @@ demo-down: bin/lab ## End the demo's cluster.
 e2e: deps images ## Run the lab suite: Berth in a real cluster, judged from outside.
 	./hack/e2e
 
-kubetest: deps images ## Run Kubernetes' own tests of load balancers against Berth in the lab; PROXY_MODE=nftables.
+kubetest: deps images ## Run Kubernetes' own tests of load balancers against Berth in the lab; ANNOUNCE=layer2|bgp PROXY_MODE=nftables LONG=yes.
+	cd e2e/kubetest && GOWORK=off CGO_ENABLED=0 go test .
 	./hack/kubetest
 
 bench-failover: deps images ## Measure in the lab what a client loses when nodes fail; RUNS=20 SCENARIOS=regexp MINUTES=10.

@@ -18,6 +18,29 @@ import (
 // and does no harm to others. The first router takes the nodes as docs/bgp.md says and has a session for each
 // family; the second one has a password and both families over one session.
 func TestBGP(t *testing.T) {
+	ofCluster, ofLocal := routedServices(t)
+
+	t.Run("sessions", func(t *testing.T) { checkSessions(t) })
+	t.Run("cluster", func(t *testing.T) {
+		routedTo(t, lab.HostRouter, ofCluster, cluster.NodeNames()...)
+		fetched(t, ofCluster, false)
+		// Other numbers are told after half a minute.
+		eventually(t, time.Minute, "the Service says which nodes announce it", func() (bool, string) {
+			got := condition(t, "service routed-cluster", "berth.io/BGPAnnounced")
+			return strings.HasPrefix(got, "Announced: ") &&
+				strings.Contains(got, "from 3 nodes (node1, node2, node3) to "), got
+		})
+	})
+	t.Run("local", func(t *testing.T) { checkLocal(t, ofLocal, ofCluster) })
+	t.Run("second router", func(t *testing.T) { checkSecondRouter(t, ofCluster) })
+	t.Run("MetalLB's manifests", checkMetalLB)
+	t.Run("by layer 2 as well", checkBothWays)
+}
+
+// routedServices has all nodes announce two Services with a pod on each node to a router, and returns the
+// addresses of both: one has traffic policy Cluster, the other Local.
+func routedServices(t *testing.T) (ofCluster, ofLocal []netip.Addr) {
+	t.Helper()
 	if _, err := os.Stat("/usr/lib/frr/bgpd"); err != nil {
 		t.Fatal("needs FRR: `make deps` installs it")
 	}
@@ -29,24 +52,7 @@ func TestBGP(t *testing.T) {
 	apply(t, echo("routed-cluster", "routed", "externalTrafficPolicy: Cluster")+"---\n"+
 		echo("routed-local", "routed", "externalTrafficPolicy: Local"))
 	kubectl(t, "rollout", "status", "deployment/routed", "--timeout=60s")
-	cluster4 := addressesOf(t, "routed-cluster")
-	local := addressesOf(t, "routed-local")
-
-	t.Run("sessions", func(t *testing.T) { checkSessions(t) })
-	t.Run("cluster", func(t *testing.T) {
-		routedTo(t, lab.HostRouter, cluster4, cluster.NodeNames()...)
-		fetched(t, cluster4, false)
-		// Other numbers are told after half a minute.
-		eventually(t, time.Minute, "the Service says which nodes announce it", func() (bool, string) {
-			got := condition(t, "service routed-cluster", "berth.io/BGPAnnounced")
-			return strings.HasPrefix(got, "Announced: ") &&
-				strings.Contains(got, "from 3 nodes (node1, node2, node3) to "), got
-		})
-	})
-	t.Run("local", func(t *testing.T) { checkLocal(t, local, cluster4) })
-	t.Run("second router", func(t *testing.T) { checkSecondRouter(t, cluster4) })
-	t.Run("MetalLB's manifests", checkMetalLB)
-	t.Run("by layer 2 as well", checkBothWays)
+	return addressesOf(t, "routed-cluster"), addressesOf(t, "routed-local")
 }
 
 // router runs FRR until the test ends.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -47,6 +48,8 @@ are removed first. Ctrl-C, or a failure, takes everything down again.`,
 			"10.78.0.0/24, fd78::/64")
 	flags.DurationVar(&options.NodeGrace, "node-grace", 8*time.Second,
 		"how long a node may be silent before it is NotReady")
+	flags.TextVar(&options.DNS, "dns", netip.Addr{},
+		"address at which pods ask for names; the lab itself runs no DNS")
 	flags.StringVar(&options.KubernetesBinary, "kubernetes", "",
 		"multi-call Kubernetes binary to use instead of building one")
 	flags.StringArrayVar(&options.APIServerFlags, "apiserver-flag", nil,
@@ -77,8 +80,8 @@ func newBuild() *cobra.Command {
 Files there that belong to older sources may be deleted at any time.
 
 With --ingress it builds an image of the ingress controller too, and prints the path of its
-archive. With --kubetest it builds Kubernetes' own tests of load balancers, and prints the paths
-of their program and of the image that their pods run.`,
+archive. With --kubetest it builds what "make kubetest" needs, and prints the paths of the program
+of the tests and of the image that their pods run.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, out, progress := cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr()
@@ -106,7 +109,6 @@ of their program and of the image that their pods run.`,
 	}
 	cmd.Flags().BoolVar(&ingress, "ingress", false, "build the ingress controller too")
 	cmd.Flags().BoolVar(&kubetest, "kubetest", false, "build Kubernetes' own tests of load balancers too")
-	cmd.MarkFlagsMutuallyExclusive("ingress", "kubetest")
 	return cmd
 }
 
