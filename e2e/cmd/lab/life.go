@@ -71,7 +71,7 @@ It also removes what a lab left that ended half way. It is no error if there is 
 }
 
 func newBuild() *cobra.Command {
-	var kubetest, ingress bool
+	var kubetest, ingress, conformance bool
 	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Build what \"lab up\" needs, if it is not in the cache",
@@ -81,7 +81,8 @@ Files there that belong to older sources may be deleted at any time.
 
 With --ingress it builds an image of the ingress controller too, and prints the path of its
 archive. With --kubetest it builds what "make kubetest" needs, and prints the paths of the program
-of the tests and of the image that their pods run.`,
+of the tests and of the image that their pods run. With --conformance it builds the conformance
+suite of Gateway API, and prints the paths of its program and of the images that its pods run.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, out, progress := cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr()
@@ -104,11 +105,23 @@ of the tests and of the image that their pods run.`,
 				}
 				fmt.Fprintf(out, "%s\n%s\n", program, image)
 			}
+			if conformance {
+				program, images, err := lab.BuildConformance(ctx, progress)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(out, program)
+				for _, image := range images {
+					fmt.Fprintln(out, image)
+				}
+			}
 			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&ingress, "ingress", false, "build the ingress controller too")
 	cmd.Flags().BoolVar(&kubetest, "kubetest", false, "build Kubernetes' own tests of load balancers too")
+	cmd.Flags().BoolVar(&conformance, "conformance", false, "build the conformance suite of Gateway API too")
+	cmd.MarkFlagsMutuallyExclusive("ingress", "kubetest", "conformance")
 	return cmd
 }
 
