@@ -65,8 +65,9 @@ func (h *Host) get(ctx context.Context, url string, v any) error {
 	return nil
 }
 
-// get asks the API server for what is at a path.
-func (a *API) get(ctx context.Context, path string, v any) error {
+// Get asks the API server as administrator for what is at a path. The answer is decoded into v unless v is
+// nil.
+func (a *API) Get(ctx context.Context, path string, v any) error {
 	return a.lab.Host(HostControlPlane).get(ctx, a.lab.options.Families.apiURL()+path, v)
 }
 
@@ -78,7 +79,7 @@ func (a *API) checkNodeReady(ctx context.Context, node string, since time.Time) 
 		} `json:"spec"`
 	}
 	path := "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/" + node
-	if err := a.get(ctx, path, &lease); err != nil {
+	if err := a.Get(ctx, path, &lease); err != nil {
 		return err
 	}
 	if lease.Spec.RenewTime.Before(since) {
@@ -105,7 +106,7 @@ func (a *API) nodeConditions(ctx context.Context, node string) (nodeConditions, 
 			Conditions nodeConditions `json:"conditions"`
 		} `json:"status"`
 	}
-	err := a.get(ctx, "/api/v1/nodes/"+node, &object)
+	err := a.Get(ctx, "/api/v1/nodes/"+node, &object)
 	return object.Status.Conditions, err
 }
 
@@ -143,5 +144,5 @@ func (n *Node) checkProxy(ctx context.Context) error {
 
 // checkDefaultServiceAccount returns nil once pods can be created in the namespace default.
 func (a *API) checkDefaultServiceAccount(ctx context.Context) error {
-	return a.get(ctx, "/api/v1/namespaces/default/serviceaccounts/default", nil)
+	return a.Get(ctx, "/api/v1/namespaces/default/serviceaccounts/default", nil)
 }

@@ -98,7 +98,7 @@ func (a *API) reportedAddresses(ctx context.Context, node string) ([]netip.Addr,
 			} `json:"addresses"`
 		} `json:"status"`
 	}
-	if err := a.get(ctx, "/api/v1/nodes/"+node, &object); err != nil {
+	if err := a.Get(ctx, "/api/v1/nodes/"+node, &object); err != nil {
 		return nil, err
 	}
 	var out []netip.Addr

@@ -54,11 +54,11 @@ func (a Addresses) LinkLocal() netip.Addr {
 // the network behind the router, 10.88.0.0/24 and fd88::/64. Behind router2, ext has others in 10.89.0.0/24
 // and fd89::/64.
 var (
-	RouterAddresses       = lanAddresses(1)
-	ControlPlaneAddresses = lanAddresses(2)
-	Router2Addresses      = lanAddresses(3)
-	ClientAddresses       = lanAddresses(100)
-	StrangerAddresses     = lanAddresses(66)
+	RouterAddresses       = LANAddresses(1)
+	ControlPlaneAddresses = LANAddresses(2)
+	Router2Addresses      = LANAddresses(3)
+	ClientAddresses       = LANAddresses(100)
+	StrangerAddresses     = LANAddresses(66)
 	ExtAddresses          = Addresses{netip.MustParseAddr("10.88.0.100"), netip.MustParseAddr("fd88::100")}
 
 	routerFarAddresses  = Addresses{netip.MustParseAddr("10.88.0.1"), netip.MustParseAddr("fd88::1")}
@@ -67,14 +67,14 @@ var (
 )
 
 // NodeAddresses returns the addresses of node i, counted from 1: 10.77.0.1i and fd77::1i.
-func NodeAddresses(i int) Addresses { return lanAddresses(10 + i) }
+func NodeAddresses(i int) Addresses { return LANAddresses(10 + i) }
 
 // NodeName returns the name of node i, counted from 1.
 func NodeName(i int) string { return "node" + strconv.Itoa(i) }
 
-// lanAddresses writes the same decimal digits at the end of both addresses, so that a person sees they belong
-// together.
-func lanAddresses(host int) Addresses {
+// LANAddresses returns the addresses on the LAN of eth0 that end in this number. Both are written with the
+// same decimal digits, 10.77.0.150 and fd77::150, so that a person sees they belong together.
+func LANAddresses(host int) Addresses {
 	return Addresses{
 		V4: netip.MustParseAddr(fmt.Sprintf("10.77.0.%d", host)),
 		V6: netip.MustParseAddr(fmt.Sprintf("fd77::%d", host)),

@@ -3,7 +3,6 @@ package product
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -153,11 +152,7 @@ func speakersAgree(ctx context.Context, l *lab.Lab) error {
 			} `json:"status"`
 		} `json:"items"`
 	}
-	text, err := l.API().Kubectl(ctx, "get", "--raw", "/apis/berth.io/v1beta1/speakers")
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(text, &list); err != nil {
+	if err := l.API().Get(ctx, "/apis/berth.io/v1beta1/speakers", &list); err != nil {
 		return err
 	}
 	if len(list.Items) != len(l.NodeNames()) {

@@ -12,8 +12,9 @@ import (
 func TestShrunkPool(t *testing.T) {
 	apply(t, web("shrunk", "node1"))
 	kubectl(t, "rollout", "status", "deployment/shrunk", "--timeout=60s")
-	apply(t, pool("shrunk", "10.77.0.112-10.77.0.115"))
-	apply(t, service("shrunk", "shrunk", "loadBalancerIP: 10.77.0.115"))
+	f := first()
+	apply(t, pool("shrunk", f.span(112, 115)))
+	apply(t, service("shrunk", "shrunk", "loadBalancerIP: "+f.at(115)))
 	addr := hasAddress(t, "shrunk")
 	served(t, addr)
 	// Asking for nothing any more, the Service keeps what it has.
@@ -22,11 +23,12 @@ func TestShrunkPool(t *testing.T) {
 
 	client := startTraffic(t, addr, untilSure)
 	kubectl(t, "patch", "ipaddresspool", "shrunk", "--type=merge", "-p",
-		`{"spec":{"addresses":["10.77.0.112-10.77.0.114"]}}`)
+		fmt.Sprintf(`{"spec":{"addresses":[%q]}}`, f.span(112, 114)))
 	eventually(t, 5*time.Second, "the pool tells of it", func() (bool, string) {
 		got := get(t, "get ipaddresspool shrunk", ".status.outOfRange") +
 			condition(t, "ipaddresspool shrunk", "OutOfRange")
-		return strings.HasPrefix(got, `["10.77.0.115"]HeldOutside: Services hold 1 address that`), got
+		want := fmt.Sprintf("[%q]HeldOutside: Services hold 1 address that", f.at(115))
+		return strings.HasPrefix(got, want), got
 	})
 	eventually(t, 5*time.Second, "more traffic", func() (bool, string) {
 		requests, _, _ := client.count()
@@ -43,9 +45,9 @@ func TestShrunkPool(t *testing.T) {
 	kubectl(t, "patch", "ipaddresspool", "shrunk", "--type=merge", "-p", `{"spec":{"onShrink":"Move"}}`)
 	eventually(t, 5*time.Second, "the Service moves", func() (bool, string) {
 		got := address(t, "shrunk")
-		return got == "10.77.0.112", got
+		return got == f.at(112), got
 	})
-	served(t, "10.77.0.112")
+	served(t, f.at(112))
 }
 
 // TestReplacedPool: a pool that is deleted and created again with the same
@@ -53,7 +55,7 @@ func TestShrunkPool(t *testing.T) {
 func TestReplacedPool(t *testing.T) {
 	apply(t, web("replaced", "node1"))
 	kubectl(t, "rollout", "status", "deployment/replaced", "--timeout=60s")
-	apply(t, pool("replaced", "10.77.0.116-10.77.0.117"))
+	apply(t, pool("replaced", spans(116, 117)))
 	apply(t, service("replaced", "replaced", ""))
 	addr := hasAddress(t, "replaced")
 	served(t, addr)
@@ -61,7 +63,7 @@ func TestReplacedPool(t *testing.T) {
 	client := startTraffic(t, addr, untilSure)
 	kubectl(t, "delete", "ipaddresspool", "replaced")
 	time.Sleep(3 * time.Second)
-	apply(t, pool("replaced", "10.77.0.116-10.77.0.117"))
+	apply(t, pool("replaced", spans(116, 117)))
 	eventually(t, 5*time.Second, "the new pool counts the address", func() (bool, string) {
 		got := get(t, "get ipaddresspool replaced", ".status.assigned")
 		return got == "1", got
@@ -78,18 +80,21 @@ func TestReplacedPool(t *testing.T) {
 
 // TestPoolRules: what a pool may say of who gets what, seen from outside.
 func TestPoolRules(t *testing.T) {
-	apply(t, pool("rules", "10.77.0.10-10.77.0.13, 10.77.0.104-10.77.0.107"))
+	f := first()
+	apply(t, pool("rules", f.span(10, 13)+", "+f.span(104, 107)))
+	exclude := func(more string, entries ...string) string {
+		return fmt.Sprintf(`{"spec":{"exclude":%s,%s}}`, toJSON(entries), more)
+	}
 	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p",
-		`{"spec":{"exclude":["10.77.0.10","10.77.0.104-10.77.0.105"],`+
-			`"quotaPerNamespace":1,"reuseDelay":"3s"}}`)
-	// The nodes have 10.77.0.11 to .13; .10, .104 and .105 are excluded.
+		exclude(`"quotaPerNamespace":1,"reuseDelay":"3s"`, f.at(10), f.span(104, 105)))
+	// The nodes have those that end in 11 to 13; 10, 104 and 105 are excluded.
 	eventually(t, 5*time.Second, "excluded are counted", func() (bool, string) {
-		got := get(t, "get ipaddresspool rules", ".status.excludedIPv4") + " " +
-			get(t, "get ipaddresspool rules", ".status.availableIPv4")
+		got := show(t, "get ipaddresspool rules",
+			fmt.Sprintf("{.status.excluded%[1]s} {.status.available%[1]s}", f))
 		return got == "6 2", got
 	})
 	apply(t, service("rules1", "rules", ""))
-	if got := hasAddress(t, "rules1"); got != "10.77.0.106" {
+	if got := hasAddress(t, "rules1"); got != f.at(106) {
 		t.Errorf("got %s, want the first that is neither excluded nor a node's", got)
 	}
 	apply(t, service("rules2", "rules", ""))
@@ -106,12 +111,13 @@ func TestPoolRules(t *testing.T) {
 		`{"spec":{"quotaPerNamespace":2,"drain":true}}`)
 	pending("pool rules: drain is true: the pool gives nothing new (PoolDraining)")
 	kubectl(t, "patch", "ipaddresspool", "rules", "--type=merge", "-p",
-		`{"spec":{"drain":false,"exclude":["10.77.0.10","10.77.0.104-10.77.0.105","10.77.0.107"]}}`)
-	pending("pool rules: every IPv4 address is held or not given out, such as 10.77.0.11: node node1 has it")
+		exclude(`"drain":false`, f.at(10), f.span(104, 105), f.at(107)))
+	pending(fmt.Sprintf("pool rules: every %s address is held or not given out, "+
+		"such as %s: node node1 has it", f, f.at(11)))
 	kubectl(t, "delete", "service", "rules1")
 	// What comes free rests; then the oldest that waits for it gets it.
 	apply(t, service("rules3", "rules", ""))
-	want := "pool rules: every IPv4 address is held or rests, the first until "
+	want := fmt.Sprintf("pool rules: every %s address is held or rests, the first until ", f)
 	eventually(t, 5*time.Second, want, func() (bool, string) {
 		got := condition(t, "service rules3", "berth.io/AddressAssigned")
 		return strings.Contains(got, want), got
@@ -121,14 +127,15 @@ func TestPoolRules(t *testing.T) {
 	}
 	eventually(t, 10*time.Second, "the rest is over", func() (bool, string) {
 		got := address(t, "rules2")
-		return got == "10.77.0.106", condition(t, "service rules2", "berth.io/AddressAssigned")
+		return got == f.at(106), condition(t, "service rules2", "berth.io/AddressAssigned")
 	})
 	const kind = "apiVersion: berth.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: rules}\n"
-	got := refused(t, kind+"spec: {addresses: [10.77.0.104/30], exclude: [10.77.0.9-10.77.0.1]}\n")
+	got := refused(t, fmt.Sprintf("%sspec: {addresses: [%s], exclude: [%s]}\n",
+		kind, f.span(104, 107), f.span(9, 1)))
 	if !strings.Contains(got, "the range is inverted") {
 		t.Errorf("an inverted exclusion is refused with %s", got)
 	}
-	got = refused(t, kind+"spec: {addresses: [10.77.0.104/30], reuseDelay: -1s}\n")
+	got = refused(t, fmt.Sprintf("%sspec: {addresses: [%s], reuseDelay: -1s}\n", kind, f.span(104, 107)))
 	if !strings.Contains(got, "must be from 0s to 8760h") {
 		t.Errorf("a negative delay is refused with %s", got)
 	}

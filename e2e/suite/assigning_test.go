@@ -2,10 +2,13 @@ package suite
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/berth-lb/berth/e2e/lab"
 	"github.com/berth-lb/berth/e2e/product"
 )
 
@@ -14,7 +17,8 @@ import (
 func TestStraightLine(t *testing.T) {
 	apply(t, web("line", "node1"))
 	kubectl(t, "rollout", "status", "deployment/line", "--timeout=60s")
-	apply(t, pool("line", "10.77.0.150-10.77.0.159", "node3"))
+	f := first()
+	apply(t, pool("line", f.span(150, 159), "node3"))
 	apply(t, service("line", "line", ""))
 
 	var addr string
@@ -29,14 +33,14 @@ func TestStraightLine(t *testing.T) {
 	if assigned > 3*time.Second {
 		t.Errorf("the address took %s; a second is promised", assigned)
 	}
-	if addr != "10.77.0.150" {
+	if addr != f.at(150) {
 		t.Errorf("address is %s, want the first of the pool", addr)
 	}
 	if owner := ownedBy(t, addr, "node3"); field(line, "node") != "node1" {
 		t.Errorf("the owner %s has no pod, so node1 must serve: %s", owner, line)
 	}
 	got := condition(t, "service line", "berth.io/AddressAssigned")
-	if got != "Assigned: 10.77.0.150 from pool line." {
+	if got != "Assigned: "+f.at(150)+" from pool line." {
 		t.Errorf("condition of the Service is %q", got)
 	}
 	if got := get(t, "get service line", ".status.loadBalancer.ingress[0].ipMode"); got != "VIP" {
@@ -44,11 +48,12 @@ func TestStraightLine(t *testing.T) {
 	}
 	eventually(t, 5*time.Second, "pool counts", func() (bool, string) {
 		got := get(t, "get ipaddresspool line", ".status.assigned") + " of " +
-			get(t, "get ipaddresspool line", ".status.availableIPv4")
+			get(t, "get ipaddresspool line", ".status.available"+string(f))
 		return got == "1 of 9", got
 	})
 	eventually(t, 5*time.Second, "the Speaker object of the owner tells", func() (bool, string) {
-		got := get(t, "get speaker node3", `.status.layer2.announcements[?(@.address=="10.77.0.150")]`)
+		got := get(t, "get speaker node3",
+			fmt.Sprintf(`.status.layer2.announcements[?(@.address=="%s")]`, f.at(150)))
 		return strings.Contains(got, `"services":["default/line"]`) &&
 			strings.Contains(got, `"links":["eth0"]`), got
 	})
@@ -62,24 +67,27 @@ func TestStraightLine(t *testing.T) {
 	}
 }
 
-// TestAnotherFamily: IPv6 is assigned and announced by neighbor discovery.
+// TestAnotherFamily: a Service that names the families in the other order than the cluster has its addresses
+// in that order, and both are announced.
 func TestAnotherFamily(t *testing.T) {
-	apply(t, web("six", "node1"))
-	apply(t, pool("six", "10.77.0.160/31, fd77::160/127"))
-	apply(t, service("six", "six", "ipFamilyPolicy: RequireDualStack\n  ipFamilies: [IPv6, IPv4]"))
+	needsBoth(t, "there is no other order")
+	order := families()
+	slices.Reverse(order)
+	apply(t, web("other", "node1"))
+	apply(t, pool("other", spans(160, 161)))
+	apply(t, service("other", "other", fmt.Sprintf("%s\n  ipFamilies: [%s, %s]",
+		everyFamily(), order[0], order[1])))
+	want := []string{order[0].at(160), order[1].at(160)}
 	eventually(t, 10*time.Second, "both addresses", func() (bool, string) {
-		got := address(t, "six")
-		return got == "fd77::160 10.77.0.160", got
+		got := address(t, "other")
+		return got == strings.Join(want, " "), got
 	})
-	for _, addr := range []string{"fd77::160", "10.77.0.160"} {
+	for _, addr := range want {
 		line, _ := served(t, addr)
 		if field(line, "node") != "node1" {
 			t.Errorf("%s: %s", addr, line)
 		}
-	}
-	out, err := cluster.Client().Exec(t.Context(), "ndisc6", "-1", "fd77::160", "eth0")
-	if err != nil || !strings.Contains(string(out), "02:00:0A:4D:00:") {
-		t.Errorf("ndisc6: %v\n%s", err, out)
+		ownedBy(t, addr)
 	}
 }
 
@@ -87,10 +95,11 @@ func TestAnotherFamily(t *testing.T) {
 // own address, and only a node with a pod owns the address.
 func TestLocalTraffic(t *testing.T) {
 	checkOwnerFollowsPod(t, func(addr, node string) {
+		client := familyOf(netip.MustParseAddr(addr)).of(lab.ClientAddresses)
 		eventually(t, 5*time.Second, node+" serves", func() (bool, string) {
 			line, _ := served(t, addr)
-			if !strings.HasPrefix(field(line, "client"), "10.77.0.100:") {
-				t.Errorf("got %q, want it for client 10.77.0.100", line)
+			if from, err := netip.ParseAddrPort(field(line, "client")); err != nil || from.Addr() != client {
+				t.Errorf("got %q, want it for client %s", line, client)
 			}
 			return field(line, "node") == node, line
 		})
@@ -98,24 +107,26 @@ func TestLocalTraffic(t *testing.T) {
 }
 
 // checkOwnerFollowsPod moves the only pod of a Service with traffic policy Local. Each time that a node owns
-// the address, because the pod is there, it is judged.
+// an address, because the pod is there, it is judged.
 func checkOwnerFollowsPod(t *testing.T, judge func(addr, node string)) {
 	t.Helper()
-	apply(t, pool("local", "10.77.0.162/31"))
-	apply(t, service("local", "local", "externalTrafficPolicy: Local"))
-	addr := hasAddress(t, "local")
+	apply(t, pool("local", spans(162, 163)))
+	apply(t, service("local", "local", "externalTrafficPolicy: Local\n  "+everyFamily()))
+	addresses := addressesOf(t, "local")
 	for _, node := range []string{"node1", "node2"} {
 		apply(t, web("local", node))
 		kubectl(t, "rollout", "status", "deployment/local", "--timeout=60s")
-		ownedBy(t, addr, node)
-		judge(addr, node)
+		for _, addr := range addresses {
+			ownedBy(t, addr.String(), node)
+			judge(addr.String(), node)
+		}
 	}
 }
 
 // TestNoSharingUnasked: every Service has an address of its own, and none is
 // given out twice.
 func TestNoSharingUnasked(t *testing.T) {
-	apply(t, pool("share", "10.77.0.164/30"))
+	apply(t, pool("share", spans(164, 167)))
 	seen := map[string]string{}
 	for i := range 4 {
 		name := fmt.Sprintf("share%d", i)
@@ -127,8 +138,8 @@ func TestNoSharingUnasked(t *testing.T) {
 		seen[addr] = name
 	}
 	apply(t, service("share-late", "share", ""))
-	want := "PoolsExhausted: No pool gives an IPv4 address: pool share: " +
-		"every IPv4 address is held (PoolFull)."
+	want := fmt.Sprintf("PoolsExhausted: No pool gives an %[1]s address: pool share: "+
+		"every %[1]s address is held (PoolFull).", first())
 	eventually(t, 5*time.Second, want, func() (bool, string) {
 		got := condition(t, "service share-late", "berth.io/AddressAssigned")
 		return got == want, got
@@ -142,14 +153,16 @@ func TestNoSharingUnasked(t *testing.T) {
 }
 
 // TestGivingBack: when a Service goes, or is no longer of type LoadBalancer,
-// its address is free and nobody answers for it.
+// its addresses are free and nobody answers for them.
 func TestGivingBack(t *testing.T) {
 	apply(t, web("back", "node1"))
-	apply(t, pool("back", "10.77.0.168/32"))
+	apply(t, pool("back", spans(168, 168)))
 	for _, way := range []struct{ name, verb string }{{"back1", "delete"}, {"back2", "change type"}} {
-		apply(t, service(way.name, "back", ""))
-		addr := hasAddress(t, way.name)
-		ownedBy(t, addr)
+		apply(t, service(way.name, "back", everyFamily()))
+		addresses := addressesOf(t, way.name)
+		for _, addr := range addresses {
+			ownedBy(t, addr.String())
+		}
 		if way.verb == "delete" {
 			kubectl(t, "delete", "service", way.name)
 		} else {
@@ -159,47 +172,57 @@ func TestGivingBack(t *testing.T) {
 				return got == `{"loadBalancer":{}}`, got
 			})
 		}
-		eventually(t, 5*time.Second, "nobody answers for "+addr, func() (bool, string) {
-			got := answers(t, addr)
-			return len(got) == 0, fmt.Sprint(got)
-		})
+		for _, addr := range addresses {
+			eventually(t, 5*time.Second, "nobody answers for "+addr.String(), func() (bool, string) {
+				got := answers(t, addr.String())
+				return len(got) == 0, fmt.Sprint(got)
+			})
+		}
 	}
 }
 
 // TestExcludedNode: the label takes a node out of the election.
 func TestExcludedNode(t *testing.T) {
 	apply(t, web("excluded", "node1", "node2", "node3"))
-	apply(t, pool("excluded", "10.77.0.169/32"))
-	apply(t, service("excluded", "excluded", ""))
-	addr := hasAddress(t, "excluded")
-	before := ownedBy(t, addr)
+	apply(t, pool("excluded", spans(169, 169)))
+	apply(t, service("excluded", "excluded", everyFamily()))
+	addresses := addressesOf(t, "excluded")
+	before := ownedBy(t, addresses[0].String())
 	const label = "node.kubernetes.io/exclude-from-external-load-balancers"
 	kubectl(t, "label", "node", before, label+"=")
 	cleanup(t, "label", "node", before, label+"-")
-	eventually(t, 10*time.Second, "another node owns it", func() (bool, string) {
-		got := answers(t, addr)
-		return len(got) == 1 && got[0] != before, fmt.Sprint(got)
-	})
-	after := answers(t, addr)
-	// It comes back as a candidate; the address stays where it is.
+	after := map[netip.Addr]string{}
+	for _, addr := range addresses {
+		eventually(t, 10*time.Second, "another node owns "+addr.String(), func() (bool, string) {
+			got := answers(t, addr.String())
+			if len(got) == 1 {
+				after[addr] = got[0]
+			}
+			return len(got) == 1 && got[0] != before, fmt.Sprint(got)
+		})
+	}
+	// It comes back as a candidate; the addresses stay where they are.
 	kubectl(t, "label", "node", before, label+"-")
 	time.Sleep(time.Second)
-	ownedBy(t, addr, after...)
+	for _, addr := range addresses {
+		ownedBy(t, addr.String(), after[addr])
+	}
 }
 
 // TestRequests: a Service gets the address or pool it asks for, in Berth's,
 // MetalLB's two and Kubernetes' spelling.
 func TestRequests(t *testing.T) {
-	apply(t, pool("asked", "10.77.0.170-10.77.0.179"))
+	f := first()
+	apply(t, pool("asked", f.span(170, 179)))
 	kubectl(t, "patch", "ipaddresspool", "asked", "--type=merge", "-p", `{"spec":{"autoAssign":false}}`)
 	for i, test := range []struct{ annotation, field, want string }{
-		{"berth.io/address-pool: asked", "", "10.77.0.170"},
-		{"metallb.io/address-pool: asked", "", "10.77.0.171"},
-		{"metallb.universe.tf/address-pool: asked", "", "10.77.0.172"},
-		{"berth.io/loadBalancerIPs: 10.77.0.175", "", "10.77.0.175"},
-		{"metallb.io/loadBalancerIPs: 10.77.0.176", "", "10.77.0.176"},
-		{"metallb.universe.tf/loadBalancerIPs: 10.77.0.174", "", "10.77.0.174"},
-		{"", "loadBalancerIP: 10.77.0.177", "10.77.0.177"},
+		{"berth.io/address-pool: asked", "", f.at(170)},
+		{"metallb.io/address-pool: asked", "", f.at(171)},
+		{"metallb.universe.tf/address-pool: asked", "", f.at(172)},
+		{"berth.io/loadBalancerIPs: " + f.at(175), "", f.at(175)},
+		{"metallb.io/loadBalancerIPs: " + f.at(176), "", f.at(176)},
+		{"metallb.universe.tf/loadBalancerIPs: " + f.at(174), "", f.at(174)},
+		{"", "loadBalancerIP: " + f.at(177), f.at(177)},
 	} {
 		name := fmt.Sprintf("asked%d", i)
 		manifest := service(name, "asked", test.field)
@@ -214,7 +237,7 @@ func TestRequests(t *testing.T) {
 	}
 	// Another load balancer's Service is left alone.
 	apply(t, service("asked-class", "asked", "loadBalancerClass: example.com/other"))
-	apply(t, service("asked-after", "asked", "loadBalancerIP: 10.77.0.178"))
+	apply(t, service("asked-after", "asked", "loadBalancerIP: "+f.at(178)))
 	hasAddress(t, "asked-after")
 	if got := get(t, "get service asked-class", ".status"); got != `{"loadBalancer":{}}` {
 		t.Errorf("status of a Service of another class: %s", got)

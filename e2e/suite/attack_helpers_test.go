@@ -31,8 +31,8 @@ type speakerState struct {
 // speakers reads the state of the speaker of each node.
 func speakers(t *testing.T) map[string]speakerState {
 	t.Helper()
-	out := kubectl(t, "get", "pods", "-n", system, "-l", product.SpeakerPods, "-o",
-		`jsonpath={range .items[*]}{.spec.nodeName} {.metadata.name} `+
+	out := show(t, "get pods -n "+system+" -l "+product.SpeakerPods,
+		`{range .items[*]}{.spec.nodeName} {.metadata.name} `+
 			`{.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready} `+
 			`{.status.containerStatuses[0].lastState.terminated.reason}{"\n"}{end}`)
 	states := map[string]speakerState{}
@@ -93,8 +93,7 @@ func bearable(t *testing.T, node string) int {
 // conflicts lists, as JSON, what all speakers say is wrong with any of these addresses.
 func conflicts(t *testing.T, addresses ...netip.Addr) []string {
 	t.Helper()
-	out := kubectl(t, "get", "speakers", "-o",
-		`jsonpath={range .items[*].status.layer2.conflicts[*]}{@}{"\n"}{end}`)
+	out := show(t, "get speakers", `{range .items[*].status.layer2.conflicts[*]}{@}{"\n"}{end}`)
 	var found []string
 	for line := range strings.Lines(out) {
 		for _, addr := range addresses {
@@ -173,13 +172,16 @@ func hostMAC(t *testing.T, host, link string) string {
 var anyMAC = regexp.MustCompile(`\b(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\b`)
 
 // answerers asks on a link of a host who has an address, so many times, and returns the link-layer addresses
-// of all who answer, sorted, each once.
+// of all who answer, sorted, each once. Asked once, it does not wait for further ones.
 func answerers(t *testing.T, host, link string, addr netip.Addr, times int) []string {
 	t.Helper()
 	command := []string{
 		"arping", "-c", strconv.Itoa(times), "-w", strconv.Itoa(times), "-I", link, addr.String(),
 	}
-	if addr.Is6() {
+	switch {
+	case addr.Is6() && times == 1:
+		command = []string{"ndisc6", "-1", "-r", "1", "-w", "1000", addr.String(), link}
+	case addr.Is6():
 		command = []string{"ndisc6", "-m", "-r", strconv.Itoa(times), "-w", "500", addr.String(), link}
 	}
 	// Both fail when nobody answers; that is an answer too.
@@ -203,8 +205,8 @@ func (e *eyes) claimsSince(t *testing.T, since time.Time) []watch.Claim {
 	return claims
 }
 
-// aDualStack is a Service with a pod on each node and both its addresses. Traffic policy Local: what the
-// client loses is Berth's alone.
+// aDualStack is a Service with a pod on each node and an address of each family of the lab. Traffic policy
+// Local: what the client loses is Berth's alone.
 func aDualStack(t *testing.T, name, addresses string) []netip.Addr {
 	t.Helper()
 	apply(t, web(name, cluster.NodeNames()...))

@@ -2,9 +2,12 @@ package suite
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/berth-lb/berth/e2e/lab"
 )
 
 // TestRefusedByTheAPIServer: what one object can decide alone is refused when
@@ -83,7 +86,8 @@ func TestRefusedByTheAPIServer(t *testing.T) {
 // condition, and everything else goes on working.
 func TestOneBadObjectStopsNoOther(t *testing.T) {
 	apply(t, web("good", "node1"))
-	apply(t, pool("good", "10.77.0.120-10.77.0.121"))
+	f := first()
+	apply(t, pool("good", f.span(120, 121)))
 	limit := 5 * time.Second
 	ready := func(object, want string) {
 		t.Helper()
@@ -95,7 +99,7 @@ func TestOneBadObjectStopsNoOther(t *testing.T) {
 	ready("ipaddresspool good", "Accepted: In force as written.")
 	// Creation times are whole seconds: the pools must differ in age.
 	time.Sleep(1100 * time.Millisecond)
-	apply(t, pool("overlap", "10.77.0.121-10.77.0.122"))
+	apply(t, pool("overlap", f.span(121, 122)))
 	apply(t, pool("loop", "127.0.0.1/32"))
 	apply(t, "apiVersion: berth.io/v1beta1\nkind: L2Advertisement\nmetadata: {name: nowhere}\n"+
 		"spec: {ipAddressPools: [nowhere]}\n")
@@ -106,7 +110,7 @@ func TestOneBadObjectStopsNoOther(t *testing.T) {
 		`Invalid: L2Advertisement: spec.nodeSelectors[0]: "Like" is not a valid label selector operator.`,
 	)
 	ready("ipaddresspool overlap", "Overlapping: Addresses belong to older pools, which keep them: "+
-		"10.77.0.121/32 to pool good. The rest of this pool is in use.")
+		f.prefix(121).String()+" to pool good. The rest of this pool is in use.")
 	ready(
 		"ipaddresspool loop",
 		`Invalid: IPAddressPool: spec.addresses[0]: "127.0.0.1/32" touches 127.0.0.0/8, which is loopback.`,
@@ -115,7 +119,7 @@ func TestOneBadObjectStopsNoOther(t *testing.T) {
 		"not valid: nowhere.")
 	ready("ipaddresspool good", "Accepted")
 
-	for i, want := range []string{"10.77.0.120", "10.77.0.121", "10.77.0.122"} {
+	for i, want := range []string{f.at(120), f.at(121), f.at(122)} {
 		name := fmt.Sprintf("good%d", i)
 		apply(t, service(name, "good", ""))
 		if got := hasAddress(t, name); got != want {
@@ -148,14 +152,24 @@ func TestSpeakerWritesOnlyItsOwnObject(t *testing.T) {
 func TestMetricsAreForReaders(t *testing.T) {
 	reader := metricsReader(t)
 	stranger := kubectl(t, "create", "token", "default")
+	for _, addr := range cluster.Families().Of(lab.NodeAddresses(1)) {
+		checkReaders(t, netip.AddrPortFrom(addr, metricsPort), stranger, reader)
+	}
+}
+
+// checkReaders asks for the metrics of a speaker as everybody.
+func checkReaders(t *testing.T, speaker netip.AddrPort, stranger, reader string) {
+	t.Helper()
 	for _, test := range []struct {
 		who, token, status string
 	}{
 		{"nobody", "", "401"},
-		{"a wrong token", "wrong", "401"}, {"a stranger", stranger, "403"}, {"a reader", reader, "200"},
+		{"a wrong token", "wrong", "401"},
+		{"a stranger", stranger, "403"},
+		{"a reader", reader, "200"},
 	} {
-		out, err := cluster.Client().Exec(t.Context(), "curl", "-sk", "-m", "5", "-w", "\n%{http_code}",
-			"-H", "Authorization: Bearer "+test.token, "https://10.77.0.11:9740/metrics")
+		out, err := cluster.Client().Exec(t.Context(), "curl", "-gsk", "-m", "5", "-w", "\n%{http_code}",
+			"-H", "Authorization: Bearer "+test.token, "https://"+speaker.String()+"/metrics")
 		if err != nil || !strings.HasSuffix(string(out), "\n"+test.status) {
 			t.Errorf("%s: %v, want status %s, got\n%.300s", test.who, err, test.status, out)
 		}

@@ -16,43 +16,45 @@ import (
 
 // TestBGP: three nodes announce to FRR, a client behind it is served, and what is wrong with one peer is told
 // and does no harm to others. The first router takes the nodes as docs/bgp.md says and has a session for each
-// family; the second one has a password and both families over one session.
+// family of the lab; the second one has a password and both families over one session, of the first family.
 func TestBGP(t *testing.T) {
-	ofCluster, ofLocal := routedServices(t)
+	firsts, ofCluster, ofLocal := routedServices(t)
 
-	t.Run("sessions", func(t *testing.T) { checkSessions(t) })
+	t.Run("sessions", func(t *testing.T) { checkSessions(t, firsts) })
 	t.Run("cluster", func(t *testing.T) {
 		routedTo(t, lab.HostRouter, ofCluster, cluster.NodeNames()...)
 		fetched(t, ofCluster, false)
-		// Other numbers are told after half a minute.
+	})
+	t.Run("local", func(t *testing.T) { checkLocal(t, ofLocal, ofCluster) })
+	t.Run("second router", func(t *testing.T) { checkSecondRouter(t, firsts, ofCluster) })
+	t.Run("MetalLB's manifests", checkMetalLB)
+	t.Run("by layer 2 as well", checkBothWays)
+	// Other numbers are told after half a minute, which is over by now.
+	t.Run("condition", func(t *testing.T) {
 		eventually(t, time.Minute, "the Service says which nodes announce it", func() (bool, string) {
 			got := condition(t, "service routed-cluster", "berth.io/BGPAnnounced")
 			return strings.HasPrefix(got, "Announced: ") &&
 				strings.Contains(got, "from 3 nodes (node1, node2, node3) to "), got
 		})
 	})
-	t.Run("local", func(t *testing.T) { checkLocal(t, ofLocal, ofCluster) })
-	t.Run("second router", func(t *testing.T) { checkSecondRouter(t, ofCluster) })
-	t.Run("MetalLB's manifests", checkMetalLB)
-	t.Run("by layer 2 as well", checkBothWays)
 }
 
-// routedServices has all nodes announce two Services with a pod on each node to a router, and returns the
-// addresses of both: one has traffic policy Cluster, the other Local.
-func routedServices(t *testing.T) (ofCluster, ofLocal []netip.Addr) {
+// routedServices has all nodes announce two Services with a pod on each node to a router. It returns the names
+// of its BGPPeers and the addresses of both Services: one has traffic policy Cluster, the other Local.
+func routedServices(t *testing.T) (firsts []string, ofCluster, ofLocal []netip.Addr) {
 	t.Helper()
 	if _, err := os.Stat("/usr/lib/frr/bgpd"); err != nil {
 		t.Fatal("needs FRR: `make deps` installs it")
 	}
 	router(t, peering.Router{Host: lab.HostRouter, Dynamic: true})
-	apply(t, peering.Peer{Name: "first-v4", Address: lab.RouterAddresses.V4}.Manifest()+
-		peering.Peer{Name: "first-v6", Address: lab.RouterAddresses.V6}.Manifest())
+	firsts, manifests := peers("first", lab.RouterAddresses)
+	apply(t, manifests)
 	apply(t, web("routed", "node1", "node2", "node3"))
 	apply(t, peering.Announced("routed", "198.51.100.0/28, 2001:db8:100::/124", ""))
 	apply(t, echo("routed-cluster", "routed", "externalTrafficPolicy: Cluster")+"---\n"+
 		echo("routed-local", "routed", "externalTrafficPolicy: Local"))
 	kubectl(t, "rollout", "status", "deployment/routed", "--timeout=60s")
-	return addressesOf(t, "routed-cluster"), addressesOf(t, "routed-local")
+	return firsts, addressesOf(t, "routed-cluster"), addressesOf(t, "routed-local")
 }
 
 // router runs FRR until the test ends.
@@ -69,17 +71,22 @@ func router(t *testing.T, r peering.Router) {
 	})
 }
 
-// addressesOf waits until a dual-stack Service has both addresses.
+// addressesOf waits until a Service has an address of each family of the lab, and returns them in its order.
 func addressesOf(t *testing.T, service string) []netip.Addr {
 	t.Helper()
 	var addresses []netip.Addr
-	eventually(t, 10*time.Second, service+" has two addresses", func() (bool, string) {
+	eventually(t, 10*time.Second, service+" has all its addresses", func() (bool, string) {
 		addresses = nil
 		for _, text := range strings.Fields(address(t, service)) {
 			addresses = append(addresses, netip.MustParseAddr(text))
 		}
-		return len(addresses) == 2, fmt.Sprint(addresses)
+		return len(addresses) == len(families()), fmt.Sprint(addresses)
 	})
+	for i, f := range families() {
+		if familyOf(addresses[i]) != f {
+			t.Errorf("%s has %v, want %v in this order", service, addresses, families())
+		}
+	}
 	return addresses
 }
 
@@ -107,10 +114,7 @@ func fetched(t *testing.T, addresses []netip.Addr, preserved bool) {
 				return false, err.Error()
 			}
 			seen[field(line, "node")] = true
-			client := lab.ExtAddresses.V4
-			if addr.Is6() {
-				client = lab.ExtAddresses.V6
-			}
+			client := familyOf(addr).of(lab.ExtAddresses)
 			if from, err := netip.ParseAddrPort(field(line, "client")); preserved &&
 				(err != nil || from.Addr() != client) {
 				t.Errorf("a pod saw the client at %s as %s", client, from)
@@ -150,24 +154,24 @@ func saysWhyNot(t *testing.T, peer, want string) {
 	}
 }
 
-func checkSessions(t *testing.T) {
-	for _, peer := range []string{"first-v4", "first-v6"} {
+// checkSessions: every node has a session with each of these peers, one for each family of the lab.
+func checkSessions(t *testing.T, peers []string) {
+	for _, peer := range peers {
 		established(t, peer)
 		eventually(t, 5*time.Second, peer+" is ready", func() (bool, string) {
 			got := condition(t, "bgppeer "+peer, "Ready")
 			return strings.HasPrefix(got, "Accepted: "), got
 		})
 	}
-	for _, like := range []netip.Addr{lab.RouterAddresses.V4, lab.RouterAddresses.V6} {
+	for i, f := range families() {
 		err := peering.Up(t.Context(), cluster, lab.HostRouter,
-			peering.NodeAddresses(like, cluster.NodeNames()...)...)
+			peering.NodeAddresses(f.of(lab.RouterAddresses), cluster.NodeNames()...)...)
 		if err != nil {
 			t.Error("the router does not agree:", err)
 		}
-	}
-	got := session(t, "node1", "first-v4", "families") + session(t, "node1", "first-v6", "families")
-	if got != `["IPv4"]["IPv6"]` {
-		t.Errorf("the sessions carry %s", got)
+		if got := session(t, "node1", peers[i], "families"); got != fmt.Sprintf("[%q]", f) {
+			t.Errorf("the session over %s carries %s", f, got)
+		}
 	}
 }
 
@@ -199,7 +203,7 @@ func checkLocal(t *testing.T, local, others []netip.Addr) {
 
 // checkSecondRouter makes every mistake with a second router, and puts it right. The first one notices
 // nothing.
-func checkSecondRouter(t *testing.T, addresses []netip.Addr) {
+func checkSecondRouter(t *testing.T, firsts []string, addresses []netip.Addr) {
 	const peer = "second"
 	// Its way to the client stays closed.
 	router(t, peering.Router{Host: lab.HostRouter2, Password: "right", Both: true, HoldTime: 9 * time.Second})
@@ -208,15 +212,11 @@ func checkSecondRouter(t *testing.T, addresses []netip.Addr) {
 			"type: kubernetes.io/basic-auth\nstringData: {password: %s}\n---\n", system, password)
 	}
 	bgpPeer := func(asn uint32, more string) string {
-		return peering.Peer{
-			Name:     peer,
-			Address:  lab.Router2Addresses.V4,
-			PeerASN:  asn,
-			HoldTime: "9s",
-			More:     "dualStackAddressFamily: true\n" + more,
-		}.Manifest()
+		p := onePeer(peer, lab.Router2Addresses)
+		p.PeerASN, p.HoldTime, p.More = asn, "9s", p.More+more
+		return p.Manifest()
 	}
-	before := uptimes(t)
+	before := uptimes(t, firsts)
 	change := func(manifest string) {
 		t.Helper()
 		_, err := cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-")
@@ -252,29 +252,28 @@ func checkSecondRouter(t *testing.T, addresses []netip.Addr) {
 
 	// The password is changed on both sides. The session that is up lives on with the old one until it is
 	// reset.
-	if _, err := cluster.Router(lab.HostRouter2).Vtysh(t.Context(), "configure terminal",
-		fmt.Sprintf("router bgp %d", peering.RouterASN), "neighbor NODES4 password rotated"); err != nil {
-		t.Fatal(err)
-	}
+	must(t)(cluster.Router(lab.HostRouter2).Vtysh(t.Context(), "configure terminal",
+		fmt.Sprintf("router bgp %d", peering.RouterASN),
+		"neighbor "+first().group()+" password rotated"))
 	change(secret("rotated"))
 	eventually(t, 20*time.Second, "sessions with the new password", func() (bool, string) {
 		err := peering.Up(t.Context(), cluster, lab.HostRouter2,
-			peering.NodeAddresses(lab.Router2Addresses.V4, cluster.NodeNames()...)...)
+			peering.NodeAddresses(first().of(lab.Router2Addresses), cluster.NodeNames()...)...)
 		return err == nil, fmt.Sprint(err)
 	})
 	established(t, peer)
 	routedTo(t, lab.HostRouter2, addresses, cluster.NodeNames()...)
-	if after := uptimes(t); !slices.Equal(before, after) {
+	if after := uptimes(t, firsts); !slices.Equal(before, after) {
 		t.Errorf("sessions with the first router were reset:\n%v\n%v", before, after)
 	}
 }
 
-// uptimes tells since when the sessions with the first router are up.
-func uptimes(t *testing.T) []string {
+// uptimes tells since when the sessions with peers are up.
+func uptimes(t *testing.T, peers []string) []string {
 	t.Helper()
 	var out []string
 	for _, node := range cluster.NodeNames() {
-		for _, peer := range []string{"first-v4", "first-v6"} {
+		for _, peer := range peers {
 			out = append(out, node+" "+peer+" "+session(t, node, peer, "state")+" "+
 				session(t, node, peer, "since"))
 		}
@@ -291,7 +290,8 @@ func hasEvent(t *testing.T, peer, reason string) {
 	})
 }
 
-// metalLB is what a user of MetalLB has, with nothing changed but the group and version.
+// metalLB is what a user of MetalLB has, with nothing changed but the group and version. ofIPv6 makes of it
+// what one has whose addresses are of IPv6.
 const metalLB = `
 apiVersion: metallb.io/v1beta1
 kind: IPAddressPool
@@ -358,26 +358,38 @@ spec:
   peers: [tor]
 `
 
+var ofIPv6 = strings.NewReplacer(
+	"198.51.100.64/27", "2001:db8:100::40/123",
+	"198.51.100.67", "2001:db8:100::43",
+	"10.77.0.3", "fd77::3",
+	"aggregationLength: 32", "aggregationLengthV6: 128",
+	"aggregationLength: 27", "aggregationLengthV6: 123",
+)
+
 // checkMetalLB applies manifests as they are but for the apiVersion.
 func checkMetalLB(t *testing.T) {
 	router(t, peering.Router{Host: lab.HostRouter2, Password: "right"})
+	text, aggregate, asked := metalLB, "198.51.100.64/27", "198.51.100.67"
+	if first() == ipv6 {
+		text, aggregate, asked = ofIPv6.Replace(text), ofIPv6.Replace(aggregate), ofIPv6.Replace(asked)
+	}
 	var manifest strings.Builder
-	for line := range strings.Lines(metalLB) {
+	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, "apiVersion: ") {
 			line = "apiVersion: berth.io/v1beta1\n"
 		}
 		manifest.WriteString(line)
 	}
 	apply(t, manifest.String())
-	apply(t, service("routed-tor", "routed", "loadBalancerIP: 198.51.100.67"))
+	apply(t, service("routed-tor", "routed", "loadBalancerIP: "+asked))
 	addr := netip.MustParseAddr(hasAddress(t, "routed-tor"))
 	routedTo(t, lab.HostRouter2, []netip.Addr{addr}, "node1", "node2")
 	eventually(t, 10*time.Second, "the aggregate is announced too", func() (bool, string) {
 		routes, err := cluster.Host(lab.HostRouter2).Routes(t.Context(), addr)
-		return len(routes[netip.MustParsePrefix("198.51.100.64/27")]) == 2, fmt.Sprint(routes, err)
+		return len(routes[netip.MustParsePrefix(aggregate)]) == 2, fmt.Sprint(routes, err)
 	})
-	out, err := cluster.Router(lab.HostRouter2).Vtysh(t.Context(), "show bgp ipv4 unicast "+
-		addr.String()+"/32 json")
+	out, err := cluster.Router(lab.HostRouter2).Vtysh(t.Context(), fmt.Sprintf("show bgp %s unicast %s json",
+		strings.ToLower(string(first())), netip.PrefixFrom(addr, addr.BitLen())))
 	if err != nil || !strings.Contains(string(out), "1234:1") {
 		t.Errorf("the route has no community 1234:1: %s, %v", out, err)
 	}
@@ -389,7 +401,7 @@ func checkMetalLB(t *testing.T) {
 
 // checkBothWays announces an address of the LAN's own network by layer 2 and by BGP at once.
 func checkBothWays(t *testing.T) {
-	apply(t, pool("both", "10.77.0.88/30, fd77::88/126")+
+	apply(t, pool("both", spans(88, 89))+
 		"---\napiVersion: berth.io/v1beta1\nkind: BGPAdvertisement\nmetadata: {name: both}\nspec: "+
 		"{ipAddressPools: [both]}\n")
 	apply(t, strings.Replace(echo("both", "routed", ""), "metadata: {name: both}",

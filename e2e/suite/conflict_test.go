@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,24 +18,28 @@ import (
 func TestForeignHostHasAddress(t *testing.T) {
 	stranger := strings.TrimSpace(string(must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "cat",
 		"/sys/class/net/eth0/address"))))
-	taken := []string{"10.77.0.216", "fd77::216"}
-	for _, addr := range taken {
-		single := netip.PrefixFrom(netip.MustParseAddr(addr), netip.MustParseAddr(addr).BitLen()).String()
-		must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "ip", "addr", "add", single,
-			"dev", "eth0", "nodad"))
-		t.Cleanup(func() {
-			_, _ = cluster.Host(lab.HostRouter).Exec(context.WithoutCancel(t.Context()), "ip", "addr", "del",
-				single, "dev", "eth0")
-		})
+	var taken []string
+	var given []netip.Prefix
+	for _, f := range families() {
+		taken, given = append(taken, f.at(216)), append(given, f.prefix(216))
 	}
+	if err := cluster.Host(lab.HostRouter).AddAddresses(t.Context(), "eth0", given...); err != nil {
+		t.Fatal(err)
+	}
+	gives := sync.OnceValue(func() error {
+		ctx := context.WithoutCancel(t.Context())
+		return cluster.Host(lab.HostRouter).RemoveAddresses(ctx, "eth0", given...)
+	})
+	t.Cleanup(func() {
+		if err := gives(); err != nil {
+			t.Error(err)
+		}
+	})
 	apply(t, web("strange", "node1"))
 	kubectl(t, "rollout", "status", "deployment/strange", "--timeout=60s")
-	apply(t, pool("strange", "10.77.0.216/32, fd77::216/128"))
+	apply(t, pool("strange", spans(216, 216)))
 	apply(t, echo("strange", "strange", ""))
-	eventually(t, 10*time.Second, "both addresses", func() (bool, string) {
-		got := address(t, "strange")
-		return len(strings.Fields(got)) == 2, got
-	})
+	addressesOf(t, "strange")
 	const path = `.items[*].status.layer2.conflicts[*]`
 	for _, addr := range taken {
 		eventually(t, 15*time.Second, "a Speaker tells of the conflict for "+addr, func() (bool, string) {
@@ -47,7 +53,7 @@ func TestForeignHostHasAddress(t *testing.T) {
 			return false, got
 		})
 		eventually(t, 15*time.Second, "an Event tells of the conflict for "+addr, func() (bool, string) {
-			out := kubectl(t, "get", "events", "-A", "-o", `jsonpath={range .items[*]}{.message}{"\n"}{end}`)
+			out := show(t, "get events -A", `{range .items[*]}{.message}{"\n"}{end}`)
 			for line := range strings.Lines(out) {
 				if strings.Contains(line, addr) && strings.Contains(line, stranger) {
 					return true, ""
@@ -56,20 +62,21 @@ func TestForeignHostHasAddress(t *testing.T) {
 			return false, out
 		})
 	}
-	got := get(t, "get speakers", `.items[*].status.layer2.announcements[*].address`)
-	if strings.Contains(" "+got+" ", " 10.77.0.216 ") {
-		t.Errorf("announced although another host has it: %s", got)
-	}
-	if got := answers(t, "10.77.0.216"); len(got) != 1 || !strings.HasPrefix(got[0], "stranger") {
-		t.Errorf("%v answer", got)
-	}
+	announced := strings.Fields(get(t, "get speakers", `.items[*].status.layer2.announcements[*].address`))
 	for _, addr := range taken {
-		single := netip.PrefixFrom(netip.MustParseAddr(addr), netip.MustParseAddr(addr).BitLen()).String()
-		must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "ip", "addr", "del", single, "dev", "eth0"))
+		if slices.Contains(announced, addr) {
+			t.Errorf("%s is announced although another host has it", addr)
+		}
+		if got := answers(t, addr); len(got) != 1 || !strings.HasPrefix(got[0], "stranger") {
+			t.Errorf("%v answer for %s", got, addr)
+		}
+	}
+	if err := gives(); err != nil {
+		t.Fatal(err)
 	}
 	gone := time.Now()
-	ownedBy(t, "10.77.0.216", cluster.NodeNames()...)
 	for _, addr := range taken {
+		ownedBy(t, addr, cluster.NodeNames()...)
 		served(t, addr)
 	}
 	fmt.Printf(
@@ -111,27 +118,27 @@ func TestLinkOnOneNode(t *testing.T) {
 		address := must(t)(cluster.Node(node).Exec(t.Context(), "cat", "/sys/class/net/lan9/address"))
 		return strings.TrimSpace(string(address))
 	}
-	answeredBy := func(addr, want string) {
+	var addresses []netip.Addr
+	answeredBy := func(want string) {
 		t.Helper()
-		eventually(t, 15*time.Second, addr+" is answered by "+want, func() (bool, string) {
-			out, _ := cluster.Client().Exec(t.Context(), "arping", "-c", "1", "-w", "1", "-I", "eth0", addr)
-			var macs []string
-			for _, m := range macPattern.FindAllStringSubmatch(string(out), -1) {
-				macs = append(macs, strings.ToLower(m[1]))
-			}
-			return strings.Join(macs, " ") == want, fmt.Sprint(macs)
-		})
+		for _, addr := range addresses {
+			what := addr.String() + " is answered by " + want
+			eventually(t, 15*time.Second, what, func() (bool, string) {
+				macs := answerers(t, lab.HostClient, "eth0", addr, 1)
+				return strings.Join(macs, " ") == want, fmt.Sprint(macs)
+			})
+		}
 	}
 	second := addLink("node2")
-	apply(t, pool("links", "10.77.0.217/32"))
+	apply(t, pool("links", spans(217, 217)))
 	kubectl(t, "patch", "l2advertisement", "links", "--type=merge", "-p",
 		`{"spec":{"interfacePatterns":["lan[0-9]+"]}}`)
-	apply(t, service("links", "links", ""))
-	addr := hasAddress(t, "links")
-	answeredBy(addr, second)
+	apply(t, service("links", "links", everyFamily()))
+	addresses = addressesOf(t, "links")
+	answeredBy(second)
 
 	// The only link goes: nobody can announce. It comes on another node: that one does.
 	must(t)(cluster.Node("node2").Exec(t.Context(), "ip", "link", "del", "lan9"))
-	answeredBy(addr, "")
-	answeredBy(addr, addLink("node3"))
+	answeredBy("")
+	answeredBy(addLink("node3"))
 }

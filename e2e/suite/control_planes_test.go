@@ -17,7 +17,7 @@ func TestControlPlanesOnly(t *testing.T) {
 		cleanup(t, "label", "node", node, label+"-")
 	}
 	apply(t, web("control", nodes...))
-	apply(t, pool("control", "10.77.0.95/32"))
+	apply(t, pool("control", spans(95, 95)))
 	apply(t, service("control", "control", ""))
 	addr := hasAddress(t, "control")
 	served(t, addr)
@@ -48,7 +48,7 @@ func TestControlPlanesOnly(t *testing.T) {
 	}
 
 	// An advertisement of nodes that are kept out says so.
-	apply(t, pool("control", "10.77.0.95/32", before))
+	apply(t, pool("control", spans(95, 95), before))
 	eventually(t, 5*time.Second, "the advertisement is not ready", func() (bool, string) {
 		got := condition(t, "l2advertisement control", "Ready")
 		return strings.HasPrefix(got, "NodesExcluded: ") &&

@@ -44,10 +44,10 @@ func TestSuppressingSwitch(t *testing.T) {
 	withSettings(t, "BERTH_SELF_CHECK_INTERVAL=10s")
 	end := suppress(t, lab.HostClient, lab.HostRouter)
 
-	const hidden = "10.77.0.224"
+	hidden := first().at(224)
 	stranger := strings.TrimSpace(string(must(t)(cluster.Host(lab.HostRouter).Exec(t.Context(), "cat",
 		"/sys/class/net/eth0/address"))))
-	single := netip.PrefixFrom(netip.MustParseAddr(hidden), 32)
+	single := first().prefix(224)
 	if err := cluster.Host(lab.HostRouter).AddAddresses(t.Context(), "eth0", single); err != nil {
 		t.Fatal(err)
 	}
@@ -61,19 +61,23 @@ func TestSuppressingSwitch(t *testing.T) {
 	// The IPv6 entry of the nodes' router moves, and IPv4 ones of everybody. The nodes know their router when
 	// they have used it.
 	for _, node := range cluster.NodeNames() {
-		must(t)(cluster.Node(node).Exec(t.Context(), "sh", "-c",
-			`ping -6 -c1 -W5 "$(ip -6 route show default | sed -n 's/.* via \([^ ]*\).*/\1/p' | head -n1)"`))
+		for _, f := range families() {
+			must(t)(cluster.Node(node).Exec(t.Context(), "ping", "-c1", "-W5",
+				f.of(lab.RouterAddresses).String()))
+		}
 	}
-	addresses := []netip.Addr{netip.MustParseAddr("10.77.0.223"), netip.MustParseAddr("fd77::223")}
-	learner := map[netip.Addr]string{addresses[0]: lab.HostClient, addresses[1]: lab.HostRouter}
-	for addr, host := range learner {
+	addresses := at(223)
+	learner := map[netip.Addr]string{}
+	for _, addr := range addresses {
+		host := map[family]string{ipv4: lab.HostClient, ipv6: lab.HostRouter}[familyOf(addr)]
+		learner[addr] = host
 		must(t)(cluster.Host(host).Exec(t.Context(), "ip", "neigh", "replace", addr.String(), "lladdr",
 			"02:00:00:00:00:77", "dev", "eth0", "nud", "stale"))
 	}
 	apply(t, web("fabric", "node1"))
 	kubectl(t, "rollout", "status", "deployment/fabric", "--timeout=60s")
-	apply(t, pool("fabric", "10.77.0.223/32, fd77::223/128"))
-	apply(t, pool("hidden", hidden+"/32"))
+	apply(t, pool("fabric", spans(223, 223)))
+	apply(t, pool("hidden", first().span(224, 224)))
 	asked := time.Now()
 	apply(t, echo("fabric", "fabric", ""))
 	apply(t, service("hidden", "fabric", "loadBalancerIP: "+hidden))
@@ -93,8 +97,7 @@ func TestSuppressingSwitch(t *testing.T) {
 			"s after its Service was made\n", host, addr, time.Since(asked).Seconds())
 	}
 	eventually(t, 15*time.Second, "an Event tells of the host that has "+hidden, func() (bool, string) {
-		out := kubectl(t, "get", "events", "-A", "-o",
-			`jsonpath={range .items[*]}{.reason}{" "}{.message}{"\n"}{end}`)
+		out := show(t, "get events -A", `{range .items[*]}{.reason}{" "}{.message}{"\n"}{end}`)
 		for line := range strings.Lines(out) {
 			if strings.HasPrefix(line, "Conflict "+hidden) && strings.Contains(line, stranger) {
 				return true, ""
@@ -127,8 +130,8 @@ func TestKernelOfANodeAnswers(t *testing.T) {
 	if cluster.ProxyMode() == lab.ProxyIPVS {
 		t.Skip("kube-proxy in IPVS mode with strictARP keeps the kernels from answering for other interfaces")
 	}
-	const addr = "10.77.0.225"
-	single := netip.PrefixFrom(netip.MustParseAddr(addr), 32)
+	needs(t, ipv4, "kernels answer neighbour solicitations only at the interface that has the address")
+	addr, single := ipv4.at(225), ipv4.prefix(225)
 	if err := cluster.Node("node3").AddAddresses(t.Context(), "lo", single); err != nil {
 		t.Fatal(err)
 	}
@@ -144,11 +147,10 @@ func TestKernelOfANodeAnswers(t *testing.T) {
 	t.Cleanup(func() { takeOff(context.WithoutCancel(t.Context())) })
 	apply(t, web("ipvs", "node1"))
 	kubectl(t, "rollout", "status", "deployment/ipvs", "--timeout=60s")
-	apply(t, pool("ipvs", addr+"/32", "node2"))
-	apply(t, service("ipvs", "ipvs", "loadBalancerIP: "+addr))
+	apply(t, pool("ipvs", ipv4.span(225, 225), "node2"))
+	apply(t, service("ipvs", "ipvs", "loadBalancerIP: "+addr+"\n  "+ipv4.only()))
 	eventually(t, 20*time.Second, "an Event names the node and what to do", func() (bool, string) {
-		out := kubectl(t, "get", "events", "-A", "-o",
-			`jsonpath={range .items[*]}{.reason}{" "}{.message}{"\n"}{end}`)
+		out := show(t, "get events -A", `{range .items[*]}{.reason}{" "}{.message}{"\n"}{end}`)
 		for line := range strings.Lines(out) {
 			if strings.HasPrefix(line, "NodeAnswers "+addr) && strings.Contains(line, "Node node3 answers") &&
 				strings.Contains(line, "strictARP") {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,7 +32,7 @@ const (
 	askEvery   = 50 * time.Millisecond
 )
 
-// echo is a dual-stack Service that answers datagrams at port 9.
+// echo is a Service with an address of each family of the lab that answers datagrams at port 9.
 func echo(name, app, more string) string {
 	return fmt.Sprintf(`
 apiVersion: v1
@@ -42,11 +40,11 @@ kind: Service
 metadata: {name: %s}
 spec:
   type: LoadBalancer
-  ipFamilyPolicy: RequireDualStack
+  %s
   selector: {app: %s}
   ports: [{name: http, port: 80, targetPort: 8080}, {name: echo, port: 9, protocol: UDP, targetPort: 8080}]
   %s
-`, name, app, more)
+`, name, everyFamily(), app, more)
 }
 
 // eyes are a client that sends all the time, and a judge who sees every frame.
@@ -192,9 +190,9 @@ func whole(t *testing.T) {
 	})
 }
 
-// eight makes eight dual-stack Services with a pod on each node, and returns their addresses. Traffic policy
-// Local: the client's loss is Berth's alone, and not that of kube-proxy, which sends to pods of a dead node
-// until Kubernetes notices.
+// eight makes eight Services with a pod on each node, and returns their addresses, of each family of the
+// lab. Traffic policy Local: the client's loss is Berth's alone, and not that of kube-proxy, which sends to
+// pods of a dead node until Kubernetes notices.
 func eight(t *testing.T) []netip.Addr {
 	t.Helper()
 	return eightOf(t, "Local")
@@ -213,17 +211,7 @@ func eightOf(t *testing.T, policy string) []netip.Addr {
 	apply(t, all.String())
 	var addresses []netip.Addr
 	for i := range 8 {
-		name := fmt.Sprintf("over%d", i)
-		eventually(t, 10*time.Second, name+" has two addresses", func() (bool, string) {
-			got := strings.Fields(address(t, name))
-			if len(got) != 2 {
-				return false, fmt.Sprint(got)
-			}
-			for _, text := range got {
-				addresses = append(addresses, netip.MustParseAddr(text))
-			}
-			return true, ""
-		})
+		addresses = append(addresses, addressesOf(t, fmt.Sprintf("over%d", i))...)
 	}
 	return addresses
 }
@@ -271,7 +259,7 @@ func trials() []trial {
 	}
 }
 
-// TestFailover breaks the owner in each way, under traffic over both families: the loss is short, there is
+// TestFailover breaks the owner in each way, under traffic over all families: the loss is short, there is
 // none where it is planned, two nodes never answer at once for long, and what has moved stays when the node
 // is back.
 func TestFailover(t *testing.T) {
@@ -331,15 +319,9 @@ func (trial trial) run(t *testing.T, addresses []netip.Addr) {
 	e.clear(t, from)
 }
 
-// allRestarts is how often all speakers are restarted at once; $BERTH_E2E_RESTARTS says another number.
-const allRestarts = 3
-
 // checkAllRestart deletes the pods of all speakers at once, again and again. No address moves.
 func checkAllRestart(t *testing.T, addresses []netip.Addr) {
-	runs := allRestarts
-	if n, err := strconv.Atoi(os.Getenv("BERTH_E2E_RESTARTS")); err == nil {
-		runs = n
-	}
+	runs := restarts(t)
 	whole(t)
 	e := watched(t, addresses)
 	e.known(t)

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os/exec"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,30 +72,6 @@ func refused(t *testing.T, manifest string) string {
 	return err.Error()
 }
 
-// get reads one field of an object by a JSONPath; "" while the object or the
-// field is missing.
-func get(t *testing.T, object, path string) string {
-	t.Helper()
-	args := append(strings.Fields(object), "-o", "jsonpath={"+path+"}", "--ignore-not-found")
-	out, err := cluster.API().Kubectl(t.Context(), args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(out)
-}
-
-func address(t *testing.T, service string) string {
-	t.Helper()
-	return get(t, "get service "+service, ".status.loadBalancer.ingress[*].ip")
-}
-
-// condition is reason and message of the condition that Berth writes.
-func condition(t *testing.T, object, kind string) string {
-	t.Helper()
-	return get(t, "get "+object, fmt.Sprintf(`.status.conditions[?(@.type=="%s")].reason`, kind)) + ": " +
-		get(t, "get "+object, fmt.Sprintf(`.status.conditions[?(@.type=="%s")].message`, kind))
-}
-
 // eventually waits until a condition holds and returns how long that took.
 // It fails the test, with what was last seen, after limit.
 func eventually(t *testing.T, limit time.Duration, what string, holds func() (bool, string)) time.Duration {
@@ -110,7 +85,7 @@ func eventually(t *testing.T, limit time.Duration, what string, holds func() (bo
 		if time.Since(start) > limit {
 			t.Fatalf("not after %s: %s; last seen: %s", limit, what, seen)
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -125,17 +100,13 @@ func hasAddress(t *testing.T, service string) string {
 	return addr
 }
 
-var macPattern = regexp.MustCompile(`\[([0-9A-Fa-f:]{17})\]`)
-
 // answers asks the LAN who has an address, as a client does, and names the
 // nodes that answer.
 func answers(t *testing.T, addr string) []string {
 	t.Helper()
-	// arping fails when nobody answers; that is an answer too.
-	out, _ := cluster.Client().Exec(t.Context(), "arping", "-c", "1", "-w", "1", "-I", "eth0", addr)
 	var nodes []string
-	for _, m := range macPattern.FindAllStringSubmatch(string(out), -1) {
-		nodes = append(nodes, nodeOf(t, m[1]))
+	for _, mac := range answerers(t, lab.HostClient, "eth0", netip.MustParseAddr(addr), 1) {
+		nodes = append(nodes, nodeOf(t, mac))
 	}
 	return nodes
 }

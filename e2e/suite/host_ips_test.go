@@ -16,7 +16,9 @@ import (
 // have in common. Then the first node reports IPv4 only, and its next speaker has none in common with the
 // others: both sides say so, and no address moves, until that is put right as the condition says.
 func TestHostIPs(t *testing.T) {
-	useBareLab(t, "hostips", lab.Options{Nodes: 3})
+	ownFamilies(t)
+	fullOnly(t, "a minute, for kubelets that differ; TestOneFamily shows that speakers meet over IPv6")
+	useBareLab(t, "hostips", lab.Options{Nodes: 3, Families: lab.DualStack})
 	report := func(node string, families lab.Families) {
 		t.Helper()
 		if err := cluster.Node(node).ReportFamilies(t.Context(), families); err != nil {

@@ -26,8 +26,8 @@ type kitchen struct {
 	dir string
 	// address is that of Service web before the recipe, owner its node.
 	address, owner string
-	// names are put in place of those of the page.
-	names *strings.Replacer
+	// names are put in place of those of the page, in pairs, and so are addresses of the lab.
+	names []string
 	asked *traffic
 }
 
@@ -41,14 +41,19 @@ type recipeTrial struct {
 	// connection that is open then, as the next node does not know it.
 	lossless bool
 	breaks   int
+	// slow says why the recipe is tried in the full suite only.
+	slow string
 }
+
+const restoring = "half a minute for both recipes, of which nothing but kubectl and one install is at work"
 
 // recipeTrials has an entry for each recipe of the page.
 var recipeTrials = map[string]recipeTrial{
 	"Take a node out of service, and move addresses back": {
+		slow:     "half a minute; TestFailover drains nodes",
 		lossless: true,
 		breaks:   2, // it moves away and back
-		before:   func(_ *testing.T, k *kitchen) { k.names = strings.NewReplacer("node1", k.owner) },
+		before:   func(_ *testing.T, k *kitchen) { k.names = append(k.names, "node1", k.owner) },
 		after: map[int]func(*testing.T, *kitchen){1: func(t *testing.T, k *kitchen) {
 			if now := ownedBy(t, k.address); now == k.owner {
 				t.Errorf("%s is at %s still", k.address, now)
@@ -78,23 +83,24 @@ var recipeTrials = map[string]recipeTrial{
 		},
 	},
 	"Renumber all Services of a pool at once": {then: func(t *testing.T, k *kitchen) {
-		k.hasNew(t, "10.77.0.230", "10.77.0.239")
+		k.hasNew(t, 230, 239)
 		k.fromPool(t, "main")
 	}},
 	"Renumber one Service after the other": {then: func(t *testing.T, k *kitchen) {
-		k.hasNew(t, "10.77.0.230", "10.77.0.230")
+		k.hasNew(t, 230, 230)
 		k.fromPool(t, "next")
 	}},
 	"Retire a pool": {then: func(t *testing.T, k *kitchen) {
-		k.hasNew(t, "10.77.0.230", "10.77.0.239")
+		k.hasNew(t, 230, 239)
 		k.fromPool(t, "next")
 		k.noPool(t, "main")
 	}},
 	"Set or change a BGP password": {
+		slow:     "a quarter of a minute; TestBGP changes a password",
 		lossless: true,
 		before: func(t *testing.T, _ *kitchen) {
 			router(t, peering.Router{Host: lab.HostRouter, HoldTime: 9 * time.Second})
-			apply(t, peering.Peer{Name: "tor", Address: lab.RouterAddresses.V4}.Manifest())
+			apply(t, peering.Peer{Name: "tor", Address: first().of(lab.RouterAddresses)}.Manifest())
 			established(t, "tor")
 			cleanup(t, "delete", "secret", "-n", system, "tor", "--ignore-not-found")
 		},
@@ -104,19 +110,20 @@ var recipeTrials = map[string]recipeTrial{
 		},
 		then: func(t *testing.T, _ *kitchen) {
 			eventually(t, 30*time.Second, "sessions with the new password", func() (bool, string) {
-				nodes := peering.NodeAddresses(lab.RouterAddresses.V4, cluster.NodeNames()...)
+				nodes := peering.NodeAddresses(first().of(lab.RouterAddresses), cluster.NodeNames()...)
 				err := peering.Up(t.Context(), cluster, lab.HostRouter, nodes...)
 				return err == nil, fmt.Sprint(err)
 			})
 			established(t, "tor")
 		},
 	},
-	"Back up the configuration": {lossless: true, then: func(t *testing.T, k *kitchen) {
+	"Back up the configuration": {slow: restoring, lossless: true, then: func(t *testing.T, k *kitchen) {
 		for _, file := range []string{"berth.yaml", "berth-secrets.yaml"} {
 			must(t)(os.ReadFile(filepath.Join(k.dir, file)))
 		}
 	}},
 	"Restore the configuration": {
+		slow: restoring,
 		before: func(t *testing.T, k *kitchen) {
 			k.cook(t, k.find(t, "Back up the configuration"), nil)
 			kubectl(t, "delete", "-k", filepath.Join(k.dir, "manifests/base"))
@@ -164,10 +171,12 @@ func TestHowDoI(t *testing.T) {
 	for i, r := range recipes {
 		t.Run(r.Title, func(t *testing.T) {
 			trial := recipeTrials[r.Title]
+			if trial.slow != "" {
+				fullOnly(t, trial.slow)
+			}
 			// Addresses of its own: those of a pool that the last recipe has deleted stay with it for half a
 			// minute.
-			first := 120 + 10*i
-			k := prepare(t, recipes, fmt.Sprintf("10.77.0.%d-10.77.0.%d", first, first+9))
+			k := prepare(t, recipes, first().span(120+10*i, 120+10*i+9))
 			if trial.before != nil {
 				trial.before(t, k)
 			}
@@ -193,7 +202,7 @@ func prepare(t *testing.T, all []recipe.Recipe, addresses string) *kitchen {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &kitchen{all: all, dir: t.TempDir(), names: strings.NewReplacer()}
+	k := &kitchen{all: all, dir: t.TempDir(), names: pageAddresses()}
 	if err := os.Symlink(manifests, filepath.Join(k.dir, "manifests")); err != nil {
 		t.Fatal(err)
 	}
@@ -214,6 +223,15 @@ func prepare(t *testing.T, all []recipe.Recipe, addresses string) *kitchen {
 	whole(t)
 	k.asked = startTraffic(t, k.address, untilSure)
 	return k
+}
+
+// pageAddresses tells what to put in place of the addresses of the page, which are of IPv4.
+func pageAddresses() []string {
+	pairs := []string{`10\.77\.0\.23`, strings.TrimSuffix(first().at(230), "0")} // for grep
+	for _, n := range []int{230, 239} {
+		pairs = append(pairs, ipv4.at(n), first().at(n))
+	}
+	return pairs
 }
 
 // clearKitchen takes away whatever a recipe may have left, but for Berth itself.
@@ -257,7 +275,7 @@ func (k *kitchen) find(t *testing.T, title string) recipe.Recipe {
 func (k *kitchen) cook(t *testing.T, r recipe.Recipe, after map[int]func(*testing.T, *kitchen)) {
 	t.Helper()
 	for i, b := range r.Blocks {
-		text := k.names.Replace(b.Text)
+		text := strings.NewReplacer(k.names...).Replace(b.Text)
 		if b.Language == recipe.YAML {
 			kubectlInput(t, text)
 		} else {
@@ -287,15 +305,16 @@ func (k *kitchen) keepsAddress(t *testing.T) {
 	served(t, k.address)
 }
 
-// hasNew: the Service has another address, from first to last, and it is served.
-func (k *kitchen) hasNew(t *testing.T, first, last string) {
+// hasNew: the Service has another address, whose number is from low to high, and it is served.
+func (k *kitchen) hasNew(t *testing.T, low, high int) {
 	t.Helper()
 	got := ""
-	eventually(t, 10*time.Second, "the Service has one of "+first+"-"+last, func() (bool, string) {
+	what := "the Service has one of " + first().span(low, high)
+	eventually(t, 10*time.Second, what, func() (bool, string) {
 		got = address(t, "web")
 		addr, err := netip.ParseAddr(got)
-		return err == nil && !addr.Less(netip.MustParseAddr(first)) &&
-			!netip.MustParseAddr(last).Less(addr), got
+		return err == nil && !addr.Less(first().prefix(low).Addr()) &&
+			!first().prefix(high).Addr().Less(addr), got
 	})
 	served(t, got)
 }
@@ -319,5 +338,5 @@ func (k *kitchen) noPool(t *testing.T, name string) {
 func routerPassword(t *testing.T, password string) {
 	t.Helper()
 	must(t)(cluster.Router(lab.HostRouter).Vtysh(t.Context(), "configure terminal",
-		fmt.Sprintf("router bgp %d", peering.RouterASN), "neighbor NODES4 password "+password))
+		fmt.Sprintf("router bgp %d", peering.RouterASN), "neighbor "+first().group()+" password "+password))
 }

@@ -26,14 +26,15 @@ func TestControlPlaneOutage(t *testing.T) {
 	const limit = 10 * time.Second
 	withSettings(t, "BERTH_ISOLATION_TIMEOUT="+limit.String())
 	router(t, peering.Router{Host: lab.HostRouter})
-	apply(t, peering.Peer{Name: "outage", Address: lab.RouterAddresses.V4}.Manifest()+
-		peering.Peer{Name: "outage6", Address: lab.RouterAddresses.V6}.Manifest())
-	addresses := aDualStack(t, "outage", "10.77.0.247/32, fd77::247/128")
+	sessions, manifests := peers("outage", lab.RouterAddresses)
+	apply(t, manifests)
+	addresses := aDualStack(t, "outage", spans(247, 248))
 	apply(t, peering.Announced("outage-bgp", "198.51.100.32/32, 2001:db8:100::32/128", ""))
 	apply(t, echo("outage-bgp", "outage", "externalTrafficPolicy: Local"))
 	routed := addressesOf(t, "outage-bgp")
-	established(t, "outage")
-	established(t, "outage6")
+	for _, peer := range sessions {
+		established(t, peer)
+	}
 	routedTo(t, lab.HostRouter, routed, cluster.NodeNames()...)
 
 	e := watched(t, addresses)
@@ -51,7 +52,8 @@ func TestControlPlaneOutage(t *testing.T) {
 	})
 	t.Cleanup(func() { mendControlPlane(t) })
 	start := time.Now()
-	if err := cluster.Component(lab.APIServer).Stop(t.Context()); err != nil {
+	// One that is killed stays in the Service by which pods reach it, and they find it at once when it is back.
+	if err := cluster.Component(lab.APIServer).Kill(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, node := range cluster.NodeNames() {
@@ -112,6 +114,11 @@ func TestControlPlaneOutage(t *testing.T) {
 		t.Errorf("owners are %v afterwards, and were %v", after, before)
 	}
 	stillRouted(t, routed)
+	apply(t, service("outage-after", "outage", ""))
+	eventually(t, time.Minute, "a new Service has an address", func() (bool, string) {
+		got := address(t, "outage-after")
+		return got != "", condition(t, "service outage-after", "berth.io/AddressAssigned")
+	})
 }
 
 func stillRouted(t *testing.T, routed []netip.Addr) {
@@ -138,8 +145,6 @@ func mendControlPlane(t *testing.T) {
 		t.Error(err)
 		return
 	}
-	// Pods reach it by a Service in which it is once kube-proxy has heard of it, and that waits up to half a
-	// minute and more between two tries.
 	for ctx.Err() == nil {
 		if product.Whole(ctx, cluster) == nil {
 			return

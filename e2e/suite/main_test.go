@@ -39,22 +39,32 @@ func TestMain(m *testing.M) {
 }
 
 // run brings the lab up, installs Berth, and runs the tests. The lab goes
-// down whatever happens; with BERTH_E2E=keep it stays, to look around.
+// down whatever happens; with BERTH_E2E=keep it stays, to look around, and is
+// used again by the next run.
 func run(m *testing.M) (code int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
-	cluster, err = lab.Up(ctx, lab.Options{
+	options := lab.Options{
 		Name: cmp.Or(os.Getenv("BERTH_E2E_LAB"), "e2e"),
 		// Every test runs on nodes with two interfaces, and must not mind.
 		ServiceLAN: true,
+		Families:   familiesAsked(),
 		ProxyMode:  lab.ProxyMode(os.Getenv("PROXY_MODE")),
 		Progress:   os.Stdout,
-	})
-	if err != nil {
+	}
+	keep := os.Getenv("BERTH_E2E") == "keep"
+	if kept, err := lab.Open(options.Name); err == nil && keep {
+		cluster = kept
+		if err := checkKept(options); err != nil {
+			return 0, err
+		}
+		return m.Run(), nil
+	}
+	if cluster, err = lab.Up(ctx, options); err != nil {
 		return 0, err
 	}
 	defer func() {
-		if os.Getenv("BERTH_E2E") == "keep" {
+		if keep {
 			fmt.Printf("the lab stays: look around with bin/lab --name %[1]s, "+
 				"end it with bin/lab --name %[1]s down\n", cluster.Name())
 			return
@@ -67,4 +77,14 @@ func run(m *testing.M) (code int, err error) {
 	}
 	fmt.Printf("figure: kubectl apply -k to all pods ready: %.1f s\n", took.Seconds())
 	return m.Run(), nil
+}
+
+// checkKept returns an error if the lab that an earlier run has left is not the one that this run wants.
+func checkKept(wanted lab.Options) error {
+	families, mode := cmp.Or(wanted.Families, lab.DualStack), cmp.Or(wanted.ProxyMode, lab.ProxyNFTables)
+	if cluster.Families() != families || cluster.ProxyMode() != mode {
+		return fmt.Errorf("lab %q is up with the families %s and kube-proxy in mode %s: `lab down` ends it",
+			cluster.Name(), cluster.Families(), cluster.ProxyMode())
+	}
+	return nil
 }

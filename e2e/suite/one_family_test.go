@@ -16,8 +16,12 @@ import (
 // TestOneFamily: clusters whose nodes, pods and Services have addresses of one IP family only, with Berth's
 // manifests as they are. Pools offer both families, as those of a user who moves from one to two do.
 func TestOneFamily(t *testing.T) {
+	ownFamilies(t)
 	for _, families := range []lab.Families{lab.IPv6Only, lab.IPv4Only} {
 		t.Run(string(families), func(t *testing.T) {
+			if families == lab.IPv4Only {
+				fullOnly(t, "40 s; the shared lab has IPv4 too")
+			}
 			start := time.Now()
 			useLab(t, string(families), lab.Options{Nodes: 2, Families: families})
 			fmt.Printf("figure: a cluster of %s with Berth is up after %.1f s\n",
@@ -28,7 +32,7 @@ func TestOneFamily(t *testing.T) {
 			kubectl(t, "rollout", "status", "deployment/single", "--timeout=60s")
 			checkMembersOf(t, families)
 
-			apply(t, singleEcho("single", "externalTrafficPolicy: Local"))
+			apply(t, echo("single", "single", "externalTrafficPolicy: Local"))
 			first := onlyAddress(t, "single", families)
 			checkOwnerDies(t, families, first)
 			checkRouted(t, families)
@@ -38,11 +42,6 @@ func TestOneFamily(t *testing.T) {
 			}
 		})
 	}
-}
-
-// singleEcho is a Service for the pods of Deployment single that takes both families where there are two.
-func singleEcho(name, more string) string {
-	return strings.Replace(echo(name, "single", more), "RequireDualStack", "PreferDualStack", 1)
 }
 
 // onlyAddress waits until a Service has an address, which must be of the cluster's family and its only one.
@@ -104,7 +103,7 @@ func checkOwnerDies(t *testing.T, families lab.Families, addr netip.Addr) {
 	}
 
 	created := time.Now()
-	apply(t, singleEcho("late", ""))
+	apply(t, echo("late", "single", ""))
 	served(t, onlyAddress(t, "late", families).String())
 	fmt.Printf("figure: %s: first page after %.1f s, crash of the owner %d ms lost, "+
 		"a Service made while it is down served after %.1f s\n",
@@ -133,7 +132,7 @@ func checkRouted(t *testing.T, families lab.Families) {
 	}
 	apply(t, peering.Peer{Name: "single", Address: families.Of(lab.RouterAddresses)[0]}.Manifest()+
 		peering.Announced("routed", entry, ", autoAssign: false"))
-	apply(t, strings.Replace(singleEcho("routed", "externalTrafficPolicy: Cluster"),
+	apply(t, strings.Replace(echo("routed", "single", "externalTrafficPolicy: Cluster"),
 		"metadata: {name: routed}",
 		"metadata: {name: routed, annotations: {berth.io/address-pool: routed}}", 1))
 	addr := onlyAddress(t, "routed", families)

@@ -1,6 +1,8 @@
 package suite
 
 import (
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,21 +18,22 @@ func TestOneNode(t *testing.T) {
 	const label = "node.kubernetes.io/exclude-from-external-load-balancers"
 	kubectl(t, "label", "node", "node1", label+"=")
 	apply(t, web("only", "node1"))
-	apply(t, pool("announced", "10.77.0.120/32, fd77::120/128"))
-	apply(t, service("announced", "only", "ipFamilyPolicy: RequireDualStack"))
-	hasAddress(t, "announced")
-	for _, addr := range []string{"10.77.0.120", "fd77::120"} {
-		served(t, addr)
+	apply(t, pool("announced", spans(120, 120)))
+	apply(t, service("announced", "only", everyFamily()))
+	addresses := addressesOf(t, "announced")
+	for _, addr := range addresses {
+		served(t, addr.String())
+		ownedBy(t, addr.String(), "node1")
 	}
-	ownedBy(t, "10.77.0.120", "node1")
 	eventually(t, 5*time.Second, "the advertisement is ready", func() (bool, string) {
 		got := condition(t, "l2advertisement announced", "Ready")
 		return strings.HasPrefix(got, "Accepted: "), got
 	})
 
-	own := lab.NodeAddresses(1).V4.String()
-	given := strings.Replace(pool("own", own+"/32"), "spec: {", "spec: {allowNodeAddresses: true, ", 1)
-	apply(t, pool("own", own+"/32"))
+	own := first().of(lab.NodeAddresses(1)).String()
+	entry := netip.PrefixFrom(netip.MustParseAddr(own), netip.MustParseAddr(own).BitLen()).String()
+	given := strings.Replace(pool("own", entry), "spec: {", "spec: {allowNodeAddresses: true, ", 1)
+	apply(t, pool("own", entry))
 	eventually(t, 5*time.Second, "the pool says that the node has its only address", func() (bool, string) {
 		got := condition(t, "ipaddresspool own", "Ready")
 		return strings.HasPrefix(got, "NodeAddresses: ") && strings.Contains(got, "node1") &&
@@ -42,8 +45,9 @@ func TestOneNode(t *testing.T) {
 		t.Fatalf("the Service has %s, want the node's address %s", got, own)
 	}
 	served(t, own)
-	eventually(t, 10*time.Second, "the Speaker announces only the other address", func() (bool, string) {
+	slices.SortFunc(addresses, netip.Addr.Compare)
+	eventually(t, 10*time.Second, "the Speaker announces only the others", func() (bool, string) {
 		got := get(t, "get speaker node1", ".status.layer2.announcements[*].address")
-		return got == "10.77.0.120 fd77::120", got
+		return got == joined(addresses), got
 	})
 }

@@ -34,23 +34,25 @@ func TestStatusThatOthersWrote(t *testing.T) {
 	node := get(t, "get node node1", `.status.addresses[?(@.type=="InternalIP")].address`)
 	node, _, _ = strings.Cut(node, " ")
 	apply(t, web("others", "node1"))
-	apply(t, service("others", "others", "loadBalancerIP: 10.77.0.125"))
+	f := first()
+	addr := f.at(125)
+	apply(t, service("others", "others", "loadBalancerIP: "+addr))
 	told(t, "others", "AddressNotInPool: ")
 	writes(t, "others", fmt.Sprintf(`[{"ip":%q}]`, node))
 	time.Sleep(time.Second)
 	if got := address(t, "others"); got != node {
 		t.Errorf("with no pool the status has %q, want what was there, %s", got, node)
 	}
-	apply(t, pool("others", "10.77.0.124-10.77.0.127"))
-	told(t, "others", "Assigned: 10.77.0.125 from pool others.")
-	if got := hasAddress(t, "others"); got != "10.77.0.125" {
+	apply(t, pool("others", f.span(124, 127)))
+	told(t, "others", "Assigned: "+addr+" from pool others.")
+	if got := hasAddress(t, "others"); got != addr {
 		t.Errorf("it has %s", got)
 	}
-	served(t, "10.77.0.125")
+	served(t, addr)
 
 	for _, theirs := range []string{fmt.Sprintf(`[{"ip":%q}]`, node), `[{"hostname":"lb.example.com"}]`} {
 		writes(t, "others", theirs)
-		message := told(t, "others", "StatusOverwritten: The Service keeps 10.77.0.125 from pool others.")
+		message := told(t, "others", "StatusOverwritten: The Service keeps "+addr+" from pool others.")
 		before := versions(t, "others")
 		time.Sleep(2 * time.Second)
 		if after := versions(t, "others"); after["others"] != before["others"] {
@@ -66,23 +68,23 @@ func TestStatusThatOthersWrote(t *testing.T) {
 			t.Fatal(err)
 		}
 		kubectl(t, strings.Split(strings.TrimSpace(string(words)), "\n")...)
-		told(t, "others", "Assigned: 10.77.0.125 from pool others.")
-		if got := hasAddress(t, "others"); got != "10.77.0.125" {
+		told(t, "others", "Assigned: "+addr+" from pool others.")
+		if got := hasAddress(t, "others"); got != addr {
 			t.Errorf("%s: after the command it has %s", theirs, got)
 		}
 	}
 
-	writes(t, "others", `[{"ip":"10.77.0.125","ipMode":"Proxy"}]`)
+	writes(t, "others", fmt.Sprintf(`[{"ip":%q,"ipMode":"Proxy"}]`, addr))
 	eventually(t, 10*time.Second, "the mode is corrected", func() (bool, string) {
 		got := get(t, "get service others", ".status.loadBalancer.ingress")
-		return got == `[{"ip":"10.77.0.125","ipMode":"VIP"}]`, got
+		return got == fmt.Sprintf(`[{"ip":%q,"ipMode":"VIP"}]`, addr), got
 	})
 }
 
 // TestServiceLeavesWhileNobodyLeads: a Service changes its type while there is no controller. Nothing of
 // Berth stays in its status.
 func TestServiceLeavesWhileNobodyLeads(t *testing.T) {
-	apply(t, pool("leaves", "10.77.0.123/32"))
+	apply(t, pool("leaves", first().span(123, 123)))
 	apply(t, service("leaves", "leaves", ""))
 	hasAddress(t, "leaves")
 	replicas := get(t, "get deployment -n "+system+" berth-controller", ".spec.replicas")
@@ -102,7 +104,7 @@ func TestServiceLeavesWhileNobodyLeads(t *testing.T) {
 		return got == `{"loadBalancer":{}}`, got
 	})
 	apply(t, service("stays", "leaves", ""))
-	if got := hasAddress(t, "stays"); got != "10.77.0.123" {
+	if got := hasAddress(t, "stays"); got != first().at(123) {
 		t.Errorf("the next Service has %s", got)
 	}
 }

@@ -63,7 +63,7 @@ func checkForwarded(t *testing.T, addresses []netip.Addr) {
 // checkForwardedRoutes: a client behind a router is served by all nodes, and with traffic policy Local by
 // those with a pod, which see its own address. What else TestBGP tries is the same in every mode.
 func checkForwardedRoutes(t *testing.T) {
-	ofCluster, ofLocal := routedServices(t)
+	_, ofCluster, ofLocal := routedServices(t)
 	routedTo(t, lab.HostRouter, ofCluster, cluster.NodeNames()...)
 	fetched(t, ofCluster, false)
 	checkLocal(t, ofLocal, ofCluster)
