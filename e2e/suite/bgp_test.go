@@ -39,8 +39,8 @@ func TestBGP(t *testing.T) {
 	})
 }
 
-// routedServices has all nodes announce two Services with a pod on each node to a router. It returns the names
-// of its BGPPeers and the addresses of both Services: one has traffic policy Cluster, the other Local.
+// routedServices has all nodes announce two Services with a pod on each node to a router. It returns the
+// names of its BGPPeers and the addresses of both Services: one has traffic policy Cluster, the other Local.
 func routedServices(t *testing.T) (firsts []string, ofCluster, ofLocal []netip.Addr) {
 	t.Helper()
 	if _, err := os.Stat("/usr/lib/frr/bgpd"); err != nil {
