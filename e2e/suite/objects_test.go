@@ -28,7 +28,7 @@ import (
 // the tests themselves take.
 type reader struct {
 	objects dynamic.Interface
-	kinds   meta.RESTMapper
+	kinds   *restmapper.DeferredDiscoveryRESTMapper
 }
 
 // readers has the reader of each lab.
@@ -111,6 +111,10 @@ func (r *reader) read(ctx context.Context, text string) (map[string]any, error) 
 		return nil, err
 	}
 	kind, err := r.kinds.KindFor(schema.GroupVersionResource{Resource: q.kind})
+	if meta.IsNoMatchError(err) {
+		r.kinds.Reset() // Berth's kinds may have come since
+		kind, err = r.kinds.KindFor(schema.GroupVersionResource{Resource: q.kind})
+	}
 	if err != nil {
 		return nil, err
 	}
