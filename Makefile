@@ -12,7 +12,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unre
 STATIC  := CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -ldflags '-s -w -X github.com/berth-lb/berth/internal/version.released=$(VERSION)'
 FUZZ    ?= 10s
 
-.PHONY: help build test race lint generate check-generate fuzz bench bench-failover bench-bgp images deps demo demo-down e2e e2e-full kubetest lab clean
+.PHONY: help build test race lint generate check-generate fuzz bench bench-failover bench-bgp images deps demo demo-down e2e e2e-full kubetest conformance lab clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -70,8 +70,12 @@ e2e: deps images ## Run the lab suite: Berth in a real cluster, judged from outs
 e2e-full: deps images ## Run what is slow or rare too, and in clusters of other IP families and modes of kube-proxy; over an hour.
 	./hack/e2e-full
 
-kubetest: deps images ## Run Kubernetes' own tests of load balancers against Berth in the lab; PROXY_MODE=nftables.
+kubetest: deps images ## Run Kubernetes' own tests of load balancers against Berth in the lab; ANNOUNCE=layer2|bgp PROXY_MODE=nftables LONG=yes.
+	cd e2e/kubetest && GOWORK=off CGO_ENABLED=0 go test .
 	./hack/kubetest
+
+conformance: deps images ## Run Gateway API's conformance suite in the lab, against Traefik behind an address of Berth's.
+	./hack/conformance
 
 bench-failover: deps images ## Measure in the lab what a client loses when nodes fail; RUNS=20 SCENARIOS=regexp MINUTES=10.
 	./hack/bench-failover

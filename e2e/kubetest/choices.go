@@ -3,65 +3,133 @@ package main
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/onsi/ginkgo/v2"
 	"github.com/onsi/ginkgo/v2/types"
 )
 
-// A choice is one of Kubernetes' tests, by words of its name that no other has. If it is left out, without
-// says what is not there.
-type choice struct{ name, without string }
+// How addresses are announced, as --announced-by has it.
+const (
+	byLayer2 = "layer2"
+	byBGP    = "bgp"
+)
+
+// A choice is one of Kubernetes' tests.
+type choice struct {
+	// about is what of a Service it tries, in the words of the table.
+	about string
+	// name is words of its name that no other test has.
+	name string
+	// never says why it does not apply to Berth at all; layer2 and bgp say why not if addresses are announced
+	// in that way, dualStack why not if the nodes have addresses of both families.
+	never, layer2, bgp, dualStack string
+	// long is set if it takes ten minutes and more.
+	long bool
+}
+
+// The subjects of the tests.
+const (
+	typeChanges   = "type changes"
+	sourceRanges  = "source ranges"
+	affinity      = "session affinity"
+	noNodePorts   = "no node ports"
+	localPolicy   = "externalTrafficPolicy: Local"
+	healthPort    = "health check node port"
+	terminating   = "terminating endpoints"
+	mixedProtocol = "mixed protocols"
+	podChanges    = "pods come and go"
+	class         = "loadBalancerClass"
+	finalizer     = "finalizer"
+)
 
 const (
 	lacksFinalizer = "a finalizer is for what a cloud has to remove; Berth has nothing to remove"
-	lacksDNS       = "asks for Services by name, and the cluster has no DNS"
+	oneNode        = "at layer 2 one node takes the traffic of an address, and with Local only its pods do"
+	bothFamilies   = "it asks for the health of a Service of one family at the nodes' addresses of both"
+	perNode        = "kube-proxy remembers clients on each node, and the router gives each connection a node"
 )
 
 // choices lists all tests of load balancers, and those of Services that concern one.
 var choices = []choice{
-	{"should be able to change the type and ports of a TCP service", ""},
-	{"should be able to change the type and ports of a UDP service", ""},
-	{"should only allow access from service loadbalancer source ranges", ""},
-	{"should have session affinity work for LoadBalancer service with Local traffic policy", ""},
-	{"should be able to switch session affinity for LoadBalancer service with Local traffic policy", ""},
-	{"should have session affinity work for LoadBalancer service with Cluster traffic policy", ""},
-	{"should be able to switch session affinity for LoadBalancer service with Cluster traffic policy", ""},
-	{"should handle load balancer cleanup finalizer for service", lacksFinalizer},
-	{"should be able to create LoadBalancer Service without NodePort and change it", ""},
-	{"when server pod cycles for a LoadBalancer service on different nodes", ""},
-	{"when server pod cycles for a LoadBalancer service on the same nodes", ""},
-	{"should not have connectivity disruption during rolling update with externalTrafficPolicy=Cluster", ""},
-	{"should not have connectivity disruption during rolling update with externalTrafficPolicy=Local", ""},
-	{"should work for type=LoadBalancer", ""},
-	{"should only target nodes with endpoints", ""},
-	{"should target all nodes with endpoints", ""},
-	{"LoadBalancer] [Slow] should work from pods", ""},
-	{"should fail health check node port if there are only terminating endpoints", ""},
-	{"should implement NodePort and HealthCheckNodePort correctly when ExternalTrafficPolicy changes", ""},
-	{"should support externalTrafficPolicy=Local for type=NodePort", ""},
-	{"when there are no ready endpoints with externallTrafficPolicy=Cluster", ""},
-	{"when there are no ready endpoints with externalTrafficPolicy=Local", ""},
-	{"should complete a service status lifecycle", ""},
-	{"on same port and different protocol for internal traffic on Type LoadBalancer", lacksDNS},
+	{about: typeChanges, name: "change the type and ports of a TCP service"},
+	{about: typeChanges, name: "change the type and ports of a UDP service"},
+	{about: noNodePorts, name: "create LoadBalancer Service without NodePort and change it"},
+	{about: sourceRanges, name: "only allow access from service loadbalancer source ranges"},
+	{about: affinity, name: "have session affinity work for LoadBalancer service with Local", bgp: perNode},
+	{about: affinity, name: "have session affinity work for LoadBalancer service with Cluster", bgp: perNode},
+	{about: affinity, name: "switch session affinity for LoadBalancer service with Local",
+		layer2: oneNode, bgp: perNode},
+	{about: affinity, name: "switch session affinity for LoadBalancer service with Cluster", bgp: perNode},
+	{about: localPolicy, name: "work for type=LoadBalancer"},
+	{about: localPolicy, name: "only target nodes with endpoints", dualStack: bothFamilies},
+	{about: localPolicy, name: "target all nodes with endpoints", layer2: oneNode},
+	{about: localPolicy, name: "LoadBalancer] [Slow] should work from pods"},
+	{about: localPolicy, name: "support externalTrafficPolicy=Local for type=NodePort"},
+	{about: healthPort, name: "HealthCheckNodePort correctly when ExternalTrafficPolicy changes"},
+	{about: healthPort, name: "fail health check node port if there are only terminating endpoints"},
+	{about: terminating, name: "when there are no ready endpoints with externallTrafficPolicy=Cluster"},
+	{about: terminating, name: "when there are no ready endpoints with externalTrafficPolicy=Local"},
+	{about: mixedProtocol, name: "different protocol for internal traffic on Type LoadBalancer"},
+	{about: podChanges, name: "when server pod cycles for a LoadBalancer service on different nodes"},
+	{about: podChanges, name: "when server pod cycles for a LoadBalancer service on the same nodes"},
+	{about: podChanges, name: "during rolling update with externalTrafficPolicy=Cluster", long: true},
+	{about: podChanges, name: "during rolling update with externalTrafficPolicy=Local", long: true},
+	{about: class, name: "complete a service status lifecycle"},
+	{about: finalizer, name: "handle load balancer cleanup finalizer for service", never: lacksFinalizer},
 }
 
-// chosen returns the expressions by which Ginkgo finds the tests that are run.
-func chosen() []string {
+// A selection is what of the choices a run takes.
+type selection struct {
+	announcedBy string
+	dualStack   bool // the nodes have addresses of both families
+	long        bool
+}
+
+// check returns an error if addresses cannot be announced in this way.
+func (s selection) check() error {
+	if s.announcedBy != byLayer2 && s.announcedBy != byBGP {
+		return fmt.Errorf("addresses announced by %q: want %s or %s", s.announcedBy, byLayer2, byBGP)
+	}
+	return nil
+}
+
+// without says what the outcome of a choice is that is not run, and why; both are empty if it is run.
+func (s selection) without(c choice) (outcome, why string) {
+	switch {
+	case c.never != "":
+		return "not applicable", c.never
+	case s.announcedBy == byLayer2 && c.layer2 != "":
+		return "not applicable", c.layer2
+	case s.announcedBy == byBGP && c.bgp != "":
+		return "not applicable", c.bgp
+	case s.dualStack && c.dualStack != "":
+		return "not applicable", c.dualStack
+	case c.long && !s.long:
+		return "left out", "it takes ten minutes and more; LONG=yes runs it too"
+	}
+	return "", ""
+}
+
+// focus returns the expressions by which Ginkgo finds the tests that are run.
+func (s selection) focus() []string {
 	var out []string
 	for _, c := range choices {
-		if c.without == "" {
+		if outcome, _ := s.without(c); outcome == "" {
 			out = append(out, regexp.QuoteMeta(c.name))
 		}
 	}
 	return out
 }
 
-// reportChoices has a table printed when all tests have ended: what became of each, or why it was left out. A
-// choice that is not the name of exactly one test is a failure.
-func reportChoices() {
+// reportChoices has a table printed when all tests have ended: what became of each, or why it was left out.
+// A choice that is not the name of exactly one test is a failure.
+func (s selection) reportChoices() {
 	ginkgo.ReportAfterSuite("a line for each choice", func(report ginkgo.Report) {
-		fmt.Println()
+		fmt.Printf("\nKubernetes' tests of load balancers, addresses announced by %s:\n\n", s.announcedBy)
+		count := map[string]int{}
 		for _, c := range choices {
 			var is []types.SpecReport
 			for _, spec := range report.SpecReports {
@@ -74,18 +142,41 @@ func reportChoices() {
 				failed.Fail()
 				continue
 			}
-			fmt.Println(line(c, is[0]))
+			outcome, line := s.line(c, is[0])
+			count[outcome]++
+			fmt.Println(line)
 		}
+		fmt.Printf("\n%s in %s\n", summary(count), report.RunTime.Round(time.Second))
 	})
 }
 
-// line tells what became of a choice.
-func line(c choice, spec types.SpecReport) string {
-	outcome, why := spec.State.String(), spec.Failure.Message
-	if c.without != "" {
-		outcome, why = "not applicable", c.without
+// summary counts the outcomes, in an order that does not change.
+func summary(count map[string]int) string {
+	outcomes := []string{"passed", "failed", "skipped", "not applicable", "left out"}
+	for outcome := range count {
+		if !slices.Contains(outcomes, outcome) {
+			outcomes = append(outcomes, outcome)
+		}
+	}
+	slices.Sort(outcomes[5:])
+	var parts []string
+	for i, outcome := range outcomes {
+		if n := count[outcome]; n > 0 || i < 2 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, outcome))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// line tells what became of a choice: in a word, and in a line with all that is to be said.
+func (s selection) line(c choice, spec types.SpecReport) (outcome, line string) {
+	outcome, why := s.without(c)
+	took := "      -"
+	if outcome == "" {
+		outcome, why = spec.State.String(), spec.Failure.Message
+		took = fmt.Sprintf("%5.0f s", spec.RunTime.Seconds())
 	}
 	why, _, _ = strings.Cut(why, "\n")
-	took := spec.RunTime.Seconds()
-	return strings.TrimSpace(fmt.Sprintf("%-15s %6.1f s  %s  %s", outcome, took, c.name, why))
+	line = fmt.Sprintf("%-14s %s  %-28s  %s  %s", outcome, took, c.about, c.name, why)
+	return outcome, strings.TrimSpace(line)
 }

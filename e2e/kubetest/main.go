@@ -1,10 +1,12 @@
 // Command kubetest is those of Kubernetes' own end-to-end tests that concern a load balancer, in one file. It
 // takes the flags of Kubernetes' e2e.test, and runs what choices.go says unless --ginkgo.focus says
-// otherwise. With the only argument "image" it prints the reference of the image that the tests' pods run.
+// otherwise. As `kubetest image` it prints the reference of the image that the tests' pods run, and as
+// `kubetest names ADDRESS KUBECONFIG` it is the DNS of the cluster, which answers with Services only.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -28,6 +30,9 @@ func (f *failures) Fail() { f.any = true }
 
 var failed failures
 
+// errUsage tells how the commands besides the tests are called.
+var errUsage = errors.New("want: kubetest image, or kubetest names ADDRESS KUBECONFIG")
+
 // The framework wants to know of the cluster what e2e.test finds out before the first test.
 var _ = ginkgo.BeforeSuite(func(ctx context.Context) {
 	client, err := framework.LoadClientset()
@@ -50,26 +55,51 @@ func familyOf(ip string) string {
 }
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == "image" {
-		fmt.Println(image.GetE2EImage(image.Agnhost))
+	if done, err := command(os.Args[1:]); done {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		return
 	}
+	var s selection
+	flag.StringVar(&s.announcedBy, "announced-by", byLayer2, "how addresses are announced: layer2 or bgp")
+	flag.BoolVar(&s.dualStack, "dual-stack", true, "the nodes have addresses of both families")
+	flag.BoolVar(&s.long, "long", false, "also the tests that take ten minutes and more")
 	config.CopyFlags(config.Flags, flag.CommandLine)
 	framework.RegisterCommonFlags(flag.CommandLine)
 	framework.RegisterClusterFlags(flag.CommandLine)
 	flag.Parse()
+	if err := s.check(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	framework.AfterReadingAllFlags(&framework.TestContext)
 	gomega.RegisterFailHandler(framework.Fail)
 	suite, reporter := framework.CreateGinkgoConfig()
 	if flag.Lookup("ginkgo.focus").Value.String() == "" {
-		suite.FocusStrings = chosen()
+		suite.FocusStrings = s.focus()
 		if flag.Lookup("ginkgo.skip").Value.String() == "" {
 			suite.SkipStrings = nil // the framework would skip whatever needs a feature, load balancers too
 		}
-		reportChoices()
+		s.reportChoices()
 	}
 	ginkgo.RunSpecs(&failed, "Kubernetes' tests of load balancers", suite, reporter)
 	if failed.any {
 		os.Exit(1)
 	}
+}
+
+// command does what is asked of the program besides running tests, and reports whether anything was.
+func command(args []string) (done bool, err error) {
+	switch {
+	case len(args) == 0 || args[0] != "image" && args[0] != "names":
+		return false, nil
+	case args[0] == "image" && len(args) == 1:
+		fmt.Println(image.GetE2EImage(image.Agnhost))
+		return true, nil
+	case args[0] == "names" && len(args) == 3:
+		return true, serveNames(args[1], args[2])
+	}
+	return true, errUsage
 }

@@ -3,9 +3,11 @@ package lab
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -90,8 +92,26 @@ func TestTraefikVersionIsTheModules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(mod), "\tgithub.com/traefik/traefik/v3 "+TraefikVersion+" ") {
+	if !strings.Contains(string(mod), "github.com/traefik/traefik/v3 "+TraefikVersion+" ") {
 		t.Errorf("e2e/ingress/go.mod does not require github.com/traefik/traefik/v3 %s", TraefikVersion)
+	}
+}
+
+// TestOneGatewayAPI: the conformance suite is that of the Gateway API which Traefik has.
+func TestOneGatewayAPI(t *testing.T) {
+	version := regexp.MustCompile(`\tsigs\.k8s\.io/gateway-api(?:/conformance)? (v\S+)`)
+	found := map[string]bool{}
+	for _, module := range []string{"ingress", "conformance"} {
+		mod, err := os.ReadFile("../" + module + "/go.mod")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range version.FindAllStringSubmatch(string(mod), -1) {
+			found[match[1]] = true
+		}
+	}
+	if len(found) != 1 {
+		t.Errorf("versions of Gateway API: %v, want one", slices.Sorted(maps.Keys(found)))
 	}
 }
 

@@ -14,14 +14,14 @@ import (
 
 const (
 	// TraefikVersion is that of github.com/traefik/traefik/v3 in e2e/ingress/go.mod.
-	TraefikVersion = "v3.7.13"
+	TraefikVersion = "v3.7.12"
 
 	// TraefikImage is the ingress controller, which runs as user 65532. No node has it before it is loaded,
 	// see BuildTraefik.
 	TraefikImage = "lab.test/traefik:" + TraefikVersion
 
 	// traefikPackages is about how many Go packages are compiled when none is cached.
-	traefikPackages = 1680
+	traefikPackages = 2640
 )
 
 // BuildTraefik returns the path of a docker-archive with TraefikImage, for Lab.LoadImage. It builds it if the
@@ -68,8 +68,9 @@ func traefik(sources string) compilation {
 	}
 }
 
-// GatewayCRDs returns the folder with the CRDs of Gateway API, its standard channel, of the version that
-// Traefik is built with. They are part of that Go module, which is downloaded if it was not yet.
+// GatewayCRDs returns a kustomization with the CRDs of Gateway API, of the version that Traefik is built
+// with. They are those of the experimental channel: Traefik reads TCPRoutes in a version that the standard
+// one no longer serves. They are part of that Go module, which is downloaded if it was not yet.
 func GatewayCRDs(ctx context.Context) (string, error) {
 	sources, err := sourceDir()
 	if err != nil {
@@ -85,7 +86,7 @@ func GatewayCRDs(ctx context.Context) (string, error) {
 	if err := json.Unmarshal(out, &downloaded); err != nil {
 		return "", fmt.Errorf("download %s: %w", module, err)
 	}
-	return filepath.Join(downloaded.Dir, "config", "crd", "standard"), nil
+	return filepath.Join(downloaded.Dir, "config", "crd", "experimental"), nil
 }
 
 // foldersBelow returns a folder and all that are in it, each before what it holds.

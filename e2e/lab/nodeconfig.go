@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 )
@@ -72,7 +73,7 @@ nodeStatusUpdateFrequency: 2s
 nodeStatusReportFrequency: 10s
 nodeLeaseDurationSeconds: %[2]d
 resolvConf: ""
-volumePluginDir: /var/lib/kubelet/volume-plugins
+%[3]svolumePluginDir: /var/lib/kubelet/volume-plugins
 `
 )
 
@@ -97,11 +98,20 @@ func (n *Node) makeFiles() error {
 		writeFile(filepath.Join(etc, "containerd.toml"),
 			fmt.Appendf(nil, containerdConfig, pauseRef, cniPlugins, insideCNI), 0o644),
 		writeFile(filepath.Join(etc, "kubelet.yaml"),
-			fmt.Appendf(nil, kubeletConfig, cgroupOf(n.lab.options.Name, n.name), nodeLease), 0o644),
+			fmt.Appendf(nil, kubeletConfig, cgroupOf(n.lab.options.Name, n.name), nodeLease,
+				dnsConfig(n.lab.options.DNS)), 0o644),
 		n.writeIPs(families),
 		writeFile(filepath.Join(etc, "cni", "lab.conflist"),
 			fmt.Appendf(nil, cniConfig, ranges, routes), 0o644),
 	)
+}
+
+// dnsConfig returns the lines of a kubelet's configuration that tell pods where the DNS is, if there is one.
+func dnsConfig(dns netip.Addr) string {
+	if !dns.IsValid() {
+		return ""
+	}
+	return fmt.Sprintf("clusterDNS: [%q]\nclusterDomain: cluster.local\n", dns)
 }
 
 // writeIPs writes which addresses the kubelet of the node reports, and in which order, when it starts.

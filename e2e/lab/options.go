@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -31,6 +32,9 @@ type Options struct {
 	// s. On a machine with little CPU to spare a short time makes healthy nodes flap: 30 s suits tests that
 	// do not wait for it.
 	NodeGrace time.Duration
+	// DNS is where pods ask for names. The domain of Services is cluster.local. The lab runs no DNS, and by
+	// default pods ask nobody.
+	DNS netip.Addr
 	// KubernetesBinary is a multi-call binary to run instead of the one built from e2e/kube.
 	KubernetesBinary string
 	// APIServerFlags are added to the flags of the API server, for example "--audit-log-path=…".

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/berth-lb/berth/e2e/lab"
+	"github.com/berth-lb/berth/e2e/product"
 )
 
 // TestStraightLine: objects are applied, a Service has an address, and a
@@ -240,5 +241,34 @@ func TestRequests(t *testing.T) {
 	hasAddress(t, "asked-after")
 	if got := get(t, "get service asked-class", ".status"); got != `{"loadBalancer":{}}` {
 		t.Errorf("status of a Service of another class: %s", got)
+	}
+}
+
+// TestOwnClass: with a class of its own, Berth handles the Services of that class and no others.
+func TestOwnClass(t *testing.T) {
+	const class = "example.com/lab"
+	both := []string{product.Controller, product.Speaker}
+	set := func(environment string) {
+		t.Helper()
+		kubectl(t, append(append([]string{"set", "env", "-n", system}, both...), environment)...)
+		for _, what := range both {
+			kubectl(t, "rollout", "status", "-n", system, what, "--timeout=60s")
+		}
+	}
+	for _, what := range both {
+		cleanup(t, "rollout", "status", "-n", system, what, "--timeout=60s")
+	}
+	cleanup(t, append(append([]string{"set", "env", "-n", system}, both...), "BERTH_LOAD_BALANCER_CLASS-")...)
+	set("BERTH_LOAD_BALANCER_CLASS=" + class)
+	apply(t, web("class", "node1"))
+	kubectl(t, "rollout", "status", "deployment/class", "--timeout=60s")
+	apply(t, pool("class", "10.77.0.182/31"))
+	apply(t, service("class-none", "class", ""))
+	apply(t, service("class-ours", "class", "loadBalancerClass: "+class))
+	addr := hasAddress(t, "class-ours")
+	ownedBy(t, addr)
+	served(t, addr)
+	if got := get(t, "get service class-none", ".status"); got != `{"loadBalancer":{}}` {
+		t.Errorf("status of a Service without a class: %s", got)
 	}
 }

@@ -18,8 +18,7 @@ import (
 // and does no harm to others. The first router takes the nodes as docs/bgp.md says and has a session for each
 // family of the lab; the second one has a password and both families over one session, of the first family.
 func TestBGP(t *testing.T) {
-	ofCluster, ofLocal := routedServices(t)
-	firsts := peerNames("first")
+	firsts, ofCluster, ofLocal := routedServices(t)
 
 	t.Run("sessions", func(t *testing.T) { checkSessions(t, firsts) })
 	t.Run("cluster", func(t *testing.T) {
@@ -40,21 +39,22 @@ func TestBGP(t *testing.T) {
 	})
 }
 
-// routedServices has all nodes announce two Services with a pod on each node to a router, and returns the
-// addresses of both: one has traffic policy Cluster, the other Local.
-func routedServices(t *testing.T) (ofCluster, ofLocal []netip.Addr) {
+// routedServices has all nodes announce two Services with a pod on each node to a router. It returns the
+// names of its BGPPeers and the addresses of both Services: one has traffic policy Cluster, the other Local.
+func routedServices(t *testing.T) (firsts []string, ofCluster, ofLocal []netip.Addr) {
 	t.Helper()
 	if _, err := os.Stat("/usr/lib/frr/bgpd"); err != nil {
 		t.Fatal("needs FRR: `make deps` installs it")
 	}
 	router(t, peering.Router{Host: lab.HostRouter, Dynamic: true})
-	apply(t, peers("first", lab.RouterAddresses))
+	firsts, manifests := peers("first", lab.RouterAddresses)
+	apply(t, manifests)
 	apply(t, web("routed", "node1", "node2", "node3"))
 	apply(t, peering.Announced("routed", "198.51.100.0/28, 2001:db8:100::/124", ""))
 	apply(t, echo("routed-cluster", "routed", "externalTrafficPolicy: Cluster")+"---\n"+
 		echo("routed-local", "routed", "externalTrafficPolicy: Local"))
 	kubectl(t, "rollout", "status", "deployment/routed", "--timeout=60s")
-	return addressesOf(t, "routed-cluster"), addressesOf(t, "routed-local")
+	return firsts, addressesOf(t, "routed-cluster"), addressesOf(t, "routed-local")
 }
 
 // router runs FRR until the test ends.
@@ -155,8 +155,8 @@ func saysWhyNot(t *testing.T, peer, want string) {
 }
 
 // checkSessions: every node has a session with each of these peers, one for each family of the lab.
-func checkSessions(t *testing.T, names []string) {
-	for _, peer := range names {
+func checkSessions(t *testing.T, peers []string) {
+	for _, peer := range peers {
 		established(t, peer)
 		eventually(t, 5*time.Second, peer+" is ready", func() (bool, string) {
 			got := condition(t, "bgppeer "+peer, "Ready")
@@ -169,7 +169,7 @@ func checkSessions(t *testing.T, names []string) {
 		if err != nil {
 			t.Error("the router does not agree:", err)
 		}
-		if got := session(t, "node1", names[i], "families"); got != fmt.Sprintf("[%q]", f) {
+		if got := session(t, "node1", peers[i], "families"); got != fmt.Sprintf("[%q]", f) {
 			t.Errorf("the session over %s carries %s", f, got)
 		}
 	}
@@ -268,12 +268,12 @@ func checkSecondRouter(t *testing.T, firsts []string, addresses []netip.Addr) {
 	}
 }
 
-// uptimes tells since when the sessions with these peers are up.
-func uptimes(t *testing.T, names []string) []string {
+// uptimes tells since when the sessions with peers are up.
+func uptimes(t *testing.T, peers []string) []string {
 	t.Helper()
 	var out []string
 	for _, node := range cluster.NodeNames() {
-		for _, peer := range names {
+		for _, peer := range peers {
 			out = append(out, node+" "+peer+" "+session(t, node, peer, "state")+" "+
 				session(t, node, peer, "since"))
 		}

@@ -135,22 +135,13 @@ func onePeer(name string, router lab.Addresses) peering.Peer {
 	return peering.Peer{Name: name, Address: first().of(router), More: "dualStackAddressFamily: true\n"}
 }
 
-// peers writes a router with which the nodes have a session over each family of the lab.
-func peers(name string, router lab.Addresses) string {
-	var manifests strings.Builder
-	for i, f := range families() {
-		manifests.WriteString(peering.Peer{Name: peerNames(name)[i], Address: f.of(router)}.Manifest())
-	}
-	return manifests.String()
-}
-
-// peerNames lists the names that peers gives, in the order of the families.
-func peerNames(name string) []string {
-	var names []string
+// peers are a router with which the nodes have a session over each family: their names and their manifests.
+func peers(name string, router lab.Addresses) (names []string, manifests string) {
 	for _, f := range families() {
-		names = append(names, name+"-"+strings.ToLower(string(f)))
+		peer := peering.Peer{Name: name + "-" + strings.ToLower(string(f)), Address: f.of(router)}
+		names, manifests = append(names, peer.Name), manifests+peer.Manifest()
 	}
-	return names
+	return names, manifests
 }
 
 // inNoPool is an address of the first family that no pool of the suite has.

@@ -23,6 +23,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/net/websocket"
 
 	"github.com/berth-lb/berth/e2e/watch"
@@ -34,6 +36,7 @@ type way struct {
 	host  string     // of the lab, on which the client is
 	to    netip.Addr // what it sends to
 	roots *x509.CertPool
+	http1 bool // it does not ask for HTTP/2
 }
 
 // at returns the address with a port.
@@ -56,9 +59,9 @@ func (w way) get(ctx context.Context, url string, limit time.Duration) (answer, 
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var from atomic.Pointer[netip.Addr] // of the last connection, which is the one that served
-	client := http.Client{Transport: &http.Transport{
+	transport := &http.Transport{
 		DisableKeepAlives: true,
-		ForceAttemptHTTP2: true, // as by default, which one's own DialContext turns off
+		ForceAttemptHTTP2: !w.http1, // it is the default, which one's own DialContext turns off
 		TLSClientConfig:   &tls.Config{RootCAs: w.roots},
 		DialContext: func(ctx context.Context, _, to string) (net.Conn, error) {
 			_, port, err := net.SplitHostPort(to)
@@ -71,13 +74,60 @@ func (w way) get(ctx context.Context, url string, limit time.Duration) (answer, 
 			}
 			return conn, err
 		},
-	}}
-	defer client.CloseIdleConnections()
+	}
+	defer transport.CloseIdleConnections()
+	got, err := ask(ctx, transport, url)
+	if addr := from.Load(); addr != nil {
+		got.from = *addr
+	}
+	return got, err
+}
+
+// getHTTP3 is get by HTTP/3, which is over UDP.
+func (w way) getHTTP3(ctx context.Context, url string, limit time.Duration) (got answer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(w.to, 443))
+	var socket net.PacketConn
+	err = cluster.Host(w.host).Run(func() error {
+		conn, err := net.DialUDP("udp", nil, to) // tells from which address the host sends there
+		if err != nil {
+			return err
+		}
+		from := conn.LocalAddr().(*net.UDPAddr)
+		got.from = from.AddrPort().Addr().Unmap()
+		if err := conn.Close(); err != nil {
+			return err
+		}
+		socket, err = net.ListenUDP("udp", from)
+		return err
+	})
+	if err != nil {
+		return got, err
+	}
+	defer socket.Close()
+	connections := &quic.Transport{Conn: socket}
+	defer connections.Close()
+	transport := &http3.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: w.roots},
+		Dial: func(ctx context.Context, _ string, secure *tls.Config, c *quic.Config) (*quic.Conn, error) {
+			return connections.DialEarly(ctx, to, secure, c)
+		},
+	}
+	defer transport.Close()
+	from := got.from
+	got, err = ask(ctx, transport, url)
+	got.from = from
+	return got, err
+}
+
+// ask gets a page. The answer does not say from where it was asked.
+func ask(ctx context.Context, transport http.RoundTripper, url string) (answer, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return answer{}, err
 	}
-	response, err := client.Do(request)
+	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return answer{}, err
 	}
@@ -86,7 +136,7 @@ func (w way) get(ctx context.Context, url string, limit time.Duration) (answer, 
 	if err == nil && response.StatusCode != http.StatusOK {
 		err = errors.New(response.Status)
 	}
-	return answer{strings.TrimSpace(string(body)), response.ProtoMajor, *from.Load()}, err
+	return answer{line: strings.TrimSpace(string(body)), major: response.ProtoMajor}, err
 }
 
 // served waits until the client gets a page.
@@ -189,7 +239,7 @@ type live struct {
 
 	mu      sync.Mutex
 	slowest time.Duration // echo
-	heard   time.Time     // last echo
+	heard   time.Time     // last message
 	err     error         // by which the client knows that the connection has ended
 }
 
@@ -219,6 +269,7 @@ func openLive(t *testing.T, w way, host string) *live {
 	if err := websocket.Message.Receive(conn, &l.line); err != nil {
 		t.Fatalf("websocket %s: %v", w.name, err)
 	}
+	l.heard = time.Now()
 	closing := make(chan struct{})
 	var talking sync.WaitGroup
 	talking.Go(func() { l.talk(conn, closing) })
@@ -291,11 +342,12 @@ func (l *live) fate(from time.Time) string {
 		l.mu.Lock()
 		heard, err := l.heard, l.err
 		l.mu.Unlock()
+		until := max(0, heard.Sub(from)).Milliseconds()
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return fmt.Sprintf("echoes until %d ms, then there is silence", heard.Sub(from).Milliseconds())
+			return fmt.Sprintf("echoes until %d ms, then there is silence", until)
 		case err != nil:
-			return fmt.Sprintf("echoes until %d ms, then ends: %v", heard.Sub(from).Milliseconds(), err)
+			return fmt.Sprintf("echoes until %d ms, then ends: %v", until, err)
 		case heard.After(asked):
 			return "stays open"
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/berth-lb/berth/e2e/lab"
 	"github.com/berth-lb/berth/e2e/peering"
 	"github.com/berth-lb/berth/e2e/product"
+	"github.com/berth-lb/berth/e2e/recipe"
 	"github.com/berth-lb/berth/e2e/traefik"
 )
 
@@ -26,6 +28,12 @@ const (
 	shopHost = "shop.test"
 	blogHost = "blog.test"
 	wikiHost = "wiki.test" // by Gateway API
+)
+
+// Ports at which a second Gateway listens.
+const (
+	plainPort   = 9000 // TCP
+	securedPort = 8443 // TLS, which ends there
 )
 
 // A backend is a Service, and the host and path at which it is reached.
@@ -96,25 +104,61 @@ spec:
 `, name, traefik.Class, secret, wikiHost, service)
 }
 
+// streams returns a Gateway that hands on connections, with a TCPRoute and a TLSRoute to a Service.
+func streams(name, secret, service string) string {
+	return fmt.Sprintf(`
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: %[1]s}
+spec:
+  gatewayClassName: %[2]s
+  listeners:
+  - {name: plain, protocol: TCP, port: %[6]d}
+  - {name: secured, protocol: TLS, port: %[7]d, tls: {mode: Terminate, certificateRefs: [{name: %[3]s}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TCPRoute
+metadata: {name: %[1]s}
+spec:
+  parentRefs: [{name: %[1]s, sectionName: plain}]
+  rules: [{backendRefs: [{name: %[5]s, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: %[1]s}
+spec:
+  parentRefs: [{name: %[1]s, sectionName: secured}]
+  hostnames: [%[4]s]
+  rules: [{backendRefs: [{name: %[5]s, port: 80}]}]
+`, name, traefik.Class, secret, wikiHost, service, plainPort, securedPort)
+}
+
 // TestIngress: an ingress controller behind an address of Berth's, for a client on the LAN and one behind two
-// routers that speak BGP. Each gets the pages of four Services by two hosts and two paths, over TLS and
-// HTTP/2; the pods are told the clients' own addresses; Ingress and Gateway say which address it is. Then the
-// controller's pods are rolled, and their node is drained and crashes, while both clients ask.
+// routers that speak BGP. Each gets the pages of four Services by two hosts and two paths, over TLS, HTTP/2
+// and HTTP/3; the pods are told the clients' own addresses; Ingress and two Gateways say which address it is.
+// Then the controller's pods are rolled, and their node is drained and crashes, while both clients ask.
 func TestIngress(t *testing.T) {
+	forwarded(t)
 	if err := traefik.Load(t.Context(), cluster, os.Stdout); err != nil {
 		t.Fatal(err)
 	}
 	gatewayCRDs(t)
+	t.Run("documentation", checkSamples)
 	roots, secret := certificate(t, "front", shopHost, blogHost, wikiHost)
 	apply(t, secret+"---"+workloads())
 	apply(t, pool("ingress", "10.77.0.226/32, fd77::226/128"))
 	apply(t, peering.Announced("ingress-routed", "198.51.100.200/32, 2001:db8:100::c8/128", ""))
 	twoRouters(t)
 	const routedService = "traefik-routed"
-	apply(t, traefik.Manifests(traefik.Options{Nodes: ingressNodes, Pool: "ingress", Gateway: true})+
-		"---"+traefik.LoadBalancer(routedService, "ingress-routed"))
+	apply(t, traefik.Manifests(traefik.Options{
+		Nodes:   ingressNodes,
+		Pool:    "ingress",
+		Gateway: true,
+		Ports:   []uint16{plainPort, securedPort},
+	})+"---"+traefik.LoadBalancer(routedService, "ingress-routed", plainPort, securedPort))
 	apply(t, ingress("front", "front"))
 	apply(t, gateway("front", "front", "shop"))
+	apply(t, streams("side", "front", "cart"))
 	controllerReady(t)
 
 	onLAN := addressesOf(t, traefik.Service+" -n "+traefik.Namespace)
@@ -125,8 +169,8 @@ func TestIngress(t *testing.T) {
 	var ways []way
 	for i := range onLAN { // IPv4 first, as in all Services of the lab
 		ways = append(ways,
-			way{"over layer 2", lab.HostClient, onLAN[i], roots},
-			way{"over BGP", lab.HostExt, routed[i], roots})
+			way{name: "over layer 2", host: lab.HostClient, to: onLAN[i], roots: roots},
+			way{name: "over BGP", host: lab.HostExt, to: routed[i], roots: roots})
 	}
 
 	t.Run("pages", func(t *testing.T) {
@@ -136,8 +180,9 @@ func TestIngress(t *testing.T) {
 	})
 	t.Run("status", func(t *testing.T) { checkIngressStatus(t, onLAN) })
 	t.Run("gateway", func(t *testing.T) {
+		checkGatewayStatus(t, onLAN)
 		for _, w := range ways {
-			checkGateway(t, w, onLAN)
+			checkRoutes(t, w)
 		}
 	})
 	v4 := ways[:2]
@@ -155,11 +200,34 @@ func gatewayCRDs(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What kubectl would keep of them in an annotation is too long for one.
-	kubectl(t, "apply", "--server-side", "-f", crds)
-	cleanup(t, "delete", "--ignore-not-found", "-f", crds)
-	for _, kind := range []string{"gatewayclasses", "gateways", "httproutes"} {
+	kubectl(t, "apply", "--server-side", "-k", crds)
+	cleanup(t, "delete", "--ignore-not-found", "-k", crds)
+	for _, kind := range []string{"gatewayclasses", "gateways", "httproutes", "tcproutes", "tlsroutes"} {
 		kubectl(t, "wait", "--for=condition=Established", "--timeout=30s",
 			"crd/"+kind+".gateway.networking.k8s.io")
+	}
+}
+
+// checkSamples: the API server takes what docs/ingress.md and docs/gateway-api.md show.
+func checkSamples(t *testing.T) {
+	for _, name := range []string{"ingress.md", "gateway-api.md"} {
+		page, err := os.ReadFile(filepath.Join(root, "docs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sections, err := recipe.Parse(string(page))
+		if err != nil || len(sections) == 0 {
+			t.Fatalf("%s: %d sections with objects, %v", name, len(sections), err)
+		}
+		for _, section := range sections {
+			for _, block := range section.Blocks {
+				_, err := cluster.API().KubectlInput(t.Context(), strings.NewReader(block.Text),
+					"apply", "--dry-run=server", "-f", "-")
+				if err != nil {
+					t.Errorf("%s:%d: %v", name, block.Line, err)
+				}
+			}
+		}
 	}
 }
 
@@ -176,6 +244,7 @@ func twoRouters(t *testing.T) {
 		manifests += peering.Peer{
 			Name:       "ingress-" + host,
 			Address:    r.Addresses().V4,
+			Restart:    true,
 			BFDProfile: "ingress",
 			More:       "dualStackAddressFamily: true",
 		}.Manifest()
@@ -238,6 +307,19 @@ func checkPages(t *testing.T, w way) {
 			}
 		}
 	}
+	for _, b := range backends {
+		url := "https://" + b.host + b.path
+		got, err := w.getHTTP3(t.Context(), url, 5*time.Second)
+		if err != nil {
+			t.Errorf("%s %s by HTTP/3: %v", url, w.name, err)
+			continue
+		}
+		if !strings.HasPrefix(field(got.line, "pod"), b.service+"-") || got.major != 3 ||
+			field(got.line, "forwarded") != got.from.String() {
+			t.Errorf("%s %s from %s: HTTP/%d %q, want HTTP/3 and a pod of %s that was told of the client",
+				url, w.name, got.from, got.major, got.line, b.service)
+		}
+	}
 	if _, err := w.get(t.Context(), "http://nobody.test/", 5*time.Second); err == nil ||
 		!strings.HasPrefix(err.Error(), "404") {
 		t.Errorf("a host that no Ingress names: %v, want 404", err)
@@ -261,19 +343,33 @@ func joined(addresses []netip.Addr) string {
 	return strings.Join(texts, " ")
 }
 
-// checkGateway: the Gateway is programmed, has the addresses of the controller's Service, and leads to its
-// route.
-func checkGateway(t *testing.T, w way, addresses []netip.Addr) {
-	eventually(t, 30*time.Second, "the Gateway is programmed", func() (bool, string) {
-		got := get(t, "get gateway front", `.status.conditions[?(@.type=="Programmed")].status`) + " " +
-			get(t, "get gateway front", ".status.addresses[*].value")
-		return got == "True "+joined(addresses), got
-	})
+// checkGatewayStatus: both Gateways are programmed, and share the addresses of the controller's Service.
+func checkGatewayStatus(t *testing.T, addresses []netip.Addr) {
+	for _, name := range []string{"front", "side"} {
+		eventually(t, 30*time.Second, "the Gateway "+name+" is programmed", func() (bool, string) {
+			got := get(t, "get gateway "+name, `.status.conditions[?(@.type=="Programmed")].status`) + " " +
+				get(t, "get gateway "+name, ".status.addresses[*].value")
+			return got == "True "+joined(addresses), got
+		})
+	}
+}
+
+// checkRoutes: an HTTPRoute, a TCPRoute and a TLSRoute lead to their Services.
+func checkRoutes(t *testing.T, w way) {
 	for _, url := range []string{"http://" + wikiHost + "/", "https://" + wikiHost + "/"} {
 		got := w.served(t, url)
 		if !strings.HasPrefix(field(got.line, "pod"), "shop-") ||
 			field(got.line, "forwarded") != got.from.String() {
 			t.Errorf("%s %s: %q, want a pod of shop that was told of %s", url, w.name, got.line, got.from)
+		}
+	}
+	w.http1 = true // the pods speak no other version, and what is handed on is not looked into
+	for _, url := range []string{
+		fmt.Sprintf("http://%s:%d/", wikiHost, plainPort),
+		fmt.Sprintf("https://%s:%d/", wikiHost, securedPort),
+	} {
+		if got := w.served(t, url); !strings.HasPrefix(field(got.line, "pod"), "cart-") {
+			t.Errorf("%s %s: %q, want a pod of cart", url, w.name, got.line)
 		}
 	}
 }
@@ -381,9 +477,10 @@ func (f ingressFault) check(t *testing.T, ways []way) {
 	for i, w := range ways {
 		to[i] = asked[i].served(t)
 		o := asked[i].outage(from, to[i])
-		fmt.Printf("figure: %s: a client %s lost %d ms; of %d requests %d failed and %d were answered late; "+
-			"its websocket %s\n",
-			f.name, w.name, o.Longest.Milliseconds(), o.Sent, o.Lost-o.Late, o.Late, open[i].fate(begin))
+		fmt.Printf("figure: %s: a client %s lost %d ms, %d ms with what was answered late; of %d requests "+
+			"%d failed and %d were answered late; its websocket %s\n",
+			f.name, w.name, o.Dropped.Milliseconds(), o.Longest.Milliseconds(), o.Sent, o.Lost-o.Late, o.Late,
+			open[i].fate(begin))
 		if o.Dropped > f.limit {
 			t.Errorf("%s: a client %s had no answer for %d ms, want at most %d",
 				f.name, w.name, o.Dropped.Milliseconds(), f.limit.Milliseconds())

@@ -25,12 +25,13 @@ func TestControlPlaneOutage(t *testing.T) {
 	}
 	limit := defaultOf(t, "BERTH_ISOLATION_TIMEOUT")
 	router(t, peering.Router{Host: lab.HostRouter})
-	apply(t, peers("outage", lab.RouterAddresses))
+	sessions, manifests := peers("outage", lab.RouterAddresses)
+	apply(t, manifests)
 	addresses := aDualStack(t, "outage", spans(247, 247))
 	apply(t, peering.Announced("outage-bgp", "198.51.100.32/32, 2001:db8:100::32/128", ""))
 	apply(t, echo("outage-bgp", "outage", "externalTrafficPolicy: Local"))
 	routed := addressesOf(t, "outage-bgp")
-	for _, peer := range peerNames("outage") {
+	for _, peer := range sessions {
 		established(t, peer)
 	}
 	routedTo(t, lab.HostRouter, routed, cluster.NodeNames()...)

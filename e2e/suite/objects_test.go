@@ -28,7 +28,7 @@ import (
 // the tests themselves take.
 type reader struct {
 	objects dynamic.Interface
-	kinds   meta.ResettableRESTMapper
+	kinds   *restmapper.DeferredDiscoveryRESTMapper
 }
 
 // readers has the reader of each lab.
@@ -104,26 +104,21 @@ func parseQuery(text string) (query, error) {
 	return q, nil
 }
 
-// mapping finds the kind with a name such as "service" or "services".
-func (r *reader) mapping(name string) (*meta.RESTMapping, error) {
-	kind, err := r.kinds.KindFor(schema.GroupVersionResource{Resource: name})
-	if err != nil {
-		return nil, err
-	}
-	return r.kinds.RESTMapping(kind.GroupKind(), kind.Version)
-}
-
 // read returns the content of the object, or of the list of objects; nothing for an object that is not there.
 func (r *reader) read(ctx context.Context, text string) (map[string]any, error) {
 	q, err := parseQuery(text)
 	if err != nil {
 		return nil, err
 	}
-	mapping, err := r.mapping(q.kind)
+	kind, err := r.kinds.KindFor(schema.GroupVersionResource{Resource: q.kind})
 	if meta.IsNoMatchError(err) {
-		r.kinds.Reset() // it may have been installed since
-		mapping, err = r.mapping(q.kind)
+		r.kinds.Reset() // Berth's kinds may have come since
+		kind, err = r.kinds.KindFor(schema.GroupVersionResource{Resource: q.kind})
 	}
+	if err != nil {
+		return nil, err
+	}
+	mapping, err := r.kinds.RESTMapping(kind.GroupKind(), kind.Version)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,9 @@ import (
 	"io"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
 	"github.com/berth-lb/berth/e2e/lab"
 )
 
@@ -37,6 +40,10 @@ type Options struct {
 	// Gateway: it serves Gateway API too. Its CRDs must be there, see lab.GatewayCRDs: Traefik waits for them
 	// before it serves anything.
 	Gateway bool
+	// Ports are those of TCP at which it listens besides 80 and 443. They are for listeners of Gateways.
+	Ports []uint16
+	// Published is the address that Gateways say they have; "" for those of the Service.
+	Published string
 }
 
 // Load builds the image, if it is not in the cache, and loads it into the nodes.
@@ -54,23 +61,71 @@ func Manifests(o Options) string {
 		fmt.Sprintf(namespaced, Namespace),
 		fmt.Sprintf(access, Namespace, toJSON(rules(o.Gateway))),
 		fmt.Sprintf(deployment, Namespace, App, len(o.Nodes), toJSON(o.Nodes), lab.TraefikImage,
-			toJSON(arguments(o.Gateway))),
+			toJSON(arguments(o)), toJSON(containerPorts(o.Ports))),
 		fmt.Sprintf(ingressClass, Class),
 	}
 	if o.Gateway {
 		objects = append(objects, fmt.Sprintf(gatewayClass, Class))
 	}
-	return strings.Join(objects, "---") + "---" + LoadBalancer(Service, o.Pool)
+	return strings.Join(objects, "---") + "---" + LoadBalancer(Service, o.Pool, o.Ports...)
 }
 
 // LoadBalancer returns a Service of type LoadBalancer for the pods of Traefik, with an address from a pool.
-// The pods see the clients' own addresses.
-func LoadBalancer(name, pool string) string {
-	return fmt.Sprintf(loadBalancer, Namespace, App, name, pool)
+// The ports are those of Options. The pods see the clients' own addresses.
+func LoadBalancer(name, pool string, ports ...uint16) string {
+	return fmt.Sprintf(loadBalancer, Namespace, App, name, pool, toJSON(servicePorts(ports)))
+}
+
+// A port is one at which Traefik listens.
+type port struct {
+	name     string
+	number   uint16
+	protocol corev1.Protocol
+}
+
+// portsOf returns all ports, given those that Options add. HTTP/3 has the number of HTTPS.
+func portsOf(more []uint16) []port {
+	all := []port{
+		{"web", 80, corev1.ProtocolTCP},
+		{"websecure", 443, corev1.ProtocolTCP},
+		{"http3", 443, corev1.ProtocolUDP},
+	}
+	for _, number := range more {
+		all = append(all, port{entryPoint(number), number, corev1.ProtocolTCP})
+	}
+	return all
+}
+
+// entryPoint names a port that Options add.
+func entryPoint(number uint16) string { return fmt.Sprintf("port%d", number) }
+
+func containerPorts(more []uint16) []corev1.ContainerPort {
+	var out []corev1.ContainerPort
+	for _, p := range portsOf(more) {
+		out = append(out, corev1.ContainerPort{
+			Name:          p.name,
+			ContainerPort: int32(p.number),
+			Protocol:      p.protocol,
+		})
+	}
+	return out
+}
+
+func servicePorts(more []uint16) []corev1.ServicePort {
+	var out []corev1.ServicePort
+	for _, p := range portsOf(more) {
+		out = append(out, corev1.ServicePort{
+			Name:       p.name,
+			Port:       int32(p.number),
+			Protocol:   p.protocol,
+			TargetPort: intstr.FromString(p.name),
+		})
+	}
+	return out
 }
 
 // arguments returns the flags of a pod.
-func arguments(gateway bool) []string {
+func arguments(o Options) []string {
 	service := Namespace + "/" + Service
 	args := []string{
 		"--global.checkNewVersion=false",
@@ -82,6 +137,7 @@ func arguments(gateway bool) []string {
 		"--entryPoints.websecure.address=:443",
 		"--entryPoints.websecure.asDefault=true",
 		"--entryPoints.websecure.http.tls=true",
+		"--entryPoints.websecure.http3=true",
 		"--entryPoints.websecure.transport.lifeCycle.requestAcceptGraceTimeout=" + gracePeriod,
 		"--entryPoints.health.address=:8082",
 		"--entryPoints.health.transport.lifeCycle.requestAcceptGraceTimeout=" + gracePeriod,
@@ -92,14 +148,23 @@ func arguments(gateway bool) []string {
 		"--providers.kubernetesIngress=true",
 		"--providers.kubernetesIngress.ingressEndpoint.publishedService=" + service,
 	}
-	if gateway {
-		args = append(args,
-			"--providers.kubernetesGateway=true",
-			"--providers.kubernetesGateway.statusAddress.service.namespace="+Namespace,
-			"--providers.kubernetesGateway.statusAddress.service.name="+Service,
-		)
+	for _, number := range o.Ports {
+		args = append(args, fmt.Sprintf("--entryPoints.%s.address=:%d", entryPoint(number), number))
 	}
-	return args
+	if !o.Gateway {
+		return args
+	}
+	args = append(args,
+		"--providers.kubernetesGateway=true",
+		"--providers.kubernetesGateway.experimentalChannel=true", // it has TCPRoute from there
+	)
+	if o.Published != "" {
+		return append(args, "--providers.kubernetesGateway.statusAddress.ip="+o.Published)
+	}
+	return append(args,
+		"--providers.kubernetesGateway.statusAddress.service.namespace="+Namespace,
+		"--providers.kubernetesGateway.statusAddress.service.name="+Service,
+	)
 }
 
 // A rule is one of a ClusterRole.
@@ -166,7 +231,8 @@ subjects: [{kind: ServiceAccount, name: traefik, namespace: %[1]s}]
 `
 
 // Traefik finds the entry point of a Gateway's listener by its port, so it listens at the ports that clients
-// use.
+// use. It answers /ping before it has read the first Ingress, and would answer clients with 404: it gets some
+// time.
 const deployment = `
 apiVersion: apps/v1
 kind: Deployment
@@ -196,8 +262,8 @@ spec:
       - name: traefik
         image: %[5]s
         args: %[6]s
-        ports: [{name: web, containerPort: 80}, {name: websecure, containerPort: 443}]
-        readinessProbe: {httpGet: {path: /ping, port: 8082}, periodSeconds: 1}
+        ports: %[7]s
+        readinessProbe: {httpGet: {path: /ping, port: 8082}, periodSeconds: 1, initialDelaySeconds: 3}
         resources: {requests: {cpu: 100m}}
         securityContext:
           runAsUser: 0
@@ -229,5 +295,5 @@ spec:
   externalTrafficPolicy: Local
   ipFamilyPolicy: PreferDualStack
   selector: {app: %[2]s}
-  ports: [{name: web, port: 80, targetPort: web}, {name: websecure, port: 443, targetPort: websecure}]
+  ports: %[5]s
 `

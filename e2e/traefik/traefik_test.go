@@ -1,6 +1,7 @@
 package traefik
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -43,7 +44,11 @@ func parse[T any](t *testing.T, text string) T {
 }
 
 func TestManifests(t *testing.T) {
-	all := objects(t, Manifests(Options{Nodes: []string{"node1", "node2"}, Pool: "front"}))
+	all := objects(t, Manifests(Options{
+		Nodes: []string{"node1", "node2"},
+		Pool:  "front",
+		Ports: []uint16{9000},
+	}))
 	kinds := []string{"ClusterRole", "ClusterRoleBinding", "Deployment", "IngressClass", "Namespace",
 		"Service", "ServiceAccount"}
 	for _, kind := range kinds {
@@ -79,13 +84,22 @@ func TestManifests(t *testing.T) {
 			t.Errorf("the Service selects %s=%s, the pods have %v", key, value, pod.Labels)
 		}
 	}
+	if args := pod.Spec.Containers[0].Args; !slices.Contains(args, "--entryPoints.port9000.address=:9000") {
+		t.Errorf("nothing listens at port 9000: %q", args)
+	}
+	var ports []string
 	for _, port := range service.Spec.Ports {
+		ports = append(ports, fmt.Sprint(port.Protocol, port.Port))
 		if !slices.ContainsFunc(pod.Spec.Containers[0].Ports, func(p corev1.ContainerPort) bool {
-			return p.Name == port.TargetPort.StrVal && p.ContainerPort == port.Port
+			return p.Name == port.TargetPort.StrVal && p.ContainerPort == port.Port &&
+				p.Protocol == port.Protocol
 		}) {
 			t.Errorf("port %d leads to %q, which is not that port of the pods", port.Port,
 				port.TargetPort.StrVal)
 		}
+	}
+	if want := []string{"TCP80", "TCP443", "UDP443", "TCP9000"}; !slices.Equal(ports, want) {
+		t.Errorf("ports %v, want %v", ports, want)
 	}
 
 	binding := parse[rbacv1.ClusterRoleBinding](t, all["ClusterRoleBinding"])
@@ -142,5 +156,14 @@ func TestGatewayIsOptional(t *testing.T) {
 	args := deployment.Spec.Template.Spec.Containers[0].Args
 	if !slices.Contains(args, "--providers.kubernetesGateway=true") {
 		t.Error("the pods do not serve Gateway API")
+	}
+	all = objects(t, Manifests(Options{
+		Nodes:     []string{"node1"},
+		Pool:      "front",
+		Gateway:   true,
+		Published: "10.96.0.9",
+	}))
+	if !strings.Contains(all["Deployment"], "--providers.kubernetesGateway.statusAddress.ip=10.96.0.9") {
+		t.Error("Gateways do not say the address that they were to say")
 	}
 }

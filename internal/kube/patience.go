@@ -83,6 +83,10 @@ func unreachable(resp *http.Response, err error) string {
 // for what can cancel a request.
 func (p *patient) WrappedRoundTripper() http.RoundTripper { return p.next }
 
+// flapTime is how long a failure right after the API server's return is not logged: while
+// it starts, it answers some requests and refuses others.
+const flapTime = 5 * time.Second
+
 // outage logs when the API server becomes unreachable and when it answers again, once for
 // all transports of a process.
 type outage struct {
@@ -90,21 +94,31 @@ type outage struct {
 
 	mu sync.Mutex
 	// since is when the first of the requests that are being tried again failed; zero
-	// while the API server answers.
-	since time.Time
+	// while the API server answers. logged is set when that has been logged.
+	since  time.Time
+	logged bool
+	ended  time.Time // when the outage before was over; zero for none
 }
 
 // record takes the result of a request: why nobody answered, or nothing.
 func (o *outage) record(problem string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch {
-	case problem != "" && o.since.IsZero():
-		o.since = time.Now()
+	now := time.Now()
+	if problem == "" {
+		if o.logged {
+			o.log.Info("API server reachable again", "duration", now.Sub(o.since).Round(time.Millisecond))
+			o.ended = now
+		}
+		o.since, o.logged = time.Time{}, false
+		return
+	}
+	if o.since.IsZero() {
+		o.since = now
+	}
+	if flaps := now.Sub(o.ended) < flapTime; !o.logged && !flaps {
 		o.log.Warn("API server unreachable; what is cached stays in use", "error", problem)
-	case problem == "" && !o.since.IsZero():
-		o.log.Info("API server reachable again", "duration", time.Since(o.since).Round(time.Millisecond))
-		o.since = time.Time{}
+		o.logged = true
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -190,4 +191,71 @@ func TestAnOutageIsLoggedOnce(t *testing.T) {
 			t.Errorf("logged:\n%s", log.String())
 		}
 	})
+}
+
+// TestWhatIsLoggedOfOutages: an API server that starts answers some requests and refuses
+// others, and one that is away again so soon is reported all the same.
+func TestWhatIsLoggedOfOutages(t *testing.T) {
+	type result struct {
+		after   time.Duration // since the result before
+		problem string
+	}
+	const refused, busy = "connection refused", "503 Service Unavailable"
+	for _, test := range []struct {
+		story   string
+		results []result
+		want    []string
+	}{
+		{"nothing happens", []result{{0, ""}, {time.Hour, ""}}, nil},
+		{"one outage",
+			[]result{{0, refused}, {time.Second, refused}, {time.Minute, ""}, {time.Second, ""}},
+			[]string{"unreachable", "reachable again 1m1s"}},
+		{"the API server starts, and refuses some requests",
+			[]result{{0, refused}, {time.Minute, ""}, {0, busy}, {0, ""}, {time.Second, busy}, {0, busy},
+				{time.Second, ""}},
+			[]string{"unreachable", "reachable again 1m0s"}},
+		{"it is away again soon",
+			[]result{{0, refused}, {time.Minute, ""}, {time.Second, refused}, {2 * time.Second, refused},
+				{2 * time.Second, refused}, {time.Second, refused}, {time.Minute, ""}},
+			[]string{"unreachable", "reachable again 1m0s", "unreachable", "reachable again 1m5s"}},
+		{"it is away again later",
+			[]result{{0, refused}, {time.Minute, ""}, {time.Minute, refused}, {time.Second, ""}},
+			[]string{"unreachable", "reachable again 1m0s", "unreachable", "reachable again 1s"}},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				logged := &messages{}
+				o := &outage{log: slog.New(logged)}
+				for _, r := range test.results {
+					time.Sleep(r.after)
+					o.record(r.problem)
+				}
+				if !slices.Equal(logged.lines, test.want) {
+					t.Errorf("logged %q, want %q", logged.lines, test.want)
+				}
+			})
+		})
+	}
+}
+
+// messages is a log of outages, in few words.
+type messages struct {
+	slog.Handler
+	lines []string
+}
+
+// Enabled implements [slog.Handler].
+func (*messages) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle implements [slog.Handler].
+func (m *messages) Handle(_ context.Context, r slog.Record) error {
+	line, _, _ := strings.Cut(strings.TrimPrefix(r.Message, "API server "), ";")
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "duration" {
+			line += " " + a.Value.Duration().String()
+		}
+		return true
+	})
+	m.lines = append(m.lines, line)
+	return nil
 }

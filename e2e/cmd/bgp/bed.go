@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-lb/berth/e2e/bench"
 	"github.com/berth-lb/berth/e2e/lab"
@@ -206,9 +209,52 @@ func (b *bed) whole(ctx context.Context, t terms) error {
 	if err := b.WaitReady(ctx); err != nil {
 		return err
 	}
+	if err := b.published(ctx); err != nil {
+		return err
+	}
 	for _, router := range t.routers() {
 		if err := b.routed(ctx, t.router(router, b.Lab.NodeNames())); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// published waits until the EndpointSlices of the moving set name the nodes of its pods. Berth has no part in
+// this, and it may take long: kube-controller-manager, whose caches are filled again up to a minute after the
+// API server has returned, refuses to write slices while its own are out of date, and doubles its pauses.
+func (b *bed) published(ctx context.Context) error {
+	return bench.Poll(ctx, 5*time.Minute, "Kubernetes has published which nodes have pods", func() error {
+		pods, err := b.podNodes(ctx, appMoving)
+		if err != nil {
+			return err
+		}
+		// A slice has the labels of its Service.
+		published, err := b.API.DiscoveryV1().EndpointSlices("default").List(ctx, metav1.ListOptions{
+			LabelSelector: "set=" + setMoving,
+		})
+		if err != nil {
+			return err
+		}
+		return inSlices(published.Items, pods)
+	})
+}
+
+// inSlices returns nil if there are EndpointSlices, and each has ready endpoints on exactly these nodes.
+func inSlices(all []discoveryv1.EndpointSlice, nodes []string) error {
+	if len(all) == 0 {
+		return errors.New("there is no EndpointSlice")
+	}
+	want := slices.Sorted(slices.Values(nodes))
+	for _, s := range all {
+		var ready []string
+		for _, e := range s.Endpoints {
+			if e.Conditions.Ready != nil && *e.Conditions.Ready && e.NodeName != nil {
+				ready = append(ready, *e.NodeName)
+			}
+		}
+		if slices.Sort(ready); !slices.Equal(ready, want) {
+			return fmt.Errorf("EndpointSlice %s has ready endpoints on %v, not on %v", s.Name, ready, want)
 		}
 	}
 	return nil

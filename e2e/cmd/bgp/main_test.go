@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/berth-lb/berth/e2e/bench"
 	"github.com/berth-lb/berth/e2e/lab"
 	"github.com/berth-lb/berth/e2e/peering"
@@ -224,5 +227,44 @@ func TestRows(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%swant\n%s", strings.Join(got, ""), strings.Join(want, ""))
+	}
+}
+
+func TestInSlices(t *testing.T) {
+	slice := func(endpoints ...discoveryv1.Endpoint) discoveryv1.EndpointSlice {
+		return discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{Name: "moving0000-x"},
+			Endpoints:  endpoints,
+		}
+	}
+	on := func(node string, ready bool) discoveryv1.Endpoint {
+		return discoveryv1.Endpoint{
+			NodeName:   &node,
+			Conditions: discoveryv1.EndpointConditions{Ready: &ready},
+		}
+	}
+	for _, test := range []struct {
+		story string
+		all   []discoveryv1.EndpointSlice
+		want  string
+	}{
+		{"nothing is published", nil, "there is no EndpointSlice"},
+		{"all is published", []discoveryv1.EndpointSlice{
+			slice(on("node3", true), on("node1", true), on("node2", false)),
+		}, ""},
+		{"the second slice lacks a new pod", []discoveryv1.EndpointSlice{
+			slice(on("node1", true), on("node3", true)),
+			slice(on("node1", true), on("node3", false)),
+		}, "EndpointSlice moving0000-x has ready endpoints on [node1], not on [node1 node3]"},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			got := ""
+			if err := inSlices(test.all, []string{"node3", "node1"}); err != nil {
+				got = err.Error()
+			}
+			if got != test.want {
+				t.Errorf("inSlices() = %q, want %q", got, test.want)
+			}
+		})
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -47,6 +48,8 @@ are removed first. Ctrl-C, or a failure, takes everything down again.`,
 			"10.78.0.0/24, fd78::/64")
 	flags.DurationVar(&options.NodeGrace, "node-grace", 8*time.Second,
 		"how long a node may be silent before it is NotReady")
+	flags.TextVar(&options.DNS, "dns", netip.Addr{},
+		"address at which pods ask for names; the lab itself runs no DNS")
 	flags.StringVar(&options.KubernetesBinary, "kubernetes", "",
 		"multi-call Kubernetes binary to use instead of building one")
 	flags.StringArrayVar(&options.APIServerFlags, "apiserver-flag", nil,
@@ -68,7 +71,7 @@ It also removes what a lab left that ended half way. It is no error if there is 
 }
 
 func newBuild() *cobra.Command {
-	var kubetest, ingress bool
+	var kubetest, ingress, conformance bool
 	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Build what \"lab up\" needs, if it is not in the cache",
@@ -77,8 +80,9 @@ func newBuild() *cobra.Command {
 Files there that belong to older sources may be deleted at any time.
 
 With --ingress it builds an image of the ingress controller too, and prints the path of its
-archive. With --kubetest it builds Kubernetes' own tests of load balancers, and prints the paths
-of their program and of the image that their pods run.`,
+archive. With --kubetest it builds what "make kubetest" needs, and prints the paths of the program
+of the tests and of the image that their pods run. With --conformance it builds the conformance
+suite of Gateway API, and prints the paths of its program and of the images that its pods run.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, out, progress := cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr()
@@ -101,12 +105,23 @@ of their program and of the image that their pods run.`,
 				}
 				fmt.Fprintf(out, "%s\n%s\n", program, image)
 			}
+			if conformance {
+				program, images, err := lab.BuildConformance(ctx, progress)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(out, program)
+				for _, image := range images {
+					fmt.Fprintln(out, image)
+				}
+			}
 			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&ingress, "ingress", false, "build the ingress controller too")
 	cmd.Flags().BoolVar(&kubetest, "kubetest", false, "build Kubernetes' own tests of load balancers too")
-	cmd.MarkFlagsMutuallyExclusive("ingress", "kubetest")
+	cmd.Flags().BoolVar(&conformance, "conformance", false, "build the conformance suite of Gateway API too")
+	cmd.MarkFlagsMutuallyExclusive("ingress", "kubetest", "conformance")
 	return cmd
 }
 

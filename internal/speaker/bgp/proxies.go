@@ -42,9 +42,8 @@ type proxies struct {
 	log        *slog.Logger
 	slots      chan struct{} // bounds how many questions are open
 
-	mu      sync.Mutex
-	known   map[netip.Addr]map[string]*proxyState // by address and Service
-	waiting int
+	mu    sync.Mutex
+	known map[netip.Addr]map[string]*proxyState // by address and Service
 }
 
 // proxyState is what is known of one Service with endpoints on this node.
@@ -111,16 +110,14 @@ func (p *proxies) pending(addr netip.Addr, services []announcement.Service) map[
 	return out
 }
 
-// start begins to ask the proxy. The caller holds mu.
+// start begins to ask the proxy.
 func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxyState {
 	ctx, stop := context.WithTimeout(p.ctx, proxyGrace)
 	one := &proxyState{port: s.HealthCheckPort, stop: stop}
-	p.waiting++
 	go func() {
 		defer stop()
 		took := p.await(ctx, addr, one.port)
 		p.mu.Lock()
-		p.waiting--
 		one.ready = true
 		p.mu.Unlock()
 		if errors.Is(ctx.Err(), context.Canceled) {
@@ -149,13 +146,6 @@ func (p *proxies) askOnce(ctx context.Context, family netip.Addr, port uint16) b
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// asking reports whether an answer is waited for.
-func (p *proxies) asking() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.waiting > 0 || !p.rules.IsSet()
 }
 
 // askProxy returns a function that asks the proxy of this node for its health

@@ -34,7 +34,6 @@ type routes struct {
 	settled   notify.Latch
 	queue     Requeuer
 	decisions *decisions
-	proxies   *proxies
 	speaker   Speaker
 	sessions  *sessions
 	bfd       *bfdSessions
@@ -49,9 +48,8 @@ type routes struct {
 
 	sweep     sweep // the one that the next plan waits for
 	planned   uint64
-	complete  bool // it is known of every address whether it is announced
-	awaiting  bool // but for what the service proxy has yet to say
-	began     time.Time
+	complete  bool      // it is known of every address whether it is announced
+	began     time.Time // when the first plan was made
 	self      config.Node
 	cordoned  bool
 	known     map[netip.Addr]bool         // what was in the last plan
@@ -88,7 +86,6 @@ func newRoutes(c Config, owner *Controller) *routes {
 		settled:   c.Settled,
 		queue:     c.Queue,
 		decisions: owner.decisions,
-		proxies:   owner.proxies,
 		speaker:   c.Speaker,
 		sessions:  owner.sessions,
 		bfd:       owner.bfd,
@@ -157,10 +154,6 @@ func (r *routes) run(ctx context.Context) error {
 // configuration yet. It returns after how long to plan again.
 func (r *routes) plan(ctx context.Context) time.Duration {
 	const idle, retry = time.Hour, time.Second
-	if r.awaiting && !r.proxyAsked() {
-		r.awaiting = false
-		r.sweepAll() // the answers count
-	}
 	c, decided, swept := r.decided()
 	if !swept {
 		return idle // until the sweep ends
@@ -170,13 +163,11 @@ func (r *routes) plan(ctx context.Context) time.Duration {
 		return retry
 	}
 
-	// Of a cordoned node it is not known before what it announces.
-	if fresh := r.sweep.number > r.planned; !r.complete && fresh && (r.sweep.settled || !r.cordoned) {
-		r.awaiting = r.proxyAsked()
-		r.complete = !r.awaiting
-	}
-	r.planned = r.sweep.number
 	now := time.Now()
+	awaits := r.awaitProxyUntil(now, decided)
+	// Of a cordoned node it is not known before what it announces.
+	r.complete = r.complete || awaits.IsZero() && (r.sweep.settled || !r.cordoned)
+	r.planned = r.sweep.number
 	peers, problems := peersOf(&c, r.self)
 	addresses, again := r.weights.apply(now, addressesOf(decided))
 	planned := bgp.Plan(now, peers, addresses)
@@ -191,16 +182,13 @@ func (r *routes) plan(ctx context.Context) time.Duration {
 	r.follow()
 	r.await(decided, serial)
 
-	if r.awaiting {
-		return 2 * proxyInterval
+	wait := idle
+	for _, at := range []time.Time{again, planned.Again, awaits} {
+		if !at.IsZero() {
+			wait = min(wait, max(at.Sub(now), time.Millisecond))
+		}
 	}
-	if again.IsZero() || !planned.Again.IsZero() && planned.Again.Before(again) {
-		again = planned.Again
-	}
-	if again.IsZero() {
-		return idle
-	}
-	return min(max(again.Sub(now), time.Millisecond), idle)
+	return wait
 }
 
 // sweepAll has every address reconciled, and the next plan wait for it.
@@ -229,14 +217,27 @@ func (r *routes) decided() (c config.Config, all map[netip.Addr]decision, swept 
 	}
 }
 
-// proxyAsked reports whether the service proxy has yet to answer about endpoints
-// that were there when this speaker started. What is asked later is not waited
-// for: there may be something new all the time.
-func (r *routes) proxyAsked() bool {
-	if r.began.IsZero() {
-		r.began = time.Now()
+// awaitProxyUntil returns until when a route is waited for of which the service proxy has
+// yet to say that it has programmed the endpoints; zero for none. What was decided counts,
+// and not what the proxy has answered: an answer may still wait to be reconciled. It is
+// waited for only while a speaker starts, as something new may come all the time.
+func (r *routes) awaitProxyUntil(now time.Time, decided map[netip.Addr]decision) time.Time {
+	if r.complete {
+		return time.Time{}
 	}
-	return time.Since(r.began) < 2*proxyGrace && r.proxies.asking()
+	if r.began.IsZero() {
+		r.began = now
+	}
+	until := r.began.Add(2 * proxyGrace)
+	if !now.Before(until) {
+		return time.Time{}
+	}
+	for _, d := range decided {
+		if d.Reason == v1beta1.ReasonProxyNotReady {
+			return until
+		}
+	}
+	return time.Time{}
 }
 
 // set gives the sessions a plan, unless they have ended for good.
