@@ -251,7 +251,7 @@ func TestStoppingSpeakerPublishesThatItLeaves(t *testing.T) {
 				} else {
 					defer time.AfterFunc(test.owns, gaveUp).Stop()
 				}
-				sp.leave()
+				sp.leave(false)
 				if took := time.Since(begin); took != test.took {
 					t.Errorf("it took %s, want %s", took, test.took)
 				}
@@ -281,7 +281,7 @@ func TestLeaveBeforeItHasSettled(t *testing.T) {
 		w.Publishes("node2")
 		w.see()
 		begin := time.Now()
-		w.process().leave()
+		w.process().leave(false)
 		if took := time.Since(begin); took != 0 || w.tracker.Stage() != announcement.StageStarting {
 			t.Errorf("it took %s, and says that it is %s", took, w.tracker.Stage())
 		}

@@ -239,6 +239,19 @@ func (c *Controller) PublishAll() { c.c.Claims.PublishAll() }
 // Owns reports whether this node claims anything.
 func (c *Controller) Owns() bool { return c.view.memory.owns() }
 
+// Pending reports whether this node owns an address that it does not answer for yet: the
+// announcer has not come to it, or the LAN is being probed for it.
+func (c *Controller) Pending() bool {
+	for _, r := range c.view.memory.all() {
+		if r.Reason == v1beta1.ReasonProbing {
+			return true
+		}
+	}
+	return slices.ContainsFunc(c.c.Announcer.State(), func(a announcer.Announcement) bool {
+		return a.Problem == announcer.ProblemPending
+	})
+}
+
 // Announced returns the addresses that this node announces, sorted.
 func (c *Controller) Announced() []netip.Addr {
 	return slices.SortedFunc(maps.Keys(c.view.memory.announced()), netip.Addr.Compare)
