@@ -242,12 +242,18 @@ func (c *Controller) Owns() bool { return c.view.memory.owns() }
 // Pending reports whether this node owns an address that it does not answer for yet: the
 // announcer has not come to it, or the LAN is being probed for it.
 func (c *Controller) Pending() bool {
-	for _, r := range c.view.memory.all() {
+	return pending(c.view.memory.all(), c.c.Announcer.State())
+}
+
+// pending is [Controller.Pending] for what is remembered of the addresses, and what the
+// announcer says of them.
+func pending(all map[netip.Addr]remembered, announced []announcer.Announcement) bool {
+	for _, r := range all {
 		if r.Reason == v1beta1.ReasonProbing {
 			return true
 		}
 	}
-	return slices.ContainsFunc(c.c.Announcer.State(), func(a announcer.Announcement) bool {
+	return slices.ContainsFunc(announced, func(a announcer.Announcement) bool {
 		return a.Problem == announcer.ProblemPending
 	})
 }
