@@ -53,6 +53,10 @@ func newPlace(ctx context.Context, name string, log *slog.Logger) (*place, error
 // by then, or it hangs.
 const releasePatience = 45 * time.Second
 
+// askPause is the time after which a process looks for the speaker of its node again. If
+// another one has got the place, it has taken the name by then.
+const askPause = 250 * time.Millisecond
+
 // take asks the former speaker for its place, if there is one, and returns when the ports
 // are this process's. It fails only when ctx ends.
 func (p *place) take(ctx context.Context) error {
@@ -63,14 +67,22 @@ func (p *place) take(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil { // it has ended, and another may have begun
-			p.log.Info("the former speaker of this node does not give its place", "error", err)
-			_ = p.former.Close()
-			if p.former, err = p.office.Enter(ctx); err != nil {
-				return err
-			}
+		if err == nil {
+			p.turn.Set()
+			break
 		}
-		if err == nil || p.former == nil {
+		// It has ended, or given its place to another.
+		p.log.Info("the former speaker of this node does not give its place", "error", err)
+		_ = p.former.Close()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(askPause):
+		}
+		if p.former, err = p.office.Enter(ctx); err != nil {
+			return err
+		}
+		if p.former == nil {
 			p.turn.Set()
 		}
 	}

@@ -11,26 +11,42 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/succession"
 )
 
-// takesPlace has a process look for its place, under a name of the test's own.
+// takesPlace has a process look for its place, under a name of the test's own, and be
+// found by its successors.
 func takesPlace(t *testing.T) *place {
+	t.Helper()
+	p := waitsForPlace(t)
+	runsOffice(t, p)
+	return p
+}
+
+// waitsForPlace is takesPlace for one that is not found, as before its turn.
+func waitsForPlace(t *testing.T) *place {
 	t.Helper()
 	name := succession.Name(fmt.Sprintf("%s-%d", t.Name(), os.Getpid()))
 	p, err := newPlace(t.Context(), name, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(p.silence)
+	return p
+}
+
+// runsOffice has the office of a place run until the test ends, or end is called.
+func runsOffice(t *testing.T, p *place) (end func()) {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		p.office.Run(ctx)
 	}()
-	t.Cleanup(func() {
+	end = func() {
 		stop()
 		<-ended
-		p.silence()
-	})
-	return p
+	}
+	t.Cleanup(end)
+	return end
 }
 
 // TestPlace: the second process of a node has its turn when the first has released its
@@ -82,29 +98,42 @@ func TestPlace(t *testing.T) {
 	<-answers
 }
 
+// TestTwoWantThePlace: one of two that wait gets it, and the other one then waits for that
+// one; there are never two.
+func TestTwoWantThePlace(t *testing.T) {
+	first := takesPlace(t)
+	all := []*place{waitsForPlace(t), waitsForPlace(t)}
+	for _, p := range all {
+		go func() { _ = p.take(t.Context()) }()
+	}
+	await(t, first, func(s succession.Seen) bool { return s.Asked })
+	first.office.Yield()
+	var second, third *place
+	select {
+	case <-all[0].turn.C():
+		second, third = all[0], all[1]
+	case <-all[1].turn.C():
+		second, third = all[1], all[0]
+	}
+	runsOffice(t, second)
+	await(t, second, func(s succession.Seen) bool { return s.Asked })
+	if third.turn.IsSet() {
+		t.Error("two have the place")
+	}
+	second.office.Yield()
+	<-third.turn.C()
+}
+
 // TestTheFormerSpeakerEndsMeanwhile: whoever waits for its place has it then.
 func TestTheFormerSpeakerEndsMeanwhile(t *testing.T) {
-	name := succession.Name(fmt.Sprintf("%s-%d", t.Name(), os.Getpid()))
-	first, err := newPlace(t.Context(), name, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, end := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		first.office.Run(ctx)
-	}()
-	second, err := newPlace(t.Context(), name, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	first := waitsForPlace(t)
+	end := runsOffice(t, first)
+	second := waitsForPlace(t)
 	second.ports.Set()
 	taken := make(chan error)
 	go func() { taken <- second.take(t.Context()) }()
 	await(t, first, func(s succession.Seen) bool { return s.Asked })
 	end()
-	<-ended
 	if err := <-taken; err != nil || second.former != nil || !second.turn.IsSet() {
 		t.Errorf("it has its turn: %t, %v", second.turn.IsSet(), err)
 	}

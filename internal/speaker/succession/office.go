@@ -49,6 +49,7 @@ type Office struct {
 	listener *net.UnixListener // nil while another has the name
 	all      map[*net.UnixConn]bool
 	chosen   *net.UnixConn // the first that has asked
+	yielded  bool          // it has the place
 	seen     Seen
 	serving  sync.WaitGroup
 }
@@ -125,6 +126,7 @@ func (o *Office) close() {
 func (o *Office) Yield() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.yielded = true
 	_ = o.listener.Close()
 	for conn := range o.all {
 		if conn != o.chosen {
@@ -164,7 +166,7 @@ func (o *Office) serve(conn *net.UnixConn) {
 func (o *Office) admit(conn *net.UnixConn) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.all) >= maxSuccessors || o.seen.Asked {
+	if len(o.all) >= maxSuccessors || o.yielded {
 		return false
 	}
 	o.all[conn] = false
@@ -179,10 +181,11 @@ func (o *Office) hear(conn *net.UnixConn, said byte) bool {
 	switch {
 	case said == format1:
 		o.all[conn] = true
-		o.seen.Connected = true
+		o.seen.Connected = o.seen.Connected || o.chosen == nil
 	case said == asks && o.chosen == nil:
 		o.chosen = conn
 		o.seen.Asked = true
+	case said == asks: // it waits until the first has the place, and finds that one then
 	case said == announces && o.chosen == conn:
 		o.seen.Announces = true
 	default:
