@@ -174,6 +174,12 @@ func (sp *speaker) relieve(ctx context.Context) error {
 	return nil
 }
 
+// isAlone reports whether this speaker owns addresses on a node that stays, and no other
+// one is there that could stand in.
+func (sp *speaker) isAlone() bool {
+	return sp.ready.Settled().IsSet() && sp.layer2.Owns() && !sp.hasMembers() && !sp.nodeLeaves()
+}
+
 // leave prepares the end of the speaker. If the node is about to go, others take over
 // first, and the routes are withdrawn. Otherwise the others expect the speaker back: one of
 // them stands in, and BGP peers with graceful restart keep the routes. If a successor is

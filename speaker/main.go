@@ -124,6 +124,7 @@ func run(ctx context.Context, s processSettings, log *slog.Logger) error {
 		seen:    at.office.Seen,
 		changed: at.office.Changed(),
 		yield:   at.office.Yield,
+		isAlone: p.isAlone,
 		prepare: p.prepare,
 		stop:    stop,
 		silence: at.silence,
@@ -146,6 +147,12 @@ func (p *shared) prepare(succeeded bool) {
 	if sp := p.speaker.Load(); sp != nil {
 		sp.leave(succeeded)
 	}
+}
+
+// isAlone reports whether nobody answers for what the speaker owns when it ends.
+func (p *shared) isAlone() bool {
+	sp := p.speaker.Load()
+	return sp != nil && sp.isAlone()
 }
 
 // work does the work of the process until ctx ends, all but the answers to ARP and NDP,

@@ -25,6 +25,8 @@ type tenure struct {
 	changed <-chan struct{}
 	// yield tells the successor that the ports are free.
 	yield func()
+	// isAlone reports whether the node stays and nobody else answers in this one's place.
+	isAlone func() bool
 	// prepare announces to others that the speaker ends: for good, if its node is about to
 	// go, unless a successor follows.
 	prepare func(succeeded bool)
@@ -50,6 +52,9 @@ func (t *tenure) run(ctx context.Context) error {
 		case <-told:
 			told = nil
 			events = []succession.Event{succession.Told}
+			if course.State == succession.Working && t.isAlone() {
+				events = []succession.Event{succession.ToldAlone}
+			}
 		case <-t.changed:
 			now := t.seen()
 			events = now.Since(before)

@@ -27,6 +27,7 @@ type reign struct {
 	// releases is how long it takes until the ports are free, prepares until the others know.
 	prepares, releases time.Duration
 	failure            error // of what used ports
+	alone              bool
 }
 
 // begins starts it; hold is how long other nodes leave it its addresses.
@@ -44,6 +45,7 @@ func (r *reign) begins(hold time.Duration) {
 		},
 		changed: r.changed.C(),
 		yield:   func() { r.does("yields") },
+		isAlone: func() bool { return r.alone },
 		prepare: func(succeeded bool) {
 			step := "leaves"
 			if succeeded {
@@ -197,6 +199,18 @@ func TestToldToEnd(t *testing.T) {
 	}{
 		{"nobody follows", time.Minute,
 			(*reign).isTold, time.Millisecond, []string{"leaves", "stops", "ends"}},
+		{"nobody follows, and nobody answers in its place", time.Minute, func(r *reign) {
+			r.alone = true
+			r.isTold()
+		}, 5*time.Second + time.Millisecond, []string{"leaves", "stops", "ends"}},
+		{"the successor comes when it is told to end", time.Minute, func(r *reign) {
+			r.alone = true
+			r.isTold()
+			time.Sleep(time.Second)
+			r.sees(hasAsked)
+			time.Sleep(time.Second)
+			r.sees(isAnnounced)
+		}, 2 * time.Second, []string{"is back soon", "stops", "yields", "ends"}},
 		{"the successor never asks", time.Minute, func(r *reign) {
 			r.sees(isConnected)
 			r.isTold()

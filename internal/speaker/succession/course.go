@@ -39,8 +39,10 @@ const (
 	Announces
 	// Lost: the successor is gone.
 	Lost
-	// Told: the process is to end.
+	// Told: the process is to end. ToldAlone: the same, and its node stays while nobody else
+	// answers in its place.
 	Told
+	ToldAlone
 	// Late: what was waited for took longer than [Course.Patience].
 	Late
 )
@@ -69,10 +71,17 @@ const (
 // works and has no successor.
 type Course struct {
 	State State
-	// Successor is set while one is connected, Told once the process is to end.
+	// Successor is set while one is connected, Told once the process is to end, and Awaits
+	// while it nevertheless waits for a successor to connect.
 	Successor bool
 	Told      bool
+	Awaits    bool
 }
+
+// meetingPatience is how long a speaker that is to end, and in whose place nobody answers,
+// waits for a successor: the controller of the DaemonSet creates the next pod as soon as
+// one is deleted, and a container starts within a second or two.
+const meetingPatience = 5 * time.Second
 
 // takeoverPatience is how long a speaker that is to end goes on for a successor: one that
 // has connected prepares itself within seconds, or waits for the API server.
@@ -85,6 +94,8 @@ func (c Course) Patience(hold time.Duration) time.Duration {
 	switch {
 	case c.State == Working && c.Told && c.Successor:
 		return takeoverPatience
+	case c.State == Working && c.Awaits:
+		return meetingPatience
 	case c.State == Answering:
 		return max(min(takeoverPatience, hold), time.Millisecond)
 	}
@@ -98,6 +109,9 @@ func (c Course) Next(e Event) (Course, Act) {
 		c.Successor = true
 	case Lost:
 		c.Successor = false
+	case ToldAlone:
+		c.Told, c.Awaits = true, c.State == Working && !c.Successor
+		e = Told
 	case Told:
 		c.Told = true
 	}
@@ -140,7 +154,9 @@ func (c Course) working(e Event) (Course, Act) {
 		return c.at(Releasing), Release
 	case e == Released: // it has ended by itself
 		return c.at(Ended), End
-	case e == Told && !c.Successor, e == Lost && c.Told, e == Late && c.Told:
+	case e == Met:
+		c.Awaits = false
+	case e == Told && !c.Successor && !c.Awaits, e == Lost && c.Told, e == Late && c.Told:
 		return c.at(Ended), Leave
 	}
 	return c, Nothing

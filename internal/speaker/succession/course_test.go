@@ -16,6 +16,13 @@ func TestCourse(t *testing.T) {
 		state  State
 	}{
 		{"it is told to end and has no successor", []Event{Told}, []Act{Leave}, Ended},
+		{"it is told to end, nobody answers in its place, and its successor comes soon",
+			[]Event{ToldAlone, Met, Asked, Released, Announces}, []Act{Release, Yield, End}, Ended},
+		{"or not", []Event{ToldAlone, Late}, []Act{Leave}, Ended},
+		{"or comes and goes", []Event{ToldAlone, Met, Lost}, []Act{Leave}, Ended},
+		{"nobody answers in its place, but its successor has",
+			[]Event{Met, Asked, Released, Announces, ToldAlone},
+			[]Act{Release, Yield, Silence, End}, Ended},
 		{"an update", []Event{Met, Asked, Released, Announces, Told},
 			[]Act{Release, Yield, Silence, End}, Ended},
 		{"it waits for being told, and does nothing meanwhile",
@@ -70,6 +77,7 @@ func TestPatience(t *testing.T) {
 	}{
 		{"it works", Course{Successor: true}, time.Minute, 0},
 		{"it is to end", Course{Successor: true, Told: true}, time.Minute, takeoverPatience},
+		{"it waits for a successor", Course{Told: true, Awaits: true}, time.Minute, meetingPatience},
 		{"it only answers", Course{State: Answering}, time.Minute, takeoverPatience},
 		{"others hold for less", Course{State: Answering}, 2 * time.Second, 2 * time.Second},
 		{"others do not hold at all", Course{State: Answering}, 0, time.Millisecond},
@@ -87,7 +95,7 @@ func TestPatience(t *testing.T) {
 func TestCourseOfAnyOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		events := rapid.SliceOf(rapid.SampledFrom(
-			[]Event{Met, Asked, Announces, Lost, Told, Late})).Draw(t, "events")
+			[]Event{Met, Asked, Announces, Lost, Told, ToldAlone, Late})).Draw(t, "events")
 		c := Course{}
 		for _, e := range events {
 			before := c
