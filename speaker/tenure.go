@@ -43,10 +43,11 @@ func (t *tenure) run(ctx context.Context) error {
 		before succession.Seen
 		failed error
 	)
-	told, timer := ctx.Done(), time.NewTimer(0)
+	told := ctx.Done()
+	wait := patience(course, t.hold)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for course.State != succession.Ended {
-		timer.Reset(patience(course, t.hold))
 		var events []succession.Event
 		select {
 		case <-told:
@@ -68,6 +69,7 @@ func (t *tenure) run(ctx context.Context) error {
 		case <-timer.C:
 			events = []succession.Event{succession.Late}
 		}
+		was := course.State
 		for _, e := range events {
 			var act succession.Act
 			if course, act = course.Next(e); act == succession.Restart {
@@ -75,6 +77,11 @@ func (t *tenure) run(ctx context.Context) error {
 				return errSuccessorLost
 			}
 			t.do(act, &failed)
+		}
+		// What changes nothing makes no wait longer.
+		if now := patience(course, t.hold); now != wait || course.State != was {
+			wait = now
+			timer.Reset(wait)
 		}
 	}
 	return failed

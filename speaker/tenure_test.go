@@ -223,6 +223,11 @@ func TestToldToEnd(t *testing.T) {
 			time.Sleep(time.Second)
 			r.sees(isAnnounced)
 		}, 6 * time.Second, []string{"is back soon", "stops", "yields", "ends"}},
+		{"it announces nothing, and is told to end late", 4 * time.Second, func(r *reign) {
+			r.sees(hasAsked)
+			time.Sleep(3 * time.Second)
+			r.isTold()
+		}, time.Millisecond + 4*time.Second, []string{"is back soon", "stops", "yields", "ends"}},
 		{"it announces nothing", 4 * time.Second, func(r *reign) {
 			r.sees(hasAsked)
 			time.Sleep(time.Millisecond)
