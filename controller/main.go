@@ -100,6 +100,9 @@ func control(
 	if err != nil {
 		return err
 	}
+	if err := kube.ServeMetrics(ctx, mgr, rest, s.Kube.MetricsAddress, log); err != nil {
+		return err
+	}
 	api, err := client.NewWithWatch(rest, client.Options{Scheme: mgr.GetScheme()})
 	if err != nil {
 		return fmt.Errorf("prepare client: %w", err)

@@ -460,10 +460,9 @@ func TestPortsAreTheDefaults(t *testing.T) {
 			"metrics": address("metrics-bind-address"),
 			"health":  address("health-bind-address"),
 		}},
-		{"speaker", speaker, map[string]string{
-			"metrics": address("metrics-bind-address"), "health": address("health-bind-address"),
-			"member-tcp": ":7947", "member-udp": ":7947",
-		}},
+		// In the node's network a port that is listed keeps a second speaker away, which
+		// an update wants beside the first.
+		{"speaker", speaker, map[string]string{}},
 	} {
 		got := map[string]string{}
 		for _, p := range test.pod.Containers[0].Ports {
@@ -473,9 +472,40 @@ func TestPortsAreTheDefaults(t *testing.T) {
 			t.Errorf("%s: the ports are %v, the flags' defaults %v", test.role, got, test.want)
 		}
 	}
+	for _, probe := range []*corev1.Probe{
+		speaker.Containers[0].LivenessProbe, speaker.Containers[0].ReadinessProbe,
+	} {
+		if port := probe.HTTPGet.Port.String(); ":"+port != address("health-bind-address") {
+			t.Errorf("a probe of the speaker asks at port %s", port)
+		}
+	}
 	if address("metrics-bind-address") != ":9740" || address("health-bind-address") != ":9741" {
 		t.Error("the default ports have changed: " +
 			"change them in the documentation and in the network policy too")
+	}
+}
+
+// TestASpeakerIsReplacedBesideTheOldOne: nothing of the DaemonSet keeps the next pod from
+// starting on the node of the one that works, and no probe takes the answers of the old
+// speaker for those of the new one.
+func TestASpeakerIsReplacedBesideTheOldOne(t *testing.T) {
+	sets := decoded[*appsv1.DaemonSet](t, base(t))
+	if len(sets) != 1 {
+		t.Fatalf("there are %d DaemonSets", len(sets))
+	}
+	update := sets[0].Spec.UpdateStrategy.RollingUpdate
+	if update == nil || update.MaxSurge.IntValue() != 1 || update.MaxUnavailable.IntValue() != 0 {
+		t.Errorf("the pods are replaced by %+v", update)
+	}
+	c := sets[0].Spec.Template.Spec.Containers[0]
+	want := &corev1.ExecAction{Command: []string{"/speaker", "started"}}
+	if c.StartupProbe == nil || !reflect.DeepEqual(c.StartupProbe.Exec, want) {
+		t.Errorf("the startup probe is %+v, want one that runs %v", c.StartupProbe, want.Command)
+	}
+	for _, v := range sets[0].Spec.Template.Spec.Volumes {
+		if v.HostPath != nil {
+			t.Errorf("the speakers share the folder %s of the node", v.HostPath.Path)
+		}
 	}
 }
 

@@ -169,7 +169,7 @@ func TestSpeakerLeavesItsSessionsOnlyWithItsNode(t *testing.T) {
 					t.Fatal("there is no session")
 				}
 			}
-			sp.leave() // without other speakers
+			sp.leave(false) // without other speakers
 			if w.sessions.left != test.left {
 				t.Errorf("the sessions have ended for good: %t", w.sessions.left)
 			}

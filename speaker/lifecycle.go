@@ -149,12 +149,44 @@ const (
 	leaveInterval = 10 * time.Millisecond
 )
 
+// Times of taking the place of a former speaker.
+const (
+	// announceInterval is how often a speaker checks whether it announces what it owns.
+	announceInterval = 20 * time.Millisecond
+	// announcePatience is how long it waits for that. What is not announced by then has a
+	// problem, such as a link that is down, or is probed for still.
+	announcePatience = 5 * time.Second
+)
+
+// relieve tells the former speaker of this node, which still answers, that this one
+// announces what the node owns.
+func (sp *speaker) relieve(ctx context.Context) error {
+	select {
+	case <-sp.ready.Settled().C():
+	case <-ctx.Done():
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, announcePatience)
+	defer cancel()
+	does := func(context.Context) (bool, error) { return !sp.layer2.Pending(), nil }
+	_ = wait.PollUntilContextCancel(ctx, announceInterval, true, does)
+	sp.place.announced()
+	return nil
+}
+
+// isAlone reports whether this speaker owns addresses on a node that stays, and no other
+// one is there that could stand in.
+func (sp *speaker) isAlone() bool {
+	return sp.ready.Settled().IsSet() && sp.layer2.Owns() && !sp.hasMembers() && !sp.nodeLeaves()
+}
+
 // leave prepares the end of the speaker. If the node is about to go, others take over
 // first, and the routes are withdrawn. Otherwise the others expect the speaker back: one of
-// them stands in, and BGP peers with graceful restart keep the routes.
-func (sp *speaker) leave() {
+// them stands in, and BGP peers with graceful restart keep the routes. If a successor is
+// prepared, which succeeded says, it is back whatever becomes of the node.
+func (sp *speaker) leave(succeeded bool) {
 	// Before the configuration is read, the cache may not answer.
-	leaves := sp.config.Known().IsSet() && sp.nodeLeaves()
+	leaves := !succeeded && sp.config.Known().IsSet() && sp.nodeLeaves()
 	var bgp sync.WaitGroup
 	if leaves {
 		bgp.Go(sp.bgp.Drain)

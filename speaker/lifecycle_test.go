@@ -251,7 +251,7 @@ func TestStoppingSpeakerPublishesThatItLeaves(t *testing.T) {
 				} else {
 					defer time.AfterFunc(test.owns, gaveUp).Stop()
 				}
-				sp.leave()
+				sp.leave(false)
 				if took := time.Since(begin); took != test.took {
 					t.Errorf("it took %s, want %s", took, test.took)
 				}
@@ -271,6 +271,41 @@ func TestStoppingSpeakerPublishesThatItLeaves(t *testing.T) {
 	}
 }
 
+// TestIsAlone: a speaker waits for its successor where nobody can stand in for it.
+func TestIsAlone(t *testing.T) {
+	for _, test := range []struct {
+		story string
+		node  *corev1.Node
+		other bool // another speaker is there
+		owns  bool
+		want  bool
+	}{
+		{"the only node", nodeThat("node1", func(*corev1.Node) {}), false, true, true},
+		{"it owns nothing", nodeThat("node1", func(*corev1.Node) {}), false, false, false},
+		{"another speaker stands in", nodeThat("node1", func(*corev1.Node) {}), true, true, false},
+		{"the machine shuts down", nodeThat("node1", func(n *corev1.Node) {
+			n.Status.Conditions[0].Status = corev1.ConditionFalse
+			n.Status.Conditions[0].Message = "node is shutting down"
+		}), false, true, false},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			objects := []client.Object{test.node}
+			if test.owns {
+				objects = append(objects, service("web")...)
+			}
+			w := newWorld(t, objects...)
+			w.look()
+			if test.other {
+				w.Publishes("node2")
+				w.see()
+			}
+			if got := w.process().isAlone(); got != test.want {
+				t.Errorf("it is alone is %t", got)
+			}
+		})
+	}
+}
+
 // TestLeaveBeforeItHasSettled: it has nothing to hand over, and says nothing.
 func TestLeaveBeforeItHasSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -281,7 +316,7 @@ func TestLeaveBeforeItHasSettled(t *testing.T) {
 		w.Publishes("node2")
 		w.see()
 		begin := time.Now()
-		w.process().leave()
+		w.process().leave(false)
 		if took := time.Since(begin); took != 0 || w.tracker.Stage() != announcement.StageStarting {
 			t.Errorf("it took %s, and says that it is %s", took, w.tracker.Stage())
 		}

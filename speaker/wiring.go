@@ -49,6 +49,7 @@ type speaker struct {
 	ready   *report.Readiness
 	status  notify.Signal // the Speaker object is out of date
 	loops   *kube.Loops
+	place   *place
 
 	links     *linkwatch.Watcher
 	members   *membership.Membership
@@ -132,7 +133,7 @@ func newEngines(
 // newSpeaker creates all parts, each from those before it. ctx ends with the manager.
 func newSpeaker(
 	ctx context.Context, mgr manager.Manager, s processSettings, at netip.AddrPort,
-	p shared, last past, log *slog.Logger,
+	p *shared, last past, log *slog.Logger,
 ) (*speaker, error) {
 	exclude, err := s.excludedLinks()
 	if err != nil {
@@ -159,6 +160,7 @@ func newSpeaker(
 		ready:     p.ready,
 		status:    notify.NewSignal(),
 		loops:     p.loops,
+		place:     p.place,
 		links:     linkwatch.New(log),
 		members:   e.members,
 		announcer: e.announcer,
@@ -325,7 +327,8 @@ func (sp *speaker) reportConfig(mgr manager.Manager, last v1beta1.SpeakerStatus)
 	}
 }
 
-// addTo adds all parts to the manager, which runs them.
+// addTo adds all parts to the manager, which runs them; but the announcer goes on when the
+// manager stops, see [tenure].
 func (sp *speaker) addTo(mgr manager.Manager) error {
 	if err := setupControllers(mgr, sp); err != nil {
 		return err
@@ -335,9 +338,9 @@ func (sp *speaker) addTo(mgr manager.Manager) error {
 			return err
 		}
 	}
+	sp.place.answer(sp.announcer.Run)
 	for _, part := range []func(context.Context) error{
 		sp.links.Run,
-		sp.announcer.Run,
 		sp.prober.Run,
 		sp.joiner.Run,
 		sp.joiner.RotateKeys,
@@ -349,6 +352,7 @@ func (sp *speaker) addTo(mgr manager.Manager) error {
 		sp.renewer.Run,
 		sp.renewer.ReportReachable,
 		sp.settle,
+		sp.relieve,
 		sp.confirm,
 		func(ctx context.Context) error {
 			return sp.others.Watch(ctx, mgr, sp.settings.Kube.Namespace, sp.log)

@@ -59,14 +59,12 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	}
 }
 
-// NewManager makes a manager that serves metrics at the address in its options. It
-// waits for the API server while that is unreachable.
+// NewManager makes a manager that does not serve metrics: see [ServeMetrics]. It waits for
+// the API server while that is unreachable.
 func NewManager(
 	ctx context.Context, config *rest.Config, options ctrl.Options, log *slog.Logger,
 ) (manager.Manager, error) {
 	var mgr manager.Manager
-	metricsAddress := options.Metrics.BindAddress
-	options.Metrics.BindAddress = "0"
 	logged := ""
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(context.Context) (bool, error) {
 		var err error
@@ -80,16 +78,24 @@ func NewManager(
 	if err != nil {
 		return nil, fmt.Errorf("wait for the API server: %w", err)
 	}
-	if metricsAddress == "0" {
-		return mgr, nil
+	return mgr, nil
+}
+
+// ServeMetrics has a manager serve metrics at an address, "0" for not at all. It listens at
+// once, and waits for the port if another process uses it.
+func ServeMetrics(
+	ctx context.Context, mgr manager.Manager, config *rest.Config, address string, log *slog.Logger,
+) error {
+	if address == "0" {
+		return nil
 	}
 	api, err := kubernetes.NewForConfigAndClient(config, mgr.GetHTTPClient())
 	if err != nil {
-		return nil, fmt.Errorf("prepare to authenticate readers of metrics: %w", err)
+		return fmt.Errorf("prepare to authenticate readers of metrics: %w", err)
 	}
-	server, err := metricsServer(ctx, metricsAddress, api, log)
+	server, err := metricsServer(ctx, address, api, log)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return mgr, mgr.Add(server)
+	return mgr.Add(server)
 }

@@ -28,19 +28,27 @@ type Health struct {
 	Missing func() string
 	// Loops are the main loops, of which none may stall.
 	Loops *Loops
-	Log   *slog.Logger
+	// Listening is called once the port is this process's; nil for nobody to call.
+	Listening func()
+	Log       *slog.Logger
 }
 
-// Run answers until ctx ends.
+// Run answers until ctx ends. It waits for the port if another process uses it.
 func (h Health) Run(ctx context.Context) error {
+	listening := h.Listening
+	if listening == nil {
+		listening = func() {}
+	}
 	if h.Address == "0" {
+		listening()
 		<-ctx.Done()
 		return nil
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", h.Address)
+	listener, err := listen(ctx, h.Address, h.Log)
 	if err != nil {
 		return fmt.Errorf("listen for health checks (see --health-bind-address): %w", err)
 	}
+	listening()
 	return h.serve(ctx, listener)
 }
 

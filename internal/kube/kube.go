@@ -91,8 +91,8 @@ func ManagerOptions(s Settings) ctrl.Options {
 	options := ctrl.Options{
 		Scheme:                 Scheme(),
 		HealthProbeBindAddress: "0", // Health answers before the manager starts
-		// NewManager serves them in place of controller-runtime.
-		Metrics: metricsserver.Options{BindAddress: s.MetricsAddress},
+		// ServeMetrics serves them in place of controller-runtime.
+		Metrics: metricsserver.Options{BindAddress: "0"},
 	}
 	options.Cache.DefaultTransform = trim
 	options.Cache.ReaderFailOnMissingInformer = true

@@ -46,7 +46,7 @@ func metricsServer(
 	if err != nil {
 		return nil, fmt.Errorf("make a certificate for metrics: %w", err)
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	listener, err := listen(ctx, address, log)
 	if err != nil {
 		return nil, fmt.Errorf("listen for readers of metrics (see --metrics-bind-address): %w", err)
 	}

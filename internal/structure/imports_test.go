@@ -336,6 +336,12 @@ var rules = []rule{
 		why: "it announces by layer 2, and knows nothing of BGP",
 	},
 	{
+		of:    "internal/speaker/succession",
+		may:   []string{"internal/notify"},
+		never: slices.Concat(wire, kubernetes, effects),
+		why:   "two processes meet there, whatever they are; what they do about it is the speaker's",
+	},
+	{
 		of: "internal/speaker/report",
 		may: []string{
 			"api/...", "internal/cluster", "internal/kube", "internal/notify", "internal/version",

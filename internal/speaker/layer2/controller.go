@@ -239,6 +239,25 @@ func (c *Controller) PublishAll() { c.c.Claims.PublishAll() }
 // Owns reports whether this node claims anything.
 func (c *Controller) Owns() bool { return c.view.memory.owns() }
 
+// Pending reports whether this node owns an address that it does not answer for yet: the
+// announcer has not come to it, or the LAN is being probed for it.
+func (c *Controller) Pending() bool {
+	return pending(c.view.memory.all(), c.c.Announcer.State())
+}
+
+// pending is [Controller.Pending] for what is remembered of the addresses, and what the
+// announcer says of them.
+func pending(all map[netip.Addr]remembered, announced []announcer.Announcement) bool {
+	for _, r := range all {
+		if r.Reason == v1beta1.ReasonProbing {
+			return true
+		}
+	}
+	return slices.ContainsFunc(announced, func(a announcer.Announcement) bool {
+		return a.Problem == announcer.ProblemPending
+	})
+}
+
 // Announced returns the addresses that this node announces, sorted.
 func (c *Controller) Announced() []netip.Addr {
 	return slices.SortedFunc(maps.Keys(c.view.memory.announced()), netip.Addr.Compare)

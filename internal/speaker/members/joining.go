@@ -29,7 +29,7 @@ const (
 	// the controller fills it when Berth is installed.
 	keyGrace = 5 * time.Second
 	// portRetry is how often a speaker tries to listen on a port that another process uses.
-	portRetry = 5 * time.Second
+	portRetry = 500 * time.Millisecond
 )
 
 // UnusedKey returns a key that nobody else has. A Membership is created with it, and gets
