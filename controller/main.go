@@ -126,13 +126,15 @@ func control(
 		Log:       log,
 		Class:     s.Kube.Class,
 		Namespace: s.Kube.Namespace,
+
+		AddressMetrics: s.AddressMetrics,
 	}
 	reporter := announced.New(with)
 	service := services.New(with, reporter)
 	if err := setupControllers(mgr, with, service); err != nil {
 		return err
 	}
-	for _, collector := range []prometheus.Collector{service.Metrics(), loops} {
+	for _, collector := range collectors(service, loops) {
 		if err := ctrlmetrics.Registry.Register(collector); err != nil {
 			return err
 		}
@@ -161,6 +163,11 @@ func control(
 		}
 	}
 	return mgr.Start(ctx)
+}
+
+// collectors returns what is measured by this process, besides what libraries measure.
+func collectors(service *services.Reconciler, loops *kube.Loops) []prometheus.Collector {
+	return []prometheus.Collector{service.Metrics(), loops, kube.BuildInfo(version.String())}
 }
 
 // everywhere is a part that runs whether or not this replica leads.

@@ -17,6 +17,8 @@ type processSettings struct {
 	Kube  kube.Settings    `mapstructure:",squash"`
 	Elect bool             `mapstructure:"leader-elect"`
 	Lease time.Duration    `mapstructure:"leader-lease-duration"`
+	// AddressMetrics has a series for each address of a Service.
+	AddressMetrics bool `mapstructure:"address-metrics"`
 }
 
 func addFlags(cmd *cobra.Command) {
@@ -29,6 +31,9 @@ func addFlags(cmd *cobra.Command) {
 	flags.Duration("leader-lease-duration", 6*time.Second, "How long a leader that has fallen silent keeps "+
 		"the others waiting. Shorter means faster takeover; the leader writes to the API server six times "+
 		"in this time. From 3s to 5m.")
+	flags.Bool("address-metrics", true, "Have a metric for each address of a Service, "+
+		"berth_controller_address_info, with its pool and its Service. Tens of thousands of Services make "+
+		"as many series.")
 }
 
 // validate reports by name which settings cannot be used.

@@ -48,7 +48,8 @@ type world struct {
 	pools  []string // whose status is to be written again
 	lists  int      // how often it asked the API server for a list
 
-	refuse error // what the API server answers to status writes, if not nil
+	noAddressMetrics bool  // a setting
+	refuse           error // what the API server answers to status writes, if not nil
 
 	shared   shared.Shared
 	state    *state.State
@@ -159,6 +160,8 @@ func (w *world) start() {
 		Events:    w,
 		Log:       slog.New(slog.DiscardHandler),
 		Namespace: "berth-system",
+
+		AddressMetrics: !w.noAddressMetrics,
 	}
 	w.shared = with
 	w.bgp = announced.New(with)

@@ -327,13 +327,25 @@ func (sp *speaker) reportConfig(mgr manager.Manager, last v1beta1.SpeakerStatus)
 	}
 }
 
+// collectors returns what is measured by this process, besides what libraries measure.
+func collectors(sp *speaker) []prometheus.Collector {
+	return []prometheus.Collector{
+		sp.presence,
+		sp.layer2,
+		sp.bgp,
+		sp.object,
+		sp.loops,
+		kube.BuildInfo(version.String()),
+	}
+}
+
 // addTo adds all parts to the manager, which runs them; but the announcer goes on when the
 // manager stops, see [tenure].
 func (sp *speaker) addTo(mgr manager.Manager) error {
 	if err := setupControllers(mgr, sp); err != nil {
 		return err
 	}
-	for _, collector := range []prometheus.Collector{sp.presence, sp.layer2, sp.bgp, sp.object, sp.loops} {
+	for _, collector := range collectors(sp) {
 		if err := ctrlmetrics.Registry.Register(collector); err != nil {
 			return err
 		}

@@ -48,6 +48,7 @@ func Requirements() []Requirement {
 		{"frr", []string{frrPrograms + "/zebra", frrPrograms + "/bgpd", frrPrograms + "/bfdd", "vtysh"},
 			"BGP and BFD of the routers", false, "frr"},
 		{"bird2", []string{"bird", "birdc"}, "another router for the tests of BGP and BFD", false, "bird"},
+		{"prometheus", []string{"prometheus", "promtool"}, "judges alerts and scrapes", false, "prometheus"},
 		{"jq", []string{"jq"}, "reads JSON", false, ""},
 		{"curl", []string{"curl"}, "fetches pages", false, ""},
 		{"netcat-openbsd", []string{"nc"}, "connects, in pods of Kubernetes' own tests", false, ""},

@@ -393,6 +393,11 @@ var rules = []rule{
 		never: slices.Concat(wire, kubernetes),
 		why:   "it serves the tests of settings",
 	},
+	{
+		of:    "internal/metricstest",
+		never: slices.Concat(wire, kubernetes),
+		why:   "it serves tests of both binaries, and of what reads their metrics",
+	},
 	{of: "internal/version", never: slices.Concat(wire, kubernetes), why: "it has to know nothing"},
 	{
 		of:    "internal/netnstest",

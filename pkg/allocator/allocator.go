@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -621,6 +622,10 @@ func (a *Allocator) Held(holder Holder) (Holding, bool) {
 	h, ok := a.holdings[holder]
 	return h, ok
 }
+
+// Holdings yields every holder and what it has, in no order. What it yields must not be
+// changed, nor the Allocator meanwhile.
+func (a *Allocator) Holdings() iter.Seq2[Holder, Holding] { return maps.All(a.holdings) }
 
 // Holders returns who holds an address, sorted. The caller must not change
 // it.

@@ -109,6 +109,7 @@ func (r *StatusReconciler) pool(ctx context.Context, key state.ObjectKey) (time.
 	}
 	have := pool.DeepCopy()
 	fill(&pool.Status, known.PoolCounts)
+	r.state.SetReason(key, known.Problem.Reason)
 	changed := setReady(known.Problem, known.Generation, &pool.Status.Conditions)
 	setObserved(&pool, known.Problem, known.Generation)
 	if equality.Semantic.DeepEqual(have.Status, pool.Status) {
@@ -154,6 +155,7 @@ func (r *StatusReconciler) conditions(ctx context.Context, key state.ObjectKey) 
 			p.Reason, p.Message = found.Reason, found.Message
 		}
 	}
+	r.state.SetReason(key, p.Reason)
 	changed := setReady(p, generation, conditions)
 	setObserved(o, p, generation)
 	if equality.Semantic.DeepEqual(have, o) {

@@ -7,22 +7,30 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/berth-lb/berth/internal/controller/shared"
 	"github.com/berth-lb/berth/internal/controller/state"
+	"github.com/berth-lb/berth/internal/kube"
 )
 
-// metrics are the controller's own; counts of addresses are read from the
-// state when they are scraped.
+// metrics are those of Services, pools and configuration objects. What there is now is
+// read from the state when it is scraped.
 type metrics struct {
-	state     *state.State
+	state *state.State
+	// perAddress has a series for each address of a Service.
+	perAddress bool
+
 	decisions *prometheus.CounterVec
 	latency   prometheus.Histogram
 	addresses *prometheus.Desc
+	address   *prometheus.Desc
 	waiting   *prometheus.Desc
+	objects   *prometheus.Desc
 }
 
-func newMetrics(s *state.State) *metrics {
+func newMetrics(with shared.Shared) *metrics {
 	return &metrics{
-		state: s,
+		state:      with.State,
+		perAddress: with.AddressMetrics,
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "berth_controller_assignment_changes_total",
 			Help: "Status writes to Services, by the reason of their condition.",
@@ -38,8 +46,16 @@ func newMetrics(s *state.State) *metrics {
 			"Addresses of a pool, by family (ipv4, ipv6) and state "+
 				"(assigned, available, resting, excluded, out_of_range).",
 			[]string{"pool", "family", "state"}, nil),
+		address: prometheus.NewDesc("berth_controller_address_info",
+			"1 for each address that a Service has: its pool, and the Service as namespace/name.",
+			[]string{"address", "pool", "holder"}, nil),
 		waiting: prometheus.NewDesc("berth_controller_services_waiting",
-			"Services without all the addresses they ask for.", nil, nil),
+			"Services without all the addresses they ask for, by the reason of their condition.",
+			[]string{"reason"}, nil),
+		objects: prometheus.NewDesc("berth_controller_objects",
+			"Configuration objects, by kind and the reason of their condition Ready; "+
+				"those that are Ready have the reason Accepted.",
+			[]string{"kind", "reason"}, nil),
 	}
 }
 
@@ -47,8 +63,9 @@ func newMetrics(s *state.State) *metrics {
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	m.decisions.Describe(out)
 	m.latency.Describe(out)
-	out <- m.addresses
-	out <- m.waiting
+	for _, d := range []*prometheus.Desc{m.addresses, m.address, m.waiting, m.objects} {
+		out <- d
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -72,6 +89,16 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		gauge(outside4, "ipv4", "out_of_range")
 		gauge(int64(len(c.Outside))-outside4, "ipv6", "out_of_range")
 	}
-	waiting := len(m.state.Waiting())
-	out <- prometheus.MustNewConstMetric(m.waiting, prometheus.GaugeValue, float64(waiting))
+	for reason, n := range m.state.CountWaiting() {
+		kube.Gauge(out, m.waiting, n, string(reason))
+	}
+	for of, n := range m.state.CountObjects() {
+		kube.Gauge(out, m.objects, n, of.Kind, string(of.Reason))
+	}
+	if !m.perAddress {
+		return
+	}
+	for _, a := range m.state.Assignments() {
+		kube.Gauge(out, m.address, 1, a.Address.String(), a.Pool, a.Holder)
+	}
 }

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
@@ -21,6 +20,8 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/berth-lb/berth/internal/controller/announced"
 	"github.com/berth-lb/berth/internal/controller/shared"
@@ -54,12 +55,12 @@ func New(with shared.Shared, reporter *announced.Reporter) *Reconciler {
 		events:    with.Events,
 		log:       with.Log,
 		class:     with.Class,
-		metrics:   newMetrics(with.State),
+		metrics:   newMetrics(with),
 		announced: reporter,
 	}
 }
 
-// Metrics returns what is measured of Services and pools.
+// Metrics returns what is measured of Services, pools and configuration objects.
 func (r *Reconciler) Metrics() prometheus.Collector { return r.metrics }
 
 // Reconcile gathers, decides and applies for one Service.

@@ -30,6 +30,8 @@ type Shared struct {
 
 	Class     string // spec.loadBalancerClass of the Services that are served
 	Namespace string // Berth's own
+
+	AddressMetrics bool // whether each address of a Service has a metric
 }
 
 // StatusDelay gathers many changes of what an object's status says into one write.

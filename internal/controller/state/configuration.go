@@ -25,6 +25,7 @@ func (s *State) SetConfig(
 	defer s.mu.Unlock()
 	s.config, s.problems = config.Parse(objects, s.config, now)
 	s.judged, s.nodeLabels = generations(objects), objects.NodeLabels
+	s.forgetReasons()
 	pools := make([]allocator.Pool, 0, len(s.config.Pools))
 	for _, p := range s.config.Pools {
 		pools = append(pools, p.Allocatable())

@@ -36,6 +36,10 @@ type State struct {
 	config    config.Config
 	problems  []config.Problem
 	judged    map[ObjectKey]int64 // the generation of each object that config was made from
+	// reasons are those of the Ready conditions of the objects in judged, as far as they
+	// were evaluated, and counts how many objects have each.
+	reasons map[ObjectKey]v1beta1.Reason
+	counts  map[KindReason]int
 	// nodeLabels are the labels of each node when config was read. The map is
 	// replaced, never changed.
 	nodeLabels map[string]map[string]string
@@ -74,6 +78,8 @@ func New() *State {
 		left:       map[types.NamespacedName]bool{},
 		seen:       map[types.NamespacedName]time.Time{},
 		written:    map[types.NamespacedName]string{},
+		reasons:    map[ObjectKey]v1beta1.Reason{},
+		counts:     map[KindReason]int{},
 		Synced:     notify.NewLatch(),
 		Leads:      notify.NewLatch(),
 		Adopted:    notify.NewLatch(),
@@ -187,7 +193,11 @@ func (s *State) Decide(service *corev1.Service, nsLabels labels.Set, now time.Ti
 	if decision.Assigned() {
 		s.waiters.remove(key)
 	} else {
-		s.waiters.set(key, service.CreationTimestamp.Time, waitKeysOf(parsed, decision))
+		s.waiters.set(waiter{
+			waiting: waiting{service.CreationTimestamp.Time, key},
+			keys:    waitKeysOf(parsed, decision),
+			reason:  decision.Reason,
+		})
 	}
 	if _, known := s.seen[key]; !known && !held && len(parsed.Status) == 0 {
 		s.seen[key] = now
@@ -426,6 +436,14 @@ func (s *State) Waiting() []types.NamespacedName {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.waiters.all()
+}
+
+// CountWaiting returns how many Services wait for addresses, by why they do. It has the
+// reasons for which some have waited, too.
+func (s *State) CountWaiting() map[v1beta1.Reason]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.waiters.reasons)
 }
 
 // Wrote remembers which version of a Service the write of its status was

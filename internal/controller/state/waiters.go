@@ -35,11 +35,15 @@ type waitKey struct {
 type waiters struct {
 	services map[types.NamespacedName]waiter
 	keys     map[waitKey]*btree.BTreeG[waiting]
+	// reasons counts the Services by why they wait. A reason for which none waits any
+	// more stays, with 0.
+	reasons map[v1beta1.Reason]int
 }
 
 type waiter struct {
 	waiting
-	keys []waitKey
+	keys   []waitKey
+	reason v1beta1.Reason
 }
 
 // waiting is one Service in the order of age.
@@ -53,15 +57,19 @@ func older(a, b waiting) bool {
 }
 
 func newWaiters() *waiters {
-	return &waiters{services: map[types.NamespacedName]waiter{}, keys: map[waitKey]*btree.BTreeG[waiting]{}}
+	return &waiters{
+		services: map[types.NamespacedName]waiter{},
+		keys:     map[waitKey]*btree.BTreeG[waiting]{},
+		reasons:  map[v1beta1.Reason]int{v1beta1.ReasonPoolsExhausted: 0},
+	}
 }
 
-// set has a Service wait for keys, in place of what it waited for.
-func (w *waiters) set(key types.NamespacedName, created time.Time, keys []waitKey) {
-	w.remove(key)
-	entry := waiter{waiting{created, key}, keys}
-	w.services[key] = entry
-	for _, c := range keys {
+// set has a Service wait, in place of what it waited for.
+func (w *waiters) set(entry waiter) {
+	w.remove(entry.key)
+	w.services[entry.key] = entry
+	w.reasons[entry.reason]++
+	for _, c := range entry.keys {
 		if w.keys[c] == nil {
 			w.keys[c] = btree.NewG(16, older)
 		}
@@ -73,6 +81,9 @@ func (w *waiters) set(key types.NamespacedName, created time.Time, keys []waitKe
 func (w *waiters) remove(key types.NamespacedName) bool {
 	entry, ok := w.services[key]
 	delete(w.services, key)
+	if ok {
+		w.reasons[entry.reason]--
+	}
 	for _, c := range entry.keys {
 		w.keys[c].Delete(entry.waiting)
 		if w.keys[c].Len() == 0 {

@@ -44,7 +44,7 @@ func newMetrics(v *view, a Announcer, p Prober, c *conflicts) *metrics {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("berth_speaker_"+name, help, labels, nil)
 	}
-	return &metrics{
+	m := &metrics{
 		view:      v,
 		announcer: a,
 		prober:    p,
@@ -70,6 +70,10 @@ func newMetrics(v *view, a Announcer, p Prober, c *conflicts) *metrics {
 		byLink:  announcerMetrics(),
 		byProbe: proberMetrics(),
 	}
+	// A counter that begins with 1 has not increased: what is alarming is there from the
+	// start.
+	m.takeovers.WithLabelValues(string(v1beta1.CauseNodeGone))
+	return m
 }
 
 // announcerMetrics returns the counters of the announcer.
