@@ -12,13 +12,18 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unre
 STATIC  := CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -ldflags '-s -w -X github.com/berth-lb/berth/internal/version.released=$(VERSION)'
 FUZZ    ?= 10s
 
-.PHONY: help build test race lint generate check-generate fuzz bench bench-failover bench-bgp images deps demo demo-down e2e e2e-full kubetest conformance lab clean
+.PHONY: help build cross test race lint generate check-generate fuzz bench bench-failover bench-bgp images deps demo demo-down e2e e2e-full kubetest conformance lab clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
 
-build: ## Build both binaries, static, into bin/.
-	$(STATIC) -o bin/ ./controller ./speaker
+build: ## Build the binaries, static, into bin/.
+	$(STATIC) -o bin/ ./controller ./speaker ./kubectl-berth
+
+cross: ## Build kubectl-berth for each system and processor that users have, into dist/.
+	for system in linux darwin windows; do for arch in amd64 arm64; do \
+	  GOOS=$$system GOARCH=$$arch $(STATIC) -o dist/kubectl-berth-$$system-$$arch/ ./kubectl-berth; \
+	done; done
 
 test: ## Run unit and namespace tests with the race detector; tells what was skipped and why.
 	./hack/test
@@ -35,10 +40,11 @@ lint: check-generate ## Check generated files, format, and what linters find.
 	cd e2e && go tool -modfile=../tools/go.mod golangci-lint run ./...
 	cd tools/monitoring && go tool -modfile=../go.mod golangci-lint run ./...
 
-generate: ## Write deepcopy code, CRDs, RBAC roles, the PrometheusRule and dashboards anew from their sources.
+generate: ## Write deepcopy code, CRDs, RBAC roles, the reference of kubectl-berth, the PrometheusRule and dashboards anew.
 	$(TOOL) controller-gen object paths=./api/... crd output:crd:dir=manifests/crds
 	$(TOOL) controller-gen rbac:roleName=berth-controller paths=./controller/... output:rbac:dir=manifests/base/controller
 	$(TOOL) controller-gen rbac:roleName=berth-speaker paths=./speaker/... output:rbac:dir=manifests/base/speaker
+	go run ./internal/cli/gendocs docs/cli docs/man
 	cd tools/monitoring && go run . ../../manifests/monitoring
 
 check-generate: ## Fail when generated files differ from what `make generate` writes.

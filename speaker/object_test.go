@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
@@ -124,7 +124,7 @@ func TestAMemberThatIsNotUnderstoodIsAskedToRenew(t *testing.T) {
 	w.Others["node2"] = m
 	w.see()
 	status := w.object.Current()
-	if members.ParseObject(&v1beta1.Speaker{Status: status}, "node2").Suspicion == "" {
+	if presence.ParseObject(&v1beta1.Speaker{Status: status}, "node2").Suspicion == "" {
 		t.Errorf("it is not asked to renew its object: %+v", status.AbsentMembers)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/internal/speaker/report"
 	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/announcement"
@@ -141,7 +142,7 @@ func TestStagesInTheStatus(t *testing.T) {
 		if got := w.object.Current().Stage; got != want {
 			t.Errorf("%s is told as %s", stage, got)
 		}
-		got := members.ParseObject(
+		got := presence.ParseObject(
 			&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{Stage: want}},
 			"node9",
 		).State.Stage
@@ -196,7 +197,7 @@ func TestConditions(t *testing.T) {
 func TestObjectIsReadAsItIsWritten(t *testing.T) {
 	w := newWorld(t, append(service("web"), node("node1"))...)
 	w.look()
-	o := members.ParseObject(&v1beta1.Speaker{Status: w.object.Current()}, "node9")
+	o := presence.ParseObject(&v1beta1.Speaker{Status: w.object.Current()}, "node9")
 	if o.State.Stage != announcement.StageReady || o.Peer.String() != "192.0.2.1:7947" ||
 		!o.Renewal.IsZero() || !o.Renewed.IsZero() {
 		t.Errorf("got %+v", o)

@@ -285,7 +285,7 @@ func (sp *speaker) layer2Config(
 	claims *members.Claims, serviceEvents *reconcile.ServiceEvents, last v1beta1.SpeakerStatus,
 ) layer2.Config {
 	s := sp.settings
-	before := members.ParseObject(&v1beta1.Speaker{Status: last}, s.Node)
+	before := presence.ParseObject(&v1beta1.Speaker{Status: last}, s.Node)
 	return layer2.Config{
 		Node:          s.Node,
 		Config:        sp.config,

@@ -21,6 +21,7 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/inputs"
 	"github.com/berth-lb/berth/internal/speaker/layer2"
 	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/internal/speaker/report"
 	"github.com/berth-lb/berth/internal/speaker/speakertest"
@@ -127,7 +128,7 @@ func unsettledWorld(
 		BootID:  "this boot",
 	})
 	w.bgp.ProxyReady().Set()
-	before := members.ParseObject(&v1beta1.Speaker{Status: last}, c.Node)
+	before := presence.ParseObject(&v1beta1.Speaker{Status: last}, c.Node)
 	w.layer2 = layer2.New(t.Context(), layer2.Config{
 		Node:      c.Node,
 		Config:    w.config,
@@ -239,7 +240,7 @@ func (w *world) reads(objects ...*v1beta1.Speaker) {
 
 // claimsOf is what a Speaker object tells of what its node owns.
 func claimsOf(l v1beta1.SpeakerLayer2) map[netip.Addr]announcement.Claim {
-	return members.ParseObject(&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{Layer2: l}}, "").State.Claims
+	return presence.ParseObject(&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{Layer2: l}}, "").State.Claims
 }
 
 // suspects has an object list a node whose speaker its own does not hear.

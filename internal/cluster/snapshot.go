@@ -19,22 +19,61 @@ import (
 // indexes of [AddIndexes], so that what decides on a cache decides on a snapshot too. It
 // is safe for concurrent use.
 type Snapshot struct {
-	class   string
-	objects []client.Object
+	kinds map[reflect.Type]*kindOf
 }
+
+// kindOf has the objects of one kind, in the order given.
+type kindOf struct {
+	objects []client.Object
+	byName  map[client.ObjectKey]client.Object // the first of each name
+	// indexed are the objects of Services and EndpointSlices by what their index has.
+	indexed map[indexKey][]client.Object
+}
+
+// indexKey is one value of one index.
+type indexKey struct{ index, value string }
 
 // NewSnapshot returns a Snapshot of objects, given as pointers, which must not be changed
 // any more. Services of the class are Berth's.
 func NewSnapshot(class string, objects ...client.Object) *Snapshot {
-	return &Snapshot{class: class, objects: objects}
+	s := &Snapshot{kinds: map[reflect.Type]*kindOf{}}
+	for _, o := range objects {
+		kind := s.kinds[reflect.TypeOf(o)]
+		if kind == nil {
+			kind = &kindOf{
+				byName:  map[client.ObjectKey]client.Object{},
+				indexed: map[indexKey][]client.Object{},
+			}
+			s.kinds[reflect.TypeOf(o)] = kind
+		}
+		kind.add(o, class)
+	}
+	return s
+}
+
+func (k *kindOf) add(object client.Object, class string) {
+	k.objects = append(k.objects, object)
+	if key := client.ObjectKeyFromObject(object); k.byName[key] == nil {
+		k.byName[key] = object
+	}
+	switch o := object.(type) {
+	case *corev1.Service:
+		for _, text := range addressTexts(o, class) {
+			key := indexKey{byAddress, text}
+			k.indexed[key] = append(k.indexed[key], object)
+		}
+	case *discoveryv1.EndpointSlice:
+		key := indexKey{byService, serviceOf(o).String()}
+		k.indexed[key] = append(k.indexed[key], object)
+	}
 }
 
 // Get implements client.Reader.
 func (s *Snapshot) Get(
 	_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption,
 ) error {
-	for _, o := range s.objects {
-		if reflect.TypeOf(o) == reflect.TypeOf(into) && client.ObjectKeyFromObject(o) == key {
+	if kind := s.kinds[reflect.TypeOf(into)]; kind != nil {
+		if o := kind.byName[key]; o != nil {
 			reflect.ValueOf(into).Elem().Set(reflect.ValueOf(o.DeepCopyObject()).Elem())
 			return nil
 		}
@@ -47,29 +86,21 @@ func (s *Snapshot) Get(
 func (s *Snapshot) List(_ context.Context, list client.ObjectList, opts ...client.ListOption) error {
 	var o client.ListOptions
 	o.ApplyOptions(opts)
-	var wanted fields.Requirements
-	if o.FieldSelector != nil {
-		wanted = o.FieldSelector.Requirements()
-	}
 	if o.LabelSelector != nil && !o.LabelSelector.Empty() {
 		return fmt.Errorf("list %T: a snapshot does not select by labels", list)
 	}
-
 	items := reflect.ValueOf(list).Elem().FieldByName("Items")
 	if !items.IsValid() {
 		return fmt.Errorf("list %T: it has no items", list)
 	}
-	out := reflect.MakeSlice(items.Type(), 0, 0)
-	for _, object := range s.objects {
-		if reflect.TypeOf(object).Elem() != items.Type().Elem() ||
-			o.Namespace != "" && object.GetNamespace() != o.Namespace {
-			continue
-		}
-		matches, err := s.matches(object, wanted)
-		if err != nil {
-			return fmt.Errorf("list %T: %w", list, err)
-		}
-		if matches {
+
+	objects, err := s.kinds[reflect.PointerTo(items.Type().Elem())].selected(o.FieldSelector)
+	if err != nil {
+		return fmt.Errorf("list %T: %w", list, err)
+	}
+	out := reflect.MakeSlice(items.Type(), 0, len(objects))
+	for _, object := range objects {
+		if o.Namespace == "" || object.GetNamespace() == o.Namespace {
 			out = reflect.Append(out, reflect.ValueOf(object.DeepCopyObject()).Elem())
 		}
 	}
@@ -77,22 +108,31 @@ func (s *Snapshot) List(_ context.Context, list client.ObjectList, opts ...clien
 	return nil
 }
 
-// matches reports whether the indexes of an object have the values that are wanted.
-func (s *Snapshot) matches(object client.Object, wanted fields.Requirements) (bool, error) {
-	for _, r := range wanted {
-		var values []string
-		switch o := object.(type) {
-		case *corev1.Service:
-			values = addressTexts(o, s.class)
-		case *discoveryv1.EndpointSlice:
-			values = []string{serviceOf(o).String()}
-		}
+// selected returns the objects of a kind that have the values of the indexes that are
+// wanted; of a kind without objects none.
+func (k *kindOf) selected(wanted fields.Selector) ([]client.Object, error) {
+	var requirements fields.Requirements
+	if wanted != nil {
+		requirements = wanted.Requirements()
+	}
+	for _, r := range requirements {
 		if r.Field != byAddress && r.Field != byService || r.Operator != selection.Equals {
-			return false, fmt.Errorf("a snapshot does not select by %s %s", r.Field, r.Operator)
-		}
-		if !slices.Contains(values, r.Value) {
-			return false, nil
+			return nil, fmt.Errorf("a snapshot does not select by %s %s", r.Field, r.Operator)
 		}
 	}
-	return true, nil
+	switch {
+	case k == nil:
+		return nil, nil
+	case len(requirements) == 0:
+		return k.objects, nil
+	}
+
+	out := k.indexed[indexKey{requirements[0].Field, requirements[0].Value}]
+	for _, r := range requirements[1:] {
+		also := k.indexed[indexKey{r.Field, r.Value}]
+		out = slices.DeleteFunc(slices.Clone(out), func(o client.Object) bool {
+			return !slices.Contains(also, o)
+		})
+	}
+	return out, nil
 }

@@ -50,7 +50,9 @@ var (
 		"github.com/hashicorp/memberlist/...", "github.com/mdlayher/...",
 	}
 	kubernetes = []string{"k8s.io/...", "sigs.k8s.io/..."}
-	effects    = []string{
+	// commandLine is what only kubectl-berth needs.
+	commandLine = []string{module + "/internal/cli/...", "k8s.io/cli-runtime/..."}
+	effects     = []string{
 		"github.com/prometheus/...", "k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/...",
 	}
 )
@@ -63,8 +65,66 @@ var rules = []rule{
 		may: []string{
 			"api/...", "internal/...", "pkg/assignment", "pkg/config", "pkg/allocator", "pkg/bgp",
 		},
-		never: wire,
+		never: slices.Concat(wire, commandLine),
 		why:   "the controller assigns addresses and sends no frames: it must not link what announces them",
+	},
+	{
+		of:    "kubectl-berth",
+		may:   []string{"internal/cli"},
+		never: wire,
+		why:   "it is thin: what it does is in internal/cli, and it sends no frames",
+	},
+	{
+		of: "internal/cli",
+		may: []string{
+			"internal/cli/output", "internal/cli/snapshot", "internal/cli/v1alpha1", "internal/cli/view",
+			"internal/version",
+		},
+		never: wire,
+		why:   "it is commands: what they say is decided in view, and printed by output",
+	},
+	{
+		of:    "internal/cli/gendocs",
+		may:   []string{"internal/cli"},
+		never: wire,
+		why:   "it writes the reference of the commands",
+	},
+	{
+		of: "internal/cli/snapshot",
+		may: []string{
+			"api/...", "internal/cli/v1alpha1", "internal/kube", "internal/settings", "pkg/config",
+		},
+		never: wire,
+		why:   "it reads API objects, and decides nothing",
+	},
+	{
+		of: "internal/cli/view",
+		may: []string{
+			"api/...",
+			"internal/cli/snapshot", "internal/cli/v1alpha1",
+			"internal/cluster", "internal/controller/plan", "internal/speaker/plan",
+			"pkg/announcement", "pkg/assignment", "pkg/bgp", "pkg/config",
+		},
+		never: wire,
+		pure:  true,
+		why:   "what is said is a pure function of a snapshot, decided by the code that decides in clusters",
+	},
+	{
+		of:    "internal/cli/output",
+		may:   []string{"api/...", "internal/cli/v1alpha1"},
+		never: wire,
+		why:   "it prints values, and knows neither clusters nor decisions",
+	},
+	{
+		of:    "internal/cli/v1alpha1",
+		never: slices.Concat(wire, effects),
+		why:   "it is a contract for scripts: types, and nothing else",
+	},
+	{
+		of:    "internal/cli/clitest",
+		may:   []string{"internal/kube"},
+		never: wire,
+		why:   "it serves the tests of kubectl-berth",
 	},
 	{
 		of: "internal/controller/state",
@@ -148,6 +208,7 @@ var rules = []rule{
 			"pkg/announcement", "pkg/assignment", "pkg/bfd", "pkg/bgp", "pkg/bgp/gobgp", "pkg/config",
 			"pkg/layer2/...", "pkg/membership",
 		},
+		never: commandLine,
 		why: "the speaker announces; " +
 			"of assignment it asks only which Services are served and what addresses they have",
 	},
@@ -158,6 +219,16 @@ var rules = []rule{
 		never: slices.Concat(wire, effects),
 		pure:  true,
 		why:   "who is there is a pure function of what was observed, so that tests can tell whole stories",
+	},
+	{
+		of: "internal/speaker/plan",
+		may: []string{
+			"api/...", "internal/cluster", "internal/speaker/presence",
+			"pkg/announcement", "pkg/bgp", "pkg/config",
+		},
+		never: wire,
+		pure:  true,
+		why:   "it runs the speakers' decisions on a snapshot, without what puts them into practice",
 	},
 	{
 		of: "internal/speaker/members",

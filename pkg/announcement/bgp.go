@@ -62,6 +62,21 @@ func (d BGPDecision) Equal(o BGPDecision) bool {
 		slices.Equal(d.Advertisements, o.Advertisements)
 }
 
+// Route returns what [bgp.Plan] is to make of the decision for an address; ok is false if
+// it is to make nothing of it. It makes something of one that would be announced if a
+// session carried its family: so it is known of which peers that is to be said.
+func (d BGPDecision) Route(addr netip.Addr) (route bgp.Address, ok bool) {
+	if !d.Announce && d.Reason != v1beta1.ReasonNoPeerForFamily {
+		return bgp.Address{}, false
+	}
+	return bgp.Address{
+		Address:        addr,
+		Advertisements: d.Advertisements,
+		Endpoints:      d.Endpoints,
+		LeavingSince:   d.LeavingSince,
+	}, true
+}
+
 // DecideBGP says whether this node announces an address by BGP, and how. Every
 // node decides for itself, and the routers spread traffic over all that do.
 //

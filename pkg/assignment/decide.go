@@ -635,7 +635,7 @@ func (c choice) fromPool(p *config.Pool, family Family) (netip.Addr, Rejection) 
 	reject := func(reason v1beta1.Reason, message string) (netip.Addr, Rejection) {
 		return netip.Addr{}, Rejection{Pool: p.Name, Family: family, Reason: reason, Message: message}
 	}
-	if reason, message := eligible(p, s); reason != "" {
+	if reason, message := Eligible(p, s); reason != "" {
 		return reject(reason, message)
 	}
 	if !c.Addresses.Has(p.Name, is6) {
@@ -794,8 +794,8 @@ func inOrder(pools []*config.Pool) []*config.Pool {
 	})
 }
 
-// eligible says why a pool is not to be tried for a Service, or "".
-func eligible(p *config.Pool, s Service) (v1beta1.Reason, string) {
+// Eligible says why a pool is not to be tried for a Service, or "".
+func Eligible(p *config.Pool, s Service) (v1beta1.Reason, string) {
 	if s.RequestedPool != "" && s.RequestedPool != p.Name {
 		return v1beta1.ReasonNotRequested, fmt.Sprintf("the Service asks for pool %s", s.RequestedPool)
 	}

@@ -148,7 +148,7 @@ func collect(addresses []Address) []*prefix {
 	for _, a := range addresses {
 		counted := map[netip.Prefix]bool{}
 		for _, ad := range a.Advertisements {
-			at := ad.prefixOf(a.Address)
+			at := ad.PrefixOf(a.Address)
 			p := found[at]
 			if p == nil {
 				p = &prefix{prefix: at}

@@ -68,8 +68,8 @@ func compareAge(a, b *Advertisement) int {
 	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name))
 }
 
-// prefixOf returns what an advertisement announces for an address.
-func (a *Advertisement) prefixOf(addr netip.Addr) netip.Prefix {
+// PrefixOf returns what an advertisement announces for an address.
+func (a *Advertisement) PrefixOf(addr netip.Addr) netip.Prefix {
 	length := a.Length6
 	if addr.Is4() {
 		length = a.Length4

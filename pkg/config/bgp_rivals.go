@@ -26,6 +26,10 @@ type PeerOn struct {
 	Rival *BGPPeer
 }
 
+// InForce reports whether the node has a session with the peer, as far as the
+// configuration says.
+func (p PeerOn) InForce() bool { return p.Rival == nil && p.Err == nil }
+
 // PeersOn returns the BGPPeers that select a node, sorted by name.
 func (c *Config) PeersOn(n Node) []PeerOn {
 	byAge := slices.Clone(c.BGPPeers)

@@ -5,6 +5,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -41,6 +42,12 @@ type Plan struct {
 	Config   *config.Config // what is in force
 	Problems []config.Problem
 	Services []Service // that Berth serves, by namespace and name
+	// Pools are the counts of each pool in force, by name. What was released lately is not
+	// known to rest: no API object lists that.
+	Pools map[string]state.PoolCounts
+
+	remembered *state.State
+	now        time.Time
 }
 
 // Service is what becomes of one Service.
@@ -78,7 +85,13 @@ func Of(in Snapshot, now time.Time) (Plan, error) {
 	c, nodes := remembered.Configuration()
 	outcomes := announced.Evaluate(announced.InputOf(c, nodes, in.Class, services, in.Speakers))
 
-	out := Plan{Config: c, Problems: problems}
+	out := Plan{
+		Config:     c,
+		Problems:   problems,
+		Pools:      remembered.Counts(now),
+		remembered: remembered,
+		now:        now,
+	}
 	for key, d := range decisions {
 		out.Services = append(out.Services, Service{Key: key, Decision: d, Announced: outcomes[key]})
 	}
@@ -86,6 +99,34 @@ func Of(in Snapshot, now time.Time) (Plan, error) {
 		return cmp.Or(cmp.Compare(a.Key.Namespace, b.Key.Namespace), cmp.Compare(a.Key.Name, b.Key.Name))
 	})
 	return out, nil
+}
+
+// asker is the name of a Service that nobody can have: it holds no valid characters.
+const asker = "(kubectl berth)"
+
+// Ask says what would be decided for a Service that asks for an address, once all that is
+// planned is done. It is of no sharing key, no labels, and of the namespace "default". It
+// changes nothing.
+func (p Plan) Ask(addr netip.Addr) (assignment.Decision, error) {
+	clusterIP := "127.0.0.1" // it tells the family
+	if addr.Is6() {
+		clusterIP = "::1"
+	}
+	service := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:         metav1.NamespaceDefault,
+			Name:              asker,
+			CreationTimestamp: metav1.NewTime(p.now),
+			Annotations:       map[string]string{v1beta1.AnnotationLoadBalancerIPs: addr.String()},
+		},
+		Spec: corev1.ServiceSpec{
+			Type:       corev1.ServiceTypeLoadBalancer,
+			ClusterIPs: []string{clusterIP},
+		},
+	}
+	decided, err := p.remembered.Decide(service, nil, p.now)
+	p.remembered.Release(keyOf(service), p.now)
+	return decided.Decision, err
 }
 
 // mostDecisions is how many decisions there may be for each Service on average before

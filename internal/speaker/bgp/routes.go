@@ -312,13 +312,8 @@ func peersOf(c *config.Config, node config.Node) (peers []bgp.Peer, problems map
 func addressesOf(decided map[netip.Addr]decision) []bgp.Address {
 	var out []bgp.Address
 	for addr, d := range decided {
-		if d.Announce || d.Reason == v1beta1.ReasonNoPeerForFamily {
-			out = append(out, bgp.Address{
-				Address:        addr,
-				Advertisements: d.Advertisements,
-				Endpoints:      d.Endpoints,
-				LeavingSince:   d.LeavingSince,
-			})
+		if route, ok := d.Route(addr); ok {
+			out = append(out, route)
 		}
 	}
 	slices.SortFunc(out, func(a, b bgp.Address) int { return a.Address.Compare(b.Address) })

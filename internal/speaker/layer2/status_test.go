@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
-	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
@@ -79,7 +79,7 @@ func TestStandInIsListedInTheObject(t *testing.T) {
 	if len(got) != 1 || got[0].StandInFor != "node2" || got[0].Generation != 0 {
 		t.Errorf("got %+v", got)
 	}
-	if o := members.ParseObject(&v1beta1.Speaker{Status: w.object()}, "node9"); len(o.State.Claims) > 0 {
+	if o := presence.ParseObject(&v1beta1.Speaker{Status: w.object()}, "node9"); len(o.State.Claims) > 0 {
 		t.Errorf("members take it for the claim %v", o.State.Claims)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/speaker/inputs"
 	"github.com/berth-lb/berth/internal/speaker/members"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/internal/speaker/speakertest"
 	"github.com/berth-lb/berth/pkg/announcement"
@@ -195,7 +196,7 @@ func (w *world) reads(objects ...*v1beta1.Speaker) {
 
 // claimsOf is what a Speaker object tells of what its node owns.
 func claimsOf(l v1beta1.SpeakerLayer2) map[netip.Addr]announcement.Claim {
-	return members.ParseObject(&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{Layer2: l}}, "").State.Claims
+	return presence.ParseObject(&v1beta1.Speaker{Status: v1beta1.SpeakerStatus{Layer2: l}}, "").State.Claims
 }
 
 // look has an address looked at, after the links and the members. It returns

@@ -2,14 +2,13 @@ package members
 
 import (
 	"cmp"
-	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -17,18 +16,6 @@ import (
 // maxPrefixes bounds how many prefixes of one link are published. Nobody uses those beyond
 // it, not even this node: it evaluates its own links as it publishes them.
 const maxPrefixes = v1beta1.MaxLinkPrefixes
-
-// Marks in the published form of a link.
-const (
-	// markOnlyNamed: addresses are announced there only where an advertisement names
-	// the link.
-	markOnlyNamed = "only-named"
-	// markBalances: the link is a bond that answers ARP with the addresses of its ports.
-	markBalances = "balance-alb"
-	// markShadowed comes before a subnet to which the node's route leads out of
-	// another of its links.
-	markShadowed = "~"
-)
 
 // asPublished returns links as other members see them. So a node and the others evaluate
 // its links alike, whatever the published form leaves out.
@@ -72,13 +59,13 @@ func linkKey(name string, part int) string {
 func linkFields(l links.Link) []string {
 	fields := []string{l.HardwareAddr.String()}
 	if l.Excluded {
-		fields = append(fields, markOnlyNamed)
+		fields = append(fields, presence.MarkOnlyNamed)
 	}
 	if l.Balances {
-		fields = append(fields, markBalances)
+		fields = append(fields, presence.MarkBalances)
 	}
 	for _, subnet := range l.Shadowed {
-		fields = append(fields, markShadowed+subnet.String())
+		fields = append(fields, presence.MarkShadowed+subnet.String())
 	}
 	prefixes := onePerSubnet(l.Prefixes)
 	for _, p := range prefixes[:min(len(prefixes), maxPrefixes)] {
@@ -119,41 +106,12 @@ func decodeLinks(published map[string][]byte) []links.Link {
 		for part := 1; published[linkKey(name, part)] != nil; part++ {
 			fields = append(fields, strings.Fields(string(published[linkKey(name, part)]))...)
 		}
-		if l, err := decodeLink(name, fields); err == nil {
+		if l, err := presence.DecodeLink(name, fields); err == nil {
 			out = append(out, l)
 		}
 	}
 	slices.SortFunc(out, func(a, b links.Link) int { return cmp.Compare(a.Name, b.Name) })
 	return out
-}
-
-// decodeLink reads the published form of a link. Speakers publish only links that are
-// usable. It leaves out fields that this version does not know.
-func decodeLink(name string, fields []string) (links.Link, error) {
-	if len(fields) == 0 {
-		return links.Link{}, fmt.Errorf("link %s: nothing is published of it", name)
-	}
-	mac, err := net.ParseMAC(fields[0])
-	if err != nil {
-		return links.Link{}, fmt.Errorf("link %s: %w", name, err)
-	}
-	l := links.Link{Name: name, HardwareAddr: mac, Up: true, Broadcast: true}
-	for _, field := range fields[1:] {
-		text, isShadowed := strings.CutPrefix(field, markShadowed)
-		p, err := netip.ParsePrefix(text)
-		switch {
-		case field == markOnlyNamed:
-			l.Excluded = true
-		case field == markBalances:
-			l.Balances = true
-		case err != nil || len(l.Prefixes) == maxPrefixes || len(l.Shadowed) == maxPrefixes:
-		case isShadowed:
-			l.Shadowed = append(l.Shadowed, p)
-		default:
-			l.Prefixes = append(l.Prefixes, p)
-		}
-	}
-	return l, nil
 }
 
 // LinkProblem returns why addresses cannot be announced on a link as they should be, and

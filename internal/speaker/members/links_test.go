@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/membership"
 )
@@ -70,7 +71,7 @@ func TestANodeJudgesItselfByWhatItPublishes(outer *testing.T) {
 		heard := decodeState(said).Links
 		var object v1beta1.Speaker
 		object.Status.MemberAddress, object.Status.Links = "192.0.2.1:7947", rowsOf(own)
-		read := ParseObject(&object, "node2").State.Links
+		read := presence.ParseObject(&object, "node2").State.Links
 		for _, others := range [][]links.Link{heard, read} {
 			if !slices.EqualFunc(own, others, links.Link.Equal) {
 				t.Fatalf("this node has  %+v\nothers know    %+v", own, others)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/presence"
-	"github.com/berth-lb/berth/pkg/announcement"
 )
 
 // Objects reads the Speaker objects. It passes the addresses of the other speakers to
@@ -46,7 +44,7 @@ func (o *Objects) Read(ctx context.Context, reader client.Reader) error {
 		if s.Name == o.tracker.c.Node {
 			continue
 		}
-		object := ParseObject(s, o.tracker.c.Node)
+		object := presence.ParseObject(s, o.tracker.c.Node)
 		if object.Peer.IsValid() {
 			peers = append(peers, object.Peer)
 			objects[s.Name] = object
@@ -66,30 +64,6 @@ func (t *Tracker) setObjects(objects map[string]presence.Object, peers []netip.A
 	t.c.Status.Set()
 }
 
-// ParseObject reads what a Speaker object says about its own speaker, and about the given
-// node.
-func ParseObject(s *v1beta1.Speaker, node string) presence.Object {
-	o := presence.Object{Suspicion: suspicionOf(s, node), Worked: s.Status.Worked()}
-	o.State.Claims = claimsOf(s.Status.Layer2)
-	if peer, err := netip.ParseAddrPort(s.Status.MemberAddress); err == nil {
-		o.Peer = peer
-	}
-	o.State.Stage = announcement.Stage(strings.ToLower(string(s.Status.Stage)))
-	o.State.IgnoresExclude = s.Status.ExcludeLabel == v1beta1.MarkIgnored
-	o.State.IgnoresCordon = s.Status.Cordon == v1beta1.MarkIgnored
-	if t := s.Status.RenewTime; t != nil {
-		o.Renewal = t.Time
-	}
-	for _, l := range s.Status.Links {
-		if link, err := decodeLink(l.Name, fieldsOf(l)); err == nil && l.Up {
-			o.State.Links = append(o.State.Links, link)
-		}
-	}
-	l2 := s.Status.Layer2
-	o.Complete = len(l2.Announcements) == int(l2.Count) && len(l2.Retained) < v1beta1.MaxSpeakerAnnouncements
-	return o
-}
-
 // ObjectChanged reports whether a change of a Speaker object concerns the speaker of a
 // node: what others need to know of it, and every change of the node's own, which another
 // may have written. Other changes, which a busy speaker writes each second, concern nobody.
@@ -101,64 +75,7 @@ func ObjectChanged(before, after *v1beta1.Speaker, node string) bool {
 	return was.MemberAddress != is.MemberAddress || was.Stage != is.Stage ||
 		was.HasWorked != is.HasWorked || !was.RenewTime.Equal(is.RenewTime) ||
 		was.ExcludeLabel != is.ExcludeLabel || was.Cordon != is.Cordon ||
-		suspicionOf(before, node) != suspicionOf(after, node)
-}
-
-// fieldsOf returns the published form of a link from its row in a Speaker object.
-func fieldsOf(l v1beta1.SpeakerLink) []string {
-	fields := []string{l.MACAddress}
-	if l.Balances {
-		fields = append(fields, markBalances)
-	}
-	if l.OnlyNamed {
-		fields = append(fields, markOnlyNamed)
-	}
-	for _, subnet := range l.Shadowed {
-		fields = append(fields, markShadowed+subnet)
-	}
-	return append(fields, l.Prefixes...)
-}
-
-// claimsOf returns the claims of a node according to its Speaker object.
-func claimsOf(l v1beta1.SpeakerLayer2) map[netip.Addr]announcement.Claim {
-	out := map[netip.Addr]announcement.Claim{}
-	for _, c := range l.Claims() {
-		if addr, err := netip.ParseAddr(c.Address); err == nil && c.Generation > 0 {
-			out[addr] = announcement.Claim{Generation: uint64(c.Generation)}
-		}
-	}
-	return out
-}
-
-// suspicionOf returns what a speaker lists of a node that it does not hear, or does not
-// understand, and that may prove by the API that it works; "" if it hears the node. Each
-// new report differs from the one before. If the speaker had no room to list all such
-// nodes, the node may be one of them.
-func suspicionOf(s *v1beta1.Speaker, node string) string {
-	listed := s.Status.AbsentMembers
-	complete := int(s.Status.AbsentCount) <= len(listed)
-	for _, m := range listed {
-		suspected := IsSuspicion(v1beta1.Reason(m.Reason))
-		if m.Name == node && suspected {
-			return string(m.Presence) + " since " + m.Since.UTC().Format(time.RFC3339)
-		}
-		complete = complete || !suspected // a full list leaves these out before any suspicion
-	}
-	if !complete {
-		return "perhaps, beyond the list"
-	}
-	return ""
-}
-
-// IsSuspicion reports whether a member that is absent for this reason may prove by the API that
-// it works.
-func IsSuspicion(reason v1beta1.Reason) bool {
-	switch reason {
-	case v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeRenewing, v1beta1.ReasonNodeAssumed,
-		v1beta1.ReasonSpeakerNotAlive, v1beta1.ReasonFormatUnknown:
-		return true
-	}
-	return false
+		presence.SuspicionOf(before, node) != presence.SuspicionOf(after, node)
 }
 
 // Nodes passes the addresses of nodes to membership: connections from these do not compete

@@ -15,6 +15,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/cluster/clustertest"
+	"github.com/berth-lb/berth/internal/speaker/presence"
 )
 
 func speakerOf(name, address string) client.Object {
@@ -143,7 +144,8 @@ func TestASuspicionBeyondTheListIsUnknown(t *testing.T) {
 		{"it misses more, and had room for one that is dead", 2, absent(v1beta1.ReasonNodeSilent), false},
 	} {
 		status := v1beta1.SpeakerStatus{AbsentCount: test.count, AbsentMembers: test.listed}
-		if got := suspicionOf(&v1beta1.Speaker{Status: status}, "node1"); (got != "") != test.suspects {
+		got := presence.SuspicionOf(&v1beta1.Speaker{Status: status}, "node1")
+		if (got != "") != test.suspects {
 			t.Errorf("%s: of node1 it says %q", test.story, got)
 		}
 	}

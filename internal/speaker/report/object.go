@@ -330,7 +330,7 @@ func absentStatus(s presence.Snapshot) (count int32, listed []v1beta1.AbsentMemb
 	}
 	count = int32(len(listed))
 	return count, kube.WorstFirst(listed, v1beta1.MaxSpeakerAnnouncements,
-		func(m v1beta1.AbsentMember) bool { return !members.IsSuspicion(v1beta1.Reason(m.Reason)) },
+		func(m v1beta1.AbsentMember) bool { return !presence.IsSuspicion(v1beta1.Reason(m.Reason)) },
 		func(a, b v1beta1.AbsentMember) int { return cmp.Compare(a.Name, b.Name) })
 }
 
