@@ -360,7 +360,7 @@ func scrapeConfig(t *testing.T, dir, token string) []byte {
 	}
 	var shipped struct {
 		Jobs []struct {
-			Discovery []discovery `json:"kubernetes_sd_configs"`
+			Discovery []podFinder `json:"kubernetes_sd_configs"`
 		} `json:"scrape_configs"`
 	}
 	var config map[string]any
@@ -387,8 +387,8 @@ func scrapeConfig(t *testing.T, dir, token string) []byte {
 	return out
 }
 
-// discovery is which pods Prometheus is to find.
-type discovery struct {
+// podFinder is which pods Prometheus is to find.
+type podFinder struct {
 	Namespaces struct {
 		Names []string `json:"names"`
 	} `json:"namespaces"`
@@ -399,7 +399,7 @@ type discovery struct {
 
 // run writes the targets to a file each second until the test ends, as Prometheus' own discovery would find
 // them with the rights of rbac.yaml.
-func (d discovery) run(t *testing.T, file string) {
+func (d podFinder) run(t *testing.T, file string) {
 	t.Helper()
 	if err := d.write(t.Context(), file); err != nil {
 		t.Fatal(err)
@@ -420,7 +420,7 @@ func (d discovery) run(t *testing.T, file string) {
 }
 
 // write finds the targets once.
-func (d discovery) write(ctx context.Context, file string) error {
+func (d podFinder) write(ctx context.Context, file string) error {
 	out, err := cluster.API().Kubectl(ctx, "get", "pods", "-n", d.Namespaces.Names[0], "-l",
 		d.Selectors[0].Label, "-o", "json", "--as=system:serviceaccount:monitoring:prometheus")
 	if err != nil {

@@ -30,6 +30,7 @@ type Traffic struct {
 	start   time.Time
 	index   map[netip.Addr]int
 	stop    chan struct{}
+	stopped sync.Once
 	sending sync.WaitGroup
 
 	mu     sync.Mutex
@@ -168,8 +169,8 @@ func (t *Traffic) Steady(from, to time.Time) (steady bool, silent []netip.Addr) 
 	return len(silent) == 0, silent
 }
 
-// Stop ends sending.
+// Stop ends sending. It may be called again.
 func (t *Traffic) Stop() {
-	close(t.stop)
+	t.stopped.Do(func() { close(t.stop) })
 	t.sending.Wait()
 }
