@@ -138,6 +138,7 @@ spec:
 // and HTTP/3; the pods are told the clients' own addresses; Ingress and two Gateways say which address it is.
 // Then the controller's pods are rolled, and their node is drained and crashes, while both clients ask.
 func TestIngress(t *testing.T) {
+	forwarded(t)
 	if err := traefik.Load(t.Context(), cluster, os.Stdout); err != nil {
 		t.Fatal(err)
 	}
