@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,27 +36,32 @@ func main() {
 
 // run runs the suite, and tells at the end of the tests that it left out, also when it ends early.
 func run(t *testing.T) {
-	ran := map[string]bool{}
+	l := &log{told: map[string]bool{}}
 	for i := range tests.ConformanceTests {
-		watch(&tests.ConformanceTests[i], ran)
+		l.watch(&tests.ConformanceTests[i])
 	}
-	defer func() {
+	// Tests that run beside others go on when this function has returned.
+	t.Cleanup(func() {
 		for _, test := range tests.ConformanceTests {
-			if !ran[test.ShortName] {
-				tell(test, "skipped", 0)
-			}
+			l.tell(test, "skipped", 0)
 		}
-	}()
+	})
 	conformance.RunConformance(t)
 }
 
-// watch has a test tell what becomes of it, and that it ran. One that needs a feature which is not there does
-// not run. The suite runs one test at a time.
-func watch(test *suite.ConformanceTest, ran map[string]bool) {
+// A log writes a line for each test.
+type log struct {
+	mu   sync.Mutex
+	told map[string]bool // by name of the test
+}
+
+// watch has a test tell what becomes of it. One that needs a feature which is not there does not run, and
+// tells nothing.
+func (l *log) watch(test *suite.ConformanceTest) {
 	unwatched := test.Test
 	test.Test = func(t *testing.T, s *suite.ConformanceTestSuite) {
 		begun := time.Now()
-		defer func() {
+		t.Cleanup(func() { // when all that it consists of has ended
 			outcome := "passed"
 			switch {
 			case t.Failed():
@@ -63,14 +69,20 @@ func watch(test *suite.ConformanceTest, ran map[string]bool) {
 			case t.Skipped():
 				outcome = "skipped"
 			}
-			ran[test.ShortName] = true
-			tell(*test, outcome, time.Since(begun))
-		}()
+			l.tell(*test, outcome, time.Since(begun))
+		})
 		unwatched(t, s)
 	}
 }
 
-func tell(test suite.ConformanceTest, outcome string, took time.Duration) {
+// tell writes the line of a test, if there is none yet.
+func (l *log) tell(test suite.ConformanceTest, outcome string, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.told[test.ShortName] {
+		return
+	}
+	l.told[test.ShortName] = true
 	var features []string
 	for _, f := range test.Features {
 		features = append(features, string(f))

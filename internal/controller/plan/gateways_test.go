@@ -276,6 +276,33 @@ func TestGateways(t *testing.T) {
 	}
 }
 
+// TestGatewaysOfAClass: whoever serves Services of a class serves those that are made with it, and no others.
+func TestGatewaysOfAClass(t *testing.T) {
+	made := implementation{}.service(named("with", "c"), 0)
+	made.Spec.LoadBalancerClass = new("example.com/lan")
+	services := []corev1.Service{*made, *implementation{}.service(named("without", "c"), 1)}
+	lan := config.Objects{Pools: []v1beta1.IPAddressPool{
+		*controllertest.Pool("lan", 0, "192.0.2.0/28", "2001:db8::/124"),
+	}}
+	for class, want := range map[string]string{
+		"example.com/lan": "with-c",
+		"":                "without-c",
+		"example.com/far": "",
+	} {
+		plan, err := Of(Snapshot{Objects: lan, Services: services, Class: class}, controllertest.Birth)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, s := range plan.Services {
+			got += s.Key.Name
+		}
+		if got != want {
+			t.Errorf("class %q: %q is served, want %q", class, got, want)
+		}
+	}
+}
+
 // TestBothProtocolsOfOnePort: a Service as HTTP/3 wants it has one address, which nobody else gets who wants
 // one of its ports.
 func TestBothProtocolsOfOnePort(t *testing.T) {
