@@ -262,7 +262,7 @@ func TestOwnClass(t *testing.T) {
 	set("BERTH_LOAD_BALANCER_CLASS=" + class)
 	apply(t, web("class", "node1"))
 	kubectl(t, "rollout", "status", "deployment/class", "--timeout=60s")
-	apply(t, pool("class", "10.77.0.182/31"))
+	apply(t, pool("class", spans(182, 183)))
 	apply(t, service("class-none", "class", ""))
 	apply(t, service("class-ours", "class", "loadBalancerClass: "+class))
 	addr := hasAddress(t, "class-ours")

@@ -119,6 +119,15 @@ func announcers(t *testing.T, addr netip.Addr) []string {
 	return nodes
 }
 
+// checksTake is how long something lasts that the checks by others are to see, which come every ten seconds
+// or a quarter later: one of them, and two in the full suite.
+func checksTake() time.Duration {
+	if full() {
+		return 25 * time.Second
+	}
+	return 13 * time.Second
+}
+
 // defaultOf reads the default of a setting that is a time, by the name of its variable, where users do.
 func defaultOf(t *testing.T, variable string) time.Duration {
 	t.Helper()

@@ -184,8 +184,8 @@ func (e *eyes) tell(t *testing.T, from, to time.Time) {
 	}
 	for _, addr := range e.addresses {
 		if o := e.traffic.Outage(addr, from, to); o.Lost > 0 {
-			t.Logf("%s: %d of %d probes lost, %d of them answered late, %d ms at most, the last %d ms after the "+
-				"beginning; claimed by %v",
+			t.Logf("%s: %d of %d probes lost, %d of them answered late, %d ms at most, "+
+				"the last %d ms after the beginning; claimed by %v",
 				addr, o.Lost, o.Sent, o.Late, o.Longest.Milliseconds(), o.Last.Milliseconds(), said[addr])
 		}
 	}

@@ -91,11 +91,14 @@ func (f family) span(from, to int) string {
 	return f.at(from) + "-" + f.at(to)
 }
 
-// prefix is a single address with its full length.
-func (f family) prefix(n int) netip.Prefix {
-	addr := f.of(lab.LANAddresses(n))
+// host is the address of this family with its full length.
+func (f family) host(a lab.Addresses) netip.Prefix {
+	addr := f.of(a)
 	return netip.PrefixFrom(addr, addr.BitLen())
 }
+
+// prefix is a single address on the LAN of eth0 with its full length.
+func (f family) prefix(n int) netip.Prefix { return f.host(lab.LANAddresses(n)) }
 
 // only has a Service take an address of this family, and no other.
 func (f family) only() string {

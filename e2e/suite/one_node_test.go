@@ -31,7 +31,7 @@ func TestOneNode(t *testing.T) {
 	})
 
 	own := first().of(lab.NodeAddresses(1)).String()
-	entry := netip.PrefixFrom(netip.MustParseAddr(own), netip.MustParseAddr(own).BitLen()).String()
+	entry := first().host(lab.NodeAddresses(1)).String()
 	given := strings.Replace(pool("own", entry), "spec: {", "spec: {allowNodeAddresses: true, ", 1)
 	apply(t, pool("own", entry))
 	eventually(t, 5*time.Second, "the pool says that the node has its only address", func() (bool, string) {

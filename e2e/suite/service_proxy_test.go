@@ -3,7 +3,7 @@ package suite
 import (
 	"context"
 	"fmt"
-	"strings"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -15,30 +15,30 @@ import (
 func TestSourceRanges(t *testing.T) {
 	apply(t, web("ranges", "node1"))
 	kubectl(t, "rollout", "status", "deployment/ranges", "--timeout=60s")
-	apply(t, pool("ranges", "10.77.0.180/32, fd77::180/128"))
-	apply(t, service("ranges", "ranges", fmt.Sprintf(
-		"ipFamilyPolicy: RequireDualStack\n  loadBalancerSourceRanges: [%s/32]", lab.StrangerAddresses.V4)))
-	var v4, v6 string
-	for _, addr := range addressesOf(t, "ranges") {
-		if addr.Is4() {
-			v4 = addr.String()
-		} else {
-			v6 = addr.String()
-		}
+	apply(t, pool("ranges", spans(180, 180)))
+	apply(t, service("ranges", "ranges", fmt.Sprintf("%s\n  loadBalancerSourceRanges: [%q]",
+		everyFamily(), first().host(lab.StrangerAddresses))))
+	addresses := addressesOf(t, "ranges")
+	restricted, open := addresses[0].String(), addresses[1:]
+	admitted(t, lab.HostStranger, restricted)
+	shutOut(t, lab.HostClient, restricted)
+	for _, addr := range open {
+		admitted(t, lab.HostClient, addr.String())
 	}
+	ownedBy(t, restricted)
 
-	admitted(t, lab.HostStranger, v4)
-	shutOut(t, lab.HostClient, v4)
-	admitted(t, lab.HostClient, v6)
-	ownedBy(t, v4)
-
-	kubectl(t, "patch", "service", "ranges", "-p", fmt.Sprintf(
-		`{"spec":{"loadBalancerSourceRanges":["%s/32","%s/128"]}}`,
-		lab.ClientAddresses.V4, lab.StrangerAddresses.V6))
-	admitted(t, lab.HostClient, v4)
-	shutOut(t, lab.HostStranger, v4)
-	admitted(t, lab.HostStranger, v6)
-	shutOut(t, lab.HostClient, v6)
+	ranges := []string{first().host(lab.ClientAddresses).String()}
+	for _, addr := range open {
+		ranges = append(ranges, familyOf(addr).host(lab.StrangerAddresses).String())
+	}
+	kubectl(t, "patch", "service", "ranges", "-p",
+		fmt.Sprintf(`{"spec":{"loadBalancerSourceRanges":%s}}`, toJSON(ranges)))
+	admitted(t, lab.HostClient, restricted)
+	shutOut(t, lab.HostStranger, restricted)
+	for _, addr := range open {
+		admitted(t, lab.HostStranger, addr.String())
+		shutOut(t, lab.HostClient, addr.String())
+	}
 }
 
 // admitted waits until a host gets the page at an address.
@@ -71,17 +71,17 @@ func shutOut(t *testing.T, host, addr string) {
 func TestMixedProtocols(t *testing.T) {
 	apply(t, web("mixed", "node1"))
 	kubectl(t, "rollout", "status", "deployment/mixed", "--timeout=60s")
-	apply(t, pool("mixed", "10.77.0.184/32"))
-	apply(t, strings.Replace(echo("mixed", "mixed", "ipFamilies: [IPv4]"),
-		"RequireDualStack", "SingleStack", 1))
+	apply(t, pool("mixed", spans(184, 184)))
+	apply(t, echo("mixed", "mixed", ""))
 	kubectl(t, "patch", "service", "mixed", "--type=json",
 		"-p", `[{"op":"replace","path":"/spec/ports/1/port","value":80}]`)
-	addr := hasAddress(t, "mixed")
-	served(t, addr)
-	eventually(t, 15*time.Second, "a datagram is answered", func() (bool, string) {
-		line, err := datagram(t.Context(), lab.HostClient, addr+":80")
-		return err == nil && field(line, "node") == "node1", fmt.Sprint(line, err)
-	})
+	for _, addr := range addressesOf(t, "mixed") {
+		served(t, addr.String())
+		eventually(t, 15*time.Second, "a datagram to "+addr.String()+" is answered", func() (bool, string) {
+			line, err := datagram(t.Context(), lab.HostClient, netip.AddrPortFrom(addr, 80).String())
+			return err == nil && field(line, "node") == "node1", fmt.Sprint(line, err)
+		})
+	}
 }
 
 // datagram sends one from a host of the lab and returns what comes back.
@@ -107,7 +107,7 @@ func datagram(ctx context.Context, host, to string) (string, error) {
 func TestSessionAffinity(t *testing.T) {
 	apply(t, web("sticky", cluster.NodeNames()...))
 	kubectl(t, "rollout", "status", "deployment/sticky", "--timeout=60s")
-	apply(t, pool("sticky", "10.77.0.181/32"))
+	apply(t, pool("sticky", spans(181, 181)))
 	apply(t, service("sticky", "sticky", "sessionAffinity: ClientIP"))
 	addr := hasAddress(t, "sticky")
 	pods := func() map[string]int {

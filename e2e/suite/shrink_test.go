@@ -14,9 +14,9 @@ const patience = 35 * time.Second
 // TestPoolShrinksWhileNobodyLeads: an edit takes an address out of its pool while there is no controller. The
 // address stays with its Service, as the pool says, when there is one again.
 func TestPoolShrinksWhileNobodyLeads(t *testing.T) {
+	fullOnly(t, "a minute, most of it to see that nothing happens; TestShrunkPool edits a pool")
 	apply(t, web("absent", "node1"))
 	kubectl(t, "rollout", "status", "deployment/absent", "--timeout=60s")
-	fullOnly(t, "a minute, most of it to see that nothing happens; TestShrunkPool edits a pool")
 	f := first()
 	apply(t, pool("absent", f.span(118, 119)))
 	apply(t, service("absent", "absent", ""))
