@@ -284,6 +284,12 @@ func (sp *speaker) layer2Config(
 ) layer2.Config {
 	s := sp.settings
 	before := members.ParseObject(&v1beta1.Speaker{Status: last}, s.Node)
+	var proxyHealthy func(context.Context) bool
+	if s.ProxyPort != 0 {
+		proxyHealthy = bgp.ProxyHealthy(s.ProxyPort, func(ctx context.Context) []netip.Addr {
+			return sp.cluster.NodeAddresses(ctx, s.Node)
+		})
+	}
 	return layer2.Config{
 		Node:          s.Node,
 		Config:        sp.config,
@@ -298,6 +304,7 @@ func (sp *speaker) layer2Config(
 		Status:        sp.status,
 		Logger:        sp.log,
 		Before:        before.State.Claims,
+		ProxyHealthy:  proxyHealthy,
 		ProbeCount:    s.ProbeCount,
 		ProbeInterval: s.ProbeInterval,
 		CheckInterval: s.CheckInterval,
