@@ -16,8 +16,8 @@ import (
 const (
 	// lingerFor is how long the former owner lingers in the suite. In real life it is minutes.
 	lingerFor = 20 * time.Second
-	// An entry of a neighbour cache is verified after these times, in ms and in s. The defaults of Linux, half a
-	// minute and five seconds, would outlast the test.
+	// An entry of a neighbour cache is verified after these times, in ms and in s. The defaults of Linux,
+	// half a minute and five seconds, would outlast the test.
 	reachableTime, delayTime = "500", "1"
 )
 
@@ -123,8 +123,8 @@ func (c cohort) judge(t *testing.T, when string, want watch.Ending, from, to tim
 	}
 }
 
-// ownersOf names the nodes that own addresses according to their Speaker objects: nothing is asked on the LAN,
-// where each answer may change what a host knows.
+// ownersOf names the nodes that own addresses according to their Speaker objects: nothing is asked on the
+// LAN, where each answer may change what a host knows.
 func ownersOf(t *testing.T, addresses []netip.Addr) (owners []string) {
 	t.Helper()
 	for _, addr := range addresses {
@@ -154,7 +154,8 @@ func sameOwner(t *testing.T, addresses []netip.Addr) {
 	whole(t)
 	one := func() (bool, string) {
 		owners := ownersOf(t, addresses)
-		return len(owners) == len(addresses) && len(slices.Compact(slices.Clone(owners))) == 1, fmt.Sprint(owners)
+		nodes := slices.Compact(slices.Clone(owners))
+		return len(owners) == len(addresses) && len(nodes) == 1, fmt.Sprint(owners)
 	}
 	eventually(t, 15*time.Second, "all addresses are owned", func() (bool, string) {
 		owners := ownersOf(t, addresses)
@@ -180,7 +181,8 @@ func sameOwner(t *testing.T, addresses []netip.Addr) {
 // askedBy names the nodes that answer a host which asks all.
 func askedBy(t *testing.T, host string, addr netip.Addr) (nodes []string) {
 	t.Helper()
-	out, _ := cluster.Host(host).Exec(t.Context(), "arping", "-b", "-c", "2", "-w", "2", "-I", "eth0", addr.String())
+	out, _ := cluster.Host(host).Exec(t.Context(), "arping", "-b", "-c", "2", "-w", "2",
+		"-I", "eth0", addr.String())
 	for _, m := range macPattern.FindAllStringSubmatch(string(out), -1) {
 		if node := nodeOf(t, m[1]); !slices.Contains(nodes, node) {
 			nodes = append(nodes, node)
@@ -223,7 +225,8 @@ func checkLingering(t *testing.T, addresses []netip.Addr) {
 	short.ends()
 	forgotten := time.Now()
 	for _, family := range []string{"-4", "-6"} {
-		_, err := cluster.Host(lab.HostControlPlane).Exec(t.Context(), "ip", family, "neigh", "flush", "dev", "eth0")
+		_, err := cluster.Host(lab.HostControlPlane).Exec(t.Context(),
+			"ip", family, "neigh", "flush", "dev", "eth0")
 		if err != nil {
 			t.Log(err) // entries come back as soon as they are gone
 		}
@@ -243,7 +246,8 @@ func checkLingering(t *testing.T, addresses []netip.Addr) {
 	long.judge(t, "with lingerPeriod, when it is over", watch.Reset, at, now)
 	far.judge(t, "with lingerPeriod, when it is over", watch.Reset, at, now)
 	fresh.judge(t, "with lingerPeriod, when it is over", watch.Open, at, now)
-	if got := get(t, "get speaker "+former, ".status.layer2.announcements"); strings.Contains(got, "lingersFor") {
+	got := get(t, "get speaker "+former, ".status.layer2.announcements")
+	if strings.Contains(got, "lingersFor") {
 		t.Errorf("%s still lingers: %s", former, got)
 	}
 	if got := conflicts(t, addresses...); len(got) > 0 {
@@ -275,8 +279,8 @@ func checkFormerCrashes(t *testing.T, addresses []netip.Addr) {
 	time.Sleep(time.Second)
 	to := e.served(t)
 	loss, at := e.longest(addresses, from, to)
-	fmt.Printf("figure: lingering, the former owner crashes: a client that knows it lost %s for %d ms at most\n",
-		at, loss.Milliseconds())
+	fmt.Printf("figure: lingering, the former owner crashes: "+
+		"a client that knows it lost %s for %d ms at most\n", at, loss.Milliseconds())
 	if loss > lossLimit {
 		t.Errorf("the client lost %s for %d ms", at, loss.Milliseconds())
 	}

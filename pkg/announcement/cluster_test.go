@@ -206,10 +206,11 @@ var simConfigs = func() map[[2]bool]*config.Config {
 	out := map[[2]bool]*config.Config{}
 	for _, failback := range []v1beta1.Failback{v1beta1.FailbackNever, v1beta1.FailbackImmediate} {
 		for _, period := range []time.Duration{0, simLinger} {
-			out[[2]bool{failback == v1beta1.FailbackImmediate, period > 0}] = parsed(v1beta1.L2AdvertisementSpec{
+			spec := v1beta1.L2AdvertisementSpec{
 				Failback: failback,
 				HandOver: &v1beta1.HandOverPolicy{LingerPeriod: &metav1.Duration{Duration: period}},
-			})
+			}
+			out[[2]bool{failback == v1beta1.FailbackImmediate, period > 0}] = parsed(spec)
 		}
 	}
 	return out
@@ -319,7 +320,8 @@ func (s *simulation) view() map[string]string {
 			if claim := sp.said[sp.name][addr].claim; claim != nil {
 				said = fmt.Sprint(*claim)
 			}
-			out[sp.name+" "+addr.String()] = fmt.Sprint(d.Announce, d.Reason, d.Owner, d.Former, d.LingersFor, said)
+			does := fmt.Sprint(d.Announce, d.Reason, d.Owner, d.Former, d.LingersFor, said)
+			out[sp.name+" "+addr.String()] = does
 		}
 	}
 	return out
@@ -390,7 +392,8 @@ func TestClusterConverges(t *testing.T) {
 	}
 }
 
-// TestNobodyLingersForEver: whatever happens in whatever order, who lingers owns nothing, and once the period is over each address is answered by its owner alone, and announced.
+// TestNobodyLingersForEver: whatever happens in whatever order, who lingers owns nothing, and once the
+// period is over each address is answered by its owner alone, and announced.
 func TestNobodyLingersForEver(t *testing.T) {
 	seen := 0
 	runs := 60

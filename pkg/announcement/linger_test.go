@@ -111,7 +111,8 @@ func TestQuietOwner(t *testing.T) {
 		{"this speaker was restarted", all(owns, func(in *Input) {
 			in.Announcing, in.QuietSince = false, time.Time{}
 		}), false},
-		{"who has announced is not quiet again", all(owns, func(in *Input) { in.QuietSince = time.Time{} }), false},
+		{"who has announced is not quiet again",
+			all(owns, func(in *Input) { in.QuietSince = time.Time{} }), false},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			in := lan()
@@ -121,8 +122,8 @@ func TestQuietOwner(t *testing.T) {
 				t.Fatalf("does not own the address: %s: %s", d.Reason, d.Message)
 			}
 			if d.Claim.Quiet != test.quiet || (d.Former == "n2") != test.quiet {
-				t.Errorf("quiet %v (%+v, after %q), want %v: %s", d.Claim.Quiet, d.Claim, d.Former, test.quiet,
-					d.Message)
+				t.Errorf("claim %+v, after %q; quiet should be %v: %s",
+					d.Claim, d.Former, test.quiet, d.Message)
 			}
 			if test.quiet && (d.Recheck.IsZero() || d.Recheck.After(d.Until)) {
 				t.Errorf("decides again at %s, and it is over at %s", d.Recheck, d.Until)
@@ -200,12 +201,15 @@ func TestLingers(t *testing.T) {
 			switch d.Reason {
 			case v1beta1.ReasonLingering:
 				want := Claim{Generation: 4, Lingers: true}
-				if !d.Announce || d.LingersFor != "n2" || d.Claim == nil || *d.Claim != want || len(d.Links) == 0 {
-					t.Errorf("announce %v, for %q, on %v, claim %+v", d.Announce, d.LingersFor, d.Links, d.Claim)
+				if !d.Announce || d.LingersFor != "n2" || len(d.Links) == 0 {
+					t.Errorf("announce %v, for %q, on %v", d.Announce, d.LingersFor, d.Links)
+				}
+				if d.Claim == nil || *d.Claim != want {
+					t.Errorf("claim %+v, want %+v", d.Claim, want)
 				}
 			case v1beta1.ReasonStandIn:
 				if d.StandInFor != "n2" || d.Claim != nil || d.LingersFor != "" {
-					t.Errorf("stands in for %q, lingers for %q, claim %+v", d.StandInFor, d.LingersFor, d.Claim)
+					t.Errorf("stands in for %q, for %q, claim %+v", d.StandInFor, d.LingersFor, d.Claim)
 				}
 			case v1beta1.ReasonNotOwner:
 				if d.Announce || d.Claim != nil || d.LingersFor != "" {

@@ -83,11 +83,13 @@ func TestOwner(t *testing.T) {
 			in.Claims[first], in.Claims[second] = Claim{Generation: 7, Minority: true}, Claim{Generation: 3}
 		}, second},
 		{"of two claims of the minority the later one wins", func(in *Input) {
-			in.Claims[first], in.Claims[byHash] = Claim{Generation: 7, Minority: true}, Claim{Generation: 3, Minority: true}
+			in.Claims[first] = Claim{Generation: 7, Minority: true}
+			in.Claims[byHash] = Claim{Generation: 3, Minority: true}
 		}, first},
 		{"a speaker that comes back does not beat who took over in the minority",
 			all(presence(second, Held), func(in *Input) {
-				in.Claims[first], in.Claims[second] = Claim{Generation: 7, Minority: true}, Claim{Generation: 3}
+				in.Claims[first] = Claim{Generation: 7, Minority: true}
+				in.Claims[second] = Claim{Generation: 3}
 			}), first},
 		{"nor one that died before", all(presence(second, Gone), func(in *Input) {
 			in.Claims[first], in.Claims[second] = Claim{Generation: 7, Minority: true}, Claim{Generation: 9}
@@ -166,11 +168,13 @@ func TestWhatTheNodeDoes(t *testing.T) {
 		{"who is cordoned announces until another does",
 			all(mine, announcing, cordon(0)), v1beta1.ReasonHandingOver, &Claim{Generation: 4}, ""},
 		{"also when its own speaker leaves",
-			all(mine, announcing, presence("n1", Leaving)), v1beta1.ReasonHandingOver, &Claim{Generation: 4}, ""},
+			all(mine, announcing, presence("n1", Leaving)),
+			v1beta1.ReasonHandingOver, &Claim{Generation: 4}, ""},
 		{"the new owner's claim ends it", all(mine, announcing, cordon(0),
 			claims(map[string]uint64{"n2": 5, "n3": 5})), v1beta1.ReasonNotOwner, nil, ""},
 		{"an old claim of the new owner does not", all(mine, announcing, cordon(0),
-			claims(map[string]uint64{"n2": 3, "n3": 3})), v1beta1.ReasonHandingOver, &Claim{Generation: 4}, ""},
+			claims(map[string]uint64{"n2": 3, "n3": 3})),
+			v1beta1.ReasonHandingOver, &Claim{Generation: 4}, ""},
 		{"it goes on for so long and no longer", all(mine, announcing, cordon(0), func(in *Input) {
 			in.HandingOver = now.Add(-in.HandOver)
 		}), v1beta1.ReasonNotOwner, nil, ""},

@@ -103,8 +103,8 @@ func TestLingersForAQuietOwner(t *testing.T) {
 	}
 }
 
-// TestTakesQuietly: node1 takes the address of node2, which is cordoned, and announces it when node2 no longer
-// lingers.
+// TestTakesQuietly: node1 takes the address of node2, which is cordoned, and announces it when
+// node2 no longer lingers.
 func TestTakesQuietly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cordoned := node("node2")

@@ -53,7 +53,8 @@ func newMetrics(v *view, a Announcer, p Prober, c *conflicts) *metrics {
 		takeovers: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "berth_speaker_takeover_seconds",
 			Help: "Time until the first announcement of an address that this node takes, or until it " +
-				"answers where it announces nothing yet: since the kernel of a dead owner last answered, otherwise since the decision; by cause.",
+				"answers where it announces nothing yet: since the kernel of a dead owner last answered, " +
+				"otherwise since the decision; by cause.",
 			Buckets: []float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 5, 10, 30, 60},
 		}, []string{"cause"}),
 		announced: desc("announced", "1 for each address that this node announces by layer 2.", "address"),

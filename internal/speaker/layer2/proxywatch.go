@@ -61,7 +61,8 @@ func (p *proxyWatch) watch(ctx context.Context) {
 		}
 		if worked && misses == proxyMisses {
 			p.failed.Store(true)
-			p.log.Warn("the service proxy of this node no longer works; not lingering", "count", len(lingering))
+			p.log.Warn("the service proxy of this node no longer works; not lingering",
+				"count", len(lingering))
 			for _, addr := range lingering {
 				p.queue.Requeue(addr)
 			}

@@ -62,7 +62,8 @@ func TestClaimsOfABlockAreOneEntry(t *testing.T) {
 		{"of several, as they come", block{1: claim(7), 2: claim(3), 3: claim(7)}, "7:13,3:2"},
 		{"weak ones", block{1: claim(2), 5: weak, 6: weak}, "2:1,2w:56"},
 		{"quiet ones, and ones that linger",
-			block{1: {Generation: 5, Quiet: true}, 2: {Generation: 4, Lingers: true, Minority: true}}, "5q:1,4wl:2"},
+			block{1: {Generation: 5, Quiet: true}, 2: {Generation: 4, Lingers: true, Minority: true}},
+			"5q:1,4wl:2"},
 	} {
 		if got := string(test.block.value()); got != test.want {
 			t.Errorf("%s: %q, want %q", test.story, got, test.want)
@@ -76,7 +77,12 @@ func TestClaimsOfABlockAreOneEntry(t *testing.T) {
 	}
 	worst := block{}
 	for at := range worst {
-		worst[at] = announcement.Claim{Generation: 1<<63 - 1 - uint64(at), Minority: true, Quiet: true, Lingers: true}
+		worst[at] = announcement.Claim{
+			Generation: 1<<63 - 1 - uint64(at),
+			Minority:   true,
+			Quiet:      true,
+			Lingers:    true,
+		}
 	}
 	if size := len(worst.value()); size > membership.MaxValue {
 		t.Errorf("%d bytes are more than membership takes", size)

@@ -38,7 +38,8 @@ func TestWhoLingersAnswersWhoKnowsIt(t *testing.T) {
 			solicit(t, solicitation{Destination: vip6, ToMAC: ourMAC, NoOption: true}), Answered, Answered},
 		{"duplicate address detection", vip6,
 			solicit(t, solicitation{Source: netip.IPv6Unspecified(), NoOption: true}), LeftToOwner, Answered},
-		{"a stranger advertises the address", vip6, advertise(t, advertisement{}), ForeignClaim, ForeignClaim},
+		{"a stranger advertises the address", vip6, advertise(t, advertisement{}),
+			ForeignClaim, ForeignClaim},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			for manner, want := range map[Manner]Verdict{
