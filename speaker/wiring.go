@@ -286,6 +286,12 @@ func (sp *speaker) layer2Config(
 ) layer2.Config {
 	s := sp.settings
 	before := presence.ParseObject(&v1beta1.Speaker{Status: last}, s.Node)
+	var proxyHealthy func(context.Context) bool
+	if s.ProxyPort != 0 {
+		proxyHealthy = bgp.ProxyHealthy(s.ProxyPort, func(ctx context.Context) []netip.Addr {
+			return sp.cluster.NodeAddresses(ctx, s.Node)
+		})
+	}
 	return layer2.Config{
 		Node:          s.Node,
 		Config:        sp.config,
@@ -300,6 +306,7 @@ func (sp *speaker) layer2Config(
 		Status:        sp.status,
 		Logger:        sp.log,
 		Before:        before.State.Claims,
+		ProxyHealthy:  proxyHealthy,
 		ProbeCount:    s.ProbeCount,
 		ProbeInterval: s.ProbeInterval,
 		CheckInterval: s.CheckInterval,

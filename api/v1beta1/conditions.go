@@ -295,6 +295,9 @@ const (
 	// ReasonHandingOver: another node is to answer for the address; this node
 	// announces it until that one does.
 	ReasonHandingOver Reason = "HandingOver"
+	// ReasonLingering: another node owns the address and answers for it; this node, which
+	// owned it before, goes on answering those that know it, for lingerPeriod at most.
+	ReasonLingering Reason = "Lingering"
 	// ReasonStandIn: the owner's speaker restarts or is silent while its node
 	// goes on forwarding; this node answers with that node's hardware address.
 	ReasonStandIn Reason = "StandIn"
@@ -435,3 +438,9 @@ const (
 	// CauseConflictOver: another host had the address, and no longer has it.
 	CauseConflictOver Cause = "ConflictOver"
 )
+
+// Planned reports whether the node that owned the address before goes on working, and
+// gives it up because that is wanted.
+func (c Cause) Planned() bool {
+	return c == CauseHandOver || c == CausePreferred || c == CauseFailback
+}

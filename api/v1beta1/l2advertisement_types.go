@@ -112,6 +112,12 @@ type L2AdvertisementSpec struct {
 	// +optional
 	Announcement *AnnouncementPolicy `json:"announcement,omitempty"`
 
+	// How an address moves that is taken from a node which goes on working: one that is
+	// cordoned, excluded or no longer preferred. By default the new node announces the
+	// address at once, and connections that are open are reset.
+	// +optional
+	HandOver *HandOverPolicy `json:"handOver,omitempty"`
+
 	// Put the interfaces on which the addresses are announced into promiscuous mode.
 	// Needed if a network adapter or hypervisor does not deliver the requests of
 	// hosts, as some Wi-Fi adapters and virtual switches do. It costs the node the
@@ -158,6 +164,20 @@ type AnnouncementPolicy struct {
 	// +kubebuilder:default="90s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || duration(self) >= duration('10s') && duration(self) <= duration('24h')",message="must be from 10s to 24h, or 0s for never"
 	RefreshInterval *metav1.Duration `json:"refreshInterval,omitempty"`
+}
+
+// HandOverPolicy says how an address moves from a node that goes on working.
+type HandOverPolicy struct {
+	// How long the former node goes on answering hosts that know it, from 0s (not at all)
+	// to 1h. For so long their connections stay open, new ones too, and the new node
+	// serves all other hosts and announces nothing. Only for addresses whose Services all
+	// have externalTrafficPolicy Cluster. If an address has several advertisements, the
+	// shortest period counts. It ends early if the former node or its speaker no longer
+	// works.
+	// +optional
+	// +kubebuilder:default="0s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('1h')",message="must be from 0s to 1h"
+	LingerPeriod *metav1.Duration `json:"lingerPeriod,omitempty"`
 }
 
 // PreferredNodeSelector adds weight to the nodes it matches.

@@ -277,6 +277,17 @@ type Layer2Announcement struct {
 	// name, while its speaker restarts; empty when this node owns it itself.
 	// +optional
 	StandInFor string `json:"standInFor,omitempty"`
+	// The node that owns the address, while this one, which owned it before, goes on
+	// answering those that know it; empty when it does not.
+	// +optional
+	LingersFor string `json:"lingersFor,omitempty"`
+	// The node that owned the address before and goes on answering those that know it,
+	// while this one, the owner, announces nothing; empty when there is none.
+	// +optional
+	Former string `json:"former,omitempty"`
+	// Until when the former owner lingers at the latest.
+	// +optional
+	Until metav1.Time `json:"until,omitzero"`
 }
 
 // Layer2Claim is an address that a node owns.
@@ -295,7 +306,7 @@ type Layer2Claim struct {
 func (l SpeakerLayer2) Claims() []Layer2Claim {
 	var out []Layer2Claim
 	for _, a := range l.Announcements {
-		if a.StandInFor == "" {
+		if a.StandInFor == "" && a.LingersFor == "" {
 			out = append(out, Layer2Claim{Address: a.Address, Generation: a.Generation})
 		}
 	}

@@ -76,7 +76,8 @@ func disturbances() []disturbance {
 			name: "drain",
 			fault: func(t *testing.T, victim string) {
 				t.Helper()
-				run(t, "drain", victim, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=60s")
+				run(t, "drain", victim, "--ignore-daemonsets", "--delete-emptydir-data", "--force",
+					"--timeout=60s")
 			},
 			mend:       uncordon,
 			lasts:      12 * time.Second,

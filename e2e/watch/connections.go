@@ -269,7 +269,8 @@ func (f Fates) String() string {
 		longest = max(longest, one.Gap)
 	}
 	if n := len(f.Of(Open)); n > 0 {
-		parts = append(parts, fmt.Sprintf("%d stay (%d ms without an echo at most)", n, longest.Milliseconds()))
+		text := fmt.Sprintf("%d stay (%d ms without an echo at most)", n, longest.Milliseconds())
+		parts = append(parts, text)
 	}
 	for _, ending := range []Ending{Reset, Closed, Silent, Failed} {
 		of := f.Of(ending)

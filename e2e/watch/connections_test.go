@@ -26,7 +26,8 @@ func TestFate(t *testing.T) {
 		ended  int
 		want   Fate
 	}{
-		{"echoes all the time", []int{-100, 100, 500, 1900}, nil, 0, Fate{Ending: Open, Gap: 1400 * time.Millisecond}},
+		{"echoes all the time", []int{-100, 100, 500, 1900}, nil, 0,
+			Fate{Ending: Open, Gap: 1400 * time.Millisecond}},
 		{"echoes end", []int{-100, 100}, nil, 0, Fate{Ending: Silent, After: 100 * time.Millisecond}},
 		{"no echo at all", []int{-100}, nil, 0, Fate{Ending: Silent}},
 		{"echoes after the end count for nothing", []int{100, 2100}, nil, 0,
@@ -35,8 +36,10 @@ func TestFate(t *testing.T) {
 		{"a write after the reset was read", nil, fmt.Errorf("write: %w", syscall.EPIPE), 5,
 			Fate{Ending: Reset, After: 5 * time.Millisecond}},
 		{"the pod closes it", nil, io.EOF, 20, Fate{Ending: Closed, After: 20 * time.Millisecond}},
-		{"the kernel gives up", nil, syscall.ETIMEDOUT, 20, Fate{Ending: Failed, After: 20 * time.Millisecond}},
-		{"it ends after the end", []int{1950}, io.EOF, 2500, Fate{Ending: Open, Gap: 1950 * time.Millisecond}},
+		{"the kernel gives up", nil, syscall.ETIMEDOUT, 20,
+			Fate{Ending: Failed, After: 20 * time.Millisecond}},
+		{"it ends after the end", []int{1950}, io.EOF, 2500,
+			Fate{Ending: Open, Gap: 1950 * time.Millisecond}},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			c := &Connection{echoes: at(tt.echoes...), err: tt.err, ended: at(tt.ended)[0]}

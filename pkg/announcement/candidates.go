@@ -204,7 +204,7 @@ func present(candidates []candidate) []candidate {
 // too: it holds the address, but it does not win one back. Beside an older majority claim
 // it counts in full: whoever has that one has missed that the address moved on.
 func (c candidate) standing(majority bool) Claim {
-	return Claim{c.claim.Generation, c.claim.Minority || c.held && !majority}
+	return Claim{Generation: c.claim.Generation, Minority: c.claim.Minority || c.held && !majority}
 }
 
 // better reports whether one claim beats another.

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/config"
 )
@@ -21,7 +23,9 @@ type simulation struct {
 	now       time.Time
 	addresses []netip.Addr
 	immediate bool
-	speakers  []*simSpeaker
+	// lingers is set when owners linger that hand over.
+	lingers  bool
+	speakers []*simSpeaker
 }
 
 // simSpeaker is one node and its speaker.
@@ -41,6 +45,8 @@ type simSpeaker struct {
 	// What it does.
 	decisions   map[netip.Addr]Decision
 	handingOver map[netip.Addr]time.Time
+	quiet       map[netip.Addr]time.Time
+	lingering   map[netip.Addr]time.Time
 }
 
 // simSaid is what a speaker says of an address; nil for nothing.
@@ -50,7 +56,12 @@ type simSaid struct {
 }
 
 func newSimulation(seed uint64, nodes, addresses int) *simulation {
-	s := &simulation{random: rand.New(rand.NewPCG(seed, 1)), now: now, immediate: seed%3 == 0}
+	s := &simulation{
+		random:    rand.New(rand.NewPCG(seed, 1)),
+		now:       now,
+		immediate: seed%3 == 0,
+		lingers:   seed%2 == 0,
+	}
 	for i := range addresses {
 		s.addresses = append(s.addresses, netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
 	}
@@ -69,6 +80,7 @@ func (sp *simSpeaker) forget() {
 	sp.highest = map[netip.Addr]uint64{}
 	sp.decisions = map[netip.Addr]Decision{}
 	sp.handingOver = map[netip.Addr]time.Time{}
+	sp.quiet, sp.lingering = map[netip.Addr]time.Time{}, map[netip.Addr]time.Time{}
 }
 
 func (s *simulation) reaches(a, b *simSpeaker) bool {
@@ -118,7 +130,7 @@ func (s *simulation) decide(sp *simSpeaker, addr netip.Addr) {
 	in := Input{
 		Address:  addr,
 		Services: []Service{{Name: "default/web", Ready: true, Endpoints: map[string]int{}}},
-		Config:   simConfigs[s.immediate],
+		Config:   s.config(),
 		Speakers: map[string]Speaker{},
 		Claims:   map[string]Claim{},
 		Highest:  sp.highest[addr],
@@ -128,8 +140,11 @@ func (s *simulation) decide(sp *simSpeaker, addr netip.Addr) {
 		Now:      s.now,
 
 		Dispute:     before.Dispute,
-		Announcing:  before.Announce && before.StandInFor == "",
+		Announcing:  before.Announce && before.StandInFor == "" && before.LingersFor == "",
 		HandingOver: sp.handingOver[addr],
+
+		QuietSince:     sp.quiet[addr],
+		LingeringSince: sp.lingering[addr],
 	}
 	seen := 0
 	for i, other := range s.speakers {
@@ -160,12 +175,9 @@ func (s *simulation) decide(sp *simSpeaker, addr netip.Addr) {
 	in.Minority = 2*seen < len(s.speakers)
 	d := Decide(in)
 	sp.decisions[addr] = d
-	switch {
-	case !d.HandingOver:
-		delete(sp.handingOver, addr)
-	case sp.handingOver[addr].IsZero():
-		sp.handingOver[addr] = s.now
-	}
+	remember(sp.handingOver, addr, d.HandingOver, s.now)
+	remember(sp.quiet, addr, d.Former != "", s.now)
+	remember(sp.lingering, addr, d.LingersFor != "", s.now)
 	was := sp.said[sp.name][addr].claim
 	if (was == nil) == (d.Claim == nil) && (was == nil || *was == *d.Claim) {
 		return
@@ -174,10 +186,35 @@ func (s *simulation) decide(sp *simSpeaker, addr netip.Addr) {
 	s.hear(sp, sp.name, addr, simSaid{d.Claim, sp.version})
 }
 
-var simConfigs = map[bool]*config.Config{
-	false: parsed(v1beta1.L2AdvertisementSpec{}),
-	true:  parsed(v1beta1.L2AdvertisementSpec{Failback: v1beta1.FailbackImmediate}),
+// remember remembers since when something is so.
+func remember(since map[netip.Addr]time.Time, addr netip.Addr, is bool, now time.Time) {
+	switch {
+	case !is:
+		delete(since, addr)
+	case since[addr].IsZero():
+		since[addr] = now
+	}
 }
+
+// simLinger is for how long owners linger in a simulation where they do.
+const simLinger = time.Minute
+
+// config is what all speakers of a simulation are told.
+func (s *simulation) config() *config.Config { return simConfigs[[2]bool{s.immediate, s.lingers}] }
+
+var simConfigs = func() map[[2]bool]*config.Config {
+	out := map[[2]bool]*config.Config{}
+	for _, failback := range []v1beta1.Failback{v1beta1.FailbackNever, v1beta1.FailbackImmediate} {
+		for _, period := range []time.Duration{0, simLinger} {
+			spec := v1beta1.L2AdvertisementSpec{
+				Failback: failback,
+				HandOver: &v1beta1.HandOverPolicy{LingerPeriod: &metav1.Duration{Duration: period}},
+			}
+			out[[2]bool{failback == v1beta1.FailbackImmediate, period > 0}] = parsed(spec)
+		}
+	}
+	return out
+}()
 
 // event is one thing that happens somewhere.
 func (s *simulation) event() {
@@ -283,7 +320,8 @@ func (s *simulation) view() map[string]string {
 			if claim := sp.said[sp.name][addr].claim; claim != nil {
 				said = fmt.Sprint(*claim)
 			}
-			out[sp.name+" "+addr.String()] = fmt.Sprint(d.Announce, d.Reason, d.Owner, said)
+			does := fmt.Sprint(d.Announce, d.Reason, d.Owner, d.Former, d.LingersFor, said)
+			out[sp.name+" "+addr.String()] = does
 		}
 	}
 	return out
@@ -300,14 +338,16 @@ func (s *simulation) owners(t *testing.T) map[netip.Addr]string {
 				continue
 			}
 			d := sp.decisions[addr]
-			if d.Announce {
+			owns := d.Announce && d.LingersFor == ""
+			if owns {
 				if out[addr] != "" {
 					t.Fatalf("%s is announced by %s and %s", addr, out[addr], sp.name)
 				}
 				out[addr] = sp.name
 			}
-			if claims := sp.said[sp.name][addr].claim != nil; claims != d.Announce {
-				t.Fatalf("%s announces %s: %v, and claims it: %v", sp.name, addr, d.Announce, claims)
+			claim := sp.said[sp.name][addr].claim
+			if claims := claim != nil && !claim.Lingers; claims != owns {
+				t.Fatalf("%s announces %s: %v, and claims it: %v", sp.name, addr, owns, claims)
 			}
 		}
 		for _, sp := range s.speakers {
@@ -350,6 +390,62 @@ func TestClusterConverges(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestNobodyLingersForEver: whatever happens in whatever order, who lingers owns nothing, and once the
+// period is over each address is answered by its owner alone, and announced.
+func TestNobodyLingersForEver(t *testing.T) {
+	seen := 0
+	runs := 60
+	if testing.Short() {
+		runs = 10
+	}
+	for seed := range uint64(runs) {
+		s := newSimulation(seed, 2+int(seed%5), 6)
+		s.lingers = true
+		s.settle()
+		for range 20 {
+			for range 20 {
+				s.event()
+			}
+			seen += s.lingeringAgrees(t)
+		}
+		s.settle()
+		seen += s.lingeringAgrees(t)
+		s.now = s.now.Add(simLinger)
+		if !s.calm() {
+			t.Fatalf("seed %d: no end of changes: %v", seed, s.view())
+		}
+		s.owners(t)
+		for _, sp := range s.speakers {
+			for addr, d := range sp.decisions {
+				if d.Former != "" || d.LingersFor != "" {
+					t.Fatalf("seed %d: %s still lingers for %q, or is quiet after %q, for %s",
+						seed, sp.name, d.LingersFor, d.Former, addr)
+				}
+			}
+		}
+	}
+	if seen == 0 {
+		t.Error("nobody ever lingered")
+	}
+}
+
+// lingeringAgrees checks that nobody both owns an address and lingers. It returns how often somebody lingers.
+func (s *simulation) lingeringAgrees(t *testing.T) (count int) {
+	t.Helper()
+	for _, sp := range s.speakers {
+		for addr, d := range sp.decisions {
+			if d.LingersFor == "" {
+				continue
+			}
+			count++
+			if d.Owner == sp.name || d.Former != "" || d.Claim == nil || !d.Claim.Lingers {
+				t.Fatalf("%s owns %s and lingers: %+v", sp.name, addr, d)
+			}
+		}
+	}
+	return count
 }
 
 // TestOnlyWhatMustMoves: a node that dies takes with it only what it owned,

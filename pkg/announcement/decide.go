@@ -33,6 +33,9 @@
 //     they name none, on those whose subnet holds the address, else on all
 //     that can carry it. A node that is no longer the owner announces the address
 //     until the new one claims it.
+//  9. Where the advertisements give a lingerPeriod, a planned move of an address is
+//     quiet: the new owner announces nothing as long as the owner before goes on
+//     answering those that know it.
 package announcement
 
 import (
@@ -87,7 +90,13 @@ type Input struct {
 	HandingOver time.Time
 	// HandOver is how long the new owner may take to claim the address.
 	HandOver time.Duration
-	Now      time.Time
+	// QuietSince is since when this node, which owns the address, is quiet,
+	// LingeringSince since when it lingers; both are zero when it does not.
+	QuietSince     time.Time
+	LingeringSince time.Time
+	// ProxyFailed is set when this node's service proxy worked and does so no longer.
+	ProxyFailed bool
+	Now         time.Time
 }
 
 // Speaker is what is known of one node's speaker.
@@ -122,6 +131,11 @@ type Claim struct {
 	// Minority is set when the claim was made with fewer than half of all speakers
 	// in sight: it yields to one that was not.
 	Minority bool
+	// Quiet is set while the owner announces nothing, for the owner before lingers.
+	Quiet bool
+	// Lingers is set in the claim of a node that owned the address until another took
+	// it, and goes on answering those that know it.
+	Lingers bool
 }
 
 // Probe is what is known of an address on the LAN.
@@ -178,6 +192,13 @@ type Decision struct {
 	Contested bool
 	// HandingOver is set while this node announces what another is to take.
 	HandingOver bool
+	// Former is the node that owned the address before and lingers, or may be about to,
+	// while this one, the owner, is quiet; "" when it is not. LingersFor is the owner,
+	// while this node lingers; "" when it does not. Until is when either is over at the
+	// latest.
+	Former     string
+	LingersFor string
+	Until      time.Time
 	// Ask are the links on which the LAN is to be probed for the address.
 	Ask []string
 	// Dispute is what is to be remembered of members that want the address as well.
@@ -279,7 +300,7 @@ func Decide(in Input) Decision {
 	case d.Owner == "":
 		d.Reason = v1beta1.ReasonNoCandidate
 		d.Message = "No node can announce the address: " + listed(rejections) + "."
-	case !handOver(in, ads, &d) && !standIn(in, &d):
+	case !handOver(in, ads, &d) && !linger(in, ads, &d) && !standIn(in, &d):
 		d.Reason, d.Message = v1beta1.ReasonNotOwner, d.announcedBy(in.Node)
 		if alone := withoutStandIn(in, d); len(alone) > 0 {
 			d.Message = fmt.Sprintf("Node %s owns the address and its speaker is not there. "+
@@ -292,7 +313,6 @@ func Decide(in Input) Decision {
 
 // own is the decision of the node that owns the address.
 func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Decision) {
-	mine, claimed := in.Claims[in.Node]
 	self := candidates[slices.IndexFunc(candidates, func(c candidate) bool { return c.name == in.Node })]
 	if suspect := unknownOwner(in); suspect != "" && !mayTake(in, suspect, self.links, d) {
 		return
@@ -313,20 +333,25 @@ func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Dec
 		d.Cause, d.Before = cause(in, ads, candidates, d.Rejections)
 	}
 
-	// The owner's claim is above all that stand against it: so everybody knows
-	// which came last, and the others give theirs up.
+	d.Claim = ownClaim(in, d)
+	beQuiet(in, ads, d)
+}
+
+// ownClaim is the claim of the owner. It is above all that stand against it: so everybody
+// knows which came last, and the others give theirs up.
+func ownClaim(in Input, d *Decision) *Claim {
+	mine, claimed := in.Claims[in.Node]
 	against := uint64(0)
 	for name, claim := range in.Claims {
 		if name != in.Node {
-			d.Contested = d.Contested || in.Speakers[name].Presence != Gone
+			d.Contested = d.Contested || in.Speakers[name].Presence != Gone && !claim.Lingers
 			against = max(against, claim.Generation)
 		}
 	}
 	if claimed && mine.Generation > against && mine.Generation == in.Highest {
-		d.Claim = &Claim{mine.Generation, mine.Minority && in.Minority}
-		return
+		return &Claim{Generation: mine.Generation, Minority: mine.Minority && in.Minority}
 	}
-	d.Claim = &Claim{in.Highest + 1, in.Minority}
+	return &Claim{Generation: in.Highest + 1, Minority: in.Minority}
 }
 
 // unknownOwner is the member that may own the address as far as this node can tell,
@@ -445,7 +470,7 @@ func handOver(in Input, ads []*config.L2Advertisement, d *Decision) bool {
 		return false // the links that are left are on other LANs
 	}
 	d.Announce, d.Links, d.HandingOver, d.Recheck = true, linkNames(left), true, end
-	d.Claim = &Claim{mine.Generation, mine.Minority}
+	d.Claim = &Claim{Generation: mine.Generation, Minority: mine.Minority}
 	d.Reason = v1beta1.ReasonHandingOver
 	d.Message = fmt.Sprintf("This node announces the address on %s until node %s does: %s.",
 		strings.Join(d.Links, ", "), d.Owner, why)
@@ -467,12 +492,8 @@ func ownerWhy(in Input, ads []*config.L2Advertisement, owner string) links.Reaso
 func cause(
 	in Input, ads []*config.L2Advertisement, candidates []candidate, rejections []Rejection,
 ) (why v1beta1.Cause, before string) {
-	highest := uint64(0)
-	for _, name := range sortedNames(in.Claims) {
-		if generation := in.Claims[name].Generation; name != in.Node && generation > highest {
-			before, highest = name, generation
-		}
-	}
+	before = formerOwner(in)
+	highest := in.Claims[before].Generation
 	mine, claimed := in.Claims[in.Node]
 	at := slices.IndexFunc(candidates, func(c candidate) bool { return c.name == before })
 	self := slices.IndexFunc(candidates, func(c candidate) bool { return c.name == in.Node })

@@ -372,8 +372,10 @@ func TestAllNodesAgree(t *testing.T) {
 			in.Speakers[n.Name] = s
 			if rapid.Bool().Draw(t, "claims") {
 				in.Claims[n.Name] = Claim{
-					rapid.Uint64Range(1, 4).Draw(t, "generation"),
-					rapid.Bool().Draw(t, "minority"),
+					Generation: rapid.Uint64Range(1, 4).Draw(t, "generation"),
+					Minority:   rapid.Bool().Draw(t, "minority"),
+					Quiet:      rapid.Bool().Draw(t, "quiet"),
+					Lingers:    rapid.Bool().Draw(t, "lingers"),
 				}
 			}
 		}

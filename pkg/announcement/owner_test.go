@@ -80,17 +80,19 @@ func TestOwner(t *testing.T) {
 		{"of two claims the later one wins", claims(map[string]uint64{first: 3, second: 2}), first},
 		{"of two equal ones the hash decides", claims(map[string]uint64{first: 3, byHash: 3}), byHash},
 		{"a claim of the minority loses to an older one of the majority", func(in *Input) {
-			in.Claims[first], in.Claims[second] = Claim{7, true}, Claim{3, false}
+			in.Claims[first], in.Claims[second] = Claim{Generation: 7, Minority: true}, Claim{Generation: 3}
 		}, second},
 		{"of two claims of the minority the later one wins", func(in *Input) {
-			in.Claims[first], in.Claims[byHash] = Claim{7, true}, Claim{3, true}
+			in.Claims[first] = Claim{Generation: 7, Minority: true}
+			in.Claims[byHash] = Claim{Generation: 3, Minority: true}
 		}, first},
 		{"a speaker that comes back does not beat who took over in the minority",
 			all(presence(second, Held), func(in *Input) {
-				in.Claims[first], in.Claims[second] = Claim{7, true}, Claim{3, false}
+				in.Claims[first] = Claim{Generation: 7, Minority: true}
+				in.Claims[second] = Claim{Generation: 3}
 			}), first},
 		{"nor one that died before", all(presence(second, Gone), func(in *Input) {
-			in.Claims[first], in.Claims[second] = Claim{7, true}, Claim{9, false}
+			in.Claims[first], in.Claims[second] = Claim{Generation: 7, Minority: true}, Claim{Generation: 9}
 		}), first},
 		{"one that is not heard keeps what it took from one that was cut off and is back",
 			all(claims(map[string]uint64{first: 1, second: 2}), presence(second, Held)), second},
@@ -128,49 +130,51 @@ func TestWhatTheNodeDoes(t *testing.T) {
 		}), v1beta1.ReasonProbing, nil, ""},
 		{"one that is taken is not announced", all(only("n1"), taken), v1beta1.ReasonConflict, nil, ""},
 		{"one that is free is claimed",
-			only("n1"), v1beta1.ReasonOwner, &Claim{1, false}, v1beta1.CauseFirst},
+			only("n1"), v1beta1.ReasonOwner, &Claim{Generation: 1}, v1beta1.CauseFirst},
 		{"one that was announced before is not probed again", all(only("n1"), func(in *Input) {
 			in.Highest = 6
 			in.Probe = Probe{}
-		}), v1beta1.ReasonOwner, &Claim{7, false}, v1beta1.CauseReturn},
+		}), v1beta1.ReasonOwner, &Claim{Generation: 7}, v1beta1.CauseReturn},
 		{"nor in a takeover", all(only("n1"), claims(map[string]uint64{"n2": 4}), func(in *Input) {
 			in.Probe = Probe{}
-		}), v1beta1.ReasonOwner, &Claim{5, false}, v1beta1.CauseNodeGone},
+		}), v1beta1.ReasonOwner, &Claim{Generation: 5}, v1beta1.CauseNodeGone},
 		{"nor when this speaker was away for a moment", all(mine, func(in *Input) { in.Probe = Probe{} }),
-			v1beta1.ReasonOwner, &Claim{4, false}, v1beta1.CauseRestart},
+			v1beta1.ReasonOwner, &Claim{Generation: 4}, v1beta1.CauseRestart},
 		{"who announces goes on with its claim",
-			all(mine, announcing), v1beta1.ReasonOwner, &Claim{4, false}, ""},
+			all(mine, announcing), v1beta1.ReasonOwner, &Claim{Generation: 4}, ""},
 		{"a takeover with few speakers in sight is one of the minority",
 			all(only("n1"), claims(map[string]uint64{"n2": 4}), func(in *Input) {
 				in.Minority = true
-			}), v1beta1.ReasonOwner, &Claim{5, true}, v1beta1.CauseNodeGone},
+			}), v1beta1.ReasonOwner, &Claim{Generation: 5, Minority: true}, v1beta1.CauseNodeGone},
 		{"what was taken with most in sight stays a claim of the majority",
 			all(only("n1"), mine, announcing, func(in *Input) {
 				in.Minority = true
-			}), v1beta1.ReasonOwner, &Claim{4, false}, ""},
+			}), v1beta1.ReasonOwner, &Claim{Generation: 4}, ""},
 		{"a claim of the minority is one of the majority once most are in sight",
 			all(announcing, func(in *Input) {
-				in.Claims["n1"] = Claim{4, true}
-			}), v1beta1.ReasonOwner, &Claim{4, false}, ""},
+				in.Claims["n1"] = Claim{Generation: 4, Minority: true}
+			}), v1beta1.ReasonOwner, &Claim{Generation: 4}, ""},
 		{"who wins against another claim goes above it", all(announcing, mine, func(in *Input) {
-			in.Claims["n2"] = Claim{9, true}
-		}), v1beta1.ReasonOwner, &Claim{10, false}, ""},
+			in.Claims["n2"] = Claim{Generation: 9, Minority: true}
+		}), v1beta1.ReasonOwner, &Claim{Generation: 10}, ""},
 		{"one that another host had before", all(only("n1"), func(in *Input) {
 			in.Probe.Holder = net.HardwareAddr{2, 0, 0, 0, 0, 99}
-		}), v1beta1.ReasonOwner, &Claim{1, false}, v1beta1.CauseConflictOver},
+		}), v1beta1.ReasonOwner, &Claim{Generation: 1}, v1beta1.CauseConflictOver},
 		{"a preferred node takes over from the owner", all(claims(map[string]uint64{"n2": 4}), prefer("n1")),
-			v1beta1.ReasonOwner, &Claim{5, false}, v1beta1.CausePreferred},
+			v1beta1.ReasonOwner, &Claim{Generation: 5}, v1beta1.CausePreferred},
 		{"a node takes over from one that is cordoned",
 			all(claims(map[string]uint64{"n2": 4}), cordon(1), cordon(2)),
-			v1beta1.ReasonOwner, &Claim{5, false}, v1beta1.CauseHandOver},
+			v1beta1.ReasonOwner, &Claim{Generation: 5}, v1beta1.CauseHandOver},
 		{"who is cordoned announces until another does",
-			all(mine, announcing, cordon(0)), v1beta1.ReasonHandingOver, &Claim{4, false}, ""},
+			all(mine, announcing, cordon(0)), v1beta1.ReasonHandingOver, &Claim{Generation: 4}, ""},
 		{"also when its own speaker leaves",
-			all(mine, announcing, presence("n1", Leaving)), v1beta1.ReasonHandingOver, &Claim{4, false}, ""},
+			all(mine, announcing, presence("n1", Leaving)),
+			v1beta1.ReasonHandingOver, &Claim{Generation: 4}, ""},
 		{"the new owner's claim ends it", all(mine, announcing, cordon(0),
 			claims(map[string]uint64{"n2": 5, "n3": 5})), v1beta1.ReasonNotOwner, nil, ""},
 		{"an old claim of the new owner does not", all(mine, announcing, cordon(0),
-			claims(map[string]uint64{"n2": 3, "n3": 3})), v1beta1.ReasonHandingOver, &Claim{4, false}, ""},
+			claims(map[string]uint64{"n2": 3, "n3": 3})),
+			v1beta1.ReasonHandingOver, &Claim{Generation: 4}, ""},
 		{"it goes on for so long and no longer", all(mine, announcing, cordon(0), func(in *Input) {
 			in.HandingOver = now.Add(-in.HandOver)
 		}), v1beta1.ReasonNotOwner, nil, ""},

@@ -261,6 +261,9 @@ type L2Advertisement struct {
 	// one that announces it now.
 	FailbackImmediate bool
 	Announcement      AnnouncementPolicy
+	// LingerPeriod is how long a node that is there goes on answering those that know it
+	// after another has taken an address, 0 to 1 hour.
+	LingerPeriod time.Duration
 	// Promiscuous has the links on which addresses are announced take all frames.
 	Promiscuous bool
 

@@ -130,3 +130,28 @@ func TestFailbackAndAnnouncement(t *testing.T) {
 		})
 	}
 }
+
+// TestLingerPeriod: what is not said is none, and what the API would not take is bounded.
+func TestLingerPeriod(t *testing.T) {
+	of := func(d time.Duration) *v1beta1.HandOverPolicy {
+		return &v1beta1.HandOverPolicy{LingerPeriod: &metav1.Duration{Duration: d}}
+	}
+	for _, test := range []struct {
+		story string
+		spec  *v1beta1.HandOverPolicy
+		want  time.Duration
+	}{
+		{"nothing is said", nil, 0},
+		{"not of the period", &v1beta1.HandOverPolicy{}, 0},
+		{"ten minutes", of(10 * time.Minute), 10 * time.Minute},
+		{"too long", of(2 * time.Hour), time.Hour},
+		{"less than none", of(-time.Second), 0},
+	} {
+		got, err := parseL2Advertisement(&v1beta1.L2Advertisement{
+			Spec: v1beta1.L2AdvertisementSpec{HandOver: test.spec},
+		})
+		if err != nil || got.LingerPeriod != test.want {
+			t.Errorf("%s: %v, %v, want %s", test.story, got, err, test.want)
+		}
+	}
+}

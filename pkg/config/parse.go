@@ -455,6 +455,10 @@ func missingPools(c *Config, names []string) string {
 	return strings.Join(parts, " ") + " The other pools are announced. Create the pool or correct the name."
 }
 
+// maxLingerPeriod is the most that the API takes; objects that were stored before it was
+// asked have no more either.
+const maxLingerPeriod = time.Hour
+
 func parseL2Advertisement(o *v1beta1.L2Advertisement) (*L2Advertisement, error) {
 	a := &L2Advertisement{
 		Name:              o.Name,
@@ -464,6 +468,9 @@ func parseL2Advertisement(o *v1beta1.L2Advertisement) (*L2Advertisement, error) 
 		Announcement:      parseAnnouncement(o.Spec.Announcement),
 		Promiscuous:       o.Spec.Promiscuous,
 		object:            o,
+	}
+	if h := o.Spec.HandOver; h != nil && h.LingerPeriod != nil {
+		a.LingerPeriod = min(max(h.LingerPeriod.Duration, 0), maxLingerPeriod)
 	}
 	var err error
 	if a.InterfacePatterns, err = interfacePatterns(o.Spec.InterfacePatterns); err != nil {

@@ -155,17 +155,22 @@ func askProxy(addresses func(context.Context) []netip.Addr) func(context.Context
 	client := proxyClient()
 	return func(ctx context.Context, family netip.Addr, port uint16) bool {
 		at := netip.AddrPortFrom(ofFamily(addresses(ctx), family), port)
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/", at), nil)
-		if err != nil {
-			return false
-		}
-		response, err := client.Do(request)
-		if err != nil {
-			return false
-		}
-		_ = response.Body.Close() // the status says it all
-		return response.StatusCode == http.StatusOK
+		return saysOK(ctx, client, fmt.Sprintf("http://%s/", at))
 	}
+}
+
+// saysOK reports whether the answer of the proxy is that all is well.
+func saysOK(ctx context.Context, client *http.Client, url string) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close() // the status says it all
+	return response.StatusCode == http.StatusOK
 }
 
 // proxyClient asks the proxy of this node.

@@ -73,11 +73,30 @@ func rulesWritten(port uint16, addresses func(context.Context) []netip.Addr) fun
 	client := proxyClient()
 	return func(ctx context.Context) bool {
 		node := addresses(ctx)
-		// It listens everywhere, on one of the node's addresses, or only here.
-		here := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
-		for _, host := range append(here, node...) {
+		for _, host := range proxyHosts(node) {
 			if health, ok := readProxyHealth(ctx, client, netip.AddrPortFrom(host, port)); ok {
 				return len(node) > 0 && health.covers(node)
+			}
+		}
+		return false
+	}
+}
+
+// proxyHosts returns where a proxy may listen: everywhere, only here, or on one of the
+// node's addresses.
+func proxyHosts(node []netip.Addr) []netip.Addr {
+	return append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, node...)
+}
+
+// ProxyHealthy returns a function that asks the service proxy of this node at its health
+// check port whether it works. One that has served nothing for long, or that knows that its
+// node is to go, says that it does not.
+func ProxyHealthy(port uint16, addresses func(context.Context) []netip.Addr) func(context.Context) bool {
+	client := proxyClient()
+	return func(ctx context.Context) bool {
+		for _, host := range proxyHosts(addresses(ctx)) {
+			if saysOK(ctx, client, fmt.Sprintf("http://%s/healthz", netip.AddrPortFrom(host, port))) {
+				return true
 			}
 		}
 		return false

@@ -77,6 +77,9 @@ type Config struct {
 	CheckInterval time.Duration
 	// HandOver is how long an owner waits for the next one when it hands an address over.
 	HandOver time.Duration
+	// ProxyHealthy asks the service proxy of this node whether it works; nil if it is not to
+	// be asked.
+	ProxyHealthy func(context.Context) bool
 }
 
 // view is what all parts of a Controller read.
@@ -90,6 +93,7 @@ type view struct {
 	probes bool
 	// handOver is how long another may take to take an address over.
 	handOver time.Duration
+	proxy    *proxyWatch
 }
 
 // A Controller announces addresses by layer 2, one owner for each. It is a
@@ -121,6 +125,13 @@ func New(ctx context.Context, c Config) *Controller {
 		links:    c.Links,
 		probes:   c.ProbeCount > 0,
 		handOver: c.HandOver,
+	}
+	v.proxy = &proxyWatch{
+		healthy: c.ProxyHealthy,
+		memory:  v.memory,
+		queue:   c.Queue,
+		log:     c.Logger,
+		wake:    notify.NewSignal(),
 	}
 	hosts := newProxyFinder(c.Prober, v)
 	first := &probing{
@@ -166,7 +177,8 @@ const (
 // Run probes, checks and reports until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{c.probing.run, c.selfCheck.run, c.follow} {
+	parts := []func(context.Context) error{c.probing.run, c.selfCheck.run, c.view.proxy.run, c.follow}
+	for _, part := range parts {
 		group.Go(func() error { return part(ctx) })
 	}
 	return group.Wait()
@@ -207,11 +219,15 @@ func (c *Controller) follow(ctx context.Context) error {
 // measureTakeovers measures those whose addresses have been announced for the first time.
 func (c *Controller) measureTakeovers() {
 	for _, a := range c.c.Announcer.State() {
-		if a.Announced.IsZero() {
+		at := a.Announced
+		if a.Manner == announcer.Quietly {
+			at = a.Since // it answers, and announces nothing for long
+		}
+		if at.IsZero() {
 			continue
 		}
 		if t, ok := c.view.memory.took(a.Addr); ok {
-			c.metrics.tookOver(t.cause, max(a.Announced.Sub(t.from), 0))
+			c.metrics.tookOver(t.cause, max(at.Sub(t.from), 0))
 		}
 	}
 }
@@ -313,10 +329,14 @@ func (v *view) gather(in reconcile.Inputs, a reconcile.Address) announcement.Inp
 		Returning:   in.Returning,
 		Probe:       r.probe,
 		Dispute:     r.Dispute,
-		Announcing:  r.Announce && r.StandInFor == "",
+		Announcing:  owns(r.Decision),
 		HandingOver: r.handingOver,
 		HandOver:    v.handOver,
-		Now:         in.Now,
+
+		QuietSince:     r.quietSince,
+		LingeringSince: r.lingersSince,
+		ProxyFailed:    v.proxy.failed.Load(),
+		Now:            in.Now,
 	}
 	if !v.probes {
 		out.Probe = announcement.Probe{State: announcement.ProbeFree}
@@ -382,8 +402,12 @@ func (c *Controller) apply(
 		Policy:      announcer.Policy(d.Policy),
 		As:          d.As,
 		Generation:  after.burst,
+		Manner:      mannerOf(d),
 		Promiscuous: d.Promiscuous,
 	})
+	if d.LingersFor != "" && before.LingersFor == "" {
+		c.view.proxy.wake.Set()
+	}
 	if len(d.Ask) > 0 {
 		c.asking.start(in.Address, d.Ask)
 	}
@@ -424,7 +448,13 @@ func (c *Controller) report(in announcement.Input, before, d announcement.Decisi
 			"links", d.Links, "cause", string(d.Cause), "generation", d.Claim.Generation)
 		message := fmt.Sprintf("Node %s announces %s on %s (%s). %s",
 			in.Node, in.Address, strings.Join(d.Links, ", "), d.CauseText(), d.Unseen)
+		if d.Former != "" {
+			message = fmt.Sprintf("%s %s", strings.TrimSpace(message), d.Message)
+		}
 		emit(d.Services, v1beta1.ReasonAnnouncing, strings.TrimSpace(message))
+	case d.LingersFor != "":
+		log.Info("address given up; answering those that know this node", "links", d.Links)
+		emit(d.Services, v1beta1.ReasonLingering, fmt.Sprintf("%s: %s", in.Address, d.Message))
 	case gaveUp:
 		log.Info("address given up")
 		emit(before.Services, v1beta1.ReasonWithdrawn, fmt.Sprintf("Node %s no longer announces %s (%s): %s",
@@ -456,4 +486,17 @@ func (*Controller) warns(in reconcile.Inputs, d announcement.Decision) bool {
 }
 
 // owns reports whether a node announces an address by a decision as its owner.
-func owns(d announcement.Decision) bool { return d.Announce && d.StandInFor == "" }
+func owns(d announcement.Decision) bool {
+	return d.Announce && d.StandInFor == "" && d.LingersFor == ""
+}
+
+// mannerOf returns how a node announces an address by a decision.
+func mannerOf(d announcement.Decision) announcer.Manner {
+	switch {
+	case d.LingersFor != "":
+		return announcer.Lingering
+	case d.Former != "":
+		return announcer.Quietly
+	}
+	return announcer.Openly
+}

@@ -28,6 +28,10 @@ type remembered struct {
 	changed     time.Time
 	since       time.Time
 	handingOver time.Time
+	// quietSince is since when this node owns the address quietly, lingersSince since when
+	// it lingers; zero when it does not.
+	quietSince   time.Time
+	lingersSince time.Time
 	// highest is the highest generation that any claim of it had, burst what
 	// makes the announcer announce it again.
 	highest uint64
@@ -52,7 +56,7 @@ type takeover struct {
 func newMemory() *memory { return &memory{addresses: map[netip.Addr]remembered{}} }
 
 // adopt takes in what this speaker claimed before it was restarted. What
-// another has claimed since is not this node's any more.
+// another has claimed since is not this node's any more; nor is what it lingered for.
 func (m *memory) adopt(
 	own map[netip.Addr]announcement.Claim, others map[netip.Addr]map[string]announcement.Claim,
 ) {
@@ -63,7 +67,7 @@ func (m *memory) adopt(
 		for _, other := range others[addr] {
 			r.highest = max(r.highest, other.Generation)
 		}
-		if r.highest == claim.Generation {
+		if r.highest == claim.Generation && !claim.Lingers {
 			r.Claim = &claim
 		}
 		m.addresses[addr] = r
@@ -97,15 +101,12 @@ func (m *memory) record(in announcement.Input, d announcement.Decision) (before,
 	}
 	if !d.Announce {
 		after.since = time.Time{}
-	} else if !before.Announce || before.StandInFor != d.StandInFor {
+	} else if !before.Announce || before.StandInFor != d.StandInFor || before.LingersFor != d.LingersFor {
 		after.since = in.Now
 	}
-	switch {
-	case !d.HandingOver:
-		after.handingOver = time.Time{}
-	case !before.HandingOver:
-		after.handingOver = in.Now
-	}
+	after.handingOver = sinceWhen(before.handingOver, d.HandingOver, in.Now)
+	after.quietSince = sinceWhen(before.quietSince, d.Former != "", in.Now)
+	after.lingersSince = sinceWhen(before.lingersSince, d.LingersFor != "", in.Now)
 	// It is announced again when it is taken, and once more when the member that
 	// had it has given it up.
 	if d.Cause != "" || d.Announce && before.Contested && !d.Contested {
@@ -132,6 +133,18 @@ func (m *memory) record(in announcement.Input, d announcement.Decision) (before,
 		delete(m.addresses, in.Address)
 	}
 	return before, after
+}
+
+// sinceWhen returns since when something is so: since before, if it was so already, and
+// zero when it is not.
+func sinceWhen(before time.Time, is bool, now time.Time) time.Time {
+	switch {
+	case !is:
+		return time.Time{}
+	case before.IsZero():
+		return now
+	}
+	return before
 }
 
 // startProbe remembers that the LAN is being asked for an address, and returns
@@ -216,12 +229,26 @@ func (m *memory) announced() map[netip.Addr]remembered {
 	return out
 }
 
-// owns reports whether this node claims anything.
+// lingering returns the addresses for which this node lingers, sorted.
+func (m *memory) lingering() []netip.Addr {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []netip.Addr
+	for addr, r := range m.addresses {
+		if r.LingersFor != "" {
+			out = append(out, addr)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
+}
+
+// owns reports whether this node claims anything as its owner.
 func (m *memory) owns() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range m.addresses {
-		if r.Claim != nil {
+		if r.Claim != nil && !r.Claim.Lingers {
 			return true
 		}
 	}

@@ -20,6 +20,7 @@ type metrics struct {
 
 	takeovers      *prometheus.HistogramVec
 	announced      *prometheus.Desc
+	lingering      *prometheus.Desc
 	inConflict     *prometheus.Desc
 	conflictsTotal *prometheus.Desc
 	contested      *prometheus.Desc
@@ -51,11 +52,14 @@ func newMetrics(v *view, a Announcer, p Prober, c *conflicts) *metrics {
 		conflicts: c,
 		takeovers: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "berth_speaker_takeover_seconds",
-			Help: "Time until the first announcement of an address that this node takes: " +
-				"since the kernel of a dead owner last answered, otherwise since the decision; by cause.",
+			Help: "Time until the first announcement of an address that this node takes, or until it " +
+				"answers where it announces nothing yet: since the kernel of a dead owner last answered, " +
+				"otherwise since the decision; by cause.",
 			Buckets: []float64{0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 5, 10, 30, 60},
 		}, []string{"cause"}),
 		announced: desc("announced", "1 for each address that this node announces by layer 2.", "address"),
+		lingering: desc("lingering",
+			"Addresses of other nodes that this node, which owned them before, still answers for."),
 		inConflict: desc("conflicts",
 			"Addresses that another host than the owner answers for now, or nobody.", "kind"),
 		conflictsTotal: desc("conflicts_total", "Conflicts seen.", "kind"),
@@ -117,7 +121,7 @@ func (m *metrics) tookOver(cause v1beta1.Cause, took time.Duration) {
 func (m *metrics) describe(out chan<- *prometheus.Desc) {
 	m.takeovers.Describe(out)
 	for _, d := range []*prometheus.Desc{
-		m.announced, m.inConflict, m.conflictsTotal, m.contested, m.stalls, m.frames,
+		m.announced, m.lingering, m.inConflict, m.conflictsTotal, m.contested, m.stalls, m.frames,
 	} {
 		out <- d
 	}
@@ -132,9 +136,12 @@ func (m *metrics) describe(out chan<- *prometheus.Desc) {
 // collect sends the values of now.
 func (m *metrics) collect(out chan<- prometheus.Metric) {
 	m.takeovers.Collect(out)
-	for addr := range m.view.memory.announced() {
-		kube.Gauge(out, m.announced, 1, addr.String())
+	for addr, r := range m.view.memory.announced() {
+		if r.LingersFor == "" {
+			kube.Gauge(out, m.announced, 1, addr.String())
+		}
 	}
+	kube.Gauge(out, m.lingering, len(m.view.memory.lingering()))
 	m.collectConflicts(out)
 	stats := m.announcer.Stats()
 	kube.Counter(out, m.stalls, stats.Stalls)

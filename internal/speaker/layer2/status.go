@@ -34,7 +34,7 @@ func (c *Controller) Status(s *v1beta1.SpeakerStatus) {
 		Conflicts:     conflictsStatus(conflicts),
 	}
 	for _, r := range announced {
-		if r.StandInFor == "" && !r.HandingOver {
+		if owns(r.Decision) && !r.HandingOver {
 			out.Owned++
 		}
 	}
@@ -68,7 +68,7 @@ func (c *Controller) claims() map[netip.Addr]announcement.Claim {
 	}
 	out := map[netip.Addr]announcement.Claim{}
 	for addr, r := range c.view.memory.all() {
-		if r.Claim != nil {
+		if r.Claim != nil && !r.Claim.Lingers {
 			out[addr] = *r.Claim
 		}
 	}
@@ -96,8 +96,11 @@ func announcementStatus(addr netip.Addr, r remembered) v1beta1.Layer2Announcemen
 		Links:      r.Links,
 		Since:      kube.Time(r.since),
 		StandInFor: r.StandInFor,
+		LingersFor: r.LingersFor,
+		Former:     r.Former,
+		Until:      kube.Time(r.Until),
 	}
-	if r.Claim != nil {
+	if r.Claim != nil && !r.Claim.Lingers {
 		out.Generation = int64(r.Claim.Generation)
 	}
 	return out

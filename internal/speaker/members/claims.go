@@ -23,7 +23,8 @@ import (
 //
 // The key names the first address of the block. The value lists the last digits of the
 // addresses that are claimed, by generation: "1:037a,2w:5" means that ...0, ...3, ...7 and
-// ...a are claimed with generation 1, and ...5 with a minority claim of generation 2.
+// ...a are claimed with generation 1, and ...5 with a minority claim of generation 2; "1l"
+// and "2q" are the claims of a node that lingers and of the owner, which is quiet.
 // Letters behind a generation are marks. An unknown mark comes from a later version: the
 // claim counts all the same.
 const (
@@ -34,8 +35,11 @@ const (
 
 	blockSize   = 16
 	blockDigits = "0123456789abcdef"
-	// markMinority marks a minority claim.
+	// markMinority marks a minority claim, markQuiet that of an owner that announces nothing,
+	// markLingers that of a node which lingers.
 	markMinority = "w"
+	markQuiet    = "q"
+	markLingers  = "l"
 
 	// MaxBlocks bounds what one node claims: this many addresses, however they are
 	// spread, and up to sixteen times as many that follow each other. What it
@@ -85,8 +89,17 @@ func (b block) value() []byte {
 			out = append(out, ',')
 		}
 		out = strconv.AppendUint(out, c.Generation, 10)
-		if c.Minority {
-			out = append(out, markMinority...)
+		for _, mark := range []struct {
+			text string
+			set  bool
+		}{
+			{markMinority, c.Minority},
+			{markQuiet, c.Quiet},
+			{markLingers, c.Lingers},
+		} {
+			if mark.set {
+				out = append(out, mark.text...)
+			}
 		}
 		out = append(append(out, ':'), places[c]...)
 	}
@@ -139,7 +152,12 @@ func parseClaim(text string) (announcement.Claim, bool) {
 	if err != nil || generation == 0 {
 		return announcement.Claim{}, false
 	}
-	return announcement.Claim{Generation: generation, Minority: strings.Contains(text, markMinority)}, true
+	return announcement.Claim{
+		Generation: generation,
+		Minority:   strings.Contains(text, markMinority),
+		Quiet:      strings.Contains(text, markQuiet),
+		Lingers:    strings.Contains(text, markLingers),
+	}, true
 }
 
 // decodeClaims reads the claims that a member publishes. unknown is set if it could not

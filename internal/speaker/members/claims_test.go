@@ -61,6 +61,9 @@ func TestClaimsOfABlockAreOneEntry(t *testing.T) {
 		{"several of one generation", block{0: claim(1), 3: claim(1), 10: claim(1)}, "1:03a"},
 		{"of several, as they come", block{1: claim(7), 2: claim(3), 3: claim(7)}, "7:13,3:2"},
 		{"weak ones", block{1: claim(2), 5: weak, 6: weak}, "2:1,2w:56"},
+		{"quiet ones, and ones that linger",
+			block{1: {Generation: 5, Quiet: true}, 2: {Generation: 4, Lingers: true, Minority: true}},
+			"5q:1,4wl:2"},
 	} {
 		if got := string(test.block.value()); got != test.want {
 			t.Errorf("%s: %q, want %q", test.story, got, test.want)
@@ -74,7 +77,12 @@ func TestClaimsOfABlockAreOneEntry(t *testing.T) {
 	}
 	worst := block{}
 	for at := range worst {
-		worst[at] = announcement.Claim{Generation: 1<<63 - 1 - uint64(at), Minority: true}
+		worst[at] = announcement.Claim{
+			Generation: 1<<63 - 1 - uint64(at),
+			Minority:   true,
+			Quiet:      true,
+			Lingers:    true,
+		}
 	}
 	if size := len(worst.value()); size > membership.MaxValue {
 		t.Errorf("%d bytes are more than membership takes", size)
@@ -95,13 +103,13 @@ func TestClaimsOfALaterVersion(t *testing.T) {
 		unknown           bool
 	}{
 		{"a mark that is not known",
-			"claims/192.0.2.0", "5q:3", map[string]announcement.Claim{"192.0.2.3": first}, false},
-		{"one beside a known one", "claims/192.0.2.0", "5wq:3,5:4",
+			"claims/192.0.2.0", "5z:3", map[string]announcement.Claim{"192.0.2.3": first}, false},
+		{"one beside a known one", "claims/192.0.2.0", "5wz:3,5:4",
 			map[string]announcement.Claim{
 				"192.0.2.3": {Generation: 5, Minority: true},
 				"192.0.2.4": first,
 			}, false},
-		{"the same in another order", "claims/2001:db8::10", "5qw:f",
+		{"the same in another order", "claims/2001:db8::10", "5zw:f",
 			map[string]announcement.Claim{"2001:db8::1f": {Generation: 5, Minority: true}}, false},
 		{"something else behind the addresses", "claims/192.0.2.0", "5:3;1s",
 			map[string]announcement.Claim{"192.0.2.3": first, "192.0.2.1": first}, true},
@@ -149,6 +157,8 @@ func TestOthersReadWhatIsClaimed(t *testing.T) {
 				claim := announcement.Claim{
 					Generation: rapid.Uint64Range(1, 1<<63-1).Draw(t, "generation"),
 					Minority:   rapid.Bool().Draw(t, "weak"),
+					Quiet:      rapid.Bool().Draw(t, "quiet"),
+					Lingers:    rapid.Bool().Draw(t, "lingers"),
 				}
 				want[a] = claim
 				if !c.Set(a, &claim) {

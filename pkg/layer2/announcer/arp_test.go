@@ -16,7 +16,7 @@ import (
 func ourStation(addrs ...netip.Addr) station {
 	return station{
 		mac:      ourMAC,
-		lookup:   func(a netip.Addr) (net.HardwareAddr, bool) { return nil, slices.Contains(addrs, a) },
+		lookup:   func(a netip.Addr) (answering, bool) { return answering{}, slices.Contains(addrs, a) },
 		isOurs:   func(mac net.HardwareAddr) bool { return bytes.Equal(mac, ourOtherMAC) },
 		isMember: func(mac net.HardwareAddr) bool { return bytes.Equal(mac, memberMAC) },
 	}
@@ -125,7 +125,7 @@ func TestClaimants(t *testing.T) {
 // asStandIn makes the station answer as another host.
 func (s station) asStandIn(as net.HardwareAddr) station {
 	lookup := s.lookup
-	s.lookup = func(a netip.Addr) (net.HardwareAddr, bool) { _, ok := lookup(a); return as, ok }
+	s.lookup = func(a netip.Addr) (answering, bool) { _, ok := lookup(a); return answering{as: as}, ok }
 	return s
 }
 

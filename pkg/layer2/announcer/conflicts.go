@@ -83,7 +83,7 @@ func (a *Announcer) heard(key burstKey, claimant net.HardwareAddr, now time.Time
 		place:     place{key.addr, key.port.link},
 		mac:       claimant,
 		member:    member,
-		defenders: trusted && live && here.as == nil,
+		defenders: trusted && live && here.defends(),
 	}, now)
 	if noted.defend {
 		a.defences = append(a.defences, key)

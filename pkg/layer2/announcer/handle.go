@@ -26,22 +26,21 @@ type outcome struct {
 type station struct {
 	// mac is the Ethernet address of the link.
 	mac net.HardwareAddr
-	// lookup reports whether addr is to be answered for on this link, and as which
-	// Ethernet address if not as mac.
-	lookup func(addr netip.Addr) (as net.HardwareAddr, ok bool)
+	// lookup reports whether addr is to be answered for on this link, and how.
+	lookup func(addr netip.Addr) (how answering, ok bool)
 	// isOurs reports whether another Ethernet address is of a link of this node, and
 	// isMember whether it is of a member node.
 	isOurs, isMember func(mac net.HardwareAddr) bool
 }
 
-// answer returns the Ethernet address to answer with for addr, and false when it is
-// not answered for.
-func (s station) answer(addr netip.Addr) (net.HardwareAddr, bool) {
-	as, ok := s.lookup(addr)
-	if as == nil {
-		as = s.mac
+// answer returns how addr is answered for, with the Ethernet address to name, and false
+// when it is not.
+func (s station) answer(addr netip.Addr) (answering, bool) {
+	how, ok := s.lookup(addr)
+	if how.as == nil {
+		how.as = s.mac
 	}
-	return as, ok
+	return how, ok
 }
 
 // handle decides about one received frame, which it neither keeps nor changes.
@@ -49,7 +48,8 @@ func (s station) answer(addr netip.Addr) (net.HardwareAddr, bool) {
 // Whatever its operation, a packet whose sender gives an announced address as its own
 // claims that address (RFC 5227 2.4). Requests are answered whoever asks: hosts that
 // resolve the address, hosts that verify it by unicast (RFC 4861 7.3), and hosts that
-// probe whether it is free (RFC 5227 2.1.1, RFC 4862 5.4.3).
+// probe whether it is free (RFC 5227 2.1.1, RFC 4862 5.4.3). A node that lingers answers
+// only who asks it alone.
 func handle(frame []byte, on station) outcome {
 	packet, err := neighbor.Parse(frame, on.mac)
 	if err != nil {
@@ -61,11 +61,20 @@ func handle(frame []byte, on station) outcome {
 	if packet.Op != neighbor.Request {
 		return outcome{verdict: NotRequest, addr: packet.Target}
 	}
-	as, announced := on.answer(packet.Target)
-	if !announced {
+	how, announced := on.answer(packet.Target)
+	switch {
+	case !announced:
 		return outcome{verdict: NotAnnounced, addr: packet.Target}
+	case how.manner == Lingering && !packet.ToUs:
+		return outcome{verdict: LeftToOwner, addr: packet.Target}
 	}
-	reply, err := packet.Reply(as, on.mac)
+	reply, err := packet.Reply(neighbor.Answer{
+		As:   how.as,
+		From: on.mac,
+		// An answer to a probe by NDP goes to all nodes: it must not move those that know
+		// the node which lingers.
+		Yields: how.manner == Lingering || how.manner == Quietly && packet.IsProbe(),
+	})
 	if err != nil {
 		return outcome{verdict: Malformed, addr: packet.Target}
 	}
@@ -90,13 +99,13 @@ func verdictOf(err error) Verdict {
 // is no concern of ours. A second link of this node on the same LAN hears what the
 // first one announces; that is an own frame.
 func (s station) claim(of neighbor.Binding) outcome {
-	as, announced := s.answer(of.IP)
+	how, announced := s.answer(of.IP)
 	switch {
 	case !announced:
 		return outcome{verdict: NotAnnounced, addr: of.IP}
 	case s.isOurs(of.MAC):
 		return outcome{verdict: OwnFrame, addr: of.IP}
-	case bytes.Equal(of.MAC, as) || s.isMember(of.MAC):
+	case bytes.Equal(of.MAC, how.as) || s.isMember(of.MAC):
 		return outcome{verdict: MemberClaim, addr: of.IP, claimant: of.MAC}
 	default:
 		return outcome{verdict: ForeignClaim, addr: of.IP, claimant: of.MAC}

@@ -3,7 +3,6 @@ package announcer
 import (
 	"errors"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -74,7 +73,7 @@ func (p *port) Serve() error {
 	a := p.a
 	on := station{
 		mac:      p.link.HardwareAddr,
-		lookup:   func(addr netip.Addr) (net.HardwareAddr, bool) { return a.answer(addr, p.key.link) },
+		lookup:   func(addr netip.Addr) (answering, bool) { return a.answer(addr, p.key.link) },
 		isOurs:   a.isOurs,
 		isMember: a.isMember,
 	}

@@ -173,13 +173,13 @@ func (l *loop) publish(p *port, before map[netip.Addr]portPlacement, differ []ne
 			l.retract(key, "withdrawn")
 		case has && !had, has && was.serial != is.serial:
 			l.begin(p, key, is, now)
-		case has && was.policy != is.policy && is.as == nil:
+		case has && was.policy != is.policy && is.announces():
 			l.bursts.adjust(key, is.policy, now)
 		}
 	}
 }
 
-// begin announces an address, or stands in for its owner.
+// begin announces an address, or answers without announcing it.
 func (l *loop) begin(p *port, key burstKey, c portPlacement, now time.Time) {
 	live := livePlacement{placement: c.placement, since: now}
 	l.a.mu.Lock()
@@ -188,9 +188,14 @@ func (l *loop) begin(p *port, key burstKey, c portPlacement, now time.Time) {
 	}
 	l.a.live[key] = live
 	l.a.mu.Unlock()
-	if c.as != nil {
+	if !c.announces() {
 		l.bursts.stop(key)
-		l.a.log.Debug("standing in", "address", key.addr, "link", key.port.link, "mac", c.as.String())
+		mac := p.link.HardwareAddr
+		if c.as != nil {
+			mac = c.as
+		}
+		l.a.log.Debug("answering without announcing",
+			"address", key.addr, "link", key.port.link, "mac", mac.String())
 		return
 	}
 	l.bursts.start(key, c.policy, now)

@@ -38,6 +38,24 @@ func (p Policy) or(o Policy) Policy {
 	return p
 }
 
+// Manner is how an address is announced. A planned move may have two nodes answer for a
+// while: the new owner those that ask all hosts, the owner before, which lingers, those
+// that know it.
+type Manner uint8
+
+// The manners.
+const (
+	// Openly: all requests are answered, and the address is announced unasked.
+	Openly Manner = iota
+	// Quietly: all requests are answered, and nothing is sent unasked but defences
+	// against strangers.
+	Quietly
+	// Lingering: requests are answered that were sent to this link alone, as hosts do
+	// that verify what they know (RFC 1122 2.3.2.1, RFC 4861 7.3). Nothing is sent
+	// unasked.
+	Lingering
+)
+
 // Request is what one address should be on this node.
 type Request struct {
 	// Links are the names of the links on which the address is announced, and no
@@ -55,6 +73,8 @@ type Request struct {
 	// Generation is announced with a new burst whenever it changes, although the
 	// address was announced here before.
 	Generation uint64
+	// Manner is how the address is announced. A burst starts when it becomes Openly.
+	Manner Manner
 	// Promiscuous has the links take all frames that reach them, for devices that do
 	// not deliver requests for addresses which no interface carries.
 	Promiscuous bool
@@ -72,13 +92,29 @@ type wish struct {
 // placement is one link of one address.
 type placement struct {
 	link string
-	// as is the Ethernet address that is answered; nil is the link's own.
-	as net.HardwareAddr
+	answering
 	// serial is new each time when the address has to be announced anew.
 	serial uint64
 	// born is the serial with which answering began.
 	born uint64
 }
+
+// answering is how requests are answered on a link.
+type answering struct {
+	// as is the Ethernet address that is answered; nil is the link's own.
+	as     net.HardwareAddr
+	manner Manner
+}
+
+// same reports whether two are the same.
+func (a answering) same(o answering) bool { return a.manner == o.manner && bytes.Equal(a.as, o.as) }
+
+// announces reports whether the address is announced unasked.
+func (a answering) announces() bool { return a.as == nil && a.manner == Openly }
+
+// defends reports whether the address is defended against claims of strangers. One that
+// lingers, or stands in, leaves that to the owner.
+func (a answering) defends() bool { return a.as == nil && a.manner != Lingering }
 
 // on returns the placement of a link.
 func (w wish) on(link string) (placement, bool) {
@@ -114,7 +150,7 @@ func (a *Announcer) Set(addr netip.Addr, want Request) {
 		promiscuous: want.Promiscuous,
 	}
 	for _, name := range names {
-		p := placement{link: name}
+		p := placement{link: name, answering: answering{manner: want.Manner}}
 		if as := want.As[name]; neighbor.IsStation(as) {
 			p.as = slices.Clone(as)
 		}
@@ -134,7 +170,7 @@ func (a *Announcer) Set(addr netip.Addr, want Request) {
 func (a *Announcer) setLocked(addr netip.Addr, next wish) bool {
 	old := a.desired[addr]
 	samePlaces := slices.EqualFunc(old.placements, next.placements, func(x, y placement) bool {
-		return x.link == y.link && bytes.Equal(x.as, y.as)
+		return x.link == y.link && x.same(y.answering)
 	})
 	sameTerms := old.policy == next.policy && old.generation == next.generation &&
 		old.promiscuous == next.promiscuous
@@ -158,6 +194,9 @@ func (a *Announcer) setLocked(addr netip.Addr, next wish) bool {
 		case !known || !bytes.Equal(before.as, p.as):
 			a.serial++
 			p.serial, p.born = a.serial, a.serial
+		case before.manner != p.manner:
+			a.serial++
+			p.serial, p.born = a.serial, before.born
 		case old.generation != next.generation:
 			a.serial++
 			p.serial, p.born = a.serial, before.born
@@ -169,11 +208,10 @@ func (a *Announcer) setLocked(addr netip.Addr, next wish) bool {
 	return true
 }
 
-// answer reports whether addr is to be answered for on the link, and as which
-// Ethernet address if not as the link's own.
-func (a *Announcer) answer(addr netip.Addr, link string) (as net.HardwareAddr, ok bool) {
+// answer reports whether addr is to be answered for on the link, and how.
+func (a *Announcer) answer(addr netip.Addr, link string) (how answering, ok bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	p, ok := a.desired[addr].on(link)
-	return p.as, ok
+	return p.answering, ok
 }

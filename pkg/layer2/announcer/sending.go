@@ -42,7 +42,8 @@ func (l *loop) send(key burstKey, why occasion) (first bool) {
 	if !open {
 		return false
 	}
-	if as, ok := l.a.answer(key.addr, key.port.link); !ok || as != nil {
+	how, ok := l.a.answer(key.addr, key.port.link)
+	if !ok || !how.announces() && !(why == defends && how.defends()) {
 		return false
 	}
 	if !p.sendAnnouncement(key.addr) {

@@ -37,13 +37,14 @@ type Announcement struct {
 	// the link's own Ethernet address.
 	Generation uint64
 	As         net.HardwareAddr
+	Manner     Manner
 	// Since is when answering began on the link as it is now: a link that comes
 	// back starts anew, a new generation does not. It is zero while there is a
 	// Problem.
 	Since time.Time
 	// Announced is when the first frame of the first burst was sent, anew for a
-	// new generation and for a link that comes back. It is zero before, and while
-	// standing in.
+	// new generation and for a link that comes back. It is zero before, while standing
+	// in, and while the manner is not Openly.
 	Announced time.Time
 	// Problem is empty while requests are answered.
 	Problem Problem
@@ -69,7 +70,13 @@ func (a *Announcer) State() []Announcement {
 // announcementLocked describes one placement. The caller holds a.mu.
 func (a *Announcer) announcementLocked(addr netip.Addr, w wish, p placement) Announcement {
 	key := portKey{neighbor.ProtocolOf(addr), p.link}
-	out := Announcement{Addr: addr, Link: p.link, Generation: w.generation, As: slices.Clone(p.as)}
+	out := Announcement{
+		Addr:       addr,
+		Link:       p.link,
+		Generation: w.generation,
+		As:         slices.Clone(p.as),
+		Manner:     p.manner,
+	}
 	if live, ok := a.live[burstKey{key, addr}]; ok && live.serial == p.serial {
 		out.Since, out.Announced = live.since, live.announced
 		return out

@@ -30,6 +30,9 @@ const (
 	// Stalled: a good request that is not answered because this process was
 	// stalled. See [Announcer.Suspended].
 	Stalled
+	// LeftToOwner: a good request to all hosts for an address for which this node only
+	// lingers. Its owner answers.
+	LeftToOwner
 	// Answered: a good request for an announced address.
 	Answered
 
@@ -45,6 +48,7 @@ var verdictNames = [verdictCount]string{
 	ForeignClaim: "foreign_claim",
 	MemberClaim:  "member_claim",
 	Stalled:      "stalled",
+	LeftToOwner:  "left_to_owner",
 	Answered:     "answered",
 }
 

@@ -57,9 +57,10 @@ func arpFrame(op arp.Operation, sender, target Binding, from, to net.HardwareAdd
 	return envelope(to, from, ethernet.EtherTypeARP, b)
 }
 
-// arpReply answers a request: its target is at as.
-func (p Packet) arpReply(as, from net.HardwareAddr) ([]byte, error) {
-	return arpFrame(arp.OperationReply, Binding{IP: p.Target, MAC: as}, p.Sender, from, p.Sender.MAC)
+// arpReply answers a request.
+func (p Packet) arpReply(with Answer) ([]byte, error) {
+	who := Binding{IP: p.Target, MAC: with.As}
+	return arpFrame(arp.OperationReply, who, p.Sender, with.From, p.Sender.MAC)
 }
 
 // arpAnnouncement is a request and a reply, both broadcast and both saying where the

@@ -118,12 +118,13 @@ func linkLayerAddress(
 // answer carries our link-layer address; a host that missed the burst then learns the
 // new place of the address at once. A stand-in is a proxy and leaves it unset, so that
 // the owner's word counts more (RFC 4861 7.2.8).
-func (p Packet) ndpReply(as, from net.HardwareAddr) ([]byte, error) {
+// So does one that yields.
+func (p Packet) ndpReply(with Answer) ([]byte, error) {
 	reply := advertising{
-		who:      Binding{IP: p.Target, MAC: as},
-		from:     from,
+		who:      Binding{IP: p.Target, MAC: with.As},
+		from:     with.From,
 		to:       p.Sender,
-		override: bytes.Equal(as, from),
+		override: bytes.Equal(with.As, with.From) && !with.Yields,
 	}
 	if p.IsProbe() {
 		reply.to = toAllNodes

@@ -234,7 +234,7 @@ func TestWhatIsSentIsRead(t *testing.T) {
 				t.Errorf("asked %s for %s: %+v, %v", story, other, asked, err)
 				continue
 			}
-			reply, err := asked.Reply(clientMAC, clientMAC)
+			reply, err := asked.Reply(Answer{As: clientMAC, From: clientMAC})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -306,7 +306,7 @@ func FuzzParse(f *testing.F) {
 		if p.Op != Request {
 			return
 		}
-		reply, err := p.Reply(ourMAC, ourMAC)
+		reply, err := p.Reply(Answer{As: ourMAC, From: ourMAC})
 		if err != nil {
 			t.Fatal(err)
 		}

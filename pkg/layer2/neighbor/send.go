@@ -27,14 +27,22 @@ func (q Question) Frame() ([]byte, error) {
 	return q.solicitationFrame()
 }
 
-// Reply returns the frame that answers a request: the target is at as. It is sent by
-// the Ethernet address from, which is another one when its host stands in for the
-// owner.
-func (p Packet) Reply(as, from net.HardwareAddr) ([]byte, error) {
+// Answer is what a request is answered with.
+type Answer struct {
+	// As is where the target is said to be. From sends the answer: it is another one when
+	// its host stands in for the owner.
+	As, From net.HardwareAddr
+	// Yields is set when the answer must not replace what a host knows already: for IPv6
+	// it has no Override flag. ARP has nothing of the kind.
+	Yields bool
+}
+
+// Reply returns the frame that answers a request.
+func (p Packet) Reply(with Answer) ([]byte, error) {
 	if p.Target.Is4() {
-		return p.arpReply(as, from)
+		return p.arpReply(with)
 	}
-	return p.ndpReply(as, from)
+	return p.ndpReply(with)
 }
 
 // Beyond is to whom the last frame of an announcement goes, which passes bridges that

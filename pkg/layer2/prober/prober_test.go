@@ -149,7 +149,7 @@ func (s *wireSocket) TrySend(frame []byte) error {
 	if err != nil {
 		return err
 	}
-	reply, err := question.Reply(mac, mac)
+	reply, err := question.Reply(neighbor.Answer{As: mac, From: mac})
 	if err != nil {
 		return err
 	}
