@@ -180,7 +180,7 @@ func (e everywhere) Start(ctx context.Context) error { return e(ctx) }
 func (everywhere) NeedLeaderElection() bool { return false }
 
 func managerOptions(s processSettings) ctrl.Options {
-	options := kube.ManagerOptions(s.Kube)
+	options := kube.ManagerOptions()
 	options.LeaderElection = s.Elect
 	options.LeaderElectionID = "berth-controller"
 	options.LeaderElectionNamespace = s.Kube.Namespace

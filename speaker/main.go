@@ -249,7 +249,7 @@ func begin(
 }
 
 func managerOptions(s processSettings) ctrl.Options {
-	options := kube.ManagerOptions(s.Kube)
+	options := kube.ManagerOptions()
 	loadBalancers := fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer))
 	options.Cache.ByObject = map[client.Object]cache.ByObject{
 		// A Service that is no longer of type LoadBalancer leaves the cache

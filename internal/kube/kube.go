@@ -87,7 +87,7 @@ func Scheme() *runtime.Scheme {
 }
 
 // ManagerOptions returns the manager's options that both binaries share.
-func ManagerOptions(s Settings) ctrl.Options {
+func ManagerOptions() ctrl.Options {
 	options := ctrl.Options{
 		Scheme:                 Scheme(),
 		HealthProbeBindAddress: "0", // Health answers before the manager starts

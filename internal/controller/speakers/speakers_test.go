@@ -342,7 +342,7 @@ func TestNodesThatBecomeNotReadyAreLookedAt(t *testing.T) {
 // TestCachedNodesTellSinceWhenTheyAreNotReady: what the cache drops of a node
 // would be missed here without an error.
 func TestCachedNodesTellSinceWhenTheyAreNotReady(t *testing.T) {
-	transform := kube.ManagerOptions(kube.Settings{}).Cache.DefaultTransform
+	transform := kube.ManagerOptions().Cache.DefaultTransform
 	out, err := transform(node(corev1.ConditionUnknown, noon))
 	if err != nil {
 		t.Fatal(err)

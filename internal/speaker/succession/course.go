@@ -11,6 +11,7 @@ import "time"
 // State is how far a speaker is with giving way.
 type State int
 
+// The states of a speaker.
 const (
 	// Working: the speaker does everything.
 	Working State = iota
@@ -28,6 +29,7 @@ const (
 // Event is what a speaker hears.
 type Event int
 
+// What a speaker hears.
 const (
 	// Met: a successor has connected, which prepares itself.
 	Met Event = iota
@@ -50,6 +52,7 @@ const (
 // Act is what a speaker is to do.
 type Act int
 
+// What a course may ask of a speaker.
 const (
 	// Nothing is to be done.
 	Nothing Act = iota
