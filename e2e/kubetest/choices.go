@@ -124,6 +124,18 @@ func (s selection) focus() []string {
 	return out
 }
 
+// applied returns the framework's configuration with the choices in focus, unless something else was asked
+// for, and reports whether they are.
+func (s selection) applied(asked, framework types.SuiteConfig) (config types.SuiteConfig, chosen bool) {
+	if len(asked.FocusStrings) > 0 {
+		return framework, false
+	}
+	framework.FocusStrings = s.focus()
+	// The framework would skip what needs a feature, load balancers too.
+	framework.SkipStrings = asked.SkipStrings
+	return framework, true
+}
+
 // reportChoices has a table printed when all tests have ended: what became of each, or why it was left out.
 // A choice that is not the name of exactly one test is a failure.
 func (s selection) reportChoices() {

@@ -60,6 +60,26 @@ func TestSelection(t *testing.T) {
 	}
 }
 
+// TestApplied: who asks for certain tests gets these, and who asks for none gets the choices, without those
+// that are to be skipped.
+func TestApplied(t *testing.T) {
+	s := selection{announcedBy: byLayer2}
+	byFramework := types.SuiteConfig{SkipStrings: []string{"Feature"}}
+	if got, chosen := s.applied(types.SuiteConfig{}, byFramework); !chosen ||
+		!slices.Equal(got.FocusStrings, s.focus()) || len(got.SkipStrings) > 0 {
+		t.Errorf("nothing asked: %t, focus on %q without %q", chosen, got.FocusStrings, got.SkipStrings)
+	}
+	asked := types.SuiteConfig{SkipStrings: []string{"UDP"}}
+	if got, chosen := s.applied(asked, byFramework); !chosen ||
+		!slices.Equal(got.SkipStrings, asked.SkipStrings) {
+		t.Errorf("some to be skipped: %t, without %q", chosen, got.SkipStrings)
+	}
+	asked = types.SuiteConfig{FocusStrings: []string{"source ranges"}}
+	if got, chosen := s.applied(asked, asked); chosen || !slices.Equal(got.FocusStrings, asked.FocusStrings) {
+		t.Errorf("some asked for: %t, focus on %q", chosen, got.FocusStrings)
+	}
+}
+
 // TestLines: each choice has a line with its outcome, and its first reason.
 func TestLines(t *testing.T) {
 	s := selection{announcedBy: byLayer2}

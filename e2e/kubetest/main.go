@@ -76,12 +76,10 @@ func main() {
 	}
 	framework.AfterReadingAllFlags(&framework.TestContext)
 	gomega.RegisterFailHandler(framework.Fail)
+	asked, _ := ginkgo.GinkgoConfiguration()
 	suite, reporter := framework.CreateGinkgoConfig()
-	if flag.Lookup("ginkgo.focus").Value.String() == "" {
-		suite.FocusStrings = s.focus()
-		if flag.Lookup("ginkgo.skip").Value.String() == "" {
-			suite.SkipStrings = nil // the framework would skip whatever needs a feature, load balancers too
-		}
+	suite, chosen := s.applied(asked, suite)
+	if chosen {
 		s.reportChoices()
 	}
 	ginkgo.RunSpecs(&failed, "Kubernetes' tests of load balancers", suite, reporter)
