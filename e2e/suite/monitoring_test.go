@@ -33,6 +33,7 @@ const fasterAlerts = 15
 // TestAlerts: a Prometheus that scrapes Berth and evaluates its alerts as `manifests/monitoring` says sees
 // the cluster break in several ways. Each time exactly the right alert fires, and clears afterwards.
 func TestAlerts(t *testing.T) {
+	fullOnly(t, "three minutes of faults; TestAlertsFireAndClear in tools/monitoring judges every alert")
 	if _, err := exec.LookPath("prometheus"); err != nil {
 		t.Fatal("needs Prometheus: `make deps` installs it")
 	}
