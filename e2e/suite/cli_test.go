@@ -74,6 +74,7 @@ func serviceOf(name string) string {
 
 // TestCLI: each command of kubectl-berth tells of the real cluster what is the case there.
 func TestCLI(t *testing.T) {
+	needs(t, ipv4, "what the commands say does not depend on the family")
 	b := buildBerth(t)
 	router(t, peering.Router{Host: lab.HostRouter, Dynamic: true})
 	apply(t, peering.Peer{Name: "first-v4", Address: lab.RouterAddresses.V4}.Manifest())
@@ -111,7 +112,7 @@ func TestCLI(t *testing.T) {
 		b.says(t, 0, "explain peer/first-v4", "BGPAdvertisement told")
 	})
 	t.Run("the successor is who takes over", func(t *testing.T) { checkSuccessor(t, b, addr, owner) })
-	t.Run("routes are those that speakers send", func(t *testing.T) { checkRoutes(t, b) })
+	t.Run("routes are those that speakers send", func(t *testing.T) { checkTold(t, b) })
 	t.Run("what may not be read is said", func(t *testing.T) { checkReader(t, b, addr) })
 }
 
@@ -132,8 +133,8 @@ func checkSuccessor(t *testing.T, b berth, addr, owner string) {
 	b.says(t, 0, "explain "+addr, "NodeCordoned")
 }
 
-// checkRoutes compares the routes that are computed with how many each session sends.
-func checkRoutes(t *testing.T, b berth) {
+// checkTold compares the routes that are computed with how many each session sends.
+func checkTold(t *testing.T, b berth) {
 	var routes struct {
 		Items []struct{ Node, Peer, Prefix string }
 	}
