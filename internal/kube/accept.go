@@ -28,7 +28,7 @@ type newestWins struct {
 // boundedConn is a connection that counts until it is closed.
 type boundedConn struct {
 	net.Conn
-	source netip.Prefix
+	source source
 	closed func()
 	once   sync.Once
 }
@@ -45,14 +45,14 @@ func (l *newestWins) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &boundedConn{Conn: conn, source: sourceOf(conn.RemoteAddr())}
+	c := &boundedConn{Conn: conn, source: sourceOf(conn.RemoteAddr(), conn.LocalAddr())}
 	c.closed = func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.open = slices.DeleteFunc(l.open, func(o *boundedConn) bool { return o == c })
 	}
 	l.mu.Lock()
-	var sources []netip.Prefix
+	var sources []source
 	for _, o := range l.open {
 		sources = append(sources, o.source)
 	}
@@ -68,47 +68,68 @@ func (l *newestWins) Accept() (net.Conn, error) {
 	return c, nil
 }
 
+// A source is whom a connection counts for.
+type source struct {
+	addr netip.Addr
+	// network is addr itself, or with IPv6 its /64, of which a single host may have
+	// all addresses.
+	network netip.Prefix
+}
+
 // tooOld returns which of the open connections, by their sources and oldest first,
-// has to go for a new one; -1 when there is room. It is the oldest of the same
-// source when that has as many as it may, else the oldest of the source that has
-// most, of several such the one that has been there longest.
-func tooOld(open []netip.Prefix, source netip.Prefix, b bounds) int {
-	count := map[netip.Prefix]int{}
+// has to go for a new one; -1 when there is room. It is one of the same network when
+// that has as many as it may, else one of the network that has most, of several such
+// the one that has been there longest. In that network it is the oldest of the
+// address that has most: a stranger must not close the connections of the hosts that
+// share a LAN with it.
+func tooOld(open []source, newest source, b bounds) int {
+	ofNetwork, ofAddr := map[netip.Prefix]int{}, map[netip.Addr]int{}
 	for _, s := range open {
-		count[s]++
+		ofNetwork[s.network]++
+		ofAddr[s.addr]++
 	}
-	if count[source] >= b.source {
-		return slices.Index(open, source)
-	}
-	if len(open) < b.all {
-		return -1
+	crowded := newest.network
+	if ofNetwork[crowded] < b.source {
+		if len(open) < b.all {
+			return -1
+		}
+		crowded = open[0].network
+		for _, s := range open {
+			if ofNetwork[s.network] > ofNetwork[crowded] {
+				crowded = s.network
+			}
+		}
 	}
 	out := -1
 	for i, s := range open {
-		if out < 0 || count[s] > count[open[out]] {
+		if s.network == crowded && (out < 0 || ofAddr[s.addr] > ofAddr[open[out].addr]) {
 			out = i
 		}
 	}
 	return out
 }
 
-// sourceOf returns whom a connection from a remote address counts for.
-func sourceOf(remote net.Addr) netip.Prefix {
-	tcp, ok := remote.(*net.TCPAddr)
+// sourceOf returns whom a connection between two addresses counts for. One from the
+// host itself, such as its kubelet's, has nothing to do with its LAN.
+func sourceOf(remote, local net.Addr) source {
+	from, ok := remote.(*net.TCPAddr)
 	if !ok {
-		return netip.Prefix{}
+		return source{}
 	}
-	return sourceOfAddr(tcp.AddrPort().Addr())
+	s := sourceOfAddr(from.AddrPort().Addr())
+	if to, ok := local.(*net.TCPAddr); ok && to.AddrPort().Addr().Unmap().WithZone("") == s.addr {
+		s.network = netip.PrefixFrom(s.addr, s.addr.BitLen())
+	}
+	return s
 }
 
-// sourceOfAddr returns whom an address counts for: an IPv4 address, or a network of
-// IPv6, of which a single host may have all addresses.
-func sourceOfAddr(addr netip.Addr) netip.Prefix {
+// sourceOfAddr returns whom an address counts for.
+func sourceOfAddr(addr netip.Addr) source {
 	addr = addr.Unmap().WithZone("")
 	bits := addr.BitLen()
 	if addr.Is6() && !addr.IsLinkLocalUnicast() {
 		bits = 64
 	}
-	prefix, _ := addr.Prefix(bits) // the zero Prefix of no address
-	return prefix
+	network, _ := addr.Prefix(bits) // the zero Prefix of no address
+	return source{addr, network}
 }

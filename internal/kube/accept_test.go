@@ -30,9 +30,41 @@ func TestWhichConnectionGoesForANewOne(t *testing.T) {
 		{"all have as many: the oldest", "abcd", "e", 0},
 		{"its own goes first, whoever has most", "abba", "a", 0},
 	} {
-		var open []netip.Prefix
-		named := func(r rune) netip.Prefix {
-			return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(r)}), 32)
+		var open []source
+		named := func(r rune) source { return sourceOfAddr(netip.AddrFrom4([4]byte{192, 0, 2, byte(r)})) }
+		for _, r := range test.open {
+			open = append(open, named(r))
+		}
+		if got := tooOld(open, named(rune(test.comes[0])), b); got != test.want {
+			t.Errorf("%s: number %d goes, want %d", test.story, got, test.want)
+		}
+	}
+}
+
+// TestOfANetworkTheAddressWithMostGoesFirst: a host of the LAN does not close the
+// connections of its neighbours, which are in the same /64.
+func TestOfANetworkTheAddressWithMostGoesFirst(t *testing.T) {
+	b := bounds{source: 4, all: 6}
+	for _, test := range []struct {
+		story string
+		open  string // hosts of one network, in capitals of another, oldest first
+		comes string
+		want  int
+	}{
+		{"there is room in the network", "abA", "c", -1},
+		{"the network is full: the oldest of who has most", "abbb", "a", 1},
+		{"also when that one comes itself", "abbb", "b", 1},
+		{"and when somebody comes who has none", "abbb", "c", 1},
+		{"all have as many: the oldest", "abcd", "e", 0},
+		{"another network does not matter", "aBBabb", "c", 0},
+		{"all are there: of the network with most who has most there", "AabbbC", "D", 2},
+		{"two networks have as many: the one that was first", "ABabbB", "Z", 1},
+	} {
+		var open []source
+		named := func(r rune) source {
+			network := byte(r) >> 5 & 1
+			addr := [16]byte{0xfd, 7: network, 15: byte(r)}
+			return sourceOfAddr(netip.AddrFrom16(addr))
 		}
 		for _, r := range test.open {
 			open = append(open, named(r))
@@ -48,11 +80,11 @@ func TestWhichConnectionGoesForANewOne(t *testing.T) {
 func TestBoundsHold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := bounds{source: rapid.IntRange(1, 4).Draw(t, "source"), all: rapid.IntRange(1, 8).Draw(t, "all")}
-		var open []netip.Prefix
+		var open []source
 		for range rapid.IntRange(0, 60).Draw(t, "connections") {
 			last := byte(rapid.IntRange(0, 9).Draw(t, "from"))
-			s := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, last}), 32)
-			count := map[netip.Prefix]int{}
+			s := sourceOfAddr(netip.AddrFrom4([4]byte{192, 0, 2, last}))
+			count := map[source]int{}
 			for _, o := range open {
 				count[o]++
 			}
@@ -88,13 +120,20 @@ func TestSources(t *testing.T) {
 		"fe80::1%eth0":       "fe80::1/128",
 		"fd77:0:0:1::1:2222": "fd77:0:0:1::/64",
 	} {
-		got := sourceOf(net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(remote), 1)))
-		if got != netip.MustParsePrefix(want) {
-			t.Errorf("%s counts for %s, want %s", remote, got, want)
+		to := func(addr string) net.Addr {
+			return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), 1))
+		}
+		got := sourceOf(to(remote), to("2001:db8::1:2:3:5"))
+		if got.network != netip.MustParsePrefix(want) {
+			t.Errorf("%s counts for %s, want %s", remote, got.network, want)
+		}
+		if own := sourceOf(to(remote), to(remote)); own.network.Bits() != own.addr.BitLen() ||
+			own.addr != got.addr {
+			t.Errorf("%s counts for %s on its own host", remote, own.network)
 		}
 	}
-	if sourceOf(&net.UnixAddr{}).IsValid() {
-		t.Error("a socket of another kind has a source")
+	if got := sourceOf(&net.UnixAddr{}, &net.UnixAddr{}); got != (source{}) {
+		t.Errorf("a socket of another kind counts for %v", got)
 	}
 }
 

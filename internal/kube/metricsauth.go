@@ -47,12 +47,14 @@ type pace struct {
 }
 
 // The API server is asked at most so often about tokens that were let in before,
-// about others from where somebody was let in, about one source of strangers, and
-// about all strangers.
+// about others from where somebody was let in, about one address of strangers, about
+// a network of IPv6 of which one of them may have all addresses, and about all
+// strangers.
 var (
 	paceKnown     = pace{5, 20}
 	paceNeighbour = pace{5, 20}
-	paceSource    = pace{0.5, 5}
+	paceAddress   = pace{0.5, 5}
+	paceNetwork   = pace{2, 12}
 	paceStranger  = pace{5, 20}
 )
 
@@ -72,8 +74,8 @@ type readers struct {
 	mu      sync.Mutex
 	tokens  recent[tokenHash, answered]         // that were let in once
 	refused recent[tokenHash, answered]         // that were not
-	proven  recent[netip.Prefix, time.Time]     // sources from which somebody was let in, and when
-	sources recent[netip.Prefix, *rate.Limiter] // of strangers
+	proven  recent[netip.Addr, time.Time]       // from which somebody was let in, and when
+	sources recent[netip.Prefix, *rate.Limiter] // addresses and networks of strangers
 
 	known, neighbours, strangers *rate.Limiter
 }
@@ -95,7 +97,7 @@ func newReaders(
 		log:        log,
 		tokens:     recent[tokenHash, answered]{most: maxTokens},
 		refused:    recent[tokenHash, answered]{most: maxTokens},
-		proven:     recent[netip.Prefix, time.Time]{most: maxSources},
+		proven:     recent[netip.Addr, time.Time]{most: maxSources},
 		sources:    recent[netip.Prefix, *rate.Limiter]{most: maxSources},
 		known:      paceKnown.limiter(),
 		neighbours: paceNeighbour.limiter(),
@@ -123,7 +125,7 @@ func (r *readers) only(next http.Handler) http.Handler {
 }
 
 // authorize returns the HTTP status for somebody with a token who asks for a path.
-func (r *readers) authorize(token, path string, source netip.Prefix, now time.Time) int {
+func (r *readers) authorize(token, path string, from source, now time.Time) int {
 	hash := sha256.Sum256([]byte(path + "\x00" + token))
 	if status, known := r.remembered(hash, now); known {
 		return status
@@ -133,7 +135,7 @@ func (r *readers) authorize(token, path string, source netip.Prefix, now time.Ti
 		if status, known := r.remembered(hash, now); known {
 			return status, nil
 		}
-		if !r.mayAsk(hash, source, now) {
+		if !r.mayAsk(hash, from, now) {
 			return http.StatusTooManyRequests, nil
 		}
 		// What one reader waits for is for all of them.
@@ -143,7 +145,7 @@ func (r *readers) authorize(token, path string, source netip.Prefix, now time.Ti
 		if err != nil {
 			r.log.Error("cannot authenticate a reader of metrics", "error", err)
 		}
-		return r.remember(hash, source, answered{status, now}), nil
+		return r.remember(hash, from, answered{status, now}), nil
 	})
 	return answer.(int)
 }
@@ -162,32 +164,41 @@ func (r *readers) remembered(hash tokenHash, now time.Time) (status int, known b
 }
 
 // mayAsk reports whether the API server may be asked about somebody now.
-func (r *readers) mayAsk(hash tokenHash, source netip.Prefix, now time.Time) bool {
+func (r *readers) mayAsk(hash tokenHash, from source, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if j, ok := r.tokens.get(hash, now); ok && now.Sub(j.at) < provenFor {
 		return r.known.AllowN(now, 1)
 	}
-	if was, ok := r.proven.get(source, now); ok && now.Sub(was) < provenFor {
+	if was, ok := r.proven.get(from.addr, now); ok && now.Sub(was) < provenFor {
 		return r.neighbours.AllowN(now, 1)
 	}
-	limit, ok := r.sources.get(source, now)
+	// What one address may not, it does not take from its network.
+	single, _ := from.addr.Prefix(from.addr.BitLen())
+	return r.limit(single, paceAddress, now).AllowN(now, 1) &&
+		(from.network == single || r.limit(from.network, paceNetwork, now).AllowN(now, 1)) &&
+		r.strangers.AllowN(now, 1)
+}
+
+// limit returns the limiter of an address or a network of strangers.
+func (r *readers) limit(of netip.Prefix, p pace, now time.Time) *rate.Limiter {
+	limiter, ok := r.sources.get(of, now)
 	if !ok {
-		limit = paceSource.limiter()
-		r.sources.put(source, limit, now)
+		limiter = p.limiter()
+		r.sources.put(of, limiter, now)
 	}
-	return limit.AllowN(now, 1) && r.strangers.AllowN(now, 1)
+	return limiter
 }
 
 // remember records what the API server answered about a token, and returns the status to
 // answer with. When it answered nothing, its answer before counts for a while.
-func (r *readers) remember(hash tokenHash, source netip.Prefix, answer answered) int {
+func (r *readers) remember(hash tokenHash, from source, answer answered) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch answer.status {
 	case http.StatusOK:
 		r.tokens.put(hash, answer, answer.at)
-		r.proven.put(source, answer.at, answer.at)
+		r.proven.put(from.addr, answer.at, answer.at)
 		r.refused.drop(hash)
 	case http.StatusUnauthorized, http.StatusForbidden:
 		r.tokens.drop(hash)

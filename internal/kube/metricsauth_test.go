@@ -101,7 +101,38 @@ func (a *asked) all() int {
 	return n
 }
 
-func from(addr string) netip.Prefix { return sourceOfAddr(netip.MustParseAddr(addr)) }
+func from(addr string) source { return sourceOfAddr(netip.MustParseAddr(addr)) }
+
+// TestNeighboursOfAStrangerAreHeard: a stranger comes a hundred times a second with
+// tokens of its invention. A scraper in the same /64 is let in the first time that it
+// asks, and so is one whose token is new. A stranger with all addresses of another
+// /64 does not keep out those elsewhere either.
+func TestNeighboursOfAStrangerAreHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &asked{good: map[string]bool{"first": true, "second": true, "elsewhere": true}}
+		r := newReaders(api.review, slog.New(slog.DiscardHandler))
+		flood := func(stranger func(i int) string) {
+			for i := range 2000 {
+				bad := fmt.Sprint("bad ", time.Now(), i)
+				if got := r.authorize(bad, "/metrics", from(stranger(i)), time.Now()); got == http.StatusOK {
+					t.Fatalf("a bad token: %d", got)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		flood(func(int) string { return "fd77::66" })
+		for _, token := range []string{"first", "second"} {
+			if got := r.authorize(token, "/metrics", from("fd77::100"), time.Now()); got != http.StatusOK {
+				t.Errorf("a neighbour with the token %q: %d", token, got)
+			}
+		}
+		flood(func(i int) string { return fmt.Sprintf("fd99::%x", i) })
+		got := r.authorize("elsewhere", "/metrics", from("fd78::100"), time.Now())
+		if got != http.StatusOK {
+			t.Errorf("somebody elsewhere: %d", got)
+		}
+	})
+}
 
 // TestStrangersDoNotLockScrapersOut: for two hours and a half strangers from many sources,
 // also from the scraper's own, come with tokens of their invention. A scraper that
