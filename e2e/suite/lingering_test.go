@@ -33,6 +33,7 @@ type cohort struct {
 // they know all the time; those that are still open at the end are reset then. New clients go to the new
 // owner, and stay.
 func TestLingering(t *testing.T) {
+	fullOnly(t, "two minutes; TestKernelsKeepToWhoLingers shows the core with real kernels")
 	forwarded(t)
 	apply(t, web("over", "node1", "node2", "node3"))
 	apply(t, pool("over", "10.77.0.200/32, fd77::200/128"))

@@ -226,6 +226,7 @@ func restored(t *testing.T) {
 
 // TestOpenConnectionsByBGP does the same for a client behind a router with equal routes to three nodes.
 func TestOpenConnectionsByBGP(t *testing.T) {
+	fullOnly(t, "three minutes of faults; TestOpenConnections has those of layer 2")
 	forwarded(t)
 	router(t, peering.Router{
 		Host:            lab.HostRouter,
