@@ -88,7 +88,7 @@ func TestCLI(t *testing.T) {
 		addr = address(t, "asked")
 		return strings.HasPrefix(addr, "10.77.0.23"), addr
 	})
-	owner := ownedBy(t, addr, "node1", "node2")
+	owner := ownedBy(t, addr, cluster.NodeNames()...)
 	eventually(t, 30*time.Second, "all sessions are established, and the Service is announced",
 		func() (bool, string) {
 			out, _, code := b.run(t, "services", "--service", "told")

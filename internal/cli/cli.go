@@ -61,7 +61,7 @@ func runMain(
 	case errors.Is(err, errProblems):
 		return ExitProblems
 	}
-	fmt.Fprintf(streams.ErrOut, "error: %v\n", err)
+	_, _ = fmt.Fprintf(streams.ErrOut, "error: %v\n", err) // there is nobody else to tell
 	return ExitError
 }
 
@@ -300,7 +300,7 @@ func (o *options) versions(ctx context.Context) (v1alpha1.Version, error) {
 	}
 	server, err := c.ServerVersion(ctx)
 	if err != nil {
-		fmt.Fprintf(o.streams.ErrOut, "warning: %v\n", err)
+		_, _ = fmt.Fprintf(o.streams.ErrOut, "warning: %v\n", err)
 	}
 	return f.Version(clientVersion(), server), nil
 }

@@ -286,10 +286,10 @@ func (o *options) printList(r result, now time.Time) error {
 			return err
 		}
 	} else {
-		fmt.Fprintln(o.streams.ErrOut, "No resources found.")
+		_, _ = fmt.Fprintln(o.streams.ErrOut, "No resources found.")
 	}
 	for _, remark := range r.meta.Remarks {
-		fmt.Fprintln(o.streams.ErrOut, remark)
+		_, _ = fmt.Fprintln(o.streams.ErrOut, remark)
 	}
 	if err := output.Unread(o.streams.ErrOut, r.meta.Unread, o.stderrStyle()); err != nil {
 		return err
@@ -314,7 +314,7 @@ func (o *options) watchList(ctx context.Context, l listing, want view.Filter, as
 	readable, narrow := readableOf(first, l.kinds)
 	request.Kinds = readable
 	changed := make(chan struct{}, 1)
-	follower := snapshot.Follow(ctx, c, request, narrow, func(change snapshot.Change) {
+	follower := snapshot.Follow(ctx, c, request, narrow, func(snapshot.Change) {
 		select {
 		case changed <- struct{}{}:
 		default:

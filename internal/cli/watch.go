@@ -118,14 +118,18 @@ func (o *options) watchDecisions(ctx context.Context, namespace string, asJSON b
 				continue
 			}
 			if !asJSON {
-				output.Change(o.streams.Out, d.Change)
+				if err := output.Change(o.streams.Out, d.Change); err != nil {
+					return fmt.Errorf("print: %w", err)
+				}
 				continue
 			}
 			line, err := json.Marshal(d.Change)
 			if err != nil {
 				return fmt.Errorf("print: %w", err)
 			}
-			fmt.Fprintln(o.streams.Out, string(line))
+			if _, err := fmt.Fprintln(o.streams.Out, string(line)); err != nil {
+				return fmt.Errorf("print: %w", err)
+			}
 		}
 	}
 }

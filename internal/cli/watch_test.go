@@ -39,8 +39,7 @@ func find[T client.Object](t *testing.T, objects []client.Object, name string) T
 			return typed.DeepCopyObject().(T)
 		}
 	}
-	t.Fatalf("there is no %s", name)
-	panic("unreachable")
+	panic("there is no " + name)
 }
 
 // TestAListIsWatched: it is printed, then the lines that change.

@@ -181,7 +181,7 @@ func complete(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
-	metric := parsed.Get(labels.MetricName)
+	metric := parsed.Get(metricName)
 	role := parsed.Get("role")
 	switch {
 	case role != "":
@@ -200,7 +200,7 @@ func quietCluster() map[string]string {
 	out := map[string]string{}
 	add := func(role, node, metric, values string, more ...string) {
 		b := labels.NewScratchBuilder(8)
-		b.Add(labels.MetricName, metric)
+		b.Add(metricName, metric)
 		b.Add("job", "berth")
 		b.Add("role", role)
 		b.Add("node", node)

@@ -19,6 +19,9 @@ import (
 	"github.com/berth-lb/berth/internal/metricstest"
 )
 
+// metricName is the label that holds the name of a metric.
+const metricName = "__name__"
+
 // root is that of the repository.
 var root = filepath.Join("..", "..")
 
@@ -250,7 +253,7 @@ func (v vocabulary) checkSelector(s *parser.VectorSelector) []string {
 	for _, matcher := range s.LabelMatchers {
 		values, listed := m.Values[matcher.Name]
 		switch {
-		case matcher.Name == labels.MetricName:
+		case matcher.Name == metricName:
 		case matcher.Name == "job":
 			ofJob = matcher.Type == labels.MatchEqual && matcher.Value == "berth"
 		case !slices.Contains(ofTargets, matcher.Name) && !slices.Contains(m.Labels, matcher.Name):

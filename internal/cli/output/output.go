@@ -122,7 +122,9 @@ func (f *Flags) Object(w io.Writer, o any, names []string) error {
 		var last string
 		for _, name := range names {
 			if name != last {
-				fmt.Fprintln(w, name)
+				if _, err := fmt.Fprintln(w, name); err != nil {
+					return err
+				}
 			}
 			last = name
 		}
@@ -189,7 +191,7 @@ type column struct {
 func parseColumns(format string) ([]column, error) {
 	_, spec, _ := strings.Cut(format, "=")
 	if spec == "" {
-		return nil, fmt.Errorf("--output: %s needs HEADER:PATH,...", formatCustomColumns)
+		return nil, fmt.Errorf("--output: %s needs columns, each HEADER:PATH", formatCustomColumns)
 	}
 	var out []column
 	for _, part := range strings.Split(spec, ",") {

@@ -1,6 +1,7 @@
 package output
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"io"
@@ -11,13 +12,22 @@ import (
 	"github.com/berth-lb/berth/internal/cli/v1alpha1"
 )
 
-// lines writes lines whose parts are parted by tabs, aligned.
-func lines(w io.Writer, indent string, rows [][]string) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+// text is what is printed at once, when it is whole.
+type text struct{ bytes.Buffer }
+
+// print writes the text.
+func (t *text) print(w io.Writer) error {
+	_, err := w.Write(t.Bytes())
+	return err
+}
+
+// lines adds lines whose parts are parted by tabs, aligned.
+func (t *text) lines(indent string, rows [][]string) {
+	aligned := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		fmt.Fprintln(t, indent+strings.TrimRight(strings.Join(row, "\t"), "\t"))
+		fmt.Fprintln(aligned, indent+strings.TrimRight(strings.Join(row, "\t"), "\t"))
 	}
-	return t.Flush()
+	_ = aligned.Flush() // a buffer takes everything
 }
 
 // mostProblems is how many problems a screen has.
@@ -25,18 +35,16 @@ const mostProblems = 20
 
 // Status writes the state of Berth on one screen.
 func Status(w io.Writer, s v1alpha1.Status, style Style, now time.Time) error {
-	fmt.Fprintf(w, "%s  namespace %s", style.Head("Berth: "+s.Verdict), s.Namespace)
+	var t text
+	fmt.Fprintf(&t, "%s  namespace %s", style.Head("Berth: "+s.Verdict), s.Namespace)
 	if s.Context != "" {
-		fmt.Fprintf(w, ", context %s", s.Context)
+		fmt.Fprintf(&t, ", context %s", s.Context)
 	}
-	fmt.Fprintln(w)
-	if err := lines(w, "", statusLines(s, now)); err != nil {
-		return err
-	}
-	if err := Unread(w, s.Unread, style); err != nil {
-		return err
-	}
-	return problems(w, s.Problems, style)
+	fmt.Fprintln(&t)
+	t.lines("", statusLines(s, now))
+	t.unread(s.Unread, style)
+	t.problems(s.Problems, style)
+	return t.print(w)
 }
 
 // statusLines returns a line for each part of Berth.
@@ -158,79 +166,84 @@ func tellPools(pools []v1alpha1.PoolUse) string {
 	return strings.Join(out, "; ")
 }
 
-// problems writes problems, each with the next command to type.
-func problems(w io.Writer, list []v1alpha1.Problem, style Style) error {
+// problems adds problems, each with the next command to type.
+func (t *text) problems(list []v1alpha1.Problem, style Style) {
 	if len(list) == 0 {
-		return nil
+		return
 	}
-	fmt.Fprintf(w, "\n%s\n", style.Head("PROBLEMS"))
+	fmt.Fprintf(t, "\n%s\n", style.Head("PROBLEMS"))
 	for i, p := range list {
 		if i == mostProblems {
-			fmt.Fprintf(w, "and %d more: -o yaml lists all\n", len(list)-i)
+			fmt.Fprintf(t, "and %d more: -o yaml lists all\n", len(list)-i)
 			break
 		}
-		fmt.Fprintf(w, "%s %s: %s. %s\n", style.Severity(p.Severity), p.Object, p.Reason, p.Message)
+		fmt.Fprintf(t, "%s %s: %s. %s\n", style.Severity(p.Severity), p.Object, p.Reason, p.Message)
 		if p.Command != "" {
-			fmt.Fprintf(w, "    %s\n", p.Command)
+			fmt.Fprintf(t, "    %s\n", p.Command)
 		}
 	}
-	return nil
 }
 
 // Unread writes which kinds could not be read.
 func Unread(w io.Writer, list []v1alpha1.Unread, style Style) error {
+	var t text
+	t.unread(list, style)
+	return t.print(w)
+}
+
+// unread adds which kinds could not be read.
+func (t *text) unread(list []v1alpha1.Unread, style Style) {
 	if len(list) == 0 {
-		return nil
+		return
 	}
-	fmt.Fprintf(w, "\n%s\n", style.Head("NOT READ"))
+	fmt.Fprintf(t, "\n%s\n", style.Head("NOT READ"))
 	for _, u := range list {
 		only := ""
 		if u.Namespace != "" {
 			only = " but those of namespace " + u.Namespace
 		}
-		fmt.Fprintf(w, "%s %s%s: %s. "+
-			"%s\n", style.State(v1alpha1.StepUnknown), u.Kind, only, u.Reason, u.Message)
+		fmt.Fprintf(t, "%s %s%s: %s. %s\n",
+			style.State(v1alpha1.StepUnknown), u.Kind, only, u.Reason, u.Message)
 	}
-	return nil
 }
 
 // Explanation writes an explanation, step by step.
 func Explanation(w io.Writer, e v1alpha1.Explanation, style Style, now time.Time) error {
-	fmt.Fprintf(w, "%s\n%s\n", style.Head(e.Subject), e.Summary)
+	var t text
+	fmt.Fprintf(&t, "%s\n%s\n", style.Head(e.Subject), e.Summary)
 	for i, s := range e.Steps {
 		reason := ""
 		if s.Reason != "" {
 			reason = s.Reason + ": "
 		}
-		fmt.Fprintf(w, "%s %d %s: %s%s\n", style.State(s.State), i+1, s.Title, reason, s.Text)
+		fmt.Fprintf(&t, "%s %d %s: %s%s\n", style.State(s.State), i+1, s.Title, reason, s.Text)
 		var rows [][]string
 		for _, d := range s.Details {
-			text := d.Text
+			why := d.Text
 			if d.Reason != "" {
-				text = strings.TrimSuffix(d.Reason+": "+d.Text, ": ")
+				why = strings.TrimSuffix(d.Reason+": "+d.Text, ": ")
 			}
-			rows = append(rows, []string{style.State(d.State) + " " + d.Subject, text})
+			rows = append(rows, []string{style.State(d.State) + " " + d.Subject, why})
 		}
-		if err := lines(w, "    ", rows); err != nil {
-			return err
-		}
+		t.lines("    ", rows)
 	}
 	if len(e.Events) > 0 {
-		fmt.Fprintln(w, style.Head("Last Events"))
+		fmt.Fprintln(&t, style.Head("Last Events"))
 		var rows [][]string
 		for _, ev := range e.Events {
 			rows = append(rows, []string{ago(ev.Time, now), ev.Type, ev.Reason, ev.Message})
 		}
-		if err := lines(w, "    ", rows); err != nil {
-			return err
-		}
+		t.lines("    ", rows)
 	}
-	return Unread(w, e.Unread, style)
+	t.unread(e.Unread, style)
+	return t.print(w)
 }
 
 // Change writes one line of the stream of decisions.
-func Change(w io.Writer, c v1alpha1.Change) {
-	fmt.Fprintf(w, "%s  %-28s  %-18s  %s\n", c.Time.Format(time.TimeOnly), c.Object, c.Reason, c.Message)
+func Change(w io.Writer, c v1alpha1.Change) error {
+	_, err := fmt.Fprintf(w, "%s  %-28s  %-18s  %s\n",
+		c.Time.Format(time.TimeOnly), c.Object, c.Reason, c.Message)
+	return err
 }
 
 // Version writes which versions run.
@@ -241,11 +254,11 @@ func Version(w io.Writer, v v1alpha1.Version, style Style) error {
 		{"Controller", cmp.Or(v.Controller, "unknown")},
 	}
 	for _, s := range v.Speakers {
-		text := fmt.Sprintf("%s on %s", cmp.Or(s.Version, "unknown"), counted(s.Count, "node"))
-		rows = append(rows, []string{"Speakers", text})
+		where := fmt.Sprintf("%s on %s", cmp.Or(s.Version, "unknown"), counted(s.Count, "node"))
+		rows = append(rows, []string{"Speakers", where})
 	}
-	if err := lines(w, "", rows); err != nil {
-		return err
-	}
-	return Unread(w, v.Unread, style)
+	var t text
+	t.lines("", rows)
+	t.unread(v.Unread, style)
+	return t.print(w)
 }

@@ -2,7 +2,6 @@ package view
 
 import (
 	"net/netip"
-	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
 )
@@ -28,9 +27,6 @@ func (f Filter) labelled(l map[string]string) bool {
 
 // is reports whether a name is wanted by a filter of that kind.
 func is(wanted, name string) bool { return wanted == "" || wanted == name }
-
-// among reports whether one of names is wanted by a filter of that kind.
-func among(wanted string, names []string) bool { return wanted == "" || slices.Contains(names, wanted) }
 
 // wantsService reports whether a Service is wanted.
 func (f Filter) wantsService(namespace, name string) bool {

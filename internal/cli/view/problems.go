@@ -32,7 +32,6 @@ func serviceRef(s *service) v1alpha1.Ref {
 	return v1alpha1.Ref{Kind: "service", Namespace: s.Namespace, Name: s.Name}
 }
 func poolRef(name string) v1alpha1.Ref    { return v1alpha1.Ref{Kind: "ipaddresspool", Name: name} }
-func peerRef(name string) v1alpha1.Ref    { return v1alpha1.Ref{Kind: "bgppeer", Name: name} }
 func speakerRef(name string) v1alpha1.Ref { return v1alpha1.Ref{Kind: "speaker", Name: name} }
 
 // explainService is the command that explains a Service.

@@ -97,7 +97,7 @@ func source() common.DataSourceRef {
 }
 
 // build returns a dashboard.
-func build(p page) (dashboard.Dashboard, error) {
+func build(p page) (dashboard.Dashboard, error) { //nolint:staticcheck // see the package
 	links := []cog.Builder[dashboard.DashboardLink]{
 		dashboard.NewDashboardLinkBuilder("Berth").
 			Type(dashboard.DashboardLinkTypeDashboards).
