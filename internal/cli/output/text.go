@@ -21,6 +21,9 @@ func (t *text) print(w io.Writer) error {
 	return err
 }
 
+// addf adds what is formatted.
+func (t *text) addf(format string, args ...any) { fmt.Fprintf(&t.Buffer, format, args...) }
+
 // lines adds lines whose parts are parted by tabs, aligned.
 func (t *text) lines(indent string, rows [][]string) {
 	aligned := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
@@ -36,11 +39,11 @@ const mostProblems = 20
 // Status writes the state of Berth on one screen.
 func Status(w io.Writer, s v1alpha1.Status, style Style, now time.Time) error {
 	var t text
-	fmt.Fprintf(&t, "%s  namespace %s", style.Head("Berth: "+s.Verdict), s.Namespace)
+	t.addf("%s  namespace %s", style.Head("Berth: "+s.Verdict), s.Namespace)
 	if s.Context != "" {
-		fmt.Fprintf(&t, ", context %s", s.Context)
+		t.addf(", context %s", s.Context)
 	}
-	fmt.Fprintln(&t)
+	t.addf("\n")
 	t.lines("", statusLines(s, now))
 	t.unread(s.Unread, style)
 	t.problems(s.Problems, style)
@@ -171,15 +174,15 @@ func (t *text) problems(list []v1alpha1.Problem, style Style) {
 	if len(list) == 0 {
 		return
 	}
-	fmt.Fprintf(t, "\n%s\n", style.Head("PROBLEMS"))
+	t.addf("\n%s\n", style.Head("PROBLEMS"))
 	for i, p := range list {
 		if i == mostProblems {
-			fmt.Fprintf(t, "and %d more: -o yaml lists all\n", len(list)-i)
+			t.addf("and %d more: -o yaml lists all\n", len(list)-i)
 			break
 		}
-		fmt.Fprintf(t, "%s %s: %s. %s\n", style.Severity(p.Severity), p.Object, p.Reason, p.Message)
+		t.addf("%s %s: %s. %s\n", style.Severity(p.Severity), p.Object, p.Reason, p.Message)
 		if p.Command != "" {
-			fmt.Fprintf(t, "    %s\n", p.Command)
+			t.addf("    %s\n", p.Command)
 		}
 	}
 }
@@ -196,13 +199,13 @@ func (t *text) unread(list []v1alpha1.Unread, style Style) {
 	if len(list) == 0 {
 		return
 	}
-	fmt.Fprintf(t, "\n%s\n", style.Head("NOT READ"))
+	t.addf("\n%s\n", style.Head("NOT READ"))
 	for _, u := range list {
 		only := ""
 		if u.Namespace != "" {
 			only = " but those of namespace " + u.Namespace
 		}
-		fmt.Fprintf(t, "%s %s%s: %s. %s\n",
+		t.addf("%s %s%s: %s. %s\n",
 			style.State(v1alpha1.StepUnknown), u.Kind, only, u.Reason, u.Message)
 	}
 }
@@ -210,13 +213,13 @@ func (t *text) unread(list []v1alpha1.Unread, style Style) {
 // Explanation writes an explanation, step by step.
 func Explanation(w io.Writer, e v1alpha1.Explanation, style Style, now time.Time) error {
 	var t text
-	fmt.Fprintf(&t, "%s\n%s\n", style.Head(e.Subject), e.Summary)
+	t.addf("%s\n%s\n", style.Head(e.Subject), e.Summary)
 	for i, s := range e.Steps {
 		reason := ""
 		if s.Reason != "" {
 			reason = s.Reason + ": "
 		}
-		fmt.Fprintf(&t, "%s %d %s: %s%s\n", style.State(s.State), i+1, s.Title, reason, s.Text)
+		t.addf("%s %d %s: %s%s\n", style.State(s.State), i+1, s.Title, reason, s.Text)
 		var rows [][]string
 		for _, d := range s.Details {
 			why := d.Text
@@ -228,7 +231,7 @@ func Explanation(w io.Writer, e v1alpha1.Explanation, style Style, now time.Time
 		t.lines("    ", rows)
 	}
 	if len(e.Events) > 0 {
-		fmt.Fprintln(&t, style.Head("Last Events"))
+		t.addf("%s\n", style.Head("Last Events"))
 		var rows [][]string
 		for _, ev := range e.Events {
 			rows = append(rows, []string{ago(ev.Time, now), ev.Type, ev.Reason, ev.Message})
