@@ -188,7 +188,12 @@ func TestIngress(t *testing.T) {
 	v4 := ways[:2]
 	t.Run("websocket", func(t *testing.T) { checkWebsocket(t, v4) })
 	for _, f := range ingressFaults() {
-		t.Run(f.name, func(t *testing.T) { f.check(t, v4) })
+		t.Run(f.name, func(t *testing.T) {
+			if f.slow != "" {
+				fullOnly(t, f.slow)
+			}
+			f.check(t, v4)
+		})
 	}
 }
 
@@ -403,6 +408,8 @@ type ingressFault struct {
 	mend  func(t *testing.T, victim string)
 	// limit is how long a client may have no answer.
 	limit time.Duration
+	// slow says why only the full suite has it; "" if every suite has.
+	slow string
 }
 
 func ingressFaults() []ingressFault {
@@ -416,6 +423,7 @@ func ingressFaults() []ingressFault {
 			},
 			mend:  nothing,
 			limit: fewLost,
+			slow:  "half a minute; kube-proxy and the controller do the work, and speakers see endpoints go in TestBGP",
 		},
 		{
 			name: "node of ingress drained",
@@ -429,6 +437,7 @@ func ingressFaults() []ingressFault {
 				}
 			},
 			limit: fewLost,
+			slow:  "20 s; TestFailover drains nodes",
 		},
 		{
 			name: "node of ingress crashed",

@@ -32,6 +32,8 @@ type disturbance struct {
 	lasts      time.Duration // how long connections are looked at
 	takesPods  bool          // pods on the node end
 	movesOwned bool          // what the node owns, or the routes to it, are elsewhere afterwards
+	// slow says why only the full suite has it; "" if every suite has.
+	slow string
 }
 
 // planned reports whether the node is well and all is in order.
@@ -83,6 +85,7 @@ func disturbances() []disturbance {
 			lasts:      12 * time.Second,
 			takesPods:  true,
 			movesOwned: true,
+			slow:       "a quarter of a minute; a cordon breaks the same connections",
 		},
 		{
 			name:       "crash",
@@ -91,6 +94,7 @@ func disturbances() []disturbance {
 			lasts:      15 * time.Second,
 			takesPods:  true,
 			movesOwned: true,
+			slow:       "half a minute; TestFailover crashes nodes",
 		},
 	}
 }
@@ -101,9 +105,17 @@ func TestOpenConnections(t *testing.T) {
 	forwarded(t)
 	for _, policy := range []string{"Cluster", "Local"} {
 		t.Run("layer 2, "+policy, func(t *testing.T) {
+			if policy == "Local" {
+				fullOnly(t, "a minute; the same is tried with traffic policy Cluster")
+			}
 			addresses := eightOf(t, policy)
 			for _, d := range disturbances() {
-				t.Run(d.name, func(t *testing.T) { checkOpenOnLAN(t, d, policy, addresses) })
+				t.Run(d.name, func(t *testing.T) {
+					if d.slow != "" {
+						fullOnly(t, d.slow)
+					}
+					checkOpenOnLAN(t, d, policy, addresses)
+				})
 			}
 		})
 	}

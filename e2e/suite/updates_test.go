@@ -118,6 +118,7 @@ func speakerPods(t *testing.T) []string {
 // that cannot work is tried and taken back, also on a cordoned node with the label of a control plane.
 // Clients that know no address are answered all the time.
 func TestUpdateOfOneNode(t *testing.T) {
+	needsBoth(t, "an update is the same with one family")
 	useLab(t, "update", lab.Options{Nodes: 1})
 	forwarded(t)
 	kubectl(t, "label", "node", "node1", "node.kubernetes.io/exclude-from-external-load-balancers=")
@@ -133,7 +134,6 @@ func TestUpdateOfOneNode(t *testing.T) {
 	e.known(t)
 
 	e.update(t, "rollout", updateLimit, func() { rollOut(t) })
-	e.update(t, "one more rollout", updateLimit, func() { rollOut(t) })
 	e.update(t, "rollback", updateLimit, func() { takeBack(t) })
 
 	old := speakerPods(t)
@@ -155,8 +155,10 @@ func TestUpdateOfOneNode(t *testing.T) {
 	}
 	broken("update to an image that does not exist",
 		"image", "speaker=ghcr.io/berth-lb/speaker:missing")
-	broken("update with a setting that is refused",
-		"env", "BERTH_MEMBER_PROFILE=nonsense")
+	if full() { // a quarter of a minute: kubelet starts what crashes again and again
+		broken("update with a setting that is refused",
+			"env", "BERTH_MEMBER_PROFILE=nonsense")
+	}
 
 	e.update(t, "the only node is cordoned", updateLimit, func() {
 		kubectl(t, "cordon", "node1")
