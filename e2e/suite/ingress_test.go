@@ -423,7 +423,7 @@ func ingressFaults() []ingressFault {
 			},
 			mend:  nothing,
 			limit: fewLost,
-			slow:  "half a minute; kube-proxy and the controller do the work, and speakers see endpoints go in TestBGP",
+			slow:  "half a minute; TestBGP has pods of a Local Service come and go",
 		},
 		{
 			name: "node of ingress drained",

@@ -76,8 +76,9 @@ func TestAnswersAreReconciledBeforeAllIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
 		localService(w)
-		w.proxy.Store(true)
 		w.look()
+		w.proxy.Store(true)
+		time.Sleep(proxyInterval)
 		synctest.Wait()
 		if w.proxyAnswers.Load() != 1 {
 			t.Fatal("the proxy has not answered")
