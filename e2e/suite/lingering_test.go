@@ -40,6 +40,9 @@ func TestLingering(t *testing.T) {
 	kubectl(t, "rollout", "status", "deployment/over", "--timeout=60s")
 	apply(t, echo("over", "over", "externalTrafficPolicy: Cluster"))
 	addresses := addressesOf(t, "over")
+	for _, addr := range addresses {
+		served(t, addr.String())
+	}
 	for _, host := range []string{lab.HostClient, lab.HostRouter, lab.HostStranger, lab.HostControlPlane} {
 		verifiesOften(t, host)
 	}
@@ -219,19 +222,14 @@ func checkLingering(t *testing.T, addresses []netip.Addr) {
 	if got := askedBy(t, lab.HostStranger, v4); len(got) != 1 || got[0] == former {
 		t.Errorf("%v answer who asks all, want the new owner alone", got)
 	}
+	forget(t, lab.HostStranger)
 	fresh := opens(t, "of a new client", lab.HostStranger, addresses, 50)
 	half := at.Add(lingerFor / 2)
 	time.Sleep(time.Until(half))
 	short.judge(t, "with lingerPeriod, while it lasts", watch.Open, at, time.Now())
 	short.ends()
 	forgotten := time.Now()
-	for _, family := range []string{"-4", "-6"} {
-		_, err := cluster.Host(lab.HostControlPlane).Exec(t.Context(),
-			"ip", family, "neigh", "flush", "dev", "eth0")
-		if err != nil {
-			t.Log(err) // entries come back as soon as they are gone
-		}
-	}
+	forget(t, lab.HostControlPlane)
 	time.Sleep(time.Until(at.Add(lingerFor - 3*time.Second)))
 	now := time.Now()
 	long.judge(t, "with lingerPeriod, while it lasts", watch.Open, at, now)
@@ -253,6 +251,17 @@ func checkLingering(t *testing.T, addresses []netip.Addr) {
 	}
 	if got := conflicts(t, addresses...); len(got) > 0 {
 		t.Errorf("conflicts: %v", got)
+	}
+}
+
+// forget has a host drop what its neighbour cache has.
+func forget(t *testing.T, host string) {
+	t.Helper()
+	for _, family := range []string{"-4", "-6"} {
+		_, err := cluster.Host(host).Exec(t.Context(), "ip", family, "neigh", "flush", "dev", "eth0")
+		if err != nil {
+			t.Log(err) // entries come back as soon as they are gone
+		}
 	}
 }
 
