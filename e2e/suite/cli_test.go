@@ -139,7 +139,8 @@ func checkSuccessor(t *testing.T, b berth, addr, owner string) {
 func checkTold(t *testing.T, b berth) {
 	eventually(t, 15*time.Second, "each session sends the routes that are computed", func() (bool, string) {
 		planned, sent := plannedRoutes(t, b), sentRoutes(t, b)
-		return len(planned) > 0 && maps.Equal(planned, sent), fmt.Sprintf("%v computed, %v sent", planned, sent)
+		seen := fmt.Sprintf("%v computed, %v sent", planned, sent)
+		return len(planned) > 0 && maps.Equal(planned, sent), seen
 	})
 }
 
