@@ -269,7 +269,7 @@ func (f *Facts) presenceStep(name string) v1alpha1.Step {
 	if r, absent := f.reports[name]; absent {
 		step.State, step.Reason = v1alpha1.StepProblem, string(r.Reason)
 		step.Text = fmt.Sprintf("as %s by %d of %d since %s (%s)", r.Presence, len(r.By), r.Of,
-			Ago(r.Since.Time, f.Taken), strings.Join(r.By[:min(len(r.By), mostNamed)], ", "))
+			Ago(r.Since.Time, f.Taken), firstNamed(r.By))
 	}
 	return step
 }
@@ -444,4 +444,12 @@ func (f *Facts) HolderOf(addr netip.Addr) v1alpha1.Ref {
 		return serviceRef(holders[0])
 	}
 	return v1alpha1.Ref{}
+}
+
+// firstNamed names the first of many, and says how many more there are.
+func firstNamed(names []string) string {
+	if len(names) <= mostNamed {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:mostNamed], ", "), len(names)-mostNamed)
 }

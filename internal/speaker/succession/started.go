@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 )
 
 // A kubelet asks for readiness and liveness by HTTP, at a port of the node. In an update
 // the former speaker has that port, and would answer for its successor. So the startup
 // probe runs this program in the successor's container, which asks the process of this
 // container and no other: both have one namespace of processes.
+
+// acceptPause is how long [SayStarted] waits after a connection that it could not accept.
+const acceptPause = 100 * time.Millisecond
 
 // startedName returns the name of the socket by which the speaker of this container says
 // that it has begun.
@@ -46,6 +50,12 @@ func sayStarted(ctx context.Context, name string) error {
 		}
 		if err == nil { // that it connects is the answer
 			_ = conn.Close()
+			continue
+		}
+		select { // out of files, perhaps: it may work a moment later
+		case <-ctx.Done():
+			return nil
+		case <-time.After(acceptPause):
 		}
 	}
 }
