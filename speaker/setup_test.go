@@ -88,6 +88,11 @@ func TestHeartbeatsOfNodesWakeNobody(t *testing.T) {
 		}
 		return n
 	}
+	kubelet := func(ready corev1.ConditionStatus) *corev1.Node {
+		n := node("node1")
+		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready}}
+		return n
+	}
 	labelled := node("node1")
 	labelled.Labels = map[string]string{v1beta1.LabelExcludeNode: ""}
 	cordoned := node("node1")
@@ -99,6 +104,10 @@ func TestHeartbeatsOfNodesWakeNobody(t *testing.T) {
 	}{
 		{"a heartbeat", unavailable(corev1.ConditionFalse), unavailable(corev1.ConditionFalse), false},
 		{"its network is lost", unavailable(corev1.ConditionFalse), unavailable(corev1.ConditionTrue), true},
+		{"its kubelet is not heard", kubelet(corev1.ConditionTrue), kubelet(corev1.ConditionUnknown), true},
+		{"its kubelet is heard again", kubelet(corev1.ConditionUnknown), kubelet(corev1.ConditionTrue), true},
+		{"its kubelet says that it is not ready",
+			kubelet(corev1.ConditionTrue), kubelet(corev1.ConditionFalse), false},
 		{"it is excluded", node("node1"), labelled, true},
 		{"it is cordoned", node("node1"), cordoned, true},
 	} {

@@ -92,8 +92,18 @@ func TestNobodyIsHeard(t *testing.T) {
 		})
 	}
 	fmt.Printf("figure: API server back to all service proxies %.1f s\n", time.Since(start).Seconds())
-	// However long it was away, Berth watches again at once.
-	for _, n := range twenty(t, "heard", first().span(180, 199)) {
+	// However long it was away, Berth watches again at once. The controllers of Kubernetes do not: until
+	// the EndpointSlice controller has caught up, a new Service has no endpoint.
+	fresh, start := twenty(t, "heard", first().span(180, 199)), time.Now()
+	for _, n := range fresh {
+		eventually(t, 3*time.Minute, n+" has a ready endpoint", func() (bool, string) {
+			got := get(t, "get endpointslices -l kubernetes.io/service-name="+n,
+				".items[*].endpoints[*].conditions.ready")
+			return strings.Contains(got, "true"), got
+		})
+	}
+	fmt.Printf("figure: new Services to their endpoints %.1f s\n", time.Since(start).Seconds())
+	for _, n := range fresh {
 		addr := hasAddress(t, n)
 		eventually(t, 10*time.Second, addr+" is announced", func() (bool, string) {
 			return len(answers(t, addr)) > 0, "nobody answers"

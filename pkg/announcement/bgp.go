@@ -88,7 +88,8 @@ func (d BGPDecision) Route(addr netip.Addr) (route bgp.Address, ok bool) {
 //  1. A pool must contain the address, a Service must have it, and a
 //     BGPAdvertisement must select both. What is a node's own is announced by
 //     nobody.
-//  2. Some Service with the address must have a usable endpoint.
+//  2. Some Service with the address must have a usable endpoint, or one of which the
+//     control plane does not know whether it is (see [Unheard]).
 //  3. This node must be selected by such an advertisement, have a network, and
 //     have a usable endpoint of every Service whose externalTrafficPolicy is
 //     Local.
@@ -190,6 +191,7 @@ func (d *BGPDecision) announce(in BGPInput, pool *config.Pool, node Node, servic
 		d.Message = fmt.Sprintf("This node announces the address to its BGP peers, by BGPAdvertisement %s.",
 			strings.Join(by, ", "))
 	}
+	d.Message += assumed(services)
 }
 
 func labelsOf(services []Service) []labels.Set {

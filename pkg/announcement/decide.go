@@ -9,7 +9,8 @@
 //     L2Advertisement must select both. For a while after a pool was deleted whose
 //     addresses another contains, it may as well select the deleted one. What is a
 //     node's own is announced by nobody.
-//  2. Some Service with the address must have a usable endpoint.
+//  2. Some Service with the address must have a usable endpoint, or one of which the
+//     control plane does not know whether it is (see [Unheard]).
 //  3. A node is a candidate when an advertisement selects it, its speaker is
 //     present, it is neither excluded by label (where nodes without that label have
 //     had a speaker) nor without network, it has a link that may carry the address,
@@ -308,6 +309,7 @@ func Decide(in Input) Decision {
 				"for no present node shares a subnet with it there.", d.Owner, strings.Join(alone, ", "))
 		}
 	}
+	d.Message += assumed(services)
 	return d
 }
 

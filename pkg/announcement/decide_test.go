@@ -448,20 +448,22 @@ func TestParseService(t *testing.T) {
 		slices [][]discoveryv1.Endpoint
 		ready  bool
 		want   map[string]int
+		not    map[string]int // NotReady
 	}{
-		{"nothing at all", nil, false, map[string]int{}},
+		{"nothing at all", nil, false, map[string]int{}, map[string]int{}},
 		{"ready where it is said, or nothing is",
 			[][]discoveryv1.Endpoint{{at("n1", ready), at("n2", notReady)}, {at("n3", unsaid)}},
-			true, map[string]int{"n1": 1, "n3": 1}},
-		{"no node is named", [][]discoveryv1.Endpoint{{{Conditions: ready}}}, true, map[string]int{}},
+			true, map[string]int{"n1": 1, "n3": 1}, nil},
+		{"no node is named", [][]discoveryv1.Endpoint{{{Conditions: ready}}}, true, map[string]int{}, nil},
 		{"a pod that ends does not count beside one that is ready",
 			[][]discoveryv1.Endpoint{{at("n1", ready)}, {at("n1", ending), at("n2", ending)}},
-			true, map[string]int{"n1": 1}},
+			true, map[string]int{"n1": 1}, nil},
 		{"when all end, those that still answer count",
 			[][]discoveryv1.Endpoint{{at("n1", ending), at("n2", ended)}, {at("n3", notReady)}},
-			true, map[string]int{"n1": 1}},
+			true, map[string]int{"n1": 1}, nil},
 		{"when none answers, none counts",
-			[][]discoveryv1.Endpoint{{at("n1", ended), at("n2", notReady)}}, false, map[string]int{}},
+			[][]discoveryv1.Endpoint{{at("n1", ended), at("n2", notReady)}},
+			false, map[string]int{}, map[string]int{"n2": 1}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}}
@@ -473,13 +475,20 @@ func TestParseService(t *testing.T) {
 					Endpoints:   endpoints,
 				})
 			}
-			want := Service{Name: "default/web", Local: true, Ready: test.ready, Endpoints: test.want}
+			want := Service{
+				Name:      "default/web",
+				Local:     true,
+				Ready:     test.ready,
+				Endpoints: test.want,
+				NotReady:  test.not,
+			}
 			diff := cmp.Diff(want, ParseService(s, slices, netip.MustParseAddr("2001:db8::1")))
 			if diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			// To an address of the other family they are of no use.
-			want = Service{Name: "default/web", Local: true, Endpoints: map[string]int{}}
+			none := map[string]int{}
+			want = Service{Name: "default/web", Local: true, Endpoints: none, NotReady: none}
 			if diff := cmp.Diff(want, ParseService(s, slices, netip.MustParseAddr("192.0.2.1"))); diff != "" {
 				t.Errorf("for the other family -want +got:\n%s", diff)
 			}

@@ -31,6 +31,12 @@ type Service struct {
 	// those of the address's family count, here and in Ready: the service proxy
 	// sends nothing from one family to the other.
 	Endpoints map[string]int
+	// NotReady are the nodes with endpoints of the family that are neither ready nor
+	// terminating, and how many each has; nil while the Service is Ready.
+	NotReady map[string]int
+	// Assumed are those of NotReady that Endpoints has all the same; nil for none. See
+	// [Unheard].
+	Assumed map[string]int
 }
 
 // ParseService reads a Service, as one that has an address, and its EndpointSlices.
@@ -59,14 +65,19 @@ func ParseService(s *corev1.Service, slices []discoveryv1.EndpointSlice, addr ne
 			return c.Serving != nil && *c.Serving
 		})
 	}
+	if !out.Ready {
+		out.NotReady, _ = count(slices, family, func(c discoveryv1.EndpointConditions) bool {
+			return c.Terminating == nil || !*c.Terminating
+		})
+	}
 	return out
 }
 
-// count counts the usable endpoints of a family on each node, and reports whether
-// there are any at all.
+// count counts the endpoints of a family on each node that a function selects, and reports
+// whether there are any at all.
 func count(
 	slices []discoveryv1.EndpointSlice, family discoveryv1.AddressType,
-	usable func(discoveryv1.EndpointConditions) bool,
+	selects func(discoveryv1.EndpointConditions) bool,
 ) (byNode map[string]int, found bool) {
 	byNode = map[string]int{}
 	for _, slice := range slices {
@@ -74,7 +85,7 @@ func count(
 			continue
 		}
 		for _, e := range slice.Endpoints {
-			if !usable(e.Conditions) {
+			if !selects(e.Conditions) {
 				continue
 			}
 			found = true
@@ -106,6 +117,9 @@ type Node struct {
 	// decisions: what they do to a node, its own speaker tells sooner.
 	Ready        bool
 	ShuttingDown bool
+	// ReadyUnknown is set while the control plane does not hear the node's kubelet: what it
+	// says of the node's pods is out of date.
+	ReadyUnknown bool
 }
 
 // ParseNode reads a Node.
@@ -124,6 +138,7 @@ func ParseNode(n *corev1.Node) Node {
 			out.NetworkUnavailable = c.Status == corev1.ConditionTrue
 		case corev1.NodeReady:
 			out.Ready = c.Status == corev1.ConditionTrue
+			out.ReadyUnknown = c.Status == corev1.ConditionUnknown
 			out.ShuttingDown = strings.Contains(c.Message, "node is shutting down")
 		}
 	}
@@ -133,5 +148,6 @@ func ParseNode(n *corev1.Node) Node {
 // Equal tells whether two nodes are the same to every decision.
 func (n Node) Equal(o Node) bool {
 	return n.Name == o.Name && n.NetworkUnavailable == o.NetworkUnavailable && n.Excluded == o.Excluded &&
-		n.Cordoned == o.Cordoned && maps.Equal(n.Labels, o.Labels) && slices.Equal(n.Addresses, o.Addresses)
+		n.Cordoned == o.Cordoned && n.ReadyUnknown == o.ReadyUnknown &&
+		maps.Equal(n.Labels, o.Labels) && slices.Equal(n.Addresses, o.Addresses)
 }

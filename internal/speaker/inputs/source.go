@@ -5,6 +5,7 @@ package inputs
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/berth-lb/berth/internal/cluster"
@@ -30,10 +31,15 @@ type Config struct {
 }
 
 // Source is where the loop reads what protocols decide by. It is a [reconcile.Source].
-type Source struct{ c Config }
+type Source struct {
+	c Config
+
+	mu      sync.Mutex
+	unheard announcement.Unheard
+}
 
 // New returns a Source.
-func New(c Config) *Source { return &Source{c} }
+func New(c Config) *Source { return &Source{c: c} }
 
 // Inputs implements [reconcile.Source].
 func (s *Source) Inputs(ctx context.Context) (reconcile.Inputs, error) {
@@ -42,7 +48,7 @@ func (s *Source) Inputs(ctx context.Context) (reconcile.Inputs, error) {
 		return reconcile.Inputs{}, err
 	}
 	c, revision := s.c.Config.Current()
-	around := s.c.Members.Around()
+	around, now := s.c.Members.Around(), time.Now()
 
 	return reconcile.Inputs{
 		Node:     s.c.Node,
@@ -50,13 +56,24 @@ func (s *Source) Inputs(ctx context.Context) (reconcile.Inputs, error) {
 		Revision: revision,
 		Nodes:    nodes,
 		Speakers: around.Speakers,
+		Unheard:  s.notHeard(nodes, around.Speakers, now),
 		Settled:  s.c.Settled.IsSet(),
-		Now:      time.Now(),
+		Now:      now,
 
 		Claims:    around.Claims,
 		Minority:  around.Minority,
 		Returning: around.Returning,
 	}, nil
+}
+
+// notHeard returns the nodes that the control plane does not hear, and remembers them.
+func (s *Source) notHeard(
+	nodes []announcement.Node, speakers map[string]announcement.Speaker, now time.Time,
+) announcement.Unheard {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unheard = s.unheard.Next(nodes, speakers, now)
+	return s.unheard
 }
 
 // Services implements [reconcile.Source].

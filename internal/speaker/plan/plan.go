@@ -48,6 +48,7 @@ type Plan struct {
 	byName   map[string]config.Node
 	speakers map[string]announcement.Speaker
 	claims   map[netip.Addr]map[string]announcement.Claim
+	unheard  announcement.Unheard
 	services map[netip.Addr][]announcement.Service // those that were asked for
 	now      time.Time
 }
@@ -80,6 +81,7 @@ func Of(in Snapshot, now time.Time) *Plan {
 	}
 	slices.SortFunc(out.nodes, func(a, b announcement.Node) int { return cmp.Compare(a.Name, b.Name) })
 	out.readSpeakers(in.Speakers)
+	out.unheard = announcement.Unheard{}.Next(out.nodes, out.speakers, now)
 	return out
 }
 
@@ -207,8 +209,8 @@ func (p *Plan) Services(addr netip.Addr) ([]announcement.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.services[addr] = read
-	return read, nil
+	p.services[addr], _ = p.unheard.Assume(read)
+	return p.services[addr], nil
 }
 
 // Layer2 says which node is to answer for an address, and why the others may not. What it

@@ -172,6 +172,9 @@ func (l *Loop) part(ctx context.Context, addrs []netip.Addr, resumes bool) error
 		if err != nil {
 			return err
 		}
+		services, until := in.Unheard.Assume(services)
+		l.requeue(addr, until, in.Now)
+
 		l.one(in, Address{Addr: addr, Services: services}, in.Settled || resumes)
 	}
 	return nil

@@ -26,6 +26,8 @@ type source struct {
 	settled bool
 	broken  bool
 	addrs   []netip.Addr
+	service announcement.Service // that has each address
+	unheard announcement.Unheard
 	inputs  int // how often they were gathered
 }
 
@@ -37,11 +39,13 @@ func (s *source) Inputs(context.Context) (Inputs, error) {
 	if s.broken {
 		return Inputs{}, errors.New("no cache")
 	}
-	return Inputs{Node: "node1", Settled: s.settled, Now: time.Now()}, nil
+	return Inputs{Node: "node1", Settled: s.settled, Unheard: s.unheard, Now: time.Now()}, nil
 }
 
 // Services implements Source.
-func (*source) Services(context.Context, netip.Addr) ([]announcement.Service, error) { return nil, nil }
+func (s *source) Services(context.Context, netip.Addr) ([]announcement.Service, error) {
+	return []announcement.Service{s.service}, nil
+}
 
 // Addresses implements Source.
 func (s *source) Addresses(context.Context) ([]netip.Addr, error) { return s.addrs, nil }
@@ -58,7 +62,8 @@ type protocol struct {
 	did     *[]string
 	outcome Outcome
 	known   []netip.Addr
-	owns    bool // an address has one owner
+	owns    bool   // an address has one owner
+	ready   []bool // whether the Service of an address was, each time
 }
 
 // Reconcile implements Protocol.
@@ -68,6 +73,7 @@ func (p *protocol) Reconcile(_ Inputs, a Address) Outcome {
 		line += " elsewhere"
 	}
 	*p.did = append(*p.did, line)
+	p.ready = append(p.ready, a.Services[0].Ready)
 	return p.outcome
 }
 
@@ -196,6 +202,26 @@ func TestAnAddressIsRecheckedInTime(t *testing.T) {
 		}
 		<-r.queue.news.C()
 		if took := time.Since(start); took != time.Second {
+			t.Errorf("it is reconciled again after %s", took)
+		}
+	})
+}
+
+// TestEndpointsOfUnheardNodesAreAssumed, by all protocols, and no longer than they may be.
+func TestEndpointsOfUnheardNodesAreAssumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.source.service.NotReady = map[string]int{"node2": 1}
+		start := time.Now()
+		r.source.unheard = announcement.Unheard{"node2": start.Add(-time.Second)}
+		if err := r.Reconcile(t.Context(), addrs(1)); err != nil {
+			t.Fatal(err)
+		}
+		if want := []bool{true}; !slices.Equal(r.layer2.ready, want) || !slices.Equal(r.bgp.ready, want) {
+			t.Errorf("the Service is ready to layer 2: %v, to BGP: %v", r.layer2.ready, r.bgp.ready)
+		}
+		<-r.queue.news.C()
+		if took := time.Since(start); took != announcement.KubeletReturn-time.Second {
 			t.Errorf("it is reconciled again after %s", took)
 		}
 	})
