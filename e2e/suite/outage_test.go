@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -117,5 +118,87 @@ func TestNobodyIsHeard(t *testing.T) {
 	}
 	if !maps.Equal(owners, after) {
 		t.Errorf("owned were %v, and are %v", owners, after)
+	}
+}
+
+// TestKubeletsAreNotHeard: kubelets and service proxies of all nodes do not reach the API server, and the
+// speakers do. Kubernetes calls every pod not ready, node by node, while all go on answering: the client
+// notices nothing, neither then nor when all are heard again. With traffic policy Cluster nothing moves;
+// with Local an address moves to a node that has a ready endpoint, as long as there is one.
+func TestKubeletsAreNotHeard(t *testing.T) {
+	fullOnly(t, "a minute, of a fault that the control plane makes")
+	if !cluster.ProxyMode().Forwards() {
+		t.Skip("without a service proxy, nothing goes on forwarding")
+	}
+	for _, policy := range []string{"Cluster", "Local"} {
+		t.Run(policy, func(t *testing.T) { checkKubeletsAreNotHeard(t, policy) })
+	}
+}
+
+func checkKubeletsAreNotHeard(t *testing.T, policy string) {
+	addresses := eightOf(t, policy)
+	// Pods of the suite leave a node that is not heard after 3 s, those of others after five minutes.
+	kubectl(t, "patch", "deployment", "over", "--type=json", "--patch",
+		`[{"op": "remove", "path": "/spec/template/spec/tolerations/0/tolerationSeconds"}]`)
+	kubectl(t, "rollout", "status", "deployment/over", "--timeout=60s")
+	ready := func() string {
+		t.Helper()
+		return get(t, "get endpointslices -l kubernetes.io/service-name!=kubernetes",
+			".items[*].endpoints[*].conditions.ready")
+	}
+	whole(t)
+	e := watched(t, addresses)
+	e.known(t)
+	before := e.owners(t)
+	from := e.served(t)
+
+	t.Cleanup(func() { // whatever happens, they must go on
+		signalAll(t, "kubelet", syscall.SIGCONT)
+		signalAll(t, "kube-proxy", syscall.SIGCONT)
+	})
+	signalAll(t, "kube-proxy", syscall.SIGSTOP)
+	signalAll(t, "kubelet", syscall.SIGSTOP)
+	start := time.Now()
+	eventually(t, time.Minute, "no endpoint is ready", func() (bool, string) {
+		got := ready()
+		return !strings.Contains(got, "true"), got
+	})
+	fmt.Printf("figure: %s: kubelets silent to no endpoint ready %.1f s\n", policy, time.Since(start).Seconds())
+	time.Sleep(5 * time.Second) // nothing may happen meanwhile
+	signalAll(t, "kubelet", syscall.SIGCONT)
+	start = time.Now()
+	eventually(t, 2*time.Minute, "all endpoints are ready again", func() (bool, string) {
+		got := ready()
+		return !strings.Contains(got, "false"), got
+	})
+	fmt.Printf("figure: %s: kubelets heard again to all endpoints ready %.1f s\n",
+		policy, time.Since(start).Seconds())
+	to := time.Now()
+	// A service proxy that goes on takes up what it has missed step by step, and sends nothing to pods that
+	// it hears not to be ready until it hears the opposite.
+	signalAll(t, "kube-proxy", syscall.SIGCONT)
+	whole(t)
+	e.served(t)
+
+	loss, at := e.longest(addresses, from, to)
+	fmt.Printf("figure: %s: all kubelets silent and back: client loses %d ms at most\n",
+		policy, loss.Milliseconds())
+	if loss > fewLost {
+		t.Errorf("the client has lost %s for %v", at, loss)
+		e.tell(t, from, to)
+	}
+	if after := e.owners(t); policy == "Cluster" && !maps.Equal(before, after) {
+		t.Errorf("owned were %v, and are %v", before, after)
+	}
+	e.clear(t, from)
+}
+
+// signalAll signals a program on all nodes.
+func signalAll(t *testing.T, program string, s syscall.Signal) {
+	t.Helper()
+	for _, node := range cluster.NodeNames() {
+		if err := cluster.Node(node).KillProcess(program, s); err != nil {
+			t.Error(err)
+		}
 	}
 }
