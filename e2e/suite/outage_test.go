@@ -163,8 +163,12 @@ func checkKubeletsAreNotHeard(t *testing.T, policy string) {
 		got := ready()
 		return !strings.Contains(got, "true"), got
 	})
-	fmt.Printf("figure: %s: kubelets silent to no endpoint ready %.1f s\n", policy, time.Since(start).Seconds())
+	fmt.Printf("figure: %s: kubelets silent to no endpoint ready %.1f s\n",
+		policy, time.Since(start).Seconds())
 	time.Sleep(5 * time.Second) // nothing may happen meanwhile
+	if now := e.owners(t); policy == "Cluster" && !maps.Equal(before, now) {
+		t.Errorf("owned were %v, and while nobody is heard are %v", before, now)
+	}
 	signalAll(t, "kubelet", syscall.SIGCONT)
 	start = time.Now()
 	eventually(t, 2*time.Minute, "all endpoints are ready again", func() (bool, string) {
