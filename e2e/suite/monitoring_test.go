@@ -305,7 +305,14 @@ func startPrometheus(t *testing.T) *monitor {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	p := &monitor{http.Client{
+		Timeout:   5 * time.Second,
+		Transport: &http.Transport{DialContext: cluster.Host(lab.HostControlPlane).Dial},
+	}}
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("targets:\n%s", strings.Join(p.targets(t), "\n"))
+		}
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 		_ = log.Close()
@@ -313,16 +320,27 @@ func startPrometheus(t *testing.T) *monitor {
 			t.Logf("Prometheus says:\n%.10000s", text)
 		}
 	})
-	p := &monitor{http.Client{
-		Timeout:   5 * time.Second,
-		Transport: &http.Transport{DialContext: cluster.Host(lab.HostControlPlane).Dial},
-	}}
 	eventually(t, 30*time.Second, "Prometheus is ready", func() (bool, string) {
 		var out any
 		err := p.get(t, "/api/v1/status/runtimeinfo", &out)
 		return err == nil, fmt.Sprint(err)
 	})
 	return p
+}
+
+// targets returns a line for each process that is scraped: its address, its health, and why it is not well.
+func (p *monitor) targets(t *testing.T) (lines []string) {
+	t.Helper()
+	var out struct {
+		ActiveTargets []struct{ ScrapeURL, Health, LastError string }
+	}
+	if err := p.get(t, "/api/v1/targets?state=active", &out); err != nil {
+		return []string{err.Error()}
+	}
+	for _, target := range out.ActiveTargets {
+		lines = append(lines, fmt.Sprintf("%s: %s %s", target.ScrapeURL, target.Health, target.LastError))
+	}
+	return lines
 }
 
 // fasterRules returns the shipped rules with a shorter `for`.
@@ -463,11 +481,11 @@ func (d podFinder) write(ctx context.Context, file string) error {
 	return os.Rename(file+".new", file)
 }
 
-// get asks Prometheus.
+// get asks Prometheus, also at the end of a test.
 func (p *monitor) get(t *testing.T, path string, out any) error {
 	t.Helper()
 	at := "http://" + prometheusAddress + path
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at, nil)
+	request, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, at, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
