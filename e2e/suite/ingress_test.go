@@ -167,7 +167,7 @@ func TestIngress(t *testing.T) {
 		routedTo(t, host, routed, ingressNodes...)
 	}
 	var ways []way
-	for i := range onLAN { // IPv4 first, as in all Services of the lab
+	for i := range onLAN { // in the order of the lab's families
 		ways = append(ways,
 			way{name: "over layer 2", host: lab.HostClient, to: onLAN[i], roots: roots},
 			way{name: "over BGP", host: lab.HostExt, to: routed[i], roots: roots})
@@ -185,14 +185,14 @@ func TestIngress(t *testing.T) {
 			checkRoutes(t, w)
 		}
 	})
-	v4 := ways[:2]
-	t.Run("websocket", func(t *testing.T) { checkWebsocket(t, v4) })
+	ofFirst := ways[:2]
+	t.Run("websocket", func(t *testing.T) { checkWebsocket(t, ofFirst) })
 	for _, f := range ingressFaults() {
 		t.Run(f.name, func(t *testing.T) {
 			if f.slow != "" {
 				fullOnly(t, f.slow)
 			}
-			f.check(t, v4)
+			f.check(t, ofFirst)
 		})
 	}
 }
@@ -237,21 +237,22 @@ func checkSamples(t *testing.T) {
 }
 
 // twoRouters has both routers take routes from the nodes, and the client behind them send by both, until the
-// test ends. BFD watches all sessions.
+// test ends. Their sessions are over the first family of the lab and carry all. BFD watches them.
 func twoRouters(t *testing.T) {
 	t.Helper()
 	manifests := peering.BFDProfile("ingress")
 	hosts := []string{lab.HostRouter, lab.HostRouter2}
+	both := len(families()) > 1
 	var routers []peering.Router
 	for _, host := range hosts {
-		r := peering.Router{Host: host, Dynamic: true, Both: true, BFD: true}
+		r := peering.Router{Host: host, Dynamic: true, Both: both, BFD: true}
 		routers = append(routers, r)
 		manifests += peering.Peer{
 			Name:       "ingress-" + host,
-			Address:    r.Addresses().V4,
+			Address:    cluster.Families().Of(r.Addresses())[0],
 			Restart:    true,
 			BFDProfile: "ingress",
-			More:       "dualStackAddressFamily: true",
+			More:       fmt.Sprintf("dualStackAddressFamily: %v", both),
 		}.Manifest()
 		router(t, r)
 	}

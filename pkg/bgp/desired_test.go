@@ -3,6 +3,7 @@ package bgp
 import (
 	"flag"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -236,7 +237,7 @@ func TestPlan(t *testing.T) {
 		{"more endpoints than fit are as many as fit",
 			[]Peer{external}, []Address{{
 				Address:        ip("192.0.2.1"),
-				Endpoints:      1 << 40,
+				Endpoints:      math.MaxInt32,
 				Advertisements: []*Advertisement{ad("a", 0, func(a *Advertisement) { a.Weight = true })},
 			}},
 			[]string{"ext 192.0.2.1/32 " + LinkBandwidth(64512, 4e9).String()}, nil},

@@ -24,7 +24,7 @@ const (
 	// askPause is how long questions wait when the rate is used up, askBurst what
 	// may be sent at once after a pause.
 	askPause = 5 * time.Millisecond
-	askBurst = 1 + 2*askRate*int(askPause)/int(time.Second)
+	askBurst = 1 + int(2*askRate*askPause/time.Second)
 	// askLinger is how long a socket stays open after its last question, because
 	// questions come in crowds.
 	askLinger = time.Second
