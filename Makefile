@@ -12,7 +12,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unre
 STATIC  := CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -ldflags '-s -w -X github.com/berth-lb/berth/internal/version.released=$(VERSION)'
 FUZZ    ?= 10s
 
-.PHONY: help build cross test race lint generate check-generate fuzz bench bench-failover bench-bgp images deps demo demo-down e2e e2e-full kubetest conformance lab addons clean
+.PHONY: help build cross test race lint generate check-generate fuzz bench bench-failover bench-bgp images deps demo demo-down e2e e2e-full kubetest conformance lab docs-site addons clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -96,6 +96,9 @@ bench-bgp: deps images ## Measure in the lab what a client behind BGP routers lo
 
 addons: ## Write the addons of MicroK8s and minikube into dist/addons.
 	cd tools/addons && go run . ../../manifests ../../dist/addons
+
+docs-site: ## Build the documentation site into dist/site, offline; fails for a link that leads nowhere.
+	./hack/docs-site
 
 lab: bin/lab ## Build the lab command, bin/lab.
 
