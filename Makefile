@@ -12,7 +12,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unre
 STATIC  := CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -ldflags '-s -w -X github.com/berth-lb/berth/internal/version.released=$(VERSION)'
 FUZZ    ?= 10s
 
-.PHONY: help build cross test race lint generate check-generate fuzz bench bench-failover bench-bgp images deps demo demo-down e2e e2e-full kubetest conformance lab clean
+.PHONY: help build cross test race lint generate check-generate fuzz bench bench-failover bench-bgp images deps demo demo-down e2e e2e-full kubetest conformance lab docs-site addons clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -36,9 +36,11 @@ lint: check-generate ## Check generated files, format, and what linters find.
 	go vet ./...
 	cd e2e && go vet ./...
 	cd tools/monitoring && go vet ./...
+	cd tools/addons && go vet ./...
 	$(TOOL) golangci-lint run ./...
 	cd e2e && go tool -modfile=../tools/go.mod golangci-lint run ./...
 	cd tools/monitoring && go tool -modfile=../go.mod golangci-lint run ./...
+	cd tools/addons && go tool -modfile=../go.mod golangci-lint run ./...
 
 generate: ## Write deepcopy code, CRDs, RBAC roles, the reference of kubectl-berth, the PrometheusRule and dashboards anew.
 	$(TOOL) controller-gen object paths=./api/... crd output:crd:dir=manifests/crds
@@ -91,6 +93,12 @@ bench-failover: deps images ## Measure in the lab what a client loses when nodes
 
 bench-bgp: deps images ## Measure in the lab what a client behind BGP routers loses; RUNS=5 SCENARIOS=regexp BFD=no|yes|both MINUTES=10.
 	./hack/bench-bgp
+
+addons: ## Write the addons of MicroK8s and minikube into dist/addons.
+	cd tools/addons && go run . ../../manifests ../../dist/addons
+
+docs-site: ## Build the documentation site into dist/site, offline; fails for a link that leads nowhere.
+	./hack/docs-site
 
 lab: bin/lab ## Build the lab command, bin/lab.
 

@@ -117,9 +117,6 @@ type frr struct {
 
 func (f *frr) start(t *testing.T, h *netnstest.Host, w wanted) {
 	t.Helper()
-	// Other tests may run at the same time, and FRR insists on its place.
-	space := fmt.Sprintf("berth-%d-%s", os.Getpid(), h)
-	f.host, f.dir, f.space = h, "/var/run/frr/"+space, space
 	remote := fmt.Sprint(w.peerASN)
 	if w.peerASN == 0 {
 		remote = "external"
@@ -158,14 +155,22 @@ func (f *frr) start(t *testing.T, h *netnstest.Host, w wanted) {
 		line(w.limit > 0, "  neighbor %s maximum-prefix %d", n, w.limit)
 		line(true, " exit-address-family")
 	}
-	h.Run(t, "install", "-d", "-o", "frr", "-g", "frr", f.dir)
-	config := filepath.Join(f.dir, "test.conf")
-	if err := os.WriteFile(config, []byte(c.String()), 0o644); err != nil {
-		t.Fatal(err)
-	}
 	programs := []string{"zebra", "bgpd"}
 	if w.bfd {
 		programs = []string{"zebra", "bfdd", "bgpd"}
+	}
+	f.begin(t, h, c.String(), programs...)
+}
+
+// begin runs programs of FRR on a host with a configuration, until the test ends.
+func (f *frr) begin(t *testing.T, h *netnstest.Host, config string, programs ...string) {
+	t.Helper()
+	// Other tests may run at the same time, and FRR insists on its place.
+	space := fmt.Sprintf("berth-%d-%s", os.Getpid(), h)
+	f.host, f.dir, f.space = h, "/var/run/frr/"+space, space
+	h.Run(t, "install", "-d", "-o", "frr", "-g", "frr", f.dir)
+	if err := os.WriteFile(filepath.Join(f.dir, "test.conf"), []byte(config), 0o644); err != nil {
+		t.Fatal(err)
 	}
 	for _, program := range programs {
 		f.run(t, program)
@@ -320,8 +325,6 @@ type bird struct {
 
 func (b *bird) start(t *testing.T, h *netnstest.Host, w wanted) {
 	t.Helper()
-	dir := t.TempDir()
-	b.host, b.socket = h, filepath.Join(dir, "ctl")
 	var c strings.Builder
 	line := func(on bool, format string, args ...any) {
 		if on {
@@ -369,9 +372,15 @@ func (b *bird) start(t *testing.T, h *netnstest.Host, w wanted) {
 	}
 	line(w.bfd, "protocol bfd { interface \"*\" { min rx interval 100 ms; min tx interval 100 ms; "+
 		"multiplier 30; }; }")
-	config := filepath.Join(dir, "bird.conf")
-	b.config = config
-	if err := os.WriteFile(config, []byte(c.String()), 0o644); err != nil {
+	b.begin(t, h, c.String())
+}
+
+// begin runs BIRD on a host with a configuration, until the test ends.
+func (b *bird) begin(t *testing.T, h *netnstest.Host, config string) {
+	t.Helper()
+	dir := t.TempDir()
+	b.host, b.socket, b.config = h, filepath.Join(dir, "ctl"), filepath.Join(dir, "bird.conf")
+	if err := os.WriteFile(b.config, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	b.run(t)
