@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -33,16 +34,24 @@ const (
 // MemberPort is the port at which speakers talk to each other.
 const MemberPort = 7947
 
+// A Patch changes the manifests before they are applied.
+type Patch struct {
+	// Target says which objects, as a kustomization does, in YAML: {kind: DaemonSet}.
+	Target string
+	// Operations are a JSON patch (RFC 6902), in YAML.
+	Operations string
+}
+
 // Install loads the images that `make images` builds, applies the manifests once, and waits until every pod
 // is ready. It returns how long that took from applying on. The root is the folder of the product's sources.
-func Install(ctx context.Context, l *lab.Lab, root string) (time.Duration, error) {
+func Install(ctx context.Context, l *lab.Lab, root string, patches ...Patch) (time.Duration, error) {
 	for _, role := range []string{"controller", "speaker"} {
 		if err := l.LoadImage(ctx, filepath.Join(root, "dist", role+".tar")); err != nil {
 			return 0, fmt.Errorf("load the %s image (make images builds it): %w", role, err)
 		}
 	}
 	start := time.Now()
-	if err := Apply(ctx, l, root); err != nil {
+	if err := Apply(ctx, l, root, patches...); err != nil {
 		return 0, err
 	}
 	for _, what := range []string{Controller, Speaker} {
@@ -54,20 +63,23 @@ func Install(ctx context.Context, l *lab.Lab, root string) (time.Duration, error
 	return time.Since(start), nil
 }
 
-// Apply applies the manifests as they are. Only where nodes forward nothing the pods are told in addition
-// where the API server is: there they cannot reach it by its Service.
-func Apply(ctx context.Context, l *lab.Lab, root string) error {
+// Apply applies the manifests as they are, but for the patches. Where nodes forward nothing the pods are told
+// in addition where the API server is: there they cannot reach it by its Service.
+func Apply(ctx context.Context, l *lab.Lab, root string, patches ...Patch) error {
 	folder, err := filepath.Abs(filepath.Join(root, "manifests", "base"))
 	if err != nil {
 		return err
 	}
 	if !l.ProxyMode().Forwards() {
+		patches = append(patches, toldOfAPI(l.API().Address()))
+	}
+	if len(patches) > 0 {
 		dir, err := os.MkdirTemp("", "berth-overlay-")
 		if err != nil {
 			return err
 		}
 		defer os.RemoveAll(dir) //nolint:errcheck // it is in the folder for such files
-		if err := writeOverlay(dir, folder, l.API().Address()); err != nil {
+		if err := writeOverlay(dir, folder, patches); err != nil {
 			return err
 		}
 		folder = dir
@@ -76,8 +88,23 @@ func Apply(ctx context.Context, l *lab.Lab, root string) error {
 	return err
 }
 
-// writeOverlay writes a kustomization into dir that adds to base where the API server is.
-func writeOverlay(dir, base string, api netip.AddrPort) error {
+// toldOfAPI tells all pods where the API server is.
+func toldOfAPI(api netip.AddrPort) Patch {
+	return Patch{
+		Target: "{kind: Deployment|DaemonSet}",
+		Operations: fmt.Sprintf(`
+- op: add
+  path: /spec/template/spec/containers/0/env/-
+  value: {name: KUBERNETES_SERVICE_HOST, value: "%s"}
+- op: add
+  path: /spec/template/spec/containers/0/env/-
+  value: {name: KUBERNETES_SERVICE_PORT, value: "%d"}
+`, api.Addr(), api.Port()),
+	}
+}
+
+// writeOverlay writes a kustomization of base with patches into dir.
+func writeOverlay(dir, base string, patches []Patch) error {
 	// Kustomize takes no absolute paths, and follows links.
 	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -89,20 +116,13 @@ func writeOverlay(dir, base string, api netip.AddrPort) error {
 	if base, err = filepath.Rel(dir, base); err != nil {
 		return err
 	}
-	text := fmt.Sprintf(`apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources: [%q]
-patches:
-- target: {kind: Deployment|DaemonSet}
-  patch: |-
-    - op: add
-      path: /spec/template/spec/containers/0/env/-
-      value: {name: KUBERNETES_SERVICE_HOST, value: "%s"}
-    - op: add
-      path: /spec/template/spec/containers/0/env/-
-      value: {name: KUBERNETES_SERVICE_PORT, value: "%d"}
-`, base, api.Addr(), api.Port())
-	return os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600)
+	var text strings.Builder
+	fmt.Fprintf(&text, "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"+
+		"resources: [%q]\npatches:\n", base)
+	for _, p := range patches {
+		fmt.Fprintf(&text, "- target: %s\n  patch: %q\n", p.Target, p.Operations)
+	}
+	return os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text.String()), 0o600)
 }
 
 // Whole returns nil when the speaker of every node works and sees all the others, else an error that says

@@ -6,17 +6,23 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"sigs.k8s.io/yaml"
 )
 
 // TestOverlay: what is applied where nodes forward nothing is the manifests, found from where the overlay is,
-// and the API server's address.
+// and the API server's address; other patches stand beside it.
 func TestOverlay(t *testing.T) {
 	dir, base := t.TempDir(), filepath.Join("..", "..", "manifests", "base")
 	base, err := filepath.Abs(base)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeOverlay(dir, base, netip.MustParseAddrPort("[fd77::2]:6443")); err != nil {
+	patches := []Patch{
+		{Target: "{kind: DaemonSet}", Operations: "- {op: remove, path: /spec}\n"},
+		toldOfAPI(netip.MustParseAddrPort("[fd77::2]:6443")),
+	}
+	if err := writeOverlay(dir, base, patches); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "kustomization.yaml"))
@@ -28,9 +34,20 @@ func TestOverlay(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, from, "kustomization.yaml")); !found || err != nil {
 		t.Errorf("%q leads nowhere: %v", from, err)
 	}
-	for _, want := range []string{`HOST, value: "fd77::2"`, `PORT, value: "6443"`} {
-		if !strings.Contains(string(text), want) {
-			t.Errorf("no %s in\n%s", want, text)
+	var overlay struct {
+		Patches []struct{ Patch string }
+	}
+	if err := yaml.Unmarshal(text, &overlay); err != nil {
+		t.Fatal(err)
+	}
+	if len(overlay.Patches) != 2 {
+		t.Fatalf("%d patches in\n%s", len(overlay.Patches), text)
+	}
+	for i, wants := range [][]string{{"remove"}, {`HOST, value: "fd77::2"`, `PORT, value: "6443"`}} {
+		for _, want := range wants {
+			if got := overlay.Patches[i].Patch; !strings.Contains(got, want) {
+				t.Errorf("no %s in\n%s", want, got)
+			}
 		}
 	}
 }

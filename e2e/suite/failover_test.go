@@ -160,6 +160,16 @@ func most(owners map[netip.Addr]string) (node string, owned []netip.Addr) {
 	return node, owned
 }
 
+// ownedAt counts the addresses that a node owns.
+func ownedAt(owners map[netip.Addr]string, node string) (n int) {
+	for _, owner := range owners {
+		if owner == node {
+			n++
+		}
+	}
+	return n
+}
+
 // longest is the longest loss of any of the addresses between two times.
 func (e *eyes) longest(addresses []netip.Addr, from, to time.Time) (loss time.Duration, at netip.Addr) {
 	for _, addr := range addresses {
@@ -168,6 +178,16 @@ func (e *eyes) longest(addresses []netip.Addr, from, to time.Time) (loss time.Du
 		}
 	}
 	return loss, at
+}
+
+// forGood counts the probes between two times that were not answered at all. Others are answered late, and
+// count as lost too: the machine was busy.
+func (e *eyes) forGood(from, to time.Time) (n int) {
+	for _, addr := range e.addresses {
+		o := e.traffic.Outage(addr, from, to)
+		n += o.Lost - o.Late
+	}
+	return n
 }
 
 // tell writes into the test's log what the client lost of each address, and who said meanwhile to have it.
@@ -222,7 +242,7 @@ func eight(t *testing.T) []netip.Addr {
 // eightOf is eight with this traffic policy.
 func eightOf(t *testing.T, policy string) []netip.Addr {
 	t.Helper()
-	apply(t, web("over", "node1", "node2", "node3"))
+	apply(t, web("over", cluster.NodeNames()...))
 	apply(t, pool("over", "10.77.0.200/29, fd77::200/125"))
 	kubectl(t, "rollout", "status", "deployment/over", "--timeout=60s")
 	var all strings.Builder
@@ -340,6 +360,56 @@ func (trial trial) run(t *testing.T, addresses []netip.Addr) {
 		}
 	}
 	e.clear(t, from)
+}
+
+// TestManyMoves has addresses move again and again, as soon as they have moved. A kernel may hear of the next
+// move within a second of the last one (its locktime, arp(7)), and verifies what it knows every second. Hosts
+// that ask are always answered, and a client that knows the addresses follows each move.
+func TestManyMoves(t *testing.T) {
+	fullOnly(t, "twenty seconds; TestFailover moves addresses once in each way")
+	const rounds = 4
+	addresses := eight(t)
+	whole(t)
+	verifiesOften(t, lab.HostClient)
+	e := watched(t, addresses)
+	strangersAsk(t, addresses)
+	e.known(t)
+	from := e.served(t)
+	moves := 0
+	for range rounds {
+		for _, node := range cluster.NodeNames() {
+			moves += e.movedFrom(t, node)
+		}
+	}
+	to := e.served(t)
+	gap, unanswered := e.unanswered(addresses, from, to)
+	loss, at := e.longest(addresses, from, to)
+	fmt.Printf("figure: %d moves of %d addresses within %.1f s: nobody answered for one for %d ms at most; "+
+		"a client that knows them lost one for %d ms at most, and %d of its probes for good\n",
+		moves, len(addresses), to.Sub(from).Seconds(), gap.Milliseconds(), loss.Milliseconds(),
+		e.forGood(from, to))
+	if gap > fewLost {
+		t.Errorf("nobody answered for %s for %d ms", unanswered, gap.Milliseconds())
+	}
+	if loss > fewLost {
+		t.Errorf("the client lost %s for %d ms", at, loss.Milliseconds())
+		e.tell(t, from, to)
+	}
+	e.clear(t, from)
+}
+
+// movedFrom cordons a node until others answer for all addresses, and returns how many it had.
+func (e *eyes) movedFrom(t *testing.T, node string) (moves int) {
+	t.Helper()
+	moves = ownedAt(e.owners(t), node)
+	kubectl(t, "cordon", node)
+	cleanup(t, "uncordon", node)
+	eventually(t, 10*time.Second, "others have what "+node+" had", func() (bool, string) {
+		left := ownedAt(e.owners(t), node)
+		return left == 0, fmt.Sprintf("it has %d", left)
+	})
+	kubectl(t, "uncordon", node)
+	return moves
 }
 
 // checkAllRestart deletes the pods of all speakers at once, again and again. No address moves.

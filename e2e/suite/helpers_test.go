@@ -199,7 +199,7 @@ var usedPorts atomic.Uint32
 // rules goes on sending what comes from that port to nowhere for two minutes (conntrack), and the kernel
 // chooses ports again within seconds.
 func freshPort() int {
-	const first, last = 10000, 32767 // below those that the kernel chooses
+	const first, last = 10000, 21999 // below those of package watch and those that the kernel chooses
 	return first + int(usedPorts.Add(1))%(last-first)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/berth-lb/berth/e2e/lab"
 	"github.com/berth-lb/berth/e2e/peering"
 	"github.com/berth-lb/berth/e2e/recipe"
+	"github.com/berth-lb/berth/e2e/watch"
 )
 
 const howDoI = root + "/docs/how-do-i.md"
@@ -29,6 +30,8 @@ type kitchen struct {
 	// names are put in place of those of the page, in pairs, and so are addresses of the lab.
 	names []string
 	asked *traffic
+	// open are connections with the address that some recipes begin with.
+	open *watch.Connections
 }
 
 // A trial of a recipe: what must be there before it, what is done after one of its blocks (counted from 1)
@@ -69,6 +72,30 @@ var recipeTrials = map[string]recipeTrial{
 				t.Errorf("%s is cordoned: %s", k.owner, got)
 			}
 		},
+	},
+	"Let open connections end before a node goes out of service": {
+		slow:     "half a minute; TestLingering has the same with a thousand connections",
+		lossless: true,
+		breaks:   1, // when the former owner ceases to linger
+		before: func(t *testing.T, k *kitchen) {
+			k.names = append(k.names, "node1", k.owner, "10m", "10s")
+			k.open = opened(t, lab.HostClient, netip.MustParseAddr(k.address), openEach)
+		},
+		after: map[int]func(*testing.T, *kitchen){
+			1: func(t *testing.T, k *kitchen) {
+				// The client is not asked who answers it: an answer changes where it sends.
+				eventually(t, 5*time.Second, k.owner+" lingers", func() (bool, string) {
+					got := get(t, "get speaker "+k.owner, ".status.layer2.announcements[*].lingersFor")
+					return got != "" && got != k.owner, got
+				})
+				k.haveEnded(t, watch.Open)
+			},
+			2: func(t *testing.T, k *kitchen) {
+				time.Sleep(time.Second) // until each has sent something
+				k.haveEnded(t, watch.Reset)
+			},
+		},
+		then: func(t *testing.T, k *kitchen) { k.keepsAddress(t) },
 	},
 	"Prefer a node for one Service": {
 		lossless: true,
@@ -307,6 +334,19 @@ func (k *kitchen) keepsAddress(t *testing.T) {
 		t.Errorf("the Service had %s and has %s", k.address, got)
 	}
 	served(t, k.address)
+}
+
+// haveEnded: this is what has become of all connections that the recipe began with.
+func (k *kitchen) haveEnded(t *testing.T, want watch.Ending) {
+	t.Helper()
+	var fates watch.Fates
+	now := time.Now()
+	for _, one := range k.open.All() {
+		fates = append(fates, one.Fate(now.Add(-2*quietLimit), now, quietLimit))
+	}
+	if n := len(fates.Of(want)); n < len(fates) {
+		t.Errorf("%d of %d connections are %s, want all: %s", n, len(fates), want, fates)
+	}
 }
 
 // hasNew: the Service has another address, whose number is from low to high, and it is served.

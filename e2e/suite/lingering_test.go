@@ -40,9 +40,7 @@ func TestLingering(t *testing.T) {
 	kubectl(t, "rollout", "status", "deployment/over", "--timeout=60s")
 	apply(t, echo("over", "over", "externalTrafficPolicy: Cluster"))
 	addresses := addressesOf(t, "over")
-	for _, addr := range addresses {
-		served(t, addr.String())
-	}
+	everyNodeForwards(t, addresses)
 	for _, host := range []string{lab.HostClient, lab.HostRouter, lab.HostStranger, lab.HostControlPlane} {
 		verifiesOften(t, host)
 	}
@@ -108,6 +106,18 @@ func (c cohort) fates(from, to time.Time) watch.Fates {
 		}
 	}
 	return out
+}
+
+// entries names the nodes by which the connections of the cohort enter the cluster.
+func (c cohort) entries(t *testing.T) (nodes []string) {
+	t.Helper()
+	for _, conns := range c.conns {
+		for _, one := range conns.All() {
+			nodes = append(nodes, entered(t, one, "Cluster"))
+		}
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
 }
 
 // ends closes all connections of the cohort, as a client does that has what it wanted.
@@ -199,7 +209,10 @@ func checkWithoutLingering(t *testing.T, addresses []netip.Addr) {
 	sameOwner(t, addresses)
 	all := opens(t, "1,000 connections", lab.HostClient, addresses, 1000)
 	time.Sleep(2 * time.Second)
-	_, at := cordoned(t, addresses)
+	owner, at := cordoned(t, addresses)
+	if got := all.entries(t); !slices.Equal(got, []string{owner}) {
+		t.Errorf("they enter by %v, want %s, the owner", got, owner)
+	}
 	time.Sleep(8 * time.Second)
 	all.judge(t, "without lingerPeriod, after a cordon", watch.Reset, at, time.Now())
 }
@@ -224,6 +237,14 @@ func checkLingering(t *testing.T, addresses []netip.Addr) {
 	}
 	forget(t, lab.HostStranger)
 	fresh := opens(t, "of a new client", lab.HostStranger, addresses, 50)
+	for _, c := range []cohort{short, long, far, forgetful} {
+		if got := c.entries(t); !slices.Equal(got, []string{former}) {
+			t.Errorf("%s enter by %v, want %s, the owner", c.name, got, former)
+		}
+	}
+	if got := fresh.entries(t); slices.Contains(got, former) {
+		t.Errorf("those of a new client enter by %v, want the new owner", got)
+	}
 	half := at.Add(lingerFor / 2)
 	time.Sleep(time.Until(half))
 	short.judge(t, "with lingerPeriod, while it lasts", watch.Open, at, time.Now())

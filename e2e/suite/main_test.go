@@ -55,7 +55,7 @@ func run(m *testing.M) (code int, err error) {
 	keep := os.Getenv("BERTH_E2E") == "keep"
 	if kept, err := lab.Open(options.Name); err == nil && keep {
 		cluster = kept
-		if err := checkKept(options); err != nil {
+		if err := errors.Join(checkKept(options), forgetClients()); err != nil {
 			return 0, err
 		}
 		return m.Run(), nil
@@ -87,4 +87,14 @@ func checkKept(wanted lab.Options) error {
 			cluster.Name(), cluster.Families(), cluster.ProxyMode())
 	}
 	return nil
+}
+
+// forgetClients has all nodes of a kept lab forget the clients of the run before. Its pods are gone, and this
+// run begins with the same source ports.
+func forgetClients() error {
+	var errs []error
+	for _, name := range cluster.NodeNames() {
+		errs = append(errs, cluster.Node(name).ForgetClients())
+	}
+	return errors.Join(errs...)
 }

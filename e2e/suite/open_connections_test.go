@@ -312,9 +312,19 @@ func entered(t *testing.T, one *watch.Connection, policy string) string {
 	if policy == "Local" {
 		return one.Node()
 	}
-	seen, err := netip.ParseAddrPort(field(one.Line, "client"))
+	node := entryOf(one.Line)
+	if node == "" {
+		t.Fatalf("no node is %s", field(one.Line, "client"))
+	}
+	return node
+}
+
+// entryOf names the node that a pod of a Service with traffic policy Cluster names as its client, "" if it is
+// none.
+func entryOf(line string) string {
+	seen, err := netip.ParseAddrPort(field(line, "client"))
 	if err != nil {
-		t.Fatalf("%q: %v", one.Line, err)
+		return ""
 	}
 	for i, name := range cluster.NodeNames() {
 		a := lab.NodeAddresses(i + 1)
@@ -326,8 +336,28 @@ func entered(t *testing.T, one *watch.Connection, policy string) string {
 			return name
 		}
 	}
-	t.Fatalf("no node is %s", seen)
 	return ""
+}
+
+// everyNodeForwards waits until every node itself sends to pods what a host sends to it for these addresses.
+// A node whose proxy has not written the rules yet sends it back to the LAN, to the node that its own
+// neighbour cache names. If that one has the rules, the client is served, by a detour on which its connection
+// stays. If nobody answers, the client is told after three seconds that there is no route to the host.
+func everyNodeForwards(t *testing.T, addresses []netip.Addr) {
+	t.Helper()
+	forwarded(t)
+	host := cluster.Host(lab.HostStranger)
+	for _, addr := range addresses {
+		for _, node := range cluster.NodeNames() {
+			must(t)(host.Exec(t.Context(), "ip", "neigh", "replace", addr.String(),
+				"lladdr", macOf(t, node), "dev", "eth0", "nud", "permanent"))
+			eventually(t, 15*time.Second, node+" forwards "+addr.String(), func() (bool, string) {
+				line, err := page(t.Context(), lab.HostStranger, addr.String(), 300*time.Millisecond)
+				return entryOf(line) == node, fmt.Sprintln(line, err)
+			})
+		}
+		must(t)(host.Exec(t.Context(), "ip", "neigh", "del", addr.String(), "dev", "eth0"))
+	}
 }
 
 // byEntry sorts connections by the node by which they entered. Linux chooses anew for others when a next hop

@@ -63,13 +63,15 @@ func (e *eyes) update(t *testing.T, what string, limit time.Duration, does func(
 	gap, addr := e.unanswered(e.addresses, from, to)
 	loss, _ := e.longest(e.addresses, from, to)
 	fmt.Printf("figure: %s, %d nodes: nobody answered for one of %d addresses for %d ms at most; "+
-		"a client that knows them lost one for %d ms at most\n",
-		what, len(cluster.NodeNames()), len(e.addresses), gap.Milliseconds(), loss.Milliseconds())
+		"a client that knows them lost one for %d ms at most, and %d of its probes for good\n",
+		what, len(cluster.NodeNames()), len(e.addresses), gap.Milliseconds(), loss.Milliseconds(),
+		e.forGood(from, to))
 	if gap > limit {
 		t.Errorf("%s: nobody answered for %s for %d ms", what, addr, gap.Milliseconds())
 	}
 	if loss > fewLost {
 		t.Errorf("%s: the client lost an address for %d ms", what, loss.Milliseconds())
+		e.tell(t, from, to)
 	}
 	if after := e.owners(t); !maps.Equal(after, before) {
 		t.Errorf("%s: addresses moved:\n%v\n%v", what, before, after)
@@ -182,7 +184,16 @@ func TestUpdateOfOneNode(t *testing.T) {
 }
 
 // TestUpdateOfAll: the speakers of all nodes are updated under the eyes of clients that know no address.
-func TestUpdateOfAll(t *testing.T) {
+func TestUpdateOfAll(t *testing.T) { checkUpdateOfAll(t) }
+
+// TestUpdateOfNine does the same in a cluster of nine nodes.
+func TestUpdateOfNine(t *testing.T) {
+	fullOnly(t, "two minutes and nine nodes; TestUpdateOfAll has three")
+	useLab(t, "nine", lab.Options{Nodes: 9})
+	checkUpdateOfAll(t)
+}
+
+func checkUpdateOfAll(t *testing.T) {
 	addresses := eight(t)
 	whole(t)
 	e := watched(t, addresses)
@@ -190,4 +201,78 @@ func TestUpdateOfAll(t *testing.T) {
 	e.known(t)
 	e.update(t, "rollout", updateLimit, func() { rollOut(t) })
 	e.update(t, "rollback", updateLimit, func() { takeBack(t) })
+}
+
+// beforeSurge makes of the DaemonSet of speakers what it was before two of them could be on a node: every
+// port is reserved, so the next pod is placed when the one before has gone, and nothing asks the new process
+// whether it has started.
+var beforeSurge = product.Patch{
+	Target: "{kind: DaemonSet, name: berth-speaker}",
+	Operations: `
+- op: replace
+  path: /spec/updateStrategy/rollingUpdate
+  value: {maxUnavailable: 1}
+- op: add
+  path: /spec/template/spec/containers/0/ports
+  value:
+  - {name: metrics, containerPort: 9740}
+  - {name: health, containerPort: 9741}
+  - {name: member-tcp, containerPort: 7947, protocol: TCP}
+  - {name: member-udp, containerPort: 7947, protocol: UDP}
+- op: remove
+  path: /spec/template/spec/containers/0/startupProbe
+- op: replace
+  path: /spec/template/spec/containers/0/livenessProbe/httpGet/port
+  value: health
+- op: replace
+  path: /spec/template/spec/containers/0/readinessProbe/httpGet/port
+  value: health
+`,
+}
+
+// TestUpdateFromReservedPorts: a cluster with the manifests of before is given those of today, and those of
+// before again.
+func TestUpdateFromReservedPorts(t *testing.T) {
+	fullOnly(t, "a minute and a lab of its own; TestUpdateOfAll has the updates that come after it")
+	useBareLab(t, "ports", lab.Options{})
+	checkUpdateFrom(t, beforeSurge)
+}
+
+// checkUpdateFrom installs the manifests with patches that reserve ports, and updates to the manifests as they
+// are, and back.
+func checkUpdateFrom(t *testing.T, before ...product.Patch) {
+	if _, err := product.Install(t.Context(), cluster, root, before...); err != nil {
+		t.Fatal(err)
+	}
+	addresses := eight(t)
+	whole(t)
+	e := watched(t, addresses)
+	strangersAsk(t, addresses)
+	e.known(t)
+	reserved := func() string { // on each node, as the pods are in its network
+		return get(t, "get pod -n "+system+" -l "+product.SpeakerPods,
+			".items[0].spec.containers[0].ports[*].hostPort")
+	}
+	if got := reserved(); len(strings.Fields(got)) != 4 {
+		t.Fatalf("the ports %q are reserved, want four", got)
+	}
+	for _, step := range []struct {
+		story   string
+		patches []product.Patch
+	}{
+		{"from the manifests with ports to those of today", nil},
+		{"back to those with ports", before},
+	} {
+		e.update(t, step.story, updateLimit, func() {
+			if err := product.Apply(t.Context(), cluster, root, step.patches...); err != nil {
+				t.Fatal(err)
+			}
+			said := kubectl(t, "rollout", "status", "-n", system, product.Speaker, "--timeout=180s")
+			fmt.Printf("figure: %s, rollout status:\n%s\n", step.story, said)
+			rolled(t)
+		})
+		if got := reserved(); (got == "") != (step.patches == nil) {
+			t.Errorf("%s: the ports %q are reserved", step.story, got)
+		}
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -91,19 +92,38 @@ func OpenConnections(ctx context.Context, config ConnectionsConfig) (*Connection
 	return c, nil
 }
 
+// usedPorts counts the source ports that connections had.
+var usedPorts atomic.Uint32
+
+// nextPort is a source port that no connection of this process had, for as long as there are any left. The
+// kernel chooses ports again within seconds. But a node that a connection enters remembers its pod
+// (conntrack) until it sees the end of it, and it does not see the end of one whose address has moved away.
+// When the address is back, a new connection from the same port is sent to the same pod, which may be gone.
+func nextPort() uint16 {
+	const first, last = 22000, 32767 // below those that the kernel chooses
+	return first + uint16(usedPorts.Add(1)%(last-first+1))
+}
+
+// dial connects from a port that has not been used, and is free.
+func (config ConnectionsConfig) dial(ctx context.Context) (conn net.Conn, err error) {
+	host := config.Lab.Host(config.Host)
+	for {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: config.From.AsSlice(), Port: int(nextPort())}}
+		err = host.Run(func() error {
+			conn, err = dialer.DialContext(ctx, "tcp", config.To.String())
+			return err
+		})
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return conn, err
+		}
+	}
+}
+
 // open opens one connection.
 func open(ctx context.Context, config ConnectionsConfig) (*Connection, error) {
 	ctx, cancel := context.WithTimeout(ctx, openLimit)
 	defer cancel()
-	var raw net.Conn
-	dialer := net.Dialer{}
-	if config.From.IsValid() {
-		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(config.From, 0))
-	}
-	err := config.Lab.Host(config.Host).Run(func() (err error) {
-		raw, err = dialer.DialContext(ctx, "tcp", config.To.String())
-		return err
-	})
+	raw, err := config.dial(ctx)
 	if err != nil {
 		return nil, err
 	}

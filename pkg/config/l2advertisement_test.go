@@ -131,27 +131,50 @@ func TestFailbackAndAnnouncement(t *testing.T) {
 	}
 }
 
-// TestLingerPeriod: what is not said is none, and what the API would not take is bounded.
+// TestLingerPeriod: what is not said is none. What is out of range is no good version of the object.
 func TestLingerPeriod(t *testing.T) {
-	of := func(d time.Duration) *v1beta1.HandOverPolicy {
-		return &v1beta1.HandOverPolicy{LingerPeriod: &metav1.Duration{Duration: d}}
+	of := func(d time.Duration) v1beta1.L2AdvertisementSpec {
+		return v1beta1.L2AdvertisementSpec{
+			HandOver: &v1beta1.HandOverPolicy{LingerPeriod: &metav1.Duration{Duration: d}},
+		}
+	}
+	last, problems := parseOne(Config{}, of(time.Minute))
+	if len(problems) > 0 {
+		t.Fatal(problems)
 	}
 	for _, test := range []struct {
 		story string
-		spec  *v1beta1.HandOverPolicy
+		spec  v1beta1.L2AdvertisementSpec
 		want  time.Duration
+		says  string
 	}{
-		{"nothing is said", nil, 0},
-		{"not of the period", &v1beta1.HandOverPolicy{}, 0},
-		{"ten minutes", of(10 * time.Minute), 10 * time.Minute},
-		{"too long", of(2 * time.Hour), time.Hour},
-		{"less than none", of(-time.Second), 0},
+		{"nothing is said", v1beta1.L2AdvertisementSpec{}, 0, ""},
+		{"not of the period", v1beta1.L2AdvertisementSpec{HandOver: &v1beta1.HandOverPolicy{}}, 0, ""},
+		{"none", of(0), 0, ""},
+		{"ten minutes", of(10 * time.Minute), 10 * time.Minute, ""},
+		{"an hour", of(time.Hour), time.Hour, ""},
+		{"more than an hour", of(time.Hour + time.Second), time.Minute, "1h0m1s is not from 0s to 1h0m0s"},
+		{"less than none", of(-time.Second), time.Minute, "-1s is not from 0s to 1h0m0s"},
 	} {
-		got, err := parseL2Advertisement(&v1beta1.L2Advertisement{
-			Spec: v1beta1.L2AdvertisementSpec{HandOver: test.spec},
+		t.Run(test.story, func(t *testing.T) {
+			c, problems := parseOne(last, test.spec)
+			if got := c.L2Advertisements[0].LingerPeriod; got != test.want {
+				t.Errorf("in force is %s, want %s", got, test.want)
+			}
+			if test.says == "" {
+				if len(problems) > 0 {
+					t.Error(problems)
+				}
+				return
+			}
+			if len(problems) != 1 || problems[0].Reason != v1beta1.ReasonInvalid ||
+				!strings.Contains(problems[0].Message, "spec.handOver.lingerPeriod: "+test.says) ||
+				!strings.Contains(problems[0].Message, "Its last good version stays in force.") {
+				t.Errorf("the problems are %v", problems)
+			}
+			if c, _ := parseOne(Config{}, test.spec); len(c.L2Advertisements) > 0 {
+				t.Errorf("without a good version before, in force is %+v", c.L2Advertisements[0])
+			}
 		})
-		if err != nil || got.LingerPeriod != test.want {
-			t.Errorf("%s: %v, %v, want %s", test.story, got, err, test.want)
-		}
 	}
 }

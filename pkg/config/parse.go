@@ -455,8 +455,7 @@ func missingPools(c *Config, names []string) string {
 	return strings.Join(parts, " ") + " The other pools are announced. Create the pool or correct the name."
 }
 
-// maxLingerPeriod is the most that the API takes; objects that were stored before it was
-// asked have no more either.
+// maxLingerPeriod is the longest spec.handOver.lingerPeriod.
 const maxLingerPeriod = time.Hour
 
 func parseL2Advertisement(o *v1beta1.L2Advertisement) (*L2Advertisement, error) {
@@ -469,10 +468,10 @@ func parseL2Advertisement(o *v1beta1.L2Advertisement) (*L2Advertisement, error) 
 		Promiscuous:       o.Spec.Promiscuous,
 		object:            o,
 	}
-	if h := o.Spec.HandOver; h != nil && h.LingerPeriod != nil {
-		a.LingerPeriod = min(max(h.LingerPeriod.Duration, 0), maxLingerPeriod)
-	}
 	var err error
+	if a.LingerPeriod, err = parseLingerPeriod(o.Spec.HandOver); err != nil {
+		return nil, err
+	}
 	if a.InterfacePatterns, err = interfacePatterns(o.Spec.InterfacePatterns); err != nil {
 		return nil, err
 	}
@@ -494,6 +493,20 @@ func parseL2Advertisement(o *v1beta1.L2Advertisement) (*L2Advertisement, error) 
 		a.PreferredNodes = append(a.PreferredNodes, PreferredNodes{Weight: int64(p.Weight), Nodes: s})
 	}
 	return a, nil
+}
+
+// parseLingerPeriod reads how long the owner before may linger; nil says not at all. The
+// API refuses what is out of range, but not in an object that was stored before the
+// definition had the range.
+func parseLingerPeriod(h *v1beta1.HandOverPolicy) (time.Duration, error) {
+	if h == nil || h.LingerPeriod == nil {
+		return 0, nil
+	}
+	period := h.LingerPeriod.Duration
+	if period < 0 || period > maxLingerPeriod {
+		return 0, fmt.Errorf("spec.handOver.lingerPeriod: %s is not from 0s to %s", period, maxLingerPeriod)
+	}
+	return period, nil
 }
 
 // interfacePatterns compiles expressions so that they match whole names only.

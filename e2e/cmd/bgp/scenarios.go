@@ -197,6 +197,14 @@ func restarts() []scenario {
 			fault:    upgrade,
 			restore:  nothing,
 		},
+		{
+			name:    "upgrade-plain",
+			title:   "speakers upgraded, one after another, no graceful restart",
+			sets:    all,
+			window:  3 * time.Second,
+			fault:   upgrade,
+			restore: nothing,
+		},
 		// A speaker that is killed cannot tell the router that its BFD ends (AdminDown). But its kernel
 		// closes the connection at once, and FRR keeps the routes for the graceful restart; BFD fails some
 		// 300 ms later, when there is no session that it could end. Of a router that hears of BFD first, or
