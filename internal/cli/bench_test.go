@@ -69,6 +69,7 @@ func city(nodes, services int) []client.Object {
 		name := fmt.Sprintf("node%04d", n)
 		own := fmt.Sprintf("10.0.%d.%d", n/250, n%250+1)
 		node := &corev1.Node{ObjectMeta: meta(name)}
+		node.Labels = map[string]string{corev1.LabelHostname: name, "rack": string(rune('a' + n%2))}
 		node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: own}}
 		node.Status.Conditions = []corev1.NodeCondition{{
 			Type:   corev1.NodeReady,
@@ -153,7 +154,7 @@ func cityServices(nodes, services int, address func(int) string, created metav1.
 	return out
 }
 
-// BenchmarkCity: status and explain of 10,000 Services and 1,000 nodes, each in a process of
+// BenchmarkCity: status, explain and plan of 10,000 Services and 1,000 nodes, each in a process of
 // its own. It prints seconds of wall time and of processor time, and megabytes.
 func BenchmarkCity(b *testing.B) {
 	server := clitest.New(city(1000, 10000)...)
@@ -165,6 +166,9 @@ func BenchmarkCity(b *testing.B) {
 	for _, args := range []string{
 		"status", "services -A", "explain web00500 -n default", "explain 10.64.255.1",
 		"routes --address 10.64.1.1 --node node0001",
+		"plan --drain node0500", "plan --fail node0500", "plan --add node9999",
+		"plan --delete ipaddresspool/all", "plan -f testdata/plan/city.yaml",
+		"plan -f testdata/plan/city-racks.yaml",
 	} {
 		b.Run(args, func(b *testing.B) {
 			one := func() (cpu time.Duration, peak float64) {

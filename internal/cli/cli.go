@@ -127,7 +127,8 @@ func newRoot(name string, streams genericiooptions.IOStreams, now func() time.Ti
 	o.output.AddStyle(root)
 	o.completeNames(root)
 
-	root.AddCommand(o.statusCommand(), o.explainCommand(), o.watchCommand(), o.versionCommand())
+	root.AddCommand(o.statusCommand(), o.explainCommand(), o.planCommand(), o.watchCommand(),
+		o.versionCommand())
 	for _, l := range listings {
 		root.AddCommand(o.listCommand(l))
 	}

@@ -55,6 +55,8 @@ func TestStories(t *testing.T) {
 	partly := shop(t)
 	partly.Forbidden = map[string]bool{"services": true, "speakers": true, "leases": true, "events": true}
 	partly.AllowedIn = "shop"
+	unknown := shop(t)
+	unknown.Forbidden["endpointslices"] = true
 	bare := clitest.New()
 	for _, resource := range []string{"ipaddresspools", "l2advertisements", "bgpadvertisements", "bgppeers",
 		"bfdprofiles", "communities", "speakers"} {
@@ -98,6 +100,19 @@ func TestStories(t *testing.T) {
 		{"explain-node", all, "explain node/node1", ExitOK},
 		{"explain-peer", all, "explain peer/tor", ExitProblems},
 		{"version", all, "version", ExitOK},
+		{"plan-nothing", all, "plan -f testdata/plan/same.yaml", ExitOK},
+		{"plan-drain", all, "plan --drain node1", ExitProblems},
+		{"plan-fail", all, "plan --fail node1 -o wide", ExitProblems},
+		{"plan-add", all, "plan --add node4 -f testdata/plan/node4.yaml", ExitProblems},
+		{"plan-wider", all, "plan -f testdata/plan/wider.yaml", ExitProblems},
+		{"plan-delete-pool", all, "plan --delete pool/lan", ExitProblems},
+		{"plan-replace-pool", all, "plan --delete pool/dmz -f testdata/plan/other-pool.yaml", ExitProblems},
+		{"plan-delete-service", all, "plan --delete svc/api,node/node2 --ascii", ExitProblems},
+		{"plan-kustomize", all, "plan -k testdata/plan/kustomize", ExitProblems},
+		{"plan-invalid", all, "plan -f testdata/plan/invalid.yaml", ExitProblems},
+		{"plan-app", all, "plan -f testdata/plan/app.yaml", ExitProblems},
+		{"plan-partly", unknown, "plan --drain node1", ExitProblems},
+		{"plan-json", all, "plan --drain node1 -o json", ExitProblems},
 	} {
 		t.Run(story.name, func(t *testing.T) {
 			got := run(t, story.server.Start(t), strings.Fields(story.args)...)
@@ -194,6 +209,22 @@ func TestErrors(t *testing.T) {
 		{"services -l =", "--selector"},
 		{"services extra", "unknown command"},
 		{"watch -o yaml", "use json"},
+		{"plan", "say what is to be changed"},
+		{"plan --drain node9", `--drain: there is no node "node9"`},
+		{"plan --fail node9", `--fail: there is no node "node9"`},
+		{"plan --add node1", `--add: there is a node "node1" already`},
+		{"plan --delete pool", `"pool" is not KIND/NAME`},
+		{"plan --delete pool/none", "--delete: there is no ipaddresspool none"},
+		{"plan --delete deployment/web", "what the deletion of a deployment brings cannot be judged"},
+		{"plan -f testdata/plan/none.yaml", `the path "testdata/plan/none.yaml" does not exist`},
+		{"plan -f testdata/plan/unknown-field.yaml",
+			"testdata/plan/unknown-field.yaml, document 2: ipaddresspool dmz: strict decoding error: " +
+				"unknown field"},
+		{"plan -f testdata/plan/broken.yaml", "document 2: error parsing testdata/plan/broken.yaml"},
+		{"plan -f testdata/plan/no-kind.yaml", "document 2: unable to decode \"testdata/plan/no-kind.yaml\""},
+		{"plan -k testdata", "-k testdata: "},
+		{"plan -f testdata/plan/same.yaml", "what becomes of the cluster cannot be computed: not all of " +
+			"ipaddresspools.berth.io could be read"},
 	} {
 		got := run(t, config, strings.Fields(test.args)...)
 		if got.code != ExitError || !strings.Contains(got.err, test.says) {
@@ -273,6 +304,10 @@ func TestCompletion(t *testing.T) {
 		{[]string{"sessions", "--peer", "t"}, []string{"tor"}},
 		{[]string{"pools", "-o", "custom"}, []string{"custom-columns"}},
 		{[]string{"services", "-n", "sh"}, []string{"shop"}},
+		{[]string{"plan", "--drain", "node"}, []string{"node1", "node2", "node3"}},
+		{[]string{"plan", "--delete", "s"}, []string{"service/"}},
+		{[]string{"plan", "--delete", "svc/c"}, []string{"svc/cart"}},
+		{[]string{"plan", "--delete", "ipaddresspool/"}, []string{"ipaddresspool/dmz", "ipaddresspool/lan"}},
 	} {
 		var out bytes.Buffer
 		streams := genericiooptions.IOStreams{Out: &out, ErrOut: &bytes.Buffer{}}

@@ -77,11 +77,17 @@ var rules = []rule{
 	{
 		of: "internal/cli",
 		may: []string{
-			"internal/cli/output", "internal/cli/snapshot", "internal/cli/v1alpha1", "internal/cli/view",
-			"internal/version",
+			"internal/cli/change", "internal/cli/output", "internal/cli/snapshot", "internal/cli/v1alpha1",
+			"internal/cli/view", "internal/version",
 		},
 		never: wire,
 		why:   "it is commands: what they say is decided in view, and printed by output",
+	},
+	{
+		of:    "internal/cli/change",
+		may:   []string{"api/...", "internal/cli/snapshot", "internal/cli/v1alpha1"},
+		never: wire,
+		why:   "it reads manifests and applies them to a snapshot, and decides nothing",
 	},
 	{
 		of:    "internal/cli/gendocs",

@@ -167,11 +167,7 @@ func selection(ads []*config.L2Advertisement, n Node) links.Selection {
 // elect names the owner, "" when there is no candidate. It drops candidates
 // step by step, and each step leaves at least one.
 func elect(addr netip.Addr, candidates []candidate, immediate bool) string {
-	heaviest := int64(0)
-	for _, c := range candidates {
-		heaviest = max(heaviest, c.weight)
-	}
-	left := keep(candidates, func(c candidate) bool { return c.weight == heaviest })
+	left := heaviest(candidates)
 	if !immediate {
 		left = present(left)
 	}
@@ -181,6 +177,15 @@ func elect(addr netip.Addr, candidates []candidate, immediate bool) string {
 	}
 	owner, _ := election.Elect(addr, out)
 	return owner
+}
+
+// heaviest leaves those with the highest weight.
+func heaviest(candidates []candidate) []candidate {
+	most := int64(0)
+	for _, c := range candidates {
+		most = max(most, c.weight)
+	}
+	return keep(candidates, func(c candidate) bool { return c.weight == most })
 }
 
 // present leaves those with the best claim, or all where nobody has one.

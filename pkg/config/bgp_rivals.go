@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -29,6 +30,22 @@ type PeerOn struct {
 // InForce reports whether the node has a session with the peer, as far as the
 // configuration says.
 func (p PeerOn) InForce() bool { return p.Rival == nil && p.Err == nil }
+
+// Lacking returns the reason and the message for which the peer is not in force as written
+// on the node; the reason is "" if it is.
+func (p PeerOn) Lacking() (v1beta1.Reason, string) {
+	switch {
+	case p.Rival != nil:
+		return v1beta1.ReasonConflicting, p.Conflicting(p.Rival).Message
+	case errors.Is(p.Err, ErrNoPassword):
+		return v1beta1.ReasonSecretNotFound, p.Err.Error()
+	case p.Err != nil:
+		return v1beta1.ReasonNotConfigured, p.Err.Error()
+	case p.Problem != "":
+		return v1beta1.ReasonSecretNotFound, p.Problem
+	}
+	return "", ""
+}
 
 // PeersOn returns the BGPPeers that select a node, sorted by name.
 func (c *Config) PeersOn(n Node) []PeerOn {

@@ -189,6 +189,14 @@ func (s *Snapshot) Inherit(earlier *Snapshot) {
 	s.Settings = earlier.Settings
 }
 
+// With returns the Snapshot with other objects. What could not be read stays unread, and the
+// settings are those of the running programs.
+func (s *Snapshot) With(objects Objects) *Snapshot {
+	out := *s
+	out.Objects = objects
+	return &out
+}
+
 // Unread returns the kinds that were asked for and of which not all could be read, by name.
 func (s *Snapshot) Unread() []v1alpha1.Unread {
 	var out []v1alpha1.Unread

@@ -445,6 +445,121 @@ type Change struct {
 	From string `json:"from"`
 }
 
+// Plan is what `kubectl berth plan` prints: the consequences of changes.
+type Plan struct {
+	metav1.TypeMeta `json:",inline"`
+	// Verdict is NoDifference, Differences, or Unknown: no difference is known, and not all
+	// could be read.
+	Verdict string `json:"verdict"`
+	// Changes are what is to be done.
+	Changes []PlannedChange `json:"changes"`
+	// Services are those whose addresses, or the reason for these, become others.
+	Services []ServiceChange `json:"services"`
+	// Addresses are those that another node answers for, by ARP and NDP.
+	Addresses []AddressChange `json:"addresses"`
+	// Routes are prefixes of which routers are told otherwise.
+	Routes []RouteChange `json:"routes"`
+	// Pools are all, also those that stay as they are.
+	Pools []PoolChange `json:"pools"`
+	// Objects are those whose Ready condition comes to say something else.
+	Objects []ReadyChange `json:"objects"`
+	// NotJudged are objects of a manifest of whose kind nothing is known here.
+	NotJudged []PlannedChange `json:"notJudged,omitempty"`
+	// Unknown says in sentences what is not known, and why.
+	Unknown []string `json:"unknown,omitempty"`
+	// Remarks say what was assumed.
+	Remarks []string `json:"remarks,omitempty"`
+	Unread  []Unread `json:"unread,omitempty"`
+}
+
+// PlannedChange is what is to be done to an object.
+type PlannedChange struct {
+	// Verb is Create, Update, Delete, Unchanged, Drain, Fail or Add.
+	Verb   string `json:"verb,omitempty"`
+	Object Ref    `json:"object"`
+	// From is the file and the document in it, "" for an argument.
+	From string `json:"from,omitempty"`
+}
+
+// ServiceChange is what becomes of a Service.
+type ServiceChange struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Change is Gets, Loses, Changes or Stays, of its addresses.
+	Change       string   `json:"change"`
+	Before       []string `json:"before,omitempty"`
+	After        []string `json:"after,omitempty"`
+	ReasonBefore string   `json:"reasonBefore,omitempty"`
+	// Reason is the one that its condition comes to have, "" if it is deleted or not handled.
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+}
+
+// AddressChange is an address that another node comes to answer for.
+type AddressChange struct {
+	Address string `json:"address"`
+	// Services have it then, or had it before if none does.
+	Services []string `json:"services,omitempty"`
+	// From and To are nodes, "" for none.
+	From string `json:"from,omitempty"`
+	To   string `json:"to,omitempty"`
+	// Reason is the cause for which To takes it, or why nobody does.
+	Reason  string `json:"reason"`
+	Message string `json:"message,omitempty"`
+}
+
+// RouteChange is a prefix that nodes come to tell a peer, cease to, or tell otherwise.
+type RouteChange struct {
+	Peer   string `json:"peer"`
+	Prefix string `json:"prefix"`
+	// Before and After are how many nodes tell it.
+	Before  int       `json:"before"`
+	After   int       `json:"after"`
+	Gained  *SomeOf   `json:"gained,omitempty"`
+	Lost    *SomeOf   `json:"lost,omitempty"`
+	Changed *SomeOf   `json:"changed,omitempty"`
+	As      RouteAttr `json:"attributes"`
+	// Reason is why the first of those that lose it no longer tell it, "" if that is not
+	// because of the address or the node.
+	Reason string `json:"reason,omitempty"`
+}
+
+// SomeOf are nodes: how many, and the first of them.
+type SomeOf struct {
+	Count int      `json:"count"`
+	Nodes []string `json:"nodes"`
+}
+
+// RouteAttr are attributes of a route.
+type RouteAttr struct {
+	LocalPref   uint32   `json:"localPref,omitempty"`
+	MED         *uint32  `json:"med,omitempty"`
+	Prepend     int      `json:"asPathPrepend,omitempty"`
+	Communities []string `json:"communities,omitempty"`
+}
+
+// PoolChange is how full a pool is, before and after; nil where there is no such pool.
+type PoolChange struct {
+	Name   string   `json:"name"`
+	Before *PoolUse `json:"before,omitempty"`
+	After  *PoolUse `json:"after,omitempty"`
+	// OutOfRangeBefore and OutOfRange are how many addresses Services hold that the pool does
+	// not contain.
+	OutOfRangeBefore int `json:"outOfRangeBefore,omitempty"`
+	OutOfRange       int `json:"outOfRange,omitempty"`
+	// Differs is set if anything of it does.
+	Differs bool `json:"differs"`
+}
+
+// ReadyChange is a configuration object whose Ready condition comes to say something else.
+type ReadyChange struct {
+	Object Ref `json:"object"`
+	// Before is the reason that it has now, "" for a new object.
+	Before  string `json:"before,omitempty"`
+	Reason  string `json:"reason"`
+	Message string `json:"message,omitempty"`
+}
+
 // Version is what `kubectl berth version` prints.
 type Version struct {
 	metav1.TypeMeta `json:",inline"`

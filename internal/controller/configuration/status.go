@@ -108,10 +108,8 @@ func (r *StatusReconciler) pool(ctx context.Context, key state.ObjectKey) (time.
 		return again, err
 	}
 	have := pool.DeepCopy()
-	fill(&pool.Status, known.PoolCounts)
 	r.state.SetReason(key, known.Problem.Reason)
-	changed := setReady(known.Problem, known.Generation, &pool.Status.Conditions)
-	setObserved(&pool, known.Problem, known.Generation)
+	changed := WritePool(&pool, known)
 	if equality.Semantic.DeepEqual(have.Status, pool.Status) {
 		return again, nil
 	}

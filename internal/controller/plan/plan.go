@@ -48,6 +48,12 @@ type Plan struct {
 
 	remembered *state.State
 	now        time.Time
+	// services are those of type LoadBalancer, as their statuses come to be, by name;
+	// others names the rest, as far as they name external IPs.
+	services map[types.NamespacedName]*corev1.Service
+	others   map[types.NamespacedName]bool
+	// pools are the IPAddressPools, as their statuses come to be.
+	pools []v1beta1.IPAddressPool
 }
 
 // Service is what becomes of one Service.
@@ -68,18 +74,22 @@ func Of(in Snapshot, now time.Time) (Plan, error) {
 	remembered := state.New()
 	_, problems := remembered.SetConfig(objects, now)
 	var services []corev1.Service // of type LoadBalancer
+	others := map[types.NamespacedName]bool{}
 	for i := range in.Services {
 		s := &in.Services[i]
 		if s.Spec.Type == corev1.ServiceTypeLoadBalancer {
 			services = append(services, *s)
 			continue
 		}
-		remembered.SetExternalIPs(keyOf(s), state.SourceOthers, assignment.ExternalIPsOf(s), now)
+		if addrs := assignment.ExternalIPsOf(s); len(addrs) > 0 {
+			remembered.SetExternalIPs(keyOf(s), state.SourceOthers, addrs, now)
+			others[keyOf(s)] = true
+		}
 	}
 	remembered.AdoptAll(services, in.Class, now)
 
-	decisions, err := decideAll(in, remembered, services, now)
-	if err != nil {
+	d := newDecider(in, remembered, services, now)
+	if err := d.decide(d.served()); err != nil {
 		return Plan{}, err
 	}
 	c, nodes := remembered.Configuration()
@@ -91,14 +101,25 @@ func Of(in Snapshot, now time.Time) (Plan, error) {
 		Pools:      remembered.Counts(now),
 		remembered: remembered,
 		now:        now,
+		services:   d.services,
+		others:     others,
+		pools:      in.Objects.Pools,
 	}
+	out.take(d.decisions)
+	for i := range out.Services {
+		out.Services[i].Announced = outcomes[out.Services[i].Key]
+	}
+	return out, nil
+}
+
+// take takes over the decisions for Services, by name.
+func (p *Plan) take(decisions map[types.NamespacedName]assignment.Decision) {
 	for key, d := range decisions {
-		out.Services = append(out.Services, Service{Key: key, Decision: d, Announced: outcomes[key]})
+		p.Services = append(p.Services, Service{Key: key, Decision: d})
 	}
-	slices.SortFunc(out.Services, func(a, b Service) int {
+	slices.SortFunc(p.Services, func(a, b Service) int {
 		return cmp.Or(cmp.Compare(a.Key.Namespace, b.Key.Namespace), cmp.Compare(a.Key.Name, b.Key.Name))
 	})
-	return out, nil
 }
 
 // asker is the name of a Service that nobody can have: it holds no valid characters.
@@ -133,41 +154,74 @@ func (p Plan) Ask(addr netip.Addr) (assignment.Decision, error) {
 // the plan is given up. Few Services need a second one.
 const mostDecisions = 100
 
-// decideAll decides for all Services that are served, in their order, and for those
-// that this concerns.
-func decideAll(
-	in Snapshot, remembered *state.State, services []corev1.Service, now time.Time,
-) (map[types.NamespacedName]assignment.Decision, error) {
-	var queue []types.NamespacedName
-	queued := map[types.NamespacedName]*corev1.Service{} // of the served; nil while it does not wait
-	served := map[types.NamespacedName]*corev1.Service{}
+// decider decides for Services, one after the other.
+type decider struct {
+	in         Snapshot
+	remembered *state.State
+	now        time.Time
+	// services are those of type LoadBalancer, which it changes, and order their names,
+	// those that are served in the order in which a controller adopts them.
+	services  map[types.NamespacedName]*corev1.Service
+	order     []types.NamespacedName
+	decisions map[types.NamespacedName]assignment.Decision
+}
+
+// newDecider returns a decider for these Services, which it changes.
+func newDecider(in Snapshot, remembered *state.State, services []corev1.Service, now time.Time) *decider {
+	d := &decider{
+		in:         in,
+		remembered: remembered,
+		now:        now,
+		services:   map[types.NamespacedName]*corev1.Service{},
+		decisions:  map[types.NamespacedName]assignment.Decision{},
+	}
 	for i := range services {
-		if s := &services[i]; assignment.Serves(s, in.Class) {
-			served[keyOf(s)], queued[keyOf(s)] = s, s
-			queue = append(queue, keyOf(s))
+		s := &services[i]
+		d.services[keyOf(s)] = s
+		d.order = append(d.order, keyOf(s))
+	}
+	return d
+}
+
+// served returns the Services that are served, in their order.
+func (d *decider) served() []types.NamespacedName {
+	return slices.DeleteFunc(slices.Clone(d.order), func(key types.NamespacedName) bool {
+		return !assignment.Serves(d.services[key], d.in.Class)
+	})
+}
+
+// decide decides for Services in this order, each once, and then for those that this
+// concerns.
+func (d *decider) decide(keys []types.NamespacedName) error {
+	var queue []types.NamespacedName
+	queued := map[types.NamespacedName]bool{}
+	add := func(key types.NamespacedName) {
+		s := d.services[key]
+		if !queued[key] && s != nil && assignment.Serves(s, d.in.Class) {
+			queue, queued[key] = append(queue, key), true
 		}
 	}
-	out := map[types.NamespacedName]assignment.Decision{}
+	for _, key := range keys {
+		add(key)
+	}
 	for n := 0; len(queue) > 0; n++ {
-		if n > mostDecisions*len(served) {
-			return nil, fmt.Errorf("the decisions for %d Services do not come to an end", len(served))
+		if n > mostDecisions*len(d.services) {
+			return fmt.Errorf("the decisions for %d Services do not come to an end", len(d.services))
 		}
 		key := queue[0]
-		queue, queued[key] = queue[1:], nil
-		s := served[key]
-		decided, err := remembered.Decide(s, in.Namespaces[s.Namespace], now)
+		queue, queued[key] = queue[1:], false
+		s := d.services[key]
+		decided, err := d.remembered.Decide(s, d.in.Namespaces[s.Namespace], d.now)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		out[key] = decided.Decision
+		d.decisions[key] = decided.Decision
 		show(s, decided.Decision)
 		for _, other := range decided.Wake {
-			if served[other] != nil && queued[other] == nil {
-				queue, queued[other] = append(queue, other), served[other]
-			}
+			add(other)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // show writes a decision into the status of a Service, as the controller does before it

@@ -2,7 +2,6 @@ package bgp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -289,20 +288,12 @@ func (r *routes) readNode(ctx context.Context) error {
 func peersOf(c *config.Config, node config.Node) (peers []bgp.Peer, problems map[string]sessionProblem) {
 	problems = map[string]sessionProblem{}
 	for _, p := range c.PeersOn(node) {
-		switch {
-		case p.Rival != nil:
-			problems[p.Name] = sessionProblem{v1beta1.ReasonConflicting, p.Conflicting(p.Rival).Message}
-			continue
-		case errors.Is(p.Err, config.ErrNoPassword):
-			problems[p.Name] = sessionProblem{v1beta1.ReasonSecretNotFound, p.Err.Error()}
-			continue
-		case p.Err != nil:
-			problems[p.Name] = sessionProblem{v1beta1.ReasonNotConfigured, p.Err.Error()}
-			continue
-		case p.Problem != "":
-			problems[p.Name] = sessionProblem{v1beta1.ReasonSecretNotFound, p.Problem}
+		if reason, message := p.Lacking(); reason != "" {
+			problems[p.Name] = sessionProblem{reason, message}
 		}
-		peers = append(peers, p.Peer)
+		if p.InForce() {
+			peers = append(peers, p.Peer)
+		}
 	}
 	return peers, problems
 }

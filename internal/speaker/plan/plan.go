@@ -51,6 +51,8 @@ type Plan struct {
 	unheard  announcement.Unheard
 	services map[netip.Addr][]announcement.Service // those that were asked for
 	now      time.Time
+
+	contests *contests // what Owner knows, nil before it is asked
 }
 
 // restartGrace is the default of the setting --restart-hold. When a speaker fell silent no
@@ -60,7 +62,15 @@ const restartGrace = time.Minute
 // Of returns the plan for a snapshot, as the speakers make it at the time now. It does not
 // change the snapshot.
 func Of(in Snapshot, now time.Time) *Plan {
-	var objects []client.Object
+	out := read(in, now)
+	out.readSpeakers(in.Speakers)
+	out.unheard = announcement.Unheard{}.Next(out.nodes, out.speakers, now)
+	return out
+}
+
+// read returns a plan that knows nothing of speakers yet.
+func read(in Snapshot, now time.Time) *Plan {
+	objects := make([]client.Object, 0, len(in.Services)+len(in.EndpointSlices))
 	for i := range in.Services {
 		objects = append(objects, &in.Services[i])
 	}
@@ -80,8 +90,6 @@ func Of(in Snapshot, now time.Time) *Plan {
 		out.byName[in.Nodes[i].Name] = cluster.ParseNode(&in.Nodes[i])
 	}
 	slices.SortFunc(out.nodes, func(a, b announcement.Node) int { return cmp.Compare(a.Name, b.Name) })
-	out.readSpeakers(in.Speakers)
-	out.unheard = announcement.Unheard{}.Next(out.nodes, out.speakers, now)
 	return out
 }
 
@@ -268,11 +276,18 @@ func (p *Plan) BGP(addr netip.Addr) (map[string]announcement.BGPDecision, error)
 func (p *Plan) bgpOf(
 	addr netip.Addr, node string, services []announcement.Service,
 ) announcement.BGPDecision {
+	return p.decideBGP(addr, node, services, p.nodes)
+}
+
+// decideBGP decides as if there were no other nodes than these.
+func (p *Plan) decideBGP(
+	addr netip.Addr, node string, services []announcement.Service, nodes []announcement.Node,
+) announcement.BGPDecision {
 	return announcement.DecideBGP(announcement.BGPInput{
 		Address:  addr,
 		Services: services,
 		Config:   p.config,
-		Nodes:    p.nodes,
+		Nodes:    nodes,
 		Speakers: p.speakers,
 		Node:     node,
 		Settled:  true,
