@@ -163,7 +163,7 @@ func BenchmarkCity(b *testing.B) {
 		b.Fatal(err)
 	}
 	for _, args := range []string{
-		"status", "check", "services -A", "explain web00500 -n default", "explain 10.64.255.1",
+		"status", "check", "report -f -", "services -A", "explain web00500 -n default", "explain 10.64.255.1",
 		"routes --address 10.64.1.1 --node node0001",
 	} {
 		b.Run(args, func(b *testing.B) {
