@@ -181,6 +181,11 @@ func brokenClusters() []broken {
 		func(p *corev1.PodSpec) {
 			p.Containers[0].Env = []corev1.EnvVar{{Name: "svc_enable", Value: "true"}}
 		})
+	elsewhere := kubeVIP.DeepCopy()
+	elsewhere.Spec.Template.Spec.Containers[0].Env[0] = corev1.EnvVar{
+		Name:      "svc_enable",
+		ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{Key: "svc"}},
+	}
 	static := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace:   "kube-system",
 		Name:        "kube-vip-node1",
@@ -220,6 +225,10 @@ func brokenClusters() []broken {
 		}},
 		{story: "kube-vip as a static pod", change: with(static), code: ExitProblems, want: []string{
 			"Problem OtherLoadBalancer: kube-vip handles the same Services [pod kube-system/kube-vip-node1]",
+		}},
+		{story: "kube-vip whose settings are elsewhere", change: with(elsewhere), want: []string{
+			"Warning OtherLoadBalancer: kube-vip may handle the same Services " +
+				"[daemonset kube-system/kube-vip]",
 		}},
 		{story: "kube-vip for the control plane", change: with(planeOnly), want: []string{}},
 		{

@@ -50,15 +50,22 @@ var foreignKinds = []snapshot.ForeignKind{
 	ciliumPools, ciliumL2, ciliumBGP, calicoPools, calicoBGP, calicoFelix,
 }
 
-// rival is another load balancer that handles Services without a class.
+// conduct is what another load balancer does with Services without a class.
+type conduct int
+
+const (
+	handles conduct = iota
+	mayHandle
+	leavesAlone
+)
+
+// rival is another load balancer.
 type rival struct {
 	name string
-	// runs reports whether a workload is a part of it, harmless why it does no harm, "" if
-	// it may.
-	runs     func(w snapshot.Workload) bool
-	harmless func(w snapshot.Workload) string
-	// doubtless is set if it is known to handle such Services.
-	doubtless bool
+	// runs reports whether a workload is a part of it, judge what that does with Services
+	// without a class, and why.
+	runs  func(w snapshot.Workload) bool
+	judge func(w snapshot.Workload) (conduct, string)
 }
 
 // ofImages returns whether a container of a workload has an image with one of these in its
@@ -71,59 +78,74 @@ func ofImages(names ...string) func(w snapshot.Workload) bool {
 	}
 }
 
-// ofClass says of a workload that it has a class of its own, by one of these flags.
-func ofClass(flags ...string) func(w snapshot.Workload) string {
-	return func(w snapshot.Workload) string {
-		for _, c := range w.Pod.Containers {
-			for _, arg := range slices.Concat(c.Command, c.Args) {
-				name, value, _ := strings.Cut(arg, "=")
-				if slices.Contains(flags, name) && value != "" {
-					return "handles loadBalancerClass " + value
-				}
+// argsOf returns the command lines of a workload.
+func argsOf(w snapshot.Workload) []string {
+	var out []string
+	for _, c := range w.Pod.Containers {
+		out = slices.Concat(out, c.Command, c.Args)
+	}
+	return out
+}
+
+// handlesAll judges those that take every Service.
+func handlesAll(snapshot.Workload) (conduct, string) { return handles, "" }
+
+// unlessClass judges those that take every Service, unless one of these flags gives them a
+// class.
+func unlessClass(flags ...string) func(w snapshot.Workload) (conduct, string) {
+	return func(w snapshot.Workload) (conduct, string) {
+		for _, arg := range argsOf(w) {
+			name, value, _ := strings.Cut(arg, "=")
+			if slices.Contains(flags, name) && value != "" {
+				return leavesAlone, "handles loadBalancerClass " + value
 			}
 		}
-		return ""
+		return handles, ""
 	}
 }
 
-// envOf returns the value of an environment variable of a workload, "" if it is not written
-// there.
-func envOf(w snapshot.Workload, name string) string {
+// envOf returns the value of an environment variable of a workload, "" if it has none. known
+// is false if it is written elsewhere.
+func envOf(w snapshot.Workload, name string) (value string, known bool) {
 	for _, c := range w.Pod.Containers {
 		for _, e := range c.Env {
 			if e.Name == name {
-				return e.Value
+				return e.Value, e.ValueFrom == nil
 			}
 		}
 	}
-	return ""
+	return "", true
 }
 
-// kubeVIPHarmless: kube-vip may serve the control plane only, or a class only.
-func kubeVIPHarmless(w snapshot.Workload) string {
+// judgeKubeVIP: kube-vip may serve the control plane only, or a class only.
+func judgeKubeVIP(w snapshot.Workload) (conduct, string) {
+	services, servicesKnown := envOf(w, "svc_enable")
+	class, classKnown := envOf(w, "lb_class_only")
+	asked := services == "true" || slices.Contains(argsOf(w), "--services") ||
+		ofImages("kube-vip-cloud-provider")(w)
 	switch {
-	case ofImages("kube-vip-cloud-provider")(w):
-		return ""
-	case envOf(w, "svc_enable") == "" || envOf(w, "svc_enable") == "false":
-		return "serves the control plane only"
-	case envOf(w, "lb_class_only") == "true":
-		return "handles its own loadBalancerClass only"
+	case class == "true":
+		return leavesAlone, "handles its own loadBalancerClass only"
+	case asked && classKnown:
+		return handles, ""
+	case asked || !servicesKnown:
+		return mayHandle, ""
 	}
-	return ""
+	return leavesAlone, "serves the control plane only"
 }
 
-// cloudHarmless: a cloud controller may run without its service controller.
-func cloudHarmless(w snapshot.Workload) string {
-	for _, c := range w.Pod.Containers {
-		for _, arg := range slices.Concat(c.Command, c.Args) {
-			list, given := strings.CutPrefix(arg, "--controllers=")
-			if given && (strings.Contains(list, "-service") || !strings.Contains(list, "*") &&
-				!slices.Contains(strings.Split(list, ","), "service")) {
-				return "runs without its service controller"
-			}
+// judgeCloud: a cloud controller may run without its service controller, and where it runs
+// it need not have load balancers to give.
+func judgeCloud(w snapshot.Workload) (conduct, string) {
+	for _, arg := range argsOf(w) {
+		list, given := strings.CutPrefix(arg, "--controllers=")
+		controllers := strings.Split(list, ",")
+		if given && (slices.Contains(controllers, "-service") ||
+			!slices.Contains(controllers, "*") && !slices.Contains(controllers, "service")) {
+			return leavesAlone, "runs without its service controller"
 		}
 	}
-	return ""
+	return mayHandle, ""
 }
 
 func isCloudController(w snapshot.Workload) bool {
@@ -131,44 +153,37 @@ func isCloudController(w snapshot.Workload) bool {
 		ofImages("cloud-controller-manager", "cloud-provider-kind")(w)
 }
 
-func neverHarmless(snapshot.Workload) string { return "" }
-
 // rivals are those that are known by their pods.
 var rivals = []rival{
 	{
-		name:      "MetalLB",
-		runs:      ofImages("metallb/speaker", "metallb/controller", "metallb-speaker", "metallb-controller"),
-		harmless:  ofClass("--lb-class"),
-		doubtless: true,
+		name:  "MetalLB",
+		runs:  ofImages("metallb/speaker", "metallb/controller", "metallb-speaker", "metallb-controller"),
+		judge: unlessClass("--lb-class"),
 	},
 	{
-		name:      "kube-vip",
-		runs:      ofImages("kube-vip/kube-vip", "plndr/kube-vip"),
-		harmless:  kubeVIPHarmless,
-		doubtless: true,
+		name:  "kube-vip",
+		runs:  ofImages("kube-vip/kube-vip", "plndr/kube-vip"),
+		judge: judgeKubeVIP,
 	},
 	{
-		name:      "PureLB",
-		runs:      ofImages("purelb/allocator", "purelb/lbnodeagent"),
-		harmless:  ofClass("--lb-class", "--load-balancer-class"),
-		doubtless: true,
+		name:  "PureLB",
+		runs:  ofImages("purelb/allocator", "purelb/lbnodeagent"),
+		judge: handlesAll,
 	},
 	{
-		name:      "OpenELB",
-		runs:      ofImages("/openelb", "kubesphere/porter"),
-		harmless:  neverHarmless,
-		doubtless: true,
+		name:  "OpenELB",
+		runs:  ofImages("/openelb", "kubesphere/porter"),
+		judge: handlesAll,
 	},
 	{
-		name:      "ServiceLB of k3s",
-		runs:      ofImages("klipper-lb"),
-		harmless:  neverHarmless,
-		doubtless: true,
+		name:  "ServiceLB of k3s",
+		runs:  ofImages("klipper-lb"),
+		judge: handlesAll,
 	},
 	{
-		name:     "a cloud controller",
-		runs:     isCloudController,
-		harmless: cloudHarmless,
+		name:  "a cloud controller",
+		runs:  isCloudController,
+		judge: judgeCloud,
 	},
 }
 
@@ -177,29 +192,26 @@ func (c checker) otherLoadBalancers() []v1alpha1.Check {
 	const name = "OtherLoadBalancer"
 	var out []v1alpha1.Check
 	for _, r := range rivals {
-		var harmful, spared []string
+		found := map[conduct][]string{}
 		for _, w := range c.around.Workloads {
-			if !r.runs(w) {
-				continue
-			}
-			if why := r.harmless(w); why != "" {
-				spared = append(spared, tell(w)+": "+why)
-			} else {
-				harmful = append(harmful, tell(w))
+			if r.runs(w) {
+				does, why := r.judge(w)
+				found[does] = append(found[does], strings.TrimSuffix(tell(w)+": "+why, ": "))
 			}
 		}
+		add := func(state v1alpha1.CheckState, message string, details []string) {
+			out = append(out, newCheck(name, state, message, details...))
+		}
+		meets := slices.Concat(found[handles], found[mayHandle])
 		switch {
-		case len(harmful) > 0 && c.beside():
-			out = append(out, newCheck(name, v1alpha1.CheckOK, c.tellBeside(r.name), harmful...))
-		case len(harmful) > 0 && r.doubtless:
-			out = append(out, newCheck(name, v1alpha1.CheckProblem,
-				r.name+" handles the same Services", harmful...))
-		case len(harmful) > 0:
-			out = append(out, newCheck(name, v1alpha1.CheckWarning,
-				r.name+" may handle the same Services", harmful...))
-		case len(spared) > 0:
-			out = append(out, newCheck(name, v1alpha1.CheckOK, r.name+" leaves these Services alone",
-				spared...))
+		case len(meets) > 0 && c.beside():
+			add(v1alpha1.CheckOK, c.tellBeside(r.name), meets)
+		case len(found[handles]) > 0:
+			add(v1alpha1.CheckProblem, r.name+" handles the same Services", meets)
+		case len(meets) > 0:
+			add(v1alpha1.CheckWarning, r.name+" may handle the same Services", meets)
+		case len(found[leavesAlone]) > 0:
+			add(v1alpha1.CheckOK, r.name+" leaves these Services alone", found[leavesAlone])
 		}
 	}
 	out = append(out, c.announcingCNIs()...)
@@ -279,7 +291,7 @@ func (c checker) otherBGP() v1alpha1.Check {
 	const name = "OtherBGP"
 	var found []string
 	for _, w := range c.around.Workloads {
-		backend := envOf(w, "CALICO_NETWORKING_BACKEND")
+		backend, _ := envOf(w, "CALICO_NETWORKING_BACKEND")
 		switch {
 		case ofImages("calico/node")(w) && backend != "none" && backend != "vxlan":
 			found = append(found, tell(w)+": Calico")
