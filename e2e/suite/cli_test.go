@@ -182,8 +182,9 @@ func sentRoutes(t *testing.T, b berth) map[string]int {
 	return counts
 }
 
-// checkReader asks as somebody who may read Services of one namespace and the pools only.
-func checkReader(t *testing.T, b berth, addr string) {
+// limited returns the command for somebody who may read Services of one namespace and the pools only.
+func (b berth) limited(t *testing.T) berth {
+	t.Helper()
 	apply(t, `
 apiVersion: v1
 kind: ServiceAccount
@@ -223,6 +224,12 @@ subjects: [{kind: ServiceAccount, name: reader, namespace: default}]
 	if err := os.WriteFile(reader.kubeconfig, own, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return reader
+}
+
+// checkReader asks as somebody who may read little.
+func checkReader(t *testing.T, b berth, addr string) {
+	reader := b.limited(t)
 	forbidden := fmt.Sprintf("speakers.berth.io: %s", "Forbidden")
 	reader.says(t, 1, "services", addr, forbidden, "services but those of namespace default")
 	reader.says(t, 0, "pools --pool asked", "asked", forbidden)

@@ -164,7 +164,7 @@ func BenchmarkCity(b *testing.B) {
 		b.Fatal(err)
 	}
 	for _, args := range []string{
-		"status", "services -A", "explain web00500 -n default", "explain 10.64.255.1",
+		"status", "check", "report -f -", "services -A", "explain web00500 -n default", "explain 10.64.255.1",
 		"routes --address 10.64.1.1 --node node0001",
 		"plan --drain node0500", "plan --fail node0500", "plan --add node9999",
 		"plan --delete ipaddresspool/all", "plan -f testdata/plan/city.yaml",

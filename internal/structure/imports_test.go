@@ -77,8 +77,9 @@ var rules = []rule{
 	{
 		of: "internal/cli",
 		may: []string{
-			"internal/cli/change", "internal/cli/output", "internal/cli/snapshot", "internal/cli/v1alpha1",
-			"internal/cli/view", "internal/version",
+			"internal/cli/bundle", "internal/cli/change", "internal/cli/output", "internal/cli/snapshot",
+			"internal/cli/v1alpha1", "internal/cli/view",
+			"internal/version",
 		},
 		never: wire,
 		why:   "it is commands: what they say is decided in view, and printed by output",
@@ -114,6 +115,11 @@ var rules = []rule{
 		never: wire,
 		pure:  true,
 		why:   "what is said is a pure function of a snapshot, decided by the code that decides in clusters",
+	},
+	{
+		of:    "internal/cli/bundle",
+		never: slices.Concat(wire, kubernetes, effects),
+		why:   "it makes archives of files, and knows nothing of clusters",
 	},
 	{
 		of:    "internal/cli/output",

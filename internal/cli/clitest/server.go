@@ -43,6 +43,10 @@ type Server struct {
 	Forbidden, Missing map[string]bool
 	// AllowedIn is the only namespace in which forbidden resources may be read, "" for none.
 	AllowedIn string
+	// Denied are rights that the user does not have, such as "create secrets".
+	Denied map[string]bool
+	// Raw are answers to requests of a path. They are set before the first request.
+	Raw map[string]string
 
 	mu       sync.Mutex
 	byKind   map[schema.GroupVersionResource][]client.Object // by namespace and name
@@ -178,6 +182,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	if r.URL.Path == "/version" {
 		_ = json.NewEncoder(w).Encode(map[string]string{"gitVersion": "v1.36.3"})
+		return
+	}
+	if s.special(w, r) {
 		return
 	}
 	want, ok := parse(r.URL.Path)

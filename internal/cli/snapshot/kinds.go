@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 )
@@ -117,13 +118,14 @@ type reader struct {
 	object func() runtime.Object
 	// set replaces the objects of the kind by those that a store has.
 	set func(into *Objects, stored []any)
+	// each returns the objects of the kind.
+	each func(*Objects) []client.Object
 }
 
 // newReader returns the reader of a kind whose lists are L with objects T.
 func newReader[T, L any, PT interface {
 	*T
-	metav1.Object
-	runtime.Object
+	client.Object
 }, PL interface {
 	*L
 	runtime.Object
@@ -161,6 +163,14 @@ func newReader[T, L any, PT interface {
 			)
 		})
 		*at(into) = out
+	}
+	r.each = func(o *Objects) []client.Object {
+		list := *at(o)
+		out := make([]client.Object, 0, len(list))
+		for i := range list {
+			out = append(out, PT(&list[i]))
+		}
+		return out
 	}
 	return r
 }

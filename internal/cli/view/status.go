@@ -144,6 +144,9 @@ func (f *Facts) addLeader(
 	return nil
 }
 
+// reasonSettings is the word for settings of the controller and the speakers that disagree.
+const reasonSettings = "Settings"
+
 // mostNamed is how many nodes are named in one place.
 const mostNamed = 3
 
@@ -242,7 +245,7 @@ func (f *Facts) rollout(state *v1alpha1.SpeakersState) []v1alpha1.Problem {
 			fmt.Sprintf("kubectl -n %s rollout status daemonset/%s", f.Berth, ref.Name)))
 	}
 	if f.Settings.SpeakerClass != "" {
-		problems = append(problems, problem(v1alpha1.Error, ref, "Settings", fmt.Sprintf(
+		problems = append(problems, problem(v1alpha1.Error, ref, reasonSettings, fmt.Sprintf(
 			"The speakers handle Services of loadBalancerClass %q, the controller those of %q.",
 			f.Settings.SpeakerClass, f.Settings.Class),
 			fmt.Sprintf("kubectl -n %s get daemonset %s -o yaml", f.Berth, ref.Name)))
