@@ -238,8 +238,8 @@ func TestUpdateFromReservedPorts(t *testing.T) {
 	checkUpdateFrom(t, beforeSurge)
 }
 
-// checkUpdateFrom installs the manifests with patches that reserve ports, and updates to the manifests as they
-// are, and back.
+// checkUpdateFrom installs the manifests with patches that reserve ports, and updates to the manifests as
+// they are, and back.
 func checkUpdateFrom(t *testing.T, before ...product.Patch) {
 	if _, err := product.Install(t.Context(), cluster, root, before...); err != nil {
 		t.Fatal(err)
