@@ -388,11 +388,12 @@ func TestManyMoves(t *testing.T) {
 		"a client that knows them lost one for %d ms at most, and %d of its probes for good\n",
 		moves, len(addresses), to.Sub(from).Seconds(), gap.Milliseconds(), loss.Milliseconds(),
 		e.forGood(from, to))
-	if gap > fewLost {
+	// A busy machine answers late; what is not answered at all is Berth's.
+	if gap > lossLimit {
 		t.Errorf("nobody answered for %s for %d ms", unanswered, gap.Milliseconds())
 	}
-	if loss > fewLost {
-		t.Errorf("the client lost %s for %d ms", at, loss.Milliseconds())
+	if n := e.forGood(from, to); n > 0 || loss > lossLimit {
+		t.Errorf("the client lost %s for %d ms, and %d probes for good", at, loss.Milliseconds(), n)
 		e.tell(t, from, to)
 	}
 	e.clear(t, from)
