@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -77,6 +78,8 @@ type planning struct {
 	*Facts
 	change        Change
 	before, after controllerplan.Plan
+	// shownBefore and shownAfter are the Services, as they come to be.
+	shownBefore, shownAfter []corev1.Service
 	// nodes are what the speakers come to, before and after; nil if it is not known.
 	nodesBefore, nodesAfter *speakerplan.Plan
 	held, holds             map[netip.Addr][]string // Services by address, before and after
@@ -107,9 +110,11 @@ func (p *planning) snapshotOf(s *snapshot.Snapshot) controllerplan.Snapshot {
 
 // speakersOf returns what the speakers decide by, once the controller has done what it
 // plans.
-func (p *planning) speakersOf(s *snapshot.Snapshot, planned controllerplan.Plan) speakerplan.Snapshot {
+func (p *planning) speakersOf(
+	s *snapshot.Snapshot, planned controllerplan.Plan, shown []corev1.Service,
+) speakerplan.Snapshot {
 	return speakerplan.Snapshot{
-		Services:       planned.Shown(),
+		Services:       shown,
 		EndpointSlices: s.EndpointSlices,
 		Nodes:          s.Nodes,
 		Speakers:       s.Speakers,
@@ -125,19 +130,22 @@ func (p *planning) decide(changed *snapshot.Snapshot) (err error) {
 	if p.before, err = p.planned.Then(p.snapshotOf(p.Snapshot)); err != nil {
 		return fmt.Errorf("decide as the controller does: %w", err)
 	}
-	p.held = holdersOf(p.before, p.Settings.Class)
+	p.shownBefore = p.before.Shown()
+	p.held = holdersOf(p.shownBefore, p.Settings.Class)
 	if p.speakers != nil {
-		p.nodesBefore = p.speakers.Then(p.speakersOf(p.Snapshot, p.before), speakerplan.Fate{}, p.before.At())
+		in := p.speakersOf(p.Snapshot, p.before, p.shownBefore)
+		p.nodesBefore = p.speakers.Then(in, speakerplan.Fate{}, p.before.At())
 	}
 	p.readyBefore = p.readyOf(p.before, p.nodesBefore, p.Snapshot)
 
 	if p.after, err = p.before.Then(p.snapshotOf(changed)); err != nil {
 		return fmt.Errorf("decide as the controller does: %w", err)
 	}
-	p.holds = holdersOf(p.after, p.Settings.Class)
+	p.shownAfter = p.after.Shown()
+	p.holds = holdersOf(p.shownAfter, p.Settings.Class)
 	if p.speakers != nil {
 		fate := speakerplan.Fate{Failed: p.change.Failed, Added: p.change.Added}
-		p.nodesAfter = p.speakers.Then(p.speakersOf(changed, p.after), fate, p.after.At())
+		p.nodesAfter = p.speakers.Then(p.speakersOf(changed, p.after, p.shownAfter), fate, p.after.At())
 	}
 	return nil
 }
@@ -153,9 +161,8 @@ func (p *planning) readyOf(
 }
 
 // holdersOf returns the Services that have each address.
-func holdersOf(planned controllerplan.Plan, class string) map[netip.Addr][]string {
+func holdersOf(shown []corev1.Service, class string) map[netip.Addr][]string {
 	out := map[netip.Addr][]string{}
-	shown := planned.Shown()
 	for i := range shown {
 		s := &shown[i]
 		if assignment.Serves(s, class) {
@@ -177,12 +184,13 @@ type assignedOf struct {
 }
 
 // assignments returns what becomes of each Service that is handled.
-func (p *planning) assignments(planned controllerplan.Plan) map[types.NamespacedName]assignedOf {
+func assignments(
+	planned controllerplan.Plan, shown []corev1.Service,
+) map[types.NamespacedName]assignedOf {
 	out := map[types.NamespacedName]assignedOf{}
 	for _, s := range planned.Services {
 		out[s.Key] = assignedOf{reason: string(s.Reason), message: s.Message}
 	}
-	shown := planned.Shown()
 	for i := range shown {
 		s := &shown[i]
 		key := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
@@ -200,7 +208,7 @@ func (p *planning) assignments(planned controllerplan.Plan) map[types.Namespaced
 
 // services says which Services get, lose or change addresses.
 func (p *planning) services() {
-	before, after := p.assignments(p.before), p.assignments(p.after)
+	before, after := assignments(p.before, p.shownBefore), assignments(p.after, p.shownAfter)
 	all := map[types.NamespacedName]bool{}
 	for _, of := range []map[types.NamespacedName]assignedOf{before, after} {
 		for key := range of {
