@@ -77,8 +77,8 @@ var rules = []rule{
 	{
 		of: "internal/cli",
 		may: []string{
-			"internal/cli/output", "internal/cli/snapshot", "internal/cli/v1alpha1", "internal/cli/view",
-			"internal/version",
+			"internal/cli/importing", "internal/cli/output", "internal/cli/snapshot", "internal/cli/v1alpha1",
+			"internal/cli/view", "internal/version",
 		},
 		never: wire,
 		why:   "it is commands: what they say is decided in view, and printed by output",
@@ -108,6 +108,17 @@ var rules = []rule{
 		never: wire,
 		pure:  true,
 		why:   "what is said is a pure function of a snapshot, decided by the code that decides in clusters",
+	},
+	{
+		of: "internal/cli/importing",
+		may: []string{
+			"api/...",
+			"internal/cli/snapshot", "internal/cli/v1alpha1", "internal/controller/plan",
+			"pkg/assignment", "pkg/config",
+		},
+		never: wire,
+		pure:  true,
+		why:   "what an import makes of objects is a pure function, and the controller's code checks it",
 	},
 	{
 		of:    "internal/cli/output",
