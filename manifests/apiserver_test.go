@@ -276,6 +276,8 @@ func TestAPIServer(t *testing.T) {
 	t.Run("defaults", s.testDefaults)
 	t.Run("what is refused", s.testRefused)
 	t.Run("samples are accepted", s.testSamples)
+	t.Run("imports are accepted", s.testImports)
+	t.Run("what others are configured with is read", s.testForeign)
 }
 
 // testNotObserved: whoever reads a new object sees that the controller has not read

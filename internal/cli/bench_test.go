@@ -169,6 +169,7 @@ func BenchmarkCity(b *testing.B) {
 		"plan --drain node0500", "plan --fail node0500", "plan --add node9999",
 		"plan --delete ipaddresspool/all", "plan -f testdata/plan/city.yaml",
 		"plan -f testdata/plan/city-racks.yaml",
+		"import --from metallb -f testdata/import/metallb-minikube.yaml --report",
 	} {
 		b.Run(args, func(b *testing.B) {
 			one := func() (cpu time.Duration, peak float64) {

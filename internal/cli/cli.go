@@ -129,7 +129,7 @@ func newRoot(name string, streams genericiooptions.IOStreams, now func() time.Ti
 
 	root.AddCommand(o.statusCommand(), o.explainCommand(), o.planCommand(), o.watchCommand(),
 		o.versionCommand())
-	root.AddCommand(o.checkCommand(), o.reportCommand())
+	root.AddCommand(o.checkCommand(), o.reportCommand(), o.importCommand())
 	for _, l := range listings {
 		root.AddCommand(o.listCommand(l))
 	}

@@ -77,8 +77,8 @@ var rules = []rule{
 	{
 		of: "internal/cli",
 		may: []string{
-			"internal/cli/bundle", "internal/cli/change", "internal/cli/output", "internal/cli/snapshot",
-			"internal/cli/v1alpha1", "internal/cli/view",
+			"internal/cli/bundle", "internal/cli/change", "internal/cli/importing", "internal/cli/output",
+			"internal/cli/snapshot", "internal/cli/v1alpha1", "internal/cli/view",
 			"internal/version",
 		},
 		never: wire,
@@ -120,6 +120,17 @@ var rules = []rule{
 		of:    "internal/cli/bundle",
 		never: slices.Concat(wire, kubernetes, effects),
 		why:   "it makes archives of files, and knows nothing of clusters",
+	},
+	{
+		of: "internal/cli/importing",
+		may: []string{
+			"api/...",
+			"internal/cli/snapshot", "internal/cli/v1alpha1", "internal/controller/plan",
+			"pkg/assignment", "pkg/config",
+		},
+		never: wire,
+		pure:  true,
+		why:   "what an import makes of objects is a pure function, and the controller's code checks it",
 	},
 	{
 		of:    "internal/cli/output",

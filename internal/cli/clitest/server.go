@@ -20,6 +20,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -41,6 +42,8 @@ type Server struct {
 	// Forbidden are resources, such as services, that may not be read in all namespaces;
 	// Missing are those that are not installed. They are set before the first request.
 	Forbidden, Missing map[string]bool
+	// MissingIn are resources of one API group that are not installed, by group.
+	MissingIn map[string][]string
 	// AllowedIn is the only namespace in which forbidden resources may be read, "" for none.
 	AllowedIn string
 	// Denied are rights that the user does not have, such as "create secrets".
@@ -60,6 +63,7 @@ func New(objects ...client.Object) *Server {
 	s := &Server{
 		Forbidden: map[string]bool{},
 		Missing:   map[string]bool{},
+		MissingIn: map[string][]string{},
 		byKind:    map[schema.GroupVersionResource][]client.Object{},
 		watchers:  map[schema.GroupVersionResource][]chan metav1.WatchEvent{},
 		pages:     map[string][]byte{},
@@ -87,8 +91,14 @@ func resourceOf(o client.Object) schema.GroupVersionResource {
 	}
 	o.GetObjectKind().SetGroupVersionKind(gvk)
 	resource, _ := meta.UnsafeGuessKindToResource(gvk)
+	if other := resources[gvk.Kind]; other != "" {
+		resource.Resource = other
+	}
 	return resource
 }
+
+// resources are those of kinds that are not called as they are, in the plural.
+var resources = map[string]string{"BGPConfiguration": "configs"}
 
 // Load returns the objects in a file of YAML documents.
 func Load(t testing.TB, path string) []client.Object {
@@ -105,6 +115,14 @@ func Load(t testing.TB, path string) []client.Object {
 		asJSON, err := yaml.YAMLToJSONStrict([]byte(document))
 		if err != nil {
 			t.Fatalf("%s, document %d: %v", path, i+1, err)
+		}
+		foreign := &unstructured.Unstructured{}
+		if err := json.Unmarshal(asJSON, &foreign.Object); err != nil {
+			t.Fatalf("%s, document %d: %v", path, i+1, err)
+		}
+		if !scheme.Recognizes(foreign.GroupVersionKind()) {
+			out = append(out, foreign) // of another product
+			continue
 		}
 		o, _, err := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer().
 			Decode(asJSON, nil, nil)
@@ -190,7 +208,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	want, ok := parse(r.URL.Path)
 	of := want.resource.GroupResource()
 	switch {
-	case !ok || s.Missing[of.Resource]:
+	case !ok || s.Missing[of.Resource] ||
+		slices.Contains(s.MissingIn[of.Group], of.Resource) || !s.knows(want.resource):
 		http.NotFound(w, r)
 		return
 	case s.Forbidden[of.Resource] && (want.namespace == "" || want.namespace != s.AllowedIn):
@@ -202,6 +221,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.list(w, r, want)
+}
+
+// knows reports whether a kind is of Kubernetes or Berth, or there are objects of it.
+func (s *Server) knows(resource schema.GroupVersionResource) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := emptyList(resource)
+	return err == nil || len(s.byKind[resource]) > 0
 }
 
 func refuse(w http.ResponseWriter, err *apierrors.StatusError) {
@@ -279,6 +306,9 @@ func encode(
 	if limit > 0 {
 		to = min(to, from+limit)
 	}
+	if len(objects) > 0 && isForeign(objects[0]) {
+		return foreignPage(objects[from:to], to, len(objects))
+	}
 	list, err := emptyList(want.resource)
 	if err != nil {
 		return nil, err
@@ -299,6 +329,20 @@ func encode(
 		accessor.SetContinue(strconv.Itoa(to))
 	}
 	return runtime.Encode(encoder, list)
+}
+
+func isForeign(o client.Object) bool {
+	_, is := o.(*unstructured.Unstructured)
+	return is
+}
+
+// foreignPage encodes a page of objects of another product.
+func foreignPage(objects []client.Object, to, all int) ([]byte, error) {
+	metadata := map[string]any{"resourceVersion": "1"}
+	if to < all {
+		metadata["continue"] = strconv.Itoa(to)
+	}
+	return json.Marshal(map[string]any{"metadata": metadata, "items": objects})
 }
 
 // emptyList returns a list of the kind of a resource.

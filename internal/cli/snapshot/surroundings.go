@@ -47,8 +47,8 @@ type Workload struct {
 	Pod                   corev1.PodSpec
 }
 
-// Foreign is an object of a kind that is not Berth's.
-type Foreign struct {
+// ForeignObject is an object of a kind that is not Berth's.
+type ForeignObject struct {
 	Name string
 	Spec map[string]any
 }
@@ -71,7 +71,7 @@ type Surroundings struct {
 	Workloads []Workload
 	// Objects are those of foreign kinds, by the name of the kind. A kind that is not
 	// installed has none.
-	Objects map[string][]Foreign
+	Objects map[string][]ForeignObject
 	// Proxy is the configuration of kube-proxy, nil if there is none.
 	Proxy map[string]string
 	// Denied are those of the rights that were asked about that the user does not have.
@@ -88,7 +88,7 @@ type LookAround struct {
 
 // NewSurroundings returns Surroundings of which nothing has been read and nothing failed.
 func NewSurroundings() *Surroundings {
-	return &Surroundings{Objects: map[string][]Foreign{}, unread: map[string]v1alpha1.Unread{}}
+	return &Surroundings{Objects: map[string][]ForeignObject{}, unread: map[string]v1alpha1.Unread{}}
 }
 
 // SetUnread records that a part could not be read.
@@ -151,7 +151,7 @@ func Look(ctx context.Context, c *Client, what LookAround) *Surroundings {
 	})
 	for _, k := range what.Foreign {
 		part(k.Name(), func() (func(), error) {
-			list, err := c.foreign(ctx, k)
+			list, err := c.foreignObjects(ctx, k)
 			return func() { s.Objects[k.Name()] = list }, err
 		})
 	}
@@ -260,8 +260,8 @@ func (c *Client) configMap(ctx context.Context, namespace, name string) (map[str
 	return read.Data, nil
 }
 
-// foreign returns objects of a foreign kind; none if it is not installed.
-func (c *Client) foreign(ctx context.Context, k ForeignKind) ([]Foreign, error) {
+// foreignObjects returns objects of a foreign kind; none if it is not installed.
+func (c *Client) foreignObjects(ctx context.Context, k ForeignKind) ([]ForeignObject, error) {
 	for _, version := range k.Versions {
 		raw, err := c.asJSON(c.byGroup[coreVersion].Get()).
 			AbsPath("/apis", k.Group, version, k.Resource).Do(ctx).Raw()
@@ -280,9 +280,9 @@ func (c *Client) foreign(ctx context.Context, k ForeignKind) ([]Foreign, error) 
 		if err := json.Unmarshal(raw, &list); err != nil {
 			return nil, err
 		}
-		var out []Foreign
+		var out []ForeignObject
 		for _, item := range list.Items {
-			out = append(out, Foreign{item.Metadata.Name, item.Spec})
+			out = append(out, ForeignObject{item.Metadata.Name, item.Spec})
 		}
 		return out, nil
 	}
