@@ -164,7 +164,7 @@ func BenchmarkCity(b *testing.B) {
 	}
 	for _, args := range []string{
 		"status", "services -A", "explain web00500 -n default", "explain 10.64.255.1",
-		"routes --address 10.64.1.1 --node node0001",
+		"routes --address 10.64.1.1 --node node0001", "dashboard --snapshot -",
 	} {
 		b.Run(args, func(b *testing.B) {
 			one := func() (cpu time.Duration, peak float64) {

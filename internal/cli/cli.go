@@ -128,6 +128,7 @@ func newRoot(name string, streams genericiooptions.IOStreams, now func() time.Ti
 	o.completeNames(root)
 
 	root.AddCommand(o.statusCommand(), o.explainCommand(), o.watchCommand(), o.versionCommand())
+	root.AddCommand(o.dashboardCommand())
 	for _, l := range listings {
 		root.AddCommand(o.listCommand(l))
 	}

@@ -77,8 +77,8 @@ var rules = []rule{
 	{
 		of: "internal/cli",
 		may: []string{
-			"internal/cli/output", "internal/cli/snapshot", "internal/cli/v1alpha1", "internal/cli/view",
-			"internal/version",
+			"internal/cli/dashboard", "internal/cli/output", "internal/cli/snapshot", "internal/cli/v1alpha1",
+			"internal/cli/view", "internal/version",
 		},
 		never: wire,
 		why:   "it is commands: what they say is decided in view, and printed by output",
@@ -114,6 +114,12 @@ var rules = []rule{
 		may:   []string{"api/...", "internal/cli/v1alpha1"},
 		never: wire,
 		why:   "it prints values, and knows neither clusters nor decisions",
+	},
+	{
+		of:    "internal/cli/dashboard",
+		may:   []string{"internal/cli/output", "internal/cli/v1alpha1", "internal/cli/view"},
+		never: wire,
+		why:   "it shows values as pages, and reads no cluster by itself",
 	},
 	{
 		of:    "internal/cli/v1alpha1",
