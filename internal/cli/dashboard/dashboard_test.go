@@ -217,7 +217,7 @@ func TestOverviewSaysWhatIs(t *testing.T) {
 		}
 	}
 	_, said = parse(t, b.ask("/explain?kind=service&namespace=shop&name=web00").Body.String())
-	for _, want := range []string{"service shop/web00", "Handled by Berth", "Layer 2, 192.0.2.64", "(TakeOver)"} {
+	for _, want := range []string{"shop/web00", "Handled by Berth", "Layer 2, 192.0.2.64", "TakeOver"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the explanation does not say %q", want)
 		}

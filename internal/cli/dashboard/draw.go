@@ -81,7 +81,8 @@ const (
 	boxGap      = 10
 	diagramHead = 28
 	diagramWide = 1040
-	charWide    = 8 // of a name; notes are smaller
+	mostSpare   = 200 // above a column
+	charWide    = 8   // of a name; notes are smaller
 )
 
 // diagramColumns are the left edge and the width of each column.
@@ -104,7 +105,8 @@ func drawDiagram(id, title string, d view.Diagram, links Links) drawing {
 		out.Labels = append(out.Labels, label{X: diagramColumns[i].x, Y: 16, Class: "head", Text: head})
 	}
 	top := func(column, row int) int {
-		spare := (most - rows(columns[column])) * (boxHeight + boxGap) / 2
+		// Beside a long column a short one begins where it is seen without scrolling.
+		spare := min(mostSpare, (most-rows(columns[column]))*(boxHeight+boxGap)/2)
 		return diagramHead + spare + row*(boxHeight+boxGap)
 	}
 	for _, side := range []struct {
@@ -173,7 +175,7 @@ func spotBox(s view.Spot, column, y int, links Links) box {
 }
 
 func lineClass(l view.Line) string {
-	out := "line " + strings.ToLower(string(l.Kind)) + " " + classOf(l.State)
+	out := "line " + string(l.Kind) + " " + classOf(l.State)
 	if l.Lost {
 		out += " lost"
 	}
@@ -205,7 +207,7 @@ const (
 // cellMarks are drawn over the cells of a state.
 var cellMarks = map[view.CellState]string{
 	view.CellExcluded: "M%d %dl14 14m0 -14l-14 14", // a cross
-	view.CellResting:  "M%d %dl14 14h-14z",         // a half
+	view.CellResting:  "M%d %dm0 14l14 -14",        // a stroke
 	view.CellUnknown:  "M%d %dm2 7h10",             // a dash
 }
 

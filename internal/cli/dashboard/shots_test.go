@@ -54,13 +54,16 @@ func TestShots(t *testing.T) {
 	}
 }
 
+// shotHeight is how much of a page is drawn, in pixels.
+const shotHeight = 4200
+
 // shoot draws a page, and returns the colour of its corner.
 func shoot(t *testing.T, chromium, page, file string, width int, more ...string) color.Color {
 	t.Helper()
 	args := append([]string{
 		"--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
 		"--user-data-dir=" + t.TempDir(),
-		fmt.Sprintf("--window-size=%d,3000", width),
+		fmt.Sprintf("--window-size=%d,%d", width, shotHeight),
 		"--screenshot=" + file,
 	}, more...)
 	out, err := exec.CommandContext(t.Context(), chromium, append(args, "file://"+page)...).CombinedOutput()
@@ -79,5 +82,5 @@ func shoot(t *testing.T, chromium, page, file string, width int, more ...string)
 	if got := shot.Bounds().Dx(); got != width {
 		t.Errorf("%s is %d wide, want %d", file, got, width)
 	}
-	return shot.At(width-3, 2990)
+	return shot.At(width-3, shotHeight-10)
 }

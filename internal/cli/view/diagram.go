@@ -48,11 +48,11 @@ type LineKind string
 
 // The kinds of lines.
 const (
-	LineSession LineKind = "Session" // of BGP
-	LineOwner   LineKind = "Owner"   // the node answers by ARP and NDP
-	LineStandIn LineKind = "StandIn" // and does so in the place of another
-	LineBGP     LineKind = "BGP"     // the node announces the address to routers
-	LineNext    LineKind = "Next"    // the node would answer, if another died
+	LineSession LineKind = "session" // of BGP
+	LineOwner   LineKind = "owner"   // the node answers by ARP and NDP
+	LineStandIn LineKind = "standin" // and does so in the place of another
+	LineBGP     LineKind = "bgp"     // the node announces the address to routers
+	LineNext    LineKind = "next"    // the node would answer, if another died
 )
 
 // Line goes from a Spot to one of the next column, by their indexes.

@@ -186,7 +186,7 @@ func TestDiagrams(t *testing.T) {
 				t.owns("a", "192.0.2.1", "")
 			},
 			nil,
-			"tor OK\na OK, b OK\n192.0.2.1 OK\ntor-a OK\ntor-b OK\na-192.0.2.1 Owner",
+			"tor OK\na OK, b OK\n192.0.2.1 OK\ntor-a OK\ntor-b OK\na-192.0.2.1 owner",
 		},
 		{
 			"a session is down, and a node stands in",
@@ -196,7 +196,7 @@ func TestDiagrams(t *testing.T) {
 				t.speaker("a").BGP.Sessions[0].State = v1beta1.BGPConnecting
 			},
 			nil,
-			"tor Problem\na OK, b OK\n192.0.2.1 OK\ntor-a Problem\ntor-b OK\nb-192.0.2.1 StandIn",
+			"tor Problem\na OK, b OK\n192.0.2.1 OK\ntor-a Problem\ntor-b OK\nb-192.0.2.1 standin",
 		},
 		{
 			"nobody says that he announces an address, and another is by BGP",
@@ -206,7 +206,7 @@ func TestDiagrams(t *testing.T) {
 				t.routes("b", "198.51.100.1", 1)
 			},
 			nil,
-			"tor OK\na OK, b OK\n192.0.2.1 Problem, 198.51.100.1 OK\ntor-a OK\ntor-b OK\nb-198.51.100.1 BGP",
+			"tor OK\na OK, b OK\n192.0.2.1 Problem, 198.51.100.1 OK\ntor-a OK\ntor-b OK\nb-198.51.100.1 bgp",
 		},
 		{
 			"the speakers' objects could not be read",
@@ -228,8 +228,8 @@ func TestDiagrams(t *testing.T) {
 				f := w.facts(tb)
 				return f.Diagram().Overlay(f.Without("a"))
 			},
-			"tor OK\na Problem, b OK\n192.0.2.1 OK\ntor-a OK\ntor-b OK\na-192.0.2.1 Owner lost\n" +
-				"b-192.0.2.1 Next",
+			"tor OK\na Problem, b OK\n192.0.2.1 OK\ntor-a OK\ntor-b OK\na-192.0.2.1 owner lost\n" +
+				"b-192.0.2.1 next",
 		},
 	} {
 		t.Run(test.story, func(t *testing.T) {
