@@ -115,7 +115,7 @@ func login(t testing.TB, s *Server) *browser {
 	if answer.Code != http.StatusSeeOther {
 		t.Fatalf("the token is answered %d: %s", answer.Code, answer.Body)
 	}
-	b.cookies = answer.Result().Cookies() //nolint:bodyclose // of a recorder
+	b.cookies = answer.Result().Cookies()
 	return b
 }
 
