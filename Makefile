@@ -12,7 +12,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unre
 STATIC  := CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -ldflags '-s -w -X github.com/berth-lb/berth/internal/version.released=$(VERSION)'
 FUZZ    ?= 10s
 
-.PHONY: help build cross test race lint generate check-generate fuzz bench bench-failover bench-bgp images deps demo demo-down e2e e2e-full kubetest conformance lab clean
+.PHONY: help build cross test race lint generate check-generate fuzz bench bench-failover bench-bgp dashboard-shots images deps demo demo-down e2e e2e-full kubetest conformance lab clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,10 @@ fuzz: ## Fuzz every parser of foreign input, FUZZ=10s each.
 
 bench: ## Run the benchmarks and print their figures.
 	go test -run '^$$' -bench . -benchmem ./...
+
+dashboard-shots: ## Have Chromium draw the dashboard's pages into dist/shots, to look at; needs Debian's chromium.
+	mkdir -p dist/shots
+	BERTH_SHOTS=$(CURDIR)/dist/shots go test -count=1 -v -run TestShots ./internal/cli/dashboard
 
 images: bin/lab ## Build the images into dist/, as archives, without a container engine; one is of a version to come.
 	mkdir -p dist

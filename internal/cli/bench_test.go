@@ -170,6 +170,7 @@ func BenchmarkCity(b *testing.B) {
 		"plan --delete ipaddresspool/all", "plan -f testdata/plan/city.yaml",
 		"plan -f testdata/plan/city-racks.yaml",
 		"import --from metallb -f testdata/import/metallb-minikube.yaml --report",
+		"dashboard --snapshot -",
 	} {
 		b.Run(args, func(b *testing.B) {
 			one := func() (cpu time.Duration, peak float64) {

@@ -129,7 +129,8 @@ func newRoot(name string, streams genericiooptions.IOStreams, now func() time.Ti
 
 	root.AddCommand(o.statusCommand(), o.explainCommand(), o.planCommand(), o.watchCommand(),
 		o.versionCommand())
-	root.AddCommand(o.checkCommand(), o.reportCommand(), o.importCommand())
+	root.AddCommand(o.checkCommand(), o.reportCommand(), o.importCommand(),
+		o.dashboardCommand())
 	for _, l := range listings {
 		root.AddCommand(o.listCommand(l))
 	}

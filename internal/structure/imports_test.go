@@ -77,8 +77,8 @@ var rules = []rule{
 	{
 		of: "internal/cli",
 		may: []string{
-			"internal/cli/bundle", "internal/cli/change", "internal/cli/importing", "internal/cli/output",
-			"internal/cli/snapshot", "internal/cli/v1alpha1", "internal/cli/view",
+			"internal/cli/bundle", "internal/cli/change", "internal/cli/dashboard", "internal/cli/importing",
+			"internal/cli/output", "internal/cli/snapshot", "internal/cli/v1alpha1", "internal/cli/view",
 			"internal/version",
 		},
 		never: wire,
@@ -137,6 +137,12 @@ var rules = []rule{
 		may:   []string{"api/...", "internal/cli/v1alpha1"},
 		never: wire,
 		why:   "it prints values, and knows neither clusters nor decisions",
+	},
+	{
+		of:    "internal/cli/dashboard",
+		may:   []string{"internal/cli/output", "internal/cli/v1alpha1", "internal/cli/view"},
+		never: wire,
+		why:   "it shows values as pages, and reads no cluster by itself",
 	},
 	{
 		of:    "internal/cli/v1alpha1",

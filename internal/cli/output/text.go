@@ -44,14 +44,14 @@ func Status(w io.Writer, s v1alpha1.Status, style Style, now time.Time) error {
 		t.addf(", context %s", s.Context)
 	}
 	t.addf("\n")
-	t.lines("", statusLines(s, now))
+	t.lines("", StatusLines(s, now))
 	t.unread(s.Unread, style)
 	t.problems(s.Problems, style)
 	return t.print(w)
 }
 
-// statusLines returns a line for each part of Berth.
-func statusLines(s v1alpha1.Status, now time.Time) [][]string {
+// StatusLines returns a line for each part of Berth.
+func StatusLines(s v1alpha1.Status, now time.Time) [][]string {
 	const notRead = "could not be read"
 	controller, speakers, services := notRead, notRead, notRead
 	if c := s.Controller; c != nil {
