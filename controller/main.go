@@ -55,6 +55,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	addFlags(cmd)
+	cmd.AddCommand(installedCommand())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var s processSettings
 		validate := func() error { return s.validate() } //nolint:gocritic // s.validate would be of s before
@@ -179,10 +180,13 @@ func (e everywhere) Start(ctx context.Context) error { return e(ctx) }
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
 func (everywhere) NeedLeaderElection() bool { return false }
 
+// leaseName is the lease of the replica that leads.
+const leaseName = "berth-controller"
+
 func managerOptions(s processSettings) ctrl.Options {
 	options := kube.ManagerOptions()
 	options.LeaderElection = s.Elect
-	options.LeaderElectionID = "berth-controller"
+	options.LeaderElectionID = leaseName
 	options.LeaderElectionNamespace = s.Kube.Namespace
 	options.LeaderElectionReleaseOnCancel = true
 	renew, retry := s.Lease*2/3, s.Lease/6

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -17,10 +18,23 @@ import (
 // manifests is the directory of the manifests.
 const manifests = "../../manifests"
 
+// theBase is the base, built once.
+var theBase = sync.OnceValues(func() ([]byte, error) {
+	return render.Kustomization(filepath.Join(manifests, generated.Base))
+})
+
 // base returns the objects that the base installs.
 func base(t *testing.T) []*unstructured.Unstructured {
 	t.Helper()
-	return kustomized(t, filepath.Join(manifests, generated.Base))
+	text, err := theBase()
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := render.Objects(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return objects
 }
 
 func kustomized(t *testing.T, dir string) []*unstructured.Unstructured {
