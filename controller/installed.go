@@ -34,8 +34,8 @@ const (
 func installedCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "installed",
-		Short: "Succeeds once a controller leads, every speaker is ready, and everything that is configured is " +
-			"in force.",
+		Short: "Succeeds once a controller leads, every speaker is ready, and everything that is " +
+			"configured is in force.",
 		Args: cobra.NoArgs,
 	}
 	addFlags(cmd)

@@ -26,7 +26,9 @@ func leaseOf(renewed time.Time) *coordinationv1.Lease {
 }
 
 // conditionReady is the condition Ready of a generation.
-func conditionReady(status metav1.ConditionStatus, generation int64, reason, message string) []metav1.Condition {
+func conditionReady(
+	status metav1.ConditionStatus, generation int64, reason, message string,
+) []metav1.Condition {
 	return []metav1.Condition{{
 		Type:               v1beta1.ConditionReady,
 		Status:             status,
@@ -54,6 +56,8 @@ func TestInstalled(t *testing.T) {
 	fine := conditionReady(metav1.ConditionTrue, 1, "Accepted", "")
 	whole := []client.Object{leaseOf(now), speakerOf("node1", fine), poolOf(1, fine)}
 	with := func(o ...client.Object) []client.Object { return append(slices.Clone(whole), o...) }
+	starting := conditionReady(metav1.ConditionFalse, 1, "Starting", "It looks for the others.")
+	invalid := conditionReady(metav1.ConditionFalse, 1, "Invalid", "No address.")
 	var advertisement v1beta1.L2Advertisement
 	advertisement.Name, advertisement.Generation = "lan", 1
 
@@ -67,11 +71,12 @@ func TestInstalled(t *testing.T) {
 		{"the controller has ended", append(slices.Clone(whole[1:]), leaseOf(now.Add(-time.Minute))),
 			[]string{"No controller leads."}},
 		{"a speaker says why it is not ready",
-			with(speakerOf("node2", conditionReady(metav1.ConditionFalse, 1, "Starting", "It looks for the others."))),
+			with(speakerOf("node2", starting)),
 			[]string{"The speaker of node2 is not ready: Starting: It looks for the others."}},
-		{"another has said nothing", with(speakerOf("node2", nil)), []string{"The speaker of node2 is not ready."}},
+		{"another has said nothing", with(speakerOf("node2", nil)),
+			[]string{"The speaker of node2 is not ready."}},
 		{"a pool cannot be understood",
-			[]client.Object{whole[0], whole[1], poolOf(1, conditionReady(metav1.ConditionFalse, 1, "Invalid", "No address."))},
+			[]client.Object{whole[0], whole[1], poolOf(1, invalid)},
 			[]string{"IPAddressPool lan is not ready: Invalid: No address."}},
 		{"a pool was edited since", []client.Object{whole[0], whole[1], poolOf(2, fine)},
 			[]string{"IPAddressPool lan has not been read."}},

@@ -112,6 +112,7 @@ func (r *StatusReconciler) pool(ctx context.Context, key state.ObjectKey) (time.
 	r.state.SetReason(key, known.Problem.Reason)
 	changed := setReady(known.Problem, known.Generation, &pool.Status.Conditions)
 	setObserved(&pool, known.Problem, known.Generation)
+	r.setOutdated(&pool, key.Kind, known.Generation)
 	if equality.Semantic.DeepEqual(have.Status, pool.Status) {
 		return again, nil
 	}
@@ -158,6 +159,7 @@ func (r *StatusReconciler) conditions(ctx context.Context, key state.ObjectKey) 
 	r.state.SetReason(key, p.Reason)
 	changed := setReady(p, generation, conditions)
 	setObserved(o, p, generation)
+	r.setOutdated(o, key.Kind, generation)
 	if equality.Semantic.DeepEqual(have, o) {
 		return again, nil
 	}

@@ -17,6 +17,20 @@
   verbs:
   - patch
 - apiGroups:
+  - apiextensions.k8s.io
+  resourceNames:
+  - bfdprofiles.berth.io
+  - bgpadvertisements.berth.io
+  - bgppeers.berth.io
+  - communities.berth.io
+  - ipaddresspools.berth.io
+  - l2advertisements.berth.io
+  - speakers.berth.io
+  resources:
+  - customresourcedefinitions
+  verbs:
+  - get
+- apiGroups:
   - authentication.k8s.io
   resources:
   - tokenreviews
