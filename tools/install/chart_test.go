@@ -121,165 +121,76 @@ l2Advertisements: [{name: lan}]
 
 // TestValues: what values change, and nothing beside it.
 func TestValues(t *testing.T) {
-	const (
-		deployment = "Deployment berth-controller in berth-system: spec.template."
-		daemonSet  = "DaemonSet berth-speaker in berth-system: spec.template."
-		container  = "spec.containers[0]."
-	)
-	for _, test := range []struct {
-		story  string
-		values string
-		want   []string
-	}{
-		{"an image of a mirror", "global: {imageRegistry: mirror.example}", []string{
-			daemonSet + container + `image: "mirror.example/berth-lb/speaker:dev", was "ghcr.io/berth-lb/speaker:dev"`,
-			deployment + container + `image: "mirror.example/berth-lb/controller:dev", was "ghcr.io/berth-lb/controller:dev"`,
-		}},
-		{"an image by its digest", "speaker: {image: {digest: \"sha256:" + strings.Repeat("a", 64) + "\"}}", []string{
-			daemonSet + container + `image: "ghcr.io/berth-lb/speaker@sha256:` + strings.Repeat("a", 64) +
-				`", was "ghcr.io/berth-lb/speaker:dev"`,
-		}},
-		{"a tag and a digest", "controller: {image: {registry: \"\", tag: v1, digest: \"sha256:" + strings.Repeat("a", 64) + "\"}}",
-			[]string{deployment + container + `image: "berth-lb/controller:v1@sha256:` + strings.Repeat("a", 64) +
-				`", was "ghcr.io/berth-lb/controller:dev"`}},
-		{"Secrets to pull with", "imagePullSecrets: [a, {name: b}]", []string{
-			daemonSet + `spec.imagePullSecrets: added [{"name":"a"},{"name":"b"}]`,
-			deployment + `spec.imagePullSecrets: added [{"name":"a"},{"name":"b"}]`,
-		}},
-		{"a class is that of both", "loadBalancerClass: berth.io/berth", []string{
-			daemonSet + container + `env[4]: added {"name":"BERTH_LOAD_BALANCER_CLASS","value":"berth.io/berth"}`,
-			deployment + container + `env[2]: added {"name":"BERTH_LOAD_BALANCER_CLASS","value":"berth.io/berth"}`,
-		}},
-		{"a setting of one comes before that of both", "settings: {log-level: warn}\nspeaker: {settings: {log-level: debug}}", []string{
-			daemonSet + container + `env[4]: added {"name":"BERTH_LOG_LEVEL","value":"debug"}`,
-			deployment + container + `env[2]: added {"name":"BERTH_LOG_LEVEL","value":"warn"}`,
-		}},
-		{"false and 0 are values", "controller: {settings: {leader-elect: false}}\nspeaker: {settings: {proxy-health-port: 0}}", []string{
-			daemonSet + container + `env[4]: added {"name":"BERTH_PROXY_HEALTH_PORT","value":"0"}`,
-			deployment + container + `env[2]: added {"name":"BERTH_LEADER_ELECT","value":"false"}`,
-		}},
-		{"a list, and a number", "speaker: {settings: {exclude-interfaces: [^a, ^b], member-port: 65535}}", []string{
-			daemonSet + container + `env[4]: added {"name":"BERTH_EXCLUDE_INTERFACES","value":"^a ^b"}`,
-			daemonSet + container + `env[5]: added {"name":"BERTH_MEMBER_PORT","value":"65535"}`,
-		}},
-		{"a node's address that is known in another way", "speaker: {settings: {member-address: 192.0.2.1}}", []string{
-			daemonSet + container + `env[2].name: "GOMEMLIMIT", was "BERTH_MEMBER_ADDRESS"`,
-			daemonSet + container + `env[2].value: added "460MiB"`,
-			daemonSet + container + `env[2].valueFrom: removed`,
-			daemonSet + container + `env[3].name: "BERTH_MEMBER_ADDRESS", was "GOMEMLIMIT"`,
-			daemonSet + container + `env[3].value: "192.0.2.1", was "460MiB"`,
-		}},
-		{"probes follow the port", "settings: {health-bind-address: \":9999\"}", []string{
-			daemonSet + container + `env[4]: added {"name":"BERTH_HEALTH_BIND_ADDRESS","value":":9999"}`,
-			daemonSet + container + "livenessProbe.httpGet.port: 9999, was 9741",
-			daemonSet + container + "readinessProbe.httpGet.port: 9999, was 9741",
-			deployment + container + `env[2]: added {"name":"BERTH_HEALTH_BIND_ADDRESS","value":":9999"}`,
-			deployment + container + "ports[1].containerPort: 9999, was 9741",
-		}},
-		{"no health, no probes", "controller: {settings: {health-bind-address: 0}}", []string{
-			deployment + container + `env[2]: added {"name":"BERTH_HEALTH_BIND_ADDRESS","value":"0"}`,
-			deployment + container + "livenessProbe: removed",
-			deployment + container + `ports[1]: removed {"containerPort":9741,"name":"health"}`,
-			deployment + container + "readinessProbe: removed",
-			`NetworkPolicy berth-controller in berth-system: spec.ingress[0].ports[1]: removed {"port":"health","protocol":"TCP"}`,
-		}},
-		{"Go is told of another memory limit", "controller: {resources: {limits: {memory: 1Gi}}}", []string{
-			deployment + container + `env[1].value: "921MiB", was "460MiB"`,
-			deployment + container + `resources.limits.memory: "1Gi", was "512Mi"`,
-		}},
-		{"and of none", "controller: {resources: {limits: null}}", []string{
-			deployment + container + "env[1]: removed " + `{"name":"GOMEMLIMIT","value":"460MiB"}`,
-			deployment + container + "resources.limits: removed",
-		}},
-		{"another Secret, which the role names too", "settings: {member-secret: key}", []string{
-			daemonSet + container + `env[4]: added {"name":"BERTH_MEMBER_SECRET","value":"key"}`,
-			deployment + container + `env[2]: added {"name":"BERTH_MEMBER_SECRET","value":"key"}`,
-			`Role berth-controller in berth-system: rules[1].resourceNames[0]: "key", was "berth-memberlist"`,
-			"Secret berth-memberlist in berth-system: removed",
-			"Secret key in berth-system: added",
-		}},
-		{"a speaker that listens", "speaker: {passiveBGP: true}", []string{
-			daemonSet + container + `securityContext.capabilities.add[1]: added "NET_BIND_SERVICE"`,
-		}},
-		{"one node", "controller: {replicas: 1, affinity: null, podDisruptionBudget: {enabled: false}}", []string{
-			"Deployment berth-controller in berth-system: spec.replicas: 1, was 2",
-			deployment + "spec.affinity: removed",
-			"PodDisruptionBudget berth-controller in berth-system: removed",
-		}},
-		{"where pods run", "speaker: {nodeSelector: {edge: \"yes\"}, tolerations: [], priorityClassName: high}", []string{
-			daemonSet + `spec.nodeSelector.edge: added "yes"`,
-			daemonSet + `spec.priorityClassName: "high", was "system-node-critical"`,
-			daemonSet + "spec.tolerations: removed",
-		}},
-		{"labels and annotations of pods", "controller: {podLabels: {team: net}, podAnnotations: {a: b}}", []string{
-			deployment + `metadata.annotations: added {"a":"b"}`,
-			deployment + `metadata.labels.team: added "net"`,
-		}},
-		{"what else may be added", `controller:
-  extraArgs: [--log-format=text]
-  extraEnv: [{name: A, value: b}]
-  extraEnvFrom: [{secretRef: {name: s}}]
-  extraVolumes: [{name: v, emptyDir: {}}]
-  extraVolumeMounts: [{name: v, mountPath: /v}]
-  extraContainers: [{name: c, image: i}]
-  topologySpreadConstraints: [{maxSkew: 1}]
-  runtimeClassName: r`, []string{
-			deployment + container + `args: added ["--log-format=text"]`,
-			deployment + container + `env[2]: added {"name":"A","value":"b"}`,
-			deployment + container + `envFrom: added [{"secretRef":{"name":"s"}}]`,
-			deployment + container + `volumeMounts: added [{"mountPath":"/v","name":"v"}]`,
-			deployment + `spec.containers[1]: added {"image":"i","name":"c"}`,
-			deployment + `spec.runtimeClassName: added "r"`,
-			deployment + `spec.topologySpreadConstraints: added [{"maxSkew":1}]`,
-			deployment + `spec.volumes: added [{"emptyDir":{},"name":"v"}]`,
-		}},
-		{"objects of Berth's own", `ipAddressPools: [{name: lan, labels: {a: b}, spec: {addresses: [192.0.2.0/24]}}]
-l2Advertisements: [{name: lan}]
-bgpPeers: [{name: tor, spec: {peerAddress: 192.0.2.1}}]
-bgpAdvertisements: [{name: all}]
-bfdProfiles: [{name: fast}]
-communities: [{name: c, spec: {communities: []}}]`, []string{
-			"BFDProfile fast: added", "BGPAdvertisement all: added", "BGPPeer tor: added", "Community c: added",
-			"IPAddressPool lan: added", "L2Advertisement lan: added",
-		}},
-		{"objects of others", "extraObjects: [{apiVersion: v1, kind: ConfigMap, metadata: {name: '{{ .Release.Name }}'}}]",
-			[]string{"ConfigMap lb: added"}},
-		{"neither policy", "controller: {networkPolicy: {enabled: false}}", []string{
-			"NetworkPolicy berth-controller in berth-system: removed",
-		}},
-	} {
-		t.Run(test.story, func(t *testing.T) {
-			same(t, render.Differences(installed(t, "").Objects, installed(t, test.values).Objects), test.want)
+	var stories []struct {
+		Story   string         `json:"story"`
+		Values  map[string]any `json:"values"`
+		Changes []string       `json:"changes"`
+	}
+	readYAML(t, filepath.Join("testdata", "values.yaml"), &stories)
+	pods := strings.NewReplacer(
+		"CONTROLLER ", "Deployment berth-controller in berth-system: spec.template.spec.",
+		"SPEAKER ", "DaemonSet berth-speaker in berth-system: spec.template.spec.")
+	plain := installed(t, "").Objects
+	for _, s := range stories {
+		t.Run(s.Story, func(t *testing.T) {
+			values, err := yaml.Marshal(s.Values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []string
+			for _, change := range s.Changes {
+				// The container first: what stands for a pod ends with a blank.
+				change = strings.Replace(change, " container.", " containers[0].", 1)
+				want = append(want, pods.Replace(change))
+			}
+			same(t, render.Differences(plain, installed(t, string(values)).Objects), want)
 		})
+	}
+}
+
+// readYAML reads a file. A field that is not expected is an error.
+func readYAML(t *testing.T, file string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.UnmarshalStrict(text, into); err != nil {
+		t.Fatalf("%s: %v", file, err)
 	}
 }
 
 // TestChartHasTheComponents: what a component does for kustomize, values do for Helm.
 func TestChartHasTheComponents(t *testing.T) {
+	const one = "controller: {replicas: 1, affinity: null, podDisruptionBudget: {enabled: false}}"
 	for _, test := range []struct {
 		components []string
 		values     string
-		// namespace is what the namespace has, which Helm does not make.
-		namespace string
 	}{
-		{[]string{"single-node"}, "controller: {replicas: 1, affinity: null, podDisruptionBudget: {enabled: false}}", ""},
-		{[]string{"passive-bgp"}, "speaker: {passiveBGP: true}", ""},
-		{[]string{"openshift"}, "openshift: {enabled: true}", ""},
-		{[]string{"openshift", "passive-bgp"}, "openshift: {enabled: true}\nspeaker: {passiveBGP: true}", ""},
+		{[]string{"single-node"}, one},
+		{[]string{"passive-bgp"}, "speaker: {passiveBGP: true}"},
+		{[]string{"openshift"}, "openshift: {enabled: true}"},
+		{[]string{"openshift", "passive-bgp"}, "openshift: {enabled: true}\nspeaker: {passiveBGP: true}"},
 	} {
 		made := installed(t, test.values)
 		all := slices.Concat(made.CRDs, withoutHelm(t, made.Objects))
-		same(t, render.Differences(overlay(t, test.components, ""), all), []string{"Namespace berth-system: removed"})
+		differences := render.Differences(overlay(t, test.components, ""), all)
+		same(t, differences, []string{"Namespace berth-system: removed"})
 	}
 }
 
-// TestChartMonitorsWhatTheManifestsDo: alerts, dashboards and the PodMonitor are those of manifests/monitoring.
+// TestChartMonitorsWhatTheManifestsDo: alerts, dashboards and the PodMonitor are those of
+// manifests/monitoring.
 func TestChartMonitorsWhatTheManifestsDo(t *testing.T) {
-	all := installed(t, "podMonitor: {enabled: true}\nprometheusRule: {enabled: true}\ndashboards: {enabled: true}")
+	all := installed(t, "podMonitor: {enabled: true}\nprometheusRule: {enabled: true}\n"+
+		"dashboards: {enabled: true}")
+	plain := map[string]bool{}
+	for _, o := range installed(t, "").Objects {
+		plain[render.Key(o)] = true
+	}
 	var monitoring []*unstructured.Unstructured
-	plain := installed(t, "").Objects
 	for _, o := range withoutHelm(t, all.Objects) {
-		if !slices.ContainsFunc(plain, func(p *unstructured.Unstructured) bool { return render.Key(p) == render.Key(o) }) {
+		if !plain[render.Key(o)] {
 			monitoring = append(monitoring, o)
 		}
 	}
@@ -299,9 +210,9 @@ func TestRefusals(t *testing.T) {
 	for _, test := range []struct{ story, values, says string }{
 		{"a value that does not exist", "speakers: {}", "additional properties 'speakers' not allowed"},
 		{"a setting that does not exist", "speaker: {settings: {log-lvl: debug}}", "'log-lvl' not allowed"},
-		{"a setting of the other program", "controller: {settings: {member-port: 1}}", "'member-port' not allowed"},
-		{"a setting that both must share", "speaker: {settings: {member-secret: x}}", "'member-secret' not allowed"},
-		{"a duration without a unit", "speaker: {settings: {restart-hold: \"30\"}}", "/speaker/settings/restart-hold"},
+		{"one of the other program", "controller: {settings: {member-port: 1}}", "'member-port' not allowed"},
+		{"one for both", "speaker: {settings: {member-secret: x}}", "'member-secret' not allowed"},
+		{"a duration without a unit", "speaker: {settings: {restart-hold: \"30\"}}", "settings/restart-hold"},
 		{"a level that does not exist", "settings: {log-level: loud}", "'debug', 'info', 'warn', 'error'"},
 		{"no address", "settings: {metrics-bind-address: \"9740\"}", "/settings/metrics-bind-address"},
 		{"a pool without addresses", "ipAddressPools: [{name: lan}]", "missing property 'spec'"},
@@ -332,7 +243,8 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 		own := maps.Clone(settings)
 		maps.DeleteFunc(own, func(name string, _ any) bool {
 			// The pod knows its namespace and its node. The last two have to be the same in both programs.
-			return slices.Contains([]string{"namespace", "node-name", "member-secret", "load-balancer-class"}, name)
+			elsewhere := []string{"namespace", "node-name", "member-secret", "load-balancer-class"}
+			return slices.Contains(elsewhere, name)
 		})
 		values[program]["settings"] = own
 	}

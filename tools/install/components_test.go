@@ -87,7 +87,8 @@ func TestComponents(t *testing.T) {
 		deployment = "Deployment berth-controller in berth-system: "
 		daemonSet  = "DaemonSet berth-speaker in berth-system: "
 		pod        = "spec.template.spec."
-		adds       = daemonSet + pod + `containers[0].securityContext.capabilities.add[1]: added "NET_BIND_SERVICE"`
+		adds       = daemonSet + pod + "containers[0].securityContext.capabilities.add[1]: " +
+			`added "NET_BIND_SERVICE"`
 	)
 	for _, test := range []struct {
 		story      string
@@ -102,7 +103,11 @@ func TestComponents(t *testing.T) {
 		}},
 		{"a speaker that listens may have a port below 1024", []string{"passive-bgp"}, []string{adds}},
 		{"OpenShift admits the speaker by an SCC", []string{"openshift"}, ofOpenShift()},
-		{"and one that listens too", []string{"openshift", "passive-bgp"}, append([]string{adds}, ofOpenShift()...)},
+		{
+			story:      "and one that listens too",
+			components: []string{"openshift", "passive-bgp"},
+			want:       append([]string{adds}, ofOpenShift()...),
+		},
 		{"a component for one node is another's neighbour", []string{"single-node", "passive-bgp"}, []string{
 			adds,
 			deployment + "spec.replicas: 1, was 2",
@@ -131,7 +136,8 @@ func ofOpenShift() []string {
 func same(t *testing.T, got, want []string) {
 	t.Helper()
 	if !slices.Equal(got, want) {
-		t.Errorf("the differences are\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+		t.Errorf("the differences are\n\t%s\nwant\n\t%s",
+			strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 	}
 }
 
@@ -140,11 +146,12 @@ func TestSCCAdmitsTheSpeakerAndNoMore(t *testing.T) {
 	for _, components := range [][]string{{"openshift"}, {"openshift", "passive-bgp"}} {
 		objects := overlay(t, components, "")
 		scc := one(t, objects, "SecurityContextConstraints", "berth-speaker")
-		pod := field[map[string]any](t, one(t, objects, "DaemonSet", "berth-speaker"), "spec", "template", "spec")
+		speaker := one(t, objects, "DaemonSet", "berth-speaker")
+		pod := field[map[string]any](t, speaker, "spec", "template", "spec")
 		container := pod["containers"].([]any)[0].(map[string]any)
 		asked, _, _ := unstructured.NestedSlice(container, "securityContext", "capabilities", "add")
 		if allowed := field[[]any](t, scc, "allowedCapabilities"); !slices.Equal(allowed, asked) {
-			t.Errorf("%v: the SCC allows the capabilities %v, the speaker asks for %v", components, allowed, asked)
+			t.Errorf("%v: the SCC allows %v, the speaker asks for %v", components, allowed, asked)
 		}
 		for name, of := range scc.Object {
 			if allows, is := of.(bool); is && allows &&
@@ -166,8 +173,8 @@ func TestOwnNamespace(t *testing.T) {
 		if ns := o.GetNamespace(); ns != "" && ns != "lb" {
 			t.Errorf("%s is in another namespace", render.Key(o))
 		}
-		if strings.Contains(fmt.Sprint(o.Object["spec"], o.Object["subjects"], o.Object["rules"]), "berth-system") &&
-			o.GetKind() != "CustomResourceDefinition" {
+		text := fmt.Sprint(o.Object["spec"], o.Object["subjects"], o.Object["rules"])
+		if o.GetKind() != "CustomResourceDefinition" && strings.Contains(text, "berth-system") {
 			t.Errorf("%s names berth-system: %v", render.Key(o), o.Object)
 		}
 	}

@@ -43,6 +43,7 @@ func Files(manifests string) (map[string][]byte, error) {
 		func() (map[string][]byte, error) { return crds(objects) },
 		func() (map[string][]byte, error) { return rights(objects) },
 		func() (map[string][]byte, error) { return monitoring(manifests) },
+		func() (map[string][]byte, error) { return argo(manifests, objects) },
 	} {
 		files, err := make()
 		if err != nil {
@@ -55,7 +56,8 @@ func Files(manifests string) (map[string][]byte, error) {
 
 // everything is the base as one file.
 func everything(base []byte) []byte {
-	head := note + "#\n# All of Berth, as manifests/base installs it:\n#\n#\tkubectl apply -f install.yaml\n#\n" +
+	head := note + "#\n# All of Berth, as manifests/base installs it:\n#\n" +
+		"#\tkubectl apply -f install.yaml\n#\n" +
 		"# Then create a pool of addresses and an advertisement: manifests/samples has some.\n---\n"
 	return append([]byte(head), base...)
 }
@@ -100,7 +102,8 @@ func rights(base []*unstructured.Unstructured) (map[string][]byte, error) {
 		}
 		named := strings.ReplaceAll(string(text), "- "+memberSecret+"\n",
 			"- {{ include \"berth.memberSecret\" . }}\n")
-		fmt.Fprintf(out, "{{- define \"berth.rules.%s.%s\" -}}\n%s{{- end -}}\n", o.GetKind(), o.GetName(), named)
+		fmt.Fprintf(out, "{{- define \"berth.rules.%s.%s\" -}}\n%s{{- end -}}\n",
+			o.GetKind(), o.GetName(), named)
 	}
 	return map[string][]byte{filepath.Join(Chart, "templates", "_rules.tpl"): out.Bytes()}, nil
 }
@@ -137,4 +140,31 @@ func monitoring(manifests string) (map[string][]byte, error) {
 		out[filepath.Join(Chart, "files", "dashboards", filepath.Base(page))] = text
 	}
 	return out, nil
+}
+
+// argo is what Argo CD's ConfigMap is to have: how objects of each kind fare. Keys of a ConfigMap cannot
+// have a wildcard.
+func argo(manifests string, base []*unstructured.Unstructured) (map[string][]byte, error) {
+	script, err := os.ReadFile(filepath.Join(manifests, "argocd", "health.lua"))
+	if err != nil {
+		return nil, err
+	}
+	head := note + `#
+# A patch for the ConfigMap of Argo CD, with the content of health.lua:
+#
+#	kubectl -n argocd patch configmap argocd-cm --type merge --patch-file manifests/argocd/argocd-cm.yaml
+data:
+`
+	out := bytes.NewBufferString(head)
+	for _, o := range base {
+		kind, _, _ := unstructured.NestedString(o.Object, "spec", "names", "kind")
+		if o.GetKind() != "CustomResourceDefinition" {
+			continue
+		}
+		fmt.Fprintf(out, "  resource.customizations.health.berth.io_%s: |\n", kind)
+		for line := range strings.Lines(string(script)) {
+			out.WriteString("    " + line)
+		}
+	}
+	return map[string][]byte{filepath.Join("argocd", "argocd-cm.yaml"): out.Bytes()}, nil
 }

@@ -6,7 +6,8 @@ import (
 )
 
 func TestDifferences(t *testing.T) {
-	before, err := Objects([]byte("kind: A\nmetadata: {name: x}\nspec: {count: 1, list: [a, b], gone: {y: z}}\n" +
+	before, err := Objects([]byte("kind: A\nmetadata: {name: x}\n" +
+		"spec: {count: 1, list: [a, b], gone: {y: z}}\n" +
 		"---\nkind: B\nmetadata: {name: x, namespace: ns}\n---\n# nothing\n"))
 	if err != nil {
 		t.Fatal(err)
