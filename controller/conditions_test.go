@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -182,6 +183,56 @@ func TestToolsThatWaitSeeHowAnObjectFares(t *testing.T) {
 				t.Fatal(err)
 			}
 			is("being deleted", status.TerminatingStatus)
+		})
+	}
+}
+
+// TestObjectsOfAnOutdatedKindSayIt: an object has the condition CRDOutdated while the
+// definition of its kind is older than the controller. A controller that has not compared
+// them yet changes nothing, and tools that wait for the object do not mind.
+func TestObjectsOfAnOutdatedKindSayIt(t *testing.T) {
+	for _, k := range userKinds {
+		t.Run(k.kind, func(t *testing.T) {
+			o := k.new()
+			o.SetName("x")
+			o.SetUID("x")
+			o.SetGeneration(1)
+			w := newWorld(t, o, &v1beta1.BGPPeer{
+				ObjectMeta: metav1.ObjectMeta{Name: "router", UID: "router", Generation: 1},
+				Spec:       v1beta1.BGPPeerSpec{MyASN: 64512, PeerASN: 64513, PeerAddress: "192.0.2.9"},
+			})
+			says := func(want string) {
+				t.Helper()
+				w.configure()
+				w.judge(k.kind, "x")
+				if err := w.api.Get(t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
+					t.Fatal(err)
+				}
+				tree, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := ""
+				conditions, _, _ := unstructured.NestedSlice(tree, "status", "conditions")
+				for _, c := range conditions {
+					if c := c.(map[string]any); c["type"] == v1beta1.ConditionCRDOutdated {
+						got = fmt.Sprint(c["status"], " ", c["message"])
+					}
+				}
+				if got != want {
+					t.Errorf("the condition says %q, want %q", got, want)
+				}
+				if got, why := kstatusOf(t, o); got != status.CurrentStatus {
+					t.Errorf("tools that wait see %s: %s", got, why)
+				}
+			}
+			says("")
+			w.state.SetOutdated(k.kind, "It is old.")
+			says("True It is old.")
+			w.state.SetOutdated("Other", "")
+			says("True It is old.")
+			w.state.SetOutdated(k.kind, "")
+			says("")
 		})
 	}
 }

@@ -25,6 +25,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/controller/announced"
+	"github.com/berth-lb/berth/internal/controller/definitions"
 	"github.com/berth-lb/berth/internal/controller/memberkey"
 	"github.com/berth-lb/berth/internal/controller/services"
 	"github.com/berth-lb/berth/internal/controller/shared"
@@ -55,6 +56,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	addFlags(cmd)
+	cmd.AddCommand(installedCommand())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var s processSettings
 		validate := func() error { return s.validate() } //nolint:gocritic // s.validate would be of s before
@@ -134,7 +136,8 @@ func control(
 	if err := setupControllers(mgr, with, service); err != nil {
 		return err
 	}
-	for _, collector := range collectors(service, loops) {
+	checker := definitions.New(with)
+	for _, collector := range collectors(service, checker, loops) {
 		if err := ctrlmetrics.Registry.Register(collector); err != nil {
 			return err
 		}
@@ -157,6 +160,7 @@ func control(
 			return service.Adopt(ctx)
 		}),
 		manager.RunnableFunc(reporter.Run),
+		manager.RunnableFunc(checker.Run),
 	} {
 		if err := mgr.Add(part); err != nil {
 			return err
@@ -166,8 +170,10 @@ func control(
 }
 
 // collectors returns what is measured by this process, besides what libraries measure.
-func collectors(service *services.Reconciler, loops *kube.Loops) []prometheus.Collector {
-	return []prometheus.Collector{service.Metrics(), loops, kube.BuildInfo(version.String())}
+func collectors(
+	service *services.Reconciler, checker *definitions.Checker, loops *kube.Loops,
+) []prometheus.Collector {
+	return []prometheus.Collector{service.Metrics(), checker, loops, kube.BuildInfo(version.String())}
 }
 
 // everywhere is a part that runs whether or not this replica leads.
@@ -179,10 +185,13 @@ func (e everywhere) Start(ctx context.Context) error { return e(ctx) }
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
 func (everywhere) NeedLeaderElection() bool { return false }
 
+// leaseName is the lease of the replica that leads.
+const leaseName = "berth-controller"
+
 func managerOptions(s processSettings) ctrl.Options {
 	options := kube.ManagerOptions()
 	options.LeaderElection = s.Elect
-	options.LeaderElectionID = "berth-controller"
+	options.LeaderElectionID = leaseName
 	options.LeaderElectionNamespace = s.Kube.Namespace
 	options.LeaderElectionReleaseOnCancel = true
 	renew, retry := s.Lease*2/3, s.Lease/6

@@ -1,14 +1,20 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/controller/definitions"
+	"github.com/berth-lb/berth/internal/controller/shared"
+	"github.com/berth-lb/berth/internal/controller/state"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/metricstest"
 	"github.com/berth-lb/berth/pkg/config"
@@ -19,7 +25,32 @@ func TestMetricsAreAsDocumented(t *testing.T) {
 	w.look("web")
 	loops := &kube.Loops{}
 	loops.Loop("decisions").Begin()
-	metricstest.Check(t, "Controller", collectors(w.services, loops))
+	metricstest.Check(t, "Controller", collectors(w.services, checked(t), loops))
+}
+
+// checked returns a Checker that has compared definitions with themselves.
+func checked(t *testing.T) *definitions.Checker {
+	t.Helper()
+	own, err := definitions.Own()
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := fake.NewClientBuilder()
+	for _, crd := range own {
+		api = api.WithObjects(crd)
+	}
+	checker := definitions.New(shared.Shared{
+		State:  state.New(),
+		Queues: shared.NewQueues(),
+		Live:   api.Build(),
+		Log:    slog.New(slog.DiscardHandler),
+	})
+	once, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := checker.Run(once); err != nil {
+		t.Fatal(err)
+	}
+	return checker
 }
 
 // measures compares the series of a metric with what is expected, as "label=value" and the

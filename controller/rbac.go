@@ -15,6 +15,9 @@ package main
 // +kubebuilder:rbac:groups=berth.io,resources=speakers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=berth.io,resources=speakers/status,verbs=patch
 //
+// It compares the definitions of its kinds with its own.
+// +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,resourceNames=ipaddresspools.berth.io;l2advertisements.berth.io;bgppeers.berth.io;bgpadvertisements.berth.io;bfdprofiles.berth.io;communities.berth.io;speakers.berth.io,verbs=get
+//
 // Its metrics are shown to those whom the API server lets read /metrics.
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create

@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"github.com/berth-lb/berth/internal/controller/definitions"
 	"github.com/berth-lb/berth/internal/kube"
 )
 
@@ -115,6 +116,25 @@ func (s *apiServer) define(t *testing.T, output *syncBuffer) {
 			}
 			return err
 		})
+	}
+}
+
+// TestDefinitionsAreUpToDateOnceInstalled: what the API server makes of the definitions is
+// not taken for older ones.
+func TestDefinitionsAreUpToDateOnceInstalled(t *testing.T) {
+	s := newAPIServer(t)
+	own, err := definitions.Own()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, crd := range own {
+		installed := object("apiextensions.k8s.io/v1", "CustomResourceDefinition", crd.GetName())
+		if err := s.Get(t.Context(), client.ObjectKeyFromObject(crd), installed); err != nil {
+			t.Fatal(err)
+		}
+		if lacks := definitions.Behind(crd, installed); len(lacks) > 0 {
+			t.Errorf("%s is installed and taken for an older one: %q", crd.GetName(), lacks)
+		}
 	}
 }
 

@@ -255,6 +255,23 @@ func samples(t *testing.T) []document {
 	return documents(t, "samples/*.yaml", "samples/*/*.yaml")
 }
 
+// TestSamplesRunAnywhere: a sample that is applied outside the lab finds its images.
+func TestSamplesRunAnywhere(t *testing.T) {
+	workloads := decoded[*appsv1.Deployment](t, samples(t))
+	if len(workloads) == 0 {
+		t.Fatal("no sample has pods")
+	}
+	for _, d := range workloads {
+		for _, c := range d.Spec.Template.Spec.Containers {
+			name, tag, _ := strings.Cut(c.Image, ":")
+			host, _, _ := strings.Cut(name, "/")
+			if strings.HasSuffix(host, ".test") || host == "localhost" || tag == "" || tag == "latest" {
+				t.Errorf("%s uses the image %s", d.Name, c.Image)
+			}
+		}
+	}
+}
+
 // pods returns the pods of the base: that of the controller and that of the speaker.
 func pods(t *testing.T) (controller, speaker corev1.PodSpec) {
 	t.Helper()

@@ -11,6 +11,12 @@ const ConditionReady = "Ready"
 // that read them as kstatus does) give up when they see it.
 const ConditionStalled = "Stalled"
 
+// ConditionCRDOutdated is a condition of every kind that users write. True: the
+// CustomResourceDefinition of the kind is older than the controller, as after an upgrade
+// that leaves definitions as they are; the message says what it lacks and what to do. It
+// is absent otherwise.
+const ConditionCRDOutdated = "CRDOutdated"
+
 // ConditionOutOfRange is a condition of IPAddressPool. True: Services hold
 // addresses of the pool that it no longer contains; they are listed in
 // status.outOfRange. It is absent where there are none.
@@ -113,6 +119,9 @@ const (
 	// one has the session with its router, so this one is not in force.
 	ReasonConflicting Reason = "Conflicting"
 )
+
+// ReasonCRDOutdated is the reason of ConditionCRDOutdated.
+const ReasonCRDOutdated Reason = "CRDOutdated"
 
 // ReasonHeldOutside is the reason of ConditionOutOfRange.
 const ReasonHeldOutside Reason = "HeldOutside"

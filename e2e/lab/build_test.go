@@ -97,6 +97,16 @@ func TestTraefikVersionIsTheModules(t *testing.T) {
 	}
 }
 
+func TestHelmVersionIsTheModules(t *testing.T) {
+	mod, err := os.ReadFile("../helm/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(mod), "helm.sh/helm/v4 "+HelmVersion+" ") {
+		t.Errorf("e2e/helm/go.mod does not require helm.sh/helm/v4 %s", HelmVersion)
+	}
+}
+
 // TestOneGatewayAPI: the conformance suite is that of the Gateway API which Traefik has.
 func TestOneGatewayAPI(t *testing.T) {
 	version := regexp.MustCompile(`\tsigs\.k8s\.io/gateway-api(?:/conformance)? (v\S+)`)

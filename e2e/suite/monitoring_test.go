@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -455,19 +456,26 @@ func (d podFinder) write(ctx context.Context, file string) error {
 	}
 	targets := []target{}
 	for _, pod := range pods.Items {
+		if pod.Status.PodIP == "" {
+			continue
+		}
+		const prefix = "__meta_kubernetes_pod_"
+		of := map[string]string{
+			prefix + "ip":        pod.Status.PodIP,
+			prefix + "phase":     string(pod.Status.Phase),
+			prefix + "node_name": pod.Spec.NodeName,
+			prefix + "label_app_kubernetes_io_component": pod.Labels["app.kubernetes.io/component"],
+		}
 		for _, container := range pod.Spec.Containers {
+			// A container that lists no ports is a target too, with the address alone.
+			if len(container.Ports) == 0 {
+				targets = append(targets, target{[]string{pod.Status.PodIP}, of})
+			}
 			for _, port := range container.Ports {
-				if pod.Status.PodIP == "" {
-					continue
-				}
-				const prefix = "__meta_kubernetes_pod_"
 				at := net.JoinHostPort(pod.Status.PodIP, fmt.Sprint(port.ContainerPort))
-				targets = append(targets, target{[]string{at}, map[string]string{
-					prefix + "container_port_name":               port.Name,
-					prefix + "phase":                             string(pod.Status.Phase),
-					prefix + "node_name":                         pod.Spec.NodeName,
-					prefix + "label_app_kubernetes_io_component": pod.Labels["app.kubernetes.io/component"],
-				}})
+				named := maps.Clone(of)
+				named[prefix+"container_port_name"] = port.Name
+				targets = append(targets, target{[]string{at}, named})
 			}
 		}
 	}

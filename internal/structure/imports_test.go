@@ -209,6 +209,14 @@ var rules = []rule{
 		why:   "it corrects Speaker objects and decides nothing about Services",
 	},
 	{
+		of: "internal/controller/definitions",
+		may: []string{
+			"api/...", "manifests/crds", "internal/controller/shared", "internal/controller/state",
+		},
+		never: wire,
+		why:   "it knows seven CustomResourceDefinitions",
+	},
+	{
 		of:    "internal/controller/memberkey",
 		may:   []string{"api/...", "internal/controller/shared", "internal/kube", "internal/notify"},
 		never: wire,
@@ -498,6 +506,7 @@ var rules = []rule{
 		never: slices.Concat(wire, kubernetes),
 		why:   "it serves tests of both binaries, and of what reads their metrics",
 	},
+	{of: "manifests/crds", never: slices.Concat(wire, kubernetes), why: "it has files only"},
 	{of: "internal/version", never: slices.Concat(wire, kubernetes), why: "it has to know nothing"},
 	{
 		of:    "internal/netnstest",

@@ -131,7 +131,8 @@ func TestMonitorIsOneOfTheOperator(t *testing.T) {
 			t.Error(err)
 		}
 		for _, endpoint := range monitor.Spec.PodMetricsEndpoints {
-			if *endpoint.Port != "metrics" || endpoint.Authorization.Credentials.Name != "berth-scraper" {
+			// Speakers list no ports: with the name of one they would be no targets.
+			if endpoint.Port != nil || endpoint.Authorization.Credentials.Name != "berth-scraper" {
 				t.Errorf("the endpoint is %+v", endpoint)
 			}
 		}

@@ -71,7 +71,7 @@ It also removes what a lab left that ended half way. It is no error if there is 
 }
 
 func newBuild() *cobra.Command {
-	var kubetest, ingress, conformance bool
+	var kubetest, ingress, conformance, helm bool
 	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Build what \"lab up\" needs, if it is not in the cache",
@@ -80,7 +80,8 @@ func newBuild() *cobra.Command {
 Files there that belong to older sources may be deleted at any time.
 
 With --ingress it builds an image of the ingress controller too, and prints the path of its
-archive. With --kubetest it builds what "make kubetest" needs, and prints the paths of the program
+archive. With --helm it builds Helm, and prints the path of the program.
+With --kubetest it builds what "make kubetest" needs, and prints the paths of the program
 of the tests and of the image that their pods run. With --conformance it builds the conformance
 suite of Gateway API, and prints the paths of its program and of the images that its pods run.`,
 		Args: cobra.NoArgs,
@@ -97,6 +98,13 @@ suite of Gateway API, and prints the paths of its program and of the images that
 					return err
 				}
 				fmt.Fprintln(out, archive)
+			}
+			if helm {
+				program, err := lab.BuildHelm(ctx, progress)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(out, program)
 			}
 			if kubetest {
 				program, image, err := lab.BuildKubetest(ctx, progress)
@@ -121,6 +129,7 @@ suite of Gateway API, and prints the paths of its program and of the images that
 	cmd.Flags().BoolVar(&ingress, "ingress", false, "build the ingress controller too")
 	cmd.Flags().BoolVar(&kubetest, "kubetest", false, "build Kubernetes' own tests of load balancers too")
 	cmd.Flags().BoolVar(&conformance, "conformance", false, "build the conformance suite of Gateway API too")
+	cmd.Flags().BoolVar(&helm, "helm", false, "build Helm too")
 	cmd.MarkFlagsMutuallyExclusive("ingress", "kubetest", "conformance")
 	return cmd
 }

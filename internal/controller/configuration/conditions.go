@@ -55,6 +55,21 @@ func setObserved(o client.Object, p config.Problem, generation int64) {
 		v1beta1.ConditionStalled, true, p.Reason, p.Message, generation))
 }
 
+// setOutdated writes into an object's status whether the definition of its kind is outdated. Until that is
+// known the status says what it said before.
+func (r *StatusReconciler) setOutdated(o client.Object, kind string, generation int64) {
+	message, known := r.state.Outdated(kind)
+	conditions := commonOf(o).conditions
+	switch {
+	case !known:
+	case message == "":
+		meta.RemoveStatusCondition(conditions, v1beta1.ConditionCRDOutdated)
+	default:
+		meta.SetStatusCondition(conditions, kube.Condition(
+			v1beta1.ConditionCRDOutdated, true, v1beta1.ReasonCRDOutdated, message, generation))
+	}
+}
+
 // summarize writes into an object's status what tables print of its spec.
 func summarize(o client.Object) {
 	switch o := o.(type) {

@@ -110,6 +110,7 @@ func (r *StatusReconciler) pool(ctx context.Context, key state.ObjectKey) (time.
 	have := pool.DeepCopy()
 	r.state.SetReason(key, known.Problem.Reason)
 	changed := WritePool(&pool, known)
+	r.setOutdated(&pool, key.Kind, known.Generation)
 	if equality.Semantic.DeepEqual(have.Status, pool.Status) {
 		return again, nil
 	}
@@ -156,6 +157,7 @@ func (r *StatusReconciler) conditions(ctx context.Context, key state.ObjectKey) 
 	r.state.SetReason(key, p.Reason)
 	changed := setReady(p, generation, conditions)
 	setObserved(o, p, generation)
+	r.setOutdated(o, key.Kind, generation)
 	if equality.Semantic.DeepEqual(have, o) {
 		return again, nil
 	}

@@ -49,3 +49,18 @@ func (s *State) dropReason(key ObjectKey) {
 		delete(s.reasons, key)
 	}
 }
+
+// SetOutdated remembers why the definition of a kind is outdated; "" if it is not.
+func (s *State) SetOutdated(kind, message string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outdated[kind] = message
+}
+
+// Outdated returns why the definition of a kind is outdated, "" if it is not, and whether that is known.
+func (s *State) Outdated(kind string) (message string, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	message, known = s.outdated[kind]
+	return message, known
+}

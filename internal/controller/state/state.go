@@ -40,6 +40,8 @@ type State struct {
 	// were evaluated, and counts how many objects have each.
 	reasons map[ObjectKey]v1beta1.Reason
 	counts  map[KindReason]int
+	// outdated says of the kinds whose definition was read why it is outdated; "" if it is not.
+	outdated map[string]string
 	// nodeLabels are the labels of each node when config was read. The map is
 	// replaced, never changed.
 	nodeLabels map[string]map[string]string
@@ -79,6 +81,7 @@ func New() *State {
 		seen:       map[types.NamespacedName]time.Time{},
 		written:    map[types.NamespacedName]string{},
 		reasons:    map[ObjectKey]v1beta1.Reason{},
+		outdated:   map[string]string{},
 		counts:     map[KindReason]int{},
 		Synced:     notify.NewLatch(),
 		Leads:      notify.NewLatch(),
