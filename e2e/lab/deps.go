@@ -48,6 +48,7 @@ func Requirements() []Requirement {
 		{"frr", []string{frrPrograms + "/zebra", frrPrograms + "/bgpd", frrPrograms + "/bfdd", "vtysh"},
 			"BGP and BFD of the routers", false, "frr"},
 		{"bird2", []string{"bird", "birdc"}, "another router for the tests of BGP and BFD", false, "bird"},
+		{"gobgpd", []string{"gobgpd", "gobgp"}, "one more router for the tests of BGP", false, "gobgpd"},
 		{"prometheus", []string{"prometheus", "promtool"}, "judges alerts and scrapes", false, "prometheus"},
 		{"jq", []string{"jq"}, "reads JSON", false, ""},
 		{"curl", []string{"curl"}, "fetches pages", false, ""},

@@ -3,7 +3,7 @@ package cli
 import (
 	"fmt"
 	"maps"
-	"math/rand"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -32,9 +32,9 @@ import (
 type dice struct{ *rand.Rand }
 
 // once is true once in so many times.
-func (d dice) once(in int) bool { return d.Intn(in) == 0 }
+func (d dice) once(in int) bool { return d.IntN(in) == 0 }
 
-func oneOf[T any](d dice, list ...T) T { return list[d.Intn(len(list))] }
+func oneOf[T any](d dice, list ...T) T { return list[d.IntN(len(list))] }
 
 // rack returns selectors of the nodes of a rack, or none.
 func (d dice) rack() []metav1.LabelSelector {
@@ -65,9 +65,9 @@ func metaOf(name string, age int) metav1.ObjectMeta {
 func (d dice) pool(name string, age int) *v1beta1.IPAddressPool {
 	p := &v1beta1.IPAddressPool{ObjectMeta: metaOf(name, age)}
 	p.Labels = map[string]string{"pool": name}
-	p.Spec.Addresses = []v1beta1.AddressRange{ranges[d.Intn(len(ranges)-1)]}
+	p.Spec.Addresses = []v1beta1.AddressRange{ranges[d.IntN(len(ranges)-1)]}
 	if d.once(2) {
-		p.Spec.Addresses = append(p.Spec.Addresses, ranges[d.Intn(len(ranges)-1)])
+		p.Spec.Addresses = append(p.Spec.Addresses, ranges[d.IntN(len(ranges)-1)])
 	}
 	if d.once(12) {
 		p.Spec.Addresses = ranges[len(ranges)-1:]
@@ -130,7 +130,7 @@ func (d dice) service(name string, age int) *corev1.Service {
 		IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol},
 		ExternalTrafficPolicy: oneOf(d,
 			corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal),
-		Ports: []corev1.ServicePort{{Port: int32(80 + d.Intn(2)), Protocol: corev1.ProtocolTCP}},
+		Ports: []corev1.ServicePort{{Port: int32(80 + d.IntN(2)), Protocol: corev1.ProtocolTCP}},
 	}
 	s.Annotations = map[string]string{}
 	if d.once(4) {
@@ -156,7 +156,7 @@ func (d dice) service(name string, age int) *corev1.Service {
 // world draws a cluster.
 func (d dice) world() []client.Object {
 	out := []client.Object{&corev1.Namespace{ObjectMeta: metaOf("default", 0)}}
-	nodes := 2 + d.Intn(3)
+	nodes := 2 + d.IntN(3)
 	for i := range nodes {
 		name := fmt.Sprint("node", i)
 		own := fmt.Sprintf("192.0.2.%d", i+1)
@@ -183,7 +183,7 @@ func (d dice) world() []client.Object {
 		out = append(out, d.pool(fmt.Sprint("p", i), i), d.l2(fmt.Sprint("l", i), i),
 			d.bgpAdvertisement(fmt.Sprint("b", i), i), d.peer(fmt.Sprint("r", i), i))
 	}
-	for i := range 3 + d.Intn(4) {
+	for i := range 3 + d.IntN(4) {
 		name := fmt.Sprint("s", i)
 		slice := &discoveryv1.EndpointSlice{ObjectMeta: metaOf(name, i)}
 		slice.AddressType = discoveryv1.AddressTypeIPv4
@@ -232,9 +232,9 @@ func (d dice) change(t *testing.T, o snapshot.Objects) change.Request {
 		}
 	}
 	node := oneOf(d, o.Nodes...).Name
-	for range 1 + d.Intn(2) {
-		name := fmt.Sprint(d.Intn(3))
-		switch d.Intn(12) {
+	for range 1 + d.IntN(2) {
+		name := fmt.Sprint(d.IntN(3))
+		switch d.IntN(12) {
 		case 0, 1:
 			apply(d.pool("p"+name, 90))
 		case 2:
@@ -288,9 +288,7 @@ func (l *live) become(after snapshot.Objects, failed []string) {
 	replace(l, before.L2Advertisements, after.L2Advertisements)
 	replace(l, before.BGPAdvertisements, after.BGPAdvertisements)
 	replace(l, before.BGPPeers, after.BGPPeers)
-	for _, key := range replace(l, before.Services, after.Services) {
-		l.waiting = append(l.waiting, key)
-	}
+	l.waiting = append(l.waiting, replace(l, before.Services, after.Services)...)
 	for _, name := range failed {
 		l.dead[name] = true
 	}
@@ -422,8 +420,8 @@ func TestWhatPlanSaysIsWhatHappens(t *testing.T) {
 	for seed := range worlds {
 		t.Run(fmt.Sprint("world ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := dice{rand.New(rand.NewSource(int64(seed)))}
-				time.Sleep(young.Add(24 * time.Hour).Sub(time.Now()))
+				d := dice{rand.New(rand.NewPCG(uint64(seed), 1))}
+				time.Sleep(time.Until(young.Add(24 * time.Hour)))
 				l := newLive(t, d.world()...)
 				l.settle()
 				for i := range changes {

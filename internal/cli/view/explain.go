@@ -393,20 +393,19 @@ func (f *Facts) bgpStep(s *service, addr netip.Addr) v1alpha1.Step {
 	if f.speakers == nil {
 		return step
 	}
-	decisions, err := f.speakers.BGP(addr)
-	if err != nil {
-		step.State, step.Text = v1alpha1.StepUnknown, err.Error()
-		return step
-	}
 	more := 0
 	for i := range f.Nodes {
 		name := f.Nodes[i].Name
-		d := decisions[name]
 		if f.speaker(name) == nil {
 			continue
 		}
 		if more++; more > mostCandidates {
 			continue
+		}
+		d, err := f.speakers.BGP(addr, name)
+		if err != nil {
+			step.State, step.Text = v1alpha1.StepUnknown, err.Error()
+			return step
 		}
 		detail := v1alpha1.Detail{Subject: name, State: v1alpha1.StepInfo, Reason: string(d.Reason)}
 		switch says := slices.Contains(nodes, name); {

@@ -66,7 +66,7 @@ func (f *Facts) Plan(c Change) (v1alpha1.Plan, error) {
 	p.services()
 	p.pools()
 	p.ready(changed)
-	if err := p.announcements(changed); err != nil {
+	if err := p.announcements(); err != nil {
 		return out, err
 	}
 	p.conclude()
@@ -365,7 +365,7 @@ func (p *planning) ready(changed *snapshot.Snapshot) {
 }
 
 // announcements says which addresses move, and what routers are told.
-func (p *planning) announcements(changed *snapshot.Snapshot) error {
+func (p *planning) announcements() error {
 	if p.nodesBefore == nil {
 		p.unknown("Which nodes announce addresses and routes is not known: %s.", p.whyNoSpeakers())
 		return nil

@@ -259,18 +259,14 @@ func (p *Plan) Layer2Without(addr netip.Addr, node string) (announcement.Decisio
 	return announcement.Decide(in), nil
 }
 
-// BGP says what each node is to do with an address by BGP, by name of the node. Of one that
-// drains it that is not known: it says that the node does not begin to announce it.
-func (p *Plan) BGP(addr netip.Addr) (map[string]announcement.BGPDecision, error) {
+// BGP says what a node is to do with an address by BGP. Of one that drains it that is not
+// known: it says that the node does not begin to announce it.
+func (p *Plan) BGP(addr netip.Addr, node string) (announcement.BGPDecision, error) {
 	services, err := p.Services(addr)
 	if err != nil {
-		return nil, err
+		return announcement.BGPDecision{}, err
 	}
-	out := make(map[string]announcement.BGPDecision, len(p.nodes))
-	for _, n := range p.nodes {
-		out[n.Name] = p.bgpOf(addr, n.Name, services)
-	}
-	return out, nil
+	return p.bgpOf(addr, node, services), nil
 }
 
 func (p *Plan) bgpOf(

@@ -311,7 +311,8 @@ func (c *comparison) compare(key routeKey) (change RouteChange, differs bool) {
 		memo = fmt.Sprint(was, is)
 		if known, ok := c.changes[memo]; ok {
 			known.Peer, known.Prefix = key.peer, key.prefix
-			return known, known.differs()
+			differs = known.differs()
+			return known, differs
 		}
 	}
 	change = RouteChange{Peer: key.peer, Prefix: key.prefix}
@@ -322,8 +323,8 @@ func (c *comparison) compare(key routeKey) (change RouteChange, differs bool) {
 			continue
 		}
 		for _, node := range c.nodes[at] {
-			change.note(c, []string{node}, cmp.Or(one, c.before.byNode[key][node]),
-				cmp.Or(other, c.after.byNode[key][node]))
+			ownBefore, ownAfter := c.before.byNode[key][node], c.after.byNode[key][node]
+			change.note(c, []string{node}, cmp.Or(one, ownBefore), cmp.Or(other, ownAfter))
 		}
 	}
 	for _, nodes := range [][]string{change.Gained, change.Lost, change.Changed} {
@@ -332,7 +333,8 @@ func (c *comparison) compare(key routeKey) (change RouteChange, differs bool) {
 	if !single {
 		c.changes[memo] = change
 	}
-	return change, change.differs()
+	differs = change.differs()
+	return change, differs
 }
 
 // of returns how a class tells a route.
