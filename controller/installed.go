@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -73,12 +73,12 @@ func awaitInstalled(ctx context.Context, s kube.Settings, out io.Writer) error {
 		}
 		if text := strings.Join(missing, "\n"); text != last {
 			last = text
-			_, _ = fmt.Fprintln(out, text)
+			_, _ = fmt.Fprintln(out, cmp.Or(text, "everything works"))
 		}
 		return len(missing) == 0, nil
 	})
 	if err != nil {
-		return errors.Join(errors.New("Berth does not work as installed"), errors.New(last))
+		return fmt.Errorf("the installation does not work after %s:\n%s", installPatience, last)
 	}
 	return nil
 }

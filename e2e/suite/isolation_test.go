@@ -2,10 +2,12 @@ package suite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,7 +51,10 @@ func TestControlPlaneOutage(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Cleanup(func() { mendControlPlane(t) })
+	t.Cleanup(func() {
+		mendControlPlane(t)
+		kubernetesAnew(t)
+	})
 	start := time.Now()
 	// One that is killed stays in the Service by which pods reach it: they find it at once when it is back.
 	if err := cluster.Component(lab.APIServer).Kill(t.Context()); err != nil {
@@ -152,4 +157,21 @@ func mendControlPlane(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 	}
 	t.Error("the speakers do not work again")
+}
+
+// kubernetesAnew starts those parts of Kubernetes anew that follow the API server, after an outage of it. They
+// would wait for up to a minute until they watch it again, and the next test for them.
+func kubernetesAnew(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	defer cancel()
+	for _, name := range []string{lab.ControllerManager, lab.Scheduler} {
+		c := cluster.Component(name)
+		if err := errors.Join(c.Stop(ctx), c.Start(ctx)); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, program := range []string{"kubelet", "kube-proxy"} { // which their node starts again
+		signalAll(t, program, syscall.SIGTERM)
+	}
 }

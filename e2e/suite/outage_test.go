@@ -58,6 +58,7 @@ func TestNobodyIsHeard(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		kubernetesAnew(t)
 	})
 	start := time.Now()
 	heard("NoMemberReachable")

@@ -123,6 +123,7 @@ func TestAPIServerStops(t *testing.T) {
 	if err := cluster.Component(lab.APIServer).Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { kubernetesAnew(t) })
 	client := startTraffic(t, addr, untilSure)
 	for range 10 { // longer than a leader's lease and than every probe of a member
 		if got := answers(t, addr); len(got) != 1 || got[0] != owner {

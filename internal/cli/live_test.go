@@ -346,9 +346,12 @@ func (l *live) report() {
 		before := s.DeepCopy()
 		s.Status.Layer2, s.Status.BGP.Sessions, s.Status.AbsentMembers = v1beta1.SpeakerLayer2{}, nil, nil
 		if l.dead[s.Name] { // what the controller makes of it
-			if s.Status.Conditions[0].Reason != string(v1beta1.ReasonNodeNotReady) {
-				s.Status.Conditions[0].Status = metav1.ConditionFalse
-				s.Status.Conditions[0].Reason = string(v1beta1.ReasonNodeNotReady)
+			changed := meta.SetStatusCondition(&s.Status.Conditions, metav1.Condition{
+				Type:   v1beta1.ConditionReady,
+				Status: metav1.ConditionFalse,
+				Reason: string(v1beta1.ReasonNodeNotReady),
+			})
+			if changed {
 				l.must(l.api.Update(l.t.Context(), s))
 				l.writes++
 			}

@@ -77,7 +77,7 @@ func grantedRights(who, roles string) (map[string]bool, error) {
 var (
 	rightRow = regexp.MustCompile(
 		"(?m)^\\| (controller|speaker|controller, speaker) \\| (`[^|]+) \\| ([a-z, ]+) \\| [^|]+ \\|$")
-	limits = regexp.MustCompile("(, in `[^`]+`)?(, only `[^`]+`)?$")
+	limits = regexp.MustCompile("(, in `[^`]+`)?(, only `[^`]+`)*$")
 )
 
 // toldRights returns the rights in the table of a page, as grantedRights does.

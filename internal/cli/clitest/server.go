@@ -208,13 +208,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	want, ok := parse(r.URL.Path)
 	of := want.resource.GroupResource()
 	switch {
-	case !ok || s.Missing[of.Resource] ||
-		slices.Contains(s.MissingIn[of.Group], of.Resource) || !s.knows(want.resource):
+	case !ok || s.Missing[of.Resource] || slices.Contains(s.MissingIn[of.Group], of.Resource):
 		http.NotFound(w, r)
 		return
 	case s.Forbidden[of.Resource] && (want.namespace == "" || want.namespace != s.AllowedIn):
 		refuse(w, apierrors.NewForbidden(of, want.name, fmt.Errorf("user \"reader\" cannot list resource %q",
 			of.Resource)))
+		return
+	case !s.knows(want.resource):
+		http.NotFound(w, r)
 		return
 	case r.URL.Query().Get("watch") != "":
 		s.watch(w, r, want)

@@ -27,11 +27,6 @@ func (s *Server) special(w http.ResponseWriter, r *http.Request) bool {
 		s.refusePod(w, r)
 		return true
 	}
-	if want, ok := parse(r.URL.Path); ok && want.resource.Group != "" &&
-		!scheme.IsGroupRegistered(want.resource.Group) && !s.Forbidden[want.resource.Resource] {
-		http.NotFound(w, r)
-		return true
-	}
 	return false
 }
 
