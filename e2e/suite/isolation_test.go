@@ -159,8 +159,8 @@ func mendControlPlane(t *testing.T) {
 	t.Error("the speakers do not work again")
 }
 
-// kubernetesAnew starts those parts of Kubernetes anew that follow the API server, after an outage of it. They
-// would wait for up to a minute until they watch it again, and the next test for them.
+// kubernetesAnew starts those parts of Kubernetes anew that follow the API server, after an outage of it.
+// They would wait for up to a minute until they watch it again, and the next test for them.
 func kubernetesAnew(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
