@@ -92,6 +92,7 @@ func TestCheck(t *testing.T) {
 	}
 	b.says(t, 0, "check --pre", "√ You may create all that manifests/base has")
 
+	const brokenLong = "ten seconds; a labelled node and another load balancer are found as well"
 	t.Run("a node is labelled", func(t *testing.T) {
 		const label = "node.kubernetes.io/exclude-from-external-load-balancers"
 		cleanup(t, "label", "node", "node3", label+"-")
@@ -103,6 +104,7 @@ func TestCheck(t *testing.T) {
 		b.becomes(t, 1, "Problem OtherLoadBalancer")
 	})
 	t.Run("no endpoints", func(t *testing.T) {
+		fullOnly(t, brokenLong)
 		replicas := get(t, "get deployment checked", ".spec.replicas")
 		cleanup(t, "rollout", "status", "deployment/checked", "--timeout=60s")
 		cleanup(t, "scale", "deployment/checked", "--replicas="+replicas)
@@ -110,6 +112,7 @@ func TestCheck(t *testing.T) {
 		b.becomes(t, 1, "Problem ServiceAnnounced")
 	})
 	t.Run("a router is down", func(t *testing.T) {
+		fullOnly(t, brokenLong)
 		if err := cluster.Router(lab.HostRouter).Stop(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -121,6 +124,7 @@ func TestCheck(t *testing.T) {
 		b.becomes(t, 0)
 	})
 	t.Run("the member port is blocked", func(t *testing.T) {
+		fullOnly(t, brokenLong)
 		if err := cluster.Node("node3").Block(t.Context(), product.MemberPort); err != nil {
 			t.Fatal(err)
 		}

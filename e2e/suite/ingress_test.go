@@ -454,6 +454,7 @@ func ingressFaults() []ingressFault {
 				}
 			},
 			limit: lossLimit,
+			slow:  "a quarter of a minute; TestFailover crashes nodes",
 		},
 	}
 }
