@@ -170,7 +170,11 @@ func sentRoutes(t *testing.T, b berth) map[string]int {
 			AdvertisedIPv6 int
 		}
 	}
-	if err := json.Unmarshal([]byte(b.says(t, 0, "sessions -o json")), &sessions); err != nil {
+	out, problems, code := b.run(t, "sessions", "-o", "json")
+	if code > 1 { // 1 is for sessions that have problems
+		t.Fatalf("exit code %d: %s", code, problems)
+	}
+	if err := json.Unmarshal([]byte(out), &sessions); err != nil {
 		t.Fatal(err)
 	}
 	counts := map[string]int{}
