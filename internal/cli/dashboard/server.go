@@ -77,7 +77,7 @@ func NewServer(port uint16, o Options) *Server {
 	s.mux.HandleFunc("/explain", s.explainPage)
 	s.mux.HandleFunc("/style.css", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/css; charset=utf-8")
-		_, _ = w.Write([]byte(style)) // whoever asks is told what fits down the wire
+		_, _ = w.Write([]byte(style))
 	})
 	return s
 }
@@ -227,7 +227,7 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, fill func(*view.Fa
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(code)
-	_, _ = w.Write(out.Bytes()) // whoever asks is told what fits down the wire
+	_, _ = w.Write(out.Bytes())
 }
 
 func (s *Server) overviewPage(w http.ResponseWriter, r *http.Request) {
