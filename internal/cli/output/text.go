@@ -115,7 +115,7 @@ func tellController(c *v1alpha1.ControllerState, now time.Time) string {
 		}
 		parts = append(parts, text)
 	}
-	return strings.Join(parts, ", ")
+	return cmp.Or(strings.Join(parts, ", "), "there is none")
 }
 
 func tellSpeakers(p *v1alpha1.SpeakersState) string {

@@ -104,7 +104,7 @@ func (f *Facts) addController(out *v1alpha1.Status) []v1alpha1.Problem {
 	if p := f.addLeader(state, ref, logs); p != nil {
 		problems = append(problems, *p)
 	}
-	if found || state.Leader != "" {
+	if found || state.Leader != "" || f.Has(snapshot.Deployments) {
 		out.Controller = state
 	}
 	return problems
