@@ -145,15 +145,17 @@ func (c *Checker) record(crd *unstructured.Unstructured, message string) {
 	before, known := c.outdated[name]
 	c.outdated[name] = message
 	c.mu.Unlock()
-	if message == before && (known || message == "") {
+	if known && message == before {
 		return
 	}
-	if message != "" {
+	switch {
+	case message != "":
 		c.log.Warn("CustomResourceDefinition is outdated", "name", name,
 			"reason", string(v1beta1.ReasonCRDOutdated), "message", message)
-	} else {
+	case known:
 		c.log.Info("CustomResourceDefinition is up to date again", "name", name)
 	}
+	// Also what is right is recorded: a leader before may have written the opposite into statuses.
 	c.state.SetOutdated(kind, message)
 	for _, key := range c.state.Objects() {
 		if key.Kind == kind {

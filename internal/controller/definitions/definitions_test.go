@@ -168,3 +168,30 @@ func TestChecker(t *testing.T) {
 		t.Errorf("the repair is logged %d times:\n%s", n, &log)
 	}
 }
+
+// A leader that begins after an upgrade of the definitions knows that they are right, so that it can take
+// back what the one before has written.
+func TestANewLeaderKnowsThatDefinitionsAreRight(t *testing.T) {
+	own, err := Own()
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := fake.NewClientBuilder().WithScheme(runtime.NewScheme())
+	for _, crd := range own {
+		api = api.WithObjects(crd.DeepCopy())
+	}
+	remembered := state.New()
+	c := New(shared.Shared{
+		State:  remembered,
+		Queues: shared.NewQueues(),
+		Live:   api.Build(),
+		Log:    slog.New(slog.DiscardHandler),
+	})
+
+	if c.check(t.Context(), own) {
+		t.Error("something is to be checked again soon")
+	}
+	if message, known := remembered.Outdated("IPAddressPool"); !known || message != "" {
+		t.Errorf("of the pool's definition it is known: %v, %q", known, message)
+	}
+}
