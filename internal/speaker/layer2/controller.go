@@ -35,6 +35,7 @@ type Announcer interface {
 	Stats() announcer.Stats
 	Changed() <-chan struct{}
 	Suspended() bool
+	Applied(limit time.Duration) bool
 }
 
 // Prober asks the LAN who has an address; package prober has it.
@@ -107,6 +108,9 @@ type Controller struct {
 	conflicts *conflicts
 	metrics   *metrics
 	stalled   notify.Signal
+	// takes is set when this part of the reconciling takes an address from a node that goes
+	// on announcing it until it hears of the claim.
+	takes bool
 }
 
 // asker probes the LAN for addresses.
@@ -169,6 +173,9 @@ const (
 	// reportPause is the least time between two reports of what the announcer has done.
 	// While thousands of addresses are taken, it has news every few milliseconds.
 	reportPause = 250 * time.Millisecond
+	// appliedLimit is how long the claims of addresses that were taken from nodes which still
+	// answer are held back until this node answers.
+	appliedLimit = 50 * time.Millisecond
 	// conflictInterval is how often conflicts are evaluated that come about without an event:
 	// a claim of another node is one when it goes on for too long.
 	conflictInterval = 5 * time.Second
@@ -366,9 +373,14 @@ func (c *Controller) Reconcile(all reconcile.Inputs, a reconcile.Address) reconc
 }
 
 // Flush implements [reconcile.Protocol]: it publishes what this node claims, since
-// addresses of one block are published together. Who is to own what changes when it has no
-// more room to say so, or has some again.
+// addresses of one block are published together. The owner before answers until it hears of
+// the claim, so that is not published before this node answers. Who is to own what changes
+// when it has no more room to say so, or has some again.
 func (c *Controller) Flush() {
+	if c.takes {
+		c.takes = false
+		c.c.Announcer.Applied(appliedLimit)
+	}
 	if c.c.Claims.Publish() {
 		c.c.Queue.RequeueAll()
 	}
@@ -405,6 +417,7 @@ func (c *Controller) apply(
 		Manner:      mannerOf(d),
 		Promiscuous: d.Promiscuous,
 	})
+	c.takes = c.takes || d.Cause.Planned()
 	if d.LingersFor != "" && before.LingersFor == "" {
 		c.view.proxy.wake.Set()
 	}

@@ -221,6 +221,40 @@ func TestAddressIsHandedOver(t *testing.T) {
 	}
 }
 
+// TestClaimIsPublishedWhenItIsAnswered: node2 goes on answering until it hears that node1 has the address, so
+// node1 answers before it says so. Where nobody answers there is nobody to wait for.
+func TestClaimIsPublishedWhenItIsAnswered(t *testing.T) {
+	for _, test := range []struct {
+		story string
+		owner func(w *world)
+		waits []int
+	}{
+		{"from a node that is drained", func(w *world) { w.reads(written("node2")) }, []int{0}},
+		{"from a node that died", func(w *world) { w.died("node2", false) }, nil},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cordoned := node("node2")
+				cordoned.Spec.Unschedulable = true
+				w := newWorld(t, append(service("web"), node("node1"), cordoned)...)
+				w.Publishes("node2", "claim/192.0.2.10=1")
+				test.owner(w)
+				w.look()
+				w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
+				w.claims("2")
+				if !slices.Equal(w.Awaited, test.waits) || w.ClaimsPublished != 1 {
+					t.Errorf("claims were published %d times, and waited for the announcer after %v",
+						w.ClaimsPublished, w.Awaited)
+				}
+				w.look()
+				if !slices.Equal(w.Awaited, test.waits) {
+					t.Error("it waits again for what it has")
+				}
+			})
+		})
+	}
+}
+
 // TestStandIn: the speaker of node2 restarts, so node1 answers with the
 // hardware address of node2 and claims nothing.
 func TestStandIn(t *testing.T) {

@@ -65,6 +65,9 @@ type World struct {
 	// for each address.
 	Given    []string
 	Requests map[netip.Addr]announcer.Request
+	// Awaited has, for each time that the announcer was waited for, how often claims had been
+	// published by then.
+	Awaited []int
 	// Requeued are the addresses requeued one by one, AllRequeued how often all were.
 	Requeued    []netip.Addr
 	AllRequeued int
@@ -178,6 +181,12 @@ func (w *World) Set(addr netip.Addr, want announcer.Request) {
 	}
 	w.Given = append(w.Given, strings.TrimSpace(addr.String()+" "+strings.Join(want.Links, ",")))
 	w.Requests[addr] = want
+}
+
+// Applied remembers that the announcer was waited for.
+func (w *World) Applied(time.Duration) bool {
+	w.Awaited = append(w.Awaited, w.ClaimsPublished)
+	return true
 }
 
 // Requeue remembers an address; a test says what is reconciled when.
@@ -334,6 +343,9 @@ func (Quiet) Conflicts() []announcer.Conflict { return nil }
 
 // Stats returns counters that are zero.
 func (Quiet) Stats() announcer.Stats { return announcer.Stats{} }
+
+// Applied returns true.
+func (Quiet) Applied(time.Duration) bool { return true }
 
 // Suspended returns false.
 func (Quiet) Suspended() bool { return false }

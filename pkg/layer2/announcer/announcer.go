@@ -131,8 +131,11 @@ type Announcer struct {
 	// desired has what is wanted of each address.
 	desired map[netip.Addr]wish
 	serial  uint64
-	// stale are the addresses whose wish changed since the last pass of Run.
-	stale map[netip.Addr]struct{}
+	// stale are the addresses whose wish changed since the last pass of Run; passing is set
+	// during a pass, and passed is closed when it ends, and replaced.
+	stale   map[netip.Addr]struct{}
+	passing bool
+	passed  chan struct{}
 	// links is the last snapshot, by name, and macs are their Ethernet
 	// addresses. They are replaced, never changed, and so is members.
 	links       map[string]links.Link
@@ -172,6 +175,7 @@ func New(config Config) (*Announcer, error) {
 		changed:  notify.NewSignal(),
 		desired:  make(map[netip.Addr]wish),
 		stale:    make(map[netip.Addr]struct{}),
+		passed:   make(chan struct{}),
 		links:    make(map[string]links.Link),
 		contests: newContests(),
 		live:     make(map[burstKey]livePlacement),
@@ -200,6 +204,27 @@ func (a *Announcer) SetLinks(all []links.Link) {
 	a.linksSerial++
 	a.mu.Unlock()
 	a.wake.Set()
+}
+
+// Applied waits until all that was set is in force, as far as links and sockets allow it:
+// a request that arrives from then on is answered, be it late. It reports whether that was
+// so within the limit. Changes that others set meanwhile are waited for, too.
+func (a *Announcer) Applied(limit time.Duration) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		a.mu.RLock()
+		applied, passed := len(a.stale) == 0 && !a.passing, a.passed
+		a.mu.RUnlock()
+		if applied {
+			return true
+		}
+		select {
+		case <-passed:
+		case <-timer.C:
+			return false
+		}
+	}
 }
 
 // Changed returns a channel of one: a value means that Conflicts or Suspended may

@@ -40,6 +40,9 @@ func (l *loop) reconcile(now time.Time) {
 	}
 	l.a.mu.Lock()
 	l.a.problems = problems
+	l.a.passing = false
+	close(l.a.passed)
+	l.a.passed = make(chan struct{})
 	l.a.mu.Unlock()
 }
 
@@ -49,7 +52,7 @@ func (l *loop) reconcile(now time.Time) {
 func (l *loop) takeChanges() map[string]links.Link {
 	l.a.mu.Lock()
 	stale := l.a.stale
-	l.a.stale = make(map[netip.Addr]struct{})
+	l.a.stale, l.a.passing = make(map[netip.Addr]struct{}), true
 	next := make(map[netip.Addr]wish, len(stale))
 	for addr := range stale {
 		if w, ok := l.a.desired[addr]; ok {
