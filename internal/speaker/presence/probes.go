@@ -84,7 +84,7 @@ func (p Ping) After(before Ping, silence time.Duration) (out Ping, news bool) {
 // others as published.
 func (v view) reports(name string) []ProbeReport {
 	var out []ProbeReport
-	for _, witness := range announcement.Witnesses(name, v.alive) {
+	for _, witness := range v.witnesses.of[name] {
 		if witness == v.Node {
 			out = append(out, v.ownReport(v.prev, name))
 			continue
@@ -186,21 +186,13 @@ func Questionable(last Snapshot, obs Observations) (ask map[string]time.Time, se
 // nodes: if none of them answers either, it is this node that has lost the LAN.
 func (s Snapshot) Targets(node string, links []links.Link, suspect []string) []Target {
 	const controls = 2
-	alive := []string{node}
-	for name, m := range s.Members {
-		if m.Heard {
-			alive = append(alive, name)
-		}
-	}
-	slices.Sort(alive)
-
 	var out []Target
 	left := map[string]int{} // how many controls each suspect link may have yet
 	for _, link := range suspect {
 		left[link] = controls
 	}
 	for _, name := range sets.List(sets.KeySet(s.Members)) {
-		witness := slices.Contains(announcement.Witnesses(name, alive), node)
+		witness := slices.Contains(s.witnesses.of[name], node)
 		for _, ours := range links {
 			control := s.Members[name].Heard && left[ours.Name] > 0
 			if !witness && !control {

@@ -70,6 +70,19 @@ func TestChangedClaims(t *testing.T) {
 	})
 }
 
+// watched returns a snapshot of a node in which each other node has its witnesses.
+func (s Snapshot) watched(node string) Snapshot {
+	nodes, alive := []string{node}, []string{node}
+	for name, m := range s.Members {
+		if nodes = append(nodes, name); m.Heard {
+			alive = append(alive, name)
+		}
+	}
+	slices.Sort(alive)
+	s.witnesses = witnesses{}.next(nodes, alive)
+	return s
+}
+
 // TestTargets: node1 probes the nodes that it is a witness of, where both are
 // on one LAN.
 func TestTargets(t *testing.T) {
@@ -114,7 +127,7 @@ func TestTargets(t *testing.T) {
 		t.Run(test.story, func(t *testing.T) {
 			p := Snapshot{Members: map[string]Member{
 				"node2": {Speaker: announcement.Speaker{Links: test.theirs, Heard: test.alive}},
-			}}
+			}}.watched("node1")
 			if got := p.Targets("node1", test.ours, nil); !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
@@ -144,7 +157,7 @@ func TestEveryNodeHasTwoWitnesses(t *testing.T) {
 				}}
 			}
 		}
-		for _, target := range p.Targets(self, []links.Link{linkOf(self)}, nil) {
+		for _, target := range p.watched(self).Targets(self, []links.Link{linkOf(self)}, nil) {
 			probed[target.Node]++
 		}
 	}

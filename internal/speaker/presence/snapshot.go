@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 
@@ -44,6 +45,8 @@ type Snapshot struct {
 	// owned are the claims by node, stages what is known of the stages of members.
 	owned  map[string]map[netip.Addr]announcement.Claim
 	stages map[string]stageSince
+	// witnesses are those of all nodes, this one included.
+	witnesses witnesses
 }
 
 // Member is one other node's speaker.
@@ -119,6 +122,8 @@ func Next(prev Snapshot, obs Observations, now time.Time) Snapshot {
 		Alive:   len(v.alive),
 		owned:   map[string]map[netip.Addr]announcement.Claim{},
 		stages:  make(map[string]stageSince, len(v.all)),
+
+		witnesses: v.witnesses,
 	}
 
 	for _, name := range v.all {
@@ -158,6 +163,8 @@ type view struct {
 	all     []string // other nodes, sorted
 	alive   []string // nodes whose speaker is alive, this one included, sorted
 	members map[string]Observed
+
+	witnesses witnesses
 }
 
 func gather(prev Snapshot, obs Observations) view {
@@ -170,6 +177,7 @@ func gather(prev Snapshot, obs Observations) view {
 	}
 	slices.Sort(v.alive)
 	v.all = sets.List(sets.KeySet(v.members).Union(sets.KeySet(obs.Objects)).Delete(obs.Node))
+	v.witnesses = prev.witnesses.next(append(slices.Clip(v.all), obs.Node), v.alive)
 	return v
 }
 
@@ -262,50 +270,54 @@ func later(a, b time.Time) time.Time {
 func changedClaims(before Snapshot, owned map[string]map[netip.Addr]announcement.Claim) (
 	claims map[netip.Addr]map[string]announcement.Claim, changed []netip.Addr,
 ) {
-	differ := map[netip.Addr]bool{}
-	var nodes []string
-	for node := range sets.KeySet(before.owned).Union(sets.KeySet(owned)) {
-		was, is := before.owned[node], owned[node]
-		if maps.Equal(was, is) {
+	next := map[netip.Addr]map[string]announcement.Claim{} // of the addresses that differ
+	of := func(addr netip.Addr) map[string]announcement.Claim {
+		if next[addr] == nil {
+			next[addr] = make(map[string]announcement.Claim, len(before.Claims[addr])+1)
+			maps.Copy(next[addr], before.Claims[addr])
+		}
+		return next[addr]
+	}
+	for node, is := range owned {
+		was := before.owned[node]
+		if sameMap(was, is) {
 			continue
 		}
-		nodes = append(nodes, node)
 		for addr, claim := range is {
 			if was[addr] != claim { // none has generation 0
-				differ[addr] = true
+				of(addr)[node] = claim
 			}
+		}
+	}
+	for node, was := range before.owned {
+		is := owned[node]
+		if sameMap(was, is) {
+			continue
 		}
 		for addr := range was {
 			if _, both := is[addr]; !both {
-				differ[addr] = true
+				delete(of(addr), node)
 			}
 		}
 	}
-	if len(differ) == 0 && before.Claims != nil {
+	if len(next) == 0 && before.Claims != nil {
 		return before.Claims, nil
 	}
 
-	claims = maps.Clone(before.Claims)
-	if claims == nil {
-		claims = map[netip.Addr]map[string]announcement.Claim{}
-	}
-	for addr := range differ {
-		byNode := maps.Clone(claims[addr])
-		if byNode == nil {
-			byNode = map[string]announcement.Claim{}
-		}
-		for _, node := range nodes {
-			if claim, claimed := owned[node][addr]; claimed {
-				byNode[node] = claim
-			} else {
-				delete(byNode, node)
-			}
-		}
+	claims = make(map[netip.Addr]map[string]announcement.Claim, len(before.Claims)+len(next))
+	maps.Copy(claims, before.Claims)
+	for addr, byNode := range next {
 		if claims[addr] = byNode; len(byNode) == 0 {
 			delete(claims, addr)
 		}
 	}
-	return claims, slices.SortedFunc(maps.Keys(differ), netip.Addr.Compare)
+	return claims, slices.SortedFunc(maps.Keys(next), netip.Addr.Compare)
+}
+
+// sameMap reports whether a and b are the same map, which nobody changes: then nothing in it has
+// to be looked at.
+func sameMap(a, b map[netip.Addr]announcement.Claim) bool {
+	return reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer()
 }
 
 // NodeOf returns the node that has a link with this hardware address, "" for none.

@@ -15,7 +15,8 @@ type NodeState struct {
 	Links []links.Link // by name
 	// Reports are its reports about other nodes.
 	Reports map[string]ProbeReport
-	Claims  map[netip.Addr]announcement.Claim
+	// Claims are replaced, never changed.
+	Claims map[netip.Addr]announcement.Claim
 	// ClaimsUnknown is set if there may be claims that could not be read.
 	ClaimsUnknown bool
 	// Full is set if the node must get no address that it does not claim.
