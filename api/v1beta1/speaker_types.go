@@ -72,11 +72,13 @@ type SpeakerStatus struct {
 	// --ignore-cordon.
 	// +optional
 	Cordon NodeMark `json:"cordon,omitempty"`
-	// How many other nodes' speakers are not present, or not heard.
+	// How many other nodes' speakers are not present, or not heard, as far as this one
+	// reports them.
 	// +optional
 	AbsentCount int32 `json:"absentCount"`
-	// These speakers, by name of the node; at most 256 are listed. A speaker that is
-	// present and heard is in no list.
+	// These speakers, by name of the node; at most 256 are listed. Each is listed by the
+	// two speakers that watch its node, and by those that cannot read what it publishes.
+	// A speaker that is present and heard is in no list.
 	// +optional
 	// +listType=map
 	// +listMapKey=name

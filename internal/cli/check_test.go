@@ -440,7 +440,7 @@ func brokenSpeakers() []broken {
 			story:  "a speaker misses another, and its version does not say why",
 			change: changed("node1", func(s *v1beta1.Speaker) { s.Status.AbsentCount = 1 }),
 			code:   ExitProblems,
-			want:   []string{"Problem Members: speaker node1: Misses. Other speakers that it misses: 1"},
+			want:   []string{"Problem Members: speaker node1: Misses. Speakers absent for it: 1"},
 		},
 		{
 			story:  "another version",

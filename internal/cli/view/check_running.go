@@ -150,10 +150,9 @@ func (c checker) members() v1alpha1.Check {
 		case reachable != nil && reachable.Status == metav1.ConditionFalse:
 			add(s.Name, reachable.Reason, reachable.Message)
 		case absent && r.Presence != announcement.Present:
-			add(s.Name, string(r.Reason), fmt.Sprintf("%d of %d other speakers see the node as %s",
-				len(r.By), r.Of, r.Presence))
+			add(s.Name, string(r.Reason), seenBy(r))
 		case s.Status.AbsentCount > 0:
-			add(s.Name, "Misses", fmt.Sprintf("Other speakers that it misses: %d", s.Status.AbsentCount))
+			add(s.Name, "Misses", fmt.Sprintf("Speakers absent for it: %d", s.Status.AbsentCount))
 		}
 	}
 	return c.judged("Members", found, "Whether the speakers hear each other",

@@ -335,8 +335,8 @@ func (f *Facts) candidates(addr netip.Addr, d announcement.Decision) []v1alpha1.
 			detail.State, detail.Text = v1alpha1.StepOK, "candidate"
 		}
 		if r, absent := f.reports[name]; absent {
-			detail.Text = strings.TrimPrefix(fmt.Sprintf("%s; seen as %s (%s) by %d of %d",
-				detail.Text, r.Presence, r.Reason, len(r.By), r.Of), "; ")
+			detail.Text = strings.TrimPrefix(fmt.Sprintf("%s; seen as %s (%s) by %s",
+				detail.Text, r.Presence, r.Reason, firstNamed(r.By)), "; ")
 		}
 		add(why == "", detail)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/berth-lb/berth/internal/cli/snapshot"
 	"github.com/berth-lb/berth/internal/cli/v1alpha1"
 	"github.com/berth-lb/berth/internal/cluster"
+	speakerplan "github.com/berth-lb/berth/internal/speaker/plan"
 	"github.com/berth-lb/berth/pkg/assignment"
 	"github.com/berth-lb/berth/pkg/config"
 )
@@ -268,8 +269,8 @@ func (f *Facts) presenceStep(name string) v1alpha1.Step {
 	}
 	if r, absent := f.reports[name]; absent {
 		step.State, step.Reason = v1alpha1.StepProblem, string(r.Reason)
-		step.Text = fmt.Sprintf("as %s by %d of %d since %s (%s)", r.Presence, len(r.By), r.Of,
-			Ago(r.Since.Time, f.Taken), firstNamed(r.By))
+		step.Text = fmt.Sprintf("as %s since %s by %s",
+			r.Presence, Ago(r.Since.Time, f.Taken), firstNamed(r.By))
 	}
 	return step
 }
@@ -452,4 +453,9 @@ func firstNamed(names []string) string {
 		return strings.Join(names, ", ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:mostNamed], ", "), len(names)-mostNamed)
+}
+
+// seenBy says how others see the speaker of a node.
+func seenBy(r speakerplan.Report) string {
+	return fmt.Sprintf("Speakers of other nodes see the node as %s: %s", r.Presence, firstNamed(r.By))
 }

@@ -173,8 +173,7 @@ func (f *Facts) nodeProblems(row v1alpha1.Node, s *v1beta1.Speaker, isNode bool)
 		}
 	}
 	if r, absent := f.reports[row.Name]; absent && r.Presence != announcement.Present {
-		add(v1alpha1.Error, string(r.Reason), fmt.Sprintf(
-			"%d of %d other speakers see the node as %s.", len(r.By), r.Of, r.Presence))
+		add(v1alpha1.Error, string(r.Reason), seenBy(r)+".")
 	}
 	for _, l := range row.Links {
 		if l.Problem != "" {

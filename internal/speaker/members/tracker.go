@@ -235,10 +235,16 @@ func (t *Tracker) Evaluate(ctx context.Context) time.Duration {
 			t.c.Requeue.Requeue(addr)
 		}
 	}
-	if s.Recheck.IsZero() {
-		return idle
+	if s.AbsentChanged {
+		t.c.Status.Set()
 	}
-	return min(max(s.Recheck.Sub(now), time.Millisecond), idle)
+	again := idle
+	for _, at := range []time.Time{s.Recheck, s.AbsentDue} {
+		if !at.IsZero() {
+			again = min(again, max(at.Sub(now), time.Millisecond))
+		}
+	}
+	return again
 }
 
 // refresh makes a new snapshot, for a caller that holds evaluating.

@@ -17,6 +17,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/berth-lb/berth/api/v1beta1"
@@ -142,9 +143,8 @@ type Report struct {
 	Presence announcement.Presence
 	Reason   v1beta1.Reason
 	Since    metav1.Time
-	// By are the speakers that report it, of Of that work and list all that they miss.
+	// By are the nodes whose speakers report it, sorted.
 	By []string
-	Of int
 }
 
 // presences are the values of v1beta1.MemberPresence.
@@ -155,43 +155,73 @@ var presences = map[v1beta1.MemberPresence]announcement.Presence{
 	v1beta1.MemberGone:    announcement.Gone,
 }
 
-// Reported returns what speakers report of others that they miss, by node: what each of
-// them reports that at least half of those report that could, the first by name.
+// Reported returns what speakers that work report of others, by node. Where a part of them
+// has lost the rest, the smaller part does not count; where these are of one size, both do.
+// Of different reports of one node the worst counts.
 func Reported(objects []v1beta1.Speaker) map[string]Report {
-	type opinion struct {
-		node     string
-		presence v1beta1.MemberPresence
-	}
-	opinions := map[opinion]*Report{}
-	witnesses := map[string]bool{} // those that work and list all that they miss
+	working := map[string]*v1beta1.Speaker{}
 	for i := range objects {
-		s := &objects[i]
-		if !works(s) || int(s.Status.AbsentCount) > len(s.Status.AbsentMembers) {
-			continue
-		}
-		witnesses[s.Name] = true
-		for _, m := range s.Status.AbsentMembers {
-			key := opinion{m.Name, m.Presence}
-			r := opinions[key]
-			if r == nil {
-				r = &Report{Presence: presences[m.Presence], Reason: v1beta1.Reason(m.Reason), Since: m.Since}
-				opinions[key] = r
-			}
-			r.By = append(r.By, s.Name)
+		if works(&objects[i]) {
+			working[objects[i].Name] = &objects[i]
 		}
 	}
 
+	smaller := smallerParts(working)
 	out := map[string]Report{}
-	for key, r := range opinions {
-		r.Of = len(witnesses)
-		if witnesses[key.node] {
-			r.Of-- // it does not report of itself
+	for _, by := range sets.List(sets.KeySet(working)) {
+		if smaller.Has(by) {
+			continue
 		}
-		have, other := out[key.node]
-		better := len(r.By) > len(have.By) || len(r.By) == len(have.By) && r.Presence < have.Presence
-		if 2*len(r.By) >= r.Of && (!other || better) {
-			slices.Sort(r.By)
-			out[key.node] = *r
+		for _, m := range working[by].Status.AbsentMembers {
+			r, reported := out[m.Name]
+			if is := presences[m.Presence]; !reported || is < r.Presence {
+				r = Report{Presence: is, Reason: v1beta1.Reason(m.Reason), Since: m.Since, By: r.By}
+			}
+			r.By = append(r.By, by)
+			out[m.Name] = r
+		}
+	}
+	return out
+}
+
+// smallerParts returns the speakers in parts of the cluster that others miss, and that are
+// smaller than the part of these.
+func smallerParts(working map[string]*v1beta1.Speaker) sets.Set[string] {
+	apart := map[string][]string{} // by node, those that it misses and that miss it
+	for name, s := range working {
+		for _, m := range s.Status.AbsentMembers {
+			if working[m.Name] != nil && m.Presence != v1beta1.MemberPresent {
+				apart[name], apart[m.Name] = append(apart[name], m.Name), append(apart[m.Name], name)
+			}
+		}
+	}
+
+	out := sets.New[string]()
+	part := map[string]int{} // 1 or 2
+	for _, first := range sets.List(sets.KeySet(apart)) {
+		if part[first] != 0 {
+			continue
+		}
+		part[first] = 1
+		var parts [3][]string
+		split := true
+		for next := []string{first}; len(next) > 0; next = next[1:] {
+			name := next[0]
+			parts[part[name]] = append(parts[part[name]], name)
+			for _, other := range apart[name] {
+				if part[other] == 0 {
+					part[other] = 3 - part[name]
+					next = append(next, other)
+				}
+				split = split && part[other] != part[name]
+			}
+		}
+		// Where it is not split in two, some miss others that are no further away than the rest.
+		switch {
+		case split && len(parts[1]) < len(parts[2]):
+			out.Insert(parts[1]...)
+		case split && len(parts[2]) < len(parts[1]):
+			out.Insert(parts[2]...)
 		}
 	}
 	return out

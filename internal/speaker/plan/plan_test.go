@@ -1,7 +1,10 @@
 package plan
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -113,7 +116,7 @@ func TestWhoOwnsAnAddress(t *testing.T) {
 			w.misses(1, "node1", v1beta1.MemberGone, v1beta1.ReasonNodeSilent)
 			w.misses(2, "node1", v1beta1.MemberGone, v1beta1.ReasonNodeSilent)
 		}, "other", "node1", v1beta1.ReasonNodeSilent},
-		"one of two says so, which is half": {func(w *town) {
+		"one of the two that watch it says so": {func(w *town) {
 			w.misses(1, "node1", v1beta1.MemberGone, v1beta1.ReasonNodeSilent)
 		}, "other", "node1", v1beta1.ReasonNodeSilent},
 		"whoever does not work is not asked": {func(w *town) {
@@ -197,17 +200,76 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// TestReports of speakers that cannot list all that they miss count for nothing.
+// TestReports: two speakers report a node. If the cluster is split, the larger part is believed.
 func TestReports(t *testing.T) {
-	w := newTown()
-	w.misses(1, "node3", v1beta1.MemberHeld, v1beta1.ReasonNodeHeld)
-	w.misses(0, "node3", v1beta1.MemberGone, v1beta1.ReasonSpeakerNotAlive)
-	got := Reported(w.speakers)["node3"]
-	if got.Presence != announcement.Gone || len(got.By) != 1 || got.Of != 2 {
-		t.Errorf("of two that say different things, the worse counts: %+v", got)
+	const gone, held, present = v1beta1.MemberGone, v1beta1.MemberHeld, v1beta1.MemberPresent
+	type miss struct {
+		by, node int
+		presence v1beta1.MemberPresence
 	}
-	w.speakers[0].Status.AbsentCount = 300
-	if got = Reported(w.speakers)["node3"]; got.Presence != announcement.Held || got.Of != 1 {
-		t.Errorf("one of them cannot list all: %+v", got)
+	for _, test := range []struct {
+		story   string
+		nodes   int
+		misses  []miss
+		stopped int // a speaker that does not work
+		want    string
+	}{
+		{"nobody misses anybody", 3, nil, 0, ""},
+		{"two report a node", 4, []miss{{1, 4, gone}, {2, 4, gone}}, 0, "node4 Gone by node1 node2"},
+		{"so far one does", 4, []miss{{2, 4, gone}}, 0, "node4 Gone by node2"},
+		{"they say different things, and the worse counts", 4,
+			[]miss{{1, 4, held}, {2, 4, gone}, {3, 4, held}}, 0, "node4 Gone by node1 node2 node3"},
+		{"whoever does not work is not asked", 4,
+			[]miss{{1, 4, gone}, {2, 4, held}}, 1, "node4 Held by node2"},
+		{"a node is cut off, and misses all others", 4,
+			[]miss{{1, 4, gone}, {2, 4, gone}, {4, 1, gone}, {4, 2, gone}, {4, 3, gone}}, 0,
+			"node4 Gone by node1 node2"},
+		{"two of five are cut off", 5,
+			[]miss{{1, 4, gone}, {2, 4, gone}, {2, 5, gone}, {3, 5, gone},
+				{4, 1, gone}, {4, 2, gone}, {4, 3, gone}, {5, 1, gone}, {5, 2, gone}, {5, 3, gone}}, 0,
+			"node4 Gone by node1 node2, node5 Gone by node2 node3"},
+		{"two nodes miss each other: either may be cut off", 2,
+			[]miss{{1, 2, gone}, {2, 1, gone}}, 0, "node1 Gone by node2, node2 Gone by node1"},
+		{"three miss each other, for each has another fault", 3,
+			[]miss{{1, 2, gone}, {2, 3, gone}, {3, 1, gone}}, 0,
+			"node1 Gone by node3, node2 Gone by node1, node3 Gone by node2"},
+		{"all are there, and do not read what one publishes", 3,
+			[]miss{{1, 3, present}, {2, 3, present}, {3, 1, present}}, 0,
+			"node1 Present by node3, node3 Present by node1 node2"},
+		{"two nodes are gone, for different reasons", 6,
+			[]miss{{1, 5, gone}, {2, 5, gone}, {3, 6, held}, {4, 6, held}}, 0,
+			"node5 Gone by node1 node2, node6 Held by node3 node4"},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			var speakers []v1beta1.Speaker
+			for n := range test.nodes {
+				reason := v1beta1.ReasonAnnouncing
+				if n+1 == test.stopped {
+					reason = v1beta1.ReasonStopped
+				}
+				s := v1beta1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("node%d", n+1)}}
+				s.Status.Conditions = []metav1.Condition{{
+					Type:   v1beta1.ConditionReady,
+					Reason: string(reason),
+				}}
+				for _, m := range test.misses {
+					if m.by == n+1 {
+						s.Status.AbsentMembers = append(s.Status.AbsentMembers, v1beta1.AbsentMember{
+							Name:     fmt.Sprintf("node%d", m.node),
+							Presence: m.presence,
+						})
+					}
+				}
+				speakers = append(speakers, s)
+			}
+			var got []string
+			for node, r := range Reported(speakers) {
+				got = append(got, fmt.Sprintf("%s %s by %s", node, r.Presence, strings.Join(r.By, " ")))
+			}
+			slices.Sort(got)
+			if all := strings.Join(got, ", "); all != test.want {
+				t.Errorf("reported is %s, want %s", all, test.want)
+			}
+		})
 	}
 }

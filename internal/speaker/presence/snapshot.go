@@ -31,6 +31,10 @@ type Snapshot struct {
 	SilentLinks []string
 	// Alive counts the speakers that membership sees alive, this one included.
 	Alive int
+	// Absent are the members that this node reports as absent, by name. AbsentDue is when
+	// there may be more; zero for never.
+	Absent    []Absent
+	AbsentDue time.Time
 	// Minority is set when that is less than half of those there are.
 	Minority bool
 	// Recheck is when the snapshot may change by itself; zero for never.
@@ -41,6 +45,8 @@ type Snapshot struct {
 	// address may depend on.
 	ClaimsChanged  []netip.Addr
 	MembersChanged bool
+	// AbsentChanged is set when Absent differs from that of the snapshot before.
+	AbsentChanged bool
 
 	// owned are the claims by node, stages what is known of the stages of members.
 	owned  map[string]map[netip.Addr]announcement.Claim
@@ -140,6 +146,9 @@ func Next(prev Snapshot, obs Observations, now time.Time) Snapshot {
 	out.SilentLinks = silentLinks(v.reports(obs.Node))
 	objects := sets.KeySet(obs.Objects)
 	out.Minority = 2*out.Alive < 1+len(objects.Delete(obs.Node))
+
+	out.Absent, out.AbsentDue = v.absent(out.Members, now)
+	out.AbsentChanged = !slices.Equal(prev.Absent, out.Absent)
 
 	out.Claims, out.ClaimsChanged = changedClaims(prev, out.owned)
 	out.MembersChanged = prev.Minority != out.Minority || prev.Alive != out.Alive ||
@@ -251,9 +260,15 @@ func (v view) probeable(theirs []links.Link) bool {
 
 // recheckAt records that the snapshot may change by itself at this time; zero for never.
 func (s *Snapshot) recheckAt(at time.Time) {
-	if !at.IsZero() && (s.Recheck.IsZero() || at.Before(s.Recheck)) {
-		s.Recheck = at
+	s.Recheck = earlier(s.Recheck, at)
+}
+
+// earlier returns the earlier of two times, of which zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
+	return a
 }
 
 // later returns the later of two times.

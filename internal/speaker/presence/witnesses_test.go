@@ -9,8 +9,8 @@ import (
 	"github.com/berth-lb/berth/pkg/announcement"
 )
 
-// TestWitnessesFollowWhoIsAlive: whoever dies and comes, each node has the witnesses that it would have if they
-// were chosen anew from all that are alive.
+// TestWitnessesFollowWhoIsAlive: whoever dies and comes, each node has the witnesses that it
+// would have if they were chosen anew from all that are alive.
 func TestWitnessesFollowWhoIsAlive(t *testing.T) {
 	const steps = 300
 	r := rand.New(rand.NewPCG(1, 2))
@@ -41,7 +41,8 @@ func TestWitnessesFollowWhoIsAlive(t *testing.T) {
 		w = w.next(known, alive)
 		for _, node := range known {
 			if want := announcement.Witnesses(node, alive); !slices.Equal(w.of[node], want) {
-				t.Fatalf("step %d: %s has the witnesses %v of %v, want %v", step, node, w.of[node], alive, want)
+				t.Fatalf("step %d: of %v %s has the witnesses %v, want %v",
+					step, alive, node, w.of[node], want)
 			}
 		}
 		if len(w.of) != len(known) {

@@ -266,7 +266,7 @@ func (o *Object) Current() v1beta1.SpeakerStatus {
 		Cordon:        markStatus(o.c.IgnoreCordon),
 		Links:         o.links(),
 	}
-	status.AbsentCount, status.AbsentMembers = absentStatus(snapshot)
+	status.AbsentCount, status.AbsentMembers = absentStatus(snapshot.Absent)
 	for _, s := range o.c.Sections {
 		s.Status(&status)
 	}
@@ -314,22 +314,18 @@ func markStatus(ignored bool) v1beta1.NodeMark {
 	return v1beta1.MarkHeeded
 }
 
-// absentStatus returns how many other members are not present or not heard, and lists them.
-// If there are too many, it leaves out first those that cannot prove that they work.
-func absentStatus(s presence.Snapshot) (count int32, listed []v1beta1.AbsentMember) {
-	for name, m := range s.Members {
-		if m.Presence == announcement.Present && m.Reason == v1beta1.ReasonNodePresent {
-			continue
-		}
+// absentStatus returns how many other members this node reports as absent, and lists them. If
+// there are too many, it leaves out first those that cannot prove that they work.
+func absentStatus(all []presence.Absent) (count int32, listed []v1beta1.AbsentMember) {
+	for _, m := range all {
 		listed = append(listed, v1beta1.AbsentMember{
-			Name:     name,
+			Name:     m.Node,
 			Presence: v1beta1.MemberPresence(m.Presence.String()),
 			Reason:   string(m.Reason),
 			Since:    kube.Time(m.Since),
 		})
 	}
-	count = int32(len(listed))
-	return count, kube.WorstFirst(listed, v1beta1.MaxSpeakerAnnouncements,
+	return int32(len(all)), kube.WorstFirst(listed, v1beta1.MaxSpeakerAnnouncements,
 		func(m v1beta1.AbsentMember) bool { return !presence.IsSuspicion(v1beta1.Reason(m.Reason)) },
 		func(a, b v1beta1.AbsentMember) int { return cmp.Compare(a.Name, b.Name) })
 }

@@ -13,22 +13,25 @@ import (
 // start is when stories begin.
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// TestAbsentMembersAreListedByName, and no others; of more than the object takes, those that
+// TestAbsentMembersAreListedByName; of more than the object takes, those that
 // may prove that they work must not be left out.
 func TestAbsentMembersAreListedByName(t *testing.T) {
-	p := presence.Snapshot{Members: map[string]presence.Member{}}
-	for n := range v1beta1.MaxSpeakerAnnouncements + 150 {
-		s := announcement.Speaker{Presence: announcement.Gone, Reason: v1beta1.ReasonNodeSilent}
-		switch {
-		case n >= v1beta1.MaxSpeakerAnnouncements+50:
-			s = announcement.Speaker{Presence: announcement.Present, Reason: v1beta1.ReasonNodePresent}
-		case n >= v1beta1.MaxSpeakerAnnouncements+40:
-			s = announcement.Speaker{Presence: announcement.Gone, Reason: v1beta1.ReasonSpeakerNotAlive}
+	const most = v1beta1.MaxSpeakerAnnouncements
+	var all []presence.Absent
+	for n := range most + 50 {
+		a := presence.Absent{
+			Node:     fmt.Sprintf("node%03d", n),
+			Presence: announcement.Gone,
+			Reason:   v1beta1.ReasonNodeSilent,
+			Since:    start.Add(999),
 		}
-		p.Members[fmt.Sprintf("node%03d", n)] = presence.Member{Speaker: s, Since: start.Add(999)}
+		if n >= most+40 {
+			a.Reason = v1beta1.ReasonSpeakerNotAlive
+		}
+		all = append(all, a)
 	}
-	count, got := absentStatus(p)
-	if len(got) != v1beta1.MaxSpeakerAnnouncements || count != v1beta1.MaxSpeakerAnnouncements+50 {
+	count, got := absentStatus(all)
+	if len(got) != most || count != most+50 {
 		t.Errorf("of %d %d are listed", count, len(got))
 	}
 	suspected := 0
