@@ -83,7 +83,7 @@ func TestCheck(t *testing.T) {
 	apply(t, kubeProxy())
 	apply(t, pool("checked", "10.77.0.230-10.77.0.239"))
 	apply(t, web("checked", "node1", "node2"))
-	apply(t, service("checked", "checked", ""))
+	apply(t, service("checked", "checked", ipv4.only()))
 	kubectl(t, "rollout", "status", "deployment/checked", "--timeout=60s")
 	addr := hasAddress(t, "checked")
 	out, problems, code := b.run(t, "check", "--wait", "90s")

@@ -66,10 +66,10 @@ func (b berth) says(t *testing.T, code int, command string, wants ...string) str
 	return out
 }
 
-// serviceOf is a Service for the pods asked that takes its address from the pool of its name.
+// serviceOf is a Service for the pods asked that takes its address, of IPv4, from the pool of its name.
 func serviceOf(name string) string {
 	asking := fmt.Sprintf("{name: %s, annotations: {berth.io/address-pool: %[1]s}}", name)
-	return strings.Replace(service(name, "asked", ""), "{name: "+name+"}", asking, 1)
+	return strings.Replace(service(name, "asked", ipv4.only()), "{name: "+name+"}", asking, 1)
 }
 
 // TestCLI: each command of kubectl-berth tells of the real cluster what is the case there.
