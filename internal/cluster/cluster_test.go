@@ -16,6 +16,7 @@ import (
 
 	"github.com/berth-lb/berth/internal/cluster"
 	"github.com/berth-lb/berth/internal/cluster/clustertest"
+	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/config"
 )
 
@@ -124,5 +125,41 @@ func TestConfigInForce(t *testing.T) {
 	c.Set(objects, time.Unix(0, 0))
 	if second, after := c.Current(); after <= revision || second.PoolOf(clustertest.Address) == nil {
 		t.Errorf("revision %d follows %d without the pool", after, revision)
+	}
+}
+
+// TestNodesAreReadOnce: the same nodes are the same slice, by which others see that nothing has changed.
+func TestNodesAreReadOnce(t *testing.T) {
+	api := clustertest.New(t, clustertest.Node("node2"), clustertest.Node("node1"))
+	r := cluster.NewReader(api, "", clustertest.Namespace, nil)
+	read := func() []announcement.Node {
+		t.Helper()
+		nodes, err := r.Nodes(t.Context())
+		if err != nil || len(nodes) == 0 || nodes[0].Name != "node1" {
+			t.Fatalf("%+v, %v", nodes, err)
+		}
+		return nodes
+	}
+	first := read()
+	if again := read(); &again[0] != &first[0] {
+		t.Error("nothing has changed, and the nodes are others")
+	}
+
+	cordoned := clustertest.Node("node1")
+	if err := api.Get(t.Context(), client.ObjectKeyFromObject(cordoned), cordoned); err != nil {
+		t.Fatal(err)
+	}
+	cordoned.Spec.Unschedulable = true
+	if err := api.Update(t.Context(), cordoned); err != nil {
+		t.Fatal(err)
+	}
+	if now := read(); !now[0].Cordoned || first[0].Cordoned {
+		t.Errorf("after the cordon: %+v, before it: %+v", now, first)
+	}
+	if err := api.Delete(t.Context(), clustertest.Node("node2")); err != nil {
+		t.Fatal(err)
+	}
+	if now := read(); len(now) != 1 {
+		t.Errorf("after one is gone: %+v", now)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -75,7 +76,26 @@ type Reader struct {
 	class     string
 	namespace string
 	others    *OtherSecrets
+
+	mu    sync.Mutex
+	nodes parsedNodes
 }
+
+// parsedNodes are Nodes with the versions of the objects from which they were read, by name.
+type parsedNodes struct {
+	versions []nodeVersion
+	nodes    []announcement.Node
+}
+
+// nodeVersion tells versions of all Nodes apart.
+type nodeVersion struct {
+	name    string
+	uid     types.UID
+	version string
+}
+
+// asStored has objects listed as the cache holds them, not copies. They must not be changed.
+const asStored = client.UnsafeDisableDeepCopy
 
 // NewReader returns a Reader of a cache with the indexes of [AddIndexes], or of a
 // [Snapshot]. Services of the class are Berth's; namespace is Berth's own, which has the
@@ -94,7 +114,7 @@ func (r *Reader) Get(
 // Services returns the Services that have an address, with their endpoints, by name.
 func (r *Reader) Services(ctx context.Context, addr netip.Addr) ([]announcement.Service, error) {
 	var list corev1.ServiceList
-	if err := r.from.List(ctx, &list, client.MatchingFields{byAddress: addr.String()}); err != nil {
+	if err := r.from.List(ctx, &list, client.MatchingFields{byAddress: addr.String()}, asStored); err != nil {
 		return nil, fmt.Errorf("list Services with %s: %w", addr, err)
 	}
 
@@ -103,7 +123,7 @@ func (r *Reader) Services(ctx context.Context, addr netip.Addr) ([]announcement.
 		s := &list.Items[i]
 		var slices discoveryv1.EndpointSliceList
 		err := r.from.List(ctx, &slices,
-			client.MatchingFields{byService: client.ObjectKeyFromObject(s).String()})
+			client.MatchingFields{byService: client.ObjectKeyFromObject(s).String()}, asStored)
 		if err != nil {
 			return nil, fmt.Errorf("list EndpointSlices of %s/%s: %w", s.Namespace, s.Name, err)
 		}
@@ -126,7 +146,7 @@ func (r *Reader) AddressesOf(ctx context.Context, slice *discoveryv1.EndpointSli
 // Addresses returns the addresses of all Services that Berth serves, sorted.
 func (r *Reader) Addresses(ctx context.Context) ([]netip.Addr, error) {
 	var list corev1.ServiceList
-	if err := r.from.List(ctx, &list); err != nil {
+	if err := r.from.List(ctx, &list, asStored); err != nil {
 		return nil, fmt.Errorf("list Services: %w", err)
 	}
 	all := sets.New[netip.Addr]()
@@ -136,19 +156,47 @@ func (r *Reader) Addresses(ctx context.Context) ([]netip.Addr, error) {
 	return slices.SortedFunc(maps.Keys(all), netip.Addr.Compare), nil
 }
 
-// Nodes returns all Nodes, by name.
+// Nodes returns all Nodes, by name: the same slice as before while none has changed. It must
+// not be changed.
 func (r *Reader) Nodes(ctx context.Context) ([]announcement.Node, error) {
 	var list corev1.NodeList
-	if err := r.from.List(ctx, &list); err != nil {
+	if err := r.from.List(ctx, &list, asStored); err != nil {
 		return nil, fmt.Errorf("list Nodes: %w", err)
 	}
-	var out []announcement.Node
+	objects := make([]*corev1.Node, len(list.Items))
 	for i := range list.Items {
-		out = append(out, announcement.ParseNode(&list.Items[i]))
+		objects[i] = &list.Items[i]
 	}
-	slices.SortFunc(out, func(a, b announcement.Node) int { return cmp.Compare(a.Name, b.Name) })
-	return out, nil
+	slices.SortFunc(objects, func(a, b *corev1.Node) int { return cmp.Compare(a.Name, b.Name) })
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.nodes.areOf(objects) {
+		r.nodes = parseNodes(objects)
+	}
+	return r.nodes.nodes, nil
 }
+
+// areOf reports whether the nodes were read from these objects. Objects without a version, which
+// come from no API server, are read again.
+func (p parsedNodes) areOf(objects []*corev1.Node) bool {
+	return p.nodes != nil && slices.EqualFunc(p.versions, objects, func(v nodeVersion, o *corev1.Node) bool {
+		return v.version != "" && v == versionOf(o)
+	})
+}
+
+func parseNodes(objects []*corev1.Node) parsedNodes {
+	out := parsedNodes{
+		versions: make([]nodeVersion, len(objects)),
+		nodes:    make([]announcement.Node, len(objects)),
+	}
+	for i, o := range objects {
+		out.versions[i], out.nodes[i] = versionOf(o), announcement.ParseNode(o)
+	}
+	return out
+}
+
+func versionOf(n *corev1.Node) nodeVersion { return nodeVersion{n.Name, n.UID, n.ResourceVersion} }
 
 // Node returns one Node as BGP peers know it, and whether it is cordoned.
 func (r *Reader) Node(ctx context.Context, name string) (node config.Node, cordoned bool, err error) {

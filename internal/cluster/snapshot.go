@@ -98,11 +98,16 @@ func (s *Snapshot) List(_ context.Context, list client.ObjectList, opts ...clien
 	if err != nil {
 		return fmt.Errorf("list %T: %w", list, err)
 	}
+	asStored := o.UnsafeDisableDeepCopy != nil && *o.UnsafeDisableDeepCopy
 	out := reflect.MakeSlice(items.Type(), 0, len(objects))
 	for _, object := range objects {
-		if o.Namespace == "" || object.GetNamespace() == o.Namespace {
-			out = reflect.Append(out, reflect.ValueOf(object.DeepCopyObject()).Elem())
+		if o.Namespace != "" && object.GetNamespace() != o.Namespace {
+			continue
 		}
+		if !asStored {
+			object = object.DeepCopyObject().(client.Object)
+		}
+		out = reflect.Append(out, reflect.ValueOf(object).Elem())
 	}
 	items.Set(out)
 	return nil

@@ -22,6 +22,9 @@ type BGPInput struct {
 	Nodes    []Node
 	// Speakers are those of all nodes that are known, by node.
 	Speakers map[string]Speaker
+	// Basis is that of this Config, Nodes and Speakers, for callers that decide for many
+	// addresses; else nil.
+	Basis *Basis
 
 	Node string // this node
 	// Settled is set when it is known which speakers are present.
@@ -122,7 +125,7 @@ func DecideBGP(in BGPInput) BGPDecision {
 	}):
 		return BGPDecision{}
 	}
-	if reason, message := nodeOwn(in.Address, pools[0], in.Nodes, in.Speakers); reason != "" {
+	if reason, message := in.basis().nodeOwn(in.Address, pools[0]); reason != "" {
 		return BGPDecision{Services: names(in.Services), Reason: reason, Message: message}
 	}
 	_, services := advertised(in.Config.BGPAdvertisements, pools, in.Services)
@@ -234,6 +237,14 @@ func unreached(in BGPInput, n Node, ads []*config.BGPAdvertisement) (v1beta1.Rea
 			"or create one with an %s peerAddress.", family, family)
 	}
 	return "", ""
+}
+
+// basis returns the basis of the decision.
+func (in BGPInput) basis() *Basis {
+	if in.Basis.IsOf(in.Config, in.Nodes, in.Speakers) {
+		return in.Basis
+	}
+	return NewBasis(in.Config, in.Nodes, in.Speakers)
 }
 
 // unproxied says for which Service traffic would come too early, or "".

@@ -13,15 +13,8 @@ import (
 
 // candidate is a node that may own the address.
 type candidate struct {
-	name     string
-	weight   int64
-	cordoned bool
-	held     bool
-	claim    *Claim // nil when it claims nothing
-	links    []links.Link
-	why      links.Reason
-	// silent is set when the node's kernel answers no probes on one of links.
-	silent bool
+	*standing
+	claim *Claim // nil when it claims nothing
 }
 
 // filter sorts the nodes into those that may announce, with their weight,
@@ -29,34 +22,41 @@ type candidate struct {
 func filter(
 	in Input, ads []*config.L2Advertisement, services []Service,
 ) (may []candidate, mayNot []Rejection) {
-	marks := marksOf(in.Nodes, in.Speakers)
-	for _, n := range in.Nodes {
-		c := candidate{name: n.Name, cordoned: marks.cordoned(n), held: in.Speakers[n.Name].Presence == Held}
-		c.links, c.why = choose(in, ads, n)
-		c.silent = slices.ContainsFunc(c.links, func(l links.Link) bool {
-			return slices.Contains(in.Speakers[n.Name].SilentLinks, l.Name)
-		})
-		if reason := rejected(in, marks, n, ads, services); reason != "" {
-			mayNot = append(mayNot, Rejection{n.Name, reason})
+	local := slices.DeleteFunc(slices.Clone(services), func(s Service) bool { return !s.Local })
+	all, claims := in.Basis.standingsFor(in.Address, ads), in.claimsByPosition()
+	may = make([]candidate, 0, len(all))
+	for i := range all {
+		c := candidate{standing: &all[i]}
+		if len(claims) > 0 && claims[0].position == i {
+			c.claim, claims = &claims[0].Claim, claims[1:]
+		}
+		if reason := rejected(in, c, local); reason != "" {
+			mayNot = append(mayNot, Rejection{c.name, reason})
 			continue
-		}
-		if len(c.links) == 0 {
-			mayNot = append(mayNot, Rejection{n.Name, v1beta1.ReasonNoLinkForAddress})
-			continue
-		}
-		if claim, ok := in.Claims[n.Name]; ok {
-			c.claim = &claim
-		}
-		for _, a := range ads {
-			if a.SelectsNode(n.Labels) {
-				c.weight += a.Weight(n.Labels)
-			}
 		}
 		may = append(may, c)
 	}
 	may, mayNot = inSubnet(may, mayNot)
 	may, mayNot = onTheLAN(may, mayNot)
 	return uncordoned(may, mayNot)
+}
+
+// positionedClaim is the claim of the node at this position.
+type positionedClaim struct {
+	position int
+	Claim
+}
+
+// claimsByPosition returns the claims of nodes, in their order. There are few.
+func (in Input) claimsByPosition() []positionedClaim {
+	out := make([]positionedClaim, 0, len(in.Claims))
+	for name, claim := range in.Claims {
+		if position, ok := in.Basis.position[name]; ok {
+			out = append(out, positionedClaim{position, claim})
+		}
+	}
+	slices.SortFunc(out, func(a, b positionedClaim) int { return cmp.Compare(a.position, b.position) })
+	return out
 }
 
 // inSubnet leaves nodes without a link in the address's subnet out where
@@ -92,7 +92,10 @@ func uncordoned(may []candidate, mayNot []Rejection) ([]candidate, []Rejection) 
 func reject(
 	may []candidate, mayNot []Rejection, reason v1beta1.Reason, condition func(candidate) bool,
 ) ([]candidate, []Rejection) {
-	var out []candidate
+	if !slices.ContainsFunc(may, condition) {
+		return may, mayNot
+	}
+	out := make([]candidate, 0, len(may))
 	for _, c := range may {
 		if condition(c) {
 			mayNot = append(mayNot, Rejection{c.name, reason})
@@ -103,28 +106,19 @@ func reject(
 	return out, mayNot
 }
 
-// rejected says why a node may not announce, or "".
-func rejected(
-	in Input, marks marks, n Node, ads []*config.L2Advertisement, services []Service,
-) v1beta1.Reason {
-	speaker := in.Speakers[n.Name]
+// rejected says why a node may not announce an address that these Local Services have, or "".
+func rejected(in Input, c candidate, local []Service) v1beta1.Reason {
 	switch {
-	case marks.excluded(n):
-		return v1beta1.ReasonNodeExcluded
-	case n.NetworkUnavailable:
-		return v1beta1.ReasonNetworkUnavailable
-	case !slices.ContainsFunc(ads, func(a *config.L2Advertisement) bool { return a.SelectsNode(n.Labels) }):
-		return v1beta1.ReasonNodeNotSelected
-	case speaker.Presence == Gone || speaker.Presence == Leaving:
-		return cmp.Or(speaker.Reason, v1beta1.ReasonSpeakerNotAlive)
-	case slices.ContainsFunc(services, func(s Service) bool { return s.Local && s.Endpoints[n.Name] == 0 }):
+	case c.barred != "":
+		return c.barred
+	case slices.ContainsFunc(local, func(s Service) bool { return s.Endpoints[c.name] == 0 }):
 		return v1beta1.ReasonNoLocalEndpoint
-	}
-	if _, claimed := in.Claims[n.Name]; speaker.Full && !claimed {
+	case c.full && c.claim == nil:
 		return v1beta1.ReasonNodeFull
-	}
-	if speaker.Presence == Held && !claimsLast(in.Claims, n.Name) {
+	case c.held && !claimsLast(in.Claims, c.name):
 		return v1beta1.ReasonNodeHeld
+	case len(c.links) == 0:
+		return v1beta1.ReasonNoLinkForAddress
 	}
 	return ""
 }
@@ -140,11 +134,6 @@ func claimsLast(claims map[string]Claim, node string) bool {
 		}
 	}
 	return claimed
-}
-
-// choose chooses the links of a node for the address.
-func choose(in Input, ads []*config.L2Advertisement, n Node) ([]links.Link, links.Reason) {
-	return links.Choose(in.Address, in.Speakers[n.Name].Links, selection(ads, n))
 }
 
 // selection is what the advertisements that select a node say of its
@@ -171,9 +160,9 @@ func elect(addr netip.Addr, candidates []candidate, immediate bool) string {
 	if !immediate {
 		left = present(left)
 	}
-	var out []election.Candidate
-	for _, c := range left {
-		out = append(out, election.Candidate{Name: c.name})
+	out := make([]election.Candidate, len(left))
+	for i, c := range left {
+		out[i].Name = c.name
 	}
 	owner, _ := election.Elect(addr, out)
 	return owner
@@ -195,20 +184,20 @@ func present(candidates []candidate) []candidate {
 	})
 	best := Claim{Minority: true}
 	for _, c := range candidates {
-		if c.claim != nil && better(c.standing(majority), best) {
-			best = c.standing(majority)
+		if c.claim != nil && better(c.counts(majority), best) {
+			best = c.counts(majority)
 		}
 	}
 	return keep(candidates, func(c candidate) bool {
-		return c.claim != nil && !better(best, c.standing(majority))
+		return c.claim != nil && !better(best, c.counts(majority))
 	})
 }
 
-// standing returns a candidate's claim as it counts. A speaker that is not heard now may be
+// counts returns a candidate's claim as it counts. A speaker that is not heard now may be
 // dead. So where only a minority announces the address, its claim is one of the minority
 // too: it holds the address, but it does not win one back. Beside an older majority claim
 // it counts in full: whoever has that one has missed that the address moved on.
-func (c candidate) standing(majority bool) Claim {
+func (c candidate) counts(majority bool) Claim {
 	return Claim{Generation: c.claim.Generation, Minority: c.claim.Minority || c.held && !majority}
 }
 
@@ -223,14 +212,20 @@ func better(a, b Claim) bool {
 // keep leaves the candidates for which a condition holds, or all when it
 // holds for none.
 func keep(candidates []candidate, condition func(candidate) bool) []candidate {
-	var out []candidate
+	n := 0
+	for _, c := range candidates {
+		if condition(c) {
+			n++
+		}
+	}
+	if n == 0 || n == len(candidates) {
+		return candidates
+	}
+	out := make([]candidate, 0, n)
 	for _, c := range candidates {
 		if condition(c) {
 			out = append(out, c)
 		}
-	}
-	if len(out) == 0 {
-		return candidates
 	}
 	return out
 }

@@ -63,6 +63,9 @@ type Input struct {
 	Nodes    []Node
 	// Speakers are those of all nodes, by node, this one included.
 	Speakers map[string]Speaker
+	// Basis is that of this Config, Nodes and Speakers, for callers that decide for many
+	// addresses; else nil.
+	Basis *Basis
 	// Claims are by node what speakers say that they own, this one included.
 	Claims map[string]Claim
 	// Highest is the highest generation that a claim of the address ever had,
@@ -123,6 +126,14 @@ type Speaker struct {
 	// ClaimsUnknown is set when it may claim more than is known: it is not heard,
 	// and its Speaker object does not list everything.
 	ClaimsUnknown bool
+}
+
+// Equal reports whether two speakers are the same to every decision.
+func (s Speaker) Equal(o Speaker) bool {
+	return s.Presence == o.Presence && s.Reason == o.Reason && s.Heard == o.Heard &&
+		s.IgnoresExclude == o.IgnoresExclude && s.IgnoresCordon == o.IgnoresCordon &&
+		s.Worked == o.Worked && s.Full == o.Full && s.ClaimsUnknown == o.ClaimsUnknown &&
+		slices.Equal(s.SilentLinks, o.SilentLinks) && slices.EqualFunc(s.Links, o.Links, links.Link.Equal)
 }
 
 // Claim is a speaker's word that it owns an address.
@@ -235,6 +246,7 @@ type Rejection struct {
 // Decide says which node answers for an address and, if it is this one, on
 // which links.
 func Decide(in Input) Decision {
+	in = in.based()
 	pools := poolsOf(in.Config, in.Address)
 	switch {
 	case len(in.Services) == 0:
@@ -249,7 +261,7 @@ func Decide(in Input) Decision {
 			Message:  "No IPAddressPool contains the address.",
 		}
 	}
-	if reason, message := nodeOwn(in.Address, pools[0], in.Nodes, in.Speakers); reason != "" {
+	if reason, message := in.Basis.nodeOwn(in.Address, pools[0]); reason != "" {
 		return Decision{Services: names(in.Services), Reason: reason, Message: message}
 	}
 	ads, services := advertised(in.Config.L2Advertisements, pools, in.Services)
@@ -371,12 +383,12 @@ func unknownOwner(in Input) string {
 		}
 	}
 	out := ""
-	for name, s := range in.Speakers {
-		if name == in.Node || !s.ClaimsUnknown || s.Presence == Gone {
-			continue
-		}
-		held, had := s.Presence == Held, out != "" && in.Speakers[out].Presence == Held
-		if out == "" || held && !had || held == had && name < out {
+	for _, name := range in.Basis.unknown() {
+		switch {
+		case name == in.Node:
+		case in.Speakers[name].Presence == Held:
+			return name
+		case out == "":
 			out = name
 		}
 	}
@@ -463,13 +475,12 @@ func handOver(in Input, ads []*config.L2Advertisement, d *Decision) bool {
 		since = in.Now
 	}
 	end := since.Add(in.HandOver)
-	self := slices.IndexFunc(in.Nodes, func(n Node) bool { return n.Name == in.Node })
-	if self < 0 || !end.After(in.Now) {
+	left, why := in.choose(ads, in.Node)
+	if !end.After(in.Now) {
 		return false
 	}
-	left, why := choose(in, ads, in.Nodes[self])
-	if len(left) == 0 || why == links.AllEligibleLinks && ownerWhy(in, ads, d.Owner) == links.LinksBySubnet {
-		return false // the links that are left are on other LANs
+	if len(left) == 0 || in.elsewhere(ads, why, d.Owner) {
+		return false
 	}
 	d.Announce, d.Links, d.HandingOver, d.Recheck = true, linkNames(left), true, end
 	d.Claim = &Claim{Generation: mine.Generation, Minority: mine.Minority}
@@ -477,16 +488,6 @@ func handOver(in Input, ads []*config.L2Advertisement, d *Decision) bool {
 	d.Message = fmt.Sprintf("This node announces the address on %s until node %s does: %s.",
 		strings.Join(d.Links, ", "), d.Owner, why)
 	return true
-}
-
-// ownerWhy is why the links of the owner are chosen.
-func ownerWhy(in Input, ads []*config.L2Advertisement, owner string) links.Reason {
-	at := slices.IndexFunc(in.Nodes, func(n Node) bool { return n.Name == owner })
-	if at < 0 {
-		return ""
-	}
-	_, why := choose(in, ads, in.Nodes[at])
-	return why
 }
 
 // cause is why this node takes the address now: what became of the owner

@@ -63,6 +63,7 @@ func FieldOf(in Input) Field {
 	if len(services) == 0 {
 		return Field{}
 	}
+	in = in.based()
 	in.Claims = nil
 	candidates, _ := filter(in, ads, services)
 	out := Field{Immediate: failbackImmediate(ads)}

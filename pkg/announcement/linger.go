@@ -121,12 +121,21 @@ func mayLinger(in Input, ads []*config.L2Advertisement, node, owner string) ([]l
 	if at < 0 || in.Nodes[at].NetworkUnavailable || speaker.Presence != Present || !speaker.Heard {
 		return nil, false
 	}
-	left, why := choose(in, ads, in.Nodes[at])
+	left, why := in.choose(ads, node)
 	silent := slices.ContainsFunc(left, func(l links.Link) bool {
 		return slices.Contains(speaker.SilentLinks, l.Name)
 	})
-	elsewhere := why == links.AllEligibleLinks && ownerWhy(in, ads, owner) == links.LinksBySubnet
-	return left, len(left) > 0 && !silent && !elsewhere
+	return left, len(left) > 0 && !silent && !in.elsewhere(ads, why, owner)
+}
+
+// elsewhere reports whether links that were chosen for a node are on other LANs than those of
+// the owner.
+func (in Input) elsewhere(ads []*config.L2Advertisement, why links.Reason, owner string) bool {
+	if why != links.AllEligibleLinks {
+		return false
+	}
+	_, theirs := in.choose(ads, owner)
+	return theirs == links.LinksBySubnet
 }
 
 // clockTime is a time as messages have it.

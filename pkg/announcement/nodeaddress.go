@@ -3,11 +3,9 @@ package announcement
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/config"
-	"github.com/berth-lb/berth/pkg/layer2/links"
 )
 
 // nodeOwn says that an address is a node's own, so that nobody announces it, or "".
@@ -17,17 +15,11 @@ import (
 // the address, or a link has it. Of others it takes both: they give out nothing that
 // a node is known to have, and what a node's status names may be what Berth has given
 // and another program found on the node.
-func nodeOwn(
-	addr netip.Addr, pool *config.Pool, nodes []Node, speakers map[string]Speaker,
-) (v1beta1.Reason, string) {
-	for _, n := range nodes {
-		named := slices.Contains(n.Addresses, addr)
-		linked := slices.ContainsFunc(speakers[n.Name].Links, func(l links.Link) bool {
-			return slices.ContainsFunc(l.Prefixes, func(p netip.Prefix) bool { return p.Addr() == addr })
-		})
-		if named && linked || pool.AllowNodeAddresses && (named || linked) {
+func (b *Basis) nodeOwn(addr netip.Addr, pool *config.Pool) (v1beta1.Reason, string) {
+	for _, own := range b.owns[addr] {
+		if own.named && own.linked || pool.AllowNodeAddresses {
 			return v1beta1.ReasonNodeAddress, fmt.Sprintf("The address is node %s's own: "+
-				"nobody announces it, and that node's service proxy serves it.", n.Name)
+				"nobody announces it, and that node's service proxy serves it.", own.node)
 		}
 	}
 	return "", ""

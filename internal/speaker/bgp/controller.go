@@ -175,6 +175,7 @@ func (c *Controller) Reconcile(in reconcile.Inputs, a reconcile.Address) reconci
 		Config:    in.Config,
 		Nodes:     in.Nodes,
 		Speakers:  in.Speakers,
+		Basis:     in.Basis,
 		Node:      in.Node,
 		Settled:   in.Settled,
 		Unproxied: pending,

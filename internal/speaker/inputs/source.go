@@ -13,6 +13,7 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/config"
 )
 
 // Urgency says which addresses are reconciled before others; layer 2 does.
@@ -36,6 +37,10 @@ type Source struct {
 
 	mu      sync.Mutex
 	unheard announcement.Unheard
+	// config is the configuration of a revision, basis that of the last inputs.
+	config   *config.Config
+	revision uint64
+	basis    *announcement.Basis
 }
 
 // New returns a Source.
@@ -47,16 +52,25 @@ func (s *Source) Inputs(ctx context.Context) (reconcile.Inputs, error) {
 	if err != nil {
 		return reconcile.Inputs{}, err
 	}
-	c, revision := s.c.Config.Current()
 	around, now := s.c.Members.Around(), time.Now()
 
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c, revision := s.c.Config.Current(); s.config == nil || s.revision != revision {
+		s.config, s.revision = &c, revision
+	}
+	if !s.basis.IsOf(s.config, nodes, around.Speakers) {
+		s.basis = announcement.NewBasis(s.config, nodes, around.Speakers)
+	}
+	s.unheard = s.unheard.Next(nodes, around.Speakers, now)
 	return reconcile.Inputs{
 		Node:     s.c.Node,
-		Config:   &c,
-		Revision: revision,
+		Config:   s.config,
+		Revision: s.revision,
 		Nodes:    nodes,
 		Speakers: around.Speakers,
-		Unheard:  s.notHeard(nodes, around.Speakers, now),
+		Basis:    s.basis,
+		Unheard:  s.unheard,
 		Settled:  s.c.Settled.IsSet(),
 		Now:      now,
 
@@ -64,16 +78,6 @@ func (s *Source) Inputs(ctx context.Context) (reconcile.Inputs, error) {
 		Minority:  around.Minority,
 		Returning: around.Returning,
 	}, nil
-}
-
-// notHeard returns the nodes that the control plane does not hear, and remembers them.
-func (s *Source) notHeard(
-	nodes []announcement.Node, speakers map[string]announcement.Speaker, now time.Time,
-) announcement.Unheard {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unheard = s.unheard.Next(nodes, speakers, now)
-	return s.unheard
 }
 
 // Services implements [reconcile.Source].

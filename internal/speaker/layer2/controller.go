@@ -328,6 +328,7 @@ func (v *view) gather(in reconcile.Inputs, a reconcile.Address) announcement.Inp
 		Config:      in.Config,
 		Nodes:       in.Nodes,
 		Speakers:    in.Speakers,
+		Basis:       in.Basis,
 		Claims:      map[string]announcement.Claim{},
 		Highest:     r.highest,
 		Node:        v.node,

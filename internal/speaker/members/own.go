@@ -40,7 +40,8 @@ type ownState struct {
 // taken at one moment.
 type Around struct {
 	presence.Snapshot
-	// Speakers are all speakers by node, this one included.
+	// Speakers are all speakers by node, this one included. It is another map when they
+	// have changed, and must not be changed.
 	Speakers map[string]announcement.Speaker
 	// Returning is set while this node is back on its LAN and has not heard yet what became
 	// of its addresses meanwhile. A caller that sees the returned links sees this too, or a
@@ -53,14 +54,6 @@ func (t *Tracker) Around() Around {
 	full := t.c.Room.IsFull()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := Around{
-		Snapshot:  t.last,
-		Speakers:  make(map[string]announcement.Speaker, 1+len(t.last.Members)),
-		Returning: t.own.returning > 0,
-	}
-	for name, m := range t.last.Members {
-		out.Speakers[name] = m.Speaker
-	}
 	self := announcement.Speaker{
 		Presence:       announcement.Present,
 		Reason:         v1beta1.ReasonNodePresent,
@@ -75,8 +68,14 @@ func (t *Tracker) Around() Around {
 	if t.own.stage == announcement.StageLeaving {
 		self.Presence, self.Reason = announcement.Leaving, v1beta1.ReasonNodeLeaving
 	}
-	out.Speakers[t.c.Node] = self
-	return out
+	if t.speakers == nil || !t.speakers[t.c.Node].Equal(self) {
+		t.speakers = make(map[string]announcement.Speaker, 1+len(t.last.Members))
+		for name, m := range t.last.Members {
+			t.speakers[name] = m.Speaker
+		}
+		t.speakers[t.c.Node] = self
+	}
+	return Around{Snapshot: t.last, Speakers: t.speakers, Returning: t.own.returning > 0}
 }
 
 // SetStage publishes how far this speaker is with its work.

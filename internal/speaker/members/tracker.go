@@ -130,6 +130,8 @@ type Tracker struct {
 	mu   sync.Mutex
 	own  ownState
 	last presence.Snapshot
+	// speakers are those of last and this node's own; nil if they have changed since.
+	speakers map[string]announcement.Speaker
 	// objects are the Speaker objects of other nodes, pings the last results of pings,
 	// pinging the nodes that are being pinged.
 	objects map[string]presence.Object
@@ -258,6 +260,9 @@ func (t *Tracker) refresh(now time.Time) presence.Snapshot {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.last = next
+	if next.MembersChanged {
+		t.speakers = nil
+	}
 	maps.DeleteFunc(t.pings, func(node string, _ presence.Ping) bool {
 		_, known := next.Members[node]
 		return !known

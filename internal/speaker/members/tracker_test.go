@@ -752,6 +752,38 @@ func TestARefusedPing(t *testing.T) {
 	})
 }
 
+// TestSpeakersAreReplacedWhenTheyChange: decisions for thousands of addresses share what follows from them.
+func TestSpeakersAreReplacedWhenTheyChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		same := func() func() bool {
+			before := w.tracker.Around().Speakers
+			return func() bool {
+				return reflect.ValueOf(before).UnsafePointer() ==
+					reflect.ValueOf(w.tracker.Around().Speakers).UnsafePointer()
+			}
+		}
+		for _, step := range []struct {
+			story  string
+			change func()
+			same   bool
+		}{
+			{"another comes", func() { w.Publishes("node2") }, false},
+			{"nothing happens", func() {}, true},
+			{"it claims an address", func() { w.Publishes("node2", "claim/192.0.2.10=1") }, true},
+			{"it leaves", func() { w.Publishes("node2", "stage=leaving") }, false},
+			{"it leaves, too", func() { w.tracker.SetStage(announcement.StageLeaving) }, false},
+		} {
+			is := same()
+			step.change()
+			w.see()
+			if is() != step.same {
+				t.Errorf("%s: the speakers are the same: %t", step.story, is())
+			}
+		}
+	})
+}
+
 // ended is a context that has ended: nothing that is begun with it goes on.
 func ended() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())

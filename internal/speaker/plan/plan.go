@@ -53,7 +53,8 @@ type Plan struct {
 	services map[netip.Addr][]announcement.Service // those that were asked for
 	now      time.Time
 
-	contests *contests // what Owner knows, nil before it is asked
+	basis    *announcement.Basis // of config, nodes and speakers
+	contests *contests           // what Owner knows, nil before it is asked
 }
 
 // restartGrace is the default of the setting --restart-hold. When a speaker fell silent no
@@ -66,6 +67,7 @@ func Of(in Snapshot, now time.Time) *Plan {
 	out := read(in, now)
 	out.readSpeakers(in.Speakers)
 	out.unheard = announcement.Unheard{}.Next(out.nodes, out.speakers, now)
+	out.basis = announcement.NewBasis(out.config, out.nodes, out.speakers)
 	return out
 }
 
@@ -269,6 +271,7 @@ func (p *Plan) layer2Input(addr netip.Addr, services []announcement.Service) ann
 		Config:   p.config,
 		Nodes:    p.nodes,
 		Speakers: p.speakers,
+		Basis:    p.basis,
 		Claims:   p.claims[addr],
 		Node:     nobody,
 		Now:      p.now,
@@ -315,6 +318,7 @@ func (p *Plan) decideBGP(
 		Config:   p.config,
 		Nodes:    nodes,
 		Speakers: p.speakers,
+		Basis:    p.basis,
 		Node:     node,
 		Settled:  true,
 		Now:      p.now,

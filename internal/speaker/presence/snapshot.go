@@ -153,16 +153,8 @@ func Next(prev Snapshot, obs Observations, now time.Time) Snapshot {
 	out.Claims, out.ClaimsChanged = changedClaims(prev, out.owned)
 	out.MembersChanged = prev.Minority != out.Minority || prev.Alive != out.Alive ||
 		!slices.Equal(prev.SilentLinks, out.SilentLinks) ||
-		!maps.EqualFunc(prev.Members, out.Members, sameMember)
+		!maps.EqualFunc(prev.Members, out.Members, func(a, b Member) bool { return a.Speaker.Equal(b.Speaker) })
 	return out
-}
-
-// sameMember reports whether a and b are the same to decisions for addresses.
-func sameMember(a, b Member) bool {
-	return a.Presence == b.Presence && a.Reason == b.Reason && a.Heard == b.Heard &&
-		a.IgnoresExclude == b.IgnoresExclude && a.IgnoresCordon == b.IgnoresCordon && a.Worked == b.Worked &&
-		a.Full == b.Full && a.ClaimsUnknown == b.ClaimsUnknown &&
-		slices.Equal(a.SilentLinks, b.SilentLinks) && slices.EqualFunc(a.Links, b.Links, links.Link.Equal)
 }
 
 // view is what one call of Next sees.

@@ -35,6 +35,8 @@ type Inputs struct {
 	Revision uint64 // of Config
 	Nodes    []announcement.Node
 	Speakers map[string]announcement.Speaker // by node, this node's own among them
+	// Basis is that of Config, Nodes and Speakers.
+	Basis *announcement.Basis
 	// Unheard are the nodes of whose pods the API server does not know whether they are ready.
 	Unheard announcement.Unheard
 	// Settled is false until the speaker knows which others are alive.
