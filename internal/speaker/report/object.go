@@ -182,15 +182,19 @@ func (o *Object) write(ctx context.Context, status v1beta1.SpeakerStatus) error 
 	return err
 }
 
-// wrote records how a write ended, and logs a change.
+// wrote records how a write ended, and logs a change. One that was given up, because the
+// speaker stops, says nothing about the next.
 func (o *Object) wrote(err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
 	why := ""
 	if err != nil {
 		o.failures.Add(1)
 		why = err.Error()
 	}
 	switch before := o.failed.Swap(&why); {
-	case before != nil && *before == why, before == nil && err == nil, errors.Is(err, context.Canceled):
+	case before != nil && *before == why, before == nil && err == nil:
 	case err != nil:
 		o.c.Logger.Warn("cannot write the Speaker object", "name", o.c.Node, "error", err)
 	default:

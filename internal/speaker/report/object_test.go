@@ -1,7 +1,11 @@
 package report
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,5 +52,33 @@ func TestAbsentMembersAreListedByName(t *testing.T) {
 	}
 	if suspected != 10 {
 		t.Errorf("of 10 that may prove that they work %d are listed", suspected)
+	}
+}
+
+// TestWritesAreLoggedWhenTheyChange: the first that fails, and the first that succeeds after it.
+func TestWritesAreLoggedWhenTheyChange(t *testing.T) {
+	refused := errors.New("refused")
+	var log strings.Builder
+	o := New(Config{Node: "node1", Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for _, step := range []struct {
+		story string
+		err   error
+		logs  string
+	}{
+		{"the first succeeds", nil, ""},
+		{"another is given up, for the speaker stops", fmt.Errorf("update: %w", context.Canceled), ""},
+		{"the last one succeeds", nil, ""},
+		{"one fails", refused, "cannot write the Speaker object"},
+		{"the next fails as well", refused, ""},
+		{"one succeeds", nil, "can be written again"},
+	} {
+		log.Reset()
+		o.wrote(step.err)
+		if (log.Len() > 0) != (step.logs != "") || !strings.Contains(log.String(), step.logs) {
+			t.Errorf("%s: logged is %q, want %q", step.story, log.String(), step.logs)
+		}
+	}
+	if got := o.failures.Load(); got != 2 {
+		t.Errorf("%d failures are counted", got)
 	}
 }
