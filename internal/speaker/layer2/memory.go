@@ -21,6 +21,8 @@ type memory struct {
 
 // remembered is what the speaker remembers of one address.
 type remembered struct {
+	// Decision is without its rejections: those of a thousand nodes for each of ten thousand
+	// addresses would take hundreds of megabytes.
 	announcement.Decision
 	// changed is when the decision came to its reason, since when this node
 	// began to announce the address, zero when it does not; handingOver is since
@@ -89,6 +91,7 @@ func (m *memory) record(in announcement.Input, d announcement.Decision) (before,
 	before = m.addresses[in.Address]
 	after = before
 	after.Decision = d
+	after.Rejections = nil
 	after.highest = in.Highest
 	for _, claim := range in.Claims {
 		after.highest = max(after.highest, claim.Generation)

@@ -82,6 +82,17 @@ func TestAddressesWithoutServiceAreForgotten(t *testing.T) {
 	}
 }
 
+// TestRejectionsAreNotRemembered: of a thousand nodes they are more than all the rest.
+func TestRejectionsAreNotRemembered(t *testing.T) {
+	s := newMemory()
+	d := decided(v1beta1.ReasonOwner)
+	d.Rejections = []announcement.Rejection{{Node: "node2", Reason: v1beta1.ReasonNoLocalEndpoint}}
+	_, after := s.record(announcement.Input{Address: address}, d)
+	if len(after.Rejections)+len(s.of(address).Rejections) > 0 || len(d.Rejections) != 1 {
+		t.Errorf("remembered are %v, decided was %v", s.of(address).Rejections, d.Rejections)
+	}
+}
+
 // TestRestartedSpeakerAdoptsItsClaims: a speaker that was restarted gets back from the others
 // what it claimed before.
 func TestRestartedSpeakerAdoptsItsClaims(t *testing.T) {
