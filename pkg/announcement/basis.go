@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
-	"sync"
 
 	"k8s.io/apimachinery/pkg/util/sets"
 
@@ -17,7 +16,7 @@ import (
 // Basis is what the decisions for all addresses have in common that are made from one
 // configuration and one view of the nodes and their speakers, which must not change. It finds
 // out what that means for each node once for all addresses of a kind: those that the same
-// advertisements select and the same subnets hold. It is safe for concurrent use.
+// advertisements select and the same subnets hold. It is not safe for concurrent use.
 type Basis struct {
 	config   *config.Config
 	nodes    []Node
@@ -31,12 +30,12 @@ type Basis struct {
 	adverts  map[*config.L2Advertisement]int
 	subnets  []netip.Prefix
 	owns     map[netip.Addr][]ownAddress
-	// unknown returns the speakers that are not gone and of which not all claims are known, by
-	// name.
-	unknown func() []string
 
-	mu        sync.Mutex
-	standings map[string][]standing // by kind of address
+	// What follows is found out when it is asked for. withUnknown are the speakers that are not
+	// gone and of which not all claims are known, by name; nil while nobody has asked. standings
+	// are by kind of address.
+	withUnknown []string
+	standings   map[string][]standing
 }
 
 // ownAddress says by what an address is a node's own.
@@ -61,8 +60,8 @@ type standing struct {
 	barred v1beta1.Reason
 }
 
-// NewBasis returns the basis of decisions for which these are the inputs.
-func NewBasis(c *config.Config, nodes []Node, speakers map[string]Speaker) *Basis {
+// BasisOf returns the basis of decisions for which these are the inputs.
+func BasisOf(c *config.Config, nodes []Node, speakers map[string]Speaker) *Basis {
 	b := &Basis{
 		config:    c,
 		nodes:     nodes,
@@ -91,19 +90,22 @@ func NewBasis(c *config.Config, nodes []Node, speakers map[string]Speaker) *Basi
 	}
 	b.subnets = subnets.UnsortedList()
 	slices.SortFunc(b.subnets, netip.Prefix.Compare)
-	b.unknown = sync.OnceValue(b.withUnknownClaims)
 	return b
 }
 
-func (b *Basis) withUnknownClaims() []string {
-	var out []string
+// unknown returns the speakers that are not gone and of which not all claims are known, by name.
+func (b *Basis) unknown() []string {
+	if b.withUnknown != nil {
+		return b.withUnknown
+	}
+	b.withUnknown = []string{}
 	for name, s := range b.speakers {
 		if s.ClaimsUnknown && s.Presence != Gone {
-			out = append(out, name)
+			b.withUnknown = append(b.withUnknown, name)
 		}
 	}
-	slices.Sort(out)
-	return out
+	slices.Sort(b.withUnknown)
+	return b.withUnknown
 }
 
 // own returns what is known of an address as a node's own, to be completed.
@@ -128,8 +130,6 @@ func (b *Basis) IsOf(c *config.Config, nodes []Node, speakers map[string]Speaker
 // the order of nodes.
 func (b *Basis) standingsFor(addr netip.Addr, ads []*config.L2Advertisement) []standing {
 	kind := b.kindOf(addr.Unmap(), ads)
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	known, ok := b.standings[kind]
 	if ok {
 		return known
@@ -195,7 +195,7 @@ func (b *Basis) standingOf(addr netip.Addr, ads []*config.L2Advertisement, n Nod
 // based returns the input with its basis.
 func (in Input) based() Input {
 	if !in.Basis.IsOf(in.Config, in.Nodes, in.Speakers) {
-		in.Basis = NewBasis(in.Config, in.Nodes, in.Speakers)
+		in.Basis = BasisOf(in.Config, in.Nodes, in.Speakers)
 	}
 	return in
 }

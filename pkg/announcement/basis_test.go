@@ -20,7 +20,7 @@ func TestOneBasisForAllAddresses(t *testing.T) {
 	reasons := map[v1beta1.Reason]bool{}
 	for round := range rounds {
 		in := randomInput(r)
-		in.Basis = NewBasis(in.Config, in.Nodes, in.Speakers)
+		in.Basis = BasisOf(in.Config, in.Nodes, in.Speakers)
 		for n := range addresses {
 			at := in
 			at.Address = netip.AddrFrom4([4]byte{192, 0, 2, byte(n%2*64 + 1 + r.IntN(12))})
@@ -52,8 +52,8 @@ func TestOneBasisForAllAddresses(t *testing.T) {
 	for _, reason := range []v1beta1.Reason{
 		v1beta1.ReasonOwner, v1beta1.ReasonNotOwner, v1beta1.ReasonNodeAddress, v1beta1.ReasonNoAdvertisement,
 		v1beta1.ReasonNodeExcluded, v1beta1.ReasonNodeNotSelected, v1beta1.ReasonNoLinkForAddress,
-		v1beta1.ReasonNoLocalEndpoint, v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeFull, v1beta1.ReasonLinkSilent,
-		v1beta1.ReasonClaimsUnknown, v1beta1.ReasonHandingOver,
+		v1beta1.ReasonNoLocalEndpoint, v1beta1.ReasonNodeHeld, v1beta1.ReasonNodeFull,
+		v1beta1.ReasonLinkSilent, v1beta1.ReasonClaimsUnknown, v1beta1.ReasonHandingOver,
 	} {
 		if !reasons[reason] {
 			t.Errorf("nothing was decided for the reason %s", reason)
@@ -123,7 +123,7 @@ func randomInput(r *rand.Rand) Input {
 // TestABasisOfOtherInputsIsNotUsed: the decision is by what is given.
 func TestABasisOfOtherInputsIsNotUsed(t *testing.T) {
 	in := lan()
-	in.Basis = NewBasis(in.Config, in.Nodes, in.Speakers)
+	in.Basis = BasisOf(in.Config, in.Nodes, in.Speakers)
 	owner := Decide(in).Owner
 	changed := lan()
 	presence(owner, Gone)(&changed)
@@ -148,7 +148,7 @@ func BenchmarkDecide(b *testing.B) {
 				in.Nodes, in.Speakers[self] = append(in.Nodes, node(self)), s
 			}
 			in.Node, in.Claims = "node1", map[string]Claim{"node2": {Generation: 1}}
-			in.Basis = NewBasis(in.Config, in.Nodes, in.Speakers)
+			in.Basis = BasisOf(in.Config, in.Nodes, in.Speakers)
 			addr := netip.MustParseAddr("192.0.2.1")
 			b.ReportAllocs()
 			for i := range b.N {

@@ -244,7 +244,7 @@ func (in BGPInput) basis() *Basis {
 	if in.Basis.IsOf(in.Config, in.Nodes, in.Speakers) {
 		return in.Basis
 	}
-	return NewBasis(in.Config, in.Nodes, in.Speakers)
+	return BasisOf(in.Config, in.Nodes, in.Speakers)
 }
 
 // unproxied says for which Service traffic would come too early, or "".

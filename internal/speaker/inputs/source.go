@@ -13,7 +13,6 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/members"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/pkg/announcement"
-	"github.com/berth-lb/berth/pkg/config"
 )
 
 // Urgency says which addresses are reconciled before others; layer 2 does.
@@ -35,18 +34,14 @@ type Config struct {
 type Source struct {
 	c Config
 
-	mu      sync.Mutex
-	unheard announcement.Unheard
-	// config is the configuration of a revision, basis that of the last inputs.
-	config   *config.Config
-	revision uint64
-	basis    *announcement.Basis
+	mu   sync.Mutex
+	last reconcile.Inputs
 }
 
 // New returns a Source.
 func New(c Config) *Source { return &Source{c: c} }
 
-// Inputs implements [reconcile.Source].
+// Inputs implements [reconcile.Source]. What has not changed is the same value as the last time.
 func (s *Source) Inputs(ctx context.Context) (reconcile.Inputs, error) {
 	nodes, err := s.c.Cluster.Nodes(ctx)
 	if err != nil {
@@ -56,28 +51,29 @@ func (s *Source) Inputs(ctx context.Context) (reconcile.Inputs, error) {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c, revision := s.c.Config.Current(); s.config == nil || s.revision != revision {
-		s.config, s.revision = &c, revision
-	}
-	if !s.basis.IsOf(s.config, nodes, around.Speakers) {
-		s.basis = announcement.NewBasis(s.config, nodes, around.Speakers)
-	}
-	s.unheard = s.unheard.Next(nodes, around.Speakers, now)
-	return reconcile.Inputs{
+	in := reconcile.Inputs{
 		Node:     s.c.Node,
-		Config:   s.config,
-		Revision: s.revision,
+		Config:   s.last.Config,
+		Revision: s.last.Revision,
 		Nodes:    nodes,
 		Speakers: around.Speakers,
-		Basis:    s.basis,
-		Unheard:  s.unheard,
+		Basis:    s.last.Basis,
+		Unheard:  s.last.Unheard.Next(nodes, around.Speakers, now),
 		Settled:  s.c.Settled.IsSet(),
 		Now:      now,
 
 		Claims:    around.Claims,
 		Minority:  around.Minority,
 		Returning: around.Returning,
-	}, nil
+	}
+	if c, revision := s.c.Config.Current(); in.Config == nil || in.Revision != revision {
+		in.Config, in.Revision = &c, revision
+	}
+	if !in.Basis.IsOf(in.Config, nodes, around.Speakers) {
+		in.Basis = announcement.BasisOf(in.Config, nodes, around.Speakers)
+	}
+	s.last = in
+	return in, nil
 }
 
 // Services implements [reconcile.Source].

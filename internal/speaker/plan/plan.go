@@ -67,7 +67,7 @@ func Of(in Snapshot, now time.Time) *Plan {
 	out := read(in, now)
 	out.readSpeakers(in.Speakers)
 	out.unheard = announcement.Unheard{}.Next(out.nodes, out.speakers, now)
-	out.basis = announcement.NewBasis(out.config, out.nodes, out.speakers)
+	out.basis = announcement.BasisOf(out.config, out.nodes, out.speakers)
 	return out
 }
 

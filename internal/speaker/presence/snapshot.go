@@ -153,7 +153,9 @@ func Next(prev Snapshot, obs Observations, now time.Time) Snapshot {
 	out.Claims, out.ClaimsChanged = changedClaims(prev, out.owned)
 	out.MembersChanged = prev.Minority != out.Minority || prev.Alive != out.Alive ||
 		!slices.Equal(prev.SilentLinks, out.SilentLinks) ||
-		!maps.EqualFunc(prev.Members, out.Members, func(a, b Member) bool { return a.Speaker.Equal(b.Speaker) })
+		!maps.EqualFunc(prev.Members, out.Members, func(a, b Member) bool {
+			return a.Speaker.Equal(b.Speaker)
+		})
 	return out
 }
 
