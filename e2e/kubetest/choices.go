@@ -24,8 +24,9 @@ type choice struct {
 	// name is words of its name that no other test has.
 	name string
 	// never says why it does not apply to Berth at all; layer2 and bgp say why not if addresses are announced
-	// in that way, dualStack why not if the nodes have addresses of both families.
-	never, layer2, bgp, dualStack string
+	// in that way, dualStack why not if the nodes have addresses of both families, ipv6 why not if they have
+	// only those of IPv6.
+	never, layer2, bgp, dualStack, ipv6 string
 	// long is set if it takes ten minutes and more.
 	long bool
 }
@@ -49,6 +50,8 @@ const (
 	lacksFinalizer = "a finalizer is for what a cloud has to remove; Berth has nothing to remove"
 	oneNode        = "at layer 2 one node takes the traffic of an address, and with Local only its pods do"
 	bothFamilies   = "it asks for the health of a Service of one family at the nodes' addresses of both"
+	noBrackets     = "it gives wget the IPv6 address without brackets, which takes its first group for the host"
+	firstColon     = "it takes what stands before the first colon for the client's address"
 	perNode        = "kube-proxy remembers clients on each node, and the router gives each connection a node"
 )
 
@@ -57,7 +60,7 @@ var choices = []choice{
 	{about: typeChanges, name: "change the type and ports of a TCP service"},
 	{about: typeChanges, name: "change the type and ports of a UDP service"},
 	{about: noNodePorts, name: "create LoadBalancer Service without NodePort and change it"},
-	{about: sourceRanges, name: "only allow access from service loadbalancer source ranges"},
+	{about: sourceRanges, name: "only allow access from service loadbalancer source ranges", ipv6: noBrackets},
 	{about: affinity, name: "have session affinity work for LoadBalancer service with Local", bgp: perNode},
 	{about: affinity, name: "have session affinity work for LoadBalancer service with Cluster", bgp: perNode},
 	{about: affinity, name: "switch session affinity for LoadBalancer service with Local",
@@ -66,7 +69,7 @@ var choices = []choice{
 	{about: localPolicy, name: "work for type=LoadBalancer"},
 	{about: localPolicy, name: "only target nodes with endpoints", dualStack: bothFamilies},
 	{about: localPolicy, name: "target all nodes with endpoints", layer2: oneNode},
-	{about: localPolicy, name: "LoadBalancer] [Slow] should work from pods"},
+	{about: localPolicy, name: "LoadBalancer] [Slow] should work from pods", ipv6: firstColon},
 	{about: localPolicy, name: "support externalTrafficPolicy=Local for type=NodePort"},
 	{about: healthPort, name: "HealthCheckNodePort correctly when ExternalTrafficPolicy changes"},
 	{about: healthPort, name: "fail health check node port if there are only terminating endpoints"},
@@ -84,7 +87,7 @@ var choices = []choice{
 // A selection is what of the choices a run takes.
 type selection struct {
 	announcedBy string
-	dualStack   bool // the nodes have addresses of both families
+	families    string // of the addresses that the nodes have: ipv4, ipv6 or both with a comma
 	long        bool
 }
 
@@ -105,8 +108,10 @@ func (s selection) without(c choice) (outcome, why string) {
 		return "not applicable", c.layer2
 	case s.announcedBy == byBGP && c.bgp != "":
 		return "not applicable", c.bgp
-	case s.dualStack && c.dualStack != "":
+	case strings.Contains(s.families, ",") && c.dualStack != "":
 		return "not applicable", c.dualStack
+	case s.families == "ipv6" && c.ipv6 != "":
+		return "not applicable", c.ipv6
 	case c.long && !s.long:
 		return "left out", "it takes ten minutes and more; LONG=yes runs it too"
 	}

@@ -17,6 +17,8 @@ func TestSelection(t *testing.T) {
 		sticky   = "have session affinity work for LoadBalancer service with Cluster"
 		rolling  = "rolling update with externalTrafficPolicy=Cluster"
 		health   = "only target nodes with endpoints"
+		ranges   = "only allow access from service loadbalancer source ranges"
+		fromPods = "LoadBalancer] [Slow] should work from pods"
 		cleanup  = "handle load balancer cleanup finalizer for service"
 	)
 	for _, test := range []struct {
@@ -28,16 +30,24 @@ func TestSelection(t *testing.T) {
 			[]string{sticky, health}, []string{allNodes, rolling, cleanup},
 		},
 		{
-			selection{announcedBy: byLayer2, long: true, dualStack: true},
+			selection{announcedBy: byLayer2, long: true, families: "ipv4,ipv6"},
 			[]string{sticky, rolling}, []string{allNodes, health, cleanup},
 		},
 		{
-			selection{announcedBy: byBGP, dualStack: true},
+			selection{announcedBy: byBGP, families: "ipv4,ipv6"},
 			[]string{allNodes}, []string{sticky, health, rolling, cleanup},
 		},
 		{
 			selection{announcedBy: byBGP, long: true},
 			[]string{allNodes, health, rolling}, []string{sticky, cleanup},
+		},
+		{
+			selection{announcedBy: byLayer2, families: "ipv6"},
+			[]string{sticky, health}, []string{ranges, fromPods, allNodes},
+		},
+		{
+			selection{announcedBy: byLayer2, families: "ipv4"},
+			[]string{sticky, ranges, fromPods}, []string{allNodes},
 		},
 	} {
 		focus := strings.Join(test.selection.focus(), "\n")

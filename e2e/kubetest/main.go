@@ -64,7 +64,8 @@ func main() {
 	}
 	var s selection
 	flag.StringVar(&s.announcedBy, "announced-by", byLayer2, "how addresses are announced: layer2 or bgp")
-	flag.BoolVar(&s.dualStack, "dual-stack", true, "the nodes have addresses of both families")
+	flag.StringVar(&s.families, "families", "ipv4,ipv6",
+		"the families of the nodes' addresses: ipv4, ipv6 or both")
 	flag.BoolVar(&s.long, "long", false, "also the tests that take ten minutes and more")
 	config.CopyFlags(config.Flags, flag.CommandLine)
 	framework.RegisterCommonFlags(flag.CommandLine)

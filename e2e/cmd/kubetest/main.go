@@ -218,7 +218,7 @@ func test(ctx context.Context, l *lab.Lab, program string, s settings) error {
 		"--provider=skeleton", // there is no cloud
 		"--kubeconfig=" + l.API().Kubeconfig(),
 		"--announced-by=" + s.announce,
-		fmt.Sprintf("--dual-stack=%t", len(s.families.Of(lab.ControlPlaneAddresses)) > 1),
+		"--families=" + string(s.families),
 		fmt.Sprintf("--long=%t", s.long),
 		"--ginkgo.timeout=3h",
 		"--ginkgo.no-color",
