@@ -36,7 +36,7 @@ release-check: ## Build a release twice, in different folders and compiling ever
 test: ## Run unit and namespace tests with the race detector; tells what was skipped and why.
 	./hack/test
 
-portable: ## Vet what runs on nodes for 32-bit and big-endian processors, and run its unit tests there by qemu-user.
+portable: ## Vet what runs on nodes for 32-bit and big-endian processors, and test its protocols there by qemu-user.
 	./hack/portable
 
 race: ## Run the tests many times over to find rare races; COUNT=10.
@@ -56,7 +56,7 @@ lint: check-generate ## Check generated files, format, workflows, and what linte
 	cd tools/monitoring && go tool -modfile=../go.mod golangci-lint run ./...
 	cd tools/install && go tool -modfile=../go.mod golangci-lint run ./...
 	cd tools/release && go tool -modfile=../go.mod golangci-lint run ./...
-	$(TOOL) actionlint
+	cd tools/release && go tool actionlint ../../.github/workflows/*.yml
 
 generate: ## Write deepcopy code, CRDs, RBAC roles, the reference of kubectl-berth, what monitors it, install.yaml and parts of the chart anew.
 	$(TOOL) controller-gen object paths=./api/... crd output:crd:dir=manifests/crds
