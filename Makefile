@@ -13,6 +13,7 @@ STATIC  := CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -ldflags '-s -w -X
 FUZZ    ?= 10s
 
 .PHONY: help build cross test race lint generate check-generate fuzz bench bench-failover bench-bgp dashboard-shots images deps demo demo-down e2e e2e-full kubetest conformance lab clean
+.PHONY: release release-check portable
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -25,24 +26,37 @@ cross: ## Build kubectl-berth for each system and processor that users have, int
 	  GOOS=$$system GOARCH=$$arch $(STATIC) -o dist/kubectl-berth-$$system-$$arch/ ./kubectl-berth; \
 	done; done
 
+release: ## Build a release, VERSION=v1.2.3, offline into dist/release; PLATFORMS=linux/amd64,linux/arm/v7 builds a part.
+	cd tools/release && go run . -version '$(VERSION)' -platforms '$(PLATFORMS)' $(if $(FINAL),-final) \
+	  -root ../.. -out '../../dist/release/$(VERSION)'
+
+release-check: ## Build a release twice, in different folders and compiling everything anew, and compare it byte for byte.
+	./hack/release-check
+
 test: ## Run unit and namespace tests with the race detector; tells what was skipped and why.
 	./hack/test
+
+portable: ## Vet what runs on nodes for 32-bit and big-endian processors, and test its protocols there by qemu-user.
+	./hack/portable
 
 race: ## Run the tests many times over to find rare races; COUNT=10.
 	go test -race -count=$${COUNT:-10} ./...
 
-lint: check-generate ## Check generated files, format, and what linters find.
+lint: check-generate ## Check generated files, format, workflows, and what linters find.
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
 	go vet ./...
 	cd e2e && go vet ./...
 	cd tools/addons && go vet ./...
 	cd tools/monitoring && go vet ./...
 	cd tools/install && go vet ./...
+	cd tools/release && go vet ./...
 	$(TOOL) golangci-lint run ./...
 	cd e2e && go tool -modfile=../tools/go.mod golangci-lint run ./...
 	cd tools/addons && go tool -modfile=../go.mod golangci-lint run ./...
 	cd tools/monitoring && go tool -modfile=../go.mod golangci-lint run ./...
 	cd tools/install && go tool -modfile=../go.mod golangci-lint run ./...
+	cd tools/release && go tool -modfile=../go.mod golangci-lint run ./...
+	cd tools/release && go tool actionlint ../../.github/workflows/*.yml
 
 generate: ## Write deepcopy code, CRDs, RBAC roles, the reference of kubectl-berth, what monitors it, install.yaml and parts of the chart anew.
 	$(TOOL) controller-gen object paths=./api/... crd output:crd:dir=manifests/crds
