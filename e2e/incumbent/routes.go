@@ -8,7 +8,9 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -72,6 +74,9 @@ func StartBGP(node *lab.Host, sessions Sessions) (*Speaker, error) {
 		return nil, err
 	}
 	s := &Speaker{dir: dir}
+	if err := giveToFRR(dir); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
 	for _, daemon := range []struct{ name, config string }{
 		{"zebra", "log stdout\n"}, // tells bgpd of links
 		{"bgpd", sessions.config()},
@@ -83,15 +88,26 @@ func StartBGP(node *lab.Host, sessions Sessions) (*Speaker, error) {
 	return s, nil
 }
 
+// giveToFRR makes FRR's own user the owner of a directory: the daemons give up root's rights before they make
+// their sockets.
+func giveToFRR(dir string) error {
+	account, err := user.Lookup("frr")
+	if err != nil {
+		return fmt.Errorf("FRR's own user: %w", err)
+	}
+	uid, err1 := strconv.Atoi(account.Uid)
+	gid, err2 := strconv.Atoi(account.Gid)
+	return errors.Join(err1, err2, os.Chown(dir, uid, gid))
+}
+
 // start starts one daemon, and waits until it listens.
 func (s *Speaker) start(node *lab.Host, daemon, config string) error {
 	file := func(name string) string { return filepath.Join(s.dir, name) }
-	if err := os.WriteFile(file(daemon+".conf"), []byte(config), 0o600); err != nil {
+	if err := os.WriteFile(file(daemon+".conf"), []byte(config), 0o644); err != nil {
 		return err
 	}
-	// Without -d the process stays the one that was started; -S leaves it root's rights. -P 0: it listens
-	// nowhere but in its directory.
-	cmd := exec.CommandContext(context.Background(), filepath.Join(frrPrograms, daemon), "-S",
+	// Without -d the process stays the one that was started. -P 0: it listens nowhere but in its directory.
+	cmd := exec.CommandContext(context.Background(), filepath.Join(frrPrograms, daemon),
 		"-f", file(daemon+".conf"), "-z", file("zserv.api"), "--vty_socket", s.dir,
 		"-i", file(daemon+".pid"), "-P", "0")
 	cmd.Stdout, cmd.Stderr = &s.output, &s.output

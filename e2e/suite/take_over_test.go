@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/berth-lb/berth/e2e/incumbent"
 	"github.com/berth-lb/berth/e2e/lab"
-	"github.com/berth-lb/berth/e2e/peering"
 	"github.com/berth-lb/berth/e2e/watch"
 )
 
@@ -151,9 +151,11 @@ func (m *migration) beside(t *testing.T, owners map[netip.Addr]string) {
 		what := "the Speaker of " + owners[addr] + " tells who else answers for " + addr.String()
 		eventually(t, 20*time.Second, what, func() (bool, string) {
 			got := conflicts(t, addr)
-			return len(got) > 0 && strings.Contains(got[0], `"OtherNode"`) &&
-				strings.Contains(got[0], "Node "+m.nodes[addr]+" answers for") &&
-				strings.Contains(got[0], "kubectl berth import --take-over"), fmt.Sprint(got)
+			return slices.ContainsFunc(got, func(c string) bool {
+				return strings.Contains(c, `"OtherNode"`) &&
+					strings.Contains(c, "Node "+m.nodes[addr]+" answers for") &&
+					strings.Contains(c, "kubectl berth import --take-over")
+			}), fmt.Sprint(got)
 		})
 		eventually(t, 10*time.Second, "an Event tells of "+addr.String(), func() (bool, string) {
 			out := show(t, "get events -A", `{range .items[*]}{.reason}{" "}{.message}{"\n"}{end}`)
@@ -192,10 +194,11 @@ func (m *migration) sentTo(t *testing.T, what string, nodes map[netip.Addr]strin
 	})
 }
 
-// over waits until Berth has noticed that the other is gone.
+// over waits until Berth has noticed that the other is gone: the owners do after ten seconds, and who checks
+// them, if that has seen the other, at the next check.
 func (m *migration) over(t *testing.T) {
 	t.Helper()
-	eventually(t, 30*time.Second, "no conflict is told of any more", func() (bool, string) {
+	eventually(t, 90*time.Second, "no conflict is told of any more", func() (bool, string) {
 		got := conflicts(t, m.addresses...)
 		return len(got) == 0, fmt.Sprint(got)
 	})
@@ -266,103 +269,4 @@ func configure(t *testing.T, manifest string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// TestTakeOverBGP: the sessions with a router go from another load balancer to Berth, node by node, and back
-// on one node. Both announce the same prefixes meanwhile, each from some nodes, and a client behind the router
-// loses nothing.
-func TestTakeOverBGP(t *testing.T) {
-	fullOnly(t, "half a minute of sessions that come and go; TestTakeOver shows the same at layer 2")
-	needsBoth(t, "its prefixes are of both families")
-	const label = "berth.io/take-over"
-	router(t, peering.Router{Host: lab.HostRouter, Dynamic: true})
-	nodes := cluster.NodeNames()
-	addresses := []netip.Addr{
-		netip.MustParseAddr("198.51.100.96"),
-		netip.MustParseAddr("2001:db8:100::96"),
-	}
-	apply(t, web("moving", nodes...))
-	kubectl(t, "rollout", "status", "deployment/moving", "--timeout=60s")
-	apply(t, echo("moving", "moving", ""))
-	writes(t, "moving", fmt.Sprintf(`[{"ip":%q},{"ip":%q}]`, addresses[0], addresses[1]))
-
-	others := map[string]*incumbent.Speaker{}
-	start := func(node string) {
-		t.Helper()
-		s, err := incumbent.StartBGP(cluster.Host(node), incumbent.Sessions{
-			ASN:       peering.NodeASN,
-			RouterASN: peering.RouterASN,
-			Routers:   []netip.Addr{lab.RouterAddresses.V4, lab.RouterAddresses.V6},
-			Routes: []netip.Prefix{
-				netip.PrefixFrom(addresses[0], 32),
-				netip.PrefixFrom(addresses[1], 128),
-			},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		others[node] = s
-	}
-	end := func(node string) {
-		t.Helper()
-		if s := others[node]; s != nil {
-			delete(others, node)
-			if err := s.Stop(); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	t.Cleanup(func() {
-		for _, node := range nodes {
-			end(node)
-		}
-	})
-	for _, node := range nodes {
-		start(node)
-	}
-	routedTo(t, lab.HostRouter, addresses, nodes...)
-
-	traffic, err := watch.StartTraffic(watch.TrafficConfig{
-		Lab:       cluster,
-		Host:      lab.HostExt,
-		Addresses: addresses,
-		Port:      9,
-		Interval:  probeEvery,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(traffic.Stop)
-	m := &migration{eyes: eyes{addresses: addresses, traffic: traffic}}
-	m.begun = m.served(t)
-
-	names, manifests := peers("moving", lab.RouterAddresses)
-	selects := "  nodeSelectors: [{matchExpressions: [{key: " + label + ", operator: Exists}]}]\n---\n"
-	apply(t, strings.ReplaceAll(manifests, "---\n", selects))
-	apply(t, peering.Announced("moving", "198.51.100.96/32, 2001:db8:100::96/128", ""))
-	told(t, "moving", "Assigned: ")
-	m.lost(t, "Berth is beside the other, without sessions")
-
-	for _, node := range nodes {
-		began := time.Now()
-		end(node)
-		kubectl(t, "label", "node", node, label+"=")
-		cleanup(t, "label", "node", node, label+"-")
-		for _, peer := range names {
-			eventually(t, 20*time.Second, node+" has a session with "+peer, func() (bool, string) {
-				state := session(t, node, peer, "state")
-				return state == peering.Established, state + " " + session(t, node, peer, "lastError")
-			})
-		}
-		routedTo(t, lab.HostRouter, addresses, nodes...)
-		fmt.Printf("figure: take-over by BGP: %s was no next hop for %.1f s at most\n", node,
-			time.Since(began).Seconds())
-		m.lost(t, "the sessions of "+node+" are Berth's")
-	}
-
-	back := nodes[0]
-	kubectl(t, "label", "node", back, label+"-")
-	start(back)
-	routedTo(t, lab.HostRouter, addresses, nodes...)
-	m.lost(t, "the sessions of "+back+" are the other's again")
 }
