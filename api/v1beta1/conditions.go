@@ -316,7 +316,7 @@ const (
 	// ReasonConflict: another host has the address, so nobody announces it.
 	ReasonConflict Reason = "Conflict"
 	// ReasonNodeAnswers: another node of the cluster answers for the address, which nobody
-	// claims, so this node does not announce it.
+	// claims. Its speaker is not heard and may own it, so this node does not announce it.
 	ReasonNodeAnswers Reason = "NodeAnswers"
 	// ReasonContested: this node and another both claim the address, again and again. This
 	// node leaves it to the other for a while.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,9 +124,9 @@ func TestSuppressingSwitch(t *testing.T) {
 	}
 }
 
-// TestKernelOfANodeAnswers: a node has the address of a new Service on an interface, as in IPVS mode. It is
-// not announced elsewhere, and who looks at the Service is told which node it is and what to do. When it is
-// taken off, it is announced.
+// TestKernelOfANodeAnswers: a node has the address of a new Service on an interface, as in IPVS mode. Its
+// owner announces it beside that, and who looks at the Service is told which node it is and what to do, until
+// it is taken off.
 func TestKernelOfANodeAnswers(t *testing.T) {
 	if cluster.ProxyMode() == lab.ProxyIPVS {
 		t.Skip("kube-proxy in IPVS mode with strictARP keeps the kernels from answering for other interfaces")
@@ -152,8 +153,8 @@ func TestKernelOfANodeAnswers(t *testing.T) {
 	eventually(t, 20*time.Second, "an Event names the node and what to do", func() (bool, string) {
 		out := show(t, "get events -A", `{range .items[*]}{.reason}{" "}{.message}{"\n"}{end}`)
 		for line := range strings.Lines(out) {
-			if strings.HasPrefix(line, "NodeAnswers "+addr) && strings.Contains(line, "Node node3 answers") &&
-				strings.Contains(line, "strictARP") {
+			if strings.HasPrefix(line, "AddressOtherNode ") && strings.Contains(line, addr) &&
+				strings.Contains(line, "Node node3 answers") && strings.Contains(line, "strictARP") {
 				return true, ""
 			}
 		}
@@ -163,7 +164,14 @@ func TestKernelOfANodeAnswers(t *testing.T) {
 		got := get(t, "get speaker node2", `.status.layer2.conflicts[*].message`)
 		return strings.Contains(got, "Node node3 answers"), got
 	})
+	if got := announcers(t, netip.MustParseAddr(addr)); !slices.Equal(got, []string{"node2"}) {
+		t.Errorf("it is announced by %v", got)
+	}
 	takeOff(t.Context())
+	eventually(t, 30*time.Second, "the Speaker says so no more", func() (bool, string) {
+		got := get(t, "get speaker node2", `.status.layer2.conflicts[*].message`)
+		return !strings.Contains(got, "Node node3 answers"), got
+	})
 	ownedBy(t, addr, "node2")
 	served(t, addr)
 }

@@ -26,6 +26,39 @@ func nodeAnswers(addr netip.Addr, p Probe) string {
 		WhyNodeAnswers(addr, p.Here))
 }
 
+// otherProgram returns the nodes on which another program than Berth answers for the
+// address, sorted: nobody else answers, and the speaker of each is heard, and all that it
+// claims is known, and it does not claim this address. So it is no second owner of which
+// this node has not heard yet. Where that is not certain, there are none.
+//
+// Who forges the hardware address of a node gains nothing by it: the address is announced
+// all the same, and what follows the forged answer comes to a node, which forwards it.
+func otherProgram(in Input) []string {
+	p := in.Probe
+	if p.State != ProbeTaken || p.Node == "" {
+		return nil
+	}
+	for _, name := range p.Nodes {
+		s := in.Speakers[name]
+		_, claims := in.Claims[name]
+		known := s.Heard && (s.Presence == Present || s.Presence == Leaving) && !s.ClaimsUnknown && !claims
+		if name != in.Node && !known {
+			return nil
+		}
+	}
+	return slices.Compact(slices.Sorted(slices.Values(p.Nodes)))
+}
+
+// BesideMessage says that another program answers for an address that this node announces,
+// and what to do.
+func BesideMessage(addr netip.Addr, p Probe) string {
+	return fmt.Sprintf("%s for %s as well (%s), and Berth there does not claim it: "+
+		"another program does. Both may, and this node announces nothing unasked until the other is "+
+		"gone. %s "+
+		"To replace another load balancer: kubectl berth import --take-over lists the steps.",
+		nodesDo(p.Nodes, "answers", "answer"), addr, p.Holder, WhyNodeAnswers(addr, p.Here))
+}
+
 // strangerAnswers is the message where a host that is no node with a speaker
 // answers for an address.
 func strangerAnswers(addr netip.Addr, p Probe) string {

@@ -27,7 +27,10 @@
 //     one taken without, then the higher generation wins.
 //  6. Before its very first announcement the address is probed. So it is before
 //     this node begins to announce it while a member of which not all claims are
-//     known may own it; while such a member is held, nothing is taken.
+//     known may own it; while such a member is held, nothing is taken. An address that
+//     a stranger has is not announced. One for which nothing but nodes answer whose
+//     speakers are heard and do not claim it has another program that announces it from
+//     there: the owner announces it beside that, quietly until the other is gone.
 //  7. A node whose claim others supersede again and again, because they see
 //     something else, leaves the address for a while to the first of them.
 //  8. The owner announces on the links that the advertisements name; where
@@ -223,6 +226,10 @@ type Decision struct {
 	// Unseen says what probing could not see before the first announcement, "" for
 	// nothing.
 	Unseen string
+	// Beside are the nodes on which another program answers for the address, which this
+	// node announces as its owner; sorted, and none as long as nobody is known to. It then
+	// answers, and announces nothing unasked.
+	Beside []string
 	// Policy is how the address is announced, Promiscuous whether the links take all
 	// frames for it.
 	Policy      config.AnnouncementPolicy
@@ -331,7 +338,10 @@ func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Dec
 	if suspect := unknownOwner(in); suspect != "" && !mayTake(in, suspect, self.links, d) {
 		return
 	}
-	if in.Highest == 0 && !free(in, self.links, d) {
+	if in.Highest == 0 || in.Announcing {
+		d.Beside = otherProgram(in)
+	}
+	if in.Highest == 0 && len(d.Beside) == 0 && !free(in, self.links, d) {
 		return
 	}
 	d.Announce, d.Links, d.Reason = true, linkNames(self.links), v1beta1.ReasonOwner
@@ -342,6 +352,9 @@ func own(in Input, ads []*config.L2Advertisement, candidates []candidate, d *Dec
 			"it was asked for by probes only, as this node has no address in its subnet, " +
 			"or as --conflict-probe-count is 1."
 		d.Message += " " + d.Unseen
+	}
+	if len(d.Beside) > 0 {
+		d.Message += " " + BesideMessage(in.Address, in.Probe)
 	}
 	if !in.Announcing {
 		d.Cause, d.Before = cause(in, ads, candidates, d.Rejections)
@@ -505,7 +518,7 @@ func cause(
 		return v1beta1.CauseRestart, in.Node
 	case before == "" && in.Highest > 0:
 		return v1beta1.CauseReturn, before
-	case before == "" && len(in.Probe.Holder) > 0:
+	case before == "" && in.Probe.State == ProbeFree && len(in.Probe.Holder) > 0:
 		return v1beta1.CauseConflictOver, before
 	case before == "":
 		return v1beta1.CauseFirst, before

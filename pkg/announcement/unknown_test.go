@@ -3,6 +3,7 @@ package announcement
 import (
 	"net"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/berth-lb/berth/api/v1beta1"
@@ -112,5 +113,79 @@ func TestAFullNodeGetsNothingNew(t *testing.T) {
 	if d.Announce || d.Claim != nil || d.Owner != "" || d.Reason != v1beta1.ReasonNodeFull ||
 		len(d.Services) != 1 || d.Message == "" {
 		t.Errorf("what cannot be claimed: %+v", d)
+	}
+}
+
+// TestAnotherProgramOnANode: n1 is to announce an address for the first time, or does, and
+// hosts answer for it.
+func TestAnotherProgramOnANode(t *testing.T) {
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 12}
+	taken := func(nodes ...string) func(*Input) {
+		return func(in *Input) {
+			in.Probe = Probe{State: ProbeTaken, Holder: mac, Nodes: nodes}
+			if len(nodes) > 0 {
+				in.Probe.Node = nodes[0]
+			}
+		}
+	}
+	change := func(name string, what func(*Speaker)) func(*Input) {
+		return func(in *Input) {
+			s := in.Speakers[name]
+			what(&s)
+			in.Speakers[name] = s
+		}
+	}
+	unheard := func(s *Speaker) { s.Heard = false }
+	announcing := func(in *Input) {
+		in.Claims["n1"], in.Highest, in.Announcing = Claim{Generation: 1}, 1, true
+	}
+	all := func(changes ...func(*Input)) []func(*Input) { return changes }
+	for _, test := range []struct {
+		story  string
+		given  []func(*Input)
+		reason v1beta1.Reason
+		beside []string
+	}{
+		{"a node answers", all(taken("n2")), v1beta1.ReasonOwner, []string{"n2"}},
+		{"several do", all(taken("n3", "n2", "n2")), v1beta1.ReasonOwner, []string{"n2", "n3"}},
+		{"this node does, on another link", all(taken("n1")), v1beta1.ReasonOwner, []string{"n1"}},
+		{"a stranger does", all(taken()), v1beta1.ReasonConflict, nil},
+		{"a stranger does, and a node", all(taken("n2"), func(in *Input) { in.Probe.Node = "" }),
+			v1beta1.ReasonConflict, nil},
+		{"its speaker is not heard, so it may own the address", all(taken("n2"), change("n2", unheard)),
+			v1beta1.ReasonNodeAnswers, nil},
+		{"one of two is not heard", all(taken("n3", "n2"), change("n2", unheard)),
+			v1beta1.ReasonNodeAnswers, nil},
+		{"its speaker restarts", all(taken("n2"), change("n2", func(s *Speaker) { s.Presence = Held })),
+			v1beta1.ReasonNodeAnswers, nil},
+		{"not all of its claims are known",
+			all(taken("n2"), change("n2", func(s *Speaker) { s.ClaimsUnknown = true })),
+			v1beta1.ReasonClaimsUnknown, nil},
+		{"a node without a speaker", all(taken("n4")), v1beta1.ReasonNodeAnswers, nil},
+		{"it goes on while this node announces", all(taken("n2"), announcing), v1beta1.ReasonOwner,
+			[]string{"n2"}},
+		{"it is gone", all(announcing), v1beta1.ReasonOwner, nil},
+		{"a stranger comes while this node announces", all(taken(), announcing), v1beta1.ReasonOwner, nil},
+		{"it was Berth after all, whose claim comes late", all(taken("n2"), announcing,
+			func(in *Input) { in.Claims["n2"] = Claim{Generation: 1} }), v1beta1.ReasonOwner, nil},
+	} {
+		t.Run(test.story, func(t *testing.T) {
+			in := lan()
+			in.Nodes = in.Nodes[:1] // the others are no candidates
+			for _, change := range test.given {
+				change(&in)
+			}
+			d := Decide(in)
+			if d.Reason != test.reason || !slices.Equal(d.Beside, test.beside) ||
+				d.Announce != (test.reason == v1beta1.ReasonOwner) {
+				t.Errorf("got %s, beside %q: %s", d.Reason, d.Beside, d.Message)
+			}
+			if said := strings.Contains(d.Message, "as well"); said != (len(test.beside) > 0) {
+				t.Errorf("the message is %q", d.Message)
+			}
+			if d.Announce && !in.Announcing && d.Cause != v1beta1.CauseFirst {
+				t.Errorf("the cause is %q", d.Cause)
+			}
+		})
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
+	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/layer2/announcer"
 )
 
@@ -145,11 +146,15 @@ func (c *conflicts) list() []conflict { return c.among(c.view.memory.all()) }
 // among is list for the addresses of which this is remembered.
 func (c *conflicts) among(all map[netip.Addr]remembered) []conflict {
 	now := time.Now()
-	out := c.heard(now)
+	out := slices.DeleteFunc(c.heard(now), func(heard conflict) bool {
+		return heard.kind == v1beta1.ConflictOtherNode && len(all[heard.addr].Beside) > 0 // told below
+	})
 	for addr, r := range all {
 		switch {
 		case r.isTaken():
 			out = append(out, c.taken(addr, r))
+		case len(r.Beside) > 0:
+			out = append(out, c.beside(addr, r))
 		case r.Dispute.Lasts(now):
 			out = append(out, c.contested(addr, r))
 		}
@@ -185,6 +190,19 @@ func (c *conflicts) taken(addr netip.Addr, r remembered) conflict {
 		owner:     r.Owner,
 		since:     r.changed,
 		message:   fmt.Sprintf("%s is not announced: %s", addr, r.Message),
+	}
+}
+
+// beside returns the conflict about an address that this node announces and another program
+// on a node of the cluster answers for as well.
+func (c *conflicts) beside(addr netip.Addr, r remembered) conflict {
+	return conflict{
+		addressOn: addressOn{addr: addr},
+		kind:      v1beta1.ConflictOtherNode,
+		other:     c.view.host(r.probe.Holder),
+		owner:     r.Owner,
+		since:     r.since,
+		message:   announcement.BesideMessage(addr, r.probe),
 	}
 }
 
@@ -229,6 +247,10 @@ func (c *conflicts) heard(now time.Time) []conflict {
 	var out []conflict
 	for at, heard := range first {
 		other, more := c.view.host(heard.MAC), ""
+		remedy := "give one of them another address."
+		if other.node != "" {
+			remedy = announcement.WhyNodeAnswers(heard.Addr, c.view.tracker.InterfaceWith(heard.Addr))
+		}
 		if n := hosts[at] - 1; n > 0 {
 			more = fmt.Sprintf(" (and at least %d more)", n)
 		}
@@ -238,8 +260,8 @@ func (c *conflicts) heard(now time.Time) []conflict {
 			other:     other,
 			owner:     c.view.node,
 			since:     heard.First,
-			message: fmt.Sprintf("%s%s claims %s, which this node announces on %s; "+
-				"give one of them another address.", other, more, heard.Addr, heard.Link),
+			message: fmt.Sprintf("%s%s claims %s, which this node announces on %s; %s",
+				other, more, heard.Addr, heard.Link, remedy),
 		})
 	}
 	return out

@@ -439,6 +439,7 @@ func differs(before, d announcement.Decision) bool {
 	return before.Announce != d.Announce ||
 		before.Reason != d.Reason ||
 		before.Owner != d.Owner ||
+		!slices.Equal(before.Beside, d.Beside) ||
 		!sameClaim(before.Claim, d.Claim) ||
 		!slices.Equal(before.Links, d.Links) ||
 		!slices.Equal(before.Services, d.Services)
@@ -509,7 +510,7 @@ func mannerOf(d announcement.Decision) announcer.Manner {
 	switch {
 	case d.LingersFor != "":
 		return announcer.Lingering
-	case d.Former != "":
+	case d.Former != "" || len(d.Beside) > 0:
 		return announcer.Quietly
 	}
 	return announcer.Openly

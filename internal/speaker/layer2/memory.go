@@ -123,12 +123,7 @@ func (m *memory) record(in announcement.Input, d announcement.Decision) (before,
 	}
 	// What the LAN said is asked again when this node comes to own the address
 	// another time.
-	switch d.Reason {
-	case v1beta1.ReasonProbing,
-		v1beta1.ReasonConflict,
-		v1beta1.ReasonNodeAnswers,
-		v1beta1.ReasonClaimsUnknown:
-	default:
+	if !goesOnAsking(d) {
 		after.probe, after.asking = announcement.Probe{}, 0
 	}
 	m.addresses[in.Address] = after
@@ -136,6 +131,19 @@ func (m *memory) record(in announcement.Input, d announcement.Decision) (before,
 		delete(m.addresses, in.Address)
 	}
 	return before, after
+}
+
+// goesOnAsking reports whether the LAN is asked for an address, or may be, after a decision:
+// this node is to announce it and does not yet, or another program answers for it too.
+func goesOnAsking(d announcement.Decision) bool {
+	switch d.Reason {
+	case v1beta1.ReasonProbing,
+		v1beta1.ReasonConflict,
+		v1beta1.ReasonNodeAnswers,
+		v1beta1.ReasonClaimsUnknown:
+		return true
+	}
+	return len(d.Beside) > 0
 }
 
 // sinceWhen returns since when something is so: since before, if it was so already, and

@@ -19,7 +19,7 @@ import (
 
 const (
 	// askAgain is after how long the LAN is asked again for an address that is
-	// taken.
+	// taken, or for which another program on a node answers as well.
 	askAgain = 10 * time.Second
 	// askMemberAgain is the same where a member has the address, or asks for it too:
 	// gossip should soon say so. A member that has it is reported after so many tries.
@@ -86,7 +86,7 @@ func (p *probing) start(addr netip.Addr, links []string) {
 				if answered++; answered >= memberTries {
 					p.record(addr, serial, taken)
 				}
-				p.wait(askMemberAgain)
+				p.wait(p.pause(addr))
 			default:
 				taken.Everything = p.proxyHosts.answers(p.ctx, addr, links, result.other.mac)
 				p.record(addr, serial, taken)
@@ -159,6 +159,15 @@ func (p *probing) record(addr netip.Addr, serial uint64, probe announcement.Prob
 	if p.view.memory.setProbe(addr, serial, probe) {
 		p.queue.Requeue(addr)
 	}
+}
+
+// pause returns after how long the LAN is asked again for an address that members have: soon,
+// if this node waits for that.
+func (p *probing) pause(addr netip.Addr) time.Duration {
+	if p.view.memory.of(addr).Announce {
+		return askAgain
+	}
+	return askMemberAgain
 }
 
 func (p *probing) wait(d time.Duration) {

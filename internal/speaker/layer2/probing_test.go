@@ -16,6 +16,7 @@ import (
 
 	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/pkg/announcement"
+	"github.com/berth-lb/berth/pkg/layer2/announcer"
 	"github.com/berth-lb/berth/pkg/layer2/links"
 	"github.com/berth-lb/berth/pkg/layer2/prober"
 )
@@ -233,8 +234,8 @@ func TestHostsBehindSuppression(t *testing.T) {
 			"Whether a host behind a switch that suppresses ARP or NDP has it is not known"},
 		{"a host", func(s *segment) { s.behind = []net.HardwareAddr{net6(9)} }, "web Warning Conflict",
 			"Another host has the address: 02:00:00:00:00:09."},
-		{"a member", func(s *segment) { s.behind = []net.HardwareAddr{net6(2)} }, "web Warning NodeAnswers",
-			"Node node2 answers for the address"},
+		{"a member", func(s *segment) { s.behind = []net.HardwareAddr{net6(2)} }, "web Normal Announcing",
+			""},
 		{"a router that answers for every address, and no probe", func(s *segment) { s.everything = net6(9) },
 			"web Normal Announcing", ""},
 	} {
@@ -334,14 +335,15 @@ func TestNodesThatAnswerAreNamed(t *testing.T) {
 		says  []string
 	}{
 		{"kube-proxy in IPVS mode", "kube-ipvs0", []net.HardwareAddr{net6(2), net6(3)},
-			"web Warning NodeAnswers",
-			[]string{"Nodes node2, node3 answer for the address", "do not claim it", "strictARP: true"}},
-		{"kube-router", "kube-dummy-if", []net.HardwareAddr{net6(3)}, "web Warning NodeAnswers",
+			"web Warning AddressOtherNode",
+			[]string{"Nodes node2, node3 answer for 192.0.2.10 as well", "strictARP: true"}},
+		{"kube-router", "kube-dummy-if", []net.HardwareAddr{net6(3)}, "web Warning AddressOtherNode",
 			[]string{"Node node3 answers", "does not claim it", "kube-router", "arp_ignore=1"}},
-		{"an address left on an interface", "lo:1", []net.HardwareAddr{net6(2)}, "web Warning NodeAnswers",
+		{"an address left on an interface", "lo:1", []net.HardwareAddr{net6(2)},
+			"web Warning AddressOtherNode",
 			[]string{"Node node2 answers", "on its interface lo:1 as well", "take it off"}},
-		{"another load balancer there", "", []net.HardwareAddr{net6(2)}, "web Warning NodeAnswers",
-			[]string{"Node node2 answers", "another load balancer", "strictARP", "MembersReachable"}},
+		{"another load balancer there", "", []net.HardwareAddr{net6(2)}, "web Warning AddressOtherNode",
+			[]string{"Node node2 answers", "another load balancer", "strictARP", "import --take-over"}},
 		{"a node without a speaker among them", "kube-ipvs0", []net.HardwareAddr{net6(2), net6(9)},
 			"web Warning Conflict",
 			[]string{"02:00:00:00:00:09, perhaps a node without a speaker", "Node node2 answers for it too",
@@ -367,6 +369,11 @@ func TestNodesThatAnswerAreNamed(t *testing.T) {
 				lan.has(test.holds...)
 				w.look()
 				lan.after(9 * time.Second)
+				if w.memory.of(address).Announce {
+					w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
+					w.Notes = nil
+					w.conflicts.report()
+				}
 				if len(w.Emitted) != 1 || w.Emitted[0] != test.event {
 					t.Fatalf("emitted %q, want %q", w.Emitted, test.event)
 				}
@@ -397,9 +404,8 @@ func TestMemberThatHasTheAddressGetsTime(t *testing.T) {
 	}{
 		{"for a moment", net6(2), 1, []string{"web Normal Announcing"}},
 		{"until the last try", net6(2), memberTries - 1, []string{"web Normal Announcing"}},
-		{"for longer", net6(2), memberTries, []string{"web Warning NodeAnswers", "web Normal Announcing"}},
-		{"it is this node itself", net6(1), memberTries,
-			[]string{"web Warning NodeAnswers", "web Normal Announcing"}},
+		{"for longer", net6(2), memberTries, []string{"web Normal Announcing"}},
+		{"it is this node itself", net6(1), memberTries, []string{"web Normal Announcing"}},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -421,6 +427,61 @@ func TestMemberThatHasTheAddressGetsTime(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAnnouncesBesideAnotherProgram: another load balancer has the address on node2, and Berth
+// there does not claim it. It is announced quietly, which is told once, and openly when the
+// other is gone. A stranger that comes meanwhile is not taken for the other.
+func TestAnnouncesBesideAnotherProgram(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, append(service("web"), node("node1"), node("node2"))...)
+		w.Publishes("node2", "stage=leaving") // not elected
+		_, lan := w.asks()
+		lan.has(net6(2))
+		w.look()
+		lan.after(5 * time.Second)
+		w.Did("192.0.2.10 eth0", true, "web Normal Announcing")
+		manner := func() announcer.Manner { return w.Requests[address].Manner }
+		w.claims("1")
+		if got, _ := w.memory.took(address); got.cause != v1beta1.CauseFirst {
+			t.Errorf("the cause is %q", got.cause)
+		}
+
+		for range 2 {
+			w.hears("192.0.2.10", "eth0", 2, true, time.Minute) // it announces it unasked
+			w.conflicts.report()
+			want := []string{"192.0.2.10 OtherNode " + net6(2).String()}
+			if got := w.inConflict(); !slices.Equal(got, want) {
+				t.Errorf("in conflict is %q", got)
+			}
+		}
+		if want := []string{"web Warning AddressOtherNode"}; !slices.Equal(w.Emitted, want) {
+			t.Errorf("emitted %q, want %q", w.Emitted, want)
+		}
+		w.Heard, w.Emitted = nil, nil
+		asked := lan.questions()
+		lan.after(time.Minute)
+		if n := lan.questions() - asked; n < 5 || n > 7 || manner() != announcer.Quietly {
+			t.Errorf("asked %d times in a minute, announced in manner %d", n, manner())
+		}
+
+		lan.has()
+		lan.after(askAgain + time.Second)
+		w.Did("192.0.2.10 eth0", true)
+		if manner() != announcer.Openly {
+			t.Errorf("announced in manner %d", manner())
+		}
+		w.conflicts.report()
+		if got := w.inConflict(); len(got) > 0 || len(w.Emitted) > 0 {
+			t.Errorf("in conflict is %q, emitted %q", got, w.Emitted)
+		}
+		asked = lan.questions()
+		lan.after(time.Hour)
+		if lan.questions() != asked {
+			t.Error("asked although the other is gone")
+		}
+		w.claims("1")
+	})
 }
 
 // TestNodesThatAskAtTheSameTime: each takes the other's question for what it is. The

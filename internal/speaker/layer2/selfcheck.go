@@ -190,7 +190,7 @@ func (s *selfCheck) ask(ctx context.Context, ch check) (*conflict, error) {
 		here:     s.view.tracker.InterfaceWith(ch.addr),
 		balances: ch.balances && ch.addr.Is4(),
 	}
-	if mac := ch.wrong(a.macs); mac != nil {
+	if mac := ch.wrong(a.macs, s.view.tracker.NodeOf); mac != nil {
 		if a.other = s.view.host(mac); a.other.node == "" {
 			a.everything = s.proxyHosts.answers(ctx, ch.addr, []string{ch.link}, mac)
 		}
@@ -198,21 +198,27 @@ func (s *selfCheck) ask(ctx context.Context, ch check) (*conflict, error) {
 	return ch.judge(a, time.Now()), nil
 }
 
-// wrong returns the first that is not the owner's hardware address, nil for none.
-func (ch check) wrong(macs []net.HardwareAddr) net.HardwareAddr {
+// wrong returns the first that is not the owner's hardware address, a stranger's before a
+// node's; nil for none.
+func (ch check) wrong(macs []net.HardwareAddr, nodeOf func(net.HardwareAddr) string) net.HardwareAddr {
+	var node net.HardwareAddr
 	for _, mac := range macs {
-		if !bytes.Equal(mac, ch.mac) {
+		switch {
+		case bytes.Equal(mac, ch.mac):
+		case nodeOf(mac) == "":
 			return mac
+		case node == nil:
+			node = mac
 		}
 	}
-	return nil
+	return node
 }
 
 // answers are who answers for an address, and what is known of why another than the owner
 // does.
 type answers struct {
 	macs  []net.HardwareAddr
-	other host // the first that is not the owner; the zero host for none
+	other host // one that is not the owner, a stranger before a node; the zero host for none
 	// everything is an address that nobody should have, for which other answers as well;
 	// invalid for none.
 	everything netip.Addr
@@ -234,8 +240,10 @@ func (ch check) judge(a answers, now time.Time) *conflict {
 		return out
 	case a.other.mac == nil:
 		return nil
-	case right:
+	case right && a.other.node == "":
 		out.kind, place = v1beta1.ConflictDuplicate, "beside"
+	case right:
+		out.kind, place = v1beta1.ConflictOtherNode, "beside"
 	default:
 		out.kind = a.other.kind()
 	}

@@ -46,7 +46,7 @@ func memberOwns(t *testing.T) *world {
 // judged is what is wrong when these answer for an address that node2 owns.
 func (w *world) judged(a answers) *conflict {
 	ch := check{addressOn: addressOn{address, "eth0"}, owner: "node2", mac: net6(2)}
-	a.other = w.c.view.host(ch.wrong(a.macs))
+	a.other = w.c.view.host(ch.wrong(a.macs, w.tracker.NodeOf))
 	return ch.judge(a, start)
 }
 
@@ -64,8 +64,12 @@ func TestJudgeAnswers(t *testing.T) {
 			"Nobody answers for 192.0.2.10, which node node2 announces"},
 		{"a stranger beside the owner", []net.HardwareAddr{owner, stranger}, v1beta1.ConflictDuplicate,
 			stranger.String(), "Another host (02:00:00:00:00:09)"},
-		{"a member beside the owner", []net.HardwareAddr{owner, third}, v1beta1.ConflictDuplicate,
-			third.String(), "Node node3 (02:00:00:00:00:03)"},
+		{"a member beside the owner", []net.HardwareAddr{owner, third}, v1beta1.ConflictOtherNode,
+			third.String(), "Node node3 (02:00:00:00:00:03) answers for 192.0.2.10 beside node node2"},
+		{"a member and a stranger beside the owner", []net.HardwareAddr{owner, third, stranger},
+			v1beta1.ConflictDuplicate, stranger.String(), "Another host (02:00:00:00:00:09)"},
+		{"a member and a stranger in its place", []net.HardwareAddr{third, stranger},
+			v1beta1.ConflictForeignHost, stranger.String(), "Another host (02:00:00:00:00:09)"},
 		{"a stranger alone", []net.HardwareAddr{stranger}, v1beta1.ConflictForeignHost, stranger.String(),
 			"Another host (02:00:00:00:00:09)"},
 		{"a member alone", []net.HardwareAddr{third}, v1beta1.ConflictOtherNode, third.String(),
