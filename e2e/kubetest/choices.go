@@ -50,7 +50,7 @@ const (
 	lacksFinalizer = "a finalizer is for what a cloud has to remove; Berth has nothing to remove"
 	oneNode        = "at layer 2 one node takes the traffic of an address, and with Local only its pods do"
 	bothFamilies   = "it asks for the health of a Service of one family at the nodes' addresses of both"
-	noBrackets     = "it gives wget the IPv6 address without brackets, which takes its first group for the host"
+	noBrackets     = "it gives wget an IPv6 address without brackets, which takes it for a host and a port"
 	firstColon     = "it takes what stands before the first colon for the client's address"
 	perNode        = "kube-proxy remembers clients on each node, and the router gives each connection a node"
 )
@@ -60,7 +60,8 @@ var choices = []choice{
 	{about: typeChanges, name: "change the type and ports of a TCP service"},
 	{about: typeChanges, name: "change the type and ports of a UDP service"},
 	{about: noNodePorts, name: "create LoadBalancer Service without NodePort and change it"},
-	{about: sourceRanges, name: "only allow access from service loadbalancer source ranges", ipv6: noBrackets},
+	{about: sourceRanges, name: "only allow access from service loadbalancer source ranges",
+		ipv6: noBrackets},
 	{about: affinity, name: "have session affinity work for LoadBalancer service with Local", bgp: perNode},
 	{about: affinity, name: "have session affinity work for LoadBalancer service with Cluster", bgp: perNode},
 	{about: affinity, name: "switch session affinity for LoadBalancer service with Local",
