@@ -262,22 +262,20 @@ func later(a, b time.Time) time.Time {
 func changedClaims(before Snapshot, owned map[string]map[netip.Addr]announcement.Claim) (
 	claims map[netip.Addr]map[string]announcement.Claim, changed []netip.Addr,
 ) {
-	differ := map[netip.Addr]bool{}
-	var nodes []string
+	differ := map[netip.Addr][]string{} // the nodes whose claims to the address differ
 	for node := range sets.KeySet(before.owned).Union(sets.KeySet(owned)) {
 		was, is := before.owned[node], owned[node]
 		if maps.Equal(was, is) {
 			continue
 		}
-		nodes = append(nodes, node)
 		for addr, claim := range is {
 			if was[addr] != claim { // none has generation 0
-				differ[addr] = true
+				differ[addr] = append(differ[addr], node)
 			}
 		}
 		for addr := range was {
 			if _, both := is[addr]; !both {
-				differ[addr] = true
+				differ[addr] = append(differ[addr], node)
 			}
 		}
 	}
@@ -289,7 +287,7 @@ func changedClaims(before Snapshot, owned map[string]map[netip.Addr]announcement
 	if claims == nil {
 		claims = map[netip.Addr]map[string]announcement.Claim{}
 	}
-	for addr := range differ {
+	for addr, nodes := range differ {
 		byNode := maps.Clone(claims[addr])
 		if byNode == nil {
 			byNode = map[string]announcement.Claim{}
