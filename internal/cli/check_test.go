@@ -529,6 +529,19 @@ func brokenConfigurations() []broken {
 			want: []string{"Problem Objects: ipaddresspool lan: Overlapping. It overlaps dmz."},
 		},
 		{
+			story: "a definition that is outdated",
+			change: changed("lan", func(p *v1beta1.IPAddressPool) {
+				p.Status.Conditions = append(p.Status.Conditions, metav1.Condition{
+					Type:    v1beta1.ConditionCRDOutdated,
+					Status:  metav1.ConditionTrue,
+					Reason:  string(v1beta1.ReasonCRDOutdated),
+					Message: "It is older than the controller.",
+				})
+			}),
+			want: []string{"Warning Definitions: customresourcedefinition ipaddresspools.berth.io: " +
+				"CRDOutdated. It is older than the controller."},
+		},
+		{
 			story:  "a pool that is full",
 			change: changed("lan", func(p *v1beta1.IPAddressPool) { p.Status.AvailableIPv4 = 0 }),
 			want: []string{"Warning Room: ipaddresspool lan: PoolFull. No IPv4 address of pool lan is free " +

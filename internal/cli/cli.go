@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -33,12 +34,19 @@ const (
 // errProblems is returned by commands that have printed what is wrong.
 var errProblems = errors.New("there are problems")
 
+// softMemory is how many bytes the program takes before the garbage collector works harder. It
+// is no bound: more is taken if more is needed.
+const softMemory = 192 << 20
+
 // completeName is the name by which kubectl asks a plugin to complete words.
 const completeName = "kubectl_complete-berth"
 
 // Main runs the program with its arguments, the first of which is its name, and returns its
 // exit code.
 func Main(ctx context.Context, args []string, streams genericiooptions.IOStreams) int {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(softMemory)
+	}
 	return runMain(ctx, args, streams, time.Now)
 }
 

@@ -210,6 +210,22 @@ func TestErrors(t *testing.T) {
 		{"services extra", "unknown command"},
 		{"watch -o yaml", "use json"},
 		{"plan", "say what is to be changed"},
+		{"plan -f testdata/plan/same.yaml", "what becomes of the cluster cannot be computed: not all of " +
+			"ipaddresspools.berth.io (Forbidden) could be read"},
+		{"plan --drain node9", "cannot be computed"},
+		{"plan --delete pool/none", "cannot be computed"},
+	} {
+		got := run(t, config, strings.Fields(test.args)...)
+		if got.code != ExitError || !strings.Contains(got.err, test.says) {
+			t.Errorf("%s: exit code %d, says %q, want %q in it", test.args, got.code, got.err, test.says)
+		}
+	}
+}
+
+// TestErrorsOfPlans: a change that is not one is refused, and what is wrong with it is said.
+func TestErrorsOfPlans(t *testing.T) {
+	config := shop(t).Start(t)
+	for _, test := range []struct{ args, says string }{
 		{"plan --drain node9", `--drain: there is no node "node9"`},
 		{"plan --fail node9", `--fail: there is no node "node9"`},
 		{"plan --add node1", `--add: there is a node "node1" already`},
@@ -223,8 +239,6 @@ func TestErrors(t *testing.T) {
 		{"plan -f testdata/plan/broken.yaml", "document 2: error parsing testdata/plan/broken.yaml"},
 		{"plan -f testdata/plan/no-kind.yaml", "document 2: unable to decode \"testdata/plan/no-kind.yaml\""},
 		{"plan -k testdata", "-k testdata: "},
-		{"plan -f testdata/plan/same.yaml", "what becomes of the cluster cannot be computed: not all of " +
-			"ipaddresspools.berth.io could be read"},
 	} {
 		got := run(t, config, strings.Fields(test.args)...)
 		if got.code != ExitError || !strings.Contains(got.err, test.says) {

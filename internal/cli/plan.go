@@ -168,6 +168,9 @@ func (o *options) plan(ctx context.Context, asked planFlags) (v1alpha1.Plan, err
 	if !f.Installed() {
 		return v1alpha1.Plan{}, errors.New("the API server does not know Berth's kinds: install them first")
 	}
+	if err := f.Plannable(); err != nil {
+		return v1alpha1.Plan{}, err // an object that could not be read is not one that there is not
+	}
 	done, err := change.Apply(f.Snapshot, request)
 	if err != nil {
 		return v1alpha1.Plan{}, err

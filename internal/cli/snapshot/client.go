@@ -5,6 +5,7 @@ package snapshot
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -107,6 +108,18 @@ func (c *Client) watch(
 ) (watch.Interface, error) {
 	options.Watch = true
 	return c.get(k, namespace).SpecificallyVersionedParams(&options, parameters, coreVersion).Watch(ctx)
+}
+
+// answer returns what the API server answers to a request for JSON. An error has the words of the API server,
+// which the client itself reads only from answers of the type that it asks for otherwise.
+func answer(ctx context.Context, r *rest.Request) ([]byte, error) {
+	raw, err := r.Do(ctx).Raw()
+	var failed *apierrors.StatusError
+	var said metav1.Status
+	if errors.As(err, &failed) && json.Unmarshal(raw, &said) == nil && said.Message != "" {
+		failed.ErrStatus.Message = said.Message
+	}
+	return raw, err
 }
 
 // ServerVersion returns the version of the API server.

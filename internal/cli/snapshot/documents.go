@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/berth-lb/berth/internal/kube"
@@ -24,28 +26,38 @@ type Document = map[string]any
 const leftOut = "(left out)"
 
 // Documents returns the objects of a kind that were read and that wanted selects, without
-// passwords. Nil wants all.
-func (s *Snapshot) Documents(k Kind, wanted func(namespace, name string) bool) ([]Document, error) {
+// passwords, one after another. Nil wants all. The first error ends them.
+func (s *Snapshot) Documents(
+	k Kind, wanted func(namespace, name string) bool,
+) iter.Seq2[Document, error] {
 	scheme := kube.Scheme()
 	i := slices.IndexFunc(readers, func(r reader) bool { return r.Name == k.Name })
-	var out []Document
-	for _, o := range readers[i].each(&s.Objects) {
-		if wanted != nil && !wanted(o.GetNamespace(), o.GetName()) {
-			continue
+	return func(yield func(Document, error) bool) {
+		for _, o := range readers[i].each(&s.Objects) {
+			if wanted != nil && !wanted(o.GetNamespace(), o.GetName()) {
+				continue
+			}
+			document, err := documentOf(o, scheme)
+			if !yield(document, err) || err != nil {
+				return
+			}
 		}
-		gvk, err := apiutil.GVKForObject(o, scheme)
-		if err != nil {
-			return nil, fmt.Errorf("name the kind of %s: %w", o.GetName(), err)
-		}
-		document, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
-		if err != nil {
-			return nil, fmt.Errorf("convert %s %s: %w", gvk.Kind, o.GetName(), err)
-		}
-		document["apiVersion"], document["kind"] = gvk.GroupVersion().String(), gvk.Kind
-		withoutPasswords(document)
-		out = append(out, document)
 	}
-	return out, nil
+}
+
+// documentOf returns one object as a Document.
+func documentOf(o client.Object, scheme *runtime.Scheme) (Document, error) {
+	gvk, err := apiutil.GVKForObject(o, scheme)
+	if err != nil {
+		return nil, fmt.Errorf("name the kind of %s: %w", o.GetName(), err)
+	}
+	document, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		return nil, fmt.Errorf("convert %s %s: %w", gvk.Kind, o.GetName(), err)
+	}
+	document["apiVersion"], document["kind"] = gvk.GroupVersion().String(), gvk.Kind
+	withoutPasswords(document)
+	return document, nil
 }
 
 // secretWords are parts of the names of fields and variables that may have a secret.

@@ -129,7 +129,7 @@ func (c *Client) listForeign(
 		if k.Name == "" {
 			request = request.Param("limit", strconv.FormatInt(limit, 10)).Param("continue", next)
 		}
-		raw, err := request.Do(ctx).Raw()
+		raw, err := answer(ctx, request)
 		if apierrors.IsResourceExpired(err) && next != "" {
 			limit, next, out = 0, "", nil // it took too long: all at once, then
 			continue

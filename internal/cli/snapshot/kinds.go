@@ -142,11 +142,12 @@ func newReader[T, L any, PT interface {
 			if first {
 				out = nil
 			}
-			out = append(out, items(page.(PL))...)
+			list := items(page.(PL))
+			for i := range list {
+				trim(PT(&list[i])) // at once: managedFields may be larger than all the rest
+			}
+			out = append(out, list...)
 		})
-		for i := range out {
-			trim(PT(&out[i]))
-		}
 		*at(into) = out
 		return err
 	}

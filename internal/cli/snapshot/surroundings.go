@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 
@@ -47,22 +48,6 @@ type Workload struct {
 	Pod                   corev1.PodSpec
 }
 
-// ForeignObject is an object of a kind that is not Berth's.
-type ForeignObject struct {
-	Name string
-	Spec map[string]any
-}
-
-// ForeignKind is a kind of objects of another load balancer, with the versions of its group
-// that may have it, the newest first.
-type ForeignKind struct {
-	Group, Resource string
-	Versions        []string
-}
-
-// Name returns the kind as kubectl takes it.
-func (k ForeignKind) Name() string { return k.Resource + "." + k.Group }
-
 // Surroundings is what there is in a cluster besides what Berth reads itself, as far as it
 // could be read.
 type Surroundings struct {
@@ -71,7 +56,7 @@ type Surroundings struct {
 	Workloads []Workload
 	// Objects are those of foreign kinds, by the name of the kind. A kind that is not
 	// installed has none.
-	Objects map[string][]ForeignObject
+	Objects map[string][]unstructured.Unstructured
 	// Proxy is the configuration of kube-proxy, nil if there is none.
 	Proxy map[string]string
 	// Denied are those of the rights that were asked about that the user does not have.
@@ -82,13 +67,16 @@ type Surroundings struct {
 
 // LookAround says what to read for Surroundings.
 type LookAround struct {
-	Foreign []ForeignKind
+	Foreign []Foreign
 	Rights  []Right
 }
 
 // NewSurroundings returns Surroundings of which nothing has been read and nothing failed.
 func NewSurroundings() *Surroundings {
-	return &Surroundings{Objects: map[string][]ForeignObject{}, unread: map[string]v1alpha1.Unread{}}
+	return &Surroundings{
+		Objects: map[string][]unstructured.Unstructured{},
+		unread:  map[string]v1alpha1.Unread{},
+	}
 }
 
 // SetUnread records that a part could not be read.
@@ -150,9 +138,12 @@ func Look(ctx context.Context, c *Client, what LookAround) *Surroundings {
 		return func() { s.Proxy = data }, err
 	})
 	for _, k := range what.Foreign {
-		part(k.Name(), func() (func(), error) {
-			list, err := c.foreignObjects(ctx, k)
-			return func() { s.Objects[k.Name()] = list }, err
+		part(k.String(), func() (func(), error) {
+			list, _, err := c.foreign(ctx, k, "")
+			if apierrors.IsNotFound(err) {
+				return func() {}, nil // it is not installed
+			}
+			return func() { s.Objects[k.String()] = list }, err
 		})
 	}
 	for _, r := range what.Rights {
@@ -260,35 +251,6 @@ func (c *Client) configMap(ctx context.Context, namespace, name string) (map[str
 	return read.Data, nil
 }
 
-// foreignObjects returns objects of a foreign kind; none if it is not installed.
-func (c *Client) foreignObjects(ctx context.Context, k ForeignKind) ([]ForeignObject, error) {
-	for _, version := range k.Versions {
-		raw, err := c.asJSON(c.byGroup[coreVersion].Get()).
-			AbsPath("/apis", k.Group, version, k.Resource).Do(ctx).Raw()
-		if apierrors.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		var list struct {
-			Items []struct {
-				Metadata metav1.ObjectMeta `json:"metadata"`
-				Spec     map[string]any    `json:"spec"`
-			} `json:"items"`
-		}
-		if err := json.Unmarshal(raw, &list); err != nil {
-			return nil, err
-		}
-		var out []ForeignObject
-		for _, item := range list.Items {
-			out = append(out, ForeignObject{item.Metadata.Name, item.Spec})
-		}
-		return out, nil
-	}
-	return nil, nil
-}
-
 // asJSON has a request of the core's client answered with JSON.
 func (c *Client) asJSON(r *rest.Request) *rest.Request {
 	return r.SetHeader("Accept", runtime.ContentTypeJSON)
@@ -314,9 +276,10 @@ func (c *Client) may(ctx context.Context, r Right) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	raw, err := c.asJSON(c.byGroup[coreVersion].Post()).
+	request := c.asJSON(c.byGroup[coreVersion].Post()).
 		AbsPath("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").
-		SetHeader("Content-Type", runtime.ContentTypeJSON).Body(body).Do(ctx).Raw()
+		SetHeader("Content-Type", runtime.ContentTypeJSON).Body(body)
+	raw, err := answer(ctx, request)
 	if err != nil {
 		return false, err
 	}

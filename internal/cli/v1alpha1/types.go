@@ -41,6 +41,8 @@ var groups = map[string]string{
 	"speaker":          "berth.io",
 	"deployment":       "apps",
 	"daemonset":        "apps",
+
+	"customresourcedefinition": "apiextensions.k8s.io",
 }
 
 // Resource returns the object as -o name has it, such as ipaddresspool.berth.io/lan.

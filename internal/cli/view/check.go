@@ -49,6 +49,7 @@ var checkLinks = map[string]string{
 	"Controller":        "troubleshooting.md#a-pod-that-is-not-ready",
 	"SpeakerPods":       "troubleshooting.md#a-pod-that-is-not-ready",
 	"Versions":          "troubleshooting.md#versions-and-settings-that-differ",
+	"Definitions":       "troubleshooting.md#definitions-of-an-earlier-version",
 	"Settings":          "troubleshooting.md#versions-and-settings-that-differ",
 	"Speakers":          "troubleshooting.md#a-speaker-object-that-looks-wrong",
 	"Members":           "troubleshooting.md#speakers-that-do-not-see-each-other",
@@ -142,7 +143,8 @@ func (c checker) before() []v1alpha1.CheckGroup {
 func (c checker) installed() []v1alpha1.CheckGroup {
 	return []v1alpha1.CheckGroup{
 		group("Kubernetes", c.version(), c.readRights()),
-		group("Installation", c.podSecurity(), c.controller(), c.speakerPods(), c.versions(), c.settings()),
+		group("Installation", c.podSecurity(), c.controller(), c.speakerPods(), c.versions(), c.definitions(),
+			c.settings()),
 		group("Other load balancers", append(c.otherLoadBalancers(), c.otherBGP())...),
 		group("Nodes", c.excludeLabel(), c.serviceProxy()),
 		group("Speakers", c.speakersWork(), c.members(), c.links(), c.clocks()),

@@ -68,6 +68,12 @@ func (c checker) versions() v1alpha1.Check {
 	}
 }
 
+// definitions looks whether the controller has found a definition of a kind that is older than it.
+func (c checker) definitions() v1alpha1.Check {
+	return c.judged("Definitions", c.definitionProblems(), "Whether CustomResourceDefinitions are outdated",
+		"No CustomResourceDefinition is reported to be outdated", snapshot.ConfigKinds...)
+}
+
 func (c checker) settings() v1alpha1.Check {
 	const name = "Settings"
 	profiles := map[string]bool{}

@@ -345,7 +345,7 @@ func TestWithoutANode(t *testing.T) {
 			},
 			[]snapshot.Kind{snapshot.EndpointSlices},
 			"192.0.2.1 Unknown who would answer is not known\nWho would take over is not known: not all of " +
-				"endpointslices.discovery.k8s.io could be read.",
+				"endpointslices.discovery.k8s.io (Failed) could be read.",
 		},
 		{
 			"the speakers could not be read",
@@ -440,7 +440,7 @@ func TestStripsOfPools(t *testing.T) {
 			"the configuration could not be read",
 			func(*town) {},
 			[]snapshot.Kind{snapshot.BGPPeers},
-			"Which addresses are of the pool is not known: bgppeers.berth.io could not be read.",
+			"Which addresses are of the pool is not known: bgppeers.berth.io (Failed) could not be read.",
 		},
 	} {
 		t.Run(test.story, func(t *testing.T) {

@@ -152,12 +152,16 @@ func (f *Facts) setConfig(c *config.Config, problems []config.Problem) {
 	}, f.Taken)
 }
 
-// missing names those of the kinds of which not all objects could be read, "" for none.
+// missing names those of the kinds of which not all objects could be read, and why, "" for none.
 func (f *Facts) missing(kinds ...snapshot.Kind) string {
+	reasons := map[string]string{}
+	for _, u := range f.Unread() {
+		reasons[u.Kind] = " (" + u.Reason + ")"
+	}
 	var out []string
 	for _, k := range kinds {
 		if !f.Has(k) {
-			out = append(out, k.Name)
+			out = append(out, k.Name+reasons[k.Name])
 		}
 	}
 	return strings.Join(out, ", ")

@@ -11,7 +11,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/berth-lb/berth/api/v1beta1"
@@ -45,6 +44,15 @@ type Change struct {
 	Said v1alpha1.Plan
 }
 
+// Plannable returns an error if it cannot be said what becomes of the cluster: not all that decides could be
+// read.
+func (f *Facts) Plannable() error {
+	if f.planned == nil {
+		return fmt.Errorf("what becomes of the cluster cannot be computed: %s", f.notPlanned)
+	}
+	return nil
+}
+
 // Plan says what becomes of the cluster by a change: what its controller and its speakers
 // come to by the change, compared with what they come to without it. It uses up what f knows
 // of the controller's decisions: nothing else is to be asked of f then.
@@ -53,8 +61,8 @@ func (f *Facts) Plan(c Change) (v1alpha1.Plan, error) {
 	out.TypeMeta = v1alpha1.TypeMeta("Plan")
 	out.Unread = f.Unread()
 	out.Remarks = append(f.listMeta().Remarks, out.Remarks...)
-	if f.planned == nil {
-		return out, fmt.Errorf("what becomes of the cluster cannot be computed: %s", f.notPlanned)
+	if err := f.Plannable(); err != nil {
+		return out, err
 	}
 	changed := f.With(c.After)
 	p := planning{Facts: f, change: c, out: &out}
@@ -260,30 +268,6 @@ func (p *planning) invalid() {
 		}
 	}
 	slices.Sort(p.out.Unknown)
-}
-
-// conditions returns the conditions of the configuration objects.
-func (p *planning) conditions() map[v1alpha1.Ref][]metav1.Condition {
-	out := map[v1alpha1.Ref][]metav1.Condition{}
-	for _, o := range p.Pools {
-		out[poolRef(o.Name)] = o.Status.Conditions
-	}
-	for _, o := range p.L2Advertisements {
-		out[v1alpha1.Ref{Kind: "l2advertisement", Name: o.Name}] = o.Status.Conditions
-	}
-	for _, o := range p.BGPAdvertisements {
-		out[v1alpha1.Ref{Kind: "bgpadvertisement", Name: o.Name}] = o.Status.Conditions
-	}
-	for _, o := range p.BGPPeers {
-		out[v1alpha1.Ref{Kind: "bgppeer", Name: o.Name}] = o.Status.Conditions
-	}
-	for _, o := range p.BFDProfiles {
-		out[v1alpha1.Ref{Kind: "bfdprofile", Name: o.Name}] = o.Status.Conditions
-	}
-	for _, o := range p.Communities {
-		out[v1alpha1.Ref{Kind: "community", Name: o.Name}] = o.Status.Conditions
-	}
-	return out
 }
 
 // containsAll reports whether all words of some are among all.

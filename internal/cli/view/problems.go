@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/cli/snapshot"
 	"github.com/berth-lb/berth/internal/cli/v1alpha1"
 	"github.com/berth-lb/berth/pkg/config"
 )
@@ -73,6 +74,63 @@ func (f *Facts) configProblems() []v1alpha1.Problem {
 	}
 	for _, o := range f.Communities {
 		look(config.KindCommunity, "community", o.ObjectMeta, o.Status.Conditions)
+	}
+	return out
+}
+
+// conditions returns the conditions of the configuration objects.
+func (f *Facts) conditions() map[v1alpha1.Ref][]metav1.Condition {
+	out := map[v1alpha1.Ref][]metav1.Condition{}
+	for _, o := range f.Pools {
+		out[poolRef(o.Name)] = o.Status.Conditions
+	}
+	for _, o := range f.L2Advertisements {
+		out[v1alpha1.Ref{Kind: "l2advertisement", Name: o.Name}] = o.Status.Conditions
+	}
+	for _, o := range f.BGPAdvertisements {
+		out[v1alpha1.Ref{Kind: "bgpadvertisement", Name: o.Name}] = o.Status.Conditions
+	}
+	for _, o := range f.BGPPeers {
+		out[v1alpha1.Ref{Kind: "bgppeer", Name: o.Name}] = o.Status.Conditions
+	}
+	for _, o := range f.BFDProfiles {
+		out[v1alpha1.Ref{Kind: "bfdprofile", Name: o.Name}] = o.Status.Conditions
+	}
+	for _, o := range f.Communities {
+		out[v1alpha1.Ref{Kind: "community", Name: o.Name}] = o.Status.Conditions
+	}
+	return out
+}
+
+// applyDefinitions is the command that brings the definitions of Berth's kinds up to date.
+const applyDefinitions = "kubectl apply --server-side --force-conflicts -k manifests/crds"
+
+// definitionsOf are the names of the definitions of kinds.
+var definitionsOf = map[string]string{
+	"ipaddresspool":    snapshot.Pools.Name,
+	"l2advertisement":  snapshot.L2Advertisements.Name,
+	"bgpadvertisement": snapshot.BGPAdvertisements.Name,
+	"bgppeer":          snapshot.BGPPeers.Name,
+	"bfdprofile":       snapshot.BFDProfiles.Name,
+	"community":        snapshot.Communities.Name,
+}
+
+// definitionProblems returns the definitions that are older than the controller, as objects of
+// these kinds say.
+func (f *Facts) definitionProblems() []v1alpha1.Problem {
+	messages := map[string]string{}
+	for ref, conditions := range f.conditions() {
+		if meta.IsStatusConditionTrue(conditions, v1beta1.ConditionCRDOutdated) {
+			outdated := meta.FindStatusCondition(conditions, v1beta1.ConditionCRDOutdated)
+			name := definitionsOf[ref.Kind]
+			messages[name] = max(messages[name], outdated.Message) // each object of a kind has the same
+		}
+	}
+	var out []v1alpha1.Problem
+	for _, name := range sortedKeys(messages) {
+		ref := v1alpha1.Ref{Kind: "customresourcedefinition", Name: name}
+		out = append(out, problem(v1alpha1.Warning, ref, string(v1beta1.ReasonCRDOutdated), messages[name],
+			applyDefinitions))
 	}
 	return out
 }

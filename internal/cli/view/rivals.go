@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/berth-lb/berth/internal/cli/snapshot"
 	"github.com/berth-lb/berth/internal/cli/v1alpha1"
@@ -13,40 +14,46 @@ import (
 
 // Kinds of other load balancers whose objects say that they assign or announce addresses.
 var (
-	ciliumPools = snapshot.ForeignKind{
+	ciliumPools = snapshot.Foreign{
 		Group:    "cilium.io",
 		Resource: "ciliumloadbalancerippools",
+		Kind:     "CiliumLoadBalancerIPPool",
 		Versions: []string{"v2", "v2alpha1"},
 	}
-	ciliumL2 = snapshot.ForeignKind{
+	ciliumL2 = snapshot.Foreign{
 		Group:    "cilium.io",
 		Resource: "ciliuml2announcementpolicies",
+		Kind:     "CiliumL2AnnouncementPolicy",
 		Versions: []string{"v2", "v2alpha1"},
 	}
-	ciliumBGP = snapshot.ForeignKind{
+	ciliumBGP = snapshot.Foreign{
 		Group:    "cilium.io",
 		Resource: "ciliumbgpclusterconfigs",
+		Kind:     "CiliumBGPClusterConfig",
 		Versions: []string{"v2", "v2alpha1"},
 	}
-	calicoPools = snapshot.ForeignKind{
+	calicoPools = snapshot.Foreign{
 		Group:    "crd.projectcalico.org",
 		Resource: "ippools",
+		Kind:     "IPPool",
 		Versions: []string{"v1"},
 	}
-	calicoBGP = snapshot.ForeignKind{
+	calicoBGP = snapshot.Foreign{
 		Group:    "crd.projectcalico.org",
 		Resource: "bgpconfigurations",
+		Kind:     "BGPConfiguration",
 		Versions: []string{"v1"},
 	}
-	calicoFelix = snapshot.ForeignKind{
+	calicoFelix = snapshot.Foreign{
 		Group:    "crd.projectcalico.org",
 		Resource: "felixconfigurations",
+		Kind:     "FelixConfiguration",
 		Versions: []string{"v1"},
 	}
 )
 
 // foreignKinds are all of them.
-var foreignKinds = []snapshot.ForeignKind{
+var foreignKinds = []snapshot.Foreign{
 	ciliumPools, ciliumL2, ciliumBGP, calicoPools, calicoBGP, calicoFelix,
 }
 
@@ -217,8 +224,8 @@ func (c checker) otherLoadBalancers() []v1alpha1.Check {
 	out = append(out, c.announcingCNIs()...)
 	parts := []string{snapshot.PartDaemonSets, snapshot.PartDeployments, snapshot.PartSystemPods}
 	for _, k := range foreignKinds {
-		if k.Name() != ciliumBGP.Name() {
-			parts = append(parts, k.Name())
+		if k.String() != ciliumBGP.String() {
+			parts = append(parts, k.String())
 		}
 	}
 	if unknown, missing := c.unseen(name, "Whether another load balancer is at work", nil,
@@ -239,32 +246,39 @@ func (c checker) tellBeside(other string) string {
 	return fmt.Sprintf("%s is at work, and Berth handles loadBalancerClass %s only", other, c.Settings.Class)
 }
 
+// specOf returns spec of an object, nil if it has none.
+func specOf(o unstructured.Unstructured) map[string]any {
+	spec, _ := o.Object["spec"].(map[string]any)
+	return spec
+}
+
 // announcingCNIs returns a check for each network plugin that assigns or answers for
 // addresses of Services.
 func (c checker) announcingCNIs() []v1alpha1.Check {
 	var cilium, calico []string
-	for _, o := range c.around.Objects[ciliumPools.Name()] {
-		if disabled, _ := o.Spec["disabled"].(bool); !disabled {
-			cilium = append(cilium, "ciliumloadbalancerippool "+o.Name+": assigns addresses")
+	for _, o := range c.around.Objects[ciliumPools.String()] {
+		if disabled, _ := specOf(o)["disabled"].(bool); !disabled {
+			cilium = append(cilium, "ciliumloadbalancerippool "+o.GetName()+": assigns addresses")
 		}
 	}
-	for _, o := range c.around.Objects[ciliumL2.Name()] {
-		cilium = append(cilium, "ciliuml2announcementpolicy "+o.Name+": answers ARP and NDP")
+	for _, o := range c.around.Objects[ciliumL2.String()] {
+		cilium = append(cilium, "ciliuml2announcementpolicy "+o.GetName()+": answers ARP and NDP")
 	}
-	for _, o := range c.around.Objects[calicoPools.Name()] {
-		uses, _ := o.Spec["allowedUses"].([]any)
+	for _, o := range c.around.Objects[calicoPools.String()] {
+		uses, _ := specOf(o)["allowedUses"].([]any)
 		if slices.Contains(uses, any("LoadBalancer")) {
-			calico = append(calico, "ippool "+o.Name+": assigns addresses")
+			calico = append(calico, "ippool "+o.GetName()+": assigns addresses")
 		}
 	}
-	for _, o := range c.around.Objects[calicoBGP.Name()] {
-		if ranges, _ := o.Spec["serviceLoadBalancerIPs"].([]any); len(ranges) > 0 {
-			calico = append(calico, "bgpconfiguration "+o.Name+": announces addresses by BGP")
+	for _, o := range c.around.Objects[calicoBGP.String()] {
+		if ranges, _ := specOf(o)["serviceLoadBalancerIPs"].([]any); len(ranges) > 0 {
+			calico = append(calico, "bgpconfiguration "+o.GetName()+": announces addresses by BGP")
 		}
 	}
-	for _, o := range c.around.Objects[calicoFelix.Name()] {
-		if mode, _ := o.Spec["localSubnetL2Reachability"].(string); strings.Contains(mode, "LoadBalancer") {
-			calico = append(calico, "felixconfiguration "+o.Name+": answers ARP and NDP")
+	for _, o := range c.around.Objects[calicoFelix.String()] {
+		mode, _ := specOf(o)["localSubnetL2Reachability"].(string)
+		if strings.Contains(mode, "LoadBalancer") {
+			calico = append(calico, "felixconfiguration "+o.GetName()+": answers ARP and NDP")
 		}
 	}
 	var out []v1alpha1.Check
@@ -299,8 +313,8 @@ func (c checker) otherBGP() v1alpha1.Check {
 			found = append(found, tell(w)+": kube-router")
 		}
 	}
-	for _, o := range c.around.Objects[ciliumBGP.Name()] {
-		found = append(found, "ciliumbgpclusterconfig "+o.Name+": Cilium")
+	for _, o := range c.around.Objects[ciliumBGP.String()] {
+		found = append(found, "ciliumbgpclusterconfig "+o.GetName()+": Cilium")
 	}
 	if len(found) > 0 {
 		state, use := v1alpha1.CheckInfo, "which matters once Berth has BGPPeers"
@@ -311,7 +325,7 @@ func (c checker) otherBGP() v1alpha1.Check {
 		return newCheck(name, state, "The network plugin may speak BGP from the nodes, "+use, found...)
 	}
 	if unknown, missing := c.unseen(name, "What else speaks BGP on the nodes", nil,
-		snapshot.PartDaemonSets, ciliumBGP.Name()); missing {
+		snapshot.PartDaemonSets, ciliumBGP.String()); missing {
 		return unknown
 	}
 	return newCheck(name, v1alpha1.CheckOK, "No network plugin is seen to speak BGP from the nodes")

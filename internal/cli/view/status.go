@@ -46,7 +46,7 @@ func (f *Facts) Status(context string) v1alpha1.Status {
 			"The API server knows none of Berth's kinds.", "kubectl apply -k manifests/base"))
 		return out
 	}
-	problems := f.configProblems()
+	problems := append(f.configProblems(), f.definitionProblems()...)
 	problems = append(problems, f.addController(&out)...)
 	problems = append(problems, f.addSpeakers(&out)...)
 	problems = append(problems, f.addServices(&out)...)
