@@ -18,7 +18,7 @@ func TestSelection(t *testing.T) {
 		rolling  = "rolling update with externalTrafficPolicy=Cluster"
 		health   = "only target nodes with endpoints"
 		ranges   = "only allow access from service loadbalancer source ranges"
-		fromPods = "LoadBalancer] [Slow] should work from pods"
+		fromPods = "should work from pods"
 		cleanup  = "handle load balancer cleanup finalizer for service"
 	)
 	for _, test := range []struct {
