@@ -30,6 +30,7 @@ var imports = []struct{ file, from, refused string }{
 	{"kube-vip", "kube-vip", ""},
 	{"kube-vip-bare", "kube-vip", ""},
 	{"cilium", "cilium", ""},
+	{"take-over", "metallb", ""},
 }
 
 // imported returns the manifests that come of an import.

@@ -3,7 +3,6 @@ package suite
 import (
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -235,38 +234,4 @@ func TestTakeOver(t *testing.T) {
 	m.adopted(t)
 	time.Sleep(3 * time.Second) // hosts verify what they know
 	m.lost(t, "the other is back, and Berth announces no more")
-}
-
-// TestTakeOverInstalling: the same where Berth is installed beside the other, and removed again.
-func TestTakeOverInstalling(t *testing.T) {
-	fullOnly(t, "a cluster of its own; TestTakeOver shows the moments at which addresses change hands")
-	useBareLab(t, "other", lab.Options{})
-	m := underAnother(t)
-
-	install(t)
-	whole(t)
-	configure(t, migrationPool())
-	owners := m.owned(t)
-	m.adopted(t)
-	m.beside(t, owners)
-	m.lost(t, "Berth is installed beside the other")
-
-	m.end(t)
-	m.over(t)
-	m.lost(t, "the other is removed")
-
-	m.start(t)
-	m.sentTo(t, "the other's nodes", m.nodes)
-	kubectl(t, "delete", "-k", filepath.Join(root, "manifests", "base"))
-	m.adopted(t)
-	m.lost(t, "the other is back, and Berth is removed")
-}
-
-// configure applies manifests that go with Berth when it is removed.
-func configure(t *testing.T, manifest string) {
-	t.Helper()
-	_, err := cluster.API().KubectlInput(t.Context(), strings.NewReader(manifest), "apply", "-f", "-")
-	if err != nil {
-		t.Fatal(err)
-	}
 }

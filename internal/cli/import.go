@@ -21,6 +21,7 @@ type importFlags struct {
 	from, namespace          string
 	files                    []string
 	recursive, local, report bool
+	takeOver                 bool
 }
 
 func (o *options) importCommand() *cobra.Command {
@@ -37,12 +38,18 @@ func (o *options) importCommand() *cobra.Command {
 			"same, what has to be done by hand, and whether any Service would get another address. The " +
 			"last is decided by the controller's own code on a snapshot in which the manifests are " +
 			"applied.\n\n" +
+			"With --take-over it prints the steps from the other load balancer to Berth instead, in " +
+			"which no packet is lost: which of them the cluster shows as done, which is next and with " +
+			"which commands, what is in its way, and how to go back. Ask again after each.\n\n" +
 			"It changes nothing. Manifests go to stdout, the report to stderr.\n\n" +
 			"Exit codes: 0 all of it carries over and no Service changes, 1 something does not, a Service " +
-			"would change or that is not known, 2 an error.",
+			"would change or that is not known, 2 an error. With --take-over: 0 all steps are done, 1 one " +
+			"is not, 2 an error.",
 		Example: "  # See what would become of MetalLB's configuration\n" +
 			"  kubectl berth import --from metallb --report\n\n" +
 			"  # Apply it\n  kubectl berth import --from metallb | kubectl apply -f -\n\n" +
+			"  # See which step of leaving MetalLB is next\n" +
+			"  kubectl berth import --from metallb --take-over\n\n" +
 			"  # From files, without a cluster\n  kubectl berth import --from cilium -f pools.yaml --local",
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -50,6 +57,11 @@ func (o *options) importCommand() *cobra.Command {
 			source, err := importing.SourceOf(asked.from)
 			if err != nil {
 				return err
+			}
+			if asked.takeOver {
+				if err := source.CanTakeOver(); err != nil {
+					return err
+				}
 			}
 			return o.runImport(cmd.Context(), source, asked)
 		},
@@ -65,6 +77,11 @@ func (o *options) importCommand() *cobra.Command {
 	flags.StringVar(&asked.namespace, "source-namespace", "",
 		"Namespace in which the other load balancer runs; by default the one in which it usually does.")
 	flags.BoolVar(&asked.report, "report", false, "Print the report alone, to stdout.")
+	flags.BoolVar(&asked.takeOver, "take-over", false,
+		"Print the steps from the other load balancer to Berth, and which of them are done.")
+	for _, other := range []string{"filename", "local", "report"} {
+		cmd.MarkFlagsMutuallyExclusive("take-over", other)
+	}
 	_ = cmd.MarkFlagRequired("from")
 	_ = cmd.MarkFlagFilename("filename", "yaml", "yml", "json")
 	_ = cmd.RegisterFlagCompletionFunc("from",
@@ -96,7 +113,7 @@ func (o *options) runImport(ctx context.Context, source importing.Source, asked 
 		Services:  s.Services,
 		Nodes:     s.Nodes,
 	})
-	if len(result.Found) == 0 {
+	if len(result.Found) == 0 && (!asked.takeOver || len(failed(unread)) > 0) {
 		return nothingFound(source, unread)
 	}
 	services, err := result.Check(s, source)
@@ -117,8 +134,24 @@ func (o *options) runImport(ctx context.Context, source importing.Source, asked 
 		Unread:    append(unread, failed(s.Unread())...),
 	}
 
+	if asked.takeOver {
+		out.Steps = importing.TakeOver{
+			Source:    source,
+			Namespace: asked.namespace,
+			Objects:   objects,
+			Unread:    unread,
+			Result:    result,
+			Services:  services,
+			Cluster:   s,
+		}.Steps()
+	}
+
 	if err := o.printImport(out, result, source, asked); err != nil {
 		return err
+	}
+	if asked.takeOver {
+		notDone := func(s v1alpha1.ImportStep) bool { return s.State != v1alpha1.ImportStepDone }
+		return outcome(slices.ContainsFunc(out.Steps, notDone))
 	}
 	doesNotCarry := func(r v1alpha1.ImportRemark) bool { return !r.Reason.Carries() }
 	return outcome(services.Verdict != importing.Unchanged || len(out.Unread) > 0 ||
@@ -191,7 +224,11 @@ func (o *options) readFiles(asked importFlags) ([]unstructured.Unstructured, err
 func (o *options) importSnapshot(
 	ctx context.Context, objects []unstructured.Unstructured, asked importFlags,
 ) (*snapshot.Snapshot, error) {
-	request := o.request(importing.Kinds)
+	kinds := importing.Kinds
+	if asked.takeOver {
+		kinds = importing.TakeOverKinds
+	}
+	request := o.request(kinds)
 	if asked.local {
 		return importing.Local(objects, request, o.now())
 	}
@@ -221,6 +258,9 @@ func (o *options) printImport(
 			names = append(names, v1alpha1.Ref{Kind: strings.ToLower(kind), Name: name}.Resource())
 		}
 		return o.output.Object(o.streams.Out, i, names)
+	}
+	if asked.takeOver {
+		return output.TakeOver(o.streams.Out, i, source.Title, o.output.Style(o.streams.Out))
 	}
 	report := o.streams.ErrOut
 	if asked.report {

@@ -37,6 +37,7 @@ func TestImportStories(t *testing.T) {
 		{"import-kube-vip-bare", "kube-vip-bare", "--from kube-vip", ExitOK},
 		{"import-cilium", "cilium", "--from cilium", ExitProblems},
 		{"import-report", "metallb-minikube", "--from metallb --report", ExitOK},
+		{"import-take-over", "take-over", "--from metallb --take-over", ExitProblems},
 	} {
 		t.Run(story.name, func(t *testing.T) {
 			got := run(t, importFrom(t, story.file).Start(t),
@@ -100,6 +101,40 @@ func TestImportIsAContract(t *testing.T) {
 	}
 }
 
+// TestTakeOverIsAContract: the steps are in the object that -o prints. When nothing of the other is
+// left and Berth has its addresses, they are done.
+func TestTakeOverIsAContract(t *testing.T) {
+	steps := func(s *clitest.Server, code int) []v1alpha1.ImportStep {
+		t.Helper()
+		var out v1alpha1.Import
+		got := run(t, s.Start(t), "import", "--from", "metallb", "--take-over", "-o", "json")
+		if err := json.Unmarshal([]byte(got.out), &out); err != nil || got.code != code {
+			t.Fatalf("exit code %d, %v: %s", got.code, err, got.err)
+		}
+		return out.Steps
+	}
+	begun := steps(importFrom(t, "take-over"), ExitProblems)
+	if len(begun) != 11 || begun[0].State != v1alpha1.ImportStepDone ||
+		begun[1].Name != "Configured" || begun[1].State != v1alpha1.ImportStepNext ||
+		begun[2].State != v1alpha1.ImportStepLater || len(begun[1].Back) == 0 {
+		t.Errorf("begun are %+v", begun)
+	}
+
+	for _, s := range steps(shop(t), ExitProblems) {
+		if s.Name == "Removed" && s.State != v1alpha1.ImportStepDone {
+			t.Errorf("nothing of MetalLB is there, and %+v", s)
+		}
+	}
+
+	refused := importFrom(t, "take-over")
+	refused.Forbidden["daemonsets"] = true
+	for _, s := range steps(refused, ExitProblems) {
+		if s.Name == "SpeakersEnded" && s.State != v1alpha1.ImportStepUnknown {
+			t.Errorf("DaemonSets may not be read, and %+v", s)
+		}
+	}
+}
+
 // TestImportSaysWhatItCouldNotRead, and does not take it for nothing.
 func TestImportSaysWhatItCouldNotRead(t *testing.T) {
 	server := importFrom(t, "metallb-minikube")
@@ -144,6 +179,8 @@ func TestImportErrors(t *testing.T) {
 		{config, "--from keepalived", "use one of metallb, openelb, purelb, kube-vip, cilium"},
 		{config, "--from cilium", "nothing of Cilium was found"},
 		{config, "--from metallb --local", "--local needs -f"},
+		{config, "--from cilium --take-over", "--take-over is not for Cilium: its agents"},
+		{config, "--from metallb --take-over --report", "none of the others can be"},
 		{config, "--from metallb -f " + bad, "-f:"},
 		{config, "--from metallb -f testdata/import/none.yaml", "does not exist"},
 		{refused.Start(t), "--from metallb", "nothing of MetalLB could be read: "},

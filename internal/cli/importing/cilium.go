@@ -56,9 +56,10 @@ var cilium = Source{
 		both(custom(ciliumGroup, false, "v2", "CiliumBGPClusterConfig", "CiliumBGPPeerConfig",
 			"CiliumBGPAdvertisement", "CiliumBGPNodeConfigOverride"), "v2alpha1"),
 	),
-	convert: func(c *conversion) { (&ciliumConversion{conversion: c}).convert() },
-	service: ciliumAsks.service,
-	classes: []string{"", "io.cilium/bgp-control-plane", "io.cilium/l2-announcer"},
+	convert:    func(c *conversion) { (&ciliumConversion{conversion: c}).convert() },
+	service:    ciliumAsks.service,
+	classes:    []string{"", "io.cilium/bgp-control-plane", "io.cilium/l2-announcer"},
+	noTakeOver: "its agents, which announce, also carry the traffic, and go on. See docs/install.md.",
 }
 
 // both returns kinds that may be of one more version.

@@ -44,6 +44,8 @@ type Source struct {
 	classes []string
 	// marks is an annotation without which it does not handle a Service, "" for none.
 	marks string
+	// noTakeOver says why there are no steps of a take-over from it, "" if there are.
+	noTakeOver string
 }
 
 // Sources are all that can be imported from.

@@ -58,6 +58,8 @@ var kubeVIP = Source{
 	convert: func(c *conversion) { (&kubeVIPConversion{conversion: c}).convert() },
 	service: kubeVIPAsks.service,
 	classes: []string{"", "kube-vip.io/kube-vip-class"},
+	noTakeOver: "it has the addresses on interfaces of the nodes, and may hold that of the control plane. " +
+		"See docs/install.md.",
 }
 
 // kubeVIPConversion converts what kube-vip and its cloud provider are configured with.

@@ -41,6 +41,8 @@ var openELB = Source{
 	service:   openELBAsks.service,
 	classes:   []string{"", "lb.kubesphere.io/openelb"},
 	marks:     openELBMark,
+	noTakeOver: "the command does not know how its programs are started and ended. " +
+		"Berth announces beside it all the same: see docs/install.md.",
 }
 
 // openELBConversion converts OpenELB's objects.

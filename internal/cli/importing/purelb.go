@@ -72,6 +72,8 @@ var pureLB = Source{
 	convert: func(c *conversion) { (&pureLBConversion{conversion: c}).convert() },
 	service: pureLBAsks.service,
 	classes: []string{"", "purelb.io/purelb"},
+	noTakeOver: "it has the addresses on interfaces of the nodes, which keep them until it is ended. " +
+		"See docs/install.md.",
 }
 
 // pureLBConversion converts PureLB's objects.

@@ -17,7 +17,9 @@ type Import struct {
 	Remarks []ImportRemark `json:"remarks"`
 	// Services says whether any would get another address.
 	Services ImportServices `json:"services"`
-	Unread   []Unread       `json:"unread,omitempty"`
+	// Steps are those of --take-over, in their order; none without it.
+	Steps  []ImportStep `json:"steps,omitempty"`
+	Unread []Unread     `json:"unread,omitempty"`
 }
 
 // ImportCount is how many objects of a kind there are.
@@ -87,4 +89,36 @@ type ImportChange struct {
 	Message string `json:"message,omitempty"`
 	// When says on what it depends: "" for the manifests alone.
 	When string `json:"when,omitempty"`
+}
+
+// ImportStepState is how far a step is.
+type ImportStepState string
+
+// The states of steps.
+const (
+	// ImportStepDone: the cluster shows that it is done.
+	ImportStepDone ImportStepState = "Done"
+	// ImportStepNext: it is to be done now, or its outcome to be waited for.
+	ImportStepNext ImportStepState = "Next"
+	// ImportStepBlocked: it would be next, and something is in the way.
+	ImportStepBlocked ImportStepState = "Blocked"
+	// ImportStepLater: another comes before it.
+	ImportStepLater ImportStepState = "Later"
+	// ImportStepUnknown: what would show whether it is done could not be read.
+	ImportStepUnknown ImportStepState = "Unknown"
+)
+
+// ImportStep is one step from the other load balancer to Berth.
+type ImportStep struct {
+	// Name is the word for the step, the same in all versions.
+	Name  string          `json:"name"`
+	State ImportStepState `json:"state"`
+	// Message says what the step is and, in one line, what was seen.
+	Message string `json:"message"`
+	// Details are what is in the way or not there yet; of many the first few.
+	Details []string `json:"details,omitempty"`
+	// Commands are what to type, one after the other.
+	Commands []string `json:"commands,omitempty"`
+	// Back are the commands that undo the step.
+	Back []string `json:"back,omitempty"`
 }
