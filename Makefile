@@ -75,7 +75,7 @@ fuzz: ## Fuzz every parser of foreign input, FUZZ=10s each.
 bench: ## Run the benchmarks and print their figures.
 	go test -run '^$$' -bench . -benchmem ./...
 
-dashboard-shots: ## Have Chromium draw the dashboard's pages into dist/shots, to look at; needs Debian's chromium.
+dashboard-shots: deps ## Have Chromium draw the dashboard's pages into dist/shots, to look at.
 	mkdir -p dist/shots
 	BERTH_SHOTS=$(CURDIR)/dist/shots go test -count=1 -v -run TestShots ./internal/cli/dashboard
 

@@ -55,6 +55,38 @@ type rack struct {
 	name func(string) string
 }
 
+// lan is the range of the pool that most Services take addresses from. It has as many as there are Services.
+func (r rack) lan() v1beta1.AddressRange {
+	if r.services > 120 {
+		return "192.0.0.0-192.0.255.255"
+	}
+	return "192.0.2.64-192.0.2.191"
+}
+
+// room is how many addresses the pool has that can be assigned.
+func (r rack) room() int64 {
+	if r.services > 120 {
+		return 65530
+	}
+	return 122
+}
+
+// mask is the length of the prefix of the LAN.
+func (r rack) mask() string {
+	if r.services > 120 {
+		return "/16"
+	}
+	return "/24"
+}
+
+// address is that of a Service.
+func (r rack) address(i int) string {
+	if r.services > 120 {
+		return fmt.Sprintf("192.0.%d.%d", 4+i/256, i%256)
+	}
+	return fmt.Sprintf("192.0.2.%d", 64+i)
+}
+
 func (r rack) called(format string, values ...any) string {
 	name := fmt.Sprintf(format, values...)
 	if r.name != nil {
@@ -94,10 +126,10 @@ func (r rack) accepted() []metav1.Condition {
 // objects returns all of them.
 func (r rack) objects() []client.Object {
 	lan := &v1beta1.IPAddressPool{ObjectMeta: r.meta(r.called("lan"))}
-	lan.Spec.Addresses = []v1beta1.AddressRange{"192.0.2.64-192.0.2.191"}
+	lan.Spec.Addresses = []v1beta1.AddressRange{r.lan()}
 	lan.Spec.Exclude = []v1beta1.ExcludedRange{"192.0.2.128-192.0.2.131"}
 	lan.Status.Assigned, lan.Status.AssignedIPv4 = int64(r.services), int64(r.services)
-	lan.Status.AvailableIPv4 = 122 - int64(r.services)
+	lan.Status.AvailableIPv4 = r.room() - int64(r.services)
 	lan.Status.RestingIPv4, lan.Status.ExcludedIPv4 = 2, 4
 	dmz := &v1beta1.IPAddressPool{ObjectMeta: r.meta(r.called("dmz"))}
 	dmz.Spec.Addresses = []v1beta1.AddressRange{"198.51.100.0/30"}
@@ -125,7 +157,7 @@ func (r rack) objects() []client.Object {
 		out = append(out, r.node(i)...)
 	}
 	for i := range r.services {
-		out = append(out, r.service(i, fmt.Sprintf("192.0.2.%d", 64+i), lan.Name)...)
+		out = append(out, r.service(i, r.address(i), lan.Name)...)
 	}
 	for i := range 4 {
 		out = append(out, r.service(1000+i, fmt.Sprintf("198.51.100.%d", i), dmz.Name)...)
@@ -157,14 +189,14 @@ func (r rack) node(i int) []client.Object {
 		Name:       "eth0",
 		MACAddress: fmt.Sprintf("02:00:00:00:00:%02x", i+1),
 		Up:         true,
-		Prefixes:   []string{own + "/24"},
+		Prefixes:   []string{own + r.mask()},
 	}}
 	for v := range r.services {
 		if r.owner(v) != i {
 			continue
 		}
 		s.Status.Layer2.Announcements = append(s.Status.Layer2.Announcements, v1beta1.Layer2Announcement{
-			Address:    fmt.Sprintf("192.0.2.%d", 64+v),
+			Address:    r.address(v),
 			Services:   []string{r.called("shop") + "/" + r.called("web%02d", v)},
 			Links:      []string{"eth0"},
 			Generation: int64(1 + v%3),

@@ -38,6 +38,12 @@ func TestShots(t *testing.T) {
 		// As it is served, with the style in it.
 		pages[name] = strings.Replace(b.ask(path).Body.String(), served, string(fileHead()), 1)
 	}
+	many := factsOf(t, clitest.New(rack{nodes: 12, services: 5000}.objects()...))
+	crowd := login(t, newServer(many))
+	pages["many-file"] = snapshotOf(t, many)
+	for name, path := range map[string]string{"many-overview": "/", "many-services": "/services"} {
+		pages[name] = strings.Replace(crowd.ask(path).Body.String(), served, string(fileHead()), 1)
+	}
 	for name, text := range pages {
 		page := filepath.Join(t.TempDir(), name+".html")
 		if err := os.WriteFile(page, []byte(text), 0o600); err != nil {
