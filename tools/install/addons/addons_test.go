@@ -11,13 +11,14 @@ import (
 	"testing"
 	"text/template"
 
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
+
+	"github.com/berth-lb/berth/tools/install/generated"
+	"github.com/berth-lb/berth/tools/install/render"
 )
 
 // manifests is the folder of all manifests.
-const manifests = "../../manifests"
+const manifests = "../../../manifests"
 
 // made writes all addons for a test.
 func made(t *testing.T) (dir string) {
@@ -59,12 +60,7 @@ func read(t *testing.T, parts ...string) []byte {
 // base returns the objects of manifests/base.
 func base(t *testing.T) []object {
 	t.Helper()
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).
-		Run(filesys.MakeFsOnDisk(), filepath.Join(manifests, "base"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := built.AsYaml()
+	text, err := render.Kustomization(filepath.Join(manifests, generated.Base))
 	if err != nil {
 		t.Fatal(err)
 	}

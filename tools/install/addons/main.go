@@ -1,7 +1,7 @@
 // Command addons writes what MicroK8s and minikube need to offer Berth as an addon: the files of
 // manifests/addons, and beside them the objects of manifests/base in the form that each wants.
 //
-//	go run . ../../manifests ../../dist/addons
+//	go run ./addons ../../manifests ../../dist/addons
 package main
 
 import (
@@ -9,8 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"github.com/berth-lb/berth/tools/install/generated"
+	"github.com/berth-lb/berth/tools/install/render"
 )
 
 func main() {
@@ -26,12 +26,7 @@ func main() {
 
 // write makes the addons of a folder of manifests in a directory, which is emptied first.
 func write(manifests, dir string) error {
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).
-		Run(filesys.MakeFsOnDisk(), filepath.Join(manifests, "base"))
-	if err != nil {
-		return fmt.Errorf("build %s: %w", filepath.Join(manifests, "base"), err)
-	}
-	base, err := built.AsYaml()
+	base, err := render.Kustomization(filepath.Join(manifests, generated.Base))
 	if err != nil {
 		return err
 	}
