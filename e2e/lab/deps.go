@@ -50,6 +50,7 @@ func Requirements() []Requirement {
 		{"bird2", []string{"bird", "birdc"}, "another router for the tests of BGP and BFD", false, "bird"},
 		{"gobgpd", []string{"gobgpd", "gobgp"}, "one more router for the tests of BGP", false, "gobgpd"},
 		{"prometheus", []string{"prometheus", "promtool"}, "judges alerts and scrapes", false, "prometheus"},
+		{"chromium", []string{"chromium"}, "draws the pages of the dashboard", false, ""},
 		{"jq", []string{"jq"}, "reads JSON", false, ""},
 		{"curl", []string{"curl"}, "fetches pages", false, ""},
 		{"netcat-openbsd", []string{"nc"}, "connects, in pods of Kubernetes' own tests", false, ""},

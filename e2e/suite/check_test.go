@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -91,6 +92,7 @@ func TestCheck(t *testing.T) {
 		t.Fatalf("all is well, and check says (exit code %d):\n%s%s", code, out, problems)
 	}
 	b.says(t, 0, "check --pre", "√ You may create all that manifests/base has")
+	b.showsCheck(t, "check")
 
 	const brokenLong = "ten seconds; a labelled node and another load balancer are found as well"
 	t.Run("a node is labelled", func(t *testing.T) {
@@ -98,6 +100,7 @@ func TestCheck(t *testing.T) {
 		cleanup(t, "label", "node", "node3", label+"-")
 		kubectl(t, "label", "node", "node3", label+"=")
 		b.becomes(t, 0, "Warning ExcludeLabel")
+		b.showsCheck(t, "check --problems")
 	})
 	t.Run("another load balancer", func(t *testing.T) {
 		apply(t, likeMetalLB)
@@ -133,9 +136,37 @@ func TestCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	t.Run("a node is dead", func(t *testing.T) {
+		fullOnly(t, brokenLong)
+		checkDeadNode(t, b, addr)
+	})
 	b.becomes(t, 0)
 	t.Run("what may not be read is not well", func(t *testing.T) { checkLimited(t, b.limited(t)) })
 	t.Run("report", func(t *testing.T) { checkReport(t, b, addr) })
+}
+
+// checkDeadNode takes the power from a node: check names it, and says of no Service that it is not announced
+// once another node has taken the address over.
+func checkDeadNode(t *testing.T, b berth, addr string) {
+	owner := ownedBy(t, addr, cluster.NodeNames()...)
+	node := cluster.Node(owner)
+	if err := node.Crash(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := node.Start(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	dead := regexp.MustCompile(`speaker ` + owner + `: NodeNotReady`)
+	eventually(t, 90*time.Second, "check names the node that is dead, and all Services are announced",
+		func() (bool, string) {
+			lines, text, code := b.notWell(t)
+			named := slices.Contains(lines, "Problem Speakers") && dead.MatchString(text)
+			return named && code == 1 && !slices.Contains(lines, "Problem ServiceAnnounced"), text
+		})
+	b.says(t, 1, "status", owner)
+	b.says(t, 1, "explain node/"+owner, "NodeNotReady")
 }
 
 // checkLimited checks as somebody who may read little: nothing that was not seen is said to be well.

@@ -1,7 +1,9 @@
 package suite
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -231,16 +233,56 @@ subjects: [{kind: ServiceAccount, name: reader, namespace: default}]
 	return reader
 }
 
-// checkReader asks as somebody who may read little.
+// checkReader asks every command as somebody who may read little: each says so, and counts nothing of it.
 func checkReader(t *testing.T, b berth, addr string) {
 	reader := b.limited(t)
 	forbidden := fmt.Sprintf("speakers.berth.io: %s", "Forbidden")
 	reader.says(t, 1, "services", addr, forbidden, "services but those of namespace default")
 	reader.says(t, 0, "pools --pool asked", "asked", forbidden)
-	reader.says(t, 2, "sessions", "could not be read (Forbidden)")
-	reader.says(t, 2, "routes", "could not be read (Forbidden)")
+	for _, list := range []string{"nodes", "sessions", "routes"} {
+		reader.says(t, 2, list, "could not be read (Forbidden)")
+	}
+	reader.says(t, 0, "explain svc/asked", addr, "not known", forbidden)
+	reader.says(t, 0, "version", forbidden)
+	reader.says(t, 2, "plan --delete pool/asked", "cannot be computed: not all of services")
+	reader.says(t, 2, "import --from kube-vip", "configmaps/kubevip: Forbidden", "cannot get resource")
+	reader.says(t, 0, "dashboard --snapshot -", "Not read", "speakers.berth.io: Forbidden", addr)
+	reader.says(t, 1, "check", "? ", "Forbidden")
+	archive := filepath.Join(t.TempDir(), "report.tar.gz")
+	reader.says(t, 0, "report -f "+archive, forbidden, "pods: Forbidden")
+	reader.watches(t, forbidden)
 	out := reader.says(t, 1, "status", "Speakers", "could not be read", forbidden)
 	if strings.Contains(out, "Layer 2") {
 		t.Errorf("what may not be read is counted:\n%s", out)
 	}
+}
+
+// watches fails the test unless watch says what it wants.
+func (b berth) watches(t *testing.T, want string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	host := cluster.Host(lab.HostControlPlane)
+	cmd, err := host.Command(ctx, b.binary, "--kubeconfig", b.kubeconfig, "watch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var seen strings.Builder
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		seen.WriteString(lines.Text() + "\n")
+		if strings.Contains(lines.Text(), want) {
+			cancel()
+			_ = cmd.Wait() // it was killed
+			return
+		}
+	}
+	_ = cmd.Wait() // what it printed is what counts
+	t.Errorf("watch does not say %q:\n%s", want, seen.String())
 }
