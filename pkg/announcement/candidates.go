@@ -109,6 +109,8 @@ func rejected(
 ) v1beta1.Reason {
 	speaker := in.Speakers[n.Name]
 	switch {
+	case speaker.NoLayer2:
+		return v1beta1.ReasonProtocolDisabled
 	case marks.excluded(n):
 		return v1beta1.ReasonNodeExcluded
 	case n.NetworkUnavailable:

@@ -114,6 +114,8 @@ type Speaker struct {
 	// Worked is set when a speaker of this node has been ready, now or at any time
 	// since the Node exists.
 	Worked bool
+	// NoLayer2 is set when its settings turn layer 2 off, NoBGP when they turn BGP off.
+	NoLayer2, NoBGP bool
 	// IgnoresExclude is set when the exclude label means nothing to it, IgnoresCordon
 	// when a cordon does not.
 	IgnoresExclude bool

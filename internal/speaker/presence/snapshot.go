@@ -147,6 +147,7 @@ func Next(prev Snapshot, obs Observations, now time.Time) Snapshot {
 func sameMember(a, b Member) bool {
 	return a.Presence == b.Presence && a.Reason == b.Reason && a.Heard == b.Heard &&
 		a.IgnoresExclude == b.IgnoresExclude && a.IgnoresCordon == b.IgnoresCordon && a.Worked == b.Worked &&
+		a.NoLayer2 == b.NoLayer2 && a.NoBGP == b.NoBGP &&
 		a.Full == b.Full && a.ClaimsUnknown == b.ClaimsUnknown &&
 		slices.Equal(a.SilentLinks, b.SilentLinks) && slices.EqualFunc(a.Links, b.Links, links.Link.Equal)
 }
@@ -209,6 +210,8 @@ func (v view) assess(name string, known believed, now time.Time) (member Member,
 			SilentLinks:    silentLinks(reports),
 			Heard:          m.Alive,
 			Worked:         object.Worked || known.Stage != "" && known.Stage != announcement.StageStarting,
+			NoLayer2:       object.NoLayer2,
+			NoBGP:          object.NoBGP,
 			IgnoresExclude: known.IgnoresExclude,
 			IgnoresCordon:  known.IgnoresCordon,
 			Full:           known.Full,
