@@ -143,30 +143,37 @@ func control(
 		}
 	}
 
-	others := services.NewOthers(with)
-	secret := memberkey.New(with, api, types.NamespacedName{
-		Namespace: s.Kube.Namespace,
-		Name:      s.Kube.MemberSecret,
-	})
-	for _, part := range []manager.Runnable{
-		// On every replica, once the caches are filled.
-		everywhere(func(ctx context.Context) error {
-			return others.Run(ctx, services.OtherThanLoadBalancers(api))
-		}),
-		everywhere(secret.Run),
-		// On the replica that leads.
+	parts := append(onEveryReplica(with, api, s),
 		manager.RunnableFunc(func(ctx context.Context) error {
 			remembered.Leads.Set()
 			return service.Adopt(ctx)
 		}),
 		manager.RunnableFunc(reporter.Run),
 		manager.RunnableFunc(checker.Run),
-	} {
+	)
+	for _, part := range parts {
 		if err := mgr.Add(part); err != nil {
 			return err
 		}
 	}
 	return mgr.Start(ctx)
+}
+
+// onEveryReplica returns the parts that run whether or not this replica leads, once the
+// caches are filled. Without a member Secret nobody keeps one.
+func onEveryReplica(with shared.Shared, api client.WithWatch, s processSettings) []manager.Runnable {
+	others := services.NewOthers(with)
+	out := []manager.Runnable{everywhere(func(ctx context.Context) error {
+		return others.Run(ctx, services.OtherThanLoadBalancers(api))
+	})}
+	if s.Kube.MemberSecret == "" {
+		return out
+	}
+	secret := memberkey.New(with, api, types.NamespacedName{
+		Namespace: s.Kube.Namespace,
+		Name:      s.Kube.MemberSecret,
+	})
+	return append(out, everywhere(secret.Run))
 }
 
 // collectors returns what is measured by this process, besides what libraries measure.

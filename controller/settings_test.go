@@ -56,7 +56,6 @@ func TestBadValuesAreRefusedByName(t *testing.T) {
 		{"log-level", "loud"},
 		{"log-format", "xml"},
 		{"namespace", ""},
-		{"member-secret", ""},
 		{"metrics-bind-address", "9740"},
 		{"metrics-bind-address", ""},
 	} {

@@ -19,7 +19,11 @@ import (
 // address and then looks for the others, so that of any two that start at once, at least
 // one finds the other before it announces anything.
 func (sp *speaker) settle(ctx context.Context) error {
-	for _, known := range []func(context.Context) bool{sp.linksKnown, sp.introduced, sp.takesPart} {
+	steps := []func(context.Context) bool{sp.linksKnown, sp.introduced}
+	if sp.member != nil {
+		steps = append(steps, sp.takesPart)
+	}
+	for _, known := range steps {
 		poll := func(ctx context.Context) (bool, error) { return known(ctx), nil }
 		if err := wait.PollUntilContextCancel(ctx, settleInterval, true, poll); err != nil {
 			return nil // ctx has ended
@@ -36,7 +40,7 @@ func (sp *speaker) settle(ctx context.Context) error {
 		// While others can serve, this node takes nothing that its service proxy would
 		// drop.
 		select {
-		case <-sp.bgp.ProxyReady().C():
+		case <-sp.rules.Written().C():
 		case <-ctx.Done():
 			return nil
 		}
@@ -45,9 +49,18 @@ func (sp *speaker) settle(ctx context.Context) error {
 	sp.tracker.SetStage(announcement.StageReady)
 	sp.ready.Settled().Set()
 	// Until now addresses were reconciled for BGP only, and not on a cordoned node.
-	sp.bgp.ConfigChanged()
+	sp.requeueAll()
 	sp.status.Set()
 	return nil
+}
+
+// requeueAll has every address reconciled, and routes planned when that is done.
+func (sp *speaker) requeueAll() {
+	if sp.bgp == nil {
+		sp.queue.RequeueAll()
+		return
+	}
+	sp.bgp.ConfigChanged()
 }
 
 // settleInterval is how often a starting speaker checks whether it can continue.
@@ -109,7 +122,7 @@ func (sp *speaker) canBeFound(ctx context.Context) bool {
 	}
 	var own v1beta1.Speaker
 	err := sp.live.Get(ctx, types.NamespacedName{Name: sp.settings.Node}, &own)
-	if err == nil && own.Status.MemberAddress == sp.address.String() {
+	if err == nil && (sp.member == nil || own.Status.MemberAddress == sp.member.address.String()) {
 		return true
 	}
 	nodes, err := sp.cluster.Nodes(ctx)
@@ -133,11 +146,15 @@ func (sp *speaker) takesPart(context.Context) bool {
 func (sp *speaker) resume(ctx context.Context) {
 	sp.tracker.MarkDisconnected()
 	sp.tracker.Evaluate(ctx)
-	sp.layer2.Adopt()
+	if sp.layer2 != nil {
+		sp.layer2.Adopt()
+	}
 	if err := sp.loop.Resume(ctx); err != nil {
 		sp.log.Error("cannot reconcile addresses", "error", err)
 	}
-	sp.layer2.PublishAll()
+	if sp.layer2 != nil {
+		sp.layer2.PublishAll()
+	}
 }
 
 // Times of a clean shutdown.
@@ -168,7 +185,7 @@ func (sp *speaker) relieve(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, announcePatience)
 	defer cancel()
-	does := func(context.Context) (bool, error) { return !sp.layer2.Pending(), nil }
+	does := func(context.Context) (bool, error) { return sp.layer2 == nil || !sp.layer2.Pending(), nil }
 	_ = wait.PollUntilContextCancel(ctx, announceInterval, true, does)
 	sp.place.announced()
 	return nil
@@ -177,8 +194,11 @@ func (sp *speaker) relieve(ctx context.Context) error {
 // isAlone reports whether this speaker owns addresses on a node that stays, and no other
 // one is there that could stand in.
 func (sp *speaker) isAlone() bool {
-	return sp.ready.Settled().IsSet() && sp.layer2.Owns() && !sp.hasMembers() && !sp.nodeLeaves()
+	return sp.ready.Settled().IsSet() && sp.owns() && !sp.hasMembers() && !sp.nodeLeaves()
 }
+
+// owns reports whether this node owns an address.
+func (sp *speaker) owns() bool { return sp.layer2 != nil && sp.layer2.Owns() }
 
 // leave prepares the end of the speaker. If the node is about to go, others take over
 // first, and the routes are withdrawn. Otherwise the others expect the speaker back: one of
@@ -188,7 +208,7 @@ func (sp *speaker) leave(succeeded bool) {
 	// Before the configuration is read, the cache may not answer.
 	leaves := !succeeded && sp.config.Known().IsSet() && sp.nodeLeaves()
 	var bgp sync.WaitGroup
-	if leaves {
+	if leaves && sp.bgp != nil {
 		bgp.Go(sp.bgp.Drain)
 	}
 	sp.leaveLayer2(leaves)
@@ -205,10 +225,14 @@ func (sp *speaker) leaveLayer2(leaves bool) {
 		// when all are restarted at once. A speaker that starts before this one is back
 		// reads it in this one's object.
 		sp.tracker.SetStage(announcement.StageRestarting)
-		if sp.hasMembers() {
+		if sp.layer2 != nil && sp.hasMembers() {
 			sp.log.Info("restarting: another speaker answers in the meantime")
 			time.Sleep(standInTime)
 		}
+		return
+	}
+	if sp.layer2 == nil {
+		sp.tracker.SetStage(announcement.StageLeaving)
 		return
 	}
 	if !sp.hasMembers() {
@@ -258,7 +282,7 @@ func (sp *speaker) confirm(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-sp.layer2.Stalled():
-			if sp.announcer.Suspended() {
+			if sp.member.announcer.Suspended() {
 				sp.makeSure(ctx)
 			}
 		}
@@ -275,6 +299,6 @@ func (sp *speaker) makeSure(ctx context.Context) {
 	if err := sp.loop.Reconcile(ctx, sp.layer2.Announced()); err != nil {
 		sp.log.Error("cannot reconcile addresses", "error", err)
 	}
-	sp.announcer.Resume()
+	sp.member.announcer.Resume()
 	sp.log.Info("answering again", "duration", time.Since(start).String())
 }

@@ -28,14 +28,15 @@ func (w *world) process() *speaker {
 		status:   w.Status,
 		loops:    &w.loops,
 		tracker:  w.tracker,
+		member:   &member{},
 		joiner:   w.joiner,
+		renewer:  w.renewer,
 		layer2:   w.layer2,
 		bgp:      w.bgp,
 		queue:    w.queue,
 		loop:     w.loop,
 		source:   w.source,
 		object:   w.object,
-		renewer:  w.renewer,
 	}
 }
 

@@ -194,8 +194,11 @@ func speak(ctx context.Context, s processSettings, p *shared, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
-	kinds := append(kube.ConfigKinds(),
-		&corev1.Service{}, &discoveryv1.EndpointSlice{}, &corev1.Node{}, &corev1.Secret{}, &v1beta1.Speaker{})
+	kinds := append(s.protocols().ConfigKinds(),
+		&corev1.Service{}, &discoveryv1.EndpointSlice{}, &corev1.Node{}, &v1beta1.Speaker{})
+	if s.BGP {
+		kinds = append(kinds, &corev1.Secret{})
+	}
 	if err := kube.Preload(ctx, mgr.GetCache(), log, kinds...); err != nil {
 		return err
 	}
@@ -218,11 +221,7 @@ func begin(
 	if err != nil {
 		return fmt.Errorf("prepare client: %w", err)
 	}
-	own, err := members.ParseAddresses(s.Member.Address)
-	if err != nil {
-		return err
-	}
-	address, err := members.ChooseAddress(ctx, api, s.Node, own, log)
+	address, err := memberAddress(ctx, api, s, log)
 	if err != nil {
 		return err
 	}
@@ -240,12 +239,30 @@ func begin(
 	if last.status, err = report.LastStatus(ctx, api, s.Node, log); err != nil {
 		return err
 	}
-	sp, err := newSpeaker(ctx, mgr, s, netip.AddrPortFrom(address, s.Member.Port), p, last, log)
+	sp, err := newSpeaker(ctx, mgr, s, address, p, last, log)
 	if err != nil {
 		return err
 	}
 	p.speaker.Store(sp)
 	return sp.addTo(mgr)
+}
+
+// memberAddress returns where this speaker is a member; the zero AddrPort if it is none.
+func memberAddress(
+	ctx context.Context, api client.Reader, s processSettings, log *slog.Logger,
+) (netip.AddrPort, error) {
+	if !s.Layer2 {
+		return netip.AddrPort{}, nil
+	}
+	own, err := members.ParseAddresses(s.Member.Address)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	address, err := members.ChooseAddress(ctx, api, s.Node, own, log)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	return netip.AddrPortFrom(address, s.Member.Port), nil
 }
 
 func managerOptions(s processSettings) ctrl.Options {

@@ -24,6 +24,8 @@ type processSettings struct {
 	Kube   kube.Settings    `mapstructure:",squash"`
 	Member memberSettings   `mapstructure:",squash"`
 
+	Layer2        bool          `mapstructure:"layer2"`
+	BGP           bool          `mapstructure:"bgp"`
 	Node          string        `mapstructure:"node-name"`
 	ExcludeLinks  []string      `mapstructure:"exclude-interfaces"`
 	IgnoreExclude bool          `mapstructure:"ignore-exclude-label"`
@@ -37,6 +39,11 @@ type processSettings struct {
 	Isolation     time.Duration `mapstructure:"isolation-timeout"`
 	Weights       time.Duration `mapstructure:"bgp-weight-interval"`
 	ProxyPort     uint16        `mapstructure:"proxy-health-port"`
+}
+
+// protocols returns those by which the speaker announces.
+func (s processSettings) protocols() kube.Protocols {
+	return kube.Protocols{Layer2: s.Layer2, BGP: s.BGP}
 }
 
 // memberSettings are the settings of the membership and of probes.
@@ -84,6 +91,12 @@ func addFlags(cmd *cobra.Command) {
 	logging.AddFlags(flags)
 	kube.AddFlags(flags)
 	flags.String("node-name", "", "Name of the Kubernetes node that this speaker runs on. Required.")
+	flags.Bool("layer2", true,
+		"Announce by ARP and NDP. Without, the speaker is no member: it needs no member address, port "+
+			"and Secret, and neither NET_RAW nor the right to read L2Advertisements.")
+	flags.Bool("bgp", true,
+		"Announce by BGP. Without, the speaker needs no right to read BGPPeers, BGPAdvertisements, "+
+			"BFDProfiles, Communities and the Secrets with their passwords.")
 	flags.StringArray("exclude-interfaces", nil,
 		"Regular expression for interfaces that are not chosen unless an L2Advertisement names them; "+
 			"repeat the flag for several. In the environment separate several by white space; in the file "+
@@ -123,9 +136,9 @@ func addFlags(cmd *cobra.Command) {
 		"Port of kube-proxy's health endpoint on this node. A starting speaker asks there whether "+
 			"the rules are written, for 5s at most; 0 if there is no kube-proxy.")
 	flags.String("member-address", "",
-		"IP address of this node at which the other speakers reach this one. Required. If there is one "+
-			"of each family, separated by a comma, the speaker chooses the family that all nodes have "+
-			"when it starts.")
+		"IP address of this node at which the other speakers reach this one. Required with --layer2. If "+
+			"there is one of each family, separated by a comma, the speaker chooses the family that all "+
+			"nodes have when it starts.")
 	flags.Uint16("member-port", 7947,
 		"TCP and UDP port on which speakers talk to each other; the same on all nodes.")
 	flags.String("member-profile", string(membership.Balanced),
@@ -173,7 +186,13 @@ func (s processSettings) validate() error {
 	if s.Node == "" {
 		errs = append(errs, settings.Invalid("node-name", s.Node, "it is required"))
 	}
-	if _, err := members.ParseAddresses(s.Member.Address); err != nil {
+	if !s.Layer2 && !s.BGP {
+		errs = append(errs, settings.Invalid("bgp", "false", "with --layer2=false it announces nothing"))
+	}
+	if s.Layer2 && s.Kube.MemberSecret == "" {
+		errs = append(errs, settings.Invalid("member-secret", "", "it must not be empty with --layer2"))
+	}
+	if _, err := members.ParseAddresses(s.Member.Address); err != nil && s.Layer2 {
 		errs = append(errs, settings.Invalid("member-address", s.Member.Address, err.Error()))
 	}
 	if s.Member.Port == 0 {

@@ -121,6 +121,16 @@ func TestBadValuesAreRefusedByName(t *testing.T) {
 	}
 }
 
+// TestWithoutLayer2NothingOfMembersIsRequired, and without both nothing would be announced.
+func TestWithoutLayer2NothingOfMembersIsRequired(t *testing.T) {
+	without := []string{"--node-name=node1", "--layer2=false", "--member-secret="}
+	if err := process.Started(t, without...).validate(); err != nil {
+		t.Error(err)
+	}
+	err := process.Refusal(t, append(without, "--bgp=false")...)
+	settingstest.CheckNames(t, err, "bgp")
+}
+
 func TestBadVariablesAreRefusedByName(t *testing.T) {
 	t.Setenv("BERTH_MEMBER_PORT", "70000")
 	t.Setenv("BERTH_MEMBER_SUSPICION", "three")

@@ -56,13 +56,13 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 	// A cluster without any object has a configuration too.
 	first := &kube.Queue[reconcile.Request]{}
 	first.Add(kube.WholeConfig)
-	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").
-		WatchesRawSource(first).
-		WatchesRawSource(sp.others.Queue())
-	for _, kind := range kube.ConfigKinds() {
+	whole := ctrl.NewControllerManagedBy(mgr).Named("configuration").WatchesRawSource(first)
+	for _, kind := range sp.settings.protocols().ConfigKinds() {
 		whole = whole.Watches(kind, kube.ToWholeConfig(), builder.WithPredicates(kube.ConfigChanged()))
 	}
-	whole = whole.Watches(&corev1.Secret{}, kube.ToWholeConfig())
+	if sp.bgp != nil {
+		whole = whole.WatchesRawSource(sp.others.Queue()).Watches(&corev1.Secret{}, kube.ToWholeConfig())
+	}
 	configure := func(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 		objects, err := sp.cluster.ConfigObjects(ctx)
 		if err != nil {
@@ -70,8 +70,8 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 		}
 		now := time.Now()
 		recheck := sp.config.Set(objects, now)
-		sp.bgp.ConfigChanged() // requeues every address
-		sp.tracker.Wake()      // links may be named now
+		sp.requeueAll()
+		sp.tracker.Wake() // links may be named now
 		if recheck.IsZero() {
 			return reconcile.Result{}, nil
 		}
@@ -80,25 +80,45 @@ func setupControllers(mgr manager.Manager, sp *speaker) error {
 	if err := whole.Complete(reconcile.Func(configure)); err != nil {
 		return err
 	}
-	err = ctrl.NewControllerManagedBy(mgr).Named("node").
+	if err := watchNode(mgr, sp); err != nil {
+		return err
+	}
+	return watchMembers(mgr, sp)
+}
+
+// watchNode has routes planned again when the Node object of this node changes.
+func watchNode(mgr manager.Manager, sp *speaker) error {
+	if sp.bgp == nil {
+		return nil
+	}
+	return ctrl.NewControllerManagedBy(mgr).Named("node").
 		Watches(&corev1.Node{}, kube.ToWholeConfig(),
 			builder.WithPredicates(bgpNodeChanged(sp.settings.Node))).
 		Complete(reconcile.Func(func(context.Context, reconcile.Request) (reconcile.Result, error) {
 			sp.bgp.NodeChanged()
 			return reconcile.Result{}, nil
 		}))
-	if err != nil {
-		return err
+}
+
+// watchMembers sets up the watches that say which other speakers there are.
+func watchMembers(mgr manager.Manager, sp *speaker) error {
+	speakers := builder.WithPredicates(speakerChanged(sp.settings.Node))
+	others := ctrl.NewControllerManagedBy(mgr).Named("members")
+	var err error
+	if sp.member == nil {
+		err = others.Watches(&corev1.Node{}, kube.ToWholeConfig(), builder.WithPredicates(nodeChanged())).
+			Watches(&v1beta1.Speaker{}, kube.ToWholeConfig(), speakers).
+			Complete(sp.listing)
+	} else {
+		err = others.Watches(&corev1.Node{}, kube.ToWholeConfig(),
+			builder.WithPredicates(nodeAddressesChanged())).
+			Complete(members.NewNodes(mgr.GetCache(), sp.member.members))
 	}
-	err = ctrl.NewControllerManagedBy(mgr).Named("members").
-		Watches(&corev1.Node{}, kube.ToWholeConfig(), builder.WithPredicates(nodeAddressesChanged())).
-		Complete(members.NewNodes(mgr.GetCache(), sp.members))
 	if err != nil {
 		return err
 	}
 	return ctrl.NewControllerManagedBy(mgr).Named("speakers").
-		Watches(&v1beta1.Speaker{}, kube.ToWholeConfig(),
-			builder.WithPredicates(speakerChanged(sp.settings.Node))).
+		Watches(&v1beta1.Speaker{}, kube.ToWholeConfig(), speakers).
 		Complete(sp.peers)
 }
 

@@ -234,7 +234,7 @@ func (s *shell) beginIn(around fakes) {
 	sp := &speaker{
 		settings: processSettings{Node: s.name, HandOver: 3 * time.Second},
 		log:      log,
-		address:  at,
+		member:   &member{address: at},
 		live:     s.api,
 		cluster:  cluster.NewReader(&s.quick, "", namespace, nil),
 		config:   configuration,

@@ -26,6 +26,7 @@ import (
 	"github.com/berth-lb/berth/internal/speaker/presence"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 	"github.com/berth-lb/berth/internal/speaker/report"
+	"github.com/berth-lb/berth/internal/speaker/serviceproxy"
 	"github.com/berth-lb/berth/internal/version"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/bfd"
@@ -40,55 +41,55 @@ import (
 type speaker struct {
 	settings processSettings
 	log      *slog.Logger
-	address  netip.AddrPort // at which this speaker is a member
-	live     client.Reader  // the API server
+	live     client.Reader // the API server
 
 	cluster *cluster.Reader
-	others  *cluster.OtherSecrets
 	config  *cluster.Config
 	ready   *report.Readiness
 	status  notify.Signal // the Speaker object is out of date
 	loops   *kube.Loops
 	place   *place
 
-	links     *linkwatch.Watcher
-	members   *membership.Membership
-	announcer *announcer.Announcer
-	prober    *prober.Prober
-
-	tracker  *members.Tracker
-	peers    *members.Objects
-	joiner   *members.Joiner
-	presence *members.Metrics
-	layer2   *layer2.Controller
-	bgp      *bgp.Controller
-	queue    *reconcile.Queue
-	loop     *reconcile.Loop
-	source   *inputs.Source
-	object   *report.Object
-	renewer  *report.Renewer
+	links   *linkwatch.Watcher
+	rules   *serviceproxy.Rules
+	tracker *members.Tracker
+	peers   *members.Objects
+	queue   *reconcile.Queue
+	loop    *reconcile.Loop
+	source  *inputs.Source
+	object  *report.Object
 	// introducing is since when this speaker has tried to publish its address,
 	// introduceNext when it tries again.
 	introducing, introduceNext time.Time
+
+	// These are nil without layer 2, but for listing, which is nil with it.
+	member   *member
+	joiner   *members.Joiner
+	presence *members.Metrics
+	renewer  *report.Renewer
+	layer2   *layer2.Controller
+	listing  *members.Listing
+	// bgp and others are nil without BGP.
+	bgp    *bgp.Controller
+	others *cluster.OtherSecrets
 }
 
-// engines are the parts that use the network. Each takes a wanted state and reports what it
-// sees.
-type engines struct {
+// member is what a speaker that announces by layer 2 has of the membership, and of the LAN.
+type member struct {
+	address   netip.AddrPort // at which it is a member
 	members   *membership.Membership
 	announcer *announcer.Announcer
 	prober    *prober.Prober
-	bgp       *gobgp.Speaker
-	bfd       *bfd.Speaker
+	claims    *members.Claims
 }
 
-// newEngines creates the engines, which do nothing yet.
-func newEngines(
-	s processSettings, address netip.AddrPort, loops *kube.Loops, restarting bool, log *slog.Logger,
-) (engines, error) {
-	var e engines
+// newMember creates the parts that use the network at layer 2, which do nothing yet.
+func newMember(
+	s processSettings, address netip.AddrPort, loops *kube.Loops, log *slog.Logger,
+) (*member, error) {
+	m := &member{address: address}
 	var err error
-	e.members, err = membership.New(membership.Config{
+	m.members, err = membership.New(membership.Config{
 		Name:     s.Node,
 		BindAddr: address.Addr(),
 		Port:     address.Port(),
@@ -98,36 +99,27 @@ func newEngines(
 		Pass:     loops.Loop("membership"),
 	})
 	if err != nil {
-		return engines{}, err
+		return nil, err
 	}
-	e.announcer, err = announcer.New(announcer.Config{
+	m.announcer, err = announcer.New(announcer.Config{
 		Logger: log,
 		Stall:  stall,
 		Pass:   loops.Loop("announcer"),
 	})
 	if err != nil {
-		return engines{}, err
+		return nil, err
 	}
 	interval, misses := s.Member.nodeProbes()
-	e.prober, err = prober.New(prober.Config{
+	m.prober, err = prober.New(prober.Config{
 		Logger:   log,
 		Interval: interval,
 		Misses:   misses,
 	})
 	if err != nil {
-		return engines{}, err
+		return nil, err
 	}
-	// Without the capability for real-time scheduling, the sessions run like any thread.
-	e.bfd, err = bfd.New(bfd.Config{Logger: log, Realtime: true})
-	if err != nil {
-		return engines{}, err
-	}
-	e.bgp = gobgp.New(gobgp.Config{
-		Logger:     log,
-		Restarting: restarting,
-		Software:   "Berth/" + version.String(),
-	})
-	return e, nil
+	m.claims = members.NewClaims(m.members, members.MaxBlocks, reconcile.PartSize, log)
+	return m, nil
 }
 
 // newSpeaker creates all parts, each from those before it. ctx ends with the manager.
@@ -135,64 +127,30 @@ func newSpeaker(
 	ctx context.Context, mgr manager.Manager, s processSettings, at netip.AddrPort,
 	p *shared, last past, log *slog.Logger,
 ) (*speaker, error) {
-	exclude, err := s.excludedLinks()
-	if err != nil {
-		return nil, err
-	}
 	recorder, err := kube.EventRecorder(mgr, "berth-speaker", log)
 	if err != nil {
 		return nil, err
 	}
-	restarting := report.HadSessions(last.status, last.bootID)
-	e, err := newEngines(s, at, p.loops, restarting, log)
+	sp, err := newObserver(mgr, s, at, p, log)
 	if err != nil {
 		return nil, err
 	}
-	others := cluster.NewOtherSecrets()
-	sp := &speaker{
-		settings:  s,
-		log:       log,
-		address:   at,
-		live:      mgr.GetAPIReader(),
-		cluster:   cluster.NewReader(mgr.GetCache(), s.Kube.Class, s.Kube.Namespace, others),
-		others:    others,
-		config:    p.config,
-		ready:     p.ready,
-		status:    notify.NewSignal(),
-		loops:     p.loops,
-		place:     p.place,
-		links:     linkwatch.New(log),
-		members:   e.members,
-		announcer: e.announcer,
-		prober:    e.prober,
-		queue:     reconcile.NewQueue(),
-	}
 	serviceEvents := reconcile.NewServiceEvents(mgr.GetCache(), recorder)
-
-	claims := members.NewClaims(e.members, members.MaxBlocks, reconcile.PartSize, log)
-	if sp.tracker, err = members.New(sp.trackerConfig(claims, exclude)); err != nil {
-		return nil, err
+	if s.BGP {
+		c, err := sp.bgpConfig(recorder, last)
+		if err != nil {
+			return nil, err
+		}
+		sp.bgp = bgp.New(ctx, c)
 	}
-	if sp.joiner, err = sp.newJoiner(mgr); err != nil {
-		return nil, err
+	if s.Layer2 {
+		sp.layer2 = layer2.New(ctx, sp.layer2Config(serviceEvents, last.status))
 	}
-	sp.peers = members.NewObjects(mgr.GetCache(), sp.tracker)
-	sp.presence = members.NewMetrics(sp.tracker, claims, e.members)
-
-	sp.bgp = bgp.New(ctx, sp.bgpConfig(e, recorder, last.bootID, restarting))
-	sp.layer2 = layer2.New(ctx, sp.layer2Config(claims, serviceEvents, last.status))
-	sp.source = inputs.New(inputs.Config{
-		Node:    s.Node,
-		Cluster: sp.cluster,
-		Config:  p.config,
-		Settled: p.ready.Settled(),
-		Members: sp.tracker,
-		Urgency: sp.layer2,
-	})
+	sp.source = inputs.New(sp.sourceConfig())
 	sp.loop = reconcile.NewLoop(reconcile.LoopConfig{
 		Queue:      sp.queue,
 		Source:     sp.source,
-		Protocols:  []reconcile.Protocol{sp.bgp, sp.layer2},
+		Protocols:  sp.protocols(),
 		Warnings:   reconcile.NewWarnings(serviceEvents),
 		Configured: p.config.Known(),
 		Loops:      p.loops,
@@ -200,23 +158,109 @@ func newSpeaker(
 	})
 
 	sp.object = report.New(sp.reportConfig(mgr, last.status))
-	sp.renewer = report.NewRenewer(report.RenewerConfig{
-		Object:    sp.object,
-		Claimant:  sp.layer2,
-		Events:    recorder,
-		Isolation: s.Isolation,
-		Logger:    log,
-	})
+	if s.Layer2 {
+		sp.renewer = report.NewRenewer(report.RenewerConfig{
+			Object:    sp.object,
+			Claimant:  sp.layer2,
+			Events:    recorder,
+			Isolation: s.Isolation,
+			Logger:    log,
+		})
+	}
 	sp.tracker.SetStage(announcement.StageStarting)
 	return sp, nil
 }
 
-func (sp *speaker) trackerConfig(claims *members.Claims, exclude []*regexp.Regexp) members.Config {
+// newObserver returns a speaker that knows the cluster and the other speakers, and announces
+// nothing yet.
+func newObserver(
+	mgr manager.Manager, s processSettings, at netip.AddrPort, p *shared, log *slog.Logger,
+) (*speaker, error) {
+	exclude, err := s.excludedLinks()
+	if err != nil {
+		return nil, err
+	}
+	sp := &speaker{
+		settings: s,
+		log:      log,
+		live:     mgr.GetAPIReader(),
+		config:   p.config,
+		ready:    p.ready,
+		status:   notify.NewSignal(),
+		loops:    p.loops,
+		place:    p.place,
+		links:    linkwatch.New(log),
+		queue:    reconcile.NewQueue(),
+	}
+	if s.BGP {
+		sp.others = cluster.NewOtherSecrets()
+	}
+	sp.cluster = cluster.NewReader(mgr.GetCache(), s.Kube.Class, s.Kube.Namespace, sp.others).
+		Of(s.protocols())
+	sp.rules = serviceproxy.NewRules(serviceproxy.RulesConfig{
+		Port:      s.ProxyPort,
+		Addresses: sp.nodeAddresses,
+		Queue:     sp.queue,
+		Log:       log,
+	})
+	if !s.Layer2 {
+		sp.listing = members.NewListing(mgr.GetCache(), s.Node)
+		if sp.tracker, err = members.New(sp.trackerConfig(exclude)); err != nil {
+			return nil, err
+		}
+		sp.peers = members.NewListedObjects(mgr.GetCache(), sp.tracker)
+		return sp, nil
+	}
+	if sp.member, err = newMember(s, at, p.loops, log); err != nil {
+		return nil, err
+	}
+	if sp.tracker, err = members.New(sp.trackerConfig(exclude)); err != nil {
+		return nil, err
+	}
+	if sp.joiner, err = sp.newJoiner(mgr); err != nil {
+		return nil, err
+	}
+	sp.peers = members.NewObjects(mgr.GetCache(), sp.tracker)
+	sp.presence = members.NewMetrics(sp.tracker, sp.member.claims, sp.member.members)
+	return sp, nil
+}
+
+// protocols returns what decides about each address, in order.
+func (sp *speaker) protocols() []reconcile.Protocol {
+	var out []reconcile.Protocol
+	if sp.bgp != nil {
+		out = append(out, sp.bgp)
+	}
+	if sp.layer2 == nil {
+		return append(out, reconcile.NoLayer2{})
+	}
+	return append(out, sp.layer2)
+}
+
+// nodeAddresses returns the addresses by which the cluster knows this node.
+func (sp *speaker) nodeAddresses(ctx context.Context) []netip.Addr {
+	return sp.cluster.NodeAddresses(ctx, sp.settings.Node)
+}
+
+func (sp *speaker) sourceConfig() inputs.Config {
+	c := inputs.Config{
+		Node:    sp.settings.Node,
+		Cluster: sp.cluster,
+		Config:  sp.config,
+		Settled: sp.ready.Settled(),
+		Members: sp.tracker,
+	}
+	if sp.layer2 != nil {
+		c.Urgency = sp.layer2
+	}
+	return c
+}
+
+func (sp *speaker) trackerConfig(exclude []*regexp.Regexp) members.Config {
 	s := sp.settings
 	interval, misses := s.Member.nodeProbes()
-	return members.Config{
-		Node:    s.Node,
-		Address: sp.address.Addr(),
+	c := members.Config{
+		Node: s.Node,
 		Grace: announcement.GracePeriods{
 			Restart:   s.RestartHold,
 			Silence:   s.SilenceHold,
@@ -228,17 +272,22 @@ func (sp *speaker) trackerConfig(claims *members.Claims, exclude []*regexp.Regex
 		IgnoreExclude: s.IgnoreExclude,
 		IgnoreCordon:  s.IgnoreCordon,
 		Configuration: sp.config,
-		Membership:    sp.members,
+		Membership:    sp.listing,
 		Links:         sp.links,
-		Prober:        sp.prober,
-		Announcer:     sp.announcer,
+		Prober:        members.NoLayer2{},
+		Announcer:     members.NoLayer2{},
 		Dialer:        &net.Dialer{},
-		Room:          claims,
+		Room:          members.NoLayer2{},
 		Requeue:       sp.queue,
 		Status:        sp.status,
 		Pass:          sp.loops.Loop("watch"),
 		Log:           sp.log,
 	}
+	if m := sp.member; m != nil {
+		c.Address = m.address.Addr()
+		c.Membership, c.Prober, c.Announcer, c.Room = m.members, m.prober, m.announcer, m.claims
+	}
+	return c
 }
 
 func (sp *speaker) newJoiner(mgr manager.Manager) (*members.Joiner, error) {
@@ -248,8 +297,8 @@ func (sp *speaker) newJoiner(mgr manager.Manager) (*members.Joiner, error) {
 		return nil, err
 	}
 	return members.NewJoiner(members.JoinerConfig{
-		Membership: sp.members,
-		Address:    sp.address,
+		Membership: sp.member.members,
+		Address:    sp.member.address,
 		Secret:     secret,
 		API:        sp.live,
 		Secrets:    secrets,
@@ -258,49 +307,55 @@ func (sp *speaker) newJoiner(mgr manager.Manager) (*members.Joiner, error) {
 	}), nil
 }
 
-func (sp *speaker) bgpConfig(
-	e engines, recorder events.EventRecorder, bootID string, restarting bool,
-) bgp.Config {
+func (sp *speaker) bgpConfig(recorder events.EventRecorder, last past) (bgp.Config, error) {
+	// Without the capability for real-time scheduling, the sessions run like any thread.
+	sessions, err := bfd.New(bfd.Config{Logger: sp.log, Realtime: true})
+	if err != nil {
+		return bgp.Config{}, err
+	}
+	restarting := report.HadSessions(last.status, last.bootID)
 	return bgp.Config{
-		Node:           sp.settings.Node,
-		Cluster:        sp.cluster,
-		Config:         sp.config,
-		Settled:        sp.ready.Settled(),
-		Queue:          sp.queue,
-		Links:          sp.links,
-		Speaker:        e.bgp,
-		BFD:            e.bfd,
+		Node:    sp.settings.Node,
+		Cluster: sp.cluster,
+		Config:  sp.config,
+		Settled: sp.ready.Settled(),
+		Queue:   sp.queue,
+		Links:   sp.links,
+		Speaker: gobgp.New(gobgp.Config{
+			Logger:     sp.log,
+			Restarting: restarting,
+			Software:   "Berth/" + version.String(),
+		}),
+		BFD:            sessions,
 		Events:         recorder,
 		Status:         sp.status,
 		Loops:          sp.loops,
 		Logger:         sp.log,
-		BootID:         bootID,
+		BootID:         last.bootID,
 		Restarting:     restarting,
 		WeightInterval: sp.settings.Weights,
-		ProxyPort:      sp.settings.ProxyPort,
-	}
+		ProxyRules:     sp.rules.Written(),
+	}, nil
 }
 
 func (sp *speaker) layer2Config(
-	claims *members.Claims, serviceEvents *reconcile.ServiceEvents, last v1beta1.SpeakerStatus,
+	serviceEvents *reconcile.ServiceEvents, last v1beta1.SpeakerStatus,
 ) layer2.Config {
 	s := sp.settings
 	before := presence.ParseObject(&v1beta1.Speaker{Status: last}, s.Node)
 	var proxyHealthy func(context.Context) bool
 	if s.ProxyPort != 0 {
-		proxyHealthy = bgp.ProxyHealthy(s.ProxyPort, func(ctx context.Context) []netip.Addr {
-			return sp.cluster.NodeAddresses(ctx, s.Node)
-		})
+		proxyHealthy = serviceproxy.Healthy(s.ProxyPort, sp.nodeAddresses)
 	}
 	return layer2.Config{
 		Node:          s.Node,
 		Config:        sp.config,
 		Settled:       sp.ready.Settled(),
 		Members:       sp.tracker,
-		Claims:        claims,
+		Claims:        sp.member.claims,
 		Links:         sp.links,
-		Announcer:     sp.announcer,
-		Prober:        sp.prober,
+		Announcer:     sp.member.announcer,
+		Prober:        sp.member.prober,
 		Queue:         sp.queue,
 		Events:        serviceEvents,
 		Status:        sp.status,
@@ -315,35 +370,40 @@ func (sp *speaker) layer2Config(
 }
 
 func (sp *speaker) reportConfig(mgr manager.Manager, last v1beta1.SpeakerStatus) report.Config {
-	return report.Config{
+	c := report.Config{
 		Node:          sp.settings.Node,
-		Address:       sp.address,
-		Profile:       sp.settings.Member.profile(),
+		Protocols:     sp.settings.protocols().Names(),
 		Cached:        sp.cluster,
 		Live:          sp.live,
 		Writer:        mgr.GetClient(),
 		Ready:         sp.ready,
 		Members:       sp.tracker,
-		Joiner:        sp.joiner,
-		Sections:      []report.Section{sp.layer2, sp.bgp},
 		Status:        sp.status,
 		Logger:        sp.log,
 		IgnoreExclude: sp.settings.IgnoreExclude,
 		IgnoreCordon:  sp.settings.IgnoreCordon,
 		Last:          last,
 	}
+	if sp.layer2 != nil {
+		c.Address, c.Profile, c.Joiner = sp.member.address, sp.settings.Member.profile(), sp.joiner
+		c.Sections = append(c.Sections, sp.layer2)
+	}
+	if sp.bgp != nil {
+		c.Sections = append(c.Sections, sp.bgp)
+	}
+	return c
 }
 
 // collectors returns what is measured by this process, besides what libraries measure.
 func collectors(sp *speaker) []prometheus.Collector {
-	return []prometheus.Collector{
-		sp.presence,
-		sp.layer2,
-		sp.bgp,
-		sp.object,
-		sp.loops,
-		kube.BuildInfo(version.String()),
+	out := []prometheus.Collector{sp.object, sp.loops, kube.BuildInfo(version.String())}
+	if sp.layer2 != nil {
+		out = append(out, sp.presence, sp.layer2)
 	}
+	if sp.bgp != nil {
+		out = append(out, sp.bgp)
+	}
+	return out
 }
 
 // addTo adds all parts to the manager, which runs them; but the announcer goes on when the
@@ -357,29 +417,36 @@ func (sp *speaker) addTo(mgr manager.Manager) error {
 			return err
 		}
 	}
-	sp.place.answer(sp.announcer.Run)
-	for _, part := range []func(context.Context) error{
-		sp.links.Run,
-		sp.prober.Run,
-		sp.joiner.Run,
-		sp.joiner.RotateKeys,
-		sp.tracker.Run,
-		sp.bgp.Run,
-		sp.layer2.Run,
-		sp.loop.Run,
-		sp.object.Run,
-		sp.renewer.Run,
-		sp.renewer.ReportReachable,
-		sp.settle,
-		sp.relieve,
-		sp.confirm,
-		func(ctx context.Context) error {
-			return sp.others.Watch(ctx, mgr, sp.settings.Kube.Namespace, sp.log)
-		},
-	} {
+	if sp.member != nil {
+		sp.place.answer(sp.member.announcer.Run)
+	}
+	for _, part := range sp.parts(mgr) {
 		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// parts returns what runs until the manager stops.
+func (sp *speaker) parts(mgr manager.Manager) []func(context.Context) error {
+	out := []func(context.Context) error{
+		sp.links.Run,
+		sp.rules.Run,
+		sp.tracker.Run,
+		sp.loop.Run,
+		sp.object.Run,
+		sp.settle,
+		sp.relieve,
+	}
+	if sp.layer2 != nil {
+		out = append(out, sp.member.prober.Run, sp.joiner.Run, sp.joiner.RotateKeys, sp.layer2.Run,
+			sp.renewer.Run, sp.renewer.ReportReachable, sp.confirm)
+	}
+	if sp.bgp != nil {
+		out = append(out, sp.bgp.Run, func(ctx context.Context) error {
+			return sp.others.Watch(ctx, mgr, sp.settings.Kube.Namespace, sp.log)
+		})
+	}
+	return out
 }

@@ -112,6 +112,8 @@ func unsettledWorld(
 	w.cluster = cluster.NewReader(w.api, "", namespace, nil)
 	w.readiness = report.NewReadiness(w.config.Known())
 	emitted := reconcile.NewServiceEvents(w.api, w)
+	rules := notify.NewLatch()
+	rules.Set()
 	w.bgp = bgp.New(t.Context(), bgp.Config{
 		Node:    c.Node,
 		Cluster: w.cluster,
@@ -126,8 +128,9 @@ func unsettledWorld(
 		Loops:   &w.loops,
 		Logger:  log,
 		BootID:  "this boot",
+
+		ProxyRules: rules,
 	})
-	w.bgp.ProxyReady().Set()
 	before := presence.ParseObject(&v1beta1.Speaker{Status: last}, c.Node)
 	w.layer2 = layer2.New(t.Context(), layer2.Config{
 		Node:      c.Node,

@@ -104,6 +104,9 @@ const (
 	// ReasonNodesExcluded: every node that the advertisement selects carries
 	// LabelExcludeNode, and others do not; so no node announces by it.
 	ReasonNodesExcluded Reason = "NodesExcluded"
+	// ReasonProtocolDisabled: no speaker announces by the protocol of the object, because
+	// their settings turn it off; or, of a node, its speaker does not.
+	ReasonProtocolDisabled Reason = "ProtocolDisabled"
 	// ReasonNoInterface: no node that the L2Advertisement selects has a usable
 	// interface that it names.
 	ReasonNoInterface Reason = "NoInterface"

@@ -72,6 +72,11 @@ type SpeakerStatus struct {
 	// --ignore-cordon.
 	// +optional
 	Cordon NodeMark `json:"cordon,omitempty"`
+	// The protocols by which this speaker announces: all but those that its settings
+	// --layer2=false and --bgp=false turn off. An empty list stands for all.
+	// +optional
+	// +listType=set
+	Protocols []Protocol `json:"protocols,omitempty"`
 	// How many other nodes' speakers are not present, or not heard, as far as this one
 	// reports them.
 	// +optional
@@ -117,6 +122,25 @@ type SpeakerStatus struct {
 func (s SpeakerStatus) Worked() bool {
 	return s.HasWorked || s.Stage == StageReady || s.Stage == StageRestarting || s.Stage == StageLeaving
 }
+
+// Announces reports whether the speaker announces by a protocol. One of an earlier version
+// lists none, and announces by all.
+func (s SpeakerStatus) Announces(by Protocol) bool {
+	return len(s.Protocols) == 0 || slices.Contains(s.Protocols, by)
+}
+
+// Protocol is a way to announce addresses.
+//
+// +kubebuilder:validation:Enum=Layer2;BGP
+type Protocol string
+
+// The protocols.
+const (
+	// ProtocolLayer2: ARP and NDP, from the node that owns an address.
+	ProtocolLayer2 Protocol = "Layer2"
+	// ProtocolBGP: routes to BGP peers, from every node that can take the traffic.
+	ProtocolBGP Protocol = "BGP"
+)
 
 // NodeMark is whether what keeps addresses away from a node counts for its speaker.
 //

@@ -1379,6 +1379,11 @@ func (in *SpeakerStatus) DeepCopyInto(out *SpeakerStatus) {
 		in, out := &in.RenewTime, &out.RenewTime
 		*out = (*in).DeepCopy()
 	}
+	if in.Protocols != nil {
+		in, out := &in.Protocols, &out.Protocols
+		*out = make([]Protocol, len(*in))
+		copy(*out, *in)
+	}
 	if in.AbsentMembers != nil {
 		in, out := &in.AbsentMembers, &out.AbsentMembers
 		*out = make([]AbsentMember, len(*in))

@@ -460,6 +460,14 @@ func brokenSpeakers() []broken {
 			want: []string{"Warning Settings: Speakers have different member profiles: fast, quiet"},
 		},
 		{
+			story: "a speaker that announces by BGP only, beside others",
+			change: changed("node3", func(s *v1beta1.Speaker) {
+				s.Status.Protocols = []v1beta1.Protocol{v1beta1.ProtocolBGP}
+			}),
+			want: []string{"Warning Settings: Speakers announce by different protocols: BGP only and both. " +
+				"See that --layer2 and --bgp are the same on all"},
+		},
+		{
 			story: "a class of the speakers alone",
 			change: changed("berth-speaker", func(d *appsv1.DaemonSet) {
 				d.Spec.Template.Spec.Containers[0].Args = []string{"--load-balancer-class=x"}

@@ -76,6 +76,7 @@ type Reader struct {
 	class     string
 	namespace string
 	others    *OtherSecrets
+	protocols kube.Protocols
 
 	mu    sync.Mutex
 	nodes parsedNodes
@@ -101,7 +102,21 @@ const asStored = client.UnsafeDisableDeepCopy
 // [Snapshot]. Services of the class are Berth's; namespace is Berth's own, which has the
 // passwords of BGP peers. others may be nil.
 func NewReader(from client.Reader, class, namespace string, others *OtherSecrets) *Reader {
-	return &Reader{from: from, class: class, namespace: namespace, others: others}
+	return &Reader{
+		from:      from,
+		class:     class,
+		namespace: namespace,
+		others:    others,
+		protocols: kube.Protocols{Layer2: true, BGP: true},
+	}
+}
+
+// Of returns a Reader that reads only what configures these protocols: no Secrets without
+// BGP.
+func (r *Reader) Of(p kube.Protocols) *Reader {
+	out := NewReader(r.from, r.class, r.namespace, r.others)
+	out.protocols = p
+	return out
 }
 
 // Get reads one object.
@@ -232,9 +247,9 @@ func ParseNode(n *corev1.Node) config.Node {
 // ConfigObjects returns the objects of the configuration, with the Secrets in Berth's
 // own namespace that BGPPeers may name.
 func (r *Reader) ConfigObjects(ctx context.Context) (config.Objects, error) {
-	objects, err := kube.ConfigObjects(ctx, r.from)
-	if err != nil {
-		return config.Objects{}, err
+	objects, err := r.protocols.ConfigObjects(ctx, r.from)
+	if err != nil || !r.protocols.BGP {
+		return objects, err
 	}
 	var secrets corev1.SecretList
 	if err := r.from.List(ctx, &secrets, client.InNamespace(r.namespace)); err != nil {

@@ -51,7 +51,8 @@ func AddFlags(flags *pflag.FlagSet) {
 	flags.String("health-bind-address", ":9741",
 		"Address and port for /healthz and /readyz over HTTP; 0 turns them off.")
 	flags.String("member-secret", "berth-memberlist",
-		"Secret, in Berth's namespace, with the key that encrypts the traffic between speakers.")
+		"Secret, in Berth's namespace, with the key that encrypts the traffic between speakers; empty "+
+			"where they have none, as with --layer2=false.")
 }
 
 // Validate returns an error for each setting that cannot be used, by name.
@@ -70,7 +71,6 @@ func (s Settings) Validate() []error {
 	address("metrics-bind-address", s.MetricsAddress)
 	address("health-bind-address", s.HealthAddress)
 	name("namespace", s.Namespace)
-	name("member-secret", s.MemberSecret)
 	return errs
 }
 

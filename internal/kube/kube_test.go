@@ -226,7 +226,7 @@ func TestUnusableSettingsAreAllNamed(t *testing.T) {
 	for _, name := range []string{
 		"--metrics-bind-address (BERTH_METRICS_BIND_ADDRESS)",
 		"--health-bind-address (BERTH_HEALTH_BIND_ADDRESS)",
-		"--namespace (BERTH_NAMESPACE)", "--member-secret (BERTH_MEMBER_SECRET)",
+		"--namespace (BERTH_NAMESPACE)",
 	} {
 		if !strings.Contains(text, name) {
 			t.Errorf("%s is missing in\n%s", name, text)
@@ -234,7 +234,6 @@ func TestUnusableSettingsAreAllNamed(t *testing.T) {
 	}
 	if errs := (Settings{
 		Namespace:      "x",
-		MemberSecret:   "y",
 		MetricsAddress: "0",
 		HealthAddress:  "[::1]:9741",
 	}).Validate(); len(errs) > 0 {

@@ -18,27 +18,59 @@ import (
 )
 
 // ConfigKinds returns the kinds that users configure Berth with.
-func ConfigKinds() []client.Object {
-	return []client.Object{
-		&v1beta1.IPAddressPool{},
-		&v1beta1.L2Advertisement{},
-		&v1beta1.BGPPeer{},
-		&v1beta1.BGPAdvertisement{},
-		&v1beta1.BFDProfile{},
-		&v1beta1.Community{},
+func ConfigKinds() []client.Object { return Protocols{Layer2: true, BGP: true}.ConfigKinds() }
+
+// Protocols are those by which a process has to do with announcing. It reads no kinds that
+// only the others need: it may lack the right to.
+type Protocols struct{ Layer2, BGP bool }
+
+// Names returns the protocols as the API names them.
+func (p Protocols) Names() []v1beta1.Protocol {
+	var out []v1beta1.Protocol
+	if p.Layer2 {
+		out = append(out, v1beta1.ProtocolLayer2)
 	}
+	if p.BGP {
+		out = append(out, v1beta1.ProtocolBGP)
+	}
+	return out
+}
+
+// ConfigKinds returns the kinds by which users configure these protocols.
+func (p Protocols) ConfigKinds() []client.Object {
+	out := []client.Object{&v1beta1.IPAddressPool{}}
+	if p.Layer2 {
+		out = append(out, &v1beta1.L2Advertisement{})
+	}
+	if p.BGP {
+		out = append(out, &v1beta1.BGPPeer{}, &v1beta1.BGPAdvertisement{}, &v1beta1.BFDProfile{},
+			&v1beta1.Community{})
+	}
+	return out
 }
 
 // ConfigObjects reads all objects of the ConfigKinds. What else is in
 // config.Objects the caller adds.
 func ConfigObjects(ctx context.Context, reader client.Reader) (config.Objects, error) {
+	return Protocols{Layer2: true, BGP: true}.ConfigObjects(ctx, reader)
+}
+
+// ConfigObjects reads all objects of these ConfigKinds.
+func (p Protocols) ConfigObjects(ctx context.Context, reader client.Reader) (config.Objects, error) {
 	var pools v1beta1.IPAddressPoolList
 	var l2 v1beta1.L2AdvertisementList
 	var peers v1beta1.BGPPeerList
 	var ads v1beta1.BGPAdvertisementList
 	var profiles v1beta1.BFDProfileList
 	var communities v1beta1.CommunityList
-	for _, list := range []client.ObjectList{&pools, &l2, &peers, &ads, &profiles, &communities} {
+	lists := []client.ObjectList{&pools}
+	if p.Layer2 {
+		lists = append(lists, &l2)
+	}
+	if p.BGP {
+		lists = append(lists, &peers, &ads, &profiles, &communities)
+	}
+	for _, list := range lists {
 		if err := reader.List(ctx, list); err != nil {
 			return config.Objects{}, fmt.Errorf("list configuration (%T): %w", list, err)
 		}

@@ -444,6 +444,12 @@ var rules = []rule{
 		why: "it announces by layer 2, and knows nothing of BGP",
 	},
 	{
+		of:    "internal/speaker/serviceproxy",
+		may:   []string{"internal/notify"},
+		never: kubernetes,
+		why:   "it asks a program of the node, and knows no protocol",
+	},
+	{
 		of:    "internal/speaker/succession",
 		may:   []string{"internal/notify"},
 		never: slices.Concat(wire, kubernetes, effects),
@@ -462,6 +468,7 @@ var rules = []rule{
 		of: "internal/speaker/bgp",
 		may: []string{
 			"api/...", "internal/cluster", "internal/kube", "internal/notify", "internal/speaker/reconcile",
+			"internal/speaker/serviceproxy",
 			"pkg/announcement", "pkg/bfd", "pkg/bgp", "pkg/config", "pkg/layer2/links",
 		},
 		why: "it announces by BGP, and knows nothing of layer 2 but which links the node has",

@@ -173,6 +173,8 @@ func (b *Basis) standingOf(addr netip.Addr, ads []*config.L2Advertisement, n Nod
 		}
 	}
 	switch {
+	case speaker.NoLayer2:
+		out.barred = v1beta1.ReasonProtocolDisabled
 	case b.marks.excluded(n):
 		out.barred = v1beta1.ReasonNodeExcluded
 	case n.NetworkUnavailable:

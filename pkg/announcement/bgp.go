@@ -96,8 +96,9 @@ func (d BGPDecision) Route(addr netip.Addr) (route bgp.Address, ok bool) {
 //  3. This node must be selected by such an advertisement, have a network, and
 //     have a usable endpoint of every Service whose externalTrafficPolicy is
 //     Local.
-//  4. This node must have a peer of such an advertisement, and one whose session
-//     may carry the address's family.
+//  4. The settings of this node's speaker must not turn BGP off, and the node must have
+//     a peer of such an advertisement, and one whose session may carry the address's
+//     family.
 //  5. A node does not begin before its service proxy has taken up the endpoints
 //     that rule 3 asks for.
 //  6. A node with the exclude label leaves, where other nodes are without it (see
@@ -225,6 +226,10 @@ func unfit(n Node, ads []*config.BGPAdvertisement, services []Service) (v1beta1.
 
 // unreached says why no router can be told of the address by a node, or "".
 func unreached(in BGPInput, n Node, ads []*config.BGPAdvertisement) (v1beta1.Reason, string) {
+	if in.Speakers[n.Name].NoBGP {
+		return v1beta1.ReasonProtocolDisabled,
+			"The speaker of this node does not announce by BGP (--bgp=false)."
+	}
 	reached, families := in.Config.Reached(ads, n.Labels)
 	family := bgp.FamilyOf(in.Address)
 	switch {

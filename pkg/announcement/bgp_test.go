@@ -117,6 +117,16 @@ func TestDecideBGP(t *testing.T) {
 		{"no other speaker is heard",
 			func(in *BGPInput) { in.Speakers, in.Settled = nil, false }, "Announced ad0 0"},
 		{"the node is not known", func(in *BGPInput) { in.Node = "n9" }, "NodeUnknown"},
+		{"the speaker of the node does not announce by BGP", func(in *BGPInput) {
+			in.Speakers = map[string]Speaker{"n1": {Presence: Present, NoBGP: true}}
+		}, "ProtocolDisabled"},
+		{"one that does not takes nothing from a cordoned node", func(in *BGPInput) {
+			cordoned("n1")(in)
+			for name, s := range in.Speakers {
+				s.NoBGP = name != in.Node
+				in.Speakers[name] = s
+			}
+		}, "Announced ad0 0"},
 		{"the node is not selected", func(in *BGPInput) {
 			in.Config = routed(v1beta1.BGPAdvertisementSpec{NodeSelectors: selector("name", "n2")})
 		}, "NodeNotSelected"},

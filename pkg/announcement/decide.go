@@ -120,6 +120,8 @@ type Speaker struct {
 	// Worked is set when a speaker of this node has been ready, now or at any time
 	// since the Node exists.
 	Worked bool
+	// NoLayer2 is set when its settings turn layer 2 off, NoBGP when they turn BGP off.
+	NoLayer2, NoBGP bool
 	// IgnoresExclude is set when the exclude label means nothing to it, IgnoresCordon
 	// when a cordon does not.
 	IgnoresExclude bool
@@ -135,6 +137,7 @@ type Speaker struct {
 func (s Speaker) Equal(o Speaker) bool {
 	return s.Presence == o.Presence && s.Reason == o.Reason && s.Heard == o.Heard &&
 		s.IgnoresExclude == o.IgnoresExclude && s.IgnoresCordon == o.IgnoresCordon &&
+		s.NoLayer2 == o.NoLayer2 && s.NoBGP == o.NoBGP &&
 		s.Worked == o.Worked && s.Full == o.Full && s.ClaimsUnknown == o.ClaimsUnknown &&
 		slices.Equal(s.SilentLinks, o.SilentLinks) && slices.EqualFunc(s.Links, o.Links, links.Link.Equal)
 }

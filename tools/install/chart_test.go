@@ -171,6 +171,10 @@ func TestChartHasTheComponents(t *testing.T) {
 		{[]string{"passive-bgp"}, "speaker: {passiveBGP: true}"},
 		{[]string{"openshift"}, "openshift: {enabled: true}"},
 		{[]string{"openshift", "passive-bgp"}, "openshift: {enabled: true}\nspeaker: {passiveBGP: true}"},
+		{[]string{"layer-2-only"}, "speaker: {settings: {bgp: false}}"},
+		{[]string{"bgp-only"}, "speaker: {settings: {layer2: false}}"},
+		{[]string{"openshift", "bgp-only", "passive-bgp"},
+			"openshift: {enabled: true}\nspeaker: {passiveBGP: true, settings: {layer2: false}}"},
 	} {
 		made := installed(t, test.values)
 		all := slices.Concat(made.CRDs, withoutHelm(t, made.Objects))
@@ -281,7 +285,7 @@ func documentedSettings(t *testing.T) map[string]map[string]any {
 		t.Fatal(err)
 	}
 	out := map[string]map[string]any{"controller": {}, "speaker": {}}
-	row := regexp.MustCompile("(?m)^\\| `--([a-z-]+)` \\| `BERTH_[A-Z_]+` \\| ([^|]+) \\|")
+	row := regexp.MustCompile("(?m)^\\| `--([a-z0-9-]+)` \\| `BERTH_[A-Z0-9_]+` \\| ([^|]+) \\|")
 	for _, section := range strings.Split(string(page), "\n## ")[1:] {
 		heading, text, _ := strings.Cut(section, "\n")
 		for _, cells := range row.FindAllStringSubmatch(text, -1) {

@@ -108,6 +108,8 @@ func TestComponents(t *testing.T) {
 			components: []string{"openshift", "passive-bgp"},
 			want:       append([]string{adds}, ofOpenShift()...),
 		},
+		{"without BGP the speaker may read less", []string{"layer-2-only"}, ofLayer2Only()},
+		{"without layer 2 it needs no capability and no Secret", []string{"bgp-only"}, ofBGPOnly()},
 		{"a component for one node is another's neighbour", []string{"single-node", "passive-bgp"}, []string{
 			adds,
 			deployment + "spec.replicas: 1, was 2",
@@ -118,6 +120,53 @@ func TestComponents(t *testing.T) {
 		t.Run(test.story, func(t *testing.T) {
 			same(t, render.Differences(base(t), overlay(t, test.components, "")), test.want)
 		})
+	}
+}
+
+// ofLayer2Only are the changes by the component of the name.
+func ofLayer2Only() []string {
+	const rule = "ClusterRole berth-speaker: rules[3].resources"
+	return []string{
+		rule + `[0]: "ipaddresspools", was "bfdprofiles"`,
+		rule + `[1]: "l2advertisements", was "bgpadvertisements"`,
+		rule + `[2]: removed "bgppeers"`,
+		rule + `[3]: removed "communities"`,
+		rule + `[4]: removed "ipaddresspools"`,
+		rule + `[5]: removed "l2advertisements"`,
+		"DaemonSet berth-speaker in berth-system: spec.template.spec.containers[0].env[4]: " +
+			`added {"name":"BERTH_BGP","value":"false"}`,
+		`Role berth-speaker in berth-system: rules[0].resourceNames: added ["berth-memberlist"]`,
+	}
+}
+
+// ofBGPOnly are the changes by the component of the name.
+func ofBGPOnly() []string {
+	const (
+		container = "DaemonSet berth-speaker in berth-system: spec.template.spec.containers[0]."
+		role      = "Role berth-controller in berth-system: rules"
+	)
+	return []string{
+		`ClusterRole berth-speaker: rules[3].resources[5]: removed "l2advertisements"`,
+		container + `env[2].name: "GOMEMLIMIT", was "BERTH_MEMBER_ADDRESS"`,
+		container + `env[2].value: added "460MiB"`,
+		container + `env[2].valueFrom: removed`,
+		container + `env[3].name: "BERTH_LAYER2", was "GOMEMLIMIT"`,
+		container + `env[3].value: "false", was "460MiB"`,
+		container + `securityContext.capabilities.add[0]: removed "NET_RAW"`,
+		"Deployment berth-controller in berth-system: spec.template.spec.containers[0].args: " +
+			`added ["--member-secret="]`,
+		// The rule about the member Secret goes, and those behind it move up.
+		role + `[1].apiGroups[0]: "coordination.k8s.io", was ""`,
+		role + `[1].resourceNames: removed`,
+		role + `[1].resources[0]: "leases", was "secrets"`,
+		role + `[1].verbs[0]: "create", was "get"`,
+		role + `[1].verbs[1]: removed "update"`,
+		role + `[2].resourceNames: added ["berth-controller"]`,
+		role + `[2].verbs[0]: "get", was "create"`,
+		role + `[2].verbs[1]: added "update"`,
+		role + `[3]: removed {"apiGroups":["coordination.k8s.io"],"resourceNames":["berth-controller"],` +
+			`"resources":["leases"],"verbs":["get","update"]}`,
+		"Secret berth-memberlist in berth-system: removed",
 	}
 }
 
@@ -143,7 +192,12 @@ func same(t *testing.T, got, want []string) {
 
 // TestSCCAdmitsTheSpeakerAndNoMore: what the SCC allows is what the pod of the speaker asks for.
 func TestSCCAdmitsTheSpeakerAndNoMore(t *testing.T) {
-	for _, components := range [][]string{{"openshift"}, {"openshift", "passive-bgp"}} {
+	for _, components := range [][]string{
+		{"openshift"},
+		{"openshift", "passive-bgp"},
+		{"openshift", "bgp-only"},
+		{"openshift", "bgp-only", "passive-bgp"},
+	} {
 		objects := overlay(t, components, "")
 		scc := one(t, objects, "SecurityContextConstraints", "berth-speaker")
 		speaker := one(t, objects, "DaemonSet", "berth-speaker")

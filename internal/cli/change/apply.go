@@ -276,6 +276,7 @@ func (a *applying) add(name string) error {
 		Stage:        v1beta1.StageReady,
 		HasWorked:    true,
 		Links:        like.Status.Links,
+		Protocols:    like.Status.Protocols,
 		ExcludeLabel: like.Status.ExcludeLabel,
 		Cordon:       like.Status.Cordon,
 	}

@@ -76,8 +76,9 @@ func (c checker) definitions() v1alpha1.Check {
 
 func (c checker) settings() v1alpha1.Check {
 	const name = "Settings"
-	profiles := map[string]bool{}
+	profiles, protocols := map[string]bool{}, map[string]bool{}
 	for i := range c.Speakers {
+		protocols[protocolsOf(&c.Speakers[i])] = true
 		if p := c.Speakers[i].Status.MemberProfile; p != "" {
 			profiles[p] = true
 		}
@@ -87,6 +88,9 @@ func (c checker) settings() v1alpha1.Check {
 		return newCheck(name, v1alpha1.CheckProblem, fmt.Sprintf(
 			"The speakers handle Services of loadBalancerClass %q, the controller those of %q",
 			c.Settings.SpeakerClass, c.Settings.Class))
+	case len(protocols) > 1:
+		return newCheck(name, v1alpha1.CheckWarning, "Speakers announce by different protocols: "+
+			strings.Join(sortedKeys(protocols), " and ")+". See that --layer2 and --bgp are the same on all")
 	case len(profiles) > 1:
 		return newCheck(name, v1alpha1.CheckWarning, "Speakers have different member profiles: "+
 			strings.Join(sortedKeys(profiles), ", "))
@@ -100,6 +104,18 @@ func (c checker) settings() v1alpha1.Check {
 		return unknown
 	}
 	return newCheck(name, v1alpha1.CheckOK, "Controller and speakers handle the same Services")
+}
+
+// protocolsOf returns by which protocols a speaker announces, as its settings say.
+func protocolsOf(s *v1beta1.Speaker) string {
+	switch l2, bgp := s.Status.Announces(v1beta1.ProtocolLayer2), s.Status.Announces(v1beta1.ProtocolBGP); {
+	case l2 && bgp:
+		return "both"
+	case bgp:
+		return "BGP only"
+	default:
+		return "layer 2 only"
+	}
 }
 
 // speakerSelector returns the nodes on which the DaemonSet runs speakers, by their labels.
@@ -149,8 +165,13 @@ func (c checker) members() v1alpha1.Check {
 		found = append(found, problem(v1alpha1.Error, speakerRef(node), reason, message,
 			"kubectl berth explain node/"+node))
 	}
+	members := 0
 	for i := range c.Speakers {
 		s := &c.Speakers[i]
+		if !s.Status.Announces(v1beta1.ProtocolLayer2) {
+			continue
+		}
+		members++
 		reachable := meta.FindStatusCondition(s.Status.Conditions, v1beta1.ConditionMembersReachable)
 		switch r, absent := c.reports[s.Name]; {
 		case reachable != nil && reachable.Status == metav1.ConditionFalse:
@@ -161,8 +182,11 @@ func (c checker) members() v1alpha1.Check {
 			add(s.Name, "Misses", fmt.Sprintf("Speakers absent for it: %d", s.Status.AbsentCount))
 		}
 	}
-	return c.judged("Members", found, "Whether the speakers hear each other",
-		"All speakers hear each other", snapshot.Speakers)
+	well := "All speakers hear each other"
+	if members == 0 && len(c.Speakers) > 0 {
+		well = "No speaker announces by layer 2, so none is to hear another"
+	}
+	return c.judged("Members", found, "Whether the speakers hear each other", well, snapshot.Speakers)
 }
 
 func (c checker) links() v1alpha1.Check {

@@ -61,6 +61,10 @@ func (r *StatusReconciler) onNodes(ctx context.Context, peer string) (seenOfPeer
 func seenOnNodes(
 	p *config.BGPPeer, peer string, nodes map[string]map[string]string, speakers []v1beta1.Speaker,
 ) seenOfPeer {
+	off := disabled(config.KindBGPPeer, peer, v1beta1.ProtocolBGP, placesOf(nodes, speakers))
+	if off.Reason != "" {
+		return seenOfPeer{problem: off}
+	}
 	out := seenOfPeer{problem: config.Problem{Kind: config.KindBGPPeer, Name: peer}}
 	named := map[string][]string{} // nodes, by problem
 	count := 0

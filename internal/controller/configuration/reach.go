@@ -30,6 +30,8 @@ type place struct {
 	// excludeLabel is what the exclude label means to its speaker, "" when it does not
 	// say.
 	excludeLabel v1beta1.NodeMark
+	// protocols are those by which its speaker announces, none for all.
+	protocols []v1beta1.Protocol
 	// links are the names of the links that may carry announcements, nil when they
 	// are not known, or not all of them.
 	links []string
@@ -40,9 +42,50 @@ func (p place) labelled() bool {
 	return labelled
 }
 
+// announces reports whether the speaker of the node announces by a protocol, as far as is
+// known.
+func (p place) announces(by v1beta1.Protocol) bool {
+	return len(p.protocols) == 0 || slices.Contains(p.protocols, by)
+}
+
+// settingOf is the setting that turns a protocol off.
+var settingOf = map[v1beta1.Protocol]string{
+	v1beta1.ProtocolLayer2: "--layer2=false",
+	v1beta1.ProtocolBGP:    "--bgp=false",
+}
+
+// disabled returns the problem of an object of a protocol by which no speaker announces;
+// its reason is "" if one does, or if no speaker is known.
+func disabled(kind, name string, by v1beta1.Protocol, places []place) config.Problem {
+	speaks := false
+	for _, p := range places {
+		if p.speaks && p.announces(by) {
+			return config.Problem{}
+		}
+		speaks = speaks || p.speaks
+	}
+	if !speaks {
+		return config.Problem{}
+	}
+	return config.Problem{
+		Kind:   kind,
+		Name:   name,
+		Reason: v1beta1.ReasonProtocolDisabled,
+		Message: fmt.Sprintf("No speaker announces by %s: all run with %s. "+
+			"Run them without, or use objects of another protocol.", nameOf[by], settingOf[by]),
+	}
+}
+
+// nameOf is what users call a protocol.
+var nameOf = map[v1beta1.Protocol]string{
+	v1beta1.ProtocolLayer2: "layer 2",
+	v1beta1.ProtocolBGP:    "BGP",
+}
+
 // reach is what an advertisement asks of nodes.
 type reach struct {
 	kind, name string
+	by         v1beta1.Protocol
 	selects    func(labels.Set) bool
 	// interfaces are those that it names, as they are written, and names reports which
 	// are meant; none for any.
@@ -53,6 +96,9 @@ type reach struct {
 // judge says which nodes the advertisement reaches: the reason is ReasonAccepted when
 // there are some, or when it is not known.
 func (r reach) judge(places []place) config.Problem {
+	if p := disabled(r.kind, r.name, r.by, places); p.Reason != "" {
+		return p
+	}
 	accepted := r.problem(v1beta1.ReasonAccepted, state.InForce)
 	selected := slices.DeleteFunc(slices.Clone(places), func(p place) bool { return !r.selects(p.labels) })
 	if len(places) == 0 {
@@ -190,6 +236,7 @@ func reachOf(c *config.Config, key state.ObjectKey) (r reach, found bool) {
 			return reach{
 				kind:       key.Kind,
 				name:       key.Name,
+				by:         v1beta1.ProtocolLayer2,
 				selects:    func(l labels.Set) bool { return a.SelectsNode(l) },
 				interfaces: named,
 				names:      a.NamesInterface,
@@ -201,6 +248,7 @@ func reachOf(c *config.Config, key state.ObjectKey) (r reach, found bool) {
 				return reach{
 					kind:    key.Kind,
 					name:    key.Name,
+					by:      v1beta1.ProtocolBGP,
 					selects: func(l labels.Set) bool { return a.SelectsNode(l) },
 				}, true
 			}
@@ -235,6 +283,7 @@ func placesOf(nodes map[string]map[string]string, speakers []v1beta1.Speaker) []
 		p := place{name: name, labels: nodes[name]}
 		if s := status[name]; s != nil {
 			p.speaks, p.worked, p.excludeLabel = true, s.Worked(), s.ExcludeLabel
+			p.protocols = s.Protocols
 			if len(s.Links) < v1beta1.MaxSpeakerAnnouncements { // else not all are listed
 				p.links = linkNames(s.Links)
 			}

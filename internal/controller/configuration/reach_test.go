@@ -46,6 +46,7 @@ func TestWhichNodesAnAdvertisementReaches(t *testing.T) {
 		change(&p)
 		return p
 	}
+	byBGP := func(p *place) { p.protocols = []v1beta1.Protocol{v1beta1.ProtocolBGP} }
 	ignoring := func(p *place) { p.excludeLabel = v1beta1.MarkIgnored }
 	for _, test := range []struct {
 		story      string
@@ -96,6 +97,11 @@ func TestWhichNodesAnAdvertisementReaches(t *testing.T) {
 		{"one that none has of those with a speaker", "", []string{"eth9"},
 			[]place{placed("a", eth), {name: "windows",
 				labels: labels.Set{}}}, v1beta1.ReasonNoInterface, "eth9"},
+		{"no speaker announces by its protocol", "", nil,
+			[]place{with(control, byBGP), with(worker, byBGP), {name: "windows", labels: labels.Set{}}},
+			v1beta1.ReasonProtocolDisabled, "No speaker announces by layer 2: all run with --layer2=false."},
+		{"one does, as in the midst of a change", "", nil, []place{with(control, byBGP), worker},
+			v1beta1.ReasonAccepted, state.InForce},
 		{"and no speaker is there at all", "", []string{"eth9"}, []place{{name: "a"}}, v1beta1.ReasonAccepted,
 			state.InForce},
 	} {
@@ -103,6 +109,7 @@ func TestWhichNodesAnAdvertisementReaches(t *testing.T) {
 			r := reach{
 				kind:       config.KindL2Advertisement,
 				name:       "x",
+				by:         v1beta1.ProtocolLayer2,
 				interfaces: test.interfaces,
 				selects:    func(l labels.Set) bool { return test.role == "" || l["role"] == test.role },
 				names:      func(name string) bool { return slices.Contains(test.interfaces, name) },
@@ -137,6 +144,10 @@ func TestSpeakersHaveAdvertisementsLookedAt(t *testing.T) {
 			change(func(s *v1beta1.SpeakerStatus) { s.Links[0].Up = false }), true},
 		{"it ignores the label", controllertest.SpeakerOn("n", "eth0"),
 			change(func(s *v1beta1.SpeakerStatus) { s.ExcludeLabel = v1beta1.MarkIgnored }), true},
+		{"it no longer announces by BGP", controllertest.SpeakerOn("n", "eth0"),
+			change(func(s *v1beta1.SpeakerStatus) {
+				s.Protocols = []v1beta1.Protocol{v1beta1.ProtocolLayer2}
+			}), true},
 		{"it is ready for the first time", change(func(s *v1beta1.SpeakerStatus) { s.HasWorked = false }),
 			controllertest.SpeakerOn("n", "eth0"), true},
 	} {

@@ -40,6 +40,9 @@ func PeersOfSpeakers(with shared.Shared) handler.TypedEventHandler[client.Object
 			if announced.Differs(before, after) {
 				with.Queues.Announced.Set()
 			}
+			if !slices.Equal(before.Status.Protocols, after.Status.Protocols) {
+				all(q)
+			}
 			was, is := saidOfPeers(before), saidOfPeers(after)
 			for _, of := range []map[string]saidOfPeer{was, is} {
 				for peer := range of {
@@ -68,6 +71,7 @@ func AdvertisementsOfSpeakers(with shared.Shared) handler.TypedEventHandler[clie
 		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
 			before, after := e.ObjectOld.(*v1beta1.Speaker).Status, e.ObjectNew.(*v1beta1.Speaker).Status
 			if before.Worked() != after.Worked() || before.ExcludeLabel != after.ExcludeLabel ||
+				!slices.Equal(before.Protocols, after.Protocols) ||
 				!slices.Equal(linkNames(before.Links), linkNames(after.Links)) {
 				all(q)
 			}

@@ -32,6 +32,7 @@ func Trim(in any) (any, error) {
 	s.Status = v1beta1.SpeakerStatus{
 		HasWorked:    s.Status.Worked(),
 		ExcludeLabel: s.Status.ExcludeLabel,
+		Protocols:    s.Status.Protocols,
 		Links:        links,
 		BGP:          kept,
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
+	"github.com/berth-lb/berth/internal/speaker/serviceproxy"
 	"github.com/berth-lb/berth/pkg/announcement"
 	"github.com/berth-lb/berth/pkg/bfd"
 	"github.com/berth-lb/berth/pkg/bgp"
@@ -77,9 +78,9 @@ type Config struct {
 	// WeightInterval is how long changes of routes' weights are gathered before they
 	// are announced; 0 for not at all.
 	WeightInterval time.Duration
-	// ProxyPort is the port at which kube-proxy reports its health on this node; 0 where
-	// it is not to be asked.
-	ProxyPort uint16
+	// ProxyRules is set when the service proxy of this node has written its rules, as far
+	// as that is waited for.
+	ProxyRules notify.Latch
 }
 
 // A Controller announces addresses by BGP. It is a [reconcile.Protocol].
@@ -87,7 +88,6 @@ type Controller struct {
 	c         Config
 	decisions *decisions
 	proxies   *proxies
-	rules     *proxyRules
 	sessions  *sessions
 	bfd       *bfdSessions
 	routes    *routes
@@ -100,20 +100,14 @@ type Controller struct {
 // with the process.
 func New(ctx context.Context, c Config) *Controller {
 	own := func(ctx context.Context) []netip.Addr { return c.Cluster.NodeAddresses(ctx, c.Node) }
-	var written func(context.Context) bool
-	if c.ProxyPort != 0 {
-		written = rulesWritten(c.ProxyPort, own)
-	}
-	rules := &proxyRules{written: written, queue: c.Queue, log: c.Logger, done: notify.NewLatch()}
-	return newController(ctx, c, rules, askProxy(own))
+	return newController(ctx, c, serviceproxy.Programmed(own))
 }
 
 func newController(
-	ctx context.Context, c Config, rules *proxyRules,
-	programmed func(context.Context, netip.Addr, uint16) bool,
+	ctx context.Context, c Config, programmed func(context.Context, netip.Addr, uint16) bool,
 ) *Controller {
-	out := &Controller{c: c, decisions: newDecisions(), rules: rules, metrics: newMetrics()}
-	out.proxies = newProxies(ctx, c.Node, c.Queue, programmed, rules.done, c.Logger)
+	out := &Controller{c: c, decisions: newDecisions(), metrics: newMetrics()}
+	out.proxies = newProxies(ctx, c.Node, c.Queue, programmed, c.ProxyRules, c.Logger)
 	out.sessions = newSessions(c, out.decisions)
 	out.bfd = &bfdSessions{
 		speaker:  c.BFD,
@@ -129,7 +123,7 @@ func newController(
 // Run keeps the sessions, and what is announced to peers, until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context) error{c.rules.run, c.runSessions, c.bfd.run, c.routes.run} {
+	for _, part := range []func(context.Context) error{c.runSessions, c.bfd.run, c.routes.run} {
 		group.Go(func() error { return part(ctx) })
 	}
 	return group.Wait()
@@ -199,7 +193,7 @@ func (c *Controller) Reconcile(in reconcile.Inputs, a reconcile.Address) reconci
 func outcome(in reconcile.Inputs, d announcement.BGPDecision) reconcile.Outcome {
 	out := reconcile.Outcome{Reason: d.Reason, Message: d.Message, Services: d.Services, Announce: d.Announce}
 	switch d.Reason {
-	case v1beta1.ReasonNoEndpoint, v1beta1.ReasonNoAdvertisement:
+	case v1beta1.ReasonNoPool, v1beta1.ReasonNoEndpoint, v1beta1.ReasonNoAdvertisement:
 		out.Warn = in.Node == in.Reporter()
 	}
 	return out
@@ -244,10 +238,6 @@ func (c *Controller) ConfigChanged() {
 
 // NodeChanged has routes planned by what peers take from the Node object of this node.
 func (c *Controller) NodeChanged() { c.routes.again.Set() }
-
-// ProxyReady is set when the service proxy of this node has written its rules, as far as
-// that is waited for.
-func (c *Controller) ProxyReady() notify.Latch { return c.rules.done }
 
 // Drain ends all sessions for good: peers are asked to avoid the routes, then they are
 // withdrawn, and then the sessions end. It returns when that is done, or has taken too

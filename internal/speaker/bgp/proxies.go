@@ -3,26 +3,13 @@ package bgp
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/netip"
 	"sync"
-	"time"
 
 	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/serviceproxy"
 	"github.com/berth-lb/berth/pkg/announcement"
-)
-
-// Times of asking the service proxy.
-const (
-	proxyInterval = 50 * time.Millisecond
-	// proxyTimeout bounds one question.
-	proxyTimeout = 500 * time.Millisecond
-	// proxyGrace is how long the proxy is asked. One that does not answer by
-	// then is one that does not serve health checks.
-	proxyGrace = 5 * time.Second
 )
 
 // proxies finds out when this node's service proxy, kube-proxy or another, has
@@ -112,7 +99,7 @@ func (p *proxies) pending(addr netip.Addr, services []announcement.Service) map[
 
 // start begins to ask the proxy.
 func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxyState {
-	ctx, stop := context.WithTimeout(p.ctx, proxyGrace)
+	ctx, stop := context.WithTimeout(p.ctx, serviceproxy.Grace)
 	one := &proxyState{port: s.HealthCheckPort, stop: stop}
 	go func() {
 		defer stop()
@@ -134,7 +121,7 @@ func (p *proxies) start(addr netip.Addr, s announcement.Service) *proxyState {
 
 // await asks until the proxy says yes or ctx ends.
 func (p *proxies) await(ctx context.Context, family netip.Addr, port uint16) bool {
-	return until(ctx, func(ctx context.Context) bool { return p.askOnce(ctx, family, port) })
+	return serviceproxy.Until(ctx, func(ctx context.Context) bool { return p.askOnce(ctx, family, port) })
 }
 
 // askOnce asks, and not about all Services at once.
@@ -146,54 +133,4 @@ func (p *proxies) askOnce(ctx context.Context, family netip.Addr, port uint16) b
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// askProxy returns a function that asks the proxy of this node for its health
-// check ports: it answers 200 while it has endpoints there. It is asked at the
-// node's own address of the family, as the cluster knows it.
-func askProxy(addresses func(context.Context) []netip.Addr) func(context.Context, netip.Addr, uint16) bool {
-	client := proxyClient()
-	return func(ctx context.Context, family netip.Addr, port uint16) bool {
-		at := netip.AddrPortFrom(ofFamily(addresses(ctx), family), port)
-		return saysOK(ctx, client, fmt.Sprintf("http://%s/", at))
-	}
-}
-
-// saysOK reports whether the answer of the proxy is that all is well.
-func saysOK(ctx context.Context, client *http.Client, url string) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return false
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return false
-	}
-	_ = response.Body.Close() // the status says it all
-	return response.StatusCode == http.StatusOK
-}
-
-// proxyClient asks the proxy of this node.
-func proxyClient() *http.Client {
-	dialer := net.Dialer{Timeout: proxyTimeout}
-	return &http.Client{
-		Timeout:   proxyTimeout,
-		Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true},
-		// Whoever has the port does not send the speaker elsewhere.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-}
-
-// ofFamily returns the first address of the same family as another, the first of all
-// where none is, and none of none.
-func ofFamily(addresses []netip.Addr, family netip.Addr) netip.Addr {
-	for _, a := range addresses {
-		if a.Is4() == family.Is4() {
-			return a
-		}
-	}
-	if len(addresses) > 0 {
-		return addresses[0]
-	}
-	return netip.Addr{}
 }

@@ -1,11 +1,6 @@
 package bgp
 
 import (
-	"context"
-	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +9,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/berth-lb/berth/api/v1beta1"
+	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/serviceproxy"
 )
 
 func localService(w *world) {
@@ -39,7 +36,7 @@ func TestRouteWaitsForTheProxy(t *testing.T) {
 		w.look()
 		w.tells("tor")
 		w.proxy.Store(true)
-		time.Sleep(proxyInterval)
+		time.Sleep(serviceproxy.Interval)
 		synctest.Wait()
 		if w.proxyAnswers.Load() != 1 {
 			t.Errorf("it is looked again %d times", w.proxyAnswers.Load())
@@ -62,7 +59,7 @@ func TestRouteWaitsForTheProxy(t *testing.T) {
 		w.ready("web", true)
 		w.look()
 		w.tells("tor")
-		time.Sleep(proxyGrace)
+		time.Sleep(serviceproxy.Grace)
 		synctest.Wait()
 		w.look()
 		w.tells("tor 192.0.2.10/32") // it was waited for long enough
@@ -78,7 +75,7 @@ func TestAnswersAreReconciledBeforeAllIsKnown(t *testing.T) {
 		localService(w)
 		w.look()
 		w.proxy.Store(true)
-		time.Sleep(proxyInterval)
+		time.Sleep(serviceproxy.Interval)
 		synctest.Wait()
 		if w.proxyAnswers.Load() != 1 {
 			t.Fatal("the proxy has not answered")
@@ -107,7 +104,7 @@ func TestNewEndpointsDoNotHoldSessionsBack(t *testing.T) {
 			w.ready("web", true)
 			w.look()
 			w.planned()
-			if time.Since(begin) > 3*proxyGrace {
+			if time.Since(begin) > 3*serviceproxy.Grace {
 				t.Fatal("all is never known")
 			}
 		}
@@ -135,44 +132,21 @@ func TestNobodyWaitsForWhatIsGone(t *testing.T) {
 	})
 }
 
-func TestAskProxy(t *testing.T) {
-	status := http.StatusServiceUnavailable
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(status)
-		_, _ = fmt.Fprint(w, `{"localEndpoints": 0}`)
-	}))
-	at := netip.MustParseAddrPort(server.Listener.Addr().String())
-	own := []netip.Addr{netip.MustParseAddr("2001:db8::1"), at.Addr()}
-	ask := askProxy(func(context.Context) []netip.Addr { return own })
-	if ask(t.Context(), address, at.Port()) {
-		t.Error("a proxy without endpoints is ready")
+// TestRouteWaitsForTheRules: no Service's route comes before kube-proxy has written
+// any rules, and until then not all is known.
+func TestRouteWaitsForTheRules(t *testing.T) {
+	w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
+	rules := notify.NewLatch()
+	w.c.proxies.rules = rules
+	w.look()
+	w.tells("tor")
+	if got := w.c.decisions.get(address).Reason; got != v1beta1.ReasonProxyNotReady || w.bgp.complete {
+		t.Errorf("the reason is %q; all is known is %t", got, w.bgp.complete)
 	}
-	status = http.StatusOK
-	if !ask(t.Context(), address, at.Port()) {
-		t.Error("a proxy with endpoints is not ready")
-	}
-	server.Close()
-	if ask(t.Context(), address, at.Port()) {
-		t.Error("no proxy is ready")
-	}
-}
-
-// kube-proxy takes endpoints up for each family by itself.
-func TestProxyIsAskedInTheFamily(t *testing.T) {
-	v4, v6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
-	for _, test := range []struct {
-		story     string
-		addresses []netip.Addr
-		family    netip.Addr
-		want      netip.Addr
-	}{
-		{"IPv4 of a node with both", []netip.Addr{v6, v4}, v4.Next(), v4},
-		{"IPv6 of a node with both", []netip.Addr{v4, v6}, v6.Next(), v6},
-		{"the other family, where there is no better", []netip.Addr{v4}, v6.Next(), v4},
-		{"a node that is not known", nil, v4.Next(), netip.Addr{}},
-	} {
-		if got := ofFamily(test.addresses, test.family); got != test.want {
-			t.Errorf("%s: asked at %s, want %s", test.story, got, test.want)
-		}
+	rules.Set()
+	w.look()
+	w.tells("tor 192.0.2.10/32")
+	if !w.bgp.complete {
+		t.Error("all is known, and the session is not told")
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/berth-lb/berth/internal/cluster"
 	"github.com/berth-lb/berth/internal/kube"
 	"github.com/berth-lb/berth/internal/notify"
+	"github.com/berth-lb/berth/internal/speaker/serviceproxy"
 	"github.com/berth-lb/berth/pkg/bgp"
 	"github.com/berth-lb/berth/pkg/config"
 )
@@ -227,7 +228,7 @@ func (r *routes) awaitProxyUntil(now time.Time, decided map[netip.Addr]decision)
 	if r.began.IsZero() {
 		r.began = now
 	}
-	until := r.began.Add(2 * proxyGrace)
+	until := r.began.Add(2 * serviceproxy.Grace)
 	if !now.Before(until) {
 		return time.Time{}
 	}

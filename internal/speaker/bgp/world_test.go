@@ -60,7 +60,6 @@ type world struct {
 	// was requeued because of what it said.
 	proxy        atomic.Bool
 	proxyAnswers atomic.Int32
-	rules        *proxyRules
 }
 
 // logs is a log that several goroutines write.
@@ -112,8 +111,8 @@ func unsettledWorld(t *testing.T, objects ...client.Object) *world {
 	w.cluster = cluster.NewReader(w.api, "", clustertest.Namespace, nil)
 	queue := counted{w.queue, &w.proxyAnswers}
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	w.rules = &proxyRules{queue: queue, log: log, done: notify.NewLatch()}
-	w.rules.done.Set()
+	rules := notify.NewLatch()
+	rules.Set()
 	w.c = newController(t.Context(), Config{
 		Node:           "node1",
 		Cluster:        w.cluster,
@@ -129,7 +128,8 @@ func unsettledWorld(t *testing.T, objects ...client.Object) *world {
 		Logger:         log,
 		BootID:         "this boot",
 		WeightInterval: time.Second,
-	}, w.rules, func(context.Context, netip.Addr, uint16) bool { return w.proxy.Load() })
+		ProxyRules:     rules,
+	}, func(context.Context, netip.Addr, uint16) bool { return w.proxy.Load() })
 	w.sessions, w.watched, w.routes = w.c.sessions, w.c.bfd, w.c.routes
 	w.routes.toRoute = prometheus.ObserverFunc(func(seconds float64) {
 		w.toRoute = append(w.toRoute, seconds)

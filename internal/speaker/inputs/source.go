@@ -20,7 +20,7 @@ type Urgency interface {
 	UrgentFirst([]netip.Addr) []netip.Addr
 }
 
-// Config is what a [Source] reads. All of it is required.
+// Config is what a [Source] reads. All of it is required but Urgency.
 type Config struct {
 	Node    string
 	Cluster *cluster.Reader
@@ -87,4 +87,9 @@ func (s *Source) Addresses(ctx context.Context) ([]netip.Addr, error) {
 }
 
 // UrgentFirst implements [reconcile.Source].
-func (s *Source) UrgentFirst(all []netip.Addr) []netip.Addr { return s.c.Urgency.UrgentFirst(all) }
+func (s *Source) UrgentFirst(all []netip.Addr) []netip.Addr {
+	if s.c.Urgency == nil {
+		return all
+	}
+	return s.c.Urgency.UrgentFirst(all)
+}

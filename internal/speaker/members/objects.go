@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,10 +21,16 @@ import (
 type Objects struct {
 	cached  client.Reader
 	tracker *Tracker
+	// all is set if also those count that have no member address.
+	all bool
 }
 
-// NewObjects returns a reconciler that reads the Speaker objects from a cache.
-func NewObjects(cached client.Reader, t *Tracker) *Objects { return &Objects{cached, t} }
+// NewObjects returns a reconciler that reads the Speaker objects of the members of a
+// membership from a cache.
+func NewObjects(cached client.Reader, t *Tracker) *Objects { return &Objects{cached, t, false} }
+
+// NewListedObjects returns a reconciler that reads the Speaker objects of a [Listing].
+func NewListedObjects(cached client.Reader, t *Tracker) *Objects { return &Objects{cached, t, true} }
 
 // Reconcile reads all Speaker objects.
 func (o *Objects) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
@@ -47,6 +54,8 @@ func (o *Objects) Read(ctx context.Context, reader client.Reader) error {
 		object := presence.ParseObject(s, o.tracker.c.Node)
 		if object.Peer.IsValid() {
 			peers = append(peers, object.Peer)
+		}
+		if object.Peer.IsValid() || o.all {
 			objects[s.Name] = object
 		}
 	}
@@ -75,6 +84,7 @@ func ObjectChanged(before, after *v1beta1.Speaker, node string) bool {
 	return was.MemberAddress != is.MemberAddress || was.Stage != is.Stage ||
 		was.HasWorked != is.HasWorked || !was.RenewTime.Equal(is.RenewTime) ||
 		was.ExcludeLabel != is.ExcludeLabel || was.Cordon != is.Cordon ||
+		!slices.Equal(was.Protocols, is.Protocols) ||
 		presence.SuspicionOf(before, node) != presence.SuspicionOf(after, node)
 }
 

@@ -347,7 +347,7 @@ func (p *Plan) Routes(node string, addrs []netip.Addr) (Routes, error) {
 			peers = append(peers, peer.Peer)
 		}
 	}
-	if len(peers) == 0 {
+	if len(peers) == 0 || p.speakers[node].NoBGP {
 		return out, nil // no decision would make a route
 	}
 

@@ -137,6 +137,15 @@ func TestWhoOwnsAnAddress(t *testing.T) {
 		"the owner is excluded": {func(w *town) {
 			w.nodes[0].Labels = map[string]string{v1beta1.LabelExcludeNode: ""}
 		}, "other", "node1", v1beta1.ReasonNodeExcluded},
+		"it does not announce by layer 2": {func(w *town) {
+			w.speakers[1].Status.Protocols = []v1beta1.Protocol{v1beta1.ProtocolBGP}
+		}, "node1", "node2", v1beta1.ReasonProtocolDisabled},
+		"nobody announces by layer 2": {func(w *town) {
+			for i := range w.speakers {
+				w.speakers[i].Status.Protocols = []v1beta1.Protocol{v1beta1.ProtocolBGP}
+				w.speakers[i].Status.Layer2, w.speakers[i].Status.MemberAddress = v1beta1.SpeakerLayer2{}, ""
+			}
+		}, "", "node1", v1beta1.ReasonProtocolDisabled},
 		"the owner ignores that": {func(w *town) {
 			w.nodes[0].Labels = map[string]string{v1beta1.LabelExcludeNode: ""}
 			w.speakers[0].Status.ExcludeLabel = v1beta1.MarkIgnored
@@ -194,6 +203,10 @@ func TestRoutes(t *testing.T) {
 		if d := r.Decisions[web]; want == 0 && d.Reason != v1beta1.ReasonNoLocalEndpoint {
 			t.Errorf("%s announces nothing for %s", node, d.Reason)
 		}
+	}
+	w.speakers[0].Status.Protocols = []v1beta1.Protocol{v1beta1.ProtocolLayer2}
+	if r, err := w.plan(t).Routes("node1", []netip.Addr{web}); err != nil || len(r.Desired) > 0 {
+		t.Errorf("a speaker that does not announce by BGP has %+v, %v", r.Desired, err)
 	}
 	if _, err := p.Routes("node9", nil); err == nil {
 		t.Error("a node that is not there has routes")

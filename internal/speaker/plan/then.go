@@ -45,6 +45,8 @@ func (p *Plan) Then(in Snapshot, fate Fate, now time.Time) *Plan {
 			Links:          model.Links,
 			Heard:          true,
 			Worked:         true,
+			NoLayer2:       model.NoLayer2,
+			NoBGP:          model.NoBGP,
 			IgnoresExclude: model.IgnoresExclude,
 			IgnoresCordon:  model.IgnoresCordon,
 		}
@@ -66,7 +68,7 @@ func (p *Plan) Sessions(speakers []v1beta1.Speaker) []v1beta1.Speaker {
 		}
 		s.Status.BGP.Sessions = nil
 		node, known := p.byName[s.Name]
-		if !known {
+		if !known || p.speakers[s.Name].NoBGP {
 			continue
 		}
 		for _, peer := range p.config.PeersOn(node) {

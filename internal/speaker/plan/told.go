@@ -167,7 +167,7 @@ func (p *Plan) classify(t *told) {
 	byKey := map[string]int{}
 	for _, n := range p.nodes {
 		s, known := p.speakers[n.Name]
-		if !known || s.Presence == announcement.Gone || s.Presence == announcement.Leaving {
+		if !known || s.NoBGP || s.Presence == announcement.Gone || s.Presence == announcement.Leaving {
 			t.classOf[n.Name] = noClass
 			continue
 		}

@@ -16,6 +16,8 @@ import (
 // node.
 func ParseObject(s *v1beta1.Speaker, node string) Object {
 	o := Object{Suspicion: SuspicionOf(s, node), Worked: s.Status.Worked()}
+	o.NoLayer2 = !s.Status.Announces(v1beta1.ProtocolLayer2)
+	o.NoBGP = !s.Status.Announces(v1beta1.ProtocolBGP)
 	o.State.Claims = claimsOf(s.Status.Layer2)
 	if peer, err := netip.ParseAddrPort(s.Status.MemberAddress); err == nil {
 		o.Peer = peer

@@ -44,6 +44,8 @@ type Object struct {
 	Complete bool
 	// Worked is set if a speaker of the node has been ready.
 	Worked bool
+	// NoLayer2 is set if its settings turn layer 2 off, NoBGP if they turn BGP off.
+	NoLayer2, NoBGP bool
 	// Suspicion is what it reports of this node while it does not hear it; else empty.
 	Suspicion string
 	// Renewal is the last renewal, by the clock of its writer. SeenAt is when it was first

@@ -53,15 +53,18 @@ type Section interface {
 
 // Config is what an [Object] works with.
 type Config struct {
-	Node    string         // this one
-	Address netip.AddrPort // at which this speaker is a member
+	Node string // this one
+	// Address is the one at which this speaker is a member; invalid if it is none.
+	Address netip.AddrPort
 	Profile membership.Profile
 	Cached  *cluster.Reader
 	Live    client.Reader // the API server
 	Writer  client.Client
 	Ready   *Readiness
 	Members *members.Tracker
-	Joiner  *members.Joiner
+	Joiner  *members.Joiner // nil if this speaker is no member
+	// Protocols are those by which this speaker announces.
+	Protocols []v1beta1.Protocol
 	// Sections are those of the protocols.
 	Sections []Section
 	// Status is set when the object is out of date.
@@ -216,6 +219,10 @@ func (o *Object) writeOver(ctx context.Context, reader getter, status v1beta1.Sp
 	for _, c := range status.Conditions {
 		meta.SetStatusCondition(&conditions, c)
 	}
+	if !status.Announces(v1beta1.ProtocolLayer2) { // what a former speaker said
+		meta.RemoveStatusCondition(&conditions, v1beta1.ConditionMembersReachable)
+		meta.RemoveStatusCondition(&conditions, v1beta1.ConditionAddressesClear)
+	}
 	want.Status = status
 	want.Status.Conditions = conditions
 	if equality.Semantic.DeepEqual(have.Status, want.Status) {
@@ -260,7 +267,6 @@ func (o *Object) Current() v1beta1.SpeakerStatus {
 	snapshot := o.c.Members.Current()
 	settled := o.c.Ready.Settled().IsSet()
 	status := v1beta1.SpeakerStatus{
-		MemberAddress: o.c.Address.String(),
 		MemberProfile: string(o.c.Profile),
 		Version:       version.String(),
 		Stage:         stageStatus(o.c.Members.Stage()),
@@ -268,13 +274,20 @@ func (o *Object) Current() v1beta1.SpeakerStatus {
 		HasWorked:     o.c.Last.Worked() || settled,
 		ExcludeLabel:  markStatus(o.c.IgnoreExclude),
 		Cordon:        markStatus(o.c.IgnoreCordon),
+		Protocols:     o.c.Protocols,
 		Links:         o.links(),
+	}
+	if o.c.Address.IsValid() {
+		status.MemberAddress = o.c.Address.String()
 	}
 	status.AbsentCount, status.AbsentMembers = absentStatus(snapshot.Absent)
 	for _, s := range o.c.Sections {
 		s.Status(&status)
 	}
 	meta.SetStatusCondition(&status.Conditions, o.ready())
+	if o.c.Joiner == nil {
+		return status
+	}
 	if why := o.c.Joiner.Problem(); why != nil || settled {
 		meta.SetStatusCondition(&status.Conditions, members.ReachableCondition(why, snapshot, o.c.Address))
 	}
@@ -294,7 +307,7 @@ func (o *Object) links() []v1beta1.SpeakerLink {
 func (o *Object) ready() metav1.Condition {
 	if missing := o.c.Ready.Missing(); missing != "" {
 		return kube.Condition(v1beta1.ConditionReady, false, v1beta1.ReasonStarting,
-			"The speaker announces nothing by layer 2 yet: "+missing+".", 0)
+			"The speaker does not announce everything yet: "+missing+".", 0)
 	}
 	return kube.Condition(v1beta1.ConditionReady, true, v1beta1.ReasonAnnouncing,
 		"The speaker sees the cluster and announces what this node owns.", 0)

@@ -97,6 +97,16 @@ imagePullSecrets:
 {{- include "berth.port" (ternary (get $all "health-bind-address") ":9741" (hasKey $all "health-bind-address")) -}}
 {{- end }}
 
+{{- /* Whether the speakers announce by layer 2, as text: empty for no. */ -}}
+{{- define "berth.layer2" -}}
+{{- if ne (get .Values.speaker.settings "layer2" | toString) "false" }}yes{{ end -}}
+{{- end }}
+
+{{- /* The same of BGP. */ -}}
+{{- define "berth.bgp" -}}
+{{- if ne (get .Values.speaker.settings "bgp" | toString) "false" }}yes{{ end -}}
+{{- end }}
+
 {{- define "berth.memberSecret" -}}
 {{- get .Values.settings "member-secret" | default "berth-memberlist" -}}
 {{- end }}

@@ -89,6 +89,7 @@
   verbs:
   - create
   - patch
+{{- if include "berth.layer2" . }}
 - apiGroups:
   - ""
   resourceNames:
@@ -98,6 +99,7 @@
   verbs:
   - get
   - update
+{{- end }}
 - apiGroups:
   - coordination.k8s.io
   resources:
@@ -139,12 +141,22 @@
 - apiGroups:
   - berth.io
   resources:
+  {{- if include "berth.bgp" . }}
   - bfdprofiles
+  {{- end }}
+  {{- if include "berth.bgp" . }}
   - bgpadvertisements
+  {{- end }}
+  {{- if include "berth.bgp" . }}
   - bgppeers
+  {{- end }}
+  {{- if include "berth.bgp" . }}
   - communities
+  {{- end }}
   - ipaddresspools
+  {{- if include "berth.layer2" . }}
   - l2advertisements
+  {{- end }}
   verbs:
   - get
   - list
@@ -183,6 +195,10 @@
 {{- define "berth.rules.Role.berth-speaker" -}}
 - apiGroups:
   - ""
+  {{- if not (include "berth.bgp" .) }}
+  resourceNames:
+  - {{ include "berth.memberSecret" . }}
+  {{- end }}
   resources:
   - secrets
   verbs:

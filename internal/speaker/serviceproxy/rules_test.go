@@ -1,4 +1,4 @@
-package bgp
+package serviceproxy
 
 import (
 	"context"
@@ -13,7 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/berth-lb/berth/api/v1beta1"
 	"github.com/berth-lb/berth/internal/notify"
 	"github.com/berth-lb/berth/internal/speaker/reconcile"
 )
@@ -86,20 +85,20 @@ func TestRulesAreWaitedFor(t *testing.T) {
 	}{
 		{"they are there", after(0), 0},
 		{"they come", after(2 * time.Second), 2 * time.Second},
-		{"they never come", after(time.Hour), proxyGrace},
+		{"they never come", after(time.Hour), Grace},
 		{"nobody is asked", nil, 0},
 	} {
 		t.Run(test.story, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begin = time.Now()
 				queue := reconcile.NewQueue()
-				r := &proxyRules{
+				r := &Rules{
 					written: test.written,
 					queue:   queue,
 					log:     slog.New(slog.DiscardHandler),
 					done:    notify.NewLatch(),
 				}
-				if err := r.run(t.Context()); err != nil {
+				if err := r.Run(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				if took := time.Since(begin); took != test.want || !r.done.IsSet() {
@@ -113,21 +112,44 @@ func TestRulesAreWaitedFor(t *testing.T) {
 	}
 }
 
-// TestRouteWaitsForTheRules: no Service's route comes before kube-proxy has written
-// any rules, and until then not all is known.
-func TestRouteWaitsForTheRules(t *testing.T) {
-	w := routedWorld(t, append(service("web"), node("node1"), peer("tor", nil))...)
-	rules := notify.NewLatch()
-	w.c.proxies.rules = rules
-	w.look()
-	w.tells("tor")
-	if got := w.c.decisions.get(address).Reason; got != v1beta1.ReasonProxyNotReady || w.bgp.complete {
-		t.Errorf("the reason is %q; all is known is %t", got, w.bgp.complete)
+func TestProgrammed(t *testing.T) {
+	status := http.StatusServiceUnavailable
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = fmt.Fprint(w, `{"localEndpoints": 0}`)
+	}))
+	at := netip.MustParseAddrPort(server.Listener.Addr().String())
+	own := []netip.Addr{netip.MustParseAddr("2001:db8::1"), at.Addr()}
+	ask := Programmed(func(context.Context) []netip.Addr { return own })
+	if ask(t.Context(), at.Addr(), at.Port()) {
+		t.Error("a proxy without endpoints is ready")
 	}
-	rules.Set()
-	w.look()
-	w.tells("tor 192.0.2.10/32")
-	if !w.bgp.complete {
-		t.Error("all is known, and the session is not told")
+	status = http.StatusOK
+	if !ask(t.Context(), at.Addr(), at.Port()) {
+		t.Error("a proxy with endpoints is not ready")
+	}
+	server.Close()
+	if ask(t.Context(), at.Addr(), at.Port()) {
+		t.Error("no proxy is ready")
+	}
+}
+
+// kube-proxy takes endpoints up for each family by itself.
+func TestProxyIsAskedInTheFamily(t *testing.T) {
+	v4, v6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	for _, test := range []struct {
+		story     string
+		addresses []netip.Addr
+		family    netip.Addr
+		want      netip.Addr
+	}{
+		{"IPv4 of a node with both", []netip.Addr{v6, v4}, v4.Next(), v4},
+		{"IPv6 of a node with both", []netip.Addr{v4, v6}, v6.Next(), v6},
+		{"the other family, where there is no better", []netip.Addr{v4}, v6.Next(), v4},
+		{"a node that is not known", nil, v4.Next(), netip.Addr{}},
+	} {
+		if got := ofFamily(test.addresses, test.family); got != test.want {
+			t.Errorf("%s: asked at %s, want %s", test.story, got, test.want)
+		}
 	}
 }

@@ -1,4 +1,4 @@
-package bgp
+package serviceproxy
 
 import (
 	"context"
@@ -8,49 +8,56 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"time"
 
 	"github.com/berth-lb/berth/internal/notify"
 )
 
-// proxyRules finds out whether this node's service proxy has written its rules
-// since it was started. While a node boots, its kernel answers and its speaker
-// works before the proxy has done so, and what is sent to its addresses then is
-// dropped.
-type proxyRules struct {
-	// written asks the proxy; nil when it is not to be asked.
-	written func(context.Context) bool
-	queue   Requeuer
-	log     *slog.Logger
-	done    notify.Latch // set when it has, or was asked for long enough
+// RulesConfig is what [Rules] works with.
+type RulesConfig struct {
+	// Port is where kube-proxy reports its health on this node; 0 if it is not to be asked.
+	Port uint16
+	// Addresses returns the node's own addresses, as the cluster knows them.
+	Addresses func(context.Context) []netip.Addr
+	Queue     interface{ RequeueAll() (number uint64) }
+	Log       *slog.Logger
 }
 
-// run asks until the proxy says yes, or for proxyGrace.
-func (r *proxyRules) run(ctx context.Context) error {
+// Rules finds out whether this node's service proxy has written its rules since it was
+// started. While a node boots, its kernel answers and its speaker works before the proxy has
+// done so, and what is sent to its addresses then is dropped.
+type Rules struct {
+	// written asks the proxy; nil when it is not to be asked.
+	written func(context.Context) bool
+	queue   interface{ RequeueAll() (number uint64) }
+	log     *slog.Logger
+	done    notify.Latch
+}
+
+// NewRules returns Rules that ask nobody before [Rules.Run].
+func NewRules(c RulesConfig) *Rules {
+	out := &Rules{queue: c.Queue, log: c.Log, done: notify.NewLatch()}
+	if c.Port != 0 {
+		out.written = rulesWritten(c.Port, c.Addresses)
+	}
+	return out
+}
+
+// Written is set when the proxy has written its rules, or was asked for long enough.
+func (r *Rules) Written() notify.Latch { return r.done }
+
+// Run asks until the proxy says yes, for [Grace] at most, and then has every address
+// reconciled.
+func (r *Rules) Run(ctx context.Context) error {
 	if r.written != nil {
-		bounded, cancel := context.WithTimeout(ctx, proxyGrace)
+		bounded, cancel := context.WithTimeout(ctx, Grace)
 		defer cancel()
-		if !until(bounded, r.written) && ctx.Err() == nil {
+		if !Until(bounded, r.written) && ctx.Err() == nil {
 			r.log.Warn("the service proxy does not report that it has written its rules; continuing without")
 		}
 	}
 	r.done.Set()
 	r.queue.RequeueAll()
 	return nil
-}
-
-// until asks again and again until the answer is yes, or ctx ends.
-func until(ctx context.Context, ask func(context.Context) bool) bool {
-	ticker := time.NewTicker(proxyInterval)
-	defer ticker.Stop()
-	for !ask(ctx) {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-ticker.C:
-		}
-	}
-	return true
 }
 
 // proxyHealth is what kube-proxy answers at its health check port, as far as it is
@@ -76,27 +83,6 @@ func rulesWritten(port uint16, addresses func(context.Context) []netip.Addr) fun
 		for _, host := range proxyHosts(node) {
 			if health, ok := readProxyHealth(ctx, client, netip.AddrPortFrom(host, port)); ok {
 				return len(node) > 0 && health.covers(node)
-			}
-		}
-		return false
-	}
-}
-
-// proxyHosts returns where a proxy may listen: everywhere, only here, or on one of the
-// node's addresses.
-func proxyHosts(node []netip.Addr) []netip.Addr {
-	return append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, node...)
-}
-
-// ProxyHealthy returns a function that asks the service proxy of this node at its health
-// check port whether it works. One that has served nothing for long, or that knows that its
-// node is to go, says that it does not.
-func ProxyHealthy(port uint16, addresses func(context.Context) []netip.Addr) func(context.Context) bool {
-	client := proxyClient()
-	return func(ctx context.Context) bool {
-		for _, host := range proxyHosts(addresses(ctx)) {
-			if saysOK(ctx, client, fmt.Sprintf("http://%s/healthz", netip.AddrPortFrom(host, port))) {
-				return true
 			}
 		}
 		return false
