@@ -132,7 +132,7 @@ spec: {ipAddressPools: [dmz], communities: ["64512:100"]}
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: web}
+metadata: {name: web, annotations: {berth.io/loadBalancerIPs: 10.77.0.200}}
 spec:
   type: LoadBalancer
   externalTrafficPolicy: Local
