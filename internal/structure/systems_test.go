@@ -19,8 +19,9 @@ func TestKubectlBerthIsForAllSystems(t *testing.T) {
 	}
 }
 
-// TestProtocolsAreFor32Bits: what reads and writes frames and packets is vetted where an int has 32 bits, tests
-// included: a constant that is larger does not compile there. make portable vets the rest, and runs the tests.
+// TestProtocolsAreFor32Bits: what reads and writes frames and packets is vetted where an int has 32 bits,
+// tests included: a constant that is larger does not compile there. make portable vets the rest, and runs the
+// tests.
 func TestProtocolsAreFor32Bits(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "go", "vet", "-tags", "grpcnotrace", "-trimpath",
 		"./pkg/layer2/...", "./pkg/bfd/...", "./pkg/bgp", "./pkg/membership/...")

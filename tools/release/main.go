@@ -33,7 +33,7 @@ func run(ctx context.Context, args []string, progress io.Writer) error {
 	only := flags.String("platforms", "",
 		"build only these `platforms`, as linux/amd64,linux/arm/v7; default all")
 	final := flags.Bool("final", false,
-		"refuse what others could not build too: sources that are not the tag's, or without a dated changelog")
+		"refuse what others could not build: sources that are not the tag's, or without a dated changelog")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
