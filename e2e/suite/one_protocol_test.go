@@ -119,7 +119,7 @@ func layer2Only(t *testing.T) {
 		ownedBy(t, addr.String())
 	}
 	protocolsOf(t, "Layer2")
-	apply(t, peering.Peer{Name: "tor", Address: lab.RouterAddresses.V4}.Manifest())
+	apply(t, onePeer("tor", lab.RouterAddresses).Manifest())
 	apply(t, peering.Announced("routed", "198.51.100.0/28, 2001:db8:100::/124", ""))
 	disabled(t, "bgppeer tor", "--bgp=false")
 	disabled(t, "bgpadvertisement routed", "--bgp=false")
