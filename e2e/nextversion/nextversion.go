@@ -43,7 +43,8 @@ var changes = []change{
 		"\t\tout = append(append(out, 'n', ':'), places[c]...)\n"},
 	// A stage between starting and ready, and a key that nobody knows.
 	{"speaker/lifecycle.go", "\tsp.tracker.SetStage(announcement.StageReady)\n",
-		"\tsp.tracker.SetStage(\"warming\")\n\t_ = sp.member.members.Publish(\"weather\", []byte(\"fine\"))\n" +
+		"\tsp.tracker.SetStage(\"warming\")\n" +
+			"\t_ = sp.member.members.Publish(\"weather\", []byte(\"fine\"))\n" +
 			"\ttime.Sleep(time.Second)\n\tsp.tracker.SetStage(announcement.StageReady)\n"},
 	// More on each link.
 	{"internal/speaker/members/links.go", "\t\tout[linkKey(l.Name, part)] = value\n\t}\n\treturn out\n",
