@@ -22,8 +22,8 @@ func Judge(s *state.State, speakers []v1beta1.Speaker) []config.Problem {
 		if key.Kind == config.KindBGPPeer {
 			p = worse(p, seenOnNodes(c.BGPPeer(key.Name), key.Name, nodes, speakers).problem)
 		}
-		if asks, found := reachOf(c, key); found && p.Reason == v1beta1.ReasonAccepted {
-			p = asks.judge(places)
+		if asks, found := reachOf(c, key); found && comesAfterReach(p) {
+			p = afterReach(p, asks.judge(places))
 		}
 		out = append(out, p)
 	}

@@ -187,3 +187,30 @@ type recordedKeys struct {
 
 // AddAfter remembers a key.
 func (q *recordedKeys) AddAfter(key state.ObjectKey, _ time.Duration) { q.keys = append(q.keys, key) }
+
+// TestWhatIsWrongForWantOfNodes comes first where the rest is of no interest.
+func TestWhatIsWrongForWantOfNodes(t *testing.T) {
+	problem := func(reason v1beta1.Reason) config.Problem {
+		return config.Problem{Kind: config.KindBGPAdvertisement, Name: "routed", Reason: reason}
+	}
+	for _, test := range []struct {
+		known, found, says v1beta1.Reason
+	}{
+		{v1beta1.ReasonAccepted, v1beta1.ReasonAccepted, v1beta1.ReasonAccepted},
+		{v1beta1.ReasonAccepted, v1beta1.ReasonNoNodeSelected, v1beta1.ReasonNoNodeSelected},
+		{v1beta1.ReasonNoPeerForFamily, v1beta1.ReasonAccepted, v1beta1.ReasonNoPeerForFamily},
+		{v1beta1.ReasonNoPeerForFamily, v1beta1.ReasonNodesExcluded, v1beta1.ReasonNoPeerForFamily},
+		{v1beta1.ReasonNoPeerForFamily, v1beta1.ReasonProtocolDisabled, v1beta1.ReasonProtocolDisabled},
+	} {
+		if !comesAfterReach(problem(test.known)) {
+			t.Errorf("%s: nodes are not asked about", test.known)
+		}
+		if got := afterReach(problem(test.known), problem(test.found)); got != problem(test.says) {
+			t.Errorf("%s, and for want of nodes %s: it says %s, want %s",
+				test.known, test.found, got.Reason, test.says)
+		}
+	}
+	if comesAfterReach(problem(v1beta1.ReasonInvalid)) {
+		t.Error("what is invalid waits for nodes")
+	}
+}

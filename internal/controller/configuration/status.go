@@ -144,14 +144,14 @@ func (r *StatusReconciler) conditions(ctx context.Context, key state.ObjectKey) 
 		p = worse(p, seen.problem)
 	}
 	advertisement := key.Kind == config.KindL2Advertisement || key.Kind == config.KindBGPAdvertisement
-	if advertisement && p.Reason == v1beta1.ReasonAccepted {
+	if advertisement && comesAfterReach(p) {
 		found, err := r.reaches(ctx, key)
 		if err != nil {
 			return 0, err
 		}
 		again = r.missing.wait(key, generation, found.Reason, time.Now())
 		if again == 0 || saysAlready(before, found.Reason, generation) {
-			p.Reason, p.Message = found.Reason, found.Message
+			p = afterReach(p, found)
 		}
 	}
 	r.state.SetReason(key, p.Reason)
@@ -169,6 +169,22 @@ func (r *StatusReconciler) conditions(ctx context.Context, key state.ObjectKey) 
 func saysAlready(conditions []metav1.Condition, reason v1beta1.Reason, generation int64) bool {
 	c := meta.FindStatusCondition(conditions, v1beta1.ConditionReady)
 	return c != nil && c.Reason == string(reason) && c.ObservedGeneration == generation
+}
+
+// comesAfterReach reports whether what is wrong with an advertisement for want of nodes may come
+// before what is known of it already.
+func comesAfterReach(p config.Problem) bool {
+	return p.Reason == v1beta1.ReasonAccepted || p.Reason == v1beta1.ReasonNoPeerForFamily
+}
+
+// afterReach returns what an advertisement's condition says of what is wrong with it, and of what
+// was found for want of nodes. That no peer carries a family is of no interest where no speaker
+// has any.
+func afterReach(p, found config.Problem) config.Problem {
+	if p.Reason == v1beta1.ReasonAccepted || found.Reason == v1beta1.ReasonProtocolDisabled {
+		p.Reason, p.Message = found.Reason, found.Message
+	}
+	return p
 }
 
 // worse returns what a BGPPeer's condition says of what is wrong with it, and of what is
