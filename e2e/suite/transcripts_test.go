@@ -173,6 +173,7 @@ data:
 
 // TestTranscripts: what docs/cli.md shows is what the commands print in a cluster such as that of the page.
 func TestTranscripts(t *testing.T) {
+	fullOnly(t, "half a minute, for a page; TestCLI has the commands")
 	needs(t, ipv4, "the page shows addresses of IPv4")
 	b := buildBerth(t)
 	router(t, peering.Router{Host: lab.HostRouter, Dynamic: true})
