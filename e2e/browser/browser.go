@@ -177,7 +177,7 @@ func (b *Browser) Press(keys ...string) {
 // Follow presses a key that leads to another page, and waits until that is there.
 func (b *Browser) Follow(key string) {
 	b.t.Helper()
-	result(b, func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+	result(b, func(ctx context.Context, _ *chromedp.Target) (chromedp.Void, error) {
 		_, err := chromedp.RunResponse(ctx, chromedp.KeyEvent(key))
 		return chromedp.Void{}, err
 	})

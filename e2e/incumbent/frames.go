@@ -76,7 +76,7 @@ func claimOf(addr netip.Addr, mac MAC) []byte {
 
 // arp is an ARP reply (RFC 826) to the Ethernet address frameTo: addr is at mac.
 func arp(mac MAC, addr netip.Addr, to MAC, toAddr netip.Addr, frameTo MAC) []byte {
-	f := append(frameTo[:], mac[:]...)
+	f := slices.Concat(frameTo[:], mac[:])
 	f = binary.BigEndian.AppendUint16(f, etherARP)
 	f = append(f, 0, 1, 8, 0, 6, 4, 0, arpReply) // Ethernet, IPv4, lengths
 	f = append(f, mac[:]...)
@@ -99,7 +99,7 @@ func advertisement(mac MAC, target netip.Addr, to MAC, toAddr netip.Addr, flags 
 		panic(err) // only a body that cannot be marshalled fails, and this one is bytes
 	}
 
-	f := append(to[:], mac[:]...)
+	f := slices.Concat(to[:], mac[:])
 	f = binary.BigEndian.AppendUint16(f, etherIPv6)
 	f = append(f, 0x60, 0, 0, 0)
 	f = binary.BigEndian.AppendUint16(f, uint16(len(packet)))

@@ -1,6 +1,7 @@
 package incumbent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -32,9 +33,9 @@ type Announcer struct {
 }
 
 // Start begins to answer for addresses on a link of a node.
-func Start(node *lab.Host, link string, addresses []netip.Addr) (*Announcer, error) {
+func Start(ctx context.Context, node *lab.Host, link string, addresses []netip.Addr) (*Announcer, error) {
 	a := &Announcer{addresses: addresses, stop: make(chan struct{})}
-	err := node.Run(func() error { return a.open(link) })
+	err := node.Run(func() error { return a.open(ctx, link) })
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("announce from %s: %w", node.Name(), err), a.close())
 	}
@@ -46,7 +47,7 @@ func Start(node *lab.Host, link string, addresses []netip.Addr) (*Announcer, err
 }
 
 // open opens the sockets, in the network namespace of the node.
-func (a *Announcer) open(name string) error {
+func (a *Announcer) open(ctx context.Context, name string) error {
 	link, err := net.InterfaceByName(name)
 	if err != nil {
 		return err
@@ -58,7 +59,7 @@ func (a *Announcer) open(name string) error {
 	if a.ndp, err = listen(link, unix.ETH_P_IPV6); err != nil {
 		return err
 	}
-	if a.groups, err = net.ListenPacket("udp6", "[::]:0"); err != nil {
+	if a.groups, err = (&net.ListenConfig{}).ListenPacket(ctx, "udp6", "[::]:0"); err != nil {
 		return err
 	}
 	joined := map[netip.Addr]bool{}

@@ -53,7 +53,7 @@ func Commands(page string) []Command {
 					Line:    number,
 					Section: section,
 					Marked:  mark != nil,
-					Not:     mark != nil && strings.HasPrefix(mark[1], "not"),
+					Not:     mark != nil && strings.HasPrefix(strings.Join(mark, "\n"), "*(not"),
 				})
 			}
 		case text == "" && len(paragraph) > 0 && paragraph[len(paragraph)-1] != "":

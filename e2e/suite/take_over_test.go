@@ -70,7 +70,7 @@ func (m *migration) start(t *testing.T) {
 		byNode[m.nodes[addr]] = append(byNode[m.nodes[addr]], addr)
 	}
 	for node, addresses := range byNode {
-		a, err := incumbent.Start(cluster.Host(node), "eth0", addresses)
+		a, err := incumbent.Start(t.Context(), cluster.Host(node), "eth0", addresses)
 		if err != nil {
 			t.Fatal(err)
 		}
