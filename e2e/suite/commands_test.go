@@ -51,7 +51,8 @@ func TestCommandsOfPages(t *testing.T) {
 			}
 			typed++
 			command := names.Replace(c.Text)
-			if out, err := inShell(t, command); err != nil || strings.Contains(out, "Error from server (NotFound)") {
+			out, err := inShell(t, command)
+			if err != nil || strings.Contains(out, "Error from server (NotFound)") {
 				t.Errorf("%s:%d: %v\n%s\n%s", page, c.Line, err, command, out)
 			}
 		}
