@@ -140,7 +140,7 @@ func (o imported) definitions(t *testing.T) string {
 	raw, err := cmd.Output()
 	var downloaded struct{ Dir, Error string }
 	if jsonErr := json.Unmarshal(raw, &downloaded); jsonErr != nil || err != nil {
-		t.Skipf("the module %s cannot be had: %v %s", o.module, err, downloaded.Error)
+		t.Fatalf("the module %s cannot be had: %v %s", o.module, err, downloaded.Error)
 	}
 	var out []string
 	for _, pattern := range o.crds {

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -33,7 +34,9 @@ func (v view) absent(members map[string]Member, now time.Time) (out []Absent, du
 			continue
 		}
 		unread := m.Reason == v1beta1.ReasonFormatUnknown
-		reported := slices.ContainsFunc(v.prev.Absent, func(a Absent) bool { return a.Node == name })
+		_, reported := slices.BinarySearchFunc(v.prev.Absent, name, func(a Absent, name string) int {
+			return cmp.Compare(a.Node, name)
+		})
 		if at := m.Since.Add(absentAfter); !unread && !reported && at.After(now) {
 			due = earlier(due, at)
 			continue

@@ -18,6 +18,9 @@ type witnesses struct {
 // were there and those that have come.
 func (w witnesses) next(nodes, alive []string) witnesses {
 	died, come := without(w.alive, alive), without(alive, w.alive)
+	if len(died)+len(come) == 0 && w.areOf(nodes) {
+		return w
+	}
 	out := witnesses{alive: alive, of: make(map[string][]string, len(nodes))}
 	for _, node := range nodes {
 		of, known := w.of[node]
@@ -33,6 +36,14 @@ func (w witnesses) next(nodes, alive []string) witnesses {
 		out.of[node] = of
 	}
 	return out
+}
+
+// areOf reports whether they are those of these nodes, which are all different.
+func (w witnesses) areOf(nodes []string) bool {
+	return len(nodes) == len(w.of) && !slices.ContainsFunc(nodes, func(node string) bool {
+		_, known := w.of[node]
+		return !known
+	})
 }
 
 // without returns what is in the first of two sorted lists and not in the second.
